@@ -1,0 +1,89 @@
+"""Long short-term memory (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000), gates in the order i, f, g, o:
+
+    i, f, o = σ(z + u)    g = tanh(z + u)    c_t = f c_{t-1} + i g    h_t = o tanh(c_t)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxseq.arrays import Key
+from jaxseq.cells.base import Cell, Params, init_kernels, sigmoid_slope, tanh_slope
+
+
+class Carry(NamedTuple):
+    """The states of an LSTM: output h and memory c."""
+
+    h: Float[Array, "*b h"]
+    c: Float[Array, "*b h"]
+
+
+class Saved(NamedTuple):
+    """What the adjoint needs of a step."""
+
+    gates: Float[Array, "*b g"]
+    c_before: Float[Array, "*b h"]
+    tanh_c: Float[Array, "*b h"]
+
+
+class Local(NamedTuple):
+    """Derivatives of a step: of c by the pre-activations of i, f, g and of h by that of o; of h by c; of c by c_{t-1}."""
+
+    pre_activations: Float[Array, "*b g"]
+    h_by_c: Float[Array, "*b h"]
+    f: Float[Array, "*b h"]
+
+
+def start(shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Carry:
+    """The zero states; `shape` is that of h, say (b, h)."""
+    return Carry(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+
+def init(key: Key, d: int, h: int, dtype: jnp.dtype = jnp.float32) -> Params:
+    """Parameters for d features and h units; the forget gate's bias is 1 (Jozefowicz et al. 2015), the others 0."""
+    kernel, recurrent = init_kernels(key, d, h, 4, dtype)
+    return Params(kernel, recurrent, jnp.zeros(4 * h, dtype).at[h : 2 * h].set(1))
+
+
+def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry) -> tuple[Carry, Saved]:
+    """One step; the activated gates are saved, which is cheaper than computing them twice."""
+    activated = _activate(z + u)
+    i, f, g, o = jnp.split(activated, 4, axis=-1)
+    c = f * carry.c + i * g
+    tanh_c = jnp.tanh(c)
+    return Carry(o * tanh_c, c), Saved(activated, carry.c, tanh_c)
+
+
+def _activate(a: Array) -> Array:
+    """σ on i, f, o and tanh on g, as one tanh over all gates: a single loop, which the barrier keeps from being
+    computed again by every consumer."""
+    h = a.shape[-1] // 4
+    half = np.repeat(np.asarray([0.5, 0.5, 1.0, 0.5], a.dtype), h)
+    return jax.lax.optimization_barrier(half * jnp.tanh(half * a) + (1 - half))
+
+
+def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
+    """Local derivatives of all steps."""
+    i, f, g, o = jnp.split(saved.gates, 4, axis=-1)
+    by_gate = [
+        g * sigmoid_slope(i),
+        saved.c_before * sigmoid_slope(f),
+        i * tanh_slope(g),
+        saved.tanh_c * sigmoid_slope(o),
+    ]
+    return Local(jnp.concatenate(by_gate, axis=-1), o * tanh_slope(saved.tanh_c), f)
+
+
+def adjoint(local: Local, bar: Carry) -> tuple[Array, Array, Carry]:
+    """Deltas of z and u, which are the same, and the direct cotangents of the previous states."""
+    c_bar = bar.c + bar.h * local.h_by_c
+    delta = jnp.concatenate([c_bar, c_bar, c_bar, bar.h], axis=-1) * local.pre_activations
+    return delta, delta, Carry(jnp.zeros_like(bar.h), c_bar * local.f)
+
+
+CELL = Cell("lstm", 4, False, gates, linearise, adjoint, start, init)

@@ -1,0 +1,154 @@
+"""Training as pure functions: state in, state out. No files, no clocks, no devices.
+
+One call of `epoch` is one compiled `lax.scan` over all rows in a fresh random order, with the state donated. Every row is
+seen exactly once an epoch: the last batch is filled up with rows of weight zero, so an unequal last batch is a smaller
+mean and not a dropped row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from jaxseq import models
+from jaxseq.arrays import Batch, Key, Splits, Tree
+from jaxseq.tasks import Task
+
+
+class TrainState(NamedTuple):
+    """All that training carries from step to step; every leaf is an array.
+
+    step    optimiser steps done
+    params  the model's parameters
+    stats   running moments of normalisations; an empty dict where there are none
+    opt     optax state
+    key     the key that every later draw comes from
+    """
+
+    step: Int[Array, ""]
+    params: Tree
+    stats: Tree
+    opt: Tree
+    key: Key
+
+
+class Setup(NamedTuple):
+    """The fixed things of a training: hashable, so a compiled function is compiled once for it.
+
+    batch_sharding says how a batch is laid over devices; None leaves it to JAX.
+    """
+
+    model: nn.Module
+    task: Task
+    optimiser: optax.GradientTransformation
+    batch_sharding: jax.sharding.Sharding | None = None
+
+
+class StepLog(NamedTuple):
+    """What every step of an epoch measured: training loss of its batch, and norm of the gradient."""
+
+    loss: Float[Array, "steps"]
+    gradient_norm: Float[Array, "steps"]
+
+
+class Epoch(NamedTuple):
+    """One finished epoch: its number (from 1), the state after it, its steps, the validation metrics."""
+
+    number: int
+    state: TrainState
+    steps: StepLog
+    valid: dict[str, float]
+
+
+def init(setup: Setup, key: Key, x: Float[Array, "b t d"]) -> TrainState:
+    """The state before the first step, for inputs shaped like x."""
+    init_key, key = jax.random.split(key)
+    params, stats = models.init(setup.model, init_key, x)
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, setup.optimiser.init(params), key)
+
+
+def steps_per_epoch(rows: int, batch: int) -> int:
+    """Batches that an epoch of so many rows takes, the unequal last one included."""
+    return -(-rows // batch)
+
+
+@partial(jax.jit, static_argnames=("setup", "batch"), donate_argnames="state")
+def epoch(setup: Setup, state: TrainState, data: Batch, batch: int) -> tuple[TrainState, StepLog]:
+    """Go once through all rows of `data` in a random order drawn from the state's key; the given state is donated."""
+    order_key, key = jax.random.split(state.key)
+    rows = data.x.shape[0]
+    order = jax.random.permutation(order_key, rows)
+    state, log = jax.lax.scan(partial(_step, setup, data), state._replace(key=key), _batches(order, batch))
+    return state, log
+
+
+def _batches(order: Int[Array, "n"], batch: int) -> tuple[Int[Array, "steps b"], Float[Array, "steps b"]]:
+    """Row numbers in batches, and each row's weight: 1, or 0 for what fills up the last batch."""
+    rows = order.shape[0]
+    filled = jnp.pad(order, (0, -rows % batch))
+    weight = jnp.pad(jnp.ones(rows), (0, -rows % batch))
+    return filled.reshape(-1, batch), weight.reshape(-1, batch)
+
+
+def _step(setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array]) -> tuple[TrainState, StepLog]:
+    index, weight = rows
+    x, y, weight = _constrain(setup, (data.x[index], data.y[index], weight))
+
+    def loss(params: Tree) -> Array:
+        return _weighted_mean(setup.task.loss(models.apply(setup.model, params, state.stats, x), y), weight)
+
+    value, gradient = jax.value_and_grad(loss)(state.params)
+    updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
+    params = optax.apply_updates(state.params, updates)
+    log = StepLog(value, optax.global_norm(gradient))
+    return state._replace(step=state.step + 1, params=params, opt=opt), log
+
+
+def _constrain(setup: Setup, tree: Tree) -> Tree:
+    return tree if setup.batch_sharding is None else jax.lax.with_sharding_constraint(tree, setup.batch_sharding)
+
+
+def _weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, ""]:
+    return jnp.sum(values * weight) / jnp.sum(weight)
+
+
+@partial(jax.jit, static_argnames=("setup", "batch"))
+def predict(setup: Setup, params: Tree, stats: Tree, x: Float[Array, "n t d"], batch: int) -> Float[Array, "n *k"]:
+    """Predictions for all rows, computed in batches of a bounded size."""
+    rows = x.shape[0]
+    index, _ = _batches(jnp.arange(rows), min(batch, rows))
+
+    def one(index: Array) -> Array:
+        return models.apply(setup.model, params, stats, _constrain(setup, x[index]))
+
+    predictions = jax.lax.map(one, index)
+    return predictions.reshape(-1, *predictions.shape[2:])[:rows]
+
+
+@partial(jax.jit, static_argnames=("setup", "batch"))
+def evaluate(setup: Setup, params: Tree, stats: Tree, data: Batch, batch: int) -> dict[str, Float[Array, ""]]:
+    """The task's metrics, means over all rows of `data`."""
+    prediction = predict(setup, params, stats, data.x, batch)
+    return {name: jnp.mean(metric(prediction, data.y)) for name, metric in setup.task.metrics}
+
+
+def epochs(setup: Setup, state: TrainState, splits: Splits[Batch], batch: int, numbers: range) -> Iterator[Epoch]:
+    """Train, and yield after each epoch; `numbers` are the epochs to do, say ``range(1, 101)``.
+
+    Each yielded state is donated to the next epoch: copy it (`jax.tree.map(jnp.copy, state)`) to keep it.
+    """
+    for number in numbers:
+        state, steps = epoch(setup, state, splits.train, batch)
+        metrics = evaluate(setup, state.params, state.stats, splits.valid, EVALUATION_BATCH)
+        yield Epoch(number, state, steps, {name: float(value) for name, value in metrics.items()})
+
+
+EVALUATION_BATCH = 512
+"""Rows that are predicted together when nothing is trained."""

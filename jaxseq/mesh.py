@@ -1,0 +1,44 @@
+"""The devices: the only file that knows which there are.
+
+A run has one mesh with one axis, `data`, from the first line, be it of one device. State and data are replicated over
+it; the BATCH is split over it (`fit.Setup.batch_sharding`), so that each device computes its share and the gradient is
+summed between them.
+"""
+
+from __future__ import annotations
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxseq.arrays import Tree
+from jaxseq.errors import UsageError
+
+DATA = "data"
+
+
+def make(devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of the given devices, or of all there are, along the axis `data`."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (DATA,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def batch_sharding(mesh: Mesh, batch: int) -> NamedSharding:
+    """How a batch is split over the mesh; `UsageError` if its rows cannot be split evenly."""
+    if batch % mesh.size:
+        raise UsageError(f"batch {batch} cannot be split over {mesh.size} devices: take a multiple of {mesh.size}")
+    return NamedSharding(mesh, PartitionSpec(DATA))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device holds whole: state and data."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def replicate(mesh: Mesh, tree: Tree) -> Tree:
+    """The tree with every leaf whole on every device of the mesh."""
+    return jax.device_put(tree, replicated(mesh))
+
+
+def describe(mesh: Mesh) -> str:
+    """The devices in a few words, say ``1 cpu`` or ``4 NVIDIA H200``."""
+    return f"{mesh.size} {mesh.devices.flat[0].device_kind}"

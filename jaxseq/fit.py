@@ -7,7 +7,7 @@ mean and not a dropped row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -18,8 +18,11 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxseq import models
-from jaxseq.arrays import Batch, Key, Splits, Tree
+from jaxseq.arrays import Batch, Key, Tree
 from jaxseq.tasks import Task
+
+EVALUATION_BATCHES = 16
+"""Training batches that are predicted together when nothing is trained: a multiple, which devices share evenly."""
 
 
 class TrainState(NamedTuple):
@@ -123,7 +126,7 @@ def _weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Floa
 def predict(setup: Setup, params: Tree, stats: Tree, x: Float[Array, "n t d"], batch: int) -> Float[Array, "n *k"]:
     """Predictions for all rows, computed in batches of a bounded size."""
     rows = x.shape[0]
-    index, _ = _batches(jnp.arange(rows), min(batch, rows))
+    index, _ = _batches(jnp.arange(rows), batch)
 
     def one(index: Array) -> Array:
         return models.apply(setup.model, params, stats, _constrain(setup, x[index]))
@@ -135,20 +138,19 @@ def predict(setup: Setup, params: Tree, stats: Tree, x: Float[Array, "n t d"], b
 @partial(jax.jit, static_argnames=("setup", "batch"))
 def evaluate(setup: Setup, params: Tree, stats: Tree, data: Batch, batch: int) -> dict[str, Float[Array, ""]]:
     """The task's metrics, means over all rows of `data`."""
-    prediction = predict(setup, params, stats, data.x, batch)
+    prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
     return {name: jnp.mean(metric(prediction, data.y)) for name, metric in setup.task.metrics}
 
 
-def epochs(setup: Setup, state: TrainState, splits: Splits[Batch], batch: int, numbers: range) -> Iterator[Epoch]:
+def epochs(
+    setup: Setup, state: TrainState, train: Batch, valid: Batch, batch: int, numbers: Iterable[int]
+) -> Iterator[Epoch]:
     """Train, and yield after each epoch; `numbers` are the epochs to do, say ``range(1, 101)``.
 
-    Each yielded state is donated to the next epoch: copy it (`jax.tree.map(jnp.copy, state)`) to keep it.
+    The metrics are those of `valid`. Each yielded state is donated to the next epoch: to keep it, copy it
+    (`jax.tree.map(jnp.copy, state)`).
     """
     for number in numbers:
-        state, steps = epoch(setup, state, splits.train, batch)
-        metrics = evaluate(setup, state.params, state.stats, splits.valid, EVALUATION_BATCH)
+        state, steps = epoch(setup, state, train, batch)
+        metrics = evaluate(setup, state.params, state.stats, valid, EVALUATION_BATCHES * batch)
         yield Epoch(number, state, steps, {name: float(value) for name, value in metrics.items()})
-
-
-EVALUATION_BATCH = 512
-"""Rows that are predicted together when nothing is trained."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_type_hints
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -62,7 +64,23 @@ def init(model: nn.Module, key: Key, x: Float[Array, "b t d"]) -> tuple[Tree, Tr
 
 def apply(model: nn.Module, params: Tree, stats: Tree, x: Float[Array, "b t d"]) -> Float[Array, "b *k"]:
     """The model's prediction, statistics left as they are."""
-    return model.apply({"params": params, **stats}, x)
+    return jnp.asarray(model.apply({"params": params, **stats}, x))
+
+
+def axes(params: Tree) -> dict[str, str]:
+    """The axes of every parameter by its path, say ``{"recurrent_0/cell/input_kernel": "d g"}``, read from the cells'
+    annotations."""
+    found: dict[str, str] = {"head/kernel": "h k", "head/bias": "k"}
+
+    def note(path: tuple[Any, ...], node: Any) -> Any:
+        if hasattr(node, "_fields"):
+            hints = get_type_hints(type(node), include_extras=True)
+            start = jax.tree_util.keystr(path, simple=True, separator="/")
+            found.update({f"{start}/{field}": hints[field].dim_str for field in node._fields})
+        return node
+
+    jax.tree_util.tree_map_with_path(note, params, is_leaf=lambda node: hasattr(node, "_fields"))
+    return found
 
 
 def table(model: nn.Module, x: jax.ShapeDtypeStruct) -> str:

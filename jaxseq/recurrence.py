@@ -129,8 +129,8 @@ def _transposed(kernel: Array) -> Array:
 
 
 def _over_all_steps(x: Array, delta: Array) -> Array:
-    """Σ over time and batch of x ⊗ delta: "t b d", "t b g" -> "d g", as one product of a transpose that is laid out first (a single
-    feature is a sum, for which a product of outer length 1 is the slow way)."""
+    """Σ over time and batch of x ⊗ delta: "t b d", "t b g" -> "d g", as one product of a transpose that is laid out
+    first (a single feature is a sum, for which a product of outer length 1 is the slow way)."""
     if x.shape[-1] == 1:
         return (x * delta).sum((0, 1))[None]
     flat = x.reshape(-1, x.shape[-1])

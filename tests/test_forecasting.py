@@ -73,18 +73,17 @@ def test_an_exact_naive_forecast_leaves_nothing_to_compare_with():
 def test_naive_repeats_the_last_value_and_drift_goes_on_with_the_mean_change():
     past = Past(np.array([[1.0, 2.0], [7.0, 4.0]]), np.zeros((2, 3)))
     np.testing.assert_array_equal(naive(past), [[2, 2, 2], [4, 4, 4]])
-    training = np.array([1.0, 9.0, 2.0])  # mean change 1/2
-    np.testing.assert_array_equal(drift(past, training), [[2.5, 3, 3.5], [4.5, 5, 5.5]])
-    growth = np.array([1.0, 9.0, 4.0])  # doubles in each step
+    train = Past(np.array([[5.0, 1.0], [5.0, 9.0]]), np.array([[9.0, 0.0], [2.0, 0.0]]))  # changes 8 and -7
+    np.testing.assert_array_equal(drift(past, train), [[2.5, 3, 3.5], [4.5, 5, 5.5]])
+    growth = Past(np.array([[5.0, 1.0], [5.0, 2.0]]), np.array([[8.0, 0.0], [1.0, 0.0]]))  # 8 times, and half of it
     np.testing.assert_allclose(drift(past, growth, logarithmic=True), [[4, 8, 16], [8, 16, 32]])
-    with pytest.raises(ValueError, match="at least 2 training rows; there are 1"):
-        drift(past, np.ones(1))
 
 
 def test_drift_is_exact_on_a_straight_line():
     line = 3.0 + 0.5 * np.arange(20)
     whole = np.lib.stride_tricks.sliding_window_view(line, 7)
-    np.testing.assert_allclose(drift(Past(whole[:, :4], whole[:, 4:]), line), whole[:, 4:], rtol=1e-14)
+    past = Past(whole[:, :4], whole[:, 4:])
+    np.testing.assert_allclose(drift(past, past), whole[:, 4:], rtol=1e-14)
 
 
 def test_least_squares_finds_the_weights_that_were_planted():
@@ -315,9 +314,9 @@ def test_on_apple_least_squares_does_not_beat_the_last_value(target, known):
 
 
 def test_on_apple_neither_drift_differs_from_the_last_value():
-    recipe = Prices()
-    windows, training = recipe.windows().test, recipe.series().values[:2289]
-    for logarithmic, known in [(False, 0.9998), (True, 1.0004)]:
-        forecast = drift(windows, training, logarithmic)
+    parts = Prices().windows()
+    windows = parts.test
+    for logarithmic, known in [(False, 0.9998), (True, 1.00075)]:
+        forecast = drift(windows, parts.train, logarithmic)
         assert relative_mse(windows.targets, forecast, naive(windows)) == pytest.approx(known, abs=5e-5)
         assert NO_EVIDENCE in sentence(compare(windows.targets, {NAIVE: naive(windows), "drift": forecast})[1])

@@ -1,0 +1,73 @@
+"""The command line of a training, built by tyro from the recipes: the only file that knows tyro's grammar."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar, Union
+
+import tyro
+
+from jaxseq import runlog
+from jaxseq.errors import UsageError
+from jaxseq.experiments import EXPERIMENTS, Experiment, from_config, named
+
+DEFAULT = "aapl"
+DESCRIPTION = """Train a recurrent network, judge it against naive forecasts, leave a run folder behind.
+
+Without an experiment: aapl. See an experiment's fields with `python -m jaxseq.train aapl --help`."""
+E_ = TypeVar("E_", bound=Experiment)
+
+
+@dataclass(frozen=True)
+class Asked(Generic[E_]):
+    """What the user asked for."""
+
+    experiment: Annotated[E_, tyro.conf.arg(name="")]
+    out: Path | None = None
+    """Folder of the new run; without it the next number, say runs/aapl-0001."""
+    resume: Path | None = None
+    """Go on with the run in this folder, bit for bit as if it had not stopped; takes --epochs and --patience."""
+
+
+def parse(words: list[str]) -> Asked[Experiment]:
+    """What the words of a command line ask for; tyro prints help and complaints about unknown fields itself, and exits.
+
+    Raises `UsageError` for an unknown experiment, values that cannot be, or a run that cannot be resumed.
+    """
+    resume = _value_of("--resume", words)
+    base = {name: experiment for name, experiment in EXPERIMENTS.items()}
+    name = words[0] if words and not words[0].startswith("-") else None
+    if name is not None:
+        named(name)
+    if resume is not None:
+        saved = from_config(runlog.read_config(Path(resume)), str(Path(resume) / runlog.CONFIG))
+        if name not in (None, saved.name):
+            raise UsageError(f"{resume} is a run of {saved.name}, not of {name}")
+        if _value_of("--out", words) is not None:
+            raise UsageError("--out names a new run, --resume goes on with an old one: take one of them")
+        base[saved.name], name, words = saved, saved.name, [saved.name, *words[name is not None :]]
+    elif name is None and not {"-h", "--help"} & set(words):
+        words = [DEFAULT, *words]
+    return tyro.cli(_grammar(base), args=words, prog="python -m jaxseq.train", description=DESCRIPTION)
+
+
+def _grammar(base: dict[str, Experiment]) -> Any:
+    """One subcommand for each experiment, with its recipe as the default and its docstring as the help."""
+    choices: Any = ()
+    for name, experiment in base.items():
+        kind: Any = Asked.__class_getitem__(type(experiment))
+        help_and_default = tyro.conf.subcommand(name, default=Asked(experiment), description=inspect.getdoc(experiment))
+        choices = (*choices, Annotated.__class_getitem__((kind, help_and_default)))
+    return Union.__getitem__(choices)
+
+
+def _value_of(flag: str, words: list[str]) -> str | None:
+    """The value of a flag, as `--flag value` or `--flag=value`."""
+    for number, word in enumerate(words):
+        if word == flag and number + 1 < len(words):
+            return words[number + 1]
+        if word.startswith(flag + "="):
+            return word.partition("=")[2]
+    return None

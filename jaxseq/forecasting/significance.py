@@ -1,0 +1,133 @@
+"""Is a forecast better than the last value by more than chance, or is it the last value in disguise?
+
+The skill's interval resamples blocks of neighbouring rows, and forecast and naive forecast together, because squared
+errors are correlated in time (calm and wild weeks) and with each other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxseq.forecasting.metrics import Values, errors, relative_mse
+
+MIN_BLOCKS = 10
+"""Fewer blocks than this say too little about the spread for an interval."""
+
+
+class Interval(NamedTuple):
+    """Both ends of an interval; NaN where there were too few rows for one."""
+
+    low: float
+    high: float
+
+
+def skill(actual: Values, forecast: Values, naive: Values) -> float:
+    """1 - MSE / MSE of the naive forecast: 0 is as good as the last value, 1 is perfect, below 0 is worse.
+
+    Murphy (1988), "Skill scores based on the mean square error", Monthly Weather Review 116(12), equation 4.
+    """
+    return 1 - relative_mse(actual, forecast, naive)
+
+
+def block_length(rows: int, horizon: int) -> int:
+    """Rows of a block: ⌈rows^(1/3)⌉, the rate of Künsch (1989), but at least twice the horizon.
+
+    Errors of forecasts of k steps overlap, so they are correlated over k - 1 rows even if the forecast is perfect.
+    """
+    return max(math.ceil(round(rows ** (1 / 3), 9)), 2 * horizon if horizon > 1 else 1)
+
+
+def block_bootstrap_interval(
+    actual: Values,
+    forecast: Values,
+    naive: Values,
+    *,
+    seed: int = 0,
+    draws: int = 2000,
+    block: int | None = None,
+    level: float = 0.95,
+) -> Interval:
+    """The percentile interval of the skill, from `draws` paired circular-block bootstrap samples of the rows.
+
+    Rows are in chronological order; `block` is `block_length` unless given, and the same seed gives the same interval.
+    Every sample has as many rows as the original (the last block is cut) and its skill is a ratio of means. With fewer
+    than `MIN_BLOCKS` blocks both ends are NaN. Künsch (1989), Annals of Statistics 17(3); circular blocks: Politis &
+    Romano (1992), in Exploring the Limits of Bootstrap. Raises what `skill` raises.
+    """
+    skill(actual, forecast, naive)  # its checks
+    losses = np.stack([np.mean(errors(actual, f) ** 2, axis=1) for f in (forecast, naive)])
+    rows = losses.shape[1]
+    size = block_length(rows, actual.shape[1]) if block is None else block
+    if size < 1 or rows < MIN_BLOCKS * size:
+        return Interval(math.nan, math.nan)
+    blocks = -(-rows // size)
+    starts = np.random.default_rng(seed).integers(rows, size=(draws, blocks))
+    lengths = np.full(blocks, size)
+    lengths[-1] = rows - size * (blocks - 1)
+    circle = np.concatenate([np.zeros((2, 1)), losses, losses[:, :size]], axis=1).cumsum(axis=1)
+    ours, base = (circle[:, starts + lengths] - circle[:, starts]).sum(axis=2)
+    exact = np.where(ours > 0, -np.inf, 0.0)  # a sample in which the naive forecast makes no error
+    skills = np.where(base > 0, 1 - ours / np.where(base > 0, base, 1.0), exact)
+    tail = (1 - level) / 2
+    low, high = np.quantile(skills, [tail, 1 - tail], method="inverted_cdf")
+    return Interval(float(low), float(high))
+
+
+class LagOne(NamedTuple):
+    """Is the forecast only a copy of the last value? See `lag_one_copy`."""
+
+    explained_by_last: float
+    """Share of the forecast's variance that the last value explains, 1 - Σ(f - v)² / Σ(f - mean f)²: 1 is a copy."""
+    distance_to_last: float
+    """Root mean square of f - v, in the series' unit: how far the forecast moves from the last value."""
+    distance_to_actual: float
+    """Root mean square of f - a, in the series' unit: the forecast's error."""
+    movement: float
+    """`distance_to_last` over the root mean square of a - v: 0 never moves, 1 moves as far as the series does."""
+    change_correlation: float
+    """Correlation of the forecast change f - v with the actual change a - v; 0 where either of them is constant."""
+    chance_correlation: float
+    """What that correlation exceeds by chance once in 40 times if the two have nothing to do with each other."""
+
+    @property
+    def copies(self) -> bool:
+        """Nearer to the last value than to what it forecasts, and its moves agree with the series' only by chance."""
+        return self.distance_to_last < self.distance_to_actual and self.change_correlation <= self.chance_correlation
+
+
+def lag_one_copy(actual: Values, forecast: Values, last: Float[np.ndarray, " n"]) -> LagOne:
+    """Tells a forecast of the next value from a copy of the last one: a = actual, f = forecast, v = last value.
+
+    A curve of levels that follows the actual one a day late looks like a good forecast (R² of 0.99 is a property of
+    the naive one), and so does a good forecast of a random walk. What tells them apart is the CHANGE from the last
+    value: does the forecast make any, and does it go with the series'? `chance_correlation` is 1.96 / √(n / k), the
+    limit for n / k independent pairs (Bartlett 1946). Raises `ValueError` with the shapes where they do not fit.
+    """
+    error = errors(actual, forecast)
+    if last.shape != actual.shape[:1]:
+        raise ValueError(f"last values {last.shape} must be one for each of the {len(actual)} rows")
+    moved, moves = forecast - last[:, None], actual - last[:, None]
+    spread = float(np.sum((forecast - np.mean(forecast)) ** 2))
+    lengths = [float(np.sqrt(np.mean(array**2))) for array in (moved, error, moves)]
+    to_last, to_actual, truth = lengths
+    return LagOne(
+        explained_by_last=1 - float(np.sum(moved**2)) / spread if spread else 0.0,
+        distance_to_last=to_last,
+        distance_to_actual=to_actual,
+        movement=to_last / truth if truth else math.inf,
+        change_correlation=_correlation(moved, moves),
+        chance_correlation=1.96 / math.sqrt(actual.shape[0] / actual.shape[1]),
+    )
+
+
+def _correlation(a: Float[np.ndarray, "n k"], b: Float[np.ndarray, "n k"]) -> float:
+    """Pearson's; 0 where one of the two is constant but for rounding."""
+    deviations = [array - array.mean() for array in (a, b)]
+    lengths = [float(np.linalg.norm(deviation)) for deviation in deviations]
+    if any(length <= 1e-12 * np.linalg.norm(array) for length, array in zip(lengths, (a, b), strict=True)):
+        return 0.0
+    return float(np.sum(deviations[0] * deviations[1])) / (lengths[0] * lengths[1])

@@ -1,0 +1,94 @@
+"""What may be said of forecasts on a test set: a table with the naive forecast first, and a sentence for each row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxseq.errors import UsageError
+from jaxseq.forecasting.metrics import Values, mae, relative_mse, rmse
+from jaxseq.forecasting.significance import LagOne, block_bootstrap_interval
+
+NAIVE = "naive (last value)"
+NO_EVIDENCE = "no evidence of improvement over the last value"
+
+
+class Row(NamedTuple):
+    """One forecast's errors (`rmse` and `mae` in the series' unit) and the 95 % interval of its skill, or NaN."""
+
+    name: str
+    rmse: float
+    mae: float
+    relative_mse: float
+    skill: float
+    low: float
+    high: float
+
+
+def compare(actual: Values, forecasts: Mapping[str, Values], seed: int = 0) -> list[Row]:
+    """One row for each forecast, in the order given: chronological rows "n k", in the series' unit.
+
+    The first must be `NAIVE`; its skill is 0 and has no interval. Raises `UsageError` if it is not there, is exact,
+    or if a value is not finite, and `ValueError` with both shapes if they differ.
+    """
+    if next(iter(forecasts), None) != NAIVE:
+        raise UsageError(f"the first forecast must be {NAIVE!r}; given were {', '.join(forecasts) or 'none'}")
+    for name, values in {"actual": actual, **forecasts}.items():
+        if count := np.count_nonzero(bad := ~np.isfinite(values)):
+            row = int(np.argmax(bad.any(axis=-1))) + 1
+            raise UsageError(f"{name}: {count} of {values.size} values are not finite, the first in row {row}")
+    return [_row(name, actual, values, forecasts[NAIVE], seed) for name, values in forecasts.items()]
+
+
+def _row(
+    name: str,
+    actual: Values,
+    forecast: Values,
+    naive: Values,
+    seed: int,
+) -> Row:
+    ratio = relative_mse(actual, forecast, naive)
+    interval = (math.nan, math.nan)
+    if name != NAIVE:
+        interval = block_bootstrap_interval(actual, forecast, naive, seed=seed)
+    return Row(name, rmse(actual, forecast), mae(actual, forecast), ratio, 1 - ratio, *interval)
+
+
+def sentence(row: Row) -> str:
+    """What the test set allows to be said: an improvement only if the whole interval of the skill is above zero."""
+    if row.name == NAIVE:
+        return f"{row.name}: what the others are measured against"
+    if math.isnan(row.low):
+        return f"{row.name}: {NO_EVIDENCE}: skill {row.skill:+.4f}, too few test rows for an interval"
+    found = f"skill {row.skill:+.4f} (95 % interval {row.low:+.4f} to {row.high:+.4f})"
+    if row.low > 0:
+        return f"{row.name}: improves on the last value: {found}"
+    return f"{row.name}: {NO_EVIDENCE}: {'it is worse, ' if row.high < 0 else ''}{found}"
+
+
+def copy_sentence(name: str, lag: LagOne) -> str:
+    """The answer to "is it only copying the last value?", with the numbers that it rests on."""
+    answer = "copies the last value" if lag.copies else "does not only copy the last value"
+    side = "within" if lag.change_correlation <= lag.chance_correlation else "above"
+    return (
+        f"{name}: {answer}: it moves {lag.movement:.0%} as far as the series, and its moves correlate "
+        f"{lag.change_correlation:+.3f} with the actual ones ({side} chance, {lag.chance_correlation:.3f})"
+    )
+
+
+def markdown(rows: list[Row], unit: str) -> str:
+    """The rows as a Markdown table; `unit` may be empty."""
+    suffix = f", {unit}" if unit else ""
+    lines = [
+        f"| forecast | RMSE{suffix} | MAE{suffix} | MSE / naive | skill | 95 % interval |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
+        skill = "0" if row.name == NAIVE else f"{row.skill:+.4f}"
+        name = row.name.replace("|", "\\|")
+        lines.append(f"| {name} | {row.rmse:.4f} | {row.mae:.4f} | {row.relative_mse:.4f} | {skill} | {interval} |")
+    return "\n".join(lines)

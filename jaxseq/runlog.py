@@ -1,0 +1,189 @@
+"""A run's folder: the only file that knows what it is called and what lies in it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jaxseq import __version__
+from jaxseq.errors import UsageError
+
+RUNS = Path("runs")
+CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
+REPORT, LOSS_PLOT, FORECAST_PLOT, PREDICTIONS = "report.md", "loss.png", "forecast.png", "predictions.csv"
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
+
+Row = dict[str, Any]
+
+
+def create(name: str, out: Path | None) -> Path:
+    """A new empty folder: `out`, or the next number of the experiment below `runs/`, say ``runs/aapl-0001``.
+
+    Raises `UsageError` if `out` is there and not empty, or if the folder cannot be written.
+    """
+    try:
+        return _numbered(name) if out is None else _named(out)
+    except OSError as error:
+        raise UsageError(f"cannot write a run into {out or RUNS}: {error.strerror or error}") from error
+
+
+def check_writable(out: Path | None) -> None:
+    """Raise now what `create` would raise, before any work is done; writes nothing."""
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"the output folder {out} is not empty: name another, or go on with it by --resume {out}")
+    there = next(path for path in [(out or RUNS).absolute(), *(out or RUNS).absolute().parents] if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write a run into {out or RUNS}: {there} is no folder that you may write to")
+
+
+def _named(out: Path) -> Path:
+    check_writable(out)
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _numbered(name: str) -> Path:
+    RUNS.mkdir(parents=True, exist_ok=True)
+    pattern = re.compile(rf"{re.escape(name)}-(\d+)")
+    taken = [int(match[1]) for path in RUNS.iterdir() if (match := pattern.fullmatch(path.name))]
+    number = max(taken, default=0) + 1
+    while True:
+        folder = RUNS / f"{name}-{number:04d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another process took the number between the look and the step
+            number += 1
+        else:
+            return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises `UsageError` if it cannot be written."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON, indented, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `config.json` of a run says. Raises `UsageError` if there is no such run or it cannot be read."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UsageError(
+            f"no run at {folder}: {'it has no ' + CONFIG if folder.is_dir() else 'there is no such folder'}"
+        )
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"{path} must hold a JSON object; it holds a {type(config).__name__}")
+    return config
+
+
+def environment(devices: str) -> dict[str, Any]:
+    """Versions, machine and source that a run was made with; `devices` is the mesh in words."""
+    return {
+        "jaxseq": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "devices": devices,
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this package lies in, with a + if it was changed; None outside a checkout."""
+    package = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(package), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def append_metrics(folder: Path, row: Row) -> None:
+    """Add one epoch's row to `metrics.jsonl`, through to the disk. Raises `UsageError` if it cannot be written."""
+    try:
+        with (folder / METRICS).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UsageError(f"cannot write {folder / METRICS}: {error.strerror or error}") from error
+
+
+def read_metrics(folder: Path) -> list[Row]:
+    """The rows of `metrics.jsonl`, one an epoch; a last line that was cut off by a kill is left out.
+
+    Raises `UsageError` naming file and line for any other line that is no row.
+    """
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+                raise ValueError("no object with an epoch")
+            rows.append(row)
+        except ValueError as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise UsageError(f"{path}, line {number}: {error}") from error
+    return rows
+
+
+def keep_metrics(folder: Path, last_epoch: int) -> list[Row]:
+    """Drop the rows after an epoch (a run goes on from a checkpoint older than its last row); returns what stays."""
+    rows = [row for row in read_metrics(folder) if row["epoch"] <= last_epoch]
+    write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def best_row(rows: Iterable[Row], metric: str) -> Row:
+    """The epoch with the smallest value of a metric; the newest of equal ones."""
+    return min(rows, key=lambda row: (math.inf if math.isnan(row[metric]) else row[metric], -row["epoch"]))
+
+
+def write_predictions(folder: Path, frame: pd.DataFrame) -> None:
+    """Write `predictions.csv`, numbers to six decimals."""
+    write_text(folder / PREDICTIONS, frame.to_csv(index=False, float_format="%.6f"))

@@ -23,6 +23,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 Key: TypeAlias = PRNGKeyArray
 """A typed PRNG key, from `jax.random.key`."""
 
+DType: TypeAlias = Any
+"""What numpy takes for a dtype: `jnp.float32`, ``"float32"``, a `numpy.dtype`."""
+
 Tree: TypeAlias = Any
 """Any pytree of arrays."""
 

@@ -135,7 +135,7 @@ def diff(run_a: Path, run_b: Path, step_a: int | None = None, step_b: int | None
 def main(argv: list[str] | None = None) -> int:
     """Look into the checkpoints of a run, verify them, or compare two of them.
 
-    Returns the exit status: 0, 1 if something is damaged or different, 2 for a mistake in what was asked.
+    Exit status: 0, 1 if something is damaged or different, 2 for a mistake in what was asked.
     """
     commands = {"show": show, "verify": verify, "diff": diff}
     markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)

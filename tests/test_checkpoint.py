@@ -1,9 +1,11 @@
 """Checkpoints: what comes back is what was saved, or it is named as damaged."""
 
-import os
+import logging
 import random
 import resource
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,19 +35,25 @@ class State(NamedTuple):
 
 def init(seed: int = 0, hidden: int = 8, dtype: Any = jnp.float32) -> State:
     key = jax.random.key(seed)
-    cell = Cell(jax.random.normal(key, (3, 4 * hidden), dtype), jnp.ones(4 * hidden, jnp.bfloat16))
+    cell = Cell(jax.random.normal(key, (40, 4 * hidden), dtype), jnp.ones(4 * hidden, jnp.bfloat16))
     params = {"recurrent_0": {"cell": cell}, "head": {"kernel": jax.random.normal(key, (hidden, 1))}}
     return State(jnp.int32(seed), params, {}, optax.adam(1e-3).init(params), key)
 
 
-LIKE = jax.eval_shape(init)
+def little(seed: int = 0) -> State:
+    """A state of few leaves, for the tests that load it often."""
+    whole = init(seed)
+    return whole._replace(params=whole.params["recurrent_0"]["cell"].input_kernel, opt=())
+
+
+LIKE, LITTLE = jax.eval_shape(init), jax.eval_shape(little)
 KERNEL = "params/recurrent_0/cell/input_kernel"
 
 
-def write(folder: Path, losses: dict[int, float], **config: Any) -> Path:
+def write(folder: Path, losses: dict[int, float], make: Callable[[int], State] = init, **config: Any) -> Path:
     with Writer(folder, config, best="loss") as writer:
         for step, loss in losses.items():
-            writer.save(step, init(step), {"rate": 1e-3, "loss": loss})
+            writer.save(step, make(step), {"rate": 1e-3, "loss": loss})
     return folder
 
 
@@ -58,6 +66,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "run" / "checkpoints"))
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `saved`, with few leaves."""
+    return write(tmp_path_factory.mktemp("few") / "checkpoints", {1: 0.5, 2: 0.4}, make=little)
 
 
 def hashes(state: Any) -> list[str]:
@@ -99,7 +113,11 @@ def test_the_leaves_come_back_without_the_model(folder: Path) -> None:
 
 
 def test_every_generator_empty_arrays_and_several_keys_come_back(tmp_path: Path) -> None:
-    state = {"keys": jax.random.split(jax.random.key(7, impl="rbg"), 3), "none": jnp.zeros((0, 4)), "flag": jnp.array(True)}
+    state = {
+        "keys": jax.random.split(jax.random.key(7, impl="rbg"), 3),
+        "none": jnp.zeros((0, 4)),
+        "flag": jnp.array(True),
+    }
     with Writer(tmp_path / "odd", {}, best="loss") as writer:
         writer.save(1, state, {"loss": 1.0})
     restored = checkpoint.restore(tmp_path / "odd", jax.eval_shape(lambda: state))[1]
@@ -172,21 +190,25 @@ def test_a_leaf_that_is_no_array_is_refused_by_name(tmp_path: Path) -> None:
         writer.save(1, {"opt": {"rate": 0.1}}, {"loss": 1.0})
 
 
+def test_of_equal_steps_the_newest_is_best_and_nan_is_never(tmp_path: Path) -> None:
+    write(tmp_path / "nan", {1: float("nan"), 2: 0.3, 3: 0.3}, make=little)
+    assert checkpoint.best_step(tmp_path / "nan") == 3
+    write(tmp_path / "only", {1: float("nan"), 2: float("nan")}, make=little)
+    assert checkpoint.best_step(tmp_path / "only") == 2
+
+
 # Damage ----------------------------------------------------------------------------------------------------------------
 
 
 def restored_or_named(folder: Path) -> str:
     """`harmless` or `detected`; anything else fails the test."""
     said: list[str] = []
-    step, state = checkpoint.restore(folder, LIKE, report=said.append)
-    assert hashes(state) == hashes(init(step)), "wrong values came back"
+    step, state = checkpoint.restore(folder, LITTLE, report=said.append)
+    assert hashes(state) == hashes(little(step)), "wrong values came back"
     if step == 2:
-        assert not said and not checkpoint.damage(folder, 2)
+        assert not said
         return "harmless"
     assert step == 1 and len(said) == 1 and "step 2 of " in said[0] and said[0].endswith("using step 1")
-    assert checkpoint.damage(folder, 2)
-    with pytest.raises(DamagedError, match="step 2"):
-        checkpoint.restore(folder, LIKE, step=2)
     return "detected"
 
 
@@ -204,27 +226,29 @@ def flip_anywhere(folder: Path, seed: int) -> str:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_flipped_bit_anywhere_is_harmless_or_detected(folder: Path, seed: int) -> None:
-    flip_anywhere(folder, seed)
+def test_a_flipped_bit_anywhere_is_harmless_or_detected(few: Path, tmp_path: Path, seed: int) -> None:
+    folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
+    found = flip_anywhere(folder, seed)
+    assert bool(checkpoint.damage(folder, 2)) == (found == "detected")
+    if found == "detected":
+        with pytest.raises(DamagedError, match="step 2"):
+            checkpoint.restore(folder, LITTLE, step=2)
 
 
 @pytest.mark.slow
-def test_many_flipped_bits_are_harmless_or_detected(saved: Path, tmp_path: Path) -> None:
-    found = [flip_anywhere(Path(shutil.copytree(saved, tmp_path / str(seed))), seed) for seed in range(100, 500)]
+def test_many_flipped_bits_are_harmless_or_detected(few: Path, tmp_path: Path) -> None:
+    found = [flip_anywhere(Path(shutil.copytree(few, tmp_path / str(seed))), seed) for seed in range(100, 500)]
     assert found.count("detected") > 100
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_flipped_byte_is_named_and_the_older_step_is_used(folder: Path, seed: int) -> None:
     path = stored_values(folder, 2)
     flip(path, random.Random(seed).randrange(path.stat().st_size // 4, path.stat().st_size // 2), seed)
     said: list[str] = []
     step, state = checkpoint.restore(folder, LIKE, report=said.append)
     assert step == 1 and hashes(state) == hashes(init(1))
-    assert any(leaf in said[0] for leaf in checkpoint.fingerprints(LIKE_VALUES)), said
-
-
-LIKE_VALUES = init()
+    assert any(leaf in said[0] for leaf in checkpoint.fingerprints(init())), said
 
 
 def test_values_changed_with_the_right_form_are_named_by_leaf(folder: Path, tmp_path: Path) -> None:
@@ -239,29 +263,51 @@ def test_values_changed_with_the_right_form_are_named_by_leaf(folder: Path, tmp_
 
 
 @pytest.mark.parametrize("how", ["deleted", "emptied", "truncated"])
-def test_every_broken_file_is_harmless_or_detected_and_can_be_saved_again(saved: Path, tmp_path: Path, how: str) -> None:
+def test_every_broken_file_is_harmless_or_detected(few: Path, tmp_path: Path, how: str) -> None:
     found = []
-    for number, name in enumerate(path.relative_to(saved) for path in files(saved / "2")):
-        folder = Path(shutil.copytree(saved, tmp_path / str(number)))
+    for number, name in enumerate(path.relative_to(few) for path in files(few / "2")):
+        folder = Path(shutil.copytree(few, tmp_path / str(number)))
         if how == "deleted":
             (folder / name).unlink()
         else:
             content = (folder / name).read_bytes()
             (folder / name).write_bytes(content[: len(content) // 2] if how == "truncated" else b"")
         found.append(restored_or_named(folder))
-        if found[-1] == "detected":
-            write(folder, {2: 0.3})
-            assert checkpoint.steps(folder) == [1, 2] and restored_or_named(folder) == "harmless"
     assert found.count("detected") >= 4
 
 
-def test_a_failing_load_says_nothing_on_its_own(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt"])
+def test_a_damaged_step_can_be_saved_again(few: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
+    (folder / "2" / name).write_bytes(b"")
+    write(folder, {2: 0.3}, make=little)
+    assert checkpoint.steps(folder) == [1, 2] and restored_or_named(folder) == "harmless"
+
+
+def test_changed_metrics_are_found(folder: Path) -> None:
+    record = folder / "2" / "_CHECKPOINT_METADATA"
+    record.write_text(record.read_text().replace('"loss": 0.4', '"loss": 0.1'))
+    with pytest.raises(DamagedError, match=r"step 2 of .*_CHECKPOINT_METADATA: sha256 differs"):
+        checkpoint.metrics(folder, 2)
+    assert checkpoint.best_step(folder) == 1
+
+
+def test_a_failing_load_says_nothing_on_its_own(
+    folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     (folder / "2" / "state" / "manifest.ocdbt").unlink()
     (folder / "1" / "_CHECKPOINT_METADATA").write_text("{")
-    with pytest.raises(DamagedError, match=r"step 2 of .*step 1 of .*|and 1 more"):
+    with pytest.raises(DamagedError, match=r"every step .*step 2 of .*and 1 more"):
         checkpoint.restore(folder, LIKE)
     captured = capfd.readouterr()
-    assert captured.out == captured.err == ""
+    assert captured.out == captured.err == "" and not caplog.records
+
+
+def test_a_save_that_was_killed_leaves_the_earlier_steps(folder: Path) -> None:
+    shutil.copytree(folder / "2", folder / "7.orbax-checkpoint-tmp")
+    assert checkpoint.restore(folder, LIKE)[0] == 2
+    write(folder, {3: 0.3})
+    assert checkpoint.steps(folder) == [2, 3] and not list(folder.glob("*tmp*"))
 
 
 def test_a_damaged_root_leaves_the_steps_usable_and_is_written_again(folder: Path) -> None:
@@ -273,59 +319,59 @@ def test_a_damaged_root_leaves_the_steps_usable_and_is_written_again(folder: Pat
     assert checkpoint.config(folder) == {"experiment": "again"}
 
 
-def test_a_save_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
-    folder = write(tmp_path / "full", {1: 0.5})
+@pytest.mark.parametrize("then", ["wait", "save", "close"])
+def test_a_save_that_cannot_be_written_is_one_clear_error(
+    tmp_path: Path, then: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write(tmp_path / "full", {1: 0.5}, make=little)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    big = init()._replace(params={"kernel": jax.random.normal(jax.random.key(0), (300, 300))})
+    big = {"kernel": jax.random.normal(jax.random.key(0), (300, 300))}
     writer = Writer(folder, {}, best="loss")
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        writer.save(2, big, {"loss": 0.1})
+        time.sleep(0.3)  # whatever its threads have to say, they say now
         with pytest.raises(UsageError, match=f"cannot write a checkpoint to {folder}"):
-            writer.save(2, big, {"loss": 0.1})
-            writer.wait()
+            writer.save(3, big, {"loss": 0.1}) if then == "save" else getattr(writer, then)()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         writer.close()
-    assert checkpoint.steps(folder) == [1] and checkpoint.restore(folder, LIKE)[0] == 1
-    write(folder, {2: 0.4})
-    assert checkpoint.steps(folder) == [1, 2]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert checkpoint.steps(folder) == [1] and checkpoint.restore(folder, LITTLE)[0] == 1
+    write(folder, {2: 0.4}, make=little)
+    assert checkpoint.steps(folder) == [1, 2] and checkpoint.restore(folder, LITTLE)[0] == 2
 
 
-def test_a_failed_save_is_raised_by_the_next_one(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "gone", {}, best="loss")
-    shutil.rmtree(tmp_path / "gone")
-    (tmp_path / "gone").write_text("a file now")
-    with pytest.raises(UsageError, match="cannot write a checkpoint to .*gone"):
-        for step in (1, 2):
-            writer.save(step, init(), {"loss": 0.1})
-    with pytest.raises(UsageError) if writer._pending else contextlib_nothing():
-        writer.close()
-
-
-def contextlib_nothing() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UsageError, match=r"cannot write a checkpoint to .*file"):
+        Writer(tmp_path / "file", {}, best="loss")
+    with Writer(tmp_path / "gone", {}, best="loss") as writer:
+        shutil.rmtree(tmp_path / "gone")
+        with pytest.raises(UsageError, match=r"cannot write a checkpoint to .*gone \(FileNotFoundError"):
+            writer.save(1, init(), {"loss": 0.1})
 
 
 # Another model, another format -----------------------------------------------------------------------------------------
 
 
 def test_another_model_is_refused_with_both_shapes(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"input_kernel is float32\[3, 32\] there and float32\[3, 64\] here") as caught:
+    with pytest.raises(
+        UsageError, match=r"input_kernel is float32\[40, 32\] there and float32\[40, 64\] here"
+    ) as caught:
         checkpoint.restore(folder, jax.eval_shape(lambda: init(hidden=16)))
     assert not isinstance(caught.value, DamagedError)
 
 
 def test_another_dtype_is_refused_and_not_cast(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"is float32\[3, 32\] there and float16\[3, 32\] here"):
+    with pytest.raises(UsageError, match=r"is float32\[40, 32\] there and float16\[40, 32\] here"):
         checkpoint.restore(folder, jax.eval_shape(lambda: init(dtype=jnp.float16)))
 
 
 def test_missing_and_additional_leaves_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"stats is missing there and float32\[2\] here"):
         checkpoint.restore(folder, LIKE._replace(stats=jax.ShapeDtypeStruct((2,), jnp.float32)))
-    with pytest.raises(UsageError, match=r"key is key<fry>|key is key<threefry2x32>\[\] there and missing here"):
+    with pytest.raises(UsageError, match=r"key is key<threefry2x32>\[\] there and missing here"):
         checkpoint.restore(folder, LIKE._replace(key=()))
 
 
@@ -353,9 +399,13 @@ def test_show_tells_metrics_steps_and_parameters(folder: Path, capsys: pytest.Ca
     assert "aapl: step 2, rate 0.001, loss 0.4" in out and "steps 1, 2; the best is 2" in out
     row = next(line for line in out.splitlines() if KERNEL in line).split()
     kernel = np.asarray(init(2).params["recurrent_0"]["cell"].input_kernel, np.float64)
-    assert row[1:4] == ["3x32", "float32", "96"] and row[4] == f"{kernel.mean():.4g}" and row[6] == f"{np.linalg.norm(kernel):.4g}"
+    assert (
+        row[1:4] == ["40x32", "float32", "1,280"]
+        and row[4] == f"{kernel.mean():.4g}"
+        and row[6] == f"{np.linalg.norm(kernel):.4g}"
+    )
     assert row[-1] == checkpoint.fingerprints(init(2))[KERNEL].sha256[:8]
-    assert "136 parameters in 3 leaves" in out and "besides: opt, 273 values in 7 leaves" in out
+    assert "1,320 parameters in 3 leaves" in out and "besides: opt, 2,641 values in 7 leaves" in out
     assert "opt/0/mu" not in out
     assert checkpoint.main(["show", str(folder), "--step", "1", "--all"]) == 0
     out = capsys.readouterr().out
@@ -365,7 +415,7 @@ def test_show_tells_metrics_steps_and_parameters(folder: Path, capsys: pytest.Ca
 def test_show_names_the_axes_that_the_configuration_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "axes", {1: 0.5}, axes={KERNEL: "d g"})
     assert checkpoint.main(["show", str(tmp_path / "axes")]) == 0
-    assert f"{KERNEL} d g 3x32" in " ".join(capsys.readouterr().out.split())
+    assert f"{KERNEL} d g 40x32" in " ".join(capsys.readouterr().out.split())
 
 
 def test_verify_passes_sound_steps_and_names_a_damaged_leaf(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -420,4 +470,3 @@ def test_help_teaches_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             checkpoint.main([command, "--help"])
         assert caught.value.code == 0 and told in " ".join(capsys.readouterr().out.split())
-    assert os.getcwd()

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, orthogonal
 from jaxtyping import Array, Float
 
-from jaxseq.arrays import Key
+from jaxseq.arrays import DType, Key
 
 Carry: TypeAlias = Any
 """A cell's NamedTuple of states, each ``*b h``; the first field is `h`, the cell's output."""
@@ -71,7 +71,7 @@ def tanh_slope(y: Float[Array, "..."]) -> Float[Array, "..."]:
     return 1 - y * y
 
 
-def init_kernels(key: Key, d: int, h: int, gate_count: int, dtype: jnp.dtype) -> tuple[Array, Array]:
+def init_kernels(key: Key, d: int, h: int, gate_count: int, dtype: DType) -> tuple[Array, Array]:
     """Input kernel "d g", Glorot uniform per gate (Glorot & Bengio 2010), and recurrent kernel "h g", orthogonal per
     gate (Saxe et al. 2014), as Keras and flax draw them."""
     input_key, recurrent_key = jax.random.split(key)

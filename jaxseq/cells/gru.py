@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.arrays import Key
+from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, init_kernels, sigmoid, sigmoid_slope, tanh_slope
 
 
@@ -49,12 +49,12 @@ class Local(NamedTuple):
     update: Float[Array, "*b h"]
 
 
-def start(shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Carry:
+def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
     """The zero state; `shape` is that of h, say (b, h)."""
     return Carry(jnp.zeros(shape, dtype))
 
 
-def init(key: Key, d: int, h: int, dtype: jnp.dtype = jnp.float32) -> Params:
+def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
     """Parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel, zero biases."""
     kernel, recurrent = init_kernels(key, d, h, 3, dtype)
     return Params(kernel, recurrent, jnp.zeros(3 * h, dtype), jnp.zeros(3 * h, dtype))

@@ -1,6 +1,6 @@
-"""Long short-term memory (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000), gates in the order i, f, g, o:
+"""Long short-term memory (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000), gates i, f, g, o:
 
-    i, f, o = σ(z + u)    g = tanh(z + u)    c_t = f c_{t-1} + i g    h_t = o tanh(c_t)
+i, f, o = σ(z + u)    g = tanh(z + u)    c_t = f c_{t-1} + i g    h_t = o tanh(c_t)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseq.arrays import Key
+from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, Params, init_kernels, sigmoid_slope, tanh_slope
 
 
@@ -39,12 +39,12 @@ class Local(NamedTuple):
     f: Float[Array, "*b h"]
 
 
-def start(shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Carry:
+def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
     """The zero states; `shape` is that of h, say (b, h)."""
     return Carry(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-def init(key: Key, d: int, h: int, dtype: jnp.dtype = jnp.float32) -> Params:
+def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
     """Parameters for d features and h units; the forget gate's bias is 1 (Jozefowicz et al. 2015), the others 0."""
     kernel, recurrent = init_kernels(key, d, h, 4, dtype)
     return Params(kernel, recurrent, jnp.zeros(4 * h, dtype).at[h : 2 * h].set(1))

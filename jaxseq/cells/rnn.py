@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.arrays import Key
+from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, Params, init_kernels, tanh_slope
 
 
@@ -17,12 +17,12 @@ class Carry(NamedTuple):
     h: Float[Array, "*b h"]
 
 
-def start(shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Carry:
+def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
     """The zero state; `shape` is that of h, say (b, h)."""
     return Carry(jnp.zeros(shape, dtype))
 
 
-def init(key: Key, d: int, h: int, dtype: jnp.dtype = jnp.float32) -> Params:
+def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
     """Parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel, zero bias."""
     kernel, recurrent = init_kernels(key, d, h, 1, dtype)
     return Params(kernel, recurrent, jnp.zeros(h, dtype))

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -48,7 +47,7 @@ class Setup(NamedTuple):
     batch_sharding says how a batch is laid over devices; None leaves it to JAX.
     """
 
-    model: nn.Module
+    model: models.Forecaster
     task: Task
     optimiser: optax.GradientTransformation
     batch_sharding: jax.sharding.Sharding | None = None
@@ -104,14 +103,17 @@ def _step(setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array
     index, weight = rows
     x, y, weight = _constrain(setup, (data.x[index], data.y[index], weight))
 
-    def loss(params: Tree) -> Array:
-        return _weighted_mean(setup.task.loss(models.apply(setup.model, params, state.stats, x), y), weight)
+    draw, key = jax.random.split(state.key) if setup.model.draws else (state.key, state.key)
 
-    value, gradient = jax.value_and_grad(loss)(state.params)
+    def loss(params: Tree) -> tuple[Array, Tree]:
+        prediction, stats = models.apply_train(setup.model, params, state.stats, x, weight, draw)
+        return _weighted_mean(setup.task.loss(prediction, y), weight), stats
+
+    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
     updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
     log = StepLog(value, optax.global_norm(gradient))
-    return state._replace(step=state.step + 1, params=params, opt=opt), log
+    return TrainState(state.step + 1, params, stats, opt, key), log
 
 
 def _constrain(setup: Setup, tree: Tree) -> Tree:

@@ -1,6 +1,7 @@
-"""Flax shells around the recurrence: the only file that knows Flax.
+"""Flax shells around the recurrence: the only file that knows Flax's modules.
 
-`Recurrent` is a layer for anybody's Flax model; `Forecaster` is a stack of them with a dense head.
+`Recurrent` is a layer for anybody's Flax model, in the place of `nn.RNN`; `Forecaster` is a stack of them with a dense
+head.
 """
 
 from __future__ import annotations
@@ -10,35 +11,136 @@ from typing import Any, get_type_hints
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxseq import recurrence
 from jaxseq.arrays import Key, Tree
+from jaxseq.cells import norm as norms
 from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.norm import Norm
+from jaxseq.padding import valid_steps
+
+STATS = "batch_stats"
+"""Flax's name for the collection of running moments."""
 
 
 class Recurrent(nn.Module):
     """A recurrent layer: `hidden` units of `cell`, scanned over a batch of sequences.
 
-    The cell's parameters are one pytree under the name "cell".
+    The cell's parameters are one pytree under the name "cell", the gains of `norm` another under "norm", and running
+    moments stand under "moments" in the collection `batch_stats` (make it mutable to let them follow a training step).
+    `recurrent_dropout` is the share of h that does not reach the recurrent product, one draw a sequence, and needs an
+    rng named "dropout". With `learn_start` the initial state is a parameter, under "start". `truncate` stops gradients
+    between chunks of so many steps.
     """
 
     cell: Cell
     hidden: int
+    norm: Norm | None = None
+    reverse: bool = False
+    recurrent_dropout: float = 0.0
+    learn_start: bool = False
+    truncate: int | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t d"], carry: Carry | None = None) -> tuple[Carry, Float[Array, "b t h"]]:
-        """The last carry and the output of every step; starts from `carry`, or from zeros if there is none."""
+    def __call__(
+        self,
+        x: Float[Array, "b t d"],
+        carry: Carry | None = None,
+        lengths: Int[Array, "b"] | None = None,
+        train: bool = False,
+    ) -> tuple[Carry, Float[Array, "b t h"]]:
+        """The last carry and the output of every step; starts from `carry`, or from the learnt state, or from zeros.
+
+        What lies beyond a row's length changes nothing, and outputs there are zero. Raises `ValueError`, which names
+        the argument, where shapes or dtypes do not fit.
+        """
+        if x.ndim != 3:
+            raise ValueError(f"x has the shape {x.shape}; expected (rows, steps, features)")
         params = self.param("cell", self.cell.init, x.shape[-1], self.hidden, x.dtype)
-        carry = self.cell.start((x.shape[0], self.hidden), x.dtype) if carry is None else carry
-        last, outputs = recurrence.scan(self.cell, params, jnp.swapaxes(x, 0, 1), carry)
+        start = self._start(x) if carry is None else carry
+        steps = jnp.swapaxes(x, 0, 1)
+        drop = self._drop(x) if train and self.recurrent_dropout else None
+        if self.norm is None:
+            way = recurrence.scan
+            last, outputs = way(self.cell, params, steps, start, lengths, self.reverse, drop, self.truncate)
+        else:
+            last, outputs = self._normalised(params, steps, start, lengths, drop, train)
         return last, jnp.swapaxes(outputs, 0, 1)
+
+    def _start(self, x: Array) -> Carry:
+        zeros = self.cell.start((x.shape[0], self.hidden), x.dtype)
+        if not self.learn_start:
+            return zeros
+        learnt = self.param("start", lambda _: self.cell.start((self.hidden,), x.dtype))
+        return jax.tree.map(lambda zero, start: zero + start, zeros, learnt)
+
+    def _drop(self, x: Array) -> Array:
+        keep = 1 - self.recurrent_dropout
+        drawn = jax.random.bernoulli(self.make_rng("dropout"), keep, (x.shape[0], self.hidden))
+        return drawn.astype(x.dtype) / keep
+
+    def _normalised(
+        self, params: Tree, steps: Array, start: Carry, lengths: Array | None, drop: Array | None, train: bool
+    ) -> tuple[Carry, Array]:
+        assert self.norm is not None
+        if self.truncate is not None:
+            raise ValueError(f"truncate is {self.truncate}; a normalised layer expects None")
+        memory, sizes = len(start) > 1, (self.cell.gate_count, len(start) > 1)
+        weights = self.param("norm", lambda _: norms.init(self._norm, *sizes, self.hidden, steps.dtype))
+        running = None
+        if self.norm.by_batch:
+            fresh = norms.init_running(self.cell.gate_count, memory, steps.shape[0], self.hidden, steps.dtype)
+            running = self.variable(STATS, "moments", lambda: fresh)
+        last, outputs, moments = recurrence.scan_normalised(
+            self.cell,
+            self.norm,
+            params,
+            weights,
+            steps,
+            start,
+            lengths,
+            self.reverse,
+            drop,
+            None if running is None else running.value,
+            train and not self.is_initializing(),
+        )
+        if running is not None and train and not self.is_initializing() and self.is_mutable_collection(STATS):
+            running.value = moments
+        return last, outputs
+
+    @property
+    def _norm(self) -> Norm:
+        assert self.norm is not None
+        return self.norm
+
+
+class Bidirectional(nn.Module):
+    """Two recurrent layers over the same rows, one of them backwards within each row's length.
+
+    Outputs are concatenated forward, then backward, "b t 2h", as torch and Keras do; so are the last carries, field by
+    field: the backward one is that at each row's first step.
+    """
+
+    layer: Recurrent
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b t d"], lengths: Int[Array, "b"] | None = None, train: bool = False
+    ) -> tuple[Carry, Float[Array, "b t 2*h"]]:
+        """The last carries and the outputs of every step, each both ways."""
+        forward = self.layer.clone(parent=self, name="forward")
+        backward = self.layer.clone(parent=self, name="backward", reverse=True)
+        ways = [way(x, None, lengths, train) for way in (forward, backward)]
+        last = jax.tree.map(lambda *states: jnp.concatenate(states, axis=-1), *(carry for carry, _ in ways))
+        return last, jnp.concatenate([outputs for _, outputs in ways], axis=-1)
 
 
 class Forecaster(nn.Module):
     """`layers` recurrent layers of `hidden` units, then a dense layer to `outputs` numbers.
 
     The head reads the last state and gives "b k", or, with `every_step`, the state of every step and gives "b t k".
+    Between two layers come, where they are asked for, a batch norm over rows and steps (`norm_between`) and dropout.
     """
 
     cell: Cell
@@ -46,14 +148,53 @@ class Forecaster(nn.Module):
     layers: int
     outputs: int
     every_step: bool = False
+    norm: Norm | None = None
+    norm_between: Norm | None = None
+    bidirectional: bool = False
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+
+    @property
+    def draws(self) -> bool:
+        """Whether a training step draws random numbers."""
+        return bool(self.dropout or self.recurrent_dropout)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b *k"]:
+    def __call__(
+        self, x: Float[Array, "b t d"], lengths: Int[Array, "b"] | None = None, train: bool = False
+    ) -> Float[Array, "b *k"]:
         """Predictions for a batch of windows."""
         last: Carry = None
-        for layer in range(self.layers):
-            last, x = Recurrent(self.cell, self.hidden, name=f"recurrent_{layer}")(x)
+        for number in range(self.layers):
+            if number:
+                x = self._between(x, lengths, train, number)
+            name = f"recurrent_{number}"
+            if self.bidirectional:
+                layer = self._layer(None)
+                last, x = Bidirectional(layer, name=name)(x, lengths, train)
+            else:
+                last, x = self._layer(name)(x, None, lengths, train)
         return nn.Dense(self.outputs, name="head")(x if self.every_step else last.h)
+
+    def _layer(self, name: str | None) -> Recurrent:
+        """A layer of the stack; without a name, a pattern that belongs to nobody yet."""
+        parent = None if name is None else self
+        options = {"norm": self.norm, "recurrent_dropout": self.recurrent_dropout}
+        return Recurrent(self.cell, self.hidden, **options, name=name, parent=parent)
+
+    def _between(self, x: Array, lengths: Array | None, train: bool, number: int) -> Array:
+        keep = None if lengths is None else valid_steps(lengths, x.shape[1]).T[..., None]
+        if self.norm_between is not None:
+            norm = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=self.norm_between.momentum,
+                epsilon=self.norm_between.epsilon,
+                name=f"norm_{number}",
+            )
+            x = norm(x, mask=keep)
+        if self.dropout:
+            x = nn.Dropout(self.dropout, deterministic=not train, name=f"dropout_{number}")(x)
+        return x if keep is None else jnp.where(keep, x, 0)
 
 
 def init(model: nn.Module, key: Key, x: Float[Array, "b t d"]) -> tuple[Tree, Tree]:
@@ -67,6 +208,21 @@ def apply(model: nn.Module, params: Tree, stats: Tree, x: Float[Array, "b t d"])
     return jnp.asarray(model.apply({"params": params, **stats}, x))
 
 
+def apply_train(
+    model: Forecaster, params: Tree, stats: Tree, x: Float[Array, "b t d"], rows: Float[Array, "b"], key: Key
+) -> tuple[Float[Array, "b *k"], Tree]:
+    """The model's prediction in a training step, and the statistics after it.
+
+    Rows whose weight in `rows` is zero stay out of batch moments; the key is what dropout draws from.
+    """
+    lengths = jnp.where(rows > 0, x.shape[1], 0) if stats else None
+    rngs = {"dropout": key} if model.draws else None
+    prediction, changed = model.apply(
+        {"params": params, **stats}, x, lengths=lengths, train=True, mutable=[STATS], rngs=rngs
+    )
+    return jnp.asarray(prediction), {**stats, **changed}
+
+
 def axes(params: Tree) -> dict[str, str]:
     """The axes of every parameter by its path, say ``{"recurrent_0/cell/input_kernel": "d g"}``, read from the cells'
     annotations."""
@@ -76,7 +232,7 @@ def axes(params: Tree) -> dict[str, str]:
         if hasattr(node, "_fields"):
             hints = get_type_hints(type(node), include_extras=True)
             start = jax.tree_util.keystr(path, simple=True, separator="/")
-            found.update({f"{start}/{field}": hints[field].dim_str for field in node._fields})
+            found.update({f"{start}/{field}": hints[field].dim_str.removeprefix("*b ") for field in node._fields})
         return node
 
     jax.tree_util.tree_map_with_path(note, params, is_leaf=lambda node: hasattr(node, "_fields"))

@@ -2,67 +2,188 @@
 
 `scan` computes the states of a whole sequence. Its derivative (`jax.custom_vjp`) is the classical back-propagation
 through time (Werbos 1990), arranged so that the backward scan holds nothing but the gate deltas and one product with the
-recurrent kernel; the weight gradients are one matrix product over all steps and rows afterwards. Autodiff of the same
-scan (`scan_by_autodiff`, kept as the oracle) saves every intermediate array and accumulates a weight gradient at each
-step.
+recurrent kernel: the local derivatives are computed for all steps at once before it, and the weight gradients are one
+matrix product over all steps and rows after it. Autodiff of the same scan (`scan_by_autodiff`, kept as the oracle) saves
+every intermediate array and accumulates a weight gradient at each step. Normalised cells (`scan_normalised`) take it.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from jaxseq import padding
 from jaxseq.arrays import Tree
+from jaxseq.cells import norm as norms
 from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.norm import PLAIN, Moments, Norm, Running, Slots, Weights
+
+
+class Gating(NamedTuple):
+    """What holds a recurrence back, row by row: both may be None.
+
+    keep  steps that are within a row's length; at the others the carry stays and the output is zero
+    drop  recurrent dropout: a factor for h on its way into the recurrent product, one mask for the whole sequence
+          (Gal & Ghahramani 2016)
+    """
+
+    keep: Bool[Array, "t b"] | None = None
+    drop: Float[Array, "b h"] | None = None
 
 
 def step(cell: Cell, params: Tree, x: Float[Array, "b d"], carry: Carry) -> Carry:
     """One step of a cell: the carry after having read x. Its output is `carry.h`, shape "b h".
 
-    Raises AssertionError (chex) if the shapes do not fit the parameters.
+    Raises `ValueError` if the shapes do not fit the parameters.
     """
     _check(cell, params, x[None], carry)
-    return _advance(cell, params, carry, x)[0]
+    return _advance(cell, params, None, carry, x)[0]
+
+
+def scan(
+    cell: Cell,
+    params: Tree,
+    x: Float[Array, "t b d"],
+    carry: Carry,
+    lengths: Int[Array, "b"] | None = None,
+    reverse: bool = False,
+    drop: Float[Array, "b h"] | None = None,
+    truncate: int | None = None,
+) -> tuple[Carry, Float[Array, "t b h"]]:
+    """The last carry and the output h of every step, for a sequence x that starts from `carry`.
+
+    With `lengths`, what lies beyond a row's length changes nothing: outputs there are zero, the last carry is that of
+    the last valid step, and gradients of padding are zero. `reverse` runs each row backwards within its length; output
+    t still belongs to input t. `drop` multiplies h on its way into the recurrent product (recurrent dropout, one mask a
+    sequence: Gal & Ghahramani 2016). `truncate` stops gradients between chunks of so many steps (truncated
+    back-propagation through time: Williams & Peng 1990); the values are the same.
+
+    Reverse-mode differentiable in params, x, carry and drop; forward mode (`jax.jvp`) is refused by JAX, use
+    `scan_by_autodiff` there. Raises `ValueError`, which names the argument, if shapes or dtypes do not fit.
+    """
+    return _run(_scan, cell, params, x, carry, lengths, reverse, drop, truncate)
 
 
 def scan_by_autodiff(
-    cell: Cell, params: Tree, x: Float[Array, "t b d"], carry: Carry
+    cell: Cell,
+    params: Tree,
+    x: Float[Array, "t b d"],
+    carry: Carry,
+    lengths: Int[Array, "b"] | None = None,
+    reverse: bool = False,
+    drop: Float[Array, "b h"] | None = None,
+    truncate: int | None = None,
 ) -> tuple[Carry, Float[Array, "t b h"]]:
     """`scan` without the hand-written adjoint: the same values, and autodiff's gradients."""
-    _check(cell, params, x, carry)
-    last, (outputs, _) = _forward(cell, params, x, carry)
-    return last, outputs
+    return _run(_plain, cell, params, x, carry, lengths, reverse, drop, truncate)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _scan(cell: Cell, params: Tree, x: Array, carry: Carry) -> tuple[Carry, Array]:
-    last, (outputs, _) = _forward(cell, params, x, carry)
-    return last, outputs
+def scan_normalised(
+    cell: Cell,
+    norm: Norm,
+    params: Tree,
+    weights: Weights,
+    x: Float[Array, "t b d"],
+    carry: Carry,
+    lengths: Int[Array, "b"] | None = None,
+    reverse: bool = False,
+    drop: Float[Array, "b h"] | None = None,
+    running: Running | None = None,
+    train: bool = False,
+) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
+    """`scan` of a cell with normalisation in its slots; `jaxseq.cells.norm` says where and which.
 
-
-def scan(cell: Cell, params: Tree, x: Float[Array, "t b d"], carry: Carry) -> tuple[Carry, Float[Array, "t b h"]]:
-    """The last carry and the output h of every step, for a sequence x that starts from `carry`.
-
-    Reverse-mode differentiable in params, x and carry; forward mode (`jax.jvp`) is refused by JAX, use
-    `scan_by_autodiff` there. Raises AssertionError (chex) if the shapes do not fit the parameters.
+    Batch norm needs `running`: with `train` rows are normalised by their own moments and the running ones that come
+    back have followed them, otherwise by the running ones, which come back as they were. Raises `ValueError` as `scan`,
+    and for batch norm in training with a single row, whose variance is zero.
     """
-    _check(cell, params, x, carry)
-    return _scan(cell, params, x, carry)
+    _check(cell, params, x, carry, lengths, drop)
+    if norm.by_batch and running is None:
+        raise ValueError("running is None; batch norm expects running moments, `cells.norm.init_running`")
+    if norm.by_batch and train and x.shape[1] < 2:
+        raise ValueError(f"x has a batch of {x.shape[1]} row; batch norm in training expects at least 2")
+    keep = None if lengths is None else padding.valid_steps(lengths, x.shape[0])
+    x = _without_padding(x, keep)
+    x = padding.turn(x, lengths) if reverse else x
+    last, outputs, seen = _normalised(cell, norm, params, weights, x, carry, Gating(keep, drop), running, train)
+    if seen is not None and running is not None:
+        pairs = zip(running, seen, strict=True)
+        running = Running(*(norms.follow(old, new, keep, norm.momentum) if new else () for old, new in pairs))
+    return last, padding.turn(outputs, lengths) if reverse else outputs, running
 
 
-def _check(cell: Cell, params: Tree, x: Array, carry: Carry) -> None:
+def _run(
+    way: Any,
+    cell: Cell,
+    params: Tree,
+    x: Array,
+    carry: Carry,
+    lengths: Array | None,
+    reverse: bool,
+    drop: Array | None,
+    truncate: int | None,
+) -> tuple[Carry, Array]:
+    """Padding, direction and truncation around a scan."""
+    _check(cell, params, x, carry, lengths, drop)
+    keep = None if lengths is None else padding.valid_steps(lengths, x.shape[0])
+    x = _without_padding(x, keep)
+    x = padding.turn(x, lengths) if reverse else x
+    if truncate is None:
+        carry, outputs = way(cell, params, x, carry, Gating(keep, drop))
+    else:
+        carry, outputs = _in_chunks(partial(way, cell, params), x, carry, keep, drop, truncate)
+    return carry, padding.turn(outputs, lengths) if reverse else outputs
+
+
+def _in_chunks(
+    way: Any, x: Array, carry: Carry, keep: Array | None, drop: Array | None, size: int
+) -> tuple[Carry, Array]:
+    if size < 1:
+        raise ValueError(f"truncate is {size}; expected at least 1 step")
+    outputs = []
+    for first in range(0, x.shape[0], size):
+        chunk = slice(first, first + size)
+        carry = jax.lax.stop_gradient(carry) if first else carry
+        carry, out = way(x[chunk], carry, Gating(None if keep is None else keep[chunk], drop))
+        outputs.append(out)
+    return carry, jnp.concatenate(outputs)
+
+
+def _without_padding(x: Array, keep: Array | None) -> Array:
+    """Zeros in the place of padding, be it NaN: zero times NaN would come back in the weight gradient."""
+    return x if keep is None else jnp.where(keep[..., None], x, 0)
+
+
+def _check(
+    cell: Cell, params: Tree, x: Array, carry: Carry, lengths: Array | None = None, drop: Array | None = None
+) -> None:
     d, g = params.input_kernel.shape
     h = g // cell.gate_count
-    chex.assert_shape(params.recurrent_kernel, (h, g))
-    chex.assert_shape(params.bias, (g,))
-    chex.assert_shape(x, (None, None, d))
-    chex.assert_shape(list(carry), (x.shape[1], h))
-    chex.assert_type([x, *carry], params.input_kernel.dtype)
+    if x.ndim != 3 or x.shape[-1] != d or not x.shape[0]:
+        raise ValueError(f"x has the shape {x.shape}; expected (steps, rows, {d}), with at least 1 step")
+    kind = type(cell.start((0, 0), x.dtype))
+    if type(carry) is not kind:
+        raise ValueError(
+            f"carry is a {type(carry).__module__}.{type(carry).__name__}; expected {kind.__module__}.Carry"
+        )
+    expected = {"recurrent_kernel": (h, g), "bias": (g,), **({"recurrent_bias": (g,)} if cell.recurrent_bias else {})}
+    given: dict[str, Any] = {f"params.{name}": (getattr(params, name), shape) for name, shape in expected.items()}
+    given |= {f"carry.{name}": (state, (x.shape[1], h)) for name, state in carry._asdict().items()}
+    if drop is not None:
+        given["drop"] = (drop, (x.shape[1], h))
+    for name, (array, shape) in {"x": (x, x.shape), **given}.items():
+        if array.shape != shape:
+            raise ValueError(f"{name} has the shape {array.shape}; expected {shape}")
+        if array.dtype != params.input_kernel.dtype:
+            raise ValueError(
+                f"{name} has the dtype {array.dtype}; expected {params.input_kernel.dtype}, as the parameters"
+            )
+    if lengths is not None:
+        padding.check_lengths(lengths, x.shape[1], x.shape[0])
 
 
 def _project(params: Tree, x: Array) -> Array:
@@ -72,53 +193,88 @@ def _project(params: Tree, x: Array) -> Array:
     return x @ params.input_kernel + params.bias
 
 
-def _advance(cell: Cell, params: Tree, carry: Carry, x: Array) -> tuple[Carry, Any]:
-    return _recur(cell, params, carry, _project(params, x))
+def _product(params: Tree, drop: Array | None, carry: Carry) -> Array:
+    return (carry.h if drop is None else carry.h * drop) @ params.recurrent_kernel
 
 
-def _recur(cell: Cell, params: Tree, carry: Carry, z: Array) -> tuple[Carry, Any]:
-    u = carry.h @ params.recurrent_kernel
+def _advance(cell: Cell, params: Tree, drop: Array | None, carry: Carry, x: Array) -> tuple[Carry, Any]:
+    return _recur(cell, params, drop, carry, _project(params, x))
+
+
+def _recur(cell: Cell, params: Tree, drop: Array | None, carry: Carry, z: Array) -> tuple[Carry, Any]:
+    u = _product(params, drop, carry)
     return cell.gates(z, u + params.recurrent_bias if cell.recurrent_bias else u, carry)
 
 
-def _forward(cell: Cell, params: Tree, x: Array, carry: Carry) -> tuple[Carry, tuple[Array, Any]]:
+def _hold(keep: Array | None, new: Carry, old: Carry) -> tuple[Carry, Array]:
+    """The carry and the output of a step: rows that have ended keep the one and put out zero."""
+    if keep is None:
+        return new, new.h
+    keep = keep[:, None]
+    return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old), jnp.where(keep, new.h, 0)
+
+
+def _forward(cell: Cell, params: Tree, x: Array, carry: Carry, gating: Gating) -> tuple[Carry, tuple[Array, Any]]:
     """The scan, with what its adjoint needs; many features are projected before it, a single one inside it."""
     inside = x.shape[-1] == 1
     advance = _advance if inside else _recur
 
-    def body(carry: Carry, x: Array) -> tuple[Carry, tuple[Array, Any]]:
-        carry, saved = advance(cell, params, carry, x)
-        return carry, (carry.h, saved)
+    def body(carry: Carry, step: tuple[Array, Array | None]) -> tuple[Carry, tuple[Array, Any]]:
+        x, keep = step
+        new, saved = advance(cell, params, gating.drop, carry, x)
+        carry, output = _hold(keep, new, carry)
+        return carry, (output, saved)
 
-    return jax.lax.scan(body, carry, x if inside else _project(params, x))
-
-
-def _scan_forward(cell: Cell, params: Tree, x: Array, carry: Carry) -> tuple[tuple[Carry, Array], Any]:
-    last, (outputs, saved) = _forward(cell, params, x, carry)
-    return (last, outputs), (params, x, carry.h, outputs, saved)
+    return jax.lax.scan(body, carry, (x if inside else _project(params, x), gating.keep))
 
 
-def _scan_backward(cell: Cell, residuals: Any, bars: tuple[Carry, Array]) -> tuple[Tree, Array, Carry]:
-    params, x, h_start, outputs, saved = residuals
+def _plain(cell: Cell, params: Tree, x: Array, carry: Carry, gating: Gating) -> tuple[Carry, Array]:
+    last, (outputs, _) = _forward(cell, params, x, carry, gating)
+    return last, outputs
+
+
+_scan = jax.custom_vjp(_plain, nondiff_argnums=(0,))
+
+
+def _scan_forward(cell: Cell, params: Tree, x: Array, carry: Carry, gating: Gating) -> tuple[tuple[Carry, Array], Any]:
+    last, (outputs, saved) = _forward(cell, params, x, carry, gating)
+    return (last, outputs), (params, x, carry.h, gating, outputs, saved)
+
+
+def _scan_backward(cell: Cell, residuals: Any, bars: tuple[Carry, Array]) -> tuple[Tree, Array, Carry, Gating]:
+    params, x, h_start, (keep, drop), outputs, saved = residuals
     last_bar, outputs_bar = bars
     back = _transposed(params.recurrent_kernel)
-
-    def body(bar: Carry, step: tuple[Any, Array]) -> tuple[Carry, tuple[Array, ...]]:
-        local, h_bar = step
-        dz, du, bar = cell.adjoint(local, bar._replace(h=bar.h + h_bar))
-        through_u = (du @ back)[:, : bar.h.shape[-1]]
-        return bar._replace(h=bar.h + through_u), ((dz,) if dz is du else (dz, du))
-
     h_before = jnp.concatenate([h_start[None], outputs[:-1]])
     local = cell.linearise(saved, h_before, outputs)
-    start_bar, deltas = jax.lax.scan(body, last_bar, (local, outputs_bar), reverse=True)
+
+    def body(bar: Carry, step: tuple[Any, Array, Array | None]) -> tuple[Carry, Any]:
+        local, h_bar, keep = step
+        dz, du, before = cell.adjoint(local, bar._replace(h=bar.h + h_bar))
+        if keep is not None:
+            dz, du = _zero_where_ended(keep, dz, du)
+        through_u = (du @ back)[:, : bar.h.shape[-1]]
+        before = before._replace(h=before.h + (through_u if drop is None else through_u * drop))
+        if keep is not None:
+            before = jax.tree.map(lambda a, b: jnp.where(keep[:, None], a, b), before, bar)
+        return before, ((dz,) if dz is du else (dz, du), () if drop is None else through_u)
+
+    start_bar, (deltas, through_u) = jax.lax.scan(body, last_bar, (local, outputs_bar, keep), reverse=True)
     dz, du = deltas[0], deltas[-1]
     params_bar = params._replace(
-        input_kernel=_over_all_steps(x, dz), recurrent_kernel=_over_all_steps(h_before, du), bias=dz.sum((0, 1))
+        input_kernel=_over_all_steps(x, dz),
+        recurrent_kernel=_over_all_steps(h_before if drop is None else h_before * drop, du),
+        bias=dz.sum((0, 1)),
     )
     if cell.recurrent_bias:
         params_bar = params_bar._replace(recurrent_bias=du.sum((0, 1)))
-    return params_bar, dz @ params.input_kernel.T, start_bar
+    drop_bar = None if drop is None else jnp.sum(through_u * h_before, axis=0)
+    return params_bar, dz @ params.input_kernel.T, start_bar, Gating(None, drop_bar)
+
+
+def _zero_where_ended(keep: Array, dz: Array, du: Array) -> tuple[Array, Array]:
+    shut = jnp.where(keep[:, None], dz, 0)
+    return shut, shut if dz is du else jnp.where(keep[:, None], du, 0)
 
 
 def _transposed(kernel: Array) -> Array:
@@ -138,3 +294,82 @@ def _over_all_steps(x: Array, delta: Array) -> Array:
 
 
 _scan.defvjp(_scan_forward, _scan_backward)
+
+
+def _normalised(
+    cell: Cell,
+    norm: Norm,
+    params: Tree,
+    weights: Any,
+    x: Array,
+    carry: Carry,
+    gating: Gating,
+    running: Running | None,
+    train: bool,
+) -> tuple[Carry, Array, Running | None]:
+    """The scan with slots; also the batch's own moments of every step, where they were taken."""
+    known = (
+        None if running is None or train else Running(*(norms.at_steps(m, x.shape[0]) if m else () for m in running))
+    )
+    z, x_seen = _normalise_all(
+        cell, norm, weights, x @ params.input_kernel, gating.keep, None if known is None else known.x
+    )
+
+    def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
+        z, keep, at = step
+        u, h_seen = _normalise(cell, norm, weights, _product(params, gating.drop, carry), keep, at and at.h)
+        u = u + params.recurrent_bias if cell.recurrent_bias else u
+        new, saved = cell.gates(z, u, carry, _slots(cell, norm, weights, keep, at and at.c))
+        carry, output = _hold(keep, new, carry)
+        return carry, (output, h_seen, getattr(saved, "noted", ()))
+
+    last, (outputs, h_seen, c_seen) = jax.lax.scan(body, carry, (z + params.bias, gating.keep, known))
+    return last, outputs, Running(x_seen, h_seen, c_seen) if norm.by_batch and train else None
+
+
+def _normalise_all(
+    cell: Cell, norm: Norm, weights: Any, a: Array, keep: Array | None, known: Moments | None
+) -> tuple[Array, Any]:
+    """The input projections of all steps; batch moments are taken for each of them."""
+    if norm.on_sum:
+        return a, ()
+    if not norm.by_batch:
+        return norms.layer_norm_gates(a, weights.x, cell.groups, norm.epsilon), ()
+    return _by_batch(norm, a, weights.x, keep, known)
+
+
+def _normalise(
+    cell: Cell, norm: Norm, weights: Any, a: Array, keep: Array | None, known: Moments | None
+) -> tuple[Array, Any]:
+    """The recurrent projection of one step."""
+    if norm.on_sum:
+        return a, ()
+    if not norm.by_batch:
+        return norms.layer_norm_gates(a, weights.h, cell.groups, norm.epsilon), ()
+    return _by_batch(norm, a, weights.h, keep, known)
+
+
+def _by_batch(norm: Norm, a: Array, gain: Array, keep: Array | None, known: Moments | None) -> tuple[Array, Any]:
+    moments = Moments(*norms.batch_moments(a, keep)) if known is None else known
+    return norms.standardise(a, moments.mean, moments.var, gain, norm.epsilon), moments if known is None else ()
+
+
+def _slots(cell: Cell, norm: Norm, weights: Any, keep: Array | None, known: Any) -> Slots:
+    """The slots inside the gates: the sum's for layer-sum, the memory's for the others where the cell has one."""
+    if norm.on_sum:
+        edges = [0, cell.groups[0], sum(cell.groups)]
+
+        def total(a: Array, group: int) -> Array:
+            h = a.shape[-1] // cell.groups[group]
+            part = slice(edges[group] * h, edges[group + 1] * h)
+            return norms.layer_norm(a, weights.total[part], norm.epsilon) + weights.shift[part]
+
+        return PLAIN._replace(total=total)
+
+    def memory(c: Array) -> tuple[Array, Any]:
+        if not norm.by_batch:
+            return norms.layer_norm(c, weights.c, norm.epsilon) + weights.c_shift, ()
+        seen, noted = _by_batch(norm, c, weights.c, keep, known or None)
+        return seen + weights.c_shift, noted
+
+    return PLAIN._replace(memory=memory)

@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = [
     {"errors", "arrays"},
-    {"cells", "data", "forecasting"},
-    {"recurrence"},
+    {"cells", "data", "forecasting", "padding"},
+    {"recurrence", "convert"},
     {"models", "tasks"},
     {"experiments", "fit", "judge"},
     {"checkpoint", "mesh", "runlog", "plots", "progress"},
@@ -18,7 +18,7 @@ FLOORS = [
 ]
 DOORS = {
     "orbax": {"checkpoint"},
-    "flax": {"models", "fit", "benchmark"},
+    "flax": {"models", "benchmark"},
     "matplotlib": {"plots"},
     "tyro": {"command", "checkpoint_table", "benchmark"},
     "pandas": {"data", "judge", "runlog", "plots"},

@@ -272,7 +272,10 @@ def test_a_copy_of_the_last_value_is_told_from_a_forecast():
     assert copy.copies and copy.explained_by_last == 1 and copy.movement == 0 and copy.change_correlation == 0
     good = lag_one_copy(actual, forecast, last[:, 0])
     assert not good.copies and good.change_correlation == pytest.approx(0.5, abs=0.1)
-    assert "copies the last value" in copy_sentence("naive", copy)
+    assert "only copies the last value: it moves 0%" in copy_sentence("naive", copy)
+    astray = last + 3 * np.random.default_rng(1).standard_normal(actual.shape)
+    far = lag_one_copy(actual, astray, last[:, 0])
+    assert not far.copies and "strays from the last value at random" in copy_sentence("far", far)
     assert "does not only copy" in copy_sentence("AR", good)
 
 

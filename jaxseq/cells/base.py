@@ -38,7 +38,9 @@ class Cell(NamedTuple):
     name            the name on the command line
     gate_count      g = gate_count · h
     recurrent_bias  whether the recurrent projection has a bias of its own (the parameters then hold `recurrent_bias`)
-    gates           (z "*b g", u "*b g", carry) -> (next carry, saved): the personality of the cell
+    groups          the gates whose sums z + u are formed together, counted: layer norm takes its moments over a group
+    gates           (z "*b g", u "*b g", carry, slots) -> (next carry, saved): the personality of the cell; `slots` are
+                    where normalisation goes (`jaxseq.cells.norm`), and `saved.noted` is what its memory slot notes
     linearise       (saved, h_{t-1} "*b h", h_t "*b h") -> local: the local derivatives, for all steps at once
     adjoint         (local, cotangent of the next carry) -> (dz "*b g", du "*b g", the part of the previous carry's
                     cotangent that does not pass through u); dz and du are one object where they are equal
@@ -49,7 +51,8 @@ class Cell(NamedTuple):
     name: str
     gate_count: int
     recurrent_bias: bool
-    gates: Callable[[Array, Array, Carry], tuple[Carry, Any]]
+    groups: tuple[int, ...]
+    gates: Callable[..., tuple[Carry, Any]]
     linearise: Callable[[Any, Array, Array], Any]
     adjoint: Callable[[Any, Carry], tuple[Array, Array, Carry]]
     start: Callable[..., Carry]

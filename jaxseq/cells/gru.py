@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, init_kernels, sigmoid, sigmoid_slope, tanh_slope
+from jaxseq.cells.norm import PLAIN, Slots
 
 
 class Params(NamedTuple):
@@ -60,13 +61,13 @@ def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
     return Params(kernel, recurrent, jnp.zeros(3 * h, dtype), jnp.zeros(3 * h, dtype))
 
 
-def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry) -> tuple[Carry, Saved]:
+def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
     """One step; the activated gates are saved, which is cheaper than computing them twice."""
     h = carry.h.shape[-1]
-    rz = jax.lax.optimization_barrier(sigmoid(z[..., : 2 * h] + u[..., : 2 * h]))
+    rz = jax.lax.optimization_barrier(sigmoid(slots.total(z[..., : 2 * h] + u[..., : 2 * h], 0)))
     r, update = jnp.split(rz, 2, axis=-1)
     u_n = u[..., 2 * h :]
-    n = jax.lax.optimization_barrier(jnp.tanh(z[..., 2 * h :] + r * u_n))
+    n = jax.lax.optimization_barrier(jnp.tanh(slots.total(z[..., 2 * h :] + r * u_n, 1)))
     return Carry(n + update * (carry.h - n)), Saved(rz, n, u_n)
 
 
@@ -87,4 +88,4 @@ def adjoint(local: Local, bar: Carry) -> tuple[Array, Array, Carry]:
     return h_bar * local.by_z, h_bar * local.by_u, Carry(bar.h * local.update)
 
 
-CELL = Cell("gru", 3, True, gates, linearise, adjoint, start, init)
+CELL = Cell("gru", 3, True, (2, 1), gates, linearise, adjoint, start, init)

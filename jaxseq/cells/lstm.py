@@ -5,7 +5,7 @@ i, f, o = σ(z + u)    g = tanh(z + u)    c_t = f c_{t-1} + i g    h_t = o tanh(
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, Params, init_kernels, sigmoid_slope, tanh_slope
+from jaxseq.cells.norm import PLAIN, Slots
 
 
 class Carry(NamedTuple):
@@ -29,6 +30,7 @@ class Saved(NamedTuple):
     gates: Float[Array, "*b g"]
     c_before: Float[Array, "*b h"]
     tanh_c: Float[Array, "*b h"]
+    noted: Any
 
 
 class Local(NamedTuple):
@@ -50,13 +52,14 @@ def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
     return Params(kernel, recurrent, jnp.zeros(4 * h, dtype).at[h : 2 * h].set(1))
 
 
-def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry) -> tuple[Carry, Saved]:
+def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
     """One step; the activated gates are saved, which is cheaper than computing them twice."""
-    activated = _activate(z + u)
+    activated = _activate(slots.total(z + u, 0))
     i, f, g, o = jnp.split(activated, 4, axis=-1)
     c = f * carry.c + i * g
-    tanh_c = jnp.tanh(c)
-    return Carry(o * tanh_c, c), Saved(activated, carry.c, tanh_c)
+    seen, noted = slots.memory(c)
+    tanh_c = jnp.tanh(seen)
+    return Carry(o * tanh_c, c), Saved(activated, carry.c, tanh_c, noted)
 
 
 def _activate(a: Array) -> Array:
@@ -86,4 +89,4 @@ def adjoint(local: Local, bar: Carry) -> tuple[Array, Array, Carry]:
     return delta, delta, Carry(jnp.zeros_like(bar.h), c_bar * local.f)
 
 
-CELL = Cell("lstm", 4, False, gates, linearise, adjoint, start, init)
+CELL = Cell("lstm", 4, False, (4,), gates, linearise, adjoint, start, init)

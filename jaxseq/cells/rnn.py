@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, Params, init_kernels, tanh_slope
+from jaxseq.cells.norm import PLAIN, Slots
 
 
 class Carry(NamedTuple):
@@ -28,9 +29,11 @@ def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
     return Params(kernel, recurrent, jnp.zeros(h, dtype))
 
 
-def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry) -> tuple[Carry, tuple[()]]:
+def gates(
+    z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN
+) -> tuple[Carry, tuple[()]]:
     """One step; h itself is all that the adjoint needs, so nothing else is saved."""
-    return Carry(jnp.tanh(z + u)), ()
+    return Carry(jnp.tanh(slots.total(z + u, 0))), ()
 
 
 def linearise(saved: tuple[()], h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
@@ -44,4 +47,4 @@ def adjoint(local: Float[Array, "*b h"], bar: Carry) -> tuple[Array, Array, Carr
     return delta, delta, Carry(jnp.zeros_like(bar.h))
 
 
-CELL = Cell("rnn", 1, False, gates, linearise, adjoint, start, init)
+CELL = Cell("rnn", 1, False, (1,), gates, linearise, adjoint, start, init)

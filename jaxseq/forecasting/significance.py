@@ -95,8 +95,8 @@ class LagOne(NamedTuple):
 
     @property
     def copies(self) -> bool:
-        """Nearer to the last value than to what it forecasts, and its moves agree with the series' only by chance."""
-        return self.distance_to_last < self.distance_to_actual and self.change_correlation <= self.chance_correlation
+        """Moves less than half as far as the series does, and its moves agree with the series' only by chance."""
+        return self.movement < 0.5 and self.change_correlation <= self.chance_correlation
 
 
 def lag_one_copy(actual: Values, forecast: Values, last: Float[np.ndarray, " n"]) -> LagOne:

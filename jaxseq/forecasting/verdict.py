@@ -71,8 +71,12 @@ def sentence(row: Row) -> str:
 
 def copy_sentence(name: str, lag: LagOne) -> str:
     """The answer to "is it only copying the last value?", with the numbers that it rests on."""
-    answer = "copies the last value" if lag.copies else "does not only copy the last value"
-    side = "within" if lag.change_correlation <= lag.chance_correlation else "above"
+    if lag.change_correlation > lag.chance_correlation:
+        answer, side = "does not only copy the last value", "above"
+    elif lag.copies:
+        answer, side = "only copies the last value", "within"
+    else:
+        answer, side = "strays from the last value at random", "within"
     return (
         f"{name}: {answer}: it moves {lag.movement:.0%} as far as the series, and its moves correlate "
         f"{lag.change_correlation:+.3f} with the actual ones ({side} chance, {lag.chance_correlation:.3f})"

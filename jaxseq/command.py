@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
+import re
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union
@@ -14,6 +17,7 @@ from jaxseq.errors import UsageError
 from jaxseq.experiments import EXPERIMENTS, Experiment, from_config, named
 
 DEFAULT = "aapl"
+PROGRAM = "python -m jaxseq.train"
 DESCRIPTION = """Train a recurrent network, judge it against naive forecasts, leave a run folder behind.
 
 Without an experiment: aapl. See an experiment's fields with `python -m jaxseq.train aapl --help`."""
@@ -32,9 +36,9 @@ class Asked(Generic[E_]):
 
 
 def parse(words: list[str]) -> Asked[Experiment]:
-    """What the words of a command line ask for; tyro prints help and complaints about unknown fields itself, and exits.
+    """What the words of a command line ask for; for --help, tyro prints it and exits.
 
-    Raises `UsageError` for an unknown experiment, values that cannot be, or a run that cannot be resumed.
+    Raises `UsageError` for an unknown experiment or field, values that cannot be, or a run that cannot be resumed.
     """
     resume = _value_of("--resume", words)
     base = {name: experiment for name, experiment in EXPERIMENTS.items()}
@@ -50,7 +54,14 @@ def parse(words: list[str]) -> Asked[Experiment]:
         base[saved.name], name, words = saved, saved.name, [saved.name, *words[name is not None :]]
     elif name is None and not {"-h", "--help"} & set(words):
         words = [DEFAULT, *words]
-    return tyro.cli(_grammar(base), args=words, prog="python -m jaxseq.train", description=DESCRIPTION)
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(_grammar(base), args=words, prog=PROGRAM, description=DESCRIPTION)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise _usage_error(stop, complaint.getvalue()) from None
 
 
 def _grammar(base: dict[str, Experiment]) -> Any:
@@ -63,10 +74,24 @@ def _grammar(base: dict[str, Experiment]) -> Any:
     return Union.__getitem__(choices)
 
 
+def _usage_error(stop: SystemExit, box: str) -> UsageError:
+    """The recipe's own complaint, which tyro catches, or else tyro's, which is a box of many lines, as one line."""
+    cause: BaseException | None = stop
+    while cause is not None:
+        if isinstance(cause, UsageError):
+            return cause
+        cause = cause.__context__
+    lines = [line.strip("|│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:-1]]
+    said, _, rest = "\n".join("" if set(line) <= set("-─") else line for line in lines).strip().partition("\n\n")
+    meant = re.search(r"^--[\w.-]+", rest, re.MULTILINE) if rest.startswith("Perhaps") else None
+    hint = f"perhaps {meant[0]}" if meant else f"see {PROGRAM} aapl --help"
+    return UsageError(f"{said.replace(chr(10), ' ').rstrip('.')}: {hint}")
+
+
 def _value_of(flag: str, words: list[str]) -> str | None:
     """The value of a flag, as `--flag value` or `--flag=value`."""
     for number, word in enumerate(words):
-        if word == flag and number + 1 < len(words):
+        if word == flag and number + 1 < len(words) and not words[number + 1].startswith("-"):
             return words[number + 1]
         if word.startswith(flag + "="):
             return word.partition("=")[2]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import optax
 
@@ -101,6 +101,8 @@ class Experiment:
     def __post_init__(self) -> None:
         _at_least(1, epochs=self.epochs, batch=self.batch)
         _at_least(0, seed=self.seed)
+        if self.seed >= 2**32:
+            raise UsageError(f"seed must be below 2**32, where JAX's keys begin again; it is {self.seed}")
         if self.patience is not None:
             _at_least(1, patience=self.patience)
         for name, value in {"lr": self.lr, "clip": self.clip}.items():
@@ -111,12 +113,12 @@ class Experiment:
 
     def optimiser(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """Adam by this recipe; one object for one recipe, so that what is compiled for it is found again."""
-        return _adam(self.lr, self.schedule, self.clip, self.epochs * steps_per_epoch)
+        return _adam(self.lr, self.clip, self.epochs * steps_per_epoch if self.schedule == "cosine" else None)
 
 
 @functools.cache
-def _adam(lr: float, schedule: str, clip: float | None, steps: int) -> optax.GradientTransformation:
-    adam = optax.adam(optax.cosine_decay_schedule(lr, steps) if schedule == "cosine" else lr)
+def _adam(lr: float, clip: float | None, cosine_steps: int | None) -> optax.GradientTransformation:
+    adam = optax.adam(lr if cosine_steps is None else optax.cosine_decay_schedule(lr, cosine_steps))
     return adam if clip is None else optax.chain(optax.clip_by_global_norm(clip), adam)
 
 
@@ -168,28 +170,55 @@ def to_config(experiment: Experiment) -> dict[str, Any]:
     return {"experiment": experiment.name, **dataclasses.asdict(experiment)}
 
 
+BESIDE_THE_RECIPE = ("experiment", "scaling", "axes")
+"""What a run's config holds that is no field of an experiment: its name, and what follows from the rest."""
+
+
 def from_config(config: Mapping[str, Any], source: str) -> Experiment:
     """The experiment that `to_config` wrote; `UsageError`, which opens with `source`, for anything else."""
-    fields = {key: value for key, value in config.items() if key != "experiment"}
+    fields = {key: value for key, value in config.items() if key not in BESIDE_THE_RECIPE}
     name = config.get("experiment")
     if not isinstance(name, str):
         raise UsageError(f"{source}: no experiment is named in it")
-    default = named(name)
-    nested = {
-        key: _rebuild(getattr(default, key), fields.pop(key, {}), f"{source}: {key}") for key in ("data", "model")
-    }
-    return _rebuild(default, {**fields, **nested}, source)
+    try:
+        default = named(name)
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from error
+    nested = {key: rebuild(getattr(default, key), fields.pop(key, {}), f"{source}: {key}") for key in ("data", "model")}
+    return rebuild(default, fields, source, nested)
 
 
 Recipe = TypeVar("Recipe")
 
 
-def _rebuild(default: Recipe, values: Any, source: str) -> Recipe:
-    known = {f.name for f in dataclasses.fields(default)}  # pyrefly: ignore[bad-argument-type]
-    if not isinstance(values, Mapping) or (unknown := set(values) - known):
-        what = "is no table of fields" if not isinstance(values, Mapping) else f"has unknown fields {sorted(unknown)}"
-        raise UsageError(f"{source} {what}; known are {sorted(known)}")
+def rebuild(default: Recipe, values: Any, source: str, nested: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
+    """`default` with other values, each of the type that its field has; `nested` values are taken as they are."""
+    hints = get_type_hints(type(default))
+    known = [f.name for f in dataclasses.fields(default)]  # pyrefly: ignore[bad-argument-type]
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{source} is no table of fields but {values!r}; known are {', '.join(known)}")
+    if unknown := sorted(set(values) - set(known)):
+        raise UsageError(f"{source} has unknown fields {', '.join(unknown)}; known are {', '.join(known)}")
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise UsageError(f"{source}: {name} must be {_words(hints[name])}; it is {value!r}")
     try:
-        return dataclasses.replace(default, **values)  # pyrefly: ignore[bad-specialization]
-    except TypeError as error:
+        return dataclasses.replace(default, **values, **nested)  # pyrefly: ignore[bad-specialization]
+    except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value out of JSON has a field's type."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if alternatives := get_args(hint):
+        return any(_fits(value, alternative) for alternative in alternatives)
+    return type(value) in ((int, float) if hint is float else (hint,))
+
+
+def _words(hint: Any) -> str:
+    """A field's type for a message: ``int``, ``float or None``, ``one of constant, cosine``."""
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    return " or ".join("None" if kind is type(None) else kind.__name__ for kind in get_args(hint) or (hint,))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from jaxseq import checkpoint, experiments, fit, mesh, models, runlog
-from jaxseq.arrays import Batch, Tree
+from jaxseq.arrays import Batch, Key, Tree
 from jaxseq.data.windows import BatchSplits, Scaling, WindowSplits, check_series
 from jaxseq.errors import UsageError
 from jaxseq.experiments import Experiment
@@ -39,35 +43,49 @@ def prepare(experiment: Experiment) -> Job:
     data = experiment.data
     windows, batches, scaling = data.windows(), data.load(), data.scaling()
     devices = mesh.make()
+    sharding = mesh.batch_sharding(devices, experiment.batch)
+    _check_sizes(experiment, len(batches.train.x), devices.size)
     steps = fit.steps_per_epoch(len(batches.train.x), experiment.batch)
-    setup = fit.Setup(
-        experiment.model.build(data.horizon),
-        experiment.task,
-        experiment.optimiser(steps),
-        mesh.batch_sharding(devices, experiment.batch),
-    )
+    setup = fit.Setup(experiment.model.build(data.horizon), experiment.task, experiment.optimiser(steps), sharding)
     return Job(experiment, setup, devices, windows, batches, mesh.replicate(devices, batches), scaling)
+
+
+def _check_sizes(experiment: Experiment, rows: int, devices: int) -> None:
+    """Raise `UsageError` for a batch, a number of epochs or a model that no training could get through."""
+    if experiment.batch >= rows + devices:
+        raise UsageError(f"batch {experiment.batch} is more than the {rows} training windows: take a smaller --batch")
+    if (steps := experiment.epochs * fit.steps_per_epoch(rows, experiment.batch)) >= 2**31:
+        raise UsageError(f"{experiment.epochs} epochs are {steps} steps; they are counted up to {2**31 - 1}")
+    hidden, layers = experiment.model.hidden, experiment.model.layers
+    state = 4 * 3 * (2 * layers - 1) * hidden**2  # at the least, in float32: the weights, and two moments of Adam
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if state > memory:
+        raise UsageError(
+            f"{hidden} units in each of {layers} layers need at least {state / 2**30:,.1f} GiB for the training state; "
+            f"this machine has {memory / 2**30:,.1f} GiB: take a smaller --model.hidden"
+        )
 
 
 def initial_state(job: Job) -> fit.TrainState:
     """The state before the first step, drawn from the experiment's seed, whole on every device."""
-    return jax.jit(_initialiser(job), out_shardings=mesh.replicated(job.mesh))()
+    return _initialiser(job.setup, mesh.replicated(job.mesh))(*_seed_and_window(job))
 
 
 def abstract_state(job: Job) -> Tree:
     """Shapes, dtypes and shardings of the state, without computing it."""
     sharding = mesh.replicated(job.mesh)
-    shapes = jax.eval_shape(_initialiser(job))
+    shapes = jax.eval_shape(partial(fit.init, job.setup), *_seed_and_window(job))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
 
-def _initialiser(job: Job) -> Any:
-    window = job.batches.train.x[:1]
+@functools.cache
+def _initialiser(setup: fit.Setup, sharding: jax.sharding.Sharding) -> Callable[[Key, Array], fit.TrainState]:
+    """One compiled function for one setup, so that a second run of it need not be compiled again."""
+    return jax.jit(partial(fit.init, setup), out_shardings=sharding)
 
-    def start() -> fit.TrainState:
-        return fit.init(job.setup, jax.random.key(job.experiment.seed), jax.numpy.asarray(window))
 
-    return start
+def _seed_and_window(job: Job) -> tuple[Key, Array]:
+    return jax.random.key(job.experiment.seed), jax.numpy.asarray(job.batches.train.x[:1])
 
 
 def predict(job: Job, state: fit.TrainState, part: Batch) -> Float[np.ndarray, "n k"]:
@@ -79,11 +97,11 @@ def predict(job: Job, state: fit.TrainState, part: Batch) -> Float[np.ndarray, "
 
 def config(job: Job) -> dict[str, Any]:
     """What `config.json` and every checkpoint say of a run: the recipe, what was fitted to the data, the axes."""
-    state = jax.eval_shape(_initialiser(job))
+    params = abstract_state(job).params
     return {
         **experiments.to_config(job.experiment),
         "scaling": dataclasses.asdict(job.scaling),
-        "axes": {f"params/{path}": axes for path, axes in models.axes(state.params).items()},
+        "axes": {f"params/{path}": axes for path, axes in models.axes(params).items()},
     }
 
 
@@ -121,10 +139,11 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     folder = Path(folder)
     saved = runlog.read_config(folder)
     experiment = experiments.from_config(saved, str(folder / runlog.CONFIG))
-    try:
-        scaling = Scaling(**saved["scaling"])
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{folder / runlog.CONFIG}: no scaling is stored in it: {error}") from error
+    scaling = experiments.rebuild(
+        Scaling("level", 0.0, math.nan), saved.get("scaling"), f"{folder / runlog.CONFIG}: scaling"
+    )
+    if not math.isfinite(scaling.shift * scaling.scale):
+        raise UsageError(f"{folder / runlog.CONFIG}: scaling must be by finite numbers; it is {scaling}")
     setup = fit.Setup(experiment.model.build(experiment.data.horizon), experiment.task, experiment.optimiser(1))
     window = jax.ShapeDtypeStruct((1, experiment.data.window, 1), np.float32)
     like = jax.eval_shape(partial(fit.init, setup), jax.random.key(0), window)

@@ -42,9 +42,12 @@ def create(name: str, out: Path | None) -> Path:
 
 def check_writable(out: Path | None) -> None:
     """Raise now what `create` would raise, before any work is done; writes nothing."""
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"the output folder {out} is not empty: name another, or go on with it by --resume {out}")
-    there = next(path for path in [(out or RUNS).absolute(), *(out or RUNS).absolute().parents] if path.exists())
+    try:
+        if out is not None and out.is_dir() and any(out.iterdir()):
+            raise UsageError(f"the output folder {out} is not empty: name another, or go on with it by --resume {out}")
+        there = next(path for path in [(out or RUNS).absolute(), *(out or RUNS).absolute().parents] if path.exists())
+    except OSError as error:
+        raise UsageError(f"cannot write a run into {out or RUNS}: {error.strerror or error}") from error
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write a run into {out or RUNS}: {there} is no folder that you may write to")
 
@@ -73,7 +76,9 @@ def _numbered(name: str) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises `UsageError` if it cannot be written."""
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
             try:
                 file.write(text)
                 file.flush()
@@ -95,12 +100,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """What `config.json` of a run says. Raises `UsageError` if there is no such run or it cannot be read."""
     path = folder / CONFIG
-    if not path.is_file():
-        raise UsageError(
-            f"no run at {folder}: {'it has no ' + CONFIG if folder.is_dir() else 'there is no such folder'}"
-        )
     try:
-        config = json.loads(path.read_text())
+        if not path.is_file():
+            raise UsageError(
+                f"no run at {folder}: {'it has no ' + CONFIG if folder.is_dir() else 'there is no such folder'}"
+            )
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except UsageError:
+        raise
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict):
@@ -141,7 +148,7 @@ def _git_commit() -> str | None:
 def append_metrics(folder: Path, row: Row) -> None:
     """Add one epoch's row to `metrics.jsonl`, through to the disk. Raises `UsageError` if it cannot be written."""
     try:
-        with (folder / METRICS).open("a") as file:
+        with (folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -157,7 +164,7 @@ def read_metrics(folder: Path) -> list[Row]:
     path = folder / METRICS
     if not path.is_file():
         return []
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -173,8 +180,13 @@ def read_metrics(folder: Path) -> list[Row]:
 
 
 def keep_metrics(folder: Path, last_epoch: int) -> list[Row]:
-    """Drop the rows after an epoch (a run goes on from a checkpoint older than its last row); returns what stays."""
+    """Drop the rows after an epoch (a run goes on from a checkpoint older than its last row); returns what stays.
+
+    Raises `UsageError` unless that is a row for each of the epochs up to it.
+    """
     rows = [row for row in read_metrics(folder) if row["epoch"] <= last_epoch]
+    if (there := [row["epoch"] for row in rows]) != list(range(1, last_epoch + 1)):
+        raise UsageError(f"{folder / METRICS} should hold the epochs 1 to {last_epoch}, once each; it holds {there}")
     write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 

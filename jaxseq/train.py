@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,11 +29,11 @@ MAY_CHANGE = ("epochs", "patience")
 
 
 class Interrupted(Exception):
-    """Training was stopped by a signal, after an epoch was saved."""
+    """Training was stopped by a signal; `epoch` is the last one that is saved, None if there is none."""
 
-    def __init__(self, folder: Path, epoch: int, status: int) -> None:
-        resume = f"python -m jaxseq.train --resume {shlex.quote(str(folder))}"
-        super().__init__(f"stopped after epoch {epoch}, which is saved; go on with: {resume}")
+    def __init__(self, folder: Path, epoch: int | None, status: int) -> None:
+        saved = "before an epoch was saved" if epoch is None else f"after epoch {epoch}, which is saved"
+        super().__init__(f"stopped {saved}; go on with: python -m jaxseq.train --resume {shlex.quote(str(folder))}")
         self.status = status
 
 
@@ -46,10 +46,13 @@ def train(
     """Train an experiment, judge it on the test part, and return the run's folder.
 
     A new run goes into `out`, or into the next number below `runs/`; with `resume`, that run goes on to the
-    experiment's epochs instead. Raises `UsageError` for what cannot work and, after the last finished epoch is saved,
-    `Interrupted` on Ctrl-C or SIGTERM.
+    experiment's epochs instead. Raises `UsageError` for what cannot work, if it can be known before anything is
+    written, and `Interrupted` on Ctrl-C or SIGTERM, after the last finished epoch is saved.
     """
-    from jaxseq import run  # here, so that --help and a mistyped field answer before JAX's libraries are loaded
+    from jaxseq import (
+        checkpoint,
+        run,
+    )  # here, so that --help and a mistyped field answer before JAX's libraries are loaded
 
     console = terminal() if console is None else console
     if resume is None:
@@ -57,12 +60,20 @@ def train(
     else:
         check_resumable(Path(resume), experiment)
     job = run.prepare(experiment)
-    folder = Path(resume) if resume is not None else runlog.create(experiment.name, None if out is None else Path(out))
-    runlog.write_json(folder / runlog.CONFIG, run.config(job))
     if resume is None:
+        state, rows = run.initial_state(job), []
+        folder = runlog.create(experiment.name, None if out is None else Path(out))
         runlog.write_json(folder / runlog.ENVIRONMENT, runlog.environment(run.mesh.describe(job.mesh)))
-    fit_epochs(job, folder, console)
-    judge(job, folder, console)
+    else:
+        folder = Path(resume)
+        state, rows = _take_up(job, folder, console)
+    runlog.write_json(folder / runlog.CONFIG, run.config(job))
+    try:
+        fit_epochs(job, state, rows, folder, console)
+        judge(job, folder, console)
+    except KeyboardInterrupt:
+        last = checkpoint.latest_step(folder / runlog.CHECKPOINTS)
+        raise Interrupted(folder, last, EXIT_INTERRUPTED) from None
     return folder
 
 
@@ -98,13 +109,14 @@ def _difference(name: str, old: Any, new: Any) -> tuple[str, str]:
     return tuple(", ".join(f"--{name}.{key} {side.get(key)}" for key in fields) for side in (old, new))  # type: ignore
 
 
-def fit_epochs(job: Any, folder: Path, console: Console) -> None:
-    """Do the epochs that are left, each one logged and saved in the background. Raises as `train` does."""
+def fit_epochs(job: Any, state: Any, rows: list[runlog.Row], folder: Path, console: Console) -> None:
+    """Do the epochs that follow those in `rows`, each one logged and saved in the background. Raises as `train` does.
+
+    The row is written before the checkpoint: whatever stops the process between the two, no epoch lacks its row.
+    """
     from jaxseq import checkpoint, fit, progress, run
 
-    experiment, metric = job.experiment, f"valid_{job.setup.task.select}"
-    state, done = _start(job, folder, console)
-    rows = runlog.keep_metrics(folder, done)
+    experiment, metric, done = job.experiment, f"valid_{job.setup.task.select}", len(rows)
     with (
         checkpoint.Writer(folder / runlog.CHECKPOINTS, run.config(job), metric) as writer,
         progress.EpochDisplay(console, done, experiment.epochs) as display,
@@ -115,10 +127,12 @@ def fit_epochs(job: Any, folder: Path, console: Console) -> None:
         finished = () if _impatient(rows, metric, experiment.patience) else numbers
         for epoch in fit.epochs(job.setup, state, job.data.train, job.data.valid, experiment.batch, finished):
             row = _row(epoch, time.perf_counter() - started, len(job.batches.train.x))
-            _check_finite(epoch, row, folder)
-            writer.save(epoch.number, epoch.state, {key: row[key] for key in row if key.startswith(("train", "valid"))})
+            if fault := _not_finite(epoch):
+                writer.wait()
+                raise UsageError(f"{fault}; {_saved(checkpoint.latest_step(writer.folder))} in {folder}")
             runlog.append_metrics(folder, row)
             rows.append(row)
+            writer.save(epoch.number, epoch.state, {key: row[key] for key in row if key.startswith(("train", "valid"))})
             display.show(row, metric, runlog.best_row(rows, metric) is row)
             if status := stopped():
                 writer.wait()
@@ -129,20 +143,23 @@ def fit_epochs(job: Any, folder: Path, console: Console) -> None:
             started = time.perf_counter()
 
 
-def _start(job: Any, folder: Path, console: Console) -> tuple[Any, int]:
-    """The state to go on from and the epochs it has behind it."""
+def _take_up(job: Any, folder: Path, console: Console) -> tuple[Any, list[runlog.Row]]:
+    """The newest sound state of a run and the rows up to it; later rows are dropped, they will come again."""
     from jaxseq import checkpoint, run
 
-    store = folder / runlog.CHECKPOINTS
-    if not checkpoint.steps(store):
-        return run.initial_state(job), 0
-
     def report(text: str) -> None:
-        console.print(text, highlight=False, markup=False, style="yellow")
+        console.print(text, highlight=False, markup=False, soft_wrap=True, style="yellow")
 
-    done, state = checkpoint.restore(store, run.abstract_state(job), report=report)
-    console.print(f"{folder}: going on after epoch {done} of {job.experiment.epochs}", highlight=False)
-    return state, done
+    store, epochs = folder / runlog.CHECKPOINTS, job.experiment.epochs
+    if checkpoint.steps(store):
+        done, state = checkpoint.restore(store, run.abstract_state(job), report=report)
+    else:
+        done, state = 0, run.initial_state(job)
+    if done > epochs:
+        raise UsageError(f"{folder} has {done} epochs behind it: it cannot go on to --epochs {epochs}")
+    rows = runlog.keep_metrics(folder, done)
+    report(f"{folder}: going on after epoch {done} of {epochs}")
+    return state, rows
 
 
 def _impatient(rows: list[runlog.Row], metric: str, patience: int | None) -> bool:
@@ -163,21 +180,21 @@ def _row(epoch: Any, seconds: float, windows: int) -> runlog.Row:
     }
 
 
-def _check_finite(epoch: Any, row: runlog.Row, folder: Path) -> None:
-    """Raise `UsageError` with epoch and step where training has left the finite numbers; nothing of it is saved."""
-    from jaxseq import checkpoint
-
+def _not_finite(epoch: Any) -> str:
+    """Where an epoch has left the finite numbers, with epoch and step; "" if it has not."""
     loss, norm = np.asarray(epoch.steps.loss), np.asarray(epoch.steps.gradient_norm)
     bad = ~(np.isfinite(loss) & np.isfinite(norm))
     if not bad.any() and all(math.isfinite(value) for value in epoch.valid.values()):
-        return
+        return ""
     at = int(np.argmax(bad)) if bad.any() else len(loss) - 1
-    sound = checkpoint.latest_step(folder / runlog.CHECKPOINTS)
-    raise UsageError(
+    return (
         f"training is no longer finite in epoch {epoch.number}, step {at + 1} of {len(loss)} (loss {loss[at]:g}, "
-        f"gradient norm {norm[at]:g}, validation {next(iter(epoch.valid.values())):g}): take a smaller --lr or set "
-        f"--clip; {'no epoch was finished' if sound is None else f'epoch {sound} is saved'} in {folder}"
+        f"gradient norm {norm[at]:g}, validation {next(iter(epoch.valid.values())):g}): take a smaller --lr or set --clip"
     )
+
+
+def _saved(epoch: int | None) -> str:
+    return "no epoch was finished" if epoch is None else f"epoch {epoch} is saved"
 
 
 @contextmanager
@@ -193,7 +210,8 @@ def stop_signals(note: Callable[[str], None]) -> Iterator[Callable[[], int]]:
         if status:
             raise KeyboardInterrupt
         status = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
-        note("stopping after this epoch (Ctrl-C again to stop at once)")
+        with suppress(RuntimeError):  # the signal came while another line was being written
+            note("stopping after this epoch (Ctrl-C again to stop at once)")
 
     before = {}
     try:
@@ -288,8 +306,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"jaxseq.train: {stop}", file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
-        print("jaxseq.train: stopped at once; the last finished epoch is saved", file=sys.stderr)
+        print("jaxseq.train: stopped before the training began", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX's word for it
+            raise
+        first = next(iter(str(error).splitlines()), "")
+        print(f"jaxseq.train: not enough memory ({first}): take a smaller window, batch or model", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -152,7 +152,7 @@ def flax(load: Workload) -> Run:
     cells = {"rnn": nn.SimpleCell, "lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
     layer = nn.RNN(cells[load.cell](load.hidden))
     params = layer.init(jax.random.key(1), jnp.zeros((1, load.window, load.features)))
-    return jax_peer(load, lambda params, x: layer.apply(params, x)[:, -1], params)
+    return jax_peer(load, lambda params, x: jnp.asarray(layer.apply(params, x))[:, -1], params)
 
 
 def torch(load: Workload) -> Run:

@@ -66,12 +66,14 @@ def parse(words: list[str]) -> Asked[Experiment]:
 
 def _grammar(base: dict[str, Experiment]) -> Any:
     """One subcommand for each experiment, with its recipe as the default and its docstring as the help."""
-    choices: Any = ()
+    asked: Any = Asked
+    annotated: Any = Annotated
+    either: Any = Union
+    choices = []
     for name, experiment in base.items():
-        kind: Any = Asked.__class_getitem__(type(experiment))
         help_and_default = tyro.conf.subcommand(name, default=Asked(experiment), description=inspect.getdoc(experiment))
-        choices = (*choices, Annotated.__class_getitem__((kind, help_and_default)))
-    return Union.__getitem__(choices)
+        choices.append(annotated[asked[type(experiment)], help_and_default])
+    return either[tuple(choices)]
 
 
 def _usage_error(stop: SystemExit, box: str) -> UsageError:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_orig
 import optax
 
 from jaxseq import cells, models, tasks
+from jaxseq.cells.norm import Norm
 from jaxseq.data.prices import Prices
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import BatchSplits, Scaling, WindowSplits
@@ -23,6 +24,21 @@ def _at_least(least: int, **fields: int) -> None:
     for name, value in fields.items():
         if value < least:
             raise UsageError(f"{name} must be at least {least}; it is {value}")
+
+
+def _share(**fields: float) -> None:
+    for name, value in fields.items():
+        if not 0 <= value < 1:
+            raise UsageError(f"{name} must be at least 0 and below 1; it is {value:g}")
+
+
+def _one_of(choices: tuple[str, ...], **fields: str) -> None:
+    for name, value in fields.items():
+        if value not in choices:
+            raise UsageError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+
+
+NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
 
 
 class Dataset(Protocol):
@@ -64,14 +80,46 @@ class Model:
     """Units in each layer."""
     layers: int = 1
     """Recurrent layers, one on the other."""
+    norm: NormName = "none"
+    """Normalisation: layer (Ba et al. 2016), layer-sum (on the sum of both projections), batch (Cooijmans et al. 2017),
+    batch-between (between two layers). With a single input feature, layer sees hardly more of it than its sign."""
+    epsilon: float = 1e-5
+    """What is added to a variance before its root is taken."""
+    momentum: float = 0.9
+    """Share of a running moment of batch norm that stays at each step."""
+    bidirectional: bool = False
+    """Run a second layer backwards beside each."""
+    dropout: float = 0.0
+    """Share of the values between two layers that a training step leaves out."""
+    recurrent_dropout: float = 0.0
+    """Share of the state that does not recur in a training step, one draw a sequence (Gal & Ghahramani 2016)."""
 
     def __post_init__(self) -> None:
         cells.named(self.cell)
         _at_least(1, hidden=self.hidden, layers=self.layers)
+        _one_of(get_args(NormName), norm=self.norm)
+        _share(momentum=self.momentum, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)
+        if not 0 < self.epsilon < math.inf:
+            raise UsageError(f"epsilon must be a finite number above 0; it is {self.epsilon:g}")
+        if self.layers == 1 and (self.norm == "batch-between" or self.dropout):
+            what = "norm batch-between" if self.norm == "batch-between" else f"dropout {self.dropout:g}"
+            raise UsageError(f"{what} goes between two layers; there is {self.layers}: take --model.layers 2")
 
     def build(self, outputs: int) -> models.Forecaster:
         """The Flax module, with so many outputs."""
-        return models.Forecaster(cells.named(self.cell), self.hidden, self.layers, outputs)
+        norm = None if self.norm == "none" else Norm(self.norm, self.epsilon, self.momentum)
+        between = self.norm == "batch-between"
+        return models.Forecaster(
+            cells.named(self.cell),
+            self.hidden,
+            self.layers,
+            outputs,
+            norm=None if between else norm,
+            norm_between=norm if between else None,
+            bidirectional=self.bidirectional,
+            dropout=self.dropout,
+            recurrent_dropout=self.recurrent_dropout,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +156,7 @@ class Experiment:
         for name, value in {"lr": self.lr, "clip": self.clip}.items():
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{name} must be a finite number above 0; it is {value:g}")
-        if self.schedule not in ("constant", "cosine"):
-            raise UsageError(f"unknown schedule {self.schedule!r}: choose constant or cosine")
+        _one_of(("constant", "cosine"), schedule=self.schedule)
 
     def optimiser(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """Adam by this recipe; one object for one recipe, so that what is compiled for it is found again."""
@@ -143,8 +190,8 @@ class WavesOneStep(Experiment):
 
     python -m jaxseq.train waves [--model.cell rnn|lstm|gru]
 
-    20 epochs take under a minute on two cores. Expect a validation MSE of 0.0021 to 0.0026, where least squares on the
-    50 lags has 0.0029 and the last value 0.0202.
+    20 epochs take half a minute on two cores. Expect a validation MSE of 0.0014 (gru, lstm) or 0.0023 (rnn), where
+    least squares on the 50 lags has 0.0029, the last value 0.0202, and the noise alone 0.0008.
     """
 
     data: Waves = field(default_factory=Waves)

@@ -110,9 +110,10 @@ def _step(setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array
         return _weighted_mean(setup.task.loss(prediction, y), weight), stats
 
     (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
-    params = optax.apply_updates(state.params, updates)
-    log = StepLog(value, optax.global_norm(gradient))
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes its float32 with Python's and int32 counts
+        updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
+        params = optax.apply_updates(state.params, updates)
+    log = StepLog(value, optax.tree.norm(gradient))
     return TrainState(state.step + 1, params, stats, opt, key), log
 
 
@@ -128,7 +129,8 @@ def _weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Floa
 def predict(setup: Setup, params: Tree, stats: Tree, x: Float[Array, "n t d"], batch: int) -> Float[Array, "n *k"]:
     """Predictions for all rows, computed in batches of a bounded size."""
     rows = x.shape[0]
-    index, _ = _batches(jnp.arange(rows), batch)
+    devices = 1 if setup.batch_sharding is None else setup.batch_sharding.num_devices
+    index, _ = _batches(jnp.arange(rows), min(batch, rows + -rows % devices))
 
     def one(index: Array) -> Array:
         return models.apply(setup.model, params, stats, _constrain(setup, x[index]))
@@ -141,7 +143,7 @@ def predict(setup: Setup, params: Tree, stats: Tree, x: Float[Array, "n t d"], b
 def evaluate(setup: Setup, params: Tree, stats: Tree, data: Batch, batch: int) -> dict[str, Float[Array, ""]]:
     """The task's metrics, means over all rows of `data`."""
     prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
-    return {name: jnp.mean(metric(prediction, data.y)) for name, metric in setup.task.metrics}
+    return {name: jnp.mean(metric(prediction, jnp.asarray(data.y))) for name, metric in setup.task.metrics}
 
 
 def epochs(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxseq import recurrence
+from jaxseq import normalised, recurrence
 from jaxseq.arrays import Key, Tree
 from jaxseq.cells import norm as norms
 from jaxseq.cells.base import Carry, Cell
@@ -83,18 +83,19 @@ class Recurrent(nn.Module):
     def _normalised(
         self, params: Tree, steps: Array, start: Carry, lengths: Array | None, drop: Array | None, train: bool
     ) -> tuple[Carry, Array]:
-        assert self.norm is not None
+        norm = self.norm
+        assert norm is not None
         if self.truncate is not None:
             raise ValueError(f"truncate is {self.truncate}; a normalised layer expects None")
         memory, sizes = len(start) > 1, (self.cell.gate_count, len(start) > 1)
-        weights = self.param("norm", lambda _: norms.init(self._norm, *sizes, self.hidden, steps.dtype))
+        weights = self.param("norm", lambda _: norms.init(norm, *sizes, self.hidden, steps.dtype))
         running = None
-        if self.norm.by_batch:
+        if norm.by_batch:
             fresh = norms.init_running(self.cell.gate_count, memory, steps.shape[0], self.hidden, steps.dtype)
             running = self.variable(STATS, "moments", lambda: fresh)
-        last, outputs, moments = recurrence.scan_normalised(
+        last, outputs, moments = normalised.scan(
             self.cell,
-            self.norm,
+            norm,
             params,
             weights,
             steps,
@@ -105,14 +106,9 @@ class Recurrent(nn.Module):
             None if running is None else running.value,
             train and not self.is_initializing(),
         )
-        if running is not None and train and not self.is_initializing() and self.is_mutable_collection(STATS):
+        if running is not None and moments is not None and train and self.is_mutable_collection(STATS):
             running.value = moments
         return last, outputs
-
-    @property
-    def _norm(self) -> Norm:
-        assert self.norm is not None
-        return self.norm
 
 
 class Bidirectional(nn.Module):

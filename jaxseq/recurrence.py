@@ -4,7 +4,8 @@
 through time (Werbos 1990), arranged so that the backward scan holds nothing but the gate deltas and one product with the
 recurrent kernel: the local derivatives are computed for all steps at once before it, and the weight gradients are one
 matrix product over all steps and rows after it. Autodiff of the same scan (`scan_by_autodiff`, kept as the oracle) saves
-every intermediate array and accumulates a weight gradient at each step. Normalised cells (`scan_normalised`) take it.
+every intermediate array and accumulates a weight gradient at each step. Normalised cells (`jaxseq.normalised`) take
+autodiff, too.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq import padding
 from jaxseq.arrays import Tree
-from jaxseq.cells import norm as norms
 from jaxseq.cells.base import Carry, Cell
-from jaxseq.cells.norm import PLAIN, Moments, Norm, Running, Slots, Weights
 
 
 class Gating(NamedTuple):
@@ -40,7 +39,7 @@ def step(cell: Cell, params: Tree, x: Float[Array, "b d"], carry: Carry) -> Carr
 
     Raises `ValueError` if the shapes do not fit the parameters.
     """
-    _check(cell, params, x[None], carry)
+    check(cell, params, x[None], carry)
     return _advance(cell, params, None, carry, x)[0]
 
 
@@ -82,40 +81,6 @@ def scan_by_autodiff(
     return _run(_plain, cell, params, x, carry, lengths, reverse, drop, truncate)
 
 
-def scan_normalised(
-    cell: Cell,
-    norm: Norm,
-    params: Tree,
-    weights: Weights,
-    x: Float[Array, "t b d"],
-    carry: Carry,
-    lengths: Int[Array, "b"] | None = None,
-    reverse: bool = False,
-    drop: Float[Array, "b h"] | None = None,
-    running: Running | None = None,
-    train: bool = False,
-) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
-    """`scan` of a cell with normalisation in its slots; `jaxseq.cells.norm` says where and which.
-
-    Batch norm needs `running`: with `train` rows are normalised by their own moments and the running ones that come
-    back have followed them, otherwise by the running ones, which come back as they were. Raises `ValueError` as `scan`,
-    and for batch norm in training with a single row, whose variance is zero.
-    """
-    _check(cell, params, x, carry, lengths, drop)
-    if norm.by_batch and running is None:
-        raise ValueError("running is None; batch norm expects running moments, `cells.norm.init_running`")
-    if norm.by_batch and train and x.shape[1] < 2:
-        raise ValueError(f"x has a batch of {x.shape[1]} row; batch norm in training expects at least 2")
-    keep = None if lengths is None else padding.valid_steps(lengths, x.shape[0])
-    x = _without_padding(x, keep)
-    x = padding.turn(x, lengths) if reverse else x
-    last, outputs, seen = _normalised(cell, norm, params, weights, x, carry, Gating(keep, drop), running, train)
-    if seen is not None and running is not None:
-        pairs = zip(running, seen, strict=True)
-        running = Running(*(norms.follow(old, new, keep, norm.momentum) if new else () for old, new in pairs))
-    return last, padding.turn(outputs, lengths) if reverse else outputs, running
-
-
 def _run(
     way: Any,
     cell: Cell,
@@ -128,9 +93,9 @@ def _run(
     truncate: int | None,
 ) -> tuple[Carry, Array]:
     """Padding, direction and truncation around a scan."""
-    _check(cell, params, x, carry, lengths, drop)
+    check(cell, params, x, carry, lengths, drop)
     keep = None if lengths is None else padding.valid_steps(lengths, x.shape[0])
-    x = _without_padding(x, keep)
+    x = without_padding(x, keep)
     x = padding.turn(x, lengths) if reverse else x
     if truncate is None:
         carry, outputs = way(cell, params, x, carry, Gating(keep, drop))
@@ -153,14 +118,15 @@ def _in_chunks(
     return carry, jnp.concatenate(outputs)
 
 
-def _without_padding(x: Array, keep: Array | None) -> Array:
+def without_padding(x: Array, keep: Array | None) -> Array:
     """Zeros in the place of padding, be it NaN: zero times NaN would come back in the weight gradient."""
     return x if keep is None else jnp.where(keep[..., None], x, 0)
 
 
-def _check(
+def check(
     cell: Cell, params: Tree, x: Array, carry: Carry, lengths: Array | None = None, drop: Array | None = None
 ) -> None:
+    """Raise `ValueError`, which names the argument, what came and what was expected, where shapes or dtypes do not fit."""
     d, g = params.input_kernel.shape
     h = g // cell.gate_count
     if x.ndim != 3 or x.shape[-1] != d or not x.shape[0]:
@@ -193,7 +159,8 @@ def _project(params: Tree, x: Array) -> Array:
     return x @ params.input_kernel + params.bias
 
 
-def _product(params: Tree, drop: Array | None, carry: Carry) -> Array:
+def product(params: Tree, drop: Array | None, carry: Carry) -> Array:
+    """h R, after recurrent dropout: the only matrix product inside the scan."""
     return (carry.h if drop is None else carry.h * drop) @ params.recurrent_kernel
 
 
@@ -202,11 +169,11 @@ def _advance(cell: Cell, params: Tree, drop: Array | None, carry: Carry, x: Arra
 
 
 def _recur(cell: Cell, params: Tree, drop: Array | None, carry: Carry, z: Array) -> tuple[Carry, Any]:
-    u = _product(params, drop, carry)
+    u = product(params, drop, carry)
     return cell.gates(z, u + params.recurrent_bias if cell.recurrent_bias else u, carry)
 
 
-def _hold(keep: Array | None, new: Carry, old: Carry) -> tuple[Carry, Array]:
+def hold(keep: Array | None, new: Carry, old: Carry) -> tuple[Carry, Array]:
     """The carry and the output of a step: rows that have ended keep the one and put out zero."""
     if keep is None:
         return new, new.h
@@ -222,7 +189,7 @@ def _forward(cell: Cell, params: Tree, x: Array, carry: Carry, gating: Gating) -
     def body(carry: Carry, step: tuple[Array, Array | None]) -> tuple[Carry, tuple[Array, Any]]:
         x, keep = step
         new, saved = advance(cell, params, gating.drop, carry, x)
-        carry, output = _hold(keep, new, carry)
+        carry, output = hold(keep, new, carry)
         return carry, (output, saved)
 
     return jax.lax.scan(body, carry, (x if inside else _project(params, x), gating.keep))
@@ -286,90 +253,12 @@ def _transposed(kernel: Array) -> Array:
 
 def _over_all_steps(x: Array, delta: Array) -> Array:
     """Σ over time and batch of x ⊗ delta: "t b d", "t b g" -> "d g", as one product of a transpose that is laid out
-    first (a single feature is a sum, for which a product of outer length 1 is the slow way)."""
+    first (a single feature is a sum, for which a product of outer length 1 is the slow way). Time and batch stay two axes:
+    merged, a batch that is split over devices would be gathered on each of them."""
     if x.shape[-1] == 1:
         return (x * delta).sum((0, 1))[None]
-    flat = x.reshape(-1, x.shape[-1])
-    return jax.lax.optimization_barrier(flat.T) @ delta.reshape(-1, delta.shape[-1])
+    first = jax.lax.optimization_barrier(jnp.moveaxis(x, -1, 0))
+    return jax.lax.dot_general(first, delta, (((1, 2), (0, 1)), ((), ())))
 
 
 _scan.defvjp(_scan_forward, _scan_backward)
-
-
-def _normalised(
-    cell: Cell,
-    norm: Norm,
-    params: Tree,
-    weights: Any,
-    x: Array,
-    carry: Carry,
-    gating: Gating,
-    running: Running | None,
-    train: bool,
-) -> tuple[Carry, Array, Running | None]:
-    """The scan with slots; also the batch's own moments of every step, where they were taken."""
-    known = (
-        None if running is None or train else Running(*(norms.at_steps(m, x.shape[0]) if m else () for m in running))
-    )
-    z, x_seen = _normalise_all(
-        cell, norm, weights, x @ params.input_kernel, gating.keep, None if known is None else known.x
-    )
-
-    def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
-        z, keep, at = step
-        u, h_seen = _normalise(cell, norm, weights, _product(params, gating.drop, carry), keep, at and at.h)
-        u = u + params.recurrent_bias if cell.recurrent_bias else u
-        new, saved = cell.gates(z, u, carry, _slots(cell, norm, weights, keep, at and at.c))
-        carry, output = _hold(keep, new, carry)
-        return carry, (output, h_seen, getattr(saved, "noted", ()))
-
-    last, (outputs, h_seen, c_seen) = jax.lax.scan(body, carry, (z + params.bias, gating.keep, known))
-    return last, outputs, Running(x_seen, h_seen, c_seen) if norm.by_batch and train else None
-
-
-def _normalise_all(
-    cell: Cell, norm: Norm, weights: Any, a: Array, keep: Array | None, known: Moments | None
-) -> tuple[Array, Any]:
-    """The input projections of all steps; batch moments are taken for each of them."""
-    if norm.on_sum:
-        return a, ()
-    if not norm.by_batch:
-        return norms.layer_norm_gates(a, weights.x, cell.groups, norm.epsilon), ()
-    return _by_batch(norm, a, weights.x, keep, known)
-
-
-def _normalise(
-    cell: Cell, norm: Norm, weights: Any, a: Array, keep: Array | None, known: Moments | None
-) -> tuple[Array, Any]:
-    """The recurrent projection of one step."""
-    if norm.on_sum:
-        return a, ()
-    if not norm.by_batch:
-        return norms.layer_norm_gates(a, weights.h, cell.groups, norm.epsilon), ()
-    return _by_batch(norm, a, weights.h, keep, known)
-
-
-def _by_batch(norm: Norm, a: Array, gain: Array, keep: Array | None, known: Moments | None) -> tuple[Array, Any]:
-    moments = Moments(*norms.batch_moments(a, keep)) if known is None else known
-    return norms.standardise(a, moments.mean, moments.var, gain, norm.epsilon), moments if known is None else ()
-
-
-def _slots(cell: Cell, norm: Norm, weights: Any, keep: Array | None, known: Any) -> Slots:
-    """The slots inside the gates: the sum's for layer-sum, the memory's for the others where the cell has one."""
-    if norm.on_sum:
-        edges = [0, cell.groups[0], sum(cell.groups)]
-
-        def total(a: Array, group: int) -> Array:
-            h = a.shape[-1] // cell.groups[group]
-            part = slice(edges[group] * h, edges[group + 1] * h)
-            return norms.layer_norm(a, weights.total[part], norm.epsilon) + weights.shift[part]
-
-        return PLAIN._replace(total=total)
-
-    def memory(c: Array) -> tuple[Array, Any]:
-        if not norm.by_batch:
-            return norms.layer_norm(c, weights.c, norm.epsilon) + weights.c_shift, ()
-        seen, noted = _by_batch(norm, c, weights.c, keep, known or None)
-        return seen + weights.c_shift, noted
-
-    return PLAIN._replace(memory=memory)

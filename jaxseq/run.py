@@ -15,8 +15,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseq import checkpoint, experiments, fit, mesh, models, runlog
+from jaxseq import experiments, fit, mesh, models, runlog
 from jaxseq.arrays import Batch, Key, Tree
+from jaxseq.checkpoint import records, store
 from jaxseq.data.windows import BatchSplits, Scaling, WindowSplits, check_series
 from jaxseq.errors import UsageError
 from jaxseq.experiments import Experiment
@@ -134,7 +135,7 @@ class Trained(NamedTuple):
 def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     """The best epoch of a run (or the one named), verified, ready to forecast; needs neither its data nor a GPU.
 
-    Raises `UsageError` if there is no such run or epoch, `checkpoint.DamagedError` if it is damaged.
+    Raises `UsageError` if there is no such run or epoch, `records.DamagedError` if it is damaged.
     """
     folder = Path(folder)
     saved = runlog.read_config(folder)
@@ -147,6 +148,6 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     setup = fit.Setup(experiment.model.build(experiment.data.horizon), experiment.task, experiment.optimiser(1))
     window = jax.ShapeDtypeStruct((1, experiment.data.window, 1), np.float32)
     like = jax.eval_shape(partial(fit.init, setup), jax.random.key(0), window)
-    store = folder / runlog.CHECKPOINTS
-    epoch, state = checkpoint.restore(store, like, checkpoint.best_step(store) if epoch is None else epoch)
+    kept = folder / runlog.CHECKPOINTS
+    epoch, state = store.restore(kept, like, records.best_step(kept) if epoch is None else epoch)
     return Trained(experiment, epoch, setup, state, scaling)

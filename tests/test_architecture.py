@@ -10,22 +10,24 @@ FLOORS = [
     {"errors", "arrays"},
     {"cells", "data", "forecasting", "padding"},
     {"recurrence", "convert"},
+    {"normalised"},
     {"models", "tasks"},
     {"experiments", "fit", "judge"},
-    {"checkpoint", "mesh", "runlog", "plots", "progress"},
+    {"checkpoint", "mesh", "runlog", "plots", "screen"},
     {"run", "command"},
-    {"checkpoint_table", "train", "benchmark"},
+    {"loop"},
+    {"train", "benchmark"},
 ]
 DOORS = {
     "orbax": {"checkpoint"},
     "flax": {"models", "benchmark"},
     "matplotlib": {"plots"},
-    "tyro": {"command", "checkpoint_table", "benchmark"},
+    "tyro": {"command", "checkpoint", "benchmark"},
     "pandas": {"data", "judge", "runlog", "plots"},
     "optax": {"experiments", "fit", "benchmark"},
     "torch": {"benchmark"},
 }
-NO_JAX = {"data", "forecasting", "judge", "runlog", "plots", "progress", "errors"}
+NO_JAX = {"data", "forecasting", "judge", "runlog", "plots", "screen", "errors"}
 
 
 def modules():

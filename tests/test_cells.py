@@ -62,7 +62,7 @@ def test_an_open_update_gate_freezes_the_gru():
     p = draw("gru")
     h = p.sizes["h"]
     frozen = p.params._replace(bias=p.params.bias.at[h : 2 * h].set(1e3))
-    last, outputs = recurrence.scan(p.cell, frozen, p.x, p.start)
+    _, outputs = recurrence.scan(p.cell, frozen, p.x, p.start)
     np.testing.assert_allclose(outputs, jnp.broadcast_to(p.start.h, outputs.shape), rtol=1e-14)
 
 

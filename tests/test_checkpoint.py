@@ -15,8 +15,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxseq import checkpoint
-from jaxseq.checkpoint import DamagedError, Writer
+from jaxseq.checkpoint import __main__ as command
+from jaxseq.checkpoint import leaves, records, store
+from jaxseq.checkpoint.records import DamagedError
+from jaxseq.checkpoint.store import Writer
 from jaxseq.errors import UsageError
 
 
@@ -75,7 +77,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hashes(state: Any) -> list[str]:
-    return [leaf.sha256 for leaf in checkpoint.fingerprints(state).values()]
+    return [leaf.sha256 for leaf in leaves.fingerprints(state).values()]
 
 
 def files(folder: Path) -> list[Path]:
@@ -91,25 +93,25 @@ def stored_values(folder: Path, step: int) -> Path:
 
 
 def test_a_whole_state_comes_back_bit_for_bit(folder: Path) -> None:
-    step, state = checkpoint.restore(folder, LIKE)
+    step, state = store.restore(folder, LIKE)
     assert step == 2
     assert jax.tree.structure(state) == jax.tree.structure(init(2))
     assert isinstance(state.params["recurrent_0"]["cell"], Cell)
-    assert checkpoint.fingerprints(state) == checkpoint.fingerprints(init(2))
+    assert leaves.fingerprints(state) == leaves.fingerprints(init(2))
     assert hashes(state) != hashes(init(1))
     assert (jax.random.uniform(state.key) == jax.random.uniform(jax.random.key(2))).all()
 
 
 def test_a_given_step_comes_back_instead_of_the_newest(folder: Path) -> None:
-    step, state = checkpoint.restore(folder, LIKE, step=1)
+    step, state = store.restore(folder, LIKE, step=1)
     assert step == 1 and hashes(state) == hashes(init(1))
 
 
 def test_the_leaves_come_back_without_the_model(folder: Path) -> None:
-    leaves = checkpoint.load_leaves(folder, 2)
-    assert list(leaves) == list(checkpoint.fingerprints(init(2)))
-    np.testing.assert_array_equal(leaves[KERNEL], init(2).params["recurrent_0"]["cell"].input_kernel)
-    np.testing.assert_array_equal(leaves["key"], jax.random.key_data(jax.random.key(2)))
+    arrays = store.load_leaves(folder, 2)
+    assert list(arrays) == list(leaves.fingerprints(init(2)))
+    np.testing.assert_array_equal(arrays[KERNEL], init(2).params["recurrent_0"]["cell"].input_kernel)
+    np.testing.assert_array_equal(arrays["key"], jax.random.key_data(jax.random.key(2)))
 
 
 def test_every_generator_empty_arrays_and_several_keys_come_back(tmp_path: Path) -> None:
@@ -120,10 +122,10 @@ def test_every_generator_empty_arrays_and_several_keys_come_back(tmp_path: Path)
     }
     with Writer(tmp_path / "odd", {}, best="loss") as writer:
         writer.save(1, state, {"loss": 1.0})
-    restored = checkpoint.restore(tmp_path / "odd", jax.eval_shape(lambda: state))[1]
-    assert checkpoint.fingerprints(restored) == checkpoint.fingerprints(state)
+    restored = store.restore(tmp_path / "odd", jax.eval_shape(lambda: state))[1]
+    assert leaves.fingerprints(restored) == leaves.fingerprints(state)
     assert restored["none"].shape == (0, 4)
-    assert checkpoint.fingerprints(state)["keys"].dtype == "key<rbg>"
+    assert leaves.fingerprints(state)["keys"].dtype == "key<rbg>"
 
 
 def test_the_state_may_be_donated_right_after_the_save(tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_the_state_may_be_donated_right_after_the_save(tmp_path: Path) -> None:
         for leaf in state.values():  # a CPU buffer that is still being read is copied instead of donated
             leaf.delete()
     assert float(after["kernel"][1]) == 2.0
-    assert hashes(checkpoint.restore(tmp_path / "donated", like)[1]) == expected
+    assert hashes(store.restore(tmp_path / "donated", like)[1]) == expected
 
 
 def test_a_state_on_several_devices_comes_back_to_the_sharding_asked_for(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_a_state_on_several_devices_comes_back_to_the_sharding_asked_for(tmp_pat
     with Writer(tmp_path / "mesh", {}, best="loss") as writer:
         writer.save(1, jax.jit(init, static_argnums=0, out_shardings=everywhere)(5), {"loss": 1.0})
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), LIKE)
-    spread, single = (checkpoint.restore(tmp_path / "mesh", tree)[1] for tree in (like, LIKE))
+    spread, single = (store.restore(tmp_path / "mesh", tree)[1] for tree in (like, LIKE))
     assert {leaf.sharding for leaf in jax.tree.leaves(spread)} == {everywhere}
     assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(single))
     assert hashes(spread) == hashes(single)
@@ -154,9 +156,9 @@ def test_a_state_on_several_devices_comes_back_to_the_sharding_asked_for(tmp_pat
 
 def test_metrics_and_configuration_are_read_without_the_arrays(folder: Path) -> None:
     shutil.rmtree(folder / "2" / "state" / "d")
-    assert checkpoint.metrics(folder, 2) == {"rate": 1e-3, "loss": 0.4}
-    assert checkpoint.config(folder) == {"experiment": "aapl"}
-    assert (checkpoint.latest_step(folder), checkpoint.best_step(folder)) == (2, 2)
+    assert records.metrics(folder, 2) == {"rate": 1e-3, "loss": 0.4}
+    assert records.config(folder) == {"experiment": "aapl"}
+    assert (records.latest_step(folder), records.best_step(folder)) == (2, 2)
 
 
 # Which steps stay ------------------------------------------------------------------------------------------------------
@@ -165,19 +167,19 @@ def test_metrics_and_configuration_are_read_without_the_arrays(folder: Path) -> 
 def test_the_last_two_steps_and_the_best_stay(tmp_path: Path) -> None:
     losses = {1: 0.5, 2: 0.1, 3: 0.3, 4: float("nan"), 5: 0.2, 6: 0.4}
     write(tmp_path / "many", losses)
-    assert checkpoint.steps(tmp_path / "many") == [2, 5, 6]
-    assert checkpoint.best_step(tmp_path / "many") == 2
+    assert records.steps(tmp_path / "many") == [2, 5, 6]
+    assert records.best_step(tmp_path / "many") == 2
     write(tmp_path / "many", {7: 0.6})
-    assert checkpoint.steps(tmp_path / "many") == [2, 6, 7], "another process forgot which step was best"
+    assert records.steps(tmp_path / "many") == [2, 6, 7], "another process forgot which step was best"
     write(tmp_path / "many", {8: 0.05, 9: 0.6, 10: 0.6})
-    assert checkpoint.steps(tmp_path / "many") == [8, 9, 10]
+    assert records.steps(tmp_path / "many") == [8, 9, 10]
 
 
 def test_a_folder_that_is_not_there_has_no_steps(tmp_path: Path) -> None:
-    assert checkpoint.steps(tmp_path / "no") == []
-    assert checkpoint.latest_step(tmp_path / "no") is None and checkpoint.best_step(tmp_path / "no") is None
+    assert records.steps(tmp_path / "no") == []
+    assert records.latest_step(tmp_path / "no") is None and records.best_step(tmp_path / "no") is None
     with pytest.raises(UsageError, match="no checkpoints in"):
-        checkpoint.restore(tmp_path / "no", LIKE)
+        store.restore(tmp_path / "no", LIKE)
 
 
 def test_a_save_needs_the_metric_that_decides(tmp_path: Path) -> None:
@@ -192,9 +194,9 @@ def test_a_leaf_that_is_no_array_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_of_equal_steps_the_newest_is_best_and_nan_is_never(tmp_path: Path) -> None:
     write(tmp_path / "nan", {1: float("nan"), 2: 0.3, 3: 0.3}, make=little)
-    assert checkpoint.best_step(tmp_path / "nan") == 3
+    assert records.best_step(tmp_path / "nan") == 3
     write(tmp_path / "only", {1: float("nan"), 2: float("nan")}, make=little)
-    assert checkpoint.best_step(tmp_path / "only") == 2
+    assert records.best_step(tmp_path / "only") == 2
 
 
 # Damage ----------------------------------------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ def test_of_equal_steps_the_newest_is_best_and_nan_is_never(tmp_path: Path) -> N
 def restored_or_named(folder: Path) -> str:
     """`harmless` or `detected`; anything else fails the test."""
     said: list[str] = []
-    step, state = checkpoint.restore(folder, LITTLE, report=said.append)
+    step, state = store.restore(folder, LITTLE, report=said.append)
     assert hashes(state) == hashes(little(step)), "wrong values came back"
     if step == 2:
         assert not said
@@ -229,10 +231,10 @@ def flip_anywhere(folder: Path, seed: int) -> str:
 def test_a_flipped_bit_anywhere_is_harmless_or_detected(few: Path, tmp_path: Path, seed: int) -> None:
     folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
     found = flip_anywhere(folder, seed)
-    assert bool(checkpoint.damage(folder, 2)) == (found == "detected")
+    assert bool(store.damage(folder, 2)) == (found == "detected")
     if found == "detected":
         with pytest.raises(DamagedError, match="step 2"):
-            checkpoint.restore(folder, LITTLE, step=2)
+            store.restore(folder, LITTLE, step=2)
 
 
 @pytest.mark.slow
@@ -246,9 +248,9 @@ def test_a_flipped_byte_is_named_and_the_older_step_is_used(folder: Path, seed: 
     path = stored_values(folder, 2)
     flip(path, random.Random(seed).randrange(path.stat().st_size // 4, path.stat().st_size // 2), seed)
     said: list[str] = []
-    step, state = checkpoint.restore(folder, LIKE, report=said.append)
+    step, state = store.restore(folder, LIKE, report=said.append)
     assert step == 1 and hashes(state) == hashes(init(1))
-    assert any(leaf in said[0] for leaf in checkpoint.fingerprints(init())), said
+    assert any(leaf in said[0] for leaf in leaves.fingerprints(init())), said
 
 
 def test_values_changed_with_the_right_form_are_named_by_leaf(folder: Path, tmp_path: Path) -> None:
@@ -257,9 +259,9 @@ def test_values_changed_with_the_right_form_are_named_by_leaf(folder: Path, tmp_
         writer.save(2, other, {"loss": 0.4})
     shutil.rmtree(folder / "2" / "state")
     shutil.copytree(tmp_path / "other" / "2" / "state", folder / "2" / "state")
-    assert checkpoint.damage(folder, 2) == ["step: sha256 differs"]
+    assert store.damage(folder, 2) == ["step: sha256 differs"]
     with pytest.raises(DamagedError, match=r"step 2 of .* is damaged \(step: sha256 differs\)"):
-        checkpoint.restore(folder, LIKE, step=2)
+        store.restore(folder, LIKE, step=2)
 
 
 @pytest.mark.parametrize("how", ["deleted", "emptied", "truncated"])
@@ -281,15 +283,15 @@ def test_a_damaged_step_can_be_saved_again(few: Path, tmp_path: Path, name: str)
     folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
     (folder / "2" / name).write_bytes(b"")
     write(folder, {2: 0.3}, make=little)
-    assert checkpoint.steps(folder) == [1, 2] and restored_or_named(folder) == "harmless"
+    assert records.steps(folder) == [1, 2] and restored_or_named(folder) == "harmless"
 
 
 def test_changed_metrics_are_found(folder: Path) -> None:
     record = folder / "2" / "_CHECKPOINT_METADATA"
     record.write_text(record.read_text().replace('"loss": 0.4', '"loss": 0.1'))
     with pytest.raises(DamagedError, match=r"step 2 of .*_CHECKPOINT_METADATA: sha256 differs"):
-        checkpoint.metrics(folder, 2)
-    assert checkpoint.best_step(folder) == 1
+        records.metrics(folder, 2)
+    assert records.best_step(folder) == 1
 
 
 def test_a_failing_load_says_nothing_on_its_own(
@@ -298,25 +300,25 @@ def test_a_failing_load_says_nothing_on_its_own(
     (folder / "2" / "state" / "manifest.ocdbt").unlink()
     (folder / "1" / "_CHECKPOINT_METADATA").write_text("{")
     with pytest.raises(DamagedError, match=r"every step .*step 2 of .*and 1 more"):
-        checkpoint.restore(folder, LIKE)
+        store.restore(folder, LIKE)
     captured = capfd.readouterr()
     assert captured.out == captured.err == "" and not caplog.records
 
 
 def test_a_save_that_was_killed_leaves_the_earlier_steps(folder: Path) -> None:
     shutil.copytree(folder / "2", folder / "7.orbax-checkpoint-tmp")
-    assert checkpoint.restore(folder, LIKE)[0] == 2
+    assert store.restore(folder, LIKE)[0] == 2
     write(folder, {3: 0.3})
-    assert checkpoint.steps(folder) == [2, 3] and not list(folder.glob("*tmp*"))
+    assert records.steps(folder) == [2, 3] and not list(folder.glob("*tmp*"))
 
 
 def test_a_damaged_root_leaves_the_steps_usable_and_is_written_again(folder: Path) -> None:
     (folder / "metadata" / "_ROOT_METADATA").write_text("{")
     with pytest.raises(DamagedError, match="configuration"):
-        checkpoint.config(folder)
-    assert checkpoint.restore(folder, LIKE)[0] == 2
+        records.config(folder)
+    assert store.restore(folder, LIKE)[0] == 2
     write(folder, {3: 0.3}, experiment="again")
-    assert checkpoint.config(folder) == {"experiment": "again"}
+    assert records.config(folder) == {"experiment": "again"}
 
 
 @pytest.mark.parametrize("then", ["wait", "save", "close"])
@@ -337,9 +339,9 @@ def test_a_save_that_cannot_be_written_is_one_clear_error(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         writer.close()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert checkpoint.steps(folder) == [1] and checkpoint.restore(folder, LITTLE)[0] == 1
+    assert records.steps(folder) == [1] and store.restore(folder, LITTLE)[0] == 1
     write(folder, {2: 0.4}, make=little)
-    assert checkpoint.steps(folder) == [1, 2] and checkpoint.restore(folder, LITTLE)[0] == 2
+    assert records.steps(folder) == [1, 2] and store.restore(folder, LITTLE)[0] == 2
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
@@ -359,30 +361,30 @@ def test_another_model_is_refused_with_both_shapes(folder: Path) -> None:
     with pytest.raises(
         UsageError, match=r"input_kernel is float32\[40, 32\] there and float32\[40, 64\] here"
     ) as caught:
-        checkpoint.restore(folder, jax.eval_shape(lambda: init(hidden=16)))
+        store.restore(folder, jax.eval_shape(lambda: init(hidden=16)))
     assert not isinstance(caught.value, DamagedError)
 
 
 def test_another_dtype_is_refused_and_not_cast(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"is float32\[40, 32\] there and float16\[40, 32\] here"):
-        checkpoint.restore(folder, jax.eval_shape(lambda: init(dtype=jnp.float16)))
+        store.restore(folder, jax.eval_shape(lambda: init(dtype=jnp.float16)))
 
 
 def test_missing_and_additional_leaves_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"stats is missing there and float32\[2\] here"):
-        checkpoint.restore(folder, LIKE._replace(stats=jax.ShapeDtypeStruct((2,), jnp.float32)))
+        store.restore(folder, LIKE._replace(stats=jax.ShapeDtypeStruct((2,), jnp.float32)))
     with pytest.raises(UsageError, match=r"key is key<threefry2x32>\[\] there and missing here"):
-        checkpoint.restore(folder, LIKE._replace(key=()))
+        store.restore(folder, LIKE._replace(key=()))
 
 
 def test_a_newer_format_is_refused_by_every_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(records, "FORMAT", 2)
     folder = write(tmp_path / "newer", {1: 0.5})
     monkeypatch.undo()
     for read in (
-        lambda: checkpoint.restore(folder, LIKE),
-        lambda: checkpoint.load_leaves(folder, 1),
-        lambda: checkpoint.config(folder),
+        lambda: store.restore(folder, LIKE),
+        lambda: store.load_leaves(folder, 1),
+        lambda: records.config(folder),
         lambda: Writer(folder, {}, best="loss"),
     ):
         with pytest.raises(UsageError, match=r"format 2, .* up to format 1") as caught:
@@ -394,7 +396,7 @@ def test_a_newer_format_is_refused_by_every_door(tmp_path: Path, monkeypatch: py
 
 
 def test_show_tells_metrics_steps_and_parameters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert checkpoint.main(["show", str(folder.parent)]) == 0
+    assert command.main(["show", str(folder.parent)]) == 0
     out = capsys.readouterr().out
     assert "aapl: step 2, rate 0.001, loss 0.4" in out and "steps 1, 2; the best is 2" in out
     row = next(line for line in out.splitlines() if KERNEL in line).split()
@@ -404,34 +406,34 @@ def test_show_tells_metrics_steps_and_parameters(folder: Path, capsys: pytest.Ca
         and row[4] == f"{kernel.mean():.4g}"
         and row[6] == f"{np.linalg.norm(kernel):.4g}"
     )
-    assert row[-1] == checkpoint.fingerprints(init(2))[KERNEL].sha256[:8]
+    assert row[-1] == leaves.fingerprints(init(2))[KERNEL].sha256[:8]
     assert "1,320 parameters in 3 leaves" in out and "besides: opt, 2,641 values in 7 leaves" in out
     assert "opt/0/mu" not in out
-    assert checkpoint.main(["show", str(folder), "--step", "1", "--all"]) == 0
+    assert command.main(["show", str(folder), "--step", "1", "--all"]) == 0
     out = capsys.readouterr().out
     assert "opt/0/mu" in out and "step 1, rate 0.001, loss 0.5" in out
 
 
 def test_show_names_the_axes_that_the_configuration_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "axes", {1: 0.5}, axes={KERNEL: "d g"})
-    assert checkpoint.main(["show", str(tmp_path / "axes")]) == 0
+    assert command.main(["show", str(tmp_path / "axes")]) == 0
     assert f"{KERNEL} d g 40x32" in " ".join(capsys.readouterr().out.split())
 
 
 def test_verify_passes_sound_steps_and_names_a_damaged_leaf(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert checkpoint.main(["verify", str(folder.parent)]) == 0
+    assert command.main(["verify", str(folder.parent)]) == 0
     assert capsys.readouterr().out == "step 1: sound\nstep 2: sound\n"
     stored_values(folder, 2).unlink()
-    assert checkpoint.main(["verify", str(folder)]) == 1
+    assert command.main(["verify", str(folder)]) == 1
     out = capsys.readouterr().out
     assert "step 1: sound" in out and "step 2: damaged: " in out and KERNEL in out
-    assert checkpoint.main(["verify", str(folder), "--step", "1"]) == 0
+    assert command.main(["verify", str(folder), "--step", "1"]) == 0
 
 
 def test_diff_finds_equal_bits_and_the_largest_difference(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert checkpoint.main(["diff", str(folder), str(folder.parent)]) == 0
+    assert command.main(["diff", str(folder), str(folder.parent)]) == 0
     assert "all 12 leaves equal bit for bit" in capsys.readouterr().out
-    assert checkpoint.main(["diff", str(folder), str(folder), "--step-a", "1"]) == 1
+    assert command.main(["diff", str(folder), str(folder), "--step-a", "1"]) == 1
     out = capsys.readouterr().out
     a, b = (np.asarray(init(seed).params["head"]["kernel"], np.float64) for seed in (1, 2))
     row = next(line.split() for line in out.splitlines() if "params/head/kernel" in line)
@@ -444,14 +446,14 @@ def test_diff_names_other_shapes_and_leaves_on_one_side_only(
 ) -> None:
     with Writer(tmp_path / "b", {}, best="loss") as writer:
         writer.save(1, {"step": jnp.zeros(2), "more": jnp.zeros(2)}, {"loss": 1.0})
-    assert checkpoint.main(["diff", str(folder), str(tmp_path / "b")]) == 1
+    assert command.main(["diff", str(folder), str(tmp_path / "b")]) == 1
     out = capsys.readouterr().out
     assert "int32[] against float32[2]" in out and "only in the first" in out and "only in the second" in out
 
 
-@pytest.mark.parametrize("command", ["show", "verify"])
+@pytest.mark.parametrize("word", ["show", "verify"])
 def test_a_users_mistake_is_one_line_and_exit_status_2(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, told in [
@@ -459,14 +461,14 @@ def test_a_users_mistake_is_one_line_and_exit_status_2(
         ([str(tmp_path / "empty")], "no checkpoints in"),
         ([str(folder), "--step", "9"], "no step 9 in"),
     ]:
-        assert checkpoint.main([command, *arguments]) == 2
+        assert command.main([word, *arguments]) == 2
         captured = capsys.readouterr()
         assert captured.out == "" and captured.err.count("\n") == 1 and told in captured.err
     assert "are the steps 1, 2" in captured.err
 
 
 def test_help_teaches_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, told in [("show", "axes"), ("verify", "exit status 1"), ("diff", "largest absolute")]:
+    for word, told in [("show", "axes"), ("verify", "exit status 1"), ("diff", "largest absolute")]:
         with pytest.raises(SystemExit) as caught:
-            checkpoint.main([command, "--help"])
+            command.main([word, "--help"])
         assert caught.value.code == 0 and told in " ".join(capsys.readouterr().out.split())

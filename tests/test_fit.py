@@ -1,7 +1,5 @@
 """Training as pure functions: every row once an epoch, compiled once, and what is measured is a mean over rows."""
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,17 +9,9 @@ import pytest
 from jaxseq import cells, fit, models, tasks
 from jaxseq.arrays import Batch
 
-pytestmark = pytest.mark.filterwarnings("ignore:optax.global_norm is deprecated:DeprecationWarning")
 ADAM = optax.adam(1e-2)
 SETUP = fit.Setup(models.Forecaster(cells.named("rnn"), 3, 1, 1), tasks.REGRESSION, ADAM)
 ROWS = 10
-
-
-@pytest.fixture(scope="module", autouse=True)
-def promotion() -> Iterator[None]:
-    """Optax mixes dtypes, so here it may, as it may for a user."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def rows(n: int, seed: int = 0) -> Batch:
@@ -96,8 +86,9 @@ def test_a_step_is_the_optimisers_update_of_the_mean_loss() -> None:
         return jnp.mean((SETUP.model.apply({"params": params}, data.x) - data.y) ** 2)
 
     value, gradient = jax.value_and_grad(loss)(state.params)
-    updates, _ = ADAM.update(gradient, ADAM.init(state.params), state.params)
-    wanted = optax.apply_updates(state.params, updates)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = ADAM.update(gradient, ADAM.init(state.params), state.params)
+        wanted = optax.apply_updates(state.params, updates)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), stepped.params, wanted)
     norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(gradient)))
     np.testing.assert_allclose([log.loss[0], log.gradient_norm[0]], [value, norm], rtol=1e-5)

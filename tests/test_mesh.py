@@ -2,7 +2,6 @@
 
 import functools
 import re
-from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -15,16 +14,8 @@ from jaxseq import cells, fit, mesh, models, tasks
 from jaxseq.arrays import Batch
 from jaxseq.errors import UsageError
 
-pytestmark = pytest.mark.filterwarnings("ignore:optax.global_norm is deprecated:DeprecationWarning")
 ADAM = optax.adam(1e-2)
 BATCH, WINDOW, HIDDEN = 32, 6, 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def promotion() -> Iterator[None]:
-    """Optax mixes dtypes, so here it may, as it may for a user."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def setup(devices: jax.sharding.Mesh) -> fit.Setup:
@@ -81,9 +72,6 @@ def test_each_device_computes_a_quarter_of_the_batch() -> None:
     assert whole in one and share not in one and share in four
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the weight gradient flattens time and batch, which undoes the split of the batch"
-)
 def test_no_device_gathers_the_states_of_the_others() -> None:
     assert "all-gather" not in compiled(4)
 

@@ -147,10 +147,10 @@ MUTANTS = {
         "cells/norm.py", "keepdims=True) + epsilon) * gain", "keepdims=True) + epsilon)", NORM
     ),
     "memory that is not normalised": Mutant(
-        "recurrence.py", "norms.layer_norm(c, weights.c, norm.epsilon) + weights.c_shift, ()", "c, ()", NORM
+        "normalised.py", "norms.layer_norm(c, weights.c, norm.epsilon) + weights.c_shift, ()", "c, ()", NORM
     ),
     "memory whose shift is lost": Mutant(
-        "recurrence.py", "return seen + weights.c_shift, noted", "return seen, noted", NORM
+        "normalised.py", "return seen + weights.c_shift, noted", "return seen, noted", NORM
     ),
     "moments shared over time": Mutant(
         "cells/norm.py",
@@ -159,9 +159,9 @@ MUTANTS = {
         NORM,
     ),
     "moments of both projections mixed up": Mutant(
-        "recurrence.py",
-        "_product(params, gating.drop, carry), keep, at and at.h)",
-        "_product(params, gating.drop, carry), keep, at and at.x)",
+        "normalised.py",
+        "recurrence.product(params, gating.drop, carry), keep, at and at.h)",
+        "recurrence.product(params, gating.drop, carry), keep, at and at.x)",
         NORM,
     ),
     "padding that leaks into moments": Mutant(

@@ -1,5 +1,7 @@
 """Normalised cells: relations that pin them, torch's own layer norm as an oracle, and what padding may not touch."""
 
+from itertools import pairwise
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 from problems import draw, spread
 
-from jaxseq import recurrence
+from jaxseq import normalised, recurrence
 from jaxseq.cells import CELLS
 from jaxseq.cells import norm as norms
 from jaxseq.cells.norm import Moments, Norm, Running
@@ -44,9 +46,7 @@ def slots(p, kind, seed=5, epsilon=1e-5, t=None):
 def run(p, kind, x=None, start=None, lengths=None, train=True, made=None, **how):
     norm, weights, running = made or slots(p, kind)
     x, start = p.x if x is None else x, p.start if start is None else start
-    return recurrence.scan_normalised(
-        p.cell, norm, p.params, weights, x, start, lengths, running=running, train=train, **how
-    )
+    return normalised.scan(p.cell, norm, p.params, weights, x, start, lengths, running=running, train=train, **how)
 
 
 def close(a, b, tolerance=1e-10):
@@ -88,9 +88,7 @@ def test_gradients_of_normalised_cells_are_finite_differences(name, kind):
 
     def loss(params, weights, x, start):
         params, weights, x, start = jax.tree.map(jnp.asarray, (params, weights, x, start))
-        last, outputs, _ = recurrence.scan_normalised(
-            p.cell, norm, params, weights, x, start, running=running, train=True
-        )
+        last, outputs, _ = normalised.scan(p.cell, norm, params, weights, x, start, running=running, train=True)
         return jnp.sum(outputs * p.mix) + sum(jnp.sum(jnp.sin(state)) for state in last)
 
     check_grads(loss, (p.params, weights, p.x, p.start), order=1, modes=["rev"], atol=1e-5, rtol=1e-5)
@@ -104,7 +102,7 @@ def test_layer_norm_does_not_feel_the_scale_or_the_shift_of_a_projection(name):
     shift = jax.random.normal(jax.random.key(9), (2, 1), jnp.float64)
     edges = np.cumsum([0, *p.cell.groups]) * p.sizes["h"]
     factor = jnp.concatenate(
-        [jnp.full(b - a, 2.0 + a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        [jnp.full(b - a, 2.0 + a) for a, b in pairwise(edges)]
     )  # a factor of its own for each group
     moved = p._replace(
         params=p.params._replace(
@@ -183,7 +181,7 @@ def test_layer_normalised_cells_are_the_papers_written_with_torchs_layer_norm(na
     (theirs * torch.tensor(np.asarray(p.mix))).sum().backward()
 
     def loss(params, weights, x):
-        outputs = recurrence.scan_normalised(p.cell, norm, params, weights, x, p.start)[1]
+        outputs = normalised.scan(p.cell, norm, params, weights, x, p.start)[1]
         return jnp.sum(outputs * p.mix), outputs
 
     ours, outputs = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(p.params, weights, p.x)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -11,25 +10,17 @@ import pandas as pd
 import pytest
 
 from jaxseq import run, train
-from jaxseq.checkpoint import DamagedError
+from jaxseq.checkpoint.records import DamagedError
 from jaxseq.data import prices
 from jaxseq.data.prices import Prices
 from jaxseq.errors import UsageError
 from jaxseq.experiments import Aapl, Model
 
-pytestmark = pytest.mark.filterwarnings("ignore:optax.global_norm is deprecated:DeprecationWarning")
 WINDOW = 8
 
 
-@pytest.fixture(scope="module", autouse=True)
-def promotion() -> Iterator[None]:
-    """Optax mixes dtypes, so here it may, as it may for a user."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 @pytest.fixture(scope="module")
-def folder(promotion: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was trained for three epochs at a high rate, so that its forecasts are not the naive one."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     words = f"--model.hidden 4 --data.window {WINDOW} --batch 256 --lr 0.02 --epochs 3 --out {folder}"

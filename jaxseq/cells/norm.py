@@ -189,3 +189,9 @@ def at_steps(running: Moments, t: int) -> Moments:
     """The running moments of steps 0 to t - 1; beyond the trained length those of the last step."""
     index = jnp.minimum(jnp.arange(t), running.mean.shape[0] - 1)
     return Moments(running.mean[index], running.var[index])
+
+
+def all_at_steps(running: Running, t: int) -> Running:
+    """`at_steps` of all that is normalised."""
+    c = at_steps(running.c, t) if running.c else ()
+    return Running(at_steps(running.x, t), at_steps(running.h, t), c)

@@ -1,13 +1,17 @@
-"""How a training shows itself: a bar on a terminal, one plain line an epoch elsewhere."""
+"""What a training shows: a bar on a terminal and one plain line an epoch elsewhere, and its scores at the end."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from jaxseq.forecasting.verdict import Row
 
 
 class EpochDisplay:
@@ -53,3 +57,23 @@ class EpochDisplay:
     def note(self, text: str) -> None:
         """A line above the bar."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def terminal() -> Console:
+    """The screen; where it is no terminal, wide enough that no column is cut."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def score_table(rows: list[Row], unit: str, title: str) -> Table:
+    """The forecasts' scores as a table for the terminal."""
+    suffix = f", {unit}" if unit else ""
+    table = Table(title=title, title_justify="left")
+    table.add_column("forecast", no_wrap=True)
+    for heading in (f"RMSE{suffix}", f"MAE{suffix}", "MSE / naive", "skill", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
+        numbers = [f"{value:.4f}" for value in (row.rmse, row.mae, row.relative_mse)]
+        table.add_row(row.name, *numbers, f"{row.skill:+.4f}" if row.skill else "0", interval)
+    return table

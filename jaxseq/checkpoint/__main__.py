@@ -11,8 +11,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from jaxseq import checkpoint
-from jaxseq.checkpoint import DamagedError, Leaf
+from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint.leaves import Leaf
+from jaxseq.checkpoint.records import DamagedError
 from jaxseq.errors import UsageError
 
 
@@ -21,7 +22,7 @@ def _run_folder(run: Path) -> Path:
     folder = run / "checkpoints" if (run / "checkpoints").is_dir() else run
     if not folder.is_dir():
         raise UsageError(f"{run} does not exist; name a run folder, such as runs/aapl-0001")
-    if not checkpoint.steps(folder):
+    if not records.steps(folder):
         raise UsageError(f"no checkpoints in {folder}")
     return folder
 
@@ -56,13 +57,13 @@ def show(run: Path, step: int | None = None, all: bool = False) -> int:
         all: List every leaf, the optimiser's too, not the parameters alone.
     """
     folder = _run_folder(run)
-    step = checkpoint.steps(folder)[-1] if step is None else step
-    leaves, arrays = checkpoint.saved_leaves(folder, step), checkpoint.load_leaves(folder, step)
-    settings = checkpoint.config(folder)
+    step = records.steps(folder)[-1] if step is None else step
+    leaves, arrays = records.saved_leaves(folder, step), store.load_leaves(folder, step)
+    settings = records.config(folder)
     axes = settings.get("axes") or {}
-    told = [f"{name} {value:.6g}" for name, value in checkpoint.metrics(folder, step).items()]
+    told = [f"{name} {value:.6g}" for name, value in records.metrics(folder, step).items()]
     print(", ".join([f"{settings.get('experiment', folder)}: step {step}", *told]))
-    print(f"steps {', '.join(map(str, checkpoint.steps(folder)))}; the best is {checkpoint.best_step(folder)}\n")
+    print(f"steps {', '.join(map(str, records.steps(folder)))}; the best is {records.best_step(folder)}\n")
     params = {path: leaf for path, leaf in leaves.items() if path.split("/")[0] == "params"} or leaves
     shown = leaves if all else params
     columns = ["name", "axes", "shape", "dtype", "count", "mean", "std", "norm", "sha256"]
@@ -86,12 +87,12 @@ def verify(run: Path, step: int | None = None) -> int:
     bad = 0
     if step is None:
         try:
-            checkpoint.config(folder)
+            records.config(folder)
         except DamagedError as error:
             bad += 1
             print(error)
-    for one in checkpoint.steps(folder) if step is None else [step]:
-        reasons = checkpoint.damage(folder, one)
+    for one in records.steps(folder) if step is None else [step]:
+        reasons = store.damage(folder, one)
         bad += bool(reasons)
         print(f"step {one}: " + ("damaged: " + "; ".join(reasons) if reasons else "sound"))
     return 1 if bad else 0
@@ -121,9 +122,9 @@ def diff(run_a: Path, run_b: Path, step_a: int | None = None, step_b: int | None
         step_b: The step of the second run; its newest by default.
     """
     folder_a, folder_b = _run_folder(run_a), _run_folder(run_b)
-    step_a = checkpoint.steps(folder_a)[-1] if step_a is None else step_a
-    step_b = checkpoint.steps(folder_b)[-1] if step_b is None else step_b
-    a, b = checkpoint.load_leaves(folder_a, step_a), checkpoint.load_leaves(folder_b, step_b)
+    step_a = records.steps(folder_a)[-1] if step_a is None else step_a
+    step_b = records.steps(folder_b)[-1] if step_b is None else step_b
+    a, b = store.load_leaves(folder_a, step_a), store.load_leaves(folder_b, step_b)
     rows = [_compare(path, a.get(path), b.get(path)) for path in {**a, **b}]
     print(f"step {step_a} of {folder_a} against step {step_b} of {folder_b}\n")
     _print_table(["name", "shape", "largest difference", "relative", "bits"], rows)

@@ -1,0 +1,1 @@
+"""Steps of a run on disk; `python -m jaxseq.checkpoint show | verify | diff` looks into them."""

@@ -1,0 +1,133 @@
+"""What lies beside the arrays: sealed records of configuration, metrics and fingerprints, read without Orbax."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxseq.checkpoint.leaves import Leaf
+from jaxseq.errors import UsageError
+
+FORMAT = 1
+"""Number of the layout described above; stored with the folder and with every step, and a newer one is refused."""
+
+
+class DamagedError(UsageError):
+    """What is stored is not what was saved: `what` is damaged, for `reasons`, one for each leaf or file."""
+
+    def __init__(self, what: str, reasons: list[str]) -> None:
+        more = f"; and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        super().__init__(f"{what} is damaged ({reasons[0]}{more})")
+        self.reasons = reasons
+
+
+def root_cause(error: BaseException) -> str:
+    """The first line of what went wrong at the bottom of a chain of exceptions."""
+    while (below := error.__cause__ or error.__context__) is not None and not isinstance(error, OSError):
+        error = below
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def seal(**record: Any) -> dict[str, Any]:
+    """A record with the format number and its own sha256, as JSON keeps it."""
+    record = json.loads(json.dumps({"format": FORMAT, **record}))
+    return {**record, "sha256": _digest(record)}
+
+
+def unseal(file: Path, what: str) -> dict[str, Any]:
+    """The record that Orbax keeps in one of its files, which it would not read without opening every array as well.
+
+    Raises DamagedError if the seal is broken, UsageError if the format is newer.
+    """
+    try:
+        record = dict(json.loads(file.read_bytes())["custom_metadata"])
+        sound = record.pop("sha256") == _digest(record)
+    except PermissionError as error:
+        raise UsageError(f"{what} cannot be read ({root_cause(error)})") from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(what, [f"{file.name}: {root_cause(error)}"]) from None
+    if not sound:
+        raise DamagedError(what, [f"{file.name}: sha256 differs"])
+    if record["format"] > FORMAT:
+        raise UsageError(f"{what} has format {record['format']}, this version of jaxseq reads up to format {FORMAT}")
+    return record
+
+
+def best_of(values: Mapping[int, float]) -> list[int]:
+    """The step with the smallest value, in a list; NaN is the worst, and of equal steps the newest is taken."""
+    return sorted(values, key=lambda step: (math.inf if math.isnan(values[step]) else values[step], -step))[:1]
+
+
+def steps(folder: str | Path) -> list[int]:
+    """The steps that are in a folder, ascending, sound or not; none if there is no such folder."""
+    folder = Path(folder).expanduser()
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()) if folder.is_dir() else []
+
+
+def latest_step(folder: str | Path) -> int | None:
+    """The newest step, None if there is none."""
+    return max(steps(folder), default=None)
+
+
+def best_step(folder: str | Path) -> int | None:
+    """The step with the smallest value of the metric that its writer named; None if no step has a readable record."""
+    return next(iter(best_of(deciding_values(Path(folder)))), None)
+
+
+def metrics(folder: str | Path, step: int) -> dict[str, float]:
+    """The metrics that were saved with a step, without loading it; raises `DamagedError` if its record is damaged."""
+    return record_of(Path(folder), step)["metrics"]
+
+
+def saved_leaves(folder: str | Path, step: int) -> dict[str, Leaf]:
+    """The shape, dtype and sha256 of every leaf as it was saved, without loading it; raises as `metrics` does."""
+    return {
+        path: Leaf(path, tuple(shape), dtype, sha256)
+        for path, shape, dtype, sha256 in record_of(Path(folder), step)["leaves"]
+    }
+
+
+def config(folder: str | Path) -> dict[str, Any]:
+    """The configuration that was stored with the folder when it was new.
+
+    Raises `UsageError` if there is no such folder or its format is newer, `DamagedError` if it cannot be read.
+    """
+    return root_of(Path(folder))["config"]
+
+
+def root_of(folder: Path) -> dict[str, Any]:
+    """The record of a folder of checkpoints; raises as `config` does."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} does not exist")
+    return unseal(folder / "metadata" / "_ROOT_METADATA", f"the configuration in {folder}")
+
+
+def record_of(folder: Path, step: int) -> dict[str, Any]:
+    """The record of a step; raises `UsageError` if there is no such step, `DamagedError` if it cannot be believed."""
+    if step not in (there := steps(folder)):
+        raise UsageError(f"no step {step} in {folder}, there {_listing(there)}")
+    return unseal(folder / str(step) / "_CHECKPOINT_METADATA", f"step {step} of {folder}")
+
+
+def _listing(there: list[int]) -> str:
+    return f"are the steps {', '.join(map(str, there))}" if there else "are none"
+
+
+def deciding_values(folder: Path) -> dict[int, float]:
+    """What decides which step is best, for every step with a readable record."""
+    values = {}
+    for step in steps(folder):
+        with contextlib.suppress(DamagedError):
+            record = record_of(folder, step)
+            values[step] = record["metrics"][record["best"]]
+    return values

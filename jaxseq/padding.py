@@ -23,13 +23,13 @@ def check_lengths(lengths: Array, rows: int, steps: int) -> None:
 
 def valid_steps(lengths: Int[Array, "b"], steps: int) -> Bool[Array, "t b"]:
     """True where a row is still within its length."""
-    return jnp.arange(steps)[:, None] < lengths
+    return jnp.arange(steps, dtype=lengths.dtype)[:, None] < lengths
 
 
 def turn(x: Float[Array, "t b d"], lengths: Int[Array, "b"] | None) -> Float[Array, "t b d"]:
     """Every row backwards within its length, padding left where it is; its own inverse."""
     if lengths is None:
         return jnp.flip(x, axis=0)
-    t = jnp.arange(x.shape[0])[:, None]
+    t = jnp.arange(x.shape[0], dtype=lengths.dtype)[:, None]
     index = jnp.where(t < lengths, lengths - 1 - t, t)
     return jnp.take_along_axis(x, index[..., None], axis=0)

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = [
     {"errors", "arrays"},
-    {"cells", "data", "forecasting", "padding"},
+    {"cells", "consuming", "data", "forecasting", "padding"},
     {"recurrence", "convert"},
     {"normalised"},
     {"models", "tasks"},

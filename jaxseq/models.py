@@ -123,7 +123,7 @@ class Bidirectional(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "b t d"], lengths: Int[Array, "b"] | None = None, train: bool = False
-    ) -> tuple[Carry, Float[Array, "b t 2*h"]]:
+    ) -> tuple[Carry, Float[Array, "b t _"]]:
         """The last carries and the outputs of every step, each both ways."""
         forward = self.layer.clone(parent=self, name="forward")
         backward = self.layer.clone(parent=self, name="backward", reverse=True)

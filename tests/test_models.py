@@ -9,6 +9,7 @@ import pytest
 
 from jaxseq import models, recurrence
 from jaxseq.cells import CELLS
+from jaxseq.cells.norm import Norm
 
 every_cell = pytest.mark.parametrize("name", CELLS)
 X = jax.random.normal(jax.random.key(7), (5, 6, 2))
@@ -87,3 +88,58 @@ def test_the_layer_works_in_somebody_elses_flax_model():
     variables = Tagger().init(jax.random.key(0), tokens)
     gradient = jax.grad(lambda v: jnp.sum(Tagger().apply(v, tokens) ** 2))(variables)
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
+
+
+def test_two_layers_both_ways_are_torchs_order_forward_then_backward():
+    layer = models.Recurrent(CELLS["lstm"], 4)
+    both = models.Bidirectional(layer)
+    variables = both.init(jax.random.key(0), X)
+    lengths = jnp.asarray([6, 1, 3, 0, 5])
+    carry, outputs = both.apply(variables, X, lengths)
+    chex.assert_shape((outputs, carry.h, carry.c), ((5, 6, 8), (5, 8), (5, 8)))
+    for way, part, reverse in (("forward", slice(0, 4), False), ("backward", slice(4, 8), True)):
+        alone = layer.clone(reverse=reverse).apply({"params": variables["params"][way]}, X, None, lengths)
+        chex.assert_trees_all_equal((carry.h[:, part], outputs[..., part]), (alone[0].h, alone[1]))
+
+
+def test_a_learnt_start_is_where_every_row_begins_and_has_a_gradient():
+    layer = models.Recurrent(CELLS["lstm"], 4, learn_start=True)
+    params = layer.init(jax.random.key(0), X)["params"]
+    moved = {**params, "start": jax.tree.map(lambda s: s + 0.5, params["start"])}
+    start = CELLS["lstm"].start((5, 4), jnp.float32)
+    given = jax.tree.map(lambda s: s + 0.5, start)
+    plain = layer.clone(learn_start=False).apply({"params": {"cell": params["cell"]}}, X, given)
+    chex.assert_trees_all_equal(layer.apply({"params": moved}, X), plain)
+    gradient = jax.grad(lambda p: jnp.sum(layer.apply({"params": p}, X)[1]))(params)
+    assert all(float(jnp.abs(leaf).min()) > 0 for leaf in gradient["start"])
+
+
+def test_batch_norm_learns_its_moments_in_training_alone():
+    model = models.Forecaster(CELLS["gru"], 4, 2, 1, norm=Norm("batch"), norm_between=Norm("batch-between"))
+    params, stats = models.init(model, jax.random.key(0), X)
+    key, ones = jax.random.key(1), jnp.ones(5)
+    _, after = models.apply_train(model, params, stats, X, ones, key)
+    assert jax.tree.structure(after) == jax.tree.structure(stats)
+    assert all((a != b).any() for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(stats), strict=True))
+    _, masked = models.apply_train(model, params, stats, X, jnp.asarray([1.0, 1.0, 1.0, 0.0, 0.0]), key)
+    _, alone = models.apply_train(model, params, stats, X[:3], jnp.ones(3), key)
+    chex.assert_trees_all_close(masked, alone, atol=1e-6)
+
+
+def test_dropout_draws_in_training_from_the_key_alone():
+    model = models.Forecaster(CELLS["gru"], 16, 2, 1, dropout=0.5, recurrent_dropout=0.5)
+    params, stats = models.init(model, jax.random.key(0), X)
+    one, again, other = (
+        models.apply_train(model, params, stats, X, jnp.ones(5), jax.random.key(k))[0] for k in (1, 1, 2)
+    )
+    chex.assert_trees_all_equal(one, again)
+    assert (one != other).all() and (models.apply(model, params, stats, X) != one).all()
+
+
+def test_truncation_reaches_the_layer():
+    layer = models.Recurrent(CELLS["gru"], 4, truncate=2)
+    variables = layer.init(jax.random.key(0), X)
+    gradient = jax.grad(lambda x: jnp.sum(layer.apply(variables, x)[1][:, -1]))(X)
+    assert not gradient[:, :4].any() and gradient[:, 4:].all()
+    with pytest.raises(ValueError, match="truncate is 2; a normalised layer expects None"):
+        layer.clone(norm=Norm("layer")).init(jax.random.key(0), X)

@@ -66,14 +66,13 @@ def terminal() -> Console:
 
 
 def score_table(rows: list[Row], unit: str, title: str) -> Table:
-    """The forecasts' scores as a table for the terminal."""
-    suffix = f", {unit}" if unit else ""
-    table = Table(title=title, title_justify="left")
+    """The forecasts' scores as a table that fits 80 columns; "vs naive" is MSE over that of the last value."""
+    table = Table(title=f"{title}, errors in {unit}" if unit else title, title_justify="left", box=None, padding=(0, 1))
     table.add_column("forecast", no_wrap=True)
-    for heading in (f"RMSE{suffix}", f"MAE{suffix}", "MSE / naive", "skill", "95 % interval"):
+    for heading in ("RMSE", "MAE", "vs naive", "skill", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
+        interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f} {row.high:+.4f}"
         numbers = [f"{value:.4f}" for value in (row.rmse, row.mae, row.relative_mse)]
         table.add_row(row.name, *numbers, f"{row.skill:+.4f}" if row.skill else "0", interval)
     return table

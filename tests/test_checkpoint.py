@@ -4,6 +4,8 @@ import logging
 import random
 import resource
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -465,6 +467,12 @@ def test_a_users_mistake_is_one_line_and_exit_status_2(
         captured = capsys.readouterr()
         assert captured.out == "" and captured.err.count("\n") == 1 and told in captured.err
     assert "are the steps 1, 2" in captured.err
+
+
+def test_the_command_is_there(folder: Path) -> None:
+    command = [sys.executable, "-m", "jaxseq.checkpoint", "verify", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 2), done.stderr
 
 
 def test_help_teaches_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,3 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         print(error, file=sys.stderr)
         return 1 if isinstance(error, DamagedError) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

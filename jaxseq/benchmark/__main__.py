@@ -1,0 +1,150 @@
+"""`python -m jaxseq.benchmark`: one training step of ours against other people's, and against its own matrix products.
+
+Everybody takes turns in one process on one core, and a ratio is the median over the rounds of peer / ours: it holds where
+the machine's speed drifts. All start from the same weights, see the same rows and do the same work. The whole comparison
+takes about ten minutes and 4 GiB of memory, most of it for 512 units; --quick and --sweep a minute.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxseq.benchmark import machine, workloads
+from jaxseq.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time a training step against the same one by autodiff, by flax's cells and by torch, as far as installed."""
+
+    quick: bool = False
+    """Only the small workloads, of the normalised cells only the LSTM, and 3 rounds: less than a minute."""
+    rounds: int = 7
+    """Turns that everybody takes; the median is shown. The 512-unit workloads take 3 at most."""
+    sweep: bool = False
+    """How our step's cost grows with window, batch and units, in the place of the comparison."""
+    cell: str = "gru"
+    """The cell of --sweep: rnn, lstm or gru."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """cpu: one core and CPU time. gpu: wall time, and cuDNN's LSTM beside the others."""
+    core: int | None = None
+    """CPU core to stay on; the last one that this process may use if not given."""
+    out: Path | None = None
+    """JSON file to write the figures to."""
+    plot: Path | None = None
+    """PNG file to draw the figures in."""
+
+
+def check(options: Options) -> None:
+    """Raises `UsageError` for what cannot be done, before anything is measured."""
+    if options.rounds < 1:
+        raise UsageError(f"--rounds {options.rounds}: at least 1 is needed")
+    if options.cell not in workloads.GATES:
+        raise UsageError(f"--cell {options.cell}: choose one of {', '.join(workloads.GATES)}")
+    if options.plot is not None and options.plot.suffix != ".png":
+        raise UsageError(f"--plot {options.plot}: a name that ends in .png is needed")
+    for path in (options.out, options.plot):
+        if path is not None:
+            _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
+    """Opens the file to find out; what is in it stays, and one that was not there is not left behind."""
+    there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    if not there:
+        path.unlink()
+
+
+def run(options: Options) -> None:
+    """Measure, show and write."""
+    check(options)
+    core = machine.prepare(options.device, options.core)
+    from jaxseq.benchmark import compare
+
+    if options.device == "gpu":
+        import jax
+
+        machine.check_gpu(jax.default_backend())
+    print(compare.header(options.device, core), flush=True)
+    rounds = min(options.rounds, 3) if options.quick else options.rounds
+    figures = _sweep(options, rounds) if options.sweep else _compare(options, rounds)
+    _write(options, {"device": options.device, "core": core, "clock": machine.CLOCKS[options.device][0]} | figures)
+
+
+def _write(options: Options, found: dict[str, Any]) -> None:
+    """The JSON file and the picture, where they are asked for."""
+    if options.out is not None:
+        packages = ("jax", "jaxlib", "flax", "torch")
+        versions = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
+        options.out.write_text(json.dumps({"versions": versions, **found}, indent=2) + "\n")
+        print(f"{options.out} written")
+    if options.plot is not None:
+        from jaxseq import plots
+
+        figure = plots.growth(found["sweep"]) if options.sweep else plots.ratios(found["results"])
+        plots.save(figure, options.plot)
+        print(f"{options.plot} written")
+
+
+def _compare(options: Options, rounds: int) -> dict[str, Any]:
+    from jaxseq.benchmark import compare
+
+    loads = workloads.SMALL if options.quick else workloads.SMALL + workloads.LARGE
+    results = [compare.measure(_told(load, rounds), rounds, options.device) for load in loads]
+    loads = workloads.NORMALISED[1:2] if options.quick else workloads.NORMALISED
+    normalised = [compare.measure_normalised(_told(load, rounds), rounds, options.device) for load in loads]
+    _print(compare.table(results, options.device))
+    _print(compare.normalised_table(normalised))
+    return {"results": results, "normalised": normalised}
+
+
+def _sweep(options: Options, rounds: int) -> dict[str, Any]:
+    from jaxseq.benchmark import sweep
+
+    points = [
+        (axis, load, sweep.measure(_told(load, rounds), rounds, options.device))
+        for axis, load in sweep.loads(options.cell)
+    ]
+    found = sweep.gather(options.cell, points)
+    _print(sweep.table(found))
+    return {"sweep": found}
+
+
+def _told(load: workloads.Workload, rounds: int) -> workloads.Workload:
+    """The workload, after a line of progress."""
+    print(f"{load.name}: {min(rounds, load.rounds)} rounds of {load.steps} steps", file=sys.stderr, flush=True)
+    return load
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    (console if console.is_terminal else Console(width=150)).print(table)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    import tyro
+
+    options = tyro.cli(Options, args=argv, prog="python -m jaxseq.benchmark", description=__doc__)
+    try:
+        run(options)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

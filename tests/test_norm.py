@@ -137,11 +137,11 @@ def test_layer_norm_is_torchs():
 
 
 @every_cell
-@pytest.mark.parametrize("kind", ["layer", "layer-sum"])
-def test_layer_normalised_cells_are_the_papers_written_with_torchs_layer_norm(name, kind):
+@every_norm
+def test_normalised_cells_are_the_papers_written_with_torchs_layer_and_batch_norm(name, kind):
     torch = pytest.importorskip("torch")
-    p = draw(name)
-    norm, weights, _ = slots(p, kind)
+    p = draw(name, b=5)
+    norm, weights, running = slots(p, kind)
     h = p.sizes["h"]
     leaves = {f: torch.tensor(np.asarray(v), requires_grad=True) for f, v in p.params._asdict().items()}
     gains = {f: torch.tensor(np.asarray(v), requires_grad=True) for f, v in weights._asdict().items()}
@@ -149,6 +149,8 @@ def test_layer_normalised_cells_are_the_papers_written_with_torchs_layer_norm(na
     states = [torch.tensor(np.asarray(s)) for s in p.start]
 
     def ln(a, gain):
+        if kind == "batch":
+            return torch.nn.functional.batch_norm(a, None, None, gain, training=True, eps=norm.epsilon)
         return torch.nn.functional.layer_norm(a, a.shape[-1:], gain, eps=norm.epsilon)
 
     def grouped(a, gain):
@@ -158,7 +160,7 @@ def test_layer_normalised_cells_are_the_papers_written_with_torchs_layer_norm(na
     outputs = []
     for row in x:
         z, u = row @ leaves["input_kernel"], states[0] @ leaves["recurrent_kernel"]
-        if kind == "layer":
+        if kind != "layer-sum":
             z, u = grouped(z, gains["x"]), grouped(u, gains["h"])
         z, u = z + leaves["bias"], u + leaves.get("recurrent_bias", 0)
 
@@ -170,7 +172,7 @@ def test_layer_normalised_cells_are_the_papers_written_with_torchs_layer_norm(na
         elif name == "lstm":
             i, f, g, o = total(z + u, slice(None)).chunk(4, -1)
             c = torch.sigmoid(f) * states[1] + torch.sigmoid(i) * torch.tanh(g)
-            seen = ln(c, gains["c"]) + gains["c_shift"] if kind == "layer" else c
+            seen = ln(c, gains["c"]) + gains["c_shift"] if kind != "layer-sum" else c
             states = [torch.sigmoid(o) * torch.tanh(seen), c]
         else:
             r, update = torch.sigmoid(total((z + u)[:, : 2 * h], slice(0, 2 * h))).chunk(2, -1)
@@ -181,7 +183,7 @@ def test_layer_normalised_cells_are_the_papers_written_with_torchs_layer_norm(na
     (theirs * torch.tensor(np.asarray(p.mix))).sum().backward()
 
     def loss(params, weights, x):
-        outputs = normalised.scan(p.cell, norm, params, weights, x, p.start)[1]
+        outputs = normalised.scan(p.cell, norm, params, weights, x, p.start, running=running, train=True)[1]
         return jnp.sum(outputs * p.mix), outputs
 
     ours, outputs = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(p.params, weights, p.x)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import optax
 
@@ -16,7 +16,6 @@ from jaxseq import cells, models, tasks
 from jaxseq.cells.norm import Norm
 from jaxseq.data.prices import Prices
 from jaxseq.data.waves import Waves
-from jaxseq.data.windows import BatchSplits, Scaling, WindowSplits
 from jaxseq.errors import UsageError
 
 
@@ -39,35 +38,6 @@ def _one_of(choices: tuple[str, ...], **fields: str) -> None:
 
 
 NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
-
-
-class Dataset(Protocol):
-    """A data set is its recipe: a frozen dataclass that loads itself."""
-
-    name: ClassVar[str]
-    unit: ClassVar[str]
-
-    @property
-    def window(self) -> int:
-        """Steps that the model is given."""
-        ...
-
-    @property
-    def horizon(self) -> int:
-        """Steps that are forecast."""
-        ...
-
-    def windows(self) -> WindowSplits:
-        """The three parts in the series' own units."""
-        ...
-
-    def scaling(self) -> Scaling:
-        """What the training rows alone say of location and scale."""
-        ...
-
-    def load(self) -> BatchSplits:
-        """The three parts as the model sees them."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -127,6 +97,7 @@ class Experiment:
     """A recipe: data, model, and how it is trained. Raises `UsageError` for a field that cannot be."""
 
     data: Any
+    """A data set's recipe, such as `Prices`: name, unit, window, horizon; windows(), scaling(), load()."""
     model: Model = field(default_factory=Model)
     epochs: int = 100
     """Times that training goes through all its rows."""

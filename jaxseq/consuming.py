@@ -18,13 +18,13 @@ from jaxseq.arrays import Tree
 
 
 def scan(
-    body: Callable[[Any, Any], tuple[Any, Any]], carry: Tree, xs: Tree, reverse: bool = False
+    body: Callable[[Any, Any], tuple[Any, Any]], carry: Tree, xs: Tree, kept: Tree = (), reverse: bool = False
 ) -> tuple[Tree, Tree]:
-    """As `jax.lax.scan(body, carry, xs, reverse=reverse)`, in less memory; inside a compiled function, where the
-    arrays of `xs` are not used again."""
+    """As `jax.lax.scan(body, carry, (xs, kept), reverse=reverse)`, in less memory; inside a compiled function, where
+    the arrays of `xs` are not used again, while those of `kept` may be."""
     inputs, structure = jax.tree.flatten(xs)
-    steps = inputs[0].shape[0]
-    one = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in inputs])
+    steps = jax.tree.leaves((xs, kept))[0].shape[0]
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (xs, kept))
     outputs, out_structure = jax.tree.flatten(jax.eval_shape(body, carry, one)[1])
     slots, buffers = _assign(inputs, outputs, steps)
 
@@ -34,7 +34,8 @@ def scan(
         read = [jax.lax.dynamic_index_in_dim(buffer, i, keepdims=False) for buffer in buffers[: len(inputs)]]
         # Read before anything is written: a later look at an overwritten array would make XLA copy all of it, each step.
         read = [jax.lax.optimization_barrier(x) if n in slots else x for n, x in enumerate(read)]
-        carry, out = body(carry, jax.tree.unflatten(structure, read))
+        beside = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), kept)
+        carry, out = body(carry, (jax.tree.unflatten(structure, read), beside))
         buffers = list(buffers)
         for slot, y in zip(slots, jax.tree.leaves(out), strict=True):
             buffers[slot] = jax.lax.dynamic_update_index_in_dim(buffers[slot], y, i, 0)

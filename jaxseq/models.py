@@ -85,8 +85,6 @@ class Recurrent(nn.Module):
     ) -> tuple[Carry, Array]:
         norm = self.norm
         assert norm is not None
-        if self.truncate is not None:
-            raise ValueError(f"truncate is {self.truncate}; a normalised layer expects None")
         memory, sizes = len(start) > 1, (self.cell.gate_count, len(start) > 1)
         weights = self.param("norm", lambda _: norms.init(norm, *sizes, self.hidden, steps.dtype))
         running = None
@@ -105,6 +103,7 @@ class Recurrent(nn.Module):
             drop,
             None if running is None else running.value,
             train and not self.is_initializing(),
+            self.truncate,
         )
         if running is not None and moments is not None and train and self.is_mutable_collection(STATS):
             running.value = moments

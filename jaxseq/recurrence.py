@@ -19,11 +19,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq import consuming, padding
 from jaxseq.arrays import Tree
+from jaxseq.cells import norm as norms
 from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.norm import NOTHING, PLAIN, Norm, Slots
 
 LINEARISE_INSIDE = 128
 """Units from which on the local derivatives are computed inside the backward scan: what has been read is then still in a
 cache, where below it one loop over all steps beats many small ones (4 % at 256 units; 4 % the other way at 50)."""
+
+
+FEW = 2
+"""Input features up to which the projection is a multiply-add inside the scan."""
 
 
 class Gating(NamedTuple):
@@ -44,7 +50,7 @@ def step(cell: Cell, params: Tree, x: Float[Array, "b d"], carry: Carry) -> Carr
     Raises `ValueError` if the shapes do not fit the parameters.
     """
     check(cell, params, x[None], carry)
-    return _advance(cell, params, None, carry, x)[0]
+    return _advance(cell, PLAIN, params, None, carry, _project(params, x))[0]
 
 
 def scan(
@@ -68,7 +74,8 @@ def scan(
     Reverse-mode differentiable in params, x, carry and drop; forward mode (`jax.jvp`) is refused by JAX, use
     `scan_by_autodiff` there. Raises `ValueError`, which names the argument, if shapes or dtypes do not fit.
     """
-    return _run(_scan, cell, params, x, carry, lengths, reverse, drop, truncate)
+    check(cell, params, x, carry, lengths, drop)
+    return run(with_adjoint, cell, None, params, (), x, carry, lengths, reverse, drop, truncate)
 
 
 def scan_by_autodiff(
@@ -82,13 +89,16 @@ def scan_by_autodiff(
     truncate: int | None = None,
 ) -> tuple[Carry, Float[Array, "t b h"]]:
     """`scan` without the hand-written adjoint: the same values, and autodiff's gradients."""
-    return _run(_plain, cell, params, x, carry, lengths, reverse, drop, truncate)
+    check(cell, params, x, carry, lengths, drop)
+    return run(plain, cell, None, params, (), x, carry, lengths, reverse, drop, truncate)
 
 
-def _run(
+def run(
     way: Any,
     cell: Cell,
+    norm: Norm | None,
     params: Tree,
+    weights: Any,
     x: Array,
     carry: Carry,
     lengths: Array | None,
@@ -96,20 +106,20 @@ def _run(
     drop: Array | None,
     truncate: int | None,
 ) -> tuple[Carry, Array]:
-    """Padding, direction and truncation around a scan."""
-    check(cell, params, x, carry, lengths, drop)
+    """Padding, direction and truncation around `with_adjoint` or `plain`."""
     keep = None if lengths is None else padding.valid_steps(lengths, x.shape[0])
     x = without_padding(x, keep)
     x = padding.turn(x, lengths) if reverse else x
+    forward = partial(way, cell, norm, params, weights)
     if truncate is None:
-        carry, outputs = way(cell, params, x, carry, Gating(keep, drop))
+        carry, outputs = forward(x, carry, Gating(keep, drop))
     else:
-        carry, outputs = _in_chunks(partial(way, cell, params), x, carry, keep, drop, truncate)
+        carry, outputs = _in_chunks(forward, x, carry, keep, drop, truncate)
     return carry, padding.turn(outputs, lengths) if reverse else outputs
 
 
 def _in_chunks(
-    way: Any, x: Array, carry: Carry, keep: Array | None, drop: Array | None, size: int
+    forward: Any, x: Array, carry: Carry, keep: Array | None, drop: Array | None, size: int
 ) -> tuple[Carry, Array]:
     if size < 1:
         raise ValueError(f"truncate is {size}; expected at least 1 step")
@@ -117,7 +127,7 @@ def _in_chunks(
     for first in range(0, x.shape[0], size):
         chunk = slice(first, first + size)
         carry = jax.lax.stop_gradient(carry) if first else carry
-        carry, out = way(x[chunk], carry, Gating(None if keep is None else keep[chunk], drop))
+        carry, out = forward(x[chunk], carry, Gating(None if keep is None else keep[chunk], drop))
         outputs.append(out)
     return carry, jnp.concatenate(outputs)
 
@@ -157,9 +167,15 @@ def check(
 
 
 def _project(params: Tree, x: Array) -> Array:
-    """x W + b. One feature is a multiply-add, which fuses with the gates; a product of inner length 1 does not."""
-    if x.shape[-1] == 1:
-        return x * params.input_kernel[0] + params.bias
+    """x W + b. A few features are multiply-adds, which fuse with the gates; a product of that inner length does not.
+
+    Without an input kernel, x is projected already.
+    """
+    if params.input_kernel is None:
+        return x
+    if x.shape[-1] <= FEW:
+        features = jnp.split(x, x.shape[-1], axis=-1)
+        return sum((a * row for a, row in zip(features, params.input_kernel, strict=True)), params.bias)
     return x @ params.input_kernel + params.bias
 
 
@@ -168,13 +184,13 @@ def product(params: Tree, drop: Array | None, carry: Carry) -> Array:
     return (carry.h if drop is None else carry.h * drop) @ params.recurrent_kernel
 
 
-def _advance(cell: Cell, params: Tree, drop: Array | None, carry: Carry, x: Array) -> tuple[Carry, Any]:
-    return _recur(cell, params, drop, carry, _project(params, x))
-
-
-def _recur(cell: Cell, params: Tree, drop: Array | None, carry: Carry, z: Array) -> tuple[Carry, Any]:
-    u = product(params, drop, carry)
-    return cell.gates(z, u + params.recurrent_bias if cell.recurrent_bias else u, carry)
+def _advance(
+    cell: Cell, slots: Slots, params: Tree, drop: Array | None, carry: Carry, z: Array
+) -> tuple[Carry, tuple[Any, Any]]:
+    """The next carry, and what the adjoint needs: what the slot of h R noted, what the cell saved."""
+    u, noted = slots.recurrent(product(params, drop, carry))
+    new, saved = cell.gates(z, u + params.recurrent_bias if cell.recurrent_bias else u, carry, slots)
+    return new, (noted, saved)
 
 
 def hold(keep: Array | None, new: Carry, old: Carry) -> tuple[Carry, Array]:
@@ -186,73 +202,101 @@ def hold(keep: Array | None, new: Carry, old: Carry) -> tuple[Carry, Array]:
 
 
 def _forward(
-    cell: Cell, params: Tree, x: Array, carry: Carry, gating: Gating, way: Any = jax.lax.scan
-) -> tuple[Carry, tuple[Array, Any]]:
-    """The scan, with what its adjoint needs; many features are projected before it, a single one inside it."""
-    inside = x.shape[-1] == 1
-    advance = _advance if inside else _recur
+    cell: Cell, slots: Slots, params: Tree, x: Array, carry: Carry, gating: Gating, way: Any
+) -> tuple[Carry, tuple[Array, tuple[Any, Any]]]:
+    """The scan, with what its adjoint needs; many features are projected before it, a few inside it."""
+    inside = x.shape[-1] <= FEW and params.input_kernel is not None
 
-    def body(carry: Carry, step: tuple[Array, Array | None]) -> tuple[Carry, tuple[Array, Any]]:
-        x, keep = step
-        new, saved = advance(cell, params, gating.drop, carry, x)
+    def body(carry: Carry, step: Any) -> tuple[Carry, tuple[Array, tuple[Any, Any]]]:
+        z, (x, keep) = step
+        new, saved = _advance(cell, slots, params, gating.drop, carry, _project(params, x) if inside else z)
         carry, output = hold(keep, new, carry)
         return carry, (output, saved)
 
-    return way(body, carry, (x if inside else _project(params, x), gating.keep))
+    z, beside = ((), x) if inside else (_project(params, x), ())
+    return way(body, carry, z, (beside, gating.keep))
 
 
-def _plain(cell: Cell, params: Tree, x: Array, carry: Carry, gating: Gating) -> tuple[Carry, Array]:
-    last, (outputs, _) = _forward(cell, params, x, carry, gating)
+def _scanned(body: Any, carry: Tree, xs: Tree, kept: Tree = (), reverse: bool = False) -> tuple[Tree, Tree]:
+    """`lax.scan`, called as `consuming.scan`."""
+    return jax.lax.scan(body, carry, (xs, kept), reverse=reverse)
+
+
+def plain(
+    cell: Cell, norm: Norm | None, params: Tree, weights: Any, x: Array, carry: Carry, gating: Gating
+) -> tuple[Carry, Array]:
+    """The recurrence without padding and direction; `norm` is None or a layer norm, whose gains are `weights`."""
+    last, (outputs, _) = _forward(cell, _slots(cell, norm, weights), params, x, carry, gating, _scanned)
     return last, outputs
 
 
-_scan = jax.custom_vjp(_plain, nondiff_argnums=(0,))
+def _slots(cell: Cell, norm: Norm | None, weights: Any) -> Slots:
+    return PLAIN if norm is None else norms.layer_slots(norm, cell.groups, weights)
 
 
-def _scan_forward(cell: Cell, params: Tree, x: Array, carry: Carry, gating: Gating) -> tuple[tuple[Carry, Array], Any]:
-    last, (outputs, saved) = _forward(cell, params, x, carry, gating, consuming.scan)
-    return (last, outputs), (params, x, carry.h, gating, outputs, saved)
+with_adjoint = jax.custom_vjp(plain, nondiff_argnums=(0, 1))
+"""`plain` with the hand-written derivative."""
 
 
-def _scan_backward(cell: Cell, residuals: Any, bars: tuple[Carry, Array]) -> tuple[Tree, Array, Carry, Gating]:
-    params, x, h_start, (keep, drop), outputs, saved = residuals
+def _scan_forward(
+    cell: Cell, norm: Norm | None, params: Tree, weights: Any, x: Array, carry: Carry, gating: Gating
+) -> tuple[tuple[Carry, Array], Any]:
+    slots = _slots(cell, norm, weights)
+    last, (outputs, saved) = _forward(cell, slots, params, x, carry, gating, consuming.scan)
+    return (last, outputs), (params, weights, x, carry.h, gating, outputs, saved)
+
+
+def _scan_backward(
+    cell: Cell, norm: Norm | None, residuals: Any, bars: tuple[Carry, Array]
+) -> tuple[Tree, Any, Array, Carry, Gating]:
+    params, weights, x, h_start, (keep, drop), outputs, (noted, saved) = residuals
     last_bar, outputs_bar = bars
+    slots_back = NOTHING if norm is None else norms.layer_transposes(cell.groups, weights)
     back = _transposed(params.recurrent_kernel)
     h_before = jnp.concatenate([h_start[None], outputs[:-1]])
     at_once = params.recurrent_kernel.shape[0] < LINEARISE_INSIDE
-    states = (saved, h_before, outputs)
+    states = (saved._replace(noted=()), h_before, outputs)
 
-    def body(bar: Carry, step: tuple[Any, Array, Array | None]) -> tuple[Carry, Any]:
-        local, h_bar, keep = step
-        local = local if at_once else cell.linearise(*local)
-        dz, du, before = cell.adjoint(local, bar._replace(h=bar.h + h_bar))
+    def body(state: tuple[Carry, Any], step: Any) -> tuple[tuple[Carry, Any], Any]:
+        bar, gain_bars = state
+        (local, h_bar), (noted, in_cell, keep) = step
+        local = (local if at_once else cell.linearise(*local))._replace(noted=in_cell)
+        mine = bar._replace(h=bar.h + h_bar)
         if keep is not None:
-            dz, du = _zero_where_ended(keep, dz, du)
-        through_u = (du @ back)[:, : bar.h.shape[-1]]
+            mine = jax.tree.map(lambda state: jnp.where(keep[:, None], state, 0), mine)
+        dz, du, before, in_gates = cell.adjoint(local, mine, slots_back)
+        product_bar, in_product = slots_back.recurrent(noted, du)
+        if norm is not None:
+            gain_bars = jax.tree.map(jnp.add, gain_bars, norms.gain_gradients(weights, in_product, in_gates))
+        through_u = (product_bar @ back)[:, : bar.h.shape[-1]]
         before = before._replace(h=before.h + (through_u if drop is None else through_u * drop))
         if keep is not None:
             before = jax.tree.map(lambda a, b: jnp.where(keep[:, None], a, b), before, bar)
-        return before, ((dz,) if dz is du else (dz, du), () if drop is None else through_u)
+        deltas = (dz, *(() if du is dz else (du,)), *(() if product_bar is du else (product_bar,)))
+        return (before, gain_bars), (deltas, () if drop is None else through_u)
 
-    way = consuming.scan if at_once and cell.gate_count > 1 else jax.lax.scan  # each the faster one where it is taken
-    start_bar, (deltas, through_u) = way(
-        body, last_bar, (cell.linearise(*states) if at_once else states, outputs_bar, keep), reverse=True
+    way = (
+        consuming.scan if at_once and cell.gate_count > 1 and norm is None else _scanned
+    )  # each the faster one where it is taken
+    states = cell.linearise(*states) if at_once else states
+    # A row for each row of the batch, added up at the end: devices that share the batch need not meet at each step.
+    gain_bars = jax.tree.map(lambda gain: jnp.zeros((x.shape[1], *gain.shape), gain.dtype), weights)
+    (start_bar, gain_bars), (deltas, through_u) = way(
+        body, (last_bar, gain_bars), (states, outputs_bar), (noted, saved.noted, keep), reverse=True
     )
-    dz, du = deltas[0], deltas[-1]
+    dz, product_bar = deltas[0], deltas[-1]
+    du = deltas[1] if cell.recurrent_bias else dz
     params_bar = params._replace(
-        input_kernel=_over_all_steps(x, dz),
-        recurrent_kernel=_over_all_steps(h_before if drop is None else h_before * drop, du),
-        bias=dz.sum((0, 1)),
+        input_kernel=None if params.input_kernel is None else _over_all_steps(x, dz),
+        recurrent_kernel=_over_all_steps(h_before if drop is None else h_before * drop, product_bar),
+        bias=None if params.bias is None else dz.sum((0, 1)),
     )
     if cell.recurrent_bias:
         params_bar = params_bar._replace(recurrent_bias=du.sum((0, 1)))
+    weights_bar = jax.tree.map(lambda rows: rows.sum(0), gain_bars)
+    x_bar = dz if params.input_kernel is None else dz @ params.input_kernel.T
     drop_bar = None if drop is None else jnp.sum(through_u * h_before, axis=0)
-    return params_bar, dz @ params.input_kernel.T, start_bar, Gating(None, drop_bar)
-
-
-def _zero_where_ended(keep: Array, dz: Array, du: Array) -> tuple[Array, Array]:
-    shut = jnp.where(keep[:, None], dz, 0)
-    return shut, shut if dz is du else jnp.where(keep[:, None], du, 0)
+    return params_bar, weights_bar, x_bar, start_bar, Gating(None, drop_bar)
 
 
 def _transposed(kernel: Array) -> Array:
@@ -264,12 +308,12 @@ def _transposed(kernel: Array) -> Array:
 
 def _over_all_steps(x: Array, delta: Array) -> Array:
     """Σ over time and batch of x ⊗ delta: "t b d", "t b g" -> "d g", as one product of a transpose that is laid out
-    first (a single feature is a sum, for which a product of outer length 1 is the slow way). Time and batch stay two axes:
+    first (a few features are sums, for which a product of that outer length is the slow way). Time and batch stay two axes:
     merged, a batch that is split over devices would be gathered on each of them."""
-    if x.shape[-1] == 1:
-        return (x * delta).sum((0, 1))[None]
+    if x.shape[-1] <= FEW:
+        return jnp.stack([(feature * delta).sum((0, 1)) for feature in jnp.split(x, x.shape[-1], axis=-1)])
     first = jax.lax.optimization_barrier(jnp.moveaxis(x, -1, 0))
     return jax.lax.dot_general(first, delta, (((1, 2), (0, 1)), ((), ())))
 
 
-_scan.defvjp(_scan_forward, _scan_backward)
+with_adjoint.defvjp(_scan_forward, _scan_backward)

@@ -136,10 +136,15 @@ def test_dropout_draws_in_training_from_the_key_alone():
     assert (one != other).all() and (models.apply(model, params, stats, X) != one).all()
 
 
-def test_truncation_reaches_the_layer():
-    layer = models.Recurrent(CELLS["gru"], 4, truncate=2)
+@pytest.mark.parametrize("norm", [None, Norm("layer"), Norm("layer-sum")], ids=str)
+def test_truncation_reaches_the_layer(norm):
+    layer = models.Recurrent(CELLS["gru"], 4, norm=norm, truncate=2)
     variables = layer.init(jax.random.key(0), X)
-    gradient = jax.grad(lambda x: jnp.sum(layer.apply(variables, x)[1][:, -1]))(X)
+    gradient = jax.grad(lambda x: jnp.sum(layer.apply(variables, x)[1][:, -1] ** 2))(X)
     assert not gradient[:, :4].any() and gradient[:, 4:].all()
-    with pytest.raises(ValueError, match="truncate is 2; a normalised layer expects None"):
-        layer.clone(norm=Norm("layer")).init(jax.random.key(0), X)
+
+
+def test_batch_norm_counts_its_steps_from_the_first_and_is_not_truncated():
+    layer = models.Recurrent(CELLS["gru"], 4, norm=Norm("batch"), truncate=2)
+    with pytest.raises(ValueError, match="truncate is 2; batch norm, .* expects None"):
+        layer.init(jax.random.key(0), X)

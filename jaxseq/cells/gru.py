@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, init_kernels, sigmoid, sigmoid_slope, tanh_slope
-from jaxseq.cells.norm import PLAIN, Slots
+from jaxseq.cells.norm import NOTHING, PLAIN, Noted, Slots, Transposes
 
 
 class Params(NamedTuple):
@@ -40,14 +40,19 @@ class Saved(NamedTuple):
     rz: Float[Array, "*b 2*h"]
     n: Float[Array, "*b h"]
     u_n: Float[Array, "*b h"]
+    noted: Noted
 
 
 class Local(NamedTuple):
-    """Derivatives of a step: of h by the pre-activations z, by the products u, and by h_{t-1} directly."""
+    """Derivatives of a step: of h by the pre-activations of the candidate and of z; of the candidate's by that of r
+    and by u; of h by h_{t-1} directly."""
 
-    by_z: Float[Array, "*b g"]
-    by_u: Float[Array, "*b g"]
+    by_n: Float[Array, "*b h"]
+    by_update: Float[Array, "*b h"]
+    n_by_r: Float[Array, "*b h"]
+    r: Float[Array, "*b h"]
     update: Float[Array, "*b h"]
+    noted: Noted
 
 
 def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
@@ -64,28 +69,31 @@ def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
 def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
     """One step; the activated gates are saved, which is cheaper than computing them twice."""
     h = carry.h.shape[-1]
-    rz = jax.lax.optimization_barrier(sigmoid(slots.total(z[..., : 2 * h] + u[..., : 2 * h], 0)))
+    total, noted = slots.total(z[..., : 2 * h] + u[..., : 2 * h], 0)
+    rz = jax.lax.optimization_barrier(sigmoid(total))
     r, update = jnp.split(rz, 2, axis=-1)
     u_n = u[..., 2 * h :]
-    n = jax.lax.optimization_barrier(jnp.tanh(slots.total(z[..., 2 * h :] + r * u_n, 1)))
-    return Carry(n + update * (carry.h - n)), Saved(rz, n, u_n)
+    total_n, noted_n = slots.total(z[..., 2 * h :] + r * u_n, 1)
+    n = jax.lax.optimization_barrier(jnp.tanh(total_n))
+    return Carry(n + update * (carry.h - n)), Saved(rz, n, u_n, Noted((noted, noted_n), ()))
 
 
 def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
-    """Local derivatives of all steps; by z and by u they differ in the candidate, by the factor r."""
-    rz, n, u_n = saved
+    """Local derivatives of all steps."""
+    rz, n, u_n, noted = saved
     r, update = jnp.split(rz, 2, axis=-1)
-    by_n = (1 - update) * tanh_slope(n)
-    by_r = by_n * u_n * sigmoid_slope(r)
     by_update = (h_before - n) * sigmoid_slope(update)
-    by_z = jnp.concatenate([by_r, by_update, by_n], axis=-1)
-    return Local(by_z, jnp.concatenate([by_r, by_update, by_n * r], axis=-1), update)
+    return Local((1 - update) * tanh_slope(n), by_update, u_n * sigmoid_slope(r), r, update, noted)
 
 
-def adjoint(local: Local, bar: Carry) -> tuple[Array, Array, Carry]:
-    """Deltas of z and of u, and the previous state's direct cotangent."""
-    h_bar = jnp.concatenate([bar.h] * 3, axis=-1)
-    return h_bar * local.by_z, h_bar * local.by_u, Carry(bar.h * local.update)
+def adjoint(local: Local, bar: Carry, back: Transposes = NOTHING) -> tuple[Array, Array, Carry, Noted]:
+    """Deltas of z and of u, which differ in the candidate by the factor r, and the previous state's direct cotangent."""
+    total, total_n = local.noted.total
+    n_bar, kept_n = back.total(total_n, bar.h * local.by_n, 1)
+    by_rz = jnp.concatenate([n_bar * local.n_by_r, bar.h * local.by_update], axis=-1)
+    rz_bar, kept = back.total(total, by_rz, 0)
+    dz, du = (jnp.concatenate([rz_bar, candidate], axis=-1) for candidate in (n_bar, n_bar * local.r))
+    return dz, du, Carry(bar.h * local.update), Noted((kept, kept_n), ())
 
 
 CELL = Cell("gru", 3, True, (2, 1), gates, linearise, adjoint, start, init)

@@ -5,7 +5,7 @@ i, f, o = σ(z + u)    g = tanh(z + u)    c_t = f c_{t-1} + i g    h_t = o tanh(
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, Params, init_kernels, sigmoid_slope, tanh_slope
-from jaxseq.cells.norm import PLAIN, Slots
+from jaxseq.cells.norm import NOTHING, PLAIN, Noted, Slots, Transposes
 
 
 class Carry(NamedTuple):
@@ -30,15 +30,17 @@ class Saved(NamedTuple):
     gates: Float[Array, "*b g"]
     c_before: Float[Array, "*b h"]
     tanh_c: Float[Array, "*b h"]
-    noted: Any
+    noted: Noted
 
 
 class Local(NamedTuple):
-    """Derivatives of a step: of c by the pre-activations of i, f, g and of h by that of o; of h by c; of c by c_{t-1}."""
+    """Derivatives of a step: of c by the pre-activations of i, f, g and of h by that of o; of h by c, as the tanh sees
+    it; of c by c_{t-1}."""
 
     pre_activations: Float[Array, "*b g"]
     h_by_c: Float[Array, "*b h"]
     f: Float[Array, "*b h"]
+    noted: Noted
 
 
 def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
@@ -54,12 +56,13 @@ def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
 
 def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
     """One step; the activated gates are saved, which is cheaper than computing them twice."""
-    activated = _activate(slots.total(z + u, 0))
+    total, noted_total = slots.total(z + u, 0)
+    activated = _activate(total)
     i, f, g, o = jnp.split(activated, 4, axis=-1)
     c = f * carry.c + i * g
     seen, noted = slots.memory(c)
     tanh_c = jnp.tanh(seen)
-    return Carry(o * tanh_c, c), Saved(activated, carry.c, tanh_c, noted)
+    return Carry(o * tanh_c, c), Saved(activated, carry.c, tanh_c, Noted((noted_total,), noted))
 
 
 def _activate(a: Array) -> Array:
@@ -79,14 +82,16 @@ def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b 
         i * tanh_slope(g),
         saved.tanh_c * sigmoid_slope(o),
     ]
-    return Local(jnp.concatenate(by_gate, axis=-1), o * tanh_slope(saved.tanh_c), f)
+    return Local(jnp.concatenate(by_gate, axis=-1), o * tanh_slope(saved.tanh_c), f, saved.noted)
 
 
-def adjoint(local: Local, bar: Carry) -> tuple[Array, Array, Carry]:
+def adjoint(local: Local, bar: Carry, back: Transposes = NOTHING) -> tuple[Array, Array, Carry, Noted]:
     """Deltas of z and u, which are the same, and the direct cotangents of the previous states."""
-    c_bar = bar.c + bar.h * local.h_by_c
-    delta = jnp.concatenate([c_bar, c_bar, c_bar, bar.h], axis=-1) * local.pre_activations
-    return delta, delta, Carry(jnp.zeros_like(bar.h), c_bar * local.f)
+    through_h, kept = back.memory(local.noted.memory, bar.h * local.h_by_c)
+    c_bar = bar.c + through_h
+    by_total = jnp.concatenate([c_bar, c_bar, c_bar, bar.h], axis=-1) * local.pre_activations
+    delta, kept_total = back.total(local.noted.total[0], by_total, 0)
+    return delta, delta, Carry(jnp.zeros_like(bar.h), c_bar * local.f), Noted((kept_total,), kept)
 
 
 CELL = Cell("lstm", 4, False, (4,), gates, linearise, adjoint, start, init)

@@ -88,27 +88,56 @@ class Running(NamedTuple):
 class Slots(NamedTuple):
     """What gate functions pass their sums and their memory through.
 
-    total  (sum of projections "*b n", which group of gates it is) -> the same shape
-    memory  c "*b h" -> (what the output sees of it, what is to be noted of the step)
+    recurrent  h R "*b g"; the recurrence puts it through
+    total      (sum of projections "*b n", which group of gates it is)
+    memory     c "*b h"
+
+    Each gives what is seen of it, in the same shape, and what is to be noted of the step.
     """
 
-    total: Callable[[Array, int], Array]
+    recurrent: Callable[[Array], tuple[Array, Any]]
+    total: Callable[[Array, int], tuple[Array, Any]]
     memory: Callable[[Array], tuple[Array, Any]]
+
+
+class Transposes(NamedTuple):
+    """The way back through each slot: (what it noted, cotangent of what is seen) -> (cotangent of what came in, what
+    each row adds to the gradient of the slot's weights)."""
+
+    recurrent: Callable[[Any, Array], tuple[Array, Any]]
+    total: Callable[[Any, Array, int], tuple[Array, Any]]
+    memory: Callable[[Any, Array], tuple[Array, Any]]
+
+
+class Noted(NamedTuple):
+    """What a cell's slots note of a step: for each group of gates, and for the memory."""
+
+    total: tuple[Any, ...]
+    memory: Any
+
+
+class Unit(NamedTuple):
+    """What layer norm notes: the values with mean 0 and variance 1, and the inverse of their standard deviation."""
+
+    values: Float[Array, "*b n"]
+    inverse: Float[Array, "*b 1"]
 
 
 Weights: TypeAlias = Gains | MemoryGains | SumGains
 
 
-def _same_total(total: Array, group: int) -> Array:
-    return total
+def _same(a: Array, group: int = 0) -> tuple[Array, tuple[()]]:
+    return a, ()
 
 
-def _same_memory(c: Array) -> tuple[Array, tuple[()]]:
-    return c, ()
+def _same_back(noted: Any, bar: Array, group: int = 0) -> tuple[Array, tuple[()]]:
+    return bar, ()
 
 
-PLAIN = Slots(_same_total, _same_memory)
+PLAIN = Slots(_same, _same, _same)
 """No normalisation."""
+NOTHING = Transposes(_same_back, _same_back, _same_back)
+"""The way back through no normalisation."""
 
 
 def init(norm: Norm, gate_count: int, memory: bool, h: int, dtype: DType = jnp.float32) -> Weights:
@@ -132,24 +161,105 @@ def init_running(gate_count: int, memory: bool, t: int, h: int, dtype: DType = j
     return Running(fresh(gate_count * h), fresh(gate_count * h), fresh(h) if memory else ())
 
 
-def layer_norm(a: Float[Array, "*b n"], gain: Float[Array, "n"], epsilon: float) -> Float[Array, "*b n"]:
-    """(a - mean) / √(var + ε) · gain over the last axis (Ba et al. 2016, equation 4)."""
-    centred = a - jnp.mean(a, axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon) * gain
+def centred(a: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
+    """a - mean over the last axis; its own transpose."""
+    return a - jnp.mean(a, axis=-1, keepdims=True)
+
+
+def scaled(a: Float[Array, "*b n"], epsilon: float) -> Unit:
+    """a / √(mean a² + ε) over the last axis: layer norm of what is centred already."""
+    inverse = jax.lax.rsqrt(jnp.mean(a * a, axis=-1, keepdims=True) + epsilon)
+    return Unit(a * inverse, inverse)
+
+
+def scaled_back(noted: Unit, bar: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
+    """The cotangent of a from that of `scaled(a).values`."""
+    return noted.inverse * (bar - noted.values * jnp.mean(bar * noted.values, axis=-1, keepdims=True))
+
+
+def unit(a: Float[Array, "*b n"], epsilon: float) -> Unit:
+    """(a - mean) / √(var + ε) over the last axis (Ba et al. 2016, equation 4)."""
+    return scaled(centred(a), epsilon)
+
+
+def unit_back(noted: Unit, bar: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
+    """The cotangent of a from that of `unit(a).values`."""
+    return centred(scaled_back(noted, bar))
+
+
+def centred_groups(a: Float[Array, "*b g"], groups: tuple[int, ...]) -> Float[Array, "*b g"]:
+    """Every group of gates less its mean. Of a kernel, it centres every product with it: the mean over the gates of
+    h R is h times the mean of R, which need not be taken at every step."""
+    return jnp.concatenate([centred(part) for part in split_groups(a, groups)], axis=-1)
+
+
+def split_groups(a: Float[Array, "*b g"], groups: tuple[int, ...]) -> list[Float[Array, "*b _"]]:
+    """The groups of gates, each by itself; `groups` counts the gates of each."""
+    h = a.shape[-1] // sum(groups)
+    return jnp.split(a, [h * sum(groups[:n]) for n in range(1, len(groups))], axis=-1)
 
 
 def layer_norm_gates(
     a: Float[Array, "*b g"], gain: Float[Array, "g"], groups: tuple[int, ...], epsilon: float
 ) -> Float[Array, "*b g"]:
     """Layer norm of each group of gates by itself; `groups` counts the gates of each."""
-    if len(groups) == 1:
-        return layer_norm(a, gain, epsilon)
-    h, edge, parts = a.shape[-1] // sum(groups), 0, []
-    for count in groups:
-        part = slice(edge, edge + count * h)
-        parts.append(layer_norm(a[..., part], gain[part], epsilon))
-        edge += count * h
-    return jnp.concatenate(parts, axis=-1)
+    return jnp.concatenate([unit(part, epsilon).values for part in split_groups(a, groups)], axis=-1) * gain
+
+
+def layer_slots(norm: Norm, groups: tuple[int, ...], weights: Weights) -> Slots:
+    """The slots of layer norm, or of layer norm on the sum. The input projection has none, it is done before the scan;
+    the recurrent kernel is a `centred_groups` one."""
+    if isinstance(weights, SumGains):
+        gains, shifts = (split_groups(w, groups) for w in (weights.total, weights.shift))
+
+        def total(a: Array, group: int) -> tuple[Array, Unit]:
+            noted = unit(a, norm.epsilon)
+            return noted.values * gains[group] + shifts[group], noted
+
+        return PLAIN._replace(total=total)
+
+    def recurrent(a: Array) -> tuple[Array, list[Unit]]:
+        noted = [scaled(part, norm.epsilon) for part in split_groups(a, groups)]
+        return jnp.concatenate([part.values for part in noted], axis=-1) * weights.h, noted
+
+    if isinstance(weights, Gains):
+        return PLAIN._replace(recurrent=recurrent)
+
+    def memory(c: Array) -> tuple[Array, Unit]:
+        noted = unit(c, norm.epsilon)
+        return noted.values * weights.c + weights.c_shift, noted
+
+    return PLAIN._replace(recurrent=recurrent, memory=memory)
+
+
+def layer_transposes(groups: tuple[int, ...], weights: Weights) -> Transposes:
+    """The way back through `layer_slots`."""
+    if isinstance(weights, SumGains):
+        gains = split_groups(weights.total, groups)
+        return NOTHING._replace(
+            total=lambda noted, bar, group: (unit_back(noted, bar * gains[group]), (bar * noted.values, bar))
+        )
+
+    def recurrent(noted: list[Unit], bar: Array) -> tuple[Array, Array]:
+        parts = split_groups(bar * weights.h, groups)
+        back = [scaled_back(n, p) for n, p in zip(noted, parts, strict=True)]
+        return jnp.concatenate(back, axis=-1), bar * jnp.concatenate([part.values for part in noted], axis=-1)
+
+    if isinstance(weights, Gains):
+        return NOTHING._replace(recurrent=recurrent)
+    return NOTHING._replace(
+        recurrent=recurrent,
+        memory=lambda noted, bar: (unit_back(noted, bar * weights.c), (bar * noted.values, bar)),
+    )
+
+
+def gain_gradients(weights: Weights, recurrent: Any, cell: Noted) -> Weights:
+    """What each row adds to the gradient of the gains in one step, "b n", from what the way back through its slots gave."""
+    if isinstance(weights, SumGains):
+        return SumGains(*(jnp.concatenate(parts, axis=-1) for parts in zip(*cell.total, strict=True)))
+    if isinstance(weights, Gains):
+        return weights._replace(h=recurrent)
+    return weights._replace(h=recurrent, c=cell.memory[0], c_shift=cell.memory[1])
 
 
 def batch_moments(a: Float[Array, "*t b n"], keep: Bool[Array, "*t b"] | None) -> tuple[Array, Array]:

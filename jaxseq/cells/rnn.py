@@ -9,13 +9,26 @@ from jaxtyping import Array, Float
 
 from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, Params, init_kernels, tanh_slope
-from jaxseq.cells.norm import PLAIN, Slots
+from jaxseq.cells.norm import NOTHING, PLAIN, Noted, Slots, Transposes
 
 
 class Carry(NamedTuple):
     """The state of an Elman network."""
 
     h: Float[Array, "*b h"]
+
+
+class Saved(NamedTuple):
+    """What the adjoint needs of a step; h itself is an output."""
+
+    noted: Noted
+
+
+class Local(NamedTuple):
+    """The derivative of a step's h by its pre-activation."""
+
+    by_z: Float[Array, "*b h"]
+    noted: Noted
 
 
 def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
@@ -29,22 +42,21 @@ def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
     return Params(kernel, recurrent, jnp.zeros(h, dtype))
 
 
-def gates(
-    z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN
-) -> tuple[Carry, tuple[()]]:
-    """One step; h itself is all that the adjoint needs, so nothing else is saved."""
-    return Carry(jnp.tanh(slots.total(z + u, 0))), ()
+def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
+    """One step."""
+    total, noted = slots.total(z + u, 0)
+    return Carry(jnp.tanh(total)), Saved(Noted((noted,), ()))
 
 
-def linearise(saved: tuple[()], h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
+def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
     """The slope of tanh at every step."""
-    return tanh_slope(h)
+    return Local(tanh_slope(h), saved.noted)
 
 
-def adjoint(local: Float[Array, "*b h"], bar: Carry) -> tuple[Array, Array, Carry]:
+def adjoint(local: Local, bar: Carry, back: Transposes = NOTHING) -> tuple[Array, Array, Carry, Noted]:
     """Deltas of z and u, which are the same, and the previous state's direct cotangent, which is zero."""
-    delta = bar.h * local
-    return delta, delta, Carry(jnp.zeros_like(bar.h))
+    delta, kept = back.total(local.noted.total[0], bar.h * local.by_z, 0)
+    return delta, delta, Carry(jnp.zeros_like(bar.h)), Noted((kept,), ())
 
 
 CELL = Cell("rnn", 1, False, (1,), gates, linearise, adjoint, start, init)

@@ -8,8 +8,9 @@ mean and not a dropped row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ class Setup(NamedTuple):
     model: models.Forecaster
     task: Task
     optimiser: optax.GradientTransformation
-    batch_sharding: jax.sharding.Sharding | None = None
+    batch_sharding: jax.sharding.NamedSharding | None = None
 
 
 class StepLog(NamedTuple):
@@ -109,12 +110,19 @@ def _step(setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array
         prediction, stats = models.apply_train(setup.model, params, state.stats, x, weight, draw)
         return _weighted_mean(setup.task.loss(prediction, y), weight), stats
 
-    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    with _mesh(setup):
+        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes its float32 with Python's and int32 counts
         updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
     log = StepLog(value, optax.tree.norm(gradient))
     return TrainState(state.step + 1, params, stats, opt, key), log
+
+
+def _mesh(setup: Setup) -> AbstractContextManager[Any]:
+    """Says that the batch is split, where it is, to what is traced within."""
+    sharding = setup.batch_sharding
+    return nullcontext() if sharding is None else jax.sharding.use_abstract_mesh(sharding.mesh.abstract_mesh)
 
 
 def _constrain(setup: Setup, tree: Tree) -> Tree:

@@ -161,7 +161,8 @@ def _with_moments(
     known: Running | None,
 ) -> tuple[Carry, Array, Running | None]:
     """The scan with the batch's own moments, which are returned, or with known ones."""
-    z, x_seen = _standardise(norm, x @ params.input_kernel, weights.x, gating.keep, known and known.x)
+    known_x = None if known is None else known.x
+    z, x_seen = _standardise(norm, x @ params.input_kernel, weights.x, gating.keep, known_x)
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
         z, keep, at = step
@@ -185,6 +186,6 @@ def _memory_slot(norm: Norm, weights: Any, keep: Array | None, known: Any) -> Sl
 
 def _standardise(
     norm: Norm, a: Array, gain: Array, keep: Array | None, known: Moments | None
-) -> tuple[Array, Moments | tuple[()]]:
+) -> tuple[Array, Any]:
     moments = Moments(*norms.batch_moments(a, keep)) if known is None else known
     return norms.standardise(a, moments.mean, moments.var, gain, norm.epsilon), moments if known is None else ()

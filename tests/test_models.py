@@ -146,5 +146,5 @@ def test_truncation_reaches_the_layer(norm):
 
 def test_batch_norm_counts_its_steps_from_the_first_and_is_not_truncated():
     layer = models.Recurrent(CELLS["gru"], 4, norm=Norm("batch"), truncate=2)
-    with pytest.raises(ValueError, match="truncate is 2; batch norm, .* expects None"):
+    with pytest.raises(ValueError, match=r"truncate is 2; batch norm, .* expects None"):
         layer.init(jax.random.key(0), X)

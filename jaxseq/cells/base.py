@@ -40,10 +40,11 @@ class Cell(NamedTuple):
     recurrent_bias  whether the recurrent projection has a bias of its own (the parameters then hold `recurrent_bias`)
     groups          the gates whose sums z + u are formed together, counted: layer norm takes its moments over a group
     gates           (z "*b g", u "*b g", carry, slots) -> (next carry, saved): the personality of the cell; `slots` are
-                    where normalisation goes (`jaxseq.cells.norm`), and `saved.noted` is what its memory slot notes
+                    where normalisation goes (`jaxseq.cells.norm`), and `saved.noted` is what they note
     linearise       (saved, h_{t-1} "*b h", h_t "*b h") -> local: the local derivatives, for all steps at once
-    adjoint         (local, cotangent of the next carry) -> (dz "*b g", du "*b g", the part of the previous carry's
-                    cotangent that does not pass through u); dz and du are one object where they are equal
+    adjoint         (local, cotangent of the next carry, way back through the slots) -> (dz "*b g", du "*b g", the part
+                    of the previous carry's cotangent that does not pass through u, what the slots' way back gave for
+                    their weights); dz and du are one object where they are equal
     start           (shape of one state, dtype) -> the zero carry
     init            (key, d, h, dtype) -> parameters
     """
@@ -54,7 +55,7 @@ class Cell(NamedTuple):
     groups: tuple[int, ...]
     gates: Callable[..., tuple[Carry, Any]]
     linearise: Callable[[Any, Array, Array], Any]
-    adjoint: Callable[[Any, Carry], tuple[Array, Array, Carry]]
+    adjoint: Callable[..., tuple[Array, Array, Carry, Any]]
     start: Callable[..., Carry]
     init: Callable[..., Any]
 

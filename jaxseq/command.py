@@ -17,11 +17,12 @@ from jaxseq.errors import UsageError
 from jaxseq.experiments import EXPERIMENTS, Experiment, from_config, named
 
 DEFAULT = "aapl"
-PROGRAM = "python -m jaxseq.train"
+PROGRAM, FORECAST = "python -m jaxseq.train", "python -m jaxseq.forecast"
 DESCRIPTION = """Train a recurrent network, judge it against naive forecasts, leave a run folder behind.
 
 Without an experiment: aapl. See an experiment's fields with `python -m jaxseq.train aapl --help`."""
 E_ = TypeVar("E_", bound=Experiment)
+D_ = TypeVar("D_")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,19 @@ class Asked(Generic[E_]):
     """Folder of the new run; without it the next number, say runs/aapl-0001."""
     resume: Path | None = None
     """Go on with the run in this folder, bit for bit as if it had not stopped; takes --epochs and --patience."""
+    seeds: int = 1
+    """Runs that differ in their seed alone, from --seed on; the result is given with its spread."""
+    backtest: int = 1
+    """Folds of a backtest: as many blocks of the test part, each forecast by a model trained on all that is before it."""
+    classical: bool = False
+    """Fit exponential smoothing and theta to every test window, too (needs statsmodels; 0.1 s a window)."""
+
+    def __post_init__(self) -> None:
+        for name, value in {"seeds": self.seeds, "backtest": self.backtest}.items():
+            if value < 1:
+                raise UsageError(f"{name} must be at least 1; it is {value}")
+        if self.resume is not None and (self.seeds > 1 or self.backtest > 1):
+            raise UsageError("--resume goes on with one run; many go on by their --out folder, typed again")
 
 
 def parse(words: list[str]) -> Asked[Experiment]:
@@ -46,7 +60,7 @@ def parse(words: list[str]) -> Asked[Experiment]:
     if name is not None:
         named(name)
     if resume is not None:
-        saved = from_config(runlog.read_config(Path(resume)), str(Path(resume) / runlog.CONFIG))
+        saved = saved_experiment(Path(resume))
         if name not in (None, saved.name):
             raise UsageError(f"{resume} is a run of {saved.name}, not of {name}")
         if _value_of("--out", words) is not None:
@@ -64,6 +78,57 @@ def parse(words: list[str]) -> Asked[Experiment]:
         raise _usage_error(stop, complaint.getvalue()) from None
 
 
+@dataclass(frozen=True)
+class AskedForecast(Generic[D_]):
+    """What the user asked for."""
+
+    run: Annotated[Path, tyro.conf.Suppress]
+    """The run's folder."""
+    data: D_
+    horizon: int | None = None
+    """Steps to forecast; None for what the run was trained for. More of them need a run with --task iterated."""
+    out: Path | None = None
+    """The CSV; the picture stands beside it. None for future.csv in the run's folder."""
+
+    def __post_init__(self) -> None:
+        if self.horizon is not None and self.horizon < 1:
+            raise UsageError(f"horizon must be at least 1; it is {self.horizon}")
+        if self.out is not None and self.out.suffix != ".csv":
+            raise UsageError(f"--out {self.out} must end in .csv")
+
+
+def parse_forecast(words: list[str]) -> AskedForecast[Any]:
+    """What the words of `python -m jaxseq.forecast` ask for; the run says which fields the data have.
+
+    Raises `UsageError` for a run that is not there, an unknown field or a value that cannot be.
+    """
+    named_run = bool(words) and not words[0].startswith("-")
+    if not named_run and not {"-h", "--help"} & set(words):
+        raise UsageError(f"which run? say {FORECAST} runs/aapl-0001")
+    folder = Path(words[0] if named_run else "RUN")
+    data = saved_experiment(folder).data if named_run else EXPERIMENTS[DEFAULT].data
+    asked: Any = AskedForecast
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(
+                asked[type(data)],
+                args=words[named_run:],
+                default=asked(folder, data),
+                prog=f"{FORECAST} RUN",
+                description="Forecast beyond the end of a run's data, or of data given in their place.",
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise _usage_error(stop, complaint.getvalue(), f"{FORECAST} RUN --help") from None
+
+
+def saved_experiment(folder: Path) -> Experiment:
+    """The experiment of a run. Raises `UsageError` if there is no such run."""
+    return from_config(runlog.read_config(folder), str(folder / runlog.CONFIG))
+
+
 def _grammar(base: dict[str, Experiment]) -> Any:
     """One subcommand for each experiment, with its recipe as the default and its docstring as the help."""
     asked: Any = Asked
@@ -76,7 +141,7 @@ def _grammar(base: dict[str, Experiment]) -> Any:
     return either[tuple(choices)]
 
 
-def _usage_error(stop: SystemExit, box: str) -> UsageError:
+def _usage_error(stop: SystemExit, box: str, help_: str = f"{PROGRAM} aapl --help") -> UsageError:
     """The recipe's own complaint, which tyro catches, or else tyro's, which is a box of many lines, as one line."""
     cause: BaseException | None = stop
     while cause is not None:
@@ -86,7 +151,7 @@ def _usage_error(stop: SystemExit, box: str) -> UsageError:
     lines = [line.strip("|│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:-1]]
     said, _, rest = "\n".join("" if set(line) <= set("-─") else line for line in lines).strip().partition("\n\n")
     meant = re.search(r"^--[\w.-]+", rest, re.MULTILINE) if rest.startswith("Perhaps") else None
-    hint = f"perhaps {meant[0]}" if meant else f"see {PROGRAM} aapl --help"
+    hint = f"perhaps {meant[0]}" if meant else f"see {help_}"
     return UsageError(f"{said.replace(chr(10), ' ').rstrip('.')}: {hint}")
 
 

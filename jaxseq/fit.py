@@ -135,13 +135,13 @@ def _weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Floa
 
 @partial(jax.jit, static_argnames=("setup", "batch"))
 def predict(setup: Setup, params: Tree, stats: Tree, x: Float[Array, "n t d"], batch: int) -> Float[Array, "n *k"]:
-    """Predictions for all rows, computed in batches of a bounded size."""
+    """Forecasts for all rows as the model puts them out (of every step the last), in batches of a bounded size."""
     rows = x.shape[0]
     devices = 1 if setup.batch_sharding is None else setup.batch_sharding.num_devices
     index, _ = _batches(jnp.arange(rows), min(batch, rows + -rows % devices))
 
     def one(index: Array) -> Array:
-        return models.apply(setup.model, params, stats, _constrain(setup, x[index]))
+        return setup.task.at_end(models.apply(setup.model, params, stats, _constrain(setup, x[index])))
 
     predictions = jax.lax.map(one, index)
     return predictions.reshape(-1, *predictions.shape[2:])[:rows]
@@ -151,7 +151,8 @@ def predict(setup: Setup, params: Tree, stats: Tree, x: Float[Array, "n t d"], b
 def evaluate(setup: Setup, params: Tree, stats: Tree, data: Batch, batch: int) -> dict[str, Float[Array, ""]]:
     """The task's metrics, means over all rows of `data`."""
     prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
-    return {name: jnp.mean(metric(prediction, jnp.asarray(data.y))) for name, metric in setup.task.metrics}
+    target = setup.task.at_end(jnp.asarray(data.y))
+    return {name: jnp.mean(metric(prediction, target)) for name, metric in setup.task.metrics}
 
 
 def epochs(

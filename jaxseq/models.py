@@ -49,8 +49,10 @@ class Recurrent(nn.Module):
         carry: Carry | None = None,
         lengths: Int[Array, "b"] | None = None,
         train: bool = False,
+        first: int = 0,
     ) -> tuple[Carry, Float[Array, "b t h"]]:
         """The last carry and the output of every step; starts from `carry`, or from the learnt state, or from zeros.
+        `first` is the number of x's first step in its sequence, where `carry` has seen some.
 
         What lies beyond a row's length changes nothing, and outputs there are zero. Raises `ValueError`, which names
         the argument, where shapes or dtypes do not fit.
@@ -65,7 +67,7 @@ class Recurrent(nn.Module):
             way = recurrence.scan
             last, outputs = way(self.cell, params, steps, start, lengths, self.reverse, drop, self.truncate)
         else:
-            last, outputs = self._normalised(params, steps, start, lengths, drop, train)
+            last, outputs = self._normalised(params, steps, start, lengths, drop, train, first)
         return last, jnp.swapaxes(outputs, 0, 1)
 
     def _start(self, x: Array) -> Carry:
@@ -81,7 +83,14 @@ class Recurrent(nn.Module):
         return drawn.astype(x.dtype) / keep
 
     def _normalised(
-        self, params: Tree, steps: Array, start: Carry, lengths: Array | None, drop: Array | None, train: bool
+        self,
+        params: Tree,
+        steps: Array,
+        start: Carry,
+        lengths: Array | None,
+        drop: Array | None,
+        train: bool,
+        first: int,
     ) -> tuple[Carry, Array]:
         norm = self.norm
         assert norm is not None
@@ -104,6 +113,7 @@ class Recurrent(nn.Module):
             None if running is None else running.value,
             train and not self.is_initializing(),
             self.truncate,
+            first,
         )
         if running is not None and moments is not None and train and self.is_mutable_collection(STATS):
             running.value = moments
@@ -156,20 +166,29 @@ class Forecaster(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b t d"], lengths: Int[Array, "b"] | None = None, train: bool = False
-    ) -> Float[Array, "b *k"]:
-        """Predictions for a batch of windows."""
-        last: Carry = None
+        self,
+        x: Float[Array, "b t d"],
+        lengths: Int[Array, "b"] | None = None,
+        train: bool = False,
+        carries: tuple[Carry, ...] | None = None,
+        first: int = 0,
+    ) -> tuple[tuple[Carry, ...], Float[Array, "b *k"]]:
+        """The layers' last carries, and predictions for a batch of windows.
+
+        `carries` go on from where an earlier call stopped, after `first` steps; with `bidirectional` they cannot.
+        """
+        last = []
         for number in range(self.layers):
             if number:
                 x = self._between(x, lengths, train, number)
             name = f"recurrent_{number}"
             if self.bidirectional:
-                layer = self._layer(None)
-                last, x = Bidirectional(layer, name=name)(x, lengths, train)
+                carry, x = Bidirectional(self._layer(None), name=name)(x, lengths, train)
             else:
-                last, x = self._layer(name)(x, None, lengths, train)
-        return nn.Dense(self.outputs, name="head")(x if self.every_step else last.h)
+                start = None if carries is None else carries[number]
+                carry, x = self._layer(name)(x, start, lengths, train, first)
+            last.append(carry)
+        return tuple(last), nn.Dense(self.outputs, name="head")(x if self.every_step else last[-1].h)
 
     def _layer(self, name: str | None) -> Recurrent:
         """A layer of the stack; without a name, a pattern that belongs to nobody yet."""
@@ -200,7 +219,15 @@ def init(model: nn.Module, key: Key, x: Float[Array, "b t d"]) -> tuple[Tree, Tr
 
 def apply(model: nn.Module, params: Tree, stats: Tree, x: Float[Array, "b t d"]) -> Float[Array, "b *k"]:
     """The model's prediction, statistics left as they are."""
-    return jnp.asarray(model.apply({"params": params, **stats}, x))
+    return resume(model, params, stats, x, None, 0)[1]
+
+
+def resume(
+    model: nn.Module, params: Tree, stats: Tree, x: Float[Array, "b t d"], carries: Tree, first: int
+) -> tuple[Tree, Float[Array, "b *k"]]:
+    """The carries after x and the prediction, going on from the carries of an earlier call that saw `first` steps."""
+    carries, prediction = model.apply({"params": params, **stats}, x, carries=carries, first=first)
+    return carries, jnp.asarray(prediction)
 
 
 def apply_train(
@@ -212,7 +239,7 @@ def apply_train(
     """
     lengths = jnp.where(rows > 0, x.shape[1], 0) if stats else None
     rngs = {"dropout": key} if model.draws else None
-    prediction, changed = model.apply(
+    (_, prediction), changed = model.apply(
         {"params": params, **stats}, x, lengths=lengths, train=True, mutable=[STATS], rngs=rngs
     )
     return jnp.asarray(prediction), {**stats, **changed}

@@ -33,15 +33,17 @@ def scan(
     running: Running | None = None,
     train: bool = False,
     truncate: int | None = None,
+    first: int = 0,
 ) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
     """As `recurrence.scan`, and the running moments after it.
 
     Batch norm needs `running`: with `train` rows are normalised by their own moments and the running ones that come
     back have followed them, otherwise by the running ones, which come back as they were. Raises `ValueError` as there,
-    and for batch norm in training with a single row, whose variance is zero, or with `truncate`.
+    and for batch norm in training with a single row, whose variance is zero, or with `truncate`. `first` is the number
+    of x's first step in its sequence, by which running moments are found.
     """
     way = recurrence.with_adjoint
-    return _run(way, cell, norm, params, weights, x, carry, lengths, reverse, drop, running, train, truncate)
+    return _run(way, cell, norm, params, weights, x, carry, lengths, reverse, drop, running, train, truncate, first)
 
 
 def scan_by_autodiff(
@@ -57,10 +59,11 @@ def scan_by_autodiff(
     running: Running | None = None,
     train: bool = False,
     truncate: int | None = None,
+    first: int = 0,
 ) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
     """`scan` without the hand-written adjoint: the same values, and autodiff's gradients."""
     way = recurrence.plain
-    return _run(way, cell, norm, params, weights, x, carry, lengths, reverse, drop, running, train, truncate)
+    return _run(way, cell, norm, params, weights, x, carry, lengths, reverse, drop, running, train, truncate, first)
 
 
 def _run(
@@ -77,10 +80,11 @@ def _run(
     running: Running | None,
     train: bool,
     truncate: int | None,
+    first: int,
 ) -> tuple[Carry, Array, Running | None]:
     recurrence.check(cell, params, x, carry, lengths, drop)
     if norm.by_batch:
-        return _by_batch(cell, norm, params, weights, x, carry, lengths, reverse, drop, running, train, truncate)
+        return _by_batch(cell, norm, params, weights, x, carry, lengths, reverse, drop, running, train, truncate, first)
     inside, gains, x = _projected(cell, norm, params, weights, x, lengths)
     last, outputs = recurrence.run(way, cell, norm, inside, gains, x, carry, lengths, reverse, drop, truncate)
     return last, outputs, running
@@ -129,6 +133,7 @@ def _by_batch(
     running: Running | None,
     train: bool,
     truncate: int | None,
+    first: int,
 ) -> tuple[Carry, Array, Running]:
     if running is None:
         raise ValueError("running is None; batch norm expects running moments, `cells.norm.init_running`")
@@ -139,7 +144,7 @@ def _by_batch(
     keep = None if lengths is None else padding.valid_steps(lengths, x.shape[0])
     x = recurrence.without_padding(x, keep)
     x = padding.turn(x, lengths) if reverse else x
-    known = None if train else norms.all_at_steps(running, x.shape[0])
+    known = None if train else norms.all_at_steps(running, x.shape[0], first)
     last, outputs, seen = _with_moments(cell, norm, params, weights, x, carry, Gating(keep, drop), known)
     running = running if seen is None else _follow(norm, running, seen, keep)
     return last, padding.turn(outputs, lengths) if reverse else outputs, running
@@ -184,8 +189,6 @@ def _memory_slot(norm: Norm, weights: Any, keep: Array | None, known: Any) -> Sl
     return PLAIN._replace(memory=memory)
 
 
-def _standardise(
-    norm: Norm, a: Array, gain: Array, keep: Array | None, known: Moments | None
-) -> tuple[Array, Any]:
+def _standardise(norm: Norm, a: Array, gain: Array, keep: Array | None, known: Moments | None) -> tuple[Array, Any]:
     moments = Moments(*norms.batch_moments(a, keep)) if known is None else known
     return norms.standardise(a, moments.mean, moments.var, gain, norm.epsilon), moments if known is None else ()

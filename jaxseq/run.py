@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +15,18 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseq import experiments, fit, mesh, models, runlog
-from jaxseq.arrays import Batch, Key, Tree
+from jaxseq import experiments, fit, heads, mesh, models, rollout, runlog
+from jaxseq.arrays import Batch, Key, Splits, Tree
 from jaxseq.checkpoint import records, store
-from jaxseq.data.windows import BatchSplits, Scaling, WindowSplits, check_series
+from jaxseq.data.scaling import Scaling, batch
+from jaxseq.data.split import Known
+from jaxseq.data.windows import BatchSplits, Windows, WindowSplits, check_series
 from jaxseq.errors import UsageError
 from jaxseq.experiments import Experiment
+from jaxseq.judge import Forecast, Margins, bounds
+
+PATHS = 200
+"""Paths of the future that the quantiles of an iterated forecast are read from."""
 
 
 class Job(NamedTuple):
@@ -37,18 +43,27 @@ class Job(NamedTuple):
     batches: BatchSplits
     data: BatchSplits
     scaling: Scaling
+    known: Known
 
 
 def prepare(experiment: Experiment) -> Job:
     """Load the data, build the model, and lay both over the devices. Raises `UsageError` where they do not fit."""
     data = experiment.data
-    windows, batches, scaling = data.windows(), data.load(), data.scaling()
+    windows, scaling = data.windows(experiment.horizon), data.scaling(experiment.horizon)
+    if experiment.task == "iterated" and windows.train.covariates.shape[2]:
+        raise UsageError("covariates are not known beyond the data: take --task direct or every-step, not iterated")
+    known = data.known(experiment.horizon)
+    batches = Splits(*(_batch(experiment, part, scaling) for part in windows))
     devices = mesh.make()
     sharding = mesh.batch_sharding(devices, experiment.batch)
     _check_sizes(experiment, len(batches.train.x), devices.size)
     steps = fit.steps_per_epoch(len(batches.train.x), experiment.batch)
-    setup = fit.Setup(experiment.model.build(data.horizon), experiment.task, experiment.optimiser(steps), sharding)
-    return Job(experiment, setup, devices, windows, batches, mesh.replicate(devices, batches), scaling)
+    setup = fit.Setup(experiment.build(), experiment.objective(), experiment.optimiser(steps), sharding)
+    return Job(experiment, setup, devices, windows, batches, mesh.replicate(devices, batches), scaling, known)
+
+
+def _batch(experiment: Experiment, part: Windows, scaling: Scaling) -> Batch:
+    return batch(part, scaling, experiment.task == "every-step", experiment.steps_out)
 
 
 def _check_sizes(experiment: Experiment, rows: int, devices: int) -> None:
@@ -89,11 +104,35 @@ def _seed_and_window(job: Job) -> tuple[Key, Array]:
     return jax.random.key(job.experiment.seed), jax.numpy.asarray(job.batches.train.x[:1])
 
 
-def predict(job: Job, state: fit.TrainState, part: Batch) -> Float[np.ndarray, "n k"]:
-    """The model's scaled predictions for one part of the data."""
-    rows = fit.EVALUATION_BATCHES * job.experiment.batch
-    x = mesh.replicate(job.mesh, part.x)
-    return np.asarray(fit.predict(job.setup, state.params, state.stats, x, rows))
+def forecast(job: Job, state: fit.TrainState, part: Windows) -> Forecast:
+    """The model's forecasts for one part of the data, in its own scale."""
+    x = mesh.replicate(job.mesh, job.scaling.inputs(part).astype(np.float32))
+    return _forecast(job.experiment, job.setup, state, job.scaling, x, job.experiment.horizon)
+
+
+def _forecast(
+    experiment: Experiment, setup: fit.Setup, state: fit.TrainState, scaling: Scaling, x: Array, horizon: int
+) -> Forecast:
+    head, rows = experiment.head, fit.EVALUATION_BATCHES * experiment.batch
+    if experiment.task == "iterated":
+        return _iterated(experiment, setup, state, scaling, x, horizon)
+    raw = fit.predict(setup, state.params, state.stats, x, rows)
+    raw = raw.reshape(len(raw), -1, head.width)
+    if head.quantiles is None:
+        return Forecast(np.asarray(head.centre(raw), np.float64))
+    return Forecast(np.asarray(head.centre(raw), np.float64), np.asarray(head.quantiles(raw), np.float64), heads.LEVELS)
+
+
+def _iterated(
+    experiment: Experiment, setup: fit.Setup, state: fit.TrainState, scaling: Scaling, x: Array, horizon: int
+) -> Forecast:
+    how = (setup.model, experiment.head, state.params, state.stats)
+    centre = scaling.add_up(np.asarray(rollout.rollout(*how, x, horizon)))
+    if experiment.head.draw is None:
+        return Forecast(centre)
+    key = jax.random.fold_in(jax.random.key(experiment.seed), horizon)
+    paths = scaling.add_up(np.asarray(rollout.paths(*how, x, horizon, key, PATHS)))
+    return Forecast(centre, np.moveaxis(np.quantile(paths, heads.LEVELS, axis=0), 0, -1), heads.LEVELS)
 
 
 def config(job: Job) -> dict[str, Any]:
@@ -107,13 +146,17 @@ def config(job: Job) -> dict[str, Any]:
 
 
 class Trained(NamedTuple):
-    """A trained forecaster, restored: call it on windows in the series' own units."""
+    """A trained forecaster, restored: call it on windows in the series' own units.
+
+    margins are those of the run's intervals; None before the run was judged.
+    """
 
     experiment: Experiment
     epoch: int
     setup: fit.Setup
     state: fit.TrainState
     scaling: Scaling
+    margins: Margins | None = None
 
     def __call__(self, values: Float[np.ndarray, "*n t"]) -> Float[np.ndarray, "*n k"]:
         """Forecasts for one window "t" or for many, "n t", in the same units as the values.
@@ -126,10 +169,41 @@ class Trained(NamedTuple):
             raise UsageError(f"the model was trained on windows of {window} values; given were {values.shape}")
         rows = values.reshape(-1, window)
         check_series(np.arange(rows.size), rows.ravel(), "windows")
-        x = self.scaling.inputs(rows).astype(np.float32)
-        scaled = np.asarray(fit.predict(self.setup, self.state.params, self.state.stats, x, min(len(rows), 512)))
-        forecast = self.scaling.invert(scaled, rows[:, -1])
-        return forecast[0] if values.ndim == 1 else forecast
+        n = len(rows)
+        nowhere, beside = np.full((n, self.experiment.horizon), np.nan), np.zeros((n, window, 0))
+        part = Windows(rows, nowhere, np.arange(n), np.zeros(n, int), beside)
+        found, _ = self.forecast(part, self.scaling)
+        return found[0] if values.ndim == 1 else found
+
+    def forecast(
+        self, part: Windows, scaling: Scaling, horizon: int | None = None
+    ) -> tuple[Float[np.ndarray, "n k"], dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]]:
+        """Forecasts in the series' units, and intervals (low, high) by level where the run has them.
+
+        Raises `UsageError` for a `horizon` beyond what the model was trained for, unless it forecasts step by step.
+        """
+        trained, asked = self.experiment.horizon, horizon or self.experiment.horizon
+        if asked > trained and self.experiment.task != "iterated":
+            raise UsageError(
+                f"the model forecasts {trained} steps; {asked} were asked for: train it with --horizon {asked} or with "
+                "--task iterated"
+            )
+        x = jax.numpy.asarray(scaling.inputs(part), np.float32)
+        found = _forecast(self.experiment, self.setup, self.state, scaling, x, asked)
+        kept = None if found.quantiles is None else found.quantiles[:, :asked]
+        found = Forecast(found.centre[:, :asked], kept, found.levels)
+        centre = scaling.invert(found.centre, part)
+        known = self.margins is not None and bool(self.margins.levels)
+        if not known or (asked > trained and found.quantiles is None):
+            return centre, {}
+        assert self.margins is not None
+        sizes = tuple(_lengthen(size, asked) for size in self.margins.sizes)
+        return centre, bounds(found, Margins(self.margins.levels, sizes), part, scaling)
+
+
+def _lengthen(sizes: tuple[float, ...], steps: int) -> tuple[float, ...]:
+    """Margins for the first steps; beyond those that were fitted, the last one's, round intervals that grow themselves."""
+    return (*sizes, *[sizes[-1]] * (steps - len(sizes)))[:steps]
 
 
 def restore(folder: str | Path, epoch: int | None = None) -> Trained:
@@ -140,14 +214,36 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     folder = Path(folder)
     saved = runlog.read_config(folder)
     experiment = experiments.from_config(saved, str(folder / runlog.CONFIG))
-    scaling = experiments.rebuild(
-        Scaling("level", 0.0, math.nan), saved.get("scaling"), f"{folder / runlog.CONFIG}: scaling"
-    )
-    if not math.isfinite(scaling.shift * scaling.scale):
-        raise UsageError(f"{folder / runlog.CONFIG}: scaling must be by finite numbers; it is {scaling}")
-    setup = fit.Setup(experiment.model.build(experiment.data.horizon), experiment.task, experiment.optimiser(1))
-    window = jax.ShapeDtypeStruct((1, experiment.data.window, 1), np.float32)
+    scaling = _saved_scaling(saved, str(folder / runlog.CONFIG))
+    setup = fit.Setup(experiment.build(), experiment.objective(), experiment.optimiser(1))
+    features = 1 + len(scaling.covariate_shift)
+    window = jax.ShapeDtypeStruct((1, experiment.data.window, features), np.float32)
     like = jax.eval_shape(partial(fit.init, setup), jax.random.key(0), window)
     kept = folder / runlog.CHECKPOINTS
     epoch, state = store.restore(kept, like, records.best_step(kept) if epoch is None else epoch)
-    return Trained(experiment, epoch, setup, state, scaling)
+    return Trained(
+        experiment, epoch, setup, state, scaling, _saved_margins(folder / runlog.INTERVALS, experiment.horizon)
+    )
+
+
+def _saved_margins(path: Path, horizon: int) -> Margins | None:
+    """The margins of a run's intervals; None if it has none."""
+    if not path.is_file():
+        return None
+    saved = runlog.read_json(path)
+    levels, sizes = saved.get("levels"), saved.get("sizes")
+    sound = isinstance(levels, list) and isinstance(sizes, list) and len(levels) == len(sizes)
+    if not sound or not all(isinstance(size, list) and len(size) == horizon for size in sizes):
+        raise UsageError(f"{path} must hold levels, and sizes with {horizon} numbers for each of them")
+    return Margins(tuple(map(float, levels)), tuple(tuple(map(float, size)) for size in sizes))
+
+
+def _saved_scaling(saved: Mapping[str, Any], source: str) -> Scaling:
+    values = saved.get("scaling")
+    if isinstance(values, Mapping):
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    scaling = experiments.rebuild(Scaling("level", (), ()), values, f"{source}: scaling")
+    numbers = (*scaling.shift, *scaling.scale, *scaling.covariate_shift, *scaling.covariate_scale)
+    if not scaling.scale or not all(isinstance(v, float | int) and math.isfinite(v) for v in numbers):
+        raise UsageError(f"{source}: scaling must be by finite numbers; it is {scaling}")
+    return scaling

@@ -23,7 +23,8 @@ from jaxseq.errors import UsageError
 
 RUNS = Path("runs")
 CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
-REPORT, LOSS_PLOT, FORECAST_PLOT, PREDICTIONS = "report.md", "loss.png", "forecast.png", "predictions.csv"
+REPORT, PREDICTIONS, SCORES, INTERVALS = "report.md", "predictions.csv", "scores.csv", "intervals.json"
+LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT = "loss.png", "forecast.png", "errors.png"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 Row = dict[str, Any]
@@ -101,18 +102,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What `config.json` of a run says. Raises `UsageError` if there is no such run or it cannot be read."""
     path = folder / CONFIG
     try:
-        if not path.is_file():
-            raise UsageError(
-                f"no run at {folder}: {'it has no ' + CONFIG if folder.is_dir() else 'there is no such folder'}"
-            )
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except UsageError:
-        raise
-    except (OSError, ValueError) as error:
+        there, room = path.is_file(), folder.is_dir()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    if not there:
+        raise UsageError(f"no run at {folder}: {'it has no ' + CONFIG if room else 'there is no such folder'}")
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises `UsageError` if it cannot be read or holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"{path} must hold a JSON object; it holds a {type(config).__name__}")
-    return config
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} must hold a JSON object; it holds a {type(value).__name__}")
+    return value
 
 
 def environment(devices: str) -> dict[str, Any]:
@@ -196,6 +202,6 @@ def best_row(rows: Iterable[Row], metric: str) -> Row:
     return min(rows, key=lambda row: (math.inf if math.isnan(row[metric]) else row[metric], -row["epoch"]))
 
 
-def write_predictions(folder: Path, frame: pd.DataFrame) -> None:
-    """Write `predictions.csv`, numbers to six decimals."""
-    write_text(folder / PREDICTIONS, frame.to_csv(index=False, float_format="%.6f"))
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as CSV, numbers to seven significant digits."""
+    write_text(path, frame.to_csv(index=False, float_format="%.7g"))

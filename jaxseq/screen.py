@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -59,6 +60,15 @@ class EpochDisplay:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+@contextmanager
+def counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work in so many pieces, from the first call of what it gives: (done, total); elsewhere nothing."""
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
 def terminal() -> Console:
     """The screen; where it is no terminal, wide enough that no column is cut."""
     console = Console()
@@ -66,13 +76,15 @@ def terminal() -> Console:
 
 
 def score_table(rows: list[Row], unit: str, title: str) -> Table:
-    """The forecasts' scores as a table that fits 80 columns; "vs naive" is MSE over that of the last value."""
+    """The forecasts' scores as a table that fits 80 columns; "vs naive" is MSE over that of the last value, p that of
+    the Diebold-Mariano test against it."""
     table = Table(title=f"{title}, errors in {unit}" if unit else title, title_justify="left", box=None, padding=(0, 1))
     table.add_column("forecast", no_wrap=True)
-    for heading in ("RMSE", "MAE", "vs naive", "skill", "95 % interval"):
+    for heading in ("RMSE", "MAE", "vs naive", "skill", "95 % interval", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f} {row.high:+.4f}"
         numbers = [f"{value:.4f}" for value in (row.rmse, row.mae, row.relative_mse)]
-        table.add_row(row.name, *numbers, f"{row.skill:+.4f}" if row.skill else "0", interval)
+        p = "\N{EN DASH}" if math.isnan(row.p_value) else f"{row.p_value:.3f}"
+        table.add_row(row.name, *numbers, f"{row.skill:+.4f}" if row.skill else "0", interval, p)
     return table

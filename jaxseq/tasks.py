@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import NamedTuple
 
 import chex
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxseq import heads
+from jaxseq.heads import Head
+
 PerRow = Callable[[Array, Array], Array]
 
 
 class Task(NamedTuple):
-    """Pure functions of (prediction "b *k", target "b *k") that give one number a row, "b".
+    """Pure functions of (prediction, target) that give one number a row, "b".
 
     loss     what training minimises (its mean over the rows)
     metrics  (name, function) pairs; names, because dictionaries leave `jax.jit` with their keys sorted
     select   the name of the metric whose validation value chooses the best epoch; smaller is better
+    at_end   (prediction or target) -> the part of it that is the forecast; metrics are given that part
     """
 
     loss: PerRow
     metrics: tuple[tuple[str, PerRow], ...]
     select: str
+    at_end: Callable[[Array], Array]
 
 
 def squared_error(prediction: Float[Array, "b k"], target: Float[Array, "b k"]) -> Float[Array, "b"]:
@@ -38,6 +43,34 @@ def absolute_error(prediction: Float[Array, "b k"], target: Float[Array, "b k"])
     return jnp.mean(jnp.abs(prediction - target), axis=-1)
 
 
-REGRESSION = Task(squared_error, (("mse", squared_error), ("mae", absolute_error)), "mse")
+@functools.cache
+def forecasting(head: Head, every_step: bool = False) -> Task:
+    """Forecasts of k steps from a model that puts out k · `head.width` numbers, once or, with `every_step`, after each
+    step of the window; the forecast is then the last one. The same arguments give the same object."""
 
-TASKS: MappingProxyType[str, Task] = MappingProxyType({"regression": REGRESSION})
+    def read(raw: Array) -> Array:
+        return raw.reshape(*raw.shape[:-1], -1, head.width)
+
+    def loss(raw: Array, y: Array) -> Array:
+        chex.assert_equal_shape([raw[..., :: head.width], y])
+        each = head.loss(read(raw), y)
+        return jnp.mean(each.reshape(each.shape[0], -1), axis=-1)
+
+    def by(error: PerRow) -> PerRow:
+        return lambda raw, y: error(head.centre(read(raw)), y)
+
+    metrics = (("mse", by(squared_error)), ("mae", by(absolute_error)))
+    if head.quantiles is not None:
+        metrics = (("loss", lambda raw, y: jnp.mean(head.loss(read(raw), y), axis=-1)), *metrics)
+    return Task(loss, metrics, metrics[0][0], _last_step if every_step else _whole)
+
+
+def _last_step(values: Array) -> Array:
+    return values[:, -1]
+
+
+def _whole(values: Array) -> Array:
+    return values
+
+
+REGRESSION = forecasting(heads.point())

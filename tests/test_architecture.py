@@ -9,23 +9,28 @@ PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = [
     {"errors", "arrays"},
     {"cells", "consuming", "data", "forecasting", "padding"},
-    {"recurrence", "convert"},
+    {"recurrence", "convert", "heads"},
     {"normalised"},
     {"models", "tasks"},
-    {"experiments", "fit", "judge"},
+    {"experiments", "fit", "judge", "rollout"},
     {"checkpoint", "mesh", "runlog", "plots", "screen"},
     {"run", "command"},
     {"loop"},
-    {"train", "benchmark"},
+    {"training"},
+    {"study"},
+    {"train", "forecast", "benchmark"},
 ]
 DOORS = {
     "orbax": {"checkpoint"},
     "flax": {"models", "benchmark"},
     "matplotlib": {"plots"},
     "tyro": {"command", "checkpoint", "benchmark"},
-    "pandas": {"data", "judge", "runlog", "plots"},
+    "pandas": {"data", "judge", "runlog", "plots", "forecasting", "study", "forecast"},
     "optax": {"experiments", "fit", "benchmark"},
     "torch": {"benchmark"},
+    "yfinance": {"data"},
+    "curl_cffi": {"data"},
+    "statsmodels": {"forecasting"},
 }
 NO_JAX = {"data", "forecasting", "judge", "runlog", "plots", "screen", "errors"}
 

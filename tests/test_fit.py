@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from problems import quickly
 
-from jaxseq import cells, fit, models, tasks
+from jaxseq import cells, fit, heads, models, tasks
 from jaxseq.arrays import Batch
 
 ADAM = optax.adam(1e-2)
@@ -20,7 +21,8 @@ def rows(n: int, seed: int = 0) -> Batch:
     return Batch(jnp.asarray(x), jnp.asarray(x.mean(axis=1)))
 
 
-init = jax.jit(fit.init, static_argnums=0)
+init = quickly(fit.init, "setup")
+apply = quickly(models.apply, "model")
 
 
 def start(setup: fit.Setup = SETUP, seed: int = 0) -> fit.TrainState:
@@ -34,17 +36,18 @@ def times_target(prediction: jax.Array, target: jax.Array) -> jax.Array:
 
 RATE = 2.0**-20
 LEDGER = SETUP._replace(
-    task=tasks.Task(times_target, (("product", times_target),), "product"), optimiser=optax.sgd(RATE)
+    task=tasks.REGRESSION._replace(loss=times_target, metrics=(("product", times_target),), select="product"),
+    optimiser=optax.sgd(RATE),
 )
 
 
 @pytest.mark.parametrize("batch", [1, 4, 10, 16])
 def test_an_epoch_sees_every_row_exactly_once(batch: int) -> None:
-    data = Batch(rows(ROWS).x, 4.0 ** jnp.arange(ROWS, dtype=jnp.float32)[:, None])
+    data = Batch(rows(ROWS).x, jnp.asarray(4.0 ** np.arange(ROWS, dtype=np.float32)[:, None]))
     state, log = fit.epoch(LEDGER, start(LEDGER), data, batch)
     size, last = min(batch, ROWS), ROWS % batch or min(batch, ROWS)
     # In base 4, the digit of a row says how often it was seen; twice for half a batch, which is a mean over fewer rows.
-    seen = round(float(-state.params["head"]["bias"][0]) / RATE * size)
+    seen = round(float(-np.asarray(state.params["head"]["bias"])[0]) / RATE * size)
     digits = [seen // 4**row % 4 for row in range(ROWS)]
     assert sorted(digits) == sorted([1] * (ROWS - last) + [size // last] * last)
     assert log.loss.shape == (-(-ROWS // batch),) and int(state.step) == fit.steps_per_epoch(ROWS, batch)
@@ -83,15 +86,19 @@ def test_a_step_is_the_optimisers_update_of_the_mean_loss() -> None:
     stepped, log = fit.epoch(SETUP, start(), data, 4)
 
     def loss(params: dict) -> jax.Array:
-        return jnp.mean((SETUP.model.apply({"params": params}, data.x) - data.y) ** 2)
+        return jnp.mean((models.apply(SETUP.model, params, {}, data.x) - data.y) ** 2)
 
-    value, gradient = jax.value_and_grad(loss)(state.params)
-    with jax.numpy_dtype_promotion("standard"):
-        updates, _ = ADAM.update(gradient, ADAM.init(state.params), state.params)
-        wanted = optax.apply_updates(state.params, updates)
+    @quickly
+    def step(params: dict) -> tuple:
+        value, gradient = jax.value_and_grad(loss)(params)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, _ = ADAM.update(gradient, ADAM.init(params), params)
+            return value, gradient, optax.apply_updates(params, updates)
+
+    value, gradient, wanted = jax.tree.map(np.asarray, step(state.params))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), stepped.params, wanted)
     norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(gradient)))
-    np.testing.assert_allclose([log.loss[0], log.gradient_norm[0]], [value, norm], rtol=1e-5)
+    np.testing.assert_allclose([*log.loss, *log.gradient_norm], [value, norm], rtol=1e-5)
 
 
 def test_training_lowers_the_loss() -> None:
@@ -123,7 +130,7 @@ def test_the_state_is_donated() -> None:
 def test_what_is_evaluated_is_the_mean_over_single_rows(batch: int) -> None:
     data, state = rows(13), start()
     measured = fit.evaluate(SETUP, state.params, state.stats, data, batch)
-    errors = np.concatenate([models.apply(SETUP.model, state.params, {}, row[None]) for row in data.x]) - data.y
+    errors = np.concatenate([apply(SETUP.model, state.params, {}, row[None]) for row in np.asarray(data.x)]) - data.y
     np.testing.assert_allclose(measured["mse"], np.mean(errors**2), rtol=1e-5)
     np.testing.assert_allclose(measured["mae"], np.mean(np.abs(errors)), rtol=1e-5)
 
@@ -131,8 +138,51 @@ def test_what_is_evaluated_is_the_mean_over_single_rows(batch: int) -> None:
 @pytest.mark.parametrize("batch", [4, 32])
 def test_predictions_come_in_the_order_of_the_rows(batch: int) -> None:
     data, state = rows(13), start()
-    wanted = models.apply(SETUP.model, state.params, {}, data.x)
+    wanted = apply(SETUP.model, state.params, {}, data.x)
     np.testing.assert_allclose(fit.predict(SETUP, state.params, {}, data.x, batch), wanted, atol=1e-6)
+
+
+EVERY = SETUP._replace(
+    model=models.Forecaster(cells.named("rnn"), 3, 1, 2, every_step=True),
+    task=tasks.forecasting(heads.point(), every_step=True),
+)
+
+
+def rows_of_every_step(n: int) -> Batch:
+    """Two targets after each of the five steps."""
+    data = rows(n)
+    return Batch(data.x, jnp.asarray(np.cumsum(data.x, axis=1) * np.float32([1.0, -2.0])))
+
+
+def test_with_targets_at_every_step_the_loss_is_the_mean_over_all_of_them() -> None:
+    data, state = rows_of_every_step(6), start(EVERY)
+    wanted = np.mean((np.asarray(apply(EVERY.model, state.params, {}, data.x)) - data.y) ** 2)
+    _, log = fit.epoch(EVERY, state, data, 6)
+    np.testing.assert_allclose(log.loss, [wanted], rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [4, 32])
+def test_with_targets_at_every_step_a_forecast_and_its_metrics_are_of_the_last_one(batch: int) -> None:
+    data, state = rows_of_every_step(13), start(EVERY)
+    wanted, y = np.asarray(apply(EVERY.model, state.params, {}, data.x))[:, -1], np.asarray(data.y)[:, -1]
+    found = fit.predict(EVERY, state.params, {}, data.x, batch)
+    assert found.shape == (13, 2)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    measured = fit.evaluate(EVERY, state.params, {}, data, batch)
+    np.testing.assert_allclose(measured["mse"], np.mean((wanted - y) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(measured["mae"], np.mean(np.abs(wanted - y)), rtol=1e-5)
+
+
+def test_a_distribution_is_trained_and_chosen_by_its_own_loss() -> None:
+    head = heads.GAUSSIAN
+    setup = SETUP._replace(model=models.Forecaster(cells.named("rnn"), 3, 1, 2), task=tasks.forecasting(head))
+    data, valid = rows(64), rows(16, 1)
+    first, *_, last = fit.epochs(setup, start(setup), data, valid, 8, range(1, 9))
+    assert list(last.valid) == ["loss", "mae", "mse"]
+    assert last.valid["loss"] < first.valid["loss"] - 0.3 and last.valid["mse"] < first.valid["mse"]
+    raw = np.asarray(apply(setup.model, last.state.params, {}, valid.x))
+    wanted = quickly(head.loss)(raw[:, None], valid.y)
+    np.testing.assert_allclose(last.valid["loss"], np.mean(wanted), rtol=1e-5)
 
 
 def test_seeds_under_vmap_are_the_single_runs() -> None:
@@ -141,10 +191,10 @@ def test_seeds_under_vmap_are_the_single_runs() -> None:
     def run(key: jax.Array) -> tuple[fit.TrainState, fit.StepLog]:
         return fit.epoch(SETUP, init(SETUP, key, data.x[:1]), data, 5)
 
-    together, logs = jax.jit(jax.vmap(run))(keys)
+    together, logs = quickly(jax.vmap(run))(keys)
+    params, losses = jax.tree.map(np.asarray, (together.params, logs.loss))
     for number, key in enumerate(keys):
         alone, log = run(key)
-        np.testing.assert_allclose(logs.loss[number], log.loss, rtol=1e-5)
-        for one, many in zip(jax.tree.leaves(alone.params), jax.tree.leaves(together.params), strict=True):
-            np.testing.assert_allclose(many[number], one, atol=1e-6)
-    assert not np.allclose(logs.loss[0], logs.loss[1])
+        np.testing.assert_allclose(losses[number], log.loss, rtol=1e-5)
+        jax.tree.map(lambda one, many: np.testing.assert_allclose(many[number], one, atol=1e-6), alone.params, params)
+    assert not np.allclose(losses[0], losses[1])

@@ -8,24 +8,26 @@ import pytest
 
 from jaxseq import experiments, fit
 from jaxseq.cells import CELLS
+from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.baselines import least_squares
 
 
 @functools.cache
 def waves():
-    splits = Waves().load()
-    linear = least_squares(splits.train.x, splits.train.y)
-    return splits, float(np.mean((linear.predict(splits.valid.x) - splits.valid.y) ** 2))
+    scaling = Waves().scaling(1)
+    train, valid, _ = (batch(part, scaling) for part in Waves().windows(1))
+    linear = least_squares(train.x, train.y)
+    return train, valid, float(np.mean((linear.predict(valid.x) - valid.y) ** 2))
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_beats_least_squares_on_waves(name):
-    splits, linear = waves()
+    train, valid, linear = waves()
     recipe = experiments.WavesOneStep(model=experiments.Model(cell=name), epochs=8, batch=64)
-    steps = fit.steps_per_epoch(len(splits.train.x), recipe.batch)
-    setup = fit.Setup(recipe.model.build(1), recipe.task, recipe.optimiser(steps))
-    state = fit.init(setup, jax.random.key(0), jax.numpy.asarray(splits.train.x[:1]))
-    *_, last = fit.epochs(setup, state, splits.train, splits.valid, recipe.batch, range(1, recipe.epochs + 1))
+    steps = fit.steps_per_epoch(len(train.x), recipe.batch)
+    setup = fit.Setup(recipe.build(), recipe.objective(), recipe.optimiser(steps))
+    state = fit.init(setup, jax.random.key(0), jax.numpy.asarray(train.x[:1]))
+    *_, last = fit.epochs(setup, state, train, valid, recipe.batch, range(1, recipe.epochs + 1))
     print(name, last.valid["mse"], linear)
     assert last.valid["mse"] < linear

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CELLS, NORM, RECURRENT = ("test_cells.py",), ("test_norm.py",), ("test_recurrence.py", "test_sequences.py")
+CELLS = ("test_cells.py",)
+NORM = ("test_norm.py", "test_properties.py")
+RECURRENT = ("test_recurrence.py", "test_sequences.py", "test_properties.py")
 
 
 class Mutant(NamedTuple):
@@ -24,9 +26,9 @@ class Mutant(NamedTuple):
 
 MUTANTS = {
     # the cells
-    "rnn without tanh": Mutant("cells/rnn.py", "jnp.tanh(slots.total(z + u, 0))", "slots.total(z + u, 0)", CELLS),
+    "rnn without tanh": Mutant("cells/rnn.py", "Carry(jnp.tanh(total))", "Carry(total)", CELLS),
     "rnn that drops its input": Mutant("cells/rnn.py", "slots.total(z + u, 0)", "slots.total(u, 0)", CELLS),
-    "rnn with the slope of another function": Mutant("cells/rnn.py", "return tanh_slope(h)", "return 1 - h", RECURRENT),
+    "rnn with the slope of another function": Mutant("cells/rnn.py", "Local(tanh_slope(h),", "Local(1 - h,", RECURRENT),
     "lstm with f and i swapped": Mutant(
         "cells/lstm.py", "i, f, g, o = jnp.split(activated", "f, i, g, o = jnp.split(activated", CELLS
     ),
@@ -41,7 +43,7 @@ MUTANTS = {
     "lstm without a forget bias": Mutant("cells/lstm.py", ".at[h : 2 * h].set(1)", "", CELLS),
     "lstm with the bias on the input gate": Mutant("cells/lstm.py", ".at[h : 2 * h].set(1)", ".at[:h].set(1)", CELLS),
     "lstm whose adjoint loses the memory": Mutant(
-        "cells/lstm.py", "c_bar = bar.c + bar.h * local.h_by_c", "c_bar = bar.h * local.h_by_c", RECURRENT
+        "cells/lstm.py", "c_bar = bar.c + through_h", "c_bar = through_h", RECURRENT
     ),
     "lstm whose adjoint takes i for g": Mutant(
         "cells/lstm.py", "        i * tanh_slope(g),", "        g * tanh_slope(i),", RECURRENT
@@ -63,7 +65,7 @@ MUTANTS = {
         "cells/gru.py", "z[..., 2 * h :] + r * u_n", "r * (z[..., 2 * h :] + u_n)", CELLS
     ),
     "gru whose adjoint gives u what is z's": Mutant(
-        "cells/gru.py", "[by_r, by_update, by_n * r]", "[by_r, by_update, by_n]", RECURRENT
+        "cells/gru.py", "in (n_bar, n_bar * local.r))", "in (n_bar, n_bar))", RECURRENT
     ),
     "gru whose adjoint loses the direct path": Mutant(
         "cells/gru.py", "Carry(bar.h * local.update)", "Carry(bar.h * 0)", RECURRENT
@@ -85,10 +87,16 @@ MUTANTS = {
         RECURRENT + CELLS,
     ),
     "recurrent product without its bias": Mutant(
-        "recurrence.py", "u + params.recurrent_bias if cell.recurrent_bias else u, carry)", "u, carry)", CELLS
+        "recurrence.py",
+        "u + params.recurrent_bias if cell.recurrent_bias else u, carry, slots)",
+        "u, carry, slots)",
+        CELLS,
     ),
     "recurrent kernel transposed": Mutant(
-        "recurrence.py", "jnp.pad(kernel.T,", "jnp.pad(jnp.flip(kernel.T, 1),", RECURRENT
+        "recurrence.py",
+        "_filled_up(params.recurrent_kernel.T)",
+        "_filled_up(jnp.flip(params.recurrent_kernel.T, 1))",
+        RECURRENT,
     ),
     "weight gradient from the same step's state": Mutant(
         "recurrence.py",
@@ -96,14 +104,16 @@ MUTANTS = {
         "recurrent_kernel=_over_all_steps(outputs if",
         RECURRENT,
     ),
-    "gradient that forgets the outputs": Mutant("recurrence.py", "bar._replace(h=bar.h + h_bar))", "bar)", RECURRENT),
+    "gradient that forgets the outputs": Mutant(
+        "recurrence.py", "mine = bar._replace(h=bar.h + h_bar)", "mine = bar", RECURRENT
+    ),
     "gradient that forgets the initial state": Mutant(
         "recurrence.py",
         "jnp.concatenate([h_start[None], outputs[:-1]])",
         "jnp.concatenate([0 * h_start[None], outputs[:-1]])",
         RECURRENT,
     ),
-    "bias gradient over time alone": Mutant("recurrence.py", "bias=dz.sum((0, 1)),", "bias=dz.sum(0)[0],", RECURRENT),
+    "bias gradient over time alone": Mutant("recurrence.py", "else dz.sum((0, 1)),", "else dz.sum(0)[0],", RECURRENT),
     "padding that moves the carry": Mutant(
         "recurrence.py",
         "return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old), jnp",
@@ -112,7 +122,10 @@ MUTANTS = {
     ),
     "outputs that go on after the end": Mutant("recurrence.py", "jnp.where(keep, new.h, 0)", "new.h", RECURRENT),
     "padding that leaks into gradients": Mutant(
-        "recurrence.py", "dz, du = _zero_where_ended(keep, dz, du)", "pass", RECURRENT
+        "recurrence.py",
+        "mine = jax.tree.map(lambda state: jnp.where(keep[:, None], state, 0), mine)",
+        "pass",
+        RECURRENT,
     ),
     "padding whose NaN comes back": Mutant(
         "recurrence.py", "return x if keep is None else jnp.where(keep[..., None], x, 0)", "return x", RECURRENT
@@ -135,21 +148,53 @@ MUTANTS = {
     "dropout that the gradient does not see": Mutant(
         "recurrence.py", "through_u if drop is None else through_u * drop", "through_u", RECURRENT
     ),
+    "dropout whose own gradient forgets the state": Mutant(
+        "recurrence.py", "jnp.sum(through_u * h_before, axis=0)", "jnp.sum(through_u, axis=0)", RECURRENT
+    ),
+    "a few features without the bias": Mutant(
+        "recurrence.py", "strict=True)), params.bias)", "strict=True)))", RECURRENT
+    ),
     "truncation that truncates nothing": Mutant(
         "recurrence.py", "jax.lax.stop_gradient(carry) if first else carry", "carry", RECURRENT
     ),
     # the normalisations
     "layer norm that does not centre": Mutant(
-        "cells/norm.py", "centred = a - jnp.mean(a, axis=-1, keepdims=True)", "centred = a", NORM
+        "cells/norm.py", "return a - jnp.mean(a, axis=-1, keepdims=True)", "return a", NORM
     ),
-    "layer norm of all gates of a gru": Mutant("cells/norm.py", "if len(groups) == 1:", "if groups:", NORM),
+    "layer norm of all gates of a gru": Mutant(
+        "cells/norm.py",
+        "[unit(part, epsilon).values for part in split_groups(a, groups)]",
+        "[unit(a, epsilon).values]",
+        NORM,
+    ),
     "gain that is left out": Mutant(
-        "cells/norm.py", "keepdims=True) + epsilon) * gain", "keepdims=True) + epsilon)", NORM
+        "cells/norm.py", "split_groups(a, groups)], axis=-1) * gain", "split_groups(a, groups)], axis=-1)", NORM
     ),
     "memory that is not normalised": Mutant(
-        "normalised.py", "norms.layer_norm(c, weights.c, norm.epsilon) + weights.c_shift, ()", "c, ()", NORM
+        "cells/norm.py", "return noted.values * weights.c + weights.c_shift, noted", "return c, noted", NORM
     ),
-    "memory whose shift is lost": Mutant(
+    "sum whose shift is lost": Mutant(
+        "cells/norm.py", "gains[group] + shifts[group], noted", "gains[group], noted", NORM
+    ),
+    "single feature that keeps its scale": Mutant(
+        "normalised.py", "[x * scale for scale in scales]", "[x for scale in scales]", NORM
+    ),
+    "layer norm whose adjoint keeps the mean": Mutant(
+        "cells/norm.py", "return centred(scaled_back(noted, bar))", "return scaled_back(noted, bar)", NORM
+    ),
+    "layer norm whose adjoint takes the deviation for a constant": Mutant(
+        "cells/norm.py",
+        "(bar - noted.values * jnp.mean(bar * noted.values, axis=-1, keepdims=True))",
+        "bar",
+        NORM,
+    ),
+    "layer norm whose adjoint forgets the gain": Mutant(
+        "cells/norm.py", "split_groups(bar * weights.h, groups)", "split_groups(bar, groups)", NORM
+    ),
+    "gain of the memory that takes the shift's gradient": Mutant(
+        "cells/norm.py", "c=cell.memory[0], c_shift", "c=cell.memory[1], c_shift", NORM
+    ),
+    "memory of batch norm whose shift is lost": Mutant(
         "normalised.py", "return seen + weights.c_shift, noted", "return seen, noted", NORM
     ),
     "moments shared over time": Mutant(
@@ -159,10 +204,7 @@ MUTANTS = {
         NORM,
     ),
     "moments of both projections mixed up": Mutant(
-        "normalised.py",
-        "recurrence.product(params, gating.drop, carry), keep, at and at.h)",
-        "recurrence.product(params, gating.drop, carry), keep, at and at.x)",
-        NORM,
+        "normalised.py", "weights.h, keep, at and at.h)", "weights.h, keep, at and at.x)", NORM
     ),
     "padding that leaks into moments": Mutant(
         "cells/norm.py", "    if keep is None:\n        mean", "    if True:\n        mean", NORM
@@ -181,8 +223,8 @@ MUTANTS = {
     ),
     "beyond the trained length, the first moments": Mutant(
         "cells/norm.py",
-        "jnp.minimum(jnp.arange(t), running.mean.shape[0] - 1)",
-        "jnp.arange(t) % running.mean.shape[0]",
+        "jnp.minimum(first + jnp.arange(t), running.mean.shape[0] - 1)",
+        "(first + jnp.arange(t)) % running.mean.shape[0]",
         NORM,
     ),
     "gains of batch norm that start at one": Mutant("cells/norm.py", "0.1 if norm.by_batch else 1.0", "1.0", NORM),

@@ -1,139 +1,34 @@
 """Normalised cells: relations that pin them, torch's own layer norm as an oracle, and what padding may not touch."""
 
-from itertools import pairwise
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
-from problems import draw, spread
+from problems import close, draw, quickly, slots
 
-from jaxseq import normalised, recurrence
+from jaxseq import normalised
 from jaxseq.cells import CELLS
 from jaxseq.cells import norm as norms
-from jaxseq.cells.norm import Moments, Norm, Running
+from jaxseq.cells.norm import Norm
 
+scan = quickly(normalised.scan, "cell", "norm", "train")
+pytestmark = pytest.mark.usefixtures("double")
 every_cell = pytest.mark.parametrize("name", CELLS)
 every_norm = pytest.mark.parametrize("kind", norms.NORMS)
-TINY = 1e-30
-"""An epsilon too small to be seen: invariances hold to rounding."""
-
-
-@pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
-        yield
-
-
-def slots(p, kind, seed=5, epsilon=1e-5, t=None):
-    """A normalisation with random gains, and random running moments where it needs them."""
-    norm, memory = Norm(kind, epsilon, 0.75), len(p.start) > 1
-    size = (p.cell.gate_count, memory)
-    h = p.sizes["h"]
-    weights = norms.init(norm, *size, h, jnp.float64)
-    keys = spread(jax.random.key(seed), weights)
-    weights = jax.tree.map(lambda w, k: w + 0.3 * jax.random.normal(k, w.shape, w.dtype), weights, keys)
-    running = None
-    if norm.by_batch:
-        running = norms.init_running(*size, t or p.sizes["t"], h, jnp.float64)
-        keys = spread(jax.random.key(seed + 1), running)
-        running = jax.tree.map(lambda w, k: w + 0.3 * jax.random.uniform(k, w.shape, w.dtype), running, keys)
-    return norm, weights, running
 
 
 def run(p, kind, x=None, start=None, lengths=None, train=True, made=None, **how):
     norm, weights, running = made or slots(p, kind)
     x, start = p.x if x is None else x, p.start if start is None else start
-    return normalised.scan(p.cell, norm, p.params, weights, x, start, lengths, running=running, train=train, **how)
-
-
-def close(a, b, tolerance=1e-10):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
-
-
-@every_cell
-def test_a_slot_that_changes_nothing_leaves_the_plain_cell(name):
-    p = draw(name, b=5)
-    norm, weights, running = slots(p, "batch", epsilon=0.0)
-    weights = jax.tree.map(jnp.ones_like, weights)
-    if hasattr(weights, "c_shift"):
-        weights = weights._replace(c_shift=jnp.zeros_like(weights.c_shift))
-    same = [Moments(jnp.zeros_like(m.mean), jnp.ones_like(m.var)) if m else () for m in running]
-    last, outputs, _ = run(p, "batch", train=False, made=(norm, weights, Running(*same)))
-    close((last, outputs), recurrence.scan(p.cell, p.params, p.x, p.start))
-
-
-@every_cell
-@every_norm
-def test_a_normalised_scan_goes_on_where_another_stopped(name, kind):
-    p = draw(name, b=5)
-    norm, weights, running = slots(p, kind)
-    whole, outputs, _ = run(p, kind, train=False, made=(norm, weights, running))
-    first, second = (
-        None if running is None else jax.tree.map(lambda m, part=part: m[part], running)
-        for part in (slice(0, 3), slice(3, None))
-    )
-    middle, before, _ = run(p, kind, x=p.x[:3], train=False, made=(norm, weights, first))
-    last, after, _ = run(p, kind, x=p.x[3:], start=middle, train=False, made=(norm, weights, second))
-    close((whole, outputs), (last, jnp.concatenate([before, after])))
-
-
-@every_cell
-@every_norm
-def test_gradients_of_normalised_cells_are_finite_differences(name, kind):
-    p = draw(name, t=3, b=4)
-    norm, weights, running = slots(p, kind)
-
-    def loss(params, weights, x, start):
-        params, weights, x, start = jax.tree.map(jnp.asarray, (params, weights, x, start))
-        last, outputs, _ = normalised.scan(p.cell, norm, params, weights, x, start, running=running, train=True)
-        return jnp.sum(outputs * p.mix) + sum(jnp.sum(jnp.sin(state)) for state in last)
-
-    check_grads(loss, (p.params, weights, p.x, p.start), order=1, modes=["rev"], atol=1e-5, rtol=1e-5)
-
-
-@every_cell
-def test_layer_norm_does_not_feel_the_scale_or_the_shift_of_a_projection(name):
-    p = draw(name)
-    made = slots(p, "layer", epsilon=TINY)
-    expected = run(p, "layer", made=made)
-    shift = jax.random.normal(jax.random.key(9), (2, 1), jnp.float64)
-    edges = np.cumsum([0, *p.cell.groups]) * p.sizes["h"]
-    factor = jnp.concatenate(
-        [jnp.full(b - a, 2.0 + a) for a, b in pairwise(edges)]
-    )  # a factor of its own for each group
-    moved = p._replace(
-        params=p.params._replace(
-            input_kernel=3.0 * p.params.input_kernel + shift, recurrent_kernel=p.params.recurrent_kernel * factor
-        )
-    )
-    close(run(moved, "layer", made=made), expected, 1e-8)
-
-
-@every_cell
-def test_layer_norm_of_the_sum_does_not_feel_the_scale_of_both(name):
-    p = draw(name)
-    made = slots(p, "layer-sum", epsilon=TINY)
-    scaled = p._replace(params=jax.tree.map(lambda leaf: 4.0 * leaf, p.params))
-    close(run(scaled, "layer-sum", made=made), run(p, "layer-sum", made=made), 1e-8)
-
-
-@pytest.mark.parametrize("kind", ["layer", "layer-sum"])
-@every_cell
-def test_under_layer_norm_rows_do_not_see_each_other(name, kind):
-    p = draw(name)
-    _, outputs, _ = run(p, kind)
-    alone = jax.tree.map(lambda s: s[1:2], p.start)
-    close(run(p, kind, x=p.x[:, 1:2], start=alone)[1][:, 0], outputs[:, 1])
+    return scan(p.cell, norm, p.params, weights, x, start, lengths, running=running, train=train, **how)
 
 
 def test_layer_norm_is_torchs():
     torch = pytest.importorskip("torch")
     a, gain = (np.asarray(jax.random.normal(jax.random.key(k), s, jnp.float64)) for k, s in ((0, (5, 8)), (1, (8,))))
     theirs = torch.nn.functional.layer_norm(torch.tensor(a), (8,), torch.tensor(gain), eps=1e-5).numpy()
-    close(norms.layer_norm(jnp.asarray(a), jnp.asarray(gain), 1e-5), theirs, 1e-13)
+    close(norms.layer_norm_gates(jnp.asarray(a), jnp.asarray(gain), (4,), 1e-5), theirs, 1e-13)
 
 
 @every_cell
@@ -186,7 +81,7 @@ def test_normalised_cells_are_the_papers_written_with_torchs_layer_and_batch_nor
         outputs = normalised.scan(p.cell, norm, params, weights, x, p.start, running=running, train=True)[1]
         return jnp.sum(outputs * p.mix), outputs
 
-    ours, outputs = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(p.params, weights, p.x)
+    ours, outputs = quickly(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(p.params, weights, p.x)
     close(outputs, theirs.detach().numpy(), 1e-12)
     expected = [leaves[f].grad for f in p.params._fields], [gains[f].grad for f in weights._fields], x.grad
     for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
@@ -241,20 +136,17 @@ def test_steps_beyond_the_trained_length_take_the_last_moments(name):
 
 
 @every_cell
-@every_norm
 @pytest.mark.parametrize("train", [True, False])
-def test_rows_of_padding_change_nothing_of_the_others(name, kind, train):
+def test_rows_of_padding_change_nothing_of_the_others(name, train):
     p = draw(name, b=5)
     lengths = jnp.asarray([7, 0, 4, 6, 0])
     keep = np.flatnonzero(lengths)
     some = jax.tree.map(lambda s: s[keep], p.start)
-    made = slots(p, kind)
+    made = slots(p, "batch")
     x = jnp.where(jnp.arange(7)[:, None, None] < lengths[:, None], p.x, jnp.nan)
-    last, outputs, moments = run(p, kind, x=x, lengths=lengths, train=train, made=made)
-    alone = run(p, kind, x=p.x[:, keep], start=some, lengths=lengths[keep], train=train, made=made)
-    close((jax.tree.map(lambda s: s[keep], last), outputs[:, keep]), alone[:2])
-    if moments is not None:
-        close(moments, alone[2])
+    last, outputs, moments = run(p, "batch", x=x, lengths=lengths, train=train, made=made)
+    alone = run(p, "batch", x=p.x[:, keep], start=some, lengths=lengths[keep], train=train, made=made)
+    close((jax.tree.map(lambda s: s[keep], last), outputs[:, keep], moments), alone)
     assert not np.asarray(outputs[:, 1]).any() and not np.asarray(outputs[4:, 2]).any()
 
 

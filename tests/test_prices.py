@@ -7,8 +7,10 @@ import re
 import numpy as np
 import pytest
 
+from jaxseq.arrays import Splits
 from jaxseq.data import prices
 from jaxseq.data.prices import FILE, SHA256, Prices
+from jaxseq.data.scaling import batch
 from jaxseq.errors import UsageError
 
 
@@ -25,7 +27,7 @@ def test_the_file_is_the_one_whose_hash_is_written_down():
 
 
 def test_the_test_part_is_491_days_from_2011_03_18_and_starts_with_a_known_past():
-    train, valid, test = Prices().windows()
+    train, valid, test = Prices().windows(1)
     assert [len(part.inputs) for part in (train, valid, test)] == [2239, 490, 491]
     assert str(test.times[0]) == "2011-03-18"
     assert str(valid.times[0]) == "2009-04-08"
@@ -34,7 +36,7 @@ def test_the_test_part_is_491_days_from_2011_03_18_and_starts_with_a_known_past(
 
 
 def test_the_naive_forecast_of_the_test_days_is_wrong_by_1_2098_dollars():
-    test = Prices().windows().test
+    test = Prices().windows(1).test
     assert np.sqrt(np.mean((test.targets[:, 0] - test.inputs[:, -1]) ** 2)) == pytest.approx(1.2098, abs=5e-5)
 
 
@@ -53,17 +55,22 @@ def test_splits_of_the_share_break_the_traded_price_and_not_the_adjusted_one():
 
 @pytest.mark.parametrize("target", ["change", "log-return", "level"])
 @pytest.mark.parametrize("horizon", [1, 5])
-def test_a_loaded_part_inverts_to_the_dollars_it_came_from(target, horizon):
-    recipe = Prices(target=target, horizon=horizon)
-    for part, windows in zip(recipe.load(), recipe.windows(), strict=True):
-        assert part.x.shape == (len(windows.inputs), 50, 1)
+def test_a_batch_inverts_to_the_dollars_it_came_from(target, horizon):
+    recipe = Prices(target=target)
+    scaling = recipe.scaling(horizon)
+    for windows in recipe.windows(horizon):
+        part = batch(windows, scaling)
+        assert part.x.shape == (len(windows.inputs), 50, 1) and part.y.shape == (len(windows.inputs), horizon)
         assert part.x.dtype == part.y.dtype == np.float32
-        back = recipe.scaling().invert(part.y, windows.inputs[:, -1])
-        np.testing.assert_allclose(back, windows.targets, rtol=1e-5)
+        np.testing.assert_allclose(scaling.invert(part.y, windows), windows.targets, rtol=1e-5)
 
 
 def test_test_prices_leave_the_training_range_and_their_changes_do_so_less():
-    level, change = Prices(target="level").load(), Prices(target="log-return").load()
+    def batches(target):
+        recipe = Prices(target=target)
+        return Splits(*(batch(part, recipe.scaling(1)) for part in recipe.windows(1)))
+
+    level, change = batches("level"), batches("log-return")
     assert level.train.x.min() == 0 and level.train.x.max() == 1
     assert level.test.y.min() > 1
     assert level.test.y.max() == pytest.approx(3.614, abs=1e-3)
@@ -72,16 +79,17 @@ def test_test_prices_leave_the_training_range_and_their_changes_do_so_less():
 
 def test_the_scaling_is_that_of_the_2289_training_rows():
     values = Prices().series().values[:2289]
-    assert Prices().scaling().scale == np.diff(values).std()
-    assert Prices(target="level").scaling().shift == values.min()
+    for horizon in (1, 7):
+        assert Prices().scaling(horizon).scale == (np.diff(values).std(),)
+        assert Prices(target="level").scaling(horizon).shift == (values.min(),)
 
 
 def test_what_is_read_once_cannot_be_changed_by_who_reads_it():
     series = Prices().series()
     with pytest.raises(ValueError, match="read-only"):
         series.values[0] = 0
-    Prices().windows().train.inputs[:] = 0
-    assert Prices().windows().train.inputs.min() > 0
+    Prices().windows(1).train.inputs[:] = 0
+    assert Prices().windows(1).train.inputs.min() > 0
 
 
 def test_a_damaged_file_is_refused_with_both_hashes(tmp_path):
@@ -105,7 +113,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     ("fields", "message"),
     [
         ({"window": 1}, "AAPL: window is 1; it must be at least 2"),
-        ({"horizon": 0}, "AAPL: horizon is 0; it must be at least 1"),
+        ({"folds": 0}, "AAPL: folds is 0; it must be at least 1"),
+        ({"folds": 2, "fold": 3}, "AAPL: fold is 3; there are 2"),
     ],
 )
 def test_a_field_that_cannot_be_is_refused(fields, message):
@@ -128,5 +137,25 @@ def test_an_unknown_choice_is_refused_with_those_that_are_known(field, value, me
 
 
 def test_a_window_longer_than_the_training_part_is_refused_with_both_numbers():
-    with pytest.raises(UsageError, match=r"window 5000 \+ horizon 1 needs .* 5001 rows; AAPL's training part has 2289"):
-        Prices(window=5000).load()
+    with pytest.raises(UsageError, match=r"^AAPL: the training part .* has 2289 rows; window 5000 .* at least 5001$"):
+        Prices(window=5000).windows(1)
+
+
+def test_a_horizon_that_cannot_be_is_refused_with_both_numbers():
+    with pytest.raises(UsageError, match="AAPL: horizon is 0; it must be at least 1"):
+        Prices().windows(0)
+    with pytest.raises(UsageError, match="AAPL: the test part has 491 of 3270 rows; 1 folds with horizon 492 need"):
+        Prices().windows(492)
+
+
+def test_five_folds_test_the_same_491_days_each_by_a_model_of_what_was_before():
+    days = [Prices(folds=5, fold=fold).windows(1) for fold in range(1, 6)]
+    np.testing.assert_array_equal(np.concatenate([parts.test.times for parts in days]), Prices().windows(1).test.times)
+    assert all(parts.train.times[-1] < parts.valid.times[0] < parts.test.times[0] for parts in days)
+    assert [len(parts.train.times) for parts in days] == sorted({len(parts.train.times) for parts in days})
+
+
+def test_what_is_known_are_the_training_prices_and_a_week_of_five_days():
+    known = Prices().known(1)
+    assert (known.names, known.period) == (("AAPL",), 5)
+    np.testing.assert_array_equal(known.training[0], Prices().series().values[:2289])

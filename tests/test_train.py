@@ -131,12 +131,13 @@ def test_two_runs_started_in_the_same_folder_get_different_numbers(
 def test_every_other_choice_of_the_command_line_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plots, "save", lambda figure, path: None)
-    data = "--data.count 200 --data.horizon 3 --data.window 6"
-    model = "--model.cell lstm --model.layers 2 --model.hidden 3"
+    data = "--data.count 200 --data.window 6 --task direct --horizon 3"
+    model = "--model.cell lstm --model.layers 2 --model.hidden 3 --model.head quantile"
     training = "--schedule cosine --clip 0.5 --seed 4 --epochs 1 --batch 32"
     assert train.main(["waves", *data.split(), *model.split(), *training.split()]) == 0
     frame = pd.read_csv("runs/waves-0001/predictions.csv")
-    assert list(frame) == ["row", "step", "actual", "forecast", "naive"] and len(frame) == 20 * 3
+    ends = ["low_50%", "high_50%", "low_80%", "high_80%", "low_95%", "high_95%"]
+    assert list(frame) == ["row", "step", "actual", "forecast", "naive", *ends] and len(frame) == 20 * 3
 
 
 # Going on --------------------------------------------------------------------------------------------------------------
@@ -339,9 +340,23 @@ MISTAKES = {
     "--model.hidden 4.5": ["--model.hidden", "4.5"],
     "--model.layers 0": ["layers", "at least 1", "it is 0"],
     "--data.window 0": ["window is 0", "at least 2"],
-    "--data.window 5000": ["window 5000", "at least 5001 rows", "has 2289"],
-    "--data.window 2289": ["window 2289", "at least 2290 rows", "has 2289"],
-    "--data.horizon 600": ["horizon 600", "at least 600 rows", "has 490"],
+    "--data.window 5000": ["window 5000", "at least 5001", "has 2289 rows"],
+    "--data.window 2289": ["window 2289", "at least 2290", "has 2289 rows"],
+    "--task direct --horizon 600": ["horizon 600", "at least 600", "has 491 of 3270 rows"],
+    "--task sometimes": ["--task", "one-step", "every-step"],
+    "--horizon 3": ["horizon 3", "more than one step", "--task direct"],
+    "--horizon 0 --task direct": ["horizon", "at least 1", "it is 0"],
+    "--task every-step --horizon 3 --model.bidirectional": ["bidirectional", "see what it is to forecast"],
+    "--task iterated --horizon 3 --model.head quantile": ["quantiles of one step", "gaussian"],
+    "--model.head gaussian --loss mae": ["loss mae", "point forecast"],
+    "--data.fold 2": ["fold is 2", "there are 1"],
+    "--data.folds 0": ["folds is 0", "at least 1"],
+    "--seeds 0": ["seeds", "at least 1", "it is 0"],
+    "--backtest 600": ["600 folds", "at least 600", "has 491 of 3270 rows"],
+    "--seeds 2 --resume run": ["no run at run"],
+    "table": ["--data.path"],
+    "table --data.path nowhere.csv": ["nowhere.csv", "No such file"],
+    "prices --data.ticker ../../x": ["../../x"],
     "--data.target return": ["--data.target", "change", "log-return", "level"],
     "waves --data.count 3": ["count is 3", "at least 10"],
     "waves --data.window 100000000000000": ["not enough memory", "100000000000001"],

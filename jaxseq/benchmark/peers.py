@@ -12,12 +12,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxseq import convert, fit, models, recurrence
+from jaxseq import convert, fit, heads, models, recurrence
 from jaxseq.arrays import Batch, Tree
 from jaxseq.benchmark.workloads import Workload
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
-from jaxseq.tasks import Task
+from jaxseq.tasks import forecasting
 
 RATE = 1e-3
 
@@ -47,7 +47,6 @@ def squared_error(prediction: Float[Array, "b *k"], target: Float[Array, "b *k"]
     return jnp.mean((prediction - target) ** 2, axis=tuple(range(1, prediction.ndim)))
 
 
-TASK = Task(squared_error, (("mse", squared_error),), "mse")
 ADAM = optax.adam(RATE)
 
 
@@ -55,7 +54,7 @@ def given(load: Workload) -> Given:
     """Weights from our initialisers, normal inputs and normal targets."""
     norm = Norm(load.norm) if load.norm else None
     model = models.Forecaster(CELLS[load.cell], load.hidden, load.layers, load.outputs, load.every_step, norm)
-    setup = fit.Setup(model, TASK, ADAM)
+    setup = fit.Setup(model, forecasting(heads.point(), load.every_step), ADAM)
     rows = load.batch * load.steps
     random = np.random.default_rng(0)
     x = jnp.array(random.standard_normal((rows, load.window, load.features), np.float32))

@@ -295,13 +295,13 @@ def follow(running: Moments, batch: Moments, keep: Bool[Array, "t b"] | None, mo
     return Moments(one(running.mean, batch.mean), one(running.var, batch.var))
 
 
-def at_steps(running: Moments, t: int) -> Moments:
-    """The running moments of steps 0 to t - 1; beyond the trained length those of the last step."""
-    index = jnp.minimum(jnp.arange(t), running.mean.shape[0] - 1)
+def at_steps(running: Moments, t: int, first: int = 0) -> Moments:
+    """The running moments of t steps from `first` on; beyond the trained length those of the last step."""
+    index = jnp.minimum(first + jnp.arange(t), running.mean.shape[0] - 1)
     return Moments(running.mean[index], running.var[index])
 
 
-def all_at_steps(running: Running, t: int) -> Running:
+def all_at_steps(running: Running, t: int, first: int = 0) -> Running:
     """`at_steps` of all that is normalised."""
-    c = at_steps(running.c, t) if running.c else ()
-    return Running(at_steps(running.x, t), at_steps(running.h, t), c)
+    c = at_steps(running.c, t, first) if running.c else ()
+    return Running(at_steps(running.x, t, first), at_steps(running.h, t, first), c)

@@ -20,21 +20,10 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from jaxseq.arrays import Splits
-from jaxseq.data.windows import (
-    BatchSplits,
-    Kind,
-    Scaling,
-    Series,
-    WindowSplits,
-    batch,
-    check_at_least,
-    check_choice,
-    check_series,
-    fit_scaling,
-    split_rows,
-    split_windows,
-)
+from jaxseq.data.frequency import describe
+from jaxseq.data.scaling import Kind, Scaling
+from jaxseq.data.split import Known, Panel, check_fold
+from jaxseq.data.windows import Series, WindowSplits, check_at_least, check_choice, check_series
 from jaxseq.errors import UsageError
 
 FILE = Path(__file__).with_name("aapl.csv.gz")
@@ -44,9 +33,9 @@ Column = Literal["adj_close", "close"]
 
 @dataclass(frozen=True)
 class Prices:
-    """AAPL's daily price, 2000-03-01 to 2013-03-01: forecast the next `horizon` days from the last `window`.
+    """AAPL's daily price, 2000-03-01 to 2013-03-01: forecast the days that follow the last `window`.
 
-    The parts are chronological, 70 / 15 / 15 %: with a horizon of 1 there are 491 test days, from 2011-03-18.
+    The parts are chronological, 70 / 15 / 15 %: one day ahead there are 491 test days, from 2011-03-18.
     """
 
     window: int = 50
@@ -55,8 +44,10 @@ class Prices:
     """What it is asked for: the change from the last value, the log-return, or the level itself."""
     column: Column = "adj_close"
     """Price adjusted for splits and dividends, or as traded."""
-    horizon: int = 1
-    """Days that are forecast."""
+    folds: int = 1
+    """Folds of a backtest that the last 15 % of the rows are cut into."""
+    fold: int = 1
+    """Which of them: the model is trained on what comes before it."""
 
     name: ClassVar[str] = "AAPL"
     unit: ClassVar[str] = "USD"
@@ -64,27 +55,29 @@ class Prices:
     def __post_init__(self) -> None:
         """Raises `UsageError` for a field that cannot be."""
         check_at_least(2, self.name, window=self.window)
-        check_at_least(1, self.name, horizon=self.horizon)
         check_choice(get_args(Kind), self.name, target=self.target)
         check_choice(get_args(Column), self.name, column=self.column)
+        check_fold(self.name, self.folds, self.fold)
 
     def series(self) -> Series:
         """The dates and the price of each, in USD. Raises `UsageError` if the file is not the one that was shipped."""
         return _read(FILE, self.column)
 
-    def windows(self) -> WindowSplits:
+    def panel(self) -> Panel:
+        """The series on its business days."""
+        return Panel((self.name,), (self.series(),), describe("B"))
+
+    def windows(self, horizon: int) -> WindowSplits:
         """Inputs, targets and dates of the three parts, in USD. Raises `UsageError` if a part is too short for one."""
-        return split_windows(self.series(), self.window, self.horizon, self.name)
+        return self.panel().windows(self.window, horizon, self.folds, self.fold)
 
-    def scaling(self) -> Scaling:
+    def known(self, horizon: int) -> Known:
+        """What is known of the series beside their windows."""
+        return self.panel().known(self.window, horizon, self.folds, self.fold)
+
+    def scaling(self, horizon: int) -> Scaling:
         """The scaling of `target`, fitted on the training rows alone."""
-        values = self.series().values
-        return fit_scaling(self.target, values[: split_rows(len(values))[0]])
-
-    def load(self) -> BatchSplits:
-        """The three parts as a model sees them: x "n window 1" and y "n horizon", float32, scaled."""
-        scaling = self.scaling()
-        return Splits(*(batch(part, scaling) for part in self.windows()))
+        return self.panel().scaling(self.target, self.window, horizon, self.folds, self.fold)
 
 
 @functools.cache

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from jaxseq.arrays import Splits
-from jaxseq.data.windows import BatchSplits, Scaling, Windows, WindowSplits, batch, check_at_least, split_rows
+from jaxseq.data.folds import folds
+from jaxseq.data.scaling import Scaling
+from jaxseq.data.split import Known, check_fold
+from jaxseq.data.windows import Windows, WindowSplits, check_at_least
 from jaxseq.errors import UsageError
 
 
@@ -26,12 +29,14 @@ class Waves:
     """Series in all three parts together."""
     window: int = 50
     """Steps that the model is given."""
-    horizon: int = 1
-    """Steps that are forecast."""
     seed: int = 42
     """Seed of the generator; the published figures hold for 42."""
     noise: float = 0.1
     """Width of the uniform noise; its variance, noise² / 12, is the least error possible."""
+    folds: int = 1
+    """Folds of a backtest that the last 10 % of the series are cut into."""
+    fold: int = 1
+    """Which of them: the model is trained on the series before it."""
 
     name: ClassVar[str] = "waves"
     unit: ClassVar[str] = ""
@@ -40,26 +45,29 @@ class Waves:
         """Raises `UsageError` for a field that cannot be."""
         check_at_least(10, self.name, count=self.count)
         check_at_least(2, self.name, window=self.window)
-        check_at_least(1, self.name, horizon=self.horizon)
+        check_fold(self.name, self.folds, self.fold)
         check_at_least(0, self.name, seed=self.seed, noise=self.noise)
         if self.seed >= 2**32 or not np.isfinite(self.noise):
             raise UsageError(f"{self.name}: seed {self.seed} must be below 2**32 and noise {self.noise} finite")
 
-    def windows(self) -> WindowSplits:
-        """Inputs and targets of the three parts, dimensionless; `times` is the number of the series."""
-        waves = generate(self.count, self.window + self.horizon, self.seed, self.noise).astype(np.float64)
-        whole = Windows(waves[:, : self.window], waves[:, self.window :], np.arange(self.count))
-        valid, test = split_rows(self.count, (0.70, 0.20))
-        bounds = ((0, valid), (valid, test), (test, self.count))
-        return Splits(*(Windows(*(array[first:last] for array in whole)) for first, last in bounds))
+    def windows(self, horizon: int) -> WindowSplits:
+        """Inputs and targets of the three parts, dimensionless; `times` is the number of the wave."""
+        waves = generate(self.count, self.window + horizon, self.seed, self.noise).astype(np.float64)
+        found = folds(self.count, self.folds, 1, 1, fractions=(0.70, 0.20), source=self.name)[self.fold - 1]
+        return Splits(*(self._part(waves, *rows) for rows in found))
 
-    def scaling(self) -> Scaling:
+    def _part(self, waves: Float[np.ndarray, "n t"], first: int, last: int) -> Windows:
+        part, n = waves[first:last], last - first
+        beside = np.zeros((n, self.window, 0))
+        return Windows(part[:, : self.window], part[:, self.window :], np.arange(first, last), np.zeros(n, int), beside)
+
+    def known(self, horizon: int) -> Known:
+        """No season, and no training rows of the series that are forecast: every series is its own."""
+        return Known((self.name,), 1, [])
+
+    def scaling(self, horizon: int) -> Scaling:
         """None: the waves are of order 1, and Géron takes them as they are."""
-        return Scaling("level", 0.0, 1.0)
-
-    def load(self) -> BatchSplits:
-        """The three parts as a model sees them: x "n window 1" and y "n horizon", float32."""
-        return Splits(*(batch(part, self.scaling()) for part in self.windows()))
+        return Scaling("level", (0.0,), (1.0,))
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,6 +1,6 @@
-"""The forecasts that a network has to beat: the last value, the last value with drift, least squares on the lags.
+"""The forecasts that a network has to beat: the last value, the last season, drift, least squares on the lags.
 
-The first two are in Hyndman & Athanasopoulos, Forecasting: Principles and Practice, 3rd edition (2021), section 5.2.
+The first three are in Hyndman & Athanasopoulos, Forecasting: Principles and Practice, 3rd edition (2021), section 5.2.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
+
+from jaxseq.errors import UsageError
 
 
 @runtime_checkable
@@ -41,6 +43,18 @@ class LinearForecast(NamedTuple):
 def naive(windows: Known) -> Float[np.ndarray, "n k"]:
     """The last value, for every step of the horizon: the best forecast of a random walk, in the series' unit."""
     return np.repeat(windows.inputs[:, -1:], windows.targets.shape[1], axis=1)
+
+
+def seasonal_naive(windows: Known, period: int) -> Float[np.ndarray, "n k"]:
+    """The value of the same season, last time round, in the series' unit; with period 1, the last value.
+
+    The last `period` values are repeated for as long as the horizon is. Raises `UsageError` with both numbers if the
+    window is shorter than the period.
+    """
+    length = windows.inputs.shape[1]
+    if not 1 <= period <= length:
+        raise UsageError(f"period {period} must be at least 1 and at most the window, which is {length} values long")
+    return windows.inputs[:, length - period + np.arange(windows.targets.shape[1]) % period]
 
 
 def drift(windows: Known, train: Known, logarithmic: bool = False) -> Float[np.ndarray, "n k"]:

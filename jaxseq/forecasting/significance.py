@@ -1,21 +1,27 @@
 """Is a forecast better than the last value by more than chance, or is it the last value in disguise?
 
 The skill's interval resamples blocks of neighbouring rows, and forecast and naive forecast together, because squared
-errors are correlated in time (calm and wild weeks) and with each other.
+errors are correlated in time (calm and wild weeks) and with each other. Two forecasts of the same rows are compared
+by the test of Diebold & Mariano, two models over seeds or folds by their paired differences.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import stdtr, stdtrit
 
+from jaxseq.errors import UsageError
 from jaxseq.forecasting.metrics import Values, errors, relative_mse
 
 MIN_BLOCKS = 10
-"""Fewer blocks than this say too little about the spread for an interval."""
+"""Fewer blocks (or, for `diebold_mariano`, rows per lag and one) than this say too little about the spread."""
+
+Weights: TypeAlias = Literal["rectangular", "Bartlett"]
+"""Of the autocovariances: see `_long_run_variance`."""
 
 
 class Interval(NamedTuple):
@@ -131,3 +137,120 @@ def _correlation(a: Float[np.ndarray, "n k"], b: Float[np.ndarray, "n k"]) -> fl
     if any(length <= 1e-12 * np.linalg.norm(array) for length, array in zip(lengths, (a, b), strict=True)):
         return 0.0
     return float(np.sum(deviations[0] * deviations[1])) / (lengths[0] * lengths[1])
+
+
+class DieboldMariano(NamedTuple):
+    """See `diebold_mariano`; `statistic` and `p_value` are NaN where there is a `reason` against the test."""
+
+    statistic: float
+    """Student's t with rows - 1 degrees of freedom if the two are equally good; below 0 favours the forecast."""
+    p_value: float
+    """Two-sided: how often two equally good forecasts differ by so much."""
+    mean_difference: float
+    """Mean loss of the forecast less that of the other: below 0 the forecast is better."""
+    lags: int
+    """Rows over which the loss differences are taken to be correlated."""
+    weights: Weights = "rectangular"
+    reason: str = ""
+
+
+def diebold_mariano(
+    actual: Values,
+    forecast: Values,
+    other: Values,
+    *,
+    loss: str = "squared",
+    lags: int | None = None,
+) -> DieboldMariano:
+    """Are two forecasts of the same rows equally good? On the row's mean loss over its k steps, rows in order of time.
+
+    `loss` is the "squared" or the "absolute" error. `lags` is k - 1 unless given: rows one apart share k - 1 of their
+    values. The variance is that of Diebold & Mariano (1995), Journal of Business & Economic Statistics 13(3), with
+    equal weights; where it is not positive, with Bartlett's, which cannot fail so (Newey & West 1987, Econometrica
+    55(3)). The statistic is corrected for small samples and held against Student's t: Harvey, Leybourne & Newbold
+    (1997), International Journal of Forecasting 13(2), equation 9. With no lag it is the paired t test of the losses.
+
+    Fewer than `MIN_BLOCKS` rows for each of the lags + 1 give no test; with just as many, up to one in ten of equally
+    good forecasts of several steps differ at the level of 5 % (tests/test_significance.py). Raises `ValueError` with
+    the shapes where they differ, `UsageError` for another loss, lags below 0, or a value that is not finite.
+    """
+    d = np.mean(_losses(actual, forecast, loss) - _losses(actual, other, loss), axis=1)
+    lags = actual.shape[1] - 1 if lags is None else lags
+    if lags < 0:
+        raise UsageError(f"lags is {lags}; it must be at least 0")
+    n, mean = len(d), float(np.mean(d))
+    if n < (least := MIN_BLOCKS * (lags + 1)):
+        reason = f"{n} rows; at least {least} are needed with {lags} lags"
+        return DieboldMariano(math.nan, math.nan, mean, lags, reason=reason)
+    centred = d - mean
+    if np.max(np.abs(centred)) <= 1e-12 * np.max(np.abs(d)):
+        reason = f"the losses differ by the same in all {n} rows"
+        return DieboldMariano(math.nan, math.nan, mean, lags, reason=reason)
+    variance, weights = _long_run_variance(centred, lags)
+    small = math.sqrt((n - lags - 1) * (n - lags)) / n  # their √((n + 1 - 2h + h(h - 1) / n) / n), h = lags + 1
+    statistic = small * mean / math.sqrt(variance / n)
+    return DieboldMariano(statistic, 2 * float(stdtr(n - 1, -abs(statistic))), mean, lags, weights)
+
+
+def _long_run_variance(centred: Float[np.ndarray, " n"], lags: int) -> tuple[float, Weights]:
+    """γ_0 + 2 Σ w_j γ_j over j = 1 … lags, γ_j the autocovariances: w = 1, or 1 - j / (lags + 1) if that is <= 0."""
+    n = len(centred)
+    covariances = np.array([np.dot(centred[j:], centred[: n - j]) / n for j in range(lags + 1)])
+    covariances[1:] *= 2
+    if (variance := float(np.sum(covariances))) > 0:
+        return variance, "rectangular"
+    return float(np.sum(covariances * (1 - np.arange(lags + 1) / (lags + 1)))), "Bartlett"
+
+
+def _losses(actual: Values, forecast: Values, loss: str) -> Float[np.ndarray, "n k"]:
+    if loss not in ("squared", "absolute"):
+        raise UsageError(f"loss {loss!r} is unknown; choose one of squared, absolute")
+    error = errors(actual, forecast)
+    if count := np.count_nonzero(bad := ~np.isfinite(error)):
+        row = int(np.argmax(bad.any(axis=1))) + 1
+        raise UsageError(f"{count} of {error.size} errors are not finite, the first in row {row}")
+    return error**2 if loss == "squared" else np.abs(error)
+
+
+class PairedDifference(NamedTuple):
+    """a - b, pair by pair: see `paired_difference`."""
+
+    mean: float
+    """Mean difference, in the measure's unit."""
+    low: float
+    """Lower end of Student's t interval of that mean; NaN for a single pair."""
+    high: float
+    """Upper end of it."""
+    effect: float
+    """Cohen's d_z, mean over standard deviation of the differences; NaN for a single pair or where they are equal."""
+    wilcoxon_p: float
+    """Two-sided p-value of Wilcoxon's signed ranks; 1 where no pair differs."""
+    pairs: int
+
+
+def paired_difference(a: Float[np.ndarray, " _"], b: Float[np.ndarray, " _"], level: float = 0.95) -> PairedDifference:
+    """Two models' measures over the same seeds or folds, "s" each: how far apart are they, and is it more than chance?
+
+    The interval takes the pairs to be independent: true of seeds; folds share training rows, so theirs is too narrow.
+    Cohen's d_z: Lakens (2013), Frontiers in Psychology 4:863. Signed ranks: Wilcoxon (1945), as in scipy;
+    below 6 pairs no p-value can be under 5 %. Raises `ValueError` with both shapes where they differ, `UsageError` for
+    no pair, a value that is not finite, or a level not between 0 and 1.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"{a.shape} and {b.shape} must be pairs, one of each for every seed or fold")
+    if not len(a) or not 0 < level < 1:
+        raise UsageError(f"{len(a)} pairs at level {level}; at least 1 is needed, at a level between 0 and 1")
+    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    if not np.all(np.isfinite(difference)):
+        raise UsageError(f"pair {int(np.argmin(np.isfinite(difference))) + 1} of {len(a)} is not finite")
+    n, mean = len(difference), float(np.mean(difference))
+    sd = float(np.std(difference, ddof=1)) if n > 1 else math.nan
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
+    effect = mean / sd if sd > 1e-12 * np.max(np.abs(difference)) else math.nan  # else they differ by rounding alone
+    return PairedDifference(mean, mean - half, mean + half, effect, _wilcoxon(difference), n)
+
+
+def _wilcoxon(difference: Float[np.ndarray, " s"]) -> float:
+    from scipy.stats import wilcoxon  # here: scipy.stats takes most of a second to import
+
+    return float(wilcoxon(difference).pvalue) if np.any(difference) else 1.0

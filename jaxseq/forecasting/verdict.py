@@ -10,14 +10,15 @@ import numpy as np
 
 from jaxseq.errors import UsageError
 from jaxseq.forecasting.metrics import Values, mae, relative_mse, rmse
-from jaxseq.forecasting.significance import LagOne, block_bootstrap_interval
+from jaxseq.forecasting.significance import LagOne, block_bootstrap_interval, diebold_mariano
 
 NAIVE = "naive (last value)"
 NO_EVIDENCE = "no evidence of improvement over the last value"
 
 
 class Row(NamedTuple):
-    """One forecast's errors (`rmse` and `mae` in the series' unit) and the 95 % interval of its skill, or NaN."""
+    """One forecast's errors (`rmse` and `mae` in the series' unit), the 95 % interval of its skill, and the p-value of the
+    Diebold-Mariano test against the last value; NaN where there is none."""
 
     name: str
     rmse: float
@@ -26,6 +27,7 @@ class Row(NamedTuple):
     skill: float
     low: float
     high: float
+    p_value: float = math.nan
 
 
 def compare(actual: Values, forecasts: Mapping[str, Values], seed: int = 0) -> list[Row]:
@@ -51,10 +53,11 @@ def _row(
     seed: int,
 ) -> Row:
     ratio = relative_mse(actual, forecast, naive)
-    interval = (math.nan, math.nan)
+    interval, p = (math.nan, math.nan), math.nan
     if name != NAIVE:
         interval = block_bootstrap_interval(actual, forecast, naive, seed=seed)
-    return Row(name, rmse(actual, forecast), mae(actual, forecast), ratio, 1 - ratio, *interval)
+        p = diebold_mariano(actual, forecast, naive).p_value
+    return Row(name, rmse(actual, forecast), mae(actual, forecast), ratio, 1 - ratio, *interval, p)
 
 
 def sentence(row: Row) -> str:
@@ -87,12 +90,15 @@ def markdown(rows: list[Row], unit: str) -> str:
     """The rows as a Markdown table; `unit` may be empty."""
     suffix = f", {unit}" if unit else ""
     lines = [
-        f"| forecast | RMSE{suffix} | MAE{suffix} | MSE / naive | skill | 95 % interval |",
-        "|---|---:|---:|---:|---:|---:|",
+        f"| forecast | RMSE{suffix} | MAE{suffix} | MSE / naive | skill | 95 % interval | p |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
         skill = "0" if row.name == NAIVE else f"{row.skill:+.4f}"
         name = row.name.replace("|", "\\|")
-        lines.append(f"| {name} | {row.rmse:.4f} | {row.mae:.4f} | {row.relative_mse:.4f} | {skill} | {interval} |")
+        p = "\N{EN DASH}" if math.isnan(row.p_value) else f"{row.p_value:.3f}"
+        lines.append(
+            f"| {name} | {row.rmse:.4f} | {row.mae:.4f} | {row.relative_mse:.4f} | {skill} | {interval} | {p} |"
+        )
     return "\n".join(lines)

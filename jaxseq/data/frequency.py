@@ -1,0 +1,357 @@
+"""The frequency that dates follow and how they go on, and dates that are written as text.
+
+A frequency has the name that pandas gives it, its offset alias: "D" daily, "B" business days, "W-FRI" weekly, "MS" and
+"ME" the first and the last day of a month, "QE-DEC" a quarter, "YS-JAN" a year, "h" hourly, "15min" and so on. Times
+that are integers have their step for a name: "1".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int, Int64, Shaped
+
+from jaxseq.errors import UsageError
+
+MAX_CLOSED = 10
+"""Business days in a row that may be missing: a stock exchange is closed for a week or two over the lunar New Year."""
+MAX_HOLIDAYS = 0.10
+"""Share of business days that may be missing; the holidays of New York's exchange are 3.6 % of them."""
+INTEGER, ISO, ZONED, QUARTER = "integer", "ISO 8601", "ISO 8601 with an offset from UTC", "2020Q1"
+"""Ways to write a time, beside the formats of `strptime`."""
+
+_HOUR = 3_600_000_000  # microseconds
+_DAY = 24 * _HOUR
+_FIXED = {"W": 7 * _DAY, "D": _DAY, "h": _HOUR, "min": _HOUR // 60, "s": 1_000_000, "ms": 1000, "us": 1}
+_CYCLE = {"W": 52 * 7 * _DAY, "D": 7 * _DAY, "h": _DAY, "min": _DAY, "s": _HOUR}
+_SPANS = {"M": 1, "Q": 3, "Y": 12}
+_STEPS = {**_FIXED, **_SPANS}
+_NOUNS = ("week", "day", "hour", "minute", "second", "millisecond", "microsecond", "month", "quarter", "year")
+_UNITS = dict(zip(_STEPS, _NOUNS, strict=True))
+_ADVERBS = {"W": "weekly", "D": "daily", "h": "hourly", "M": "monthly", "Q": "quarterly", "Y": "yearly"}
+_WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_ANCHORS = {"W": tuple(day[:3].upper() for day in _WEEKDAYS), "Q": _MONTHS, "Y": _MONTHS}
+_NAME = re.compile(r"([1-9]\d{0,9})?(?:(W|D|h|min|s|ms|us)|(B?)([MQY])([SE])|(B)|)(?:-([A-Z]{3}))?")
+
+_DATES = tuple(form.replace("/", mark) for mark in "/.-" for form in ("%d/%m/%Y", "%m/%d/%Y", "%d/%b/%Y", "%b/%Y"))
+_DATES += tuple(form.replace("%b", month) for month in ("%b", "%B") for form in ("%d %b %Y", "%b %d, %Y", "%b %Y"))
+_FORMATS = tuple(day + clock for day in _DATES for clock in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p"))
+_PATTERNS = {
+    ZONED: (r"([\d./-]+[T ]\d\d[\d:.,]*) ?(?:Z|[+-]\d\d(?::?\d\d)?)", r"\1"),
+    QUARTER: (r"(\d{4})[- ]?Q([1-4])", lambda found: f"{found[1]}-{3 * int(found[2]) - 2:02}-01"),
+}
+
+
+class Frequency(NamedTuple):
+    """How dates follow each other; three plain fields, so `_asdict` saves it as JSON."""
+
+    name: str
+    """The offset alias of pandas; the step in digits if the times are integers."""
+    period: int
+    """Steps of the season: 7 for daily values, 5 on business days, 24 for hourly ones; 1 is none."""
+    words: str
+    """The same for a reader: "daily on business days"."""
+
+    def __str__(self) -> str:
+        return self.words if self.name.isdigit() else f"{self.words} ({self.name})"
+
+
+class Dates(NamedTuple):
+    """Texts that were read as times in one form; what could not be read has any value, and `read` is false."""
+
+    times: Shaped[np.ndarray, " n"]
+    """datetime64[us], on the clock of the place where they were written; or int64."""
+    offset: Shaped[np.ndarray, " n"] | None
+    """What that clock is ahead of UTC, if it is written, as timedelta64[us]."""
+    read: Bool[np.ndarray, " n"]
+
+    def take(self, rows: Int[np.ndarray, " m"]) -> Dates:
+        """The dates of some rows, in their order."""
+        return Dates(self.times[rows], None if self.offset is None else self.offset[rows], self.read[rows])
+
+
+class _Rule(NamedTuple):
+    """What an alias says, taken apart."""
+
+    count: int
+    unit: str
+    """A key of `_STEPS`; "B" for business days, "" for integers."""
+    business: bool
+    edge: str
+    anchor: str
+
+    @property
+    def step(self) -> int:
+        """Microseconds, months, business days or integers from one time to the next."""
+        return self.count * _STEPS.get(self.unit, 1)
+
+
+def describe(name: str) -> Frequency:
+    """The frequency of an alias, with its seasonal period and its words.
+
+    The period is the number of steps in a year for years, quarters, months and weeks (52), in a week for days, in a day
+    for hours and minutes, in an hour for seconds, or 1 if that is no whole number. Raises `UsageError` for what is no
+    alias of a frequency that this module knows.
+    """
+    rule = _rule(name)
+    if rule.unit == "B":
+        return Frequency(name, 5, "daily on business days")
+    if not rule.unit:
+        return Frequency(name, 1, f"in steps of {rule.count}")
+    cycle = 12 if rule.unit in _SPANS else _CYCLE.get(rule.unit, 1)
+    every = f"every {rule.count} {_UNITS[rule.unit]}s" if rule.count > 1 else f"every {_UNITS[rule.unit]}"
+    words = _ADVERBS.get(rule.unit, every) if rule.count == 1 else every
+    return Frequency(name, 1 if cycle % rule.step else cycle // rule.step, words + _place(rule))
+
+
+def infer(times: Shaped[np.ndarray, " n"]) -> Frequency:
+    """The frequency of one series' times, dates or integers.
+
+    Business days may lack some (holidays): at most `MAX_CLOSED` in a row and a share of `MAX_HOLIDAYS`. Raises
+    `UsageError` for fewer than three dates, for times that do not increase, and for irregular ones with the first such
+    row (from 1), the gap that came and the one that was expected.
+    """
+    late = times[1:] <= times[:-1]
+    if np.any(late):
+        row = int(np.argmax(late)) + 1
+        raise UsageError(f"row {row + 1} ({times[row]}) follows row {row} ({times[row - 1]}): times must increase")
+    frequency = guess(times)
+    bad = ~regular(times, frequency)
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise UsageError(irregular(times[:row], times[row], frequency, f"row {row + 1}"))
+    return frequency
+
+
+def guess(times: Shaped[np.ndarray, " n"]) -> Frequency:
+    """The frequency that most of the increasing `times` follow. Raises `UsageError` for fewer than three dates."""
+    if times.dtype.kind != "M":
+        return describe(str(_mode(np.diff(times))) if len(times) > 1 else "1")
+    if len(times) < 3:
+        raise UsageError(f"{len(times)} dates are too few to tell their frequency; at least 3 are needed")
+    best, most = "", -1
+    for name in _candidates(times):
+        count = np.count_nonzero(regular(times, describe(name)))
+        if count > most:
+            best, most = name, count
+        if most == len(times):
+            break
+    return describe(best)
+
+
+def regular(
+    times: Shaped[np.ndarray, " n"], frequency: Frequency, starts: Bool[np.ndarray, " n"] | None = None
+) -> Bool[np.ndarray, " n"]:
+    """Which times are of this frequency and one step after the one before.
+
+    `starts` marks the rows that have none before: the first of each series that stands in `times`, row 0 if None.
+    """
+    starts = np.arange(len(times)) == 0 if starts is None else starts
+    rule = _rule(frequency.name)
+    place, on = _grid(times, rule)
+    gap = np.diff(place, prepend=place[:1])
+    follows = (gap >= 1) & (gap <= 1 + MAX_CLOSED) if rule.unit == "B" else gap == rule.step
+    if rule.unit == "B" or rule.unit in _SPANS:  # whose grid is in days: the time of day has to stay the same
+        clock = (times - times.astype("datetime64[D]")).astype(np.int64)
+        follows &= np.diff(clock, prepend=clock[:1]) == 0
+    return on & (starts | follows)
+
+
+def missing_days(
+    times: Shaped[np.ndarray, " n"], frequency: Frequency, starts: Bool[np.ndarray, " n"] | None = None
+) -> int:
+    """Business days that are left out between the dates of each series; 0 for every other frequency."""
+    if frequency.name != "B":
+        return 0
+    starts = np.arange(len(times)) == 0 if starts is None else starts
+    place, _ = _grid(times, _rule("B"))
+    return int((np.diff(place) - 1)[~starts[1:]].sum())
+
+
+def irregular(
+    before: Shaped[np.ndarray, " n"], time: np.datetime64 | np.integer, frequency: Frequency, where: str
+) -> str:
+    """One line about a time that is not `regular`: `before` are those of its series until then, `where` names its row."""
+    goes = f"the others go on {frequency}"
+    if not len(before):
+        return f"{where} ({time}) is out of step: {goes}"
+    last = before[-1]
+    expected = continue_(last, frequency, 1)[0]
+    return f"{where} ({time}) comes {_gap(last, time)} after {last} instead of {_gap(last, expected)}: {goes}"
+
+
+def continue_(times_end: np.datetime64 | np.integer, frequency: Frequency, steps: int) -> Shaped[np.ndarray, " k"]:
+    """The `steps` times that follow `times_end`; holidays are not known, so no business day is left out.
+
+    Raises `UsageError` if they go beyond the last date that there is.
+    """
+    if isinstance(times_end, np.integer):
+        return times_end + int(frequency.name) * np.arange(1, steps + 1)
+    end = pd.Timestamp(times_end)
+    try:
+        # one date more: the range begins at the end itself where the frequency has it, else with the next date
+        index = pd.date_range(end, periods=steps + 1, freq=frequency.name)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(_beyond(times_end, frequency, steps)) from error
+    future = coarsest(index[index > end][:steps].to_numpy())
+    if np.any(np.isnat(microseconds(future))):
+        raise UsageError(_beyond(times_end, frequency, steps))
+    return future.astype(np.promote_types(times_end.dtype, future.dtype))
+
+
+def _beyond(end: np.datetime64, frequency: Frequency, steps: int) -> str:
+    return f"{end}: {steps} steps {frequency.words} go beyond the last date that can be, at the end of the year 9998"
+
+
+def coarsest(times: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+    """The same dates, as days if all are at midnight, else as seconds if that is exact, else as microseconds."""
+    for unit in ("datetime64[D]", "datetime64[s]"):
+        coarse = times.astype(unit)
+        if np.array_equal(coarse, times):
+            return coarse
+    return times.astype("datetime64[us]")
+
+
+def microseconds(times: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+    """The same dates as datetime64[us]; not a time where that is not exact, or outside the years 2 to 9998.
+
+    Python's own dates end with 1 and 9999; a year is left for time zones.
+    """
+    same = times.astype("datetime64[us]")
+    year = times.astype("datetime64[Y]").astype(np.int64) + 1970
+    return np.where((same == times) & (year >= 2) & (year <= 9998), same, np.datetime64("NaT", "us"))
+
+
+def forms(text: str) -> tuple[str, ...]:
+    """All the ways in which one text may be a time, for `parse`; several if day and month may change places."""
+    found = tuple(form for form in ("%Y%m%d", INTEGER, ISO, ZONED, QUARTER) if _reads(text, form))
+    return found or tuple(form for form in _FORMATS if _reads(text, form))  # which have the year at their end
+
+
+def parse(texts: pd.Index, form: str) -> Dates:
+    """Texts as times, each by itself and strictly in the given form, one of `forms`."""
+    if form == INTEGER:
+        read = np.asarray(texts.str.fullmatch(r"[+-]?[0-9]{1,18}"), bool)
+        return Dates(np.where(read, texts, "0").astype(np.int64), None, read)
+    read = ~np.asarray(texts.str.lower().isin(["now", "today"]))  # pandas reads these in any format
+    bare = texts
+    if form in _PATTERNS:
+        pattern, replacement = _PATTERNS[form]
+        read &= np.asarray(texts.str.fullmatch(pattern), bool)
+        bare = texts.str.replace(pattern, replacement, regex=True)
+    elif form == ISO and _may_have_offset("\n".join(texts)):
+        read &= ~np.asarray(texts.str.fullmatch(_PATTERNS[ZONED][0]), bool)
+    times = _moments(bare, form)
+    offset = times - _moments(texts, form) if form == ZONED else None
+    return Dates(times, offset, read & ~np.isnat(times if offset is None else times - offset))
+
+
+def _may_have_offset(lines: str) -> bool:
+    """A quick look, which saves most files a slow one."""
+    return "+" in lines or "Z" in lines or re.search(r"[T ].*-", lines) is not None
+
+
+def _reads(text: str, form: str) -> bool:
+    return bool(parse(pd.Index([text], dtype=object), form).read[0])
+
+
+def _moments(texts: pd.Index, form: str) -> Shaped[np.ndarray, " n"]:
+    style = form if form.startswith("%") else "ISO8601"
+    return microseconds(pd.to_datetime(texts, format=style, errors="coerce", utc=True).tz_localize(None).to_numpy())
+
+
+def _rule(name: str) -> _Rule:
+    found = _NAME.fullmatch(name)
+    count, fixed, business, span, edge, weekdays, anchor = found.groups(default="") if found else ("",) * 7
+    unit = fixed or span or weekdays
+    if not name or not found or anchor not in _ANCHORS.get(unit, ("",)) or (weekdays and count):
+        raise UsageError(f"frequency {name!r} is unknown; it is an alias of pandas such as D, B, W-MON, MS or 15min")
+    return _Rule(int(count or 1), unit, bool(business), edge, anchor)
+
+
+def _place(rule: _Rule) -> str:
+    if rule.unit == "W":
+        return f" on {_WEEKDAYS[_ANCHORS['W'].index(rule.anchor)]}"
+    if rule.unit not in _SPANS:
+        return ""
+    return f", on the {'first' if rule.edge == 'S' else 'last'} {'business day' if rule.business else 'day'}"
+
+
+def _grid(times: Shaped[np.ndarray, " n"], rule: _Rule) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """The number of each time in units of the rule's step, and whether it is one that the rule has."""
+    if not rule.unit:
+        return times.astype(np.int64), np.ones(len(times), bool)
+    days = times.astype("datetime64[D]")
+    if rule.unit == "B":
+        return np.busday_count("1970-01-01", days).astype(np.int64), np.is_busday(days)
+    if rule.unit in _FIXED:
+        on = _weekday(days) == _ANCHORS["W"].index(rule.anchor) if rule.anchor else np.ones(len(times), bool)
+        return times.astype("datetime64[us]").astype(np.int64), on
+    month = times.astype("datetime64[M]")
+    number = month.astype(np.int64)
+    phase = number - (_MONTHS.index(rule.anchor) if rule.anchor else 0)
+    return number, (days == _edge(month, rule.edge, rule.business)) & (phase % _SPANS[rule.unit] == 0)
+
+
+def _weekday(days: Shaped[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    return (days.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday
+
+
+def _edge(month: Shaped[np.ndarray, " n"], edge: str, business: bool) -> Shaped[np.ndarray, " n"]:
+    """The first or the last (business) day of each month."""
+    day = month.astype("datetime64[D]") if edge == "S" else (month + 1).astype("datetime64[D]") - 1
+    return np.busday_offset(day, 0, roll="forward" if edge == "S" else "backward") if business else day
+
+
+def _candidates(times: Shaped[np.ndarray, " n"]) -> Iterator[str]:
+    """Aliases that may fit; where two fit equally well, the wanted one comes first."""
+    days, gaps = times.astype("datetime64[D]"), np.diff(times.astype("datetime64[us]").astype(np.int64))
+    step = _mode(gaps)
+    if gaps.max() >= 28 * _DAY:
+        yield from _month_candidates(days)
+    unit = next(unit for unit, size in _FIXED.items() if step % size == 0)
+    weekday = _ANCHORS["W"][_weekday(days[:-1][gaps == step])[0]]
+    yield f"{_count(step // _FIXED[unit])}{unit}{'-' + weekday if unit == 'W' else ''}"
+    open_days = np.count_nonzero(np.is_busday(days))
+    if step == _DAY and open_days >= (1 - MAX_HOLIDAYS) * np.busday_count(days[0], days[-1] + 1):
+        yield "B"
+
+
+def _month_candidates(days: Shaped[np.ndarray, " n"]) -> Iterator[str]:
+    month = days.astype("datetime64[M]")
+    for business, edge in ((False, "S"), (False, "E"), (True, "S"), (True, "E")):
+        on = np.unique(month[days == _edge(month, edge, business)].astype(np.int64))
+        if len(on) > 1:
+            step = _mode(np.diff(on))
+            yield _month_name(step, int(on[:-1][np.diff(on) == step][0]) % 12, edge, business)
+
+
+def _month_name(step: int, month: int, edge: str, business: bool) -> str:
+    """As pandas names it: a quarter by the first possible month where it starts, by the last one where it ends."""
+    span = next(span for span in "YQM" if step % _SPANS[span] == 0)
+    anchor = {"Y": month, "Q": month % 3 + (0 if edge == "S" else 9)}.get(span)
+    name = f"{_count(step // _SPANS[span])}{'B' if business else ''}{span}{edge}"
+    return name if anchor is None else f"{name}-{_MONTHS[anchor]}"
+
+
+def _count(number: int) -> str:
+    return "" if number == 1 else str(number)
+
+
+def _mode(gaps: Int64[np.ndarray, " n"]) -> int:
+    sizes, counts = np.unique(gaps, return_counts=True)
+    return int(sizes[np.argmax(counts)])
+
+
+def _gap(first: np.datetime64 | np.integer, second: np.datetime64 | np.integer) -> str:
+    if isinstance(first, np.integer) or isinstance(second, np.integer):
+        return str(int(second) - int(first))
+    size = int((second - first).astype("timedelta64[us]").astype(np.int64))
+    unit = next(unit for unit, one in list(_FIXED.items())[1:] if size >= one)
+    number = size / _FIXED[unit]
+    return f"{number:.6g} {_UNITS[unit]}{'' if number == 1 else 's'}"

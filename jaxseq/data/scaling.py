@@ -1,0 +1,147 @@
+"""How a model sees a series, and the way back into the series' own units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxseq.arrays import Batch
+from jaxseq.data.windows import Windows
+from jaxseq.errors import UsageError
+
+Kind = Literal["change", "log-return", "level"]
+"""What a model is given and asked for: see `Scaling`."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Two numbers for each series, fitted on its training rows; `dataclasses.asdict` saves it as JSON.
+
+    With v_t a value of the window, v its last one and w_k the value k steps later:
+
+        change       x_t = (v_t - v_{t-1}) / scale        y_k = (w_k - v) / scale
+        log-return   x_t = log(v_t / v_{t-1}) / scale     y_k = log(w_k / v) / scale
+        level        x_t = (v_t - shift) / scale          y_k = (w_k - shift) / scale
+
+    In the first two the window's first x is 0, y = 0 is the naive forecast, and nothing depends on how high the series
+    has risen; on the level, a series that has left its training range is outside of all that the model has seen. In
+    all three y_1 is the next x, so what is forecast one step ahead can be fed back. All arithmetic is float64.
+
+    Covariates are given beside x as (c - mean) / standard deviation of their training rows, over all series.
+    """
+
+    kind: Kind
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    covariate_shift: tuple[float, ...] = ()
+    covariate_scale: tuple[float, ...] = ()
+
+    def inputs(self, windows: Windows) -> Float[np.ndarray, "n t d"]:
+        """What the model is given: x, and the covariates beside it."""
+        values, before = windows.inputs, np.concatenate([windows.inputs[:, :1], windows.inputs[:, :-1]], axis=1)
+        x = self._forward(values, before, windows.series)
+        beside = (windows.covariates - np.asarray(self.covariate_shift)) / np.asarray(self.covariate_scale)
+        return np.concatenate([x[..., None], beside], axis=2)
+
+    def targets(self, windows: Windows) -> Float[np.ndarray, "n k"]:
+        """What the model is asked for."""
+        return self._forward(windows.targets, windows.inputs[:, -1:], windows.series)
+
+    def targets_at_every_step(self, windows: Windows) -> Float[np.ndarray, "n t k"]:
+        """What it is asked for after each step of the window: the values that follow that step."""
+        whole = np.concatenate([windows.inputs, windows.targets], axis=1)
+        ahead = np.lib.stride_tricks.sliding_window_view(whole[:, 1:], windows.targets.shape[1], axis=1)
+        rows, steps, horizon = ahead.shape
+        each = np.repeat(windows.series, steps)
+        flat = self._forward(ahead.reshape(-1, horizon), windows.inputs.reshape(-1, 1), each)
+        return flat.reshape(rows, steps, horizon)
+
+    def invert(self, y: Float[np.ndarray, "*m n k"], windows: Windows) -> Float[np.ndarray, "*m n k"]:
+        """A model's output in the series' units: the inverse of `targets`, for the inputs of these windows."""
+        y, last = np.asarray(y, np.float64), windows.inputs[:, -1:]
+        scaled = y * self._of(self.scale, windows.series)
+        if self.kind == "level":
+            return scaled + self._of(self.shift, windows.series)
+        return last + scaled if self.kind == "change" else last * np.exp(scaled)
+
+    def add_up(self, steps: Float[np.ndarray, "*m n k"]) -> Float[np.ndarray, "*m n k"]:
+        """One-step outputs that were fed back, as outputs of 1 to k steps: changes add up, levels are what they are."""
+        return np.asarray(steps) if self.kind == "level" else np.cumsum(np.asarray(steps, np.float64), axis=-1)
+
+    def _of(self, numbers: tuple[float, ...], series: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 1"]:
+        return np.asarray(numbers, np.float64)[series][:, None]
+
+    def _forward(
+        self, values: Float[np.ndarray, "n t"], base: Float[np.ndarray, "n _"], series: Int[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n t"]:
+        scale = self._of(self.scale, series)
+        if self.kind == "level":
+            return (values - self._of(self.shift, series)) / scale
+        if self.kind == "change":
+            return (values - base) / scale
+        return (_log(values) - _log(base)) / scale
+
+
+def fit_scaling(
+    kind: Kind,
+    training: Sequence[Float[np.ndarray, "_"]],
+    names: Sequence[str] = ("the series",),
+    covariates: Sequence[Float[np.ndarray, "_ c"]] = (),
+) -> Scaling:
+    """The scaling of the training rows of each series: its range for "level", else the spread of its (log) changes.
+
+    `covariates` are those of the same rows. Raises `UsageError`, which names the series, for fewer than three rows, for
+    values that do not vary, and for "log-return" where a value is not positive.
+    """
+    fitted = [_fit(kind, values, name) for values, name in zip(training, names, strict=True)]
+    shift, scale = (tuple(numbers) for numbers in zip(*fitted, strict=True))
+    if not covariates or not covariates[0].shape[1]:
+        return Scaling(kind, shift, scale)
+    rows = np.concatenate(covariates)
+    spread = rows.std(axis=0)
+    return Scaling(
+        kind, shift, scale, tuple(map(float, rows.mean(axis=0))), tuple(map(float, np.where(spread, spread, 1)))
+    )
+
+
+def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
+    """Shift and scale of one series."""
+    if len(values) < 3:
+        raise UsageError(f"{name}: a scaling needs at least 3 training rows; there are {len(values)}")
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        raise UsageError(f"{name}: the {len(values)} training rows are constant ({low:g}): nothing can be learnt")
+    if kind == "level":
+        return low, high - low
+    path = _log(values) if kind == "log-return" else values
+    changes = np.diff(path)
+    scale = float(changes.std())
+    if scale <= 8 * np.finfo(np.float64).eps * np.abs(path).max():
+        raise UsageError(
+            f'{name}: the {len(changes)} one-step changes ("{kind}") of the training rows are constant '
+            f'({changes[0]:g}): there is no scale in them; use target "level"'
+        )
+    return 0.0, scale
+
+
+def batch(windows: Windows, scaling: Scaling, every_step: bool = False, steps: int | None = None) -> Batch:
+    """What a model is given and asked for, in float32: x "n t d" and y "n k", or "n t k" with `every_step`.
+
+    `steps` leaves so many of the k.
+    """
+    y = scaling.targets_at_every_step(windows) if every_step else scaling.targets(windows)
+    return Batch(scaling.inputs(windows).astype(np.float32), y[..., :steps].astype(np.float32))
+
+
+def _log(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    if count := np.count_nonzero(low := values <= 0):
+        row = int(np.argmax(low.reshape(len(values), -1).any(axis=1)))
+        raise UsageError(
+            f"a log-return needs values above 0; {count} of {values.size} are not, the first in row {row + 1} "
+            f'({values[low][0]:g}); use target "change"'
+        )
+    return np.log(values)

@@ -1,0 +1,94 @@
+"""Series in order of time, taken apart into training, validation and test: what every recipe of prices or tables shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxseq.arrays import Splits
+from jaxseq.data.folds import Fold, folds
+from jaxseq.data.frequency import Frequency
+from jaxseq.data.scaling import Kind, Scaling, fit_scaling
+from jaxseq.data.windows import Series, WindowSplits, check_at_least, cut, join
+from jaxseq.errors import UsageError
+
+
+class Known(NamedTuple):
+    """What is known of series beside their windows: names, steps of a season, training rows, how they were read."""
+
+    names: tuple[str, ...]
+    period: int
+    training: list[Float[np.ndarray, "_"]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One series or many, each split by itself: the latest rows are for the test, those before them for validation.
+
+    names       of the series
+    covariates  what is known beside each value, "n c"; an empty tuple where there is none
+    frequency   how their times follow each other, and the steps of a season
+    notes       what the user should know about how the data were read
+    """
+
+    names: tuple[str, ...]
+    series: tuple[Series, ...]
+    frequency: Frequency
+    covariates: tuple[Float[np.ndarray, "_ c"], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def folds(self, window: int, horizon: int, count: int, fold: int) -> list[Fold]:
+        """The rows of each series' three parts in one fold. Raises `UsageError`, which names the series that are short."""
+        found, short = [], []
+        for name, series in zip(self.names, self.series, strict=True):
+            try:
+                found.append(folds(len(series.values), count, window, horizon, source=name)[fold - 1])
+            except UsageError as error:
+                short.append((name, len(series.values), error))
+        if len(short) == 1:
+            raise short[0][2]
+        if short:
+            few = ", ".join(f"{name} ({rows} rows)" for name, rows, _ in short[:5])
+            raise UsageError(
+                f"{len(short)} of {len(self.names)} series are too short: {few}{', …' if len(short) > 5 else ''}; the "
+                f"first: {short[0][2]}"
+            )
+        return found
+
+    def windows(self, window: int, horizon: int, count: int = 1, fold: int = 1) -> WindowSplits:
+        """All windows by the part their targets are in; see `folds`."""
+        rows = self.folds(window, horizon, count, fold)
+        beside = self.covariates or [None] * len(self.series)
+        parts = []
+        for part in Splits._fields:
+            cuts = []
+            for number, (series, known, row) in enumerate(zip(self.series, beside, rows, strict=True)):
+                first, last = getattr(row, part)
+                cuts.append(cut(series, window, horizon, first, last, number, known))
+            parts.append(join(cuts))
+        return Splits(*parts)
+
+    def scaling(self, kind: Kind, window: int, horizon: int, count: int = 1, fold: int = 1) -> Scaling:
+        """The scaling of each series' training rows."""
+        rows = self.folds(window, horizon, count, fold)
+        beside = [c[: row.train[1]] for c, row in zip(self.covariates, rows, strict=False)]
+        return fit_scaling(kind, self._training(window, horizon, count, fold), self.names, beside)
+
+    def known(self, window: int, horizon: int, count: int = 1, fold: int = 1) -> Known:
+        """What is known of the series beside their windows."""
+        return Known(self.names, self.frequency.period, self._training(window, horizon, count, fold), self.notes)
+
+    def _training(self, window: int, horizon: int, count: int, fold: int) -> list[Float[np.ndarray, "_"]]:
+        rows = self.folds(window, horizon, count, fold)
+        return [series.values[: row.train[1]] for series, row in zip(self.series, rows, strict=True)]
+
+
+def check_fold(source: str, count: int, fold: int) -> None:
+    """Raise `UsageError` unless `fold` is one of `count`."""
+    check_at_least(1, source, folds=count, fold=fold)
+    if fold > count:
+        raise UsageError(f"{source}: fold is {fold}; there are {count}")

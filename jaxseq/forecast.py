@@ -1,0 +1,111 @@
+"""`python -m jaxseq.forecast RUN [--data.path new.csv] [--horizon 30]`: forecast beyond the end of the data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jaxseq import command, judge, plots, runlog, screen
+from jaxseq import run as runs
+from jaxseq.data.frequency import continue_
+from jaxseq.data.scaling import Scaling, fit_scaling
+from jaxseq.data.split import Panel
+from jaxseq.data.windows import Windows, join, last_window
+from jaxseq.errors import UsageError
+
+FILE = "future.csv"  # beside the run's forecast.png, which shows the test part
+HISTORY = 3
+"""Windows of the past that the picture shows."""
+
+
+def forecast(
+    folder: str | Path, panel: Panel | None = None, horizon: int | None = None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """What a run forecasts beyond the end of its series, or of those of `panel`; and what is to be said of it.
+
+    A row for each series and step: date (or row), series where there are several, step, forecast, and the ends of the
+    intervals. Dates go on in the frequency of the data. A series that the run was trained on keeps its scaling; for
+    others it is fitted on all of their rows, which are the past. Raises `UsageError` for data that do not fit the run.
+    """
+    trained = runs.restore(folder)
+    data = trained.experiment.data
+    if not hasattr(data, "panel"):
+        raise UsageError(f"{folder} is a run of {trained.experiment.name}: its series have no end to forecast beyond")
+    own = data.panel() if panel is None else panel
+    part, steps = _last_windows(own, data.window, horizon or trained.experiment.horizon)
+    scaling, said = _scaling(trained, own, panel is None)
+    centre, ends = trained.forecast(part, scaling, steps)
+    if not ends:
+        said = (*said, "no intervals: the run has none for so many steps")
+    times = np.concatenate([continue_(series.times[-1], own.frequency, steps) for series in own.series])
+    found = judge.frame(part, own.names, {"forecast": centre}, ends).drop(columns="actual")
+    found[found.columns[0]] = times
+    return found, (*own.notes, *said)
+
+
+def _last_windows(panel: Panel, window: int, steps: int) -> tuple[Windows, int]:
+    beside = panel.covariates or (np.zeros((0, 0)),) * len(panel.series)
+    parts = []
+    for number, (name, series, known) in enumerate(zip(panel.names, panel.series, beside, strict=True)):
+        try:
+            part = last_window(series, window, steps)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from error
+        covariates = known[None, -window:] if known.size else part.covariates
+        parts.append(part._replace(series=np.full(1, number), covariates=covariates))
+    return join(parts), steps
+
+
+def _scaling(trained: runs.Trained, panel: Panel, same: bool) -> tuple[Scaling, tuple[str, ...]]:
+    """The run's own scaling for the series it knows; another for new ones, from all of their rows."""
+    data = trained.experiment.data
+    if same or data.panel().names == panel.names:
+        return trained.scaling, ()
+    fresh = fit_scaling(data.target, [series.values for series in panel.series], panel.names)
+    covariates = {
+        "covariate_shift": trained.scaling.covariate_shift,
+        "covariate_scale": trained.scaling.covariate_scale,
+    }
+    note = f"scaled by the rows of {', '.join(panel.names[:3])} themselves: the run was trained on other data"
+    return Scaling(fresh.kind, fresh.shift, fresh.scale, **covariates), (note,)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status: 0, or 2 for a mistake of the user."""
+    try:
+        asked = command.parse_forecast(sys.argv[1:] if argv is None else argv)
+        console, folder = screen.terminal(), asked.run
+        saved = command.saved_experiment(folder).data
+        if not hasattr(saved, "panel"):
+            raise UsageError(f"{folder} is a run of waves: its series have no end to forecast beyond")
+        panel = asked.data.panel()
+        found, said = forecast(folder, None if asked.data == saved else panel, asked.horizon)
+        out = folder / FILE if asked.out is None else asked.out
+        runlog.write_table(out, found)
+        title = f"{asked.data.name}: forecast beyond {panel.series[0].times[-1]}"
+        history = _history(panel, HISTORY * saved.window, found.columns[0])
+        plots.save(plots.fan(history, found, saved.unit, title), out.with_suffix(".png"))
+        for text in said:
+            console.print(text, highlight=False, markup=False)
+        console.print(found.head(40).to_string(index=False), highlight=False, markup=False)
+        more = f" (the first 40 of {len(found)} rows)" if len(found) > 40 else ""
+        console.print(f"{out} and {out.with_suffix('.png').name}{more}", highlight=False)
+    except UsageError as error:
+        print(f"jaxseq.forecast: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _history(panel: Panel, rows: int, time: str) -> pd.DataFrame:
+    frames = []
+    for name, series in zip(panel.names[:6], panel.series[:6], strict=True):
+        names = {"series": name} if len(panel.names) > 1 else {}
+        frames.append(pd.DataFrame({time: series.times[-rows:], **names, "actual": series.values[-rows:]}))
+    return pd.concat(frames, ignore_index=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

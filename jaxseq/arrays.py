@@ -4,6 +4,7 @@
     n examples       rows of a whole data set
     t time           steps of a sequence (`window` of them in a forecast's input)
     d input          features of one step
+    c covariates     what is known beside each value of a series
     h hidden         units of a cell
     g fused gates    h times the number of gates of the cell
     k horizon        steps that are forecast

@@ -30,6 +30,7 @@ DOORS = {
     "torch": {"benchmark"},
     "yfinance": {"data"},
     "curl_cffi": {"data"},
+    "pyarrow": {"data"},
     "statsmodels": {"forecasting"},
 }
 NO_JAX = {"data", "forecasting", "judge", "runlog", "plots", "screen", "errors"}

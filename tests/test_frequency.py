@@ -10,23 +10,8 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 
-from jaxseq.data.frequency import (
-    INTEGER,
-    ISO,
-    MAX_CLOSED,
-    ZONED,
-    Frequency,
-    coarsest,
-    continue_,
-    describe,
-    forms,
-    guess,
-    infer,
-    microseconds,
-    missing_days,
-    parse,
-    regular,
-)
+from jaxseq.data.dates import INTEGER, ISO, ZONED, coarsest, forms, microseconds, parse
+from jaxseq.data.frequency import MAX_CLOSED, Frequency, continue_, describe, guess, infer, missing_days, regular
 from jaxseq.data.prices import Prices
 from jaxseq.errors import UsageError
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 
-from jaxseq.data import table
+from jaxseq.data import delimited, files, table
 from jaxseq.data.prices import FILE, Prices
 from jaxseq.data.table import Table, read
 from jaxseq.errors import UsageError
@@ -289,8 +289,8 @@ def test_blocks_and_pieces_do_not_show(tmp_path, monkeypatch):
     whole = read(path, **options)
     assert whole.names[0] == 'so"uth\n\r\nof é'
     for block, chunk in [(4, 1), (7, 2), (64, 5)]:
-        monkeypatch.setattr(table, "_BLOCK", block)
-        monkeypatch.setattr(table, "_CHUNK", chunk)
+        monkeypatch.setattr(delimited, "_BLOCK", block)
+        monkeypatch.setattr(files, "CHUNK", chunk)
         assert repr(read(path, **options)) == repr(whole)
 
 
@@ -430,7 +430,7 @@ def test_a_fault_is_told_with_its_row(tmp_path, old, new, message):
 def test_what_is_no_table_is_told_from_one(tmp_path, content, message, monkeypatch):
     refused(write(tmp_path, content), message)
     if len(content) < 10_000:
-        monkeypatch.setattr(table, "_BLOCK", 1)
+        monkeypatch.setattr(delimited, "_BLOCK", 1)
         refused(tmp_path / "sales.csv", message)
 
 
@@ -491,7 +491,7 @@ def test_day_and_month_are_told_apart_by_a_day_above_twelve_or_not_at_all(tmp_pa
 
 
 def test_the_form_of_the_dates_may_be_settled_in_a_later_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "_CHUNK", 2)
+    monkeypatch.setattr(files, "CHUNK", 2)
     rows = "".join(f"{day:02}/01/2020,{day}\n" for day in range(1, 14))
     assert read(write(tmp_path, "date,v\n" + rows)).frequency.name == "D"
 
@@ -585,12 +585,12 @@ def test_a_file_that_may_not_be_read_is_refused():
 def test_a_file_over_two_gibibytes_is_refused_unread(tmp_path, monkeypatch):
     path = write(tmp_path, SALES)
     os.truncate(path, 3 * 2**30)  # takes no room on the disk
-    monkeypatch.setattr(table, "_open_text", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(table, "open_text", lambda *_: pytest.fail("it was read"))
     refused(path, "the file has 3 GiB, at most 2 GiB are read; split it")
 
 
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 1_000_000)
     content = gzip.compress(b"v\n" + b"1\n" * 10_000_000)[:-12]  # what reads on finds it damaged
     assert len(content) < 100_000
     path = write(tmp_path, content, "bomb.csv.gz")
@@ -598,7 +598,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_its_end(tmp_
 
 
 def test_a_table_with_too_many_rows_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "MAX_ROWS", 9)
+    monkeypatch.setattr(files, "MAX_ROWS", 9)
     assert len(read(write(tmp_path, SALES)).series[0].values) == 9
     refused(write(tmp_path, SALES + "2020-01-10,1\n"), "there are more than 9 rows, which is the most that is read")
 
@@ -615,14 +615,14 @@ def test_an_empty_gzip_file_is_refused(tmp_path):
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
-    path, survey = write(tmp_path, SALES), table._survey
+    path, survey = write(tmp_path, SALES), delimited.survey_text
 
     def shortened(*arguments):
         found = survey(*arguments)
         write(tmp_path, SALES.replace("2020-01-09,9.5\n", ""))
         return found
 
-    monkeypatch.setattr(table, "_survey", shortened)
+    monkeypatch.setattr(delimited, "survey_text", shortened)
     refused(path, "9 rows were announced, 8 came: damaged, or changed meanwhile")
 
 
@@ -693,9 +693,9 @@ def test_parquet_tables_that_cannot_be_are_refused(tmp_path, monkeypatch):
     refused(
         parquet(tmp_path, v=[1, 2], s=["a", None]), "row 2, column 's': the name of the series is empty", series="s"
     )
-    monkeypatch.setattr(table, "MAX_ROWS", 9)
+    monkeypatch.setattr(files, "MAX_ROWS", 9)
     refused(parquet(tmp_path, v=range(10)), "there are 10 rows; at most 9 are read")
-    monkeypatch.setattr(table, "MAX_BYTES", 8000)
+    monkeypatch.setattr(files, "MAX_BYTES", 8000)
     texts = ["x" * 999 + str(number) for number in range(9)]
     refused(
         parquet(tmp_path, v=range(9), w=texts),

@@ -54,6 +54,7 @@ LARGE = (
     Workload("GRU 256", "gru", 256, 128, 32, 96, 2),
     Workload("LSTM 512", "lstm", 512, 256, 128, 96, 1, rounds=3),
     Workload("GRU 512", "gru", 512, 256, 128, 96, 1, rounds=3),
+    Workload("GRU 50, batch 256", "gru", 50, 50, 256, 1, 10),
 )
 NORMALISED = tuple(load._replace(name=f"LN-{load.name}", norm="layer", steps=20) for load in SMALL[:3])
 """Layer norm in the cell, each timed against the plain cell."""

@@ -1,4 +1,4 @@
-"""The frequency that dates follow and how they go on, and dates that are written as text.
+"""The frequency that dates follow, and how they go on.
 
 A frequency has the name that pandas gives it, its offset alias: "D" daily, "B" business days, "W-FRI" weekly, "MS" and
 "ME" the first and the last day of a month, "QE-DEC" a quarter, "YS-JAN" a year, "h" hourly, "15min" and so on. Times
@@ -13,16 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int, Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 
+from jaxseq.data.dates import coarsest, microseconds
 from jaxseq.errors import UsageError
 
 MAX_CLOSED = 10
 """Business days in a row that may be missing: a stock exchange is closed for a week or two over the lunar New Year."""
 MAX_HOLIDAYS = 0.10
 """Share of business days that may be missing; the holidays of New York's exchange are 3.6 % of them."""
-INTEGER, ISO, ZONED, QUARTER = "integer", "ISO 8601", "ISO 8601 with an offset from UTC", "2020Q1"
-"""Ways to write a time, beside the formats of `strptime`."""
 
 _HOUR = 3_600_000_000  # microseconds
 _DAY = 24 * _HOUR
@@ -38,14 +37,6 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 _ANCHORS = {"W": tuple(day[:3].upper() for day in _WEEKDAYS), "Q": _MONTHS, "Y": _MONTHS}
 _NAME = re.compile(r"([1-9]\d{0,9})?(?:(W|D|h|min|s|ms|us)|(B?)([MQY])([SE])|(B)|)(?:-([A-Z]{3}))?")
 
-_DATES = tuple(form.replace("/", mark) for mark in "/.-" for form in ("%d/%m/%Y", "%m/%d/%Y", "%d/%b/%Y", "%b/%Y"))
-_DATES += tuple(form.replace("%b", month) for month in ("%b", "%B") for form in ("%d %b %Y", "%b %d, %Y", "%b %Y"))
-_FORMATS = tuple(day + clock for day in _DATES for clock in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p"))
-_PATTERNS = {
-    ZONED: (r"([\d./-]+[T ]\d\d[\d:.,]*) ?(?:Z|[+-]\d\d(?::?\d\d)?)", r"\1"),
-    QUARTER: (r"(\d{4})[- ]?Q([1-4])", lambda found: f"{found[1]}-{3 * int(found[2]) - 2:02}-01"),
-}
-
 
 class Frequency(NamedTuple):
     """How dates follow each other; three plain fields, so `_asdict` saves it as JSON."""
@@ -59,20 +50,6 @@ class Frequency(NamedTuple):
 
     def __str__(self) -> str:
         return self.words if self.name.isdigit() else f"{self.words} ({self.name})"
-
-
-class Dates(NamedTuple):
-    """Texts that were read as times in one form; what could not be read has any value, and `read` is false."""
-
-    times: Shaped[np.ndarray, " n"]
-    """datetime64[us], on the clock of the place where they were written; or int64."""
-    offset: Shaped[np.ndarray, " n"] | None
-    """What that clock is ahead of UTC, if it is written, as timedelta64[us]."""
-    read: Bool[np.ndarray, " n"]
-
-    def take(self, rows: Int[np.ndarray, " m"]) -> Dates:
-        """The dates of some rows, in their order."""
-        return Dates(self.times[rows], None if self.offset is None else self.offset[rows], self.read[rows])
 
 
 class _Rule(NamedTuple):
@@ -206,63 +183,6 @@ def continue_(times_end: np.datetime64 | np.integer, frequency: Frequency, steps
 
 def _beyond(end: np.datetime64, frequency: Frequency, steps: int) -> str:
     return f"{end}: {steps} steps {frequency.words} go beyond the last date that can be, at the end of the year 9998"
-
-
-def coarsest(times: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
-    """The same dates, as days if all are at midnight, else as seconds if that is exact, else as microseconds."""
-    for unit in ("datetime64[D]", "datetime64[s]"):
-        coarse = times.astype(unit)
-        if np.array_equal(coarse, times):
-            return coarse
-    return times.astype("datetime64[us]")
-
-
-def microseconds(times: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
-    """The same dates as datetime64[us]; not a time where that is not exact, or outside the years 2 to 9998.
-
-    Python's own dates end with 1 and 9999; a year is left for time zones.
-    """
-    same = times.astype("datetime64[us]")
-    year = times.astype("datetime64[Y]").astype(np.int64) + 1970
-    return np.where((same == times) & (year >= 2) & (year <= 9998), same, np.datetime64("NaT", "us"))
-
-
-def forms(text: str) -> tuple[str, ...]:
-    """All the ways in which one text may be a time, for `parse`; several if day and month may change places."""
-    found = tuple(form for form in ("%Y%m%d", INTEGER, ISO, ZONED, QUARTER) if _reads(text, form))
-    return found or tuple(form for form in _FORMATS if _reads(text, form))  # which have the year at their end
-
-
-def parse(texts: pd.Index, form: str) -> Dates:
-    """Texts as times, each by itself and strictly in the given form, one of `forms`."""
-    if form == INTEGER:
-        read = np.asarray(texts.str.fullmatch(r"[+-]?[0-9]{1,18}"), bool)
-        return Dates(np.where(read, texts, "0").astype(np.int64), None, read)
-    read = ~np.asarray(texts.str.lower().isin(["now", "today"]))  # pandas reads these in any format
-    bare = texts
-    if form in _PATTERNS:
-        pattern, replacement = _PATTERNS[form]
-        read &= np.asarray(texts.str.fullmatch(pattern), bool)
-        bare = texts.str.replace(pattern, replacement, regex=True)
-    elif form == ISO and _may_have_offset("\n".join(texts)):
-        read &= ~np.asarray(texts.str.fullmatch(_PATTERNS[ZONED][0]), bool)
-    times = _moments(bare, form)
-    offset = times - _moments(texts, form) if form == ZONED else None
-    return Dates(times, offset, read & ~np.isnat(times if offset is None else times - offset))
-
-
-def _may_have_offset(lines: str) -> bool:
-    """A quick look, which saves most files a slow one."""
-    return "+" in lines or "Z" in lines or re.search(r"[T ].*-", lines) is not None
-
-
-def _reads(text: str, form: str) -> bool:
-    return bool(parse(pd.Index([text], dtype=object), form).read[0])
-
-
-def _moments(texts: pd.Index, form: str) -> Shaped[np.ndarray, " n"]:
-    style = form if form.startswith("%") else "ISO8601"
-    return microseconds(pd.to_datetime(texts, format=style, errors="coerce", utc=True).tz_localize(None).to_numpy())
 
 
 def _rule(name: str) -> _Rule:

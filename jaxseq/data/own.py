@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 from jaxseq.data import table, yahoo
 from jaxseq.data.frequency import describe
@@ -13,8 +13,6 @@ from jaxseq.data.scaling import Kind, Scaling
 from jaxseq.data.split import Known, Panel, check_fold
 from jaxseq.data.windows import WindowSplits, check_at_least, check_choice
 from jaxseq.errors import UsageError
-
-Missing = Literal["error", "drop", "interpolate"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class Table(_Split):
     """The column that names the series a row belongs to; None for a single series."""
     covariates: str = ""
     """Columns known beside the values, with commas between them: price,holiday."""
-    missing: Missing = "error"
+    missing: table.Missing = "error"
     """What to do with missing values: stop, drop the rows, or draw a line between their neighbours."""
     period: int | None = None
     """Steps of a season; None infers them from the dates."""
@@ -133,7 +131,7 @@ def _table(
     time: str | None,
     series: str | None,
     covariates: tuple[str, ...],
-    missing: Missing,
+    missing: table.Missing,
     period: int | None,
 ) -> Panel:
     found = table.read(path, column, time, series, covariates, missing, period)

@@ -1,0 +1,58 @@
+"""What every format of a table gives, and how much of it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+MAX_BYTES = 2 * 2**30
+"""Of a file, and of what a compressed one unpacks to."""
+MAX_ROWS = 50_000_000
+MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "NaT", ".")
+"""What stands for no value in a column of numbers."""
+
+
+CHUNK = 250_000
+"""Rows read together."""
+
+
+class Source(NamedTuple):
+    """What every format gives: the columns, and rows in pieces."""
+
+    source: str
+    """Its path, for messages."""
+    names: tuple[str, ...]
+    rows: int
+    line: Callable[[int], int]
+    """The row as the user counts it, of each row of data, which are counted from 0."""
+    frames: Callable[[Sequence[int], Sequence[int], str], Generator[pd.DataFrame, None, None]]
+    """Columns by number, some as text and some as numbers with this decimal mark."""
+    decimals: tuple[str, ...] = (".",)
+    notes: tuple[str, ...] = ()
+
+    def where(self, column: int, row: int) -> str:
+        """A cell, for messages: `row` is one of data, from 0."""
+        return f"{self.source}: row {self.line(row)}, column {self.names[column]!r}"
+
+
+def counted(count: int | np.integer, noun: str) -> str:
+    """One row, or 2 rows."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size_of(count: int) -> str:
+    """Bytes, or GiB if they are many."""
+    return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count:,} bytes"
+
+
+def first_line(error: Exception) -> str:
+    """What a library says, as far as it fits into a message of one line."""
+    return printable(next(iter(str(error).splitlines()), "") or type(error).__name__)
+
+
+def printable(text: str) -> str:
+    """Any text on one line: what cannot be printed is written as Python would write it."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

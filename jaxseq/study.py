@@ -142,8 +142,8 @@ def summary(experiment: Experiment, runs: list[Member], table: pd.DataFrame) -> 
 {verdict.markdown(rows, experiment.data.unit)}
 
 MSE relative to the last value over all folds, by seed: mean {by_seed.mean():.4f}{spread}; {by_seed.min():.4f} to
-{by_seed.max():.4f}. The model's row above has the mean of its squared errors over the seeds; a single run's forecast is no
-better. Validation MSE in the model's own scale: {"; ".join(words)}.
+{by_seed.max():.4f}. In the model's row each error is the root mean square over the seeds: it is a single run's, not that of
+their mean forecast. Validation MSE in the model's own scale: {"; ".join(words)}.
 
 Folds: {table["fold"].nunique()}, each with a model that was trained, chosen and calibrated on what comes before it. One
 row a run: `{MEMBERS}`.

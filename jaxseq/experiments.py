@@ -338,4 +338,6 @@ def _words(hint: Any) -> str:
     """A field's type for a message: ``int``, ``float or None``, ``one of constant, cosine``."""
     if get_origin(hint) is Literal:
         return f"one of {', '.join(get_args(hint))}"
+    if get_origin(hint) is tuple:
+        return f"a list of {get_args(hint)[0].__name__}"
     return " or ".join("None" if kind is type(None) else kind.__name__ for kind in get_args(hint) or (hint,))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +130,7 @@ def _student_quantiles(raw: Float[Array, "*b k 3"]) -> Float[Array, "*b k q"]:
     root = jnp.sqrt(df)
     start = jnp.broadcast_to(jnp.arcsinh(ndtri(levels) / root), (*df.shape[:-1], len(LEVELS)))
 
-    def improve(_: int, u: Array) -> Array:
+    def improve(_: Any, u: Array) -> Array:
         x = root * jnp.sinh(u)
         step = (_student_cdf(x, df) - levels) / (t.pdf(x, df) * root * jnp.cosh(u))
         return u - jnp.clip(step, -1, 1)

@@ -67,13 +67,12 @@ def margins(valid: Forecast, windows: Windows, scaling: Scaling) -> Margins:
     """The margins that the validation part asks for; levels that it has too few rows for are left out."""
     y, found = scaling.targets(windows), {}
     for level in INTERVALS:
-        try:
-            if (ends := _ends(valid, level)) is None:
-                found[level] = intervals.conformal_radius(y - valid.centre, level)
-            else:
-                found[level] = intervals.conformal_margin(y, *ends, level)
-        except UsageError:  # too few rows for this level; the next higher ones need more still
-            break
+        if len(y) < round(level / (1 - level), 9):  # too few rows for this level
+            continue
+        if (ends := _ends(valid, level)) is None:
+            found[level] = intervals.conformal_radius(y - valid.centre, level)
+        else:
+            found[level] = intervals.conformal_margin(y, *ends, level)
     return Margins(tuple(found), tuple(tuple(map(float, sizes)) for sizes in found.values()))
 
 

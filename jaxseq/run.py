@@ -164,14 +164,17 @@ class Trained(NamedTuple):
         Raises `UsageError` if a window has another length than the model was trained with, or a value is not finite.
         """
         values = np.asarray(values, np.float64)
-        window = self.experiment.data.window
+        window, beside, series = self.experiment.data.window, len(self.scaling.covariate_shift), len(self.scaling.shift)
+        if beside or series > 1:
+            what = f"{series} series" if series > 1 else f"{beside} covariate{'s' if beside > 1 else ''}"
+            raise UsageError(f"the model was trained on {what}: values alone are not enough, say which by `forecast`")
         if values.ndim not in (1, 2) or values.shape[-1] != window:
             raise UsageError(f"the model was trained on windows of {window} values; given were {values.shape}")
         rows = values.reshape(-1, window)
         check_series(np.arange(rows.size), rows.ravel(), "windows")
         n = len(rows)
-        nowhere, beside = np.full((n, self.experiment.horizon), np.nan), np.zeros((n, window, 0))
-        part = Windows(rows, nowhere, np.arange(n), np.zeros(n, int), beside)
+        nowhere, none = np.full((n, self.experiment.horizon), np.nan), np.zeros((n, window, 0))
+        part = Windows(rows, nowhere, np.arange(n), np.zeros(n, int), none)
         found, _ = self.forecast(part, self.scaling)
         return found[0] if values.ndim == 1 else found
 

@@ -227,6 +227,9 @@ MUTANTS = {
         "(first + jnp.arange(t)) % running.mean.shape[0]",
         NORM,
     ),
+    "moments that start again where a scan goes on": Mutant(
+        "cells/norm.py", "jnp.minimum(first + jnp.arange(t),", "jnp.minimum(jnp.arange(t),", NORM
+    ),
     "gains of batch norm that start at one": Mutant("cells/norm.py", "0.1 if norm.by_batch else 1.0", "1.0", NORM),
     "variance for its root": Mutant(
         "cells/norm.py", "(jax.lax.rsqrt(var + epsilon) * gain)", "(gain / (var + epsilon))", NORM

@@ -12,7 +12,7 @@ from jaxseq.cells import CELLS
 from jaxseq.cells import norm as norms
 from jaxseq.cells.norm import Norm
 
-scan = quickly(normalised.scan, "cell", "norm", "train")
+scan = quickly(normalised.scan, "cell", "norm", "train", "first")
 pytestmark = pytest.mark.usefixtures("double")
 every_cell = pytest.mark.parametrize("name", CELLS)
 every_norm = pytest.mark.parametrize("kind", norms.NORMS)
@@ -133,6 +133,16 @@ def test_steps_beyond_the_trained_length_take_the_last_moments(name):
         run(p, "batch", train=False, made=(norm, weights, running))[:2],
         run(p, "batch", train=False, made=(norm, weights, longer))[:2],
     )
+
+
+@every_cell
+def test_a_scan_that_goes_on_takes_the_moments_of_the_steps_it_is_at(name):
+    p = draw(name, b=4)
+    made = slots(p, "batch", t=5)
+    last, outputs, _ = run(p, "batch", train=False, made=made)
+    middle, before, _ = run(p, "batch", x=p.x[:3], train=False, made=made)
+    end, after, _ = run(p, "batch", x=p.x[3:], start=middle, train=False, made=made, first=3)
+    close((end, jnp.concatenate([before, after])), (last, outputs))
 
 
 @every_cell

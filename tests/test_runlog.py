@@ -138,6 +138,6 @@ def test_the_environment_tells_versions_machine_and_source() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
-def test_predictions_have_six_decimals(tmp_path: Path) -> None:
-    runlog.write_predictions(tmp_path, pd.DataFrame({"row": [1], "forecast": [1 / 3]}))
-    assert (tmp_path / runlog.PREDICTIONS).read_text() == "row,forecast\n1,0.333333\n"
+def test_tables_have_seven_digits_however_small_the_number(tmp_path: Path) -> None:
+    runlog.write_table(tmp_path / "t.csv", pd.DataFrame({"row": [1, 2], "forecast": [1 / 3, 1e-9 / 3]}))
+    assert (tmp_path / "t.csv").read_text() == "row,forecast\n1,0.3333333\n2,3.333333e-10\n"

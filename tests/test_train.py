@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxseq import fit, plots, runlog, screen, train
+from jaxseq import fit, plots, runlog, screen, train, training
 from jaxseq.checkpoint import records, store
 
 SMALL = ["--model.hidden", "4", "--data.window", "8", "--batch", "512"]
@@ -28,6 +28,9 @@ FILES = {
     "loss.png",
     "forecast.png",
     "predictions.csv",
+    "scores.csv",
+    "errors.png",
+    "intervals.json",
 }
 PACKAGE = Path(train.__file__).parent.parent
 
@@ -102,7 +105,8 @@ def test_the_metrics_have_one_finite_row_an_epoch(sound: Path) -> None:
 
 def test_the_predictions_stand_beside_what_came_and_the_value_before(sound: Path) -> None:
     frame = pd.read_csv(sound / "predictions.csv")
-    assert list(frame) == ["date", "actual", "forecast", "naive"] and len(frame) == 491
+    assert list(frame)[:4] == ["date", "actual", "forecast", "naive"] and len(frame) == 491
+    assert ((frame["low_95%"] < frame["low_50%"]) & (frame["high_50%"] < frame["high_95%"])).all()
     np.testing.assert_array_equal(frame["naive"][1:], frame["actual"][:-1])
     assert frame["date"].iloc[0] == "2011-03-18" and frame["date"].is_monotonic_increasing
     assert 0 < np.abs(frame["forecast"] - frame["naive"]).max() < 5
@@ -121,7 +125,7 @@ def test_two_runs_started_in_the_same_folder_get_different_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "judge", lambda *_: None)
+    monkeypatch.setattr(training, "judge", lambda *_: None)
     for _ in range(2):
         assert train.main([*SMALL, "--epochs", "1"]) == 0
     assert sorted(path.name for path in Path("runs").iterdir()) == ["aapl-0001", "aapl-0002"]
@@ -321,11 +325,11 @@ def test_ctrl_c_in_the_first_epoch_leaves_a_run_to_go_on_with(
 def test_ctrl_c_before_anything_is_written_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "train", interrupted)
+    monkeypatch.setattr(training, "train", interrupted)
     assert train.main(SMALL) == 130
     assert "before the training began" in complaint(capsys) and not list(tmp_path.iterdir())
 

@@ -91,7 +91,8 @@ def adjoint(local: Local, bar: Carry, back: Transposes = NOTHING) -> tuple[Array
     total, total_n = local.noted.total
     n_bar, kept_n = back.total(total_n, bar.h * local.by_n, 1)
     by_rz = jnp.concatenate([n_bar * local.n_by_r, bar.h * local.by_update], axis=-1)
-    rz_bar, kept = back.total(total, by_rz, 0)
+    # A concatenation within another, fused in a loop, was compiled wrongly by XLA on CPUs (at 4 rows of 5 units).
+    rz_bar, kept = back.total(total, jax.lax.optimization_barrier(by_rz), 0)
     dz, du = (jnp.concatenate([rz_bar, candidate], axis=-1) for candidate in (n_bar, n_bar * local.r))
     return dz, du, Carry(bar.h * local.update), Noted((kept, kept_n), ())
 

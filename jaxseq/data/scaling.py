@@ -103,9 +103,8 @@ def fit_scaling(
         return Scaling(kind, shift, scale)
     rows = np.concatenate(covariates)
     spread = rows.std(axis=0)
-    return Scaling(
-        kind, shift, scale, tuple(map(float, rows.mean(axis=0))), tuple(map(float, np.where(spread, spread, 1)))
-    )
+    spread = np.where(spread > 8 * np.finfo(np.float64).eps * np.abs(rows).max(axis=0), spread, 1)  # 1 where constant
+    return Scaling(kind, shift, scale, tuple(map(float, rows.mean(axis=0))), tuple(map(float, spread)))
 
 
 def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
@@ -117,7 +116,7 @@ def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float,
         raise UsageError(f"{name}: the {len(values)} training rows are constant ({low:g}): nothing can be learnt")
     if kind == "level":
         return low, high - low
-    path = _log(values) if kind == "log-return" else values
+    path = _log(values, f"{name}: ") if kind == "log-return" else values
     changes = np.diff(path)
     scale = float(changes.std())
     if scale <= 8 * np.finfo(np.float64).eps * np.abs(path).max():
@@ -137,11 +136,11 @@ def batch(windows: Windows, scaling: Scaling, every_step: bool = False, steps: i
     return Batch(scaling.inputs(windows).astype(np.float32), y[..., :steps].astype(np.float32))
 
 
-def _log(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def _log(values: Float[np.ndarray, "*shape"], source: str = "") -> Float[np.ndarray, "*shape"]:
     if count := np.count_nonzero(low := values <= 0):
         row = int(np.argmax(low.reshape(len(values), -1).any(axis=1)))
         raise UsageError(
-            f"a log-return needs values above 0; {count} of {values.size} are not, the first in row {row + 1} "
+            f"{source}a log-return needs values above 0; {count} of {values.size} are not, the first in row {row + 1} "
             f'({values[low][0]:g}); use target "change"'
         )
     return np.log(values)

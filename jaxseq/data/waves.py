@@ -52,6 +52,7 @@ class Waves:
 
     def windows(self, horizon: int) -> WindowSplits:
         """Inputs and targets of the three parts, dimensionless; `times` is the number of the wave."""
+        check_at_least(1, self.name, horizon=horizon)
         waves = generate(self.count, self.window + horizon, self.seed, self.noise).astype(np.float64)
         found = folds(self.count, self.folds, 1, 1, fractions=(0.70, 0.20), source=self.name)[self.fold - 1]
         return Splits(*(self._part(waves, *rows) for rows in found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, get_args
 
 from jaxseq.data import table, yahoo
@@ -121,7 +122,9 @@ class Table(_Split):
         if not self.path:
             raise UsageError("which file? say --data.path sales.csv")
         names = tuple(name.strip() for name in self.covariates.split(",") if name.strip())
-        return _table(self.path, self.column, self.time, self.series, names, self.missing, self.period)
+        return _table(
+            self.path, self.column, self.time, self.series, names, self.missing, self.period, _state(self.path)
+        )
 
 
 @functools.lru_cache(maxsize=4)
@@ -133,6 +136,17 @@ def _table(
     covariates: tuple[str, ...],
     missing: table.Missing,
     period: int | None,
+    state: tuple[int, int] | None,
 ) -> Panel:
+    """Read once for one recipe and one state of the file."""
     found = table.read(path, column, time, series, covariates, missing, period)
     return Panel(found.names, found.series, found.frequency, found.covariates, found.notes)
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    """What changes when a file is written: its time and its size."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):  # the reader says what is wrong with it
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -8,32 +8,40 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = [
     {"errors", "arrays"},
+    {"music"},
     {"cells", "consuming", "data", "forecasting", "padding"},
     {"recurrence", "convert", "heads"},
     {"normalised"},
     {"models", "tasks"},
-    {"experiments", "fit", "judge", "rollout"},
+    {"composers"},
+    {"rollnet"},
+    {"experiments", "fit", "judge", "rollout", "compose"},
     {"checkpoint", "mesh", "runlog", "plots", "screen"},
-    {"run", "command"},
-    {"loop"},
+    {"job", "command"},
+    {"run", "loop"},
+    {"kinds"},
     {"training"},
-    {"study"},
-    {"train", "forecast", "benchmark"},
+    {"commission"},
+    {"study", "composition"},
+    {"train", "forecast", "sample", "benchmark"},
 ]
 DOORS = {
     "orbax": {"checkpoint"},
-    "flax": {"models", "benchmark"},
+    "flax": {"models", "composers", "rollnet", "benchmark"},
     "matplotlib": {"plots"},
     "tyro": {"command", "checkpoint", "benchmark"},
-    "pandas": {"data", "judge", "runlog", "plots", "forecasting", "study", "forecast"},
+    "pandas": {"data", "judge", "kinds", "runlog", "plots", "forecasting", "study", "forecast"},
     "optax": {"experiments", "fit", "benchmark"},
     "torch": {"benchmark"},
     "yfinance": {"data"},
     "curl_cffi": {"data"},
     "pyarrow": {"data"},
     "statsmodels": {"forecasting"},
+    "mido": {"music"},
+    "verovio": {"music"},
+    "resvg_py": {"music"},
 }
-NO_JAX = {"data", "forecasting", "judge", "runlog", "plots", "screen", "errors"}
+NO_JAX = {"music", "data", "forecasting", "judge", "runlog", "plots", "screen", "errors"}
 
 
 def modules():

@@ -94,13 +94,22 @@ def test_folds_are_what_was_worked_by_hand():
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ((100, 3, 69, 2), "the training part of the first fold has 70 rows; window 69 and horizon 2 need at least 71"),
-        ((100, 1, 9, 15, {"fractions": (0.7, 0.1)}), "the validation part of the first fold has 10 rows; .* least 15"),
-        ((100, 8, 10, 2), "the test part has 15 of 100 rows; 8 folds with horizon 2 need at least 16: take fewer"),
+        (
+            (100, 3, 69, 2),
+            "the training part of the first fold has 70 of 100 rows; .* need at least 71: take a smaller w",
+        ),
+        (
+            (100, 1, 9, 15, {"fractions": (0.7, 0.1)}),
+            "the validation part has 10 of 100 rows; horizon 15 needs at least 15: take a s",
+        ),
+        (
+            (100, 8, 10, 2),
+            "the test part has 15 of 100 rows; 8 folds with horizon 2 need at least 16: take fewer folds, a",
+        ),
         ((100, 10**12, 10, 1), "1000000000000 folds with horizon 1 need at least 1000000000000"),
-        ((100, 1, 10, 1, {"purge": 31}), "training part of the first fold has 8 rows; .* need at least 11"),
-        ((100, 1, 10, 1, {"purge": 90}), "training part of the first fold has 0 rows"),
-        ((0, 1, 10, 1), "the test part has 0 of 0 rows; 1 folds"),
+        ((100, 1, 10, 1, {"purge": 31}), "the training part has 8 of 100 rows; .* need at least 11"),
+        ((100, 1, 10, 1, {"purge": 90}), "the training part has 0 of 100 rows"),
+        ((0, 1, 10, 1), "the test part has 0 of 0 rows; horizon 1 needs at least 1: take a shorter"),
         ((100, 0, 10, 1), "count is 0; it must be at least 1"),
         ((100, 1, 0, 1), "window is 0; it must be at least 1"),
         ((100, 1, 10, 0), "horizon is 0; it must be at least 1"),

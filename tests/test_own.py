@@ -109,6 +109,16 @@ def test_missing_values_stop_unless_it_is_said_what_to_do(alone, tmp_path):
     np.testing.assert_allclose(dropped.values, np.delete(A, 10), atol=1e-6)
 
 
+def test_a_line_is_drawn_over_a_longer_gap_where_that_is_asked_for(alone):
+    lines = Path(alone).read_text().splitlines()
+    lines[5:12] = [f"{day}," for day in DAYS[4:11]]
+    Path(alone).write_text("\n".join(lines) + "\n")
+    with pytest.raises(UsageError, match=r"alone\.csv: row 6, .* 7 missing values in a row, at most 5"):
+        Table(path=alone, window=5, missing="interpolate").windows(1)
+    filled = Table(path=alone, window=5, missing="interpolate", longest_gap=7).known(1)
+    np.testing.assert_allclose(filled.training[0][3:12], np.linspace(A[3], A[11], 9), atol=1e-6)
+
+
 def test_a_table_is_read_once_for_one_recipe_and_again_where_the_file_has_changed(alone, monkeypatch):
     read, times = own.table.read, []
     monkeypatch.setattr(own.table, "read", lambda *words: times.append(words) or read(*words))
@@ -150,7 +160,9 @@ def test_a_field_that_cannot_be_is_refused(make, fields, message):
 
 
 def test_a_part_too_short_for_a_window_is_refused_with_the_series_and_both_numbers(sales):
-    with pytest.raises(UsageError, match=r"^2 of 2 series are too short: A \(100 rows\), B .* has 70 rows; window 70"):
+    with pytest.raises(
+        UsageError, match=r"sales\.csv: 2 of 2 series are too short: A \(100 rows\), B .* has 70 of 100 rows; window 70"
+    ):
         Table(path=sales, column="sales", series="shop", window=70).windows(1)
 
 

@@ -217,7 +217,7 @@ def test_a_batch_is_float32_and_its_target_is_relative_to_the_last_input():
 
 @every_kind
 def test_a_constant_series_is_refused_by_its_name(kind):
-    with pytest.raises(UsageError, match=r"^flat: the 20 training rows are constant \(0\.1\)"):
+    with pytest.raises(UsageError, match=r"^series 'flat': the 20 training rows are constant \(0\.1\)"):
         fit_scaling(kind, [walk(20), np.full(20, 0.1)], ("sound", "flat"))
 
 
@@ -228,7 +228,7 @@ def test_constant_growth_has_no_scale_whatever_the_rounding(kind, values):
 
 
 def test_a_log_return_of_a_value_that_is_not_positive_is_refused_with_its_series_and_row():
-    with pytest.raises(UsageError, match=r"^low: .*2 of 4 are not, the first in row 2 \(-1\); use target"):
+    with pytest.raises(UsageError, match=r"^series 'low': .*2 of 4 are not, the first in row 2 \(-1\); use target"):
         fit_scaling("log-return", [walk(9), np.array([3.0, -1.0, 0.0, 2.0])], ("high", "low"))
 
 
@@ -237,6 +237,39 @@ def test_a_window_with_a_value_that_is_not_positive_has_no_log_return():
         Scaling("log-return", (0.0,), (1.0,)).inputs(rows([[1.0, 2.0], [0.0, 1.0]]))
 
 
+@every_kind
+def test_of_many_series_without_a_scale_all_are_counted_and_five_named(kind):
+    flat = [np.full(20, 0.1)] * 6
+    with pytest.raises(UsageError) as caught:
+        fit_scaling(kind, [*flat, walk(20)], [str(number) for number in range(7)])
+    said = str(caught.value)
+    assert said.startswith(
+        "6 of 7 series are without a scale: 0, 1, 2, 3, 4, …; the first: series '0': the 20 training"
+    )
+    assert "\n" not in said
+
+
+@every_kind
+@pytest.mark.parametrize("unit", [1e-99, 1e-103])
+def test_values_whose_squares_would_vanish_are_refused_and_larger_ones_are_not(kind, unit):
+    values = unit * np.linspace(10, 20, 30) ** 1.5
+    if unit > 1e-100:
+        assert fit_scaling(kind, [values]).scale[0] > 0
+        return
+    with pytest.raises(UsageError, match=r"^series 'value': the 30 training rows differ by .*e-102, less than 1e-100"):
+        fit_scaling(kind, [values])
+
+
+def test_another_number_of_covariates_than_in_training_is_refused_and_never_spread_over_them():
+    values, beside = walk(35), np.random.default_rng(0).standard_normal((35, 2))
+    scaling = fit_scaling("change", [values], covariates=[beside])
+    for columns in (0, 1, 3):
+        part = windows_of(values, 1, np.resize(beside, (35, columns)) if columns else None)
+        given = f"{columns} covariate{'' if columns == 1 else 's'}"
+        with pytest.raises(UsageError, match=f"^{given} given, where there were 2 in training$"):
+            scaling.inputs(part)
+
+
 def test_two_rows_are_too_few_for_a_scaling():
-    with pytest.raises(UsageError, match=r"^it: a scaling needs at least 3 training rows; there are 2"):
+    with pytest.raises(UsageError, match=r"^series 'it': a scaling needs at least 3 training rows; there are 2"):
         fit_scaling("change", [np.array([1.0, 2.0])], ("it",))

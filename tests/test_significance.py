@@ -13,6 +13,7 @@ from jaxseq.forecasting.metrics import mae, mse
 from jaxseq.forecasting.significance import (
     block_bootstrap_interval,
     block_length,
+    by_time,
     diebold_mariano,
     lag_one_copy,
     paired_difference,
@@ -120,6 +121,26 @@ def losses(*values):
     return actual, np.sqrt(values)[:, None], actual
 
 
+def test_errors_of_one_time_are_added_up_in_the_order_of_the_times():
+    error = np.array([[3.0, 1.0], [2.0, 0.0], [-4.0, 1.0], [0.0, -1.0]])
+    found = by_time(error, np.array([7, 5, 7, 7]))
+    np.testing.assert_allclose(found, [[2, 0], [5, math.sqrt(3)]], rtol=1e-15)
+    np.testing.assert_allclose(by_time(1e200 * error, np.array([7, 5, 7, 7])), 1e200 * found, rtol=1e-15)
+    np.testing.assert_array_equal(by_time(np.zeros((2, 1)), np.array([1, 1])), [[0]])
+    with pytest.raises(ValueError, match=r"times \(3,\) must be one for each of the 4 rows"):
+        by_time(error, np.arange(3))
+
+
+def test_chance_is_that_of_the_times_where_series_share_them():
+    actual, forecast, last, _ = best_forecast(0.5, 60, 2, seed=0)
+    alone = lag_one_copy(actual, forecast, last[:, 0])
+    twice = [np.concatenate([array, array]) for array in (actual, forecast, last[:, 0])]
+    days = np.tile(np.arange(60), 2)
+    assert lag_one_copy(*twice, days).chance_correlation == alone.chance_correlation == 1.96 / math.sqrt(30)
+    assert lag_one_copy(*twice).chance_correlation == 1.96 / math.sqrt(60)
+    assert lag_one_copy(*twice, days).movement == pytest.approx(alone.movement)
+
+
 def test_with_no_lag_the_comparison_is_the_paired_t_test():
     actual, forecast, last, _ = best_forecast(0.5, 60, 1, seed=0)
     for loss, power in (("squared", 2), ("absolute", 1)):
@@ -135,6 +156,17 @@ def test_the_comparison_with_one_lag_is_what_was_worked_by_hand():
     assert found.statistic == pytest.approx(statistic, rel=1e-12)
     assert found.p_value == pytest.approx(2 * stats.t.sf(statistic, 19), rel=1e-9)
     assert (found.mean_difference, found.lags, found.weights) == (pytest.approx(2), 1, "rectangular")
+
+
+@pytest.mark.parametrize("unit", [1e-95, 1e-60, 1e60, 1e95])
+def test_the_comparison_has_no_unit_however_large_or_small_the_values(unit):
+    actual, forecast, last, _ = best_forecast(0.5, 60, 2, seed=0)
+    mine, scaled = (diebold_mariano(u * actual, u * forecast, u * last) for u in (1.0, unit))
+    assert scaled.statistic == pytest.approx(mine.statistic, rel=1e-9)
+    assert scaled.p_value == pytest.approx(mine.p_value, rel=1e-9)
+    assert scaled.mean_difference == pytest.approx(unit**2 * mine.mean_difference, rel=1e-9)
+    with_lags = diebold_mariano(unit * actual, unit * forecast, unit * last, lags=3)
+    assert with_lags.p_value == pytest.approx(diebold_mariano(actual, forecast, last, lags=3).p_value, rel=1e-9)
 
 
 def test_a_variance_that_is_not_positive_is_taken_with_the_weights_of_bartlett():

@@ -1,5 +1,6 @@
 """Series taken apart: chronological, each by itself, and what is fitted has seen the training rows alone."""
 
+import dataclasses
 import re
 
 import hypothesis.strategies as st
@@ -122,15 +123,15 @@ def test_what_is_known_are_names_period_training_rows_and_notes():
             100,
             70,
             1,
-            "ramp 0: the training part of the first fold has 70 rows; window 70 and horizon 1 need at least 71",
+            "series 'ramp 0': the training part has 70 of 100 rows; window 70 and horizon 1 need at least 71: take a",
         ),
         (
             101,
             10,
             16,
-            "ramp 0: the validation part of the first fold has 15 rows; window 10 and horizon 16 need at least 16",
+            "series 'ramp 0': the validation part has 15 of 101 rows; horizon 16 needs at least 16: take a shorter",
         ),
-        (100, 10, 16, "ramp 0: the test part has 15 of 100 rows; 1 folds with horizon 16 need at least 16"),
+        (100, 10, 16, "series 'ramp 0': the test part has 15 of 100 rows; horizon 16 needs at least 16"),
     ],
 )
 def test_a_part_too_short_for_one_window_is_refused_with_both_numbers(n, window, horizon, message):
@@ -151,12 +152,77 @@ def test_series_that_are_too_short_are_named_five_of_them_at_most(short):
     said = str(caught.value)
     assert said.startswith(f"{short} of {short + 2} series are too short: ramp 0 (4 rows), ramp 1 (4 rows)")
     assert ("…" in said) == (short > 5) and "ramp 5 (4 rows)" not in said
-    assert "the training part of the first fold has 2 rows; window 3 and horizon 1 need at least 4" in said
+    assert "the training part has 2 of 4 rows; window 3 and horizon 1 need at least 4" in said
 
 
 def test_a_single_series_that_is_too_short_is_named_alone():
-    with pytest.raises(UsageError, match=r"^ramp 1: the training part .* has 2 rows; .* at least 4$"):
+    with pytest.raises(
+        UsageError,
+        match=r"^series 'ramp 1': the training part has 2 of 4 rows; .* at least 4: take a smaller window or more rows$",
+    ):
         ramp(100, 4, 100).windows(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.arange(4.0), "series 'one': the training part has 2 of 4 rows"),
+        (np.where(np.arange(100) < 80, 3.0, walk(100)), "series 'one': the 70 training rows are constant (3)"),
+        (np.full(100, 3.0), "series 'one': the 70 training rows are constant (3)"),
+        (np.where(np.arange(100) < 80, walk(100), 7.0), "none of the 15 test windows moves from its last value"),
+    ],
+)
+def test_what_cannot_be_used_is_told_with_the_file_that_it_is_in(values, message):
+    panel = Panel(("one",), (dated(values),), DAILY)
+    for source, opening in (("", ""), ("sales.csv", "sales.csv: ")):
+        mine = dataclasses.replace(panel, source=source)
+        with pytest.raises(UsageError, match=f"^{re.escape(opening + message)}") as caught:
+            mine.scaling("change", 3, 1)
+            mine.windows(3, 1)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_test_part_that_never_moves_is_refused_and_one_that_moves_once_is_not():
+    values = walk(100)
+    values[80:] = values[80]
+    for parts, moves in (
+        (values, False),
+        (np.append(values[:-1], 1.0), True),
+        (np.append(values[:-3], [1, 1, 1]), True),
+    ):
+        panel = Panel(("one",), (dated(parts),), DAILY)
+        if moves:
+            assert len(panel.windows(3, 2).test.targets) == 14
+            continue
+        with pytest.raises(UsageError, match=r"^none of the 14 test windows moves from its last value: .* at the end$"):
+            panel.windows(3, 2)
+    with pytest.raises(UsageError, match=r"^all rows are constant \(3\): nothing can be learnt$"):
+        Panel(("flat",), (dated(np.full(100, 3.0)),), DAILY).windows(3, 2)
+    flat, other = dated(values), dated(walk(100, 1))
+    assert len(Panel(("flat", "other"), (flat, other), DAILY).windows(3, 2).test.targets) == 28
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        (
+            "change",
+            1e60,
+            r"1e\+60 at 2020-04-05 lies .e\+6. times the spread of the training rows away, at most 1e\+15",
+        ),
+        ("level", -1e60, r"-1e\+60 at 2020-04-05 lies .e\+5. times the spread of the training rows away"),
+        ("log-return", -1.0, r"a log-return needs values above 0; 1 of 100 are not, the first at 2020-04-05 \(-1\)"),
+    ],
+)
+def test_a_value_after_the_training_rows_that_the_scaling_cannot_take_is_refused_with_its_date(kind, value, message):
+    values, other = walk(100), walk(100, 1)
+    panel = Panel(("other", "one"), (dated(other), dated(values)), DAILY)
+    before = panel.scaling(kind, 3, 1)
+    values[95] = 1e10
+    assert panel.scaling(kind, 3, 1) == before
+    values[95] = value
+    with pytest.raises(UsageError, match=f"^series 'one': {message}"):
+        panel.scaling(kind, 3, 1)
 
 
 @pytest.mark.parametrize(

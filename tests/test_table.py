@@ -1,5 +1,6 @@
 """A user's own table: what was written comes back exactly, and what is wrong is told in one line with its row."""
 
+import codecs
 import contextlib
 import gzip
 import os
@@ -381,7 +382,7 @@ def test_a_blank_line_is_skipped_but_in_a_single_column_it_is_a_missing_value(tm
         (
             "-05",
             "-03",
-            "row 6, column 'date': 2020-01-03 follows 2020-01-04 in row 5: times must increase, sort the rows",
+            "row 6, column 'date': 2020-01-03 follows 2020-01-04 in row 5: times must increase, sort the rows, or name",
         ),
         ("2020-01-05", "", "row 6, column 'date': there is no date; every row needs one"),
         ("2020-01-05", "5 Jan", "row 6, column 'date': '5 Jan' is not a time in the form of the first row (ISO 8601)"),
@@ -419,7 +420,8 @@ def test_a_fault_is_told_with_its_row(tmp_path, old, new, message):
             "row 6: byte 83 of the file is 0xe9, which is not UTF-8; save the file as",
         ),
         (SALES.encode() + b"\xc3", "row 11: byte 147 of the file is 0xc3, which is not UTF-8"),
-        (SALES.encode("utf-16"), "row 1: byte 1 of the file is 0xff, which is not UTF-8"),
+        (SALES.encode("utf-16"), "row 1: the file begins like one in UTF-16; save it as text in UTF-8"),
+        (codecs.BOM_UTF16_BE + SALES.encode("utf-16-be"), "row 1: the file begins like one in UTF-16"),
         (SALES.encode("utf-16-le"), "row 1: byte 2 of the file is NUL"),
         (bytes(range(32, 256)) * 9, "row 1: byte 97 of the file is 0x80, which is not UTF-8"),
         (gzip.compress(SALES.encode(), mtime=0), "row 1: byte 2 of the file is 0x8b, which is not UTF-8"),
@@ -508,6 +510,18 @@ def test_of_all_the_series_out_of_step_with_the_longest_the_first_row_is_told(tm
     path = write(tmp_path, "s,date,v\nb,2020-02-02,1\na,2020-01-01,2\na,2020-02-01,3\na,2020-03-01,4\n")
     message = "row 2, column 'date' (2020-02-02) is out of step: the others go on monthly, on the first day (MS)"
     refused(path, message, series="s")
+
+
+def test_where_most_rows_are_out_of_step_their_number_is_told_and_not_that_the_others_go_on(tmp_path):
+    days = np.datetime64("2020-01-01") + np.cumsum([0, 3, 4, 1, 3, 2, 5, 7, 6])
+    path = write(tmp_path, "date,v\n" + "".join(f"{day},1\n" for day in days))
+    message = "row 4, column 'date' (2020-01-08) comes 4 days after 2020-01-04 instead of 3 days: only 3 of 9 rows go"
+    refused(path, message)
+
+
+def test_series_of_one_length_are_noted_with_one_number(tmp_path):
+    path = write(tmp_path, "s,v\na,1\na,2\nb,3\nb,4\n")
+    assert "2 series by 's', of 2 rows" in read(path, series="s").notes
 
 
 def test_a_time_without_an_offset_among_those_with_one_is_refused(tmp_path):

@@ -12,7 +12,7 @@ from jaxseq.errors import UsageError
 from jaxseq.forecasting.baselines import drift, least_squares, naive
 from jaxseq.forecasting.metrics import mae, relative_mse, rmse
 from jaxseq.forecasting.significance import block_bootstrap_interval, diebold_mariano, lag_one_copy
-from jaxseq.forecasting.verdict import NAIVE, NO_EVIDENCE, Row, compare, copy_sentence, markdown, sentence
+from jaxseq.forecasting.verdict import NAIVE, NO_EVIDENCE, Row, compare, copy_sentence, markdown, number, sentence
 
 
 def test_on_a_random_walk_a_fitted_forecast_is_almost_never_called_an_improvement():
@@ -96,14 +96,41 @@ def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
         Row(NAIVE, 1.2098, 0.8, 1.0, 0.0, math.nan, math.nan),
         row(0.02, 0.18),
         row(0.02, 0.18)._replace(p_value=0.0041),
+        row(0.02, 0.18)._replace(p_value=0.00049),
     ]
     lines = markdown(rows, "USD").split("\n")
     assert lines[0] == "| forecast | RMSE, USD | MAE, USD | MSE / naive | skill | 95 % interval | p |"
     assert lines[2] == "| naive (last value) | 1.2098 | 0.8000 | 1.0000 | 0 | \N{EN DASH} | \N{EN DASH} |"
     assert lines[3] == "| GRU | 1.0000 | 0.5000 | 0.9000 | +0.1000 | +0.0200 to +0.1800 | \N{EN DASH} |"
     assert lines[4].endswith("| +0.0200 to +0.1800 | 0.004 |")
+    assert lines[5].endswith("| +0.0200 to +0.1800 | <0.001 |")
     assert len({line.count("|") for line in lines}) == 1
     assert "RMSE | MAE |" in markdown([row(0, 0)], "")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.20984, "1.2098"),
+        (0.0, "0.0000"),
+        (0.0123456, "0.0123"),
+        (0.0051234567, "0.005123"),
+        (0.00012345678, "0.0001235"),
+        (-3e-9, "-3e-09"),
+        (123456.789, "123456.7890"),
+        (2.6380557e91, "2.638e+91"),
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+    ],
+)
+def test_an_error_has_four_decimals_or_where_they_say_nothing_four_digits(value, text):
+    assert number(value) == text
+
+
+def test_small_errors_are_not_nothing_in_the_table():
+    assert markdown([Row("model", 1.5e-5, 1.2e-5, 1.0, 0.0, -0.1, 0.1)], "").endswith(
+        "| model | 1.5e-05 | 1.2e-05 | 1.0000 | +0.0000 | -0.1000 to +0.1000 | \N{EN DASH} |"
+    )
 
 
 def test_a_comparison_has_the_p_value_of_the_test_against_the_last_value():
@@ -159,6 +186,57 @@ def test_on_apple_neither_drift_differs_from_the_last_value():
         forecast = drift(windows, train, logarithmic)
         assert relative_mse(windows.targets, forecast, naive(windows)) == pytest.approx(known, abs=5e-5)
         assert NO_EVIDENCE in sentence(compare(windows.targets, {NAIVE: naive(windows), "drift": forecast})[1])
+
+
+def equals(share, series=30, dates=100, seed=0):
+    """Two equally good forecasts of many series, which have this share of their variance in common; and the dates."""
+    random = np.random.default_rng(seed)
+
+    def draw():
+        own = random.standard_normal((series, dates))
+        return np.sqrt(share) * random.standard_normal(dates) + np.sqrt(1 - share) * own
+
+    moves = draw()
+    forecast = 0.1 * moves + np.sqrt(0.19) * draw()  # mean squares 0.9² + 0.19 and 1
+    return *(v.reshape(-1, 1) for v in (moves, forecast, np.zeros_like(moves))), np.tile(np.arange(dates), series)
+
+
+def test_series_that_share_their_shocks_are_not_many_proofs_of_one_thing():
+    for share in (0.0, 0.5, 1.0):
+        by_row, by_date = [], []
+        for seed in range(60):
+            actual, forecast, last, dates = equals(share, seed=seed)
+            row = compare(actual, {NAIVE: last, "model": forecast}, seed, dates)[1]
+            by_date.append([row.p_value < 0.05, not row.low <= 0 <= row.high])
+            by_row.append(diebold_mariano(actual, forecast, last).p_value < 0.05)
+        assert np.all(np.mean(by_date, axis=0) < 0.15)
+        assert np.mean(by_row) > 0.3 or not share
+
+
+def test_skill_in_many_series_is_still_found_date_by_date():
+    actual, forecast, last, dates = equals(0.5)
+    better = compare(actual, {NAIVE: last, "model": 0.5 * forecast + 0.2 * actual}, 0, dates)[1]
+    assert better.low > 0 and better.p_value < 0.001
+
+
+def test_the_order_of_rows_that_have_times_does_not_count_and_that_of_one_series_changes_nothing():
+    actual, forecast, last, dates = equals(0.5)
+    mixed = np.random.default_rng(1).permutation(len(dates))
+    one, other = (
+        compare(actual[rows], {NAIVE: last[rows], "model": forecast[rows]}, 0, dates[rows])[1]
+        for rows in (np.arange(len(dates)), mixed)
+    )
+    assert tuple(one)[1:] == pytest.approx(tuple(other)[1:], rel=1e-9)
+    actual, forecast, last, _ = best_forecast(0.5, 80, 2, seed=0)
+    plain, dated = (compare(actual, {NAIVE: last, "model": forecast}, 3, t)[1] for t in (None, np.arange(80)))
+    assert tuple(plain)[1:] == pytest.approx(tuple(dated)[1:], rel=1e-9)
+
+
+def test_too_few_dates_are_no_evidence_however_many_the_series():
+    actual, forecast, last, dates = equals(0.0, series=200, dates=9)
+    row = compare(actual, {NAIVE: last, "model": forecast}, 0, dates)[1]
+    assert math.isnan(row.low) and math.isnan(row.p_value)
+    assert not math.isnan(compare(actual, {NAIVE: last, "model": forecast}, 0)[1].p_value)
 
 
 def test_too_few_rows_are_said_to_be_no_evidence():

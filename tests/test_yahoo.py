@@ -22,7 +22,9 @@ from curl_cffi.requests.exceptions import DNSError
 from fake_yahoo import FakeYahoo, Row, trading_days
 
 from jaxseq.data import yahoo as door
-from jaxseq.data.yahoo import Cause, DownloadError, Patience, cache_folder
+from jaxseq.data.cache import cache_folder
+from jaxseq.data.quotes import digest
+from jaxseq.data.yahoo import Cause, DownloadError, Patience
 from jaxseq.errors import UsageError
 
 TODAY = datetime.date(2024, 6, 3)
@@ -489,7 +491,7 @@ def test_a_file_of_a_later_format_is_not_guessed_at(fetch, tmp_path):
     head, _, body = only_file(tmp_path).read_bytes().partition(b"\n")
     record = json.loads(head[2:]) | {"format": 2}
     del record["sha256"]
-    record["sha256"] = door._digest(record, body)
+    record["sha256"] = digest(record, body)
     only_file(tmp_path).write_bytes(b"# " + json.dumps(record).encode() + b"\n" + body)
     again = fetch()
     assert_same(again, quotes)

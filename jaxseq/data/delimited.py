@@ -7,7 +7,7 @@ import functools
 import gzip
 import io
 import zlib
-from codecs import BOM_UTF8, getincrementaldecoder
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,9 +42,12 @@ _READING: dict[str, Any] = {
 def open_text(path: Path, source: str, suffix: str) -> Source:
     """A text with separators, read once to see that it is sound. Raises `UsageError`."""
     with _stream(path, source) as stream:
-        head = stream.read(MAX_RECORD).decode("utf-8-sig", errors="replace")
-    if not head:
+        start = stream.read(MAX_RECORD)
+    if not start:
         raise UsageError(f"{source}: the file is empty (0 bytes)")
+    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise UsageError(f"{source}: row 1: the file begins like one in UTF-16; save it as text in UTF-8")
+    head = start.decode("utf-8-sig", errors="replace")
     separator = "\t" if suffix.startswith(".tsv") else _separator(head)
     with _stream(path, source) as stream:
         survey = survey_text(stream, ord(separator), source)

@@ -58,14 +58,13 @@ def folds(
     check_at_least(1, source, count=count, window=window, horizon=horizon)
     check_at_least(0, source, purge=purge)
     valid, start = split_rows(n, fractions)
-    if n - start < count * horizon:
-        raise UsageError(
-            f"{source}: the test part has {n - start} of {n} rows; {count} folds with horizon {horizon} need at least "
-            f"{count * horizon}: take fewer folds, a shorter horizon or smaller fractions than {fractions}"
-        )
+    who, rule = f"{count} folds with horizon {horizon} need", "fewer folds, a shorter horizon"
+    if count == 1:
+        who, rule = f"horizon {horizon} needs", "a shorter horizon"
+    _check(f"{source}: the test part", n - start, n, count * horizon, who, rule)
     edges = [start + (n - start) * number // count for number in range(count + 1)]
     found = tuple(_fold(first, last, start - valid, purge) for first, last in pairwise(edges))
-    _check(found[0], window, horizon, source)  # later ones have more to train on, and as much to validate
+    _check_first(found[0], n, window, horizon, source, "" if count == 1 else " of the first fold")
     return found
 
 
@@ -75,11 +74,14 @@ def _fold(first: int, last: int, size: int, purge: int) -> Fold:
     return Fold((0, max(end - size - purge, 0)), (end - size, end), (first, last))
 
 
-def _check(fold: Fold, window: int, horizon: int, source: str) -> None:
-    needs = {"training": (fold.train, window + horizon), "validation": (fold.valid, horizon)}
-    for part, ((first, last), least) in needs.items():
-        if last - first < least:
-            raise UsageError(
-                f"{source}: the {part} part of the first fold has {last - first} rows; window {window} and horizon "
-                f"{horizon} need at least {least}"
-            )
+def _check_first(fold: Fold, n: int, window: int, horizon: int, source: str, which: str) -> None:
+    """The first fold has least to train on, and as much to validate as any."""
+    (first, last), who = fold.train, f"window {window} and horizon {horizon} need"
+    _check(f"{source}: the training part{which}", last - first, n, window + horizon, who, "a smaller window")
+    (first, last), who = fold.valid, f"horizon {horizon} needs"
+    _check(f"{source}: the validation part{which}", last - first, n, horizon, who, "a shorter horizon")
+
+
+def _check(part: str, rows: int, n: int, least: int, who: str, rule: str) -> None:
+    if rows < least:
+        raise UsageError(f"{part} has {rows} of {n} rows; {who} at least {least}: take {rule} or more rows")

@@ -151,10 +151,14 @@ def missing_days(
 
 
 def irregular(
-    before: Shaped[np.ndarray, " n"], time: np.datetime64 | np.integer, frequency: Frequency, where: str
+    before: Shaped[np.ndarray, " n"],
+    time: np.datetime64 | np.integer,
+    frequency: Frequency,
+    where: str,
+    others: str = "the others",
 ) -> str:
     """One line about a time that is not `regular`: `before` are those of its series until then, `where` names its row."""
-    goes = f"the others go on {frequency}"
+    goes = f"{others} go on {frequency}"
     if not len(before):
         return f"{where} ({time}) is out of step: {goes}"
     last = before[-1]

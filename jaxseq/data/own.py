@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, get_args
 
 from jaxseq.data import table, yahoo
+from jaxseq.data.files import printable
 from jaxseq.data.frequency import describe
 from jaxseq.data.prices import Column
 from jaxseq.data.scaling import Kind, Scaling
@@ -107,6 +108,8 @@ class Table(_Split):
     """Columns known beside the values, with commas between them: price,holiday."""
     missing: table.Missing = "error"
     """What to do with missing values: stop, drop the rows, or draw a line between their neighbours."""
+    longest_gap: int = table.LONGEST_GAP
+    """Missing values in a row that a line may be drawn over."""
     period: int | None = None
     """Steps of a season; None infers them from the dates."""
 
@@ -122,9 +125,8 @@ class Table(_Split):
         if not self.path:
             raise UsageError("which file? say --data.path sales.csv")
         names = tuple(name.strip() for name in self.covariates.split(",") if name.strip())
-        return _table(
-            self.path, self.column, self.time, self.series, names, self.missing, self.period, _state(self.path)
-        )
+        how = (names, self.missing, self.period, self.longest_gap)
+        return _table(self.path, self.column, self.time, self.series, *how, _state(self.path))
 
 
 @functools.lru_cache(maxsize=4)
@@ -136,11 +138,12 @@ def _table(
     covariates: tuple[str, ...],
     missing: table.Missing,
     period: int | None,
+    longest_gap: int,
     state: tuple[int, int] | None,
 ) -> Panel:
     """Read once for one recipe and one state of the file."""
-    found = table.read(path, column, time, series, covariates, missing, period)
-    return Panel(found.names, found.series, found.frequency, found.covariates, found.notes)
+    found = table.read(path, column, time, series, covariates, missing, period, longest_gap)
+    return Panel(found.names, found.series, found.frequency, found.covariates, found.notes, printable(path))
 
 
 def _state(path: str) -> tuple[int, int] | None:

@@ -76,7 +76,9 @@ def frequency_of(rows: Rows, period: int | None) -> tuple[Frequency, tuple[str, 
     if np.any(bad) and rows.pick.time is not None:
         row, _ = _first(rows, bad[:, None])
         begin = bounds[np.searchsorted(bounds, row, "right") - 1]
-        line = irregular(rows.times[begin:row], rows.times[row], found, rows.where(rows.pick.time, row))
+        good = np.count_nonzero(~bad)
+        others = "the others" if 2 * good > len(bad) else f"only {good} of {len(bad)} rows"
+        line = irregular(rows.times[begin:row], rows.times[row], found, rows.where(rows.pick.time, row), others)
         raise UsageError(f'{line}; add or correct rows, or count rows in place of dates with time "{ROWS}"')
     season = f"seasonal period {found.period}" if period is None else f"seasonal period {period} as asked for"
     closed = missing_days(rows.times, found, starts)
@@ -121,7 +123,7 @@ def _check_order(rows: Rows, time: int) -> None:
         row, _ = _first(rows, late[:, None])
         now, before, line = rows.times[row], rows.times[row - 1], rows.file.line(int(rows.order[row - 1]))
         alone = "" if rows.names else ", or name the column that tells several series apart with series"
-        rule = f"keep one of them{alone}" if now == before else "times must increase, sort the rows"
+        rule = f"{'keep one of them' if now == before else 'times must increase, sort the rows'}{alone}"
         found = f"{now} is in row {line} too" if now == before else f"{now} follows {before} in row {line}"
         raise UsageError(f"{rows.where(time, row)}: {found}: {rule}")
 

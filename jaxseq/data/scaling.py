@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from jaxseq.arrays import Batch
-from jaxseq.data.windows import Windows
+from jaxseq.data.files import counted
+from jaxseq.data.windows import Series, Windows, called, some_of
 from jaxseq.errors import UsageError
 
 Kind = Literal["change", "log-return", "level"]
 """What a model is given and asked for: see `Scaling`."""
+MIN_SPREAD = 1e-100
+"""How far apart the training rows must be: squares of less come near the smallest numbers of float64."""
+MAX_REACH = 1e15
+"""How many scales a value may be away: squares of more come near the largest numbers of float32."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,9 @@ class Scaling:
     covariate_scale: tuple[float, ...] = ()
 
     def inputs(self, windows: Windows) -> Float[np.ndarray, "n t d"]:
-        """What the model is given: x, and the covariates beside it."""
+        """What the model is given: x, and the covariates beside it. Raises `UsageError` for another number of those."""
+        if (given := windows.covariates.shape[2]) != (fitted := len(self.covariate_shift)):
+            raise UsageError(f"{counted(given, 'covariate')} given, where there were {fitted} in training")
         values, before = windows.inputs, np.concatenate([windows.inputs[:, :1], windows.inputs[:, :-1]], axis=1)
         x = self._forward(values, before, windows.series)
         beside = (windows.covariates - np.asarray(self.covariate_shift)) / np.asarray(self.covariate_scale)
@@ -89,15 +96,22 @@ class Scaling:
 def fit_scaling(
     kind: Kind,
     training: Sequence[Float[np.ndarray, "_"]],
-    names: Sequence[str] = ("the series",),
+    names: Sequence[str] = ("value",),
     covariates: Sequence[Float[np.ndarray, "_ c"]] = (),
 ) -> Scaling:
     """The scaling of the training rows of each series: its range for "level", else the spread of its (log) changes.
 
     `covariates` are those of the same rows. Raises `UsageError`, which names the series, for fewer than three rows, for
-    values that do not vary, and for "log-return" where a value is not positive.
+    values that do not vary or by less than `MIN_SPREAD`, and for "log-return" where a value is not positive.
     """
-    fitted = [_fit(kind, values, name) for values, name in zip(training, names, strict=True)]
+    fitted, failures = [], []
+    for values, name in zip(training, names, strict=True):
+        try:
+            fitted.append(_fit(kind, values, called(name)))
+        except UsageError as error:
+            failures.append((name, error))
+    if failures:
+        raise UsageError(some_of("without a scale", failures, len(names)))
     shift, scale = (tuple(numbers) for numbers in zip(*fitted, strict=True))
     if not covariates or not covariates[0].shape[1]:
         return Scaling(kind, shift, scale)
@@ -114,6 +128,11 @@ def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float,
     low, high = float(values.min()), float(values.max())
     if low == high:
         raise UsageError(f"{name}: the {len(values)} training rows are constant ({low:g}): nothing can be learnt")
+    if high - low < MIN_SPREAD:
+        raise UsageError(
+            f"{name}: the {len(values)} training rows differ by {high - low:g}, less than {MIN_SPREAD:g}: their squares "
+            "vanish; take another unit"
+        )
     if kind == "level":
         return low, high - low
     path = _log(values, f"{name}: ") if kind == "log-return" else values
@@ -127,6 +146,25 @@ def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float,
     return 0.0, scale
 
 
+def check_reach(scaling: Scaling, series: Sequence[Series], names: Sequence[str]) -> None:
+    """Raises `UsageError`, which names series and time, for a value of any part that the scaling cannot take.
+
+    That is one more than `MAX_REACH` scales away from the first (or from the smallest training row, for "level"), and
+    for "log-return" one not above 0. Nothing is fitted to what is seen here.
+    """
+    for (times, values), name, shift, scale in zip(series, names, scaling.shift, scaling.scale, strict=True):
+        if scaling.kind == "log-return":
+            _log(values, f"{called(name)}: ", times)
+            continue
+        reach = np.abs(values - (shift if scaling.kind == "level" else values[0])) / scale
+        if np.any(bad := reach > MAX_REACH):
+            at = int(np.argmax(bad))
+            raise UsageError(
+                f"{called(name)}: {values[at]:g} at {times[at]} lies {reach[at]:.0e} times the spread of the training rows "
+                f"away, at most {MAX_REACH:.0e} can be calculated with; correct it"
+            )
+
+
 def batch(windows: Windows, scaling: Scaling, every_step: bool = False, steps: int | None = None) -> Batch:
     """What a model is given and asked for, in float32: x "n t d" and y "n k", or "n t k" with `every_step`.
 
@@ -136,11 +174,14 @@ def batch(windows: Windows, scaling: Scaling, every_step: bool = False, steps: i
     return Batch(scaling.inputs(windows).astype(np.float32), y[..., :steps].astype(np.float32))
 
 
-def _log(values: Float[np.ndarray, "*shape"], source: str = "") -> Float[np.ndarray, "*shape"]:
+def _log(
+    values: Float[np.ndarray, "*shape"], source: str = "", times: Shaped[np.ndarray, " n"] | None = None
+) -> Float[np.ndarray, "*shape"]:
     if count := np.count_nonzero(low := values <= 0):
         row = int(np.argmax(low.reshape(len(values), -1).any(axis=1)))
+        where = f"in row {row + 1}" if times is None else f"at {times[row]}"
         raise UsageError(
-            f"{source}a log-return needs values above 0; {count} of {values.size} are not, the first in row {row + 1} "
+            f"{source}a log-return needs values above 0; {count} of {values.size} are not, the first {where} "
             f'({values[low][0]:g}); use target "change"'
         )
     return np.log(values)

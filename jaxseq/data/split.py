@@ -11,8 +11,8 @@ from jaxtyping import Float
 from jaxseq.arrays import Splits
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
-from jaxseq.data.scaling import Kind, Scaling, fit_scaling
-from jaxseq.data.windows import Series, WindowSplits, check_at_least, cut, join
+from jaxseq.data.scaling import Kind, Scaling, check_reach, fit_scaling
+from jaxseq.data.windows import Series, Windows, WindowSplits, called, check_at_least, cut, join, some_of
 from jaxseq.errors import UsageError
 
 
@@ -31,6 +31,7 @@ class Panel:
 
     names       of the series
     covariates  what is known beside each value, "n c"; an empty tuple where there is none
+    source      what messages open with: the file; may be empty
     frequency   how their times follow each other, and the steps of a season
     notes       what the user should know about how the data were read
     """
@@ -40,27 +41,29 @@ class Panel:
     frequency: Frequency
     covariates: tuple[Float[np.ndarray, "_ c"], ...] = ()
     notes: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def _opening(self) -> str:
+        return f"{self.source}: " if self.source else ""
 
     def folds(self, window: int, horizon: int, count: int, fold: int) -> list[Fold]:
         """The rows of each series' three parts in one fold. Raises `UsageError`, which names the series that are short."""
         found, short = [], []
         for name, series in zip(self.names, self.series, strict=True):
             try:
-                found.append(folds(len(series.values), count, window, horizon, source=name)[fold - 1])
+                found.append(folds(len(series.values), count, window, horizon, source=called(name))[fold - 1])
             except UsageError as error:
-                short.append((name, len(series.values), error))
-        if len(short) == 1:
-            raise short[0][2]
+                short.append((f"{name} ({len(series.values)} rows)", error))
         if short:
-            few = ", ".join(f"{name} ({rows} rows)" for name, rows, _ in short[:5])
-            raise UsageError(
-                f"{len(short)} of {len(self.names)} series are too short: {few}{', …' if len(short) > 5 else ''}; the "
-                f"first: {short[0][2]}"
-            )
+            raise UsageError(self._opening + some_of("too short", short, len(self.names)))
         return found
 
     def windows(self, window: int, horizon: int, count: int = 1, fold: int = 1) -> WindowSplits:
-        """All windows by the part their targets are in; see `folds`."""
+        """All windows by the part their targets are in; see `folds`.
+
+        Raises `UsageError` as well if the last value is exact in the whole test part: nothing can be judged by it.
+        """
         rows = self.folds(window, horizon, count, fold)
         beside = self.covariates or [None] * len(self.series)
         parts = []
@@ -70,13 +73,19 @@ class Panel:
                 first, last = getattr(row, part)
                 cuts.append(cut(series, window, horizon, first, last, number, known))
             parts.append(join(cuts))
+        _check_moves(parts, self._opening)
         return Splits(*parts)
 
     def scaling(self, kind: Kind, window: int, horizon: int, count: int = 1, fold: int = 1) -> Scaling:
-        """The scaling of each series' training rows."""
+        """The scaling of each series' training rows. Raises `UsageError` as `fit_scaling` and `check_reach` do."""
         rows = self.folds(window, horizon, count, fold)
         beside = [c[: row.train[1]] for c, row in zip(self.covariates, rows, strict=False)]
-        return fit_scaling(kind, self._training(window, horizon, count, fold), self.names, beside)
+        try:
+            found = fit_scaling(kind, self._training(window, horizon, count, fold), self.names, beside)
+            check_reach(found, self.series, self.names)
+        except UsageError as error:
+            raise UsageError(f"{self._opening}{error}") from error
+        return found
 
     def known(self, window: int, horizon: int, count: int = 1, fold: int = 1) -> Known:
         """What is known of the series beside their windows."""
@@ -85,6 +94,17 @@ class Panel:
     def _training(self, window: int, horizon: int, count: int, fold: int) -> list[Float[np.ndarray, "_"]]:
         rows = self.folds(window, horizon, count, fold)
         return [series.values[: row.train[1]] for series, row in zip(self.series, rows, strict=True)]
+
+
+def _check_moves(parts: list[Windows], opening: str) -> None:
+    still = [bool(np.all(part.targets == part.inputs[:, -1:])) for part in parts]
+    if all(still):
+        raise UsageError(f"{opening}all rows are constant ({parts[0].inputs[0, 0]:g}): nothing can be learnt")
+    if still[-1]:
+        raise UsageError(
+            f"{opening}none of the {len(parts[-1].targets)} test windows moves from its last value: the naive forecast "
+            "is exact, and no other can be compared with it; leave out the constant rows at the end"
+        )
 
 
 def check_fold(source: str, count: int, fold: int) -> None:

@@ -87,8 +87,8 @@ def read(
     names = rows.names or (file.names[pick.values[0]],)
     first = np.flatnonzero(rows.starts)
     lengths, bounds = np.diff(first, append=len(rows.times)), first[1:]
-    each = f"{lengths.min():,} to {lengths.max():,} rows"
-    many = () if pick.series is None else (f"{len(names):,} series by {file.names[pick.series]!r}, of {each}",)
+    each = f"{lengths.min():,}" if lengths.min() == lengths.max() else f"{lengths.min():,} to {lengths.max():,}"
+    many = () if pick.series is None else (f"{len(names):,} series by {file.names[pick.series]!r}, of {each} rows",)
     values = np.split(np.ascontiguousarray(rows.values[:, 0]), bounds)
     return Table(
         series=tuple(map(Series, np.split(rows.times, bounds), values)),

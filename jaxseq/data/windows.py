@@ -82,6 +82,20 @@ def check_choice(choices: tuple[str, ...], source: str, **fields: str) -> None:
             raise UsageError(f"{source}: {name} {value!r} is unknown; choose one of {', '.join(choices)}")
 
 
+def called(name: str) -> str:
+    """A series in a message, told from a number or a word of the sentence."""
+    return f"series {name!r}"
+
+
+def some_of(fault: str, failures: Sequence[tuple[str, UsageError]], count: int) -> str:
+    """One line on the series that cannot be used: the one's own, or how many of `count`, five names, and the first's."""
+    first = failures[0][1]
+    if len(failures) == 1:
+        return str(first)
+    few = ", ".join(name for name, _ in failures[:5]) + (", …" if len(failures) > 5 else "")
+    return f"{len(failures)} of {count} series are {fault}: {few}; the first: {first}"
+
+
 def split_rows(n: int, fractions: tuple[float, float] = (0.70, 0.15)) -> tuple[int, int]:
     """The first row of the validation part and the first of the test part, of `n` rows in chronological order.
 

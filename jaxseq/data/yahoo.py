@@ -1,22 +1,18 @@
-"""Daily prices of one ticker from Yahoo: the only door to yfinance, behind a cache of our own.
+"""Daily prices of one ticker from Yahoo: the only door to yfinance, behind a cache of our own (`quotes.py`).
 
-Every ticker and range is one CSV file (date, close, adj_close) in `cache_folder()`, under a line that says what it is,
-when it was fetched, and its sha256. Only finished days are asked for: those before today in UTC, because every exchange
-has closed its yesterday by then. A range that had ended a day before it was fetched is complete and never asked for
-again; another is good for the day. yfinance's own files (a cookie, a time zone) are switched off: they save two small
-requests, and a full disk, a damaged file or a network drive makes them fail the download. Yahoo's data is for personal
-use: never publish a download.
+Only finished days are asked for: those before today in UTC, because every exchange has closed its yesterday by then. A
+range that had ended a day before it was fetched is complete and never asked for again; another is good for the day.
+yfinance's own files (a cookie, a time zone) are switched off: they save two small requests, and a full disk, a damaged
+file or a network drive makes them fail the download. Yahoo's data is for personal use: never publish a download.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import os
 import re
-import tempfile
 import threading
 import time
 import warnings
@@ -27,9 +23,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Float, Shaped
 
-from jaxseq.data.windows import Series, check_choice, check_series
+from jaxseq.data.cache import cache_folder
+from jaxseq.data.quotes import Quotes, Request, check_request, read, write
 from jaxseq.errors import UsageError
 
 Passing = Literal["timeout", "truncated", "rate-limited", "server"]
@@ -52,10 +48,7 @@ ADVICE: dict[Cause, tuple[str, str]] = {
     "unexpected": ("yfinance could not read Yahoo's answer", f"try another version of yfinance, {INSTEAD}"),
 }
 """What went wrong and what to do."""
-FIRST = date(1900, 1, 1)
-"""Where an open start begins: Yahoo has no older price."""
 CHART = "/finance/chart/"
-FORMAT = 1
 _ONE_AT_A_TIME = threading.Lock()  # yfinance keeps its session and settings once for the whole process
 
 
@@ -75,53 +68,6 @@ class Patience(NamedTuple):
 
 
 PATIENCE = Patience()
-
-
-class Quotes(NamedTuple):
-    """Daily prices in `currency`, as Yahoo spells it (GBp is pence); `dates` are the exchange's local days.
-
-    `close` is adjusted for splits, `adj_close` for splits and dividends, both as known on `fetched` (UTC). `dropped`
-    days came without a price. `notes` are for the user to read, one line each.
-    """
-
-    ticker: str
-    dates: Shaped[np.ndarray, " n"]
-    close: Float[np.ndarray, " n"]
-    adj_close: Float[np.ndarray, " n"]
-    currency: str
-    fetched: date
-    dropped: int
-    source: Literal["cache", "download"]
-    notes: tuple[str, ...] = ()
-
-    def series(self, column: str = "adj_close") -> Series:
-        """One of the two prices as a series. Raises `UsageError` for another column."""
-        check_choice(("adj_close", "close"), self.ticker, column=column)
-        return check_series(self.dates, getattr(self, column), self.ticker)
-
-
-class _Request(NamedTuple):
-    ticker: str
-    start: date | None
-    end: date | None
-    today: date
-
-    @property
-    def days(self) -> tuple[date, date]:
-        """The first day that is asked for, and the first that no longer is."""
-        return max(self.start or FIRST, FIRST), min(self.end or self.today, self.today)
-
-    @property
-    def name(self) -> str:
-        return f"{self.ticker}_{self.start or 'first'}_{self.end or 'open'}.csv"
-
-    @property
-    def identity(self) -> dict[str, str | None]:
-        start, end = (day.isoformat() if day else None for day in (self.start, self.end))
-        return {"ticker": self.ticker, "start": start, "end": end}
-
-    def __str__(self) -> str:
-        return f"{self.ticker} from {self.start or 'the first day'} to {self.end or f'today, {self.today}'}"
 
 
 class _Failure(Exception):
@@ -152,9 +98,9 @@ def fetch(
     Raises `UsageError` for a ticker or date that cannot be, and `DownloadError` with its cause if there are no prices,
     after at most two attempts and `2 * patience.attempt + patience.pause` seconds.
     """
-    request = _check(ticker, start, end, today or datetime.now(UTC).date())
+    request = check_request(ticker, start, end, today or datetime.now(UTC).date())
     file = (cache or cache_folder()) / request.name
-    kept, damage = _read(file, request)
+    kept, damage = read(file, request)
     if kept and not refresh and _is_current(kept, request):
         return _noted(kept)
     try:
@@ -166,52 +112,10 @@ def fetch(
             return _noted(kept, f"{what}; using the download of {kept.fetched}, which ends on {kept.dates[-1]}")
         there = f"; the download of {kept.fetched} is still in {file}" if kept else damage and f"; {damage}"
         raise DownloadError(f"{what}: {advice}{there}", failure.cause) from failure
-    return _noted(quotes, damage and f"{damage}: it was downloaded again", _write(file, request, quotes))
+    return _noted(quotes, damage and f"{damage}: it was downloaded again", write(file, request, quotes))
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: $JAXSEQ_CACHE, or jaxseq/prices in $XDG_CACHE_HOME or in ~/.cache.
-
-    Raises `UsageError` if there is no home folder.
-    """
-    own = os.environ.get("JAXSEQ_CACHE")
-    folder = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxseq", "prices")
-    try:
-        return folder.expanduser()
-    except RuntimeError as error:
-        raise UsageError(f"no home folder for the cache {folder}: set JAXSEQ_CACHE to a folder") from error
-
-
-def _check(ticker: str, start: str | date | None, end: str | date | None, today: date) -> _Request:
-    # nothing else may reach the name of a file or an address
-    if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.=^-]{0,19}", ticker):
-        raise UsageError(
-            f"ticker {ticker[:40]!r} ({len(ticker)} characters) must be 1 to 20 letters, digits or . - = ^ and begin "
-            "with a letter, a digit or ^"
-        )
-    if re.fullmatch(r"[A-Z]{2}[A-Z0-9]{9}[0-9]", ticker.upper()):
-        raise UsageError(f"ticker {ticker!r} is an ISIN: give the ticker, as in AAPL or SAP.DE")
-    request = _Request(ticker.upper(), _day("start", start), _day("end", end), today)
-    first, last = request.days
-    if first >= last:
-        now = " (today in UTC: later days are not finished)" if last == today else ""
-        raise UsageError(f"{ticker}: start {first} must be before end {last}{now}")
-    return request
-
-
-def _day(name: str, value: str | date | None) -> date | None:
-    if value is None:
-        return None
-    try:
-        day = date.fromisoformat(str(value))
-    except ValueError:
-        day = None
-    if day is None or day.isoformat() != str(value):  # fromisoformat also takes weeks, and dates without hyphens
-        raise UsageError(f"{name} {str(value)[:40]!r} is no date: it must be YYYY-MM-DD, as in 2024-03-01")
-    return day
-
-
-def _is_current(kept: Quotes, request: _Request) -> bool:
+def _is_current(kept: Quotes, request: Request) -> bool:
     # a day of grace after the end: some prices, those of funds say, come in late
     return kept.fetched == request.today or (request.end is not None and kept.fetched > request.end)
 
@@ -222,63 +126,7 @@ def _noted(quotes: Quotes, *notes: str) -> Quotes:
     return quotes._replace(notes=tuple(filter(None, (gaps if quotes.dropped else "", *notes))))
 
 
-def _read(file: Path, request: _Request) -> tuple[Quotes | None, str]:
-    """What is kept, if anything, and what is wrong with it, if anything."""
-    try:
-        return _parse(file.read_bytes(), request), ""
-    except (FileNotFoundError, NotADirectoryError):
-        return None, ""
-    except OSError as error:
-        return None, f"the cache file {file} cannot be read ({error.strerror})"
-    except (ValueError, TypeError, KeyError) as error:
-        return None, f"the cache file {file} is damaged ({error})"
-
-
-def _digest(record: dict[str, Any], body: bytes) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode() + b"\n" + body).hexdigest()
-
-
-def _parse(content: bytes, request: _Request) -> Quotes:
-    head, _, body = content.partition(b"\n")
-    if not head.startswith(b"# {"):
-        raise ValueError("its first line is not ours")
-    record = json.loads(head[2:])
-    if record.pop("sha256", None) != _digest(record, body):
-        raise ValueError("its sha256 differs")
-    expected = {"format": FORMAT, **request.identity}
-    if found := {key: record[key] for key in expected if record[key] != expected[key]}:
-        raise ValueError(f"it has {found}, not { ({key: expected[key] for key in found}) }")
-    columns = list(zip(*(line.split(",") for line in body.decode().splitlines()[1:]), strict=True))
-    dates, (close, adj_close) = np.array(columns[0], "datetime64[D]"), np.array(columns[1:], np.float64)
-    fetched, currency, dropped = date.fromisoformat(record["fetched"]), record["currency"], record["dropped"]
-    return Quotes(request.ticker, dates, close, adj_close, currency, fetched, dropped, "cache")
-
-
-def _write(file: Path, request: _Request, quotes: Quotes) -> str:
-    """Keep a download whole or not at all; what went wrong, if anything: a full disk must not lose the prices."""
-    import yfinance
-
-    rows = zip(quotes.dates.astype(str), quotes.close.tolist(), quotes.adj_close.tolist(), strict=True)
-    body = "".join(["date,close,adj_close\n", *(f"{day},{close!r},{adj!r}\n" for day, close, adj in rows)]).encode()
-    record = {"format": FORMAT, **request.identity, "fetched": quotes.fetched.isoformat()}
-    record |= {"currency": quotes.currency, "dropped": quotes.dropped, "yfinance": yfinance.__version__}
-    head = json.dumps({**record, "sha256": _digest(record, body)}).encode()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
-            try:
-                temporary.write(b"# " + head + b"\n" + body)
-                temporary.flush()
-                os.replace(temporary.name, file)
-            except BaseException:
-                os.unlink(temporary.name)
-                raise
-    except OSError as error:
-        return f"the cache file {file} cannot be written ({error.strerror}): this download is not kept"
-    return ""
-
-
-def _download(request: _Request, session: Any, patience: Patience) -> Quotes:
+def _download(request: Request, session: Any, patience: Patience) -> Quotes:
     session = session or _own_session()
     try:
         return _attempt(request, session, patience.attempt)
@@ -297,7 +145,7 @@ def _own_session() -> Any:
     return requests.Session(impersonate="chrome", curl_options={CurlOpt.QUICK_EXIT: 1})
 
 
-def _attempt(request: _Request, session: Any, seconds: float) -> Quotes:
+def _attempt(request: Request, session: Any, seconds: float) -> Quotes:
     with _ONE_AT_A_TIME, _quiet_yfinance() as yfinance:
         deadline = time.monotonic() + seconds
         try:
@@ -398,7 +246,7 @@ def _failure(error: Exception, yfinance: Any) -> _Failure:
     return _Failure("unexpected", f"yfinance {yfinance.__version__}, {type(error).__name__}: {error}")
 
 
-def _from_frame(request: _Request, frame: Any, currency: str) -> Quotes:
+def _from_frame(request: Request, frame: Any, currency: str) -> Quotes:
     dates = frame.index.tz_localize(None).to_numpy().astype("datetime64[D]")
     first, last = (np.datetime64(day) for day in request.days)
     inside = (dates >= first) & (dates < last)

@@ -11,7 +11,7 @@ import math
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from scipy.special import stdtr, stdtrit
 
 from jaxseq.errors import UsageError
@@ -37,6 +37,22 @@ def skill(actual: Values, forecast: Values, naive: Values) -> float:
     Murphy (1988), "Skill scores based on the mean square error", Monthly Weather Review 116(12), equation 4.
     """
     return 1 - relative_mse(actual, forecast, naive)
+
+
+def by_time(error: Values, times: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, "m k"]:
+    """One row for each of the m different times, in their order: the root of the sum of its squared errors.
+
+    Rows of many series share their times, and what happens at a time happens to many of them: they are one draw of
+    the world, not as many as there are series. The mean square of what comes out is proportional to that of `error`.
+    Raises `ValueError` unless there is one time for each row.
+    """
+    if times.shape != error.shape[:1]:
+        raise ValueError(f"times {times.shape} must be one for each of the {len(error)} rows")
+    different, place = np.unique(times, return_inverse=True)
+    largest = float(np.max(np.abs(error))) or 1.0  # or squares of large errors would leave float64
+    total = np.zeros((len(different), error.shape[1]))
+    np.add.at(total, place, (error / largest) ** 2)
+    return largest * np.sqrt(total)
 
 
 def block_length(rows: int, horizon: int) -> int:
@@ -105,17 +121,21 @@ class LagOne(NamedTuple):
         return self.movement < 0.5 and self.change_correlation <= self.chance_correlation
 
 
-def lag_one_copy(actual: Values, forecast: Values, last: Float[np.ndarray, " n"]) -> LagOne:
+def lag_one_copy(
+    actual: Values, forecast: Values, last: Float[np.ndarray, " n"], times: Shaped[np.ndarray, " n"] | None = None
+) -> LagOne:
     """Tells a forecast of the next value from a copy of the last one: a = actual, f = forecast, v = last value.
 
     A curve of levels that follows the actual one a day late looks like a good forecast (R² of 0.99 is a property of
     the naive one), and so does a good forecast of a random walk. What tells them apart is the CHANGE from the last
     value: does the forecast make any, and does it go with the series'? `chance_correlation` is 1.96 / √(n / k), the
-    limit for n / k independent pairs (Bartlett 1946). Raises `ValueError` with the shapes where they do not fit.
+    limit for n / k independent pairs (Bartlett 1946); with `times` n is how many different ones there are. Raises
+    `ValueError` with the shapes where they do not fit.
     """
     error = errors(actual, forecast)
     if last.shape != actual.shape[:1]:
         raise ValueError(f"last values {last.shape} must be one for each of the {len(actual)} rows")
+    rows = len(actual) if times is None else len(by_time(error, times))
     moved, moves = forecast - last[:, None], actual - last[:, None]
     spread = float(np.sum((forecast - np.mean(forecast)) ** 2))
     lengths = [float(np.sqrt(np.mean(array**2))) for array in (moved, error, moves)]
@@ -126,7 +146,7 @@ def lag_one_copy(actual: Values, forecast: Values, last: Float[np.ndarray, " n"]
         distance_to_actual=to_actual,
         movement=to_last / truth if truth else math.inf,
         change_correlation=_correlation(moved, moves),
-        chance_correlation=1.96 / math.sqrt(actual.shape[0] / actual.shape[1]),
+        chance_correlation=1.96 / math.sqrt(rows / actual.shape[1]),
     )
 
 
@@ -182,13 +202,14 @@ def diebold_mariano(
     if n < (least := MIN_BLOCKS * (lags + 1)):
         reason = f"{n} rows; at least {least} are needed with {lags} lags"
         return DieboldMariano(math.nan, math.nan, mean, lags, reason=reason)
-    centred = d - mean
-    if np.max(np.abs(centred)) <= 1e-12 * np.max(np.abs(d)):
+    size = float(np.max(np.abs(d)))
+    if np.max(np.abs(d - mean)) <= 1e-12 * size:
         reason = f"the losses differ by the same in all {n} rows"
         return DieboldMariano(math.nan, math.nan, mean, lags, reason=reason)
-    variance, weights = _long_run_variance(centred, lags)
+    # of losses at most 1: the statistic has no unit, and squares of squared errors leave float64 soon
+    variance, weights = _long_run_variance((d - mean) / size, lags)
     small = math.sqrt((n - lags - 1) * (n - lags)) / n  # their √((n + 1 - 2h + h(h - 1) / n) / n), h = lags + 1
-    statistic = small * mean / math.sqrt(variance / n)
+    statistic = small * (mean / size) / math.sqrt(variance / n)
     return DieboldMariano(statistic, 2 * float(stdtr(n - 1, -abs(statistic))), mean, lags, weights)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxseq.errors import UsageError
-from jaxseq.forecasting.metrics import Values, mae, relative_mse, rmse
-from jaxseq.forecasting.significance import LagOne, block_bootstrap_interval, diebold_mariano
+from jaxseq.forecasting.metrics import Values, errors, mae, relative_mse, rmse
+from jaxseq.forecasting.significance import LagOne, block_bootstrap_interval, by_time, diebold_mariano
 
 NAIVE = "naive (last value)"
 NO_EVIDENCE = "no evidence of improvement over the last value"
@@ -30,11 +31,15 @@ class Row(NamedTuple):
     p_value: float = math.nan
 
 
-def compare(actual: Values, forecasts: Mapping[str, Values], seed: int = 0) -> list[Row]:
+def compare(
+    actual: Values, forecasts: Mapping[str, Values], seed: int = 0, times: Shaped[np.ndarray, " n"] | None = None
+) -> list[Row]:
     """One row for each forecast, in the order given: chronological rows "n k", in the series' unit.
 
-    The first must be `NAIVE`; its skill is 0 and has no interval. Raises `UsageError` if it is not there, is exact,
-    or if a value is not finite, and `ValueError` with both shapes if they differ.
+    `times` "n" are needed where rows of several series share them: interval and p-value then take each time for one
+    draw, with all its series together (see `by_time`), and the rows may be in any order. The first forecast must be
+    `NAIVE`; its skill is 0 and has no interval. Raises `UsageError` if it is not there, is exact, or if a value is not
+    finite, and `ValueError` with both shapes if they differ.
     """
     if next(iter(forecasts), None) != NAIVE:
         raise UsageError(f"the first forecast must be {NAIVE!r}; given were {', '.join(forecasts) or 'none'}")
@@ -42,7 +47,7 @@ def compare(actual: Values, forecasts: Mapping[str, Values], seed: int = 0) -> l
         if count := np.count_nonzero(bad := ~np.isfinite(values)):
             row = int(np.argmax(bad.any(axis=-1))) + 1
             raise UsageError(f"{name}: {count} of {values.size} values are not finite, the first in row {row}")
-    return [_row(name, actual, values, forecasts[NAIVE], seed) for name, values in forecasts.items()]
+    return [_row(name, actual, values, forecasts[NAIVE], seed, times) for name, values in forecasts.items()]
 
 
 def _row(
@@ -51,12 +56,17 @@ def _row(
     forecast: Values,
     naive: Values,
     seed: int,
+    times: Shaped[np.ndarray, " n"] | None,
 ) -> Row:
     ratio = relative_mse(actual, forecast, naive)
     interval, p = (math.nan, math.nan), math.nan
     if name != NAIVE:
-        interval = block_bootstrap_interval(actual, forecast, naive, seed=seed)
-        p = diebold_mariano(actual, forecast, naive).p_value
+        trio = actual, forecast, naive
+        if times is not None:
+            ours, base = (by_time(errors(actual, values), times) for values in (forecast, naive))
+            trio = np.zeros_like(ours), ours, base
+        interval = block_bootstrap_interval(*trio, seed=seed)
+        p = diebold_mariano(*trio).p_value
     return Row(name, rmse(actual, forecast), mae(actual, forecast), ratio, 1 - ratio, *interval, p)
 
 
@@ -86,6 +96,16 @@ def copy_sentence(name: str, lag: LagOne) -> str:
     )
 
 
+def number(value: float) -> str:
+    """An error with four decimals, or with four digits where those would say nothing or never end."""
+    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
+def chance(p: float) -> str:
+    """A p-value with three decimals, which is never 0."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 def markdown(rows: list[Row], unit: str) -> str:
     """The rows as a Markdown table; `unit` may be empty."""
     suffix = f", {unit}" if unit else ""
@@ -97,8 +117,8 @@ def markdown(rows: list[Row], unit: str) -> str:
         interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
         skill = "0" if row.name == NAIVE else f"{row.skill:+.4f}"
         name = row.name.replace("|", "\\|")
-        p = "\N{EN DASH}" if math.isnan(row.p_value) else f"{row.p_value:.3f}"
+        p = "\N{EN DASH}" if math.isnan(row.p_value) else chance(row.p_value)
         lines.append(
-            f"| {name} | {row.rmse:.4f} | {row.mae:.4f} | {row.relative_mse:.4f} | {skill} | {interval} | {p} |"
+            f"| {name} | {number(row.rmse)} | {number(row.mae)} | {row.relative_mse:.4f} | {skill} | {interval} | {p} |"
         )
     return "\n".join(lines)

@@ -1,0 +1,35 @@
+"""Where everything that was downloaded or computed is kept on this machine, and how a file gets there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from jaxseq.errors import UsageError
+
+
+def cache_folder(kind: str = "prices") -> Path:
+    """The folder for one kind of files: $JAXSEQ_CACHE, or jaxseq/`kind` in $XDG_CACHE_HOME or in ~/.cache.
+
+    Raises `UsageError` if there is no home folder.
+    """
+    own = os.environ.get("JAXSEQ_CACHE")
+    folder = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxseq", kind)
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"no home folder for the cache {folder}: set JAXSEQ_CACHE to a folder") from error
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Put a file in its place whole or not at all, and make its folder. Raises `OSError`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
+        try:
+            temporary.write(content)
+            temporary.flush()
+            os.replace(temporary.name, file)
+        except BaseException:
+            os.unlink(temporary.name)
+            raise

@@ -1,0 +1,170 @@
+"""One file from the network: bounded in time and size, checked by its sha256 before anything is used, kept for good."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import queue
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from jaxseq.data.cache import cache_folder, write_whole
+from jaxseq.data.files import printable, size_of
+from jaxseq.errors import UsageError
+
+Cause = Literal["offline", "status", "timeout", "too-large", "truncated", "checksum", "certificate", "address", "cache"]
+MIRROR = "JAXSEQ_MIRROR"
+"""A variable of the environment: an address in place of everything before the file's own name in a URL."""
+SECONDS = 60.0
+"""For a whole download."""
+LARGEST = 64 * 2**20
+"""Bytes that are read at most, unless the caller says otherwise."""
+CHUNK = 2**16
+
+
+class FetchError(UsageError):
+    """A file could not be had, for `cause`."""
+
+    def __init__(self, message: str, cause: Cause) -> None:
+        super().__init__(message)
+        self.cause: Cause = cause
+
+
+class Remote(NamedTuple):
+    """A file on the network: where, what its bytes must be, and its name in the cache."""
+
+    url: str
+    sha256: str
+    name: str
+
+
+class _Failure(Exception):
+    def __init__(self, cause: Cause, said: str) -> None:
+        super().__init__(said)
+        self.cause: Cause = cause
+
+
+def fetch(
+    url: str,
+    sha256: str,
+    name: str,
+    *,
+    cache: Path | None = None,
+    seconds: float = SECONDS,
+    largest: int = LARGEST,
+) -> Path:
+    """The file `name` of the cache, downloaded from `url` if it is not there or not sound any more.
+
+    A kept copy is read and its sha256 compared every time; nothing is asked for if it is right. `cache` is a folder in
+    place of `cache_folder("downloads")`. Where $JAXSEQ_MIRROR is set, the file is taken from that address, by the last
+    part of `url`; its sha256 has to be the same. Raises `FetchError` with its cause after at most `seconds`.
+    """
+    file = (cache or cache_folder("downloads")) / name
+    damage = _damage(file, sha256)
+    if damage is None:
+        return file
+    address = _address(url)
+    try:
+        content = _within(seconds, address, largest)
+        if (found := hashlib.sha256(content).hexdigest()) != sha256:
+            raise _Failure("checksum", f"its sha256 is {found[:12]}…, not {sha256[:12]}…: not the file that is meant")
+    except _Failure as failure:
+        advice = f"try again, or download it yourself and give it with --data.path{damage}"
+        raise FetchError(f"{name} from {printable(address)}: {failure}: {advice}", failure.cause) from failure
+    try:
+        write_whole(file, content)
+    except OSError as error:
+        reason = f"the cache file {file} cannot be written ({error.strerror})"
+        raise FetchError(f"{reason}: free it, or set JAXSEQ_CACHE to another folder", "cache") from error
+    return file
+
+
+def _damage(file: Path, sha256: str) -> str | None:
+    """None if the kept copy is sound; otherwise what is wrong with it, as the end of a message."""
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return f"; the copy {file} cannot be read ({error.strerror})"
+    return None if found == sha256 else f"; the copy {file} is damaged (sha256 {found[:12]}…, not {sha256[:12]}…)"
+
+
+def _address(url: str) -> str:
+    mirror = os.environ.get(MIRROR)
+    address = f"{mirror.rstrip('/')}/{url.rsplit('/', 1)[1]}" if mirror else url
+    if not address.startswith(("http://", "https://")):  # urllib would open a file as well
+        raise FetchError(f"{MIRROR} is {address!r}: it must begin with http:// or https://", "address")
+    return address
+
+
+def _within(seconds: float, address: str, largest: int) -> bytes:
+    """What stands at an address, or a failure, in a limited time.
+
+    It runs in a thread of its own: the timeout of a socket covers neither the look-up of a name, nor a server that
+    sends one byte after the other.
+    """
+    answers: queue.Queue[bytes | BaseException] = queue.Queue()
+
+    def work() -> None:
+        try:
+            answers.put(_read(address, seconds, largest))
+        except BaseException as error:
+            answers.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise _Failure("timeout", f"not there within {seconds:g} seconds") from None
+    if isinstance(answer, bytes):
+        return answer
+    raise _failure(answer, seconds) from answer
+
+
+def _read(address: str, seconds: float, largest: int) -> bytes:
+    deadline = time.monotonic() + seconds
+    with urllib.request.urlopen(address, timeout=seconds) as response:
+        announced = response.length or 0  # none if it comes in chunks, which end by a mark
+        _check_size(announced, largest)
+        content = bytearray()
+        while chunk := response.read1(CHUNK):
+            content += chunk
+            _check_size(len(content), largest)
+            if time.monotonic() > deadline:  # nobody waits any more
+                break
+    if len(content) < announced:
+        raise _Failure("truncated", f"the answer broke off after {len(content):,} of {announced:,} bytes")
+    return bytes(content)
+
+
+def _check_size(size: int, largest: int) -> None:
+    if size > largest:
+        raise _Failure("too-large", f"{size_of(size)} and more, {size_of(largest)} are the most that is read")
+
+
+def _failure(error: BaseException, seconds: float) -> _Failure:
+    """What an exception of urllib comes down to."""
+    if isinstance(error, _Failure):
+        return error
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+        return _Failure("status", f"the server answered HTTP {error.code} {printable(str(error.reason))}".rstrip())
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, TimeoutError):
+        return _Failure("timeout", f"not there within {seconds:g} seconds")
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return _Failure("certificate", f"no trusted certificate ({reason.verify_message})")
+    if isinstance(reason, http.client.InvalidURL | UnicodeError | ValueError):
+        return _Failure("address", f"no proper address ({printable(str(reason))})")
+    if isinstance(reason, http.client.HTTPException | ConnectionResetError | BrokenPipeError | ssl.SSLError):
+        return _Failure("truncated", f"the answer broke off ({type(reason).__name__})")
+    if isinstance(reason, OSError):
+        return _Failure("offline", f"the server cannot be reached ({reason.strerror or reason})")
+    raise error

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, Shaped
 
 Key: TypeAlias = PRNGKeyArray
 """A typed PRNG key, from `jax.random.key`."""
@@ -34,10 +34,10 @@ Part = TypeVar("Part")
 
 
 class Batch(NamedTuple):
-    """Examples and what is to be predicted from them, row by row."""
+    """Examples and what is to be predicted from them, row by row: numbers, or symbols as integers."""
 
-    x: Float[Array | np.ndarray, "n t d"]
-    y: Float[Array | np.ndarray, "n *k"]
+    x: Shaped[Array | np.ndarray, "n t d"]
+    y: Shaped[Array | np.ndarray, "n *k"]
 
 
 class Splits(NamedTuple, Generic[Part]):

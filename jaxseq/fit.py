@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseq import models
 from jaxseq.arrays import Batch, Key, Tree
@@ -48,7 +48,7 @@ class Setup(NamedTuple):
     batch_sharding says how a batch is laid over devices; None leaves it to JAX.
     """
 
-    model: models.Forecaster
+    model: Any
     task: Task
     optimiser: optax.GradientTransformation
     batch_sharding: jax.sharding.NamedSharding | None = None
@@ -70,7 +70,7 @@ class Epoch(NamedTuple):
     valid: dict[str, float]
 
 
-def init(setup: Setup, key: Key, x: Float[Array, "b t d"]) -> TrainState:
+def init(setup: Setup, key: Key, x: Shaped[Array, "b t d"]) -> TrainState:
     """The state before the first step, for inputs shaped like x."""
     init_key, key = jax.random.split(key)
     params, stats = models.init(setup.model, init_key, x)
@@ -105,10 +105,13 @@ def _step(setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array
     x, y, weight = _constrain(setup, (data.x[index], data.y[index], weight))
 
     draw, key = jax.random.split(state.key) if setup.model.draws else (state.key, state.key)
+    if setup.task.augment is not None:
+        augment_key, key = jax.random.split(key)
+        x, y = setup.task.augment(augment_key, x, y)
 
     def loss(params: Tree) -> tuple[Array, Tree]:
         prediction, stats = models.apply_train(setup.model, params, state.stats, x, weight, draw)
-        return _weighted_mean(setup.task.loss(prediction, y), weight), stats
+        return _weighted_mean(setup.task.loss(prediction, y), _heavy(setup, y, weight)), stats
 
     with _mesh(setup):
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -129,12 +132,17 @@ def _constrain(setup: Setup, tree: Tree) -> Tree:
     return tree if setup.batch_sharding is None else jax.lax.with_sharding_constraint(tree, setup.batch_sharding)
 
 
+def _heavy(setup: Setup, y: Array, weight: Array) -> Array:
+    """The rows' weights, times how much each counts where the task tells them apart."""
+    return weight if setup.task.weight is None else weight * setup.task.weight(y)
+
+
 def _weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, ""]:
     return jnp.sum(values * weight) / jnp.sum(weight)
 
 
 @partial(jax.jit, static_argnames=("setup", "batch"))
-def predict(setup: Setup, params: Tree, stats: Tree, x: Float[Array, "n t d"], batch: int) -> Float[Array, "n *k"]:
+def predict(setup: Setup, params: Tree, stats: Tree, x: Shaped[Array, "n t d"], batch: int) -> Float[Array, "n *k"]:
     """Forecasts for all rows as the model puts them out (of every step the last), in batches of a bounded size."""
     rows = x.shape[0]
     devices = 1 if setup.batch_sharding is None else setup.batch_sharding.num_devices
@@ -149,10 +157,13 @@ def predict(setup: Setup, params: Tree, stats: Tree, x: Float[Array, "n t d"], b
 
 @partial(jax.jit, static_argnames=("setup", "batch"))
 def evaluate(setup: Setup, params: Tree, stats: Tree, data: Batch, batch: int) -> dict[str, Float[Array, ""]]:
-    """The task's metrics, means over all rows of `data`."""
+    """The task's metrics, means over all rows of `data`, each as heavy as the task says."""
     prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
     target = setup.task.at_end(jnp.asarray(data.y))
-    return {name: jnp.mean(metric(prediction, target)) for name, metric in setup.task.metrics}
+    if setup.task.weight is None:
+        return {name: jnp.mean(metric(prediction, target)) for name, metric in setup.task.metrics}
+    weight = setup.task.weight(target)
+    return {name: _weighted_mean(metric(prediction, target), weight) for name, metric in setup.task.metrics}
 
 
 def epochs(

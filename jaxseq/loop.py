@@ -13,11 +13,12 @@ from types import FrameType
 import numpy as np
 from rich.console import Console
 
-from jaxseq import fit, run, runlog, screen
+from jaxseq import fit, runlog, screen
+from jaxseq import job as jobs
 from jaxseq.checkpoint import records, store
 from jaxseq.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, Interrupted, UsageError
 from jaxseq.fit import TrainState
-from jaxseq.run import Job
+from jaxseq.job import Job
 
 
 def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path, console: Console) -> None:
@@ -27,7 +28,7 @@ def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path
     """
     experiment, metric, done = job.experiment, f"valid_{job.setup.task.select}", len(rows)
     with (
-        store.Writer(folder / runlog.CHECKPOINTS, run.config(job), metric) as writer,
+        store.Writer(folder / runlog.CHECKPOINTS, jobs.config(job), metric) as writer,
         screen.EpochDisplay(console, done, experiment.epochs) as display,
         stop_signals(display.note) as stopped,
     ):
@@ -60,9 +61,9 @@ def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[
 
     kept, epochs = folder / runlog.CHECKPOINTS, job.experiment.epochs
     if records.steps(kept):
-        done, state = store.restore(kept, run.abstract_state(job), report=report)
+        done, state = store.restore(kept, jobs.abstract_state(job), report=report)
     else:
-        done, state = 0, run.initial_state(job)
+        done, state = 0, jobs.initial_state(job)
     if done > epochs:
         raise UsageError(f"{folder} has {done} epochs behind it: it cannot go on to --epochs {epochs}")
     rows = runlog.keep_metrics(folder, done)

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseq import normalised, recurrence
 from jaxseq.arrays import Key, Tree
@@ -49,7 +49,7 @@ class Recurrent(nn.Module):
         carry: Carry | None = None,
         lengths: Int[Array, "b"] | None = None,
         train: bool = False,
-        first: int = 0,
+        first: int | Int[Array, ""] = 0,
     ) -> tuple[Carry, Float[Array, "b t h"]]:
         """The last carry and the output of every step; starts from `carry`, or from the learnt state, or from zeros.
         `first` is the number of x's first step in its sequence, where `carry` has seen some.
@@ -90,7 +90,7 @@ class Recurrent(nn.Module):
         lengths: Array | None,
         drop: Array | None,
         train: bool,
-        first: int,
+        first: int | Int[Array, ""],
     ) -> tuple[Carry, Array]:
         norm = self.norm
         assert norm is not None
@@ -171,7 +171,7 @@ class Forecaster(nn.Module):
         lengths: Int[Array, "b"] | None = None,
         train: bool = False,
         carries: tuple[Carry, ...] | None = None,
-        first: int = 0,
+        first: int | Int[Array, ""] = 0,
     ) -> tuple[tuple[Carry, ...], Float[Array, "b *k"]]:
         """The layers' last carries, and predictions for a batch of windows.
 
@@ -211,19 +211,19 @@ class Forecaster(nn.Module):
         return x if keep is None else jnp.where(keep, x, 0)
 
 
-def init(model: nn.Module, key: Key, x: Float[Array, "b t d"]) -> tuple[Tree, Tree]:
+def init(model: nn.Module, key: Key, x: Shaped[Array, "b t d"]) -> tuple[Tree, Tree]:
     """Parameters and statistics (running moments; empty where the model keeps none) for inputs shaped like x."""
     variables = dict(model.init(key, x))
     return variables.pop("params"), variables
 
 
-def apply(model: nn.Module, params: Tree, stats: Tree, x: Float[Array, "b t d"]) -> Float[Array, "b *k"]:
+def apply(model: nn.Module, params: Tree, stats: Tree, x: Shaped[Array, "b t d"]) -> Float[Array, "b *k"]:
     """The model's prediction, statistics left as they are."""
     return resume(model, params, stats, x, None, 0)[1]
 
 
 def resume(
-    model: nn.Module, params: Tree, stats: Tree, x: Float[Array, "b t d"], carries: Tree, first: int
+    model: nn.Module, params: Tree, stats: Tree, x: Shaped[Array, "b t d"], carries: Tree, first: int | Int[Array, ""]
 ) -> tuple[Tree, Float[Array, "b *k"]]:
     """The carries after x and the prediction, going on from the carries of an earlier call that saw `first` steps."""
     carries, prediction = model.apply({"params": params, **stats}, x, carries=carries, first=first)
@@ -231,7 +231,7 @@ def resume(
 
 
 def apply_train(
-    model: Forecaster, params: Tree, stats: Tree, x: Float[Array, "b t d"], rows: Float[Array, "b"], key: Key
+    model: Any, params: Tree, stats: Tree, x: Shaped[Array, "b t d"], rows: Float[Array, "b"], key: Key
 ) -> tuple[Float[Array, "b *k"], Tree]:
     """The model's prediction in a training step, and the statistics after it.
 

@@ -33,7 +33,7 @@ def scan(
     running: Running | None = None,
     train: bool = False,
     truncate: int | None = None,
-    first: int = 0,
+    first: int | Int[Array, ""] = 0,
 ) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
     """As `recurrence.scan`, and the running moments after it.
 
@@ -59,7 +59,7 @@ def scan_by_autodiff(
     running: Running | None = None,
     train: bool = False,
     truncate: int | None = None,
-    first: int = 0,
+    first: int | Int[Array, ""] = 0,
 ) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
     """`scan` without the hand-written adjoint: the same values, and autodiff's gradients."""
     way = recurrence.plain
@@ -80,7 +80,7 @@ def _run(
     running: Running | None,
     train: bool,
     truncate: int | None,
-    first: int,
+    first: int | Int[Array, ""],
 ) -> tuple[Carry, Array, Running | None]:
     recurrence.check(cell, params, x, carry, lengths, drop)
     if norm.by_batch:
@@ -133,7 +133,7 @@ def _by_batch(
     running: Running | None,
     train: bool,
     truncate: int | None,
-    first: int,
+    first: int | Int[Array, ""],
 ) -> tuple[Carry, Array, Running]:
     if running is None:
         raise ValueError("running is None; batch norm expects running moments, `cells.norm.init_running`")

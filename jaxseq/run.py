@@ -1,13 +1,10 @@
-"""An experiment brought to life: data on the devices, a setup to train, a state to start from, a run to come back to."""
+"""Runs of forecasts: prepared from a recipe, forecasting, and come back to."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-import os
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,33 +12,26 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseq import experiments, fit, heads, mesh, models, rollout, runlog
-from jaxseq.arrays import Batch, Key, Splits, Tree
-from jaxseq.checkpoint import records, store
+from jaxseq import experiments, fit, heads, mesh, rollout, runlog
+from jaxseq import job as jobs
+from jaxseq.arrays import Batch, Splits
 from jaxseq.data.scaling import Scaling, batch
 from jaxseq.data.split import Known
-from jaxseq.data.windows import BatchSplits, Windows, WindowSplits, check_series
+from jaxseq.data.windows import Windows, WindowSplits, check_series
 from jaxseq.errors import UsageError
-from jaxseq.experiments import Experiment
+from jaxseq.experiments.base import rebuild
+from jaxseq.experiments.forecasts import Experiment
+from jaxseq.job import Job
 from jaxseq.judge import Forecast, Margins, bounds
 
 PATHS = 200
 """Paths of the future that the quantiles of an iterated forecast are read from."""
 
 
-class Job(NamedTuple):
-    """All that a training needs, on the devices.
+class Series(NamedTuple):
+    """The material of a forecast: windows in the series' own units, their scaling, and what is known of the series."""
 
-    batches  the three parts, scaled, in host memory; `train` and `valid` are also on every device, as `data`
-    windows  the three parts in the series' own units
-    """
-
-    experiment: Experiment
-    setup: fit.Setup
-    mesh: jax.sharding.Mesh
     windows: WindowSplits
-    batches: BatchSplits
-    data: BatchSplits
     scaling: Scaling
     known: Known
 
@@ -54,60 +44,19 @@ def prepare(experiment: Experiment) -> Job:
         raise UsageError("covariates are not known beyond the data: take --task direct or every-step, not iterated")
     known = data.known(experiment.horizon)
     batches = Splits(*(_batch(experiment, part, scaling) for part in windows))
-    devices = mesh.make()
-    sharding = mesh.batch_sharding(devices, experiment.batch)
-    _check_sizes(experiment, len(batches.train.x), devices.size)
-    steps = fit.steps_per_epoch(len(batches.train.x), experiment.batch)
-    setup = fit.Setup(experiment.build(), experiment.objective(), experiment.optimiser(steps), sharding)
-    return Job(experiment, setup, devices, windows, batches, mesh.replicate(devices, batches), scaling, known)
+    fitted = {"scaling": dataclasses.asdict(scaling)}
+    return jobs.make(experiment, batches, Series(windows, scaling, known), known.notes, fitted)
 
 
 def _batch(experiment: Experiment, part: Windows, scaling: Scaling) -> Batch:
     return batch(part, scaling, experiment.task == "every-step", experiment.steps_out)
 
 
-def _check_sizes(experiment: Experiment, rows: int, devices: int) -> None:
-    """Raise `UsageError` for a batch, a number of epochs or a model that no training could get through."""
-    if experiment.batch >= rows + devices:
-        raise UsageError(f"batch {experiment.batch} is more than the {rows} training windows: take a smaller --batch")
-    if (steps := experiment.epochs * fit.steps_per_epoch(rows, experiment.batch)) >= 2**31:
-        raise UsageError(f"{experiment.epochs} epochs are {steps} steps; they are counted up to {2**31 - 1}")
-    hidden, layers = experiment.model.hidden, experiment.model.layers
-    state = 4 * 3 * (2 * layers - 1) * hidden**2  # at the least, in float32: the weights, and two moments of Adam
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if state > memory:
-        raise UsageError(
-            f"{hidden} units in each of {layers} layers need at least {state / 2**30:,.1f} GiB for the training state; "
-            f"this machine has {memory / 2**30:,.1f} GiB: take a smaller --model.hidden"
-        )
-
-
-def initial_state(job: Job) -> fit.TrainState:
-    """The state before the first step, drawn from the experiment's seed, whole on every device."""
-    return _initialiser(job.setup, mesh.replicated(job.mesh))(*_seed_and_window(job))
-
-
-def abstract_state(job: Job) -> Tree:
-    """Shapes, dtypes and shardings of the state, without computing it."""
-    sharding = mesh.replicated(job.mesh)
-    shapes = jax.eval_shape(partial(fit.init, job.setup), *_seed_and_window(job))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
-
-
-@functools.cache
-def _initialiser(setup: fit.Setup, sharding: jax.sharding.Sharding) -> Callable[[Key, Array], fit.TrainState]:
-    """One compiled function for one setup, so that a second run of it need not be compiled again."""
-    return jax.jit(partial(fit.init, setup), out_shardings=sharding)
-
-
-def _seed_and_window(job: Job) -> tuple[Key, Array]:
-    return jax.random.key(job.experiment.seed), jax.numpy.asarray(job.batches.train.x[:1])
-
-
 def forecast(job: Job, state: fit.TrainState, part: Windows) -> Forecast:
     """The model's forecasts for one part of the data, in its own scale."""
-    x = mesh.replicate(job.mesh, job.scaling.inputs(part).astype(np.float32))
-    return _forecast(job.experiment, job.setup, state, job.scaling, x, job.experiment.horizon)
+    experiment, scaling = job.experiment, job.material.scaling
+    x = mesh.replicate(job.mesh, scaling.inputs(part).astype(np.float32))
+    return _forecast(experiment, job.setup, state, scaling, x, experiment.horizon)
 
 
 def _forecast(
@@ -133,16 +82,6 @@ def _iterated(
     key = jax.random.fold_in(jax.random.key(experiment.seed), horizon)
     paths = scaling.add_up(np.asarray(rollout.paths(*how, x, horizon, key, PATHS)))
     return Forecast(centre, np.moveaxis(np.quantile(paths, heads.LEVELS, axis=0), 0, -1), heads.LEVELS)
-
-
-def config(job: Job) -> dict[str, Any]:
-    """What `config.json` and every checkpoint say of a run: the recipe, what was fitted to the data, the axes."""
-    params = abstract_state(job).params
-    return {
-        **experiments.to_config(job.experiment),
-        "scaling": dataclasses.asdict(job.scaling),
-        "axes": {f"params/{path}": axes for path, axes in models.axes(params).items()},
-    }
 
 
 class Trained(NamedTuple):
@@ -217,13 +156,11 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     folder = Path(folder)
     saved = runlog.read_config(folder)
     experiment = experiments.from_config(saved, str(folder / runlog.CONFIG))
+    if not isinstance(experiment, Experiment):
+        raise UsageError(f"{folder} is a run of {experiment.name}, which forecasts nothing")
     scaling = _saved_scaling(saved, str(folder / runlog.CONFIG))
-    setup = fit.Setup(experiment.build(), experiment.objective(), experiment.optimiser(1))
-    features = 1 + len(scaling.covariate_shift)
-    window = jax.ShapeDtypeStruct((1, experiment.data.window, features), np.float32)
-    like = jax.eval_shape(partial(fit.init, setup), jax.random.key(0), window)
-    kept = folder / runlog.CHECKPOINTS
-    epoch, state = store.restore(kept, like, records.best_step(kept) if epoch is None else epoch)
+    row = jax.ShapeDtypeStruct((1, experiment.data.window, 1 + len(scaling.covariate_shift)), np.float32)
+    epoch, setup, state = jobs.restore(folder, experiment, row, epoch)
     return Trained(
         experiment, epoch, setup, state, scaling, _saved_margins(folder / runlog.INTERVALS, experiment.horizon)
     )
@@ -245,7 +182,7 @@ def _saved_scaling(saved: Mapping[str, Any], source: str) -> Scaling:
     values = saved.get("scaling")
     if isinstance(values, Mapping):
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    scaling = experiments.rebuild(Scaling("level", (), ()), values, f"{source}: scaling")
+    scaling = rebuild(Scaling("level", (), ()), values, f"{source}: scaling")
     numbers = (*scaling.shift, *scaling.scale, *scaling.covariate_shift, *scaling.covariate_scale)
     if not scaling.scale or not all(isinstance(v, float | int) and math.isfinite(v) for v in numbers):
         raise UsageError(f"{source}: scaling must be by finite numbers; it is {scaling}")

@@ -176,7 +176,10 @@ def differentiate(i, name, slot, way="scan", reverse=False):
 
 
 def quickly(function, *static):
-    """Compiled without LLVM's optimisations, which take longer than all that a test then computes."""
+    """Compiled without LLVM's optimisations, which take longer than all that a test then computes.
+
+    Tests against somebody else's numbers, and those of the adjoint at many sizes, compile with them.
+    """
     return jax.jit(function, static_argnames=static, compiler_options={"xla_backend_optimization_level": 0})
 
 

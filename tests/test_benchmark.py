@@ -157,6 +157,26 @@ def test_the_figures_are_shown_written_and_drawn(monkeypatch: pytest.MonkeyPatch
     assert row.count("not installed") == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "measured"),
+    [
+        (["--only", "gru 50"], ["GRU 50", "GRU 50, batch 256", "LN-GRU 50"]),
+        (["--only", "GRU 512"], ["GRU 512"]),
+        (["--only", "LN-"], ["LN-RNN 50", "LN-LSTM 50", "LN-GRU 50"]),
+        (["--quick", "--only", "lstm"], ["LSTM 50", "LN-LSTM 50"]),
+    ],
+)
+def test_only_the_workloads_that_are_named_are_measured(words, measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(machine, "prepare", lambda device, core: 0)
+    for name in ("measure", "measure_normalised"):
+        monkeypatch.setattr(compare, name, lambda load, *_: done.append(load.name))
+    for name in ("table", "normalised_table"):
+        monkeypatch.setattr(compare, name, lambda results, *_: len(results))
+    assert program.main(words) == 0
+    assert done == measured
+
+
 def test_the_picture_shows_the_ratios_and_the_floor() -> None:
     from jaxseq import plots
 
@@ -184,6 +204,13 @@ def test_the_picture_shows_the_ratios_and_the_floor() -> None:
         (["--out", "."], "error: cannot write .: Is a directory"),
         (["--rounds", "0"], "error: --rounds 0: at least 1 is needed"),
         (["--sweep", "--cell", "foo"], "error: --cell foo: choose one of rnn, lstm, gru"),
+        (
+            ["--only", "GRU 513"],
+            'error: --only "GRU 513": no workload has that in its name; there are RNN 50, LSTM 50, ',
+        ),
+        (["--quick", "--only", "512"], 'error: --only "512": no workload has that in its name; there are RNN 50, '),
+        (["--sweep", "--only", "GRU"], "error: --only chooses workloads of the comparison; --sweep has none of them"),
+        (["--only", "LN-", "--plot", "b.png"], "error: --plot draws the plain workloads, and --only LN- leaves none"),
         (["--core", "999"], "error: --core 999: this process may use "),
     ],
 )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import draw, loss, quickly
+from problems import draw, loss
 
 from jaxseq import recurrence
 from jaxseq.cells import CELLS, named
@@ -102,7 +102,7 @@ def test_outputs_and_gradients_are_those_of_flax(name):
     for mine, other in zip(ours_last, flax_last, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-12, rtol=0)
     gradients = [
-        quickly(jax.grad(loss(scan, p), argnums=(0, 1, 2)))(p.params, p.x, p.start)
+        jax.jit(jax.grad(loss(scan, p), argnums=(0, 1, 2)))(p.params, p.x, p.start)
         for scan in (recurrence.scan, theirs)
     ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12, rtol=1e-12), *gradients)

@@ -8,9 +8,10 @@ import pytest
 
 from jaxseq import command, experiments
 from jaxseq.errors import UsageError
+from jaxseq.experiments import forecasts
 
 
-def saved(folder: Path, experiment: experiments.Experiment) -> Path:
+def saved(folder: Path, experiment: forecasts.Experiment) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(experiments.to_config(experiment)))
     return folder
@@ -32,9 +33,9 @@ def test_every_field_can_be_set() -> None:
         " --lr 0.5 --schedule constant --clip None --seed 6 --patience 4 --out somewhere"
     )
     asked = command.parse(words.split())
-    wanted = experiments.WavesOneStep(
-        data=dataclasses.replace(experiments.WavesOneStep().data, window=9, noise=0.2),
-        model=experiments.Model("lstm", 7, 2),
+    wanted = forecasts.WavesOneStep(
+        data=dataclasses.replace(forecasts.WavesOneStep().data, window=9, noise=0.2),
+        model=forecasts.Model("lstm", 7, 2),
         epochs=3,
         batch=8,
         lr=0.5,
@@ -47,7 +48,7 @@ def test_every_field_can_be_set() -> None:
 
 
 def test_a_run_to_go_on_with_brings_its_own_recipe(tmp_path: Path) -> None:
-    recipe = experiments.WavesOneStep(epochs=7, seed=3, model=experiments.Model("rnn", 5, 2))
+    recipe = forecasts.WavesOneStep(epochs=7, seed=3, model=forecasts.Model("rnn", 5, 2))
     run = saved(tmp_path / "run", recipe)
     for words in (["--resume", str(run)], [f"--resume={run}"], ["waves", "--resume", str(run)]):
         asked = command.parse(words)
@@ -88,7 +89,7 @@ def test_a_mistake_is_said_in_one_line_on_any_terminal(
 
 
 def test_recipes_that_ask_for_the_same_optimiser_share_it() -> None:
-    constant, cosine = experiments.Aapl(), experiments.WavesOneStep()
+    constant, cosine = forecasts.Aapl(), forecasts.WavesOneStep()
     assert constant.optimiser(10) is dataclasses.replace(constant, epochs=9).optimiser(20)
     assert cosine.optimiser(10) is dataclasses.replace(cosine).optimiser(10)
     assert cosine.optimiser(10) is not dataclasses.replace(cosine, epochs=9).optimiser(10)

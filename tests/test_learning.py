@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxseq import experiments, fit
+from jaxseq import fit
 from jaxseq.cells import CELLS
 from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves
+from jaxseq.experiments import forecasts
 from jaxseq.forecasting.baselines import least_squares
 
 
@@ -24,7 +25,7 @@ def waves():
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_beats_least_squares_on_waves(name):
     train, valid, linear = waves()
-    recipe = experiments.WavesOneStep(model=experiments.Model(cell=name), epochs=8, batch=64)
+    recipe = forecasts.WavesOneStep(model=forecasts.Model(cell=name), epochs=8, batch=64)
     steps = fit.steps_per_epoch(len(train.x), recipe.batch)
     setup = fit.Setup(recipe.build(), recipe.objective(), recipe.optimiser(steps))
     state = fit.init(setup, jax.random.key(0), jax.numpy.asarray(train.x[:1]))

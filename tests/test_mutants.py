@@ -252,6 +252,6 @@ def test_a_planted_bug_is_found(mutant, tmp_path):
     imports = [sys.executable, "-c", "import jaxseq.models, jaxseq; print(jaxseq.__file__)"]
     loaded = subprocess.run(imports, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert loaded.stdout.startswith(str(tmp_path)), "the copy is not what is tested"
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *files]
     found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert found.returncode == 1, found.stdout[-2000:]

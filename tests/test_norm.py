@@ -81,7 +81,7 @@ def test_normalised_cells_are_the_papers_written_with_torchs_layer_and_batch_nor
         outputs = normalised.scan(p.cell, norm, params, weights, x, p.start, running=running, train=True)[1]
         return jnp.sum(outputs * p.mix), outputs
 
-    ours, outputs = quickly(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(p.params, weights, p.x)
+    ours, outputs = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(p.params, weights, p.x)
     close(outputs, theirs.detach().numpy(), 1e-12)
     expected = [leaves[f].grad for f in p.params._fields], [gains[f].grad for f in weights._fields], x.grad
     for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):

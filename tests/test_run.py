@@ -14,6 +14,7 @@ import scipy.stats
 from problems import quickly
 
 from jaxseq import fit, models, run, train
+from jaxseq import job as jobs
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.data import prices
 from jaxseq.data.own import Table
@@ -22,7 +23,7 @@ from jaxseq.data.scaling import Scaling
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Windows
 from jaxseq.errors import UsageError
-from jaxseq.experiments import Aapl, Model, OwnTable, WavesOneStep
+from jaxseq.experiments.forecasts import Aapl, Model, OwnTable, WavesOneStep
 from jaxseq.judge import Forecast, Margins, margins
 
 WINDOW = 8
@@ -133,7 +134,7 @@ def test_damaged_weights_do_not_forecast(folder: Path, tmp_path: Path) -> None:
 
 def test_the_abstract_state_is_the_shape_of_the_first_one() -> None:
     job = run.prepare(Aapl(data=Prices(window=WINDOW), model=Model(hidden=4), batch=512))
-    state, abstract = run.initial_state(job), run.abstract_state(job)
+    state, abstract = jobs.initial_state(job), jobs.abstract_state(job)
     assert jax.tree.structure(state) == jax.tree.structure(abstract)
     for leaf, like in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
         assert (leaf.shape, leaf.dtype, leaf.sharding) == (like.shape, like.dtype, like.sharding)
@@ -142,7 +143,7 @@ def test_the_abstract_state_is_the_shape_of_the_first_one() -> None:
 def test_another_seed_draws_other_weights_and_the_same_the_same() -> None:
     def kernel(seed: int) -> np.ndarray:
         job = run.prepare(Aapl(data=Prices(window=WINDOW), model=Model(hidden=4), batch=512, seed=seed))
-        return np.asarray(run.initial_state(job).params["head"]["kernel"])
+        return np.asarray(jobs.initial_state(job).params["head"]["kernel"])
 
     np.testing.assert_array_equal(kernel(1), kernel(1))
     assert not np.array_equal(kernel(1), kernel(2))
@@ -277,8 +278,8 @@ def test_every_step_is_trained_and_the_last_is_the_forecast_with_all_its_quantil
     )
     job = run.prepare(recipe)
     assert job.batches.train.y.shape == (70, 6, 3)
-    state = run.initial_state(job)
-    found = run.forecast(job, state, job.windows.valid)
+    state = jobs.initial_state(job)
+    found = run.forecast(job, state, job.material.windows.valid)
     assert found.centre.shape == (20, 3) and found.quantiles is not None and found.quantiles.shape == (20, 3, 7)
     np.testing.assert_array_equal(found.quantiles[..., found.levels.index(0.5)], found.centre)
     raw = quickly(models.apply, "model")(job.setup.model, state.params, state.stats, job.batches.valid.x)

@@ -11,7 +11,7 @@ import pytest
 from jaxseq import plots, study, train, training
 from jaxseq.data.waves import Waves
 from jaxseq.errors import Interrupted, UsageError
-from jaxseq.experiments import Model, WavesOneStep
+from jaxseq.experiments.forecasts import Model, WavesOneStep
 
 TINY = WavesOneStep(data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
 
@@ -53,8 +53,8 @@ def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_fold
     whole = pd.concat(frames)
     ratio = ((whole["actual"] - whole["forecast"]) ** 2).mean() / ((whole["actual"] - whole["naive"]) ** 2).mean()
     runs = study.members(TINY, 2, 2, done)
-    assert f"| {ratio:.4f} |" in study.summary(TINY, runs, study.gather(runs))
-    np.testing.assert_allclose(np.mean(study._ratios(runs)), ratio, rtol=1e-12)
+    assert f"| {ratio:.4f} |" in series.summary(TINY, runs, study.gather(runs))
+    np.testing.assert_allclose(np.mean(series._ratios(runs)), ratio, rtol=1e-12)
 
 
 def test_typed_again_it_trains_nothing_and_a_member_that_is_gone_is_trained_again(

@@ -10,7 +10,7 @@ from problems import quickly
 from jaxseq import experiments, heads, models, tasks
 from jaxseq.data.waves import Waves
 from jaxseq.errors import UsageError
-from jaxseq.experiments import Experiment, Model, WavesOneStep
+from jaxseq.experiments.forecasts import Experiment, Model, WavesOneStep
 
 HEADS = [heads.point("mse"), heads.point("huber"), *heads.HEADS.values()]
 every_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: head.loss.__name__)

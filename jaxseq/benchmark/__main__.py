@@ -25,10 +25,14 @@ class Options:
 
     quick: bool = False
     """Only the small workloads, of the normalised cells only the LSTM, and 3 rounds: less than a minute."""
+    only: str | None = None
+    """Only the workloads whose name contains this, in whatever case: "GRU 512"."""
     rounds: int = 7
     """Turns that everybody takes; the median is shown. The 512-unit workloads take 3 at most."""
     sweep: bool = False
     """How our step's cost grows with window, batch and units, in the place of the comparison."""
+    sampling: bool = False
+    """256 notes composed by the chorales' network of notes, against stateful loops of torch's, in the place of it."""
     cell: str = "gru"
     """The cell of --sweep: rnn, lstm or gru."""
     device: Literal["cpu", "gpu"] = "cpu"
@@ -47,11 +51,26 @@ def check(options: Options) -> None:
         raise UsageError(f"--rounds {options.rounds}: at least 1 is needed")
     if options.cell not in workloads.GATES:
         raise UsageError(f"--cell {options.cell}: choose one of {', '.join(workloads.GATES)}")
+    if options.only is not None:
+        _check_only(options)
     if options.plot is not None and options.plot.suffix != ".png":
         raise UsageError(f"--plot {options.plot}: a name that ends in .png is needed")
+    if options.sampling and (options.plot is not None or options.sweep or options.only is not None):
+        raise UsageError("--sampling stands alone: leave out --plot, --sweep and --only")
     for path in (options.out, options.plot):
         if path is not None:
             _check_writable(path)
+
+
+def _check_only(options: Options) -> None:
+    if options.sweep:
+        raise UsageError("--only chooses workloads of the comparison; --sweep has none of them")
+    loads, normalised = _chosen(options)
+    if not loads + normalised:
+        every = ", ".join(load.name for part in _loads(options.quick) for load in part)
+        raise UsageError(f'--only "{options.only}": no workload has that in its name; there are {every}')
+    if options.plot is not None and not loads:
+        raise UsageError(f"--plot draws the plain workloads, and --only {options.only} leaves none")
 
 
 def _check_writable(path: Path) -> None:
@@ -75,9 +94,13 @@ def run(options: Options) -> None:
         import jax
 
         machine.check_gpu(jax.default_backend())
-    print(compare.header(options.device, core), flush=True)
+    if not options.sampling:
+        print(compare.header(options.device, core), flush=True)
     rounds = min(options.rounds, 3) if options.quick else options.rounds
-    figures = _sweep(options, rounds) if options.sweep else _compare(options, rounds)
+    if options.sampling:
+        figures = _sampling(options, rounds)
+    else:
+        figures = _sweep(options, rounds) if options.sweep else _compare(options, rounds)
     _write(options, {"device": options.device, "core": core, "clock": machine.CLOCKS[options.device][0]} | figures)
 
 
@@ -97,15 +120,31 @@ def _write(options: Options, found: dict[str, Any]) -> None:
 
 
 def _compare(options: Options, rounds: int) -> dict[str, Any]:
-    from jaxseq.benchmark import compare
+    from jaxseq.benchmark import compare, notenet
 
-    loads = workloads.SMALL if options.quick else workloads.SMALL + workloads.LARGE
-    results = [compare.measure(_told(load, rounds), rounds, options.device) for load in loads]
-    loads = workloads.NORMALISED[1:2] if options.quick else workloads.NORMALISED
-    normalised = [compare.measure_normalised(_told(load, rounds), rounds, options.device) for load in loads]
-    _print(compare.table(results, options.device))
-    _print(compare.normalised_table(normalised))
+    plain, normed = _chosen(options)
+    ways = {workloads.CHORALE.name: notenet.measure}
+    results = [ways.get(load.name, compare.measure)(_told(load, rounds), rounds, options.device) for load in plain]
+    normalised = [compare.measure_normalised(_told(load, rounds), rounds, options.device) for load in normed]
+    if results:
+        _print(compare.table(results, options.device))
+    if normalised:
+        _print(compare.normalised_table(normalised))
     return {"results": results, "normalised": normalised}
+
+
+def _loads(quick: bool) -> tuple[tuple[workloads.Workload, ...], tuple[workloads.Workload, ...]]:
+    """The workloads that are compared with other people's, and the normalised ones."""
+    if quick:
+        return workloads.SMALL, workloads.NORMALISED[1:2]
+    return workloads.SMALL + workloads.LARGE, workloads.NORMALISED
+
+
+def _chosen(options: Options) -> tuple[list[workloads.Workload], list[workloads.Workload]]:
+    """`_loads`, as far as --only has them."""
+    wanted = (options.only or "").casefold()
+    plain, normed = ([load for load in part if wanted in load.name.casefold()] for part in _loads(options.quick))
+    return plain, normed
 
 
 def _sweep(options: Options, rounds: int) -> dict[str, Any]:
@@ -118,6 +157,15 @@ def _sweep(options: Options, rounds: int) -> dict[str, Any]:
     found = sweep.gather(options.cell, points)
     _print(sweep.table(found))
     return {"sweep": found}
+
+
+def _sampling(options: Options, rounds: int) -> dict[str, Any]:
+    from jaxseq.benchmark import sampling
+
+    found = [sampling.measure(rows, rounds, options.device) for rows in sampling.ROWS]
+    _print(sampling.table(found))
+    print(f"{machine.CLOCKS[options.device][0]}; median of {rounds} rounds in turn (least-most); above 1 we are faster")
+    return {"sampling": found}
 
 
 def _told(load: workloads.Workload, rounds: int) -> workloads.Workload:

@@ -34,13 +34,25 @@ def measure(load: Workload, rounds: int, device: str = "cpu") -> Result:
         where = {"device": "cuda"} if name == "torch" and device == "gpu" else {}
         works[name] = peers.MAKERS[name](load, start, **where).work
     times = in_turn(works, load, rounds, device)
-    result = _figures(load, mine, times, {name: times[name] / times["ours"] for name in there})
-    above = times["ours"] / times["floor"]
-    return result | {
+    ratios = {name: times[name] / times["ours"] for name in there}
+    return result(load, mine, times, ratios, why, flops(load))
+
+
+def result(
+    load: Workload,
+    mine: peers.Trainer,
+    times: dict[str, np.ndarray],
+    ratios: dict[str, np.ndarray],
+    why: dict[str, str | None],
+    operations: int,
+) -> Result:
+    """The figures of a workload whose products are so many operations; `why` says of each peer why it is absent."""
+    found, above = _figures(load, mine, times, ratios), times["ours"] / times["floor"]
+    return found | {
         "absent": {name: reason for name, reason in why.items() if reason is not None},
         "above_floor": float(np.median(above)),
         "above_floor_range": [above.min(), above.max()],
-        "floor_gflops": flops(load) / result["ms"]["floor"] / 1e6,
+        "floor_gflops": operations / found["ms"]["floor"] / 1e6,
     }
 
 

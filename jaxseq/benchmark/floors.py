@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -16,13 +16,13 @@ from jaxseq.benchmark.workloads import Product, Workload, products
 Operands: TypeAlias = tuple[Array, Array]
 
 
-def floor(load: Workload) -> Callable[[], Any]:
-    """What does the products of the workload's steps, and nothing else, and waits for them.
+def floor(load: Workload, wanted: Sequence[Product] | None = None) -> Callable[[], Any]:
+    """What does the products of the workload's steps (or those `wanted`) and nothing else, and waits for them.
 
     A product that a step does many times runs in a scan, over as many left sides; all others find both sides laid out
     row by row, so that no transpose is in it.
     """
-    wanted = products(load)
+    wanted = products(load) if wanted is None else wanted
     operands = [_operands(product) for product in wanted]
 
     @jax.jit

@@ -49,12 +49,15 @@ SMALL = (
     Workload("RNN 20-20, every step", "rnn", 20, 50, 32, 1, 40, layers=2, outputs=10, every_step=True),
 )
 """The workloads of `--quick`, those of the main job."""
+CHORALE = Workload("chorale net", "lstm", 256, 131, 32, 96, 6, outputs=47, every_step=True)
+"""The book's network of notes (`notenet`), whose last convolution has `features` channels, on its batch of 32 windows."""
 LARGE = (
     Workload("LSTM 256", "lstm", 256, 128, 32, 96, 2),
     Workload("GRU 256", "gru", 256, 128, 32, 96, 2),
     Workload("LSTM 512", "lstm", 512, 256, 128, 96, 1, rounds=3),
     Workload("GRU 512", "gru", 512, 256, 128, 96, 1, rounds=3),
     Workload("GRU 50, batch 256", "gru", 50, 50, 256, 1, 10),
+    CHORALE,
 )
 NORMALISED = tuple(load._replace(name=f"LN-{load.name}", norm="layer", steps=20) for load in SMALL[:3])
 """Layer norm in the cell, each timed against the plain cell."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq.arrays import DType
 
@@ -295,13 +295,13 @@ def follow(running: Moments, batch: Moments, keep: Bool[Array, "t b"] | None, mo
     return Moments(one(running.mean, batch.mean), one(running.var, batch.var))
 
 
-def at_steps(running: Moments, t: int, first: int = 0) -> Moments:
+def at_steps(running: Moments, t: int, first: int | Int[Array, ""] = 0) -> Moments:
     """The running moments of t steps from `first` on; beyond the trained length those of the last step."""
     index = jnp.minimum(first + jnp.arange(t), running.mean.shape[0] - 1)
     return Moments(running.mean[index], running.var[index])
 
 
-def all_at_steps(running: Running, t: int, first: int = 0) -> Running:
+def all_at_steps(running: Running, t: int, first: int | Int[Array, ""] = 0) -> Running:
     """`at_steps` of all that is normalised."""
     c = at_steps(running.c, t, first) if running.c else ()
     return Running(at_steps(running.x, t, first), at_steps(running.h, t, first), c)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-import optax
+from typing import Any, ClassVar, Literal, get_args
 
 from jaxseq import cells, heads, models, tasks
 from jaxseq.cells.norm import Norm
@@ -18,27 +12,8 @@ from jaxseq.data.own import Table, Ticker
 from jaxseq.data.prices import Prices
 from jaxseq.data.waves import Waves
 from jaxseq.errors import UsageError
+from jaxseq.experiments.base import NormName, Recipe, Schedule, at_least, one_of, share
 
-
-def _at_least(least: int, **fields: int) -> None:
-    for name, value in fields.items():
-        if value < least:
-            raise UsageError(f"{name} must be at least {least}; it is {value}")
-
-
-def _share(**fields: float) -> None:
-    for name, value in fields.items():
-        if not 0 <= value < 1:
-            raise UsageError(f"{name} must be at least 0 and below 1; it is {value:g}")
-
-
-def _one_of(choices: tuple[str, ...], **fields: str) -> None:
-    for name, value in fields.items():
-        if value not in choices:
-            raise UsageError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
-
-
-NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
 HeadName = Literal["point", "quantile", "gaussian", "student-t"]
 LossName = Literal["mse", "mae", "huber"]
 Strategy = Literal["one-step", "iterated", "direct", "every-step"]
@@ -72,10 +47,10 @@ class Model:
 
     def __post_init__(self) -> None:
         cells.named(self.cell)
-        _at_least(1, hidden=self.hidden, layers=self.layers)
-        _one_of(get_args(NormName), norm=self.norm)
-        _one_of(get_args(HeadName), head=self.head)
-        _share(momentum=self.momentum, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)
+        at_least(1, hidden=self.hidden, layers=self.layers)
+        one_of(get_args(NormName), norm=self.norm)
+        one_of(get_args(HeadName), head=self.head)
+        share(momentum=self.momentum, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)
         if not 0 < self.epsilon < math.inf:
             raise UsageError(f"epsilon must be a finite number above 0; it is {self.epsilon:g}")
         if self.layers == 1 and (self.norm == "batch-between" or self.dropout):
@@ -101,8 +76,8 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A recipe: data, model, and how it is trained. Raises `UsageError` for a field that cannot be."""
+class Experiment(Recipe):
+    """A forecast of series. Raises `UsageError` for a field that cannot be."""
 
     data: Any
     """A data set's recipe, such as `Prices`: name, unit, window; windows(horizon), scaling(horizon)."""
@@ -114,37 +89,14 @@ class Experiment:
     """Steps that are forecast."""
     loss: LossName = "mse"
     """What a point forecast is trained by; a distribution has its own."""
-    epochs: int = 100
-    """Times that training goes through all its rows."""
-    batch: int = 32
-    """Windows in one optimiser step."""
-    lr: float = 1e-3
-    """Learning rate of Adam, at the start."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """The rate over the epochs: constant, or a cosine from `lr` to 0."""
-    clip: float | None = None
-    """Norm that gradients are clipped to; None clips nothing."""
-    seed: int = 0
-    """The key of every draw: initial weights and the order of the rows."""
-    patience: int | None = None
-    """Stop after so many epochs without a better validation; None goes through all of them."""
-
-    name: ClassVar[str]
+    kind: ClassVar[str] = "series"
 
     def __post_init__(self) -> None:
-        _at_least(1, epochs=self.epochs, batch=self.batch, horizon=self.horizon)
-        _one_of(get_args(Strategy), task=self.task)
-        _one_of(get_args(LossName), loss=self.loss)
+        super().__post_init__()
+        at_least(1, horizon=self.horizon)
+        one_of(get_args(Strategy), task=self.task)
+        one_of(get_args(LossName), loss=self.loss)
         self._check_task()
-        _at_least(0, seed=self.seed)
-        if self.seed >= 2**32:
-            raise UsageError(f"seed must be below 2**32, where JAX's keys begin again; it is {self.seed}")
-        if self.patience is not None:
-            _at_least(1, patience=self.patience)
-        for name, value in {"lr": self.lr, "clip": self.clip}.items():
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} must be a finite number above 0; it is {value:g}")
-        _one_of(("constant", "cosine"), schedule=self.schedule)
 
     def _check_task(self) -> None:
         if self.task == "one-step" and self.horizon > 1:
@@ -179,16 +131,6 @@ class Experiment:
         """The Flax module."""
         return self.model.build(self.steps_out * self.head.width, self.task == "every-step")
 
-    def optimiser(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """Adam by this recipe; one object for one recipe, so that what is compiled for it is found again."""
-        return _adam(self.lr, self.clip, self.epochs * steps_per_epoch if self.schedule == "cosine" else None)
-
-
-@functools.cache
-def _adam(lr: float, clip: float | None, cosine_steps: int | None) -> optax.GradientTransformation:
-    adam = optax.adam(lr if cosine_steps is None else optax.cosine_decay_schedule(lr, cosine_steps))
-    return adam if clip is None else optax.chain(optax.clip_by_global_norm(clip), adam)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Aapl(Experiment):
@@ -218,7 +160,7 @@ class WavesOneStep(Experiment):
     data: Waves = field(default_factory=Waves)
     epochs: int = 20
     lr: float = 5e-3
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     clip: float | None = 1.0
     name: ClassVar[str] = "waves"
 
@@ -268,76 +210,5 @@ class OwnTable(Experiment):
     name: ClassVar[str] = "table"
 
 
-EXPERIMENTS: MappingProxyType[str, Experiment] = MappingProxyType(
-    {e.name: e for e in (Aapl(), WavesOneStep(), WavesBook(), SharePrices(), OwnTable())}
-)
-
-
-def named(name: str) -> Experiment:
-    """The experiment of that name; `UsageError` lists the right ones if there is none."""
-    if name not in EXPERIMENTS:
-        raise UsageError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[name]
-
-
-def to_config(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as JSON-able nested dictionaries, its name under "experiment"."""
-    return {"experiment": experiment.name, **dataclasses.asdict(experiment)}
-
-
-BESIDE_THE_RECIPE = ("experiment", "scaling", "axes")
-"""What a run's config holds that is no field of an experiment: its name, and what follows from the rest."""
-
-
-def from_config(config: Mapping[str, Any], source: str) -> Experiment:
-    """The experiment that `to_config` wrote; `UsageError`, which opens with `source`, for anything else."""
-    fields = {key: value for key, value in config.items() if key not in BESIDE_THE_RECIPE}
-    name = config.get("experiment")
-    if not isinstance(name, str):
-        raise UsageError(f"{source}: no experiment is named in it")
-    try:
-        default = named(name)
-    except UsageError as error:
-        raise UsageError(f"{source}: {error}") from error
-    nested = {key: rebuild(getattr(default, key), fields.pop(key, {}), f"{source}: {key}") for key in ("data", "model")}
-    return rebuild(default, fields, source, nested)
-
-
-Recipe = TypeVar("Recipe")
-
-
-def rebuild(default: Recipe, values: Any, source: str, nested: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
-    """`default` with other values, each of the type that its field has; `nested` values are taken as they are."""
-    hints = get_type_hints(type(default))
-    known = [f.name for f in dataclasses.fields(default)]  # pyrefly: ignore[bad-argument-type]
-    if not isinstance(values, Mapping):
-        raise UsageError(f"{source} is no table of fields but {values!r}; known are {', '.join(known)}")
-    if unknown := sorted(set(values) - set(known)):
-        raise UsageError(f"{source} has unknown fields {', '.join(unknown)}; known are {', '.join(known)}")
-    for name, value in values.items():
-        if not _fits(value, hints[name]):
-            raise UsageError(f"{source}: {name} must be {_words(hints[name])}; it is {value!r}")
-    try:
-        return dataclasses.replace(default, **values, **nested)  # pyrefly: ignore[bad-specialization]
-    except UsageError as error:
-        raise UsageError(f"{source}: {error}") from error
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value out of JSON has a field's type."""
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
-    if alternatives := get_args(hint):
-        return any(_fits(value, alternative) for alternative in alternatives)
-    return type(value) in ((int, float) if hint is float else (hint,))
-
-
-def _words(hint: Any) -> str:
-    """A field's type for a message: ``int``, ``float or None``, ``one of constant, cosine``."""
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is tuple:
-        return f"a list of {get_args(hint)[0].__name__}"
-    return " or ".join("None" if kind is type(None) else kind.__name__ for kind in get_args(hint) or (hint,))
+ALL = (Aapl(), WavesOneStep(), WavesBook(), SharePrices(), OwnTable())
+"""The recipes of forecasts."""

@@ -134,7 +134,7 @@ def compose(
     way = _by_note if isinstance(model, NoteNet) else _by_chord
     places = jnp.minimum(jnp.asarray(positions, jnp.int32), BAR - 1)
     given = jnp.asarray(forced, jnp.int32)
-    return Music(*way(model, manner.filters, started, params, stats, key, given, places, drawing))
+    return Music(*way(model, manner.filters, started, {"params": params, **stats}, key, given, places, drawing))
 
 
 def _drawing(manner: Manner) -> tuple[Array, Array, Array]:
@@ -147,8 +147,7 @@ def _by_note(
     model: NoteNet,
     filters: bool,
     started: bool,
-    params: Tree,
-    stats: Tree,
+    variables: Tree,
     key: Key,
     forced: Int[Array, "b t 4"],
     places: Int[Array, "t"],
@@ -158,7 +157,6 @@ def _by_note(
     flat = forced.reshape(rows, -1).T
     codes = (BAR * jnp.arange(VOICE_COUNT) + places[:, None]).ravel()
     cold = 0 if started else 1
-    variables = {"params": params, **stats}
 
     def advance(x: Array, carries: Any, first: Array) -> Any:
         return model.apply(variables, x, carries=carries, first=first)
@@ -191,22 +189,16 @@ def _by_chord(
     model: ChordNet,
     filters: bool,
     started: bool,
-    params: Tree,
-    stats: Tree,
+    variables: Tree,
     key: Key,
     forced: Int[Array, "b t 4"],
     places: Int[Array, "t"],
     drawing: Any,
 ) -> tuple[Array, Array]:
     rows, steps = forced.shape[:2]
-    variables = {"params": params, **stats}
 
     def read(x: Array, carries: Any, first: Array) -> Any:
         return model.apply(variables, x, None, False, carries, first, method="read")
-
-    def voice(context: Array, above: list[Array], number: int) -> Array:
-        notes = jnp.stack(above, axis=-1) if above else jnp.zeros((rows, 0), jnp.int32)
-        return jnp.asarray(model.apply(variables, context, notes, number, method=_voice))
 
     def step(state: Any, now: Any) -> Any:
         carries, before, lasted = state
@@ -215,7 +207,8 @@ def _by_chord(
         carries, context = read(x, carries, number)
         chord, log_p = [], []
         for v in range(VOICE_COUNT):
-            note, log_of_note = _choose(voice(context[:, 0], chord, v), noise[v], filters, drawing, given[:, v])
+            logits = jnp.asarray(model.apply(variables, context[:, 0], chord, v, method=_voice))
+            note, log_of_note = _choose(logits, noise[v], filters, drawing, given[:, v])
             chord.append(note)
             log_p.append(log_of_note)
         notes = jnp.stack(chord, axis=-1)
@@ -233,8 +226,9 @@ def _by_chord(
     return jnp.swapaxes(notes, 0, 1), jnp.swapaxes(log_p, 0, 1)
 
 
-def _voice(model: ChordNet, context: Array, above: Int[Array, "b n"], number: int) -> Array:
-    return model.voice(context, model.notes(above), number)
+def _voice(model: ChordNet, context: Array, above: list[Array], number: int) -> Array:
+    notes = jnp.stack(above, axis=-1) if above else jnp.zeros((len(context), 0), jnp.int32)
+    return model.voice(context, model.notes(notes), number)
 
 
 def _zeros(like: Tree) -> Tree:

@@ -78,9 +78,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         asked = command.parse_forecast(sys.argv[1:] if argv is None else argv)
         console, folder = screen.terminal(), asked.run
-        saved = command.saved_experiment(folder).data
+        experiment = command.saved_experiment(folder)
+        saved = experiment.data
         if not hasattr(saved, "panel"):
-            raise UsageError(f"{folder} is a run of {saved.name}: its series have no end to forecast beyond")
+            raise UsageError(f"{folder} is a run of {experiment.name}: its series have no end to forecast beyond")
         panel = asked.data.panel()
         found, said = forecast(folder, None if asked.data == saved else panel, asked.horizon)
         out = folder / FILE if asked.out is None else asked.out

@@ -33,7 +33,7 @@ class Job(NamedTuple):
     fitted    what was fitted to the data, for `config.json`
     """
 
-    experiment: Recipe
+    experiment: Any
     setup: fit.Setup
     mesh: jax.sharding.Mesh
     batches: BatchSplits
@@ -63,7 +63,7 @@ def make(
 def _check_sizes(experiment: Recipe, rows: int, devices: int) -> None:
     """Raise `UsageError` for a batch, a number of epochs or a model that no training could get through."""
     if experiment.batch >= rows + devices:
-        raise UsageError(f"batch {experiment.batch} is more than the {rows} training rows: take a smaller --batch")
+        raise UsageError(f"batch {experiment.batch} is more than the {rows} training windows: take a smaller --batch")
     if (steps := experiment.epochs * fit.steps_per_epoch(rows, experiment.batch)) >= 2**31:
         raise UsageError(f"{experiment.epochs} epochs are {steps} steps; they are counted up to {2**31 - 1}")
     hidden, layers = experiment.model.hidden, experiment.model.layers

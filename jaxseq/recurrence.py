@@ -194,9 +194,9 @@ def _products(cell: Cell, params: Tree, x: Array) -> list[Array]:
     return [x @ kernel for kernel in norms.split_groups(params.input_kernel, cell.groups)]
 
 
-def _whole(params: Tree, z: list[Array]) -> Array:
+def _whole(params: Tree, parts: list[Array]) -> Array:
     """z of one step from its groups; the bias is added here, where it costs no array of all steps."""
-    z = jnp.concatenate(z, axis=-1) if len(z) > 1 else z[0]
+    z = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
     return z if params.input_kernel is None else z + params.bias
 
 
@@ -298,7 +298,7 @@ def _scan_backward(
             before = jax.tree.map(lambda a, b: jnp.where(keep[:, None], a, b), before, bar)
         through_u = () if drop is None else through_u
         if each_step:
-            sums = jax.tree.map(jnp.add, sums, _gradients(cell, params, drop, *read, dz, du, product_bar))
+            sums = jax.tree.map(jnp.add, sums, _gradients(cell, params, drop, read[0], read[1], dz, du, product_bar))
             return (before, gain_bars, sums), (_through_projection(params, dz), through_u)
         deltas = (dz, *(() if du is dz else (du,)), *(() if product_bar is du else (product_bar,)))
         return (before, gain_bars, sums), (deltas, through_u)

@@ -100,8 +100,8 @@ MUTANTS = {
     ),
     "weight gradient from the same step's state": Mutant(
         "recurrence.py",
-        "recurrent_kernel=_over_all_steps(h_before if",
-        "recurrent_kernel=_over_all_steps(outputs if",
+        "recurrent_kernel=_over_rows(h_before if",
+        "recurrent_kernel=_over_rows(outputs if",
         RECURRENT,
     ),
     "gradient that forgets the outputs": Mutant(

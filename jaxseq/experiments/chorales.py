@@ -271,13 +271,10 @@ class BookJsb(Music):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChordChorales(Music):
-    """The music21 corpus with a recurrence over chords, whole pieces: the one to compose with.
+class OfChords(Music):
+    """Whole pieces, a recurrence over chords: how they are trained."""
 
-    python -m jaxseq.train chords
-    """
-
-    data: Chorales = field(default_factory=Chorales)
+    data: Any
     model: Chords = field(default_factory=Chords)
     protocol: Scoring = "pieces"
     epochs: int = 60
@@ -287,11 +284,21 @@ class ChordChorales(Music):
     clip: float | None = 1.0
     transpose: int = 6
     decay: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChordChorales(OfChords):
+    """The music21 corpus with a recurrence over chords, whole pieces: the one to compose with.
+
+    python -m jaxseq.train chords
+    """
+
+    data: Chorales = field(default_factory=Chorales)
     name: ClassVar[str] = "chords"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChordJsb(ChordChorales):
+class ChordJsb(OfChords):
     """The benchmark edition with a recurrence over chords, whole pieces: the project's headline for music.
 
     python -m jaxseq.train jsb-chords [--data.path jsb_chorales.tgz]
@@ -302,16 +309,10 @@ class ChordJsb(ChordChorales):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillChorales(Music):
-    """Fills gaps: knows the notes before and after, so that it can keep voices or compose bars of a piece anew.
+class OfGaps(Music):
+    """Networks that fill gaps: how they are trained."""
 
-    python -m jaxseq.train fill
-
-    Then: python -m jaxseq.sample RUN --prime bwv269 --keep soprano,bass, or --redo 5-8, or --melody tune.mid. It is
-    scored on hidden notes, a random share of each test piece.
-    """
-
-    data: Chorales = field(default_factory=Chorales)
+    data: Any
     model: Fills = field(default_factory=Fills)
     protocol: Scoring = "pieces"
     epochs: int = 60
@@ -321,7 +322,6 @@ class FillChorales(Music):
     clip: float | None = 1.0
     transpose: int = 6
     decay: float = 0.01
-    name: ClassVar[str] = "fill"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -334,7 +334,21 @@ class FillChorales(Music):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillJsb(FillChorales):
+class FillChorales(OfGaps):
+    """Fills gaps: knows the notes before and after, so that it can keep voices or compose bars of a piece anew.
+
+    python -m jaxseq.train fill
+
+    Then: python -m jaxseq.sample RUN --prime bwv269 --keep soprano,bass, or --redo 5-8, or --melody tune.mid. It is
+    scored on hidden notes, a random share of each test piece.
+    """
+
+    data: Chorales = field(default_factory=Chorales)
+    name: ClassVar[str] = "fill"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillJsb(OfGaps):
     """Fills gaps, trained on the benchmark edition.
 
     python -m jaxseq.train jsb-fill [--data.path jsb_chorales.tgz]

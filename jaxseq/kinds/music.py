@@ -173,11 +173,11 @@ def _predict(
         size, given = stretch.symbols.size, 0
         if likeliest.shape[1] < size:  # a network of notes puts out nothing for the first note of a cold start
             given = 1
-        columns = (
-            np.concatenate([np.full(given, fill), row[: size - given]])
+        mine, best = (
+            np.concatenate([np.full(given, fill), row[: size - given]]).reshape(-1, 4)
             for fill, row in ((np.nan, of_target[number]), (-1, likeliest[number]))
         )
-        found.append(tuple(column.reshape(-1, 4) for column in columns))
+        found.append((mine, best))
     return found
 
 
@@ -192,7 +192,8 @@ def _by_name(each: Sequence[tuple[str, Sums]]) -> dict[str, Sums]:
     """Sums piece by piece, its windows added up."""
     found: dict[str, Sums] = {}
     for name, sums in each:
-        found[name] = Sums(*map(sum, zip(found[name], sums, strict=True))) if name in found else sums
+        before = found.get(name, Sums(0.0, 0, 0, 0, 0))
+        found[name] = Sums(before.nats + sums.nats, *(int(a + b) for a, b in zip(before[1:], sums[1:], strict=True)))
     return found
 
 
@@ -291,7 +292,7 @@ def summary(experiment: Music, runs: Sequence[Member], table: pd.DataFrame) -> s
     names = ("nats", "accuracy", "changed_accuracy")
     lines = [f"| predictions | {' | '.join(HEADINGS[:-1])} |", "|---|" + "---:|" * len(names)]
     for label in (COPY, GRAM):
-        lines.append(f"| {label} | {' | '.join(measured(scores.loc[label, name]) for name in names)} |")
+        lines.append(f"| {label} | {' | '.join(measured(float(scores[name][label])) for name in names)} |")
     spread = [measured(table[name].mean(), table[name].std(ddof=1)) for name in names]
     lines.append(f"| {experiment.model.cell}, mean over {len(runs)} seeds | {' | '.join(spread)} |")
     valid = measured(table["valid_nats"].mean(), table["valid_nats"].std(ddof=1))

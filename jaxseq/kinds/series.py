@@ -131,7 +131,7 @@ def row(member: Member) -> dict[str, Any]:
     )
 
 
-def summary(experiment: Recipe, runs: Sequence[Member], table: pd.DataFrame) -> str:
+def summary(experiment: Experiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """The study in Markdown: naive first, the model's mean over the seeds on all folds together, the spread."""
     name = f"{experiment.model.cell}, mean over {table['seed'].nunique()} seeds"
     rows = verdict.compare(*_pooled(runs, name), experiment.seed)

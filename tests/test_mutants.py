@@ -113,7 +113,9 @@ MUTANTS = {
         "jnp.concatenate([0 * h_start[None], outputs[:-1]])",
         RECURRENT,
     ),
-    "bias gradient over time alone": Mutant("recurrence.py", "else dz.sum((0, 1)),", "else dz.sum(0)[0],", RECURRENT),
+    "bias gradient over time alone": Mutant(
+        "recurrence.py", "else dz.sum(rows),", "else dz.sum(rows[:-1])[0],", RECURRENT
+    ),
     "padding that moves the carry": Mutant(
         "recurrence.py",
         "return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old), jnp",

@@ -17,6 +17,7 @@ import pytest
 
 from jaxseq import fit, plots, runlog, screen, train, training
 from jaxseq.checkpoint import records, store
+from jaxseq.kinds import series
 
 SMALL = ["--model.hidden", "4", "--data.window", "8", "--batch", "512"]
 FILES = {
@@ -125,7 +126,7 @@ def test_two_runs_started_in_the_same_folder_get_different_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "judge", lambda *_: None)
+    monkeypatch.setattr(series, "judge", lambda *_: None)
     for _ in range(2):
         assert train.main([*SMALL, "--epochs", "1"]) == 0
     assert sorted(path.name for path in Path("runs").iterdir()) == ["aapl-0001", "aapl-0002"]

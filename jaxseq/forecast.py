@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,13 @@ from jaxseq import run as runs
 from jaxseq.data.frequency import continue_
 from jaxseq.data.scaling import Scaling, fit_scaling
 from jaxseq.data.split import Panel
-from jaxseq.data.windows import Windows, join, last_window
+from jaxseq.data.windows import Windows, called, join, last_window
 from jaxseq.errors import UsageError
 
 FILE = "future.csv"  # beside the run's forecast.png, which shows the test part
 HISTORY = 3
 """Windows of the past that the picture shows."""
+MAX_STEPS = 100_000
 
 
 def forecast(
@@ -34,43 +37,63 @@ def forecast(
     data = trained.experiment.data
     if not hasattr(data, "panel"):
         raise UsageError(f"{folder} is a run of {trained.experiment.name}: its series have no end to forecast beyond")
-    own = data.panel() if panel is None else panel
-    part, steps = _last_windows(own, data.window, horizon or trained.experiment.horizon)
-    scaling, said = _scaling(trained, own, panel is None)
+    own, steps = data.panel() if panel is None else panel, horizon or trained.experiment.horizon
+    if steps > MAX_STEPS:
+        raise UsageError(f"{steps} steps were asked for; at most {MAX_STEPS:,} are forecast")
+    times = np.concatenate([continue_(series.times[-1], own.frequency, steps) for series in own.series])
+    part = _last_windows(own, data.window, steps)
+    names = own.names if panel is None else _trained_on(Path(folder), trained)
+    scaling, said = _scaling(trained, own, names)
     centre, ends = trained.forecast(part, scaling, steps)
     if not ends:
         said = (*said, "no intervals: the run has none for so many steps")
-    times = np.concatenate([continue_(series.times[-1], own.frequency, steps) for series in own.series])
     found = judge.frame(part, own.names, {"forecast": centre}, ends).drop(columns="actual")
     found[found.columns[0]] = times
     return found, (*own.notes, *said)
 
 
-def _last_windows(panel: Panel, window: int, steps: int) -> tuple[Windows, int]:
+def _last_windows(panel: Panel, window: int, steps: int) -> Windows:
     beside = panel.covariates or (np.zeros((0, 0)),) * len(panel.series)
     parts = []
     for number, (name, series, known) in enumerate(zip(panel.names, panel.series, beside, strict=True)):
         try:
             part = last_window(series, window, steps)
         except UsageError as error:
-            raise UsageError(f"{name}: {error}") from error
+            raise UsageError(f"{panel.source or name}: {called(name)}: {error}") from error
         covariates = known[None, -window:] if known.size else part.covariates
         parts.append(part._replace(series=np.full(1, number), covariates=covariates))
-    return join(parts), steps
+    return join(parts)
 
 
-def _scaling(trained: runs.Trained, panel: Panel, same: bool) -> tuple[Scaling, tuple[str, ...]]:
-    """The run's own scaling for the series it knows; another for new ones, from all of their rows."""
-    data = trained.experiment.data
-    if same or data.panel().names == panel.names:
-        return trained.scaling, ()
-    fresh = fit_scaling(data.target, [series.values for series in panel.series], panel.names)
-    covariates = {
-        "covariate_shift": trained.scaling.covariate_shift,
-        "covariate_scale": trained.scaling.covariate_scale,
-    }
-    note = f"scaled by the rows of {', '.join(panel.names[:3])} themselves: the run was trained on other data"
-    return Scaling(fresh.kind, fresh.shift, fresh.scale, **covariates), (note,)
+def _trained_on(folder: Path, trained: runs.Trained) -> tuple[str, ...]:
+    """The series of a run: in its config, or, in runs before that, in its data."""
+    names = runlog.read_config(folder).get("series")
+    return trained.experiment.data.panel().names if names is None else tuple(names)
+
+
+def _scaling(trained: runs.Trained, panel: Panel, names: tuple[str, ...]) -> tuple[Scaling, tuple[str, ...]]:
+    """The run's own scaling for each series that it knows; for new ones that of all their rows."""
+    old, known = trained.scaling, {name: number for number, name in enumerate(names)}
+    new = [number for number, name in enumerate(panel.names) if name not in known]
+    pairs = {name: (old.shift[number], old.scale[number]) for name, number in known.items()}
+    if new:
+        values, unknown = [panel.series[number].values for number in new], [panel.names[number] for number in new]
+        fresh = fit_scaling(trained.experiment.data.target, values, unknown)
+        pairs |= dict(zip(unknown, zip(fresh.shift, fresh.scale, strict=True), strict=True))
+    shift, scale = zip(*(pairs[name] for name in panel.names), strict=True)
+    few = ", ".join(panel.names[number] for number in new[:3]) + (", …" if len(new) > 3 else "")
+    said = (f"scaled by the rows of {few} themselves: the run was trained on other data",) if new else ()
+    return dataclasses.replace(old, shift=shift, scale=scale), said
+
+
+def _check_same(folder: Path, saved: Any, asked: Any) -> None:
+    """Raise `UsageError` for a field of the data that the weights were trained with and that may not change."""
+    for name in ("window", "target", "covariates"):
+        old, new = getattr(saved, name, None), getattr(asked, name, None)
+        if old != new:
+            raise UsageError(
+                f"{folder} was trained with --data.{name} {old!r}, asked for is {new!r}: only the rows may change"
+            )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,6 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         saved = experiment.data
         if not hasattr(saved, "panel"):
             raise UsageError(f"{folder} is a run of {experiment.name}: its series have no end to forecast beyond")
+        _check_same(folder, saved, asked.data)
         panel = asked.data.panel()
         found, said = forecast(folder, None if asked.data == saved else panel, asked.horizon)
         out = folder / FILE if asked.out is None else asked.out

@@ -118,8 +118,10 @@ def judge(
         for label, method in (("exponential smoothing", classical.exponential_smoothing), ("theta", classical.theta)):
             forecasts[label] = method(part, known.period, progress).forecast
     forecasts[name] = scaling.invert(test.centre, part)
-    rows = verdict.compare(part.targets, forecasts, seed)
-    copying = verdict.copy_sentence(name, significance.lag_one_copy(part.targets, forecasts[name], part.inputs[:, -1]))
+    times = part.times if len(known.names) > 1 else None  # series of one time are no independent witnesses
+    rows = verdict.compare(part.targets, forecasts, seed, times)
+    copied = significance.lag_one_copy(part.targets, forecasts[name], part.inputs[:, -1], times)
+    copying = verdict.copy_sentence(name, copied)
     scales = _scales(known, notes)
     added = margins(valid, windows.valid, scaling)
     if len(added.levels) < len(INTERVALS):

@@ -44,7 +44,7 @@ def prepare(experiment: Experiment) -> Job:
         raise UsageError("covariates are not known beyond the data: take --task direct or every-step, not iterated")
     known = data.known(experiment.horizon)
     batches = Splits(*(_batch(experiment, part, scaling) for part in windows))
-    fitted = {"scaling": dataclasses.asdict(scaling)}
+    fitted = {"scaling": dataclasses.asdict(scaling), "series": list(known.names)}
     return jobs.make(experiment, batches, Series(windows, scaling, known), known.notes, fitted)
 
 

@@ -12,6 +12,7 @@ from jaxseq import plots, study, train, training
 from jaxseq.data.waves import Waves
 from jaxseq.errors import Interrupted, UsageError
 from jaxseq.experiments.forecasts import Model, WavesOneStep
+from jaxseq.kinds import series
 
 TINY = WavesOneStep(data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
 

@@ -134,7 +134,8 @@ def row(member: Member) -> dict[str, Any]:
 def summary(experiment: Experiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """The study in Markdown: naive first, the model's mean over the seeds on all folds together, the spread."""
     name = f"{experiment.model.cell}, mean over {table['seed'].nunique()} seeds"
-    rows = verdict.compare(*_pooled(runs, name), experiment.seed)
+    truth, forecasts, times = _pooled(runs, name)
+    rows = verdict.compare(truth, forecasts, experiment.seed, times)
     by_seed = _ratios(runs)
     spread = f" ± {by_seed.std(ddof=1):.4f} (standard deviation over seeds)" if len(by_seed) > 1 else ""
     valid = table.groupby("seed")[["valid_mse", "valid_mse_last_epoch"]].mean()
@@ -157,17 +158,21 @@ row a run: `study.csv`.
 """
 
 
-def _pooled(runs: Sequence[Member], name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Actual values of all folds, and forecasts: the naive one, and one whose squared errors are the mean over seeds."""
-    actual, naive, size = [], [], []
+def _pooled(runs: Sequence[Member], name: str) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
+    """Actual values of all folds, and forecasts: the naive one, and one whose squared errors are the mean over seeds;
+    and, where there are several series, the time of each row."""
+    actual, naive, size, times = [], [], [], []
     for fold in sorted({member.fold for member in runs}):
         frames = [_predictions(member) for member in runs if member.fold == fold]
         truth = _by_step(frames[0], "actual")
         actual.append(truth)
+        times.append(_by_step(frames[0], str(frames[0].columns[0]))[:, 0])
         naive.append(_by_step(frames[0], "naive"))
         size.append(np.sqrt(np.mean([(truth - _by_step(frame, "forecast")) ** 2 for frame in frames], axis=0)))
     truth = np.concatenate(actual)
-    return truth, {verdict.NAIVE: np.concatenate(naive), name: truth - np.concatenate(size)}
+    several = "series" in _predictions(runs[0])
+    found = {verdict.NAIVE: np.concatenate(naive), name: truth - np.concatenate(size)}
+    return truth, found, np.concatenate(times) if several else None
 
 
 def _ratios(runs: Sequence[Member]) -> np.ndarray:

@@ -105,6 +105,12 @@ def config(job: Job) -> dict[str, Any]:
     return {**experiments.to_config(job.experiment), **job.fitted, "axes": axes}
 
 
+def best(job: Job, folder: Path) -> tuple[int, fit.TrainState]:
+    """The best epoch of a job's run and the state after it, verified. Raises as `restore`."""
+    kept = folder / runlog.CHECKPOINTS
+    return store.restore(kept, abstract_state(job), records.best_step(kept))
+
+
 def restore(
     folder: Path, experiment: Recipe, row: jax.ShapeDtypeStruct, epoch: int | None
 ) -> tuple[int, fit.Setup, Any]:

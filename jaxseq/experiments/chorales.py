@@ -76,13 +76,13 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Chords:
-    """Recurs once a sixteenth over whole chords, and within one predicts each voice knowing those above it."""
+class ByChord:
+    """What networks that read a row a sixteenth have in common."""
 
     cell: str = "gru"
     """The recurrent cell: rnn, lstm or gru."""
     hidden: int = 256
-    """Units in each recurrent layer."""
+    """Units in each recurrent layer; of a network that fills gaps, either way."""
     layers: int = 1
     """Recurrent layers, one on the other."""
     embedding: int = 32
@@ -96,8 +96,8 @@ class Chords:
     recurrent_dropout: float = 0.0
     """Share of the state that does not recur in a training step, one draw a sequence (Gal & Ghahramani 2016)."""
 
-    columns: ClassVar[tuple[int, ...]] = sequences.CHORD_COLUMNS
     per_step: ClassVar[int] = 1
+    net: ClassVar[type[composers.ChordNet] | type[composers.FillNet]]
 
     def __post_init__(self) -> None:
         _check(self)
@@ -105,13 +105,9 @@ class Chords:
         if self.embedding % 2:
             raise UsageError(f"embedding must be even; it is {self.embedding}")
 
-    def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
-        """A row a sixteenth."""
-        return sequences.chords(tokens, positions, cold)
-
-    def build(self, started: bool) -> composers.ChordNet:
+    def build(self, started: bool) -> composers.ChordNet | composers.FillNet:
         """The Flax module."""
-        return composers.ChordNet(
+        return self.net(
             cells.named(self.cell),
             self.hidden,
             self.layers,
@@ -124,51 +120,34 @@ class Chords:
 
 
 @dataclass(frozen=True)
-class Fills:
+class Chords(ByChord):
+    """Recurs once a sixteenth over whole chords, and within one predicts each voice knowing those above it."""
+
+    columns: ClassVar[tuple[int, ...]] = sequences.CHORD_COLUMNS
+    net = composers.ChordNet
+
+    def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
+        """A row a sixteenth."""
+        return sequences.chords(tokens, positions, cold)
+
+
+@dataclass(frozen=True)
+class Fills(ByChord):
     """Reads past and future, and predicts the notes that are hidden (Coconet, Huang et al. 2017)."""
 
-    cell: str = "gru"
-    """The recurrent cell: rnn, lstm or gru; one layer reads forward, one backward."""
     hidden: int = 192
     """Units in each recurrent layer, either way."""
-    layers: int = 1
-    """Pairs of recurrent layers, one on the other."""
-    embedding: int = 32
-    """Numbers that stand for a note."""
     voice_hidden: int = 192
     """Units of the dense layer of each voice."""
-    norm: NormName = "none"
-    """Normalisation in the recurrent layers."""
     dropout: float = 0.2
     """Share of the values that a training step leaves out, before each layer but the first."""
-    recurrent_dropout: float = 0.0
-    """Share of the state that does not recur in a training step, one draw a sequence (Gal & Ghahramani 2016)."""
 
     columns: ClassVar[tuple[int, ...]] = sequences.FILL_COLUMNS
-    per_step: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        _check(self)
-        at_least(1, voice_hidden=self.voice_hidden)
-        if self.embedding % 2:
-            raise UsageError(f"embedding must be even; it is {self.embedding}")
+    net = composers.FillNet
 
     def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
         """A row a sixteenth, with nothing hidden."""
         return sequences.fills(tokens, positions)
-
-    def build(self, started: bool) -> composers.FillNet:
-        """The Flax module."""
-        return composers.FillNet(
-            cells.named(self.cell),
-            self.hidden,
-            self.layers,
-            self.embedding,
-            self.voice_hidden,
-            _norm(self.norm),
-            self.dropout,
-            self.recurrent_dropout,
-        )
 
 
 def _check(model: Any) -> None:
@@ -235,7 +214,18 @@ class Music(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BookChorales(Music):
+class OfNotes(Music):
+    """The book's network and its windows: how they are trained."""
+
+    model: Notes = field(default_factory=Notes)
+    epochs: int = 20
+    schedule: Schedule = "cosine"
+    lr: float = 2e-3
+    clip: float | None = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BookChorales(OfNotes):
     """Bach's chorales as the music21 corpus on this machine has them, note by note: the book's network.
 
     python -m jaxseq.train chorales [--model.cell rnn|lstm|gru] [--model.norm layer|batch] [--transpose 6]
@@ -244,16 +234,11 @@ class BookChorales(Music):
     """
 
     data: Chorales = field(default_factory=Chorales)
-    model: Notes = field(default_factory=Notes)
-    epochs: int = 20
-    schedule: Schedule = "cosine"
-    lr: float = 2e-3
-    clip: float | None = 1.0
     name: ClassVar[str] = "chorales"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BookJsb(Music):
+class BookJsb(OfNotes):
     """The benchmark edition of the chorales, note by note: Géron's network and protocol.
 
     python -m jaxseq.train jsb [--data.path jsb_chorales.tgz]
@@ -262,20 +247,13 @@ class BookJsb(Music):
     """
 
     data: Jsb = field(default_factory=Jsb)
-    model: Notes = field(default_factory=Notes)
-    epochs: int = 20
-    schedule: Schedule = "cosine"
-    lr: float = 2e-3
-    clip: float | None = 1.0
     name: ClassVar[str] = "jsb"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfChords(Music):
-    """Whole pieces, a recurrence over chords: how they are trained."""
+class WholePieces(Music):
+    """Whole pieces, a row a sixteenth: how networks of them are trained."""
 
-    data: Any
-    model: Chords = field(default_factory=Chords)
     protocol: Scoring = "pieces"
     epochs: int = 60
     batch: int = 16
@@ -284,6 +262,13 @@ class OfChords(Music):
     clip: float | None = 1.0
     transpose: int = 6
     decay: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfChords(WholePieces):
+    """A recurrence over chords."""
+
+    model: Chords = field(default_factory=Chords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,19 +294,10 @@ class ChordJsb(OfChords):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfGaps(Music):
-    """Networks that fill gaps: how they are trained."""
+class OfGaps(WholePieces):
+    """Networks that fill gaps: what they are trained on."""
 
-    data: Any
     model: Fills = field(default_factory=Fills)
-    protocol: Scoring = "pieces"
-    epochs: int = 60
-    batch: int = 16
-    lr: float = 3e-3
-    schedule: Schedule = "cosine"
-    clip: float | None = 1.0
-    transpose: int = 6
-    decay: float = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()

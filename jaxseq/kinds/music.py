@@ -16,7 +16,6 @@ from rich.table import Table
 from jaxseq import experiments, fit, mesh, plots, runlog
 from jaxseq import job as jobs
 from jaxseq.arrays import Batch, Splits
-from jaxseq.checkpoint import records, store
 from jaxseq.data import chorales, jsb
 from jaxseq.data.chorales import Chorales
 from jaxseq.data.jsb import Jsb
@@ -102,8 +101,7 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
     """Score the best epoch on the test part beside the baselines, on the screen and in the folder."""
     experiment, metric = job.experiment, f"valid_{job.setup.task.select}"
     rows = runlog.read_metrics(folder)
-    kept = folder / runlog.CHECKPOINTS
-    best, state = store.restore(kept, jobs.abstract_state(job), records.best_step(kept))
+    best, state = jobs.best(job, folder)
     name = f"{experiment.model.cell} (epoch {best})"
     found = compare(job, state, name)
     frame = pd.DataFrame([{"predictions": row.name, **row.scores._asdict()} for row in found.rows])

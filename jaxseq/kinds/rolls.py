@@ -15,7 +15,6 @@ from rich.table import Table
 from jaxseq import fit, plots, runlog
 from jaxseq import job as jobs
 from jaxseq.arrays import Batch, Splits
-from jaxseq.checkpoint import records, store
 from jaxseq.experiments.rolls import Rolls
 from jaxseq.job import Job
 from jaxseq.kinds import Member, measured
@@ -44,8 +43,7 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
     """Score the best epoch on the test part beside the baselines, on the screen and in the folder."""
     experiment, metric = job.experiment, f"valid_{job.setup.task.select}"
     rows = runlog.read_metrics(folder)
-    kept = folder / runlog.CHECKPOINTS
-    best, state = store.restore(kept, jobs.abstract_state(job), records.best_step(kept))
+    best, state = jobs.best(job, folder)
     name = f"{_net(experiment)} (epoch {best})"
     model = fit.evaluate(job.setup, state.params, state.stats, job.batches.test, experiment.batch)
     found = [*baselines(*job.material), (name, float(model["nats"]))]

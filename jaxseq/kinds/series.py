@@ -13,7 +13,6 @@ from rich.console import Console
 from jaxseq import job as jobs
 from jaxseq import judge as judging
 from jaxseq import plots, run, runlog, screen
-from jaxseq.checkpoint import records, store
 from jaxseq.experiments.forecasts import Experiment
 from jaxseq.forecasting import verdict
 from jaxseq.job import Job
@@ -31,8 +30,7 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
     """
     experiment, data, metric = job.experiment, job.experiment.data, f"valid_{job.setup.task.select}"
     rows = runlog.read_metrics(folder)
-    kept = folder / runlog.CHECKPOINTS
-    best, state = store.restore(kept, jobs.abstract_state(job), records.best_step(kept))
+    best, state = jobs.best(job, folder)
     name = f"{experiment.model.cell} (epoch {best})"
     test, valid = (run.forecast(job, state, part) for part in (job.material.windows.test, job.material.windows.valid))
     known = job.material.known

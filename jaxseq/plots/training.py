@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from jaxseq.plots.style import ACTUAL, FORECAST, NAIVE, STYLE, wrapped
 
@@ -24,8 +25,13 @@ def loss(rows: list[dict[str, Any]], metric: str, best_epoch: int, naive: float 
         chosen = next(row[metric] for row in rows if row["epoch"] == best_epoch)
         axes.plot([best_epoch], [chosen], "o", color=FORECAST, label=f"best epoch: {best_epoch}")
         scale = "log" if all(row[name] > 0 for row in rows for name in ("train_loss", metric)) else "linear"
-        ylabel = "mean squared error, scaled" if metric == "valid_mse" else "loss"
+        ylabel = {"valid_mse": "mean squared error, scaled", "valid_nats": "nats"}.get(metric, "loss")
         axes.set(xlabel="epoch", ylabel=ylabel, yscale=scale)
+        if scale == "log":  # 0.6, and not 6 times a power of ten
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6, 8)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_title(wrapped(title, 70), parse_math=False)
         axes.margins(x=0.02)
         figure.legend(loc="outside lower center", ncols=4)

@@ -10,6 +10,7 @@
     k horizon        steps that are forecast
     v vocabulary     symbols of a softmax
     s seeds          runs that differ in their key alone
+    e epochs         times that a training went through all its rows
 
 A signature such as ``Float[Array, "t b d"]`` is checked while the tests run and costs nothing otherwise.
 """

@@ -208,10 +208,14 @@ def product(params: Tree, drop: Array | None, carry: Carry) -> Array:
 def _advance(
     cell: Cell, slots: Slots, params: Tree, drop: Array | None, carry: Carry, z: Array
 ) -> tuple[Carry, tuple[Any, Any]]:
-    """The next carry, and what the adjoint needs: what the slot of h R noted, what the cell saved."""
+    """The next carry, and what the adjoint needs: what the cell saved, what the slot of h R noted.
+
+    In this order, for the first may be written over z (`consuming`): it was computed from it, where the second was not,
+    and XLA would write that before it has read z, which it then copies, all steps of it, at each step.
+    """
     u, noted = slots.recurrent(product(params, drop, carry)[..., : z.shape[-1]])
     new, saved = cell.gates(z, u + params.recurrent_bias if cell.recurrent_bias else u, carry, slots)
-    return new, (noted, saved)
+    return new, (saved, noted)
 
 
 def hold(keep: Array | None, new: Carry, old: Carry) -> tuple[Carry, Array]:
@@ -272,7 +276,7 @@ def _scan_forward(
 def _scan_backward(
     cell: Cell, norm: Norm | None, residuals: Any, bars: tuple[Carry, Array]
 ) -> tuple[Tree, Any, Array, Carry, Gating]:
-    params, weights, x, h_start, (keep, drop), outputs, (noted, saved) = residuals
+    params, weights, x, h_start, (keep, drop), outputs, (saved, noted) = residuals
     last_bar, outputs_bar = bars
     slots_back = NOTHING if norm is None else norms.layer_transposes(cell.groups, weights)
     back = _filled_up(params.recurrent_kernel.T)

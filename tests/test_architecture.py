@@ -16,7 +16,7 @@ FLOORS = [
     {"composers"},
     {"rollnet"},
     {"experiments", "fit", "judge", "rollout", "compose"},
-    {"checkpoint", "mesh", "runlog", "plots", "screen"},
+    {"checkpoint", "mesh", "runlog", "plots", "screen", "vanishing"},
     {"job", "command"},
     {"run", "loop"},
     {"kinds"},

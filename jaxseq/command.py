@@ -126,6 +126,24 @@ def parse_forecast(words: list[str]) -> AskedForecast[Any]:
         raise _usage_error(stop, complaint.getvalue(), f"{FORECAST} RUN --help") from None
 
 
+O_ = TypeVar("O_")
+
+
+def parsed(options: type[O_], program: str, words: list[str]) -> O_:
+    """What the words of a command with these options ask for; for --help, tyro prints it and exits.
+
+    Raises `UsageError` for an unknown field or a value that cannot be.
+    """
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(options, args=words, prog=program)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise _usage_error(stop, complaint.getvalue(), f"{program} --help") from None
+
+
 MOST_SAMPLES, MOST_BARS, MOST_SWEEPS = 1000, 200, 10_000
 SLOWEST, FASTEST = 10, 1000
 """Quarter notes a minute."""

@@ -23,3 +23,11 @@ class Interrupted(Exception):
         saved = "before an epoch was saved" if epoch is None else f"after epoch {epoch}, which is saved"
         super().__init__(f"stopped {saved}; go on with: python -m jaxseq.train --resume {shlex.quote(str(folder))}")
         self.status = status
+
+
+class Stopped(Exception):
+    """Several runs were stopped by a signal, each of them as by `Interrupted`; the same command goes on with them."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("stopped; every run's last epoch is saved, and the same command goes on")
+        self.status = status

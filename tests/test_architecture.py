@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = [
     {"errors", "arrays"},
-    {"music"},
+    {"music", "lock"},
     {"cells", "consuming", "data", "forecasting", "padding"},
     {"recurrence", "convert", "heads"},
     {"normalised"},
@@ -22,15 +22,16 @@ FLOORS = [
     {"kinds"},
     {"training"},
     {"commission"},
-    {"study", "composition"},
-    {"train", "forecast", "sample", "benchmark"},
+    {"study", "composition", "pool"},
+    {"composing"},
+    {"train", "forecast", "sample", "benchmark", "report", "sweep"},
 ]
 DOORS = {
     "orbax": {"checkpoint"},
     "flax": {"models", "composers", "rollnet", "benchmark"},
     "matplotlib": {"plots"},
-    "tyro": {"command", "checkpoint", "benchmark"},
-    "pandas": {"data", "judge", "kinds", "runlog", "plots", "forecasting", "study", "forecast"},
+    "tyro": {"command", "checkpoint", "benchmark", "report"},
+    "pandas": {"data", "judge", "kinds", "runlog", "plots", "forecasting", "study", "forecast", "report", "sweep"},
     "optax": {"experiments", "fit", "benchmark"},
     "torch": {"benchmark"},
     "yfinance": {"data"},
@@ -38,6 +39,7 @@ DOORS = {
     "pyarrow": {"data"},
     "statsmodels": {"forecasting"},
     "mido": {"music"},
+    "markdown_it": {"report"},
     "verovio": {"music"},
     "resvg_py": {"music"},
 }

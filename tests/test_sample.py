@@ -13,7 +13,7 @@ from composing import quick
 from made_up import BARS, chorale, edition
 from rich.console import Console
 
-from jaxseq import command, commission, experiments, runlog, sample
+from jaxseq import command, commission, composing, experiments, runlog, sample
 from jaxseq import job as jobs
 from jaxseq.arrays import Splits
 from jaxseq.checkpoint import store
@@ -67,7 +67,7 @@ def run_of(archive: Path, tmp_path_factory: pytest.TempPathFactory):
 
 def composed(run: Path, out: Path, *words: str) -> Path:
     asked = command.parse_sample([str(run), "--out", str(out), "--no-score", "--bpm", "400", *words])
-    return sample.sample(asked, Console(file=io.StringIO()))
+    return composing.compose(asked, Console(file=io.StringIO()))
 
 
 def read(folder: Path, number: int = 1) -> Piece:
@@ -269,7 +269,7 @@ def test_a_folder_that_is_not_empty_stays_as_it_is(run_of, capsys, tmp_path: Pat
 def test_without_out_it_is_the_next_number_in_the_run(run_of) -> None:
     run = run_of("jsb-chords")
     words = [str(run), "--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
-    folders = [sample.sample(command.parse_sample(words), Console(file=io.StringIO())) for _ in range(2)]
+    folders = [composing.compose(command.parse_sample(words), Console(file=io.StringIO())) for _ in range(2)]
     assert [folder.name for folder in folders] == ["samples-0001", "samples-0002"]
     for folder in folders:
         for path in folder.iterdir():
@@ -361,7 +361,7 @@ def test_many_pieces_are_composed_in_equal_chunks(run_of, monkeypatch) -> None:
     asked = command.parse_sample([str(run_of("jsb-chords")), "--count", "7", "--bars", "1"])
     done = []
     order = commission.afresh(1)
-    symbols, log_p, _ = sample.perform(asked, composer, order, None, lambda *pair: done.append(pair))
+    symbols, log_p, _ = composing.perform(asked, composer, order, None, lambda *pair: done.append(pair))
     assert symbols.shape == log_p.shape == (7, BAR, 4)
     assert len(np.unique(symbols.reshape(7, -1), axis=0)) == 7
     assert done == [(3, 7), (6, 7), (7, 7)]

@@ -1,0 +1,171 @@
+"""What finished runs say: curves by epoch, tables by row, the gradient back in time, seconds of an epoch measured in turn.
+
+Work that needs JAX is done by the pool's workers, each on one thread, and kept beside its run: a report that is made
+again computes nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from jaxseq import __version__, experiments, kinds, pool, runlog
+from jaxseq.experiments.base import Recipe
+from jaxseq.report.plan import Row
+
+MEASURED, GRADIENTS, TIMES = ".measured.json", ".gradients.json", "times.json"
+"""Endings of what is kept beside a run; the file of all times."""
+FINGERPRINT = 8
+"""Characters of a hash that tell recipes apart."""
+INFLUENCE_ROWS = 256
+"""Validation rows that the gradient back in time is a mean over."""
+TIMED_ROWS = 6
+"""Batches of a timed epoch; the rest cost the same."""
+
+
+class Found(NamedTuple):
+    """A row with its runs, in the order of their seeds.
+
+    key     of its recipe (the seed and a file's place apart), of its data and of this version
+    epochs  by name, "s e": train_loss, valid_mse, valid_nats, valid_accuracy
+    runs    a line a run: what its kind says, what was measured on the training part, parameters
+    """
+
+    row: Row
+    key: str
+    epochs: dict[str, Float[np.ndarray, "s e"]]
+    runs: pd.DataFrame
+
+    @property
+    def metric(self) -> str:
+        """The validation metric that its epochs are chosen by."""
+        return f"valid_{self.row.recipe.objective().select}"
+
+
+def wanted(row: Row, key: str, folder: Path) -> list[pool.Wanted]:
+    """The runs of a row; their folders carry its key, so that nothing else is taken for them."""
+    name = f"{row.recipe.name}-{key}"
+    return [
+        pool.Wanted(f"{row.group}: {row.label}, seed {one.seed}", one, folder / f"{name}-seed-{one.seed}")
+        for one in row.runs()
+    ]
+
+
+def key(recipe: Recipe, digest: str) -> str:
+    """A short hash of a recipe without seed and path, of its data's digest, and of this version of the package."""
+    config = experiments.to_config(recipe)
+    data = {name: value for name, value in config["data"].items() if name != "path"}
+    text = json.dumps({**config, "data": data, "seed": None, "rows": digest, "version": __version__}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT]
+
+
+def digest(recipe: Recipe) -> str:
+    """sha256 of all rows that a recipe is trained, chosen and judged on. For a worker."""
+    found = hashlib.sha256()
+    for part in kinds.of(recipe).prepare(recipe).batches:
+        for array in part:
+            found.update(f"{array.dtype}{array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def measure(run: pool.Wanted) -> dict[str, float]:
+    """What the best epoch of a run scores on the part that it was trained on, and its parameters. For a worker."""
+    import jax
+
+    from jaxseq import fit, judge
+    from jaxseq import job as jobs
+
+    kept = run.folder.with_suffix(MEASURED)
+    if kept.is_file():
+        return runlog.read_json(kept)
+    job = kinds.of(run.experiment).prepare(run.experiment)
+    _, state = jobs.best(job, run.folder)
+    rows = fit.EVALUATION_BATCHES * run.experiment.batch
+    scores = fit.evaluate(job.setup, state.params, state.stats, job.data.train, rows)
+    found = {f"train_{name}": float(value) for name, value in scores.items()}
+    found["parameters"] = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.stats)))
+    if run.experiment.kind == "series":
+        windows, scaling = job.material.windows, job.material.scaling
+        found["naive_loss"] = judge.naive_loss(windows.valid, scaling, run.experiment.steps_out)
+    runlog.write_json(kept, found)
+    return found
+
+
+def influence(run: pool.Wanted) -> dict[str, list[float]]:
+    """The gradient's norm k steps back, before and after training, on validation rows. For a worker."""
+    from jaxseq import job as jobs
+    from jaxseq import vanishing
+    from jaxseq.arrays import Batch
+
+    kept = run.folder.with_suffix(GRADIENTS)
+    if kept.is_file():
+        return runlog.read_json(kept)
+    job = kinds.of(run.experiment).prepare(run.experiment)
+    states = {"before": jobs.initial_state(job), "after": jobs.best(job, run.folder)[1]}
+    some = Batch(*(part[:INFLUENCE_ROWS] for part in job.data.valid))
+    found = {
+        name: np.asarray(vanishing.influence(job.setup, state.params, state.stats, some), np.float64).tolist()
+        for name, state in states.items()
+    }
+    runlog.write_json(kept, found)
+    return found
+
+
+def times(recipes: dict[str, Recipe], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of an epoch by each recipe, one number a round; in a round everybody has a turn. For a worker, alone."""
+    import jax
+
+    from jaxseq import fit
+    from jaxseq import job as jobs
+    from jaxseq.arrays import Batch
+
+    turns = {}
+    for name, recipe in recipes.items():
+        job = kinds.of(recipe).prepare(recipe)
+        rows, state = len(job.data.train.x), jobs.initial_state(job)
+        some = Batch(*(part[: TIMED_ROWS * recipe.batch] for part in job.data.train))
+        turns[name] = [job.setup, state, some, recipe.batch, rows / len(some.x)]
+    found: dict[str, list[float]] = {name: [] for name in recipes}
+    for number in range(rounds + 1):
+        for name, turn in turns.items():
+            setup, state, some, batch, share = turn
+            began = time.process_time()
+            turn[1] = jax.block_until_ready(fit.epoch(setup, state, some, batch)[0])
+            if number:  # the first one compiles
+                found[name].append((time.process_time() - began) * share)
+    return found
+
+
+def gather(row: Row, key: str, runs: Sequence[pool.Wanted], measured: Sequence[dict[str, float]]) -> Found:
+    """A row as its finished runs have it."""
+    kind, lines, rows = kinds.of(row.recipe), [], []
+    for run, more in zip(runs, measured, strict=True):
+        rows.append(runlog.read_metrics(run.folder))
+        seed = run.experiment.seed
+        said = kind.row(kinds.Member(1, seed, run.experiment, run.folder))
+        lines.append({"seed": seed, **said, **more, "train_loss": rows[-1][-1]["train_loss"]})
+    names = [name for name in rows[0][0] if name == "train_loss" or name.startswith("valid_")]
+    epochs = {name: np.array([[line[name] for line in each] for each in rows], np.float64) for name in names}
+    frame = pd.DataFrame(lines)
+    frame.attrs["baselines"] = baselines(runs[0].folder)
+    made = [runlog.read_json(run.folder / runlog.ENVIRONMENT) for run in runs]
+    frame.attrs["commits"] = [one["git_commit"] for one in made]
+    frame.attrs["versions"] = [f"jax {one['libraries']['jax']}, {one['devices']}" for one in made]
+    return Found(row, key, epochs, frame)
+
+
+def baselines(folder: Path) -> dict[str, dict[str, float]]:
+    """What a run's scores say, by the name of the predictions: of a forecast, over its whole horizon."""
+    scores = pd.read_csv(folder / runlog.SCORES)
+    if "step" in scores:
+        scores = scores[scores["step"] == "all"].drop(columns="step")
+    return scores.set_index(scores.columns[0]).to_dict("index")

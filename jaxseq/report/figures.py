@@ -1,0 +1,107 @@
+"""The report's figures, and the numbers that they are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jaxseq import plots, runlog
+from jaxseq.plots.paper import Curve, Norms, Panel, Reference, curves, gradients
+from jaxseq.report import parts
+from jaxseq.report.evidence import Found
+from jaxseq.report.plan import CHANGE, LEVEL
+
+BAND = "Lines are means over the seeds, bands reach from the least to the most; validation is solid, training dashed."
+
+
+def losses(folder: Path, groups: Mapping[str, Sequence[Found]]) -> parts.Figure:
+    """Figures 1, 4 and 5 of the paper: the share price, by cell, in both set-ups."""
+    titles = {LEVEL: "as in the paper: level, scaled to 0..1", CHANGE: "honest: change from the last value"}
+    panels = []
+    for group, title in titles.items():
+        rows = groups[group]
+        naive = Reference("naive (last value), validation", float(rows[0].runs["naive_loss"][0]))
+        panels.append(Panel(title, "MSE, in the model's own scale", [_curve(row) for row in rows], True, naive))
+    caption = (
+        f"Figures 1, 4 and 5 of the paper: loss by epoch on AAPL, {rows_units(groups[LEVEL])} units. {BAND} On the "
+        "level, the prices of the "
+        "validation part lie above nearly all that was trained on."
+    )
+    return _figure(
+        folder,
+        "figure-losses",
+        curves(panels),
+        caption,
+        "Training and validation loss of RNN, LSTM and GRU on AAPL",
+        [*groups[LEVEL], *groups[CHANGE]],
+    )
+
+
+def bach(folder: Path, name: str, rows: Sequence[Found], caption: str) -> parts.Figure:
+    """Figures 2 and 3 of the paper: loss and accuracy on Bach."""
+    accuracy = [Curve(row.row.label, row.epochs["valid_accuracy"]) for row in rows]
+    panels = [
+        Panel("loss", "nats a note", [_curve(row) for row in rows], False),
+        Panel("accuracy, validation", "share of the notes", accuracy, False),
+    ]
+    labels = ", ".join(row.row.label for row in rows)
+    return _figure(
+        folder, name, curves(panels), f"{caption} {BAND}", f"Loss and accuracy by epoch on Bach: {labels}", rows
+    )
+
+
+def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> parts.Figure:
+    """How far back each cell feels its loss: by set-up and moment ("before", "after"), the norms by cell, "s t"."""
+    panels, lines = [], []
+    for setup, moments in norms.items():
+        for moment, cells in moments.items():
+            panels.append(Norms(f"{setup}, {moment} training", cells))
+            for cell, values in cells.items():
+                lines += [
+                    {"setup": setup, "moment": moment, "cell": cell, "seed": seed, "steps_back": k, "norm": value}
+                    for seed, each in enumerate(values)
+                    for k, value in enumerate(each)
+                ]
+    runlog.write_table(folder / "figure-gradients.csv", pd.DataFrame(lines))
+    path = folder / "figure-gradients.png"
+    plots.save(gradients(panels), path)
+    caption = (
+        "How far back the loss is felt on AAPL: the norm of the gradient of the last step's loss with respect to "
+        "the state k steps back (of the LSTM, h and c), mean over "
+        "validation rows. Where it falls off exponentially, nothing can be learnt from what lies further back."
+    )
+    return parts.Figure(
+        path, caption, "Gradient norm against steps back for RNN, LSTM and GRU, before and after training"
+    )
+
+
+def rows_units(rows: Sequence[Found]) -> int:
+    """Units of the rows' recurrent layer."""
+    return rows[0].row.recipe.model.hidden
+
+
+def _curve(found: Found) -> Curve:
+    return Curve(found.row.label, found.epochs[found.metric], found.epochs["train_loss"])
+
+
+def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows: Sequence[Found]) -> parts.Figure:
+    """Write the picture and its numbers: a line an epoch."""
+    lines = [
+        {
+            "table": found.row.group,
+            "row": found.row.label,
+            "key": found.key,
+            "seed": int(found.runs["seed"][k]),
+            "epoch": epoch + 1,
+        }
+        | {metric: values[k, epoch] for metric, values in found.epochs.items()}
+        for found in rows
+        for k in range(len(found.runs))
+        for epoch in range(found.epochs["train_loss"].shape[1])
+    ]
+    runlog.write_table(folder / f"{name}.csv", pd.DataFrame(lines))
+    plots.save(drawn, folder / f"{name}.png")  # pyrefly: ignore[bad-argument-type]
+    return parts.Figure(folder / f"{name}.png", caption, alt)

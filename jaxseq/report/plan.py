@@ -1,0 +1,182 @@
+"""What a report is made of: the paper's rows and the book's as recipes, with sizes and epochs for each budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from jaxseq.data.jsb import Jsb
+from jaxseq.data.prices import Prices
+from jaxseq.errors import UsageError
+from jaxseq.experiments.base import Recipe
+from jaxseq.experiments.chorales import BookJsb, Notes
+from jaxseq.experiments.forecasts import Aapl, Model, WavesBook, WavesOneStep
+
+CELLS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
+NORMS = {"none": "no normalisation", "batch": "batch norm", "layer": "layer norm"}
+LEVEL, CHANGE, CELL, NORM, ONE, TEN, BOOK = (
+    "aapl-level",
+    "aapl-change",
+    "cells",
+    "norms",
+    "one-step",
+    "ten-steps",
+    "conv-lstm",
+)
+
+
+class Budget(NamedTuple):
+    """How much is trained.
+
+    aapl, waves, bach, book   epochs of the share price, the waves, the tables on Bach, the network with convolutions
+    hidden, book_hidden       units of the recurrent layer in the tables on Bach, and in the network with convolutions
+    aapl_hidden               the paper has 50
+    seeds                     for every row but the network with convolutions, which has one
+    samples, bars             what that network composes
+    rounds                    turns in which epochs are timed
+    words                     what a reader has to know
+    """
+
+    aapl: int
+    waves: int
+    bach: int
+    book: int
+    hidden: int
+    book_hidden: int
+    aapl_hidden: int
+    seeds: int
+    samples: int
+    bars: int
+    rounds: int
+    words: str
+
+
+BUDGETS = {
+    "quick": Budget(
+        3, 2, 2, 1, 16, 16, 8, 2, 2, 4, 3,
+        "This is a smoke run: a few epochs of small networks. It shows that everything works, and says nothing "
+        "about the paper.",
+    ),
+    "standard": Budget(
+        100, 20, 20, 20, 128, 256, 50, 5, 4, 8, 7,
+        "Sizes and epochs are chosen to fit into 75 minutes on two cores: the share price and the waves as the "
+        "paper and "
+        "the book have them; on Bach 20 epochs, of 128 units in the tables and of 256 in the network with "
+        "convolutions, "
+        "where the paper has 600 epochs.",
+    ),
+    "paper": Budget(
+        100, 20, 600, 600, 256, 256, 50, 5, 8, 16, 7,
+        "Epochs as the paper has them: 100 on the share price, 600 on Bach. Meant for a GPU.",
+    ),
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A row of a table: runs that differ in their seed alone.
+
+    published  the paper's or the book's figures, by their name in `PUBLISHED`
+    """
+
+    group: str
+    label: str
+    recipe: Any
+    seeds: int
+
+    def runs(self) -> list[Recipe]:
+        """One recipe a seed."""
+        return [dataclasses.replace(self.recipe, seed=self.recipe.seed + k) for k in range(self.seeds)]
+
+
+class Published(NamedTuple):
+    """What the paper says of a row on Bach: no split, no seed, no spread; the loss looks like a training loss."""
+
+    loss: float
+    accuracy: float | None = None
+    seconds: float | None = None
+
+
+PUBLISHED = {
+    (NORM, "no normalisation"): Published(0.35, 0.856),
+    (NORM, "batch norm"): Published(0.28, 0.902),
+    (NORM, "layer norm"): Published(0.30, 0.895),
+    (CELL, "RNN"): Published(0.42, seconds=120),
+    (CELL, "LSTM"): Published(0.25, seconds=98),
+    (CELL, "GRU"): Published(0.26, seconds=85),
+}
+"""Saberi 2024, tables I and II."""
+BOOK_MSE = {
+    (ONE, "RNN, one unit"): 0.010882,
+    (ONE, "RNN 20-20"): 0.002624,
+    (TEN, "RNN 20-20, one step fed back"): 0.0275,
+    (TEN, "RNN 20-20, all ten at once"): 0.0085,
+    (TEN, "RNN 20-20, ten at every step"): 0.0096,
+    (TEN, "likewise, batch norm between layers"): 0.0164,
+    (TEN, "likewise, layer norm in the cell"): 0.0121,
+    (TEN, "LSTM 20-20, ten at every step"): 0.008561,
+    (TEN, "GRU 20-20, ten at every step"): 0.010263,
+}
+"""Géron 2019, chapter 15: validation MSE in his notebook, one seed."""
+
+
+def rows(budget: str, seeds: int | None = None, chorales: str | None = None) -> list[Row]:
+    """All rows, in the order in which they are trained: what is short comes first. `chorales` is the archive of the
+    benchmark edition, if it is not to be downloaded. Raises `UsageError` for an unknown budget or no seed."""
+    if budget not in BUDGETS:
+        raise UsageError(f"unknown budget {budget!r}: choose one of {', '.join(BUDGETS)}")
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"seeds must be at least 1; it is {seeds}")
+    size = BUDGETS[budget]
+    count = size.seeds if seeds is None else seeds
+    found = [*_prices(size), *_waves(size), *_bach(size, Jsb(path=chorales))]
+    return [Row(group, label, recipe, 1 if group == BOOK else count) for group, label, recipe in found]
+
+
+Found = list[tuple[str, str, Recipe]]
+
+
+def _prices(size: Budget) -> Found:
+    """The share price as the paper has it, scaled to 0..1 by its training part; and as changes."""
+    return [
+        (group, words, Aapl(data=Prices(target=target), model=Model(cell, size.aapl_hidden), epochs=size.aapl))
+        for group, target in ((LEVEL, "level"), (CHANGE, "change"))
+        for cell, words in CELLS.items()
+    ]
+
+
+def _waves(size: Budget) -> Found:
+    """The book's chapter 15."""
+
+    def one(hidden: int, layers: int) -> Recipe:
+        model = Model("rnn", hidden, layers)
+        return WavesOneStep(model=model, epochs=size.waves, lr=1e-3, schedule="constant", clip=None)
+
+    def ten(cell: str, task: str = "every-step", norm: str = "none", **fields: Any) -> Recipe:
+        model = Model(cell, 20, 2, norm)  # pyrefly: ignore[bad-argument-type]
+        return WavesBook(model=model, task=task, epochs=size.waves, **fields)  # pyrefly: ignore[bad-argument-type]
+
+    return [
+        (ONE, "RNN, one unit", one(1, 1)),
+        (ONE, "RNN 20-20", one(20, 2)),
+        (TEN, "RNN 20-20, one step fed back", ten("rnn", "iterated")),
+        (TEN, "RNN 20-20, all ten at once", ten("rnn", "direct")),
+        (TEN, "RNN 20-20, ten at every step", ten("rnn", lr=0.01)),
+        (TEN, "likewise, batch norm between layers", ten("rnn", norm="batch-between", lr=0.01)),
+        (TEN, "likewise, layer norm in the cell", ten("rnn", norm="layer-sum")),
+        (TEN, "LSTM 20-20, ten at every step", ten("lstm")),
+        (TEN, "GRU 20-20, ten at every step", ten("gru")),
+    ]
+
+
+def _bach(size: Budget, data: Jsb) -> Found:
+    """The paper's tables by the recurrent layer alone, and its network with convolutions."""
+
+    def net(cell: str, norm: str = "none") -> Recipe:
+        model = Notes(cell, size.hidden, convolutions=(), norm=norm)  # pyrefly: ignore[bad-argument-type]
+        return BookJsb(data=data, model=model, epochs=size.bach, schedule="constant")
+
+    return [
+        *((CELL, words, net(cell)) for cell, words in CELLS.items()),
+        *((NORM, words, net("lstm", norm)) for norm, words in NORMS.items()),
+        (BOOK, "convolutions and LSTM", BookJsb(data=data, model=Notes(hidden=size.book_hidden), epochs=size.book)),
+    ]

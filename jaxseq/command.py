@@ -9,7 +9,7 @@ import re
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 import tyro
 
@@ -35,7 +35,8 @@ class Asked(Generic[E_]):
     out: Path | None = None
     """Folder of the new run; without it the next number, say runs/aapl-0001."""
     resume: Path | None = None
-    """Go on with the run in this folder, bit for bit as if it had not stopped; takes --epochs and --patience."""
+    """Go on with the run in this folder, bit for bit as if it had not stopped; takes --epochs, --patience and
+    --on-nonfinite."""
     seeds: int = 1
     """Runs that differ in their seed alone, from --seed on; the result is given with its spread."""
     backtest: int = 1
@@ -172,6 +173,8 @@ class AskedSample:
     """Draw from the k likeliest notes alone."""
     top_p: float = 1.0
     """Draw from the fewest likeliest notes whose probabilities reach p (nucleus sampling)."""
+    parallels: Literal["allow", "avoid"] = "allow"
+    """avoid: never draw a note that makes parallel fifths, octaves or unisons with a voice above."""
     seed: int = 0
     """The same seed gives the same music."""
     prime: str = "none"

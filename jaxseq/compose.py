@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq import models
 from jaxseq.arrays import Key, Tree
 from jaxseq.composers import VOICE_COUNT, ChordNet, FillNet, NoteNet
+from jaxseq.intervals import OCTAVE, is_note
+from jaxseq.music.coherence import FIFTH
 from jaxseq.music.piece import BAR
 from jaxseq.music.sequences import LONGEST
 from jaxseq.music.tokens import MASKED, START, VOCABULARY
@@ -39,6 +41,8 @@ class Manner(NamedTuple):
     temperature: float = 1.0
     top_k: int = VOCABULARY
     top_p: float = 1.0
+    avoid_parallels: bool = False
+    """Never draw a note that moves with a voice above by one interval into a fifth, an octave or a unison with it."""
 
     @property
     def filters(self) -> bool:
@@ -134,7 +138,8 @@ def compose(
     way = _by_note if isinstance(model, NoteNet) else _by_chord
     places = jnp.minimum(jnp.asarray(positions, jnp.int32), BAR - 1)
     given = jnp.asarray(forced, jnp.int32)
-    return Music(*way(model, manner.filters, started, {"params": params, **stats}, key, given, places, drawing))
+    rules = manner.filters, manner.avoid_parallels
+    return Music(*way(model, rules, started, {"params": params, **stats}, key, given, places, drawing))
 
 
 def _drawing(manner: Manner) -> tuple[Array, Array, Array]:
@@ -142,10 +147,10 @@ def _drawing(manner: Manner) -> tuple[Array, Array, Array]:
     return jnp.float32(manner.temperature), jnp.int32(manner.top_k), jnp.float32(manner.top_p)
 
 
-@partial(jax.jit, static_argnames=("model", "filters", "started"))
+@partial(jax.jit, static_argnames=("model", "rules", "started"))
 def _by_note(
     model: NoteNet,
-    filters: bool,
+    rules: tuple[bool, bool],
     started: bool,
     variables: Tree,
     key: Key,
@@ -153,7 +158,7 @@ def _by_note(
     places: Int[Array, "t"],
     drawing: Any,
 ) -> tuple[Array, Array]:
-    rows, steps = forced.shape[:2]
+    (filters, avoid), (rows, steps) = rules, forced.shape[:2]
     flat = forced.reshape(rows, -1).T
     codes = (BAR * jnp.arange(VOICE_COUNT) + places[:, None]).ravel()
     cold = 0 if started else 1
@@ -162,12 +167,17 @@ def _by_note(
         return model.apply(variables, x, carries=carries, first=first)
 
     def step(state: Any, now: Any) -> Any:
-        carries, last = state
+        carries, recent = state
         given, code, number, noise = now
-        x = jnp.stack([last, jnp.full_like(last, code)], axis=-1)[:, None]
+        x = jnp.stack([recent[:, -1], jnp.full(rows, code)], axis=-1)[:, None]
         carries, logits = advance(x, carries, number)
-        note, log_p = _choose(logits[:, 0], noise, filters, drawing, given)
-        return (carries, note), (note, log_p)
+        out = None
+        if avoid:  # of the chord before, the notes of this voice and of those above; of this chord, those above
+            above = jnp.arange(1 - VOICE_COUNT, 0) >= -(code // BAR)
+            now_above = jnp.where(above, recent[:, 1 - VOICE_COUNT :], 0)
+            out = parallel(recent[:, -VOICE_COUNT], recent[:, : VOICE_COUNT - 1], now_above)
+        note, log_p = _choose(logits[:, 0], noise, filters, drawing, given, out)
+        return (carries, jnp.concatenate([recent[:, 1:], note[:, None]], axis=1)), (note, log_p)
 
     first = jnp.full(rows, START) if started else flat[0]
     row = jax.ShapeDtypeStruct((rows, 1, 2), jnp.int32)
@@ -176,17 +186,18 @@ def _by_note(
     # Drawn all at once: note by note, the draws take a quarter of the time.
     noise = jax.random.gumbel(key, (count, rows, VOCABULARY))
     now = flat[cold:], codes[cold:], jnp.arange(count), noise
-    _, (notes, log_p) = jax.lax.scan(step, (carries, first), now)
+    recent = jnp.zeros((rows, 2 * VOICE_COUNT - 1), jnp.int32).at[:, -1].set(first)
+    _, (notes, log_p) = jax.lax.scan(step, (carries, recent), now)
     if cold:
         notes = jnp.concatenate([flat[:1], notes])
         log_p = jnp.concatenate([jnp.full_like(log_p[:1], jnp.nan), log_p])
     return tuple(found.T.reshape(rows, steps, VOICE_COUNT) for found in (notes, log_p))
 
 
-@partial(jax.jit, static_argnames=("model", "filters", "started"))
+@partial(jax.jit, static_argnames=("model", "rules", "started"))
 def _by_chord(
     model: ChordNet,
-    filters: bool,
+    rules: tuple[bool, bool],
     started: bool,
     variables: Tree,
     key: Key,
@@ -194,7 +205,7 @@ def _by_chord(
     places: Int[Array, "t"],
     drawing: Any,
 ) -> tuple[Array, Array]:
-    rows, steps = forced.shape[:2]
+    (filters, avoid), (rows, steps) = rules, forced.shape[:2]
 
     def read(x: Array, carries: Any, first: Array) -> Any:
         return model.apply(variables, x, None, False, carries, first, method="read")
@@ -206,8 +217,9 @@ def _by_chord(
         carries, context = read(x, carries, number)
         chord, log_p = [], []
         for v in range(VOICE_COUNT):
-            logits = jnp.asarray(model.apply(variables, context[:, 0], chord, v, method=_voice))
-            note, log_of_note = _choose(logits, noise[v], filters, drawing, given[:, v])
+            logits = jnp.asarray(model.apply(variables, context[:, 0], before, chord, v, method=_voice))
+            out = parallel(before[:, v], before[:, :v], jnp.stack(chord, axis=-1)) if avoid and v else None
+            note, log_of_note = _choose(logits, noise[v], filters, drawing, given[:, v], out)
             chord.append(note)
             log_p.append(log_of_note)
         notes = jnp.stack(chord, axis=-1)
@@ -225,9 +237,23 @@ def _by_chord(
     return jnp.swapaxes(notes, 0, 1), jnp.swapaxes(log_p, 0, 1)
 
 
-def _voice(model: ChordNet, context: Array, above: list[Array], number: int) -> Array:
+def _voice(model: ChordNet, context: Array, before: Array, above: list[Array], number: int) -> Array:
     notes = jnp.stack(above, axis=-1) if above else jnp.zeros((len(context), 0), jnp.int32)
-    return model.voice(context, model.notes(notes), number)
+    return model.voice(context, before, notes, number)
+
+
+def parallel(mine: Int[Array, "b"], before: Int[Array, "b n"], now: Int[Array, "b n"]) -> Bool[Array, "b v"]:
+    """The notes that would move with a voice above by one interval into a fifth, an octave or a unison with it.
+
+    `mine` is this voice's last note, `before` and `now` are the notes of the voices above. What `music.coherence` counts
+    as parallel; a symbol that is no note is parallel to nothing.
+    """
+    moved = now - before
+    target = mine[:, None] + moved
+    interval = (now - target) % OCTAVE
+    sounding = is_note(now) & is_note(before) & is_note(mine)[:, None]
+    found = sounding & (moved != 0) & ((interval == 0) | (interval == FIFTH))
+    return ((jnp.arange(VOCABULARY) == target[..., None]) & found[..., None]).any(axis=1)
 
 
 def _zeros(like: Tree) -> Tree:
@@ -241,10 +267,11 @@ def _choose(
     filters: bool,
     drawing: Any,
     given: Int[Array, "b"] | None = None,
+    out: Bool[Array, "b v"] | None = None,
 ) -> tuple[Int[Array, "b"], Float[Array, "b"]]:
-    """A note for each row, drawn unless it is given, and its log-probability."""
+    """A note for each row, drawn from those that are not ruled `out` unless it is given, and its log-probability."""
     log_p = jax.nn.log_softmax(logits)
-    note = draw(log_p, noise, filters, *drawing)
+    note = draw(log_p if out is None else jnp.where(out, -jnp.inf, log_p), noise, filters, *drawing)
     note = note if given is None else jnp.where(given == FREE, note, given)
     return note, jnp.take_along_axis(log_p, note[:, None], axis=-1)[:, 0]
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq.cells.base import Cell
 from jaxseq.cells.norm import Norm
+from jaxseq.intervals import FromAnchors, Heard
 from jaxseq.models import Bidirectional, Recurrent
 from jaxseq.music.piece import BAR, VOICES
 from jaxseq.music.sequences import LONGEST, PADDING
@@ -24,6 +25,8 @@ from jaxseq.music.tokens import MASKED, VOCABULARY
 VOICE_COUNT = len(VOICES)
 CODES = VOICE_COUNT * BAR
 """Voices times positions in the bar: what the second column of a note's row counts."""
+RANK = 24
+"""Numbers that an anchor has for the intervals from it."""
 BOOK_MOMENTUM, BOOK_EPSILON = 0.99, 1e-3
 """Keras' batch norm."""
 
@@ -174,6 +177,9 @@ class ChordNet(nn.Module):
     x is "b t 13": the chord before (S, A, T, B), this chord (of which a voice is shown those above it), how many steps each
     voice of the chord before has lasted (1 to 16), and this step's position in the bar. The joint distribution is that
     of a note-by-note model: p(chord | past) = p(S) p(A | S) p(T | S, A) p(B | S, A, T).
+
+    With `relative`, a voice is also told how the voices above have moved and how far they stood above it, and its notes
+    are scored by their interval from its last note and from theirs, too: voice leading is the same in every key.
     """
 
     cell: Cell
@@ -184,11 +190,13 @@ class ChordNet(nn.Module):
     norm: Norm | None = None
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
+    relative: bool = False
+    voice_dropout: float = 0.0
 
     @property
     def draws(self) -> bool:
         """Whether a training step draws random numbers."""
-        return bool(self.dropout or self.recurrent_dropout)
+        return bool(self.dropout or self.recurrent_dropout or self.voice_dropout)
 
     def setup(self) -> None:
         """The parts, which `read` and `voice` share."""
@@ -199,6 +207,10 @@ class ChordNet(nn.Module):
         self.voices = [nn.Dense(self.voice_hidden, name=f"voice_{v}") for v in range(VOICE_COUNT)]
         self.heads = [nn.Dense(VOCABULARY, name=f"head_{v}") for v in range(VOICE_COUNT)]
         self.drop = nn.Dropout(self.dropout)
+        self.drop_seen = nn.Dropout(self.voice_dropout)
+        if self.relative:
+            self.heard = Heard(self.embedding // 2)
+            self.from_anchors = [FromAnchors(RANK, 1 + v, name=f"from_anchors_{v}") for v in range(VOICE_COUNT)]
 
     def __call__(
         self,
@@ -210,8 +222,9 @@ class ChordNet(nn.Module):
     ) -> tuple[Any, Float[Array, "b t 4 v"]]:
         """The states to go on from, and the logits of every voice of every step."""
         carries, context = self.read(x, lengths, train, carries, first)
-        chord = self.notes(jnp.maximum(x[..., 4:8], 0))
-        logits = [self.voice(context, chord[..., :v, :], v, train) for v in range(VOICE_COUNT)]
+        known = jnp.maximum(x, 0)
+        before, chord = known[..., :4], known[..., 4:8]
+        logits = [self.voice(context, before, chord[..., :v], v, train) for v in range(VOICE_COUNT)]
         return carries, jnp.stack(logits, axis=-2)
 
     def read(
@@ -226,10 +239,23 @@ class ChordNet(nn.Module):
         carries, h = self.stack(seen, count, train, carries, first)
         return carries, jnp.concatenate([self._dropped(h, train), seen], axis=-1)
 
-    def voice(self, context: Array, above: Float[Array, "*b v e"], number: int, train: bool = False) -> Array:
-        """The logits "... v" of one voice, given the embedded notes of those above it."""
-        seen = jnp.concatenate([context, _flat(above)], axis=-1) if number else context
-        return self.heads[number](self._dropped(nn.relu(self.voices[number](seen)), train))
+    def voice(
+        self, context: Array, before: Int[Array, "*b 4"], above: Int[Array, "*b n"], number: int, train: bool = False
+    ) -> Float[Array, "*b v"]:
+        """The logits of one voice, given the chord before and this chord's notes of the voices above."""
+        seen = [context]
+        if number:
+            seen.append(_flat(self.notes(above)))
+            if self.relative:
+                seen.append(_flat(self.heard(before[..., :number], above, before[..., number])))
+        known = jnp.concatenate(seen, axis=-1)
+        known = self.drop_seen(known, deterministic=not train) if self.voice_dropout else known
+        z = self._dropped(nn.relu(self.voices[number](known)), train)
+        logits = self.heads[number](z)
+        if not self.relative:
+            return logits
+        anchors = jnp.concatenate([before[..., number : number + 1], above], axis=-1)
+        return logits + self.from_anchors[number](z, anchors)
 
     def _dropped(self, x: Array, train: bool) -> Array:
         return self.drop(x, deterministic=not train) if self.dropout else x

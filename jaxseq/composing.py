@@ -76,6 +76,8 @@ def ordered(asked: AskedSample, composer: Any, parts: Any) -> Any:
             f"--keep and --redo need a model that knows what comes after; {asked.run} is a run of "
             f"{composer.experiment.name}: train one by python -m jaxseq.train {train}"
         )
+    if asked.parallels == "avoid" and _fills(composer):
+        raise UsageError(f"--parallels avoid is for models that compose forward; {asked.run} fills gaps, all at once")
     if asked.bars is not None and (changing or asked.melody is not None):
         raise UsageError(f"--bars {asked.bars}: with --melody, --keep or --redo it is as long as what is given")
     if asked.melody is not None:
@@ -116,7 +118,8 @@ def perform(
     cold, said = not composer.experiment.started, ()
     if cold and commission.forced[0, 0] == compose.FREE:
         forced[:, 0, 0], said = commissions.first_notes(parts, asked.count, asked.seed)
-    manner = compose.Manner(asked.temperature, asked.top_k or compose.VOCABULARY, asked.top_p)
+    top_k, avoid = asked.top_k or compose.VOCABULARY, asked.parallels == "avoid"
+    manner = compose.Manner(asked.temperature, top_k, asked.top_p, avoid)
     size = -(-asked.count // -(-asked.count // TOGETHER))  # of nearly equal chunks, one program does for all
     found = []
     for number, first in enumerate(range(0, asked.count, size)):

@@ -24,11 +24,14 @@ from jaxseq.music import coherence, engrave, memory, midi, ngram, score, sound, 
 from jaxseq.music.coherence import Coherence
 from jaxseq.music.divergence import Reference, fit_reference
 from jaxseq.music.memory import Memorised
-from jaxseq.music.piece import Piece
+from jaxseq.music.piece import BAR, Piece
 
 SAMPLES, TABLE, REPORT = "samples.json", "coherence.csv", "report.md"
 NUMBERED = "samples"
 OURS, BACH, GRAM, FROZEN = "samples", "Bach, test part", "5-gram", "frozen chord"
+LOW, HIGH = "Bach, as few: 5 %", "95 %"
+DRAWS = 60
+"""Times that as many stretches as there are samples are drawn from Bach's test part."""
 YARDSTICKS, YARDSTICK_STEPS = 16, 512
 """Pieces by the 5-gram and of one chord each, at the most, and their sixteenths."""
 
@@ -36,7 +39,8 @@ YARDSTICKS, YARDSTICK_STEPS = 16, 512
 class Judgement(NamedTuple):
     """How pieces compare with Bach's.
 
-    columns    coherence by name: ours, the test part, a 5-gram of the training part, and chords that never move
+    columns    coherence by name: ours; the test part; between which two nine in ten lie of as many stretches of it, as long
+               as ours; a 5-gram of the training part; chords that never move
     each       coherence of each piece by itself
     memorised  what of ours stands in the training part; `bach` is the same of the test part, `by_piece` of each of ours
     """
@@ -66,13 +70,34 @@ def judge(pieces: Sequence[Piece], parts: PieceSplits, seed: int) -> Judgement:
     reference, known = fit_reference(train), memory.remember(train)
     ours = [piece.notes for piece in pieces]
     columns = {OURS: ours, BACH: test, **_yardsticks(train, min(len(ours), YARDSTICKS), len(ours[0]), seed)}
+    found = {name: coherence.coherence(notes, reference) for name, notes in columns.items()}
+    low, high = _range(test, len(ours), max(map(len, ours)), reference, seed)
     return Judgement(
-        {name: coherence.coherence(notes, reference) for name, notes in columns.items()},
+        {OURS: found.pop(OURS), BACH: found.pop(BACH), LOW: low, HIGH: high, **found},
         [_one(notes, reference) for notes in ours],
         memory.memorised(known, ours),
         memory.memorised(known, test),
         [memory.memorised(known, [notes]) for notes in ours],
     )
+
+
+def _range(
+    test: list[np.ndarray], count: int, steps: int, reference: Reference, seed: int
+) -> tuple[Coherence, Coherence]:
+    """The 5 % and 95 % quantiles of each measure over draws of so many stretches of the test part, each begun on a beat of
+    its bar: few short pieces differ from the whole by chance, Bach's own too."""
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(DRAWS):
+        some = rng.choice(len(test), min(count, len(test)), replace=False)
+        firsts = [BAR * int(rng.integers(max(1, (len(test[i]) - steps) // BAR + 1))) for i in some]
+        stretches = [test[i][first : first + steps] for i, first in zip(some, firsts, strict=True)]
+        drawn.append(coherence.coherence(stretches, reference))
+    measured = [values[~np.isnan(values)] for values in np.array(drawn).T]
+    low, high = (
+        Coherence(*(float(np.quantile(values, share)) if len(values) else math.nan for values in measured))
+        for share in (0.05, 0.95)
+    )
+    return low, high
 
 
 def _yardsticks(train: list[np.ndarray], count: int, steps: int, seed: int) -> dict[str, list[np.ndarray]]:
@@ -287,8 +312,10 @@ def report(composition: Composition, found: Judgement, files: list[list[str]]) -
 
 {said}{coherence.table(found.columns)}
 
-Bach's own test part is the yardstick, not 0 or 1. The 5-gram was counted on the training part; a frozen chord is a training
-piece's first, held. Pieces are averaged, however long; the divergences are from the training part. As numbers: `{TABLE}`.
+Bach's own test part is the yardstick, not 0 or 1; of {DRAWS} draws of as many stretches from it, no longer than these, nine
+in ten lie from "{LOW}" to "{HIGH}": so far chance alone takes his own music. The 5-gram was counted on the training part; a
+frozen chord is a training piece's first, held. Pieces are averaged, however long; the divergences are from the training
+part. As numbers: `{TABLE}`.
 
 {memorised_words(found)}.
 

@@ -45,13 +45,15 @@ class TrainState(NamedTuple):
 class Setup(NamedTuple):
     """The fixed things of a training: hashable, so a compiled function is compiled once for it.
 
-    batch_sharding says how a batch is laid over devices; None leaves it to JAX.
+    batch_sharding says how a batch is laid over devices; None leaves it to JAX. With skip_nonfinite, a step whose loss or
+    gradient is not finite changes neither parameters nor moments nor the optimiser's state.
     """
 
     model: Any
     task: Task
     optimiser: optax.GradientTransformation
     batch_sharding: jax.sharding.NamedSharding | None = None
+    skip_nonfinite: bool = False
 
 
 class StepLog(NamedTuple):
@@ -92,6 +94,20 @@ def epoch(setup: Setup, state: TrainState, data: Batch, batch: int) -> tuple[Tra
     return state, log
 
 
+@partial(jax.jit, static_argnames=("setup", "batch", "step"))
+def gradient_norms(setup: Setup, state: TrainState, data: Batch, batch: int, step: int) -> Tree:
+    """The norm of each leaf's gradient in one step, from 0, of the epoch that `epoch` would do from `state`.
+
+    The steps before it are done again: it is for the one that failed, so that those which do not fail need no such log.
+    """
+    order_key, key = jax.random.split(state.key)
+    order = jax.random.permutation(order_key, data.x.shape[0])
+    batches = _batches(order, batch)
+    before, this = (jax.tree.map(lambda rows, part=part: rows[part], batches) for part in (slice(step), step))
+    state, _ = jax.lax.scan(partial(_step, setup, data), state._replace(key=key), before)
+    return jax.tree.map(optax.tree.norm, _gradient(setup, data, state, this)[2])
+
+
 def _batches(order: Int[Array, "n"], batch: int) -> tuple[Int[Array, "steps b"], Float[Array, "steps b"]]:
     """Row numbers in batches, and each row's weight: 1, or 0 for what fills up the last batch."""
     rows = order.shape[0]
@@ -101,6 +117,22 @@ def _batches(order: Int[Array, "n"], batch: int) -> tuple[Int[Array, "steps b"],
 
 
 def _step(setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array]) -> tuple[TrainState, StepLog]:
+    value, stats, gradient, key = _gradient(setup, data, state, rows)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes its float32 with Python's and int32 counts
+        updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
+        params = optax.apply_updates(state.params, updates)
+    log = StepLog(value, optax.tree.norm(gradient))
+    if setup.skip_nonfinite:
+        taken = jnp.isfinite(log.loss) & jnp.isfinite(log.gradient_norm)
+        new, old = (params, stats, opt), (state.params, state.stats, state.opt)
+        params, stats, opt = jax.tree.map(partial(jnp.where, taken), new, old)
+    return TrainState(state.step + 1, params, stats, opt, key), log
+
+
+def _gradient(
+    setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array]
+) -> tuple[Float[Array, ""], Tree, Tree, Key]:
+    """Of one batch: the loss, the moments that follow, the gradient, and the key of the next step."""
     index, weight = rows
     x, y, weight = _constrain(setup, (data.x[index], data.y[index], weight))
 
@@ -115,11 +147,7 @@ def _step(setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array
 
     with _mesh(setup):
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes its float32 with Python's and int32 counts
-        updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
-        params = optax.apply_updates(state.params, updates)
-    log = StepLog(value, optax.tree.norm(gradient))
-    return TrainState(state.step + 1, params, stats, opt, key), log
+    return value, stats, gradient, key
 
 
 def _mesh(setup: Setup) -> AbstractContextManager[Any]:

@@ -264,7 +264,8 @@ class _Display:
             if not (run.folder / runlog.REPORT).is_file():
                 costs = like[_kind(run)] or [mean]
                 left += (run.experiment.epochs - len(each)) * sum(costs) / len(costs)
-        return f", about {left / self._workers / 60:.0f} min left"
+        words = "about" if all(like.values()) else "perhaps"
+        return f", {words} {left / self._workers / 60:.0f} min left"
 
 
 def _kind(run: Wanted) -> str:

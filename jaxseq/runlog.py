@@ -12,19 +12,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from jaxseq import __version__
+from jaxseq import __version__, formats, lock
 from jaxseq.errors import UsageError
 
 RUNS = Path("runs")
 CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
 REPORT, PREDICTIONS, SCORES, INTERVALS = "report.md", "predictions.csv", "scores.csv", "intervals.json"
 LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT = "loss.png", "forecast.png", "errors.png"
+LEFT_BEHIND = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""What a process that was killed leaves of a file that `write_text` was writing."""
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 Row = dict[str, Any]
@@ -44,13 +47,28 @@ def create(name: str, out: Path | None) -> Path:
 def check_writable(out: Path | None) -> None:
     """Raise now what `create` would raise, before any work is done; writes nothing."""
     try:
-        if out is not None and out.is_dir() and any(out.iterdir()):
-            raise UsageError(f"the output folder {out} is not empty: name another, or go on with it by --resume {out}")
+        if out is not None and out.is_dir():
+            lock.check(out)
+            check_empty(out)
         there = next(path for path in [(out or RUNS).absolute(), *(out or RUNS).absolute().parents] if path.exists())
     except OSError as error:
         raise UsageError(f"cannot write a run into {out or RUNS}: {error.strerror or error}") from error
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write a run into {out or RUNS}: {there} is no folder that you may write to")
+
+
+def check_empty(out: Path) -> None:
+    """Raise `UsageError` if a folder holds more than what a start that was killed may have left there."""
+    if any(path.name != lock.NAME and not LEFT_BEHIND.fullmatch(path.name) for path in out.iterdir()):
+        raise UsageError(f"the output folder {out} is not empty: name another, or go on with it by --resume {out}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed left of the files that it was writing."""
+    with suppress(OSError):  # it is in nobody's way
+        for path in folder.iterdir():
+            if LEFT_BEHIND.fullmatch(path.name):
+                path.unlink()
 
 
 def _named(out: Path) -> Path:
@@ -98,8 +116,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `config.json`, which makes a folder a run, with the number of its format."""
+    write_json(folder / CONFIG, formats.stamped(config))
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """What `config.json` of a run says. Raises `UsageError` if there is no such run or it cannot be read."""
+    """What `config.json` of a run says, as today's format has it, without its number.
+
+    Raises `UsageError` if there is no such run, it cannot be read, or its format is newer.
+    """
     path = folder / CONFIG
     try:
         there, room = path.is_file(), folder.is_dir()
@@ -107,7 +133,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     if not there:
         raise UsageError(f"no run at {folder}: {'it has no ' + CONFIG if room else 'there is no such folder'}")
-    return read_json(path)
+    return formats.migrated("run", read_json(path), str(path))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -165,20 +191,25 @@ def append_metrics(folder: Path, row: Row) -> None:
 def read_metrics(folder: Path) -> list[Row]:
     """The rows of `metrics.jsonl`, one an epoch; a last line that was cut off by a kill is left out.
 
-    Raises `UsageError` naming file and line for any other line that is no row.
+    Raises `UsageError` naming file and line for any other line that is no row of numbers, or if it cannot be read.
     """
     path = folder / METRICS
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    try:
+        lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+            if not isinstance(row, dict) or type(row.get("epoch")) is not int:
                 raise ValueError("no object with an epoch")
+            if other := [name for name, value in row.items() if type(value) not in (int, float)]:
+                raise ValueError(f"{other[0]} is no number")
             rows.append(row)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines) and not line.endswith("\n"):
                 break
             raise UsageError(f"{path}, line {number}: {error}") from error
@@ -198,7 +229,10 @@ def keep_metrics(folder: Path, last_epoch: int) -> list[Row]:
 
 
 def best_row(rows: Iterable[Row], metric: str) -> Row:
-    """The epoch with the smallest value of a metric; the newest of equal ones."""
+    """The epoch with the smallest value of a metric; the newest of equal ones. Raises `UsageError` if a row lacks it."""
+    rows = list(rows)
+    if lacking := [row["epoch"] for row in rows if metric not in row]:
+        raise UsageError(f"the metrics of epoch {lacking[0]} lack {metric}")
     return min(rows, key=lambda row: (math.inf if math.isnan(row[metric]) else row[metric], -row["epoch"]))
 
 

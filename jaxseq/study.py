@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from jaxseq import experiments, kinds, runlog, training
+from jaxseq import experiments, kinds, lock, runlog, training
 from jaxseq.errors import Interrupted, UsageError
 from jaxseq.experiments.base import Recipe
 from jaxseq.kinds import Member
@@ -43,8 +44,22 @@ def study(
     kind = kinds.of(experiment)
     for member in members(experiment, 1, folds, Path()):
         kind.check(member.experiment)  # before anything is written
-    folder = _folder(experiment, seeds, folds, None if out is None else Path(out))
-    runs, started = members(experiment, seeds, folds, folder), time.perf_counter()
+    with ExitStack() as held:
+        folder = _folder(experiment, seeds, folds, None if out is None else Path(out), held)
+        runs = members(experiment, seeds, folds, folder)
+        _fill(runs, folder, console, classical)
+        table = gather(runs)
+        runlog.write_table(folder / MEMBERS, table)
+        text = kind.summary(experiment, runs, table)
+        runlog.write_text(folder / SUMMARY, text)
+    console.print(text, highlight=False, markup=False)
+    console.print(f"{folder}: {SUMMARY}, {MEMBERS}, and a folder for each run", highlight=False)
+    return folder
+
+
+def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -> None:
+    """Train what is not finished yet, one run after the other."""
+    started = time.perf_counter()
     waiting = [member for member in runs if not (member.folder / runlog.REPORT).is_file()]
     for number, member in enumerate(waiting):
         left = (time.perf_counter() - started) / number * (len(waiting) - number) if number else 0
@@ -57,13 +72,6 @@ def study(
             again = f"{stop}".split(";")[0]
             console.print(f"{again}; type the command again with --out {folder} to go on", highlight=False)
             raise
-    table = gather(runs)
-    runlog.write_table(folder / MEMBERS, table)
-    text = kind.summary(experiment, runs, table)
-    runlog.write_text(folder / SUMMARY, text)
-    console.print(text, highlight=False, markup=False)
-    console.print(f"{folder}: {SUMMARY}, {MEMBERS}, and a folder for each run", highlight=False)
-    return folder
 
 
 def members(experiment: Recipe, seeds: int, folds: int, folder: Path) -> list[Member]:
@@ -79,16 +87,27 @@ def members(experiment: Recipe, seeds: int, folds: int, folder: Path) -> list[Me
     return found
 
 
-def _folder(experiment: Recipe, seeds: int, folds: int, out: Path | None) -> Path:
+def _folder(experiment: Recipe, seeds: int, folds: int, out: Path | None, held: ExitStack) -> Path:
+    """The study's folder, new or the one that is there, which stays `held`."""
     recipe = {**experiments.to_config(experiment), "seeds": seeds, "folds": folds}
     if out is not None and (out / RECIPE).is_file():
-        if (there := runlog.read_json(out / RECIPE)) != recipe:
+        if (there := _recipe(out / RECIPE)) != recipe:
             differ = [name for name in recipe if there.get(name) != recipe[name]]
             raise UsageError(f"{out} holds another study: {', '.join(differ)} differ; name another --out")
+        held.enter_context(lock.hold(out))
         return out
     folder = runlog.create(f"{experiment.name}-study", out)
+    held.enter_context(lock.hold(folder))
+    runlog.check_empty(folder)  # by now: another may have begun there
     runlog.write_json(folder / RECIPE, recipe)
     return folder
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    """What a study's file says; fields that came after it was written have their defaults."""
+    there = runlog.read_json(path)
+    counts = {name: there.pop(name, None) for name in ("seeds", "folds")}
+    return {**experiments.to_config(experiments.from_config(there, str(path))), **counts}
 
 
 def _run(member: Member, console: Console, classical: bool) -> None:

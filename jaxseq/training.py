@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxseq import runlog
+from jaxseq import lock, runlog
 from jaxseq.errors import EXIT_INTERRUPTED, Interrupted, UsageError
 from jaxseq.experiments import from_config
 from jaxseq.experiments.base import Recipe
@@ -14,8 +15,13 @@ from jaxseq.experiments.base import Recipe
 if TYPE_CHECKING:
     from rich.console import Console
 
-MAY_CHANGE = ("epochs", "patience")
-"""What a resumed run may have other than it had: how far to go. All else would be another run."""
+    from jaxseq.fit import TrainState
+    from jaxseq.job import Job
+    from jaxseq.kinds import Kind
+
+MAY_CHANGE = ("epochs", "patience", "on_nonfinite")
+"""What a resumed run may have other than it had: how far to go, and what to do where it stopped. All else would be
+another run."""
 
 
 def train(
@@ -29,33 +35,66 @@ def train(
 
     A new run goes into `out`, or into the next number below `runs/`; with `resume`, that run goes on to the
     experiment's epochs instead. Raises `UsageError` for what cannot work, if it can be known before anything is
-    written, and `Interrupted` on Ctrl-C or SIGTERM, after the last finished epoch is saved.
+    written, or if another process works in that folder, and `Interrupted` on Ctrl-C or SIGTERM, after the last finished
+    epoch is saved.
     """
     # Here, so that --help and a mistyped field answer before Orbax and its like are loaded.
-    from jaxseq import job as jobs
-    from jaxseq import kinds, loop, screen
-    from jaxseq.checkpoint import records
+    from jaxseq import kinds, screen
 
     kind = kinds.of(experiment)
     console = screen.terminal() if console is None else console
+    out, resume = (None if path is None else Path(path) for path in (out, resume))
     if resume is None:
-        runlog.check_writable(None if out is None else Path(out))
+        runlog.check_writable(out)
     else:
-        check_resumable(Path(resume), experiment)
-    job = kind.prepare(experiment)
-    for text in job.notes:
-        console.print(text, highlight=False, markup=False)
-    if resume is None:
-        state, rows = jobs.initial_state(job), []
-        folder = runlog.create(experiment.name, None if out is None else Path(out))
-        runlog.write_json(folder / runlog.ENVIRONMENT, runlog.environment(jobs.mesh.describe(job.mesh)))
-    else:
-        folder = Path(resume)
-        state, rows = loop.take_up(job, folder, console)
-    runlog.write_json(folder / runlog.CONFIG, jobs.config(job))
+        check_resumable(resume, experiment)
+    with ExitStack() as held:
+        if resume is not None:
+            held.enter_context(lock.hold(resume))
+        job = kind.prepare(experiment)
+        for text in job.notes:
+            console.print(text, highlight=False, markup=False)
+        if resume is None:
+            folder, state = _begin(job, out, held)
+            return _go_on(kind, job, state, [], folder, console, classical)
+        return _go_on(kind, job, *_take_up(job, resume, console), resume, console, classical)
+
+
+def _begin(job: Job, out: Path | None, held: ExitStack) -> tuple[Path, TrainState]:
+    """A new run's folder, which stays `held`, and its first state. Its config comes first: it makes the folder a run."""
+    from jaxseq import job as jobs
+
+    state = jobs.initial_state(job)
+    folder = runlog.create(job.experiment.name, out)
+    held.enter_context(lock.hold(folder))
+    runlog.check_empty(folder)  # by now: another may have begun and ended there
+    runlog.sweep(folder)
+    runlog.write_config(folder, jobs.config(job))
+    runlog.write_json(folder / runlog.ENVIRONMENT, runlog.environment(jobs.mesh.describe(job.mesh)))
+    return folder, state
+
+
+def _take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[runlog.Row]]:
+    """The state of a run to go on with, and its rows."""
+    from jaxseq import job as jobs
+    from jaxseq import loop
+
+    state, rows = loop.take_up(job, folder, console)
+    runlog.sweep(folder)
+    runlog.write_config(folder, jobs.config(job))
+    return state, rows
+
+
+def _go_on(
+    kind: Kind, job: Job, state: TrainState, rows: list[runlog.Row], folder: Path, console: Console, classical: bool
+) -> Path:
+    """Train from a state on, and judge."""
+    from jaxseq import loop
+    from jaxseq.checkpoint import records
+
     try:
         loop.fit_epochs(job, state, rows, folder, console)
-        kind.judge(job, folder, console, classical)
+        kind.judge(loop.with_skipped(job, rows), folder, console, classical)
     except KeyboardInterrupt:
         last = records.latest_step(folder / runlog.CHECKPOINTS)
         raise Interrupted(folder, last, EXIT_INTERRUPTED) from None
@@ -72,7 +111,7 @@ def check_resumable(folder: Path, experiment: Recipe) -> None:
         if name in MAY_CHANGE or mine[name] == theirs[name]:
             continue
         old, new = _difference(name, theirs[name], mine[name])
-        raise UsageError(f"{folder} has {old}, asked for is {new}: only {' and '.join(MAY_CHANGE)} may change in a run")
+        raise UsageError(f"{folder} has {old}, asked for is {new}: only {', '.join(MAY_CHANGE)} may change in a run")
     if saved.schedule == "cosine" and saved.epochs != experiment.epochs:
         raise UsageError(
             f"{folder} has a cosine schedule over {saved.epochs} epochs; {experiment.epochs} would be another schedule "

@@ -12,6 +12,7 @@ from jaxseq import compose
 def quick():
     """Within it, `compose.compose` and `compose.fill` are compiled quickly."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, static in {"_by_note": ("started",), "_by_chord": ("started",), "_sweeps": ()}.items():
-            patch.setattr(compose, name, quickly(getattr(compose, name).__wrapped__, "model", "filters", *static))
+        each = {"_by_note": ("rules", "started"), "_by_chord": ("rules", "started"), "_sweeps": ("filters",)}
+        for name, static in each.items():
+            patch.setattr(compose, name, quickly(getattr(compose, name).__wrapped__, "model", *static))
         yield

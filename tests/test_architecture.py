@@ -8,11 +8,11 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = [
     {"errors", "arrays"},
-    {"music", "lock"},
+    {"music", "lock", "formats"},
     {"cells", "consuming", "data", "forecasting", "padding"},
     {"recurrence", "convert", "heads"},
     {"normalised"},
-    {"models", "tasks"},
+    {"models", "tasks", "intervals"},
     {"composers"},
     {"rollnet"},
     {"experiments", "fit", "judge", "rollout", "compose"},
@@ -28,7 +28,7 @@ FLOORS = [
 ]
 DOORS = {
     "orbax": {"checkpoint"},
-    "flax": {"models", "composers", "rollnet", "benchmark"},
+    "flax": {"models", "intervals", "composers", "rollnet", "benchmark"},
     "matplotlib": {"plots"},
     "tyro": {"command", "checkpoint", "benchmark", "report"},
     "pandas": {"data", "judge", "kinds", "runlog", "plots", "forecasting", "study", "forecast", "report", "sweep"},

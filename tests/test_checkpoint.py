@@ -1,6 +1,9 @@
 """Checkpoints: what comes back is what was saved, or it is named as damaged."""
 
+import contextlib
+import io
 import logging
+import pickle
 import random
 import resource
 import shutil
@@ -17,6 +20,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxseq import formats
 from jaxseq.checkpoint import __main__ as command
 from jaxseq.checkpoint import leaves, records, store
 from jaxseq.checkpoint.records import DamagedError
@@ -205,15 +209,26 @@ def test_of_equal_steps_the_newest_is_best_and_nan_is_never(tmp_path: Path) -> N
 
 
 def restored_or_named(folder: Path) -> str:
-    """`harmless` or `detected`; anything else fails the test."""
+    """`harmless` or `detected`, and `verify` says the same; anything else fails the test."""
     said: list[str] = []
     step, state = store.restore(folder, LITTLE, report=said.append)
     assert hashes(state) == hashes(little(step)), "wrong values came back"
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        status = command.main(["verify", str(folder), "--step", "2"])
     if step == 2:
-        assert not said
+        assert not said and (status, told.getvalue()) == (0, "step 2: sound\n")
         return "harmless"
     assert step == 1 and len(said) == 1 and "step 2 of " in said[0] and said[0].endswith("using step 1")
+    assert status == 1 and told.getvalue().startswith("step 2: damaged: "), told.getvalue()
     return "detected"
+
+
+def save_again(folder: Path) -> None:
+    """As a run does that was taken up from step 1."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        write(folder, {2: 0.3}, make=little)
+        assert records.steps(folder) == [1, 2] and restored_or_named(folder) == "harmless"
+        assert (folder / "damaged-2").is_dir()
 
 
 def flip(path: Path, place: int, bit: int) -> None:
@@ -232,16 +247,20 @@ def flip_anywhere(folder: Path, seed: int) -> str:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_flipped_bit_anywhere_is_harmless_or_detected(few: Path, tmp_path: Path, seed: int) -> None:
     folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
-    found = flip_anywhere(folder, seed)
-    assert bool(store.damage(folder, 2)) == (found == "detected")
-    if found == "detected":
+    if flip_anywhere(folder, seed) == "detected":
         with pytest.raises(DamagedError, match="step 2"):
             store.restore(folder, LITTLE, step=2)
 
 
 @pytest.mark.slow
 def test_many_flipped_bits_are_harmless_or_detected(few: Path, tmp_path: Path) -> None:
-    found = [flip_anywhere(Path(shutil.copytree(few, tmp_path / str(seed))), seed) for seed in range(100, 500)]
+    found = []
+    for seed in range(100, 500):
+        folder = Path(shutil.copytree(few, tmp_path / str(seed)))
+        found.append(flip_anywhere(folder, seed))
+        if found[-1] == "detected" and seed < 200:
+            save_again(folder)
+    print(f"{len(found)} flipped bits: {found.count('detected')} detected, {found.count('harmless')} harmless")
     assert found.count("detected") > 100
 
 
@@ -277,15 +296,62 @@ def test_every_broken_file_is_harmless_or_detected(few: Path, tmp_path: Path, ho
             content = (folder / name).read_bytes()
             (folder / name).write_bytes(content[: len(content) // 2] if how == "truncated" else b"")
         found.append(restored_or_named(folder))
+    print(f"{len(found)} files {how}: {found.count('detected')} detected, {found.count('harmless')} harmless")
     assert found.count("detected") >= 4
+
+
+class Planted:
+    """Whoever unpickles this makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.mark,))
+
+
+def test_code_that_was_planted_is_never_run(few: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "run"
+    code = pickle.dumps(Planted(mark))
+    pickle.loads(code)
+    assert mark.exists(), "the plant does nothing"
+    mark.unlink()
+    script = f"open({str(mark)!r}, 'w')\n".encode()
+    for number, name in enumerate(
+        path.relative_to(few) for path in files(few) if "1" not in path.relative_to(few).parts
+    ):
+        for content in (code, script):
+            folder = Path(shutil.copytree(few, tmp_path / f"{number}-{len(content)}"))
+            (folder / name).write_bytes(content)
+            for beside in ("2/state/d/x.pkl", "2/__init__.py", "metadata/x.pkl", "2/state/x.npy"):
+                (folder / beside).write_bytes(script if beside.endswith("py") else code)
+            restored_or_named(folder)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt"])
 def test_a_damaged_step_can_be_saved_again(few: Path, tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
     (folder / "2" / name).write_bytes(b"")
-    write(folder, {2: 0.3}, make=little)
-    assert records.steps(folder) == [1, 2] and restored_or_named(folder) == "harmless"
+    save_again(folder)
+
+
+def test_a_key_that_orbax_does_not_know_keeps_nobody_from_going_on(few: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
+    file = folder / "2" / "_CHECKPOINT_METADATA"
+    file.write_text(file.read_text().replace("commit_timestamp", "commitWtimestamp"))
+    save_again(folder)
+
+
+def test_a_damaged_best_step_is_set_aside_with_a_word_and_is_best_no_more(folder: Path) -> None:
+    write(folder, {3: 0.6, 4: 0.6, 5: 0.6})
+    assert (records.steps(folder), records.best_step(folder)) == ([2, 4, 5], 2)
+    path = stored_values(folder, 2)
+    flip(path, path.stat().st_size // 3, 1)
+    said: list[str] = []
+    Writer(folder, {}, "loss", said.append).close()
+    assert said == [f"step 2 of {folder.resolve()} is damaged: set aside as damaged-2"]
+    assert (records.steps(folder), records.best_step(folder)) == ([4, 5], 5)
 
 
 def test_changed_metrics_are_found(folder: Path) -> None:
@@ -309,9 +375,10 @@ def test_a_failing_load_says_nothing_on_its_own(
 
 def test_a_save_that_was_killed_leaves_the_earlier_steps(folder: Path) -> None:
     shutil.copytree(folder / "2", folder / "7.orbax-checkpoint-tmp")
+    (folder / f"{store.PROBE}x7").mkdir()
     assert store.restore(folder, LIKE)[0] == 2
     write(folder, {3: 0.3})
-    assert records.steps(folder) == [2, 3] and not list(folder.glob("*tmp*"))
+    assert {path.name for path in folder.iterdir()} == {"2", "3", "metadata"}
 
 
 def test_a_damaged_root_leaves_the_steps_usable_and_is_written_again(folder: Path) -> None:
@@ -380,7 +447,7 @@ def test_missing_and_additional_leaves_are_refused(folder: Path) -> None:
 
 
 def test_a_newer_format_is_refused_by_every_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "FORMAT", 2)
+    monkeypatch.setattr(formats, "FORMAT", 2)
     folder = write(tmp_path / "newer", {1: 0.5})
     monkeypatch.undo()
     for read in (

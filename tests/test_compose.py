@@ -14,8 +14,8 @@ from jaxseq import compose as composing
 from jaxseq import composers, models
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
-from jaxseq.compose import AS_IT_IS, FREE, Manner, compose, draw, fill
-from jaxseq.music import sequences, tokens
+from jaxseq.compose import AS_IT_IS, FREE, Manner, compose, draw, fill, parallel
+from jaxseq.music import coherence, sequences, tokens
 
 STEPS, ROWS = 6, 3
 POSITIONS = (3 + np.arange(STEPS)) % 16
@@ -35,6 +35,7 @@ NETS = {
     "notes of windows, two layers": (note_net(tokens.VOCABULARY, layers=2), False),
     "notes, batch norm, no convolutions": (note_net(convolutions=(), norm=Norm("batch")), True),
     "chords": (chord_net(), True),
+    "chords by intervals": (chord_net(relative=True, voice_dropout=0.2), True),
     "chords of windows, two layers of lstm": (chord_net(cell=CELLS["lstm"], layers=2, dropout=0.3), False),
 }
 apply = quickly(models.apply, "model")
@@ -138,9 +139,38 @@ def test_equal_keys_are_equal_music_and_other_keys_other_music(name):
     assert (first[0] != first[1]).any()  # rows are drawn by themselves
 
 
+@every_net
+def test_avoided_parallels_are_none_by_the_measure_and_all_else_is_as_likely_as_it_was(name):
+    model, params, stats, started = made(name)
+    forced = np.full((40, 12, 4), FREE)
+    forced[:, 0] = 20, 13, 8, 1  # a fifth between neighbours, as parallels need it
+    positions = np.arange(12) % 16
+    counts = {}
+    for avoid in (False, True):
+        how = Manner(avoid_parallels=avoid)
+        found = compose(model, params, stats, jax.random.key(3), forced, positions, how, started=started)
+        pieces = [tokens.decode(row) for row in np.asarray(found.tokens)]
+        counts[avoid] = sum(coherence.parallels(piece, interval) for piece in pieces for interval in (0, 7))
+    assert counts[True] == 0 < counts[False]
+    expected = np.take_along_axis(whole(model, params, stats, found.tokens, started), found.tokens[..., None], -1)[
+        ..., 0
+    ]
+    np.testing.assert_allclose(found.log_probability[:, 1:], expected[:, 1:], atol=1e-4)
+
+
+def test_parallels_are_the_notes_that_a_hand_would_strike_out():
+    before, now = jnp.array([[27, 23]]), jnp.array([[29, 24]])  # up a tone, up a semitone
+    out = np.asarray(parallel(jnp.array([15]), before, now))[
+        0
+    ]  # an octave below the first: parallel if it goes up a tone
+    assert np.flatnonzero(out).tolist() == [17]
+    assert not np.asarray(parallel(jnp.array([15]), before, before)).any()  # what stays is no parallel
+    assert not np.asarray(parallel(jnp.array([0]), before, now)).any()
+
+
 def test_going_on_is_reading_the_beginning_again():
     """A piece whose first half is forced, with the notes that were composed, goes on as it did: by the likeliest notes."""
-    for name in ("notes", "chords"):
+    for name in ("notes", "chords by intervals"):
         once, _, _ = composed(name, Manner(top_k=1))
         forced = once.copy()
         forced[:, STEPS // 2 :] = FREE

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -91,10 +92,42 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_any_other_is_named(tmp_pat
     with file.open("a") as stream:
         stream.write('{"epoch": 3, "val')
     assert [row["epoch"] for row in runlog.read_metrics(tmp_path)] == [1, 2]
-    for line in ('{"epoch": 3, "val', "[3]", '{"step": 3}', '{"epoch": "3"}'):
-        file.write_text(f'{line}\n{{"epoch": 4}}\n')
-        with pytest.raises(UsageError, match=r"metrics\.jsonl, line 1: "):
+    numbers = (
+        '{"epoch": 3, "val',
+        "[3]",
+        '{"step": 3}',
+        '{"epoch": "3"}',
+        '{"epoch": true}',
+        '{"epoch": 3, "mse": "x"}',
+    )
+    for line in (
+        *map(str.encode, numbers),
+        b"\x00\xff\xfe",
+        b"[" * 100_000,
+        b"{" * 100_000,
+        b'{"epoch": 1' + b"0" * 9000 + b"}",
+    ):
+        file.write_bytes(b'{"epoch": 2}\n' + line + b'\n{"epoch": 4}\n')
+        with pytest.raises(UsageError, match=r"metrics\.jsonl, line 2: ") as raised:
             runlog.read_metrics(tmp_path)
+        assert "\n" not in str(raised.value)
+
+
+def test_flipped_bits_in_the_log_are_rows_or_one_line_that_names_them(tmp_path: Path) -> None:
+    rows(tmp_path, *range(1, 6))
+    file, choose = tmp_path / runlog.METRICS, random.Random(0)
+    whole, found = file.read_bytes(), []
+    for _ in range(300):
+        content = bytearray(whole)
+        content[choose.randrange(len(content))] ^= 1 << choose.randrange(8)
+        file.write_bytes(content)
+        try:
+            kept = runlog.keep_metrics(tmp_path, 4)
+        except UsageError as error:
+            found.append(str(error))
+        else:
+            assert [row["epoch"] for row in kept] == [1, 2, 3, 4]
+    assert len(found) > 100 and all(runlog.METRICS in said and "\n" not in said for said in found)
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
@@ -118,6 +151,8 @@ def test_the_best_row_is_the_smallest_the_newest_of_equals_and_never_nan() -> No
     losses = [math.nan, 0.5, 0.4, 0.4, 0.9]
     found = [{"epoch": number, "loss": loss} for number, loss in enumerate(losses, 1)]
     assert runlog.best_row(found, "loss")["epoch"] == 4
+    with pytest.raises(UsageError, match="the metrics of epoch 1 lack valid_mse"):
+        runlog.best_row(found, "valid_mse")
 
 
 def test_a_config_that_is_not_there_or_no_object_is_named(tmp_path: Path) -> None:

@@ -109,7 +109,15 @@ def test_every_piece_has_its_files_and_all_say_the_same(pieces: Path) -> None:
 
 def test_the_table_has_bach_a_5_gram_and_a_frozen_chord_beside_the_samples(pieces: Path) -> None:
     rows = list(csv.DictReader((pieces / "coherence.csv").read_text().splitlines()))
-    assert list(rows[0]) == ["measure", "samples", "Bach, test part", "5-gram", "frozen chord"]
+    assert list(rows[0]) == [
+        "measure",
+        "samples",
+        "Bach, test part",
+        "Bach, as few: 5 %",
+        "95 %",
+        "5-gram",
+        "frozen chord",
+    ]
     by_name = {row["measure"]: row for row in rows}
     assert float(by_name["held-note rate"]["frozen chord"]) == 1
     assert float(by_name["longest frozen run, steps"]["frozen chord"]) == BARS * BAR

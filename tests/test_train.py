@@ -489,6 +489,30 @@ def test_metrics_without_every_epoch_are_refused(run: Path, capsys: pytest.Captu
     assert contents(run) == before
 
 
+def test_a_log_that_is_damaged_is_named_by_line_and_left_as_it_is(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (run / "metrics.jsonl").read_text().splitlines()
+    for damaged, said in {
+        f"{first}\n\x00garbage\n{second}\n": "run/metrics.jsonl, line 2: ",
+        f"{first[:40]}\n{second}\n": "run/metrics.jsonl, line 1: ",
+        f"{first}\n{second.replace('valid_mse', 'valid_mso')}\n": "run/metrics.jsonl: epoch 2 lacks valid_mse",
+        f"{first}\n{second}\n{second}\n": "once each",
+    }.items():
+        (run / "metrics.jsonl").write_text(damaged)
+        before = contents(run)
+        assert train.main(["--resume", "run", "--epochs", "3"]) == 2
+        assert said in complaint(capsys)
+        assert contents(run) == before
+
+
+def test_a_log_whose_last_line_was_torn_goes_on(run: Path) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "st')
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 0
+    assert [row["epoch"] for row in runlog.read_metrics(run)] == [1, 2, 3]
+
+
 def test_a_cosine_schedule_cannot_be_made_longer(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit_config(run, schedule="cosine")
     assert train.main(["--resume", "run", "--epochs", "3"]) == 2

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxseq import formats
 from jaxseq.checkpoint.leaves import Leaf
 from jaxseq.errors import UsageError
-
-FORMAT = 1
-"""Number of the layout described above; stored with the folder and with every step, and a newer one is refused."""
 
 
 class DamagedError(UsageError):
@@ -27,11 +25,12 @@ class DamagedError(UsageError):
 
 
 def root_cause(error: BaseException) -> str:
-    """The first line of what went wrong at the bottom of a chain of exceptions."""
+    """The first line of what went wrong at the bottom of a chain of exceptions; of a long one, its two ends."""
     while (below := error.__cause__ or error.__context__) is not None and not isinstance(error, OSError):
         error = below
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+    said = lines[0] if lines else ""
+    return f"{type(error).__name__}: {said if len(said) <= 300 else f'{said[:150]} ... {said[-150:]}'}"
 
 
 def _digest(record: Mapping[str, Any]) -> str:
@@ -40,27 +39,25 @@ def _digest(record: Mapping[str, Any]) -> str:
 
 def seal(**record: Any) -> dict[str, Any]:
     """A record with the format number and its own sha256, as JSON keeps it."""
-    record = json.loads(json.dumps({"format": FORMAT, **record}))
+    record = json.loads(json.dumps(formats.stamped(record)))
     return {**record, "sha256": _digest(record)}
 
 
 def unseal(file: Path, what: str) -> dict[str, Any]:
     """The record that Orbax keeps in one of its files, which it would not read without opening every array as well.
 
-    Raises DamagedError if the seal is broken, UsageError if the format is newer.
+    It comes as today's format has it. Raises DamagedError if the seal is broken, UsageError if the format is newer.
     """
     try:
         record = dict(json.loads(file.read_bytes())["custom_metadata"])
         sound = record.pop("sha256") == _digest(record)
     except PermissionError as error:
         raise UsageError(f"{what} cannot be read ({root_cause(error)})") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedError(what, [f"{file.name}: {root_cause(error)}"]) from None
-    if not sound:
+    if not sound:  # even if it says that it is newer: the number may be what is damaged
         raise DamagedError(what, [f"{file.name}: sha256 differs"])
-    if record["format"] > FORMAT:
-        raise UsageError(f"{what} has format {record['format']}, this version of jaxseq reads up to format {FORMAT}")
-    return record
+    return formats.migrated("checkpoint", record, what)
 
 
 def best_of(values: Mapping[int, float]) -> list[int]:

@@ -27,12 +27,19 @@ from typing import Any
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from jaxseq.arrays import Tree
 from jaxseq.checkpoint import records
 from jaxseq.checkpoint.leaves import Leaf, blank_of, by_path, data_of, digest_of, dtype_of, fingerprints
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.errors import UsageError
+
+PROBE = "probe-"
+
+# Orbax logs the bytes of every save, and tensorstore never frees what it answers when it is asked for them: some twenty
+# kilobytes an epoch, for ever. Nobody reads that log line.
+tensorstore_utils.get_tensorstore_raw_bytes = lambda *_, **__: 0
 
 
 @contextlib.contextmanager
@@ -103,19 +110,25 @@ class Writer:
     """Saves steps of a run in the background; use it in a `with` block.
 
     `folder` is created if needed; `config` (anything that JSON can hold) is stored with it once, when it is new;
-    `best` names the metric whose smallest value marks the best step. Kept are the last two steps and the best.
+    `best` names the metric whose smallest value marks the best step. Kept are the last two steps and the best; a step
+    that is damaged when the writer is made is set aside, as `damaged-7`, and `report` is told of it.
     Raises `UsageError` if the folder cannot be written or has a newer format.
     """
 
-    def __init__(self, folder: str | Path, config: Mapping[str, Any], best: str) -> None:
+    def __init__(
+        self, folder: str | Path, config: Mapping[str, Any], best: str, report: Callable[[str], object] = print
+    ) -> None:
         self.folder, self.best = Path(folder).expanduser().resolve(), best
         self._pending: Any = None
+        _set_damaged_aside(self.folder, report)
         self._keep = _Keep(records.deciding_values(self.folder))
         if self.folder.is_dir():
             try:
                 records.root_of(self.folder)
             except DamagedError:  # Orbax writes the root once, and never again over a damaged one
                 shutil.rmtree(self.folder / "metadata", ignore_errors=True)
+        for left in self.folder.glob(f"{PROBE}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         logging.getLogger("absl").addFilter(_not_orbax)
         options = {"preservation_policy": self._keep, "custom_metadata": records.seal(config=dict(config))}
         open_folder = partial(ocp.training.Checkpointer, str(self.folder), cleanup_tmp_directories=True, **options)
@@ -142,7 +155,7 @@ class Writer:
 
     def _probe(self) -> None:
         """Fails at once where Orbax, unable to make its folder, would leave threads that hold up the exit for minutes."""
-        with tempfile.TemporaryDirectory(dir=self.folder) as probe:
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=PROBE) as probe:
             (Path(probe) / "probe").write_bytes(bytes(4096))
 
     def wait(self) -> None:
@@ -210,6 +223,20 @@ def damage(folder: str | Path, step: int) -> list[str]:
     except DamagedError as error:
         return error.reasons
     return []
+
+
+def _set_damaged_aside(folder: Path, report: Callable[[str], object]) -> None:
+    """Rename the steps that are damaged: some of them Orbax would refuse to begin with, and none of them may be best."""
+    for step in records.steps(folder):
+        if not damage(folder, step):
+            continue
+        aside = folder / f"damaged-{step}"
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            (folder / str(step)).rename(aside)
+        except OSError as error:
+            raise UsageError(f"cannot write {aside}: {error.strerror or error}") from error
+        report(f"step {step} of {folder} is damaged: set aside as {aside.name}")
 
 
 def _refuse_difference(leaves: Mapping[str, Leaf], like: Mapping[str, Any], what: str) -> None:

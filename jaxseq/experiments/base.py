@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_ty
 import optax
 
 from jaxseq import tasks
+from jaxseq.data.files import printable, shown
 from jaxseq.errors import UsageError
 
 
@@ -39,6 +40,7 @@ def one_of(choices: tuple[str, ...], **fields: str) -> None:
 
 NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
 Schedule = Literal["constant", "cosine"]
+OnNonFinite = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,8 @@ class Recipe:
     """The key of every draw: initial weights and the order of the rows."""
     patience: int | None = None
     """Stop after so many epochs without a better validation; None goes through all of them."""
+    on_nonfinite: OnNonFinite = "stop"
+    """What to do when a loss or gradient is not finite: stop, or skip the step, as long as that happens now and then."""
 
     name: ClassVar[str]
     kind: ClassVar[str]
@@ -79,6 +83,7 @@ class Recipe:
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{name} must be a finite number above 0; it is {value:g}")
         one_of(get_args(Schedule), schedule=self.schedule)
+        one_of(get_args(OnNonFinite), on_nonfinite=self.on_nonfinite)
 
     def objective(self) -> tasks.Task:
         """The loss that is trained and the metrics of validation."""
@@ -109,19 +114,29 @@ def rebuild(default: Rebuilt, values: Any, source: str, nested: Mapping[str, Any
     hints = get_type_hints(type(default))
     known = [f.name for f in dataclasses.fields(default)]  # pyrefly: ignore[bad-argument-type]
     if not isinstance(values, Mapping):
-        raise UsageError(f"{source} is no table of fields but {values!r}; known are {', '.join(known)}")
+        raise UsageError(f"{source} is no table of fields but {shown(values)}; known are {', '.join(known)}")
     if unknown := sorted(set(values) - set(known)):
-        raise UsageError(f"{source} has unknown fields {', '.join(unknown)}; known are {', '.join(known)}")
-    values = {
-        name: tuple(v) if isinstance(v, list) and get_origin(hints[name]) is tuple else v for name, v in values.items()
-    }
+        names = ", ".join(printable(str(name))[:40] for name in unknown[:10])
+        raise UsageError(f"{source} has unknown fields {names}; known are {', '.join(known)}")
+    values = {name: _typed(value, hints[name]) for name, value in values.items()}
     for name, value in values.items():
         if not _fits(value, hints[name]):
-            raise UsageError(f"{source}: {name} must be {_words(hints[name])}; it is {value!r}")
+            raise UsageError(f"{source}: {name} must be {_words(hints[name])}; it is {shown(value)}")
+        if any(type(one) is int and abs(one) >= 2**63 for one in (value if isinstance(value, tuple) else (value,))):
+            raise UsageError(f"{source}: {name} must be within 64 bits; it is {shown(value)}")
     try:
         return dataclasses.replace(default, **values, **nested)  # pyrefly: ignore[bad-specialization]
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """A value out of JSON, which knows no tuples and may write 1.0 as 1, as its field has it."""
+    if isinstance(value, list) and get_origin(hint) is tuple:
+        return tuple(value)
+    wanted = (hint, *get_args(hint))
+    whole = type(value) is int and abs(value) < 2**53 and float in wanted and int not in wanted
+    return float(value) if whole else value
 
 
 def _fits(value: Any, hint: Any) -> bool:

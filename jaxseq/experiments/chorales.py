@@ -123,12 +123,31 @@ class ByChord:
 class Chords(ByChord):
     """Recurs once a sixteenth over whole chords, and within one predicts each voice knowing those above it."""
 
+    dropout: float = 0.5
+    """Share of the values that a training step leaves out, before each layer but the first."""
+    recurrent_dropout: float = 0.2
+    """Share of the state that does not recur in a training step, one draw a sequence (Gal & Ghahramani 2016)."""
+    relative: bool = True
+    """Score notes by their intervals, too: from the voice's last note and from the voices above."""
+    voice_dropout: float = 0.3
+    """Share of what a voice is told of the step before and of the voices above that a training step leaves out."""
+
     columns: ClassVar[tuple[int, ...]] = sequences.CHORD_COLUMNS
     net = composers.ChordNet
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        share(voice_dropout=self.voice_dropout)
 
     def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
         """A row a sixteenth."""
         return sequences.chords(tokens, positions, cold)
+
+    def build(self, started: bool) -> composers.ChordNet:
+        """The Flax module."""
+        plain = super().build(started)
+        assert isinstance(plain, composers.ChordNet)
+        return plain.clone(relative=self.relative, voice_dropout=self.voice_dropout)
 
 
 @dataclass(frozen=True)

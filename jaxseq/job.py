@@ -20,6 +20,8 @@ from jaxseq.data.windows import BatchSplits
 from jaxseq.errors import UsageError
 from jaxseq.experiments.base import Recipe
 
+MOST_LAYERS = 64
+"""Recurrent layers, one on the other; each is compiled by itself, and that of more would take hours."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -67,6 +69,8 @@ def _check_sizes(experiment: Recipe, rows: int, devices: int) -> None:
     if (steps := experiment.epochs * fit.steps_per_epoch(rows, experiment.batch)) >= 2**31:
         raise UsageError(f"{experiment.epochs} epochs are {steps} steps; they are counted up to {2**31 - 1}")
     hidden, layers = experiment.model.hidden, experiment.model.layers
+    if layers > MOST_LAYERS:
+        raise UsageError(f"--model.layers {layers}: at most {MOST_LAYERS} are built")
     state = 4 * 3 * (2 * layers - 1) * hidden**2  # at the least, in float32: the weights, and two moments of Adam
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if state > memory:

@@ -30,6 +30,9 @@ LEFT_BEHIND = re.compile(r"\..+\.[a-z0-9_]{8}")
 """What a process that was killed leaves of a file that `write_text` was writing."""
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
+MOST_JSON, MOST_METRICS = 16 * 2**20, 256 * 2**20
+"""Bytes of a JSON file, and of the metrics of a run, that are read: a million epochs."""
+
 Row = dict[str, Any]
 
 
@@ -137,14 +140,21 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises `UsageError` if it cannot be read or holds anything else."""
+    """The object in a JSON file. Raises `UsageError` if it cannot be read, is too large or holds anything else."""
     try:
+        _check_size(path, MOST_JSON)
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} must hold a JSON object; it holds a {type(value).__name__}")
     return value
+
+
+def _check_size(path: Path, most: int) -> None:
+    """Raise `ValueError` for a file of more bytes than are read."""
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{size:,} bytes; at most {most:,} are read")
 
 
 def environment(devices: str) -> dict[str, Any]:
@@ -197,9 +207,12 @@ def read_metrics(folder: Path) -> list[Row]:
     if not path.is_file():
         return []
     try:
+        _check_size(path, MOST_METRICS)
         lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
     rows = []
     for number, line in enumerate(lines, 1):
         try:

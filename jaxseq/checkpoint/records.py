@@ -124,7 +124,7 @@ def deciding_values(folder: Path) -> dict[int, float]:
     """What decides which step is best, for every step with a readable record."""
     values = {}
     for step in steps(folder):
-        with contextlib.suppress(DamagedError):
+        with contextlib.suppress(DamagedError, KeyError):  # a sealed record without them is no record of a step
             record = record_of(folder, step)
             values[step] = record["metrics"][record["best"]]
     return values

@@ -4,40 +4,61 @@ from __future__ import annotations
 
 import gzip
 import io
-import lzma
+import os
+import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from jaxseq.data.files import first_line, printable, size_of
+from jaxseq.data.files import first_line, printable, shown, size_of
 from jaxseq.errors import UsageError
 
 LARGEST = 64 * 2**20
 """Bytes that an archive may have, and that it may unpack to."""
 MOST = 10_000
 """Members that an archive may have."""
-_UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, OverflowError)
-_UNREADABLE += (ValueError, RuntimeError)  # an encrypted zip, or an unknown kind of compression
+LONGEST_HEADER = 2**16
+"""Bytes of what a tar archive says of one member before it."""
+_UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, OverflowError)
+_UNREADABLE += (ValueError, RuntimeError, IndexError)  # an encrypted member, or one without a name
+_ENTRY = b"PK\1\2"
+"""What an entry in the list of a zip's members begins with."""
+_KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of compression; others may ask for gigabytes before the first byte is out."""
+_BLOCK = 512
 
 
 def read_bounded(path: str | Path, what: str) -> bytes:
     """The bytes of a user's file. Raises `UsageError`, which says `what` was looked for, if it cannot be read."""
-    file = Path(path).expanduser()
+    source = printable(str(path))
     try:
+        file = Path(path).expanduser()
+        source = printable(str(file))
         if file.is_dir():
-            raise UsageError(f"{file} is a folder: give {what}")
-        with file.open("rb") as stream:
+            raise UsageError(f"{source} is a folder: give {what}")
+        with open_plain(file) as stream:
             content = stream.read(LARGEST + 1)
+    except UsageError:
+        raise
     except FileNotFoundError as error:
-        raise UsageError(f"{file} does not exist: give {what}") from error
-    except (OSError, ValueError) as error:
+        raise UsageError(f"{source} does not exist: give {what}") from error
+    except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{printable(str(file))} cannot be read ({reason}): give {what}") from error
+        raise UsageError(f"{source} cannot be read ({reason}): give {what}") from error
     if len(content) > LARGEST:
-        raise UsageError(f"{file} has more than {size_of(LARGEST)}, the most that is read: give {what}")
+        raise UsageError(f"{source} has more than {size_of(LARGEST)}, the most that is read: give {what}")
     return content
+
+
+def open_plain(file: Path) -> io.BufferedReader:
+    """A file to be read. Raises `OSError` for a pipe, which may never end, or a device, as for one that is not there."""
+    stream = os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(0, "no regular file")
+    return stream
 
 
 def tar_members(content: bytes, source: str) -> Iterator[tuple[str, bytes]]:
@@ -50,25 +71,65 @@ def tar_members(content: bytes, source: str) -> Iterator[tuple[str, bytes]]:
     if len(plain) > LARGEST:
         raise UsageError(f"{source} unpacks to more than {size_of(LARGEST)}, the most that is read")
     try:
-        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
-            for number, member in enumerate(archive, 1):
-                _check_tar(member, number, source)
-                if member.isfile() and (stream := archive.extractfile(member)):
-                    yield member.name, stream.read()
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"{source} is no tar archive, or is damaged ({error}): get it again") from error
+        for number, (member, body) in enumerate(_tar(plain), 1):
+            if number > MOST:
+                raise UsageError(f"{source} has more than {MOST:,} members, the most that is read")
+            _check_tar(member, source)
+            if not member.isdir():
+                yield member.name, body
+    except UsageError:
+        raise
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        said = first_line(error)
+        raise UsageError(f"{source} is no tar archive, or is damaged ({said}): get it again") from error
 
 
-def _check_tar(member: tarfile.TarInfo, number: int, source: str) -> None:
-    name = member.name
-    if number > MOST:
-        raise UsageError(f"{source} has more than {MOST:,} members, the most that is read")
-    if not (member.isreg() or member.isdir()) or member.issparse():
-        raise UsageError(f"{source}: member {name!r} is a link, a device or a sparse file; only plain files are read")
-    if member.size > LARGEST:
-        raise UsageError(f"{source}: member {name!r} has {size_of(member.size)}, {size_of(LARGEST)} are the most")
+def _tar(plain: bytes) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """Every member and its bytes. The standard library's own loop recurses through headers of headers, and takes a time
+    that grows with the square of their length. Raises `tarfile.TarError` or `ValueError` for what is damaged."""
+    place, name = 0, ""
+    while any(block := plain[place : place + _BLOCK]):
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        size = 0 if member.isdir() else member.size
+        start, place = place + _BLOCK, place + _BLOCK + size + -size % _BLOCK
+        if size < 0 or start + size > len(plain):
+            raise tarfile.ReadError(f"a member of {size:,} bytes where {len(plain) - start:,} are left")
+        body = plain[start : start + size]
+        if member.type in (*_LONG, *_PAX):
+            if size > LONGEST_HEADER:
+                raise tarfile.ReadError(f"a header of {size:,} bytes, {LONGEST_HEADER:,} are the most")
+            name = _named(member.type, body) or name
+        else:
+            member.name, name = name or member.name, ""
+            yield member, body
+
+
+_LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
+
+
+def _named(kind: bytes, body: bytes) -> str:
+    """The next member's name, out of what stands before it; "" if that does not tell it."""
+    if kind in _LONG:
+        return body.partition(b"\0")[0].decode("utf-8", "surrogateescape") if kind == _LONG[0] else ""
+    found, place = {}, 0
+    while place < len(body):  # the POSIX form: a length that counts itself, a space, key=value, a line feed
+        length = body[place : place + 12].partition(b" ")[0]
+        record = body[place + len(length) + 1 : place + int(length) - 1]
+        if not record:
+            raise tarfile.ReadError("an empty record in a header")
+        key, _, value = record.partition(b"=")
+        found[key], place = value, place + int(length)
+        if key == b"size" or key.startswith(b"GNU.sparse"):
+            raise tarfile.ReadError("a header of a sparse file, or of one over 8 GiB")
+    return "" if kind == tarfile.XGLTYPE else found.get(b"path", b"").decode("utf-8", "surrogateescape")
+
+
+def _check_tar(member: tarfile.TarInfo, source: str) -> None:
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.DIRTYPE):
+        raise UsageError(
+            f"{source}: member {shown(member.name)} is a link, a device or a sparse file; only plain files are read"
+        )
     check_path(member.name, source)
 
 
@@ -76,7 +137,7 @@ def check_path(name: str, source: str) -> None:
     """Raises `UsageError` for a member that would lie outside of its archive's folder."""
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or ":" in name:
-        raise UsageError(f"{source}: member {name!r} points outside of the archive; such a path is refused")
+        raise UsageError(f"{source}: member {shown(name)} points outside of the archive; such a path is refused")
 
 
 def zip_members(
@@ -85,6 +146,8 @@ def zip_members(
     """Path and bytes of the files in a zip whose path is `wanted`, of at most `largest` bytes unpacked; errors as of
     `tar_members`."""
     left = largest
+    if content.count(_ENTRY) > 4 * MOST:  # each of them is listed before one is read; zips within may have some too
+        raise UsageError(f"{source} lists {content.count(_ENTRY):,} members, {MOST:,} are the most that is read")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
@@ -93,6 +156,8 @@ def zip_members(
             for member in members:
                 check_path(member.filename, source)
                 if not member.is_dir() and wanted(member.filename):
+                    if member.compress_type not in _KINDS:
+                        raise zipfile.BadZipFile(f"compression of kind {member.compress_type}, 0 and 8 are read")
                     with archive.open(member) as stream:
                         body = stream.read(left + 1)  # what is announced need not be what comes
                     left -= len(body)

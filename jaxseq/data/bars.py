@@ -16,6 +16,8 @@ from jaxseq.music.piece import REST, Piece
 
 LONGEST = 100_000
 """Steps of one score, its repeats played."""
+DENSEST = 10
+"""Times that over that are the steps of all notes of a voice: one after the other, they would be as many as the score's."""
 
 
 class Chorale(NamedTuple):
@@ -56,6 +58,7 @@ def assemble(voices: Sequence[Sequence[Bar]], name: str, source: str) -> Chorale
     together = list(zip(*voices, strict=True))
     lengths = _lengths([max(bar.length for bar in bars) for bars in together], source)
     starts = np.cumsum([0, *lengths]).tolist()
+    _check_density(voices, source)
     columns = [_fill(bars, starts) for bars in voices]
     notes, onsets, _ = (np.stack(column, axis=1) for column in zip(*columns, strict=True))
     order = played([frozenset().union(*(bar.marks for bar in bars)) for bars in together])
@@ -74,6 +77,16 @@ def _lengths(lengths: Sequence[Fraction], source: str) -> list[int]:
     if not 1 <= (total := int(sum(lengths))) <= LONGEST:
         raise UsageError(f"{source} has {counted(total, 'sixteenth')}; 1 to {LONGEST:,} are read")
     return [int(length) for length in lengths]
+
+
+def _check_density(voices: Sequence[Sequence[Bar]], source: str) -> None:
+    """Raises `UsageError` for a voice with notes over notes over notes, each of which would be laid over the others."""
+    for bars in voices:
+        steps = sum(float(note.end - note.start) for bar in bars for note in bar.notes)
+        if steps > DENSEST * LONGEST:
+            raise UsageError(
+                f"{source}: the notes of a voice last {steps:,.0f} sixteenths; {DENSEST * LONGEST:,} are the most"
+            )
 
 
 def _fill(

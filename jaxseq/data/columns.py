@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from jaxseq.data import files
 from jaxseq.data.dates import Dates, forms, parse, settle, timestamps
-from jaxseq.data.files import MISSING_VALUES, Source, counted
+from jaxseq.data.files import MISSING_VALUES, Source, counted, shown
 from jaxseq.data.rows import ROWS, Pick, Rows
 from jaxseq.errors import UsageError
 
@@ -39,7 +40,9 @@ def pick_columns(
     """The columns that were asked for, or that can be taken for them. Raises `UsageError`."""
     asked = [name for name in (column, time, series, *covariates) if name not in (None, ROWS)]
     if twice := next((name for name in asked if asked.count(name) > 1), None):
-        raise UsageError(f"{file.source}: column {twice!r} is asked for {asked.count(twice)} times; each has one role")
+        raise UsageError(
+            f"{file.source}: column {shown(twice)} is asked for {asked.count(twice)} times; each has one role"
+        )
     find = functools.partial(_find, file)
     others = tuple(map(find, covariates))
     group = None if series is None else find(series)
@@ -48,20 +51,21 @@ def pick_columns(
     if column is not None:
         return Pick((find(column), *others), clock, group, notes)
     value = _only_numbers(file, taken | ({clock} if clock is not None else set()))
-    note = f"{file.names[value]!r} is forecast, as the only column that can be"
+    note = f"{shown(file.names[value])} is forecast, as the only column that can be"
     return Pick((value, *others), clock, group, (note, *notes))
 
 
 def _find(file: Source, name: str) -> int:
     if name and name in file.names:
         return file.names.index(name)
-    close = difflib.get_close_matches(name, filter(None, file.names), 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise UsageError(f"{file.source}: there is no column {name!r}; {hint}{_listed(file.names)}")
+    short = [known for known in file.names[:1000] if 0 < len(known) <= 100]  # the look for a like name takes its time
+    close = difflib.get_close_matches(name[:100], short, 1)
+    hint = f"did you mean {shown(close[0])}? " if close else ""
+    raise UsageError(f"{file.source}: there is no column {shown(name)}; {hint}{_listed(file.names)}")
 
 
 def _listed(names: Sequence[str]) -> str:
-    known = [repr(name) for name in names if name]
+    known = [shown(name, 40) for name in names if name]
     rest = f" and {len(known) - 20} more" if len(known) > 20 else ""
     return f"the columns are {', '.join(known[:20])}{rest}"
 
@@ -75,10 +79,10 @@ def _find_time(file: Source, time: str | None, taken: set[int]) -> tuple[int | N
         if name.lower() in TIME_NAMES and number not in taken and not time
     ]
     if len(found) > 1:
-        both = " and ".join(repr(file.names[number]) for number in found)
+        both = " and ".join(shown(file.names[number]) for number in found[:2])
         raise UsageError(f"{file.source}: {both} may both hold the dates; say which with time")
     if found:
-        return found[0], (f"{file.names[found[0]]!r} holds the dates, by its name",)
+        return found[0], (f"{shown(file.names[found[0]])} holds the dates, by its name",)
     return None, ("rows are counted from 0 in the place of dates",)
 
 
@@ -103,7 +107,13 @@ def _has_numbers(column: pd.Series, decimal: str) -> bool:
 
 
 def collect(file: Source, pick: Pick) -> Rows:
-    """Raises the error of the decimal mark that got farthest, if none of them can be."""
+    """Raises `UsageError` for too many values, or the error of the decimal mark that got farthest, if none can be."""
+    if (cells := file.rows * (len(pick.values) + 2)) > files.MAX_CELLS:
+        asked = f"{file.rows:,} rows of {counted(len(pick.values), 'column')}"
+        raise UsageError(
+            f"{file.source}: {asked} are {cells:,} values with their times and places; {files.MAX_CELLS:,} are the most "
+            "that is read: take fewer rows or covariates"
+        )
     failures = []
     for decimal in file.decimals:
         try:
@@ -160,7 +170,17 @@ def _read_names(column: pd.Series, names: dict[str, int], where: Callable[[int],
         raise UsageError(
             f"{where(int(np.argmax(empty)))}: the name of the series is empty, in {counted(empty.sum(), 'row')} in all"
         )
+    long = np.asarray(words.str.len() > files.LONGEST_NAME, bool)[numbers]
+    if np.any(long):
+        row = int(np.argmax(long))
+        raise UsageError(
+            f"{where(row)}: the name of the series has {len(words[numbers[row]]):,} letters; {files.LONGEST_NAME} at most"
+        )
     known = [names.setdefault(word, len(names)) for word in words[:-1]]
+    if len(names) > files.MAX_SERIES:
+        raise UsageError(
+            f"{where(len(column) - 1)}: there are more than {files.MAX_SERIES:,} series, the most that is read"
+        )
     return np.array([*known, -1], np.int32)[numbers]
 
 
@@ -172,14 +192,15 @@ def _read_numbers(column: pd.Series, decimal: str, file: Source, number: int, st
         found = _number(value, decimal)
         if found is None:
             hint = "; write a decimal point and no mark for thousands" if re.search(r"\d,\d", str(value)) else ""
-            raise NotANumber(f"{file.where(number, start + row)}: {_shown(value)} is not a number{hint}", start + row)
+            raise NotANumber(
+                f"{file.where(number, start + row)}: {shown(_plain(value))} is not a number{hint}", start + row
+            )
         result[row] = found
     return result
 
 
-def _shown(value: object) -> str:
-    text = repr(value if isinstance(value, str) else str(value))
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else str(value)
 
 
 def _number(value: object, decimal: str) -> float | None:
@@ -214,4 +235,4 @@ def _read_times(
     if pd.isna(value) or not str(value).strip():
         raise UsageError(f"{where(row)}: there is no date; every row needs one")
     rule = f"a time in the form of the first row ({form})" if form else "a date, such as 2020-01-31, or an integer"
-    raise UsageError(f"{where(row)}: {_shown(value)} is not {rule}")
+    raise UsageError(f"{where(row)}: {shown(_plain(value))} is not {rule}")

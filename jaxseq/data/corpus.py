@@ -13,20 +13,20 @@ import importlib.util
 import io
 import os
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tokenize
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxseq.data.archive import read_bounded, zip_members
+from jaxseq.arrays import Splits
+from jaxseq.data.archive import MOST, read_bounded, zip_members
 from jaxseq.data.bars import Chorale
 from jaxseq.data.cache import cache_folder, write_whole
-from jaxseq.data.files import printable
-from jaxseq.data.musicxml import read_chorale
+from jaxseq.data.files import printable, size_of
+from jaxseq.data.musicxml import read_chorale, unpack
 from jaxseq.data.twins import assign
 from jaxseq.errors import UsageError
 from jaxseq.music.piece import Piece
@@ -37,6 +37,8 @@ INSTALL = "install music21, which brings Bach's chorales (pip install music21), 
 _SCORE = re.compile(r"(?:.*/)?([^/]+)\.(?:mxl|xml|musicxml)")
 _WITHIN = ("", "bach", "corpus/bach", "music21/corpus/bach")
 _NONE = 127  # where a key or a mode is not known
+MOST_BYTES, MOST_STEPS = 512 * 2**20, 2_000_000
+"""Of all scores together, unpacked, and of all pieces; Bach's are 38 MiB and 93,570."""
 
 
 class Scores(NamedTuple):
@@ -44,7 +46,7 @@ class Scores(NamedTuple):
 
     source: str
     key: str
-    read: Callable[[], list[tuple[str, bytes]]]
+    read: Callable[[], Iterable[tuple[str, bytes]]]
 
 
 class Corpus(NamedTuple):
@@ -87,11 +89,16 @@ def find(path: str | None = None) -> Scores:
         if not places:
             raise UsageError(f"music21 is not installed: {INSTALL} by --data.path")
         return _folder(Path(next(iter(places)), "corpus", "bach"))
-    place = Path(path).expanduser()
-    if place.is_dir():
+    try:
+        place = Path(path).expanduser()
+        within = place.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # the name of nobody after a tilde, say
+        raise UsageError(f"{printable(path)} cannot be read ({error}): {INSTALL}") from error
+    if within:
         return _folder(*(place / within for within in _WITHIN))
     content = read_bounded(place, "music21's wheel or the folder of its corpus")
-    return Scores(str(place), hashlib.sha256(content).hexdigest(), lambda: _members(content, str(place)))
+    source = printable(str(place))
+    return Scores(source, hashlib.sha256(content).hexdigest(), lambda: _members(content, source))
 
 
 def _folder(*places: Path) -> Scores:
@@ -102,15 +109,19 @@ def _folder(*places: Path) -> Scores:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise UsageError(f"{place} cannot be read ({error.strerror}): {INSTALL}") from error
+            raise UsageError(f"{printable(str(place))} cannot be read ({error.strerror}): {INSTALL}") from error
+        if len(files) > MOST:
+            raise UsageError(f"{printable(str(place))} has {len(files):,} scores; {MOST:,} are the most that are read")
         if files:
             states = [(name, state.st_size, state.st_mtime_ns) for name, state in sorted(files.items())]
-            return Scores(str(place), repr((str(place), states)), functools.partial(_read_all, place, sorted(files)))
-    raise UsageError(f"{places[-1]} has no scores (.mxl, .xml, .musicxml): {INSTALL}")
+            key = repr((str(place), states))
+            return Scores(printable(str(place)), key, functools.partial(_read_all, place, sorted(files)))
+    raise UsageError(f"{printable(str(places[-1]))} has no scores (.mxl, .xml, .musicxml): {INSTALL}")
 
 
-def _read_all(place: Path, names: Sequence[str]) -> list[tuple[str, bytes]]:
-    return [(name, read_bounded(place / name, "a score")) for name in names]
+def _read_all(place: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    for name in names:
+        yield name, read_bounded(place / name, "a score")
 
 
 def _members(content: bytes, source: str) -> list[tuple[str, bytes]]:
@@ -129,14 +140,24 @@ def read(scores: Scores, known: Mapping[str, str]) -> Corpus:
         found = dict(_chorales(scores))
     if not found:
         raise UsageError(f"{scores.source} has no score for soprano, alto, tenor and bass: {INSTALL}")
-    parts = assign({name: chorale.piece.notes for name, chorale in found.items()}, known)
+    try:
+        parts = assign({name: chorale.piece.notes for name, chorale in found.items()}, known)
+    except UsageError as error:
+        raise UsageError(f"{scores.source}: {error}") from error
     return Corpus(tuple(found[name] for name in sorted(found)), tuple(parts[name] for name in sorted(found)))
 
 
 def _chorales(scores: Scores) -> Iterator[tuple[str, Chorale]]:
+    size, steps = 0, 0
     for file, content in scores.read():
-        name = file.rsplit(".", 1)[0]
-        chorale = read_chorale(content, name, f"{scores.source}: {printable(file)}")
+        name, source = printable(file).rsplit(".", 1)[0], f"{scores.source}: {printable(file)}"
+        plain = unpack(content, source)
+        chorale = read_chorale(plain, name, source)
+        size += len(plain)
+        steps += 0 if chorale is None else max(len(chorale.piece.notes), len(chorale.played))
+        if size > MOST_BYTES or steps > MOST_STEPS:
+            most = f"{size_of(MOST_BYTES)} and {MOST_STEPS:,} sixteenths"
+            raise UsageError(f"{source}: with it there are more than {most}, the most that is read of all scores")
         if chorale is not None:
             yield name, chorale
 
@@ -176,10 +197,41 @@ def _packed(corpus: Corpus) -> bytes:
 def _kept(file: Path) -> Corpus | None:
     """What is in a file of the cache; None if there is none, or it is damaged (a zip has check sums)."""
     try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
-            return _unpacked({name: stored[name] for name in stored.files})
-    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile, zlib.error, RuntimeError):
-        return None
+        members = zip_members(read_bounded(file, "a cache"), file.name)
+        stored = {name.removesuffix(".npy"): _array(body) for name, body in members}
+        _check(stored)
+    except (ValueError, KeyError, TypeError, RuntimeError, MemoryError, SyntaxError, tokenize.TokenError):
+        return None  # what numpy's own format may say of bytes that are none, and what we do
+    return _unpacked(stored)
+
+
+def _array(body: bytes) -> np.ndarray:
+    return np.lib.format.read_array(io.BytesIO(body), allow_pickle=False)
+
+
+_KINDS = {"names": "U", "parts": "U", "steps": "i", "turns": "i", "played": "i", "notes": "u", "onsets": "b"}
+_KINDS |= {"positions": "i", "fermatas": "b", "fifths": "i", "minor": "i"}
+"""Of the arrays that are kept."""
+
+
+def _check(stored: Mapping[str, np.ndarray]) -> None:
+    """Raises `ValueError` or `KeyError` unless the arrays are such as `_packed` makes."""
+    steps, turns, notes = stored["steps"], stored["turns"], stored["notes"]
+    pieces, total = (len(steps),), (int(steps.sum()),)
+    shapes = dict.fromkeys(_KINDS, pieces) | dict.fromkeys(("notes", "onsets"), (*total, 4))
+    shapes |= dict.fromkeys(("positions", "fermatas"), total) | {"played": (int(turns.sum()),)}
+    for name, kind in _KINDS.items():
+        if stored[name].dtype.kind != kind or stored[name].shape != shapes[name]:
+            raise ValueError(f"{name} is {stored[name].dtype} in {stored[name].shape}")
+    sound = (
+        len(steps) > 0 and steps.min() > 0 and turns.min() > 0,
+        notes.max() <= 127 and stored["positions"].min() >= 0,
+        np.all((stored["played"] >= 0) & (stored["played"] < np.repeat(steps, turns))),
+        np.all(np.abs(stored["fifths"]) <= _NONE) and np.isin(stored["minor"], (0, 1, _NONE)).all(),
+        set(stored["parts"].tolist()) <= set(Splits._fields),
+    )
+    if not all(sound):
+        raise ValueError("numbers that no score has")
 
 
 def _unpacked(stored: Mapping[str, np.ndarray]) -> Corpus:

@@ -53,6 +53,8 @@ def open_text(path: Path, source: str, suffix: str) -> Source:
         survey = survey_text(stream, ord(separator), source)
     names = tuple(name.strip() for name in _first_rows(head, separator)[0])
     rows = survey.records - 1 - len(survey.blank)
+    if len(names) > files.MAX_COLUMNS:
+        raise UsageError(f"{source}: row 1: there are {len(names):,} columns; {files.MAX_COLUMNS:,} are the most")
     if not rows:
         raise UsageError(f"{source}: there is only a header; at least one row must follow it")
     frames = functools.partial(_text_frames, path, source, separator, survey)
@@ -93,6 +95,8 @@ class _Survey(NamedTuple):
     """Which records are blank lines, so no data."""
     breaks: Int[np.ndarray, " q"]
     """The record of each line break within quotation marks."""
+    together: int
+    """Records that are read together without much more than 64 MiB of text."""
 
     def line(self, row: int) -> int:
         """The line on which a row of data begins: `row` counts from 0, lines from 1."""
@@ -111,6 +115,7 @@ def survey_text(stream: io.BufferedReader, separator: int, source: str) -> _Surv
     """
     width, records, rest = 0, 0, b""
     blank, breaks = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    fewest = MAX_RECORD
     for data in _checked(stream, source):
         rest += data
         scan = _scan(rest, separator)
@@ -122,6 +127,7 @@ def survey_text(stream: io.BufferedReader, separator: int, source: str) -> _Surv
             raise UsageError(f"{source}: row {_line(records + problem[0], breaks)}: {problem[1]}")
         blank = np.append(blank, records + np.flatnonzero(scan.blank))
         records += len(scan.ends)
+        fewest = min(fewest, len(scan.ends)) if len(data) == _BLOCK else fewest
         if records > files.MAX_ROWS + 1:
             raise UsageError(f"{source}: there are more than {files.MAX_ROWS:,} rows, which is the most that is read")
         rest = rest[scan.ends[-1] + 1 :] if len(scan.ends) else rest
@@ -129,7 +135,7 @@ def survey_text(stream: io.BufferedReader, separator: int, source: str) -> _Surv
         raise UsageError(f"{source}: row {_line(records, breaks)}: {_OPEN}")
     if width == 1:  # then a blank line is a missing value, unless it stands at the end
         blank = blank[blank == records - np.arange(len(blank), 0, -1)]
-    return _Survey(width, records, blank, breaks)
+    return _Survey(width, records, blank, breaks, 16 * max(fewest, 1))
 
 
 def _checked(stream: io.BufferedReader, source: str) -> Iterator[bytes]:
@@ -245,7 +251,9 @@ def _text_frames(
     record = 1
     with _stream(path, source) as stream:
         try:
-            with pd.read_csv(stream, chunksize=files.CHUNK, **_READING, **options) as frames:
+            with pd.read_csv(
+                stream, chunksize=min(files.chunk_of(survey.width), survey.together), **_READING, **options
+            ) as frames:
                 for frame in frames:
                     data = frame[~np.isin(record + np.arange(len(frame)), survey.blank)]
                     record += len(frame)

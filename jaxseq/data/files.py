@@ -11,12 +11,23 @@ import pandas as pd
 MAX_BYTES = 2 * 2**30
 """Of a file, and of what a compressed one unpacks to."""
 MAX_ROWS = 50_000_000
+MAX_COLUMNS = 10_000
+MAX_CELLS = 50_000_000
+"""Values that are kept: rows times the columns that were asked for, with two more for each row's time and place."""
+MAX_SERIES = 500_000
+LONGEST_NAME = 200
+"""Letters of a series' name."""
 MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "NaT", ".")
 """What stands for no value in a column of numbers."""
 
 
-CHUNK = 250_000
-"""Rows read together."""
+CHUNK, CHUNK_CELLS = 250_000, 5_000_000
+"""Rows, and values of all columns, that are read together at most."""
+
+
+def chunk_of(width: int) -> int:
+    """Rows of so many columns that are read together."""
+    return max(1, min(CHUNK, CHUNK_CELLS // max(width, 1)))
 
 
 class Source(NamedTuple):
@@ -35,7 +46,7 @@ class Source(NamedTuple):
 
     def where(self, column: int, row: int) -> str:
         """A cell, for messages: `row` is one of data, from 0."""
-        return f"{self.source}: row {self.line(row)}, column {self.names[column]!r}"
+        return f"{self.source}: row {self.line(row)}, column {shown(self.names[column])}"
 
 
 def counted(count: int | np.integer, noun: str) -> str:
@@ -50,9 +61,15 @@ def size_of(count: int) -> str:
 
 def first_line(error: Exception) -> str:
     """What a library says, as far as it fits into a message of one line."""
-    return printable(next(iter(str(error).splitlines()), "") or type(error).__name__)
+    return printable(next(iter(str(error).splitlines()), "")[:200] or type(error).__name__)
 
 
 def printable(text: str) -> str:
     """Any text on one line: what cannot be printed is written as Python would write it."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as Python writes it, on one line of at most so many letters: what a file says may be of any length."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}…"

@@ -18,8 +18,9 @@ from jaxtyping import Int
 
 from jaxseq.arrays import Splits
 from jaxseq.data.archive import read_bounded, tar_members
+from jaxseq.data.bars import LONGEST
 from jaxseq.data.download import Remote, fetch
-from jaxseq.data.files import printable
+from jaxseq.data.files import printable, shown
 from jaxseq.errors import UsageError
 from jaxseq.music.piece import VOICES, Piece, from_notes
 
@@ -65,7 +66,7 @@ class Jsb:
         and `FetchError`, which is one, if there is nothing to read.
         """
         path = self.path or str(fetch(*REMOTE))
-        return parse(read_bounded(path, _EXPECTED), path)
+        return parse(read_bounded(path, _EXPECTED), printable(path))
 
 
 @functools.lru_cache(maxsize=2)
@@ -94,7 +95,9 @@ def _piece(member: str, body: bytes, source: str) -> Piece:
 
 
 def read_notes(body: bytes, source: str) -> Int[np.ndarray, "t 4"]:
-    """The MIDI numbers of one CSV. Raises `UsageError`, which opens with `source`, if there are none."""
+    """The MIDI numbers of one CSV. Raises `UsageError`, which opens with `source`, if there are none or too many."""
+    if (rows := body.count(b"\n")) > LONGEST + 1:
+        raise UsageError(f"{source} has {rows:,} rows; {LONGEST:,} sixteenths are the most that is read")
     if not _WELL_FORMED.fullmatch(body if body.endswith(b"\n") else body + b"\n"):
         raise _misfit(body, source)
     numbers = body[body.index(b"\n") :].replace(b"\n", b",").strip(b",\r").split(b",")
@@ -115,7 +118,7 @@ def _misfit(body: bytes, source: str) -> UsageError:
     except UnicodeDecodeError as error:
         return UsageError(f"{source}: byte {error.start + 1} is no text: the rows must be four numbers with commas")
     if lines[0] != HEADER:
-        return UsageError(f"{source}: row 1 is {lines[0][:60]!r}; it must be {HEADER!r}")
+        return UsageError(f"{source}: row 1 is {shown(lines[0])}; it must be {HEADER!r}")
     for row, line in enumerate(lines[1:], 2):
         if not _ROW.fullmatch(line):
             return _misfit_row(line, row, source)
@@ -128,6 +131,6 @@ def _misfit_row(line: str, row: int, source: str) -> UsageError:
         return UsageError(f"{source}: row {row} has {len(cells)} columns; it must have {len(VOICES)}, one a voice")
     column = next(number for number, cell in enumerate(cells) if not re.fullmatch(r"\d{1,3}", cell, re.ASCII))
     return UsageError(
-        f"{source}: row {row}, column note{column}: {cells[column][:40]!r} is no MIDI number; they go from "
+        f"{source}: row {row}, column note{column}: {shown(cells[column], 42)} is no MIDI number; they go from "
         f"0, a rest, to {HIGHEST}"
     )

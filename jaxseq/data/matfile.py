@@ -15,10 +15,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxseq.data.archive import LARGEST
-from jaxseq.data.files import size_of
+from jaxseq.data.files import printable, size_of
 from jaxseq.errors import UsageError
 
 HEADER = 128
+MOST, MOST_AXES = 100_000, 32
+"""Elements that stand one after the other, and axes of an array; a set of pieces has some hundreds, of two."""
 MATRIX, COMPRESSED = 14, 15
 CELL, NUMBERS = 1, range(6, 16)
 """Classes of arrays: cells, and all kinds of numbers."""
@@ -49,7 +51,7 @@ def read_cells(content: bytes, source: str) -> dict[str, list[Shaped[np.ndarray,
             if kind == COMPRESSED:
                 kind, body, left = _unpacked(body, order, left, source)
             if kind == MATRIX and (matrix := _matrix(body, order)).kind == CELL:
-                found[matrix.name] = _cells(matrix, order, f"{source}: {matrix.name}")
+                found[matrix.name] = _cells(matrix, order, f"{source}: {printable(matrix.name[:60])}")
     except (struct.error, zlib.error, UnicodeDecodeError, IndexError) as error:
         raise UsageError(f"{source} is a damaged MATLAB file ({error}): get it again") from error
     return found
@@ -57,8 +59,10 @@ def read_cells(content: bytes, source: str) -> dict[str, list[Shaped[np.ndarray,
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
     """Kind and content of all elements that stand one after the other."""
-    place = 0
+    place, number = 0, 0
     while place < len(data):
+        if (number := number + 1) > MOST:
+            raise struct.error(f"more than {MOST:,} elements in one")
         kind, size = struct.unpack_from(f"{order}II", data, place)
         start, step = place + 8, size if kind == COMPRESSED else size + -size % 8
         if kind >> 16:  # a short one: its size and content are in the same eight bytes
@@ -87,6 +91,8 @@ def _matrix(body: bytes, order: str) -> _Matrix:
         return _Matrix("", NUMBERS[0], (0, 0), [])
     (_, flags), (_, sizes), (_, name) = parts[0], parts[1], parts[2]
     (word,) = struct.unpack_from(f"{order}I", flags)
+    if len(sizes) > 4 * MOST_AXES:
+        raise struct.error(f"an array of {len(sizes) // 4:,} axes")
     shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
     kind = -1 if word & _COMPLEX else word & 0xFF
     return _Matrix(name.decode("ascii"), kind, shape, parts[3:])
@@ -112,7 +118,10 @@ def _numbers(matrix: _Matrix, order: str, source: str) -> Shaped[np.ndarray, "..
     stored = np.dtype(order + TYPES[kind])
     if len(body) != math.prod(matrix.shape) * stored.itemsize:
         raise UsageError(f"{source} has {len(body):,} bytes of {stored}, but says it is {_by(matrix.shape)}")
-    return np.frombuffer(body, stored).reshape(matrix.shape, order="F")
+    try:
+        return np.frombuffer(body, stored).reshape(matrix.shape, order="F")
+    except ValueError as error:  # axes of 0 beside others whose product is beyond all numbers
+        raise UsageError(f"{source} is damaged: it says it is {_by(matrix.shape)}") from error
 
 
 def _by(shape: Sequence[int]) -> str:

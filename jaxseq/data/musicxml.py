@@ -14,14 +14,22 @@ from xml.etree import ElementTree
 
 from jaxseq.data.archive import zip_members
 from jaxseq.data.bars import Bar, Chorale, Note, assemble
+from jaxseq.data.files import first_line, shown, size_of
 from jaxseq.errors import UsageError
 from jaxseq.music.piece import BEAT, VOICES
 
 LARGEST = 16 * 2**20
 """Bytes of one score, unpacked."""
+MOST_BARS = 10_000
+FINEST = 10**9
+"""Parts of a sixteenth that times are told apart by: fractions of ever other parts get ever longer."""
 STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _CONTAINER = "META-INF/container.xml"
 _ENCODINGS = {"utf-8", "us-ascii", "iso-8859-1", "windows-1252"}
+_OWN_TYPE = re.compile(r"<!(?:ENTITY|ATTLIST|ELEMENT|NOTATION)|<!DOCTYPE[^>\[<]*+\[", re.IGNORECASE)
+"""What declares something, as far as one look from left to right can tell."""
+_LONG_NAMESPACE = re.compile(r"\sxmlns(?::[^\s=<>\"']*+)?\s*+=\s*+(?:\"[^\"]{100}|'[^']{100})")
+"""It would stand in the name of every element."""
 _Element = ElementTree.Element
 
 
@@ -45,7 +53,7 @@ def read_chorale(content: bytes, name: str, source: str) -> Chorale | None:
     """
     score = parse_xml(unpack(content, source), source)
     if score.tag != "score-partwise":
-        raise UsageError(f"{source} is a {score.tag!r}: only a score-partwise is read")
+        raise UsageError(f"{source} is a {shown(score.tag)}: only a score-partwise is read")
     parts = _voices(score)
     if parts is None:
         return None
@@ -57,8 +65,10 @@ def read_chorale(content: bytes, name: str, source: str) -> Chorale | None:
 
 
 def unpack(content: bytes, source: str) -> bytes:
-    """The XML of a score: out of a zip, if it is one. Raises `UsageError` for a zip without one."""
+    """The XML of a score: out of a zip, if it is one. Raises `UsageError` for a zip without one, and one too large."""
     if not content.startswith(b"PK"):
+        if len(content) > LARGEST:
+            raise UsageError(f"{source} has {len(content):,} bytes; a score may have {size_of(LARGEST)}")
         return content
     members = dict(zip_members(content, source, LARGEST))
     if _CONTAINER not in members:
@@ -71,14 +81,16 @@ def unpack(content: bytes, source: str) -> bytes:
 
 
 def parse_xml(content: bytes, source: str) -> _Element:
-    """The root of a document. Raises `UsageError` if it is damaged, or declares entities, which could make it grow."""
+    """The root of a document. Raises `UsageError` if it is damaged, or declares what could make it grow."""
     text = _decoded(content, source)
-    if re.search(r"<!ENTITY|<!DOCTYPE[^>\[]*\[", text, re.IGNORECASE):
+    if _OWN_TYPE.search(text):
         raise UsageError(f"{source} declares entities or a document type of its own: such XML is refused")
+    if "xmlns" in text and _LONG_NAMESPACE.search(text):
+        raise UsageError(f"{source} has a namespace of 100 letters or more: such XML is refused")
     try:
         return ElementTree.fromstring(text)  # of text, not bytes: what is parsed is what was looked through
     except (ElementTree.ParseError, ValueError) as error:
-        raise UsageError(f"{source} is no XML, or is damaged ({error})") from error
+        raise UsageError(f"{source} is no XML, or is damaged ({first_line(error)})") from error
 
 
 def _decoded(content: bytes, source: str) -> str:
@@ -90,7 +102,7 @@ def _decoded(content: bytes, source: str) -> str:
     elif content[:3] == b"\xef\xbb\xbf":
         encoding = "utf-8-sig"
     elif encoding not in _ENCODINGS:
-        raise UsageError(f"{source} is in the encoding {encoding!r}: UTF-8 or UTF-16 is read")
+        raise UsageError(f"{source} is in the encoding {shown(encoding)}: UTF-8 or UTF-16 is read")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -112,6 +124,8 @@ def _voices(score: _Element) -> list[_Element] | None:
 def _bars(part: _Element, source: str) -> list[Bar]:
     bars, state = [], _State()
     for number, measure in enumerate(part.findall("measure"), 1):
+        if number > MOST_BARS:
+            raise UsageError(f"{source} has more than {MOST_BARS:,} bars, the most that are read")
         bar, state = _bar(measure, state, f"{source}, bar {number}")
         bars.append(bar)
     return bars
@@ -136,6 +150,10 @@ def _bar(measure: _Element, state: _State, source: str) -> tuple[Bar, _State]:
             if element.findtext("voice") == voice:
                 _sound(notes, element, start, start + length, state, source)
             last, now = start, max(start + length, now) if chord else start + length
+        if now.denominator > FINEST:
+            raise UsageError(
+                f"{source}: a time is a whole number of {now.denominator:,}ths; {FINEST:,}ths are the finest"
+            )
         if now < 0:
             raise UsageError(f"{source}: a backup leads to before the bar's beginning")
         longest = max(longest, now)

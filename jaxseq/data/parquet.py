@@ -57,7 +57,10 @@ def _parquet_frames(
 ) -> Generator[pd.DataFrame, None, None]:
     del decimal  # numbers are numbers here
     wanted = sorted({*texts, *numbers})
-    with _parquet(path, source, [names[column] for column in texts]) as file:
-        for batch in file.iter_batches(batch_size=files.CHUNK, columns=[names[column] for column in wanted]):
+    # of all columns: one of numbers may turn out to be text, and hold one long word a million times
+    with _parquet(path, source, [names[column] for column in wanted]) as file:
+        for batch in file.iter_batches(
+            batch_size=files.chunk_of(len(wanted)), columns=[names[column] for column in wanted]
+        ):
             frame = batch.to_pandas(ignore_metadata=True, date_as_object=False)
             yield frame.set_axis([names.index(name) for name in frame.columns], axis=1)

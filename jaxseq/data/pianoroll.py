@@ -19,6 +19,7 @@ from jaxtyping import Float32
 from jaxseq.arrays import Splits
 from jaxseq.data.archive import read_bounded
 from jaxseq.data.download import Remote, fetch
+from jaxseq.data.files import printable
 from jaxseq.data.matfile import read_cells
 from jaxseq.errors import UsageError
 
@@ -58,7 +59,7 @@ class PianoRoll:
         `FetchError`, which is one, if there is nothing to read.
         """
         path = self.path or str(fetch(*REMOTE))
-        return parse(read_bounded(path, _EXPECTED), path)
+        return parse(read_bounded(path, _EXPECTED), printable(path))
 
 
 @functools.lru_cache(maxsize=2)

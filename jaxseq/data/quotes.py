@@ -16,13 +16,20 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from jaxseq.data.archive import LARGEST, open_plain
 from jaxseq.data.cache import write_whole
+from jaxseq.data.files import first_line, printable, shown, size_of
 from jaxseq.data.windows import Series, check_choice, check_series
 from jaxseq.errors import UsageError
 
 FIRST = date(1900, 1, 1)
 """Where an open start begins: Yahoo has no older price."""
 FORMAT = 1
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
+_ROW = re.compile(f"{_DATE},{_NUMBER},{_NUMBER}")
+_LONGEST_HEAD = 2000
+"""Bytes of the line that says what a file is."""
 
 
 class Quotes(NamedTuple):
@@ -109,13 +116,14 @@ def _day(name: str, value: str | date | None) -> date | None:
 def read(file: Path, request: Request) -> tuple[Quotes | None, str]:
     """What is kept, if anything, and what is wrong with it, if anything."""
     try:
-        return _parse(file.read_bytes(), request), ""
-    except (FileNotFoundError, NotADirectoryError):
-        return None, ""
+        if not file.exists():
+            return None, ""
+        with open_plain(file) as stream:
+            return _parse(stream.read(LARGEST + 1), request), ""
     except OSError as error:
-        return None, f"the cache file {file} cannot be read ({error.strerror})"
-    except (ValueError, TypeError, KeyError) as error:
-        return None, f"the cache file {file} is damaged ({error})"
+        return None, f"the cache file {printable(str(file))} cannot be read ({error.strerror})"
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return None, f"the cache file {printable(str(file))} is damaged ({first_line(error)})"
 
 
 def digest(record: dict[str, Any], body: bytes) -> str:
@@ -125,17 +133,26 @@ def digest(record: dict[str, Any], body: bytes) -> str:
 
 def _parse(content: bytes, request: Request) -> Quotes:
     head, _, body = content.partition(b"\n")
-    if not head.startswith(b"# {"):
+    if not head.startswith(b"# {") or len(head) > _LONGEST_HEAD:
         raise ValueError("its first line is not ours")
+    if len(content) > LARGEST:
+        raise ValueError(f"it has more than {size_of(LARGEST)}")
     record = json.loads(head[2:])
     if record.pop("sha256", None) != digest(record, body):
         raise ValueError("its sha256 differs")
     expected = {"format": FORMAT, **request.identity}
     if found := {key: record[key] for key in expected if record[key] != expected[key]}:
         raise ValueError(f"it has {found}, not { ({key: expected[key] for key in found}) }")
-    columns = list(zip(*(line.split(",") for line in body.decode().splitlines()[1:]), strict=True))
+    rows = body.decode("ascii").splitlines()[1:]
+    if not rows or not all(map(_ROW.fullmatch, rows)):
+        raise ValueError("a row is no date with two prices, or there is none")
+    columns = list(zip(*(row.split(",") for row in rows), strict=True))
     dates, (close, adj_close) = np.array(columns[0], "datetime64[D]"), np.array(columns[1:], np.float64)
     fetched, currency, dropped = date.fromisoformat(record["fetched"]), record["currency"], record["dropped"]
+    if type(dropped) is not int or dropped < 0 or not (isinstance(currency, str) and currency.isprintable()):
+        raise ValueError(f"its currency is {shown(currency)}, and {shown(dropped)} days were dropped")
+    if not np.isfinite([close, adj_close]).all() or (np.diff(dates) <= np.timedelta64(0)).any():
+        raise ValueError("a price is infinite, or days do not follow each other")
     return Quotes(request.ticker, dates, close, adj_close, currency, fetched, dropped, "cache")
 
 

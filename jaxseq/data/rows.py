@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxseq.data.files import Source, counted
+from jaxseq.data.files import Source, counted, shown
 from jaxseq.data.frequency import Frequency, guess, irregular, missing_days, regular
 from jaxseq.errors import UsageError
 
@@ -98,14 +98,14 @@ def complete(rows: Rows, missing: str, longest_gap: int) -> tuple[Rows, tuple[st
             f"{where}: {rows.values[row, column]} is the first of {np.count_nonzero(bad[:, column])} missing or infinite "
             f'among {len(bad)} values; fill them in, or set missing to "drop" or "interpolate"'
         )
-    first = f"the first in row {rows.file.line(int(rows.order[row]))}, column {rows.file.names[number]!r}"
+    first = f"the first in row {rows.file.line(int(rows.order[row]))}, column {shown(rows.file.names[number])}"
     if missing == "interpolate":
         values = np.stack([_interpolated(rows, place, longest_gap) for place in range(bad.shape[1])], axis=1)
         return rows._replace(values=values), (f"{counted(np.count_nonzero(bad), 'value')} interpolated, {first}",)
     keep = ~bad.any(axis=1)
     kept = rows._replace(**{name: getattr(rows, name)[keep] for name in ("series", "times", "values", "order")})
     if lost := sorted({*rows.series.tolist()} - {*kept.series.tolist()}):
-        name = f"series {rows.names[lost[0]]!r}" if rows.names else "the table"
+        name = f"series {shown(rows.names[lost[0]])}" if rows.names else "the table"
         raise UsageError(f"{where}: {name} has no row left once those with missing or infinite values are dropped")
     return kept, (f"{counted(np.count_nonzero(~keep), 'row')} with missing or infinite values dropped, {first}",)
 

@@ -8,6 +8,7 @@ as many lines as it has; a Parquet file has no lines, so there the first record 
 from __future__ import annotations
 
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -17,7 +18,7 @@ from jaxtyping import Float
 from jaxseq.data import files
 from jaxseq.data.columns import collect, pick_columns
 from jaxseq.data.delimited import open_text
-from jaxseq.data.files import Source, printable, size_of
+from jaxseq.data.files import Source, printable, shown, size_of
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.parquet import open_parquet
 from jaxseq.data.rows import check_magnitude, complete, frequency_of
@@ -88,7 +89,9 @@ def read(
     first = np.flatnonzero(rows.starts)
     lengths, bounds = np.diff(first, append=len(rows.times)), first[1:]
     each = f"{lengths.min():,}" if lengths.min() == lengths.max() else f"{lengths.min():,} to {lengths.max():,}"
-    many = () if pick.series is None else (f"{len(names):,} series by {file.names[pick.series]!r}, of {each} rows",)
+    many = (
+        () if pick.series is None else (f"{len(names):,} series by {shown(file.names[pick.series])}, of {each} rows",)
+    )
     values = np.split(np.ascontiguousarray(rows.values[:, 0]), bounds)
     return Table(
         series=tuple(map(Series, np.split(rows.times, bounds), values)),
@@ -111,7 +114,9 @@ def _open(path: Path, source: str) -> Source:
         )
     suffix = next((end for end in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(end)), None)
     if suffix is None:
-        raise UsageError(f"{source}: the suffix {path.suffix!r} is unknown; it must be one of {', '.join(SUFFIXES)}")
+        raise UsageError(
+            f"{source}: the suffix {shown(path.suffix)} is unknown; it must be one of {', '.join(SUFFIXES)}"
+        )
     if not found.st_size:
         raise UsageError(f"{source}: the file is empty (0 bytes)")
     if found.st_size > files.MAX_BYTES:
@@ -119,7 +124,7 @@ def _open(path: Path, source: str) -> Source:
             f"{source}: the file has {size_of(found.st_size)}, at most {size_of(files.MAX_BYTES)} are read; split it"
         )
     file = open_parquet(path, source) if suffix == ".parquet" else open_text(path, source, suffix)
-    named = [name for name in file.names if name]  # a column without a name is allowed, it cannot be asked for
-    if twice := next((name for name in named if named.count(name) > 1), None):
-        raise UsageError(f"{source}: row 1: column {twice!r} is there {named.count(twice)} times; names must differ")
+    named = Counter(filter(None, file.names))  # a column without a name is allowed, it cannot be asked for
+    if twice := next((name for name, count in named.items() if count > 1), None):
+        raise UsageError(f"{source}: row 1: column {shown(twice)} is there {named[twice]} times; names must differ")
     return file

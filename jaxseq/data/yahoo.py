@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from jaxseq.data.cache import cache_folder
+from jaxseq.data.files import printable
 from jaxseq.data.quotes import Quotes, Request, check_request, read, write
 from jaxseq.errors import UsageError
 
@@ -49,6 +50,7 @@ ADVICE: dict[Cause, tuple[str, str]] = {
 }
 """What went wrong and what to do."""
 CHART = "/finance/chart/"
+LONGEST_CURRENCY = 20
 _ONE_AT_A_TIME = threading.Lock()  # yfinance keeps its session and settings once for the whole process
 
 
@@ -74,7 +76,7 @@ class _Failure(Exception):
     def __init__(self, cause: Cause, detail: str = "") -> None:
         super().__init__(cause, detail)
         self.cause: Cause = cause
-        self.detail = f" ({' '.join(detail.split())[:160]})" if detail else ""
+        self.detail = f" ({printable(' '.join(detail.split()))[:160]})" if detail else ""
 
 
 def fetch(
@@ -157,7 +159,8 @@ def _attempt(request: Request, session: Any, seconds: float) -> Quotes:
                 frame = ticker.history(
                     start=first, end=last, auto_adjust=False, actions=False, keepna=True, timeout=left
                 )
-                return _from_frame(request, frame, ticker.history_metadata.get("currency") or "")
+                currency = ticker.history_metadata.get("currency") or ""
+                return _from_frame(request, frame, printable(str(currency))[:LONGEST_CURRENCY])
         except _Failure:
             raise
         except Exception as error:

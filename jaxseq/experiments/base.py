@@ -17,11 +17,17 @@ from jaxseq.data.files import printable, shown
 from jaxseq.errors import UsageError
 
 
+MOST = 2**31 - 1
+"""Of any whole number in a recipe: XLA counts so far."""
+
+
 def at_least(least: int, **fields: int) -> None:
-    """Raise `UsageError` for a field below the least."""
+    """Raise `UsageError` for a field below the least, or above what anything here is counted to."""
     for name, value in fields.items():
         if value < least:
-            raise UsageError(f"{name} must be at least {least}; it is {value}")
+            raise UsageError(f"{name} must be at least {least}; it is {shown(value)}")
+        if value > MOST and name != "seed":
+            raise UsageError(f"{name} must be at most {MOST}; it is {shown(value)}")
 
 
 def share(**fields: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,8 @@ def load(path: Path) -> File:
 
 def _content(path: Path) -> bytes:
     try:
+        if not (path.is_dir() or stat.S_ISREG(path.stat().st_mode)):  # a pipe may never end
+            raise OSError(0, "no regular file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:

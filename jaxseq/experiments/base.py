@@ -16,7 +16,6 @@ from jaxseq import tasks
 from jaxseq.data.files import printable, shown
 from jaxseq.errors import UsageError
 
-
 MOST = 2**31 - 1
 """Of any whole number in a recipe: XLA counts so far."""
 

@@ -123,7 +123,7 @@ def _train(experiment: Recipe, folder: Path) -> str:
     with folder.with_suffix(LOG).open("a", encoding="utf-8") as file:
         try:
             _Worker.busy = True
-            where = {"resume": folder} if begun else {"out": folder}
+            where: dict[str, Any] = {"resume": folder} if begun else {"out": folder}
             training.train(experiment, console=Console(file=file, width=120), **where)
         except (Interrupted, UsageError) as error:
             print(error, file=file)

@@ -46,7 +46,7 @@ def likeness(pieces: Sequence[Int[np.ndarray, "_ 4"]], of: Sequence[int]) -> Flo
         shorter = np.minimum(lengths[one], lengths)
         close = np.minimum(counts[one], counts).sum(axis=1) >= TWIN * shorter
         for other in np.flatnonzero(close):
-            compared = len(pieces[one]) * len(pieces[other])
+            compared = len(pieces[one]) * len(pieces[int(other)])
             _at_most(MOST_PAIR, compared, "pairs of steps of two pieces that are alike")
             _at_most(MOST_PAIRS, looked_at := looked_at + compared, "pairs of steps of pieces that are alike")
             pair = ((pieces[number], chords[number]) for number in (one, int(other)))

@@ -152,14 +152,16 @@ def _sentence(verdict: Verdict, parts: list[Part]) -> str:
         return f"All {len(parts)} comparisons say so."
     if verdict == paired.DOES_NOT_HOLD:
         first = next(part.what for part in parts if part.verdict == verdict)
-        return f"{counts[verdict]} of {len(parts)} comparisons say the opposite, first: {first}."
+        says = "says" if counts[verdict] == 1 else "say"
+        return f"{counts[verdict]} of {len(parts)} comparisons {says} the opposite, first: {first}."
     first = next(part.what for part in parts if part.verdict == verdict)
     return f"{counts[paired.HOLDS]} of {len(parts)} comparisons say so, none the opposite; open is: {first}."
 
 
 def undecided(claim: Claim, why: str) -> Claim:
     """A claim on which these runs have no say."""
-    return claim._replace(verdict=paired.NOT_DECIDED, sentence=why)
+    parts = [part._replace(verdict=paired.NOT_DECIDED) for part in claim.parts]
+    return claim._replace(verdict=paired.NOT_DECIDED, sentence=why, parts=parts)
 
 
 def evidence(claim: Claim) -> str:
@@ -168,14 +170,3 @@ def evidence(claim: Claim) -> str:
         f"{part.what}: {'not measured' if np.isnan(part.found.mean) else f'{part.found.mean:+.3g} {part.unit}'}"
         for part in claim.parts
     )
-
-
-def difference(part: Part) -> str:
-    """A comparison's figures in words: the mean difference, its interval, the effect size."""
-    found = part.found
-    if np.isnan(found.mean):
-        return "too few epochs to be measured"
-    if found.n < 2:
-        return f"{found.mean:+.3g} ({part.unit}; one pair)"
-    effect = "" if np.isnan(found.effect) else f", d_z {found.effect:+.1f}"
-    return f"{found.mean:+.3g} ({found.low:+.3g} to {found.high:+.3g}){effect}; {part.unit}"

@@ -115,11 +115,11 @@ def _composed(folder: Path, samples: Path) -> list[Table | Figure | Sound]:
     parts: list[Table | Figure | Sound] = [table]
     for one in said["samples"][:SHOWN]:
         name = one["name"]
-        links = [
-            (words, path)
-            for words, ending in (("MIDI", ".mid"), ("MusicXML", ".musicxml"))
-            if (path := samples / f"{name}{ending}").is_file()
-        ]
+        links = []
+        for words, ending in (("MIDI", ".mid"), ("MusicXML", ".musicxml")):
+            if (made := samples / f"{name}{ending}").is_file():
+                (folder / made.name).write_bytes(made.read_bytes())
+                links.append((words, folder / made.name))
         score = samples / f"{name}-score.png"
         picture = score if score.is_file() else samples / f"{name}.png"
         here = folder / f"{name}.png"
@@ -135,11 +135,13 @@ def _composed(folder: Path, samples: Path) -> list[Table | Figure | Sound]:
 
 def _provenance(budget: str, found: Sequence[Found]) -> list[str]:
     """Where the numbers come from."""
-    commits = sorted({str(one) for row in found for one in row.runs.attrs["commits"]})
+    commits = sorted(
+        {f"{one}"[:10] + ("+" if f"{one}".endswith("+") else "") for row in found for one in row.runs.attrs["commits"]}
+    )
     versions = sorted({one for row in found for one in row.runs.attrs["versions"]})
     return [
         f"python -m jaxseq.report --budget {budget}; jaxseq {__version__}, source {', '.join(commits)}.",
-        f"{'; '.join(versions)}; {platform.machine()}.",
+        f"{'; '.join(versions)}; {platform.machine()}. A + after the source: the checkout held changes.",
         "The key of a row is a hash of its recipe, of all the rows that it was trained and judged on, and of the "
         "version of jaxseq; its runs stand in a folder of that name.",
         "Data: AAPL, 2000 to 2013, adjusted close (in the package, public domain); waves after Géron 2019; Bach's "

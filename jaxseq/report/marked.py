@@ -61,10 +61,9 @@ def _marked(part: Part, name: str, folder: Path) -> str:
         case Figure():
             return f"![{plain(part.alt)}]({_link(part.path, folder)})\n\n**{name}.** {plain(part.caption)}"
         case Sound():
-            files = [("sound", part.path), *part.links]
-            return f"{plain(part.label)}: " + ", ".join(
-                f"[{plain(word)}]({_link(file, folder)})" for word, file in files
-            )
+            files = ", ".join(f"[{plain(word)}]({_link(file, folder)})" for word, file in part.links)
+            read(part.path)  # it is played by the page alone, which must not miss it
+            return f"{plain(part.label)}: {files + ', ' if files else ''}played in `report.html`"
         case Verdicts():
             rows = [[plain(row.claim), _verdict(row), _cell(row.sentence), plain(row.evidence)] for row in part.rows]
             header = ("Claim", "Verdict", "Why", "Evidence")

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from jaxseq.forecasting import curves
 from jaxseq.kinds import measured
-from jaxseq.report import claims, parts
+from jaxseq.report import parts
 from jaxseq.report.claims import Claim
 from jaxseq.report.evidence import Found
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
@@ -158,12 +158,19 @@ def _waves(found: Found) -> dict[str, float]:
 
 def comparisons(found: Sequence[Claim]) -> Both:
     """Every comparison behind a verdict."""
-    header = ["comparison", "claim", "difference (95 % interval), effect size", "p", "verdict"]
+    header = ["comparison", "claim", "verdict", "difference", "95 % interval", "d_z", "p", "unit"]
     lines, numbers = [], []
     for claim in found:
         for part in claim.parts:
-            p = NOTHING if np.isnan(part.found.p) else ("< 0.001" if part.found.p < 0.001 else f"{part.found.p:.3f}")
-            lines.append([part.what, f"{claim.number}", claims.difference(part), p, part.verdict])
+            mean, low, high, effect, p = part.found[1:]
+            small = "< 0.001" if p < 0.001 else f"{p:.3f}"
+            figures = [
+                _signed(mean, ".3g"),
+                NOTHING if np.isnan(low) else f"{low:+.3g} to {high:+.3g}",
+                _signed(effect, ".1f"),
+                NOTHING if np.isnan(p) else small,
+            ]
+            lines.append([part.what, f"{claim.number}", part.verdict, *figures, part.unit])
             numbers.append(
                 {
                     "claim": claim.number,
@@ -180,6 +187,10 @@ def comparisons(found: Sequence[Claim]) -> Both:
         "most once in 40 times, and nothing is corrected for their number."
     )
     return Both("comparisons", parts.Table("All comparisons", header, lines, note), pd.DataFrame(numbers))
+
+
+def _signed(value: float, form: str) -> str:
+    return NOTHING if np.isnan(value) else format(value, f"+{form}")
 
 
 def _numbers(rows: Sequence[Found], times: Mapping[str, Sequence[float]]) -> pd.DataFrame:

@@ -18,7 +18,14 @@ from jaxseq.compose import AS_IT_IS, FREE, Manner, compose, draw, fill, parallel
 from jaxseq.music import coherence, sequences, tokens
 
 STEPS, ROWS = 6, 3
-POSITIONS = (3 + np.arange(STEPS)) % 16
+
+
+def positions_of(steps):
+    """Sixteenths since the bar line, of pieces that begin with an upbeat."""
+    return (3 + np.arange(steps)) % 16
+
+
+POSITIONS = positions_of(STEPS)
 SIZES = {"hidden": 7, "embedding": 4}
 
 
@@ -64,7 +71,7 @@ def made(name):
 
 def read(model, notes, started):
     way = sequences.notes if isinstance(model, composers.NoteNet) else sequences.chords
-    return sequences.pad([way(np.maximum(row, 0), POSITIONS, not started) for row in notes])
+    return sequences.pad([way(np.maximum(row, 0), positions_of(len(row)), not started) for row in notes])
 
 
 def free(**given):
@@ -144,11 +151,10 @@ def test_avoided_parallels_are_none_by_the_measure_and_all_else_is_as_likely_as_
     model, params, stats, started = made(name)
     forced = np.full((40, 12, 4), FREE)
     forced[:, 0] = 20, 13, 8, 1  # a fifth between neighbours, as parallels need it
-    positions = np.arange(12) % 16
     counts = {}
     for avoid in (False, True):
         how = Manner(avoid_parallels=avoid)
-        found = compose(model, params, stats, jax.random.key(3), forced, positions, how, started=started)
+        found = compose(model, params, stats, jax.random.key(3), forced, positions_of(12), how, started=started)
         pieces = [tokens.decode(row) for row in np.asarray(found.tokens)]
         counts[avoid] = sum(coherence.parallels(piece, interval) for piece in pieces for interval in (0, 7))
     assert counts[True] == 0 < counts[False]

@@ -364,7 +364,7 @@ def test_names_are_looked_up_in_all_parts() -> None:
 
 def test_many_pieces_are_composed_in_equal_chunks(run_of, monkeypatch) -> None:
     """Seven pieces, three at once: chunks of three, three and one, which is filled up; none is there twice."""
-    monkeypatch.setattr(sample, "TOGETHER", 3)
+    monkeypatch.setattr(composing, "TOGETHER", 3)
     composer = kind.restore(run_of("jsb-chords"))
     asked = command.parse_sample([str(run_of("jsb-chords")), "--count", "7", "--bars", "1"])
     done = []

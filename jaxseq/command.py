@@ -7,7 +7,7 @@ import io
 import math
 import re
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
@@ -17,6 +17,7 @@ from jaxseq import runlog
 from jaxseq.errors import UsageError
 from jaxseq.experiments import EXPERIMENTS, from_config, named
 from jaxseq.experiments.base import Recipe
+from jaxseq.processes import Processes
 
 DEFAULT = "aapl"
 PROGRAM, FORECAST, SAMPLE = "python -m jaxseq.train", "python -m jaxseq.forecast", "python -m jaxseq.sample"
@@ -44,7 +45,11 @@ class Asked(Generic[E_]):
     classical: bool = False
     """Fit exponential smoothing and theta to every test window, too (needs statsmodels; 0.1 s a window)."""
 
+    mesh: Processes = field(default_factory=Processes)
+
     def __post_init__(self) -> None:
+        if self.mesh.processes != 1 and (self.seeds > 1 or self.backtest > 1):
+            raise UsageError("--mesh.processes train one run together: leave out --seeds and --backtest")
         for name, value in {"seeds": self.seeds, "backtest": self.backtest}.items():
             if value < 1:
                 raise UsageError(f"{name} must be at least 1; it is {value}")

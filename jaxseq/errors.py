@@ -1,10 +1,12 @@
-"""What the user did, not the program: a mistake, or a signal to stop."""
+"""What ends work and is no fault of the program: a mistake of the user, a signal, a loss; and how it fits into one line."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+EXIT_LOST, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
@@ -16,7 +18,14 @@ class UsageError(ValueError):
     """
 
 
-class Interrupted(Exception):
+class Ended(Exception):
+    """Work was ended from outside, with all that was saved in its place; the message says how to go on."""
+
+    status: int
+    """The exit status of a command that ends so."""
+
+
+class Interrupted(Ended):
     """Training was stopped by a signal; `epoch` is the last one that is saved, None if there is none."""
 
     def __init__(self, folder: Path, epoch: int | None, status: int) -> None:
@@ -25,9 +34,54 @@ class Interrupted(Exception):
         self.status = status
 
 
-class Stopped(Exception):
+class Stopped(Ended):
     """Several runs were stopped by a signal, each of them as by `Interrupted`; the same command goes on with them."""
 
     def __init__(self, status: int) -> None:
         super().__init__("stopped; every run's last epoch is saved, and the same command goes on")
         self.status = status
+
+
+class Detached(Ended):
+    """The jobs of a cluster were left to themselves by a signal; `jobs` are their numbers."""
+
+    def __init__(self, jobs: Sequence[str], status: int) -> None:
+        first, *rest = dict.fromkeys(job.partition("_")[0] for job in jobs)
+        more = f" and {len(rest)} more" if rest else ""
+        super().__init__(
+            f"the jobs go on without this command, which looks at them again when typed again; scancel {first}{more} ends "
+            "them"
+        )
+        self.status = status
+
+
+class Lost(Ended):
+    """Another process of the same run is gone; `why` is what JAX says of it."""
+
+    status = EXIT_LOST
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            "another process of this run has ended or cannot be reached; when all have ended, go on with --resume and "
+            f"the run's folder ({why})"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """What a library says, as far as it fits into a message of one line."""
+    return printable(next(iter(str(error).splitlines()), "")[:200] or type(error).__name__)
+
+
+def printable(text: str) -> str:
+    """Any text on one line: what cannot be printed is written as Python would write it."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as Python writes it, on one line of at most so many letters: what a file says may be of any length."""
+    return cut(repr(value), most)
+
+
+def cut(text: str, most: int) -> str:
+    """The text, or as much of it as at most so many letters hold."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

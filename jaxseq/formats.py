@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, shown
 
 FORMAT = 1
 Record = dict[str, Any]
@@ -39,9 +39,9 @@ def migrated(kind: Kind, record: Mapping[str, Any], what: str) -> Record:
     """
     number, rest = record.get("format", 0), {key: value for key, value in record.items() if key != "format"}
     if type(number) is not int or number < 0:
-        raise UsageError(f"{what} has format {number!r}; a format is a number from 0 to {FORMAT}")
+        raise UsageError(f"{what} has format {shown(number)}; a format is a number from 0 to {FORMAT}")
     if number > FORMAT:
-        raise UsageError(f"{what} has format {number}, this version of jaxseq reads up to format {FORMAT}")
+        raise UsageError(f"{what} has format {shown(number)}, this version of jaxseq reads up to format {FORMAT}")
     for step in CHAINS[kind][number:FORMAT]:
         rest = step(rest)
     return rest

@@ -80,6 +80,15 @@ def _check_sizes(experiment: Recipe, rows: int, devices: int) -> None:
         )
 
 
+def alone(job: Job) -> Job:
+    """The job for this process's devices alone; as it is if there is no other process."""
+    if not job.mesh.is_multi_process:
+        return job
+    devices = mesh.make(jax.local_devices())
+    setup = job.setup._replace(batch_sharding=mesh.batch_sharding(devices, job.experiment.batch))
+    return job._replace(setup=setup, mesh=devices, data=mesh.replicate(devices, job.batches))
+
+
 def initial_state(job: Job) -> fit.TrainState:
     """The state before the first step, drawn from the experiment's seed, whole on every device."""
     return _initialiser(job.setup, mesh.replicated(job.mesh))(*_seed_and_row(job))

@@ -10,12 +10,13 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 
-from jaxseq import fit, runlog, screen
+from jaxseq import fit, mesh, processes, runlog, screen
 from jaxseq import job as jobs
 from jaxseq.checkpoint import records, store
 from jaxseq.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, Interrupted, UsageError
@@ -35,34 +36,50 @@ def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path
     setup = job.setup._replace(skip_nonfinite=experiment.on_nonfinite == "skip")
     say = _sayer(console)
     with (
-        store.Writer(folder / runlog.CHECKPOINTS, jobs.config(job), metric, say) as writer,
+        _writer(job, folder, metric, say) as writer,
         screen.EpochDisplay(console, done, experiment.epochs) as display,
         stop_signals(display.note) as stopped,
     ):
         started = time.perf_counter()
         numbers = range(done + 1, experiment.epochs + 1)
-        finished = () if _impatient(rows, metric, experiment.patience) else numbers
+        finished = () if processes.from_first(lambda: _impatient(rows, metric, experiment.patience)) else numbers
         for epoch in fit.epochs(setup, state, job.data.train, job.data.valid, experiment.batch, finished):
             if (at := _fault(epoch, setup.skip_nonfinite)) is not None:
-                writer.wait()
+                processes.from_first(lambda: writer.wait())
                 told = _told(epoch, at, _leaf(job, setup, folder, epoch, at))
-                raise UsageError(f"{told}; {_saved(records.latest_step(writer.folder))} in {folder}")
+                raise UsageError(f"{told}; {_saved(records.latest_step(folder / runlog.CHECKPOINTS))} in {folder}")
             row = _row(epoch, time.perf_counter() - started, len(job.batches.train.x), setup.skip_nonfinite)
             if row.get("skipped"):
                 display.note(
                     f"epoch {epoch.number}: skipped {row['skipped']} of {len(epoch.steps.loss)} steps, not finite"
                 )
-            runlog.append_metrics(folder, row)
             rows.append(row)
-            writer.save(epoch.number, epoch.state, {key: row[key] for key in row if key.startswith(("train", "valid"))})
+            processes.from_first(partial(_keep, folder, writer, epoch, row))
             display.show(row, metric, runlog.best_row(rows, metric) is row)
-            if status := stopped():
-                writer.wait()
+            if status := processes.largest(stopped()):
+                processes.from_first(lambda: writer.wait())
                 raise Interrupted(folder, epoch.number, status)
-            if _impatient(rows, metric, experiment.patience):
+            if processes.from_first(lambda: _impatient(rows, metric, experiment.patience)):
                 display.note(f"no better validation for {experiment.patience} epochs: stopped after {epoch.number}")
                 break
             started = time.perf_counter()
+
+
+@contextmanager
+def _writer(job: Job, folder: Path, metric: str, say: Callable[[str], None]) -> Iterator[Any]:
+    """What saves the steps; None in all processes but the first."""
+    if not processes.is_first():
+        yield None
+        return
+    with store.Writer(folder / runlog.CHECKPOINTS, jobs.config(job), metric, say) as writer:
+        yield writer
+
+
+def _keep(folder: Path, writer: store.Writer, epoch: fit.Epoch, row: runlog.Row) -> None:
+    """Log an epoch, and begin to save it."""
+    runlog.append_metrics(folder, row)
+    measured = {key: row[key] for key in row if key.startswith(("train", "valid"))}
+    writer.save(epoch.number, mesh.here(epoch.state), measured)
 
 
 def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[runlog.Row]]:
@@ -72,6 +89,7 @@ def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[
     kept, epochs = folder / runlog.CHECKPOINTS, job.experiment.epochs
     if records.steps(kept):
         done, state = store.restore(kept, jobs.abstract_state(job), report=report)
+        processes.check_same(f"{done}", f"see different steps in {folder}: all of them need the same files")
     else:
         done, state = 0, jobs.initial_state(job)
     if done > epochs:
@@ -79,7 +97,7 @@ def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[
     for row in runlog.read_metrics(folder):
         if lacking := [name for name in ("step", "train_loss", _metric(job), "seconds") if name not in row]:
             raise UsageError(f"{folder / runlog.METRICS}: epoch {row['epoch']} lacks {', '.join(lacking)}")
-    rows = runlog.keep_metrics(folder, done)
+    rows = processes.from_first(lambda: runlog.keep_metrics(folder, done))
     report(f"{folder}: going on after epoch {done} of {epochs}")
     return state, rows
 

@@ -2,14 +2,18 @@
 
 A run has one mesh with one axis, `data`, from the first line, be it of one device. State and data are replicated over
 it; the BATCH is split over it (`fit.Setup.batch_sharding`), so that each device computes its share and the gradient is
-summed between them.
+summed between them. The mesh goes over the devices of all processes, where there are several (`processes`).
 """
 
 from __future__ import annotations
 
+import hashlib
+
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxseq import processes
 from jaxseq.arrays import Tree
 from jaxseq.errors import UsageError
 
@@ -35,10 +39,24 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def replicate(mesh: Mesh, tree: Tree) -> Tree:
-    """The tree with every leaf whole on every device of the mesh."""
-    return jax.device_put(tree, replicated(mesh))
+    """The tree with every leaf whole on every device of the mesh.
+
+    Raises `UsageError` if the processes of the mesh have different ones.
+    """
+    if not mesh.is_multi_process:
+        return jax.device_put(tree, replicated(mesh))
+    arrays = jax.tree.map(np.asarray, tree)
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in jax.tree.leaves(arrays))).hexdigest()
+    processes.check_same(digest, "read different data: all of them need the same files")
+    return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, replicated(mesh), a.__getitem__), arrays)
+
+
+def here(tree: Tree) -> Tree:
+    """What is whole on every device, on the first of this process alone; as it is if there is no other process."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree) if processes.several() else tree
 
 
 def describe(mesh: Mesh) -> str:
-    """The devices in a few words, say ``1 cpu`` or ``4 NVIDIA H200``."""
-    return f"{mesh.size} {mesh.devices.flat[0].device_kind}"
+    """The devices in a few words, say ``1 cpu`` or ``4 NVIDIA H200 of 2 processes``."""
+    among = f" of {jax.process_count()} processes" if mesh.is_multi_process else ""
+    return f"{mesh.size} {mesh.devices.flat[0].device_kind}{among}"

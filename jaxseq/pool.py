@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
@@ -76,9 +76,9 @@ def fill(wanted: Sequence[Wanted], workers: int, console: Console) -> None:
     waiting = [run for run in wanted if not finished(run)]
     if not waiting:
         return
-    display = _Display(wanted, waiting, workers, console)
+    display = Display(wanted, waiting, workers, console)
     with display, _processes(workers) as (pool, stop), _signals(pool, stop) as stopped:
-        futures = {pool.submit(_train, run.experiment, run.folder): run for run in waiting}
+        futures = {pool.submit(_work, run.experiment, run.folder): run for run in waiting}
         failed, left = {}, set(futures)
         while left and not stopped():
             done, left = wait(left, timeout=GLANCE, return_when=FIRST_COMPLETED)
@@ -91,6 +91,11 @@ def fill(wanted: Sequence[Wanted], workers: int, console: Console) -> None:
             display.note("stopping after the epochs that are being trained (Ctrl-C again to stop at once)")
             pool.shutdown(cancel_futures=True)
             raise Stopped(status)
+    check(failed, wanted)
+
+
+def check(failed: Mapping[Wanted, str], wanted: Sequence[Wanted]) -> None:
+    """Raise `UsageError`, which names the first, for runs that failed; each comes with what it said."""
     if failed:
         first, said = next(iter(failed.items()))
         log = first.folder.with_suffix(LOG)
@@ -110,28 +115,34 @@ class _Worker:
     stop: Event
 
 
-def _train(experiment: Recipe, folder: Path) -> str:
-    """Train a run or go on with it, in a worker; what went wrong comes back in words."""
+def _work(experiment: Recipe, folder: Path) -> str:
+    """`train`, in a worker."""
+    if _Worker.stop.is_set():
+        return "not begun"
+    try:
+        _Worker.busy = True
+        return train(experiment, folder)
+    finally:
+        _Worker.busy = False
+
+
+def train(experiment: Recipe, folder: Path) -> str:
+    """Train a run or go on with it, here; what it says goes into its log, what went wrong comes back in words."""
     from rich.console import Console
 
     from jaxseq import training
 
-    if _Worker.stop.is_set():
-        return "not begun"
     folder.parent.mkdir(parents=True, exist_ok=True)
     begun = (folder / runlog.CONFIG).is_file()
+    where: dict[str, Any] = {"resume": folder} if begun else {"out": folder}
     with folder.with_suffix(LOG).open("a", encoding="utf-8") as file:
         try:
-            _Worker.busy = True
-            where: dict[str, Any] = {"resume": folder} if begun else {"out": folder}
             training.train(experiment, console=Console(file=file, width=120), **where)
         except (Interrupted, UsageError) as error:
             print(error, file=file)
             return str(error)
         except KeyboardInterrupt:
             return "stopped before the training began"
-        finally:
-            _Worker.busy = False
     return ""
 
 
@@ -199,7 +210,7 @@ def _signals(pool: ProcessPoolExecutor, stop: Event) -> Iterator[Callable[[], in
             signal.signal(number, handler)
 
 
-class _Display:
+class Display:
     """A bar over the epochs of all runs on a terminal; elsewhere a line for each run that ends."""
 
     def __init__(self, wanted: Sequence[Wanted], waiting: Sequence[Wanted], workers: int, console: Console) -> None:
@@ -217,7 +228,7 @@ class _Display:
         self._before = self._epochs()
         self._task = self._bar.add_task("", total=self._total, runs=self._count(), left="")
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> Display:
         self._bar.start()
         there = len(self._wanted) - len(self._waiting)
         self.note(f"{len(self._wanted)} runs, {there} of them there already, {self._workers} at a time")

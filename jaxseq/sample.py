@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from jaxseq import command, composing
-from jaxseq.errors import EXIT_INTERRUPTED, UsageError
+from jaxseq import command, composing, entry
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
-    try:
-        composing.compose(command.parse_sample(sys.argv[1:] if argv is None else argv))
-    except UsageError as error:
-        print(f"jaxseq.sample: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("jaxseq.sample: stopped; nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+    words = sys.argv[1:] if argv is None else argv
+    return entry.run(
+        "jaxseq.sample",
+        lambda: composing.compose(command.parse_sample(words)),
+        "stopped; nothing was written",
+        "--count, --bars or --batch",
+    )
 
 
 if __name__ == "__main__":

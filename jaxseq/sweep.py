@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxseq import command, kinds, pool, runlog, screen
-from jaxseq.errors import EXIT_INTERRUPTED, Stopped, UsageError
+from jaxseq import cluster, command, entry, kinds, pool, runlog, screen
+from jaxseq.errors import UsageError, shown
 
 GRID, TABLE, SUMMARY = "sweep.json", "sweep.csv", "sweep.md"
 MOST = 10_000
@@ -27,18 +27,26 @@ without b as a:b. Everything else is as for python -m jaxseq.train, whose --help
 
   --out FOLDER   the sweep's folder; None for the next number, say runs/aapl-sweep-0001. Typed again with the same one,
                  it takes what is finished and goes on with what was interrupted
-  --workers N    runs at a time; None for one a core
+  --workers N    runs at a time; None for one a core, with SLURM for what the queue gives
+  --on slurm     submit each run as a job (needs the extra slurm) and show how far they are; Ctrl-C leaves the jobs alone,
+                 and the same command finds them again. local does the same with processes of this machine, to try it
+  --slurm.X V    what a job gets, as submitit names it: --slurm.partition gpu --slurm.gpus-per-node 1
+                 --slurm.timeout-min 60 (a job whose time is up is queued again, and goes on where it was)
 
 It leaves a folder for each run, sweep.csv with a line a run, and sweep.md with mean and standard deviation over seeds."""
+WHERE: dict[str, cluster.Where] = {"slurm": "slurm", "local": "local"}
+OWN, SLURM = ("--out", "--workers", "--on"), "--slurm."
+"""A sweep's own flags; all others are of the runs."""
 RANGE = re.compile(r"(\d+):(\d+)")
 
 
 class Asked(NamedTuple):
-    """The words of a sweep: those of its runs' command lines, where it goes, how many runs at a time."""
+    """The words of a sweep: those of its runs' command lines, where it goes, how many runs at a time, on which cluster."""
 
     words: list[str]
     out: Path | None
     workers: int
+    cluster: cluster.Asked | None = None
 
 
 class Point(NamedTuple):
@@ -54,38 +62,57 @@ def sweep(asked: Asked, console: Any = None) -> Path:
     grid = points(asked.words)
     folder = _folder(asked, grid)
     wanted = [pool.Wanted(_name(point), point.experiment, folder / _name(point)) for point in grid]
-    pool.fill(wanted, asked.workers, console)
+    if asked.cluster is None:
+        pool.fill(wanted, asked.workers, console)
+    else:
+        cluster.fill(wanted, asked.cluster, folder, console)
     table = gather(grid, wanted)
     runlog.write_table(folder / TABLE, table)
     text = summary(grid, table)
     runlog.write_text(folder / SUMMARY, text)
-    console.print(text, highlight=False, markup=False)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{folder}: {SUMMARY}, {TABLE}, and a folder for each run", highlight=False)
     return folder
 
 
 def parse(words: list[str]) -> Asked:
     """The words of the command line. Raises `UsageError` for what cannot be."""
-    rest, out, workers = [], None, pool.cores()
-    pairs = iter(words)
+    rest, own, pairs = [], {}, iter(words)
     for word in pairs:
         flag, equals, value = word.partition("=")
-        if flag not in ("--out", "--workers"):
+        if flag not in OWN and not flag.startswith(SLURM):
             rest.append(word)
             continue
-        value = value if equals else next(pairs, "")
-        if not value:
+        own[flag] = value if equals else next(pairs, "")
+        if not own[flag] or own[flag].startswith("--"):
             raise UsageError(f"{flag} needs a value")
-        if flag == "--out":
-            out = Path(value)
-        elif not value.isdecimal() or not 1 <= int(value) <= 1000:
-            raise UsageError(f"--workers must be a whole number from 1 to 1000; it is {value}")
-        else:
-            workers = int(value)
-    for flag in ("--resume", "--seeds", "--backtest"):
-        if any(word.partition("=")[0] == flag for word in rest):
+    for word in rest:
+        if (flag := word.partition("=")[0]) in ("--resume", "--seeds", "--backtest") or flag.startswith("--mesh."):
             raise UsageError(f"{flag} is of python -m jaxseq.train; a sweep varies --seed, and goes on by its --out")
-    return Asked(rest, out, workers)
+    workers = own.get("--workers")
+    if workers is not None and not (workers.isdecimal() and 1 <= int(workers[:9]) <= 1000):
+        raise UsageError(f"--workers must be a whole number from 1 to 1000; it is {shown(workers)}")
+    at_once = None if workers is None else int(workers)
+    out = Path(own["--out"]) if "--out" in own else None
+    return Asked(rest, out, at_once or pool.cores(), _cluster(own, at_once))
+
+
+def _cluster(own: Mapping[str, str], at_once: int | None) -> cluster.Asked | None:
+    """Where jobs go; None for here."""
+    where = own.get("--on", "here")
+    resources = {flag.removeprefix(SLURM).replace("-", "_"): value for flag, value in own.items() if flag not in OWN}
+    if where not in ("here", *WHERE):
+        raise UsageError(f"--on must be {', '.join(('here', *WHERE))}; it is {shown(where)}")
+    if where == "here":
+        if resources:
+            raise UsageError(f"{SLURM}{next(iter(resources)).replace('_', '-')} is for --on slurm")
+        return None
+    return cluster.Asked(WHERE[where], {name: _number(value) for name, value in resources.items()}, at_once)
+
+
+def _number(text: str) -> Any:
+    """A whole number or one with a point where the text is one."""
+    return int(text) if re.fullmatch(r"\d{1,9}", text) else float(text) if re.fullmatch(r"\d+\.\d+", text) else text
 
 
 def points(words: Sequence[str]) -> list[Point]:
@@ -193,18 +220,8 @@ def main(argv: list[str] | None = None) -> int:
     if not words or {"-h", "--help"} & set(words):
         print(USAGE)
         return 0
-    try:
-        sweep(parse(words))
-    except UsageError as error:
-        print(f"jaxseq.sweep: {error}", file=sys.stderr)
-        return 2
-    except Stopped as stop:
-        print(f"jaxseq.sweep: {stop}", file=sys.stderr)
-        return stop.status
-    except KeyboardInterrupt:
-        print("jaxseq.sweep: stopped; the same command with --out goes on", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+    said = "stopped; the same command with --out goes on"
+    return entry.run("jaxseq.sweep", lambda: sweep(parse(words)), said)
 
 
 if __name__ == "__main__":

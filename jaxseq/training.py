@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxseq import lock, runlog
+from jaxseq import lock, processes, runlog
 from jaxseq.errors import EXIT_INTERRUPTED, Interrupted, UsageError
 from jaxseq.experiments import from_config
 from jaxseq.experiments.base import Recipe
@@ -41,16 +41,18 @@ def train(
     # Here, so that --help and a mistyped field answer before Orbax and its like are loaded.
     from jaxseq import kinds, screen
 
+    processes.check_same(f"{experiment} {resume is None}", "have different recipes: all of them need the same command")
     kind = kinds.of(experiment)
     console = screen.terminal() if console is None else console
+    console.quiet = console.quiet or not processes.is_first()
     out, resume = (None if path is None else Path(path) for path in (out, resume))
     if resume is None:
-        runlog.check_writable(out)
+        processes.from_first(lambda: runlog.check_writable(out))
     else:
         check_resumable(resume, experiment)
     with ExitStack() as held:
         if resume is not None:
-            held.enter_context(lock.hold(resume))
+            processes.from_first(lambda: held.enter_context(lock.hold(resume)))
         job = kind.prepare(experiment)
         for text in job.notes:
             console.print(text, highlight=False, markup=False)
@@ -61,17 +63,26 @@ def train(
 
 
 def _begin(job: Job, out: Path | None, held: ExitStack) -> tuple[Path, TrainState]:
-    """A new run's folder, which stays `held`, and its first state. Its config comes first: it makes the folder a run."""
+    """A new run's folder, which stays `held`, and its first state."""
     from jaxseq import job as jobs
 
     state = jobs.initial_state(job)
+    folder = Path(processes.from_first(lambda: str(_new_folder(job, out, held))))
+    return folder, state
+
+
+def _new_folder(job: Job, out: Path | None, held: ExitStack) -> Path:
+    """Its config comes first: it makes the folder a run."""
+    from jaxseq import job as jobs
+    from jaxseq import mesh
+
     folder = runlog.create(job.experiment.name, out)
     held.enter_context(lock.hold(folder))
     runlog.check_empty(folder)  # by now: another may have begun and ended there
     runlog.sweep(folder)
     runlog.write_config(folder, jobs.config(job))
-    runlog.write_json(folder / runlog.ENVIRONMENT, runlog.environment(jobs.mesh.describe(job.mesh)))
-    return folder, state
+    runlog.write_json(folder / runlog.ENVIRONMENT, runlog.environment(mesh.describe(job.mesh)))
+    return folder
 
 
 def _take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[runlog.Row]]:
@@ -79,9 +90,12 @@ def _take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list
     from jaxseq import job as jobs
     from jaxseq import loop
 
+    def begin() -> None:
+        runlog.sweep(folder)
+        runlog.write_config(folder, jobs.config(job))
+
     state, rows = loop.take_up(job, folder, console)
-    runlog.sweep(folder)
-    runlog.write_config(folder, jobs.config(job))
+    processes.from_first(begin)
     return state, rows
 
 
@@ -89,12 +103,16 @@ def _go_on(
     kind: Kind, job: Job, state: TrainState, rows: list[runlog.Row], folder: Path, console: Console, classical: bool
 ) -> Path:
     """Train from a state on, and judge."""
+    from jaxseq import job as jobs
     from jaxseq import loop
     from jaxseq.checkpoint import records
 
+    def judge() -> None:
+        kind.judge(jobs.alone(loop.with_skipped(job, rows)), folder, console, classical)
+
     try:
         loop.fit_epochs(job, state, rows, folder, console)
-        kind.judge(loop.with_skipped(job, rows), folder, console, classical)
+        processes.from_first(judge)
     except KeyboardInterrupt:
         last = records.latest_step(folder / runlog.CHECKPOINTS)
         raise Interrupted(folder, last, EXIT_INTERRUPTED) from None

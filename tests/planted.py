@@ -113,6 +113,11 @@ def sparse():
     return gzip.compress(tar_header(b"x", len(body)) + blocks(body) + tar_header(b"0", 0) + bytes(1024))
 
 
+def record_of_no_length():
+    body = b"0 path=a\n"
+    return gzip.compress(tar_header(b"x", len(body)) + blocks(body) + tar_header(b"0", 0) + bytes(1024))
+
+
 def mat(*elements):
     head = b"MATLAB".ljust(124) + struct.pack("<H2s", 0x100, b"IM")
     return head + b"".join(struct.pack("<II", kind, len(body)) + body for kind, body in elements)
@@ -233,6 +238,7 @@ PLANTED = {
     "a gzip bomb": Planted("tgz", "unpacks to more than 67,108,864", lambda: gzip.compress(bytes(70 * 2**20), 1)),
     "headers of headers": Planted("tgz", "has no train/", headers_of_headers),
     "a header of digits": Planted("tgz", "a header of 8,388,608 bytes", digits),
+    "a record of no length": Planted("tgz", "a record of 0 bytes in a header", record_of_no_length),
     "a sparse file": Planted("tgz", "a header of a sparse file", sparse),
     "three million rows of notes": Planted(
         "tgz", "rows; 100,000 sixteenths", lambda: tgz(NOTES + b"1,2,3,4\n" * 2_500_000)
@@ -281,6 +287,8 @@ PLANTED = {
     "a number of 4,000 digits": Planted(
         "config", "epochs must be within 64 bits", P(config, "epochs", int("9" * 4000))
     ),
+    "an experiment of 5,000 letters": Planted("config", "unknown experiment", P(config, "experiment", "a" * 5_000)),
+    "a format of 4,000 digits": Planted("config", "reads up to format", P(config, "format", int("9" * 4000))),
     "metrics of 100,000 lists": Planted("metrics", "line 1", lambda: DEEP + b"\n"),
 }
 SLOW = {

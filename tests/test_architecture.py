@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = [
     {"errors", "arrays"},
-    {"music", "lock", "formats"},
+    {"music", "lock", "formats", "processes", "entry"},
     {"cells", "consuming", "data", "forecasting", "padding"},
     {"recurrence", "convert", "heads"},
     {"normalised"},
@@ -23,7 +23,7 @@ FLOORS = [
     {"training"},
     {"commission"},
     {"study", "composition", "pool"},
-    {"composing"},
+    {"composing", "cluster"},
     {"train", "forecast", "sample", "benchmark", "report", "sweep"},
 ]
 DOORS = {
@@ -42,6 +42,7 @@ DOORS = {
     "markdown_it": {"report"},
     "verovio": {"music"},
     "resvg_py": {"music"},
+    "submitit": {"cluster"},
 }
 NO_JAX = {"music", "data", "forecasting", "judge", "runlog", "plots", "screen", "errors"}
 

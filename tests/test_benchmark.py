@@ -198,20 +198,35 @@ def test_the_picture_shows_the_ratios_and_the_floor() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--out", "nowhere/bench.json"], "error: cannot write nowhere/bench.json: No such file or directory"),
-        (["--plot", "nowhere/bench.png"], "error: cannot write nowhere/bench.png: No such file or directory"),
-        (["--plot", "bench.jpeg"], "error: --plot bench.jpeg: a name that ends in .png is needed"),
-        (["--out", "."], "error: cannot write .: Is a directory"),
-        (["--rounds", "0"], "error: --rounds 0: at least 1 is needed"),
-        (["--sweep", "--cell", "foo"], "error: --cell foo: choose one of rnn, lstm, gru"),
+        (
+            ["--out", "nowhere/bench.json"],
+            "jaxseq.benchmark: cannot write nowhere/bench.json: No such file or directory",
+        ),
+        (
+            ["--plot", "nowhere/bench.png"],
+            "jaxseq.benchmark: cannot write nowhere/bench.png: No such file or directory",
+        ),
+        (["--plot", "bench.jpeg"], "jaxseq.benchmark: --plot bench.jpeg: a name that ends in .png is needed"),
+        (["--out", "."], "jaxseq.benchmark: cannot write .: Is a directory"),
+        (["--rounds", "0"], "jaxseq.benchmark: --rounds 0: at least 1 is needed"),
+        (["--sweep", "--cell", "foo"], "jaxseq.benchmark: --cell foo: choose one of rnn, lstm, gru"),
         (
             ["--only", "GRU 513"],
-            'error: --only "GRU 513": no workload has that in its name; there are RNN 50, LSTM 50, ',
+            'jaxseq.benchmark: --only "GRU 513": no workload has that in its name; there are RNN 50, LSTM 50, ',
         ),
-        (["--quick", "--only", "512"], 'error: --only "512": no workload has that in its name; there are RNN 50, '),
-        (["--sweep", "--only", "GRU"], "error: --only chooses workloads of the comparison; --sweep has none of them"),
-        (["--only", "LN-", "--plot", "b.png"], "error: --plot draws the plain workloads, and --only LN- leaves none"),
-        (["--core", "999"], "error: --core 999: this process may use "),
+        (
+            ["--quick", "--only", "512"],
+            'jaxseq.benchmark: --only "512": no workload has that in its name; there are RNN 50, ',
+        ),
+        (
+            ["--sweep", "--only", "GRU"],
+            "jaxseq.benchmark: --only chooses workloads of the comparison; --sweep has none of them",
+        ),
+        (
+            ["--only", "LN-", "--plot", "b.png"],
+            "jaxseq.benchmark: --plot draws the plain workloads, and --only LN- leaves none",
+        ),
+        (["--core", "999"], "jaxseq.benchmark: --core 999: this process may use "),
     ],
 )
 def test_what_cannot_work_is_one_line_before_anything_is_measured(words, said, tmp_path, monkeypatch, capsys) -> None:
@@ -292,7 +307,7 @@ def test_on_a_gpu_cudnn_is_a_peer_of_the_lstm_only() -> None:
 
 def test_without_a_gpu_the_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     assert run(monkeypatch, "--device", "gpu") == 2
-    assert capsys.readouterr().err.startswith("error: --device gpu: JAX found no GPU, only cpu; pip install")
+    assert capsys.readouterr().err.startswith("jaxseq.benchmark: --device gpu: JAX found no GPU, only cpu; pip install")
 
 
 def test_help_is_quick_and_loads_no_framework() -> None:

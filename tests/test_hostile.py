@@ -24,7 +24,7 @@ from jaxseq.experiments import from_config
 from jaxseq.music.midi_read import read_melody
 
 HERE = Path(__file__).parent
-INPUTS, SECONDS = 10_000, 90
+INPUTS, SECONDS = 10_000, 600
 """Tried for each reader, unless the time is up before."""
 
 
@@ -50,7 +50,7 @@ def test_ten_thousand_inputs_are_read_rightly_or_refused_in_one_line(name, tmp_p
     (found,) = apart("hostile.py", name, INPUTS, SECONDS, "slow", tmp_path, limit=SECONDS + 60)
     print(f"\n| {' | '.join(str(value) for key, value in found.items() if key != 'faults')} |")
     assert not found["faults"]
-    assert found["tried"] >= INPUTS // 10 and found["read"] > 0 and found["MiB"] < MEMORY / 2**20
+    assert found["tried"] >= INPUTS and found["read"] > 0 and found["MiB"] < MEMORY / 2**20
 
 
 def check_planted(attacks, tmp_path, limit):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxseq import cells, fit, mesh, models, tasks
+from jaxseq import cells, command, fit, mesh, models, processes, tasks
 from jaxseq.arrays import Batch
 from jaxseq.errors import UsageError
 
@@ -95,3 +95,42 @@ def test_what_is_replicated_is_whole_on_every_device() -> None:
     array = mesh.replicate(devices, {"x": np.arange(8.0, dtype=np.float32)})["x"]
     assert len(array.addressable_shards) == 4 and all(shard.data.shape == (8,) for shard in array.addressable_shards)
     assert mesh.describe(devices) == "4 cpu" and devices.axis_names == (mesh.DATA,)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"processes": 0}, "mesh.processes must be at least 1, or auto; it is 0"),
+        ({"processes": 2}, "--mesh.processes 2 needs --mesh.process, or take --mesh.processes auto"),
+        ({"processes": 2, "process": 0}, "--mesh.processes 2 needs --mesh.coordinator, or take --mesh.processes auto"),
+        (
+            {"processes": 2, "process": 2, "coordinator": "a:1"},
+            "mesh.process must be from 0 to 1, for 2 processes; it is 2",
+        ),
+        ({"processes": 2, "process": 0, "coordinator": "a"}, "as 10.0.0.1:12345; it is a"),
+        ({"processes": 2, "process": 0, "coordinator": "a:65536"}, "as 10.0.0.1:12345; it is a:65536"),
+        ({"process": 1}, "--mesh.process is for --mesh.processes of 2 and more, not of 1"),
+        ({"processes": "auto", "coordinator": "a:1"}, "--mesh.coordinator is for --mesh.processes of 2 and more"),
+        ({"wait": 0}, "mesh.wait must be at least 1 second; it is 0"),
+    ],
+)
+def test_processes_that_cannot_be_are_refused(given: dict[str, int | str], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        processes.Processes(**given)  # pyrefly: ignore[bad-argument-type]
+
+
+def test_a_command_names_its_process_and_a_study_has_but_one() -> None:
+    words = ["aapl", "--mesh.processes", "4", "--mesh.process", "3", "--mesh.coordinator", "[::1]:80"]
+    assert command.parse(words).mesh == processes.Processes(4, 3, "[::1]:80")
+    assert command.parse(["aapl", "--mesh.processes", "auto"]).mesh.processes == "auto"
+    with pytest.raises(UsageError, match="leave out --seeds and --backtest"):
+        command.parse([*words, "--seeds", "2"])
+
+
+def test_one_process_is_the_first_and_asks_nobody() -> None:
+    gone = RuntimeError("Gloo all-reduce failed: connection closed by peer")
+    with pytest.raises(RuntimeError, match="Gloo"), processes.joined(processes.Processes()):
+        assert processes.is_first() and not processes.several()
+        assert processes.from_first(lambda: (1, 2)) == (1, 2) and processes.largest(3) == 3
+        assert processes.leave(2) == 2
+        raise gone

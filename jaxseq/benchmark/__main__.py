@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxseq import entry
 from jaxseq.benchmark import machine, workloads
 from jaxseq.errors import UsageError
 
@@ -33,6 +34,8 @@ class Options:
     """How our step's cost grows with window, batch and units, in the place of the comparison."""
     sampling: bool = False
     """256 notes composed by the chorales' network of notes, against stateful loops of torch's, in the place of it."""
+    scaling: bool = False
+    """A step on 1, 2 and 4 devices, and what limits it, in the place of it; with --quick one workload alone."""
     cell: str = "gru"
     """The cell of --sweep: rnn, lstm or gru."""
     device: Literal["cpu", "gpu"] = "cpu"
@@ -57,6 +60,10 @@ def check(options: Options) -> None:
         raise UsageError(f"--plot {options.plot}: a name that ends in .png is needed")
     if options.sampling and (options.plot is not None or options.sweep or options.only is not None):
         raise UsageError("--sampling stands alone: leave out --plot, --sweep and --only")
+    if options.scaling and (options.plot is not None or options.sweep or options.only is not None or options.sampling):
+        raise UsageError("--scaling stands alone: leave out --plot, --sweep, --sampling and --only")
+    if options.scaling and (options.device != "cpu" or options.core is not None):
+        raise UsageError("--scaling takes all cores of the CPU: leave out --device and --core")
     for path in (options.out, options.plot):
         if path is not None:
             _check_writable(path)
@@ -87,6 +94,8 @@ def _check_writable(path: Path) -> None:
 def run(options: Options) -> None:
     """Measure, show and write."""
     check(options)
+    if options.scaling:
+        return _write(options, _scaling(options))
     core = machine.prepare(options.device, options.core)
     from jaxseq.benchmark import compare
 
@@ -168,6 +177,15 @@ def _sampling(options: Options, rounds: int) -> dict[str, Any]:
     return {"sampling": found}
 
 
+def _scaling(options: Options) -> dict[str, Any]:
+    from jaxseq.benchmark import scaling
+
+    found = scaling.measure(options.quick, min(options.rounds, 3) if options.quick else options.rounds)
+    _print(scaling.table(found))
+    print("\n".join(scaling.words(found)))
+    return {"device": "cpu", "clock": "wall time", "scaling": found}
+
+
 def _told(load: workloads.Workload, rounds: int) -> workloads.Workload:
     """The workload, after a line of progress."""
     print(f"{load.name}: {min(rounds, load.rounds)} rounds of {load.steps} steps", file=sys.stderr, flush=True)
@@ -186,12 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     options = tyro.cli(Options, args=argv, prog="python -m jaxseq.benchmark", description=__doc__)
-    try:
-        run(options)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return entry.run("jaxseq.benchmark", lambda: run(options), "stopped; nothing was written", "workload: --only")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
@@ -40,6 +41,20 @@ PROBE = "probe-"
 # Orbax logs the bytes of every save, and tensorstore never frees what it answers when it is asked for them: some twenty
 # kilobytes an epoch, for ever. Nobody reads that log line.
 tensorstore_utils.get_tensorstore_raw_bytes = lambda *_, **__: 0
+
+
+# Where one of several processes saves, Orbax refuses to make its folder; v1 has no option to leave that to its user.
+_orbax_makes_folder = checkpoint_manager._create_root_directory
+
+
+def _make_folder(directory: Any, multiprocessing_options: Any, file_options: Any = None) -> None:
+    if multiprocessing_options.active_processes is None:
+        _orbax_makes_folder(directory, multiprocessing_options, file_options)
+    else:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+
+
+checkpoint_manager._create_root_directory = _make_folder
 
 
 @contextlib.contextmanager
@@ -57,6 +72,17 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
+def _alone() -> contextlib.AbstractContextManager[Any]:
+    """Of several processes, one saves and each reads by itself: Orbax waits for no other."""
+    if jax.process_count() == 1:
+        return contextlib.nullcontext()
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
+    return ocp.Context(multiprocessing_options=options)
+
+
 def _not_orbax(record: logging.LogRecord) -> bool:
     """Passes log lines but those of Orbax, whose background threads print pages about a failure that `wait` raises."""
     return "orbax" not in record.pathname
@@ -65,7 +91,7 @@ def _not_orbax(record: logging.LogRecord) -> bool:
 def _ask(call: Callable[[], Any]) -> tuple[Any, str]:
     """What a call of Orbax returns, and why it failed if it did."""
     inside = logging.root.manager.disable >= logging.CRITICAL
-    with _quiet():
+    with _quiet(), _alone():
         try:
             return call(), ""
         except (UsageError, MemoryError):
@@ -94,6 +120,11 @@ def _write(folder: Path, call: Callable[[], Any]) -> Any:
     return result
 
 
+def _storable(leaf: jax.Array) -> Any:
+    """Of several processes, Orbax refuses what is on the devices of one; so it gets a copy in host memory."""
+    return leaf if jax.process_count() == 1 else np.array(leaf)
+
+
 class _Keep:
     """Preserves the last two steps and the best; steps after the one just saved wait until they are saved again."""
 
@@ -111,7 +142,8 @@ class Writer:
 
     `folder` is created if needed; `config` (anything that JSON can hold) is stored with it once, when it is new;
     `best` names the metric whose smallest value marks the best step. Kept are the last two steps and the best; a step
-    that is damaged when the writer is made is set aside, as `damaged-7`, and `report` is told of it.
+    that is damaged when the writer is made is set aside, as `damaged-7`, and `report` is told of it. Of several
+    processes, one has a writer, and saves what is on its own devices.
     Raises `UsageError` if the folder cannot be written or has a newer format.
     """
 
@@ -146,7 +178,7 @@ class Writer:
         values = {name: float(value) for name, value in metrics.items()}
         record = records.seal(step=step, best=self.best, metrics=values, leaves=list(fingerprints(state).values()))
         arrays = {
-            path: data_of(leaf) for path, leaf in by_path(state).items() if leaf.size
+            path: _storable(data_of(leaf)) for path, leaf in by_path(state).items() if leaf.size
         }  # Orbax refuses empty arrays
         self._keep.values[step], self._keep.newest = values[self.best], step
         save = partial(self._checkpointer.save_async, overwrite=True, force=True, custom_metadata=record)

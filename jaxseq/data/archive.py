@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from jaxseq.data.files import first_line, printable, shown, size_of
-from jaxseq.errors import UsageError
+from jaxseq.data.files import size_of
+from jaxseq.errors import UsageError, first_line, printable, shown
 
 LARGEST = 64 * 2**20
 """Bytes that an archive may have, and that it may unpack to."""
@@ -114,12 +114,12 @@ def _named(kind: bytes, body: bytes) -> str:
         return body.partition(b"\0")[0].decode("utf-8", "surrogateescape") if kind == _LONG[0] else ""
     found, place = {}, 0
     while place < len(body):  # the POSIX form: a length that counts itself, a space, key=value, a line feed
-        length = body[place : place + 12].partition(b" ")[0]
-        record = body[place + len(length) + 1 : place + int(length) - 1]
-        if not record:
-            raise tarfile.ReadError("an empty record in a header")
-        key, _, value = record.partition(b"=")
-        found[key], place = value, place + int(length)
+        digits = body[place : place + 12].partition(b" ")[0]
+        length = int(digits)
+        if length < len(digits) + 3:
+            raise tarfile.ReadError(f"a record of {length} bytes in a header")
+        key, _, value = body[place + len(digits) + 1 : place + length - 1].partition(b"=")
+        found[key], place = value, place + length
         if key == b"size" or key.startswith(b"GNU.sparse"):
             raise tarfile.ReadError("a header of a sparse file, or of one over 8 GiB")
     return "" if kind == tarfile.XGLTYPE else found.get(b"path", b"").decode("utf-8", "surrogateescape")

@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 
 from jaxseq.data import files
 from jaxseq.data.dates import Dates, forms, parse, settle, timestamps
-from jaxseq.data.files import MISSING_VALUES, Source, counted, shown
+from jaxseq.data.files import MISSING_VALUES, Source, counted
 from jaxseq.data.rows import ROWS, Pick, Rows
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, shown
 
 TIME_NAMES = ("date", "time", "timestamp", "ds", "datetime")
 _SWAP = str.maketrans(",.", ".,")

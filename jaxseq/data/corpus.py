@@ -25,10 +25,10 @@ from jaxseq.arrays import Splits
 from jaxseq.data.archive import MOST, read_bounded, zip_members
 from jaxseq.data.bars import Chorale
 from jaxseq.data.cache import cache_folder, write_whole
-from jaxseq.data.files import printable, size_of
+from jaxseq.data.files import size_of
 from jaxseq.data.musicxml import read_chorale, unpack
 from jaxseq.data.twins import assign
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, printable
 from jaxseq.music.piece import Piece
 
 PARSER = 1

@@ -18,8 +18,8 @@ import pandas as pd
 from jaxtyping import Bool, Int, UInt8
 
 from jaxseq.data import files
-from jaxseq.data.files import MISSING_VALUES, Source, counted, first_line, size_of
-from jaxseq.errors import UsageError
+from jaxseq.data.files import MISSING_VALUES, Source, counted, size_of
+from jaxseq.errors import UsageError, first_line
 
 MAX_RECORD = 100_000
 """Bytes of one row."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jaxseq.data.cache import cache_folder, write_whole
-from jaxseq.data.files import printable, size_of
-from jaxseq.errors import UsageError
+from jaxseq.data.files import size_of
+from jaxseq.errors import UsageError, printable
 
 Cause = Literal["offline", "status", "timeout", "too-large", "truncated", "checksum", "certificate", "address", "cache"]
 MIRROR = "JAXSEQ_MIRROR"

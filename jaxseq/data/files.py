@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxseq.errors import shown
+
 MAX_BYTES = 2 * 2**30
 """Of a file, and of what a compressed one unpacks to."""
 MAX_ROWS = 50_000_000
@@ -57,19 +59,3 @@ def counted(count: int | np.integer, noun: str) -> str:
 def size_of(count: int) -> str:
     """Bytes, or GiB if they are many."""
     return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count:,} bytes"
-
-
-def first_line(error: Exception) -> str:
-    """What a library says, as far as it fits into a message of one line."""
-    return printable(next(iter(str(error).splitlines()), "")[:200] or type(error).__name__)
-
-
-def printable(text: str) -> str:
-    """Any text on one line: what cannot be printed is written as Python would write it."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
-def shown(value: object, most: int = 60) -> str:
-    """A value as Python writes it, on one line of at most so many letters: what a file says may be of any length."""
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 3]}…"

@@ -20,8 +20,7 @@ from jaxseq.arrays import Splits
 from jaxseq.data.archive import read_bounded, tar_members
 from jaxseq.data.bars import LONGEST
 from jaxseq.data.download import Remote, fetch
-from jaxseq.data.files import printable, shown
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, printable, shown
 from jaxseq.music.piece import VOICES, Piece, from_notes
 
 REMOTE = Remote(

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxseq.data.archive import LARGEST
-from jaxseq.data.files import printable, size_of
-from jaxseq.errors import UsageError
+from jaxseq.data.files import size_of
+from jaxseq.errors import UsageError, printable
 
 HEADER = 128
 MOST, MOST_AXES = 100_000, 32

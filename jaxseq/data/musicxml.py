@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 
 from jaxseq.data.archive import zip_members
 from jaxseq.data.bars import Bar, Chorale, Note, assemble
-from jaxseq.data.files import first_line, shown, size_of
-from jaxseq.errors import UsageError
+from jaxseq.data.files import size_of
+from jaxseq.errors import UsageError, first_line, shown
 from jaxseq.music.piece import BEAT, VOICES
 
 LARGEST = 16 * 2**20

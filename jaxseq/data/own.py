@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import ClassVar, get_args
 
 from jaxseq.data import table, yahoo
-from jaxseq.data.files import printable
 from jaxseq.data.frequency import describe
 from jaxseq.data.prices import Column
 from jaxseq.data.scaling import Kind, Scaling
 from jaxseq.data.split import Known, Panel, check_fold
 from jaxseq.data.windows import WindowSplits, check_at_least, check_choice
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, printable
 
 
 @dataclass(frozen=True)

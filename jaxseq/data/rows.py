@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxseq.data.files import Source, counted, shown
+from jaxseq.data.files import Source, counted
 from jaxseq.data.frequency import Frequency, guess, irregular, missing_days, regular
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, shown
 
 MAX_VALUE = 1e100
 """Magnitude of a value: its square, and sums of such squares, stay finite in float64."""

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from jaxseq.data import files
 from jaxseq.data.columns import collect, pick_columns
 from jaxseq.data.delimited import open_text
-from jaxseq.data.files import Source, printable, shown, size_of
+from jaxseq.data.files import Source, size_of
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.parquet import open_parquet
 from jaxseq.data.rows import check_magnitude, complete, frequency_of
 from jaxseq.data.windows import Series, check_at_least, check_choice
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, printable, shown
 
 LONGEST_GAP = 5
 """Values in a row that are interpolated unless the caller says otherwise."""

@@ -25,9 +25,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from jaxseq.data.cache import cache_folder
-from jaxseq.data.files import printable
 from jaxseq.data.quotes import Quotes, Request, check_request, read, write
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, printable
 
 Passing = Literal["timeout", "truncated", "rate-limited", "server"]
 """Causes that may be gone a second later."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, shown
 from jaxseq.experiments import chorales, forecasts, rolls
 from jaxseq.experiments.base import Recipe, rebuild
 
@@ -19,7 +19,7 @@ EXPERIMENTS: MappingProxyType[str, Recipe] = MappingProxyType(
 def named(name: str) -> Recipe:
     """The experiment of that name; `UsageError` lists the right ones if there is none."""
     if name not in EXPERIMENTS:
-        raise UsageError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
+        raise UsageError(f"unknown experiment {shown(name)}: choose one of {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]
 
 

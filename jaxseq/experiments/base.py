@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_ty
 import optax
 
 from jaxseq import tasks
-from jaxseq.data.files import printable, shown
-from jaxseq.errors import UsageError
+from jaxseq.errors import UsageError, cut, printable, shown
 
 MOST = 2**31 - 1
 """Of any whole number in a recipe: XLA counts so far."""
+LONGEST_REASON = 600
+"""Letters of what is said against a recipe in a file, whose texts may be of any length."""
 
 
 def at_least(least: int, **fields: int) -> None:
@@ -132,7 +133,7 @@ def rebuild(default: Rebuilt, values: Any, source: str, nested: Mapping[str, Any
     try:
         return dataclasses.replace(default, **values, **nested)  # pyrefly: ignore[bad-specialization]
     except UsageError as error:
-        raise UsageError(f"{source}: {error}") from error
+        raise UsageError(f"{source}: {cut(str(error), LONGEST_REASON)}") from error
 
 
 def _typed(value: Any, hint: Any) -> Any:

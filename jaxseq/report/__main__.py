@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxseq.errors import EXIT_INTERRUPTED, Stopped, UsageError
+from jaxseq import entry
+from jaxseq.errors import UsageError
 
 RUNS = "runs"
 """The folder of the runs, in that of the report."""
@@ -145,18 +146,9 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
     from jaxseq import command
 
-    try:
-        report(command.parsed(Options, "python -m jaxseq.report", sys.argv[1:] if argv is None else argv))
-    except UsageError as error:
-        print(f"jaxseq.report: {error}", file=sys.stderr)
-        return 2
-    except Stopped as stop:
-        print(f"jaxseq.report: {stop}", file=sys.stderr)
-        return stop.status
-    except KeyboardInterrupt:
-        print("jaxseq.report: stopped; the same command goes on", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+    words = sys.argv[1:] if argv is None else argv
+    said = "stopped; the same command goes on"
+    return entry.run("jaxseq.report", lambda: report(command.parsed(Options, "python -m jaxseq.report", words)), said)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,186 @@
+"""Several processes, on one host or on many, that do the same run together, each with its own devices in the one mesh.
+
+All of them load the data and do every step. The first alone writes, saves, judges and prints; what it decides, it tells the
+others (`from_first`), so that nobody waits in a sum which the others will not come to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxseq.errors import EXIT_USAGE, Lost, UsageError, first_line
+
+HEARTBEAT, PARTING = 10, 3
+"""Seconds after which a process that gives no sign of life is lost; and that the first stays after a failure, so that
+the others, whom its end would end, can say what they have to."""
+LOST = re.compile(
+    r"gloo|nccl|heartbeat|coordination|unavailable|deadline.exceeded|connection (reset|closed|refused)|peer",
+    re.IGNORECASE,
+)
+"""What JAX says in its many ways when another process is gone."""
+T_ = TypeVar("T_")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which of how many processes this is."""
+
+    processes: int | Literal["auto"] = 1
+    """Processes that train one run together, each started by this same command; auto asks SLURM, Open MPI or Kubernetes."""
+    process: int | None = None
+    """The number of this one, from 0. The first writes the run and the screen; all need to see its folder."""
+    coordinator: str | None = None
+    """Where the first waits for the others, an address and a free port: 10.0.0.1:12345."""
+    wait: int = 300
+    """Seconds to wait for the others at the start."""
+
+    def __post_init__(self) -> None:
+        given = [f"--mesh.{name}" for name in ("process", "coordinator") if getattr(self, name) is not None]
+        if self.wait < 1:
+            raise UsageError(f"mesh.wait must be at least 1 second; it is {self.wait}")
+        if self.processes in (1, "auto"):
+            if given:
+                raise UsageError(f"{given[0]} is for --mesh.processes of 2 and more, not of {self.processes}")
+            return
+        if int(self.processes) < 1:
+            raise UsageError(f"mesh.processes must be at least 1, or auto; it is {self.processes}")
+        if self.process is None or self.coordinator is None:
+            lacks = "process" if self.process is None else "coordinator"
+            raise UsageError(f"--mesh.processes {self.processes} needs --mesh.{lacks}, or take --mesh.processes auto")
+        if not 0 <= self.process < int(self.processes):
+            last = int(self.processes) - 1
+            raise UsageError(
+                f"mesh.process must be from 0 to {last}, for {self.processes} processes; it is {self.process}"
+            )
+        port = re.fullmatch(r"[^\s:]+:(\d{1,5})|\[[0-9a-fA-F:.]+\]:(\d{1,5})", self.coordinator)
+        if port is None or not 0 < int(port[1] or port[2]) < 2**16:
+            raise UsageError(
+                f"mesh.coordinator must be an address and a port, as 10.0.0.1:12345; it is {self.coordinator}"
+            )
+
+
+@contextlib.contextmanager
+def joined(asked: Processes) -> Iterator[None]:
+    """Become one of several processes, as `join` does; raises `Lost` where another is found to be gone."""
+    join(asked)
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, UsageError) or not (several() and LOST.search(str(error))):
+            raise
+        raise Lost(first_line(error)) from error
+
+
+def join(asked: Processes) -> None:
+    """Become one of several processes; nothing for one. Comes before all else that asks JAX for its devices.
+
+    Ends the process with a line and status 2 if the others do not come: JAX would abort it. Raises `UsageError` if it
+    cannot even begin.
+    """
+    if asked.processes == 1:
+        return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is `loop.stop_signals`'
+    watch = threading.Timer(asked.wait, _give_up, [asked])
+    watch.daemon = True
+    watch.start()
+    try:
+        jax.distributed.initialize(
+            asked.coordinator,
+            None if asked.processes == "auto" else asked.processes,
+            asked.process,
+            initialization_timeout=asked.wait + 60,
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=HEARTBEAT,
+            cluster_detection_method=None if asked.processes == "auto" else "deactivate",
+        )
+    except (RuntimeError, ValueError) as error:
+        first = first_line(error)
+        raise UsageError(f"{_who(asked)}: JAX cannot join processes here ({first})") from error
+    finally:
+        watch.cancel()
+
+
+def _give_up(asked: Processes) -> None:
+    why = "the others did not all come" if asked.process == 0 else "no first process answered, or others did not come"
+    print(f"jaxseq.train: {_who(asked)}: {why} within {asked.wait} s", file=sys.stderr, flush=True)
+    os._exit(EXIT_USAGE)
+
+
+def _who(asked: Processes) -> str:
+    if asked.processes == "auto":
+        return "--mesh.processes auto"
+    return f"process {asked.process} of {asked.processes}, at {asked.coordinator}"
+
+
+def several() -> bool:
+    """Whether this is one of several processes."""
+    return jax.distributed.is_initialized()
+
+
+def is_first() -> bool:
+    """Whether this process writes, saves, judges and prints."""
+    return not several() or jax.process_index() == 0
+
+
+def from_first(call: Callable[[], T_]) -> T_:
+    """What a call gives in the first process, as JSON has it, in all of them; the others do not call, but wait.
+
+    Its `UsageError` is raised in all of them.
+    """
+    if not several():
+        return call()
+    told: dict[str, T_ | str] = {}
+    if is_first():
+        try:
+            told = {"value": call()}
+        except UsageError as error:
+            told = {"error": str(error)}
+    said = json.loads(_spread(json.dumps(told).encode()))
+    if "error" in said:
+        raise UsageError(said["error"])
+    return said["value"]
+
+
+def _spread(text: bytes) -> bytes:
+    """The first process's text, in all of them; filled up to a power of two, so that few lengths are compiled."""
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    filled = np.zeros(1 << max(length - 1, 63).bit_length(), np.uint8)
+    if is_first():
+        filled[:length] = np.frombuffer(text, np.uint8)
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(filled), np.uint8)[:length])
+
+
+def check_same(text: str, why: str) -> None:
+    """Raise `UsageError` with `why` in all of the processes unless each has the text that the first has."""
+    if several() and largest(from_first(lambda: text) != text):
+        raise UsageError(f"the processes {why}")
+
+
+def largest(number: int) -> int:
+    """The largest of the numbers, one from each process."""
+    return int(np.max(multihost_utils.process_allgather(np.int32(number)))) if several() else number
+
+
+def leave(status: int) -> int:
+    """The exit status; one of several that failed ends here and now, since JAX would have it wait for all the others."""
+    if not several() or not status:
+        return status
+    if is_first():
+        time.sleep(PARTING)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from jaxseq.errors import UsageError, shown
 
-FORMAT = 1
+FORMAT = 2
 Record = dict[str, Any]
 Kind = Literal["run", "checkpoint"]
 """What a record is: a run's `config.json`, or what is sealed beside the arrays of a checkpoint."""
@@ -23,7 +23,13 @@ def _numbered(record: Record) -> Record:
     return record
 
 
-CHAINS: dict[Kind, tuple[Callable[[Record], Record], ...]] = {"run": (_numbered,), "checkpoint": (_numbered,)}
+def _hashed(record: Record) -> Record:
+    """From 1 to 2: a config may hold the sha256 of the rows; without it, it is not known on which a run was trained."""
+    return record
+
+
+STEPS = (_numbered, _hashed)
+CHAINS: dict[Kind, tuple[Callable[[Record], Record], ...]] = {"run": STEPS, "checkpoint": STEPS}
 """For each kind, the functions that take a record from format n to n + 1, from n = 0 on."""
 
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array
 
-from jaxseq import experiments, fit, mesh, models, runlog
+from jaxseq import experiments, fit, mesh, models, processes, runlog
 from jaxseq.arrays import Key, Tree
 from jaxseq.checkpoint import records, store
-from jaxseq.data.windows import BatchSplits
-from jaxseq.errors import UsageError
+from jaxseq.data.windows import BatchSplits, fingerprint
+from jaxseq.errors import UsageError, shown
 from jaxseq.experiments.base import Recipe
 
 MOST_LAYERS = 64
@@ -32,6 +32,7 @@ class Job(NamedTuple):
               `data`
     material  what the rows were made of, as the kind of the experiment has it
     notes     what the user should know of the data, a line each
+    rows      sha256 of the batches: a run that is gone on with must have the rows that it had
     fitted    what was fitted to the data, for `config.json`
     """
 
@@ -41,6 +42,7 @@ class Job(NamedTuple):
     batches: BatchSplits
     data: BatchSplits
     material: Any
+    rows: str
     notes: tuple[str, ...] = ()
     fitted: Mapping[str, Any] = NOTHING
 
@@ -59,7 +61,9 @@ def make(
     _check_sizes(experiment, rows, devices.size)
     optimiser = experiment.optimiser(fit.steps_per_epoch(rows, experiment.batch))
     setup = fit.Setup(experiment.build(), experiment.objective(), optimiser, sharding)
-    return Job(experiment, setup, devices, batches, mesh.replicate(devices, batches), material, notes, fitted)
+    digest, data = fingerprint(batches), mesh.replicate(devices, batches)
+    processes.check_same(digest, "read different data: all of them need the same files")
+    return Job(experiment, setup, devices, batches, data, material, digest, notes, fitted)
 
 
 def _check_sizes(experiment: Recipe, rows: int, devices: int) -> None:
@@ -112,10 +116,20 @@ def _seed_and_row(job: Job) -> tuple[Key, Array]:
 
 
 def config(job: Job) -> dict[str, Any]:
-    """What `config.json` and every checkpoint say of a run: the recipe, what was fitted to the data, the axes."""
+    """What `config.json` and every checkpoint say of a run: the recipe, what was fitted to the data, its hash, the axes."""
     params = abstract_state(job).params
     axes = {f"params/{path}": axes for path, axes in models.axes(params).items()}
-    return {**experiments.to_config(job.experiment), **job.fitted, "axes": axes}
+    return {**experiments.to_config(job.experiment), **job.fitted, experiments.ROWS: job.rows, "axes": axes}
+
+
+def check_rows(job: Job, folder: Path) -> None:
+    """Raise `UsageError`, with both hashes, if the run was trained on other rows; runs of format 1 do not say on which."""
+    then = runlog.read_config(folder).get(experiments.ROWS, job.rows)
+    if then != job.rows:
+        raise UsageError(
+            f"{folder} was trained on other rows (sha256 {shown(then, 14)}, those of now '{job.rows[:12]}): give it the "
+            "data that it had, or start a new run"
+        )
 
 
 def best(job: Job, folder: Path) -> tuple[int, fit.TrainState]:

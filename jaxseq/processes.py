@@ -108,8 +108,10 @@ def join(asked: Processes) -> None:
             cluster_detection_method=None if asked.processes == "auto" else "deactivate",
         )
     except (RuntimeError, ValueError) as error:
-        first = first_line(error)
-        raise UsageError(f"{_who(asked)}: JAX cannot join processes here ({first})") from error
+        where = (
+            "finds no job of SLURM, Open MPI or Kubernetes" if asked.processes == "auto" else "cannot join processes"
+        )
+        raise UsageError(f"{_who(asked)}: JAX {where} here ({first_line(error)})") from error
     finally:
         watch.cancel()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxseq import lock, processes, runlog
 from jaxseq.errors import EXIT_INTERRUPTED, Interrupted, UsageError
-from jaxseq.experiments import from_config
+from jaxseq.experiments import ROWS, from_config
 from jaxseq.experiments.base import Recipe
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def _take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list
         runlog.sweep(folder)
         runlog.write_config(folder, jobs.config(job))
 
+    jobs.check_rows(job, folder)
     state, rows = loop.take_up(job, folder, console)
     processes.from_first(begin)
     return state, rows
@@ -120,24 +122,48 @@ def _go_on(
 
 
 def check_resumable(folder: Path, experiment: Recipe) -> None:
-    """Raise `UsageError`, with both values, unless the run in `folder` is this experiment but for how far it goes."""
-    saved = from_config(runlog.read_config(folder), str(folder / runlog.CONFIG))
+    """Raise `UsageError`, with both values, unless the run in `folder` is this experiment but for how far it goes.
+
+    What the run is says its config, which must be as it was: the checkpoints hold a sealed copy. Where it knows the hash
+    of its rows, they may have moved to another path; see `job.check_rows`.
+    """
+    from jaxseq.checkpoint import records
+
+    config = runlog.read_config(folder)
+    saved = from_config(config, str(folder / runlog.CONFIG))
     if saved.name != experiment.name:
         raise UsageError(f"{folder} is a run of {saved.name}, not of {experiment.name}")
-    mine, theirs = dataclasses.asdict(experiment), dataclasses.asdict(saved)
-    for name in mine:
-        if name in MAY_CHANGE or mine[name] == theirs[name]:
-            continue
-        old, new = _difference(name, theirs[name], mine[name])
-        raise UsageError(f"{folder} has {old}, asked for is {new}: only {', '.join(MAY_CHANGE)} may change in a run")
+    if differ := _difference(saved, experiment, moved=ROWS in config):
+        raise UsageError(
+            f"{folder} has {differ[0]}, asked for is {differ[1]}: only {', '.join(MAY_CHANGE)} may change in a run"
+        )
     if saved.schedule == "cosine" and saved.epochs != experiment.epochs:
         raise UsageError(
             f"{folder} has a cosine schedule over {saved.epochs} epochs; {experiment.epochs} would be another schedule "
             "from the first step on: start a new run"
         )
+    begun = records.sealed_config(folder / runlog.CHECKPOINTS)
+    free = [name for name in MAY_CHANGE if name != "epochs" or saved.schedule != "cosine"]
+    if begun and (differ := _difference(from_config(begun, f"{folder}"), saved, ROWS in config, free)):
+        raise UsageError(
+            f"{folder / runlog.CONFIG} was changed: it has {differ[1]}, the run began with {differ[0]}; put that back, or "
+            "start a new run"
+        )
 
 
-def _difference(name: str, old: Any, new: Any) -> tuple[str, str]:
+def _difference(old: Recipe, new: Recipe, moved: bool, free: Sequence[str] = MAY_CHANGE) -> tuple[str, str] | None:
+    """The first field in which recipes differ that must not, of both as `--field value`; None if there is none."""
+    theirs, mine = dataclasses.asdict(old), dataclasses.asdict(new)
+    if moved:
+        theirs["data"].pop("path", None)
+        mine["data"].pop("path", None)
+    for name in mine:
+        if name not in free and mine[name] != theirs.get(name):
+            return _as_words(name, theirs.get(name), mine[name])
+    return None
+
+
+def _as_words(name: str, old: Any, new: Any) -> tuple[str, str]:
     """Two values that differ as `--field value`; of nested recipes, the fields that do."""
     if not isinstance(old, dict):
         return f"--{name} {old}", f"--{name} {new}"

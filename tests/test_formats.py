@@ -88,9 +88,11 @@ def test_a_newer_run_is_refused_with_both_numbers(saved: Path, capsys: pytest.Ca
     for words in (["--resume", str(saved), "--epochs", "3"], ["--resume", str(saved)]):
         assert train.main(words) == 2
         error = capsys.readouterr().err
-        assert f"{saved / 'config.json'} has format 7, this version of jaxseq reads up to format 1" in error
+        assert (
+            f"{saved / 'config.json'} has format 7, this version of jaxseq reads up to format {formats.FORMAT}" in error
+        )
         assert error.count("\n") == 1
-    with pytest.raises(UsageError, match=r"format 7, .* up to format 1") as raised:
+    with pytest.raises(UsageError, match=rf"format 7, .* up to format {formats.FORMAT}") as raised:
         records.metrics(saved / runlog.CHECKPOINTS, 2)
     assert not isinstance(raised.value, DamagedError)
 
@@ -98,7 +100,9 @@ def test_a_newer_run_is_refused_with_both_numbers(saved: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("number", ["1", -1, 1.0, True, None, [1]])
 def test_what_is_no_number_of_a_format_is_refused(number: object, tmp_path: Path) -> None:
     runlog.write_json(tmp_path / runlog.CONFIG, {"format": number})
-    with pytest.raises(UsageError, match=r"config\.json has format .*; a format is a number from 0 to 1"):
+    with pytest.raises(
+        UsageError, match=rf"config\.json has format .*; a format is a number from 0 to {formats.FORMAT}$"
+    ):
         runlog.read_config(tmp_path)
 
 

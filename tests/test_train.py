@@ -70,8 +70,19 @@ def leaves(folder: Path) -> dict[str, bytes]:
 
 
 def edit_config(folder: Path, **fields: Any) -> None:
+    """What a person might do to the file."""
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **fields}))
+
+
+def make_it(folder: Path, **fields: Any) -> None:
+    """The run, as if it had begun with other fields."""
+    edit_config(folder, **fields)
+    root = folder / "checkpoints/metadata/_ROOT_METADATA"
+    whole = json.loads(root.read_text())
+    record = whole["custom_metadata"]
+    sealed = records.seal(config={**record["config"], **fields})
+    root.write_text(json.dumps({**whole, "custom_metadata": {**record, **sealed}}))
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
@@ -474,12 +485,71 @@ def test_a_damaged_config_is_named_and_left_as_it_is(text: str, run: Path, capsy
 def test_checkpoints_of_another_model_are_refused_with_both_shapes(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    edit_config(run, model={"cell": "gru", "hidden": 5, "layers": 1})
+    make_it(run, model={"cell": "gru", "hidden": 5, "layers": 1})
     before = contents(run)
     assert train.main(["--resume", "run", "--epochs", "3"]) == 2
     said = complaint(capsys)
     assert "another model" in said and "[4, 12]" in said and "[5, 15]" in said
     assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"lr": 0.5}, "it has --lr 0.5, the run began with --lr 0.001"),
+        ({"schedule": "cosine"}, "it has --schedule cosine, the run began with --schedule constant"),
+    ],
+)
+def test_a_config_that_was_changed_by_hand_is_not_believed(
+    change: dict[str, Any], said: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_config(run, **change)
+    before = contents(run)
+    assert train.main(["--resume", "run"]) == 2
+    assert f"run/config.json was changed: {said}" in complaint(capsys)
+    assert contents(run) == before
+
+
+def test_a_cosine_schedule_is_not_made_longer_by_hand_either(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_it(run, schedule="cosine")
+    edit_config(run, epochs=9)
+    assert train.main(["--resume", "run"]) == 2
+    assert "it has --epochs 9, the run began with --epochs 2" in complaint(capsys)
+
+
+def test_a_damaged_copy_of_the_config_does_not_stop_a_run(run: Path) -> None:
+    (run / "checkpoints/metadata/_ROOT_METADATA").write_text("{")
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 0
+
+
+def test_a_run_goes_on_with_the_rows_that_it_had_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plots, "save", lambda figure, path: None)
+    values = np.random.default_rng(3).normal(100, 5, 400)
+    rows = [f"2020-01-01T{n // 60:02}:{n % 60:02}:00,{value:.6f}" for n, value in enumerate(values)]
+    Path("a.csv").write_text("\n".join(["date,sales", *rows]))
+    words = ["table", "--data.path", "a.csv", "--data.column", "sales", "--data.window", "8", "--model.hidden", "4"]
+    assert train.main([*words, "--batch", "64", "--epochs", "1", "--out", "run"]) == 0
+    Path("a.csv").write_text("\n".join(["date,sales", *rows[:200], f"{rows[200]}1", *rows[201:]]))
+    assert train.main(["--resume", "run", "--epochs", "2"]) == 0, "less than float32 tells apart"
+    rows[200] = rows[200].partition(",")[0] + ",99"
+    Path("a.csv").write_text("\n".join(["date,sales", *rows]))
+    before = contents(Path("run"))
+    capsys.readouterr()
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 2
+    said = complaint(capsys)
+    assert (
+        "run was trained on other rows (sha256 '" in said
+        and json.loads(before["config.json"])["rows_sha256"][:12] in said
+    )
+    assert contents(Path("run")) == before
+    rows[200] = f"2020-01-01T03:20:00,{values[200]:.6f}"
+    Path("a.csv").unlink()
+    Path("moved.csv").write_text("\n".join(["date,sales", *rows]))
+    assert train.main(["--resume", "run", "--epochs", "3", "--data.path", "moved.csv"]) == 0
+    assert [row["epoch"] for row in metrics(Path("run"))] == [1, 2, 3]
 
 
 def test_metrics_without_every_epoch_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -515,7 +585,7 @@ def test_a_log_whose_last_line_was_torn_goes_on(run: Path) -> None:
 
 
 def test_a_cosine_schedule_cannot_be_made_longer(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit_config(run, schedule="cosine")
+    make_it(run, schedule="cosine")
     assert train.main(["--resume", "run", "--epochs", "3"]) == 2
     said = complaint(capsys)
     assert "cosine" in said and "2 epochs" in said and "3 would" in said
@@ -534,12 +604,12 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(
 def test_the_epoch_before_a_loss_that_is_not_finite_stays_and_can_go_on(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    edit_config(run, lr=1e30)
+    make_it(run, lr=1e30)
     assert train.main(["--resume", "run", "--epochs", "4"]) == 2
     said = complaint(capsys)
     assert "epoch 3, step 2 of 5" in said and "epoch 2 is saved in run" in said
     assert records.latest_step(run / "checkpoints") == 2 and len(metrics(run)) == 2
-    edit_config(run, lr=1e-3)
+    make_it(run, lr=1e-3)
     assert train.main(["--resume", "run", "--epochs", "4"]) == 0
     assert [row["epoch"] for row in metrics(run)] == [1, 2, 3, 4]
 

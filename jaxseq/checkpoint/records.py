@@ -102,6 +102,14 @@ def config(folder: str | Path) -> dict[str, Any]:
     return root_of(Path(folder))["config"]
 
 
+def sealed_config(folder: Path) -> dict[str, Any]:
+    """As `config`; empty if nothing is stored there yet, or if it is damaged, which `verify` tells."""
+    try:
+        return config(folder) if folder.is_dir() else {}
+    except DamagedError:
+        return {}
+
+
 def root_of(folder: Path) -> dict[str, Any]:
     """The record of a folder of checkpoints; raises as `config` does."""
     if not folder.is_dir():

@@ -5,6 +5,7 @@ Nothing here looks ahead: the parts are chronological, and each value to be fore
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -42,6 +43,16 @@ if TYPE_CHECKING:
     BatchSplits: TypeAlias = Splits[Batch]
 else:  # beartype cannot check a generic NamedTuple
     WindowSplits = BatchSplits = tuple
+
+
+def fingerprint(batches: BatchSplits) -> str:
+    """sha256 of all rows of the three parts, as the model sees them."""
+    found = hashlib.sha256()
+    for part in batches:
+        for array in part:
+            found.update(f"{array.dtype}{array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def check_series(times: Shaped[np.ndarray, " n"], values: Shaped[np.ndarray, " n"], source: str) -> Series:

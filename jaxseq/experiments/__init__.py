@@ -28,7 +28,8 @@ def to_config(experiment: Recipe) -> dict[str, Any]:
     return {"experiment": experiment.name, **dataclasses.asdict(experiment)}
 
 
-BESIDE_THE_RECIPE = ("experiment", "scaling", "series", "axes")
+ROWS = "rows_sha256"
+BESIDE_THE_RECIPE = ("experiment", "scaling", "series", ROWS, "axes")
 """What a run's config holds that is no field of an experiment: its name, and what follows from the rest."""
 
 

@@ -12,25 +12,25 @@ TINY = Workload("tiny", "gru", 5, 6, 8, 1, 3)
 
 def row(devices: int, step: float, share: float, sums: float, cores: int = 2) -> dict:
     ms = {"step": step, "share": share, "sums": sums}
-    counts = {"sums": devices > 1, "flops": 100 / devices, "parameters": 9}
-    return {"workload": "tiny", "devices": devices, "cores": cores, "ms": ms} | counts
+    busy = dict.fromkeys(ms, 1.3)
+    return {"workload": "tiny", "devices": devices, "cores": cores, "ms": ms, "busy": busy, "sums": devices > 1}
 
 
-def test_the_words_give_gain_limit_and_the_part_of_the_sums() -> None:
-    (said,) = scaling.words([row(1, 10, 10, 0), row(2, 8, 6, 1), row(4, 5, 4, 1.5)])
-    assert "4 devices are 2.00 times as fast as one" in said
-    assert "takes 40% of the whole one's time, so 2.50 times is the most" in said
-    assert "sums take 30% of the step; 4 devices share 2 cores" in said
-    assert "share 4 cores" not in scaling.words([row(1, 10, 10, 0, 4), row(4, 5, 4, 1.5, 4)])[0]
+def test_the_words_give_gain_both_limits_and_the_part_of_the_sums() -> None:
+    two, four = scaling.words([row(1, 10, 10, 0), row(2, 8, 6, 1), row(4, 5, 4, 1.5)])
+    assert "2 devices are 1.25 times as fast" in two and "4 devices are 2.00 times as fast as one" in four
+    assert "1/4 of the batch in 40% of the time: 2.50" in four
+    assert "2 of which one device keeps 1.3 busy: 1.54" in four and "Sums take 30%" in four
 
 
 def test_every_device_has_its_line() -> None:
     assert scaling.table([row(1, 10, 10, 0), row(4, 5, 4, 1.5)]).row_count == 2
 
 
-def test_a_step_on_four_devices_is_a_quarter_of_the_work_on_each_and_a_sum_between_them() -> None:
+def test_a_step_on_four_devices_has_its_sums_and_all_are_timed() -> None:
     found = scaling.timed(TINY, 1)
     assert found["devices"] == 4 and found["sums"] > 0 and all(ms > 0 for ms in found["ms"].values())
+    assert found["ms"].keys() == found["busy"].keys()
 
 
 def test_scaling_stands_alone() -> None:

@@ -111,7 +111,9 @@ def test_a_signal_saves_every_run_s_epoch_and_the_same_call_ends_as_if_there_had
     begun = [folder for folder in folders["stopped"].iterdir() if folder.is_dir()]
     assert begun and any(not (folder / runlog.REPORT).is_file() for folder in begun)
     for name in folders:
-        assert start(name).wait(timeout=300) == 0
+        with start(name) as again:
+            again.communicate(timeout=300)
+            assert again.returncode == 0
     for seed in range(3):
         first, second = (folder / f"tiny-{seed}" for folder in folders.values())
         assert (first / runlog.PREDICTIONS).read_bytes() == (second / runlog.PREDICTIONS).read_bytes()

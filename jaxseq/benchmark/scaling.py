@@ -42,7 +42,8 @@ def _in_process(name: str, devices: int, rounds: int) -> dict[str, Any]:
 
 
 def timed(load: Workload, rounds: int) -> dict[str, Any]:
-    """On all devices of this process: wall milliseconds of a step, of one device's share of it, of the sums alone."""
+    """On all devices of this process: wall milliseconds of a step, of one device's share of it, of the sums alone; and the
+    cores that each keeps busy."""
     import jax
 
     from jaxseq import fit, mesh
@@ -58,16 +59,15 @@ def timed(load: Workload, rounds: int) -> dict[str, Any]:
         "share": peers.ours(share, peers.given(share)).work,
         "sums": _summer(state.params, devices, load.steps),
     }
-    ms = {name: _fastest(work, load.steps, rounds) for name, work in works.items()}
-    costs: Any = compiled.cost_analysis()
+    times = {name: _fastest(work, load.steps, rounds) for name, work in works.items()}
     text = compiled.as_text() or ""
     return {
         "workload": load.name,
         "devices": devices.size,
         "cores": len(os.sched_getaffinity(0)),
-        "ms": ms,
+        "ms": {name: wall for name, (wall, _) in times.items()},
+        "busy": {name: busy for name, (_, busy) in times.items()},
         "sums": text.count(" all-reduce(") + text.count(" all-reduce-start("),
-        "flops": costs["flops"],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
     }
 
@@ -103,48 +103,57 @@ def _summer(params: Any, devices: Any, steps: int) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(compiled(held))
 
 
-def _fastest(work: Callable[[], Any], steps: int, rounds: int) -> float:
-    """Wall milliseconds a step in the fastest turn, that which others disturbed the least; one before them warms up."""
+def _fastest(work: Callable[[], Any], steps: int, rounds: int) -> tuple[float, float]:
+    """Wall milliseconds a step in the fastest turn, that which others disturbed the least, and the cores that were busy in
+    it; a turn before them warms up."""
     times = []
     for _ in range(rounds + 1):
-        began = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         work()
-        times.append((time.perf_counter() - began) / steps * 1e3)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        times.append((wall / steps * 1e3, cpu / wall))
     return min(times[1:])
 
 
 def table(found: list[dict[str, Any]]) -> Any:
-    """The table, for rich to print; speed-up is over one device, flops are those of one device as XLA counts them."""
+    """The table, for rich to print; speed-up is over one device."""
     from rich.table import Table
 
     shown = Table()
-    for name in ("workload", "devices", "step, ms", "speed-up", "share alone, ms", "sums alone, ms", "of the step"):
-        shown.add_column(name, justify="left" if name == "workload" else "right", no_wrap=True)
-    for name in ("sums", "flops a device"):
-        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("workload")
+    for name in (
+        "devices",
+        "step, ms",
+        "cores busy",
+        "speed-up",
+        "share alone, ms",
+        "cores",
+        "sums alone, ms",
+        "of the step",
+    ):
+        shown.add_column(name, justify="right")
     for row in found:
-        one, ms = _one(found, row), row["ms"]
+        one, ms, busy = _one(found, row), row["ms"], row["busy"]
         sums = [f"{ms['sums']:.2f}", f"{ms['sums'] / ms['step']:.0%}"] if row["sums"] else ["\N{EN DASH}"] * 2
-        figures = [f"{ms['step']:.2f}", f"{one['ms']['step'] / ms['step']:.2f}", f"{ms['share']:.2f}", *sums]
-        flops = f"{row['flops'] / one['flops']:.0%}"
-        shown.add_row(row["workload"], str(row["devices"]), *figures, str(row["sums"]), flops)
+        figures = [f"{ms['step']:.2f}", f"{busy['step']:.1f}", f"{one['ms']['step'] / ms['step']:.2f}"]
+        share = [f"{ms['share']:.2f}", f"{busy['share']:.1f}"]
+        shown.add_row(row["workload"], str(row["devices"]), *figures, *share, *sums)
     return shown
 
 
 def words(found: list[dict[str, Any]]) -> list[str]:
-    """What limits each workload on the most devices, by its own numbers."""
-    said = []
-    for name in dict.fromkeys(row["workload"] for row in found):
-        most = max((row for row in found if row["workload"] == name), key=lambda row: row["devices"])
-        one, ms, n = _one(found, most), most["ms"], most["devices"]
-        gain, ideal = one["ms"]["step"] / ms["step"], one["ms"]["step"] / ms["share"]
-        turns = f"; {n} devices share {most['cores']} cores" if n > most["cores"] else ""
-        said.append(
-            f"{name}: {n} devices are {gain:.2f} times as fast as one. A share of 1/{n} of the batch by itself takes "
-            f"{ms['share'] / one['ms']['step']:.0%} of the whole one's time, so {ideal:.2f} times is the most; sums "
-            f"take {ms['sums'] / ms['step']:.0%} of the step{turns}"
-        )
-    return said
+    """What limits each workload on more than one device, by its own numbers."""
+    return [_limits(_one(found, row), row) for row in found if row["devices"] > 1]
+
+
+def _limits(one: dict[str, Any], row: dict[str, Any]) -> str:
+    ms, whole, n, cores = row["ms"], one["ms"]["step"], row["devices"], row["cores"]
+    busy = one["busy"]["step"]
+    return (
+        f"{row['workload']}: {n} devices are {whole / ms['step']:.2f} times as fast as one. The most by the share, 1/{n} "
+        f"of the batch in {ms['share'] / whole:.0%} of the time: {whole / ms['share']:.2f}; by the cores, {cores} of "
+        f"which one device keeps {busy:.1f} busy: {cores / busy:.2f}. Sums take {ms['sums'] / ms['step']:.0%}"
+    )
 
 
 def _one(found: list[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:

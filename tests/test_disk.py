@@ -6,14 +6,15 @@ import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jaxseq import plots, runlog, screen, train
+from jaxseq import loop, plots, runlog, screen, train
 from jaxseq.checkpoint import records, store
 
 WORDS = ["waves", "--data.count", "200", "--data.window", "6", "--model.hidden", "8", "--schedule", "constant"]
@@ -22,24 +23,31 @@ WORDS = ["waves", "--data.count", "200", "--data.window", "6", "--model.hidden",
 SLOW = pytest.mark.slow
 
 
+def wait_until(there: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def trained(factory: pytest.TempPathFactory, epochs: int) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "save", lambda figure, path: None)
+        folder = factory.mktemp("trained") / "run"
+        assert train.main([*WORDS, "--epochs", str(epochs), "--out", str(folder)]) == 0
+        return folder
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of six epochs that nothing disturbed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save", lambda figure, path: None)
-        folder = tmp_path_factory.mktemp("whole") / "run"
-        assert train.main([*WORDS, "--epochs", "6", "--out", str(folder)]) == 0
-        return folder
+    return trained(tmp_path_factory, 6)
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its first two epochs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save", lambda figure, path: None)
-        folder = tmp_path_factory.mktemp("begun") / "run"
-        assert train.main([*WORDS, "--epochs", "2", "--out", str(folder)]) == 0
-        return folder
+    return trained(tmp_path_factory, 2)
 
 
 @pytest.fixture(autouse=True)
@@ -99,22 +107,28 @@ def test_where_no_file_may_grow_the_run_stops_with_one_line_and_goes_on_later(
     goes_on(run, whole)
 
 
-def test_a_save_in_the_background_that_fails_is_told_at_the_end_of_the_next_epoch(
+def test_a_save_in_the_background_that_fails_is_told_at_once_and_ends_the_training_after_the_epoch(
     begun: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, show = Path(shutil.copytree(begun, tmp_path / "run")), screen.EpochDisplay.show
-    limits = contextlib.ExitStack()
+    limits, heard = contextlib.ExitStack(), []
 
     def shown(self: screen.EpochDisplay, row: dict[str, Any], *rest: Any) -> None:
         show(self, row, *rest)
         if row["epoch"] == 3:
+            wait_until(lambda: records.latest_step(run / runlog.CHECKPOINTS) == 3)
             limits.enter_context(at_most(4500))
+        if row["epoch"] == 4:  # a long one
+            wait_until(lambda: any("could not be saved" in text for text in heard))
 
     with monkeypatch.context() as patch, limits:
         patch.setattr(screen.EpochDisplay, "show", shown)
+        patch.setattr(loop, "_sayer", lambda console: heard.append)
         refused(run, capsys, "cannot write a checkpoint to")
+    (told,) = [text for text in heard if "could not be saved" in text]
+    assert "epoch 4 could not be saved (" in told and "stopping after this epoch" in told
     assert runlog.read_metrics(run)[-1]["epoch"] <= 5
-    assert records.latest_step(run / runlog.CHECKPOINTS) in (2, 3)
+    assert records.latest_step(run / runlog.CHECKPOINTS) == 3
     goes_on(run, whole)
 
 

@@ -128,6 +128,19 @@ def test_two_processes_train_what_one_trains_and_each_goes_on_with_what_the_othe
     print(f"1 against 2 processes: losses and norms of 5 epochs differ by {apart:.1e} at most")
 
 
+def test_two_processes_that_stopped_end_bit_for_bit_as_two_that_did_not(tmp_path: Path) -> None:
+    for name, parts in {"whole": (3,), "parts": (1, 3)}.items():
+        (tmp_path / name).mkdir()
+        for number, epochs in enumerate(parts):
+            words = f"--resume run --epochs {epochs}" if number else f"{WORDS} --epochs {epochs} --out run"
+            ends = done(tmp_path / name, words, 2)
+            assert [status for status, _ in ends] == [0, 0], ends
+    whole, parts = (store.load_leaves(tmp_path / name / "run" / runlog.CHECKPOINTS, 3) for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for path in whole:
+        np.testing.assert_array_equal(whole[path], parts[path], err_msg=path)
+
+
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_other_in_words_and_the_run_goes_on(tmp_path: Path, killed: int) -> None:
     with started(tmp_path, f"{WORDS} --epochs 100000 --out run", 2) as processes:

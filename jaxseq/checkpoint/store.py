@@ -18,6 +18,7 @@ import math
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -142,15 +143,16 @@ class Writer:
 
     `folder` is created if needed; `config` (anything that JSON can hold) is stored with it once, when it is new;
     `best` names the metric whose smallest value marks the best step. Kept are the last two steps and the best; a step
-    that is damaged when the writer is made is set aside, as `damaged-7`, and `report` is told of it. Of several
-    processes, one has a writer, and saves what is on its own devices.
+    that is damaged when the writer is made is set aside, as `damaged-7`, and `report` is told of it; so it is, from another
+    thread, of a save that fails in the background. Of several processes, one has a writer, and saves what is on its own
+    devices.
     Raises `UsageError` if the folder cannot be written or has a newer format.
     """
 
     def __init__(
         self, folder: str | Path, config: Mapping[str, Any], best: str, report: Callable[[str], object] = print
     ) -> None:
-        self.folder, self.best = Path(folder).expanduser().resolve(), best
+        self.folder, self.best, self._report = Path(folder).expanduser().resolve(), best, report
         self._pending: Any = None
         _set_damaged_aside(self.folder, report)
         self._keep = _Keep(records.deciding_values(self.folder))
@@ -183,7 +185,15 @@ class Writer:
         self._keep.values[step], self._keep.newest = values[self.best], step
         save = partial(self._checkpointer.save_async, overwrite=True, force=True, custom_metadata=record)
         _write(self.folder, self._probe)
-        self._pending = _write(self.folder, lambda: save(step, arrays))
+        self._pending = pending = _write(self.folder, lambda: save(step, arrays))
+        threading.Thread(target=self._watch, args=(step, pending), daemon=True).start()
+
+    def _watch(self, step: int, pending: Any) -> None:
+        """Tells of a failure at once; `wait` raises it, which may be an epoch later."""
+        try:
+            pending.result()
+        except Exception as error:
+            self._report(f"epoch {step} could not be saved ({records.root_cause(error)}): stopping after this epoch")
 
     def _probe(self) -> None:
         """Fails at once where Orbax, unable to make its folder, would leave threads that hold up the exit for minutes."""

@@ -369,7 +369,7 @@ def test_a_blank_line_is_skipped_but_in_a_single_column_it_is_a_missing_value(tm
         ),
         ("5.5", '"5\n5"', r"row 6, column 'sales': '5\n5' is not a number"),
         ("2020-01-05", '"5\tx"', r"row 6, column 'date': '5\tx' is not a time"),
-        ("5.5", "x" * 99, f"row 6, column 'sales': '{'x' * 56}… is not a number"),
+        ("5.5", "x" * 99, f"row 6, column 'sales': '{'x' * 58}… is not a number"),
         ("5.5", "1e300", "row 6, column 'sales': 1e+300 is beyond 1e+100 in magnitude"),
         ("5.5", "-1.1e100", "row 6, column 'sales': -1.1e+100 is beyond 1e+100 in magnitude"),
         ("5.5", "5.5,6", "row 6: 3 fields, but the header has 2"),

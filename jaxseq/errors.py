@@ -35,22 +35,21 @@ class Interrupted(Ended):
 
 
 class Stopped(Ended):
-    """Several runs were stopped by a signal, each of them as by `Interrupted`; the same command goes on with them."""
+    """Several runs were stopped by a signal, each of them as by `Interrupted`; the command `again` goes on with them."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__("stopped; every run's last epoch is saved, and the same command goes on")
+    def __init__(self, status: int, again: str) -> None:
+        super().__init__(f"stopped; every run's last epoch is saved, and {again} goes on")
         self.status = status
 
 
 class Detached(Ended):
-    """The jobs of a cluster were left to themselves by a signal; `jobs` are their numbers."""
+    """The jobs of a cluster were left to themselves by a signal; `jobs` are their numbers, `again` finds them again."""
 
-    def __init__(self, jobs: Sequence[str], status: int) -> None:
+    def __init__(self, jobs: Sequence[str], status: int, again: str) -> None:
         first, *rest = dict.fromkeys(job.partition("_")[0] for job in jobs)
         more = f" and {len(rest)} more" if rest else ""
         super().__init__(
-            f"the jobs go on without this command, which looks at them again when typed again; scancel {first}{more} ends "
-            "them"
+            f"the jobs go on without this command; {again} looks at them again, scancel {first}{more} ends them"
         )
         self.status = status
 

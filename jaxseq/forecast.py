@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxseq import command, judge, plots, runlog, screen
+from jaxseq import command, entry, judge, plots, runlog, screen
 from jaxseq import run as runs
 from jaxseq.data.frequency import continue_
 from jaxseq.data.scaling import Scaling, fit_scaling
@@ -97,34 +97,34 @@ def _check_same(folder: Path, saved: Any, asked: Any) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status: 0, or 2 for a mistake of the user."""
-    try:
-        asked = command.parse_forecast(sys.argv[1:] if argv is None else argv)
-        console, folder = screen.terminal(), asked.run
-        experiment = command.saved_experiment(folder)
-        saved = experiment.data
-        if not hasattr(saved, "panel"):
-            raise UsageError(f"{folder} is a run of {experiment.name}: its series have no end to forecast beyond")
-        _check_same(folder, saved, asked.data)
-        panel = asked.data.panel()
-        found, said = forecast(folder, None if asked.data == saved else panel, asked.horizon)
-        out = folder / FILE if asked.out is None else asked.out
-        runlog.write_table(out, found)
-        title = f"{asked.data.name}: forecast beyond {panel.series[0].times[-1]}"
-        history = _history(panel, HISTORY * saved.window, found.columns[0])
-        plots.save(plots.fan(history, found, saved.unit, title), out.with_suffix(".png"))
-        for text in said:
-            console.print(text, highlight=False, markup=False)
-        console.print(found.head(40).to_string(index=False), highlight=False, markup=False)
-        more = f" (the first 40 of {len(found)} rows)" if len(found) > 40 else ""
-        console.print(f"{out} and {out.with_suffix('.png').name}{more}", highlight=False)
-    except UsageError as error:
-        print(f"jaxseq.forecast: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
+    words = sys.argv[1:] if argv is None else argv
+    return entry.run("jaxseq.forecast", lambda: _forecast(words), "stopped; nothing was written", "--horizon")
 
 
-def _history(panel: Panel, rows: int, time: str) -> pd.DataFrame:
+def _forecast(words: list[str]) -> None:
+    asked = command.parse_forecast(words)
+    console, folder = screen.terminal(), asked.run
+    experiment = command.saved_experiment(folder)
+    saved = experiment.data
+    if not hasattr(saved, "panel"):
+        raise UsageError(f"{folder} is a run of {experiment.name}: its series have no end to forecast beyond")
+    _check_same(folder, saved, asked.data)
+    panel = asked.data.panel()
+    found, said = forecast(folder, None if asked.data == saved else panel, asked.horizon)
+    out = folder / FILE if asked.out is None else asked.out
+    runlog.write_table(out, found)
+    title = f"{asked.data.name}: forecast beyond {panel.series[0].times[-1]}"
+    history = _past(panel, HISTORY * saved.window, found.columns[0])
+    plots.save(plots.fan(history, found, saved.unit, title), out.with_suffix(".png"))
+    for text in said:
+        console.print(text, highlight=False, markup=False)
+    console.print(found.head(40).to_string(index=False), highlight=False, markup=False)
+    more = f" (the first 40 of {len(found)} rows)" if len(found) > 40 else ""
+    console.print(f"{out} and {out.with_suffix('.png').name}{more}", highlight=False)
+
+
+def _past(panel: Panel, rows: int, time: str) -> pd.DataFrame:
     frames = []
     for name, series in zip(panel.names[:6], panel.series[:6], strict=True):
         names = {"series": name} if len(panel.names) > 1 else {}

@@ -124,8 +124,8 @@ def config(job: Job) -> dict[str, Any]:
 
 def check_rows(job: Job, folder: Path) -> None:
     """Raise `UsageError`, with both hashes, if the run was trained on other rows; runs of format 1 do not say on which."""
-    then = runlog.read_config(folder).get(experiments.ROWS, job.rows)
-    if then != job.rows:
+    saved = {**runlog.read_config(folder), **records.sealed_config(folder / runlog.CHECKPOINTS)}
+    if (then := saved.get(experiments.ROWS, job.rows)) != job.rows:
         raise UsageError(
             f"{folder} was trained on other rows (sha256 {shown(then, 14)}, those of now '{job.rows[:12]}): give it the "
             "data that it had, or start a new run"

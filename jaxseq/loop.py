@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 
-from jaxseq import fit, mesh, processes, runlog, screen
+from jaxseq import fit, mesh, processes, runlog, screen, signals
 from jaxseq import job as jobs
 from jaxseq.checkpoint import records, store
-from jaxseq.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, Interrupted, UsageError
+from jaxseq.errors import Interrupted, UsageError
 from jaxseq.fit import TrainState
 from jaxseq.job import Job
 
@@ -67,12 +65,13 @@ def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path
 
 @contextmanager
 def _writer(job: Job, folder: Path, metric: str, say: Callable[[str], None]) -> Iterator[Any]:
-    """What saves the steps; None in all processes but the first."""
-    if not processes.is_first():
-        yield None
-        return
-    with store.Writer(folder / runlog.CHECKPOINTS, jobs.config(job), metric, say) as writer:
-        yield writer
+    """What saves the steps; None in all processes but the first, which hear of it if it cannot be opened or closed."""
+    held: list[store.Writer] = []
+    processes.from_first(lambda: held.append(store.Writer(folder / runlog.CHECKPOINTS, jobs.config(job), metric, say)))
+    with ExitStack() as closing:
+        closing.push(lambda *error: held[0].__exit__(*error) if held and error[0] else None)
+        yield held[0] if held else None
+    processes.from_first(lambda: held[0].close())
 
 
 def _keep(folder: Path, writer: store.Writer, epoch: fit.Epoch, row: runlog.Row) -> None:
@@ -89,9 +88,9 @@ def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[
     kept, epochs = folder / runlog.CHECKPOINTS, job.experiment.epochs
     if records.steps(kept):
         done, state = store.restore(kept, jobs.abstract_state(job), report=report)
-        processes.check_same(f"{done}", f"see different steps in {folder}: all of them need the same files")
     else:
         done, state = 0, jobs.initial_state(job)
+    processes.check_same(f"{done}", f"see different steps in {folder}: all of them need the same files")
     if done > epochs:
         raise UsageError(f"{folder} has {done} epochs behind it: it cannot go on to --epochs {epochs}")
     for row in runlog.read_metrics(folder):
@@ -172,9 +171,10 @@ def _leaf(job: Job, setup: fit.Setup, folder: Path, epoch: fit.Epoch, at: int) -
     """Which leaf's gradient failed in a step, in words; "" if it was not the step. The epoch is done again up to it."""
     if not _not_finite(epoch)[at]:
         return ""
-    try:
+    state = None
+    with suppress(UsageError):  # what failed is said all the same, but without its leaf
         state = _state_before(job, folder, epoch.number)
-    except UsageError:  # what failed is said all the same, but without its leaf
+    if processes.largest(state is None) or state is None:
         return ""
     norms = fit.gradient_norms(setup, state, job.data.train, job.experiment.batch, at)
     found = {
@@ -205,22 +205,13 @@ def stop_signals(note: Callable[[str], None]) -> Iterator[Callable[[], int]]:
     """
     status = 0
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(asked: int) -> None:
         nonlocal status
         if status:
             raise KeyboardInterrupt
-        status = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
+        status = asked
         with suppress(RuntimeError):  # the signal came while another line was being written
             note("stopping after this epoch (Ctrl-C again to stop at once)")
 
-    before = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, ask)
-    except ValueError:  # not the main thread
-        before = {}
-    try:
+    with signals.caught(ask):
         yield lambda: status
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

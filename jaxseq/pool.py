@@ -19,8 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxseq import experiments, runlog
-from jaxseq.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, Interrupted, Stopped, UsageError
+from jaxseq import experiments, runlog, signals
+from jaxseq.errors import EXIT_TERMINATED, Interrupted, Stopped, UsageError
 from jaxseq.experiments.base import Recipe
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def finished(run: Wanted) -> bool:
     return (run.folder / runlog.REPORT).is_file()
 
 
-def fill(wanted: Sequence[Wanted], workers: int, console: Console) -> None:
+def fill(wanted: Sequence[Wanted], workers: int, console: Console, again: str = "the same command") -> None:
     """Train all that is not finished, `workers` at a time, and show how far they are.
 
-    On Ctrl-C or SIGTERM the runs finish their epoch and are saved, then `Stopped` is raised; the same call goes on. Raises
-    `UsageError`, once all the others are through, if runs failed.
+    On Ctrl-C or SIGTERM the runs finish their epoch and are saved, then `Stopped` is raised, which says that `again` goes
+    on. Raises `UsageError`, once all the others are through, if runs failed.
     """
     waiting = [run for run in wanted if not finished(run)]
     if not waiting:
@@ -90,7 +90,7 @@ def fill(wanted: Sequence[Wanted], workers: int, console: Console) -> None:
         if status := stopped():
             display.note("stopping after the epochs that are being trained (Ctrl-C again to stop at once)")
             pool.shutdown(cancel_futures=True)
-            raise Stopped(status)
+            raise Stopped(status, again)
     check(failed, wanted)
 
 
@@ -122,12 +122,17 @@ def _work(experiment: Recipe, folder: Path) -> str:
     try:
         _Worker.busy = True
         return train(experiment, folder)
+    except Interrupted as stop:
+        return str(stop)
     finally:
         _Worker.busy = False
 
 
 def train(experiment: Recipe, folder: Path) -> str:
-    """Train a run or go on with it, here; what it says goes into its log, what went wrong comes back in words."""
+    """Train a run or go on with it, here; what it says goes into its log, what went wrong comes back in words.
+
+    Raises `Interrupted` on Ctrl-C or SIGTERM, once the epoch is saved.
+    """
     from rich.console import Console
 
     from jaxseq import training
@@ -138,7 +143,10 @@ def train(experiment: Recipe, folder: Path) -> str:
     with folder.with_suffix(LOG).open("a", encoding="utf-8") as file:
         try:
             training.train(experiment, console=Console(file=file, width=120), **where)
-        except (Interrupted, UsageError) as error:
+        except Interrupted as stop:
+            print(stop, file=file)
+            raise
+        except UsageError as error:
             print(error, file=file)
             return str(error)
         except KeyboardInterrupt:
@@ -192,22 +200,15 @@ def _signals(pool: ProcessPoolExecutor, stop: Event) -> Iterator[Callable[[], in
     status to end, or 0. A second one stops them at once."""
     status = 0
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(asked: int) -> None:
         nonlocal status
-        status = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
+        status = asked
         stop.set()
         for worker in list((pool._processes or {}).values()):
             worker.terminate()
 
-    before = {}
-    with contextlib.suppress(ValueError):  # not the main thread
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, ask)
-    try:
+    with signals.caught(ask):
         yield lambda: status
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Display:

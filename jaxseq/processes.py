@@ -10,9 +10,11 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -21,7 +23,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxseq.errors import EXIT_USAGE, Lost, UsageError, first_line
+from jaxseq.errors import EXIT_LOST, EXIT_USAGE, Ended, Lost, UsageError, first_line
 
 HEARTBEAT, PARTING = 10, 3
 """Seconds after which a process that gives no sign of life is lost; and that the first stays after a failure, so that
@@ -73,18 +75,28 @@ class Processes:
 
 
 @contextlib.contextmanager
-def joined(asked: Processes) -> Iterator[None]:
-    """Become one of several processes, as `join` does; raises `Lost` where another is found to be gone."""
-    join(asked)
+def joined(asked: Processes, program: str) -> Iterator[None]:
+    """Become one of several processes, as `join` does, and be one within.
+
+    Raises `Lost` where another is found to be gone. An error that is nobody's is printed, and ends this process here and
+    now: on its way out, JAX would wait for the others, and then abort them all.
+    """
+    join(asked, program)
     try:
         yield
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, UsageError) or not (several() and LOST.search(str(error))):
+    except (UsageError, Ended, MemoryError):
+        raise
+    except Exception as error:
+        if not several() or "RESOURCE_EXHAUSTED" in str(error):
             raise
-        raise Lost(first_line(error)) from error
+        if isinstance(error, (RuntimeError, ValueError)) and LOST.search(str(error)):
+            raise Lost(first_line(error)) from error
+        traceback.print_exc()
+        leave(EXIT_LOST)
+        raise
 
 
-def join(asked: Processes) -> None:
+def join(asked: Processes, program: str) -> None:
     """Become one of several processes; nothing for one. Comes before all else that asks JAX for its devices.
 
     Ends the process with a line and status 2 if the others do not come: JAX would abort it. Raises `UsageError` if it
@@ -92,9 +104,12 @@ def join(asked: Processes) -> None:
     """
     if asked.processes == 1:
         return
+    before = None
+    with contextlib.suppress(ValueError):  # not the main thread
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # or nobody would hear a Ctrl-C while JAX waits
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is `loop.stop_signals`'
-    watch = threading.Timer(asked.wait, _give_up, [asked])
+    watch = threading.Timer(asked.wait, _give_up, [asked, program])
     watch.daemon = True
     watch.start()
     try:
@@ -114,11 +129,18 @@ def join(asked: Processes) -> None:
         raise UsageError(f"{_who(asked)}: JAX {where} here ({first_line(error)})") from error
     finally:
         watch.cancel()
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+    here, all_of_them = jax.local_device_count(), jax.device_count()
+    if all_of_them != here * jax.process_count():
+        raise UsageError(
+            f"{_who(asked)} has {here} of {all_of_them} devices: all of the {jax.process_count()} must have as many"
+        )
 
 
-def _give_up(asked: Processes) -> None:
+def _give_up(asked: Processes, program: str) -> None:
     why = "the others did not all come" if asked.process == 0 else "no first process answered, or others did not come"
-    print(f"jaxseq.train: {_who(asked)}: {why} within {asked.wait} s", file=sys.stderr, flush=True)
+    print(f"{program}: {_who(asked)}: {why} within {asked.wait} s", file=sys.stderr, flush=True)
     os._exit(EXIT_USAGE)
 
 

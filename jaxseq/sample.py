@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
         "jaxseq.sample",
         lambda: composing.compose(command.parse_sample(words)),
         "stopped; nothing was written",
-        "--count, --bars or --batch",
+        "--count or --bars",
     )
 
 

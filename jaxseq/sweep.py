@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,12 +30,13 @@ without b as a:b. Everything else is as for python -m jaxseq.train, whose --help
                  it takes what is finished and goes on with what was interrupted
   --workers N    runs at a time; None for one a core, with SLURM for what the queue gives
   --on slurm     submit each run as a job (needs the extra slurm) and show how far they are; Ctrl-C leaves the jobs alone,
-                 and the same command finds them again. local does the same with processes of this machine, to try it
+                 and the same command with its --out finds them again
   --slurm.X V    what a job gets, as submitit names it: --slurm.partition gpu --slurm.gpus-per-node 1
-                 --slurm.timeout-min 60 (a job whose time is up is queued again, and goes on where it was)
+                 --slurm.timeout-min 60 (a job whose time is up is queued again, and goes on after its last epoch; an epoch
+                 that takes longer than 90 s needs a longer --slurm.signal-delay-s)
 
 It leaves a folder for each run, sweep.csv with a line a run, and sweep.md with mean and standard deviation over seeds."""
-WHERE: dict[str, cluster.Where] = {"slurm": "slurm", "local": "local"}
+HERE, CLUSTER = "here", "slurm"
 OWN, SLURM = ("--out", "--workers", "--on"), "--slurm."
 """A sweep's own flags; all others are of the runs."""
 RANGE = re.compile(r"(\d+):(\d+)")
@@ -62,10 +64,14 @@ def sweep(asked: Asked, console: Any = None) -> Path:
     grid = points(asked.words)
     folder = _folder(asked, grid)
     wanted = [pool.Wanted(_name(point), point.experiment, folder / _name(point)) for point in grid]
+    console.print(
+        f"{folder}: {len(grid)} runs; the same command with --out {folder} goes on with them", highlight=False
+    )
+    again = f"the same command with --out {shlex.quote(str(folder))}"
     if asked.cluster is None:
-        pool.fill(wanted, asked.workers, console)
+        pool.fill(wanted, asked.workers, console, again)
     else:
-        cluster.fill(wanted, asked.cluster, folder, console)
+        cluster.fill(wanted, asked.cluster, folder, console, again)
     table = gather(grid, wanted)
     runlog.write_table(folder / TABLE, table)
     text = summary(grid, table)
@@ -99,15 +105,15 @@ def parse(words: list[str]) -> Asked:
 
 def _cluster(own: Mapping[str, str], at_once: int | None) -> cluster.Asked | None:
     """Where jobs go; None for here."""
-    where = own.get("--on", "here")
+    where = own.get("--on", HERE)
     resources = {flag.removeprefix(SLURM).replace("-", "_"): value for flag, value in own.items() if flag not in OWN}
-    if where not in ("here", *WHERE):
-        raise UsageError(f"--on must be {', '.join(('here', *WHERE))}; it is {shown(where)}")
-    if where == "here":
+    if where not in (HERE, CLUSTER):
+        raise UsageError(f"--on must be {HERE} or {CLUSTER}; it is {shown(where)}")
+    if where == HERE:
         if resources:
-            raise UsageError(f"{SLURM}{next(iter(resources)).replace('_', '-')} is for --on slurm")
+            raise UsageError(f"{SLURM}{next(iter(resources)).replace('_', '-')} is for --on {CLUSTER}")
         return None
-    return cluster.Asked(WHERE[where], {name: _number(value) for name, value in resources.items()}, at_once)
+    return cluster.Asked(CLUSTER, {name: _number(value) for name, value in resources.items()}, at_once)
 
 
 def _number(text: str) -> Any:

@@ -6,6 +6,8 @@ import sys
 
 from jaxseq import command, entry, processes, study, training
 
+PROGRAM = "jaxseq.train"
+
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted.
@@ -13,12 +15,12 @@ def main(argv: list[str] | None = None) -> int:
     One of several processes that failed does not return, but ends with its status; it is 1 where another was lost.
     """
     words = sys.argv[1:] if argv is None else argv
-    return processes.leave(entry.run("jaxseq.train", lambda: _train(words), "stopped before the training began"))
+    return processes.leave(entry.run(PROGRAM, lambda: _train(words), "stopped before the training began"))
 
 
 def _train(words: list[str]) -> None:
     asked = command.parse(words)
-    with processes.joined(asked.mesh):
+    with processes.joined(asked.mesh, PROGRAM):
         if asked.seeds > 1 or asked.backtest > 1:
             study.study(asked.experiment, asked.seeds, asked.backtest, asked.out, classical=asked.classical)
         else:

@@ -133,7 +133,9 @@ def check_resumable(folder: Path, experiment: Recipe) -> None:
     saved = from_config(config, str(folder / runlog.CONFIG))
     if saved.name != experiment.name:
         raise UsageError(f"{folder} is a run of {saved.name}, not of {experiment.name}")
-    if differ := _difference(saved, experiment, moved=ROWS in config):
+    begun = records.sealed_config(folder / runlog.CHECKPOINTS)
+    hashed = ROWS in {**config, **begun}
+    if differ := _difference(saved, experiment, moved=hashed):
         raise UsageError(
             f"{folder} has {differ[0]}, asked for is {differ[1]}: only {', '.join(MAY_CHANGE)} may change in a run"
         )
@@ -142,9 +144,8 @@ def check_resumable(folder: Path, experiment: Recipe) -> None:
             f"{folder} has a cosine schedule over {saved.epochs} epochs; {experiment.epochs} would be another schedule "
             "from the first step on: start a new run"
         )
-    begun = records.sealed_config(folder / runlog.CHECKPOINTS)
     free = [name for name in MAY_CHANGE if name != "epochs" or saved.schedule != "cosine"]
-    if begun and (differ := _difference(from_config(begun, f"{folder}"), saved, ROWS in config, free)):
+    if begun and (differ := _difference(from_config(begun, f"{folder}"), saved, hashed, free)):
         raise UsageError(
             f"{folder / runlog.CONFIG} was changed: it has {differ[1]}, the run began with {differ[0]}; put that back, or "
             "start a new run"

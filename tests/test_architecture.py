@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = [
     {"errors", "arrays"},
-    {"music", "lock", "formats", "processes", "entry"},
+    {"music", "lock", "formats", "processes", "entry", "signals"},
     {"cells", "consuming", "data", "forecasting", "padding"},
     {"recurrence", "convert", "heads"},
     {"normalised"},

@@ -19,7 +19,7 @@ from test_pool import tiny
 
 from jaxseq import cluster, pool, sweep
 from jaxseq.cluster import Asked
-from jaxseq.errors import Detached, UsageError
+from jaxseq.errors import Detached, Interrupted, UsageError
 from jaxseq.pool import Wanted
 
 submitit = pytest.importorskip("submitit")
@@ -64,7 +64,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def filled(runs: list[Wanted], asked: Asked, folder: Path) -> str:
     said = io.StringIO()
-    cluster.fill(runs, asked, folder, Console(file=said, width=120))
+    cluster.fill(runs, asked, folder, Console(file=said, width=120), "the same command")
     return said.getvalue()
 
 
@@ -80,10 +80,7 @@ def test_jobs_of_slurm_train_every_run_and_the_one_that_cannot_is_named(tmp_path
     script = next((tmp_path / "out/jobs").glob("*submission.sh")).read_text()
     for line in ("--array=0-1%1", "--partition=all", "--cpus-per-task=2", "--time=60", "--job-name=jaxseq"):
         assert f"#SBATCH {line}\n" in script
-    assert json.loads((tmp_path / "out/jobs/jobs.json").read_text()) == {
-        "where": "slurm",
-        "jobs": {"tiny-0": "7_0", "tiny-1": "7_1"},
-    }
+    assert json.loads((tmp_path / "out/jobs/jobs.json").read_text()) == {"tiny-0": "7_0", "tiny-1": "7_1"}
     assert filled(runs[:1], asked, tmp_path / "out") == "", "what is finished is not submitted again"
 
 
@@ -98,11 +95,12 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: dict[str
 
     monkeypatch.setattr(submitit, "AutoExecutor", Counting)
     (tmp_path / "out/jobs").mkdir(parents=True)
-    (tmp_path / "out/jobs/jobs.json").write_text(json.dumps({"where": "slurm", "jobs": numbers}))
-    executor = cluster._executor(Asked("slurm", {}), tmp_path / "out/jobs")
+    (tmp_path / "out/jobs/jobs.json").write_text(json.dumps(numbers))
+    asked = Asked("slurm", {})
+    executor = cluster._executor(asked, tmp_path / "out/jobs")
     runs = [tiny(tmp_path / "runs", seed) for seed in range(3)]
     monkeypatch.setattr(cluster.Job, "__call__", lambda job: "")
-    jobs = cluster._submitted(runs, executor, cluster._Queue("slurm"), tmp_path / "out/jobs/jobs.json")
+    jobs = cluster._submitted(runs, executor, cluster._Queue("slurm"), asked, tmp_path / "out/jobs/jobs.json")
     assert [jobs[run].job_id for run in runs[:2]] == ["3_0", "3_1"]
     return seen
 
@@ -112,7 +110,7 @@ def test_a_job_that_waits_or_runs_is_found_again_and_only_the_others_are_submitt
 ) -> None:
     slurm.write_text("3_0\n3_1\n12\n")
     assert submitted(tmp_path, monkeypatch, {"tiny-0": "3_0", "tiny-1": "3_1", "tiny-2": "3_2"}) == ["tiny-2"]
-    assert json.loads((tmp_path / "out/jobs/jobs.json").read_text())["jobs"] == {
+    assert json.loads((tmp_path / "out/jobs/jobs.json").read_text()) == {
         "tiny-0": "3_0",
         "tiny-1": "3_1",
         "tiny-2": "7",
@@ -141,8 +139,15 @@ def test_a_signal_leaves_the_jobs_to_themselves(tmp_path: Path, slurm: Path) -> 
     slurm.write_text("7\n")
     (slurm.parent / "bin/srun").write_text("#!/usr/bin/env bash\nsleep 0\n")
     before = signal.getsignal(signal.SIGINT)
-    words = f"import os, time; time.sleep(2); os.kill({os.getpid()}, {int(signal.SIGINT)})"
-    with subprocess.Popen([sys.executable, "-c", words]), pytest.raises(Detached, match=r"scancel 7 ends") as found:
+    jobs = tmp_path / "out/jobs/jobs.json"
+    words = f"""import os, pathlib, time
+while not pathlib.Path({str(jobs)!r}).is_file():
+    time.sleep(0.05)
+os.kill({os.getpid()}, {int(signal.SIGINT)})"""
+    with (
+        subprocess.Popen([sys.executable, "-c", words]),
+        pytest.raises(Detached, match=r"the same command looks at them again, scancel 7 ends") as found,
+    ):
         filled([tiny(tmp_path / "runs")], Asked("slurm", {}), tmp_path / "out")
     assert found.value.status == 130 and signal.getsignal(signal.SIGINT) is before
 
@@ -154,6 +159,29 @@ def test_a_queue_that_does_not_answer_ends_no_job(tmp_path: Path, slurm: Path) -
     slurm.unlink()
     time.sleep(0.2)
     assert queue.holds(job) and not queue.ended(job)
+
+
+def test_where_the_queue_was_never_seen_nothing_is_submitted_twice_and_nothing_has_ended(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.unlink()
+    job = submitit.SlurmJob(folder=tmp_path, job_id="7")
+    assert not cluster._Queue("slurm").ended(job)
+    with pytest.raises(UsageError, match="squeue does not answer: 2 runs have jobs"):
+        submitted(tmp_path, monkeypatch, {"tiny-0": "3_0", "tiny-1": "3_1"})
+
+
+def test_a_job_that_a_signal_stops_ends_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM may queue it again; a result would say that it is through."""
+
+    def stopped(experiment: object, folder: Path) -> str:
+        raise Interrupted(folder, 3, 143)
+
+    monkeypatch.setattr(pool, "train", stopped)
+    run = tiny(tmp_path)
+    with pytest.raises(SystemExit) as found:
+        cluster.Job(run.experiment, run.folder)()
+    assert found.value.code == 143
 
 
 def test_a_job_that_is_queued_again_is_the_same_job(tmp_path: Path) -> None:
@@ -172,7 +200,12 @@ def test_processes_of_this_machine_do_what_a_cluster_does(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--on", "moon"], "--on must be here, slurm, local; it is 'moon'"),
+        (["--on", "moon"], "--on must be here or slurm; it is 'moon'"),
+        (["--on", "local"], "--on must be here or slurm; it is 'local'"),
+        (
+            ["--on", "slurm", "--slurm.tasks-per-node", "2"],
+            "a job is one process on one node: leave out tasks_per_node",
+        ),
         (["--on", "slurm", "--slurm.moon", "3"], "Unknown argument 'moon'"),
         (["--on", "slurm", "--slurm.timeout-min", "soon"], '"timeout_min" expected type'),
         (["--slurm.partition", "gpu"], "--slurm.partition is for --on slurm"),

@@ -129,7 +129,7 @@ def test_a_command_names_its_process_and_a_study_has_but_one() -> None:
 
 def test_one_process_is_the_first_and_asks_nobody() -> None:
     gone = RuntimeError("Gloo all-reduce failed: connection closed by peer")
-    with pytest.raises(RuntimeError, match="Gloo"), processes.joined(processes.Processes()):
+    with pytest.raises(RuntimeError, match="Gloo"), processes.joined(processes.Processes(), "test"):
         assert processes.is_first() and not processes.several()
         assert processes.from_first(lambda: (1, 2)) == (1, 2) and processes.largest(3) == 3
         assert processes.leave(2) == 2

@@ -545,6 +545,12 @@ def test_a_run_goes_on_with_the_rows_that_it_had_wherever_they_lie(
         and json.loads(before["config.json"])["rows_sha256"][:12] in said
     )
     assert contents(Path("run")) == before
+    config = json.loads(before["config.json"])
+    config.pop("rows_sha256")
+    Path("run/config.json").write_text(json.dumps(config))
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 2, "the checkpoints say it, too"
+    assert "other rows" in complaint(capsys)
+    Path("run/config.json").write_bytes(before["config.json"])
     rows[200] = f"2020-01-01T03:20:00,{values[200]:.6f}"
     Path("a.csv").unlink()
     Path("moved.csv").write_text("\n".join(["date,sales", *rows]))

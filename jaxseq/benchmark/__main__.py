@@ -201,10 +201,13 @@ def _print(table: Any) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
+    return entry.run("jaxseq.benchmark", lambda: run(_parsed(argv)), "stopped; nothing was written", "workload: --only")
+
+
+def _parsed(argv: list[str] | None) -> Options:
     import tyro
 
-    options = tyro.cli(Options, args=argv, prog="python -m jaxseq.benchmark", description=__doc__)
-    return entry.run("jaxseq.benchmark", lambda: run(options), "stopped; nothing was written", "workload: --only")
+    return tyro.cli(Options, args=argv, prog="python -m jaxseq.benchmark", description=__doc__)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def timed(load: Workload, rounds: int) -> dict[str, Any]:
     cores that each keeps busy."""
     import jax
 
-    from jaxseq import fit, mesh
+    from jaxseq import fit, mesh, pool
     from jaxseq.benchmark import peers
 
     start, devices = peers.given(load), mesh.make()
@@ -64,7 +64,7 @@ def timed(load: Workload, rounds: int) -> dict[str, Any]:
     return {
         "workload": load.name,
         "devices": devices.size,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": pool.cores(),
         "ms": {name: wall for name, (wall, _) in times.items()},
         "busy": {name: busy for name, (_, busy) in times.items()},
         "sums": text.count(" all-reduce(") + text.count(" all-reduce-start("),

@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from jaxseq import entry
 from jaxseq.checkpoint import records, store
 from jaxseq.checkpoint.leaves import Leaf
 from jaxseq.checkpoint.records import DamagedError
@@ -138,14 +139,18 @@ def main(argv: list[str] | None = None) -> int:
 
     Exit status: 0, 1 if something is damaged or different, 2 for a mistake in what was asked.
     """
+    return entry.run("jaxseq.checkpoint", lambda: _answer(argv), "stopped")
+
+
+def _answer(argv: list[str] | None) -> int:
     commands = {"show": show, "verify": verify, "diff": diff}
     markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
     prog, told = "python -m jaxseq.checkpoint", main.__doc__
     try:
         return tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog=prog, description=told, config=markers)
-    except UsageError as error:
+    except DamagedError as error:
         print(error, file=sys.stderr)
-        return 1 if isinstance(error, DamagedError) else 2
+        return 1
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def _load(folder: Path, step: int) -> dict[str, np.ndarray]:
     leaves = records.saved_leaves(folder, step)
     arrays = {path: blank_of(leaf) for path, leaf in leaves.items()}
     place = str(folder.expanduser().resolve() / str(step))
-    wanted = {path: blank for path, blank in arrays.items() if blank.size}
+    wanted: Any = {path: blank for path, blank in arrays.items() if blank.size}
     with _quiet():
         try:
             arrays |= _read(place, partial(ocp.load, place, wanted))

@@ -147,8 +147,8 @@ def main(argv: list[str] | None = None) -> int:
     from jaxseq import command
 
     words = sys.argv[1:] if argv is None else argv
-    said = "stopped; the same command goes on"
-    return entry.run("jaxseq.report", lambda: report(command.parsed(Options, "python -m jaxseq.report", words)), said)
+    asked = partial(command.parsed, Options, "python -m jaxseq.report", words)
+    return entry.run("jaxseq.report", lambda: report(asked()), "stopped; the same command goes on", "--budget")
 
 
 if __name__ == "__main__":

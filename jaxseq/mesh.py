@@ -1,4 +1,4 @@
-"""The devices: the only file that knows which there are.
+"""The devices, and how state, data and batch lie on them.
 
 A run has one mesh with one axis, `data`, from the first line, be it of one device. State and data are replicated over
 it; the BATCH is split over it (`fit.Setup.batch_sharding`), so that each device computes its share and the gradient is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jaxseq.forecasting.verdict import Row
+from jaxseq.forecasting.verdict import Row, written
 
 
 class EpochDisplay:
@@ -83,8 +82,5 @@ def score_table(rows: list[Row], unit: str, title: str) -> Table:
     for heading in ("RMSE", "MAE", "vs naive", "skill", "95 % interval", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f} {row.high:+.4f}"
-        numbers = [f"{value:.4f}" for value in (row.rmse, row.mae, row.relative_mse)]
-        p = "\N{EN DASH}" if math.isnan(row.p_value) else f"{row.p_value:.3f}"
-        table.add_row(row.name, *numbers, f"{row.skill:+.4f}" if row.skill else "0", interval, p)
+        table.add_row(row.name, *written(row, " "))
     return table

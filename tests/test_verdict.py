@@ -1,11 +1,14 @@
 """What the test set allows to be said: sentences and tables, and simulations whose truth is known."""
 
+import io
 import math
 
 import numpy as np
 import pytest
 from forecasts import ACTUAL, FORECAST, LAST, best_forecast
+from rich.console import Console
 
+from jaxseq import screen
 from jaxseq.data.prices import Prices
 from jaxseq.data.windows import cut, split_rows
 from jaxseq.errors import UsageError
@@ -105,6 +108,10 @@ def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
     assert lines[4].endswith("| +0.0200 to +0.1800 | 0.004 |")
     assert lines[5].endswith("| +0.0200 to +0.1800 | <0.001 |")
     assert len({line.count("|") for line in lines}) == 1
+    shown = Console(file=io.StringIO(), width=120)
+    shown.print(screen.score_table([*rows, Row("far", 2.6380557e91, 1e90, 1.0, 0.0, -0.1, 0.1)], "USD", "AAPL"))
+    on_screen = shown.file.getvalue()
+    assert "+0.0200 +0.1800  <0.001" in on_screen and "2.638e+91" in on_screen, "the screen says the same"
     assert "RMSE | MAE |" in markdown([row(0, 0)], "")
 
 

@@ -106,6 +106,14 @@ def chance(p: float) -> str:
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
+def written(row: Row, to: str) -> tuple[str, ...]:
+    """A row's RMSE, MAE, MSE / naive, skill, interval (with `to` between its ends) and p, as people read them."""
+    interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f}{to}{row.high:+.4f}"
+    skill = "0" if row.name == NAIVE else f"{row.skill:+.4f}"
+    p = "\N{EN DASH}" if math.isnan(row.p_value) else chance(row.p_value)
+    return number(row.rmse), number(row.mae), f"{row.relative_mse:.4f}", skill, interval, p
+
+
 def markdown(rows: list[Row], unit: str) -> str:
     """The rows as a Markdown table; `unit` may be empty."""
     suffix = f", {unit}" if unit else ""
@@ -114,11 +122,6 @@ def markdown(rows: list[Row], unit: str) -> str:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
-        skill = "0" if row.name == NAIVE else f"{row.skill:+.4f}"
         name = row.name.replace("|", "\\|")
-        p = "\N{EN DASH}" if math.isnan(row.p_value) else chance(row.p_value)
-        lines.append(
-            f"| {name} | {number(row.rmse)} | {number(row.mae)} | {row.relative_mse:.4f} | {skill} | {interval} | {p} |"
-        )
+        lines.append(f"| {' | '.join([name, *written(row, ' to ')])} |")
     return "\n".join(lines)

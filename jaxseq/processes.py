@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxseq.errors import EXIT_LOST, EXIT_USAGE, Ended, Lost, UsageError, first_line
+from jaxseq.errors import EXIT_LOST, EXIT_USAGE, Ended, Lost, UsageError, first_line, shown
 
 HEARTBEAT, PARTING = 10, 3
 """Seconds after which a process that gives no sign of life is lost; and that the first stays after a failure, so that
@@ -33,6 +33,8 @@ LOST = re.compile(
     re.IGNORECASE,
 )
 """What JAX says in its many ways when another process is gone."""
+ENVIRONMENT = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS")
+"""Where a launcher of the user's own may say it all."""
 T_ = TypeVar("T_")
 
 
@@ -41,7 +43,8 @@ class Processes:
     """Which of how many processes this is."""
 
     processes: int | Literal["auto"] = 1
-    """Processes that train one run together, each started by this same command; auto asks SLURM, Open MPI or Kubernetes."""
+    """Processes that train one run together, each started by this same command; auto asks SLURM, Open MPI, Kubernetes, or
+    JAX_NUM_PROCESSES, JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS in the environment."""
     process: int | None = None
     """The number of this one, from 0. The first writes the run and the screen; all need to see its folder."""
     coordinator: str | None = None
@@ -74,6 +77,21 @@ class Processes:
             )
 
 
+def from_environment(asked: Processes, environment: Mapping[str, str]) -> Processes:
+    """What `auto` stands for where the environment says it; the processes as they are otherwise. Raises `UsageError`."""
+    said = {name: environment[name] for name in ENVIRONMENT if name in environment}
+    if asked.processes != "auto" or ENVIRONMENT[0] not in said:
+        return asked
+    if lacking := [name for name in ENVIRONMENT if name not in said]:
+        raise UsageError(f"{', '.join(said)} in the environment: {', '.join(lacking)} must be there, too")
+    count, number, coordinator = said.values()
+    if not (count.isdecimal() and number.isdecimal()):
+        raise UsageError(f"{', '.join(f'{name}={shown(value)}' for name, value in said.items())}: numbers are needed")
+    if int(count) == 1:
+        return Processes(wait=asked.wait)
+    return Processes(int(count), int(number), coordinator, asked.wait)
+
+
 @contextlib.contextmanager
 def joined(asked: Processes, program: str) -> Iterator[None]:
     """Become one of several processes, as `join` does, and be one within.
@@ -102,6 +120,7 @@ def join(asked: Processes, program: str) -> None:
     Ends the process with a line and status 2 if the others do not come: JAX would abort it. Raises `UsageError` if it
     cannot even begin.
     """
+    asked = from_environment(asked, os.environ)
     if asked.processes == 1:
         return
     before = None

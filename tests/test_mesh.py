@@ -127,6 +127,21 @@ def test_a_command_names_its_process_and_a_study_has_but_one() -> None:
         command.parse([*words, "--seeds", "2"])
 
 
+def test_auto_takes_what_the_environment_says() -> None:
+    auto = processes.Processes("auto", wait=7)
+    said = {"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3", "JAX_COORDINATOR_ADDRESS": "a:80", "OTHER": "x"}
+    assert processes.from_environment(auto, said) == processes.Processes(4, 3, "a:80", 7)
+    assert processes.from_environment(auto, {**said, "JAX_NUM_PROCESSES": "1"}) == processes.Processes(wait=7)
+    assert processes.from_environment(auto, {"JAX_COORDINATOR_ADDRESS": "a:80"}) == auto, "which JAX reads itself"
+    assert processes.from_environment(processes.Processes(), said) == processes.Processes()
+    with pytest.raises(UsageError, match="JAX_PROCESS_ID must be there, too"):
+        processes.from_environment(auto, {name: said[name] for name in said if name != "JAX_PROCESS_ID"})
+    with pytest.raises(UsageError, match=r"JAX_NUM_PROCESSES='four'.*: numbers are needed"):
+        processes.from_environment(auto, {**said, "JAX_NUM_PROCESSES": "four"})
+    with pytest.raises(UsageError, match=r"mesh\.process must be from 0 to 3"):
+        processes.from_environment(auto, {**said, "JAX_PROCESS_ID": "4"})
+
+
 def test_one_process_is_the_first_and_asks_nobody() -> None:
     gone = RuntimeError("Gloo all-reduce failed: connection closed by peer")
     with pytest.raises(RuntimeError, match="Gloo"), processes.joined(processes.Processes(), "test"):

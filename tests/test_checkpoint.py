@@ -381,6 +381,28 @@ def test_a_save_that_was_killed_leaves_the_earlier_steps(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"2", "3", "metadata"}
 
 
+def test_half_a_step_that_was_being_cleared_away_goes_and_a_whole_one_stays(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run", {1: 0.1, 2: 0.2, 3: 0.3})
+    for step in (1, 2):
+        (folder / f"{store.CLEARING}{step}").touch()
+    (folder / "1" / "_CHECKPOINT_METADATA").unlink()
+    said: list[str] = []
+    with Writer(folder, {}, best="loss", report=said.append):
+        assert {path.name for path in folder.iterdir()} == {"2", "3", "metadata"}
+    assert not said
+
+
+def test_a_step_that_goes_is_marked_until_it_is_gone(tmp_path: Path) -> None:
+    seen: list[set[str]] = []
+    folder = write(tmp_path / "run", {1: 0.1, 2: 0.2, 3: 0.3})
+    with Writer(folder, {}, best="loss") as writer:
+        writer.save(4, init(4), {"loss": 0.4})
+        seen.append({path.name for path in folder.glob(f"{store.CLEARING}*")})
+        writer.wait()
+        seen.append({path.name for path in folder.glob(f"{store.CLEARING}*")})
+    assert seen == [{f"{store.CLEARING}2"}, set()] and records.steps(folder) == [1, 3, 4]
+
+
 def test_a_damaged_root_leaves_the_steps_usable_and_is_written_again(folder: Path) -> None:
     (folder / "metadata" / "_ROOT_METADATA").write_text("{")
     with pytest.raises(DamagedError, match="configuration"):

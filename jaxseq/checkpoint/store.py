@@ -37,7 +37,7 @@ from jaxseq.checkpoint.leaves import Leaf, blank_of, by_path, data_of, digest_of
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.errors import UsageError
 
-PROBE = "probe-"
+PROBE, CLEARING = "probe-", "clearing-"
 
 # Orbax logs the bytes of every save, and tensorstore never frees what it answers when it is asked for them: some twenty
 # kilobytes an epoch, for ever. Nobody reads that log line.
@@ -127,14 +127,21 @@ def _storable(leaf: jax.Array) -> Any:
 
 
 class _Keep:
-    """Preserves the last two steps and the best; steps after the one just saved wait until they are saved again."""
+    """Preserves the last two steps and the best; steps after the one just saved wait until they are saved again.
 
-    def __init__(self, values: dict[int, float]) -> None:
-        self.values, self.newest = values, -1
+    A step that goes has a mark beside it until it is gone: half a step that a killed process leaves is then known for
+    what it is.
+    """
+
+    def __init__(self, folder: Path, values: dict[int, float]) -> None:
+        self.folder, self.values, self.newest = folder, values, -1
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
         past = sorted(info.step for info in checkpoints if info.step <= self.newest)
         kept = {*past[-2:], *records.best_of({step: self.values.get(step, math.inf) for step in past})}
+        for step in set(past) - kept:
+            with contextlib.suppress(OSError):  # without it, half a step would be set aside as damaged
+                (self.folder / f"{CLEARING}{step}").touch()
         return [info.step in kept or info.step > self.newest for info in checkpoints]
 
 
@@ -155,7 +162,7 @@ class Writer:
         self.folder, self.best, self._report = Path(folder).expanduser().resolve(), best, report
         self._pending: Any = None
         _set_damaged_aside(self.folder, report)
-        self._keep = _Keep(records.deciding_values(self.folder))
+        self._keep = _Keep(self.folder, records.deciding_values(self.folder))
         if self.folder.is_dir():
             try:
                 records.root_of(self.folder)
@@ -205,6 +212,7 @@ class Writer:
         pending, self._pending = self._pending, None
         if pending is not None:
             _write(self.folder, pending.result)
+            _unmark(self.folder)
 
     def close(self) -> None:
         """Waits for the last save and lets go of the folder; raises as `wait` does."""
@@ -282,10 +290,20 @@ def damage(folder: str | Path, step: int) -> list[str]:
     return []
 
 
+def _unmark(folder: Path) -> None:
+    for mark in folder.glob(f"{CLEARING}*"):
+        with contextlib.suppress(OSError):  # where nothing may be written, a save will say so
+            mark.unlink()
+
+
 def _set_damaged_aside(folder: Path, report: Callable[[str], object]) -> None:
-    """Rename the steps that are damaged: some of them Orbax would refuse to begin with, and none of them may be best."""
+    """Rename the steps that are damaged: some of them Orbax would refuse to begin with, and none of them may be best. What
+    is left of one that was being cleared away is cleared away."""
     for step in records.steps(folder):
         if not damage(folder, step):
+            continue
+        if (folder / f"{CLEARING}{step}").exists():
+            shutil.rmtree(folder / str(step), ignore_errors=True)
             continue
         aside = folder / f"damaged-{step}"
         try:
@@ -294,6 +312,7 @@ def _set_damaged_aside(folder: Path, report: Callable[[str], object]) -> None:
         except OSError as error:
             raise UsageError(f"cannot write {aside}: {error.strerror or error}") from error
         report(f"step {step} of {folder} is damaged: set aside as {aside.name}")
+    _unmark(folder)
 
 
 def _refuse_difference(leaves: Mapping[str, Leaf], like: Mapping[str, Any], what: str) -> None:

@@ -381,11 +381,15 @@ def test_a_save_that_was_killed_leaves_the_earlier_steps(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"2", "3", "metadata"}
 
 
-def test_half_a_step_that_was_being_cleared_away_goes_and_a_whole_one_stays(tmp_path: Path) -> None:
+def test_half_a_step_that_was_being_cleared_away_goes_and_a_whole_one_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write(tmp_path / "run", {1: 0.1, 2: 0.2, 3: 0.3})
     for step in (1, 2):
         (folder / f"{store.CLEARING}{step}").touch()
     (folder / "1" / "_CHECKPOINT_METADATA").unlink()
+    assert command.main(["verify", str(folder)]) == 0
+    assert "step 1: was being cleared away" in capsys.readouterr().out
     said: list[str] = []
     with Writer(folder, {}, best="loss", report=said.append):
         assert {path.name for path in folder.iterdir()} == {"2", "3", "metadata"}

@@ -290,6 +290,11 @@ def damage(folder: str | Path, step: int) -> list[str]:
     return []
 
 
+def was_going(folder: Path, step: int) -> bool:
+    """Whether a step was being cleared away when its process ended; it may be whole, half there, or gone."""
+    return (folder / f"{CLEARING}{step}").exists()
+
+
 def _unmark(folder: Path) -> None:
     for mark in folder.glob(f"{CLEARING}*"):
         with contextlib.suppress(OSError):  # where nothing may be written, a save will say so
@@ -302,7 +307,7 @@ def _set_damaged_aside(folder: Path, report: Callable[[str], object]) -> None:
     for step in records.steps(folder):
         if not damage(folder, step):
             continue
-        if (folder / f"{CLEARING}{step}").exists():
+        if was_going(folder, step):
             shutil.rmtree(folder / str(step), ignore_errors=True)
             continue
         aside = folder / f"damaged-{step}"

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -150,11 +151,10 @@ def join(asked: Processes, program: str) -> None:
         watch.cancel()
         if before is not None:
             signal.signal(signal.SIGINT, before)
-    here, all_of_them = jax.local_device_count(), jax.device_count()
-    if all_of_them != here * jax.process_count():
-        raise UsageError(
-            f"{_who(asked)} has {here} of {all_of_them} devices: all of the {jax.process_count()} must have as many"
-        )
+    devices = Counter(device.process_index for device in jax.devices())  # the same for all, so that all of them end
+    if len(set(devices.values())) > 1:
+        counts = ", ".join(str(devices[number]) for number in sorted(devices)[:10])
+        raise UsageError(f"{_who(asked)}: the processes have {counts} devices; all must have as many")
 
 
 def _give_up(asked: Processes, program: str) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from jaxseq import fit, mesh, processes, runlog, screen, signals
 from jaxseq import job as jobs
 from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint.writer import Writer
 from jaxseq.errors import Interrupted, UsageError
 from jaxseq.fit import TrainState
 from jaxseq.job import Job
@@ -66,15 +67,15 @@ def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path
 @contextmanager
 def _writer(job: Job, folder: Path, metric: str, say: Callable[[str], None]) -> Iterator[Any]:
     """What saves the steps; None in all processes but the first, which hear of it if it cannot be opened or closed."""
-    held: list[store.Writer] = []
-    processes.from_first(lambda: held.append(store.Writer(folder / runlog.CHECKPOINTS, jobs.config(job), metric, say)))
+    held: list[Writer] = []
+    processes.from_first(lambda: held.append(Writer(folder / runlog.CHECKPOINTS, jobs.config(job), metric, say)))
     with ExitStack() as closing:
         closing.push(lambda *error: held[0].__exit__(*error) if held and error[0] else None)
         yield held[0] if held else None
     processes.from_first(lambda: held[0].close())
 
 
-def _keep(folder: Path, writer: store.Writer, epoch: fit.Epoch, row: runlog.Row) -> None:
+def _keep(folder: Path, writer: Writer, epoch: fit.Epoch, row: runlog.Row) -> None:
     """Log an epoch, and begin to save it."""
     runlog.append_metrics(folder, row)
     measured = {key: row[key] for key in row if key.startswith(("train", "valid"))}

@@ -24,7 +24,7 @@ from jaxseq import formats
 from jaxseq.checkpoint import __main__ as command
 from jaxseq.checkpoint import leaves, records, store
 from jaxseq.checkpoint.records import DamagedError
-from jaxseq.checkpoint.store import Writer
+from jaxseq.checkpoint.writer import CLEARING, PROBE, Writer
 from jaxseq.errors import UsageError
 
 
@@ -375,7 +375,7 @@ def test_a_failing_load_says_nothing_on_its_own(
 
 def test_a_save_that_was_killed_leaves_the_earlier_steps(folder: Path) -> None:
     shutil.copytree(folder / "2", folder / "7.orbax-checkpoint-tmp")
-    (folder / f"{store.PROBE}x7").mkdir()
+    (folder / f"{PROBE}x7").mkdir()
     assert store.restore(folder, LIKE)[0] == 2
     write(folder, {3: 0.3})
     assert {path.name for path in folder.iterdir()} == {"2", "3", "metadata"}
@@ -386,7 +386,7 @@ def test_half_a_step_that_was_being_cleared_away_goes_and_a_whole_one_stays(
 ) -> None:
     folder = write(tmp_path / "run", {1: 0.1, 2: 0.2, 3: 0.3})
     for step in (1, 2):
-        (folder / f"{store.CLEARING}{step}").touch()
+        (folder / f"{CLEARING}{step}").touch()
     (folder / "1" / "_CHECKPOINT_METADATA").unlink()
     assert command.main(["verify", str(folder)]) == 0
     assert "step 1: was being cleared away" in capsys.readouterr().out
@@ -401,10 +401,10 @@ def test_a_step_that_goes_is_marked_until_it_is_gone(tmp_path: Path) -> None:
     folder = write(tmp_path / "run", {1: 0.1, 2: 0.2, 3: 0.3})
     with Writer(folder, {}, best="loss") as writer:
         writer.save(4, init(4), {"loss": 0.4})
-        seen.append({path.name for path in folder.glob(f"{store.CLEARING}*")})
+        seen.append({path.name for path in folder.glob(f"{CLEARING}*")})
         writer.wait()
-        seen.append({path.name for path in folder.glob(f"{store.CLEARING}*")})
-    assert seen == [{f"{store.CLEARING}2"}, set()] and records.steps(folder) == [1, 3, 4]
+        seen.append({path.name for path in folder.glob(f"{CLEARING}*")})
+    assert seen == [{f"{CLEARING}2"}, set()] and records.steps(folder) == [1, 3, 4]
 
 
 def test_a_damaged_root_leaves_the_steps_usable_and_is_written_again(folder: Path) -> None:

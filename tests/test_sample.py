@@ -16,7 +16,7 @@ from rich.console import Console
 from jaxseq import command, commission, composing, experiments, runlog, sample
 from jaxseq import job as jobs
 from jaxseq.arrays import Splits
-from jaxseq.checkpoint import store
+from jaxseq.checkpoint.writer import Writer
 from jaxseq.compose import FREE
 from jaxseq.errors import UsageError
 from jaxseq.kinds import music as kind
@@ -58,7 +58,7 @@ def run_of(archive: Path, tmp_path_factory: pytest.TempPathFactory):
         made[name] = tmp_path_factory.mktemp("run") / name
         made[name].mkdir()
         runlog.write_json(made[name] / runlog.CONFIG, jobs.config(job))
-        with store.Writer(made[name] / runlog.CHECKPOINTS, jobs.config(job), "valid_nats") as writer:
+        with Writer(made[name] / runlog.CHECKPOINTS, jobs.config(job), "valid_nats") as writer:
             writer.save(1, jobs.initial_state(job), {"valid_nats": 1.0})
         return made[name]
 

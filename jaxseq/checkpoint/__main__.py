@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxseq import entry
-from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint import records, store, writer
 from jaxseq.checkpoint.leaves import Leaf
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.errors import UsageError
@@ -94,7 +94,7 @@ def verify(run: Path, step: int | None = None) -> int:
             print(error)
     for one in records.steps(folder) if step is None else [step]:
         reasons = store.damage(folder, one)
-        if reasons and store.was_going(folder, one):
+        if reasons and writer.was_going(folder, one):
             print(f"step {one}: was being cleared away when its process was killed")
             continue
         bad += bool(reasons)

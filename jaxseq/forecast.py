@@ -10,13 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxseq import command, entry, judge, plots, runlog, screen
-from jaxseq import run as runs
+from jaxseq.common import command_line as entry
+from jaxseq.common import figures
+from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import continue_
 from jaxseq.data.scaling import Scaling, fit_scaling
-from jaxseq.data.split import Panel
+from jaxseq.data.splits import Panel
 from jaxseq.data.windows import Windows, called, join, last_window
-from jaxseq.errors import UsageError
+from jaxseq.forecasting import evaluate as judge
+from jaxseq.forecasting import plots as forecast_plots
+from jaxseq.train import forecaster as runs
+from jaxseq.train import options as command
+from jaxseq.train import progress as screen
+from jaxseq.train import run_folder as runlog
 
 FILE = "future.csv"  # beside the run's forecast.png, which shows the test part
 HISTORY = 3
@@ -116,7 +122,7 @@ def _forecast(words: list[str]) -> None:
     runlog.write_table(out, found)
     title = f"{asked.data.name}: forecast beyond {panel.series[0].times[-1]}"
     history = _past(panel, HISTORY * saved.window, found.columns[0])
-    plots.save(plots.fan(history, found, saved.unit, title), out.with_suffix(".png"))
+    figures.save(forecast_plots.fan(history, found, saved.unit, title), out.with_suffix(".png"))
     for text in said:
         console.print(text, highlight=False, markup=False)
     console.print(found.head(40).to_string(index=False), highlight=False, markup=False)

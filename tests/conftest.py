@@ -1,8 +1,19 @@
 """Every test runs on four CPU devices, with strict dtype promotion; warnings are errors (pyproject.toml)."""
 
+import importlib.metadata
 import os
+import platform
+from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "agg")
+
+# Compiled programs are kept between runs and shared with child processes. An entry's key is the program itself, so a
+# changed cell compiles anew. Tests that count compilations leave the cache out (`JAX_ENABLE_COMPILATION_CACHE=0`).
+CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+JAXLIB = importlib.metadata.version("jaxlib")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE_HOME / "jaxseq/tests" / f"{JAXLIB}-{platform.machine()}"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis
 import jax

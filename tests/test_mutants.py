@@ -81,83 +81,83 @@ MUTANTS = {
     ),
     # the recurrence
     "input projection without its bias": Mutant(
-        "recurrence.py",
+        "cells/recurrence.py",
         "return x @ params.input_kernel + params.bias",
         "return x @ params.input_kernel",
         RECURRENT + CELLS,
     ),
     "recurrent product without its bias": Mutant(
-        "recurrence.py",
+        "cells/recurrence.py",
         "u + params.recurrent_bias if cell.recurrent_bias else u, carry, slots)",
         "u, carry, slots)",
         CELLS,
     ),
     "recurrent kernel transposed": Mutant(
-        "recurrence.py",
+        "cells/recurrence.py",
         "_filled_up(params.recurrent_kernel.T)",
         "_filled_up(jnp.flip(params.recurrent_kernel.T, 1))",
         RECURRENT,
     ),
     "weight gradient from the same step's state": Mutant(
-        "recurrence.py",
+        "cells/recurrence.py",
         "recurrent_kernel=_over_rows(h_before if",
         "recurrent_kernel=_over_rows(outputs if",
         RECURRENT,
     ),
     "gradient that forgets the outputs": Mutant(
-        "recurrence.py", "mine = bar._replace(h=bar.h + h_bar)", "mine = bar", RECURRENT
+        "cells/recurrence.py", "mine = bar._replace(h=bar.h + h_bar)", "mine = bar", RECURRENT
     ),
     "gradient that forgets the initial state": Mutant(
-        "recurrence.py",
+        "cells/recurrence.py",
         "jnp.concatenate([h_start[None], outputs[:-1]])",
         "jnp.concatenate([0 * h_start[None], outputs[:-1]])",
         RECURRENT,
     ),
     "bias gradient over time alone": Mutant(
-        "recurrence.py", "else dz.sum(rows),", "else dz.sum(rows[:-1])[0],", RECURRENT
+        "cells/recurrence.py", "else dz.sum(rows),", "else dz.sum(rows[:-1])[0],", RECURRENT
     ),
     "padding that moves the carry": Mutant(
-        "recurrence.py",
+        "cells/recurrence.py",
         "return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old), jnp",
         "return new, jnp",
         RECURRENT,
     ),
-    "outputs that go on after the end": Mutant("recurrence.py", "jnp.where(keep, new.h, 0)", "new.h", RECURRENT),
+    "outputs that go on after the end": Mutant("cells/recurrence.py", "jnp.where(keep, new.h, 0)", "new.h", RECURRENT),
     "padding that leaks into gradients": Mutant(
-        "recurrence.py",
+        "cells/recurrence.py",
         "mine = jax.tree.map(lambda state: jnp.where(keep[:, None], state, 0), mine)",
         "pass",
         RECURRENT,
     ),
     "padding whose NaN comes back": Mutant(
-        "recurrence.py", "return x if keep is None else jnp.where(keep[..., None], x, 0)", "return x", RECURRENT
+        "cells/recurrence.py", "return x if keep is None else jnp.where(keep[..., None], x, 0)", "return x", RECURRENT
     ),
     "reverse that does not turn its outputs back": Mutant(
-        "recurrence.py",
+        "cells/recurrence.py",
         "    return carry, padding.turn(outputs, lengths) if reverse else outputs",
         "    return carry, outputs",
         RECURRENT,
     ),
     "reverse that begins in the padding": Mutant(
-        "padding.py",
+        "cells/padding.py",
         "index = jnp.where(t < lengths, lengths - 1 - t, t)",
         "index = x.shape[0] - 1 - t + 0 * lengths",
         RECURRENT,
     ),
     "length that is one step too long": Mutant(
-        "padding.py", "[:, None] < lengths\n", "[:, None] <= lengths\n", RECURRENT
+        "cells/padding.py", "[:, None] < lengths\n", "[:, None] <= lengths\n", RECURRENT
     ),
     "dropout that the gradient does not see": Mutant(
-        "recurrence.py", "through_u if drop is None else through_u * drop", "through_u", RECURRENT
+        "cells/recurrence.py", "through_u if drop is None else through_u * drop", "through_u", RECURRENT
     ),
     "dropout whose own gradient forgets the state": Mutant(
-        "recurrence.py", "jnp.sum(through_u * h_before, axis=0)", "jnp.sum(through_u, axis=0)", RECURRENT
+        "cells/recurrence.py", "jnp.sum(through_u * h_before, axis=0)", "jnp.sum(through_u, axis=0)", RECURRENT
     ),
     "a few features without the bias": Mutant(
-        "recurrence.py", "strict=True)), params.bias)", "strict=True)))", RECURRENT
+        "cells/recurrence.py", "strict=True)), params.bias)", "strict=True)))", RECURRENT
     ),
     "truncation that truncates nothing": Mutant(
-        "recurrence.py", "jax.lax.stop_gradient(carry) if first else carry", "carry", RECURRENT
+        "cells/recurrence.py", "jax.lax.stop_gradient(carry) if first else carry", "carry", RECURRENT
     ),
     # the normalisations
     "layer norm that does not centre": Mutant(
@@ -179,7 +179,7 @@ MUTANTS = {
         "cells/norm.py", "gains[group] + shifts[group], noted", "gains[group], noted", NORM
     ),
     "single feature that keeps its scale": Mutant(
-        "normalised.py", "[x * scale for scale in scales]", "[x for scale in scales]", NORM
+        "cells/normalised.py", "[x * scale for scale in scales]", "[x for scale in scales]", NORM
     ),
     "layer norm whose adjoint keeps the mean": Mutant(
         "cells/norm.py", "return centred(scaled_back(noted, bar))", "return scaled_back(noted, bar)", NORM
@@ -197,7 +197,7 @@ MUTANTS = {
         "cells/norm.py", "c=cell.memory[0], c_shift", "c=cell.memory[1], c_shift", NORM
     ),
     "memory of batch norm whose shift is lost": Mutant(
-        "normalised.py", "return seen + weights.c_shift, noted", "return seen, noted", NORM
+        "cells/normalised.py", "return seen + weights.c_shift, noted", "return seen, noted", NORM
     ),
     "moments shared over time": Mutant(
         "cells/norm.py",
@@ -206,7 +206,7 @@ MUTANTS = {
         NORM,
     ),
     "moments of both projections mixed up": Mutant(
-        "normalised.py", "weights.h, keep, at and at.h)", "weights.h, keep, at and at.x)", NORM
+        "cells/normalised.py", "weights.h, keep, at and at.h)", "weights.h, keep, at and at.x)", NORM
     ),
     "padding that leaks into moments": Mutant(
         "cells/norm.py", "    if keep is None:\n        mean", "    if True:\n        mean", NORM
@@ -251,7 +251,7 @@ def test_a_planted_bug_is_found(mutant, tmp_path):
     path.write_text(source.replace(mutant.right, mutant.wrong))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     files = [f"tests/{name}" for name in mutant.tests]
-    imports = [sys.executable, "-c", "import jaxseq.models, jaxseq; print(jaxseq.__file__)"]
+    imports = [sys.executable, "-c", "import jaxseq.nn.apply, jaxseq; print(jaxseq.__file__)"]
     loaded = subprocess.run(imports, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert loaded.stdout.startswith(str(tmp_path)), "the copy is not what is tested"
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *files]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxseq import entry
 from jaxseq.benchmark import machine, workloads
-from jaxseq.errors import UsageError
+from jaxseq.common import command_line as entry
+from jaxseq.common.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,11 @@ def _write(options: Options, found: dict[str, Any]) -> None:
         options.out.write_text(json.dumps({"versions": versions, **found}, indent=2) + "\n")
         print(f"{options.out} written")
     if options.plot is not None:
-        from jaxseq import plots
+        from jaxseq.benchmark import plots as benchmark_plots
+        from jaxseq.common import figures
 
-        figure = plots.growth(found["sweep"]) if options.sweep else plots.ratios(found["results"])
-        plots.save(figure, options.plot)
+        figure = benchmark_plots.growth(found["sweep"]) if options.sweep else benchmark_plots.ratios(found["results"])
+        figures.save(figure, options.plot)
         print(f"{options.plot} written")
 
 
@@ -157,7 +158,7 @@ def _chosen(options: Options) -> tuple[list[workloads.Workload], list[workloads.
 
 
 def _sweep(options: Options, rounds: int) -> dict[str, Any]:
-    from jaxseq.benchmark import sweep
+    from jaxseq.benchmark import growth as sweep
 
     points = [
         (axis, load, sweep.measure(_told(load, rounds), rounds, options.device))
@@ -178,7 +179,7 @@ def _sampling(options: Options, rounds: int) -> dict[str, Any]:
 
 
 def _scaling(options: Options) -> dict[str, Any]:
-    from jaxseq.benchmark import scaling
+    from jaxseq.benchmark import devices as scaling
 
     found = scaling.measure(options.quick, min(options.rounds, 3) if options.quick else options.rounds)
     _print(scaling.table(found))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 
 CLOCKS: dict[str, tuple[str, Callable[[], float]]] = {
     "cpu": ("CPU time", time.process_time),

@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseq import convert, fit
-from jaxseq.arrays import Batch
 from jaxseq.benchmark import compare, floors, machine, peers, workloads
 from jaxseq.benchmark.peers import ADAM, RATE, Given, Trainer
 from jaxseq.benchmark.workloads import Product, Workload
-from jaxseq.cells import CELLS
-from jaxseq.composers import BOOK_EPSILON, BOOK_MOMENTUM, NoteNet
+from jaxseq.cells import CELLS, convert
+from jaxseq.common.arrays import Batch
+from jaxseq.music.networks.layers import BOOK_EPSILON, BOOK_MOMENTUM, NoteNet
 from jaxseq.music.tokens import VOCABULARY
-from jaxseq.tasks import next_symbol
+from jaxseq.nn.objectives import next_symbol
+from jaxseq.train import epoch as fit
 
 LOAD = workloads.CHORALE
 CONVOLUTIONS = (32, 48, 64, 96)

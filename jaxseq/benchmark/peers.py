@@ -12,12 +12,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxseq import convert, fit, heads, models, recurrence
-from jaxseq.arrays import Batch, Tree
 from jaxseq.benchmark.workloads import Workload
-from jaxseq.cells import CELLS
+from jaxseq.cells import CELLS, convert, recurrence
 from jaxseq.cells.norm import Norm
-from jaxseq.tasks import forecasting
+from jaxseq.common.arrays import Batch, Tree
+from jaxseq.nn import apply as models
+from jaxseq.nn import heads
+from jaxseq.nn.objectives import forecasting
+from jaxseq.train import epoch as fit
 
 RATE = 1e-3
 

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxseq.arrays import Tree
 from jaxseq.benchmark import machine, notenet
 from jaxseq.benchmark.compare import Result
-from jaxseq.compose import FREE, compose
-from jaxseq.composers import BOOK_EPSILON, NoteNet
+from jaxseq.common.arrays import Tree
+from jaxseq.music.networks.layers import BOOK_EPSILON, NoteNet
+from jaxseq.music.sampling import FREE, compose
 
 STEPS = 64
 """Sixteenths, of four notes each."""

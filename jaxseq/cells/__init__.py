@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 from jaxseq.cells import gru, lstm, rnn
 from jaxseq.cells.base import Cell
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 
 CELLS: MappingProxyType[str, Cell] = MappingProxyType({cell.name: cell for cell in (rnn.CELL, lstm.CELL, gru.CELL)})
 

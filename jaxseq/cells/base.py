@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, orthogonal
 from jaxtyping import Array, Float
 
-from jaxseq.arrays import DType, Key
+from jaxseq.common.arrays import DType, Key
 
 Carry: TypeAlias = Any
 """A cell's NamedTuple of states, each ``*b h``; the first field is `h`, the cell's output."""

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, init_kernels, sigmoid, sigmoid_slope, tanh_slope
 from jaxseq.cells.norm import NOTHING, PLAIN, Noted, Slots, Transposes
+from jaxseq.common.arrays import DType, Key
 
 
 class Params(NamedTuple):

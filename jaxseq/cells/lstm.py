@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, Params, init_kernels, sigmoid_slope, tanh_slope
 from jaxseq.cells.norm import NOTHING, PLAIN, Noted, Slots, Transposes
+from jaxseq.common.arrays import DType, Key
 
 
 class Carry(NamedTuple):

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.arrays import DType
+from jaxseq.common.arrays import DType
 
 
 class Norm(NamedTuple):

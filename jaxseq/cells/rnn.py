@@ -7,9 +7,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.arrays import DType, Key
 from jaxseq.cells.base import Cell, Params, init_kernels, tanh_slope
 from jaxseq.cells.norm import NOTHING, PLAIN, Noted, Slots, Transposes
+from jaxseq.common.arrays import DType, Key
 
 
 class Carry(NamedTuple):

@@ -11,11 +11,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from jaxseq import entry
 from jaxseq.checkpoint import records, store, writer
 from jaxseq.checkpoint.leaves import Leaf
 from jaxseq.checkpoint.records import DamagedError
-from jaxseq.errors import UsageError
+from jaxseq.common import command_line as entry
+from jaxseq.common.errors import UsageError
 
 
 def _run_folder(run: Path) -> Path:

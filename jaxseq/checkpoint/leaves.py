@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxseq.arrays import Tree
+from jaxseq.common.arrays import Tree
 
 
 class Leaf(NamedTuple):

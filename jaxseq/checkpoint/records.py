@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxseq import formats
 from jaxseq.checkpoint.leaves import Leaf
-from jaxseq.errors import UsageError
+from jaxseq.common import formats
+from jaxseq.common.errors import UsageError
 
 
 class DamagedError(UsageError):

@@ -25,11 +25,11 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from jaxseq.arrays import Tree
 from jaxseq.checkpoint import records
 from jaxseq.checkpoint.leaves import Leaf, blank_of, by_path, digest_of, dtype_of
 from jaxseq.checkpoint.records import DamagedError
-from jaxseq.errors import UsageError
+from jaxseq.common.arrays import Tree
+from jaxseq.common.errors import UsageError
 
 
 @contextlib.contextmanager

@@ -19,11 +19,11 @@ from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
-from jaxseq.arrays import Tree
 from jaxseq.checkpoint import records, store
 from jaxseq.checkpoint.leaves import by_path, data_of, fingerprints
 from jaxseq.checkpoint.records import DamagedError
-from jaxseq.errors import UsageError
+from jaxseq.common.arrays import Tree
+from jaxseq.common.errors import UsageError
 
 PROBE, CLEARING = "probe-", "clearing-"
 """What the names of a trial file's folder and of the mark beside a step that goes begin with."""

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 
 
 def cache_folder(kind: str = "prices") -> Path:

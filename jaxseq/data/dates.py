@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int, Shaped
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 
 INTEGER, ISO, ZONED, QUARTER = "integer", "ISO 8601", "ISO 8601 with an offset from UTC", "2020Q1"
 """Ways to write a time, beside the formats of `strptime`."""

@@ -14,9 +14,9 @@ import urllib.request
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from jaxseq.common.errors import UsageError, printable
 from jaxseq.data.cache import cache_folder, write_whole
-from jaxseq.data.files import size_of
-from jaxseq.errors import UsageError, printable
+from jaxseq.data.tables.source import size_of
 
 Cause = Literal["offline", "status", "timeout", "too-large", "truncated", "checksum", "certificate", "address", "cache"]
 MIRROR = "JAXSEQ_MIRROR"

@@ -17,8 +17,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
+from jaxseq.common.errors import UsageError
 from jaxseq.data.windows import check_at_least, split_rows
-from jaxseq.errors import UsageError
 
 Rows: TypeAlias = tuple[int, int]
 """The rows `first` to `last` - 1, counted from 0."""

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64, Shaped
 
+from jaxseq.common.errors import UsageError
 from jaxseq.data.dates import coarsest, microseconds
-from jaxseq.errors import UsageError
 
 MAX_CLOSED = 10
 """Business days in a row that may be missing: a stock exchange is closed for a week or two over the lunar New Year."""

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxseq.arrays import Batch
-from jaxseq.data.files import counted
+from jaxseq.common.arrays import Batch
+from jaxseq.common.errors import UsageError
+from jaxseq.data.tables.source import counted
 from jaxseq.data.windows import Series, Windows, called, some_of
-from jaxseq.errors import UsageError
 
 Kind = Literal["change", "log-return", "level"]
 """What a model is given and asked for: see `Scaling`."""

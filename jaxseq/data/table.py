@@ -1,130 +1,155 @@
-"""A user's own table, CSV or Parquet, as series in time that are complete, in order and of one frequency.
-
-Nothing is guessed in silence: what was chosen, left out or filled in is in `Table.notes`, and what cannot be read is one
-line that names the row. Rows are counted as an editor counts lines, the header being row 1 and a field with line breaks
-as many lines as it has; a Parquet file has no lines, so there the first record is row 1.
-"""
+"""The user's own series: a share by its ticker, or a table in a file."""
 
 from __future__ import annotations
 
-import stat
-from collections import Counter
+import functools
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import ClassVar, get_args
 
-import numpy as np
-from jaxtyping import Float
-
-from jaxseq.data import files
-from jaxseq.data.columns import collect, pick_columns
-from jaxseq.data.delimited import open_text
-from jaxseq.data.files import Source, size_of
-from jaxseq.data.frequency import Frequency
-from jaxseq.data.parquet import open_parquet
-from jaxseq.data.rows import check_magnitude, complete, frequency_of
-from jaxseq.data.windows import Series, check_at_least, check_choice
-from jaxseq.errors import UsageError, printable, shown
-
-LONGEST_GAP = 5
-"""Values in a row that are interpolated unless the caller says otherwise."""
-SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
-Missing = Literal["error", "drop", "interpolate"]
+from jaxseq.common.errors import UsageError, printable
+from jaxseq.data.aapl import Column
+from jaxseq.data.frequency import describe
+from jaxseq.data.scaling import Kind, Scaling
+from jaxseq.data.splits import Known, Panel, check_fold
+from jaxseq.data.tables import read as table
+from jaxseq.data.windows import WindowSplits, check_at_least, check_choice
+from jaxseq.data.yahoo import client as yahoo
 
 
-class Table(NamedTuple):
-    """Series that can be trained on, and how they came about."""
+@dataclass(frozen=True)
+class _Split:
+    """What both have: how the series is cut into windows, and what the model is asked for."""
 
-    series: tuple[Series, ...]
-    """Times (datetime64, or int64 where there are no dates) and float64 values of each, in order."""
-    names: tuple[str, ...]
-    """One for each series, by first appearance in the file; the column's, if there is only one."""
-    covariates: tuple[Float[np.ndarray, "n c"], ...]
-    """For each series as many rows as it has, and c columns; c may be 0."""
-    covariate_names: tuple[str, ...]
-    frequency: Frequency
-    """Of all the series; if they have no dates, that of integers."""
-    notes: tuple[str, ...]
-    """One line each: what was chosen, inferred, dropped, interpolated."""
+    window: int = 50
+    """Steps that the model is given."""
+    target: Kind = "change"
+    """What it is asked for: the change from the last value, the log-return, or the level itself."""
+    folds: int = 1
+    """Folds of a backtest that the last 15 % of the rows are cut into."""
+    fold: int = 1
+    """Which of them: the model is trained on what comes before it."""
 
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for a field that cannot be."""
+        check_at_least(2, self.name, window=self.window)
+        check_choice(get_args(Kind), self.name, target=self.target)
+        check_fold(self.name, self.folds, self.fold)
 
-def read(
-    path: str | Path,
-    column: str | None = None,
-    time: str | None = None,
-    series: str | None = None,
-    covariates: tuple[str, ...] = (),
-    missing: str = "error",
-    period: int | None = None,
-    longest_gap: int = LONGEST_GAP,
-) -> Table:
-    """Reads and checks a table in UTF-8 with a header, or a Parquet file; see `SUFFIXES`.
+    @property
+    def name(self) -> str:
+        """What the data are called."""
+        raise NotImplementedError
 
-    `column` holds the values, and may be left out if only one column has numbers; `time` the dates or integers, by
-    default the column with one of `TIME_NAMES`, else the rows are counted from 0 in each series (also with "rows");
-    `series` the name of the series that a row belongs to, in any order; `covariates` numbers known beside the values.
+    def panel(self) -> Panel:
+        """The series themselves."""
+        raise NotImplementedError
 
-    The separator is the comma, semicolon or tab of the header; with a semicolon a decimal comma is read too. Dates are
-    ISO 8601, quarters as 2020Q1, or with the month in letters or the day and month in an order that the file shows to
-    be the only one possible. A clock with an offset from UTC is kept as it is, if the offset never changes or all times
-    are midnights, else it is turned to UTC. Numbers have a decimal point and no mark for thousands; true and false are
-    1 and 0. Blank lines are skipped, but within a table of one column they are missing values.
+    def windows(self, horizon: int) -> WindowSplits:
+        """Inputs, targets and times of the three parts. Raises `UsageError` if a part is too short for one."""
+        return self.panel().windows(self.window, horizon, self.folds, self.fold)
 
-    A value is missing if it is one of `MISSING_VALUES` or infinite. `missing` "drop" leaves out the rows where any
-    value or covariate is; what comes after then follows what came before. "interpolate" draws a straight line over at
-    most `longest_gap` rows between two that are there, in one series. The frequency is that of the dates before rows
-    were dropped. `period` takes the place of its seasonal period.
+    def known(self, horizon: int) -> Known:
+        """What is known of the series beside their windows."""
+        return self.panel().known(self.window, horizon, self.folds, self.fold)
 
-    Raises `UsageError` for what cannot be read or used, with the row and the column.
-    """
-    source = printable(str(path))
-    check_choice(get_args(Missing), source, missing=missing)
-    check_at_least(1, source, longest_gap=longest_gap, **({} if period is None else {"period": period}))
-    file = _open(Path(path), source)
-    pick = pick_columns(file, column, time, series, covariates)
-    rows = collect(file, pick)
-    check_magnitude(rows)
-    frequency, notes = frequency_of(rows, period)
-    rows, filled = complete(rows, missing, longest_gap)
-    names = rows.names or (file.names[pick.values[0]],)
-    first = np.flatnonzero(rows.starts)
-    lengths, bounds = np.diff(first, append=len(rows.times)), first[1:]
-    each = f"{lengths.min():,}" if lengths.min() == lengths.max() else f"{lengths.min():,} to {lengths.max():,}"
-    many = (
-        () if pick.series is None else (f"{len(names):,} series by {shown(file.names[pick.series])}, of {each} rows",)
-    )
-    values = np.split(np.ascontiguousarray(rows.values[:, 0]), bounds)
-    return Table(
-        series=tuple(map(Series, np.split(rows.times, bounds), values)),
-        names=names,
-        covariates=tuple(np.split(rows.values[:, 1:], bounds)),
-        covariate_names=covariates,
-        frequency=frequency,
-        notes=(*file.notes, *pick.notes, *rows.notes, *many, *notes, *filled),
-    )
+    def scaling(self, horizon: int) -> Scaling:
+        """The scaling of `target`, fitted on the training rows alone."""
+        return self.panel().scaling(self.target, self.window, horizon, self.folds, self.fold)
 
 
-def _open(path: Path, source: str) -> Source:
+@dataclass(frozen=True)
+class Ticker(_Split):
+    """Daily prices of one share, index or currency from Yahoo Finance, kept in a cache of your own."""
+
+    ticker: str = "AAPL"
+    """The symbol, as Yahoo spells it: MSFT, ^GSPC, EURUSD=X."""
+    start: str | None = None
+    """First day, as 2010-01-31; None for the first there is."""
+    end: str | None = None
+    """The day after the last, as 2020-01-31; None for today."""
+    column: Column = "adj_close"
+    """Price adjusted for splits and dividends, or for splits alone."""
+    refresh: bool = False
+    """Download again what is in the cache."""
+
+    unit: ClassVar[str] = ""
+
+    @property
+    def name(self) -> str:
+        """The ticker."""
+        return self.ticker
+
+    def panel(self) -> Panel:
+        """The prices, downloaded or out of the cache. Raises `yahoo.DownloadError`, which is a `UsageError`."""
+        return _quotes(self.ticker, self.start, self.end, self.column, self.refresh)
+
+
+@functools.lru_cache(maxsize=8)
+def _quotes(ticker: str, start: str | None, end: str | None, column: Column, refresh: bool) -> Panel:
+    quotes = yahoo.fetch(ticker, start, end, refresh=refresh)
+    said = f"{ticker}: {len(quotes.dates)} days to {quotes.dates[-1]}, {quotes.currency}, fetched on {quotes.fetched}"
+    return Panel((ticker,), (quotes.series(column),), describe("B"), notes=(said, *quotes.notes))
+
+
+@dataclass(frozen=True)
+class Table(_Split):
+    """Your own CSV or Parquet file: one series, or many in one column, one after the other or mixed."""
+
+    path: str = ""
+    """The file: csv, tsv, txt (also gz) or parquet."""
+    column: str | None = None
+    """The column with the values; None if only one column has numbers."""
+    time: str | None = None
+    """The column with dates; None finds one named date, time, ds …, or counts the rows."""
+    series: str | None = None
+    """The column that names the series a row belongs to; None for a single series."""
+    covariates: str = ""
+    """Columns known beside the values, with commas between them: price,holiday."""
+    missing: table.Missing = "error"
+    """What to do with missing values: stop, drop the rows, or draw a line between their neighbours."""
+    longest_gap: int = table.LONGEST_GAP
+    """Missing values in a row that a line may be drawn over."""
+    period: int | None = None
+    """Steps of a season; None infers them from the dates."""
+
+    unit: ClassVar[str] = ""
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return self.path or "table"
+
+    def panel(self) -> Panel:
+        """The series of the file. Raises `UsageError`, with row and column, for what cannot be used."""
+        if not self.path:
+            raise UsageError("which file? say --data.path sales.csv")
+        names = tuple(name.strip() for name in self.covariates.split(",") if name.strip())
+        how = (names, self.missing, self.period, self.longest_gap)
+        return _table(self.path, self.column, self.time, self.series, *how, _state(self.path))
+
+
+@functools.lru_cache(maxsize=4)
+def _table(
+    path: str,
+    column: str | None,
+    time: str | None,
+    series: str | None,
+    covariates: tuple[str, ...],
+    missing: table.Missing,
+    period: int | None,
+    longest_gap: int,
+    state: tuple[int, int] | None,
+) -> Panel:
+    """Read once for one recipe and one state of the file."""
+    found = table.read(path, column, time, series, covariates, missing, period, longest_gap)
+    return Panel(found.names, found.series, found.frequency, found.covariates, found.notes, printable(path))
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    """What changes when a file is written: its time and its size."""
     try:
-        found = path.stat()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise UsageError(
-            f"{source}: is {'a directory' if stat.S_ISDIR(found.st_mode) else 'no regular file'}; name a file"
-        )
-    suffix = next((end for end in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(end)), None)
-    if suffix is None:
-        raise UsageError(
-            f"{source}: the suffix {shown(path.suffix)} is unknown; it must be one of {', '.join(SUFFIXES)}"
-        )
-    if not found.st_size:
-        raise UsageError(f"{source}: the file is empty (0 bytes)")
-    if found.st_size > files.MAX_BYTES:
-        raise UsageError(
-            f"{source}: the file has {size_of(found.st_size)}, at most {size_of(files.MAX_BYTES)} are read; split it"
-        )
-    file = open_parquet(path, source) if suffix == ".parquet" else open_text(path, source, suffix)
-    named = Counter(filter(None, file.names))  # a column without a name is allowed, it cannot be asked for
-    if twice := next((name for name, count in named.items() if count > 1), None):
-        raise UsageError(f"{source}: row 1: column {shown(twice)} is there {named[twice]} times; names must differ")
-    return file
+        found = Path(path).stat()
+    except (OSError, ValueError):  # the reader says what is wrong with it
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -13,12 +13,12 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Float32
 
-from jaxseq.arrays import Splits
+from jaxseq.common.arrays import Splits
+from jaxseq.common.errors import UsageError
 from jaxseq.data.folds import folds
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.split import Known, check_fold
+from jaxseq.data.splits import Known, check_fold
 from jaxseq.data.windows import Windows, WindowSplits, check_at_least
-from jaxseq.errors import UsageError
 
 
 @dataclass(frozen=True)

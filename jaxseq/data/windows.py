@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxseq.arrays import Batch, Splits
-from jaxseq.errors import UsageError
+from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common.errors import UsageError
 
 
 class Series(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ The only door to statsmodels, which is optional: pip install "jaxseq[classical]"
 exponential smoothing and theta take 8 ms each; with a period of 5, 26 and 7 ms:
 
     OMP_NUM_THREADS=1 python -c "import time
-    from jaxseq.data.prices import Prices; from jaxseq.forecasting.classical import theta
+    from jaxseq.data.aapl import Prices; from jaxseq.forecasting.classical import theta
     windows = Prices().windows(1).test; start = time.perf_counter(); theta(windows)
     print(1000 * (time.perf_counter() - start) / len(windows.inputs), 'ms a window')"
 
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.baselines import Known, seasonal_naive
 
 Progress: TypeAlias = Callable[[int, int], None]

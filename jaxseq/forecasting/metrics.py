@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import betaln, ndtr, stdtr
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 
 Values: TypeAlias = Float[np.ndarray, "_ _"]
 """Actual or forecast values, "n k", in the series' unit; that two agree in shape is checked on every call."""

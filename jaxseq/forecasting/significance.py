@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from scipy.special import stdtr, stdtrit
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.metrics import Values, errors, relative_mse
 
 MIN_BLOCKS = 10

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.metrics import Values, errors, mae, relative_mse, rmse
 from jaxseq.forecasting.significance import LagOne, block_bootstrap_interval, by_time, diebold_mariano
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 from jaxseq.music.piece import BEAT, REST, VOICES, Piece
 
 

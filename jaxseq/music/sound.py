@@ -9,8 +9,8 @@ import wave
 import numpy as np
 from jaxtyping import Float
 
-from jaxseq.errors import UsageError
-from jaxseq.music.midi import BPM
+from jaxseq.common.errors import UsageError
+from jaxseq.music.midi.write import BPM
 from jaxseq.music.notes import Note, clock, lines
 from jaxseq.music.piece import REST, Piece
 

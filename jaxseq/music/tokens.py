@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from jaxseq.errors import UsageError
+from jaxseq.common.errors import UsageError
 from jaxseq.music.piece import REST, VOICES
 
 LOWEST, HIGHEST = 36, 81

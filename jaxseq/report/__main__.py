@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxseq import entry
-from jaxseq.errors import UsageError
+from jaxseq.common import command_line as entry
+from jaxseq.common.errors import UsageError
 
 RUNS = "runs"
 """The folder of the runs, in that of the report."""
@@ -43,8 +43,10 @@ class Options:
 
 def report(asked: Options) -> Path:
     """Train, measure and write as asked; returns the report's folder. Raises `UsageError`, and `Stopped` on a signal."""
-    from jaxseq import pool, screen
-    from jaxseq.report import contents, evidence, page, plan
+    from jaxseq.report import contents, evidence, plan
+    from jaxseq.report import write as page
+    from jaxseq.sweep import pool
+    from jaxseq.train import progress as screen
 
     console, began = screen.terminal(), time.monotonic()
     rows, size = plan.rows(asked.budget, asked.seeds, asked.chorales), plan.BUDGETS[asked.budget]
@@ -87,7 +89,7 @@ def _check(out: Path) -> None:
 
 def _workers(asked: int | None) -> int:
     """Runs at a time. Raises `UsageError` for none."""
-    from jaxseq import pool
+    from jaxseq.sweep import pool
 
     if asked is not None and asked < 1:
         raise UsageError(f"workers must be at least 1; it is {asked}")
@@ -98,9 +100,9 @@ def _gradients(found: Sequence[Any], wanted: Sequence[Any], workers: int) -> dic
     """By set-up and moment, the norms of every cell, "s t"."""
     import numpy as np
 
-    from jaxseq import pool
     from jaxseq.report import evidence
     from jaxseq.report.plan import CHANGE, LEVEL
+    from jaxseq.sweep import pool
 
     titles = {LEVEL: "level", CHANGE: "change"}
     some = [(one.row, runs) for one, runs in zip(found, wanted, strict=True) if one.row.group in titles]
@@ -115,9 +117,10 @@ def _gradients(found: Sequence[Any], wanted: Sequence[Any], workers: int) -> dic
 
 def _times(out: Path, found: Sequence[Any], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of an epoch of every row on Bach, measured in turn by one process while nothing else of ours runs."""
-    from jaxseq import pool, runlog
     from jaxseq.report import evidence
     from jaxseq.report.plan import CELL, NORM
+    from jaxseq.sweep import pool
+    from jaxseq.train import run_folder as runlog
 
     some = {one.row.label: one for one in found if one.row.group in (CELL, NORM)}
     named = {"keys": {label: one.key for label, one in some.items()}, "rounds": rounds}
@@ -132,8 +135,8 @@ def _times(out: Path, found: Sequence[Any], rounds: int) -> dict[str, list[float
 
 def _samples(asked: Options, size: Any, run: Path, key: str, console: Any) -> Path:
     """The folder of the pieces that the network with convolutions composed."""
-    from jaxseq import composing
-    from jaxseq.command import AskedSample
+    from jaxseq.sample import compose as composing
+    from jaxseq.train.options import AskedSample
 
     out = asked.out / RUNS / f"samples-{key}"
     if not out.is_dir():
@@ -144,7 +147,7 @@ def _samples(asked: Options, size: Any, run: Path, key: str, console: Any) -> Pa
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
-    from jaxseq import command
+    from jaxseq.train import options as command
 
     words = sys.argv[1:] if argv is None else argv
     asked = partial(command.parsed, Options, "python -m jaxseq.report", words)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxseq.forecasting import curves, paired
-from jaxseq.forecasting.paired import Paired, Verdict
+from jaxseq.report import learning_curves as curves
+from jaxseq.report import paired
 from jaxseq.report.evidence import Found
+from jaxseq.report.paired import Paired, Verdict
 from jaxseq.report.plan import CELL, LEVEL, NORM
 
 STILL_FALLING = 0.005

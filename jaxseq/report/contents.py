@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxseq import __version__, runlog
+from jaxseq import __version__
 from jaxseq.report import claims, figures, tables
 from jaxseq.report.claims import Claim
+from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts, plain
 from jaxseq.report.evidence import Found
-from jaxseq.report.parts import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts, plain
 from jaxseq.report.plan import BOOK, BUDGETS, CELL, CHANGE, LEVEL, NORM, ONE, TEN
+from jaxseq.train import run_folder as runlog
 
 SHOWN = 4
 """Pieces that the page plays, at the most."""

@@ -17,9 +17,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from jaxseq import __version__, experiments, kinds, pool, runlog
-from jaxseq.experiments.base import Recipe
+from jaxseq import __version__
 from jaxseq.report.plan import Row
+from jaxseq.sweep import pool
+from jaxseq.train import domains as kinds
+from jaxseq.train import experiments
+from jaxseq.train import run_folder as runlog
+from jaxseq.train.experiments.base import Recipe
 
 MEASURED, GRADIENTS, TIMES = ".measured.json", ".gradients.json", "times.json"
 """Endings of what is kept beside a run; the file of all times."""
@@ -76,8 +80,9 @@ def measure(run: pool.Wanted) -> dict[str, float]:
     """What the best epoch of a run scores on the part that it was trained on, and its parameters. For a worker."""
     import jax
 
-    from jaxseq import fit, judge
-    from jaxseq import job as jobs
+    from jaxseq.forecasting import evaluate as judge
+    from jaxseq.train import epoch as fit
+    from jaxseq.train import prepare as jobs
 
     kept = run.folder.with_suffix(MEASURED)
     if kept.is_file():
@@ -98,9 +103,9 @@ def measure(run: pool.Wanted) -> dict[str, float]:
 
 def influence(run: pool.Wanted) -> dict[str, list[float]]:
     """The gradient's norm k steps back, before and after training, on validation rows. For a worker."""
-    from jaxseq import job as jobs
-    from jaxseq import vanishing
-    from jaxseq.arrays import Batch
+    from jaxseq.common.arrays import Batch
+    from jaxseq.report import vanishing_gradients as vanishing
+    from jaxseq.train import prepare as jobs
 
     kept = run.folder.with_suffix(GRADIENTS)
     if kept.is_file():
@@ -120,9 +125,9 @@ def times(recipes: dict[str, Recipe], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of an epoch by each recipe, one number a round; in a round everybody has a turn. For a worker, alone."""
     import jax
 
-    from jaxseq import fit
-    from jaxseq import job as jobs
-    from jaxseq.arrays import Batch
+    from jaxseq.common.arrays import Batch
+    from jaxseq.train import epoch as fit
+    from jaxseq.train import prepare as jobs
 
     turns: dict[str, list[Any]] = {}
     for name, recipe in recipes.items():

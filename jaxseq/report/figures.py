@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxseq import plots, runlog
-from jaxseq.plots.paper import Curve, Norms, Panel, Reference, curves, gradients
-from jaxseq.report import parts
+from jaxseq.common import figures
+from jaxseq.report import document as parts
 from jaxseq.report.evidence import Found
 from jaxseq.report.plan import CHANGE, LEVEL
+from jaxseq.report.plots import Curve, Norms, Panel, Reference, curves, gradients
+from jaxseq.train import run_folder as runlog
 
 BAND = "Lines are means over the seeds, bands reach from the least to the most; validation is solid, training dashed."
 
@@ -67,7 +68,7 @@ def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.
                 ]
     runlog.write_table(folder / "figure-gradients.csv", pd.DataFrame(lines))
     path = folder / "figure-gradients.png"
-    plots.save(gradients(panels), path)
+    figures.save(gradients(panels), path)
     caption = (
         "How far back the loss is felt on AAPL: the norm of the gradient of the last step's loss with respect to "
         "the state k steps back (of the LSTM, h and c), mean over "
@@ -103,5 +104,5 @@ def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows
         for epoch in range(found.epochs["train_loss"].shape[1])
     ]
     runlog.write_table(folder / f"{name}.csv", pd.DataFrame(lines))
-    plots.save(drawn, folder / f"{name}.png")  # pyrefly: ignore[bad-argument-type]
+    figures.save(drawn, folder / f"{name}.png")  # pyrefly: ignore[bad-argument-type]
     return parts.Figure(folder / f"{name}.png", caption, alt)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-from jaxseq.data.jsb import Jsb
-from jaxseq.data.prices import Prices
-from jaxseq.errors import UsageError
-from jaxseq.experiments.base import Recipe
-from jaxseq.experiments.chorales import BookJsb, Notes
-from jaxseq.experiments.forecasts import Aapl, Model, WavesBook, WavesOneStep
+from jaxseq.common.errors import UsageError
+from jaxseq.data.aapl import Prices
+from jaxseq.music.corpora.jsb import Jsb
+from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments.chorales import BookJsb, Notes
+from jaxseq.train.experiments.forecasts import Aapl, Model, WavesBook, WavesOneStep
 
 CELLS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 NORMS = {"none": "no normalisation", "batch": "batch norm", "layer": "layer norm"}

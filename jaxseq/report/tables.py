@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from jaxseq.forecasting import curves
-from jaxseq.kinds import measured
-from jaxseq.report import parts
+from jaxseq.report import document as parts
+from jaxseq.report import learning_curves as curves
 from jaxseq.report.claims import Claim
 from jaxseq.report.evidence import Found
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
+from jaxseq.train.domains import measured
 
 COPY, GRAM = "copy the last note", "5-gram"
 NOTHING = "\N{EN DASH}"

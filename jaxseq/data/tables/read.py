@@ -1,0 +1,130 @@
+"""A user's own table, CSV or Parquet, as series in time that are complete, in order and of one frequency.
+
+Nothing is guessed in silence: what was chosen, left out or filled in is in `Table.notes`, and what cannot be read is one
+line that names the row. Rows are counted as an editor counts lines, the header being row 1 and a field with line breaks
+as many lines as it has; a Parquet file has no lines, so there the first record is row 1.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections import Counter
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxseq.common.errors import UsageError, printable, shown
+from jaxseq.data.frequency import Frequency
+from jaxseq.data.tables import source as files
+from jaxseq.data.tables.columns import collect, pick_columns
+from jaxseq.data.tables.delimited import open_text
+from jaxseq.data.tables.parquet import open_parquet
+from jaxseq.data.tables.rows import check_magnitude, complete, frequency_of
+from jaxseq.data.tables.source import Source, size_of
+from jaxseq.data.windows import Series, check_at_least, check_choice
+
+LONGEST_GAP = 5
+"""Values in a row that are interpolated unless the caller says otherwise."""
+SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
+Missing = Literal["error", "drop", "interpolate"]
+
+
+class Table(NamedTuple):
+    """Series that can be trained on, and how they came about."""
+
+    series: tuple[Series, ...]
+    """Times (datetime64, or int64 where there are no dates) and float64 values of each, in order."""
+    names: tuple[str, ...]
+    """One for each series, by first appearance in the file; the column's, if there is only one."""
+    covariates: tuple[Float[np.ndarray, "n c"], ...]
+    """For each series as many rows as it has, and c columns; c may be 0."""
+    covariate_names: tuple[str, ...]
+    frequency: Frequency
+    """Of all the series; if they have no dates, that of integers."""
+    notes: tuple[str, ...]
+    """One line each: what was chosen, inferred, dropped, interpolated."""
+
+
+def read(
+    path: str | Path,
+    column: str | None = None,
+    time: str | None = None,
+    series: str | None = None,
+    covariates: tuple[str, ...] = (),
+    missing: str = "error",
+    period: int | None = None,
+    longest_gap: int = LONGEST_GAP,
+) -> Table:
+    """Reads and checks a table in UTF-8 with a header, or a Parquet file; see `SUFFIXES`.
+
+    `column` holds the values, and may be left out if only one column has numbers; `time` the dates or integers, by
+    default the column with one of `TIME_NAMES`, else the rows are counted from 0 in each series (also with "rows");
+    `series` the name of the series that a row belongs to, in any order; `covariates` numbers known beside the values.
+
+    The separator is the comma, semicolon or tab of the header; with a semicolon a decimal comma is read too. Dates are
+    ISO 8601, quarters as 2020Q1, or with the month in letters or the day and month in an order that the file shows to
+    be the only one possible. A clock with an offset from UTC is kept as it is, if the offset never changes or all times
+    are midnights, else it is turned to UTC. Numbers have a decimal point and no mark for thousands; true and false are
+    1 and 0. Blank lines are skipped, but within a table of one column they are missing values.
+
+    A value is missing if it is one of `MISSING_VALUES` or infinite. `missing` "drop" leaves out the rows where any
+    value or covariate is; what comes after then follows what came before. "interpolate" draws a straight line over at
+    most `longest_gap` rows between two that are there, in one series. The frequency is that of the dates before rows
+    were dropped. `period` takes the place of its seasonal period.
+
+    Raises `UsageError` for what cannot be read or used, with the row and the column.
+    """
+    source = printable(str(path))
+    check_choice(get_args(Missing), source, missing=missing)
+    check_at_least(1, source, longest_gap=longest_gap, **({} if period is None else {"period": period}))
+    file = _open(Path(path), source)
+    pick = pick_columns(file, column, time, series, covariates)
+    rows = collect(file, pick)
+    check_magnitude(rows)
+    frequency, notes = frequency_of(rows, period)
+    rows, filled = complete(rows, missing, longest_gap)
+    names = rows.names or (file.names[pick.values[0]],)
+    first = np.flatnonzero(rows.starts)
+    lengths, bounds = np.diff(first, append=len(rows.times)), first[1:]
+    each = f"{lengths.min():,}" if lengths.min() == lengths.max() else f"{lengths.min():,} to {lengths.max():,}"
+    many = (
+        () if pick.series is None else (f"{len(names):,} series by {shown(file.names[pick.series])}, of {each} rows",)
+    )
+    values = np.split(np.ascontiguousarray(rows.values[:, 0]), bounds)
+    return Table(
+        series=tuple(map(Series, np.split(rows.times, bounds), values)),
+        names=names,
+        covariates=tuple(np.split(rows.values[:, 1:], bounds)),
+        covariate_names=covariates,
+        frequency=frequency,
+        notes=(*file.notes, *pick.notes, *rows.notes, *many, *notes, *filled),
+    )
+
+
+def _open(path: Path, source: str) -> Source:
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(
+            f"{source}: is {'a directory' if stat.S_ISDIR(found.st_mode) else 'no regular file'}; name a file"
+        )
+    suffix = next((end for end in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(end)), None)
+    if suffix is None:
+        raise UsageError(
+            f"{source}: the suffix {shown(path.suffix)} is unknown; it must be one of {', '.join(SUFFIXES)}"
+        )
+    if not found.st_size:
+        raise UsageError(f"{source}: the file is empty (0 bytes)")
+    if found.st_size > files.MAX_BYTES:
+        raise UsageError(
+            f"{source}: the file has {size_of(found.st_size)}, at most {size_of(files.MAX_BYTES)} are read; split it"
+        )
+    file = open_parquet(path, source) if suffix == ".parquet" else open_text(path, source, suffix)
+    named = Counter(filter(None, file.names))  # a column without a name is allowed, it cannot be asked for
+    if twice := next((name for name, count in named.items() if count > 1), None):
+        raise UsageError(f"{source}: row 1: column {shown(twice)} is there {named[twice]} times; names must differ")
+    return file

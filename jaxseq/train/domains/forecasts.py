@@ -1,0 +1,197 @@
+"""A forecast of series: judged against naive forecasts on its test part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from jaxseq.common import figures
+from jaxseq.forecasting import diagnostics, verdict
+from jaxseq.forecasting import evaluate as judging
+from jaxseq.forecasting import plots as forecast_plots
+from jaxseq.forecasting.evaluate import Judgement
+from jaxseq.train import forecaster as run
+from jaxseq.train import plots as training_plots
+from jaxseq.train import prepare as jobs
+from jaxseq.train import progress as screen
+from jaxseq.train import run_folder as runlog
+from jaxseq.train.domains import Member
+from jaxseq.train.experiments.forecasts import Experiment
+from jaxseq.train.forecaster import prepare
+from jaxseq.train.prepare import Job
+
+__all__ = ["check", "judge", "prepare", "report", "row", "summary"]
+
+
+def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> None:
+    """Judge the best epoch on the test part: table and verdict on the screen, report, pictures, predictions.
+
+    `classical` also fits exponential smoothing and theta to every test window.
+    """
+    experiment, data, metric = job.experiment, job.experiment.data, f"valid_{job.setup.task.select}"
+    rows = runlog.read_metrics(folder)
+    best, state = jobs.best(job, folder)
+    name = f"{experiment.model.cell} (epoch {best})"
+    test, valid = (run.forecast(job, state, part) for part in (job.material.windows.test, job.material.windows.valid))
+    known = job.material.known
+    with screen.counter(console, "exponential smoothing, theta") as progress:
+        found = judging.judge(
+            name,
+            job.material.windows,
+            job.material.scaling,
+            test,
+            valid,
+            known,
+            experiment.seed,
+            progress if classical else None,
+        )
+    added = judging.margins(valid, job.material.windows.valid, job.material.scaling)
+    runlog.write_json(folder / runlog.INTERVALS, added._asdict())
+    runlog.write_table(folder / runlog.PREDICTIONS, found.predictions)
+    runlog.write_table(folder / runlog.SCORES, found.scores)
+    naive = (
+        judging.naive_loss(job.material.windows.valid, job.material.scaling, experiment.steps_out)
+        if metric == "valid_mse"
+        else None
+    )
+    figures.save(training_plots.loss(rows, metric, best, naive, f"{data.name}: {name}"), folder / runlog.LOSS_PLOT)
+    title = f"{data.name}, test part: {len(job.material.windows.test.inputs)} forecasts by {name}"
+    figures.save(forecast_plots.forecast(found.predictions, data.unit, title), folder / runlog.FORECAST_PLOT)
+    errors = diagnostics.errors(found.scores, found.predictions, found.coverage, data.unit, title)
+    figures.save(errors, folder / runlog.ERRORS_PLOT)
+    runlog.write_text(folder / runlog.REPORT, report(job, found, best, rows))
+    console.print(screen.score_table(found.rows, data.unit, f"{data.name}, test part"))
+    console.print(found.verdict, style="bold", highlight=False, markup=False)
+    for text in (found.copying, *_coverage_words(found), *found.notes):
+        console.print(text, highlight=False, markup=False)
+    files = ", ".join((runlog.REPORT, runlog.SCORES, runlog.LOSS_PLOT, runlog.FORECAST_PLOT, runlog.ERRORS_PLOT))
+    console.print(f"{folder}: {files}, checkpoints", highlight=False)
+
+
+def _coverage_words(found: Judgement) -> list[str]:
+    """The intervals' measured coverage in a line, or none."""
+    overall = [row for row in found.coverage if row.step is None]
+    if not overall:
+        return []
+    words = "; ".join(f"{row.level:.0%} intervals cover {row.measured:.1%}" for row in overall)
+    return [f"on the test part, {words}"]
+
+
+def report(job: Job, found: Judgement, best: int, rows: list[runlog.Row]) -> str:
+    """The run's report in Markdown."""
+    experiment, data = job.experiment, job.experiment.data
+    parts = ", ".join(f"{len(part.x)} {name}" for name, part in job.batches._asdict().items())
+    times = job.material.windows.test.times
+    first, last = (np.datetime_as_string(t, "D") if t.dtype.kind == "M" else t for t in (times.min(), times.max()))
+    said = "\n".join(f"{text}.\n" for text in (*_coverage_words(found), *found.notes, *job.notes))
+    return f"""# {experiment.name}: {data.name}, {experiment.model.cell}, {experiment.model.hidden} units, {experiment.task}
+
+{found.verdict}.
+
+{found.copying}.
+
+{verdict.markdown(found.rows, data.unit)}
+
+{said}
+Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - MSE / MSE of the last value; its 95 % interval
+is a block bootstrap over time, and p is that of the Diebold-Mariano test against the last value. The baselines and the
+scaling saw the training part alone; epoch {best} of {len(rows)} and the width of the intervals were chosen on the
+validation part; the test part was used once, for this table. Every step of the horizon by itself: `{runlog.SCORES}`.
+
+![Forecast, test part]({runlog.FORECAST_PLOT})
+
+![Errors and intervals, test part]({runlog.ERRORS_PLOT})
+
+![Loss by epoch]({runlog.LOSS_PLOT})
+
+Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The recipe is in `{runlog.CONFIG}`, the
+versions are in `{runlog.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
+"""
+
+
+def check(experiment: Experiment) -> None:
+    """Raise `UsageError` for data that no run could be made of."""
+    experiment.data.windows(experiment.horizon)
+
+
+def row(member: Member) -> dict[str, Any]:
+    """A run's errors on its test block, relative to the last value, and its validation."""
+    scores = pd.read_csv(member.folder / runlog.SCORES)
+    whole = scores[scores["step"] == "all"]
+    naive, model = whole.iloc[0], whole.iloc[-1]
+    metrics = runlog.read_metrics(member.folder)
+    best = runlog.best_row(metrics, f"valid_{member.experiment.objective().select}")
+    return (
+        {"epoch": best["epoch"], "epochs": len(metrics)}
+        | {"valid_mse": best["valid_mse"], "valid_mse_last_epoch": metrics[-1]["valid_mse"]}
+        | {name: model[name] for name in ("mse", "rmse", "mae")}
+        | {"relative_mse": model["mse"] / naive["mse"], "seconds": sum(row["seconds"] for row in metrics)}
+    )
+
+
+def summary(experiment: Experiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
+    """The study in Markdown: naive first, the model's mean over the seeds on all folds together, the spread."""
+    name = f"{experiment.model.cell}, mean over {table['seed'].nunique()} seeds"
+    truth, forecasts, times = _pooled(runs, name)
+    rows = verdict.compare(truth, forecasts, experiment.seed, times)
+    by_seed = _ratios(runs)
+    spread = f" ± {by_seed.std(ddof=1):.4f} (standard deviation over seeds)" if len(by_seed) > 1 else ""
+    valid = table.groupby("seed")[["valid_mse", "valid_mse_last_epoch"]].mean()
+    words = [
+        f"{label} {valid[column].mean():.5f}" + (f" ± {valid[column].std(ddof=1):.5f}" if len(valid) > 1 else "")
+        for label, column in (("best epoch", "valid_mse"), ("last epoch", "valid_mse_last_epoch"))
+    ]
+    return f"""# {experiment.name}: {experiment.data.name}, {experiment.model.cell}, {len(runs)} runs
+
+{verdict.sentence(rows[-1])}.
+
+{verdict.markdown(rows, experiment.data.unit)}
+
+MSE relative to the last value over all folds, by seed: mean {by_seed.mean():.4f}{spread}; {by_seed.min():.4f} to
+{by_seed.max():.4f}. In the model's row each error is the root mean square over the seeds: it is a single run's, not that of
+their mean forecast. Validation MSE in the model's own scale: {"; ".join(words)}.
+
+Folds: {table["fold"].nunique()}, each with a model that was trained, chosen and calibrated on what comes before it. One
+row a run: `study.csv`.
+"""
+
+
+def _pooled(runs: Sequence[Member], name: str) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
+    """Actual values of all folds, and forecasts: the naive one, and one whose squared errors are the mean over seeds;
+    and, where there are several series, the time of each row."""
+    actual, naive, size, times = [], [], [], []
+    for fold in sorted({member.fold for member in runs}):
+        frames = [_predictions(member) for member in runs if member.fold == fold]
+        truth = _by_step(frames[0], "actual")
+        actual.append(truth)
+        times.append(_by_step(frames[0], str(frames[0].columns[0]))[:, 0])
+        naive.append(_by_step(frames[0], "naive"))
+        size.append(np.sqrt(np.mean([(truth - _by_step(frame, "forecast")) ** 2 for frame in frames], axis=0)))
+    truth = np.concatenate(actual)
+    several = "series" in _predictions(runs[0])
+    found = {verdict.NAIVE: np.concatenate(naive), name: truth - np.concatenate(size)}
+    return truth, found, np.concatenate(times) if several else None
+
+
+def _ratios(runs: Sequence[Member]) -> np.ndarray:
+    """MSE over that of the last value, all folds together, for each seed."""
+    found = []
+    for seed in sorted({member.seed for member in runs}):
+        frame = pd.concat([_predictions(member) for member in runs if member.seed == seed])
+        model, naive = (np.mean((frame["actual"] - frame[column]) ** 2) for column in ("forecast", "naive"))
+        found.append(model / naive)
+    return np.array(found)
+
+
+def _predictions(member: Member) -> pd.DataFrame:
+    return pd.read_csv(member.folder / runlog.PREDICTIONS)
+
+
+def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:
+    steps = int(frame["step"].max()) if "step" in frame else 1
+    return frame[column].to_numpy().reshape(-1, steps)

@@ -1,0 +1,63 @@
+"""The loops of torch's that our sampler is timed against compose by the same network."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseq.cells import CELLS
+from jaxseq.music.networks.layers import NoteNet
+from jaxseq.music.sampling import FREE, compose
+from jaxseq.nn import apply as models
+
+pytest.importorskip("torch")
+from jaxseq.benchmark import machine, sampling
+from jaxseq.benchmark.__main__ import Options, check
+from jaxseq.common.errors import UsageError
+
+STEPS = 5
+
+
+def network():
+    """A small network of notes with random numbers, moments too."""
+    model = NoteNet(CELLS["lstm"], hidden=8, convolutions=(6, 5, 7))
+    params, stats = models.init(model, jax.random.key(0), jax.numpy.zeros((1, 4, 2), jax.numpy.int32))
+    source = np.random.default_rng(1)
+    params = jax.tree.map(lambda p: jax.numpy.asarray(source.normal(0, 0.6, p.shape), p.dtype), params)
+    return model, params, jax.tree.map(lambda m: jax.numpy.asarray(source.uniform(0.5, 2, m.shape), m.dtype), stats)
+
+
+@pytest.mark.parametrize("name", sampling.PEERS)
+def test_torch_says_of_its_own_notes_what_we_say_of_them(name):
+    model, params, stats = network()
+    notes, logits = sampling.PEERS[name](model, params, stats, 3, STEPS)()
+    forced = notes.reshape(3, STEPS, 4)
+    found = compose(model, params, stats, jax.random.key(0), forced, np.arange(STEPS), started=False)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = np.take_along_axis(log_p, notes[:, 1:, None], axis=-1)[..., 0]
+    np.testing.assert_allclose(np.asarray(found.log_probability).reshape(3, -1)[:, 1:], expected, atol=2e-5)
+    assert len(np.unique(notes)) > 5
+
+
+def test_our_turn_composes_other_notes_each_time():
+    work = sampling.ours(*network(), rows=2, steps=STEPS)
+    first, second = work(), work()
+    assert first.shape == (2, STEPS, 4) and (first != second).any()
+    assert (first != FREE).all() and (first[:, 0, 0] == sampling.FIRST).all()
+
+
+def test_everybody_is_timed_in_turn(monkeypatch):
+    monkeypatch.setattr(sampling, "ours", lambda *_: lambda: None)
+    monkeypatch.setattr(sampling, "PEERS", {"torch": lambda *_: lambda: None, "torch by hand": lambda *_: lambda: None})
+    times = iter([1.0, 40.0, 10.0, 2.0, 60.0, 12.0, 4.0, 80.0, 8.0])
+    monkeypatch.setattr(machine, "milliseconds", lambda *_: next(times))
+    found = sampling.measure(1, 3)
+    assert found["ms"] == {"ours": 2.0, "torch": 60.0, "torch by hand": 10.0}
+    assert found["ratio"] == {"torch": 30.0, "torch by hand": 6.0}
+    assert found["ratio_range"]["torch"] == [20.0, 40.0]
+    assert [column.header for column in sampling.table([found]).columns][-1] == "torch by hand / ours"
+
+
+@pytest.mark.parametrize("other", [{"sweep": True}, {"only": "GRU"}])
+def test_sampling_stands_alone(other):
+    with pytest.raises(UsageError, match="--sampling stands alone"):
+        check(Options(sampling=True, **other))

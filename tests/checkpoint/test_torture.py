@@ -1,0 +1,188 @@
+"""Killed again and again, a run ends as one that nobody touched: weights, optimiser, log and best epoch, bit for bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxseq.checkpoint import records, store
+from jaxseq.train import __main__ as train
+from jaxseq.train import run_folder as runlog
+
+WORDS = "waves --data.count 200 --data.window 6 --model.cell lstm --model.hidden 3 --schedule constant"
+FOREVER = 100_000
+SERVER = """
+import os, sys
+from jaxseq.checkpoint import store
+from jaxseq.common import figures
+from jaxseq.train import __main__ as train, loop, prepare
+from jaxseq.train.domains import forecasts
+
+figures.save = lambda figure, path: None
+print("ready", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1), os.dup2(log, 2)
+        status = train.main(line.split())
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+"""Does a command a line, each in a process of its own; what they have in common is imported once."""
+
+
+class Server:
+    """Processes that train, one after the other, in a folder."""
+
+    def __init__(self, pipe: subprocess.Popen[str]) -> None:
+        self.pipe = pipe
+
+    def start(self, words: str) -> int:
+        assert self.pipe.stdin is not None
+        self.pipe.stdin.write(f"{words}\n")
+        self.pipe.stdin.flush()
+        return int(self.answer())
+
+    def answer(self) -> str:
+        assert self.pipe.stdout is not None
+        return self.pipe.stdout.readline().strip()
+
+    def finish(self) -> int:
+        """The status that `wait` gives: 0, or the signal."""
+        return int(self.answer())
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[Server]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(train.__file__).parents[2]),
+        "PYTHONWARNINGS": "ignore",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=folder, env=environment, **pipes) as pipe:
+        found = Server(pipe)
+        assert found.answer() == "ready"
+        yield found
+        assert pipe.stdin is not None
+        pipe.stdin.close()
+
+
+def epochs(run: Path) -> int:
+    """Rows of the log, whole or not."""
+    file = run / runlog.METRICS
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+def entries(run: Path) -> set[str]:
+    """What lies in the folder of checkpoints at this moment."""
+    folder = run / runlog.CHECKPOINTS
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def moment(phase: str, run: Path, draw: random.Random) -> Callable[[], bool]:
+    """Whether a phase that is to be hit has come, and how far into it the kill falls."""
+    begun, rows, there = time.monotonic(), epochs(run), entries(run)
+    delay = {"start": 1.5, "epoch": 0.2, "save": 0.06, "clear": 0.03, "judge": 0.6}[phase] * draw.random()
+    more, reached = draw.randint(1, 2), 0.0
+
+    def has_come() -> bool:
+        nonlocal reached
+        if not reached:
+            came = {
+                "start": lambda: True,
+                "epoch": lambda: epochs(run) >= rows + more,
+                "save": lambda: bool(entries(run) - there),
+                "clear": lambda: bool(there - entries(run)),
+                "judge": lambda: epochs(run) > rows,
+            }[phase]()
+            reached = time.monotonic() if came else 0.0
+        return bool(reached) and time.monotonic() - reached >= delay and time.monotonic() - begun > delay
+
+    return has_come
+
+
+PHASES = ("start", "epoch", "save", "clear", "judge")
+
+
+def torture(folder: Path, kills: int, seed: int) -> Counter[str]:
+    """Kill a run `kills` times, let it end, and compare it with one that was left alone; where the kills fell."""
+    draw, run, hit, at = random.Random(seed), folder / "run", Counter[str](), 0
+    with server(folder) as processes:
+        while hit.total() < kills:
+            phase = PHASES[hit.total() % len(PHASES)]
+            begun, last = (run / runlog.CONFIG).is_file(), records.latest_step(run / runlog.CHECKPOINTS) or 0
+            assert last >= at, "a kill cost an epoch that was saved"
+            at = last
+            wanted = last + 1 if phase == "judge" else FOREVER
+            child = processes.start(f"{'--resume run' if begun else f'{WORDS} --out run'} --epochs {wanted}")
+            has_come, until = moment(phase, run, draw), time.monotonic() + 60
+            while not (come := has_come()) and time.monotonic() < until and Path(f"/proc/{child}").is_dir():
+                time.sleep(0.001)
+            if come:
+                with suppress(ProcessLookupError):  # it came to its end first
+                    os.kill(child, signal.SIGKILL)
+            status = processes.finish()
+            assert status in (0, signal.SIGKILL), (folder / "log.txt").read_text()[-2000:]
+            hit[phase if status else "after the end"] += 1
+        last = (records.latest_step(run / runlog.CHECKPOINTS) or 0) + 2
+        for words in (f"--resume run --epochs {last}", f"{WORDS} --out alone --epochs {last}"):
+            processes.start(words)
+            assert processes.finish() == 0, (folder / "log.txt").read_text()[-2000:]
+    compare(run, folder / "alone")
+    return hit
+
+
+def compare(run: Path, alone: Path) -> None:
+    """Two runs are the same but for what a clock says, and nothing of the kills is left."""
+    rows = runlog.read_metrics(run)
+    assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    assert [untimed(row) for row in rows] == [untimed(row) for row in runlog.read_metrics(alone)]
+    mine, theirs = run / runlog.CHECKPOINTS, alone / runlog.CHECKPOINTS
+    assert records.best_step(mine) == records.best_step(theirs)
+    assert (
+        set(records.steps(theirs)) <= set(records.steps(mine))
+        and records.config(mine).keys() == records.config(theirs).keys()
+    )
+    for step in records.steps(theirs):
+        assert records.metrics(mine, step) == records.metrics(theirs, step)
+        ours, others = store.load_leaves(mine, step), store.load_leaves(theirs, step)
+        assert {path: leaf.tobytes() for path, leaf in ours.items()} == {
+            p: leaf.tobytes() for p, leaf in others.items()
+        }
+    for name in (runlog.CONFIG, runlog.PREDICTIONS, runlog.SCORES, runlog.REPORT, runlog.INTERVALS):
+        assert (run / name).read_bytes() == (alone / name).read_bytes(), name
+    assert {path.name for path in run.iterdir()} == {path.name for path in alone.iterdir()}
+    assert entries(run) == entries(alone), "a kill left something behind"
+
+
+def untimed(row: runlog.Row) -> runlog.Row:
+    return {name: value for name, value in row.items() if name not in ("seconds", "windows_per_second")}
+
+
+def test_a_run_that_is_killed_three_times_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    torture(tmp_path, 3, seed=1)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_sixty_times_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    hit = torture(tmp_path, 60, seed=2)
+    print(f"killed {hit.total()} times in {time.monotonic() - begun:.0f} s: {dict(hit)}")
+    assert hit["after the end"] < 12

@@ -1,0 +1,128 @@
+"""Forecasts beyond the end of the data: their dates, their scaling, what is refused."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxseq import forecast
+from jaxseq.common import figures
+from jaxseq.data.aapl import Prices
+from jaxseq.train import __main__ as train
+from jaxseq.train import forecaster as run
+
+FEW = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "512"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs: AAPL step by step with a distribution, and a table of two daily series, seven steps at once."""
+    folder = tmp_path_factory.mktemp("trained")
+    random = np.random.default_rng(0)
+    frames = []
+    for store, level in (("north", 10.0), ("south", 1000.0)):
+        days = pd.date_range("2021-01-01", periods=120)
+        values = level * (5 + np.sin(2 * np.pi * np.arange(120) / 7) + 0.1 * random.normal(size=120))
+        frames.append(pd.DataFrame({"date": days, "store": store, "sales": values, "price": random.normal(size=120)}))
+    pd.concat(frames).to_csv(folder / "sales.csv", index=False)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(figures, "save", lambda figure, path: None)
+    table = f"table --data.path {folder}/sales.csv --data.column sales --data.series store --data.covariates price"
+    batch = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "32"]
+    assert train.main([*table.split(), *batch, "--task", "direct", "--horizon", "7", "--out", f"{folder}/table"]) == 0
+    aapl = ["aapl", *FEW, "--task", "iterated", "--horizon", "3", "--model.head", "gaussian"]
+    assert train.main([*aapl, "--out", f"{folder}/aapl"]) == 0
+    patch.undo()
+    return folder
+
+
+def test_business_days_go_on_after_the_last_one_and_intervals_widen(trained: Path) -> None:
+    frame, _ = forecast.forecast(trained / "aapl", horizon=12)
+    assert list(frame["date"].astype(str)[:2]) == ["2013-03-04", "2013-03-05"] and len(frame) == 12
+    assert (pd.to_datetime(frame["date"]).dt.day_of_week < 5).all()
+    width = frame["high_95%"] - frame["low_95%"]
+    assert width.iloc[-1] > 1.5 * width.iloc[0] > 0
+    for wide, narrow in (("95%", "80%"), ("80%", "50%")):
+        assert (frame[f"low_{wide}"] <= frame[f"low_{narrow}"]).all()
+
+
+def test_the_first_step_is_what_the_restored_model_says_of_the_last_window(trained: Path) -> None:
+    frame, _ = forecast.forecast(trained / "aapl")
+    wanted = run.restore(trained / "aapl")(Prices().series().values[-8:])
+    np.testing.assert_allclose(frame["forecast"], wanted, rtol=1e-12)
+
+
+def test_every_series_goes_on_at_its_own_level(trained: Path) -> None:
+    frame, said = forecast.forecast(trained / "table")
+    assert frame["series"].tolist() == ["north"] * 7 + ["south"] * 7
+    assert str(frame["date"].iloc[0])[:10] == "2021-05-01" and any("2 series" in text for text in said)
+    means = frame.groupby("series")["forecast"].mean()
+    assert 30 < means["north"] < 70 and 3000 < means["south"] < 7000
+
+
+def test_other_data_of_the_same_kind_are_forecast_and_scaled_by_themselves(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = pd.date_range("2022-06-01", periods=40)
+    other = pd.DataFrame({"date": days, "store": "west", "sales": 1e6 + np.arange(40.0) ** 2, "price": 0.0})
+    other.to_csv(tmp_path / "west.csv", index=False)
+    out = tmp_path / "f.csv"
+    words = [str(trained / "table"), "--data.path", str(tmp_path / "west.csv"), "--out", str(out)]
+    assert forecast.main(words) == 0
+    frame = pd.read_csv(out)
+    assert (frame["forecast"] > 9e5).all() and frame["date"][0] == "2022-07-11" and out.with_suffix(".png").is_file()
+    assert "trained on other data" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "which run?"),
+        ("nowhere", "no run at nowhere"),
+        ("{}/table --horizon 30", "forecasts 7 steps; 30 were asked for"),
+        ("{}/table --horizon 0", "horizon must be at least 1"),
+        ("{}/table --out f.txt", "must end in .csv"),
+        ("{}/table --data.path gone.csv", "gone.csv"),
+        ("{}/table --rubbish 3", "--rubbish"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    words: str, said: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert forecast.main(words.format(trained).split()) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_series_that_is_shorter_than_the_window_is_named(trained: Path, tmp_path: Path, capsys) -> None:
+    rows = "date,store,sales,price\n" + "".join(f"2022-06-{day:02},west,{day},1\n" for day in range(1, 6))
+    (tmp_path / "few.csv").write_text(rows)
+    assert forecast.main([str(trained / "table"), "--data.path", str(tmp_path / "few.csv")]) == 2
+    assert "window 8 needs at least 8 rows; there are 5" in capsys.readouterr().err
+
+
+def test_waves_have_no_end_to_forecast_beyond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    assert train.main(["waves", "--data.count", "200", *FEW[:-1], "32", "--out", str(tmp_path / "w")]) == 0
+    assert forecast.main([str(tmp_path / "w")]) == 2
+    assert "no end to forecast beyond" in capsys.readouterr().err
+
+
+def test_by_default_it_stands_beside_the_run_and_overwrites_nothing_of_it(trained: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(trained / "aapl", tmp_path / "copied")
+    before = {path.name: path.stat().st_mtime_ns for path in copied.iterdir()}
+    assert forecast.main([str(copied)]) == 0
+    after = {path.name: path.stat().st_mtime_ns for path in copied.iterdir()}
+    assert after.keys() - before.keys() == {"future.csv", "future.png"}
+    assert {name: after[name] for name in before if name != "checkpoints"} == {
+        name: before[name] for name in before if name != "checkpoints"
+    }
+
+
+def test_a_run_whose_folder_was_copied_still_forecasts(trained: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(trained / "aapl", tmp_path / "copied")
+    pd.testing.assert_frame_equal(forecast.forecast(copied)[0], forecast.forecast(trained / "aapl")[0])

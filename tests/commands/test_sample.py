@@ -1,0 +1,382 @@
+"""`python -m jaxseq.sample` end to end, on runs that have learnt nothing: what is kept, written and refused."""
+
+import csv
+import io
+import json
+import wave
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from composing import quick
+from made_up import BARS, chorale, edition
+from rich.console import Console
+
+from jaxseq.checkpoint.writer import Writer
+from jaxseq.common.arrays import Splits
+from jaxseq.common.errors import UsageError
+from jaxseq.music.midi import read as midi_read
+from jaxseq.music.midi import write as midi
+from jaxseq.music.piece import BAR, Piece, from_notes
+from jaxseq.music.sampling import FREE
+from jaxseq.sample import __main__ as sample
+from jaxseq.sample import compose as composing
+from jaxseq.sample import request as commission
+from jaxseq.train import experiments
+from jaxseq.train import options as command
+from jaxseq.train import prepare as jobs
+from jaxseq.train import run_folder as runlog
+from jaxseq.train.domains import chorales as kind
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    with quick():
+        yield
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An edition of twelve made-up pieces."""
+    return edition(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run_of(archive: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The folder of an untrained run of an experiment, as a training would leave it."""
+    made: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name in made:
+            return made[name]
+        small = {"hidden": 6, "embedding": 4} | ({"convolutions": [5]} if name == "jsb" else {"voice_hidden": 5})
+        fields = {
+            "experiment": name,
+            "data": {"path": str(archive)},
+            "model": small,
+            "batch": 4,
+            "stretch": 32,
+            "hop": 32,
+        }
+        experiment = experiments.from_config(fields, "test")
+        job = kind.prepare(experiment)
+        made[name] = tmp_path_factory.mktemp("run") / name
+        made[name].mkdir()
+        runlog.write_json(made[name] / runlog.CONFIG, jobs.config(job))
+        with Writer(made[name] / runlog.CHECKPOINTS, jobs.config(job), "valid_nats") as writer:
+            writer.save(1, jobs.initial_state(job), {"valid_nats": 1.0})
+        return made[name]
+
+    return folder
+
+
+def composed(run: Path, out: Path, *words: str) -> Path:
+    asked = command.parse_sample([str(run), "--out", str(out), "--no-score", "--bpm", "400", *words])
+    return composing.compose(asked, Console(file=io.StringIO()))
+
+
+def read(folder: Path, number: int = 1) -> Piece:
+    return midi_read.read(folder / f"sample-{number:02d}.mid").piece
+
+
+def refused(capsys, *words: str) -> str:
+    """The one line that a mistake is answered with."""
+    assert sample.main([*words]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and "Traceback" not in said.err
+    return said.err
+
+
+@pytest.fixture(scope="module")
+def pieces(run_of, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run of chords composes: two pieces of three bars."""
+    return composed(
+        run_of("jsb-chords"), tmp_path_factory.mktemp("out") / "pieces", "--count", "2", "--bars", str(BARS)
+    )
+
+
+def test_every_piece_has_its_files_and_all_say_the_same(pieces: Path) -> None:
+    names = {path.name for path in pieces.iterdir()}
+    expected = {f"sample-{n:02d}{end}" for n in (1, 2) for end in (".mid", ".musicxml", ".wav", ".png")}
+    assert names == expected | {"samples.json", "coherence.csv", "report.md"}
+    said = json.loads((pieces / "samples.json").read_text())
+    report = (pieces / "report.md").read_text()
+    for number, one in enumerate(said["samples"], 1):
+        piece = read(pieces, number)
+        assert piece.notes.shape == (BARS * BAR, 4)
+        assert one["notes_composed"] == piece.notes.size and one["seed"] == 0
+        assert set(one["files"]) == {name for name in names if name.startswith(one["name"])}
+        assert one["key"] in report and f"[mid]({one['name']}.mid)" in report
+        assert -5 < one["log_likelihood_per_note"] < -2  # an untrained network knows next to nothing: log 47 is 3.85
+    with wave.open(str(pieces / "sample-01.wav")) as sound:
+        assert sound.getnframes() / sound.getframerate() > BARS * 4 * 60 / 400
+
+
+def test_the_table_has_bach_a_5_gram_and_a_frozen_chord_beside_the_samples(pieces: Path) -> None:
+    rows = list(csv.DictReader((pieces / "coherence.csv").read_text().splitlines()))
+    assert list(rows[0]) == [
+        "measure",
+        "samples",
+        "Bach, test part",
+        "Bach, as few: 5 %",
+        "95 %",
+        "5-gram",
+        "frozen chord",
+    ]
+    by_name = {row["measure"]: row for row in rows}
+    assert float(by_name["held-note rate"]["frozen chord"]) == 1
+    assert float(by_name["longest frozen run, steps"]["frozen chord"]) == BARS * BAR
+    assert by_name["parallel fifths per 100 chord changes"]["frozen chord"] == ""  # no chord ever changes
+    assert float(by_name["held-note rate"]["Bach, test part"]) > 0.7 > float(by_name["held-note rate"]["samples"])
+    said = json.loads((pieces / "samples.json").read_text())
+    assert said["coherence"]["frozen chord"]["parallel_fifths"] is None
+    assert "memorised" in (pieces / "report.md").read_text()
+
+
+def test_the_same_seed_is_the_same_music_to_the_byte(pieces: Path, run_of, tmp_path: Path) -> None:
+    words = "--count", "2", "--bars", str(BARS)
+    again = composed(run_of("jsb-chords"), tmp_path / "again", *words)
+    for path in pieces.iterdir():
+        if path.name.startswith("sample-"):
+            assert path.read_bytes() == (again / path.name).read_bytes()
+    other = composed(run_of("jsb-chords"), tmp_path / "other", *words, "--seed", "1")
+    assert (read(other).notes != read(pieces).notes).any()
+
+
+def test_a_prime_is_gone_on_with(run_of, tmp_path: Path) -> None:
+    folder = composed(run_of("jsb-chords"), tmp_path / "a", "--count", "1", "--bars", "3", "--prime", "chorale_009")
+    notes = read(folder).notes
+    np.testing.assert_array_equal(notes[: 2 * BAR], chorale(9)[: 2 * BAR])
+    assert len(notes) == 3 * BAR
+    again = composed(
+        run_of("jsb"),
+        tmp_path / "b",
+        "--count",
+        "1",
+        "--bars",
+        "2",
+        "--prime-bars",
+        "1",
+        "--prime",
+        str(folder / "sample-01.mid"),
+    )
+    np.testing.assert_array_equal(read(again).notes[:BAR], notes[:BAR])
+    said = json.loads((again / "samples.json").read_text())
+    assert said["samples"][0]["notes_composed"] == BAR * 4
+
+
+def test_a_model_of_windows_begins_with_a_training_piece_s_first_note(run_of, tmp_path: Path) -> None:
+    folder = composed(run_of("jsb"), tmp_path / "a", "--count", "8", "--bars", "1")
+    firsts = {read(folder, number).notes[0, 0] for number in range(1, 9)}
+    assert firsts <= {chorale(seed)[0, 0] for seed in range(8)} and len(firsts) > 1
+    assert "knows no first note" in (folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize("experiment", ["jsb", "jsb-chords", "jsb-fill"])
+def test_a_melody_is_harmonised_as_it_is(run_of, tmp_path: Path, experiment: str) -> None:
+    melody = chorale(40)
+    melody[4:8, 0] = 0
+    piece = from_notes("tune", melody)
+    piece.onsets[2, 0] = True  # a repeated note is struck again
+    (tmp_path / "tune.mid").write_bytes(midi.midi(piece))
+    folder = composed(
+        run_of(experiment), tmp_path / "a", "--count", "1", "--melody", str(tmp_path / "tune.mid"), "--sweeps", "3"
+    )
+    found = read(folder)
+    np.testing.assert_array_equal(found.notes[:, 0], melody[:, 0])
+    np.testing.assert_array_equal(found.onsets[:, 0], piece.onsets[:, 0])
+    assert (found.notes[:, 1:] != melody[:, 1:]).any()
+    assert "the melody rests for 4 of 48 sixteenths" in (folder / "report.md").read_text()
+
+
+def test_voices_and_bars_that_are_kept_stay_note_for_note(run_of, tmp_path: Path) -> None:
+    fill, piece = run_of("jsb-fill"), chorale(10)
+    words = "--prime", "chorale_010", "--count", "2", "--sweeps", "4"
+    kept = read(composed(fill, tmp_path / "a", *words, "--keep", "bass,soprano"), 2).notes
+    np.testing.assert_array_equal(kept[:, [0, 3]], piece[:, [0, 3]])
+    assert (kept[:, 1:3] != piece[:, 1:3]).mean() > 0.5
+    redone = read(composed(fill, tmp_path / "b", *words, "--redo", "2"), 2).notes
+    np.testing.assert_array_equal(redone[:BAR], piece[:BAR])
+    np.testing.assert_array_equal(redone[2 * BAR :], piece[2 * BAR :])
+    assert (redone[BAR : 2 * BAR] != piece[BAR : 2 * BAR]).mean() > 0.5
+    both = read(composed(fill, tmp_path / "c", *words, "--redo", "bars 2-3", "--keep", "soprano"), 1).notes
+    np.testing.assert_array_equal(both[:, 0], piece[:, 0])
+    np.testing.assert_array_equal(both[:BAR], piece[:BAR])
+    assert (both[BAR:, 1:] != piece[BAR:, 1:]).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words", "message"),
+    [
+        ("jsb-chords", "--prime chorale_9", "no piece of the run's data; near are chorale_009"),
+        ("jsb-chords", "--prime no.mid", "no.mid cannot be read"),
+        ("jsb-chords", "--prime chorale_009 --prime-bars 4", "--prime-bars 4: chorale_009 has 3 bars"),
+        ("jsb-chords", "--prime chorale_009 --prime-bars 2 --bars 2", "leaves nothing to compose of 2 bars"),
+        ("jsb-chords", "--prime chorale_009 --keep bass", "train one by python -m jaxseq.train jsb-fill"),
+        ("jsb-chords", "--redo 2", "say which by --prime"),
+        ("jsb-chords", "--melody chorale_009 --prime chorale_009", "leave out --prime"),
+        ("jsb-chords", "--melody chorale_009 --bars 5", "as long as what is given"),
+        ("jsb-chords", "--bars 200 --bpm 40", "1200 seconds at 40 bpm; 600 at most"),
+        ("jsb-fill", "--prime chorale_009 --keep soprano,alto,tenor,bass", "nothing is left to compose"),
+        ("jsb-fill", "--prime chorale_009 --keep sopran", "no voice 'sopran'; they are soprano, alto, tenor, bass"),
+        ("jsb-fill", "--prime chorale_009 --keep ,", "--keep names no voice"),
+        ("jsb-fill", "--prime chorale_009 --redo 3-4", "chorale_009 has the bars 1 to 3"),
+        ("jsb-fill", "--prime chorale_009 --redo 3-2", "bar 3 comes after bar 2"),
+        ("jsb-fill", "--prime chorale_009 --redo x", "must be bars such as 5-8"),
+    ],
+)
+def test_what_cannot_be_composed_is_one_line(run_of, capsys, experiment: str, words: str, message: str) -> None:
+    run = run_of(experiment)
+    assert message in refused(capsys, str(run), *words.split())
+    assert not list(run.glob("samples-*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--temperature 0", "--temperature must be a finite number above 0; it is 0"),
+        ("--temperature nan", "it is nan"),
+        ("--temperature inf", "it is inf"),
+        ("--top-p 0", "--top-p must be above 0 and at most 1; it is 0"),
+        ("--top-p 1.01", "it is 1.01"),
+        ("--top-p nan", "it is nan"),
+        ("--top-k 0", "--top-k must be at least 1; it is 0"),
+        ("--count 0", "--count must be from 1 to 1000; it is 0"),
+        ("--bars 0", "--bars must be from 1 to 200; it is 0"),
+        ("--bars 10000", "it is 10000"),
+        ("--sweeps 0", "--sweeps must be from 1"),
+        ("--bpm 1", "--bpm must be from 10 to 1000; it is 1"),
+        ("--seed -1", "--seed must be from 0"),
+        ("--tempo 3", "--tempo"),
+    ],
+)
+def test_values_that_cannot_be_are_one_line(capsys, words: str, message: str) -> None:
+    assert message in refused(capsys, "nowhere", *words.split())
+
+
+def test_other_runs_and_none_compose_nothing(capsys, tmp_path: Path) -> None:
+    assert "no run at" in refused(capsys, str(tmp_path / "none"))
+    assert "which run?" in refused(capsys)
+    runlog.write_json(tmp_path / runlog.CONFIG, experiments.to_config(experiments.named("waves")))
+    assert "is a run of waves, which composes nothing" in refused(capsys, str(tmp_path))
+
+
+def test_midi_that_is_no_chorale_is_named_with_bar_and_voice(run_of, capsys, tmp_path: Path) -> None:
+    high = chorale(0)
+    high[20:24, 1] = 90
+    (tmp_path / "high.mid").write_bytes(midi.midi(from_notes("high", high)))
+    said = refused(capsys, str(run_of("jsb-chords")), "--prime", str(tmp_path / "high.mid"))
+    assert "bar 2, alto: note 90 is out of range" in said
+
+
+def test_a_folder_that_is_not_empty_stays_as_it_is(run_of, capsys, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("x")
+    assert "is not empty" in refused(capsys, str(run_of("jsb-chords")), "--out", str(tmp_path))
+    assert "is not empty" in refused(capsys, str(run_of("jsb-chords")), "--out", str(tmp_path / "mine"))
+    assert "no folder that you may write to" in refused(
+        capsys, str(run_of("jsb-chords")), "--out", str(tmp_path / "mine/a")
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_without_out_it_is_the_next_number_in_the_run(run_of) -> None:
+    run = run_of("jsb-chords")
+    words = [str(run), "--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
+    folders = [composing.compose(command.parse_sample(words), Console(file=io.StringIO())) for _ in range(2)]
+    assert [folder.name for folder in folders] == ["samples-0001", "samples-0002"]
+    for folder in folders:
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_what_was_stopped_leaves_nothing(run_of, tmp_path: Path, monkeypatch, capsys, error) -> None:
+    from jaxseq.sample import write as composition
+
+    def stop(*_):
+        raise error
+
+    monkeypatch.setattr(composition, "report", stop)
+    words = [str(run_of("jsb-chords")), "--out", str(tmp_path / "a"), "--count", "1", "--bars", "1", "--no-score"]
+    status = sample.main(words)
+    said = capsys.readouterr().err
+    expected = (130, "stopped; nothing was written") if error is KeyboardInterrupt else (2, "No space left on device")
+    assert (status, said.count("\n")) == (expected[0], 1) and expected[1] in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_score_is_engraved_or_said_to_need_verovio(run_of, tmp_path: Path, monkeypatch, capsys) -> None:
+    from jaxseq.music.notation import engrave
+
+    def missing(_):
+        raise UsageError('verovio is not installed; to engrave a score: pip install "jaxseq[score]"')
+
+    monkeypatch.setattr(engrave, "svg", lambda xml: ["<svg/>", "<svg/>"])
+    monkeypatch.setattr(engrave, "png", lambda page: b"png")
+    words = [str(run_of("jsb-chords")), "--count", "2", "--bars", "1", "--bpm", "400", "--out"]
+    assert sample.main([*words, str(tmp_path / "a")]) == 0
+    assert {path.name for path in (tmp_path / "a").glob("sample-02-score*")} == {
+        f"sample-02-score{page}.{end}" for page in ("", "-2") for end in ("svg", "png")
+    }
+    monkeypatch.setattr(engrave, "svg", missing)
+    assert sample.main([*words, str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().out.count("verovio is not installed") == 1
+    assert not list((tmp_path / "b").glob("*score*"))
+
+
+def upbeat() -> Piece:
+    """An upbeat of a quarter, four bars of three quarters, and the last two quarters of the upbeat's bar."""
+    positions = np.concatenate([[8, 9, 10, 11], np.tile(np.arange(12), 4), np.arange(8)])
+    notes = np.tile([70, 65, 58, 48], (len(positions), 1))
+    return from_notes("upbeat", notes)._replace(positions=positions, fifths=-1, minor=False)
+
+
+def test_a_prime_s_upbeat_metre_and_key_go_on() -> None:
+    found = commission.continued(upbeat(), 2, 5)
+    given = found.forced[:, 0] != FREE
+    assert given.sum() == 4 + 2 * 12 and given[: given.sum()].all()
+    np.testing.assert_array_equal(found.pattern.positions, [8, 9, 10, 11, *np.tile(np.arange(12), 5)])
+    piece = commission.completed(found, np.full((64, 4), 60), "new")
+    assert (piece.fifths, piece.minor, piece.name) == (-1, False, "new")
+
+
+def test_bars_are_counted_as_in_a_score() -> None:
+    free = commission.changed(upbeat(), None, "2")
+    np.testing.assert_array_equal(np.flatnonzero(free.forced[:, 0] == FREE), 4 + 12 + np.arange(12))
+    first = commission.changed(upbeat(), None, "0")
+    np.testing.assert_array_equal(np.flatnonzero(first.forced[:, 0] == FREE), np.arange(4))
+
+
+def test_kept_notes_are_struck_where_they_were_and_others_where_they_change() -> None:
+    notes = np.full((16, 4), 60)
+    piece = from_notes("p", notes)
+    piece.onsets[8, 0] = True
+    found = commission.changed(piece, "soprano", None)
+    composed = notes.copy()
+    composed[4:, 1] = 62
+    composed[6:8, 2] = 0
+    onsets = commission.completed(found, composed, "new").onsets
+    assert [list(np.flatnonzero(onsets[:, v])) for v in range(4)] == [[0, 8], [0, 4], [0, 8], [0]]
+
+
+def test_names_are_looked_up_in_all_parts() -> None:
+    parts = Splits(*((from_notes(name, np.full((1, 4), 60)),) for name in ("a", "b", "c")))
+    assert [commission.named(name, "--prime", parts).piece.name for name in "abc"] == ["a", "b", "c"]
+    with pytest.raises(UsageError, match="--melody 'd' is no MIDI file and no piece"):
+        commission.melody("d", parts)
+
+
+def test_many_pieces_are_composed_in_equal_chunks(run_of, monkeypatch) -> None:
+    """Seven pieces, three at once: chunks of three, three and one, which is filled up; none is there twice."""
+    monkeypatch.setattr(composing, "TOGETHER", 3)
+    composer = kind.restore(run_of("jsb-chords"))
+    asked = command.parse_sample([str(run_of("jsb-chords")), "--count", "7", "--bars", "1"])
+    done = []
+    order = commission.afresh(1)
+    symbols, log_p, _ = composing.perform(asked, composer, order, None, lambda *pair: done.append(pair))
+    assert symbols.shape == log_p.shape == (7, BAR, 4)
+    assert len(np.unique(symbols.reshape(7, -1), axis=0)) == 7
+    assert done == [(3, 7), (6, 7), (7, 7)]
+    assert jax.tree.leaves(composer.state.params)[0].dtype == np.float32

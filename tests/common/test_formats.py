@@ -1,0 +1,129 @@
+"""What an older version wrote is read, what a newer one wrote is refused: by the number that each record bears."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from jaxseq.checkpoint import records
+from jaxseq.checkpoint.records import DamagedError
+from jaxseq.common import figures, formats
+from jaxseq.common.errors import UsageError
+from jaxseq.train import __main__ as train
+from jaxseq.train import forecaster as run
+from jaxseq.train import run_folder as runlog
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def fixture_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_fixture", FIXTURES / "make.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make = fixture_module()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A copy of the run of format 1."""
+    return Path(shutil.copytree(FIXTURES / "format-1" / "run", tmp_path / "run"))
+
+
+def relabel(folder: Path, number: object) -> None:
+    """Give all that a run holds another format number, soundly sealed; None for no number at all."""
+    change = {} if number is None else {"format": number}
+    config = runlog.read_json(folder / runlog.CONFIG)
+    config.pop("format")
+    runlog.write_json(folder / runlog.CONFIG, {**change, **config})
+    for path in (*folder.rglob("_CHECKPOINT_METADATA"), *folder.rglob("_ROOT_METADATA")):
+        whole = json.loads(path.read_text())
+        record = {key: value for key, value in whole["custom_metadata"].items() if key not in ("format", "sha256")}
+        record = {**change, **record}
+        whole["custom_metadata"] = {**record, "sha256": records._digest(record)}
+        path.write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize("number", range(1, formats.FORMAT + 1))
+def test_a_run_of_every_format_has_its_parameters_and_its_forecast(number: int) -> None:
+    folder = FIXTURES / f"format-{number}"
+    wanted, trained = json.loads((folder / "expected.json").read_text()), run.restore(folder / "run")
+    assert trained.epoch == wanted["epoch"] and make.digest(trained) == wanted["parameters"]
+    np.testing.assert_allclose(trained(make.windows()), wanted["forecast"], atol=1e-5)
+    assert trained.margins is not None and len(runlog.read_metrics(folder / "run")) == 2
+
+
+def test_the_fixtures_stay_small() -> None:
+    for folder in FIXTURES.glob("format-*"):
+        assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 200_000
+
+
+def test_every_format_up_to_todays_has_a_way_to_the_next_and_a_fixture() -> None:
+    assert {len(chain) for chain in formats.CHAINS.values()} == {formats.FORMAT}
+    assert {path.name for path in FIXTURES.glob("format-*")} == {f"format-{n + 1}" for n in range(formats.FORMAT)}
+
+
+def test_an_old_run_is_gone_on_with_and_then_bears_todays_number(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    relabel(saved, None)
+    assert train.main(["--resume", str(saved), "--epochs", "3"]) == 0
+    assert json.loads((saved / runlog.CONFIG).read_text())["format"] == formats.FORMAT
+    assert "format" not in runlog.read_config(saved)
+    assert [row["epoch"] for row in runlog.read_metrics(saved)] == [1, 2, 3]
+
+
+def test_what_bears_no_number_is_of_format_0_and_means_the_same(saved: Path) -> None:
+    config, root = runlog.read_config(saved), records.config(saved / runlog.CHECKPOINTS)
+    relabel(saved, None)
+    assert runlog.read_config(saved) == config and records.config(saved / runlog.CHECKPOINTS) == root
+    assert make.digest(run.restore(saved)) == make.digest(run.restore(FIXTURES / "format-1" / "run"))
+
+
+def test_a_newer_run_is_refused_with_both_numbers(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    relabel(saved, 7)
+    for words in (["--resume", str(saved), "--epochs", "3"], ["--resume", str(saved)]):
+        assert train.main(words) == 2
+        error = capsys.readouterr().err
+        assert (
+            f"{saved / 'config.json'} has format 7, this version of jaxseq reads up to format {formats.FORMAT}" in error
+        )
+        assert error.count("\n") == 1
+    with pytest.raises(UsageError, match=rf"format 7, .* up to format {formats.FORMAT}") as raised:
+        records.metrics(saved / runlog.CHECKPOINTS, 2)
+    assert not isinstance(raised.value, DamagedError)
+
+
+@pytest.mark.parametrize("number", ["1", -1, 1.0, True, None, [1]])
+def test_what_is_no_number_of_a_format_is_refused(number: object, tmp_path: Path) -> None:
+    runlog.write_json(tmp_path / runlog.CONFIG, {"format": number})
+    with pytest.raises(
+        UsageError, match=rf"config\.json has format .*; a format is a number from 0 to {formats.FORMAT}$"
+    ):
+        runlog.read_config(tmp_path)
+
+
+def test_a_number_that_was_damaged_is_damage_and_no_newer_format(saved: Path) -> None:
+    """The one is fallen back from, the other is refused."""
+    record = saved / runlog.CHECKPOINTS / "2" / "_CHECKPOINT_METADATA"
+    text = record.read_text()
+    assert text.count('"format": 1') == 1
+    record.write_text(text.replace('"format": 1', '"format": 3'))
+    with pytest.raises(DamagedError, match="sha256 differs"):
+        records.metrics(saved / runlog.CHECKPOINTS, 2)
+
+
+def test_each_step_is_taken_once_in_order_from_the_number_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = [lambda record, n=n: {**record, "seen": (*record.get("seen", ()), n)} for n in range(3)]
+    monkeypatch.setattr(formats, "FORMAT", 3)
+    monkeypatch.setattr(formats, "CHAINS", {"run": tuple(chain)})
+    for number, wanted in ((None, (0, 1, 2)), (0, (0, 1, 2)), (1, (1, 2)), (3, None)):
+        record = {} if number is None else {"format": number}
+        assert formats.migrated("run", record, "here").get("seen") == wanted
+    assert formats.stamped({"a": 1}) == {"format": 3, "a": 1}

@@ -1,0 +1,241 @@
+"""The user's own series: a table in a file, and a ticker from a price service on this machine."""
+
+import dataclasses
+import datetime
+import functools
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_yahoo import FakeYahoo, trading_days
+
+from jaxseq.common.errors import UsageError
+from jaxseq.data import table as own
+from jaxseq.data.scaling import batch
+from jaxseq.data.table import Table, Ticker
+from jaxseq.data.yahoo import client as yahoo
+from jaxseq.data.yahoo.client import DownloadError
+
+numbers = itertools.count()
+DAYS = np.datetime64("2023-01-01") + np.arange(100)
+A, B = (100 + np.cumsum(np.random.default_rng(seed).standard_normal(100)) for seed in (0, 1))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered():
+    own._table.cache_clear()
+    own._quotes.cache_clear()
+
+
+@pytest.fixture
+def sales(tmp_path):
+    """Two shops in one file, a day's rows beside each other, with a price and a holiday."""
+    path = tmp_path / "sales.csv"
+    rows = [
+        f"{d},{n},{v:.6f},{v / 10:.6f},{i % 7 == 6:d}"
+        for i, d in enumerate(DAYS)
+        for n, v in (("A", A[i]), ("B", B[i]))
+    ]
+    path.write_text("\n".join(["date,shop,sales,price,holiday", *rows]) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    path = tmp_path / "alone.csv"
+    path.write_text("date,value\n" + "".join(f"{day},{value:.6f}\n" for day, value in zip(DAYS, A, strict=True)))
+    return str(path)
+
+
+def test_a_table_of_one_series_is_cut_into_windows_with_its_dates(alone):
+    recipe = Table(path=alone, window=5)
+    parts = recipe.windows(2)
+    assert recipe.name == alone
+    whole = np.concatenate([parts.train.inputs[0], parts.train.targets[:, 0], parts.train.targets[-1, 1:]])
+    np.testing.assert_allclose(whole, A[:70], atol=1e-6)
+    assert [str(part.times[0]) for part in parts] == ["2023-01-06", "2023-03-12", "2023-03-27"]
+    np.testing.assert_allclose(recipe.scaling(2).scale, [np.diff(A[:70]).std()], rtol=1e-6)
+    known = recipe.known(2)
+    assert (known.names, known.period) == (("value",), 7)
+    np.testing.assert_allclose(known.training[0], A[:70], atol=1e-6)
+    assert known.notes
+
+
+def test_each_series_of_a_table_is_split_and_scaled_by_itself(sales):
+    recipe = Table(path=sales, column="sales", series="shop", window=5)
+    parts, scaling = recipe.windows(1), recipe.scaling(1)
+    assert recipe.known(1).names == ("A", "B")
+    np.testing.assert_allclose(scaling.scale, [np.diff(v[:70]).std() for v in (A, B)], rtol=1e-6)
+    for number, values in enumerate((A, B)):
+        rows = parts.test.series == number
+        np.testing.assert_allclose(parts.test.targets[rows, 0], values[85:], atol=1e-6)
+        np.testing.assert_allclose(parts.test.inputs[rows, -1], values[84:-1], atol=1e-6)
+
+
+def test_covariates_of_a_table_stand_beside_its_values(sales):
+    recipe = Table(path=sales, column="sales", series="shop", covariates="price, holiday", window=5)
+    part = recipe.windows(1).train
+    np.testing.assert_allclose(part.covariates[..., 0], part.inputs / 10, atol=1e-6)
+    np.testing.assert_array_equal(part.covariates[:2, :, 1], [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(part.covariates[2:4, :, 1], [[0, 0, 0, 0, 1], [0, 0, 0, 1, 0]])
+    scaling, known = (
+        recipe.scaling(1),
+        np.concatenate([np.stack([v[:70] / 10, np.arange(70) % 7 == 6], 1) for v in (A, B)]),
+    )
+    scaled = (part.covariates - known.mean(axis=0)) / known.std(axis=0)
+    np.testing.assert_allclose(batch(part, scaling).x[..., 1:], scaled, atol=1e-5)
+
+
+def test_folds_and_kinds_of_a_table_are_those_that_are_asked_for(alone):
+    recipe = Table(path=alone, window=5, folds=3, fold=2, target="level")
+    assert [str(part.times[0]) for part in recipe.windows(1)] == ["2023-01-06", "2023-03-17", "2023-04-01"]
+    scaling = recipe.scaling(1)
+    assert scaling.kind == "level"
+    np.testing.assert_allclose(scaling.shift, [A[:75].min()], atol=1e-6)
+    assert Table(path=alone, window=5, period=30).known(1).period == 30
+
+
+def test_missing_values_stop_unless_it_is_said_what_to_do(alone, tmp_path):
+    path = tmp_path / "gap.csv"
+    lines = Path(alone).read_text().splitlines()
+    lines[11] = f"{DAYS[10]},"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UsageError, match=r"gap\.csv: .*row 12"):
+        Table(path=str(path), window=5).windows(1)
+    filled = Table(path=str(path), window=5, missing="interpolate").known(1)
+    assert filled.training[0][10] == pytest.approx((A[9] + A[11]) / 2, abs=1e-6)
+    assert any("interpolated" in note for note in filled.notes)
+    dropped = Table(path=str(path), window=5, missing="drop").panel().series[0]
+    np.testing.assert_allclose(dropped.values, np.delete(A, 10), atol=1e-6)
+
+
+def test_a_line_is_drawn_over_a_longer_gap_where_that_is_asked_for(alone):
+    lines = Path(alone).read_text().splitlines()
+    lines[5:12] = [f"{day}," for day in DAYS[4:11]]
+    Path(alone).write_text("\n".join(lines) + "\n")
+    with pytest.raises(UsageError, match=r"alone\.csv: row 6, .* 7 missing values in a row, at most 5"):
+        Table(path=alone, window=5, missing="interpolate").windows(1)
+    filled = Table(path=alone, window=5, missing="interpolate", longest_gap=7).known(1)
+    np.testing.assert_allclose(filled.training[0][3:12], np.linspace(A[3], A[11], 9), atol=1e-6)
+
+
+def test_a_table_is_read_once_for_one_recipe_and_again_where_the_file_has_changed(alone, monkeypatch):
+    read, times = own.table.read, []
+    monkeypatch.setattr(own.table, "read", lambda *words: times.append(words) or read(*words))
+    recipe = Table(path=alone, window=5)
+    assert recipe.windows(1) and recipe.scaling(1) and recipe.known(1)
+    assert len(times) == 1
+    Path(alone).write_text(Path(alone).read_text().replace(f"{A[-1]:.6f}", "1.5"))
+    assert recipe.panel().series[0].values[-1] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (Table, r"^which file\? say --data\.path sales\.csv$"),
+        (functools.partial(Table, path="nowhere.csv"), r"^nowhere\.csv: "),
+        (functools.partial(Table, path="sales.doc"), r"^sales\.doc"),
+    ],
+)
+def test_a_file_that_there_is_not_is_refused_by_its_name(recipe, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=message) as caught:
+        recipe().windows(1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [Table, Ticker])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"window": 1}, "window is 1; it must be at least 2"),
+        ({"folds": 0}, "folds is 0; it must be at least 1"),
+        ({"folds": 2, "fold": 3}, "fold is 3; there are 2"),
+    ],
+)
+def test_a_field_that_cannot_be_is_refused(make, fields, message):
+    name = {Table: "mine.csv", Ticker: "MSFT"}[make]
+    with pytest.raises(UsageError, match=f"^{name}: {message}$"):
+        make(**{Table: {"path": name}, Ticker: {"ticker": name}}[make], **fields)
+
+
+def test_a_part_too_short_for_a_window_is_refused_with_the_series_and_both_numbers(sales):
+    with pytest.raises(
+        UsageError, match=r"sales\.csv: 2 of 2 series are too short: A \(100 rows\), B .* has 70 of 100 rows; window 70"
+    ):
+        Table(path=sales, column="sales", series="shop", window=70).windows(1)
+
+
+@pytest.fixture
+def service(tmp_path, monkeypatch):
+    """The price service; nothing else can be reached, and the cache is this test's."""
+    service = FakeYahoo(tmp_path)
+    days, random = trading_days("2023-01-02", 120), np.random.default_rng(2)
+    service.rows = [
+        day._replace(close=c, adj_close=0.97 * c) for day, c in zip(days, random.uniform(9, 99, 120), strict=True)
+    ]
+    session = service.session()
+    monkeypatch.setattr(yahoo, "_own_session", lambda: session)
+    monkeypatch.setenv("JAXSEQ_CACHE", str(tmp_path / "cache"))
+    yield service
+    service.close()
+    assert service.strangers == []
+
+
+@pytest.fixture
+def recipe():
+    """Of a ticker of its own, since yfinance remembers time zones for as long as the process lives."""
+    return Ticker(ticker=f"OWN{next(numbers)}", start="2023-01-02", end="2023-06-01", window=5)
+
+
+def test_the_prices_of_a_ticker_are_those_that_the_service_sends(service, recipe):
+    sent = [row for row in service.rows if row.date < datetime.date(2023, 6, 1)]
+    for column in ("adj_close", "close"):
+        panel = dataclasses.replace(recipe, column=column).panel()
+        assert panel.names == (recipe.name,) == (recipe.ticker,)
+        assert panel.series[0].values.tolist() == [getattr(row, column) for row in sent]
+        assert panel.series[0].times.tolist() == [row.date for row in sent]
+    known = recipe.known(1)
+    assert known.period == 5
+    assert known.training[0].tolist() == [row.adj_close for row in sent][: int(0.7 * len(sent))]
+    day = datetime.datetime.now(datetime.UTC).date()
+    assert known.notes[0] == f"{recipe.ticker}: {len(sent)} days to 2023-05-31, USD, fetched on {day}"
+
+
+def test_a_ticker_is_asked_for_once_and_then_read_from_the_cache_without_the_service(service, recipe):
+    parts = recipe.windows(1)
+    asked = len(service.asked)
+    assert asked and recipe.scaling(1).kind == "change" and recipe.known(1)
+    assert len(service.asked) == asked
+    own._quotes.cache_clear()
+    service.close()
+    for part, again in zip(parts, recipe.windows(1), strict=True):
+        np.testing.assert_array_equal(part.inputs, again.inputs)
+
+
+def test_windows_and_scaling_of_a_ticker_are_of_its_parts(service, recipe):
+    values = recipe.panel().series[0].values
+    first = int(0.7 * len(values))
+    parts = recipe.windows(2)
+    np.testing.assert_array_equal(parts.valid.inputs[0], values[first - 5 : first])
+    np.testing.assert_array_equal(parts.test.targets[-1], values[-2:])
+    kind = dataclasses.replace(recipe, target="log-return")
+    assert kind.scaling(2).scale == (np.diff(np.log(values[:first])).std(),)
+
+
+def test_a_ticker_that_the_service_does_not_know_is_a_mistake_in_one_line(service, recipe):
+    service.answers = ["404"]
+    with pytest.raises(DownloadError, match=f"^{recipe.ticker} from 2023-01-02 .*Yahoo knows no such ticker") as caught:
+        recipe.windows(1)
+    assert caught.value.cause == "unknown-ticker" and isinstance(caught.value, UsageError)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_service_an_old_download_is_used_unless_a_fresh_one_is_asked_for(service, recipe):
+    recipe.windows(1)
+    own._quotes.cache_clear()
+    service.close()
+    assert recipe.windows(1)
+    with pytest.raises(DownloadError, match=r"Yahoo cannot be reached.*the download of .* is still in "):
+        dataclasses.replace(recipe, refresh=True).windows(1)

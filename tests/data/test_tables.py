@@ -1,0 +1,835 @@
+"""A user's own table: what was written comes back exactly, and what is wrong is told in one line with its row."""
+
+import codecs
+import contextlib
+import gzip
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+
+from jaxseq.common.errors import UsageError
+from jaxseq.data.aapl import FILE, Prices
+from jaxseq.data.tables import delimited
+from jaxseq.data.tables import read as table
+from jaxseq.data.tables import source as files
+from jaxseq.data.tables.read import Table, read
+
+DAYS = "".join(f"2020-01-{day:02},{day}.5\n" for day in range(1, 10))
+SALES = "date,sales\n" + DAYS  # the value of 2020-01-05 stands in row 6
+STORES = "store,date,sales,price\n" + "".join(
+    f"{store},2020-01-{day:02},{number}{day},{day % 3}\n"
+    for day in range(1, 9)
+    for number, store in enumerate(["south", "north", "NA"])
+    if day > 2 * number
+)
+
+
+def write(folder, content, name="sales.csv"):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refused(path, message, **options):
+    """One line that begins with the path and the message."""
+    with pytest.raises(UsageError) as caught:
+        read(path, **options)
+    text = str(caught.value)
+    assert text.isprintable() and text.startswith(f"{path}: {message}"), text
+
+
+def days(found, number=0):
+    return found.series[number].times.astype(str).tolist()
+
+
+# What is read
+
+
+def test_a_plain_table_is_read_and_what_was_chosen_is_noted(tmp_path):
+    found = read(write(tmp_path, SALES))
+    assert days(found) == [f"2020-01-0{day}" for day in range(1, 10)]
+    np.testing.assert_array_equal(found.series[0].values, np.arange(1, 10) + 0.5)
+    assert found.series[0].values.dtype == np.float64 and found.series[0].times.dtype == np.dtype("datetime64[D]")
+    assert found.names == ("sales",) and found.covariate_names == () and found.covariates[0].shape == (9, 0)
+    assert found.frequency.name == "D" and found.frequency.period == 7
+    assert found.notes == (
+        "'sales' is forecast, as the only column that can be",
+        "'date' holds the dates, by its name",
+        "daily (D), seasonal period 7",
+    )
+
+
+def test_many_series_of_unequal_length_are_told_apart_by_name_and_named_by_first_appearance(tmp_path):
+    found = read(write(tmp_path, STORES), column="sales", series="store", covariates=("price",))
+    assert found.names == ("south", "north", "NA")  # a name, not a missing value
+    assert [len(series.values) for series in found.series] == [8, 6, 4]
+    np.testing.assert_array_equal(found.series[1].values, [13, 14, 15, 16, 17, 18])
+    assert days(found, 2) == [f"2020-01-0{day}" for day in range(5, 9)]
+    np.testing.assert_array_equal(found.covariates[2], np.array([[5, 6, 7, 8]]).T % 3)
+    assert found.covariate_names == ("price",) and "3 series by 'store', of 4 to 8 rows" in found.notes
+
+
+def test_the_rows_of_a_series_may_stand_anywhere_as_long_as_their_order_is_right(tmp_path):
+    header, *rows = STORES.splitlines()
+    by_store = "\n".join([header, *sorted(rows, key=lambda row: row.split(",")[0])])
+    options = {"column": "sales", "series": "store", "covariates": ("price",)}
+    mixed, sorted_ = (read(write(tmp_path, text), **options) for text in (STORES, by_store))
+    assert sorted_.names == ("NA", "north", "south")
+    for number, name in enumerate(sorted_.names):
+        other = mixed.names.index(name)
+        np.testing.assert_array_equal(sorted_.series[number].times, mixed.series[other].times)
+        np.testing.assert_array_equal(sorted_.series[number].values, mixed.series[other].values)
+        np.testing.assert_array_equal(sorted_.covariates[number], mixed.covariates[other])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", SALES),
+        ("a.CSV", SALES.replace("\n", "\r\n")),
+        ("a.csv", SALES.replace("\n", "\r")),
+        ("a.csv", SALES[:-1]),
+        ("a.csv", SALES.replace("\n", "\n\n").replace("sales\n", "sales\n  \n")),
+        ("a.csv", "\ufeff" + SALES),
+        ("a.csv", '\ufeff"date","sales"\n' + re.sub("[^,\n]+", r'"\g<0>"', DAYS)),
+        ("a.csv", SALES.replace(",", ", ")),
+        ("a.csv", SALES.replace(",", ' , "').replace("\n", '"\n')),
+        ("a.csv", SALES.replace(",", ";")),
+        ("a.csv", SALES.replace(",", ";").replace(".", ",")),
+        ("a.txt", SALES.replace(",", "\t")),
+        ("a.tsv", SALES.replace(",", "\t")),
+        ("a.csv.gz", gzip.compress(SALES.encode(), mtime=0)),
+        ("a.tsv.gz", gzip.compress(SALES.replace(",", "\t").encode(), mtime=0)),
+        ("a.csv", ",date,sales\n" + "".join(f"{row},{line}\n" for row, line in enumerate(DAYS.splitlines()))),
+    ],
+)
+def test_the_same_table_may_be_written_in_many_ways(tmp_path, name, content):
+    found = read(write(tmp_path, content, name))
+    assert days(found) == [f"2020-01-0{day}" for day in range(1, 10)]
+    np.testing.assert_array_equal(found.series[0].values, np.arange(1, 10) + 0.5)
+
+
+def test_the_separator_is_the_one_that_makes_the_rows_equally_long(tmp_path):
+    content = "date;sales, net\n2020-01-01;1,5\n2020-01-02;2,5\n2020-01-03;3,5\n"
+    found = read(write(tmp_path, content))
+    assert found.names == ("sales, net",) and found.series[0].values.tolist() == [1.5, 2.5, 3.5]
+    assert found.notes[0] == "columns are separated by semicolons"
+    content = 'date,"a;b"\n2020-01-01,1\n2020-01-02,2\n2020-01-03,3\n'
+    assert read(write(tmp_path, content)).names == ("a;b",)
+
+
+def test_a_decimal_comma_and_a_decimal_point_do_not_mix(tmp_path):
+    content = SALES.replace(",", ";").replace(".", ",")
+    refused(write(tmp_path, content.replace("5,5", "5.5")), "row 6, column 'sales': '5.5' is not a number")
+    content = SALES.replace(",", ";")
+    refused(
+        write(tmp_path, content.replace("5.5", "5,5")), "row 6, column 'sales': '5,5' is not a number; write a decimal"
+    )
+    refused(write(tmp_path, content.replace("5.5", "five")), "row 6, column 'sales': 'five' is not a number")
+
+
+def test_without_dates_the_rows_of_each_series_are_counted(tmp_path):
+    found = read(write(tmp_path, "store,sales\na,1\nb,2\na,3\nb,4\na,5\n"), series="store")
+    assert [series.times.tolist() for series in found.series] == [[0, 1, 2], [0, 1]]
+    assert found.frequency.name == "1" and found.frequency.period == 1
+    assert "rows are counted from 0 in the place of dates" in found.notes
+    irregular = write(tmp_path, SALES.replace("2020-01-05,5.5\n", ""))
+    assert read(irregular, time="rows").series[0].times.tolist() == list(range(8))
+
+
+def test_integers_may_stand_for_dates(tmp_path):
+    found = read(write(tmp_path, "year,v\n1990,1\n1995,2\n2000,3\n"), time="year")
+    assert found.series[0].times.tolist() == [1990, 1995, 2000] and found.frequency.name == "5"
+    assert read(write(tmp_path, "ds,v\n20200131,1\n20200229,2\n20200331,3\n")).frequency.name == "ME"
+
+
+def test_a_column_is_found_by_any_name_that_dates_go_by(tmp_path):
+    for name in ("DATE", "Time", "timestamp", "ds", " Datetime "):
+        assert read(write(tmp_path, SALES.replace("date", name))).frequency.name == "D"
+    refused(
+        write(tmp_path, "date,time,v\n2020-01-01,1,2\n"),
+        "'date' and 'time' may both hold the dates; say which with time",
+    )
+
+
+def test_a_column_called_rows_is_a_column(tmp_path):
+    assert read(write(tmp_path, SALES.replace("date", "rows")), time="rows").frequency.name == "D"
+
+
+def test_names_may_have_spaces_accents_quotation_marks_and_line_breaks(tmp_path):
+    names = ["Umsatz in €", 'he said "no"', "two\nlines", "売上"]
+    for name in names:
+        frame = pd.DataFrame(
+            {"date": pd.date_range("2020-01-01", periods=3), "naïve, store": name, name: [1.0, 2.0, 3.0]}
+        )
+        frame.to_csv(tmp_path / "a.csv", index=False)
+        found = read(tmp_path / "a.csv", column=name, series="naïve, store")
+        assert found.names == (name,) and found.series[0].values.tolist() == [1, 2, 3]
+
+
+def test_true_and_false_are_one_and_zero(tmp_path):
+    content = "date,v,holiday\n2020-01-01,1,True\n2020-01-02,2,False\n2020-01-03,3,True\n"
+    found = read(write(tmp_path, content), covariates=("holiday",))
+    assert found.covariates[0].tolist() == [[1], [0], [1]]
+    content = content.replace("False", "")
+    found = read(write(tmp_path, content), column="v", covariates=("holiday",), missing="drop")
+    assert found.covariates[0].tolist() == [[1], [1]]
+
+
+def test_a_whole_number_of_any_length_is_read(tmp_path):
+    numbers = ["1" + "0" * 40, "18446744073709551615", "-7"]
+    for others in ([], ["0.5"]):  # with it, pandas gives texts and not whole numbers
+        path = write(tmp_path, "\n".join(["v", *numbers, *others]))
+        assert read(path).series[0].values.tolist() == [1e40, 2.0**64, -7, *map(float, others)]
+        path = write(tmp_path, "\n".join(["v", *numbers, *others, "1" + "0" * 400]))
+        refused(path, f"row {len(others) + 5}, column 'v': inf is the first of 1 missing or infinite")
+
+
+@pytest.mark.parametrize(
+    ("texts", "times", "note"),
+    [
+        (
+            [f"2020-10-25 {hour:02}:00:00+02:00" for hour in range(4)],
+            ["2020-10-25T00:00:00", "2020-10-25T01:00:00", "2020-10-25T02:00:00", "2020-10-25T03:00:00"],
+            "times are kept as written, +2 hours from UTC",
+        ),
+        (
+            ["2020-10-25 01:00+02:00", "2020-10-25 02:00+02:00", "2020-10-25 02:00+01:00", "2020-10-25 03:00+01:00"],
+            ["2020-10-24T23:00:00", "2020-10-25T00:00:00", "2020-10-25T01:00:00", "2020-10-25T02:00:00"],
+            "times are turned to UTC, because their offset from it changes",
+        ),
+        (
+            ["2020-10-24 00:00:00+02:00", "2020-10-25 00:00:00+02:00", "2020-10-26 00:00:00+01:00"],
+            ["2020-10-24", "2020-10-25", "2020-10-26"],
+            "days are kept as written, though their offset from UTC changes",
+        ),
+    ],
+)
+def test_a_time_zone_leaves_days_and_hours_regular(tmp_path, texts, times, note):
+    content = "time,v\n" + "".join(f"{text},1\n" for text in texts)
+    found = read(write(tmp_path, content))
+    assert days(found) == times and note in found.notes
+
+
+def test_the_seasonal_period_is_the_users_if_he_gives_one(tmp_path):
+    found = read(write(tmp_path, SALES), period=3)
+    assert found.frequency.period == 3 and "daily (D), seasonal period 3 as asked for" in found.notes
+
+
+def test_the_shares_of_the_package_are_business_days_with_holidays():
+    found = read(FILE, column="adj_close", covariates=("close",))
+    expected = Prices().series()
+    np.testing.assert_array_equal(found.series[0].times, expected.times)
+    np.testing.assert_array_equal(found.series[0].values, expected.values)
+    np.testing.assert_array_equal(found.covariates[0][:, 0], Prices(column="close").series().values)
+    weekdays = np.busday_count(expected.times[0], expected.times[-1]) + 1
+    assert found.notes[-2:] == (
+        "daily on business days (B), seasonal period 5",
+        f"{weekdays - 3270} business days without a row, taken for holidays",
+    )
+
+
+ALIASES = ["D", "B", "W-TUE", "MS", "ME", "BME", "QS-JAN", "QE-DEC", "YS-JAN", "YE-DEC", "h", "15min", "s", "100ms"]
+NAMES = st.text("ab é,\"\n'9_", min_size=1, max_size=8).map(str.strip).filter(bool)
+VALUES = st.floats(-1e100, 1e100) | st.sampled_from([0.1, 1 / 3, 5e-324, 1e22, 123456789.12345679, -0.0])
+
+
+@st.composite
+def frames(draw):
+    """A long table of series with one frequency, its rows in any order that keeps each series in its own."""
+    alias, columns = draw(st.sampled_from(ALIASES)), draw(st.lists(NAMES, min_size=5, max_size=5, unique=True))
+    series = []
+    for name in draw(st.lists(NAMES, min_size=1, max_size=3, unique=True)):
+        n = draw(st.integers(9, 15))
+        dates = pd.date_range(f"2019-0{draw(st.integers(1, 9))}-17", periods=n, freq=alias)
+        values = draw(st.lists(st.tuples(VALUES, VALUES), min_size=n, max_size=n))
+        series.append([(date, name, *row) for date, row in zip(dates, values, strict=True)])
+    turns = draw(st.permutations([number for number, rows in enumerate(series) for _ in rows]))
+    rows = [iter(part) for part in series]
+    mixed = [next(rows[number]) for number in turns]
+    return alias, columns, pd.DataFrame([(*row, "text") for row in mixed], columns=columns)
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "semicolon", "tsv", "parquet"])
+@given(made=frames())
+def test_a_table_that_pandas_wrote_comes_back_exactly(tmp_path_factory, kind, made):
+    _, (time_, series, column, covariate, _), frame = made
+    path = tmp_path_factory.getbasetemp() / f"written.{kind.replace('semicolon', 'csv')}"
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+        frame.to_parquet(path)
+    else:
+        marks = {"semicolon": {"sep": ";", "decimal": ","}, "tsv": {"sep": "\t"}}
+        frame.to_csv(path, index=False, **marks.get(kind, {}))
+    found = read(path, column, time_, series, (covariate,))
+    assert list(found.names) == list(frame[series].unique()) and found.covariate_names == (covariate,)
+    step = pd.tseries.frequencies.to_offset(found.frequency.name)
+    for name, (times, values), others in zip(found.names, found.series, found.covariates, strict=True):
+        part = frame[frame[series] == name]
+        np.testing.assert_array_equal(times, part[time_].to_numpy())
+        np.testing.assert_array_equal(values, part[column].to_numpy())
+        np.testing.assert_array_equal(others, part[[covariate]].to_numpy())
+        assert pd.date_range(times[0], periods=len(times), freq=step).equals(pd.DatetimeIndex(part[time_]))
+
+
+def test_blocks_and_pieces_do_not_show(tmp_path, monkeypatch):
+    content = (
+        "\ufeff"
+        + STORES.replace("south", '"so""uth\n\r\nof é"').replace("\n2", "\n\n \n2").replace("price\n", "price\n\n\n")
+    ).encode()
+    path = write(tmp_path, content)
+    options = {"column": "sales", "series": "store", "covariates": ("price",)}
+    whole = read(path, **options)
+    assert whole.names[0] == 'so"uth\n\r\nof é'
+    for block, chunk in [(4, 1), (7, 2), (64, 5)]:
+        monkeypatch.setattr(delimited, "_BLOCK", block)
+        monkeypatch.setattr(files, "CHUNK", chunk)
+        assert repr(read(path, **options)) == repr(whole)
+
+
+# Missing values
+
+
+def test_a_missing_value_is_an_error_unless_asked_otherwise(tmp_path):
+    for text in ("", "NA", "nan", "NULL", ".", "inf", "-Infinity", "1e999"):
+        path = write(tmp_path, SALES.replace("5.5", text).replace("8.5", " NA "))
+        value = {"inf": "inf", "-Infinity": "-inf", "1e999": "inf"}.get(text, "nan")
+        refused(
+            path, f"row 6, column 'sales': {value} is the first of 2 missing or infinite among 9 values; fill them in"
+        )
+
+
+def test_rows_with_a_missing_value_are_dropped_and_the_frequency_stays(tmp_path):
+    path = write(tmp_path, SALES.replace("5.5", "").replace("6.5", "inf").replace(",1.5", ","))
+    found = read(path, missing="drop")
+    assert found.series[0].values.tolist() == [2.5, 3.5, 4.5, 7.5, 8.5, 9.5]
+    assert days(found)[2:4] == ["2020-01-04", "2020-01-07"] and found.frequency.name == "D"
+    assert found.notes[-1] == "3 rows with missing or infinite values dropped, the first in row 2, column 'sales'"
+
+
+def test_a_series_of_which_nothing_is_left_is_refused(tmp_path):
+    path = write(tmp_path, "store,v\na,1\nb,\na,2\nb,\n")
+    refused(path, "row 3, column 'v': series 'b' has no row left", series="store", missing="drop")
+    refused(write(tmp_path, "v\n.\n.\n"), "row 2, column 'v': the table has no row left", missing="drop")
+
+
+def test_a_gap_is_closed_by_a_straight_line_in_every_column(tmp_path):
+    lines = ["date,v,price"] + [f"2020-01-{day:02},{day**2},{day}" for day in range(1, 13)]
+    lines[3:6] = ["2020-01-03,,3", "2020-01-04,inf,", "2020-01-05,,5"]
+    found = read(write(tmp_path, "\n".join(lines)), column="v", covariates=("price",), missing="interpolate")
+    assert found.series[0].values[:7].tolist() == [1, 4, 12, 20, 28, 36, 49]
+    assert found.covariates[0][:, 0].tolist() == list(range(1, 13))
+    assert found.notes[-1] == "4 values interpolated, the first in row 4, column 'v'"
+
+
+def test_nothing_is_interpolated_at_the_end_of_a_series_or_from_one_to_the_next(tmp_path):
+    end = 'a missing value at the end of a series cannot be interpolated; use missing "drop"'
+    for day in (1, 9):
+        path = write(tmp_path, SALES.replace(f",{day}.5", ","))
+        refused(path, f"row {day + 1}, column 'sales': {end}", missing="interpolate")
+    path = write(tmp_path, "store,v\na,1\na,2\na,\nb,3\nb,4\n")
+    refused(path, f"row 4, column 'v': {end}", series="store", missing="interpolate")
+
+
+def test_a_gap_longer_than_five_is_not_interpolated_unless_asked_for(tmp_path):
+    content = "v\n1\n" + "NA\n" * 5 + "7\n"
+    assert read(write(tmp_path, content), missing="interpolate").series[0].values.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    path = write(tmp_path, content.replace("7", "NA\n8"))
+    refused(path, "row 3, column 'v': 6 missing values in a row, at most 5 are interpolated", missing="interpolate")
+    assert read(path, missing="interpolate", longest_gap=6).series[0].values.tolist() == list(range(1, 9))
+
+
+def test_a_blank_line_is_skipped_but_in_a_single_column_it_is_a_missing_value(tmp_path):
+    assert len(read(write(tmp_path, SALES.replace("2020-01-05", "\n \n2020-01-05"))).series[0].values) == 9
+    path = write(tmp_path, "v\n1\n\n3\n\n\n")
+    refused(path, "row 3, column 'v': nan is the first of 1 missing or infinite among 3 values")
+    assert read(path, missing="interpolate").series[0].values.tolist() == [1, 2, 3]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("5.5", "five", "row 6, column 'sales': 'five' is not a number"),
+        ("5.5", "1_000", "row 6, column 'sales': '1_000' is not a number"),
+        (
+            "5.5",
+            '"1,000"',
+            "row 6, column 'sales': '1,000' is not a number; write a decimal point and no mark for thousands",
+        ),
+        ("5.5", '"5\n5"', r"row 6, column 'sales': '5\n5' is not a number"),
+        ("2020-01-05", '"5\tx"', r"row 6, column 'date': '5\tx' is not a time"),
+        ("5.5", "x" * 99, f"row 6, column 'sales': '{'x' * 58}… is not a number"),
+        ("5.5", "1e300", "row 6, column 'sales': 1e+300 is beyond 1e+100 in magnitude"),
+        ("5.5", "-1.1e100", "row 6, column 'sales': -1.1e+100 is beyond 1e+100 in magnitude"),
+        ("5.5", "5.5,6", "row 6: 3 fields, but the header has 2"),
+        (",5.5", "", "row 6: 1 field, but the header has 2"),
+        (
+            "-05",
+            "-04",
+            "row 6, column 'date': 2020-01-04 is in row 5 too: keep one of them, or name the column that tells",
+        ),
+        (
+            "-05",
+            "-03",
+            "row 6, column 'date': 2020-01-03 follows 2020-01-04 in row 5: times must increase, sort the rows, or name",
+        ),
+        ("2020-01-05", "", "row 6, column 'date': there is no date; every row needs one"),
+        ("2020-01-05", "5 Jan", "row 6, column 'date': '5 Jan' is not a time in the form of the first row (ISO 8601)"),
+        ("2020-01-05", "2020-01-32", "row 6, column 'date': '2020-01-32' is not a time"),
+        ("2020-01-05", "today", "row 6, column 'date': 'today' is not a time"),
+        ("2020-01-01", "soon", "row 2, column 'date': 'soon' is not a date, such as 2020-01-31, or an integer"),
+        (
+            "2020-01-05,5.5\n",
+            "",
+            "row 6, column 'date' (2020-01-06) comes 2 days after 2020-01-04 instead of 1 day: the others go on daily (D); "
+            'add or correct rows, or count rows in place of dates with time "rows"',
+        ),
+        ("5.5", '5.5"', "row 6: the quotation mark that opens here is never closed"),
+        ("5.5", '"5".5', "row 6: a quotation mark within a field"),
+        ("5.5", '"5.5', "row 6: the quotation mark that opens here is never closed"),
+        ("date", "sales", "row 1: column 'sales' is there 2 times; names must differ"),
+        ("date,sales\n", "\ndate,sales\n", "row 1 is blank; the names of the columns must stand there"),
+        (DAYS, "", "there is only a header; at least one row must follow it"),
+        (DAYS, "\n  \n", "there is only a header"),
+        (SALES, "", "the file is empty (0 bytes)"),
+        (DAYS, "2020-01-01,1\n2020-01-02,2\n", "2 dates are too few to tell their frequency; at least 3 are needed"),
+        ("5.5", "\x00", "row 6: byte 83 of the file is NUL; save the file as text in UTF-8"),
+        ("5.5", "x" * 200_000, "row 6: 200,012 bytes, a row may have at most 100,000"),
+    ],
+)
+def test_a_fault_is_told_with_its_row(tmp_path, old, new, message):
+    refused(write(tmp_path, SALES.replace(old, new, 1)), message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            SALES.replace("5.5", "é").encode("latin-1"),
+            "row 6: byte 83 of the file is 0xe9, which is not UTF-8; save the file as",
+        ),
+        (SALES.encode() + b"\xc3", "row 11: byte 147 of the file is 0xc3, which is not UTF-8"),
+        (SALES.encode("utf-16"), "row 1: the file begins like one in UTF-16; save it as text in UTF-8"),
+        (codecs.BOM_UTF16_BE + SALES.encode("utf-16-be"), "row 1: the file begins like one in UTF-16"),
+        (SALES.encode("utf-16-le"), "row 1: byte 2 of the file is NUL"),
+        (bytes(range(32, 256)) * 9, "row 1: byte 97 of the file is 0x80, which is not UTF-8"),
+        (gzip.compress(SALES.encode(), mtime=0), "row 1: byte 2 of the file is 0x8b, which is not UTF-8"),
+        (b"x" * 200_001, "row 1: more than 100,000 bytes, the most that a row may have"),
+        (b'a\n"' + b"x\n" * 99_999, "row 2: the quotation mark that opens here is never closed"),
+    ],
+)
+def test_what_is_no_table_is_told_from_one(tmp_path, content, message, monkeypatch):
+    refused(write(tmp_path, content), message)
+    if len(content) < 10_000:
+        monkeypatch.setattr(delimited, "_BLOCK", 1)
+        refused(tmp_path / "sales.csv", message)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"column": "sails"},
+            "there is no column 'sails'; did you mean 'sales'? the columns are 'store', 'date', 'sales', 'price'",
+        ),
+        ({"time": "when"}, "there is no column 'when'; the columns are 'store'"),
+        ({"series": "stores"}, "there is no column 'stores'; did you mean 'store'?"),
+        ({"column": "sales", "covariates": ("price", "")}, "there is no column ''; the columns are"),
+        ({"column": "sales", "covariates": ("sales",)}, "column 'sales' is asked for 2 times; each has one role"),
+        ({"series": "store"}, "2 columns may hold the values, say with column which one does; the columns are"),
+        (
+            {"column": "sales"},
+            "row 5, column 'date': 2020-01-03 is in row 4 too: keep one of them, or name the column that tells",
+        ),
+        ({"column": "sales", "period": 0}, "period is 0; it must be at least 1"),
+        ({"column": "sales", "longest_gap": 0}, "longest_gap is 0; it must be at least 1"),
+        ({"column": "sales", "missing": "guess"}, "missing 'guess' is unknown; choose one of error, drop, interpolate"),
+    ],
+)
+def test_a_wrong_choice_is_told_with_the_right_ones(tmp_path, options, message):
+    refused(write(tmp_path, STORES), message, **options)
+
+
+def test_a_text_among_numbers_does_not_make_another_column_the_one_to_forecast(tmp_path):
+    content = STORES.replace("price", "text").replace(",2\n", ",x\n")
+    refused(write(tmp_path, content), "2 columns may hold the values", series="store")
+    assert (
+        read(write(tmp_path, re.sub(r",\d\n", ",x\n", content)), series="store")
+        .notes[0]
+        .startswith("'sales' is forecast")
+    )
+
+
+def test_of_many_columns_twenty_are_listed(tmp_path):
+    path = write(tmp_path, ",".join(f"c{number}" for number in range(30)) + "\n" + ",".join(["1"] * 30) + "\n")
+    refused(path, "there is no column 'z'; the columns are 'c0', 'c1', ", column="z")
+    with pytest.raises(UsageError, match=r"'c19' and 10 more$"):
+        read(path, column="z")
+
+
+@pytest.mark.parametrize("mark", ["/", "-", "."])
+def test_day_and_month_are_told_apart_by_a_day_above_twelve_or_not_at_all(tmp_path, mark):
+    def dated(months):
+        rows = [f"{month:02}{mark}05{mark}2020,{month}\n" for month in months]
+        return write(tmp_path, "date,v\n" + "".join(rows))
+
+    refused(
+        dated(range(1, 13)), "row 2, column 'date': this is 2020-05-01 or 2020-01-05, and no row tells day from month"
+    )
+    found = read(dated(range(1, 14)))
+    assert days(found)[0] == "2020-05-01" and found.frequency.name == "D"
+    refused(dated([1, 2, 20, 40]), "row 5, column 'date': '40", time="date")
+
+
+def test_the_form_of_the_dates_may_be_settled_in_a_later_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "CHUNK", 2)
+    rows = "".join(f"{day:02}/01/2020,{day}\n" for day in range(1, 14))
+    assert read(write(tmp_path, "date,v\n" + rows)).frequency.name == "D"
+
+
+def test_of_all_the_series_out_of_step_with_the_longest_the_first_row_is_told(tmp_path):
+    for first, second in [("NA", "north"), ("north", "NA")]:
+        content = STORES.replace(f"{first},2020-01-07", f"{first},2020-01-09").replace(
+            f"{first},2020-01-08", f"{first},2020-01-10"
+        )
+        path = write(tmp_path, content.replace(f"{second},2020-01-08", f"{second},2020-01-11"))
+        row = content[: content.index("01-09")].count("\n") + 1
+        message = "comes 3 days after 2020-01-06 instead of 1 day: the others go on daily (D)"
+        refused(path, f"row {row}, column 'date' (2020-01-09) {message}", column="sales", series="store")
+    path = write(tmp_path, "s,date,v\nb,2020-02-02,1\na,2020-01-01,2\na,2020-02-01,3\na,2020-03-01,4\n")
+    message = "row 2, column 'date' (2020-02-02) is out of step: the others go on monthly, on the first day (MS)"
+    refused(path, message, series="s")
+
+
+def test_where_most_rows_are_out_of_step_their_number_is_told_and_not_that_the_others_go_on(tmp_path):
+    days = np.datetime64("2020-01-01") + np.cumsum([0, 3, 4, 1, 3, 2, 5, 7, 6])
+    path = write(tmp_path, "date,v\n" + "".join(f"{day},1\n" for day in days))
+    message = "row 4, column 'date' (2020-01-08) comes 4 days after 2020-01-04 instead of 3 days: only 3 of 9 rows go"
+    refused(path, message)
+
+
+def test_series_of_one_length_are_noted_with_one_number(tmp_path):
+    path = write(tmp_path, "s,v\na,1\na,2\nb,3\nb,4\n")
+    assert "2 series by 's', of 2 rows" in read(path, series="s").notes
+
+
+def test_a_time_without_an_offset_among_those_with_one_is_refused(tmp_path):
+    for first, second in [("10:00+01:00", "11:00"), ("10:00", "11:00+01:00")]:
+        path = write(tmp_path, f"time,v\n2020-01-01 {first},1\n2020-01-01 {second},2\n")
+        refused(
+            path, f"row 3, column 'time': '2020-01-01 {second}' is not a time in the form of the first row (ISO 8601"
+        )
+
+
+def test_a_series_needs_a_name_in_every_row(tmp_path):
+    path = write(tmp_path, STORES.replace("north", " "))
+    refused(
+        path, "row 5, column 'store': the name of the series is empty, in 6 rows in all", column="sales", series="store"
+    )
+
+
+TEXTS = st.text('ab ,;"\n\r\té', max_size=6)
+
+
+@given(rows=st.lists(TEXTS, min_size=1, max_size=12), header=TEXTS, data=st.data())
+def test_the_row_is_the_line_of_an_editor_whatever_stands_within_quotation_marks(tmp_path_factory, rows, header, data):
+    bad, blank = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.sets(st.integers(0, len(rows))))
+    lines = ['"{}",v'.format("x" + header.replace('"', '""'))]
+    for number, text in enumerate(rows):
+        lines += [""] * (number in blank)
+        lines.append('"{}",{}'.format(text.replace('"', '""'), "bad" if number == bad else number))
+    end = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    before = end.join([*lines[: next(i for i, line in enumerate(lines) if line.endswith(",bad"))], ""])
+    row = 1 + len(re.findall("\r\n|\r|\n", before))  # as many line ends as an editor counts
+    path = write(tmp_path_factory.getbasetemp(), end.join(lines), "lines.csv")
+    refused(path, f"row {row}, column 'v': 'bad' is not a number", column="v", time="rows")
+
+
+# Files
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    refused(tmp_path, "is a directory; name a file")
+    refused(tmp_path / "gone.csv", "No such file or directory")
+    refused(Path(os.devnull), "is no regular file; name a file")
+    refused(
+        write(tmp_path, "a,b\n1,2\n", "a.xlsx"), "the suffix '.xlsx' is unknown; it must be one of .csv, .tsv, .txt"
+    )
+    refused(write(tmp_path, "a,b\n1,2\n", "csv"), "the suffix '' is unknown")
+    refused(write(tmp_path, b"", "a.parquet"), "the file is empty (0 bytes)")
+    with pytest.raises(UsageError, match=r"^a\\x00b\\n\.csv: embedded null byte$"):
+        read("a\0b\n.csv")
+
+
+@contextlib.contextmanager
+def nobody():
+    """Somebody who may not read everything, where the tests are run by somebody who may."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no permissions of this kind")
+def test_a_file_that_may_not_be_read_is_refused():
+    folder = Path(tempfile.mkdtemp())  # which, unlike `tmp_path`, anybody may enter
+    folder.chmod(0o755)
+    path = write(folder, SALES)
+    path.chmod(0)
+    with nobody():
+        refused(path, "Permission denied")
+    shutil.rmtree(folder)
+
+
+def test_a_file_over_two_gibibytes_is_refused_unread(tmp_path, monkeypatch):
+    path = write(tmp_path, SALES)
+    os.truncate(path, 3 * 2**30)  # takes no room on the disk
+    monkeypatch.setattr(table, "open_text", lambda *_: pytest.fail("it was read"))
+    refused(path, "the file has 3 GiB, at most 2 GiB are read; split it")
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_BYTES", 1_000_000)
+    content = gzip.compress(b"v\n" + b"1\n" * 10_000_000)[:-12]  # what reads on finds it damaged
+    assert len(content) < 100_000
+    path = write(tmp_path, content, "bomb.csv.gz")
+    refused(path, "the file unpacks to more than 1,000,000 bytes, the most that is read")
+
+
+def test_a_table_with_too_many_rows_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_ROWS", 9)
+    assert len(read(write(tmp_path, SALES)).series[0].values) == 9
+    refused(write(tmp_path, SALES + "2020-01-10,1\n"), "there are more than 9 rows, which is the most that is read")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-12], lambda content: content[:40] + b"?" + content[41:], lambda _: b"PK"]
+)
+def test_a_damaged_gzip_file_is_refused(tmp_path, damage):
+    refused(write(tmp_path, damage(gzip.compress(SALES.encode())), "a.csv.gz"), "the gzip file is damaged: ")
+
+
+def test_an_empty_gzip_file_is_refused(tmp_path):
+    refused(write(tmp_path, gzip.compress(b""), "a.csv.gz"), "the file is empty (0 bytes)")
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path, survey = write(tmp_path, SALES), delimited.survey_text
+
+    def shortened(*arguments):
+        found = survey(*arguments)
+        write(tmp_path, SALES.replace("2020-01-09,9.5\n", ""))
+        return found
+
+    monkeypatch.setattr(delimited, "survey_text", shortened)
+    refused(path, "9 rows were announced, 8 came: damaged, or changed meanwhile")
+
+
+# Parquet
+
+
+def parquet(folder, **columns):
+    arrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    writer.write_table(arrow.table(columns), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+def test_parquet_columns_of_every_kind_are_read(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    from decimal import Decimal
+
+    dates = pd.date_range("2020-01-31", periods=4, freq="ME")
+    path = parquet(
+        tmp_path,
+        day=arrow.array(dates.date),
+        moment=arrow.array(dates, arrow.timestamp("ns")),
+        text=list(dates.strftime("%Y-%m-%d")),
+        number=[20200131, 20200229, 20200331, 20200430],
+        store=arrow.array(["a", "b", "a", "b"]).dictionary_encode(),
+        price=arrow.array([Decimal("1.50"), Decimal("2.25"), None, Decimal("3")], arrow.decimal128(9, 2)),
+        small=arrow.array([1, 2, 3, 4], arrow.int8()),
+        flag=[True, None, False, True],
+    )
+    for time_ in ("day", "moment", "text", "number"):
+        found = read(path, "small", time_)
+        assert days(found) == ["2020-01-31", "2020-02-29", "2020-03-31", "2020-04-30"] and found.frequency.name == "ME"
+    found = read(path, "price", "rows", "store", ("flag",), missing="drop")
+    assert found.names == ("a", "b") and [series.values.tolist() for series in found.series] == [[1.5], [3]]
+    assert [others.tolist() for others in found.covariates] == [[[1]], [[1]]]
+    refused(
+        path,
+        "row 3, column 'price': nan is the first of 1 missing or infinite among 4 values",
+        column="price",
+        time="day",
+    )
+    refused(path, "row 1, column 'text': '2020-01-31' is not a number", column="text", time="day")
+
+
+def test_parquet_days_of_a_place_are_kept_and_its_hours_are_turned_to_utc(tmp_path):
+    local = pd.date_range("2020-10-23", periods=5, tz="Europe/Berlin")
+    assert days(read(parquet(tmp_path, date=local, v=range(5)), "v"))[-1] == "2020-10-27"
+    hours = pd.date_range("2020-10-24 22:00", periods=5, freq="h", tz="UTC").tz_convert("Europe/Berlin")
+    found = read(parquet(tmp_path, date=hours, v=range(5)), "v")
+    assert found.frequency.name == "h" and days(found)[0] == "2020-10-24T22:00:00"
+
+
+def test_parquet_times_that_cannot_be_are_refused(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    for kind, message in [
+        (arrow.timestamp("s"), "'71358665-06-19T13:54:08.000' is not a time in the form"),
+        (arrow.timestamp("ms", "Europe/Berlin"), "'73326-09-11T20:14:45.248' is not a time in the form"),
+    ]:
+        path = parquet(tmp_path, date=arrow.array([2**51, 2**51 + 1, 2**51 + 2], kind), v=[1, 2, 3])
+        refused(path, f"row 1, column 'date': {message}")
+    path = parquet(tmp_path, date=arrow.array([0, None, 86400], arrow.timestamp("s")), v=[1, 2, 3])
+    refused(path, "row 2, column 'date': there is no date; every row needs one")
+
+
+def test_parquet_tables_that_cannot_be_are_refused(tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow")
+    refused(parquet(tmp_path, v=arrow.array([], arrow.int64())), "the file has columns and no row")
+    refused(parquet(tmp_path, v=[[1], [2]], w=[1, 2]), "there is no column 'v'; the columns are 'w'", column="v")
+    refused(
+        parquet(tmp_path, v=[1, 2], s=["a", None]), "row 2, column 's': the name of the series is empty", series="s"
+    )
+    monkeypatch.setattr(files, "MAX_ROWS", 9)
+    refused(parquet(tmp_path, v=range(10)), "there are 10 rows; at most 9 are read")
+    monkeypatch.setattr(files, "MAX_BYTES", 8000)
+    texts = ["x" * 999 + str(number) for number in range(9)]
+    refused(
+        parquet(tmp_path, v=range(9), w=texts),
+        "the file unpacks to 11,264 bytes; at most 8,000 bytes are read",
+        column="v",
+    )
+    for content in (b"PAR1", b"PAR1 and more PAR1", SALES.encode()):
+        refused(write(tmp_path, content, "b.parquet"), "cannot be read as Parquet: ")
+
+
+def test_without_pyarrow_one_is_told_what_to_install(tmp_path, monkeypatch):
+    path = write(tmp_path, b"PAR1", "a.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refused(path, 'Parquet needs pyarrow, which is not installed: pip install "jaxseq[parquet]"')
+
+
+# Anything else
+
+
+WORDS = re.split(" ", '" , ; a 1 . - "" é e9 date store 2020-01-01 nan inf +01:00 Z T00 1e300 2020Q1 \ufeff')
+PIECES = st.sampled_from([word.encode() for word in WORDS] + [b"\t", b"\n", b"\r", b"\r\n", b" ", b"\xff", b"\0"])
+SOUND = [
+    SALES.encode(),
+    STORES.encode(),
+    ("date;store;sales\n" + "".join(f'{day:02}/01/2020;"a;\r\n""b""";{day},5\n' for day in range(1, 15))).encode(),
+    ("time\tsales\r\n" + "".join(f"2020-01-01T{hour:02}:00:00+01:00\t{hour}\r\n" for hour in range(9))).encode(),
+    b"sales\n1\n2\n3\n",
+]
+
+
+@st.composite
+def mutated(draw):
+    content = draw(st.sampled_from(SOUND))
+    for _ in range(draw(st.integers(1, 4))):
+        at, gone = draw(st.integers(0, len(content))), draw(st.integers(0, 4))
+        content = content[:at] + draw(PIECES | st.binary(max_size=3)) + content[at + gone :]
+    return content
+
+
+def check_any(path, options):
+    """A sound table, or a `UsageError` of one line that is not too long to read."""
+    try:
+        found = read(path, **options)
+    except UsageError as error:
+        assert str(error).isprintable() and len(str(error)) < 2000 and "pandas cannot" not in str(error), str(error)
+        return
+    assert isinstance(found, Table) and len(found.names) == len(found.series) == len(found.covariates) > 0
+    for (times, values), others in zip(found.series, found.covariates, strict=True):
+        assert len(times) == len(values) == len(others) > 0
+        assert np.all(np.isfinite(values)) and np.all(times[1:] > times[:-1])
+
+
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "column": st.sampled_from(["sales", "date", "price"]),
+        "time": st.sampled_from(["rows", "date", "store"]),
+        "series": st.just("store"),
+        "missing": st.sampled_from(["drop", "interpolate"]),
+    },
+)
+
+
+@settings(max_examples=300)
+@given(content=st.binary(max_size=60) | st.lists(PIECES, max_size=30).map(b"".join) | mutated(), options=OPTIONS)
+def test_any_bytes_are_a_table_or_one_line_that_says_why_not(tmp_path_factory, content, options):
+    check_any(write(tmp_path_factory.getbasetemp(), content, "any.csv"), options)
+
+
+@settings(max_examples=200)
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=5),
+    cut=st.integers(0, 8000),
+)
+def test_a_damaged_parquet_file_is_a_table_or_one_line_that_says_why_not(tmp_path_factory, edits, cut):
+    pytest.importorskip("pyarrow")
+    path = tmp_path_factory.getbasetemp() / "sound.parquet"
+    if not path.exists():
+        dates = pd.date_range("2020-01-01", periods=9)
+        pd.DataFrame({"date": dates.astype(str), "store": "a", "sales": range(9)}).to_parquet(path)
+    content = bytearray(path.read_bytes()[: cut if cut < 4000 else None])
+    for at, byte in edits:
+        content[at % (len(content) + 1) : at % (len(content) + 1) + 1] = bytes([byte])
+    check_any(write(path.parent, bytes(content), "damaged.parquet"), {"column": "sales", "series": "store"})
+
+
+# Speed
+
+
+def long_table(path, series, rows):
+    dates = pd.date_range("2020-01-01", periods=rows, freq="h").strftime("%Y-%m-%d %H:%M:%S")
+    values = np.random.default_rng(0).standard_normal(rows).astype("U8")
+    with path.open("w") as file:
+        file.write("date,store,sales\n")
+        for number in range(series):
+            middle = f",store {number},"
+            file.write("".join(f"{date}{middle}{value}\n" for date, value in zip(dates, values, strict=True)))
+
+
+def test_four_hundred_series_are_read_in_a_moment(tmp_path):
+    long_table(tmp_path / "long.csv", 400, 700)
+    begin = time.process_time()
+    found = read(tmp_path / "long.csv", series="store")
+    assert len(found.series) == 400 and time.process_time() - begin < 3
+
+
+@pytest.mark.slow
+def test_ten_million_rows_are_read_in_a_minute_and_two_gibibytes(tmp_path):
+    import subprocess
+
+    long_table(tmp_path / "long.csv", 100, 100_000)
+    code = f"""
+import resource, time
+from jaxseq.data.tables.read import read
+begin = time.process_time()
+found = read({str(tmp_path / "long.csv")!r}, series="store")
+print(sum(len(series.values) for series in found.series), time.process_time() - begin)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    rows, seconds, memory = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split()
+    assert int(rows) == 10_000_000 and float(seconds) < 60 and int(memory) < 2 * 2**20

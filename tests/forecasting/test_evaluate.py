@@ -1,0 +1,329 @@
+"""The verdict: skill where there is some and none where there is none, and intervals that cover what they promise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from forecasts import autoregression
+
+from jaxseq.common.arrays import Splits
+from jaxseq.common.errors import UsageError
+from jaxseq.data.frequency import describe
+from jaxseq.data.scaling import Scaling, batch
+from jaxseq.data.splits import Known, Panel
+from jaxseq.data.waves import Waves
+from jaxseq.data.windows import Series, Windows
+from jaxseq.forecasting import evaluate as judging
+from jaxseq.forecasting.baselines import least_squares, naive
+from jaxseq.forecasting.evaluate import Forecast, Margins, bounds, frame, judge, margins, naive_loss
+from jaxseq.forecasting.verdict import NAIVE, NO_EVIDENCE
+
+LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+
+
+def panel(*values, frequency="B"):
+    dates = np.datetime64("2020-01-01") + np.arange(max(map(len, values)))
+    names = tuple(f"series {n}" for n in range(len(values)))
+    return Panel(names, tuple(Series(dates[: len(v)], np.asarray(v, float)) for v in values), describe(frequency))
+
+
+def random_walk(n, seed=0):
+    return 100 + np.cumsum(np.random.default_rng(seed).standard_normal(n))
+
+
+def part(inputs, targets, series=None):
+    n, t = inputs.shape
+    return Windows(inputs, targets, np.arange(n), np.zeros(n, int) if series is None else series, np.zeros((n, t, 0)))
+
+
+def noise(n, seed=0, k=1, spread=1.0):
+    """Rows whose targets are noise about 0, in a scale of their own."""
+    random = np.random.default_rng(seed)
+    return part(random.normal(size=(n, 4)), spread * random.normal(size=(n, k)))
+
+
+PLAIN = Scaling("level", (0.0,), (1.0,))
+NOBODY = Known(("noise",), 1, [])
+
+
+def of_noise(valid, test, forecast=lambda part: Forecast(np.zeros_like(part.targets))):
+    """The judgement of a forecast that is calibrated on some rows of noise and tested on others."""
+    return judge("it", Splits(valid, valid, test), PLAIN, forecast(test), forecast(valid), NOBODY, 0)
+
+
+def judged(data, horizon, model, kind="change", window=10, targets=lambda part: part.targets):
+    """A panel, judged with a forecast for each part that `model` makes from scaling and windows."""
+    windows = Splits(*(p._replace(targets=targets(p)) for p in data.windows(window, horizon)))
+    scaling = data.scaling(kind, window, horizon)
+    forecast = model(scaling, windows)
+    return judge(
+        "it", windows, scaling, forecast(windows.test), forecast(windows.valid), data.known(window, horizon), 0
+    )
+
+
+def linear(scaling, windows):
+    """A model that learns: least squares on the lags."""
+    learnt = least_squares(*batch(windows.train, scaling))
+    return lambda part: Forecast(learnt.predict(scaling.inputs(part)))
+
+
+def shuffled(seed):
+    """Changes from the last value that follow some other window."""
+
+    def targets(part):
+        last = part.inputs[:, -1:]
+        return last + np.random.default_rng(seed).permutation(part.targets - last)
+
+    return targets
+
+
+def noisy(seed):
+    """A model that moves at random."""
+
+    def made(scaling, windows):
+        random = np.random.default_rng(seed)
+        return lambda part: Forecast(0.1 * random.standard_normal(part.targets.shape))
+
+    return made
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("model", [linear, noisy(7)], ids=["learnt", "noise"])
+def test_on_a_random_walk_there_is_no_evidence(model, seed):
+    found = judged(panel(random_walk(1500, seed)), 1, model)
+    assert found.verdict.startswith(f"it: {NO_EVIDENCE}")
+    assert found.rows[-1].low <= 0
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_what_can_be_learnt_is_found_and_with_shuffled_targets_there_is_no_evidence(horizon):
+    data = panel(autoregression(0.5, 2000, seed=3))
+    found = judged(data, horizon, linear)
+    assert found.verdict.startswith("it: improves on the last value")
+    lags = found.rows[-2]  # the same, and so it is no better than the baseline
+    assert lags.name == "least squares on the lags" and found.rows[-1].rmse == pytest.approx(lags.rmse, rel=1e-4)
+    for seed in range(3):
+        assert judged(data, horizon, linear, targets=shuffled(seed)).verdict.startswith(f"it: {NO_EVIDENCE}")
+
+
+def test_on_waves_the_skill_is_found_and_the_forecast_is_no_copy():
+    recipe = Waves(count=600)
+    windows, scaling = recipe.windows(1), recipe.scaling(1)
+    forecast = linear(scaling, windows)
+    found = judge("it", windows, scaling, forecast(windows.test), forecast(windows.valid), recipe.known(1), 0)
+    assert found.verdict.startswith("it: improves on the last value")
+    assert found.rows[-1].low > 0.5 and found.rows[-1].p_value < 1e-3
+    assert "it: does not only copy the last value" in found.copying
+
+
+def test_a_copy_of_the_last_value_is_called_one():
+    def still(scaling, windows):
+        return lambda part: Forecast(np.full_like(part.targets, 1e-9))
+
+    found = judged(panel(random_walk(400)), 1, still)
+    assert "it: only copies the last value" in found.copying
+
+
+def covered(found):
+    return {row.level: row.measured for row in found.coverage if row.step is None}
+
+
+VALID, TEST = 4000, 8000
+
+
+def tolerance(level):
+    """Four standard deviations of the measured share, which both parts add to."""
+    return 4 * np.sqrt(level * (1 - level) * (1 / VALID + 1 / TEST))
+
+
+@pytest.mark.parametrize("spread", [0.01, 5.0])
+def test_intervals_round_a_point_forecast_cover_what_they_promise(spread):
+    found = of_noise(noise(VALID, 0, spread=spread), noise(TEST, 1, spread=spread))
+    assert set(covered(found)) == set(judging.INTERVALS)
+    for level, measured in covered(found).items():
+        assert measured == pytest.approx(level, abs=tolerance(level))
+
+
+def test_each_step_of_the_horizon_is_covered_by_an_interval_of_its_own_width():
+    valid, test = noise(VALID, 0, k=3), noise(TEST, 1, k=3)
+    valid, test = (p._replace(targets=p.targets * [1, 5, 20]) for p in (valid, test))
+    steps = [row for row in of_noise(valid, test).coverage if row.step is not None]
+    for row in steps:
+        truth = scipy.stats.norm(0, [1, 5, 20][row.step - 1]).interval(row.level)
+        assert row.measured == pytest.approx(row.level, abs=tolerance(row.level))
+        assert row.width == pytest.approx(truth[1] - truth[0], rel=0.05)
+    assert len(steps) == 9
+
+
+@pytest.mark.parametrize("claimed", [0.2, 1.0, 6.0])
+def test_intervals_of_a_distribution_cover_what_they_promise_however_wrong_its_width(claimed):
+    quantiles = claimed * scipy.stats.norm.ppf(LEVELS)
+
+    def forecast(part):
+        still = np.zeros_like(part.targets)
+        return Forecast(still, still[..., None] + quantiles, LEVELS)
+
+    found = of_noise(noise(VALID, 0), noise(TEST, 1), forecast)
+    for level, measured in covered(found).items():
+        assert measured == pytest.approx(level, abs=tolerance(level))
+
+
+def test_an_interval_that_its_margin_closes_is_a_point_and_never_inside_out():
+    still = np.zeros((3, 1))
+    forecast = Forecast(still, still[..., None] + np.linspace(-1, 1, 7), LEVELS)
+    ends = bounds(forecast, Margins((0.5, 0.8, 0.95), ((-9.0,), (-0.2,), (0.5,))), noise(3), PLAIN)
+    assert all((low <= high).all() for low, high in ends.values())
+    np.testing.assert_allclose(ends[0.8], [[[-2 / 3 + 0.2]] * 3, [[2 / 3 - 0.2]] * 3], atol=1e-12)
+    np.testing.assert_allclose(ends[0.95], [[[-1.5]] * 3, [[1.5]] * 3], atol=1e-12)
+
+
+def test_bounds_are_in_the_units_of_the_series():
+    data = panel(100 * np.exp(0.01 * random_walk(300)))
+    scaling = data.scaling("log-return", 5, 2)
+    windows = data.windows(5, 2).test
+    centre = scaling.targets(windows)
+    ends = bounds(Forecast(centre), Margins((0.5,), ((0.3, 0.7),)), windows, scaling)
+    np.testing.assert_allclose(ends[0.5][0], windows.targets * np.exp(-np.array([0.3, 0.7]) * scaling.scale), rtol=1e-9)
+    np.testing.assert_allclose(ends[0.5][1], windows.targets * np.exp(np.array([0.3, 0.7]) * scaling.scale), rtol=1e-9)
+
+
+def test_margins_are_those_worked_by_hand():
+    valid = part(np.zeros((9, 2)), np.array([[3.0, -1, 4, -2, 6, 9, -8, 5, 7]]).T)
+    found = margins(Forecast(np.zeros((9, 1))), valid, PLAIN)
+    assert found == Margins((0.5, 0.8), ((5.0,), (8.0,)))  # the 5th and the 8th smallest of 9; 95 % needs 19
+
+
+@pytest.mark.parametrize(("rows", "missing"), [(19, ""), (18, "95%"), (4, "95%"), (3, "80%, 95%"), (1, "80%, 95%")])
+def test_levels_that_the_validation_rows_are_too_few_for_are_left_out_and_named(rows, missing):
+    found = of_noise(noise(rows), noise(100, 1))
+    assert found.notes == ((f"no {missing} intervals: {rows} validation rows are too few for them",) if missing else ())
+    kept = [f"{level:.0%}" for level in judging.INTERVALS if f"{level:.0%}" not in missing]
+    assert [name for name in found.predictions if name.startswith("low")] == [f"low_{level}" for level in kept]
+    assert [f"{row.level:.0%}" for row in found.coverage if row.step is None] == kept
+
+
+def two_series(horizon=2):
+    """Two series of their own height, spread and drift."""
+    data = panel(random_walk(200), 5000 + 30 * random_walk(300, 1), frequency="D")
+    windows, scaling = data.windows(8, horizon), data.scaling("change", 8, horizon)
+    model = noisy(3)(scaling, windows)
+    found = judge("it", windows, scaling, model(windows.test), model(windows.valid), data.known(8, horizon), 0)
+    return data, windows, found
+
+
+def test_scores_are_of_every_forecast_and_step_the_naive_first_and_the_model_last():
+    _, windows, found = two_series()
+    scores, actual = found.scores, windows.test.targets
+    names = [NAIVE, "drift", "seasonal naive (7)", "least squares on the lags", "it"]
+    assert [row.name for row in found.rows] == names
+    assert scores["forecast"].tolist() == [name for name in names for _ in range(3)]
+    assert scores["step"].tolist() == ["all", 1, 2] * len(names)
+    error = actual - naive(windows.test)
+    np.testing.assert_allclose(scores["mse"][:3], [np.mean(error**2), *np.mean(error**2, axis=0)])
+    np.testing.assert_allclose(scores["rmse"], np.sqrt(scores["mse"]))
+    np.testing.assert_allclose(scores["mae"][:3], [np.mean(np.abs(error)), *np.mean(np.abs(error), axis=0)])
+    ours = actual - found.predictions["forecast"].to_numpy().reshape(-1, 2)
+    np.testing.assert_allclose(scores["rmse"].iloc[-3], np.sqrt(np.mean(ours**2)))
+
+
+def test_scaled_errors_are_by_each_series_own_seasonal_change_in_training():
+    data, windows, found = two_series()
+    rows = [series.values[: int(0.7 * len(series.values))] for series in data.series]
+    absolute = np.array([np.mean(np.abs(v[7:] - v[:-7])) for v in rows])[windows.test.series][:, None]
+    squared = np.array([np.mean((v[7:] - v[:-7]) ** 2) for v in rows])[windows.test.series][:, None]
+    error = windows.test.targets - naive(windows.test)
+    np.testing.assert_allclose(found.scores["mase"][1], np.mean(np.abs(error[:, :1]) / absolute))
+    np.testing.assert_allclose(found.scores["rmsse"][2], np.sqrt(np.mean(error[:, 1:] ** 2 / squared)))
+
+
+def test_without_training_rows_there_are_no_scaled_errors_and_a_constant_series_is_noted():
+    assert not {"mase", "rmsse"} & set(of_noise(noise(50), noise(60, 1)).scores)
+    valid, test = noise(50), noise(60, 1)
+    known = Known(("sound", "flat"), 1, [random_walk(30), np.full(30, 0.1)])
+    still = [Forecast(np.zeros_like(p.targets)) for p in (test, valid)]
+    found = judge("it", Splits(valid, valid, test), PLAIN, *still, known, 0)
+    assert not {"mase", "rmsse"} & set(found.scores)
+    assert len(found.notes) == 1 and found.notes[0].startswith("no MASE and RMSSE: flat: the 30 training values change")
+
+
+def test_every_series_has_a_drift_of_its_own():
+    steps = np.arange(120.0)
+    found = judged(panel(steps, 500 - 2 * steps), 3, linear, kind="level")
+    errors = {row.name: row.rmse for row in found.rows}
+    assert errors["drift"] < 1e-9 < 1 < errors[NAIVE]
+
+
+def test_a_season_that_fits_into_the_window_has_its_naive_forecast():
+    season = np.array([3.0, 1, 4, 1, 5, 9, 2])
+    values = np.tile(season, 30) + 1e-3 * np.random.default_rng(0).standard_normal(210)
+    with_season, without = (judged(panel(values, frequency="D"), 2, linear, "level", window) for window in (7, 6))
+    assert {row.name: row.rmse for row in with_season.rows}["seasonal naive (7)"] < 0.01
+    assert not [row for row in without.rows if row.name.startswith("seasonal")]
+
+
+def test_predictions_have_a_row_for_each_window_and_step_and_hold_what_was_judged():
+    _, windows, found = two_series()
+    table, test = found.predictions, windows.test
+    ends = [f"{end}_{level}" for level in ("50%", "80%", "95%") for end in ("low", "high")]
+    assert list(table) == ["date", "series", "step", "actual", "forecast", "naive", *ends]
+    assert len(table) == test.targets.size
+    np.testing.assert_array_equal(table["actual"], test.targets.ravel())
+    np.testing.assert_array_equal(table["date"], np.repeat(test.times, 2))
+    np.testing.assert_array_equal(table["series"], [f"series {n}" for n in test.series for _ in range(2)])
+    np.testing.assert_array_equal(table["step"], [1, 2] * len(test.times))
+    np.testing.assert_array_equal(table["naive"], np.repeat(test.inputs[:, -1], 2))
+    for row in found.coverage:
+        rows = table if row.step is None else table[table["step"] == row.step]
+        inside = rows["actual"].between(rows[f"low_{row.level:.0%}"], rows[f"high_{row.level:.0%}"])
+        assert row.measured == pytest.approx(inside.mean())
+
+
+def test_one_series_and_one_step_need_no_column_and_integers_are_rows():
+    windows = noise(4)
+    table = frame(windows, ("one",), {"forecast": windows.targets}, {0.8: (windows.targets - 1, windows.targets + 1)})
+    assert list(table) == ["row", "actual", "forecast", "low_80%", "high_80%"]
+    pd.testing.assert_series_equal(table["low_80%"] + 1, table["actual"], check_names=False)
+
+
+@pytest.mark.parametrize("kind", ["change", "log-return", "level"])
+def test_the_naive_loss_is_that_of_the_last_value_in_the_models_own_scale(kind):
+    data = panel(np.exp(0.01 * random_walk(200)))
+    windows, scaling = data.windows(6, 3).valid, data.scaling(kind, 6, 3)
+    still = scaling.targets(windows._replace(targets=naive(windows)))
+    for steps in (1, 3):
+        expected = np.mean((still - scaling.targets(windows))[:, :steps] ** 2)
+        assert naive_loss(windows, scaling, steps) == pytest.approx(expected)
+        if kind != "level":
+            assert naive_loss(windows, scaling, steps) == pytest.approx(
+                np.mean(batch(windows, scaling).y[:, :steps] ** 2)
+            )
+
+
+def test_a_forecast_that_is_not_finite_is_refused_with_its_row():
+    def broken(part):
+        centre = np.zeros_like(part.targets)
+        centre[4] = np.nan
+        return Forecast(centre)
+
+    with pytest.raises(UsageError, match="it: 1 of 60 values are not finite, the first in row 5"):
+        of_noise(noise(50), noise(60, 1), broken)
+
+
+def test_calibration_that_is_not_finite_is_refused_and_not_called_too_few_rows():
+    valid, test = noise(50), noise(60, 1)
+    broken = np.zeros_like(valid.targets)
+    broken[4] = np.nan
+    with pytest.raises(UsageError, match="1 of 50 calibration residuals are not finite, the first in row 5"):
+        judge(
+            "it", Splits(valid, valid, test), PLAIN, Forecast(np.zeros_like(test.targets)), Forecast(broken), NOBODY, 0
+        )
+
+
+def test_classical_forecasts_are_fitted_where_they_are_asked_for_and_their_progress_is_told():
+    pytest.importorskip("statsmodels")
+    valid, test, told = noise(30), part(np.random.default_rng(0).normal(size=(12, 10)), np.ones((12, 1))), []
+    train = part(np.random.default_rng(1).normal(size=(30, 10)), np.ones((30, 1)))
+    still = [Forecast(np.zeros_like(p.targets)) for p in (test, valid)]
+    found = judge("it", Splits(train, valid, test), PLAIN, *still, NOBODY, 0, lambda *done: told.append(done))
+    assert [row.name for row in found.rows[-3:]] == ["exponential smoothing", "theta", "it"]
+    assert told == [(n, 12) for n in range(1, 13)] * 2

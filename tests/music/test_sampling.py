@@ -1,0 +1,360 @@
+"""Music from models that read forward: what a sampler says of its notes is what the network says of them, read whole."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from composing import quick
+from problems import quickly
+from scipy import stats as statistics
+
+from jaxseq.cells import CELLS
+from jaxseq.cells.norm import Norm
+from jaxseq.music import sampling as composing
+from jaxseq.music import tokens
+from jaxseq.music.evaluation import coherence
+from jaxseq.music.networks import inputs as sequences
+from jaxseq.music.networks import layers as composers
+from jaxseq.music.sampling import AS_IT_IS, FREE, Manner, compose, draw, fill, parallel
+from jaxseq.nn import apply as models
+
+STEPS, ROWS = 6, 3
+
+
+def positions_of(steps):
+    """Sixteenths since the bar line, of pieces that begin with an upbeat."""
+    return (3 + np.arange(steps)) % 16
+
+
+POSITIONS = positions_of(STEPS)
+SIZES = {"hidden": 7, "embedding": 4}
+
+
+def note_net(symbols=tokens.VOCABULARY + 1, **options):
+    return composers.NoteNet(symbols=symbols, **{"cell": CELLS["lstm"], "convolutions": (5, 6, 4)} | SIZES | options)
+
+
+def chord_net(**options):
+    return composers.ChordNet(voice_hidden=5, **{"cell": CELLS["gru"]} | SIZES | options)
+
+
+NETS = {
+    "notes": (note_net(places=True), True),
+    "notes of windows, two layers": (note_net(tokens.VOCABULARY, layers=2), False),
+    "notes, batch norm, no convolutions": (note_net(convolutions=(), norm=Norm("batch")), True),
+    "chords": (chord_net(), True),
+    "chords by intervals": (chord_net(relative=True, voice_dropout=0.2), True),
+    "chords of windows, two layers of lstm": (chord_net(cell=CELLS["lstm"], layers=2, dropout=0.3), False),
+}
+apply = quickly(models.apply, "model")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    with quick():
+        yield
+
+
+every_net = pytest.mark.parametrize("name", NETS)
+
+
+@functools.cache
+def made(name):
+    """A network whose numbers are all random, moments too, and whether its pieces begin with a start symbol."""
+    model, started = NETS[name]
+    x = jnp.asarray(read(model, free(), started).x)
+    like = jax.eval_shape(lambda key: models.init(model, key, x), jax.random.key(0))
+    source = np.random.default_rng(5)
+    params = jax.tree.map(lambda p: jnp.asarray(source.normal(0, 0.5, p.shape), p.dtype), like[0])
+    stats = jax.tree.map(lambda m: jnp.asarray(source.uniform(0.5, 1.5, m.shape), m.dtype), like[1])
+    return model, params, stats, started
+
+
+def read(model, notes, started):
+    way = sequences.notes if isinstance(model, composers.NoteNet) else sequences.chords
+    return sequences.pad([way(np.maximum(row, 0), positions_of(len(row)), not started) for row in notes])
+
+
+def free(**given):
+    """Nothing but the first note is given; keywords such as ``step2=30`` give a soprano's note."""
+    forced = np.full((ROWS, STEPS, 4), FREE)
+    forced[:, 0, 0] = 20
+    for name, note in given.items():
+        forced[:, int(name.removeprefix("step")), 0] = note
+    return forced
+
+
+def whole(model, params, stats, notes, started):
+    """log p of everything that could stand in the place of each note, after those before it, read at once: "b t 4 v"."""
+    logits = apply(model, params, stats, jnp.asarray(read(model, notes, started).x))
+    log_p = np.asarray(jax.nn.log_softmax(logits)).reshape(len(notes), -1, tokens.VOCABULARY)
+    notes = np.asarray(notes)
+    missing = notes[0].size - log_p.shape[1]
+    return np.pad(log_p, ((0, 0), (missing, 0), (0, 0))).reshape(*notes.shape, -1)
+
+
+def composed(name, manner=AS_IT_IS, seed=0, forced=None):
+    model, params, stats, started = made(name)
+    given = free() if forced is None else forced
+    found = compose(model, params, stats, jax.random.key(seed), given, POSITIONS, manner, started)
+    return (
+        np.asarray(found.tokens),
+        np.asarray(found.log_probability),
+        whole(model, params, stats, found.tokens, started),
+    )
+
+
+@every_net
+@pytest.mark.parametrize("manner", [Manner(), Manner(0.7, 9, 0.8)], ids=["as it is", "sharpened"])
+def test_a_note_s_probability_is_that_of_the_network_that_reads_the_piece_whole(name, manner):
+    notes, log_p, log_all = composed(name, manner)
+    expected = np.take_along_axis(log_all, notes[..., None], axis=-1)[..., 0]
+    given = (slice(None), 0, 0)
+    if not NETS[name][1]:
+        assert np.isnan(log_p[given]).all()
+        expected[given] = np.nan
+    np.testing.assert_allclose(log_p, expected, atol=1e-5)
+    assert len(np.unique(notes)) > 5  # a network that says one thing only would prove little
+
+
+@every_net
+@pytest.mark.parametrize(
+    "manner", [Manner(temperature=1e-9), Manner(temperature=1e-42), Manner(top_k=1), Manner(top_p=1e-6)]
+)
+def test_the_coldest_and_the_narrowest_choice_is_the_likeliest_note(name, manner):
+    notes, _, log_all = composed(name, manner)
+    likeliest = log_all.argmax(-1)
+    likeliest[:, 0, 0] = 20
+    np.testing.assert_array_equal(notes, likeliest)
+
+
+@every_net
+def test_what_is_forced_stays_and_counts(name):
+    forced = free(step2=31, step5=3)
+    forced[1, 3] = 11, 12, 13, 0
+    notes, log_p, log_all = composed(name, forced=forced)
+    np.testing.assert_array_equal(np.where(forced == FREE, FREE, notes), forced)
+    np.testing.assert_allclose(log_p[:, 2, 0], log_all[:, 2, 0, 31], atol=1e-5)
+    other, _, _ = composed(name)
+    assert (other[:, 3:] != notes[:, 3:]).any()
+
+
+@every_net
+def test_equal_keys_are_equal_music_and_other_keys_other_music(name):
+    first, second, third = (composed(name, seed=seed)[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, second)
+    assert (first != third).any()
+    assert (first[0] != first[1]).any()  # rows are drawn by themselves
+
+
+@every_net
+def test_avoided_parallels_are_none_by_the_measure_and_all_else_is_as_likely_as_it_was(name):
+    model, params, stats, started = made(name)
+    forced = np.full((40, 12, 4), FREE)
+    forced[:, 0] = 20, 13, 8, 1  # a fifth between neighbours, as parallels need it
+    counts = {}
+    for avoid in (False, True):
+        how = Manner(avoid_parallels=avoid)
+        found = compose(model, params, stats, jax.random.key(3), forced, positions_of(12), how, started=started)
+        pieces = [tokens.decode(row) for row in np.asarray(found.tokens)]
+        counts[avoid] = sum(coherence.parallels(piece, interval) for piece in pieces for interval in (0, 7))
+    assert counts[True] == 0 < counts[False]
+    expected = np.take_along_axis(whole(model, params, stats, found.tokens, started), found.tokens[..., None], -1)[
+        ..., 0
+    ]
+    np.testing.assert_allclose(found.log_probability[:, 1:], expected[:, 1:], atol=1e-4)
+
+
+def test_parallels_are_the_notes_that_a_hand_would_strike_out():
+    before, now = jnp.array([[27, 23]]), jnp.array([[29, 24]])  # up a tone, up a semitone
+    out = np.asarray(parallel(jnp.array([15]), before, now))[
+        0
+    ]  # an octave below the first: parallel if it goes up a tone
+    assert np.flatnonzero(out).tolist() == [17]
+    assert not np.asarray(parallel(jnp.array([15]), before, before)).any()  # what stays is no parallel
+    assert not np.asarray(parallel(jnp.array([0]), before, now)).any()
+
+
+def test_going_on_is_reading_the_beginning_again():
+    """A piece whose first half is forced, with the notes that were composed, goes on as it did: by the likeliest notes."""
+    for name in ("notes", "chords by intervals"):
+        once, _, _ = composed(name, Manner(top_k=1))
+        forced = once.copy()
+        forced[:, STEPS // 2 :] = FREE
+        again, _, _ = composed(name, Manner(top_k=1), seed=9, forced=forced)
+        np.testing.assert_array_equal(again, once)
+
+
+def test_a_model_of_windows_is_not_asked_for_the_first_note():
+    model, params, stats, _ = made("notes of windows, two layers")
+    with pytest.raises(ValueError, match="whose first note is given"):
+        compose(model, params, stats, jax.random.key(0), np.full((1, 2, 4), FREE), POSITIONS[:2], started=False)
+
+
+PROBABILITIES = np.array([0.4, 0.2, 0.05, 0.25, 0.1])
+
+
+def drawn(manner, count=20_000):
+    log_p = jnp.broadcast_to(jnp.log(jnp.asarray(PROBABILITIES, jnp.float32)), (count, 5))
+    noise = jax.random.gumbel(jax.random.key(3), log_p.shape)
+    found = draw(log_p, noise, manner.filters, manner.temperature, manner.top_k, manner.top_p)
+    return np.bincount(np.asarray(found), minlength=5)
+
+
+@pytest.mark.parametrize(
+    ("manner", "expected"),
+    [
+        (Manner(), PROBABILITIES),
+        (Manner(temperature=0.5), PROBABILITIES**2),
+        (Manner(temperature=2.0), PROBABILITIES**0.5),
+        (Manner(top_k=2), [0.4, 0, 0, 0.25, 0]),
+        (Manner(top_p=0.4), [1, 0, 0, 0, 0]),
+        (Manner(top_p=0.41), [0.4, 0, 0, 0.25, 0]),
+        (Manner(top_p=0.86), [0.4, 0.2, 0, 0.25, 0.1]),
+        (Manner(top_k=3, top_p=0.7), [0.4, 0, 0, 0.25, 0]),  # of 0.4, 0.25 and 0.2 renormalised, the first two are 0.76
+        (Manner(temperature=0.5, top_p=0.55), [1, 0, 0, 0, 0]),  # 0.16 of 0.275 is 0.58: it is sharpened first
+    ],
+)
+def test_notes_are_drawn_as_often_as_they_should_be(manner, expected):
+    counts, expected = drawn(manner), np.asarray(expected) / np.sum(expected)
+    assert not counts[expected == 0].any()
+    kept = expected > 0
+    if kept.sum() > 1:
+        assert statistics.chisquare(counts[kept], counts.sum() * expected[kept]).pvalue > 1e-3
+
+
+def test_of_equal_notes_top_k_keeps_k():
+    log_p = jnp.log(jnp.full((4000, 8), 1 / 8))
+    found = draw(log_p, jax.random.gumbel(jax.random.key(0), log_p.shape), True, 1.0, 3, 1.0)
+    np.testing.assert_array_equal(np.unique(found), [0, 1, 2])
+
+
+@pytest.mark.parametrize("name", ["notes", "chords of windows, two layers of lstm"])
+def test_the_first_notes_are_as_frequent_as_the_network_says(name):
+    """Many rows of one step: the soprano of a started piece, else the alto."""
+    model, params, stats, started = made(name)
+    voice = 0 if started else 1
+    forced = np.full((1500, 1, 4), FREE)
+    if not started:
+        forced[:, 0, 0] = 20
+    found = compose(model, params, stats, jax.random.key(1), forced, POSITIONS[:1], started=started)
+    notes = np.asarray(found.tokens)
+    log_all = whole_of_first(model, params, stats, notes[:1], started)[0, 0, voice]
+    counts, expected = np.bincount(notes[:, 0, voice], minlength=tokens.VOCABULARY), 1500 * np.exp(np.float64(log_all))
+    as_often(counts, expected)
+
+
+def as_often(counts, expected):
+    """A chi-square test, the rare ones taken together."""
+    common = expected > 5
+    assert common.sum() > 3
+    counts, expected = (np.append(values[common], values[~common].sum()) for values in (counts, expected))
+    there = expected > 0
+    counts, expected = counts[there], expected[there]
+    assert statistics.chisquare(counts, expected * (counts.sum() / expected.sum())).pvalue > 1e-3
+
+
+def whole_of_first(model, params, stats, notes, started):
+    way = sequences.notes if isinstance(model, composers.NoteNet) else sequences.chords
+    x = way(notes[0], POSITIONS[:1], not started).x[None]
+    log_p = np.asarray(jax.nn.log_softmax(apply(model, params, stats, jnp.asarray(x, jnp.int32))))
+    log_p = log_p.reshape(1, -1, tokens.VOCABULARY)
+    return np.pad(log_p, ((0, 0), (4 - log_p.shape[1], 0), (0, 0))).reshape(1, 1, 4, -1)
+
+
+def test_one_program_serves_every_temperature():
+    composed("notes", Manner(0.9, 10, 0.9))
+    compiled = composing._by_note._cache_size()
+    composed("notes", Manner(1.3, 20, 0.5), seed=4)
+    assert composing._by_note._cache_size() == compiled > 0
+
+
+def fill_net():
+    """A network that fills gaps, its numbers all random."""
+    model = composers.FillNet(CELLS["gru"], voice_hidden=5, **SIZES)
+    like = jax.eval_shape(lambda key: models.init(model, key, jnp.zeros((1, STEPS, 5), jnp.int32)), jax.random.key(0))
+    source = np.random.default_rng(5)
+    return model, jax.tree.map(lambda p: jnp.asarray(source.normal(0, 0.5, p.shape), p.dtype), like[0])
+
+
+def filled(forced, manner=AS_IT_IS, seed=0, sweeps=5):
+    model, params = fill_net()
+    found = fill(model, params, {}, jax.random.key(seed), forced, POSITIONS, manner, sweeps)
+    return np.asarray(found.tokens), np.asarray(found.log_probability)
+
+
+def hidden(notes, forced):
+    """log p of every symbol in the place of the free notes, all of them hidden: "b t 4 v"."""
+    model, params = fill_net()
+    places = np.broadcast_to(POSITIONS[:, None], (*notes.shape[:2], 1))
+    x = np.concatenate([np.where(forced == FREE, tokens.MASKED, notes), places], axis=-1)
+    return np.asarray(jax.nn.log_softmax(apply(model, params, {}, jnp.asarray(x, jnp.int32))))
+
+
+def kept():
+    forced = np.full((ROWS, STEPS, 4), FREE)
+    forced[:, :, 0] = 20 + np.arange(STEPS)
+    forced[1, 2] = 9, 8, 0, 7
+    return forced
+
+
+def test_filling_leaves_what_is_kept_and_fills_the_rest():
+    forced = kept()
+    notes, log_p = filled(forced)
+    np.testing.assert_array_equal(np.where(forced == FREE, FREE, notes), forced)
+    assert (notes >= 0).all() and (notes < tokens.VOCABULARY).all()
+    np.testing.assert_array_equal(np.isnan(log_p), forced != FREE)
+    again, other = filled(forced)[0], filled(forced, seed=1)[0]
+    np.testing.assert_array_equal(again, notes)
+    assert (other != notes).any()
+
+
+def test_the_first_sweep_draws_all_free_notes_from_what_is_given():
+    forced = kept()
+    notes, log_p = filled(forced, Manner(top_k=1), sweeps=1)
+    log_all = hidden(notes, forced)
+    free = forced == FREE
+    np.testing.assert_array_equal(notes[free], log_all.argmax(-1)[free])
+    np.testing.assert_allclose(log_p[free], log_all.max(-1)[free], atol=1e-5)
+
+
+def test_a_single_gap_is_drawn_as_often_as_the_network_says():
+    """Gibbs sampling of one note is drawing it from its distribution given all others, however many sweeps there are."""
+    model, params = fill_net()
+    forced = np.tile(kept()[1:2], (1500, 1, 1))
+    forced = np.where(forced == FREE, 12, forced)
+    forced[:, 3, 2] = FREE
+    found = fill(model, params, {}, jax.random.key(2), forced, POSITIONS, AS_IT_IS, 3)
+    log_p = hidden(forced[:1], forced[:1])[0, 3, 2]
+    counts = np.bincount(np.asarray(found.tokens)[:, 3, 2], minlength=tokens.VOCABULARY)
+    as_often(counts, 1500 * np.exp(np.float64(log_p)))
+
+
+def test_a_filling_network_is_told_of_what_comes_after_and_not_of_what_it_hides():
+    forced = kept()
+    before = hidden(np.where(forced == FREE, 5, forced), forced)
+    other = forced.copy()
+    other[:, STEPS - 1, 0] = 33
+    assert (hidden(np.where(forced == FREE, 6, forced), forced) == before).all()
+    assert np.abs(hidden(np.where(other == FREE, 5, other), other) - before)[:, 0].max() > 1e-4
+
+
+def test_sweeps_draw_all_notes_first_and_few_at_the_end():
+    shares = np.array([float(composing._share(jnp.int32(number), 100)) for number in range(100)])
+    assert shares[0] == 1 and (np.diff(shares[:75]) < 0).all()
+    np.testing.assert_allclose(shares[75:], composing.LAST_SHARE)
+    np.testing.assert_allclose(shares[30], 1 - 30 / 75 * (1 - composing.LAST_SHARE), rtol=1e-6)
+
+
+def test_how_long_a_chord_has_lasted_is_told_up_to_a_bar():
+    model, params, stats, started = made("chords")
+    steps = 19
+    held = np.full((1, steps, 4), 12)
+    found = compose(model, params, stats, jax.random.key(0), held, np.arange(steps) % 16)
+    x = sequences.chords(held[0], np.arange(steps) % 16).x[None]
+    assert x[0, -1, 8] == sequences.LONGEST
+    log_p = jax.nn.log_softmax(apply(model, params, stats, jnp.asarray(x, jnp.int32)))
+    np.testing.assert_allclose(found.log_probability, log_p[..., 12], atol=1e-5)
+    assert started

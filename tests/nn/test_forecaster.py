@@ -1,0 +1,185 @@
+"""The Flax shells: shapes, stacks, and that they are nothing but the recurrence."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import quickly
+
+from jaxseq.cells import CELLS, recurrence
+from jaxseq.cells.norm import Norm
+from jaxseq.nn import apply as models
+
+every_cell = pytest.mark.parametrize("name", CELLS)
+X = np.random.default_rng(7).normal(size=(5, 6, 2)).astype(np.float32)
+ONES = np.ones(5, np.float32)
+
+init = quickly(models.init, "model")
+apply = quickly(models.apply, "model")
+apply_train = quickly(models.apply_train, "model")
+resume = quickly(models.resume, "model", "first")
+scan = quickly(recurrence.scan, "cell")
+run = quickly(lambda module, variables, *inputs: module.apply(variables, *inputs), "module")
+
+
+def start(name, shape=(5, 4)):
+    return jax.tree.map(np.asarray, CELLS[name].start(shape, jnp.float32))
+
+
+def leaves(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+@every_cell
+def test_the_layer_is_the_recurrence_with_batch_first(name):
+    layer = models.Recurrent(CELLS[name], 4)
+    params, stats = init(layer, jax.random.key(0), X)
+    assert stats == {}
+    last, outputs = run(layer, {"params": params}, X)
+    expected = scan(CELLS[name], params["cell"], X.swapaxes(0, 1), start(name))
+    chex.assert_trees_all_equal((last, np.asarray(outputs)), (expected[0], np.asarray(expected[1]).swapaxes(0, 1)))
+
+
+@every_cell
+def test_a_given_carry_is_where_the_layer_starts(name):
+    layer = models.Recurrent(CELLS[name], 4)
+    params, _ = init(layer, jax.random.key(0), X)
+    whole = run(layer, {"params": params}, X)
+    carry, first = run(layer, {"params": params}, X[:, :2])
+    last, second = run(layer, {"params": params}, X[:, 2:], carry)
+    chex.assert_trees_all_close((last, np.concatenate([first, second], axis=1)), whole, atol=1e-6)
+
+
+NORMS = {"norm": Norm("batch"), "norm_between": Norm("batch-between")}
+
+
+@pytest.mark.parametrize(
+    ("name", "norms"), [*((name, {}) for name in CELLS), ("lstm", NORMS)], ids=[*CELLS, "batch norm"]
+)
+def test_a_forecaster_goes_on_from_its_layers_carries(name, norms):
+    model = models.Forecaster(CELLS[name], 4, 2, 3, **norms)
+    params, stats = init(model, jax.random.key(0), X)
+    source = np.random.default_rng(0)  # moments of their own for every step
+    stats = jax.tree.map(lambda m: m + source.uniform(0, 1, m.shape).astype(m.dtype), stats)
+    whole = jax.tree.map(np.asarray, resume(model, params, stats, X, None, 0))
+    carries, _ = resume(model, params, stats, X[:, :4], None, 0)
+    chex.assert_trees_all_close(resume(model, params, stats, X[:, 4:], carries, 4), whole, atol=1e-6)
+    chex.assert_trees_all_equal(apply(model, params, stats, X), whole[1])
+    elsewhere = np.asarray(resume(model, params, stats, X[:, 4:], carries, 0)[1])
+    assert (np.abs(elsewhere - whole[1]).max() > 1e-3) == bool(norms)  # batch norm has moments for each step
+
+
+@every_cell
+def test_the_head_of_every_step_is_at_its_last_step_the_head_of_the_last_state(name):
+    last = models.Forecaster(CELLS[name], 4, layers=2, outputs=3)
+    every = last.clone(every_step=True)
+    params, stats = init(last, jax.random.key(0), X)
+    predicted, seen = apply(last, params, stats, X), apply(every, params, stats, X)
+    chex.assert_shape((predicted, seen), ((5, 3), (5, 6, 3)))
+    np.testing.assert_allclose(np.asarray(seen)[:, -1], predicted, atol=1e-6)
+
+
+def test_layers_are_stacked_and_each_has_its_own_weights():
+    model = models.Forecaster(CELLS["lstm"], 4, layers=3, outputs=1)
+    params, _ = init(model, jax.random.key(0), X)
+    assert sorted(params) == ["head", "recurrent_0", "recurrent_1", "recurrent_2"]
+    assert params["recurrent_0"]["cell"].input_kernel.shape == (2, 16)
+    assert params["recurrent_2"]["cell"].input_kernel.shape == (4, 16)
+    first, second = params["recurrent_1"]["cell"], params["recurrent_2"]["cell"]
+    assert not np.array_equal(first.input_kernel, second.input_kernel)
+
+
+@pytest.mark.parametrize(("name", "count"), [("rnn", 2600), ("lstm", 10400), ("gru", 7950)])
+def test_parameter_counts_are_those_that_keras_gives(name, count):
+    """SimpleRNN(50), LSTM(50) and GRU(50) on one feature, as `model.summary()` counts them."""
+    layer = models.Recurrent(CELLS[name], 50)
+    params, _ = jax.eval_shape(lambda: models.init(layer, jax.random.key(0), jnp.asarray(X[..., :1])))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+def test_every_parameter_says_its_axes():
+    model = models.Forecaster(CELLS["gru"], 4, 2, 3)
+    params, _ = jax.eval_shape(lambda: models.init(model, jax.random.key(0), jnp.asarray(X)))
+    axes = models.axes(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        assert len(axes[jax.tree_util.keystr(path, simple=True, separator="/")].split()) == leaf.ndim
+
+
+def test_the_table_shows_modules_and_parameters():
+    shown = models.table(models.Forecaster(CELLS["gru"], 50, 1, 1), jax.ShapeDtypeStruct((1, 50, 1), jnp.float32))
+    assert "recurrent_0" in shown and "7,950" in shown
+
+
+def test_the_layer_works_in_somebody_elses_flax_model():
+    class Tagger(nn.Module):
+        @nn.compact
+        def __call__(self, tokens):
+            x = nn.Embed(11, 8)(tokens)
+            _, x = models.Recurrent(CELLS["gru"], 6)(x)
+            return nn.Dense(3)(x)
+
+    tokens = np.arange(8).reshape(2, 4)
+    variables = quickly(Tagger().init)(jax.random.key(0), tokens)
+    gradient = quickly(jax.grad(lambda v: jnp.sum(Tagger().apply(v, tokens) ** 2)))(variables)
+    assert all(np.abs(leaf).max() > 0 for leaf in leaves(gradient))
+
+
+def test_two_layers_both_ways_are_torchs_order_forward_then_backward():
+    layer = models.Recurrent(CELLS["lstm"], 4)
+    both = models.Bidirectional(layer)
+    variables = quickly(both.init)(jax.random.key(0), X)
+    lengths = np.asarray([6, 1, 3, 0, 5])
+    carry, outputs = run(both, variables, X, lengths)
+    chex.assert_shape((outputs, carry.h, carry.c), ((5, 6, 8), (5, 8), (5, 8)))
+    carry, outputs = jax.tree.map(np.asarray, (carry, outputs))
+    for way, part, reverse in (("forward", slice(0, 4), False), ("backward", slice(4, 8), True)):
+        alone = run(layer.clone(reverse=reverse), {"params": variables["params"][way]}, X, None, lengths)
+        chex.assert_trees_all_equal((carry.h[:, part], outputs[..., part]), (alone[0].h, alone[1]))
+
+
+def test_a_learnt_start_is_where_every_row_begins_and_has_a_gradient():
+    layer = models.Recurrent(CELLS["lstm"], 4, learn_start=True)
+    params, _ = init(layer, jax.random.key(0), X)
+    moved = {**params, "start": jax.tree.map(lambda s: np.asarray(s) + np.float32(0.5), params["start"])}
+    given = jax.tree.map(lambda s: s + np.float32(0.5), start("lstm"))
+    plain = run(layer.clone(learn_start=False), {"params": {"cell": params["cell"]}}, X, given)
+    chex.assert_trees_all_equal(run(layer, {"params": moved}, X), plain)
+    gradient = quickly(jax.grad(lambda p, x: jnp.sum(layer.apply({"params": p}, x)[1])))(params, X)
+    assert all(np.abs(leaf).min() > 0 for leaf in leaves(gradient["start"]))
+
+
+def test_batch_norm_learns_its_moments_in_training_alone():
+    model = models.Forecaster(CELLS["gru"], 4, 2, 1, **NORMS)
+    params, stats = init(model, jax.random.key(0), X)
+    key = jax.random.key(1)
+    _, after = apply_train(model, params, stats, X, ONES, key)
+    assert jax.tree.structure(after) == jax.tree.structure(stats)
+    assert all((a != b).any() for a, b in zip(leaves(after), leaves(stats), strict=True))
+    _, masked = apply_train(model, params, stats, X, np.float32([1, 1, 1, 0, 0]), key)
+    _, alone = apply_train(model, params, stats, X[:3], ONES[:3], key)
+    chex.assert_trees_all_close(masked, alone, atol=1e-6)
+
+
+def test_dropout_draws_in_training_from_the_key_alone():
+    model = models.Forecaster(CELLS["gru"], 16, 2, 1, dropout=0.5, recurrent_dropout=0.5)
+    params, stats = init(model, jax.random.key(0), X)
+    drawn = [apply_train(model, params, stats, X, ONES, jax.random.key(k))[0] for k in (1, 1, 2)]
+    one, again, other = map(np.asarray, drawn)
+    chex.assert_trees_all_equal(one, again)
+    assert (one != other).all() and (np.asarray(apply(model, params, stats, X)) != one).all()
+
+
+@pytest.mark.parametrize("norm", [None, Norm("layer"), Norm("layer-sum")], ids=str)
+def test_truncation_reaches_the_layer(norm):
+    layer = models.Recurrent(CELLS["gru"], 4, norm=norm, truncate=2)
+    variables = quickly(layer.init)(jax.random.key(0), X)
+    gradient = np.asarray(quickly(jax.grad(lambda x: jnp.sum(layer.apply(variables, x)[1][:, -1] ** 2)))(X))
+    assert not gradient[:, :4].any() and gradient[:, 4:].all()
+
+
+def test_batch_norm_counts_its_steps_from_the_first_and_is_not_truncated():
+    layer = models.Recurrent(CELLS["gru"], 4, norm=Norm("batch"), truncate=2)
+    with pytest.raises(ValueError, match=r"truncate is 2; batch norm, .* expects None"):
+        init(layer, jax.random.key(0), X)

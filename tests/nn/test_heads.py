@@ -1,0 +1,192 @@
+"""What an output means: losses and quantiles against scipy, torch and scikit-learn, and draws against their own law."""
+
+import functools
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from problems import quickly
+
+from jaxseq.common.errors import UsageError
+from jaxseq.nn import heads
+
+POINTS = [heads.point(loss) for loss in heads.LOSSES]
+DISTRIBUTIONS = list(heads.HEADS.values())
+every_distribution = pytest.mark.parametrize("head", DISTRIBUTIONS, ids=lambda head: head.name)
+every_head = pytest.mark.parametrize("head", POINTS + DISTRIBUTIONS, ids=lambda head: head.loss.__name__)
+ROWS = 40
+
+
+compiled = functools.cache(quickly)
+
+
+def quantiles(head, raw):
+    """Those of a head, compiled for one shape."""
+    rows = np.resize(raw.reshape(-1, head.width), (3 * ROWS, 1, head.width))
+    found = np.asarray(compiled(head.quantiles)(rows), np.float64)
+    return found[: raw.size // head.width].reshape(*raw.shape[:-1], len(heads.LEVELS))
+
+
+def softplus(raw):
+    return np.logaddexp(0, raw)
+
+
+def outputs(head, seed=0, scale=2.0):
+    """Raw numbers "n k p" and targets "n k" in which nothing is special."""
+    random = np.random.default_rng(seed)
+    raw = scale * random.normal(size=(ROWS, 3, head.width))
+    return raw.astype(np.float32), (scale * random.normal(size=(ROWS, 3))).astype(np.float32)
+
+
+def law(head, raw):
+    """scipy's distribution of a head's raw numbers, as the docstrings have it."""
+    raw = np.asarray(raw, np.float64)
+    spread = softplus(raw[..., 1]) + heads.LEAST
+    if head.name == "gaussian":
+        return scipy.stats.norm(raw[..., 0], spread)
+    return scipy.stats.t(2 + heads.LEAST + softplus(raw[..., 2]), raw[..., 0], spread)
+
+
+@pytest.mark.parametrize(("loss", "theirs"), [("mse", "MSELoss"), ("mae", "L1Loss"), ("huber", "HuberLoss")])
+def test_the_losses_of_a_point_are_torchs(loss, theirs):
+    torch = pytest.importorskip("torch")
+    raw, y = outputs(heads.point(loss))
+    expected = getattr(torch.nn, theirs)(reduction="none")(torch.tensor(raw[..., 0]), torch.tensor(y))
+    np.testing.assert_allclose(compiled(heads.point(loss).loss)(raw, y), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_gaussian_loss_is_torchs_with_its_constant():
+    torch = pytest.importorskip("torch")
+    raw, y = outputs(heads.GAUSSIAN)
+    spread = torch.nn.functional.softplus(torch.tensor(raw[..., 1])) + heads.LEAST
+    nll = torch.nn.GaussianNLLLoss(full=True, reduction="none", eps=1e-30)
+    expected = nll(torch.tensor(raw[..., 0]), torch.tensor(y), spread**2)
+    np.testing.assert_allclose(compiled(heads.GAUSSIAN.loss)(raw, y), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", [heads.GAUSSIAN, heads.STUDENT_T], ids=lambda head: head.name)
+def test_the_loss_of_a_density_is_scipys_logarithm_of_it(head):
+    raw, y = outputs(head)
+    np.testing.assert_allclose(compiled(head.loss)(raw, y), -law(head, raw).logpdf(y), rtol=1e-4, atol=1e-4)
+
+
+def test_the_loss_of_quantiles_is_scikit_learns_mean_over_the_levels():
+    metrics = pytest.importorskip("sklearn.metrics")
+    raw, y = outputs(heads.QUANTILE)
+    found, loss = quantiles(heads.QUANTILE, raw), np.asarray(compiled(heads.QUANTILE.loss)(raw, y))
+    for rows in (slice(None), slice(0, 1), slice(17, 18)):
+        each = [
+            metrics.mean_pinball_loss(y[rows].ravel(), found[rows, :, q].ravel(), alpha=level)
+            for q, level in enumerate(heads.LEVELS)
+        ]
+        assert loss[rows].mean() == pytest.approx(np.mean(each), rel=1e-5)
+
+
+@every_distribution
+@given(data=st.data())
+def test_quantiles_never_cross_and_the_middle_one_is_the_centre(head, data):
+    raw = data.draw(
+        arrays(np.float32, (8, 1, head.width), elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False))
+    )
+    found = quantiles(head, raw)
+    assert np.isfinite(found).all()
+    assert (np.diff(found, axis=-1) >= 0).all()
+    np.testing.assert_allclose(found[..., len(heads.LEVELS) // 2], head.centre(raw), rtol=1e-6, atol=1e-3)
+
+
+def test_quantiles_stand_at_softplus_steps_from_the_median():
+    raw = np.array([[[-1.0, 0.5, 2.0, 7.0, -3.0, 0.0, 1.0]]], np.float32)
+    below, above = np.cumsum(softplus(raw[..., 2::-1]), -1)[..., ::-1], np.cumsum(softplus(raw[..., 4:]), -1)
+    expected = np.concatenate([7 - below, [[[7]]], 7 + above], axis=-1)
+    np.testing.assert_allclose(quantiles(heads.QUANTILE, raw), expected, rtol=1e-6)
+
+
+def test_gaussian_quantiles_are_scipys():
+    raw, _ = outputs(heads.GAUSSIAN)
+    expected = law(heads.GAUSSIAN, raw[..., None, :]).ppf(heads.LEVELS)
+    np.testing.assert_allclose(quantiles(heads.GAUSSIAN, raw), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("df", [2.1, 2.5, 3, 4.5, 8, 15, 30, 60, 100])
+def test_student_quantiles_are_scipys(df):
+    raw = np.array([[[0.0, np.log(np.expm1(1 - heads.LEAST)), np.log(np.expm1(df - 2 - heads.LEAST))]]], np.float32)
+    np.testing.assert_allclose(
+        quantiles(heads.STUDENT_T, raw)[0, 0], scipy.stats.t(df).ppf(heads.LEVELS), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_student_quantiles_stand_where_location_and_scale_put_them():
+    raw, _ = outputs(heads.STUDENT_T)
+    expected = law(heads.STUDENT_T, raw[..., None, :]).ppf(heads.LEVELS)
+    np.testing.assert_allclose(quantiles(heads.STUDENT_T, raw), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", [heads.GAUSSIAN, heads.STUDENT_T], ids=lambda head: head.name)
+def test_draws_are_of_the_law_that_the_quantiles_are_of(head):
+    raw = np.broadcast_to(np.float32([3.0, 0.7, -0.3][: head.width]), (1, 20_000, head.width))
+    drawn, again, other = (np.asarray(compiled(head.draw)(raw, jax.random.key(k)), np.float64)[0] for k in (4, 4, 5))
+    truth = law(head, raw[0, 0])
+    assert scipy.stats.kstest(drawn, truth.cdf).pvalue > 0.01
+    assert drawn.mean() == pytest.approx(truth.mean(), abs=4 * truth.std() / np.sqrt(20_000))
+    below = [np.mean(drawn <= q) for q in quantiles(head, raw[:, :1])[0, 0]]
+    np.testing.assert_allclose(below, heads.LEVELS, atol=4 * np.sqrt(0.25 / 20_000))
+    if head is heads.GAUSSIAN:  # the variance of the other is hardly finite
+        assert drawn.std() == pytest.approx(truth.std(), rel=0.03)
+    assert np.array_equal(drawn, again) and not np.array_equal(drawn, other)
+
+
+@functools.cache
+def gradient_of(head):
+    return jax.grad(lambda raw, y: jnp.sum(head.loss(raw, y)), argnums=(0, 1))
+
+
+@every_head
+@pytest.mark.parametrize("size", [1.0, 50.0, 1e4])
+def test_gradients_are_finite_however_large_the_raw_numbers(head, size):
+    corners = np.array(np.meshgrid(*[[-size, 0.0, size]] * min(head.width, 3))).reshape(min(head.width, 3), -1).T
+    raw = np.tile(corners, (1, 3))[:, None, : head.width].astype(np.float32)
+    for y in (-size, 0.0, 1.5):
+        gradients = compiled(gradient_of(head))(raw, np.full(raw.shape[:2], y, np.float32))
+        assert all(np.isfinite(leaf).all() for leaf in gradients)
+
+
+@pytest.mark.parametrize("head", DISTRIBUTIONS, ids=lambda head: head.name)
+def test_the_loss_is_least_at_the_law_that_the_targets_are_of(head):
+    """A proper score: of sharper, wider and shifted forecasts none is better than the truth."""
+    y = scipy.stats.norm(1, 2).ppf((np.arange(4000) + 0.5) / 4000).astype(np.float32)[:, None]
+
+    def scored(shift, width):
+        if head is heads.QUANTILE:
+            steps = width * np.diff(2 * scipy.stats.norm.ppf(heads.LEVELS))
+            raw = np.log(np.expm1(np.insert(steps, 3, 1.0)))
+            raw[3] = 1 + shift
+        else:
+            raw = np.array([1 + shift, np.log(np.expm1(2 * width)), 100.0][: head.width])
+        rows = np.broadcast_to(raw.astype(np.float32), (4000, 1, head.width))
+        return float(np.mean(compiled(head.loss)(rows, y)))
+
+    best = scored(0, 1)
+    assert all(scored(*way) > best for way in ((0.3, 1), (-0.3, 1), (0, 1.3), (0, 0.7)))
+
+
+def test_a_head_is_one_object_for_one_name_so_that_it_is_compiled_once():
+    for name in heads.HEADS:
+        assert heads.named(name) is heads.named(name) is heads.HEADS[name]
+    for loss in heads.LOSSES:
+        assert heads.named("point", loss) is heads.named("point", loss) is heads.point(loss)
+        assert heads.named("point", loss).quantiles is heads.named("point", loss).draw is None
+    assert len({hash(head) for head in POINTS + DISTRIBUTIONS}) == 6
+
+
+def test_an_unknown_head_or_loss_is_refused_with_those_that_are_known():
+    with pytest.raises(
+        UsageError, match=r"^unknown head 'laplace': choose one of point, quantile, gaussian, student-t$"
+    ):
+        heads.named("laplace")
+    with pytest.raises(UsageError, match=r"^unknown loss 'log': choose one of mse, mae, huber$"):
+        heads.named("point", "log")

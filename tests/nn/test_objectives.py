@@ -1,0 +1,140 @@
+"""What is asked of a model: its loss is the head's, its metrics are of the forecast, one object for one task."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from problems import quickly
+
+from jaxseq.common.errors import UsageError
+from jaxseq.data.waves import Waves
+from jaxseq.nn import apply as models
+from jaxseq.nn import heads
+from jaxseq.nn import objectives as tasks
+from jaxseq.train import experiments
+from jaxseq.train.experiments.forecasts import Experiment, Model, WavesOneStep
+
+HEADS = [heads.point("mse"), heads.point("huber"), *heads.HEADS.values()]
+every_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: head.loss.__name__)
+every_step = pytest.mark.parametrize("every", [False, True], ids=["at the end", "at every step"])
+ROWS, STEPS, HORIZON = 5, 4, 3
+compiled = functools.cache(quickly)
+
+
+def outputs(head, every, seed=0):
+    """What a model puts out, and what is asked of it, with another number in every place."""
+    random = np.random.default_rng(seed)
+    shape = (ROWS, STEPS) if every else (ROWS,)
+    raw = random.normal(size=(*shape, HORIZON * head.width)).astype(np.float32)
+    return raw, random.normal(size=(*shape, HORIZON)).astype(np.float32)
+
+
+@every_head
+@every_step
+def test_the_loss_of_a_row_is_the_mean_of_the_heads_over_its_steps(head, every):
+    raw, y = outputs(head, every)
+    each = compiled(head.loss)(raw.reshape(*y.shape, head.width), y)
+    found = compiled(tasks.forecasting(head, every).loss)(raw, y)
+    np.testing.assert_allclose(found, np.asarray(each).reshape(ROWS, -1).mean(axis=1), rtol=1e-5)
+
+
+@every_head
+@every_step
+def test_metrics_are_of_the_centre_and_of_the_last_step_alone(head, every):
+    raw, y = outputs(head, every)
+    task = tasks.forecasting(head, every)
+    ends = [np.asarray(task.at_end(jax.numpy.asarray(part))) for part in (raw, y)]
+    np.testing.assert_array_equal(ends[1], y[:, -1] if every else y)
+    centre = np.asarray(head.centre(ends[0].reshape(ROWS, HORIZON, head.width)))
+    measured = {name: compiled(metric)(*ends) for name, metric in task.metrics}
+    np.testing.assert_allclose(measured["mse"], ((centre - ends[1]) ** 2).mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(measured["mae"], np.abs(centre - ends[1]).mean(axis=1), rtol=1e-5)
+    if head.quantiles is not None:
+        expected = compiled(tasks.forecasting(head).loss)(*ends)
+        np.testing.assert_allclose(measured["loss"], expected, rtol=1e-5)
+
+
+@every_head
+def test_a_point_is_chosen_by_its_squared_error_and_a_distribution_by_its_loss(head):
+    task = tasks.forecasting(head)
+    names = [name for name, _ in task.metrics]
+    assert task.select == names[0]
+    assert names == (["mse", "mae"] if head.quantiles is None else ["loss", "mse", "mae"])
+
+
+@every_head
+def test_the_same_task_is_the_same_object_so_that_it_is_compiled_once(head):
+    assert tasks.forecasting(head, True) is tasks.forecasting(head, True)
+    assert tasks.forecasting(head, True) != tasks.forecasting(head, False)
+    assert tasks.forecasting(heads.point()) is tasks.REGRESSION
+
+
+@every_head
+def test_an_output_that_does_not_fit_its_target_is_refused_and_not_broadcast(head):
+    raw, y = outputs(head, False)
+    for wrong in (y[:, :1], y[:1]):
+        with pytest.raises(AssertionError, match="shape"):
+            compiled(tasks.forecasting(head).loss)(raw, wrong)
+
+
+def test_errors_are_means_over_the_horizon_row_by_row():
+    prediction, target = np.array([[1.0, 2.0], [0.0, 0.0]], np.float32), np.array([[1.0, 4.0], [3.0, -4.0]], np.float32)
+    pair = jax.numpy.asarray(prediction), jax.numpy.asarray(target)
+    np.testing.assert_array_equal(tasks.squared_error(*pair), [2, 12.5])
+    np.testing.assert_array_equal(tasks.absolute_error(*pair), [1, 3.5])
+
+
+def recipe(task, head, horizon, cell="rnn") -> Experiment:
+    return WavesOneStep(data=Waves(count=10, window=6), model=Model(cell, 3, head=head), task=task, horizon=horizon)
+
+
+@pytest.mark.parametrize("head", ["point", "quantile", "gaussian", "student-t"])
+@pytest.mark.parametrize(("task", "horizon"), [("one-step", 1), ("iterated", 4), ("direct", 4), ("every-step", 4)])
+def test_what_a_recipes_model_puts_out_fits_what_its_task_asks(task, horizon, head):
+    if (task, head) == ("iterated", "quantile"):
+        with pytest.raises(UsageError, match=r"quantiles of one step do not add up over several: take --model\.head"):
+            recipe(task, head, horizon)
+        return
+    experiment = recipe(task, head, horizon)
+    x = jax.ShapeDtypeStruct((2, 6, 1), np.float32)
+    shapes = jax.eval_shape(functools.partial(models.init, experiment.build()), jax.random.key(0), x)
+    raw = jax.eval_shape(functools.partial(models.apply, experiment.build()), *shapes, x)
+    steps = 1 if task == "iterated" else horizon
+    y = jax.ShapeDtypeStruct((2, 6, steps) if task == "every-step" else (2, steps), np.float32)
+    assert jax.eval_shape(experiment.objective().loss, raw, y).shape == (2,)
+    assert experiment.objective() is recipe(task, head, horizon).objective()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"horizon": 0}, "horizon must be at least 1; it is 0"),
+        ({"horizon": 2}, "horizon 2 is more than one step: take --task direct, every-step or iterated"),
+        (
+            {"task": "every-step", "model": Model(bidirectional=True)},
+            "would see what it is to forecast: take --task direct",
+        ),
+        ({"task": "iterated", "model": Model(bidirectional=True)}, "cannot be fed back to: take --task direct"),
+        (
+            {"loss": "mae", "model": Model(head="gaussian")},
+            "loss mae is of a point forecast; --model.head gaussian has its own",
+        ),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused_with_what_to_take_instead(fields, message):
+    with pytest.raises(UsageError, match=message):
+        WavesOneStep(**fields)
+
+
+@pytest.mark.parametrize("fields", [{"task": "many"}, {"loss": "log"}, {"model": {"head": "laplace"}}])
+def test_a_saved_task_that_is_unknown_is_refused_with_those_that_are_known(fields):
+    with pytest.raises(UsageError, match=r"^here.*(task|loss|head) must be one of .*; it is"):
+        experiments.from_config({"experiment": "waves", **fields}, "here")
+
+
+def test_a_recipe_comes_back_from_its_config():
+    experiment = recipe("iterated", "student-t", 5)
+    saved = experiments.to_config(experiment)
+    assert (saved["task"], saved["horizon"], saved["model"]["head"]) == ("iterated", 5, "student-t")
+    assert experiments.from_config(saved, "here") == experiment

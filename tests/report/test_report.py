@@ -1,0 +1,246 @@
+"""The report: what is planned, what a row's key tells apart, verdicts on curves whose truth is known, the whole page."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxseq.report.__main__ as command
+from jaxseq.common.errors import UsageError
+from jaxseq.report import claims, contents, evidence, plan
+from jaxseq.report import write as page
+from jaxseq.report.evidence import Found
+from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
+from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
+
+SEEDS, EPOCHS = 4, 12
+
+
+def test_every_figure_of_the_paper_and_of_the_book_has_its_row() -> None:
+    rows = {(row.group, row.label) for row in plan.rows("standard")}
+    assert set(PUBLISHED) | set(BOOK_MSE) <= rows
+    assert len(rows) == len(plan.rows("standard"))
+
+
+def test_the_standard_budget_trains_the_share_price_as_the_paper_does() -> None:
+    for row in plan.rows("standard"):
+        if row.group == LEVEL:
+            assert (row.recipe.model.hidden, row.recipe.epochs, row.recipe.data.target) == (50, 100, "level")
+    assert {row.recipe.epochs for row in plan.rows("paper") if row.group in (CELL, NORM, BOOK)} == {600}
+
+
+def test_seeds_follow_each_other_and_the_long_run_has_one() -> None:
+    for row in plan.rows("quick", seeds=3):
+        assert [run.seed for run in row.runs()] == ([0] if row.group == BOOK else [0, 1, 2])
+
+
+@pytest.mark.parametrize(("budget", "seeds"), [("huge", None), ("quick", 0)])
+def test_a_budget_or_seeds_that_cannot_be_are_refused(budget: str, seeds: int | None) -> None:
+    with pytest.raises(UsageError):
+        plan.rows(budget, seeds)
+
+
+def test_a_row_s_key_tells_apart_recipe_data_and_version_but_not_seed_and_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = plan.rows("quick", chorales="here.tgz")[-1].recipe
+    first = evidence.key(recipe, "digest")
+    there = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, path="there.tgz"), seed=7)
+    assert evidence.key(there, "digest") == first
+    assert evidence.key(dataclasses.replace(recipe, lr=1e-4), "digest") != first
+    assert evidence.key(recipe, "another") != first
+    monkeypatch.setattr(evidence, "__version__", "99")
+    assert evidence.key(recipe, "digest") != first
+
+
+def falling(rate: float, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Curves that fall to 0.2 at a rate, a little other for each seed."""
+    rng = np.random.default_rng(seed)
+    rates = rate * (1 + 0.02 * np.arange(SEEDS))[:, None]
+    return 0.2 + np.exp(-rates * np.arange(1, EPOCHS + 1)) + noise * rng.random((SEEDS, EPOCHS))
+
+
+def found(group: str, label: str, curve: np.ndarray, test: float) -> Found:
+    """A row as if it had been trained."""
+    row = next(row for row in plan.rows("standard") if (row.group, row.label) == (group, label))
+    spread = 0.001 * np.arange(len(curve))
+    runs = {name: test + spread for name in ("nats", "accuracy", "changed_accuracy", "mse", "rmse", "relative_mse")}
+    runs |= {
+        name: test + spread for name in ("train_accuracy", "valid_nats", "valid_mse", "valid_mse_last_epoch", "seconds")
+    }
+    runs |= {
+        "seed": np.arange(len(curve)),
+        "epoch": np.full(len(curve), 5),
+        "train_loss": curve[:, -1],
+        "naive_loss": 0.3,
+    }
+    frame = pd.DataFrame({**runs, "parameters": 123})
+    lines = dict.fromkeys(("naive (last value)", "least squares on the lags", "copy the last note", "5-gram"))
+    scores = dict.fromkeys(("mse", "nats", "accuracy", "changed_accuracy"), 0.5)
+    frame.attrs = {"baselines": dict.fromkeys(lines, scores), "commits": ["abc"], "versions": ["jax 0, 1 cpu"]}
+    epochs = {"train_loss": curve, "valid_mse": curve, "valid_nats": curve, "valid_accuracy": np.clip(1 - curve, 0, 1)}
+    return Found(row, "cafe0000", epochs, frame)
+
+
+FAST, SLOW = falling(1.0), falling(0.2)
+
+
+def rows(**changes: tuple[np.ndarray, float]) -> dict[tuple[str, str], Found]:
+    """Rows in which everything that the paper says is so, but for the changes, by label."""
+    rough = falling(0.3, 0.1)
+    there = {"RNN": (SLOW, 0.5), "LSTM": (FAST, 0.3), "GRU": (FAST + 1e-4, 0.301)}
+    there |= {"no normalisation": (rough, 0.4), "batch norm": (FAST, 0.3), "layer norm": (FAST + 0.02, 0.31)} | changes
+    groups = {
+        LEVEL: ("RNN", "LSTM", "GRU"),
+        CELL: ("RNN", "LSTM", "GRU"),
+        NORM: ("no normalisation", "batch norm", "layer norm"),
+    }
+    return {(group, label): found(group, label, *there[label]) for group, labels in groups.items() for label in labels}
+
+
+TIMES = {"GRU": np.array([1.0, 1.1, 1.0]), "LSTM": np.array([1.5, 1.5, 1.6])}
+
+
+def verdicts(times: dict[str, np.ndarray] = TIMES, **changes: tuple[np.ndarray, float]) -> list[str]:
+    return [claim.verdict for claim in claims.judge(rows(**changes), times)]
+
+
+def test_claims_that_are_so_hold() -> None:
+    assert verdicts() == [HOLDS] * 5
+
+
+@pytest.mark.parametrize(
+    ("number", "changes"),
+    [
+        (1, {"RNN": (FAST, 0.5)}),
+        (2, {"batch norm": (SLOW, 0.3), "no normalisation": (FAST, 0.4)}),
+        (3, {"layer norm": (FAST - 0.05, 0.2)}),
+        (4, {"GRU": (FAST, 0.9)}),
+        (5, {"GRU": (FAST + 1e-4, 0.6)}),
+    ],
+)
+def test_a_claim_that_is_not_so_does_not_hold(number: int, changes: dict) -> None:
+    assert verdicts(**changes)[number - 1] == DOES_NOT_HOLD
+
+
+def test_a_gru_that_takes_longer_refutes_the_fifth_claim_alone() -> None:
+    found = verdicts({"GRU": TIMES["LSTM"], "LSTM": TIMES["GRU"]})
+    assert found == [HOLDS] * 4 + [DOES_NOT_HOLD]
+
+
+def test_one_seed_decides_nothing() -> None:
+    one = {
+        label: (curve[:1], test)
+        for (_, label), (curve, test) in {k: (f.epochs["train_loss"], 0.3) for k, f in rows().items()}.items()
+    }
+    judged = claims.judge(rows(**one), {name: each[:1] for name, each in TIMES.items()})
+    assert {claim.verdict for claim in judged} == {NOT_DECIDED}
+    assert "One seed" in judged[0].sentence
+
+
+def test_curves_too_short_to_be_measured_decide_nothing() -> None:
+    short = {label: (f.epochs["train_loss"][:, :2], 0.3) for (_, label), f in rows().items()}
+    second = claims.judge(rows(**short), TIMES)[1]
+    assert second.verdict != HOLDS
+    assert "not measured" in claims.evidence(second)
+
+
+def test_who_never_got_there_is_not_sooner() -> None:
+    flat = np.full((SEEDS, EPOCHS), 0.9)
+    assert verdicts(LSTM=(flat, 0.3))[0] != HOLDS
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    """What a composing leaves behind, as far as the report reads it."""
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    from jaxseq.common.figures import save
+    from jaxseq.music import plots as music
+    from jaxseq.music import sound
+    from jaxseq.music.piece import Piece
+
+    notes = np.full((16, 4), 60)
+    piece = Piece("sample-1", notes, notes > 0, np.arange(16), np.zeros(16, bool))
+    (folder / "sample-1.wav").write_bytes(sound.wav(sound.sound(piece, 120.0)))
+    (folder / "sample-1.mid").write_bytes(b"MThd")
+    save(music.piano_roll(piece, "one"), folder / "sample-1.png")
+    (folder / "coherence.csv").write_text("measure,samples,Bach\nheld,0.5,0.77\nparallel,,0.2\n")
+    one = {"name": "sample-1", "key": "C major", "log_likelihood_per_note": -0.5}
+    said = {"memorised": {"samples": {"share": 0.0, "longest_steps": 9}}, "samples": [one]}
+    (folder / "samples.json").write_text(json.dumps(said))
+    return folder
+
+
+@pytest.mark.parametrize("budget", ["quick", "standard"])
+def test_the_whole_page_is_written_with_its_numbers(tmp_path: Path, samples: Path, budget: str) -> None:
+    there = list(rows().values())
+    there += [found(CHANGE, cell, FAST, 1.0) for cell in ("RNN", "LSTM", "GRU")]
+    there += [found(group, label, FAST, 0.01) for group, label in BOOK_MSE]
+    there += [found(BOOK, "convolutions and LSTM", FAST[:1], 0.6)]
+    norms = {name: {when: {"RNN": FAST, "GRU": SLOW} for when in ("before", "after")} for name in ("level", "change")}
+    times = {label: [1.0, 1.1] for _, label in PUBLISHED}
+    out = tmp_path / "out"
+    out.mkdir()
+    made = contents.page(budget, out, there, norms, times, samples)
+    markdown, html = (path.read_text() for path in page.write(made, out))
+    for group in (LEVEL, CELL, NORM, ONE, TEN):
+        for one in there:
+            if one.row.group == group:
+                assert one.row.label in markdown and one.row.label in html
+    assert markdown.count("cafe0000") >= len(there) - 1
+    assert ("smoke run" in markdown) == (budget == "quick")
+    assert (DOES_NOT_HOLD in markdown or HOLDS in markdown) == (budget != "quick")
+    curves = pd.read_csv(out / "figure-norms.csv")
+    assert len(curves) == 3 * SEEDS * EPOCHS
+    np.testing.assert_allclose(
+        curves["train_loss"][:EPOCHS], rows()[NORM, "no normalisation"].epochs["train_loss"][0], rtol=1e-6
+    )
+    assert len(pd.read_csv(out / "comparisons.csv")) == sum(
+        map(len, (claim.parts for claim in claims.judge(rows(), TIMES)))
+    )
+    assert html.count("<audio") == 1 and "data:audio/wav" in html
+
+
+def test_what_cannot_be_is_one_line_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    for words in (["--budget", "huge"], ["--workers", "0"], ["--seeds", "0"], ["--out", str(tmp_path / "file")]):
+        place = [] if "--out" in words else ["--out", str(tmp_path / "out")]
+        assert command.main([*words, *place]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("jaxseq.report: ") and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = [
+        "--budget",
+        "quick",
+        "--workers",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+        "--chorales",
+        str(tmp_path / "none.tgz"),
+    ]
+    assert command.main(words) == 2
+    assert "none.tgz" in capsys.readouterr().err
+    assert not list((tmp_path / "out" / "runs").iterdir())
+
+
+@pytest.mark.slow
+def test_a_smoke_run_goes_through_and_a_second_one_trains_nothing(tmp_path: Path) -> None:
+    archive = Path(__file__).parents[3] / "shared" / "data" / "jsb_chorales.tgz"
+    if not archive.is_file():
+        pytest.skip("the benchmark's archive is not there")
+    words = ["--budget", "quick", "--seeds", "1", "--out", str(tmp_path / "out"), "--chorales", str(archive)]
+    assert command.main(words) == 0
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/metrics.jsonl")}
+    shutil.rmtree(next((tmp_path / "out" / "runs").glob("samples-*")))
+    assert command.main(words) == 0
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    assert (tmp_path / "out" / "report.html").stat().st_size > 100_000

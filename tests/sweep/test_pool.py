@@ -1,0 +1,122 @@
+"""Runs that are wanted: trained once, taken as they are when finished, gone on with when stopped."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jaxseq.checkpoint import records
+from jaxseq.common.errors import UsageError
+from jaxseq.sweep import pool
+from jaxseq.sweep.pool import Wanted
+from jaxseq.train import run_folder as runlog
+from jaxseq.train.experiments.forecasts import Aapl, Model
+
+
+def tiny(folder: Path, seed: int = 0, epochs: int = 1, **fields) -> Wanted:
+    recipe = Aapl(model=Model(cell="rnn", hidden=2), epochs=epochs, batch=512, seed=seed, **fields)
+    return Wanted(f"tiny {seed}", recipe, folder / f"tiny-{seed}")
+
+
+def filled(runs: list[Wanted], workers: int = 2) -> str:
+    said = io.StringIO()
+    pool.fill(runs, workers, Console(file=said, width=120))
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Wanted], str]:
+    folder = tmp_path_factory.mktemp("pool")
+    runs = [tiny(folder, seed) for seed in range(2)]
+    return runs, filled(runs)
+
+
+def test_every_run_is_trained_and_judged_and_what_it_said_lies_beside_it(two: tuple[list[Wanted], str]) -> None:
+    runs, said = two
+    assert all(pool.finished(run) for run in runs)
+    assert "run 2 of 2" in said
+    for run in runs:
+        assert "naive" in run.folder.with_suffix(".log").read_text()
+        assert [row["epoch"] for row in runlog.read_metrics(run.folder)] == [1]
+
+
+def test_what_is_finished_is_not_trained_again(two: tuple[list[Wanted], str]) -> None:
+    runs, _ = two
+    before = [(run.folder / runlog.REPORT).stat().st_mtime_ns for run in runs]
+    assert filled(runs) == ""
+    assert before == [(run.folder / runlog.REPORT).stat().st_mtime_ns for run in runs]
+
+
+def test_a_run_of_another_recipe_is_never_taken_for_the_one_that_is_wanted(two: tuple[list[Wanted], str]) -> None:
+    other = two[0][0]._replace(experiment=tiny(Path(), epochs=2).experiment)
+    with pytest.raises(UsageError, match="another recipe"):
+        filled([other])
+
+
+def test_a_run_that_fails_is_named_when_the_others_are_through(tmp_path: Path) -> None:
+    (tmp_path / "tiny-1").mkdir()
+    (tmp_path / "tiny-1" / "mine").write_text("in the way")
+    good, bad = tiny(tmp_path, 0), tiny(tmp_path, 1)
+    with pytest.raises(UsageError, match=r"1 of 2 runs failed, first tiny 1: .*not empty"):
+        filled([bad, good], workers=1)
+    assert pool.finished(good)
+
+
+def test_each_gives_results_in_order_and_raises_what_was_raised() -> None:
+    assert pool.each(abs, [-3, 2, -1], 2) == [3, 2, 1]
+    with pytest.raises(TypeError):
+        pool.each(abs, ["x"], 1)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from jaxseq.common.errors import Stopped
+from jaxseq.sweep import pool
+from jaxseq.train import progress as screen
+from test_pool import tiny
+if __name__ == "__main__":
+    try:
+        pool.fill([tiny(Path(sys.argv[1]), seed, epochs=int(sys.argv[2])) for seed in range(3)], 2, screen.terminal())
+    except Stopped as stop:
+        print(stop)
+        sys.exit(stop.status)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_every_run_s_epoch_and_the_same_call_ends_as_if_there_had_been_none(tmp_path, number) -> None:
+    here = Path(__file__).parents[1]
+    (tmp_path / "go.py").write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": f"{here.parent}:{here}"}
+    folders = {name: tmp_path / name for name in ("stopped", "left")}
+
+    def start(name: str) -> subprocess.Popen:
+        words = [sys.executable, str(tmp_path / "go.py"), str(folders[name]), "60"]
+        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+
+    going = start("stopped")
+    deadline = time.monotonic() + 120
+    while not list(folders["stopped"].glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline and going.poll() is None
+        time.sleep(0.05)
+    going.send_signal(number)
+    said, _ = going.communicate(timeout=120)
+    assert going.returncode == 128 + number and "the same command goes on" in said
+    begun = [folder for folder in folders["stopped"].iterdir() if folder.is_dir()]
+    assert begun and any(not (folder / runlog.REPORT).is_file() for folder in begun)
+    for name in folders:
+        with start(name) as again:
+            again.communicate(timeout=300)
+            assert again.returncode == 0
+    for seed in range(3):
+        first, second = (folder / f"tiny-{seed}" for folder in folders.values())
+        assert (first / runlog.PREDICTIONS).read_bytes() == (second / runlog.PREDICTIONS).read_bytes()
+        assert records.best_step(first / runlog.CHECKPOINTS) == records.best_step(second / runlog.CHECKPOINTS)

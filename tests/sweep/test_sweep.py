@@ -1,0 +1,90 @@
+"""A sweep: which combinations words stand for, and a table that says what its runs do."""
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from jaxseq.common.errors import UsageError
+from jaxseq.sweep import __main__ as sweep
+from jaxseq.train import run_folder as runlog
+
+TINY = ["aapl", "--model.hidden", "2", "--epochs", "1", "--batch", "512"]
+
+
+def values(*words: str) -> list[dict[str, str]]:
+    return [point.values for point in sweep.points([*TINY, *words])]
+
+
+def test_commas_and_ranges_are_multiplied_the_last_one_fastest() -> None:
+    found = values("--model.cell", "rnn,gru", "--seed=0:3")
+    assert found == [{"model.cell": cell, "seed": str(seed)} for cell in ("rnn", "gru") for seed in range(3)]
+
+
+def test_every_combination_is_the_recipe_that_train_would_make_of_it() -> None:
+    for point in sweep.points([*TINY, "--model.cell", "rnn,lstm", "--lr", "1e-3,3e-3", "--seed", "4,7:9"]):
+        recipe = point.experiment
+        said = (recipe.model.cell, recipe.lr, recipe.seed)
+        assert said == (point.values["model.cell"], float(point.values["lr"]), int(point.values["seed"]))
+        assert recipe.model.hidden == 2 and recipe.batch == 512
+
+
+def test_a_grid_without_a_choice_is_one_run() -> None:
+    assert values() == [{}]
+
+
+def test_fields_of_several_words_keep_them() -> None:
+    (one, two) = sweep.points(["jsb", "--model.convolutions", "8", "16", "--seed", "0:2"])
+    assert one.experiment.model.convolutions == two.experiment.model.convolutions == (8, 16)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seed", "3:3"], "larger"),
+        (["--seed", "0:99999999"], "further"),
+        (["--model.cell", "rnn,rnn"], "twice"),
+        (["--model.cell", "rnn,tree"], "tree"),
+        (["--seed", "0:200", "--epochs", "1:200"], "39800 runs"),
+        (["--seed", "0,-1"], "seed"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_one_line(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as found:
+        values(*words)
+    assert "\n" not in str(found.value)
+
+
+def test_what_is_train_s_alone_is_refused_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = str(tmp_path / "out")
+    for words in (["--seeds", "3"], ["--resume", "x"], ["--workers", "0"], ["--workers"], ["--model.cell", "tree,rnn"]):
+        assert sweep.main([*TINY, *words, "--out", out]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_says_how_values_are_given(capsys: pytest.CaptureFixture) -> None:
+    assert sweep.main(["--help"]) == 0
+    assert "--seed 0:5" in capsys.readouterr().out
+
+
+def test_the_table_says_what_the_runs_do_and_the_same_words_train_nothing_again(tmp_path: Path) -> None:
+    words, out = [*TINY, "--model.cell", "rnn,gru", "--seed", "0:2"], tmp_path / "out"
+    asked, said = sweep.parse([*words, "--out", str(out), "--workers=2"]), Console(file=io.StringIO(), width=120)
+    assert sweep.sweep(asked, said) == out
+    table = pd.read_csv(out / "sweep.csv")
+    assert list(table["model.cell"]) == ["rnn", "rnn", "gru", "gru"] and list(table["seed"]) == [0, 1, 0, 1]
+    for line in table.itertuples():
+        folder = out / f"aapl-cell-{line[1]}-seed-{line.seed}"
+        scores = pd.read_csv(folder / runlog.SCORES)
+        assert line.mse == pytest.approx(scores["mse"].iloc[-1], rel=1e-6)
+    summary = (out / "sweep.md").read_text()
+    mean, spread = table["mse"][2:].mean(), table["mse"][2:].std(ddof=1)
+    assert f"{mean:.5g} ± {spread:.2g}" in next(line for line in summary.splitlines() if line.startswith("| gru | 2 |"))
+    times = [path.stat().st_mtime_ns for path in out.glob("*/report.md")]
+    sweep.sweep(asked, said)
+    assert times == [path.stat().st_mtime_ns for path in out.glob("*/report.md")] and len(times) == 4
+    with pytest.raises(UsageError, match="another sweep"):
+        sweep.sweep(asked._replace(words=[*words, "--lr", "1"]), said)

@@ -1,0 +1,157 @@
+"""Devices: four of them compute what one does, and each computes its share alone."""
+
+import functools
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxseq import cells
+from jaxseq.common.arrays import Batch
+from jaxseq.common.errors import UsageError
+from jaxseq.nn import apply as models
+from jaxseq.nn import objectives as tasks
+from jaxseq.train import devices as mesh
+from jaxseq.train import epoch as fit
+from jaxseq.train import options as command
+from jaxseq.train import processes
+
+ADAM = optax.adam(1e-2)
+BATCH, WINDOW, HIDDEN = 32, 6, 5
+
+
+def setup(devices: jax.sharding.Mesh) -> fit.Setup:
+    model = models.Forecaster(cells.named("gru"), HIDDEN, 1, 1)
+    return fit.Setup(model, tasks.REGRESSION, ADAM, mesh.batch_sharding(devices, BATCH))
+
+
+def data() -> Batch:
+    x = np.random.default_rng(0).normal(size=(77, WINDOW, 1)).astype(np.float32)
+    return Batch(x, x.mean(axis=1))
+
+
+def start(chosen: fit.Setup, devices: jax.sharding.Mesh) -> fit.TrainState:
+    window = jnp.asarray(data().x[:1])
+    return mesh.replicate(devices, jax.jit(partial(fit.init, chosen))(jax.random.key(0), window))
+
+
+def trained(count: int) -> tuple[fit.TrainState, np.ndarray, dict[str, jax.Array]]:
+    devices = mesh.make(jax.devices()[:count])
+    chosen, batches = setup(devices), mesh.replicate(devices, data())
+    state = start(chosen, devices)
+    losses = []
+    for _ in range(3):
+        state, log = fit.epoch(chosen, state, batches, BATCH)
+        losses.append(np.asarray(log.loss))
+    return state, np.stack(losses), fit.evaluate(chosen, state.params, state.stats, batches, BATCH)
+
+
+@functools.cache
+def compiled(count: int) -> str:
+    devices = mesh.make(jax.devices()[:count])
+    chosen = setup(devices)
+    state = start(chosen, devices)
+    return fit.epoch.lower(chosen, state, mesh.replicate(devices, data()), BATCH).compile().as_text()
+
+
+def test_four_devices_train_what_one_trains() -> None:
+    one, one_loss, one_valid = trained(1)
+    four, four_loss, four_valid = trained(4)
+    assert four.step.sharding.device_set == set(jax.devices()[:4])
+    np.testing.assert_allclose(four_loss, one_loss, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), four.params, one.params)
+    np.testing.assert_allclose(four_valid["mse"], one_valid["mse"], atol=1e-6)
+    np.testing.assert_array_equal(jax.random.key_data(four.key), jax.random.key_data(one.key))
+
+
+def test_each_device_computes_a_quarter_of_the_batch() -> None:
+    one, four = compiled(1), compiled(4)
+    assert "all-reduce" not in one and four.count("all-reduce") > 0
+    whole, share = f"f32[{BATCH},{3 * HIDDEN}]", f"f32[{BATCH // 4},{3 * HIDDEN}]"  # the gates of one step
+    assert whole in one and share not in one
+    assert share in four and whole not in four
+    whole, share = f"f32[{WINDOW},{BATCH},{HIDDEN}]", f"f32[{WINDOW},{BATCH // 4},{HIDDEN}]"  # the states of all steps
+    assert whole in one and share not in one and share in four
+
+
+def test_no_device_gathers_the_states_of_the_others() -> None:
+    assert "all-gather" not in compiled(4)
+
+
+def test_no_device_waits_for_another_inside_the_recurrence() -> None:
+    four = compiled(4)
+    bodies = re.findall(r"^%?[^\n]*\{\n(?:(?!^\}).*\n)*^\}", four, re.MULTILINE)
+    reducing = [body for body in bodies if re.search(r"= [^\n]* all-reduce(?:-start)?\(", body)]
+    assert reducing and all(f"f32[{BATCH // 4},{3 * HIDDEN}]" not in body for body in reducing)
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_both_numbers() -> None:
+    devices = mesh.make(jax.devices()[:4])
+    with pytest.raises(UsageError, match="batch 30 cannot be split over 4 devices: take a multiple of 4"):
+        mesh.batch_sharding(devices, 30)
+    assert mesh.batch_sharding(mesh.make(jax.devices()[:3]), 30).num_devices == 3
+
+
+def test_what_is_replicated_is_whole_on_every_device() -> None:
+    devices = mesh.make()
+    array = mesh.replicate(devices, {"x": np.arange(8.0, dtype=np.float32)})["x"]
+    assert len(array.addressable_shards) == 4 and all(shard.data.shape == (8,) for shard in array.addressable_shards)
+    assert mesh.describe(devices) == "4 cpu" and devices.axis_names == (mesh.DATA,)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"processes": 0}, "mesh.processes must be at least 1, or auto; it is 0"),
+        ({"processes": 2}, "--mesh.processes 2 needs --mesh.process, or take --mesh.processes auto"),
+        ({"processes": 2, "process": 0}, "--mesh.processes 2 needs --mesh.coordinator, or take --mesh.processes auto"),
+        (
+            {"processes": 2, "process": 2, "coordinator": "a:1"},
+            "mesh.process must be from 0 to 1, for 2 processes; it is 2",
+        ),
+        ({"processes": 2, "process": 0, "coordinator": "a"}, "as 10.0.0.1:12345; it is a"),
+        ({"processes": 2, "process": 0, "coordinator": "a:65536"}, "as 10.0.0.1:12345; it is a:65536"),
+        ({"process": 1}, "--mesh.process is for --mesh.processes of 2 and more, not of 1"),
+        ({"processes": "auto", "coordinator": "a:1"}, "--mesh.coordinator is for --mesh.processes of 2 and more"),
+        ({"wait": 0}, "mesh.wait must be at least 1 second; it is 0"),
+    ],
+)
+def test_processes_that_cannot_be_are_refused(given: dict[str, int | str], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        processes.Processes(**given)  # pyrefly: ignore[bad-argument-type]
+
+
+def test_a_command_names_its_process_and_a_study_has_but_one() -> None:
+    words = ["aapl", "--mesh.processes", "4", "--mesh.process", "3", "--mesh.coordinator", "[::1]:80"]
+    assert command.parse(words).mesh == processes.Processes(4, 3, "[::1]:80")
+    assert command.parse(["aapl", "--mesh.processes", "auto"]).mesh.processes == "auto"
+    with pytest.raises(UsageError, match="leave out --seeds and --backtest"):
+        command.parse([*words, "--seeds", "2"])
+
+
+def test_auto_takes_what_the_environment_says() -> None:
+    auto = processes.Processes("auto", wait=7)
+    said = {"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3", "JAX_COORDINATOR_ADDRESS": "a:80", "OTHER": "x"}
+    assert processes.from_environment(auto, said) == processes.Processes(4, 3, "a:80", 7)
+    assert processes.from_environment(auto, {**said, "JAX_NUM_PROCESSES": "1"}) == processes.Processes(wait=7)
+    assert processes.from_environment(auto, {"JAX_COORDINATOR_ADDRESS": "a:80"}) == auto, "which JAX reads itself"
+    assert processes.from_environment(processes.Processes(), said) == processes.Processes()
+    with pytest.raises(UsageError, match="JAX_PROCESS_ID must be there, too"):
+        processes.from_environment(auto, {name: said[name] for name in said if name != "JAX_PROCESS_ID"})
+    with pytest.raises(UsageError, match=r"JAX_NUM_PROCESSES='four'.*: numbers are needed"):
+        processes.from_environment(auto, {**said, "JAX_NUM_PROCESSES": "four"})
+    with pytest.raises(UsageError, match=r"mesh\.process must be from 0 to 3"):
+        processes.from_environment(auto, {**said, "JAX_PROCESS_ID": "4"})
+
+
+def test_one_process_is_the_first_and_asks_nobody() -> None:
+    gone = RuntimeError("Gloo all-reduce failed: connection closed by peer")
+    with pytest.raises(RuntimeError, match="Gloo"), processes.joined(processes.Processes(), "test"):
+        assert processes.is_first() and not processes.several()
+        assert processes.from_first(lambda: (1, 2)) == (1, 2) and processes.largest(3) == 3
+        assert processes.leave(2) == 2
+        raise gone

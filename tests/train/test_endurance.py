@@ -1,0 +1,59 @@
+"""A long training: a thousand epochs take the memory that a hundred took, and nothing is compiled again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxseq.train import __main__ as train
+
+EPOCHS, SETTLED, MOST = 1000, 100, 0.05
+MEASURE = """
+import json, os, sys
+import jax
+from jaxseq.common import figures
+from jaxseq.train import __main__ as train, epoch as fit, progress as screen
+
+compiled, seen, show = [], [], screen.EpochDisplay.show
+compiles = "/jax/core/compile/backend_compile_duration"
+jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: name == compiles and compiled.append(name))
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def shown(self, row, *rest):
+    show(self, row, *rest)
+    seen.append((resident(), len(compiled), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))))
+
+screen.EpochDisplay.show = shown
+figures.save = lambda figure, path: None
+status = train.main(sys.argv[2:])
+sizes = fit.epoch._cache_size(), fit.evaluate._cache_size()
+json.dump({"status": status, "seen": seen, "caches": sizes}, open(sys.argv[1], "w"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memory is read from /proc")
+def test_a_thousand_epochs_take_the_memory_of_a_hundred_and_compile_once(tmp_path: Path) -> None:
+    words = "waves --data.count 200 --data.window 6 --model.cell rnn --model.hidden 3 --out run --epochs"
+    environment = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", MEASURE, "found.json", *words.split(), str(EPOCHS)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["status"] == 0 and len(found["seen"]) == EPOCHS
+    memory, compiled, files, threads = zip(*found["seen"], strict=True)
+    peak, before = max(memory[SETTLED:]), memory[SETTLED - 1]
+    print(
+        f"{before / 2**20:.0f} MiB after {SETTLED} epochs, then {peak / 2**20:.0f} at the most; {compiled[-1]} compiled"
+    )
+    assert peak <= (1 + MOST) * before
+    for open_ in (files, threads):  # which come and go with every save
+        assert max(open_[SETTLED:]) <= max(open_[:SETTLED]) + 8
+    assert compiled[-1] == compiled[1], "something was compiled after the second epoch"
+    assert found["caches"] == [1, 1], "the training or its validation was compiled more than once"

@@ -1,0 +1,34 @@
+"""What can be learnt is learnt: on sums of sines each cell beats least squares on the lags, with epochs to spare."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseq.cells import CELLS
+from jaxseq.data.scaling import batch
+from jaxseq.data.waves import Waves
+from jaxseq.forecasting.baselines import least_squares
+from jaxseq.train import epoch as fit
+from jaxseq.train.experiments import forecasts
+
+
+@functools.cache
+def waves():
+    scaling = Waves().scaling(1)
+    train, valid, _ = (batch(part, scaling) for part in Waves().windows(1))
+    linear = least_squares(train.x, train.y)
+    return train, valid, float(np.mean((linear.predict(valid.x) - valid.y) ** 2))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_beats_least_squares_on_waves(name):
+    train, valid, linear = waves()
+    recipe = forecasts.WavesOneStep(model=forecasts.Model(cell=name), epochs=8, batch=64)
+    steps = fit.steps_per_epoch(len(train.x), recipe.batch)
+    setup = fit.Setup(recipe.build(), recipe.objective(), recipe.optimiser(steps))
+    state = fit.init(setup, jax.random.key(0), jax.numpy.asarray(train.x[:1]))
+    *_, last = fit.epochs(setup, state, train, valid, recipe.batch, range(1, recipe.epochs + 1))
+    print(name, last.valid["mse"], linear)
+    assert last.valid["mse"] < linear

@@ -1,0 +1,271 @@
+"""Runs of chorales: what a training leaves, its scores against numpy's and the n-gram's, going on, and mistakes."""
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from served import Server
+
+from jaxseq import forecast
+from jaxseq.checkpoint import records, store
+from jaxseq.common import figures
+from jaxseq.music import tokens
+from jaxseq.music.corpora.jsb import Jsb
+from jaxseq.music.evaluation import ngram
+from jaxseq.music.evaluation import scores as protocol
+from jaxseq.train import __main__ as train
+from jaxseq.train import run_folder as runlog
+
+PARTS = {"train": 6, "valid": 2, "test": 3}
+SMALL = ["--model.hidden", "4", "--model.convolutions", "3", "4", "--batch", "8", "--schedule", "constant"]
+CHORDS = [
+    "--model.hidden",
+    "4",
+    "--model.embedding",
+    "4",
+    "--model.voice-hidden",
+    "4",
+    "--stretch",
+    "16",
+    "--hop",
+    "8",
+    "--schedule",
+    "constant",
+]
+VOICES = np.array([70, 63, 56, 48])
+
+
+def write_archive(path, steps=(33, 70), low=0):
+    """A few pieces in the benchmark's format, drawn: each voice walks about in its own range. One is a near-duplicate."""
+    random = np.random.default_rng(0)
+    with tarfile.open(path, "w:gz") as archive:
+        for part, count in PARTS.items():
+            for number in range(count):
+                moves = random.integers(-2, 3, (random.integers(*steps), 4)) * (random.random((1, 4)) < 0.9)
+                notes = VOICES + low + np.clip(moves.cumsum(axis=0), -8, 8)
+                lines = ["note0,note1,note2,note3", *(",".join(map(str, row)) for row in notes)]
+                body = ("\n".join(lines) + "\n").encode()
+                name = f"{part}/chorale_{'374' if (part, number) == ('test', 1) else f'{number:03}'}.csv"
+                member = tarfile.TarInfo(f"jsb_chorales/{name}")
+                member.size = len(body)
+                archive.addfile(member, io.BytesIO(body))
+    return path
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    return write_archive(tmp_path_factory.mktemp("data") / "few.tgz")
+
+
+@pytest.fixture(scope="module", params=["jsb", "jsb-chords"])
+def sound(request, archive, tmp_path_factory):
+    """A run of two epochs of each network; copied, never changed."""
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    words = [request.param, *(SMALL if request.param == "jsb" else CHORDS), "--data.path", str(archive)]
+    assert train.main([*words, "--epochs", "2", "--out", str(folder)]) == 0
+    return folder, words
+
+
+def leaves(folder, step=None):
+    kept = folder / "checkpoints"
+    return store.load_leaves(kept, records.latest_step(kept) if step is None else step)
+
+
+def metrics(folder):
+    """The rows without what a clock says."""
+    return [
+        {k: row[k] for k in row if k not in ("seconds", "windows_per_second")} for row in runlog.read_metrics(folder)
+    ]
+
+
+def complaint(capsys, program="jaxseq.train"):
+    """What stands on stderr, which has to be one line."""
+    error = capsys.readouterr().err
+    assert error.startswith(f"{program}: ") and error.count("\n") == 1 and error.endswith("\n"), error
+    return error
+
+
+# What a run leaves -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_files_and_a_finite_row_an_epoch(sound):
+    folder, words = sound
+    files = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "report.md", "loss.png"}
+    assert files | {"scores.csv", "predictions.csv"} == {path.name for path in folder.iterdir()}
+    rows = runlog.read_metrics(folder)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert all(np.isfinite(list(row.values())).all() and 0 < row["valid_nats"] < 5 for row in rows)
+    assert json.loads((folder / "config.json").read_text())["experiment"] == words[0]
+
+
+def test_the_report_gives_the_table_of_the_scores(sound):
+    folder, _ = sound
+    report, frame = (folder / "report.md").read_text(), pd.read_csv(folder / "scores.csv")
+    best = records.best_step(folder / "checkpoints")
+    cell = json.loads((folder / "config.json").read_text())["model"]["cell"]
+    name = f"{cell} (epoch {best})"
+    rows = ["copy the last note", "5-gram", name, f"{name}, without 1 near-duplicates"]
+    assert frame["predictions"].tolist() == rows
+    for row in frame.itertuples():
+        nats = "\N{EN DASH}" if np.isnan(row.nats) else f"{row.nats:.4f}"
+        assert f"| {row.predictions} | {nats} | {row.accuracy:.4f} | {row.changed_accuracy:.4f} |" in report
+    assert frame["changed_accuracy"][0] < 0.05 < frame["accuracy"][0]
+    assert frame["notes"].nunique() == 2 and frame["notes"][3] < frame["notes"][2]
+
+
+def test_the_scores_are_averages_of_the_predictions_by_piece(sound):
+    folder, _ = sound
+    scores, pieces = (pd.read_csv(folder / f"{name}.csv") for name in ("scores", "predictions"))
+    assert pieces["piece"].tolist() == ["chorale_000", "chorale_002", "chorale_374"]
+    rest = pieces[pieces["piece"] != "chorale_374"]
+    for row, frame, column in ((2, pieces, "nats"), (3, rest, "nats"), (1, pieces, "nats_5_gram")):
+        assert scores["notes"][row] == frame["notes"].sum()
+        np.testing.assert_allclose(scores["nats"][row], np.average(frame[column], weights=frame["notes"]), rtol=1e-6)
+    for row, frame in ((2, pieces), (3, rest)):
+        wanted = np.average(frame["accuracy"], weights=frame["notes"])
+        np.testing.assert_allclose(scores["accuracy"][row], wanted, rtol=1e-6)
+
+
+def symbols_of(archive, part, windows):
+    pieces = [tokens.encode(piece.notes) for piece in getattr(Jsb(str(archive)).load(), part)]
+    return list(protocol.windows(pieces)) if windows else pieces
+
+
+def test_the_5_gram_and_copying_are_those_of_the_music_under_the_same_protocol(sound, archive):
+    folder, words = sound
+    windows = words[0] == "jsb"
+    scores = pd.read_csv(folder / "scores.csv")
+    gram = ngram.fit(symbols_of(archive, "train", False))
+    sums = {"copy": [], "gram": []}
+    for piece in symbols_of(archive, "test", windows):
+        mask = protocol.all_but_the_first(piece) if windows else None
+        found = ngram.log_probabilities(gram, piece), ngram.predictions(gram, piece)
+        sums["gram"].append(protocol.score(*found, piece, mask))
+        sums["copy"].append(protocol.score(None, ngram.copy_last(piece), piece, mask))
+    for row, way in enumerate(("copy", "gram")):
+        wanted = protocol.average(sums[way])
+        np.testing.assert_allclose(scores.iloc[row, 1:].astype(float), list(wanted), rtol=1e-6)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def by_hand(weights, notes):
+    """The logits of the book's network after each note of one row, in numpy, from a checkpoint's leaves."""
+    p = {name.removeprefix("params/"): np.asarray(w, np.float64) for name, w in weights.items() if name[:3] != "opt"}
+    z = p["notes/embedding"][notes]
+    for n in range(2):
+        before = np.concatenate([np.zeros((2**n, z.shape[1])), z])[: len(z)]
+        kernel, moments = p[f"convolution_{n}/taps/kernel"], f"stats/batch_stats/norm_{n}/"
+        z = np.maximum(np.concatenate([before, z], axis=1) @ kernel + p[f"convolution_{n}/taps/bias"], 0)
+        gain = p[f"norm_{n}/scale"] / np.sqrt(p[moments + "var"] + 1e-3)
+        z = (z - p[moments + "mean"]) * gain + p[f"norm_{n}/bias"]
+    cell = "stack/recurrent_0/cell/"
+    h = c = np.zeros(4)
+    states = []
+    for x in z:
+        gates = x @ p[cell + "input_kernel"] + h @ p[cell + "recurrent_kernel"] + p[cell + "bias"]
+        i, f, g, o = np.split(gates, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    return np.array(states) @ p["head/kernel"] + p["head/bias"]
+
+
+def test_the_books_scores_are_those_of_the_network_written_down_in_numpy(sound, archive):
+    folder, words = sound
+    if words[0] != "jsb":
+        pytest.skip("of the network of notes")
+    weights = leaves(folder, records.best_step(folder / "checkpoints"))
+    nats = right = count = 0
+    for window in symbols_of(archive, "test", True):
+        flat = window.ravel()
+        logits = by_hand(weights, flat[:-1])
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        nats -= log_p[np.arange(131), flat[1:]].sum()
+        right, count = right + (logits.argmax(axis=1) == flat[1:]).sum(), count + 131
+    scores = pd.read_csv(folder / "scores.csv")
+    assert scores["notes"][2] == count
+    np.testing.assert_allclose(scores["nats"][2], nats / count, rtol=1e-5)
+    np.testing.assert_allclose(scores["accuracy"][2], right / count, atol=1.5 / count)
+
+
+# Going on --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_taken_up_again_is_bit_for_bit_the_run_without_a_stop(sound, tmp_path, monkeypatch):
+    whole, words = sound
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    assert train.main([*words, "--epochs", "1", "--out", "parts"]) == 0
+    assert train.main(["--resume", "parts", "--epochs", "2"]) == 0
+    parts = Path("parts")
+    one, other = leaves(whole), leaves(parts)
+    assert {name: array.tobytes() for name, array in one.items()} == {n: a.tobytes() for n, a in other.items()}
+    assert {"key", "step", "params/head/kernel" if words[0] == "jsb" else "params/head_0/kernel"} < set(one)
+    assert metrics(parts) == metrics(whole)
+    for name in ("predictions.csv", "scores.csv", "report.md", "config.json"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+# Mistakes --------------------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "jsb --data.path none.tgz": ["none.tgz"],
+    "jsb --data.path other.tgz": ["other.tgz"],
+    "jsb --data.path text.tgz": ["text.tgz"],
+    "jsb-chords --data.path FEW --hop 17 --stretch 16": ["hop 17 is more than stretch 16"],
+    "jsb --data.path FEW --protocol book": ["book", "windows", "pieces"],
+    "jsb --data.path FEW --batch 5000": ["batch 5000 is more than the", "training windows", "--batch"],
+    "jsb --data.path SHORT": ["chorale_000 to chorale_005", "9 sixteenths", "33", "--protocol pieces"],
+    "jsb --data.path HIGH": ["chorale_000", "soprano", "notes go from 36 to 81"],
+    "jsb --data.path FEW --transpose -1": ["transpose must be at least 0", "-1"],
+    "jsb --data.path FEW --model.convolutions 3 0": ["channels of convolution 2", "at least 1", "0"],
+    "jsb-chords --data.path FEW --model.embedding 5": ["embedding", "even", "5"],
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(line, archive, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("text.tgz").write_text("no archive")
+    with tarfile.open("other.tgz", "w:gz") as other:
+        other.add("text.tgz")
+    named = {"FEW": archive, "SHORT": "short.tgz", "HIGH": "high.tgz"}
+    write_archive("short.tgz", (9, 10))
+    write_archive("high.tgz", low=30)
+    words = [str(named.get(word, word)) for word in line.split()]
+    try:
+        status = train.main(words)
+    except SystemExit as end:  # tyro's own refusals
+        status = end.code
+        error = " ".join(capsys.readouterr().err.split())
+    else:
+        error = complaint(capsys)
+    assert status == 2
+    assert all(part in error for part in MISTAKES[line]), error
+    assert {path.name for path in tmp_path.iterdir()} == {"text.tgz", "other.tgz", "short.tgz", "high.tgz"}
+
+
+def test_another_file_than_the_benchmark_is_no_download(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXSEQ_CACHE", str(tmp_path / "cache"))
+    with Server(b"something else") as server:
+        monkeypatch.setenv("JAXSEQ_MIRROR", server.root)
+        assert train.main(["jsb", *SMALL]) == 2
+    assert "its sha256 is" in complaint(capsys)
+    assert not Path("runs").exists()
+
+
+def test_a_forecast_of_a_run_of_chorales_is_refused(sound, tmp_path, monkeypatch, capsys):
+    folder, _ = sound
+    shutil.copytree(folder, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert forecast.main(["run"]) == 2
+    assert "run is a run of jsb" in complaint(capsys, "jaxseq.forecast")

@@ -1,0 +1,97 @@
+"""The command line: words become a recipe, or one line that says why not."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxseq.common.errors import UsageError
+from jaxseq.train import experiments
+from jaxseq.train import options as command
+from jaxseq.train.experiments import forecasts
+
+
+def saved(folder: Path, experiment: forecasts.Experiment) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(experiments.to_config(experiment)))
+    return folder
+
+
+def test_no_words_ask_for_the_default() -> None:
+    asked = command.parse([])
+    assert asked.experiment == experiments.EXPERIMENTS[command.DEFAULT] and asked.out is None and asked.resume is None
+
+
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_an_experiment_by_name_is_its_recipe(name: str) -> None:
+    assert command.parse([name]).experiment == experiments.EXPERIMENTS[name]
+
+
+def test_every_field_can_be_set() -> None:
+    words = (
+        "waves --model.cell lstm --model.hidden 7 --model.layers 2 --data.window 9 --data.noise 0.2 --epochs 3 --batch 8"
+        " --lr 0.5 --schedule constant --clip None --seed 6 --patience 4 --out somewhere"
+    )
+    asked = command.parse(words.split())
+    wanted = forecasts.WavesOneStep(
+        data=dataclasses.replace(forecasts.WavesOneStep().data, window=9, noise=0.2),
+        model=forecasts.Model("lstm", 7, 2),
+        epochs=3,
+        batch=8,
+        lr=0.5,
+        schedule="constant",
+        clip=None,
+        seed=6,
+        patience=4,
+    )
+    assert asked.experiment == wanted and asked.out == Path("somewhere")
+
+
+def test_a_run_to_go_on_with_brings_its_own_recipe(tmp_path: Path) -> None:
+    recipe = forecasts.WavesOneStep(epochs=7, seed=3, model=forecasts.Model("rnn", 5, 2))
+    run = saved(tmp_path / "run", recipe)
+    for words in (["--resume", str(run)], [f"--resume={run}"], ["waves", "--resume", str(run)]):
+        asked = command.parse(words)
+        assert asked.experiment == recipe and asked.resume == run
+    further = command.parse(["--resume", str(run), "--epochs", "9"]).experiment
+    assert further == dataclasses.replace(recipe, epochs=9)
+
+
+def test_a_recipe_survives_its_config() -> None:
+    for experiment in experiments.EXPERIMENTS.values():
+        config = json.loads(json.dumps(experiments.to_config(experiment)))
+        beside = {"scaling": {"kind": "level"}, "axes": {"params/head/bias": "k"}}
+        assert experiments.from_config({**config, **beside}, "here") == experiment
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("wavs", "unknown experiment 'wavs': choose one of aapl, waves"),
+        ("--model.cell foo", "unknown cell 'foo': choose one of rnn, lstm, gru"),
+        ("waves --epochs 0", "epochs must be at least 1; it is 0"),
+        ("--epoch 3", "Unrecognized options: --epoch, 3: perhaps --epochs"),
+        ("--rubbish", "Unrecognized options: --rubbish: see python -m jaxseq.train aapl --help"),
+        ("--lr fast", "Error parsing --lr: could not convert string to float: 'fast'"),
+        ("--resume", "Missing value for argument '--resume'"),
+    ],
+)
+def test_a_mistake_is_said_in_one_line_on_any_terminal(
+    words: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for columns in ("30", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        with pytest.raises(UsageError) as raised:
+            command.parse(words.split())
+        text = str(raised.value)
+        assert text.startswith(said) and not set(text) & set("\n│─╭")
+        assert capsys.readouterr() == ("", "")
+
+
+def test_recipes_that_ask_for_the_same_optimiser_share_it() -> None:
+    constant, cosine = forecasts.Aapl(), forecasts.WavesOneStep()
+    assert constant.optimiser(10) is dataclasses.replace(constant, epochs=9).optimiser(20)
+    assert cosine.optimiser(10) is dataclasses.replace(cosine).optimiser(10)
+    assert cosine.optimiser(10) is not dataclasses.replace(cosine, epochs=9).optimiser(10)
+    assert constant.optimiser(10) is not dataclasses.replace(constant, lr=0.5).optimiser(10)

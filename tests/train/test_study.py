@@ -1,0 +1,120 @@
+"""One experiment over seeds and folds: what is finished is kept, what is pooled is pooled right."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxseq.common import figures
+from jaxseq.common.errors import Interrupted, UsageError
+from jaxseq.data.waves import Waves
+from jaxseq.train import __main__ as train
+from jaxseq.train import run as training
+from jaxseq.train import study
+from jaxseq.train.domains import forecasts as series
+from jaxseq.train.experiments.forecasts import Model, WavesOneStep
+
+TINY = WavesOneStep(data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(figures, "save", lambda figure, path: None)
+    folder = study.study(TINY, seeds=2, folds=2, out=tmp_path_factory.mktemp("study") / "s")
+    patch.undo()
+    return folder
+
+
+@pytest.fixture
+def copy(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    return Path(shutil.copytree(done, tmp_path / "s"))
+
+
+def test_every_seed_meets_every_fold_once(done: Path) -> None:
+    table = pd.read_csv(done / study.MEMBERS)
+    assert sorted(zip(table["fold"], table["seed"], strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    for fold, seed in zip(table["fold"], table["seed"], strict=True):
+        config = json.loads((done / f"fold-{fold}-seed-{seed}" / "config.json").read_text())
+        assert (config["data"]["folds"], config["data"]["fold"], config["seed"]) == (2, fold, seed)
+
+
+def test_the_folds_tile_the_test_part_and_the_later_one_learns_from_the_earlier(done: Path) -> None:
+    rows = [pd.read_csv(done / f"fold-{fold}-seed-0" / "predictions.csv")["row"].to_list() for fold in (1, 2)]
+    assert rows[0] + rows[1] == list(range(216, 240))
+    sizes = [
+        len(TINY.data.__class__(count=240, window=6, folds=2, fold=fold).windows(1).train.inputs) for fold in (1, 2)
+    ]
+    assert sizes == [168, 180]
+
+
+def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_folds(done: Path) -> None:
+    frames = [pd.read_csv(done / f"fold-{f}-seed-{s}" / "predictions.csv") for f in (1, 2) for s in (0, 1)]
+    whole = pd.concat(frames)
+    ratio = ((whole["actual"] - whole["forecast"]) ** 2).mean() / ((whole["actual"] - whole["naive"]) ** 2).mean()
+    runs = study.members(TINY, 2, 2, done)
+    assert f"| {ratio:.4f} |" in series.summary(TINY, runs, study.gather(runs))
+    np.testing.assert_allclose(np.mean(series._ratios(runs)), ratio, rtol=1e-12)
+
+
+def test_typed_again_it_trains_nothing_and_a_member_that_is_gone_is_trained_again(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (copy / study.MEMBERS).read_bytes()
+    real, trained = training.train, []
+
+    def counted(experiment, **how):
+        trained.append((experiment.data.fold, experiment.seed))
+        return real(experiment, **how)
+
+    monkeypatch.setattr(training, "train", counted)
+    study.study(TINY, seeds=2, folds=2, out=copy)
+    assert trained == [] and (copy / study.MEMBERS).read_bytes() == before
+    shutil.rmtree(copy / "fold-2-seed-0")
+    study.study(TINY, seeds=2, folds=2, out=copy)
+    assert trained == [(2, 0)]
+    kept, again = (
+        pd.read_csv(text).drop(columns="seconds") for text in (copy / study.MEMBERS, done_bytes(before, copy))
+    )
+    pd.testing.assert_frame_equal(kept, again)
+
+
+def done_bytes(content: bytes, folder: Path) -> Path:
+    path = folder / "before.csv"
+    path.write_bytes(content)
+    return path
+
+
+def test_an_interrupted_member_goes_on_where_it_stopped(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (copy / "fold-1-seed-1" / "report.md").unlink()
+    real = training.train
+
+    def stopped(experiment, **how):
+        assert how["resume"] == copy / "fold-1-seed-1" and "out" not in how
+        raise Interrupted(how["resume"], 1, 130)
+
+    monkeypatch.setattr(training, "train", stopped)
+    with pytest.raises(Interrupted, match="after epoch 1"):
+        study.study(TINY, seeds=2, folds=2, out=copy)
+    monkeypatch.setattr(training, "train", real)
+    study.study(TINY, seeds=2, folds=2, out=copy)
+    assert (copy / "fold-1-seed-1" / "report.md").is_file()
+
+
+def test_another_recipe_is_not_mixed_in(copy: Path) -> None:
+    with pytest.raises(UsageError, match="holds another study: epochs differ"):
+        study.study(WavesOneStep(data=TINY.data, model=TINY.model, epochs=2), seeds=2, folds=2, out=copy)
+    with pytest.raises(UsageError, match="seeds differ"):
+        study.study(TINY, seeds=3, folds=2, out=copy)
+
+
+def test_the_command_line_asks_for_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(study, "study", lambda *args, **how: asked.append((args, how)))
+    assert train.main(["waves", "--seeds", "3", "--backtest", "2", "--out", "here", "--classical"]) == 0
+    (experiment, seeds, folds, out), how = asked[0]
+    assert (experiment.name, seeds, folds, str(out), how) == ("waves", 3, 2, "here", {"classical": True})

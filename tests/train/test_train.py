@@ -1,0 +1,663 @@
+"""The command: what it leaves behind, how it stops, how it goes on, and what it says to a mistake."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxseq.checkpoint import records, store
+from jaxseq.common import figures
+from jaxseq.train import __main__ as train
+from jaxseq.train import epoch as fit
+from jaxseq.train import progress as screen
+from jaxseq.train import run as training
+from jaxseq.train import run_folder as runlog
+from jaxseq.train.domains import forecasts as series
+
+SMALL = ["--model.hidden", "4", "--data.window", "8", "--batch", "512"]
+FILES = {
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "report.md",
+    "loss.png",
+    "forecast.png",
+    "predictions.csv",
+    "scores.csv",
+    "errors.png",
+    "intervals.json",
+}
+PACKAGE = Path(train.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs; copied, never changed."""
+    folder = tmp_path_factory.mktemp("sound") / "run"
+    assert train.main([*SMALL, "--epochs", "2", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that run, as `run` in the current folder; pictures are not drawn again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    return Path(shutil.copytree(sound, "run"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows without what a clock says."""
+    timed = {"seconds", "windows_per_second"}
+    return [{key: row[key] for key in row if key not in timed} for row in runlog.read_metrics(folder)]
+
+
+def leaves(folder: Path) -> dict[str, bytes]:
+    kept = folder / "checkpoints"
+    newest = records.latest_step(kept)
+    assert newest is not None
+    return {path: array.tobytes() for path, array in store.load_leaves(kept, newest).items()}
+
+
+def edit_config(folder: Path, **fields: Any) -> None:
+    """What a person might do to the file."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+
+
+def make_it(folder: Path, **fields: Any) -> None:
+    """The run, as if it had begun with other fields."""
+    edit_config(folder, **fields)
+    root = folder / "checkpoints/metadata/_ROOT_METADATA"
+    whole = json.loads(root.read_text())
+    record = whole["custom_metadata"]
+    sealed = records.seal(config={**record["config"], **fields})
+    root.write_text(json.dumps({**whole, "custom_metadata": {**record, **sealed}}))
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    """What stands on stderr, which has to be one line."""
+    error = capsys.readouterr().err
+    assert error.startswith("jaxseq.train: ") and error.count("\n") == 1 and error.endswith("\n"), error
+    return error
+
+
+# What a run leaves -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_every_file_of_its_folder(sound: Path) -> None:
+    assert {path.name for path in sound.iterdir()} == FILES
+    assert (sound / "loss.png").read_bytes()[:4] == (sound / "forecast.png").read_bytes()[:4] == b"\x89PNG"
+    config = json.loads((sound / "config.json").read_text())
+    assert config["experiment"] == "aapl" and config["epochs"] == 2 and config["batch"] == 512
+    assert {"cell": "gru", "hidden": 4, "layers": 1}.items() <= config["model"].items()
+    assert config["data"]["window"] == 8
+    assert {"jaxseq", "python", "devices", "libraries", "command"} <= set(
+        json.loads((sound / "environment.json").read_text())
+    )
+
+
+def test_the_metrics_have_one_finite_row_an_epoch(sound: Path) -> None:
+    rows = runlog.read_metrics(sound)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [row["step"] for row in rows] == [5, 10]  # 2,281 windows in batches of 512
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    assert all(row["train_loss"] > 0 and row["valid_mse"] > 0 and row["seconds"] > 0 for row in rows)
+
+
+def test_the_predictions_stand_beside_what_came_and_the_value_before(sound: Path) -> None:
+    frame = pd.read_csv(sound / "predictions.csv")
+    assert list(frame)[:4] == ["date", "actual", "forecast", "naive"] and len(frame) == 491
+    assert ((frame["low_95%"] < frame["low_50%"]) & (frame["high_50%"] < frame["high_95%"])).all()
+    np.testing.assert_array_equal(frame["naive"][1:], frame["actual"][:-1])
+    assert frame["date"].iloc[0] == "2011-03-18" and frame["date"].is_monotonic_increasing
+    assert 0 < np.abs(frame["forecast"] - frame["naive"]).max() < 5
+
+
+def test_the_report_gives_the_scores_of_the_predictions(sound: Path) -> None:
+    frame, report = pd.read_csv(sound / "predictions.csv"), (sound / "report.md").read_text()
+    best = records.best_step(sound / "checkpoints")
+    for name, column in (("naive (last value)", "naive"), (f"gru (epoch {best})", "forecast")):
+        rmse = np.sqrt(np.mean((frame[column] - frame["actual"]) ** 2))
+        assert f"| {name} | {rmse:.4f} |" in report
+    assert "2281 train, 490 valid, 491 test" in report
+
+
+def test_two_runs_started_in_the_same_folder_get_different_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(series, "judge", lambda *_: None)
+    for _ in range(2):
+        assert train.main([*SMALL, "--epochs", "1"]) == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["aapl-0001", "aapl-0002"]
+    assert leaves(Path("runs/aapl-0001")) == leaves(Path("runs/aapl-0002"))
+
+
+def test_every_other_choice_of_the_command_line_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    data = "--data.count 200 --data.window 6 --task direct --horizon 3"
+    model = "--model.cell lstm --model.layers 2 --model.hidden 3 --model.head quantile"
+    training = "--schedule cosine --clip 0.5 --seed 4 --epochs 1 --batch 32"
+    assert train.main(["waves", *data.split(), *model.split(), *training.split()]) == 0
+    frame = pd.read_csv("runs/waves-0001/predictions.csv")
+    ends = ["low_50%", "high_50%", "low_80%", "high_80%", "low_95%", "high_95%"]
+    assert list(frame) == ["row", "step", "actual", "forecast", "naive", *ends] and len(frame) == 20 * 3
+
+
+# Going on --------------------------------------------------------------------------------------------------------------
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "jaxseq.train", *words]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, error = process.communicate(timeout=120)
+    return process.returncode, out, error
+
+
+def test_a_run_in_two_processes_is_bit_for_bit_the_run_in_one(tmp_path: Path) -> None:
+    words = [*SMALL, "--model.cell", "lstm", "--clip", "0.1", "--seed", "3"]
+    whole = start(tmp_path, *words, "--epochs", "5", "--out", "whole")
+    first = start(tmp_path, *words, "--epochs", "2", "--out", "parts")
+    for process in (whole, first):
+        status, _, error = finish(process)
+        assert status == 0, error
+    status, out, error = finish(start(tmp_path, "--resume", "parts", "--epochs", "5"))
+    assert status == 0 and "going on after epoch 2 of 5" in out, error
+    whole_leaves = leaves(tmp_path / "whole")
+    assert {"step", "key", "params/head/kernel"} < set(whole_leaves) and any(path[:3] == "opt" for path in whole_leaves)
+    assert leaves(tmp_path / "parts") == whole_leaves
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+    for name in ("predictions.csv", "config.json", "report.md"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_going_on_with_a_finished_run_only_judges_it_again(run: Path) -> None:
+    before = contents(run)
+    (run / "predictions.csv").unlink()
+    (run / "report.md").unlink()
+    assert train.main(["--resume", "run"]) == 0
+    assert contents(run) == before
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_taken(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 0
+    whole, wanted = metrics(run), leaves(run)
+    for file in (run / "checkpoints" / "3" / "state").rglob("d/*"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    capsys.readouterr()
+    seen: list[list[int]] = []
+    keep = runlog.keep_metrics
+
+    def watched(folder: Path, last_epoch: int) -> list[runlog.Row]:
+        rows = keep(folder, last_epoch)
+        seen.append([row["epoch"] for row in runlog.read_metrics(folder)])
+        return rows
+
+    monkeypatch.setattr(runlog, "keep_metrics", watched)
+    assert train.main(["--resume", "run"]) == 0
+    out = capsys.readouterr().out
+    assert "step 3" in out and "damaged" in out and "using step 2" in out
+    assert seen == [[1, 2]]
+    assert metrics(run) == whole and leaves(run) == wanted
+
+
+def test_a_row_whose_checkpoint_was_never_written_comes_again_once(run: Path) -> None:
+    row = runlog.read_metrics(run)[-1]
+    runlog.append_metrics(run, {**row, "epoch": 3, "valid_mse": 0.0})
+    assert train.main(["--resume", "run", "--epochs", "4"]) == 0
+    rows = runlog.read_metrics(run)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4] and rows[2]["valid_mse"] > 0
+
+
+def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    assert train.main([*SMALL, "--epochs", "60", "--patience", "2", "--out", "run"]) == 0
+    rows = runlog.read_metrics(Path("run"))
+    best = min(rows, key=lambda row: row["valid_mse"])["epoch"]
+    assert len(rows) == best + 2 < 60
+    assert f"no better validation for 2 epochs: stopped after {len(rows)}" in capsys.readouterr().out
+    before = contents(Path("run"))
+    assert train.main(["--resume", "run"]) == 0
+    assert contents(Path("run")) == before
+    assert f"(epoch {best})" in Path("run/report.md").read_text()
+    assert train.main(["--resume", "run", "--patience", "None", "--epochs", str(len(rows) + 1)]) == 0
+    assert len(runlog.read_metrics(Path("run"))) == len(rows) + 1
+
+
+# Stopping --------------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(tmp_path: Path) -> None:
+    process = start(tmp_path, *SMALL, "--epochs", "100000")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch") and int(line.split()[1].partition("/")[0]) >= 2:
+            break
+    process.send_signal(signal.SIGINT)
+    status, out, error = finish(process)
+    run = tmp_path / "runs" / "aapl-0001"
+    last = runlog.read_metrics(run)[-1]["epoch"]
+    assert status == 130 and "stopping after this epoch" in out
+    assert error == (
+        f"jaxseq.train: stopped after epoch {last}, which is saved; "
+        "go on with: python -m jaxseq.train --resume runs/aapl-0001\n"
+    )
+    assert records.latest_step(run / "checkpoints") == last and store.damage(run / "checkpoints", last) == []
+    assert int(store.load_leaves(run / "checkpoints", last)["step"]) == 5 * last
+
+
+def once_an_epoch_is_shown(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
+    show = screen.EpochDisplay.show
+
+    def shown(self: screen.EpochDisplay, *row: Any) -> None:
+        show(self, *row)
+        then()
+
+    monkeypatch.setattr(screen.EpochDisplay, "show", shown)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_after_the_epoch_and_leaves_a_run_to_go_on_with(
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    status: int,
+) -> None:
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        once_an_epoch_is_shown(patch, lambda: os.kill(os.getpid(), number))
+        assert train.main(["--resume", "run", "--epochs", "5"]) == status
+    assert "after epoch 3, which is saved" in complaint(capsys)
+    assert signal.getsignal(number) is handler
+    assert [row["epoch"] for row in metrics(run)] == [1, 2, 3]
+    assert records.latest_step(run / "checkpoints") == 3
+    assert train.main(["--resume", "run", "--epochs", "4"]) == 0
+    assert [row["epoch"] for row in metrics(run)] == [1, 2, 3, 4]
+
+
+def test_a_second_ctrl_c_stops_at_once(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+        raise AssertionError("still here")
+
+    once_an_epoch_is_shown(monkeypatch, twice)
+    assert train.main(["--resume", "run", "--epochs", "5"]) == 130
+    assert "after epoch 3, which is saved; go on with: python -m jaxseq.train --resume run\n" in complaint(capsys)
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_a_run_to_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> Iterator[fit.Epoch]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "epochs", interrupted)
+        assert train.main([*SMALL, "--epochs", "1", "--out", "my run"]) == 130
+    assert "stopped before an epoch was saved; go on with: python -m jaxseq.train --resume 'my run'" in complaint(
+        capsys
+    )
+    assert train.main(["--resume", "my run"]) == 0
+    assert [row["epoch"] for row in metrics(Path("my run"))] == [1]
+
+
+def test_ctrl_c_before_anything_is_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "train", interrupted)
+    assert train.main(SMALL) == 130
+    assert "before the training began" in complaint(capsys) and not list(tmp_path.iterdir())
+
+
+# Mistakes --------------------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "wavs": ["unknown experiment 'wavs'", "aapl, waves"],
+    "--model.cell transformer": ["unknown cell 'transformer'", "rnn, lstm, gru"],
+    "--model.hidden 0": ["hidden", "at least 1", "it is 0"],
+    "--model.hidden 100000000": ["100000000 units", "GiB", "--model.hidden"],
+    "--model.hidden 4.5": ["--model.hidden", "4.5"],
+    "--model.layers 0": ["layers", "at least 1", "it is 0"],
+    "--data.window 0": ["window is 0", "at least 2"],
+    "--data.window 5000": ["window 5000", "at least 5001", "2289 of 3270 rows"],
+    "--data.window 2289": ["window 2289", "at least 2290", "2289 of 3270 rows"],
+    "--task direct --horizon 600": ["horizon 600", "at least 600", "has 491 of 3270 rows"],
+    "--task sometimes": ["--task", "one-step", "every-step"],
+    "--horizon 3": ["horizon 3", "more than one step", "--task direct"],
+    "--horizon 0 --task direct": ["horizon", "at least 1", "it is 0"],
+    "--task every-step --horizon 3 --model.bidirectional": ["bidirectional", "see what it is to forecast"],
+    "--task iterated --horizon 3 --model.head quantile": ["quantiles of one step", "gaussian"],
+    "--model.head gaussian --loss mae": ["loss mae", "point forecast"],
+    "--data.fold 2": ["fold is 2", "there are 1"],
+    "--data.folds 0": ["folds is 0", "at least 1"],
+    "--seeds 0": ["seeds", "at least 1", "it is 0"],
+    "--backtest 600": ["600 folds", "at least 600", "has 491 of 3270 rows"],
+    "--seeds 2 --resume run": ["no run at run"],
+    "table": ["--data.path"],
+    "table --data.path nowhere.csv": ["nowhere.csv", "No such file"],
+    "prices --data.ticker ../../x": ["../../x"],
+    "--data.target return": ["--data.target", "change", "log-return", "level"],
+    "waves --data.count 3": ["count is 3", "at least 10"],
+    "waves --data.window 100000000000000": ["not enough memory", "100000000000001"],
+    "--epochs 0": ["epochs", "at least 1", "it is 0"],
+    "--epochs 99999999999999": ["epochs must be at most 2147483647", "99999999999999"],
+    "--epochs 99999999": ["99999999 epochs are", "2147483647"],
+    "--epochs three": ["--epochs", "three"],
+    "--epochs": ["--epochs", "Missing value"],
+    "--batch 0": ["batch", "at least 1", "it is 0"],
+    "--batch 30": ["batch 30", "4 devices"],
+    "--batch 4096": ["batch 4096", "2239 training windows"],
+    "--lr nan": ["lr", "finite number above 0", "nan"],
+    "--lr 0": ["lr", "above 0", "it is 0"],
+    "--clip -1": ["clip", "above 0", "it is -1"],
+    "--schedule linear": ["--schedule", "linear", "constant", "cosine"],
+    "--seed -1": ["seed", "at least 0", "it is -1"],
+    "--seed 4294967296": ["seed", "2**32", "4294967296"],
+    "--patience 0": ["patience", "at least 1", "it is 0"],
+    "--epoch 3": ["--epoch", "perhaps --epochs"],
+    "--rate 3": ["--rate", "--help"],
+    "aapl waves": ["waves"],
+    "--resume nowhere": ["no run at nowhere", "no such folder"],
+    "--resume": ["--resume", "Missing value"],
+    "--resume .": ["no run at .", "no config.json"],
+    "--out /proc/nothing/run": ["cannot write", "/proc/nothing/run"],
+    f"--out {'a' * 300}": ["cannot write", "name too long"],
+    f"--resume {'a' * 300}": ["cannot be read", "name too long"],
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_is_one_line_on_stderr_and_nothing_is_written(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main(words.split()) == 2
+    said = complaint(capsys)
+    assert all(word in said for word in MISTAKES[words]), said
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_that_is_not_empty_or_not_a_folder_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    for out, said in {
+        "run": "not empty",
+        "run/config.json": "cannot write",
+        "run/config.json/new": "cannot write",
+    }.items():
+        assert train.main([*SMALL, "--epochs", "1", "--out", out]) == 2
+        error = complaint(capsys)
+        assert said in error and out in error
+    assert contents(run) == before
+
+
+RESUMES = {
+    "waves --resume run": ["run of aapl", "not of waves"],
+    "--resume run --model.hidden 5": ["--model.hidden 4", "--model.hidden 5"],
+    "--resume run --model.cell rnn --epochs 9": ["--model.cell gru", "--model.cell rnn"],
+    "--resume=run --data.window 9": ["--data.window 8", "--data.window 9"],
+    "--resume run --lr 0.5": ["--lr 0.001", "--lr 0.5"],
+    "--resume run --batch 256": ["--batch 512", "--batch 256"],
+    "--resume run --epochs 1": ["2 epochs behind it", "--epochs 1"],
+    "--resume run --out new": ["--out", "--resume", "take one"],
+    "--resume run/config.json": ["no run at run/config.json"],
+}
+
+
+@pytest.mark.parametrize("words", RESUMES)
+def test_a_run_that_cannot_go_on_so_is_left_as_it_is(words: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(run.parent)
+    assert train.main(words.split()) == 2
+    said = complaint(capsys)
+    assert all(word in said for word in RESUMES[words]), said
+    assert contents(run.parent) == before
+
+
+DAMAGES: dict[str, list[str]] = {
+    "{": ["cannot be read", "config.json"],
+    "[1, 2]": ["JSON object", "list"],
+    "{}": ["no experiment"],
+    '{"experiment": "wavs"}': ["wavs", "aapl, waves"],
+    '{"experiment": "aapl", "dropout": 0.5, "epochs": 2}': ["unknown fields dropout", "patience"],
+    '{"experiment": "aapl", "data": {"lags": 3}}': ["data", "unknown fields lags", "window"],
+    '{"experiment": "aapl", "model": [4]}': ["model", "[4]", "hidden"],
+    '{"experiment": "aapl", "epochs": "x"}': ["epochs must be int", "'x'"],
+    '{"experiment": "aapl", "epochs": true}': ["epochs must be int", "True"],
+    '{"experiment": "aapl", "seed": 1.5}': ["seed must be int", "1.5"],
+    '{"experiment": "aapl", "clip": "x"}': ["clip must be float or None", "'x'"],
+    '{"experiment": "aapl", "schedule": "linear"}': ["schedule", "constant, cosine", "linear"],
+    '{"experiment": "aapl", "model": {"hidden": 4.5}}': ["model: hidden must be int", "4.5"],
+    '{"experiment": "aapl", "model": {"hidden": -4}}': ["config.json: model: hidden", "-4"],
+    '{"experiment": "aapl", "model": {"cell": ["gru"]}}': ["model: cell must be str", "['gru']"],
+    '{"experiment": "aapl", "data": {"target": 5}}': ["data: target", "change, log-return, level", "5"],
+    '{"experiment": "aapl", "lr": NaN}': ["lr", "nan"],
+}
+
+
+@pytest.mark.parametrize("text", DAMAGES)
+def test_a_damaged_config_is_named_and_left_as_it_is(text: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "config.json").write_text(text)
+    before = contents(run)
+    assert train.main(["--resume", "run"]) == 2
+    said = complaint(capsys)
+    assert "run/config.json" in said and all(word in said for word in DAMAGES[text]), said
+    assert contents(run) == before
+
+
+def test_checkpoints_of_another_model_are_refused_with_both_shapes(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_it(run, model={"cell": "gru", "hidden": 5, "layers": 1})
+    before = contents(run)
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 2
+    said = complaint(capsys)
+    assert "another model" in said and "[4, 12]" in said and "[5, 15]" in said
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"lr": 0.5}, "it has --lr 0.5, the run began with --lr 0.001"),
+        ({"schedule": "cosine"}, "it has --schedule cosine, the run began with --schedule constant"),
+    ],
+)
+def test_a_config_that_was_changed_by_hand_is_not_believed(
+    change: dict[str, Any], said: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_config(run, **change)
+    before = contents(run)
+    assert train.main(["--resume", "run"]) == 2
+    assert f"run/config.json was changed: {said}" in complaint(capsys)
+    assert contents(run) == before
+
+
+def test_a_cosine_schedule_is_not_made_longer_by_hand_either(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_it(run, schedule="cosine")
+    edit_config(run, epochs=9)
+    assert train.main(["--resume", "run"]) == 2
+    assert "it has --epochs 9, the run began with --epochs 2" in complaint(capsys)
+
+
+def test_a_damaged_copy_of_the_config_does_not_stop_a_run(run: Path) -> None:
+    (run / "checkpoints/metadata/_ROOT_METADATA").write_text("{")
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 0
+
+
+def test_a_run_goes_on_with_the_rows_that_it_had_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    values = np.random.default_rng(3).normal(100, 5, 400)
+    rows = [f"2020-01-01T{n // 60:02}:{n % 60:02}:00,{value:.6f}" for n, value in enumerate(values)]
+    Path("a.csv").write_text("\n".join(["date,sales", *rows]))
+    words = ["table", "--data.path", "a.csv", "--data.column", "sales", "--data.window", "8", "--model.hidden", "4"]
+    assert train.main([*words, "--batch", "64", "--epochs", "1", "--out", "run"]) == 0
+    Path("a.csv").write_text("\n".join(["date,sales", *rows[:200], f"{rows[200]}1", *rows[201:]]))
+    assert train.main(["--resume", "run", "--epochs", "2"]) == 0, "less than float32 tells apart"
+    rows[200] = rows[200].partition(",")[0] + ",99"
+    Path("a.csv").write_text("\n".join(["date,sales", *rows]))
+    before = contents(Path("run"))
+    capsys.readouterr()
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 2
+    said = complaint(capsys)
+    assert (
+        "run was trained on other rows (sha256 '" in said
+        and json.loads(before["config.json"])["rows_sha256"][:12] in said
+    )
+    assert contents(Path("run")) == before
+    config = json.loads(before["config.json"])
+    config.pop("rows_sha256")
+    Path("run/config.json").write_text(json.dumps(config))
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 2, "the checkpoints say it, too"
+    assert "other rows" in complaint(capsys)
+    Path("run/config.json").write_bytes(before["config.json"])
+    rows[200] = f"2020-01-01T03:20:00,{values[200]:.6f}"
+    Path("a.csv").unlink()
+    Path("moved.csv").write_text("\n".join(["date,sales", *rows]))
+    assert train.main(["--resume", "run", "--epochs", "3", "--data.path", "moved.csv"]) == 0
+    assert [row["epoch"] for row in metrics(Path("run"))] == [1, 2, 3]
+
+
+def test_metrics_without_every_epoch_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "metrics.jsonl").unlink()
+    before = contents(run)
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 2
+    assert "epochs 1 to 2" in complaint(capsys)
+    assert contents(run) == before
+
+
+def test_a_log_that_is_damaged_is_named_by_line_and_left_as_it_is(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (run / "metrics.jsonl").read_text().splitlines()
+    for damaged, said in {
+        f"{first}\n\x00garbage\n{second}\n": "run/metrics.jsonl, line 2: ",
+        f"{first[:40]}\n{second}\n": "run/metrics.jsonl, line 1: ",
+        f"{first}\n{second.replace('valid_mse', 'valid_mso')}\n": "run/metrics.jsonl: epoch 2 lacks valid_mse",
+        f"{first}\n{second}\n{second}\n": "once each",
+    }.items():
+        (run / "metrics.jsonl").write_text(damaged)
+        before = contents(run)
+        assert train.main(["--resume", "run", "--epochs", "3"]) == 2
+        assert said in complaint(capsys)
+        assert contents(run) == before
+
+
+def test_a_log_whose_last_line_was_torn_goes_on(run: Path) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "st')
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 0
+    assert [row["epoch"] for row in runlog.read_metrics(run)] == [1, 2, 3]
+
+
+def test_a_cosine_schedule_cannot_be_made_longer(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_it(run, schedule="cosine")
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 2
+    said = complaint(capsys)
+    assert "cosine" in said and "2 epochs" in said and "3 would" in said
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*SMALL, "--lr", "1e30", "--epochs", "3"]) == 2
+    said = complaint(capsys)
+    assert "epoch 1, step 2 of 5" in said and "no epoch was finished in runs/aapl-0001" in said and "--lr" in said
+    assert records.steps(Path("runs/aapl-0001/checkpoints")) == [] and metrics(Path("runs/aapl-0001")) == []
+
+
+def test_the_epoch_before_a_loss_that_is_not_finite_stays_and_can_go_on(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_it(run, lr=1e30)
+    assert train.main(["--resume", "run", "--epochs", "4"]) == 2
+    said = complaint(capsys)
+    assert "epoch 3, step 2 of 5" in said and "epoch 2 is saved in run" in said
+    assert records.latest_step(run / "checkpoints") == 2 and len(metrics(run)) == 2
+    make_it(run, lr=1e-3)
+    assert train.main(["--resume", "run", "--epochs", "4"]) == 0
+    assert [row["epoch"] for row in metrics(run)] == [1, 2, 3, 4]
+
+
+def test_the_epoch_before_a_loss_that_is_not_finite_is_named_while_it_is_still_being_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def poisoned(*arguments: Any) -> Iterator[fit.Epoch]:
+        for epoch in epochs(*arguments):
+            yield epoch if epoch.number < 5 else epoch._replace(valid=dict.fromkeys(epoch.valid, float("nan")))
+
+    epochs = fit.epochs
+    monkeypatch.setattr(fit, "epochs", poisoned)
+    assert train.main(["--resume", "run", "--epochs", "9"]) == 2
+    said = complaint(capsys)
+    assert "epoch 5, step 5 of 5" in said and "validation nan" in said and "epoch 4 is saved" in said
+
+
+# Help ------------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_the_experiments_and_starts_quickly(tmp_path: Path) -> None:
+    begun = time.perf_counter()
+    status, out, error = finish(start(tmp_path, "--help"))
+    took = time.perf_counter() - begun
+    print(f"--help took {took:.1f} s")
+    assert status == 0 and error == "" and took < 15
+    assert "aapl" in out and "waves" in out and "Apple's share price" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_of_an_experiment_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train.main(["waves", "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    fields = "model.cell model.hidden model.layers data.window epochs batch lr schedule clip seed patience out resume"
+    for field in fields.split():
+        assert f"--{field} " in out
+    assert "{constant,cosine}" in out

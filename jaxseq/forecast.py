@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import sys
+from contextlib import redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
+import tyro
 
-from jaxseq.common import command_line as entry
-from jaxseq.common import figures
+from jaxseq.common import command_line, figures, files
+from jaxseq.common import console as common_console
+from jaxseq.common.command_line import usage_error
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import continue_
 from jaxseq.data.scaling import Scaling, fit_scaling
 from jaxseq.data.splits import Panel
 from jaxseq.data.windows import Windows, called, join, last_window
-from jaxseq.forecasting import evaluate as judge
-from jaxseq.forecasting import plots as forecast_plots
-from jaxseq.train import forecaster as runs
-from jaxseq.train import options as command
-from jaxseq.train import progress as screen
-from jaxseq.train import run_folder as runlog
+from jaxseq.forecasting import evaluate, plots
+from jaxseq.train import forecaster, options, run_folder
+from jaxseq.train.experiments import EXPERIMENTS
+from jaxseq.train.options import DEFAULT, FORECAST, saved_experiment
 
 FILE = "future.csv"  # beside the run's forecast.png, which shows the test part
 HISTORY = 3
@@ -39,7 +42,7 @@ def forecast(
     intervals. Dates go on in the frequency of the data. A series that the run was trained on keeps its scaling; for
     others it is fitted on all of their rows, which are the past. Raises `UsageError` for data that do not fit the run.
     """
-    trained = runs.restore(folder)
+    trained = forecaster.restore(folder)
     data = trained.experiment.data
     if not hasattr(data, "panel"):
         raise UsageError(f"{folder} is a run of {trained.experiment.name}: its series have no end to forecast beyond")
@@ -53,7 +56,7 @@ def forecast(
     centre, ends = trained.forecast(part, scaling, steps)
     if not ends:
         said = (*said, "no intervals: the run has none for so many steps")
-    found = judge.frame(part, own.names, {"forecast": centre}, ends).drop(columns="actual")
+    found = evaluate.frame(part, own.names, {"forecast": centre}, ends).drop(columns="actual")
     found[found.columns[0]] = times
     return found, (*own.notes, *said)
 
@@ -71,13 +74,13 @@ def _last_windows(panel: Panel, window: int, steps: int) -> Windows:
     return join(parts)
 
 
-def _trained_on(folder: Path, trained: runs.Trained) -> tuple[str, ...]:
+def _trained_on(folder: Path, trained: forecaster.Trained) -> tuple[str, ...]:
     """The series of a run: in its config, or, in runs before that, in its data."""
-    names = runlog.read_config(folder).get("series")
+    names = run_folder.read_config(folder).get("series")
     return trained.experiment.data.panel().names if names is None else tuple(names)
 
 
-def _scaling(trained: runs.Trained, panel: Panel, names: tuple[str, ...]) -> tuple[Scaling, tuple[str, ...]]:
+def _scaling(trained: forecaster.Trained, panel: Panel, names: tuple[str, ...]) -> tuple[Scaling, tuple[str, ...]]:
     """The run's own scaling for each series that it knows; for new ones that of all their rows."""
     old, known = trained.scaling, {name: number for number, name in enumerate(names)}
     new = [number for number, name in enumerate(panel.names) if name not in known]
@@ -105,13 +108,13 @@ def _check_same(folder: Path, saved: Any, asked: Any) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
     words = sys.argv[1:] if argv is None else argv
-    return entry.run("jaxseq.forecast", lambda: _forecast(words), "stopped; nothing was written", "--horizon")
+    return command_line.run("jaxseq.forecast", lambda: _forecast(words), "stopped; nothing was written", "--horizon")
 
 
 def _forecast(words: list[str]) -> None:
-    asked = command.parse_forecast(words)
-    console, folder = screen.terminal(), asked.run
-    experiment = command.saved_experiment(folder)
+    asked = parse_forecast(words)
+    console, folder = common_console.terminal(), asked.run
+    experiment = options.saved_experiment(folder)
     saved = experiment.data
     if not hasattr(saved, "panel"):
         raise UsageError(f"{folder} is a run of {experiment.name}: its series have no end to forecast beyond")
@@ -119,10 +122,10 @@ def _forecast(words: list[str]) -> None:
     panel = asked.data.panel()
     found, said = forecast(folder, None if asked.data == saved else panel, asked.horizon)
     out = folder / FILE if asked.out is None else asked.out
-    runlog.write_table(out, found)
+    files.write_table(out, found)
     title = f"{asked.data.name}: forecast beyond {panel.series[0].times[-1]}"
     history = _past(panel, HISTORY * saved.window, found.columns[0])
-    figures.save(forecast_plots.fan(history, found, saved.unit, title), out.with_suffix(".png"))
+    figures.save(plots.fan(history, found, saved.unit, title), out.with_suffix(".png"))
     for text in said:
         console.print(text, highlight=False, markup=False)
     console.print(found.head(40).to_string(index=False), highlight=False, markup=False)
@@ -140,3 +143,52 @@ def _past(panel: Panel, rows: int, time: str) -> pd.DataFrame:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+D_ = TypeVar("D_")
+
+
+@dataclass(frozen=True)
+class AskedForecast(Generic[D_]):
+    """What the user asked for."""
+
+    run: Annotated[Path, tyro.conf.Suppress]
+    """The run's folder."""
+    data: D_
+    horizon: int | None = None
+    """Steps to forecast; None for what the run was trained for. More of them need a run with --task iterated."""
+    out: Path | None = None
+    """The CSV; the picture stands beside it. None for future.csv in the run's folder."""
+
+    def __post_init__(self) -> None:
+        if self.horizon is not None and self.horizon < 1:
+            raise UsageError(f"horizon must be at least 1; it is {self.horizon}")
+        if self.out is not None and self.out.suffix != ".csv":
+            raise UsageError(f"--out {self.out} must end in .csv")
+
+
+def parse_forecast(words: list[str]) -> AskedForecast[Any]:
+    """What the words of `python -m jaxseq.forecast` ask for; the run says which fields the data have.
+
+    Raises `UsageError` for a run that is not there, an unknown field or a value that cannot be.
+    """
+    named_run = bool(words) and not words[0].startswith("-")
+    if not named_run and not {"-h", "--help"} & set(words):
+        raise UsageError(f"which run? say {FORECAST} runs/aapl-0001")
+    folder = Path(words[0] if named_run else "RUN")
+    data = saved_experiment(folder).data if named_run else EXPERIMENTS[DEFAULT].data
+    asked: Any = AskedForecast
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(
+                asked[type(data)],
+                args=words[named_run:],
+                default=asked(folder, data),
+                prog=f"{FORECAST} RUN",
+                description="Forecast beyond the end of a run's data, or of data given in their place.",
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise usage_error(stop, complaint.getvalue(), f"{FORECAST} RUN --help") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxseq.benchmark import machine, workloads
-from jaxseq.common import command_line as entry
+from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 
 
@@ -121,10 +121,10 @@ def _write(options: Options, found: dict[str, Any]) -> None:
         options.out.write_text(json.dumps({"versions": versions, **found}, indent=2) + "\n")
         print(f"{options.out} written")
     if options.plot is not None:
-        from jaxseq.benchmark import plots as benchmark_plots
+        from jaxseq.benchmark import plots
         from jaxseq.common import figures
 
-        figure = benchmark_plots.growth(found["sweep"]) if options.sweep else benchmark_plots.ratios(found["results"])
+        figure = plots.growth(found["sweep"]) if options.sweep else plots.ratios(found["results"])
         figures.save(figure, options.plot)
         print(f"{options.plot} written")
 
@@ -202,7 +202,9 @@ def _print(table: Any) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    return entry.run("jaxseq.benchmark", lambda: run(_parsed(argv)), "stopped; nothing was written", "workload: --only")
+    return command_line.run(
+        "jaxseq.benchmark", lambda: run(_parsed(argv)), "stopped; nothing was written", "workload: --only"
+    )
 
 
 def _parsed(argv: list[str] | None) -> Options:

@@ -47,14 +47,13 @@ def timed(load: Workload, rounds: int) -> dict[str, Any]:
     import jax
 
     from jaxseq.benchmark import peers
-    from jaxseq.sweep import pool
     from jaxseq.train import devices as mesh
-    from jaxseq.train import epoch as fit
+    from jaxseq.train import epoch
 
     start, devices = peers.given(load), mesh.make()
     setup = start.setup._replace(batch_sharding=mesh.batch_sharding(devices, load.batch))
     state, data = mesh.replicate(devices, (start.state, start.data))
-    compiled = fit.epoch.lower(setup, state, data, load.batch).compile()
+    compiled = epoch.epoch.lower(setup, state, data, load.batch).compile()
     share = load._replace(batch=load.batch // devices.size)
     works = {
         "step": _trainer(compiled, state, data),
@@ -66,7 +65,7 @@ def timed(load: Workload, rounds: int) -> dict[str, Any]:
     return {
         "workload": load.name,
         "devices": devices.size,
-        "cores": pool.cores(),
+        "cores": mesh.cores(),
         "ms": {name: wall for name, (wall, _) in times.items()},
         "busy": {name: busy for name, (_, busy) in times.items()},
         "sums": text.count(" all-reduce(") + text.count(" all-reduce-start("),

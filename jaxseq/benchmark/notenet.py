@@ -15,10 +15,11 @@ from jaxseq.benchmark.peers import ADAM, RATE, Given, Trainer
 from jaxseq.benchmark.workloads import Product, Workload
 from jaxseq.cells import CELLS, convert
 from jaxseq.common.arrays import Batch
-from jaxseq.music.networks.layers import BOOK_EPSILON, BOOK_MOMENTUM, NoteNet
+from jaxseq.music.networks.layers import BOOK_EPSILON, BOOK_MOMENTUM
+from jaxseq.music.networks.note_net import NoteNet
+from jaxseq.music.networks.objectives import next_symbol
 from jaxseq.music.tokens import VOCABULARY
-from jaxseq.nn.objectives import next_symbol
-from jaxseq.train import epoch as fit
+from jaxseq.train import epoch
 
 LOAD = workloads.CHORALE
 CONVOLUTIONS = (32, 48, 64, 96)
@@ -38,10 +39,10 @@ def products(load: Workload, channels: tuple[int, ...] = CONVOLUTIONS) -> list[P
 def given(load: Workload, channels: tuple[int, ...] = CONVOLUTIONS) -> Given:
     """Weights from our initialisers, notes and targets drawn evenly."""
     model = NoteNet(CELLS[load.cell], load.hidden, load.layers, channels, EMBEDDING, load.outputs)
-    setup = fit.Setup(model, next_symbol(), ADAM)
+    setup = epoch.Setup(model, next_symbol(), ADAM)
     notes = np.random.default_rng(0).integers(0, load.outputs, (load.batch * load.steps, load.window + 1))
     x = jnp.array(np.stack([notes[:, :-1], np.zeros_like(notes[:, 1:])], axis=-1), jnp.int32)
-    state = jax.jit(fit.init, static_argnums=0)(setup, jax.random.key(1), x[:1])
+    state = jax.jit(epoch.init, static_argnums=0)(setup, jax.random.key(1), x[:1])
     return Given(setup, state, Batch(x, jnp.array(notes[:, 1:], jnp.int32)))
 
 

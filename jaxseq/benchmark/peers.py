@@ -16,10 +16,9 @@ from jaxseq.benchmark.workloads import Workload
 from jaxseq.cells import CELLS, convert, recurrence
 from jaxseq.cells.norm import Norm
 from jaxseq.common.arrays import Batch, Tree
-from jaxseq.nn import apply as models
-from jaxseq.nn import heads
+from jaxseq.nn import forecaster, heads
 from jaxseq.nn.objectives import forecasting
-from jaxseq.train import epoch as fit
+from jaxseq.train import epoch
 
 RATE = 1e-3
 
@@ -39,8 +38,8 @@ class Trainer(NamedTuple):
 class Given(NamedTuple):
     """What everybody starts from: our setup and first state, and the rows of a turn."""
 
-    setup: fit.Setup
-    state: fit.TrainState
+    setup: epoch.Setup
+    state: epoch.TrainState
     data: Batch
 
 
@@ -55,14 +54,14 @@ ADAM = optax.adam(RATE)
 def given(load: Workload) -> Given:
     """Weights from our initialisers, normal inputs and normal targets."""
     norm = Norm(load.norm) if load.norm else None
-    model = models.Forecaster(CELLS[load.cell], load.hidden, load.layers, load.outputs, load.every_step, norm)
-    setup = fit.Setup(model, forecasting(heads.point(), load.every_step), ADAM)
+    model = forecaster.Forecaster(CELLS[load.cell], load.hidden, load.layers, load.outputs, load.every_step, norm)
+    setup = epoch.Setup(model, forecasting(heads.point(), load.every_step), ADAM)
     rows = load.batch * load.steps
     random = np.random.default_rng(0)
     x = jnp.array(random.standard_normal((rows, load.window, load.features), np.float32))
     steps = [load.window] if load.every_step else []
     y = jnp.array(random.standard_normal((rows, *steps, load.outputs), np.float32))
-    state = jax.jit(fit.init, static_argnums=0)(setup, jax.random.key(1), x[:1])
+    state = jax.jit(epoch.init, static_argnums=0)(setup, jax.random.key(1), x[:1])
     return Given(setup, state, Batch(x, y))
 
 
@@ -73,7 +72,7 @@ def _count(params: Tree) -> int:
 def ours(load: Workload, start: Given) -> Trainer:
     """Our trainer's own step: `fit.epoch` on as many rows as give the steps."""
     began = time.process_time()
-    compiled = fit.epoch.lower(start.setup, start.state, start.data, load.batch).compile()
+    compiled = epoch.epoch.lower(start.setup, start.state, start.data, load.batch).compile()
     compile_s, plan = time.process_time() - began, compiled.memory_analysis()
     assert plan is not None  # backends may have none; those of a CPU and a GPU do
     memory = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes

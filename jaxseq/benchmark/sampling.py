@@ -12,7 +12,8 @@ import numpy as np
 from jaxseq.benchmark import machine, notenet
 from jaxseq.benchmark.compare import Result
 from jaxseq.common.arrays import Tree
-from jaxseq.music.networks.layers import BOOK_EPSILON, NoteNet
+from jaxseq.music.networks.layers import BOOK_EPSILON
+from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling import FREE, compose
 
 STEPS = 64

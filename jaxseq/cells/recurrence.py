@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.cells import inplace_scan as consuming
+from jaxseq.cells import inplace_scan, padding
 from jaxseq.cells import norm as norms
-from jaxseq.cells import padding
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.norm import NOTHING, PLAIN, Norm, Slots
 from jaxseq.common.arrays import Tree
@@ -270,7 +269,7 @@ def _scan_forward(
     cell: Cell, norm: Norm | None, params: Tree, weights: Any, x: Array, carry: Carry, gating: Gating
 ) -> tuple[tuple[Carry, Array], Any]:
     slots = _slots(cell, norm, weights)
-    last, (outputs, saved) = _forward(cell, slots, params, x, carry, gating, consuming.scan)
+    last, (outputs, saved) = _forward(cell, slots, params, x, carry, gating, inplace_scan.scan)
     return (last, outputs), (params, weights, x, carry.h, gating, outputs, saved)
 
 
@@ -309,7 +308,7 @@ def _scan_backward(
         return (before, gain_bars, sums), (deltas, through_u)
 
     way = (
-        consuming.scan if at_once and cell.gate_count > 1 and norm is None else _scanned
+        inplace_scan.scan if at_once and cell.gate_count > 1 and norm is None else _scanned
     )  # each the faster one where it is taken
     states = cell.linearise(*states) if at_once else states
     # A row for each row of the batch, added up at the end: devices that share the batch need not meet at each step.

@@ -14,7 +14,7 @@ from rich.table import Table
 from jaxseq.checkpoint import records, store, writer
 from jaxseq.checkpoint.leaves import Leaf
 from jaxseq.checkpoint.records import DamagedError
-from jaxseq.common import command_line as entry
+from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 
 
@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Exit status: 0, 1 if something is damaged or different, 2 for a mistake in what was asked.
     """
-    return entry.run("jaxseq.checkpoint", lambda: _answer(argv), "stopped")
+    return command_line.run("jaxseq.checkpoint", lambda: _answer(argv), "stopped")
 
 
 def _answer(argv: list[str] | None) -> int:

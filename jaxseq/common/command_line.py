@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from typing import TypeVar
 
-from jaxseq.common.errors import EXIT_INTERRUPTED, EXIT_USAGE, Ended, UsageError, first_line
+import tyro
+
+from jaxseq.common.errors import EXIT_INTERRUPTED, EXIT_USAGE, Ended, UsageError
+from jaxseq.common.text import first_line
 
 
 def run(program: str, work: Callable[[], object], stopped: str, smaller: str = "window, batch or model") -> int:
@@ -33,3 +40,35 @@ def run(program: str, work: Callable[[], object], stopped: str, smaller: str = "
 def _told(program: str, why: object, status: int) -> int:
     print(f"{program}: {why}", file=sys.stderr)
     return status
+
+
+O_ = TypeVar("O_")
+
+
+def parsed(options: type[O_], program: str, words: list[str]) -> O_:
+    """What the words of a command with these options ask for; for --help, tyro prints it and exits.
+
+    Raises `UsageError` for an unknown field or a value that cannot be.
+    """
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(options, args=words, prog=program)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise usage_error(stop, complaint.getvalue(), f"{program} --help") from None
+
+
+def usage_error(stop: SystemExit, box: str, help_command: str) -> UsageError:
+    """The recipe's own complaint, which tyro catches, or else tyro's, which is a box of many lines, as one line."""
+    cause: BaseException | None = stop
+    while cause is not None:
+        if isinstance(cause, UsageError):
+            return cause
+        cause = cause.__context__
+    lines = [line.strip("|│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:-1]]
+    said, _, rest = "\n".join("" if set(line) <= set("-─") else line for line in lines).strip().partition("\n\n")
+    meant = re.search(r"^--[\w.-]+", rest, re.MULTILINE) if rest.startswith("Perhaps") else None
+    hint = f"perhaps {meant[0]}" if meant else f"see {help_command}"
+    return UsageError(f"{said.replace(chr(10), ' ').rstrip('.')}: {hint}")

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from jaxseq.common.errors import UsageError, shown
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import shown
 
 FORMAT = 2
 Record = dict[str, Any]

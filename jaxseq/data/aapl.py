@@ -20,11 +20,12 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from jaxseq.common.checks import check_at_least, check_choice
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import describe
 from jaxseq.data.scaling import Kind, Scaling
 from jaxseq.data.splits import Known, Panel, check_fold
-from jaxseq.data.windows import Series, WindowSplits, check_at_least, check_choice, check_series
+from jaxseq.data.windows import Series, WindowSplits, check_series
 
 FILE = Path(__file__).with_name("aapl.csv.gz")
 SHA256 = "41514a8f20809bfa000b1f5b5c3d14fe6e74b7a9a84a9db2b177be26d7e1fdb2"

@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from jaxseq.common.errors import UsageError, first_line, printable, shown
-from jaxseq.data.tables.source import size_of
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import first_line, printable, shown, size_of
 
 LARGEST = 64 * 2**20
 """Bytes that an archive may have, and that it may unpack to."""

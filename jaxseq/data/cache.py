@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from jaxseq.common.errors import UsageError
@@ -20,16 +19,3 @@ def cache_folder(kind: str = "prices") -> Path:
         return folder.expanduser()
     except RuntimeError as error:
         raise UsageError(f"no home folder for the cache {folder}: set JAXSEQ_CACHE to a folder") from error
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Put a file in its place whole or not at all, and make its folder. Raises `OSError`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
-        try:
-            temporary.write(content)
-            temporary.flush()
-            os.replace(temporary.name, file)
-        except BaseException:
-            os.unlink(temporary.name)
-            raise

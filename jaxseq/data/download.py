@@ -14,9 +14,10 @@ import urllib.request
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jaxseq.common.errors import UsageError, printable
-from jaxseq.data.cache import cache_folder, write_whole
-from jaxseq.data.tables.source import size_of
+from jaxseq.common.errors import UsageError
+from jaxseq.common.files import write_whole
+from jaxseq.common.text import printable, size_of
+from jaxseq.data.cache import cache_folder
 
 Cause = Literal["offline", "status", "timeout", "too-large", "truncated", "checksum", "certificate", "address", "cache"]
 MIRROR = "JAXSEQ_MIRROR"

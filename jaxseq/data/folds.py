@@ -17,8 +17,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
+from jaxseq.common.checks import check_at_least
 from jaxseq.common.errors import UsageError
-from jaxseq.data.windows import check_at_least, split_rows
+from jaxseq.data.windows import split_rows
 
 Rows: TypeAlias = tuple[int, int]
 """The rows `first` to `last` - 1, counted from 0."""

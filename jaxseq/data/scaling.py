@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
-from jaxseq.data.tables.source import counted
+from jaxseq.common.text import counted
 from jaxseq.data.windows import Series, Windows, called, some_of
 
 Kind = Literal["change", "log-return", "level"]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float
 
 from jaxseq.common.arrays import Splits
+from jaxseq.common.checks import check_at_least, check_choice
 from jaxseq.common.errors import UsageError
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.scaling import Kind, Scaling, check_reach, fit_scaling
-from jaxseq.data.windows import Series, Windows, WindowSplits, called, check_at_least, cut, join, some_of
+from jaxseq.data.windows import Series, Windows, WindowSplits, called, cut, join, some_of
 
 
 class Known(NamedTuple):
@@ -112,3 +113,44 @@ def check_fold(source: str, count: int, fold: int) -> None:
     check_at_least(1, source, folds=count, fold=fold)
     if fold > count:
         raise UsageError(f"{source}: fold is {fold}; there are {count}")
+
+
+@dataclass(frozen=True)
+class Split:
+    """What both have: how the series is cut into windows, and what the model is asked for."""
+
+    window: int = 50
+    """Steps that the model is given."""
+    target: Kind = "change"
+    """What it is asked for: the change from the last value, the log-return, or the level itself."""
+    folds: int = 1
+    """Folds of a backtest that the last 15 % of the rows are cut into."""
+    fold: int = 1
+    """Which of them: the model is trained on what comes before it."""
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for a field that cannot be."""
+        check_at_least(2, self.name, window=self.window)
+        check_choice(get_args(Kind), self.name, target=self.target)
+        check_fold(self.name, self.folds, self.fold)
+
+    @property
+    def name(self) -> str:
+        """What the data are called."""
+        raise NotImplementedError
+
+    def panel(self) -> Panel:
+        """The series themselves."""
+        raise NotImplementedError
+
+    def windows(self, horizon: int) -> WindowSplits:
+        """Inputs, targets and times of the three parts. Raises `UsageError` if a part is too short for one."""
+        return self.panel().windows(self.window, horizon, self.folds, self.fold)
+
+    def known(self, horizon: int) -> Known:
+        """What is known of the series beside their windows."""
+        return self.panel().known(self.window, horizon, self.folds, self.fold)
+
+    def scaling(self, horizon: int) -> Scaling:
+        """The scaling of `target`, fitted on the training rows alone."""
+        return self.panel().scaling(self.target, self.window, horizon, self.folds, self.fold)

@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from jaxseq.common.arrays import Splits
+from jaxseq.common.checks import check_at_least
 from jaxseq.common.errors import UsageError
 from jaxseq.data.folds import folds
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.splits import Known, check_fold
-from jaxseq.data.windows import Windows, WindowSplits, check_at_least
+from jaxseq.data.windows import Windows, WindowSplits
 
 
 @dataclass(frozen=True)

@@ -79,20 +79,6 @@ def check_series(times: Shaped[np.ndarray, " n"], values: Shaped[np.ndarray, " n
     return Series(times, values)
 
 
-def check_at_least(least: int, source: str, **fields: int | float) -> None:
-    """Raises `UsageError` for the first field whose value is below `least`."""
-    for name, value in fields.items():
-        if value < least:
-            raise UsageError(f"{source}: {name} is {value}; it must be at least {least}")
-
-
-def check_choice(choices: tuple[str, ...], source: str, **fields: str) -> None:
-    """Raises `UsageError` for the first field whose value is none of `choices`."""
-    for name, value in fields.items():
-        if value not in choices:
-            raise UsageError(f"{source}: {name} {value!r} is unknown; choose one of {', '.join(choices)}")
-
-
 def called(name: str) -> str:
     """A series in a message, told from a number or a word of the sentence."""
     return f"series {name!r}"

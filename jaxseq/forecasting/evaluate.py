@@ -13,8 +13,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.scaling import Scaling, batch
 from jaxseq.data.splits import Known
 from jaxseq.data.windows import Windows, WindowSplits
-from jaxseq.forecasting import baselines, classical, metrics, significance, verdict
-from jaxseq.forecasting import conformal as intervals
+from jaxseq.forecasting import baselines, classical, conformal, metrics, significance, verdict
 from jaxseq.forecasting.conformal import Coverage
 
 INTERVALS = (0.5, 0.8, 0.95)
@@ -71,9 +70,9 @@ def margins(valid: Forecast, windows: Windows, scaling: Scaling) -> Margins:
         if len(y) < round(level / (1 - level), 9):  # too few rows for this level
             continue
         if (ends := _ends(valid, level)) is None:
-            found[level] = intervals.conformal_radius(y - valid.centre, level)
+            found[level] = conformal.conformal_radius(y - valid.centre, level)
         else:
-            found[level] = intervals.conformal_margin(y, *ends, level)
+            found[level] = conformal.conformal_margin(y, *ends, level)
     return Margins(tuple(found), tuple(tuple(map(float, sizes)) for sizes in found.values()))
 
 
@@ -134,7 +133,7 @@ def judge(
         verdict.sentence(rows[-1]),
         copying,
         _scores(part, forecasts, scales),
-        intervals.coverage_table(part.targets, ends) if ends else [],
+        conformal.coverage_table(part.targets, ends) if ends else [],
         frame(part, known.names, {"forecast": forecasts[name], "naive": forecasts[verdict.NAIVE]}, ends),
         tuple(notes),
     )

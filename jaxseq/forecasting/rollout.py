@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseq.common.arrays import Key, Tree
-from jaxseq.nn import apply as models
+from jaxseq.nn import apply, forecaster
 from jaxseq.nn.heads import Head
 
 
 @partial(jax.jit, static_argnames=("model", "head", "horizon"))
 def rollout(
-    model: models.Forecaster,
+    model: forecaster.Forecaster,
     head: Head,
     params: Tree,
     stats: Tree,
@@ -39,12 +39,12 @@ def rollout(
 
     def step(state: tuple[Tree, Array], step_key: Key | None) -> tuple[tuple[Tree, Array], Array]:
         carries, last = state
-        carries, raw = models.resume(model, params, stats, last[..., None], carries, window)
+        carries, raw = apply.resume(model, params, stats, last[..., None], carries, window)
         following = choose(raw, step_key)
         return (carries, following), following[:, 0]
 
     keys = None if key is None else jax.random.split(key, horizon)
-    carries, raw = models.resume(model, params, stats, x, None, 0)
+    carries, raw = apply.resume(model, params, stats, x, None, 0)
     first = choose(raw, None if keys is None else keys[0])
     later = None if keys is None else keys[1:]
     _, rest = jax.lax.scan(step, (carries, first), later, length=horizon - 1)
@@ -53,7 +53,7 @@ def rollout(
 
 @partial(jax.jit, static_argnames=("model", "head", "horizon", "draws"))
 def paths(
-    model: models.Forecaster,
+    model: forecaster.Forecaster,
     head: Head,
     params: Tree,
     stats: Tree,

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
 from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.metrics import Values, errors, relative_mse
@@ -231,47 +231,3 @@ def _losses(actual: Values, forecast: Values, loss: str) -> Float[np.ndarray, "n
         row = int(np.argmax(bad.any(axis=1))) + 1
         raise UsageError(f"{count} of {error.size} errors are not finite, the first in row {row}")
     return error**2 if loss == "squared" else np.abs(error)
-
-
-class PairedDifference(NamedTuple):
-    """a - b, pair by pair: see `paired_difference`."""
-
-    mean: float
-    """Mean difference, in the measure's unit."""
-    low: float
-    """Lower end of Student's t interval of that mean; NaN for a single pair."""
-    high: float
-    """Upper end of it."""
-    effect: float
-    """Cohen's d_z, mean over standard deviation of the differences; NaN for a single pair or where they are equal."""
-    wilcoxon_p: float
-    """Two-sided p-value of Wilcoxon's signed ranks; 1 where no pair differs."""
-    pairs: int
-
-
-def paired_difference(a: Float[np.ndarray, " _"], b: Float[np.ndarray, " _"], level: float = 0.95) -> PairedDifference:
-    """Two models' measures over the same seeds or folds, "s" each: how far apart are they, and is it more than chance?
-
-    The interval takes the pairs to be independent: true of seeds; folds share training rows, so theirs is too narrow.
-    Cohen's d_z: Lakens (2013), Frontiers in Psychology 4:863. Signed ranks: Wilcoxon (1945), as in scipy;
-    below 6 pairs no p-value can be under 5 %. Raises `ValueError` with both shapes where they differ, `UsageError` for
-    no pair, a value that is not finite, or a level not between 0 and 1.
-    """
-    if a.shape != b.shape:
-        raise ValueError(f"{a.shape} and {b.shape} must be pairs, one of each for every seed or fold")
-    if not len(a) or not 0 < level < 1:
-        raise UsageError(f"{len(a)} pairs at level {level}; at least 1 is needed, at a level between 0 and 1")
-    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    if not np.all(np.isfinite(difference)):
-        raise UsageError(f"pair {int(np.argmin(np.isfinite(difference))) + 1} of {len(a)} is not finite")
-    n, mean = len(difference), float(np.mean(difference))
-    sd = float(np.std(difference, ddof=1)) if n > 1 else math.nan
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
-    effect = mean / sd if sd > 1e-12 * np.max(np.abs(difference)) else math.nan  # else they differ by rounding alone
-    return PairedDifference(mean, mean - half, mean + half, effect, _wilcoxon(difference), n)
-
-
-def _wilcoxon(difference: Float[np.ndarray, " s"]) -> float:
-    from scipy.stats import wilcoxon  # here: scipy.stats takes most of a second to import
-
-    return float(wilcoxon(difference).pvalue) if np.any(difference) else 1.0

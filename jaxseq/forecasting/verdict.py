@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
+from rich.table import Table
 
 from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.metrics import Values, errors, mae, relative_mse, rmse
@@ -125,3 +126,15 @@ def markdown(rows: list[Row], unit: str) -> str:
         name = row.name.replace("|", "\\|")
         lines.append(f"| {' | '.join([name, *written(row, ' to ')])} |")
     return "\n".join(lines)
+
+
+def score_table(rows: list[Row], unit: str, title: str) -> Table:
+    """The forecasts' scores as a table that fits 80 columns; "vs naive" is MSE over that of the last value, p that of
+    the Diebold-Mariano test against it."""
+    table = Table(title=f"{title}, errors in {unit}" if unit else title, title_justify="left", box=None, padding=(0, 1))
+    table.add_column("forecast", no_wrap=True)
+    for heading in ("RMSE", "MAE", "vs naive", "skill", "95 % interval", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.name, *written(row, " "))
+    return table

@@ -19,12 +19,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.music.evaluation.coherence import FIFTH
+from jaxseq.music.networks.chord_net import ChordNet
+from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.inputs import LONGEST
 from jaxseq.music.networks.interval_features import OCTAVE, is_note
-from jaxseq.music.networks.layers import VOICE_COUNT, ChordNet, FillNet, NoteNet
+from jaxseq.music.networks.layers import VOICE_COUNT
+from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.piece import BAR
 from jaxseq.music.tokens import MASKED, START, VOCABULARY
-from jaxseq.nn import apply as models
+from jaxseq.nn import apply
 
 FREE = -1
 """In the place of a note that is to be drawn."""
@@ -102,7 +105,7 @@ def _sweeps(
         hide_key, draw_key = jax.random.split(jax.random.fold_in(key, number))
         hidden = free & (jax.random.uniform(hide_key, free.shape) < _share(number, sweeps))
         x = jnp.concatenate([jnp.where(hidden, MASKED, notes), column], axis=-1)
-        logits = models.apply(model, params, stats, x).reshape(-1, VOCABULARY)
+        logits = apply.apply(model, params, stats, x).reshape(-1, VOCABULARY)
         noise = jax.random.gumbel(draw_key, logits.shape)
         drawn, log_of_drawn = (found.reshape(free.shape) for found in _choose(logits, noise, filters, drawing))
         return jnp.where(hidden, drawn, notes), jnp.where(hidden, log_of_drawn, log_p)

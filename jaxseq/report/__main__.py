@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxseq.common import command_line as entry
+from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 
 RUNS = "runs"
@@ -43,12 +43,11 @@ class Options:
 
 def report(asked: Options) -> Path:
     """Train, measure and write as asked; returns the report's folder. Raises `UsageError`, and `Stopped` on a signal."""
-    from jaxseq.report import contents, evidence, plan
-    from jaxseq.report import write as page
+    from jaxseq.common import console as common_console
+    from jaxseq.report import contents, evidence, plan, write
     from jaxseq.sweep import pool
-    from jaxseq.train import progress as screen
 
-    console, began = screen.terminal(), time.monotonic()
+    console, began = common_console.terminal(), time.monotonic()
     rows, size = plan.rows(asked.budget, asked.seeds, asked.chorales), plan.BUDGETS[asked.budget]
     workers = _workers(asked.workers)
     _check(asked.out)
@@ -69,7 +68,7 @@ def report(asked: Options) -> Path:
     gradients = _gradients(found, wanted, workers)
     times = _times(asked.out, found, size.rounds)
     samples = _samples(asked, size, wanted[-1][0].folder, keys[-1], console)
-    files = page.write(contents.page(asked.budget, asked.out, found, gradients, times, samples), asked.out)
+    files = write.write(contents.page(asked.budget, asked.out, found, gradients, times, samples), asked.out)
     minutes = (time.monotonic() - began) / 60
     console.print(
         f"{', '.join(map(str, files))}, figures and tables as PNG and CSV; {minutes:.0f} min", highlight=False
@@ -90,10 +89,11 @@ def _check(out: Path) -> None:
 def _workers(asked: int | None) -> int:
     """Runs at a time. Raises `UsageError` for none."""
     from jaxseq.sweep import pool
+    from jaxseq.train import devices
 
     if asked is not None and asked < 1:
         raise UsageError(f"workers must be at least 1; it is {asked}")
-    return asked or (1 if pool.accelerated() else pool.cores())
+    return asked or (1 if pool.accelerated() else devices.cores())
 
 
 def _gradients(found: Sequence[Any], wanted: Sequence[Any], workers: int) -> dict[str, Any]:
@@ -117,41 +117,40 @@ def _gradients(found: Sequence[Any], wanted: Sequence[Any], workers: int) -> dic
 
 def _times(out: Path, found: Sequence[Any], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of an epoch of every row on Bach, measured in turn by one process while nothing else of ours runs."""
+    from jaxseq.common import files as common_files
     from jaxseq.report import evidence
     from jaxseq.report.plan import CELL, NORM
     from jaxseq.sweep import pool
-    from jaxseq.train import run_folder as runlog
 
     some = {one.row.label: one for one in found if one.row.group in (CELL, NORM)}
     named = {"keys": {label: one.key for label, one in some.items()}, "rounds": rounds}
     path = out / RUNS / evidence.TIMES
-    if path.is_file() and {name: (kept := runlog.read_json(path)).get(name) for name in named} == named:
+    if path.is_file() and {name: (kept := common_files.read_json(path)).get(name) for name in named} == named:
         return kept["seconds"]
     recipes = {label: one.row.recipe for label, one in some.items()}
     (seconds,) = pool.each(partial(evidence.times, rounds=rounds), [recipes], 1)
-    runlog.write_json(path, {**named, "seconds": seconds})
+    common_files.write_json(path, {**named, "seconds": seconds})
     return seconds
 
 
 def _samples(asked: Options, size: Any, run: Path, key: str, console: Any) -> Path:
     """The folder of the pieces that the network with convolutions composed."""
-    from jaxseq.sample import compose as composing
-    from jaxseq.train.options import AskedSample
+    from jaxseq.sample import compose
+    from jaxseq.sample.options import AskedSample
 
     out = asked.out / RUNS / f"samples-{key}"
     if not out.is_dir():
         what = AskedSample(run, count=size.samples, bars=size.bars, bpm=asked.bpm, out=out)
-        composing.compose(what, console)
+        compose.compose(what, console)
     return out
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
-    from jaxseq.train import options as command
 
     words = sys.argv[1:] if argv is None else argv
-    asked = partial(command.parsed, Options, "python -m jaxseq.report", words)
-    return entry.run("jaxseq.report", lambda: report(asked()), "stopped; the same command goes on", "--budget")
+    asked = partial(command_line.parsed, Options, "python -m jaxseq.report", words)
+    return command_line.run("jaxseq.report", lambda: report(asked()), "stopped; the same command goes on", "--budget")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxseq.report import learning_curves as curves
-from jaxseq.report import paired
+from jaxseq.report import learning_curves, paired
 from jaxseq.report.evidence import Found
 from jaxseq.report.paired import Paired, Verdict
 from jaxseq.report.plan import CELL, LEVEL, NORM
@@ -52,7 +51,7 @@ def judge(rows: Rows, times: Mapping[str, Float[np.ndarray, " _"]]) -> list[Clai
 
 def _slow(rows: Rows) -> Claim:
     rnn, lstm, gru = (rows[LEVEL, cell] for cell in ("RNN", "LSTM", "GRU"))
-    falling = _paired(curves.flattened(rnn.epochs["train_loss"]), np.full(len(rnn.runs), -STILL_FALLING))
+    falling = _paired(learning_curves.flattened(rnn.epochs["train_loss"]), np.full(len(rnn.runs), -STILL_FALLING))
     parts = [
         *(_sooner(other, rnn, "share price") for other in (lstm, gru)),
         Part(
@@ -66,9 +65,9 @@ def _norms_faster(rows: Rows) -> Claim:
     plain = rows[NORM, "no normalisation"]
     normed = [rows[NORM, name] for name in ("batch norm", "layer norm")]
     parts = [_sooner(other, plain, "Bach") for other in normed]
-    rough = curves.roughness(plain.epochs[plain.metric])
+    rough = learning_curves.roughness(plain.epochs[plain.metric])
     for other in normed:
-        found = _paired(curves.roughness(other.epochs[other.metric]), rough)
+        found = _paired(learning_curves.roughness(other.epochs[other.metric]), rough)
         what = f"{other.row.label} smoother on validation than none"
         parts.append(Part(what, "roughness, share of the loss", found, paired.less(found)))
     return _claim(2, "Batch and layer norm converge faster and more stably", parts)
@@ -120,10 +119,10 @@ def _lower(ours: Found, theirs: Found, which: str) -> Part:
     return Part(f"{ours.row.label} below {theirs.row.label}, {LOSSES[which]}", "nats a note", found, paired.less(found))
 
 
-def sooner(ours: Found, theirs: Found) -> tuple[curves.Reached, curves.Reached]:
+def sooner(ours: Found, theirs: Found) -> tuple[learning_curves.Reached, learning_curves.Reached]:
     """Epochs that either took to the training loss that the other one, `theirs`, had at its end, seed by seed."""
     target = theirs.epochs["train_loss"][:, -1]
-    return tuple(curves.epochs_to_reach(one.epochs["train_loss"], target) for one in (ours, theirs))  # type: ignore
+    return tuple(learning_curves.epochs_to_reach(one.epochs["train_loss"], target) for one in (ours, theirs))  # type: ignore
 
 
 def _sooner(ours: Found, theirs: Found, where: str) -> Part:

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from jaxseq import __version__
+from jaxseq.common import files
 from jaxseq.report import claims, figures, tables
 from jaxseq.report.claims import Claim
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts, plain
 from jaxseq.report.evidence import Found
 from jaxseq.report.plan import BOOK, BUDGETS, CELL, CHANGE, LEVEL, NORM, ONE, TEN
-from jaxseq.train import run_folder as runlog
 
 SHOWN = 4
 """Pieces that the page plays, at the most."""
@@ -50,7 +50,7 @@ def page(
         **{name: tables.book(name, groups[name], tables.CAPTIONS[name]) for name in (ONE, TEN)},
     }
     for both in there.values():
-        runlog.write_table(folder / f"{both.name}.csv", both.numbers)
+        files.write_table(folder / f"{both.name}.csv", both.numbers)
     shown = {name: both.table for name, both in there.items()}
     norm = figures.bach(
         folder, "figure-norms", groups[NORM], "Figures 2 and 3 of the paper: an LSTM on Bach, by normalisation."

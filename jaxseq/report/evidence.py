@@ -18,11 +18,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from jaxseq import __version__
+from jaxseq.common import files
 from jaxseq.report.plan import Row
 from jaxseq.sweep import pool
-from jaxseq.train import domains as kinds
-from jaxseq.train import experiments
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import domains, experiments, run_folder
 from jaxseq.train.experiments.base import Recipe
 
 MEASURED, GRADIENTS, TIMES = ".measured.json", ".gradients.json", "times.json"
@@ -73,51 +72,50 @@ def key(recipe: Recipe, digest: str) -> str:
 
 def digest(recipe: Recipe) -> str:
     """sha256 of all rows that a recipe is trained, chosen and judged on. For a worker."""
-    return kinds.of(recipe).prepare(recipe).rows
+    return domains.of(recipe).prepare(recipe).rows
 
 
 def measure(run: pool.Wanted) -> dict[str, float]:
     """What the best epoch of a run scores on the part that it was trained on, and its parameters. For a worker."""
     import jax
 
-    from jaxseq.forecasting import evaluate as judge
-    from jaxseq.train import epoch as fit
-    from jaxseq.train import prepare as jobs
+    from jaxseq.forecasting import evaluate
+    from jaxseq.train import epoch, prepare
 
     kept = run.folder.with_suffix(MEASURED)
     if kept.is_file():
-        return runlog.read_json(kept)
-    job = kinds.of(run.experiment).prepare(run.experiment)
-    _, state = jobs.best(job, run.folder)
-    rows = fit.EVALUATION_BATCHES * run.experiment.batch
-    scores = fit.evaluate(job.setup, state.params, state.stats, job.data.train, rows)
+        return files.read_json(kept)
+    job = domains.of(run.experiment).prepare(run.experiment)
+    _, state = prepare.best(job, run.folder)
+    rows = epoch.EVALUATION_BATCHES * run.experiment.batch
+    scores = epoch.evaluate(job.setup, state.params, state.stats, job.data.train, rows)
     found = {f"train_{name}": float(value) for name, value in scores.items()}
     found["parameters"] = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.stats)))
-    if run.experiment.kind == "series":
+    if run.experiment.domain == "forecasts":
         windows, scaling = job.material.windows, job.material.scaling
         recipe: Any = run.experiment
-        found["naive_loss"] = judge.naive_loss(windows.valid, scaling, recipe.steps_out)
-    runlog.write_json(kept, found)
+        found["naive_loss"] = evaluate.naive_loss(windows.valid, scaling, recipe.steps_out)
+    files.write_json(kept, found)
     return found
 
 
 def influence(run: pool.Wanted) -> dict[str, list[float]]:
     """The gradient's norm k steps back, before and after training, on validation rows. For a worker."""
     from jaxseq.common.arrays import Batch
-    from jaxseq.report import vanishing_gradients as vanishing
-    from jaxseq.train import prepare as jobs
+    from jaxseq.report import vanishing_gradients
+    from jaxseq.train import prepare
 
     kept = run.folder.with_suffix(GRADIENTS)
     if kept.is_file():
-        return runlog.read_json(kept)
-    job = kinds.of(run.experiment).prepare(run.experiment)
-    states = {"before": jobs.initial_state(job), "after": jobs.best(job, run.folder)[1]}
+        return files.read_json(kept)
+    job = domains.of(run.experiment).prepare(run.experiment)
+    states = {"before": prepare.initial_state(job), "after": prepare.best(job, run.folder)[1]}
     some = Batch(*(part[:INFLUENCE_ROWS] for part in job.data.valid))
     found = {
-        name: np.asarray(vanishing.influence(job.setup, state.params, state.stats, some), np.float64).tolist()
+        name: np.asarray(vanishing_gradients.influence(job.setup, state.params, state.stats, some), np.float64).tolist()
         for name, state in states.items()
     }
-    runlog.write_json(kept, found)
+    files.write_json(kept, found)
     return found
 
 
@@ -126,13 +124,12 @@ def times(recipes: dict[str, Recipe], rounds: int) -> dict[str, list[float]]:
     import jax
 
     from jaxseq.common.arrays import Batch
-    from jaxseq.train import epoch as fit
-    from jaxseq.train import prepare as jobs
+    from jaxseq.train import epoch, prepare
 
     turns: dict[str, list[Any]] = {}
     for name, recipe in recipes.items():
-        job = kinds.of(recipe).prepare(recipe)
-        rows, state = len(job.data.train.x), jobs.initial_state(job)
+        job = domains.of(recipe).prepare(recipe)
+        rows, state = len(job.data.train.x), prepare.initial_state(job)
         some = Batch(*(part[: TIMED_ROWS * recipe.batch] for part in job.data.train))
         turns[name] = [job.setup, state, some, recipe.batch, rows / len(some.x)]
     found: dict[str, list[float]] = {name: [] for name in recipes}
@@ -140,26 +137,26 @@ def times(recipes: dict[str, Recipe], rounds: int) -> dict[str, list[float]]:
         for name, turn in turns.items():
             setup, state, some, batch, share = turn
             # Not timed: it compiles, and brings the allocator to what this recipe leaves behind, not the one before it.
-            state = jax.block_until_ready(fit.epoch(setup, state, some, batch)[0])
+            state = jax.block_until_ready(epoch.epoch(setup, state, some, batch)[0])
             began = time.process_time()
-            turn[1] = jax.block_until_ready(fit.epoch(setup, state, some, batch)[0])
+            turn[1] = jax.block_until_ready(epoch.epoch(setup, state, some, batch)[0])
             found[name].append((time.process_time() - began) * share)
     return found
 
 
 def gather(row: Row, key: str, runs: Sequence[pool.Wanted], measured: Sequence[dict[str, float]]) -> Found:
     """A row as its finished runs have it."""
-    kind, lines, rows = kinds.of(row.recipe), [], []
+    domain, lines, rows = domains.of(row.recipe), [], []
     for run, more in zip(runs, measured, strict=True):
-        rows.append(runlog.read_metrics(run.folder))
+        rows.append(run_folder.read_metrics(run.folder))
         seed = run.experiment.seed
-        said = kind.row(kinds.Member(1, seed, run.experiment, run.folder))
+        said = domain.row(domains.Member(1, seed, run.experiment, run.folder))
         lines.append({"seed": seed, **said, **more, "train_loss": rows[-1][-1]["train_loss"]})
     names = [name for name in rows[0][0] if name == "train_loss" or name.startswith("valid_")]
     epochs = {name: np.array([[line[name] for line in each] for each in rows], np.float64) for name in names}
     frame = pd.DataFrame(lines)
     frame.attrs["baselines"] = baselines(runs[0].folder)
-    made = [runlog.read_json(run.folder / runlog.ENVIRONMENT) for run in runs]
+    made = [files.read_json(run.folder / run_folder.ENVIRONMENT) for run in runs]
     frame.attrs["commits"] = [one["git_commit"] for one in made]
     frame.attrs["versions"] = [f"jax {one['libraries']['jax']}, {one['devices']}" for one in made]
     return Found(row, key, epochs, frame)
@@ -167,7 +164,7 @@ def gather(row: Row, key: str, runs: Sequence[pool.Wanted], measured: Sequence[d
 
 def baselines(folder: Path) -> dict[str, dict[str, float]]:
     """What a run's scores say, by the name of the predictions: of a forecast, over its whole horizon."""
-    scores = pd.read_csv(folder / runlog.SCORES)
+    scores = pd.read_csv(folder / run_folder.SCORES)
     if "step" in scores:
         scores = scores[scores["step"] == "all"].drop(columns="step")
     found: Any = scores.set_index(scores.columns[0]).to_dict("index")

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxseq.common import figures
-from jaxseq.report import document as parts
+from jaxseq.common import figures, files
+from jaxseq.report import document
 from jaxseq.report.evidence import Found
 from jaxseq.report.plan import CHANGE, LEVEL
 from jaxseq.report.plots import Curve, Norms, Panel, Reference, curves, gradients
-from jaxseq.train import run_folder as runlog
 
 BAND = "Lines are means over the seeds, bands reach from the least to the most; validation is solid, training dashed."
 
 
-def losses(folder: Path, groups: Mapping[str, Sequence[Found]]) -> parts.Figure:
+def losses(folder: Path, groups: Mapping[str, Sequence[Found]]) -> document.Figure:
     """Figures 1, 4 and 5 of the paper: the share price, by cell, in both set-ups."""
     titles = {LEVEL: "as in the paper: level, scaled to 0..1", CHANGE: "honest: change from the last value"}
     panels = []
@@ -41,7 +40,7 @@ def losses(folder: Path, groups: Mapping[str, Sequence[Found]]) -> parts.Figure:
     )
 
 
-def bach(folder: Path, name: str, rows: Sequence[Found], caption: str) -> parts.Figure:
+def bach(folder: Path, name: str, rows: Sequence[Found], caption: str) -> document.Figure:
     """Figures 2 and 3 of the paper: loss and accuracy on Bach."""
     accuracy = [Curve(row.row.label, row.epochs["valid_accuracy"]) for row in rows]
     panels = [
@@ -54,7 +53,7 @@ def bach(folder: Path, name: str, rows: Sequence[Found], caption: str) -> parts.
     )
 
 
-def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> parts.Figure:
+def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> document.Figure:
     """How far back each cell feels its loss: by set-up and moment ("before", "after"), the norms by cell, "s t"."""
     panels, lines = [], []
     for setup, moments in norms.items():
@@ -66,7 +65,7 @@ def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.
                     for seed, each in enumerate(values)
                     for k, value in enumerate(each)
                 ]
-    runlog.write_table(folder / "figure-gradients.csv", pd.DataFrame(lines))
+    files.write_table(folder / "figure-gradients.csv", pd.DataFrame(lines))
     path = folder / "figure-gradients.png"
     figures.save(gradients(panels), path)
     caption = (
@@ -74,7 +73,7 @@ def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.
         "the state k steps back (of the LSTM, h and c), mean over "
         "validation rows. Where it falls off exponentially, nothing can be learnt from what lies further back."
     )
-    return parts.Figure(
+    return document.Figure(
         path, caption, "Gradient norm against steps back for RNN, LSTM and GRU, before and after training"
     )
 
@@ -88,7 +87,7 @@ def _curve(found: Found) -> Curve:
     return Curve(found.row.label, found.epochs[found.metric], found.epochs["train_loss"])
 
 
-def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows: Sequence[Found]) -> parts.Figure:
+def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows: Sequence[Found]) -> document.Figure:
     """Write the picture and its numbers: a line an epoch."""
     lines = [
         {
@@ -103,6 +102,6 @@ def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows
         for k in range(len(found.runs))
         for epoch in range(found.epochs["train_loss"].shape[1])
     ]
-    runlog.write_table(folder / f"{name}.csv", pd.DataFrame(lines))
+    files.write_table(folder / f"{name}.csv", pd.DataFrame(lines))
     figures.save(drawn, folder / f"{name}.png")  # pyrefly: ignore[bad-argument-type]
-    return parts.Figure(folder / f"{name}.png", caption, alt)
+    return document.Figure(folder / f"{name}.png", caption, alt)

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from jaxseq.report import document as parts
-from jaxseq.report import learning_curves as curves
+from jaxseq.report import document, learning_curves
 from jaxseq.report.claims import Claim
 from jaxseq.report.evidence import Found
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
@@ -25,7 +24,7 @@ class Both(NamedTuple):
     """A table to read, and its numbers."""
 
     name: str
-    table: parts.Table
+    table: document.Table
     numbers: pd.DataFrame
 
 
@@ -59,7 +58,7 @@ def bach(group: str, rows: Sequence[Found], times: Mapping[str, Sequence[float]]
         "seconds: the median of rounds in which "
         "everybody has a turn, one core."
     )
-    return Both(f"table-{group}", parts.Table(caption, header, lines, note), _numbers(rows, times))
+    return Both(f"table-{group}", document.Table(caption, header, lines, note), _numbers(rows, times))
 
 
 BACH_COLUMNS = {
@@ -89,7 +88,7 @@ def prices(rows: Sequence[Found]) -> Both:
     ]  # fmt: skip
     lines = []
     for found in rows:
-        runs, falling = found.runs, curves.flattened(found.epochs["train_loss"])
+        runs, falling = found.runs, learning_curves.flattened(found.epochs["train_loss"])
         words = {LEVEL: "level, scaled to 0..1", CHANGE: "change"}[found.row.group]
         lines.append(
             [
@@ -113,7 +112,7 @@ def prices(rows: Sequence[Found]) -> Both:
     )
     return Both(
         "table-prices",
-        parts.Table("AAPL, one day ahead: training, validation and test", header, lines, note),
+        document.Table("AAPL, one day ahead: training, validation and test", header, lines, note),
         _numbers(rows, {}),
     )
 
@@ -145,7 +144,7 @@ def book(group: str, rows: Sequence[Found], caption: str) -> Both:
         "steps of the horizon. A model that "
         "is fed back is trained and validated on one step, so its validation is no figure of ten."
     )
-    return Both(f"table-{group}", parts.Table(caption, header, lines, note), _numbers(rows, {}))
+    return Both(f"table-{group}", document.Table(caption, header, lines, note), _numbers(rows, {}))
 
 
 def _waves(found: Found) -> dict[str, float]:
@@ -186,7 +185,7 @@ def comparisons(found: Sequence[Claim]) -> Both:
         "same data, not of other data. A claim holds if all of its comparisons do; each is denied by chance at "
         "most once in 40 times, and nothing is corrected for their number."
     )
-    return Both("comparisons", parts.Table("All comparisons", header, lines, note), pd.DataFrame(numbers))
+    return Both("comparisons", document.Table("All comparisons", header, lines, note), pd.DataFrame(numbers))
 
 
 def _signed(value: float, form: str) -> str:
@@ -215,7 +214,7 @@ def _seeds(rows: Sequence[Found]) -> str:
 
 
 def _reached(found: Found, target: float) -> str:
-    reached = curves.epochs_to_reach(found.epochs["train_loss"], target)
+    reached = learning_curves.epochs_to_reach(found.epochs["train_loss"], target)
     if not reached.seeds:
         return f"> {reached.last}"
     some = reached.epochs[~np.isnan(reached.epochs)]

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseq.common.arrays import Batch, Tree
-from jaxseq.nn import apply as models
-from jaxseq.train import epoch as fit
+from jaxseq.nn import apply, forecaster
+from jaxseq.train import epoch
 
 
 @partial(jax.jit, static_argnames="setup")
-def influence(setup: fit.Setup, params: Tree, stats: Tree, data: Batch) -> Float[Array, "t"]:
+def influence(setup: epoch.Setup, params: Tree, stats: Tree, data: Batch) -> Float[Array, "t"]:
     """Mean over the rows of |∂ loss / ∂ state k steps back|, for k = 0 (the last state) to t - 1 (that after step 1).
 
     The loss is the task's for the forecast after the last step; a forecaster of every step is asked for that one alone.
@@ -31,26 +31,26 @@ def influence(setup: fit.Setup, params: Tree, stats: Tree, data: Batch) -> Float
     Raises `ValueError` unless the model is a `models.Forecaster` that reads one way.
     """
     model = setup.model
-    if not isinstance(model, models.Forecaster) or model.bidirectional:
-        what = "reads both ways" if isinstance(model, models.Forecaster) else f"is a {type(model).__name__}"
+    if not isinstance(model, forecaster.Forecaster) or model.bidirectional:
+        what = "reads both ways" if isinstance(model, forecaster.Forecaster) else f"is a {type(model).__name__}"
         raise ValueError(f"the model {what}; expected a Forecaster that reads one way")
-    target = setup.task.at_end(jnp.asarray(data.y))
+    target = setup.objective.at_end(jnp.asarray(data.y))
 
     def loss(added: Tree) -> Array:
-        return jnp.sum(setup.task.loss(perturbed(model, params, stats, data.x, added), target))  # each row its own
+        return jnp.sum(setup.objective.loss(perturbed(model, params, stats, data.x, added), target))  # each row its own
 
     gradient = jax.grad(loss)(_zeros(model, jnp.asarray(data.x)))
     return jnp.flip(jnp.mean(_norms(gradient), axis=1))
 
 
-def _zeros(model: models.Forecaster, x: Float[Array, "b t d"]) -> Tree:
+def _zeros(model: forecaster.Forecaster, x: Float[Array, "b t d"]) -> Tree:
     """Zeros like the states of all layers after every step, steps first."""
     b, t, _ = x.shape
     return tuple(model.cell.start((t, b, model.hidden), x.dtype) for _ in range(model.layers))
 
 
 def perturbed(
-    model: models.Forecaster, params: Tree, stats: Tree, x: Float[Any, "b t d"], added: Tree
+    model: forecaster.Forecaster, params: Tree, stats: Tree, x: Float[Any, "b t d"], added: Tree
 ) -> Float[Array, "b k"]:
     """The forecast after the last step, where `added` was added to the layers' states after each step (and before they
     are read: by the next step, or by the head)."""
@@ -59,7 +59,7 @@ def perturbed(
 
     def step(states: Tree, at: Any) -> tuple[Tree, None]:
         number, x, added = at
-        states, _ = models.resume(model, params, stats, x[:, None], states, number)
+        states, _ = apply.resume(model, params, stats, x[:, None], states, number)
         return jax.tree.map(jnp.add, states, added), None
 
     last, _ = jax.lax.scan(step, start, (jnp.arange(len(steps)), steps, added))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from jaxseq.common import command_line as entry
-from jaxseq.sample import compose as composing
-from jaxseq.train import options as command
+from jaxseq.common import command_line
+from jaxseq.sample import compose, options
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
     words = sys.argv[1:] if argv is None else argv
-    return entry.run(
+    return command_line.run(
         "jaxseq.sample",
-        lambda: composing.compose(command.parse_sample(words)),
+        lambda: compose.compose(options.parse_sample(words)),
         "stopped; nothing was written",
         "--count or --bars",
     )

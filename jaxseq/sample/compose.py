@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxseq.common.errors import UsageError
-from jaxseq.train.options import AskedSample
+from jaxseq.sample.options import AskedSample
 
 TOGETHER = 64
 """Pieces that are composed at once, at the most."""
@@ -24,48 +24,45 @@ def compose(asked: AskedSample, console: Any = None) -> Path:
     # Here, so that --help and a mistyped field answer before JAX and its like are loaded.
     import numpy as np
 
+    from jaxseq.common import console as common_console
     from jaxseq.music import tokens
-    from jaxseq.sample import request as commissions
-    from jaxseq.sample import write as composition
-    from jaxseq.train import progress as screen
-    from jaxseq.train.domains import chorales as kind
+    from jaxseq.sample import judge, request, write
+    from jaxseq.train.domains import chorales
 
-    console = screen.terminal() if console is None else console
-    composer = kind.restore(asked.run)
-    composition.check_out(asked.run, asked.out)
+    console = common_console.terminal() if console is None else console
+    composer = chorales.restore(asked.run)
+    write.check_out(asked.run, asked.out)
     parts = composer.experiment.data.load()
     commission = ordered(asked, composer, parts)
     check_length(len(commission.forced), asked.bpm)
     for text in commission.said:
         console.print(text, highlight=False, markup=False)
-    with screen.counter(console, "composing") as progress:
+    with common_console.counter(console, "composing") as progress:
         begun = time.perf_counter()
         symbols, log_probability, said = perform(asked, composer, commission, parts, progress)
         took = time.perf_counter() - begun
     notes = [tokens.decode(row) for row in symbols]
     assert (np.where(commission.forced == -1, symbols, commission.forced) == symbols).all()
     width = max(2, len(str(asked.count)))
-    pieces = [
-        commissions.completed(commission, row, f"sample-{number:0{width}d}") for number, row in enumerate(notes, 1)
-    ]
+    pieces = [request.completed(commission, row, f"sample-{number:0{width}d}") for number, row in enumerate(notes, 1)]
     console.print(f"{len(pieces)} pieces of {len(commission.forced)} sixteenths in {took:.1f} s", highlight=False)
-    found = composition.judge(pieces, parts, asked.seed)
+    found = judge.judge(pieces, parts, asked.seed)
     settings = {"run": str(asked.run), "experiment": composer.experiment.name, "epoch": composer.epoch} | _settings(
         asked, _fills(composer)
     )
     settings["likelihood"] = IN_ANY_ORDER if _fills(composer) else IN_ORDER
-    made = composition.Composition(pieces, log_probability, settings, (*commission.said, *said))
-    with screen.counter(console, "writing") as progress:
-        folder, missing = composition.write(asked.run, asked.out, made, found, asked.bpm, asked.score, progress)
+    made = write.Composition(pieces, log_probability, settings, (*commission.said, *said))
+    with common_console.counter(console, "writing") as progress:
+        folder, missing = write.write(asked.run, asked.out, made, found, asked.bpm, asked.score, progress)
     show(console, found, (*said, *missing), folder)
     return folder
 
 
 def ordered(asked: AskedSample, composer: Any, parts: Any) -> Any:
     """What has to be kept, by the words of the command. Raises `UsageError` for what does not go together."""
-    from jaxseq.sample import request as commissions
+    from jaxseq.sample import request
 
-    changing, primed = asked.keep is not None or asked.redo is not None, asked.prime != commissions.NO_PRIME
+    changing, primed = asked.keep is not None or asked.redo is not None, asked.prime != request.NO_PRIME
     if asked.melody is not None and (changing or primed):
         raise UsageError("--melody is harmonised by itself: leave out --prime, --keep and --redo")
     if changing and not primed:
@@ -82,14 +79,14 @@ def ordered(asked: AskedSample, composer: Any, parts: Any) -> Any:
     if asked.bars is not None and (changing or asked.melody is not None):
         raise UsageError(f"--bars {asked.bars}: with --melody, --keep or --redo it is as long as what is given")
     if asked.melody is not None:
-        return commissions.harmonised(commissions.melody(asked.melody, parts))
+        return request.harmonised(request.melody(asked.melody, parts))
     if not primed:
-        return commissions.afresh(asked.bars)
-    piece, said = commissions.named(asked.prime, "--prime", parts)
+        return request.afresh(asked.bars)
+    piece, said = request.named(asked.prime, "--prime", parts)
     if changing:
-        found = commissions.changed(piece, asked.keep, asked.redo)
+        found = request.changed(piece, asked.keep, asked.redo)
     else:
-        found = commissions.continued(piece, asked.prime_bars, asked.bars)
+        found = request.continued(piece, asked.prime_bars, asked.bars)
     return found._replace(said=(*said, *found.said))
 
 
@@ -111,16 +108,16 @@ def perform(
     import jax
     import numpy as np
 
-    from jaxseq.music import sampling as compose
-    from jaxseq.sample import request as commissions
+    from jaxseq.music import sampling
+    from jaxseq.sample import request
 
     state, positions = composer.state, commission.pattern.positions
     forced = np.repeat(commission.forced[None], asked.count, axis=0)
     cold, said = not composer.experiment.started, ()
-    if cold and commission.forced[0, 0] == compose.FREE:
-        forced[:, 0, 0], said = commissions.first_notes(parts, asked.count, asked.seed)
-    top_k, avoid = asked.top_k or compose.VOCABULARY, asked.parallels == "avoid"
-    manner = compose.Manner(asked.temperature, top_k, asked.top_p, avoid)
+    if cold and commission.forced[0, 0] == sampling.FREE:
+        forced[:, 0, 0], said = request.first_notes(parts, asked.count, asked.seed)
+    top_k, avoid = asked.top_k or sampling.VOCABULARY, asked.parallels == "avoid"
+    manner = sampling.Manner(asked.temperature, top_k, asked.top_p, avoid)
     size = -(-asked.count // -(-asked.count // TOGETHER))  # of nearly equal chunks, one program does for all
     found = []
     for number, first in enumerate(range(0, asked.count, size)):
@@ -128,16 +125,16 @@ def perform(
         rows = forced[first : first + size]
         rows = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
         how = composer.model, state.params, state.stats, key, rows, positions, manner
-        made = compose.fill(*how, asked.sweeps) if _fills(composer) else compose.compose(*how, not cold)
+        made = sampling.fill(*how, asked.sweeps) if _fills(composer) else sampling.compose(*how, not cold)
         found.append([np.asarray(part) for part in made])
         progress(min(first + size, asked.count), asked.count)
     symbols, log_probability = (np.concatenate(parts)[: asked.count] for parts in zip(*found, strict=True))
-    given = np.repeat(commission.forced[None] != compose.FREE, asked.count, axis=0)
+    given = np.repeat(commission.forced[None] != sampling.FREE, asked.count, axis=0)
     return symbols, np.where(given, np.nan, log_probability), said
 
 
 def _fills(composer: Any) -> bool:
-    from jaxseq.music.networks.layers import FillNet
+    from jaxseq.music.networks.fill_net import FillNet
 
     return isinstance(composer.model, FillNet)
 
@@ -157,7 +154,7 @@ def show(console: Any, found: Any, said: tuple[str, ...], folder: Path) -> None:
     from rich.table import Table
 
     from jaxseq.music.evaluation import coherence
-    from jaxseq.sample import write as composition
+    from jaxseq.sample import write
 
     head, *rows = coherence.rows(found.columns)
     table = Table(title="coherence; Bach's test part is the yardstick", title_justify="left", box=None, padding=(0, 1))
@@ -166,8 +163,6 @@ def show(console: Any, found: Any, said: tuple[str, ...], folder: Path) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    for text in (composition.memorised_words(found), *said):
+    for text in (write.memorised_words(found), *said):
         console.print(text, highlight=False, markup=False)
-    console.print(
-        f"{folder}: {composition.REPORT}, {composition.TABLE}, {composition.SAMPLES}, the pieces", highlight=False
-    )
+    console.print(f"{folder}: {write.REPORT}, {write.TABLE}, {write.SAMPLES}, the pieces", highlight=False)

@@ -15,7 +15,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.music import tokens
 from jaxseq.music.bars import Bar, bars
 from jaxseq.music.corpora.jsb import PieceSplits
-from jaxseq.music.midi import read as midi_read
+from jaxseq.music.midi import read
 from jaxseq.music.piece import BAR, REST, VOICES, Piece
 from jaxseq.music.sampling import FREE
 
@@ -70,7 +70,7 @@ def continued(prime: Piece, prime_bars: int, length: int | None = None) -> Commi
     return Commission(forced, pattern, True, (said,))
 
 
-def harmonised(melody: midi_read.Melody | Piece) -> Commission:
+def harmonised(melody: read.Melody | Piece) -> Commission:
     """The soprano is given: a melody out of a file, or that of a piece."""
     if isinstance(melody, Piece):
         forced = np.full(melody.notes.shape, FREE)
@@ -111,23 +111,23 @@ def changed(piece: Piece, keep: str | None, redo: str | None) -> Commission:
     return Commission(forced, piece, True, tuple(said))
 
 
-def named(word: str, option: str, parts: PieceSplits) -> midi_read.Reading:
+def named(word: str, option: str, parts: PieceSplits) -> read.Reading:
     """A piece by its name in any of the parts, or out of a MIDI file. Raises `UsageError` if it is neither."""
     known = pieces_by_name(parts)
     if word in known:
-        return midi_read.Reading(known[word], ())
+        return read.Reading(known[word], ())
     if _is_file(word):
-        return midi_read.read(Path(word))
+        return read.read(Path(word))
     raise _unknown(word, option, known)
 
 
-def melody(word: str, parts: PieceSplits) -> midi_read.Melody | Piece:
+def melody(word: str, parts: PieceSplits) -> read.Melody | Piece:
     """The melody in a MIDI file, or a piece by its name. Raises `UsageError` if it is neither."""
     known = pieces_by_name(parts)
     if word in known:
         return known[word]
     if _is_file(word):
-        return midi_read.read_melody(Path(word))
+        return read.read_melody(Path(word))
     raise _unknown(word, "--melody", known)
 
 

@@ -10,53 +10,26 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxseq.common import figures
+from jaxseq.common import files as common_files
 from jaxseq.common.errors import UsageError
-from jaxseq.music import plots as music_plots
-from jaxseq.music import sound, tokens
-from jaxseq.music.corpora.jsb import PieceSplits
-from jaxseq.music.evaluation import coherence, ngram
-from jaxseq.music.evaluation import memorisation as memory
+from jaxseq.music import plots, sound
+from jaxseq.music.evaluation import coherence, memorisation
 from jaxseq.music.evaluation.coherence import Coherence
-from jaxseq.music.evaluation.divergence import Reference, fit_reference
-from jaxseq.music.evaluation.memorisation import Memorised
 from jaxseq.music.midi import write as midi
-from jaxseq.music.notation import engrave, spelling
-from jaxseq.music.notation import musicxml as score
-from jaxseq.music.piece import BAR, Piece
-from jaxseq.train import run_folder as runlog
+from jaxseq.music.notation import engrave, musicxml, spelling
+from jaxseq.music.piece import Piece
+from jaxseq.sample.judge import BACH, DRAWS, HIGH, LOW, OURS, Judgement
 
 SAMPLES, TABLE, REPORT = "samples.json", "coherence.csv", "report.md"
 NUMBERED = "samples"
-OURS, BACH, GRAM, FROZEN = "samples", "Bach, test part", "5-gram", "frozen chord"
-LOW, HIGH = "Bach, as few: 5 %", "95 %"
-DRAWS = 60
-"""Times that as many stretches as there are samples are drawn from Bach's test part."""
-YARDSTICKS, YARDSTICK_STEPS = 16, 512
-"""Pieces by the 5-gram and of one chord each, at the most, and their sixteenths."""
-
-
-class Judgement(NamedTuple):
-    """How pieces compare with Bach's.
-
-    columns    coherence by name: ours; the test part; between which two nine in ten lie of as many stretches of it, as long
-               as ours; a 5-gram of the training part; chords that never move
-    each       coherence of each piece by itself
-    memorised  what of ours stands in the training part; `bach` is the same of the test part, `by_piece` of each of ours
-    """
-
-    columns: dict[str, Coherence]
-    each: list[Coherence]
-    memorised: Memorised
-    bach: Memorised
-    by_piece: list[Memorised]
 
 
 class Composition(NamedTuple):
@@ -69,55 +42,6 @@ class Composition(NamedTuple):
     log_probability: Float[np.ndarray, "b t 4"]
     settings: dict[str, Any]
     said: tuple[str, ...]
-
-
-def judge(pieces: Sequence[Piece], parts: PieceSplits, seed: int) -> Judgement:
-    """Coherence and memorisation of pieces, by the parts of the data set that their composer was trained on."""
-    train, test = ([piece.notes for piece in part] for part in (parts.train, parts.test))
-    reference, known = fit_reference(train), memory.remember(train)
-    ours = [piece.notes for piece in pieces]
-    columns = {OURS: ours, BACH: test, **_yardsticks(train, min(len(ours), YARDSTICKS), len(ours[0]), seed)}
-    found = {name: coherence.coherence(notes, reference) for name, notes in columns.items()}
-    low, high = _range(test, len(ours), max(map(len, ours)), reference, seed)
-    return Judgement(
-        {OURS: found.pop(OURS), BACH: found.pop(BACH), LOW: low, HIGH: high, **found},
-        [_one(notes, reference) for notes in ours],
-        memory.memorised(known, ours),
-        memory.memorised(known, test),
-        [memory.memorised(known, [notes]) for notes in ours],
-    )
-
-
-def _range(
-    test: list[np.ndarray], count: int, steps: int, reference: Reference, seed: int
-) -> tuple[Coherence, Coherence]:
-    """The 5 % and 95 % quantiles of each measure over draws of so many stretches of the test part, each begun on a beat of
-    its bar: few short pieces differ from the whole by chance, Bach's own too."""
-    rng, drawn = np.random.default_rng(seed), []
-    for _ in range(DRAWS):
-        some = rng.choice(len(test), min(count, len(test)), replace=False)
-        firsts = [BAR * int(rng.integers(max(1, (len(test[i]) - steps) // BAR + 1))) for i in some]
-        stretches = [test[i][first : first + steps] for i, first in zip(some, firsts, strict=True)]
-        drawn.append(coherence.coherence(stretches, reference))
-    measured = [values[~np.isnan(values)] for values in np.array(drawn).T]
-    low, high = (
-        Coherence(*(float(np.quantile(values, share)) if len(values) else math.nan for values in measured))
-        for share in (0.05, 0.95)
-    )
-    return low, high
-
-
-def _yardsticks(train: list[np.ndarray], count: int, steps: int, seed: int) -> dict[str, list[np.ndarray]]:
-    """As many pieces by a 5-gram, and first chords of training pieces that are held."""
-    rng, steps = np.random.default_rng(seed), min(steps, YARDSTICK_STEPS)
-    gram = ngram.fit([tokens.encode(notes) for notes in train])
-    composed = [tokens.decode(ngram.sample(gram, steps, rng)) for _ in range(count)]
-    held = [np.repeat(train[i][:1], steps, axis=0) for i in rng.integers(len(train), size=count)]
-    return {GRAM: composed, FROZEN: held}
-
-
-def _one(notes: Int[np.ndarray, "t 4"], reference: Reference) -> Coherence:
-    return coherence.coherence([notes], reference)
 
 
 def check_out(run: Path, out: Path | None) -> None:
@@ -159,9 +83,9 @@ def write(
                 with_score, said = with_score and not complaint, said or complaint
                 listed.append(files)
                 progress(number + 1, len(composition.pieces))
-            runlog.write_json(scratch / SAMPLES, _plain(_summary(composition, found, listed)))
-            runlog.write_text(scratch / TABLE, table_csv(found.columns))
-            runlog.write_text(scratch / REPORT, report(composition, found, listed))
+            common_files.write_json(scratch / SAMPLES, _plain(_summary(composition, found, listed)))
+            common_files.write_text(scratch / TABLE, table_csv(found.columns))
+            common_files.write_text(scratch / REPORT, report(composition, found, listed))
             return _publish(scratch, run, out), said
     except OSError as error:
         raise UsageError(f"cannot write into {out or run}: {error.strerror or error}") from error
@@ -195,7 +119,7 @@ def _publish(scratch: Path, run: Path, out: Path | None) -> Path:
 
 def _write_piece(folder: Path, piece: Piece, bpm: float, with_score: bool) -> tuple[list[str], tuple[str, ...]]:
     """The names of a piece's files, and why it was not engraved."""
-    xml = score.musicxml(piece)
+    xml = musicxml.musicxml(piece)
     files: dict[str, bytes] = {
         ".mid": midi.midi(piece, bpm),
         ".musicxml": xml.encode(),
@@ -209,7 +133,7 @@ def _write_piece(folder: Path, piece: Piece, bpm: float, with_score: bool) -> tu
             complaint = (str(error),)
     for ending, content in files.items():
         (folder / f"{piece.name}{ending}").write_bytes(content)
-    figures.save(music_plots.piano_roll(piece, piece.name), folder / f"{piece.name}.png")
+    figures.save(plots.piano_roll(piece, piece.name), folder / f"{piece.name}.png")
     return [f"{piece.name}{ending}" for ending in (".mid", ".musicxml", ".wav", ".png", *list(files)[3:])], complaint
 
 
@@ -290,11 +214,11 @@ def table_csv(columns: Mapping[str, Coherence]) -> str:
 def memorised_words(found: Judgement) -> str:
     """What of the samples stands in the training part, in a sentence."""
     if not found.memorised.windows:
-        return f"no sample has {memory.WINDOW} sixteenths, so memorisation was not measured"
+        return f"no sample has {memorisation.WINDOW} sixteenths, so memorisation was not measured"
     longest, bach = max(found.memorised.longest), max(found.bach.longest, default=0)
     return (
-        f"memorised: {found.memorised.share:.1%} of all stretches of {memory.WINDOW} sixteenths stand in the training "
-        f"part in some key, of Bach's test part {found.bach.share:.1%}; the longest stretch has {longest} sixteenths, of "
+        f"memorised: {found.memorised.share:.1%} of all stretches of {memorisation.WINDOW} sixteenths stand in the "
+        f"training part in some key, of Bach's test part {found.bach.share:.1%}; the longest stretch has {longest} sixteenths, of "
         f"the test part {bach}"
     )
 

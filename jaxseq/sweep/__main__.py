@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxseq.common import command_line as entry
-from jaxseq.common.errors import UsageError, shown
+from jaxseq.common import command_line, files
+from jaxseq.common import console as common_console
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import shown
 from jaxseq.sweep import pool
 from jaxseq.sweep import slurm as cluster
-from jaxseq.train import domains as kinds
-from jaxseq.train import options as command
-from jaxseq.train import progress as screen
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import devices, domains, options, run_folder
 
 GRID, TABLE, SUMMARY = "sweep.json", "sweep.csv", "sweep.md"
 MOST = 10_000
@@ -66,7 +65,7 @@ class Point(NamedTuple):
 
 def sweep(asked: Asked, console: Any = None) -> Path:
     """Train every combination and tabulate; returns the folder. Raises `UsageError`, and `Stopped` on a signal."""
-    console = screen.terminal() if console is None else console
+    console = common_console.terminal() if console is None else console
     grid = points(asked.words)
     folder = _folder(asked, grid)
     wanted = [pool.Wanted(_name(point), point.experiment, folder / _name(point)) for point in grid]
@@ -79,9 +78,9 @@ def sweep(asked: Asked, console: Any = None) -> Path:
     else:
         cluster.fill(wanted, asked.cluster, folder, console, again)
     table = gather(grid, wanted)
-    runlog.write_table(folder / TABLE, table)
+    files.write_table(folder / TABLE, table)
     text = summary(grid, table)
-    runlog.write_text(folder / SUMMARY, text)
+    files.write_text(folder / SUMMARY, text)
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{folder}: {SUMMARY}, {TABLE}, and a folder for each run", highlight=False)
     return folder
@@ -106,7 +105,7 @@ def parse(words: list[str]) -> Asked:
         raise UsageError(f"--workers must be a whole number from 1 to 1000; it is {shown(workers)}")
     at_once = None if workers is None else int(workers)
     out = Path(own["--out"]) if "--out" in own else None
-    return Asked(rest, out, at_once or pool.cores(), _cluster(own, at_once))
+    return Asked(rest, out, at_once or devices.cores(), _cluster(own, at_once))
 
 
 def _cluster(own: Mapping[str, str], at_once: int | None) -> cluster.Asked | None:
@@ -147,7 +146,7 @@ def points(words: Sequence[str]) -> list[Point]:
     for combination in itertools.product(*choices):
         pairs = zip(names, combination, strict=True)
         values = {name: word.partition("=")[2] if word.startswith("--") else word for name, word in pairs if name}
-        found.append(Point(values, command.parse(list(combination)).experiment))
+        found.append(Point(values, options.parse(list(combination)).experiment))
     return found
 
 
@@ -179,13 +178,13 @@ def _folder(asked: Asked, grid: list[Point]) -> Path:
         raise UsageError("two combinations would share a folder: name the fields' values otherwise")
     record = {"words": asked.words}
     if asked.out is not None and (asked.out / GRID).is_file():
-        if (there := runlog.read_json(asked.out / GRID)) != record:
+        if (there := files.read_json(asked.out / GRID)) != record:
             raise UsageError(
                 f"{asked.out} holds another sweep, {' '.join(map(str, there.get('words', [])))}: name another --out"
             )
         return asked.out
-    folder = runlog.create(f"{grid[0].experiment.name}-sweep", asked.out)
-    runlog.write_json(folder / GRID, record)
+    folder = run_folder.create(f"{grid[0].experiment.name}-sweep", asked.out)
+    files.write_json(folder / GRID, record)
     return folder
 
 
@@ -193,8 +192,8 @@ def gather(grid: Sequence[Point], runs: Sequence[pool.Wanted]) -> pd.DataFrame:
     """A line for each run: the values that vary, then what its kind says of it."""
     lines = []
     for point, run in zip(grid, runs, strict=True):
-        member = kinds.Member(1, run.experiment.seed, run.experiment, run.folder)
-        lines.append({**point.values, **kinds.of(run.experiment).row(member)})
+        member = domains.Member(1, run.experiment.seed, run.experiment, run.folder)
+        lines.append({**point.values, **domains.of(run.experiment).row(member)})
     return pd.DataFrame(lines)
 
 
@@ -233,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
         print(USAGE)
         return 0
     said = "stopped; the same command with --out goes on"
-    return entry.run("jaxseq.sweep", lambda: sweep(parse(words)), said)
+    return command_line.run("jaxseq.sweep", lambda: sweep(parse(words)), said)
 
 
 if __name__ == "__main__":

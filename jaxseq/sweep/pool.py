@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxseq.common import signals
 from jaxseq.common.errors import EXIT_TERMINATED, Interrupted, Stopped, UsageError
-from jaxseq.train import experiments
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import experiments, run_folder
 from jaxseq.train.experiments.base import Recipe
 
 if TYPE_CHECKING:
@@ -43,11 +42,6 @@ class Wanted(NamedTuple):
     folder: Path
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def accelerated() -> bool:
     """Whether JAX finds a GPU or TPU; this process does not take hold of it."""
     return each(_backend, [()], 1)[0] != "cpu"
@@ -61,12 +55,12 @@ def _backend(nothing: tuple[()]) -> str:
 
 def finished(run: Wanted) -> bool:
     """Whether the run is there, trained and judged. Raises `UsageError` if another recipe's run is in its place."""
-    if not (run.folder / runlog.CONFIG).is_file():
+    if not (run.folder / run_folder.CONFIG).is_file():
         return False
-    source = str(run.folder / runlog.CONFIG)
-    if experiments.from_config(runlog.read_config(run.folder), source) != run.experiment:
+    source = str(run.folder / run_folder.CONFIG)
+    if experiments.from_config(run_folder.read_config(run.folder), source) != run.experiment:
         raise UsageError(f"{source} is of another recipe than {run.name}: name another --out")
-    return (run.folder / runlog.REPORT).is_file()
+    return (run.folder / run_folder.REPORT).is_file()
 
 
 def fill(wanted: Sequence[Wanted], workers: int, console: Console, again: str = "the same command") -> None:
@@ -140,7 +134,7 @@ def train(experiment: Recipe, folder: Path) -> str:
     from jaxseq.train import run as training
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    begun = (folder / runlog.CONFIG).is_file()
+    begun = (folder / run_folder.CONFIG).is_file()
     where: dict[str, Any] = {"resume": folder} if begun else {"out": folder}
     with folder.with_suffix(LOG).open("a", encoding="utf-8") as file:
         try:
@@ -275,7 +269,7 @@ class Display:
         beside = max(0.0, (time.monotonic() - self._began) * self._workers - sum(known)) / max(1, self._ended)
         left = beside * (len(self._waiting) - self._ended) if self._ended else 0.0
         for run, each in seconds.items():
-            if not (run.folder / runlog.REPORT).is_file():
+            if not (run.folder / run_folder.REPORT).is_file():
                 costs = like[_kind(run)] or [mean]
                 left += (run.experiment.epochs - len(each)) * sum(costs) / len(costs)
         words = "about" if all(like.values()) else "perhaps"
@@ -287,8 +281,8 @@ def _kind(run: Wanted) -> str:
     return str({**experiments.to_config(run.experiment), "seed": 0})
 
 
-def _metrics(run: Wanted) -> list[runlog.Row]:
-    return runlog.read_metrics(run.folder) if (run.folder / runlog.METRICS).is_file() else []
+def _metrics(run: Wanted) -> list[run_folder.Row]:
+    return run_folder.read_metrics(run.folder) if (run.folder / run_folder.METRICS).is_file() else []
 
 
 def each(work: Callable[[Any], Any], items: Sequence[Any], workers: int) -> list[Any]:

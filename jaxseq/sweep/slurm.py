@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from jaxseq.common import signals
-from jaxseq.common.errors import Detached, Interrupted, UsageError, cut, first_line
+from jaxseq.common import files, signals
+from jaxseq.common.errors import Detached, Interrupted, UsageError
+from jaxseq.common.text import cut, first_line
 from jaxseq.sweep import pool
 from jaxseq.sweep.pool import Wanted
-from jaxseq.train import run_folder as runlog
 from jaxseq.train.experiments.base import Recipe
 
 if TYPE_CHECKING:
@@ -182,13 +182,13 @@ def _submitted(
             raise UsageError(f"--on {asked.where}: the jobs were refused: {first_line(error)}") from error
         found |= dict(zip(runs, jobs, strict=True))
         known = {**known, **{run.folder.name: job.job_id for run, job in found.items()}}
-        runlog.write_json(numbers, known)
+        files.write_json(numbers, known)
     return found
 
 
 def _known(numbers: Path) -> dict[str, str]:
     """The numbers that jobs have had, by the name of the run's folder."""
-    record = runlog.read_json(numbers) if numbers.is_file() else {}
+    record = files.read_json(numbers) if numbers.is_file() else {}
     return {name: number for name, number in record.items() if isinstance(number, str)}
 
 

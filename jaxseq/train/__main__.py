@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from jaxseq.common import command_line as entry
-from jaxseq.train import options as command
-from jaxseq.train import processes, study
-from jaxseq.train import run as training
+from jaxseq.common import command_line
+from jaxseq.train import options, processes, run, study
 
 PROGRAM = "jaxseq.train"
 
@@ -18,16 +16,16 @@ def main(argv: list[str] | None = None) -> int:
     One of several processes that failed does not return, but ends with its status; it is 1 where another was lost.
     """
     words = sys.argv[1:] if argv is None else argv
-    return processes.leave(entry.run(PROGRAM, lambda: _train(words), "stopped before the training began"))
+    return processes.leave(command_line.run(PROGRAM, lambda: _train(words), "stopped before the training began"))
 
 
 def _train(words: list[str]) -> None:
-    asked = command.parse(words)
+    asked = options.parse(words)
     with processes.joined(asked.mesh, PROGRAM):
         if asked.seeds > 1 or asked.backtest > 1:
             study.study(asked.experiment, asked.seeds, asked.backtest, asked.out, classical=asked.classical)
         else:
-            training.train(asked.experiment, asked.out, asked.resume, classical=asked.classical)
+            run.train(asked.experiment, asked.out, asked.resume, classical=asked.classical)
 
 
 if __name__ == "__main__":

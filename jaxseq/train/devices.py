@@ -7,6 +7,8 @@ summed between them. The mesh goes over the devices of all processes, where ther
 
 from __future__ import annotations
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -53,3 +55,8 @@ def describe(mesh: Mesh) -> str:
     """The devices in a few words, say ``1 cpu`` or ``4 NVIDIA H200 of 2 processes``."""
     among = f" of {jax.process_count()} processes" if mesh.is_multi_process else ""
     return f"{mesh.size} {mesh.devices.flat[0].device_kind}{among}"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

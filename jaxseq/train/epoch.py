@@ -18,8 +18,8 @@ import optax
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseq.common.arrays import Batch, Key, Tree
-from jaxseq.nn import apply as models
-from jaxseq.nn.objectives import Task
+from jaxseq.nn import apply
+from jaxseq.nn.objectives import Objective
 
 EVALUATION_BATCHES = 16
 """Training batches that are predicted together when nothing is trained: a multiple, which devices share evenly."""
@@ -50,7 +50,7 @@ class Setup(NamedTuple):
     """
 
     model: Any
-    task: Task
+    objective: Objective
     optimiser: optax.GradientTransformation
     batch_sharding: jax.sharding.NamedSharding | None = None
     skip_nonfinite: bool = False
@@ -75,7 +75,7 @@ class Epoch(NamedTuple):
 def init(setup: Setup, key: Key, x: Shaped[Array, "b t d"]) -> TrainState:
     """The state before the first step, for inputs shaped like x."""
     init_key, key = jax.random.split(key)
-    params, stats = models.init(setup.model, init_key, x)
+    params, stats = apply.init(setup.model, init_key, x)
     return TrainState(jnp.zeros((), jnp.int32), params, stats, setup.optimiser.init(params), key)
 
 
@@ -137,13 +137,13 @@ def _gradient(
     x, y, weight = _constrain(setup, (data.x[index], data.y[index], weight))
 
     draw, key = jax.random.split(state.key) if setup.model.draws else (state.key, state.key)
-    if setup.task.augment is not None:
+    if setup.objective.augment is not None:
         augment_key, key = jax.random.split(key)
-        x, y = setup.task.augment(augment_key, x, y)
+        x, y = setup.objective.augment(augment_key, x, y)
 
     def loss(params: Tree) -> tuple[Array, Tree]:
-        prediction, stats = models.apply_train(setup.model, params, state.stats, x, weight, draw)
-        return _weighted_mean(setup.task.loss(prediction, y), _heavy(setup, y, weight)), stats
+        prediction, stats = apply.apply_train(setup.model, params, state.stats, x, weight, draw)
+        return _weighted_mean(setup.objective.loss(prediction, y), _heavy(setup, y, weight)), stats
 
     with _mesh(setup):
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -162,7 +162,7 @@ def _constrain(setup: Setup, tree: Tree) -> Tree:
 
 def _heavy(setup: Setup, y: Array, weight: Array) -> Array:
     """The rows' weights, times how much each counts where the task tells them apart."""
-    return weight if setup.task.weight is None else weight * setup.task.weight(y)
+    return weight if setup.objective.weight is None else weight * setup.objective.weight(y)
 
 
 def _weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, ""]:
@@ -177,7 +177,7 @@ def predict(setup: Setup, params: Tree, stats: Tree, x: Shaped[Array, "n t d"], 
     index, _ = _batches(jnp.arange(rows), min(batch, rows + -rows % devices))
 
     def one(index: Array) -> Array:
-        return setup.task.at_end(models.apply(setup.model, params, stats, _constrain(setup, x[index])))
+        return setup.objective.at_end(apply.apply(setup.model, params, stats, _constrain(setup, x[index])))
 
     predictions = jax.lax.map(one, index)
     return predictions.reshape(-1, *predictions.shape[2:])[:rows]
@@ -187,11 +187,11 @@ def predict(setup: Setup, params: Tree, stats: Tree, x: Shaped[Array, "n t d"], 
 def evaluate(setup: Setup, params: Tree, stats: Tree, data: Batch, batch: int) -> dict[str, Float[Array, ""]]:
     """The task's metrics, means over all rows of `data`, each as heavy as the task says."""
     prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
-    target = setup.task.at_end(jnp.asarray(data.y))
-    if setup.task.weight is None:
-        return {name: jnp.mean(metric(prediction, target)) for name, metric in setup.task.metrics}
-    weight = setup.task.weight(target)
-    return {name: _weighted_mean(metric(prediction, target), weight) for name, metric in setup.task.metrics}
+    target = setup.objective.at_end(jnp.asarray(data.y))
+    if setup.objective.weight is None:
+        return {name: jnp.mean(metric(prediction, target)) for name, metric in setup.objective.metrics}
+    weight = setup.objective.weight(target)
+    return {name: _weighted_mean(metric(prediction, target), weight) for name, metric in setup.objective.metrics}
 
 
 def epochs(

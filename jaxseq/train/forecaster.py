@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,19 +11,15 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common import files
 from jaxseq.common.errors import UsageError
-from jaxseq.data.scaling import Scaling, batch
-from jaxseq.data.splits import Known
-from jaxseq.data.windows import Windows, WindowSplits, check_series
+from jaxseq.data.scaling import Scaling
+from jaxseq.data.windows import Windows, check_series
 from jaxseq.forecasting import rollout
 from jaxseq.forecasting.evaluate import Forecast, Margins, bounds
 from jaxseq.nn import heads
-from jaxseq.train import devices as mesh
+from jaxseq.train import devices, experiments, prepare, run_folder
 from jaxseq.train import epoch as fit
-from jaxseq.train import experiments
-from jaxseq.train import prepare as jobs
-from jaxseq.train import run_folder as runlog
 from jaxseq.train.experiments.base import rebuild
 from jaxseq.train.experiments.forecasts import Experiment
 from jaxseq.train.prepare import Job
@@ -33,34 +28,10 @@ PATHS = 200
 """Paths of the future that the quantiles of an iterated forecast are read from."""
 
 
-class Series(NamedTuple):
-    """The material of a forecast: windows in the series' own units, their scaling, and what is known of the series."""
-
-    windows: WindowSplits
-    scaling: Scaling
-    known: Known
-
-
-def prepare(experiment: Experiment) -> Job:
-    """Load the data, build the model, and lay both over the devices. Raises `UsageError` where they do not fit."""
-    data = experiment.data
-    windows, scaling = data.windows(experiment.horizon), data.scaling(experiment.horizon)
-    if experiment.task == "iterated" and windows.train.covariates.shape[2]:
-        raise UsageError("covariates are not known beyond the data: take --task direct or every-step, not iterated")
-    known = data.known(experiment.horizon)
-    batches = Splits(*(_batch(experiment, part, scaling) for part in windows))
-    fitted = {"scaling": dataclasses.asdict(scaling), "series": list(known.names)}
-    return jobs.make(experiment, batches, Series(windows, scaling, known), known.notes, fitted)
-
-
-def _batch(experiment: Experiment, part: Windows, scaling: Scaling) -> Batch:
-    return batch(part, scaling, experiment.task == "every-step", experiment.steps_out)
-
-
 def forecast(job: Job, state: fit.TrainState, part: Windows) -> Forecast:
     """The model's forecasts for one part of the data, in its own scale."""
     experiment, scaling = job.experiment, job.material.scaling
-    x = mesh.replicate(job.mesh, scaling.inputs(part).astype(np.float32))
+    x = devices.replicate(job.mesh, scaling.inputs(part).astype(np.float32))
     return _forecast(experiment, job.setup, state, scaling, x, experiment.horizon)
 
 
@@ -159,15 +130,15 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     Raises `UsageError` if there is no such run or epoch, `records.DamagedError` if it is damaged.
     """
     folder = Path(folder)
-    saved = runlog.read_config(folder)
-    experiment = experiments.from_config(saved, str(folder / runlog.CONFIG))
+    saved = run_folder.read_config(folder)
+    experiment = experiments.from_config(saved, str(folder / run_folder.CONFIG))
     if not isinstance(experiment, Experiment):
         raise UsageError(f"{folder} is a run of {experiment.name}, which forecasts nothing")
-    scaling = _saved_scaling(saved, str(folder / runlog.CONFIG))
+    scaling = _saved_scaling(saved, str(folder / run_folder.CONFIG))
     row = jax.ShapeDtypeStruct((1, experiment.data.window, 1 + len(scaling.covariate_shift)), np.float32)
-    epoch, setup, state = jobs.restore(folder, experiment, row, epoch)
+    epoch, setup, state = prepare.restore(folder, experiment, row, epoch)
     return Trained(
-        experiment, epoch, setup, state, scaling, _saved_margins(folder / runlog.INTERVALS, experiment.horizon)
+        experiment, epoch, setup, state, scaling, _saved_margins(folder / run_folder.INTERVALS, experiment.horizon)
     )
 
 
@@ -175,7 +146,7 @@ def _saved_margins(path: Path, horizon: int) -> Margins | None:
     """The margins of a run's intervals; None if it has none."""
     if not path.is_file():
         return None
-    saved = runlog.read_json(path)
+    saved = files.read_json(path)
     levels, sizes = saved.get("levels"), saved.get("sizes")
     sound = isinstance(levels, list) and isinstance(sizes, list) and len(levels) == len(sizes)
     if not sound or not all(isinstance(size, list) and len(size) == horizon for size in sizes):

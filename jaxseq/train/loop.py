@@ -18,12 +18,8 @@ from jaxseq.checkpoint import records, store
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import signals
 from jaxseq.common.errors import Interrupted, UsageError
-from jaxseq.train import devices as mesh
+from jaxseq.train import devices, prepare, processes, progress, run_folder
 from jaxseq.train import epoch as fit
-from jaxseq.train import prepare as jobs
-from jaxseq.train import processes
-from jaxseq.train import progress as screen
-from jaxseq.train import run_folder as runlog
 from jaxseq.train.epoch import TrainState
 from jaxseq.train.prepare import Job
 
@@ -31,7 +27,7 @@ IN_A_ROW = 10
 """Steps that may be skipped one after the other. The parameters do not change meanwhile, so more will not get through."""
 
 
-def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path, console: Console) -> None:
+def fit_epochs(job: Job, state: TrainState, rows: list[run_folder.Row], folder: Path, console: Console) -> None:
     """Do the epochs that follow those in `rows`, each one logged and saved in the background. Raises as `train` does.
 
     The row is written before the checkpoint: whatever stops the process between the two, no epoch lacks its row.
@@ -41,7 +37,7 @@ def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path
     say = _sayer(console)
     with (
         _writer(job, folder, metric, say) as writer,
-        screen.EpochDisplay(console, done, experiment.epochs) as display,
+        progress.EpochDisplay(console, done, experiment.epochs) as display,
         stop_signals(display.note) as stopped,
     ):
         started = time.perf_counter()
@@ -51,7 +47,7 @@ def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path
             if (at := _fault(epoch, setup.skip_nonfinite)) is not None:
                 processes.from_first(lambda: writer.wait())
                 told = _told(epoch, at, _leaf(job, setup, folder, epoch, at))
-                raise UsageError(f"{told}; {_saved(records.latest_step(folder / runlog.CHECKPOINTS))} in {folder}")
+                raise UsageError(f"{told}; {_saved(records.latest_step(folder / run_folder.CHECKPOINTS))} in {folder}")
             row = _row(epoch, time.perf_counter() - started, len(job.batches.train.x), setup.skip_nonfinite)
             if row.get("skipped"):
                 display.note(
@@ -59,7 +55,7 @@ def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path
                 )
             rows.append(row)
             processes.from_first(partial(_keep, folder, writer, epoch, row))
-            display.show(row, metric, runlog.best_row(rows, metric) is row)
+            display.show(row, metric, run_folder.best_row(rows, metric) is row)
             if status := processes.largest(stopped()):
                 processes.from_first(lambda: writer.wait())
                 raise Interrupted(folder, epoch.number, status)
@@ -73,36 +69,36 @@ def fit_epochs(job: Job, state: TrainState, rows: list[runlog.Row], folder: Path
 def _writer(job: Job, folder: Path, metric: str, say: Callable[[str], None]) -> Iterator[Any]:
     """What saves the steps; None in all processes but the first, which hear of it if it cannot be opened or closed."""
     held: list[Writer] = []
-    processes.from_first(lambda: held.append(Writer(folder / runlog.CHECKPOINTS, jobs.config(job), metric, say)))
+    processes.from_first(lambda: held.append(Writer(folder / run_folder.CHECKPOINTS, prepare.config(job), metric, say)))
     with ExitStack() as closing:
         closing.push(lambda *error: held[0].__exit__(*error) if held and error[0] else None)
         yield held[0] if held else None
     processes.from_first(lambda: held[0].close())
 
 
-def _keep(folder: Path, writer: Writer, epoch: fit.Epoch, row: runlog.Row) -> None:
+def _keep(folder: Path, writer: Writer, epoch: fit.Epoch, row: run_folder.Row) -> None:
     """Log an epoch, and begin to save it."""
-    runlog.append_metrics(folder, row)
+    run_folder.append_metrics(folder, row)
     measured = {key: row[key] for key in row if key.startswith(("train", "valid"))}
-    writer.save(epoch.number, mesh.here(epoch.state), measured)
+    writer.save(epoch.number, devices.here(epoch.state), measured)
 
 
-def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[runlog.Row]]:
+def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[run_folder.Row]]:
     """The newest sound state of a run and the rows up to it; later rows are dropped, they will come again."""
 
     report = _sayer(console)
-    kept, epochs = folder / runlog.CHECKPOINTS, job.experiment.epochs
+    kept, epochs = folder / run_folder.CHECKPOINTS, job.experiment.epochs
     if records.steps(kept):
-        done, state = store.restore(kept, jobs.abstract_state(job), report=report)
+        done, state = store.restore(kept, prepare.abstract_state(job), report=report)
     else:
-        done, state = 0, jobs.initial_state(job)
+        done, state = 0, prepare.initial_state(job)
     processes.check_same(f"{done}", f"see different steps in {folder}: all of them need the same files")
     if done > epochs:
         raise UsageError(f"{folder} has {done} epochs behind it: it cannot go on to --epochs {epochs}")
-    for row in runlog.read_metrics(folder):
+    for row in run_folder.read_metrics(folder):
         if lacking := [name for name in ("step", "train_loss", _metric(job), "seconds") if name not in row]:
-            raise UsageError(f"{folder / runlog.METRICS}: epoch {row['epoch']} lacks {', '.join(lacking)}")
-    rows = processes.from_first(lambda: runlog.keep_metrics(folder, done))
+            raise UsageError(f"{folder / run_folder.METRICS}: epoch {row['epoch']} lacks {', '.join(lacking)}")
+    rows = processes.from_first(lambda: run_folder.keep_metrics(folder, done))
     report(f"{folder}: going on after epoch {done} of {epochs}")
     return state, rows
 
@@ -113,16 +109,16 @@ def _sayer(console: Console) -> Callable[[str], None]:
 
 def _metric(job: Job) -> str:
     """The column of the metrics by which the best epoch is chosen."""
-    return f"valid_{job.setup.task.select}"
+    return f"valid_{job.setup.objective.select}"
 
 
-def _impatient(rows: list[runlog.Row], metric: str, patience: int | None) -> bool:
+def _impatient(rows: list[run_folder.Row], metric: str, patience: int | None) -> bool:
     if patience is None or not rows:
         return False
-    return rows[-1]["epoch"] - runlog.best_row(rows, metric)["epoch"] >= patience
+    return rows[-1]["epoch"] - run_folder.best_row(rows, metric)["epoch"] >= patience
 
 
-def _row(epoch: fit.Epoch, seconds: float, windows: int, skip: bool) -> runlog.Row:
+def _row(epoch: fit.Epoch, seconds: float, windows: int, skip: bool) -> run_folder.Row:
     """An epoch for `metrics.jsonl`; means are over the steps that were not skipped."""
     bad = _not_finite(epoch)
     loss, norm = (np.asarray(values)[~bad] for values in epoch.steps)
@@ -138,7 +134,7 @@ def _row(epoch: fit.Epoch, seconds: float, windows: int, skip: bool) -> runlog.R
     }
 
 
-def with_skipped(job: Job, rows: list[runlog.Row]) -> Job:
+def with_skipped(job: Job, rows: list[run_folder.Row]) -> Job:
     """The job with a note that says how many steps were skipped; as it is if none was."""
     if not (skipped := sum(row.get("skipped", 0) for row in rows)):
         return job
@@ -195,8 +191,8 @@ def _leaf(job: Job, setup: fit.Setup, folder: Path, epoch: fit.Epoch, at: int) -
 
 def _state_before(job: Job, folder: Path, epoch: int) -> TrainState:
     if epoch == 1:
-        return jobs.initial_state(job)
-    return store.restore(folder / runlog.CHECKPOINTS, jobs.abstract_state(job), epoch - 1)[1]
+        return prepare.initial_state(job)
+    return store.restore(folder / run_folder.CHECKPOINTS, prepare.abstract_state(job), epoch - 1)[1]
 
 
 def _saved(epoch: int | None) -> str:

@@ -15,13 +15,13 @@ from jaxtyping import Array
 
 from jaxseq.checkpoint import records, store
 from jaxseq.common.arrays import Key, Tree
-from jaxseq.common.errors import UsageError, shown
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import shown
 from jaxseq.data.windows import BatchSplits, fingerprint
-from jaxseq.nn import apply as models
+from jaxseq.nn import apply
 from jaxseq.train import devices as mesh
 from jaxseq.train import epoch as fit
-from jaxseq.train import experiments, processes
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import experiments, processes, run_folder
 from jaxseq.train.experiments.base import Recipe
 
 MOST_LAYERS = 64
@@ -122,13 +122,13 @@ def _seed_and_row(job: Job) -> tuple[Key, Array]:
 def config(job: Job) -> dict[str, Any]:
     """What `config.json` and every checkpoint say of a run: the recipe, what was fitted to the data, its hash, the axes."""
     params = abstract_state(job).params
-    axes = {f"params/{path}": axes for path, axes in models.axes(params).items()}
+    axes = {f"params/{path}": axes for path, axes in apply.axes(params).items()}
     return {**experiments.to_config(job.experiment), **job.fitted, experiments.ROWS: job.rows, "axes": axes}
 
 
 def check_rows(job: Job, folder: Path) -> None:
     """Raise `UsageError`, with both hashes, if the run was trained on other rows; runs of format 1 do not say on which."""
-    saved = {**runlog.read_config(folder), **records.sealed_config(folder / runlog.CHECKPOINTS)}
+    saved = {**run_folder.read_config(folder), **records.sealed_config(folder / run_folder.CHECKPOINTS)}
     if (then := saved.get(experiments.ROWS, job.rows)) != job.rows:
         raise UsageError(
             f"{folder} was trained on other rows (sha256 {shown(then, 14)}, those of now '{job.rows[:12]}): give it the "
@@ -138,7 +138,7 @@ def check_rows(job: Job, folder: Path) -> None:
 
 def best(job: Job, folder: Path) -> tuple[int, fit.TrainState]:
     """The best epoch of a job's run and the state after it, verified. Raises as `restore`."""
-    kept = folder / runlog.CHECKPOINTS
+    kept = folder / run_folder.CHECKPOINTS
     return store.restore(kept, abstract_state(job), records.best_step(kept))
 
 
@@ -150,6 +150,6 @@ def restore(
     """
     setup = fit.Setup(experiment.build(), experiment.objective(), experiment.optimiser(1))
     like = jax.eval_shape(partial(fit.init, setup), jax.random.key(0), row)
-    kept = folder / runlog.CHECKPOINTS
+    kept = folder / run_folder.CHECKPOINTS
     found, state = store.restore(kept, like, records.best_step(kept) if epoch is None else epoch)
     return found, setup, state

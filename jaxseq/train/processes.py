@@ -24,7 +24,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxseq.common.errors import EXIT_LOST, EXIT_USAGE, Ended, Lost, UsageError, first_line, shown
+from jaxseq.common.errors import EXIT_LOST, EXIT_USAGE, Ended, Lost, UsageError
+from jaxseq.common.text import first_line, shown
 
 HEARTBEAT, PARTING = 10, 3
 """Seconds after which a process that gives no sign of life is lost; and that the first stays after a failure, so that

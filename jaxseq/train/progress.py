@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-
-from jaxseq.forecasting.verdict import Row, written
 
 
 class EpochDisplay:
@@ -57,30 +53,3 @@ class EpochDisplay:
     def note(self, text: str) -> None:
         """A line above the bar."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work in so many pieces, from the first call of what it gives: (done, total); elsewhere nothing."""
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
-
-
-def terminal() -> Console:
-    """The screen; where it is no terminal, wide enough that no column is cut."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
-
-
-def score_table(rows: list[Row], unit: str, title: str) -> Table:
-    """The forecasts' scores as a table that fits 80 columns; "vs naive" is MSE over that of the last value, p that of
-    the Diebold-Mariano test against it."""
-    table = Table(title=f"{title}, errors in {unit}" if unit else title, title_justify="left", box=None, padding=(0, 1))
-    table.add_column("forecast", no_wrap=True)
-    for heading in ("RMSE", "MAE", "vs naive", "skill", "95 % interval", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(row.name, *written(row, " "))
-    return table

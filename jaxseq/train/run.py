@@ -8,17 +8,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxseq.common import lock
+from jaxseq.common import files, lock
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted, UsageError
-from jaxseq.train import processes
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import processes, run_folder
 from jaxseq.train.experiments import ROWS, from_config
 from jaxseq.train.experiments.base import Recipe
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jaxseq.train.domains import Kind
+    from jaxseq.train.domains import Domain
     from jaxseq.train.epoch import TrainState
     from jaxseq.train.prepare import Job
 
@@ -42,84 +41,87 @@ def train(
     epoch is saved.
     """
     # Here, so that --help and a mistyped field answer before Orbax and its like are loaded.
-    from jaxseq.train import domains as kinds
-    from jaxseq.train import progress as screen
+    from jaxseq.common import console as common_console
+    from jaxseq.train import domains
 
     processes.check_same(f"{experiment} {resume is None}", "have different recipes: all of them need the same command")
-    kind = kinds.of(experiment)
-    console = screen.terminal() if console is None else console
+    domain = domains.of(experiment)
+    console = common_console.terminal() if console is None else console
     console.quiet = console.quiet or not processes.is_first()
     out, resume = (None if path is None else Path(path) for path in (out, resume))
     if resume is None:
-        processes.from_first(lambda: runlog.check_writable(out))
+        processes.from_first(lambda: run_folder.check_writable(out))
     else:
         check_resumable(resume, experiment)
     with ExitStack() as held:
         if resume is not None:
             processes.from_first(lambda: held.enter_context(lock.hold(resume)))
-        job = kind.prepare(experiment)
+        job = domain.prepare(experiment)
         for text in job.notes:
             console.print(text, highlight=False, markup=False)
         if resume is None:
             folder, state = _begin(job, out, held)
-            return _go_on(kind, job, state, [], folder, console, classical)
-        return _go_on(kind, job, *_take_up(job, resume, console), resume, console, classical)
+            return _go_on(domain, job, state, [], folder, console, classical)
+        return _go_on(domain, job, *_take_up(job, resume, console), resume, console, classical)
 
 
 def _begin(job: Job, out: Path | None, held: ExitStack) -> tuple[Path, TrainState]:
     """A new run's folder, which stays `held`, and its first state."""
-    from jaxseq.train import prepare as jobs
+    from jaxseq.train import prepare
 
-    state = jobs.initial_state(job)
+    state = prepare.initial_state(job)
     folder = Path(processes.from_first(lambda: str(_new_folder(job, out, held))))
     return folder, state
 
 
 def _new_folder(job: Job, out: Path | None, held: ExitStack) -> Path:
     """Its config comes first: it makes the folder a run."""
-    from jaxseq.train import devices as mesh
-    from jaxseq.train import prepare as jobs
+    from jaxseq.train import devices, prepare
 
-    folder = runlog.create(job.experiment.name, out)
+    folder = run_folder.create(job.experiment.name, out)
     held.enter_context(lock.hold(folder))
-    runlog.check_empty(folder)  # by now: another may have begun and ended there
-    runlog.sweep(folder)
-    runlog.write_config(folder, jobs.config(job))
-    runlog.write_json(folder / runlog.ENVIRONMENT, runlog.environment(mesh.describe(job.mesh)))
+    run_folder.check_empty(folder)  # by now: another may have begun and ended there
+    run_folder.sweep(folder)
+    run_folder.write_config(folder, prepare.config(job))
+    files.write_json(folder / run_folder.ENVIRONMENT, run_folder.environment(devices.describe(job.mesh)))
     return folder
 
 
-def _take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[runlog.Row]]:
+def _take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[run_folder.Row]]:
     """The state of a run to go on with, and its rows."""
-    from jaxseq.train import loop
-    from jaxseq.train import prepare as jobs
+    from jaxseq.train import loop, prepare
 
     def begin() -> None:
-        runlog.sweep(folder)
-        runlog.write_config(folder, jobs.config(job))
+        run_folder.sweep(folder)
+        run_folder.write_config(folder, prepare.config(job))
 
-    jobs.check_rows(job, folder)
+    prepare.check_rows(job, folder)
     state, rows = loop.take_up(job, folder, console)
     processes.from_first(begin)
     return state, rows
 
 
 def _go_on(
-    kind: Kind, job: Job, state: TrainState, rows: list[runlog.Row], folder: Path, console: Console, classical: bool
+    domain: Domain,
+    job: Job,
+    state: TrainState,
+    rows: list[run_folder.Row],
+    folder: Path,
+    console: Console,
+    classical: bool,
 ) -> Path:
     """Train from a state on, and judge."""
     from jaxseq.checkpoint import records
-    from jaxseq.train import loop
-    from jaxseq.train import prepare as jobs
+    from jaxseq.train import loop, prepare
 
     def judge() -> None:
-        kind.judge(jobs.alone(loop.with_skipped(job, rows)), folder, console, classical)
+        domain.judge(prepare.alone(loop.with_skipped(job, rows)), folder, console, classical)
 
     try:
         loop.fit_epochs(job, state, rows, folder, console)
         processes.from_first(judge)
     except KeyboardInterrupt:
-        last = records.latest_step(folder / runlog.CHECKPOINTS)
+        last = records.latest_step(folder / run_folder.CHECKPOINTS)
         raise Interrupted(folder, last, EXIT_INTERRUPTED) from None
     return folder
 
@@ -132,11 +134,11 @@ def check_resumable(folder: Path, experiment: Recipe) -> None:
     """
     from jaxseq.checkpoint import records
 
-    config = runlog.read_config(folder)
-    saved = from_config(config, str(folder / runlog.CONFIG))
+    config = run_folder.read_config(folder)
+    saved = from_config(config, str(folder / run_folder.CONFIG))
     if saved.name != experiment.name:
         raise UsageError(f"{folder} is a run of {saved.name}, not of {experiment.name}")
-    begun = records.sealed_config(folder / runlog.CHECKPOINTS)
+    begun = records.sealed_config(folder / run_folder.CHECKPOINTS)
     hashed = ROWS in {**config, **begun}
     if differ := _difference(saved, experiment, moved=hashed):
         raise UsageError(
@@ -150,8 +152,8 @@ def check_resumable(folder: Path, experiment: Recipe) -> None:
     free = [name for name in MAY_CHANGE if name != "epochs" or saved.schedule != "cosine"]
     if begun and (differ := _difference(from_config(begun, f"{folder}"), saved, hashed, free)):
         raise UsageError(
-            f"{folder / runlog.CONFIG} was changed: it has {differ[1]}, the run began with {differ[0]}; put that back, or "
-            "start a new run"
+            f"{folder / run_folder.CONFIG} was changed: it has {differ[1]}, the run began with {differ[0]}; put that back, "
+            "or start a new run"
         )
 
 

@@ -10,18 +10,16 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from jaxseq import __version__
 from jaxseq.common import formats, lock
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import check_size, read_json, write_json, write_text
 
 RUNS = Path("runs")
 CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
@@ -31,8 +29,8 @@ LEFT_BEHIND = re.compile(r"\..+\.[a-z0-9_]{8}")
 """What a process that was killed leaves of a file that `write_text` was writing."""
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
-MOST_JSON, MOST_METRICS = 16 * 2**20, 256 * 2**20
-"""Bytes of a JSON file, and of the metrics of a run, that are read: a million epochs."""
+MOST_METRICS = 256 * 2**20
+"""Bytes of the largest `metrics.jsonl` that is read: a million epochs."""
 
 Row = dict[str, Any]
 
@@ -96,30 +94,6 @@ def _numbered(name: str) -> Path:
             return folder
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises `UsageError` if it cannot be written."""
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON, indented, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write `config.json`, which makes a folder a run, with the number of its format."""
     write_json(folder / CONFIG, formats.stamped(config))
@@ -138,24 +112,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not there:
         raise UsageError(f"no run at {folder}: {'it has no ' + CONFIG if room else 'there is no such folder'}")
     return formats.migrated("run", read_json(path), str(path))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises `UsageError` if it cannot be read, is too large or holds anything else."""
-    try:
-        _check_size(path, MOST_JSON)
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise UsageError(f"{path} must hold a JSON object; it holds a {type(value).__name__}")
-    return value
-
-
-def _check_size(path: Path, most: int) -> None:
-    """Raise `ValueError` for a file of more bytes than are read."""
-    if (size := path.stat().st_size) > most:
-        raise ValueError(f"{size:,} bytes; at most {most:,} are read")
 
 
 def environment(devices: str) -> dict[str, Any]:
@@ -208,7 +164,7 @@ def read_metrics(folder: Path) -> list[Row]:
     if not path.is_file():
         return []
     try:
-        _check_size(path, MOST_METRICS)
+        check_size(path, MOST_METRICS)
         lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -248,8 +204,3 @@ def best_row(rows: Iterable[Row], metric: str) -> Row:
     if lacking := [row["epoch"] for row in rows if metric not in row]:
         raise UsageError(f"the metrics of epoch {lacking[0]} lack {metric}")
     return min(rows, key=lambda row: (math.inf if math.isnan(row[metric]) else row[metric], -row["epoch"]))
-
-
-def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as CSV, numbers to seven significant digits."""
-    write_text(path, frame.to_csv(index=False, float_format="%.7g"))

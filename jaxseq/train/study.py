@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from jaxseq.common import lock
+from jaxseq.common import files, lock
 from jaxseq.common.errors import Interrupted, UsageError
-from jaxseq.train import domains as kinds
-from jaxseq.train import experiments
-from jaxseq.train import run as training
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import domains, experiments, run, run_folder
 from jaxseq.train.domains import Member
 from jaxseq.train.experiments.base import Recipe
 
@@ -42,20 +39,20 @@ def study(
     It holds a run for each, `study.csv` with a row for each, and `study.md`, which judges the mean over the seeds on all
     folds together. Raises as `training.train` does; an interrupted study goes on where it stopped.
     """
-    from jaxseq.train import progress as screen
+    from jaxseq.common import console as common_console
 
-    console = screen.terminal() if console is None else console
-    kind = kinds.of(experiment)
+    console = common_console.terminal() if console is None else console
+    domain = domains.of(experiment)
     for member in members(experiment, 1, folds, Path()):
-        kind.check(member.experiment)  # before anything is written
+        domain.check(member.experiment)  # before anything is written
     with ExitStack() as held:
         folder = _folder(experiment, seeds, folds, None if out is None else Path(out), held)
         runs = members(experiment, seeds, folds, folder)
         _fill(runs, folder, console, classical)
         table = gather(runs)
-        runlog.write_table(folder / MEMBERS, table)
-        text = kind.summary(experiment, runs, table)
-        runlog.write_text(folder / SUMMARY, text)
+        files.write_table(folder / MEMBERS, table)
+        text = domain.summary(experiment, runs, table)
+        files.write_text(folder / SUMMARY, text)
     console.print(text, highlight=False, markup=False)
     console.print(f"{folder}: {SUMMARY}, {MEMBERS}, and a folder for each run", highlight=False)
     return folder
@@ -64,7 +61,7 @@ def study(
 def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -> None:
     """Train what is not finished yet, one run after the other."""
     started = time.perf_counter()
-    waiting = [member for member in runs if not (member.folder / runlog.REPORT).is_file()]
+    waiting = [member for member in runs if not (member.folder / run_folder.REPORT).is_file()]
     for number, member in enumerate(waiting):
         left = (time.perf_counter() - started) / number * (len(waiting) - number) if number else 0
         about = f", about {left / 60:.0f} min left" if number else ""
@@ -100,28 +97,28 @@ def _folder(experiment: Recipe, seeds: int, folds: int, out: Path | None, held: 
             raise UsageError(f"{out} holds another study: {', '.join(differ)} differ; name another --out")
         held.enter_context(lock.hold(out))
         return out
-    folder = runlog.create(f"{experiment.name}-study", out)
+    folder = run_folder.create(f"{experiment.name}-study", out)
     held.enter_context(lock.hold(folder))
-    runlog.check_empty(folder)  # by now: another may have begun there
-    runlog.write_json(folder / RECIPE, recipe)
+    run_folder.check_empty(folder)  # by now: another may have begun there
+    files.write_json(folder / RECIPE, recipe)
     return folder
 
 
 def _recipe(path: Path) -> dict[str, Any]:
     """What a study's file says; fields that came after it was written have their defaults."""
-    there = runlog.read_json(path)
+    there = files.read_json(path)
     counts = {name: there.pop(name, None) for name in ("seeds", "folds")}
     return {**experiments.to_config(experiments.from_config(there, str(path))), **counts}
 
 
 def _run(member: Member, console: Console, classical: bool) -> None:
     """Train a member, or go on with it where it was interrupted."""
-    begun = (member.folder / runlog.CONFIG).is_file()
+    begun = (member.folder / run_folder.CONFIG).is_file()
     where = {"resume": member.folder} if begun else {"out": member.folder}
-    training.train(member.experiment, console=console, classical=classical, **where)
+    run.train(member.experiment, console=console, classical=classical, **where)
 
 
 def gather(runs: list[Member]) -> pd.DataFrame:
-    """A row for each run, as its kind sums it up."""
-    kind = kinds.of(runs[0].experiment)
-    return pd.DataFrame([{"fold": m.fold, "seed": m.seed, **kind.row(m)} for m in runs])
+    """A row for each run, as its domain sums it up."""
+    domain = domains.of(runs[0].experiment)
+    return pd.DataFrame([{"fold": m.fold, "seed": m.seed, **domain.row(m)} for m in runs])

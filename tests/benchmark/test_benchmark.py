@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from jaxseq.benchmark import __main__ as program
-from jaxseq.benchmark import compare, floors, machine, peers, workloads
-from jaxseq.benchmark import growth as sweep
+from jaxseq.benchmark import compare, floors, growth, machine, peers, workloads
 from jaxseq.benchmark.workloads import Product, Workload
 
 TINY = Workload("tiny", "lstm", 5, 6, 3, 2, 1, layers=2, outputs=2, every_step=True)
@@ -179,7 +178,7 @@ def test_only_the_workloads_that_are_named_are_measured(words, measured, monkeyp
 
 
 def test_the_picture_shows_the_ratios_and_the_floor() -> None:
-    from jaxseq.benchmark import plots as benchmark_plots
+    from jaxseq.benchmark import plots
 
     result = {
         "workload": {"name": "one"},
@@ -188,7 +187,7 @@ def test_the_picture_shows_the_ratios_and_the_floor() -> None:
         "ratio_range": {"flax": [1.4, 1.7], "torch": [2.5, 3.5]},
     }
     less = {**result, "workload": {"name": "two"}, "ratio": {"flax": 0.5}, "ratio_range": {"flax": [0.4, 0.6]}}
-    left, right = benchmark_plots.ratios([result, less]).axes
+    left, right = plots.ratios([result, less]).axes
     assert [bar.get_width() for bar in left.patches] == [1.5, 0.5, 3.0]
     assert [text.get_text() for text in left.get_yticklabels()] == ["one", "two"]
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["flax", "torch"]
@@ -235,7 +234,7 @@ def test_what_cannot_work_is_one_line_before_anything_is_measured(words, said, t
     for name in ("JAX_PLATFORMS", "JAX_ENABLE_COMPILATION_CACHE"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setattr(compare, "measure", lambda *_: pytest.fail("measured"))
-    monkeypatch.setattr(sweep, "measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(growth, "measure", lambda *_: pytest.fail("measured"))
     assert program.main(words) == 2
     found = capsys.readouterr()
     assert found.out == "" and found.err.startswith(said) and found.err.count("\n") == 1
@@ -251,10 +250,10 @@ def test_a_file_that_is_there_survives_the_check(tmp_path: Path) -> None:
 
 def test_the_slope_of_a_power_is_its_exponent() -> None:
     points = []
-    for axis, load in sweep.loads("gru"):
+    for axis, load in growth.loads("gru"):
         cost = 3e-4 * load.window**1.0 * load.batch**0.5 * load.hidden**1.7
         points.append((axis, load, {"ours": cost, "floor": cost**0.5}))
-    found = sweep.gather("gru", points)["axes"]
+    found = growth.gather("gru", points)["axes"]
     for axis, exponent in {"window": 1.0, "batch": 0.5, "hidden": 1.7}.items():
         at = found[axis]
         np.testing.assert_allclose(
@@ -263,18 +262,18 @@ def test_the_slope_of_a_power_is_its_exponent() -> None:
 
 
 def test_a_sweep_moves_one_size_at_a_time() -> None:
-    loads = list(sweep.loads("rnn"))
+    loads = list(growth.loads("rnn"))
     assert len(loads) == 4 + 3 + 5
     for axis, load in loads:
-        assert all(getattr(load, other) == size for other, size in sweep.MIDDLE.items() if other != axis)
-        assert getattr(load, axis) in sweep.AXES[axis] and 4 <= load.steps <= 60
+        assert all(getattr(load, other) == size for other, size in growth.MIDDLE.items() if other != axis)
+        assert getattr(load, axis) in growth.AXES[axis] and 4 <= load.steps <= 60
 
 
 def test_a_sweep_is_shown_written_and_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
     def planted(load: Workload, rounds: int, device: str) -> dict[str, float]:
         return {"ours": 2.0 * load.window**2, "floor": 1.0 * load.window}
 
-    monkeypatch.setattr(sweep, "measure", planted)
+    monkeypatch.setattr(growth, "measure", planted)
     out, plot = tmp_path / "sweep.json", tmp_path / "sweep.png"
     words = ["--sweep", "--cell", "rnn", "--rounds", "1", "--out", str(out), "--plot", str(plot)]
     assert run(monkeypatch, *words) == 0
@@ -290,7 +289,7 @@ def test_a_sweep_is_shown_written_and_drawn(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_a_point_of_a_sweep_is_our_step_and_its_floor() -> None:
-    found = sweep.measure(LAST, 1, "cpu")
+    found = growth.measure(LAST, 1, "cpu")
     assert set(found) == {"ours", "floor"} and found["ours"] > 0 and found["floor"] > 0
 
 

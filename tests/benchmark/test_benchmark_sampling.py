@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from jaxseq.cells import CELLS
-from jaxseq.music.networks.layers import NoteNet
+from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling import FREE, compose
-from jaxseq.nn import apply as models
+from jaxseq.nn import apply
 
 pytest.importorskip("torch")
 from jaxseq.benchmark import machine, sampling
@@ -20,7 +20,7 @@ STEPS = 5
 def network():
     """A small network of notes with random numbers, moments too."""
     model = NoteNet(CELLS["lstm"], hidden=8, convolutions=(6, 5, 7))
-    params, stats = models.init(model, jax.random.key(0), jax.numpy.zeros((1, 4, 2), jax.numpy.int32))
+    params, stats = apply.init(model, jax.random.key(0), jax.numpy.zeros((1, 4, 2), jax.numpy.int32))
     source = np.random.default_rng(1)
     params = jax.tree.map(lambda p: jax.numpy.asarray(source.normal(0, 0.6, p.shape), p.dtype), params)
     return model, params, jax.tree.map(lambda m: jax.numpy.asarray(source.uniform(0.5, 2, m.shape), m.dtype), stats)

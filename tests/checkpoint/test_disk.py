@@ -17,9 +17,7 @@ import pytest
 from jaxseq.checkpoint import records, store
 from jaxseq.common import figures
 from jaxseq.train import __main__ as train
-from jaxseq.train import loop
-from jaxseq.train import progress as screen
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import loop, progress, run_folder
 
 WORDS = ["waves", "--data.count", "200", "--data.window", "6", "--model.hidden", "8", "--schedule", "constant"]
 
@@ -60,14 +58,14 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leaves(folder: Path) -> dict[str, bytes]:
-    kept = folder / runlog.CHECKPOINTS
+    kept = folder / run_folder.CHECKPOINTS
     newest = records.latest_step(kept)
     assert newest is not None
     return {path: array.tobytes() for path, array in store.load_leaves(kept, newest).items()}
 
 
 def losses(folder: Path) -> list[float]:
-    return [row["train_loss"] for row in runlog.read_metrics(folder)]
+    return [row["train_loss"] for row in run_folder.read_metrics(folder)]
 
 
 def refused(run: Path, capsys: pytest.CaptureFixture[str], *said: str) -> None:
@@ -77,7 +75,7 @@ def refused(run: Path, capsys: pytest.CaptureFixture[str], *said: str) -> None:
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("jaxseq.train: cannot write "), error
     assert any(word in error for word in said), error
-    kept = run / runlog.CHECKPOINTS
+    kept = run / run_folder.CHECKPOINTS
     assert max(records.steps(kept)) >= 2
     assert [store.damage(kept, step) for step in records.steps(kept)] == [[]] * len(records.steps(kept))
 
@@ -114,25 +112,25 @@ def test_where_no_file_may_grow_the_run_stops_with_one_line_and_goes_on_later(
 def test_a_save_in_the_background_that_fails_is_told_at_once_and_ends_the_training_after_the_epoch(
     begun: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, show = Path(shutil.copytree(begun, tmp_path / "run")), screen.EpochDisplay.show
+    run, show = Path(shutil.copytree(begun, tmp_path / "run")), progress.EpochDisplay.show
     limits, heard = contextlib.ExitStack(), []
 
-    def shown(self: screen.EpochDisplay, row: dict[str, Any], *rest: Any) -> None:
+    def shown(self: progress.EpochDisplay, row: dict[str, Any], *rest: Any) -> None:
         show(self, row, *rest)
         if row["epoch"] == 3:
-            wait_until(lambda: records.latest_step(run / runlog.CHECKPOINTS) == 3)
+            wait_until(lambda: records.latest_step(run / run_folder.CHECKPOINTS) == 3)
             limits.enter_context(at_most(4500))
         if row["epoch"] == 4:  # a long one
             wait_until(lambda: any("could not be saved" in text for text in heard))
 
     with monkeypatch.context() as patch, limits:
-        patch.setattr(screen.EpochDisplay, "show", shown)
+        patch.setattr(progress.EpochDisplay, "show", shown)
         patch.setattr(loop, "_sayer", lambda console: heard.append)
         refused(run, capsys, "cannot write a checkpoint to")
     (told,) = [text for text in heard if "could not be saved" in text]
     assert "epoch 4 could not be saved (" in told and "stopping after this epoch" in told
-    assert runlog.read_metrics(run)[-1]["epoch"] <= 5
-    assert records.latest_step(run / runlog.CHECKPOINTS) == 3
+    assert run_folder.read_metrics(run)[-1]["epoch"] <= 5
+    assert records.latest_step(run / run_folder.CHECKPOINTS) == 3
     goes_on(run, whole)
 
 

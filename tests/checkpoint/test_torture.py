@@ -16,7 +16,7 @@ import pytest
 
 from jaxseq.checkpoint import records, store
 from jaxseq.train import __main__ as train
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import run_folder
 
 WORDS = "waves --data.count 200 --data.window 6 --model.cell lstm --model.hidden 3 --schedule constant"
 FOREVER = 100_000
@@ -86,13 +86,13 @@ def server(folder: Path) -> Iterator[Server]:
 
 def epochs(run: Path) -> int:
     """Rows of the log, whole or not."""
-    file = run / runlog.METRICS
+    file = run / run_folder.METRICS
     return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
 def entries(run: Path) -> set[str]:
     """What lies in the folder of checkpoints at this moment."""
-    folder = run / runlog.CHECKPOINTS
+    folder = run / run_folder.CHECKPOINTS
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
@@ -127,7 +127,7 @@ def torture(folder: Path, kills: int, seed: int) -> Counter[str]:
     with server(folder) as processes:
         while hit.total() < kills:
             phase = PHASES[hit.total() % len(PHASES)]
-            begun, last = (run / runlog.CONFIG).is_file(), records.latest_step(run / runlog.CHECKPOINTS) or 0
+            begun, last = (run / run_folder.CONFIG).is_file(), records.latest_step(run / run_folder.CHECKPOINTS) or 0
             assert last >= at, "a kill cost an epoch that was saved"
             at = last
             wanted = last + 1 if phase == "judge" else FOREVER
@@ -141,7 +141,7 @@ def torture(folder: Path, kills: int, seed: int) -> Counter[str]:
             status = processes.finish()
             assert status in (0, signal.SIGKILL), (folder / "log.txt").read_text()[-2000:]
             hit[phase if status else "after the end"] += 1
-        last = (records.latest_step(run / runlog.CHECKPOINTS) or 0) + 2
+        last = (records.latest_step(run / run_folder.CHECKPOINTS) or 0) + 2
         for words in (f"--resume run --epochs {last}", f"{WORDS} --out alone --epochs {last}"):
             processes.start(words)
             assert processes.finish() == 0, (folder / "log.txt").read_text()[-2000:]
@@ -151,10 +151,10 @@ def torture(folder: Path, kills: int, seed: int) -> Counter[str]:
 
 def compare(run: Path, alone: Path) -> None:
     """Two runs are the same but for what a clock says, and nothing of the kills is left."""
-    rows = runlog.read_metrics(run)
+    rows = run_folder.read_metrics(run)
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
-    assert [untimed(row) for row in rows] == [untimed(row) for row in runlog.read_metrics(alone)]
-    mine, theirs = run / runlog.CHECKPOINTS, alone / runlog.CHECKPOINTS
+    assert [untimed(row) for row in rows] == [untimed(row) for row in run_folder.read_metrics(alone)]
+    mine, theirs = run / run_folder.CHECKPOINTS, alone / run_folder.CHECKPOINTS
     assert records.best_step(mine) == records.best_step(theirs)
     assert (
         set(records.steps(theirs)) <= set(records.steps(mine))
@@ -166,13 +166,13 @@ def compare(run: Path, alone: Path) -> None:
         assert {path: leaf.tobytes() for path, leaf in ours.items()} == {
             p: leaf.tobytes() for p, leaf in others.items()
         }
-    for name in (runlog.CONFIG, runlog.PREDICTIONS, runlog.SCORES, runlog.REPORT, runlog.INTERVALS):
+    for name in (run_folder.CONFIG, run_folder.PREDICTIONS, run_folder.SCORES, run_folder.REPORT, run_folder.INTERVALS):
         assert (run / name).read_bytes() == (alone / name).read_bytes(), name
     assert {path.name for path in run.iterdir()} == {path.name for path in alone.iterdir()}
     assert entries(run) == entries(alone), "a kill left something behind"
 
 
-def untimed(row: runlog.Row) -> runlog.Row:
+def untimed(row: run_folder.Row) -> run_folder.Row:
     return {name: value for name, value in row.items() if name not in ("seconds", "windows_per_second")}
 
 

@@ -11,7 +11,7 @@ from jaxseq import forecast
 from jaxseq.common import figures
 from jaxseq.data.aapl import Prices
 from jaxseq.train import __main__ as train
-from jaxseq.train import forecaster as run
+from jaxseq.train import forecaster
 
 FEW = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "512"]
 
@@ -50,7 +50,7 @@ def test_business_days_go_on_after_the_last_one_and_intervals_widen(trained: Pat
 
 def test_the_first_step_is_what_the_restored_model_says_of_the_last_window(trained: Path) -> None:
     frame, _ = forecast.forecast(trained / "aapl")
-    wanted = run.restore(trained / "aapl")(Prices().series().values[-8:])
+    wanted = forecaster.restore(trained / "aapl")(Prices().series().values[-8:])
     np.testing.assert_allclose(frame["forecast"], wanted, rtol=1e-12)
 
 

@@ -14,20 +14,17 @@ from made_up import BARS, chorale, edition
 from rich.console import Console
 
 from jaxseq.checkpoint.writer import Writer
+from jaxseq.common import files
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.music.midi import read as midi_read
-from jaxseq.music.midi import write as midi
+from jaxseq.music.midi import write
 from jaxseq.music.piece import BAR, Piece, from_notes
 from jaxseq.music.sampling import FREE
 from jaxseq.sample import __main__ as sample
-from jaxseq.sample import compose as composing
-from jaxseq.sample import request as commission
-from jaxseq.train import experiments
-from jaxseq.train import options as command
-from jaxseq.train import prepare as jobs
-from jaxseq.train import run_folder as runlog
-from jaxseq.train.domains import chorales as kind
+from jaxseq.sample import compose, options, request
+from jaxseq.train import experiments, prepare, run_folder
+from jaxseq.train.domains import chorales
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,20 +57,20 @@ def run_of(archive: Path, tmp_path_factory: pytest.TempPathFactory):
             "hop": 32,
         }
         experiment = experiments.from_config(fields, "test")
-        job = kind.prepare(experiment)
+        job = chorales.prepare(experiment)
         made[name] = tmp_path_factory.mktemp("run") / name
         made[name].mkdir()
-        runlog.write_json(made[name] / runlog.CONFIG, jobs.config(job))
-        with Writer(made[name] / runlog.CHECKPOINTS, jobs.config(job), "valid_nats") as writer:
-            writer.save(1, jobs.initial_state(job), {"valid_nats": 1.0})
+        files.write_json(made[name] / run_folder.CONFIG, prepare.config(job))
+        with Writer(made[name] / run_folder.CHECKPOINTS, prepare.config(job), "valid_nats") as writer:
+            writer.save(1, prepare.initial_state(job), {"valid_nats": 1.0})
         return made[name]
 
     return folder
 
 
 def composed(run: Path, out: Path, *words: str) -> Path:
-    asked = command.parse_sample([str(run), "--out", str(out), "--no-score", "--bpm", "400", *words])
-    return composing.compose(asked, Console(file=io.StringIO()))
+    asked = options.parse_sample([str(run), "--out", str(out), "--no-score", "--bpm", "400", *words])
+    return compose.compose(asked, Console(file=io.StringIO()))
 
 
 def read(folder: Path, number: int = 1) -> Piece:
@@ -179,7 +176,7 @@ def test_a_melody_is_harmonised_as_it_is(run_of, tmp_path: Path, experiment: str
     melody[4:8, 0] = 0
     piece = from_notes("tune", melody)
     piece.onsets[2, 0] = True  # a repeated note is struck again
-    (tmp_path / "tune.mid").write_bytes(midi.midi(piece))
+    (tmp_path / "tune.mid").write_bytes(write.midi(piece))
     folder = composed(
         run_of(experiment), tmp_path / "a", "--count", "1", "--melody", str(tmp_path / "tune.mid"), "--sweeps", "3"
     )
@@ -258,14 +255,14 @@ def test_values_that_cannot_be_are_one_line(capsys, words: str, message: str) ->
 def test_other_runs_and_none_compose_nothing(capsys, tmp_path: Path) -> None:
     assert "no run at" in refused(capsys, str(tmp_path / "none"))
     assert "which run?" in refused(capsys)
-    runlog.write_json(tmp_path / runlog.CONFIG, experiments.to_config(experiments.named("waves")))
+    files.write_json(tmp_path / run_folder.CONFIG, experiments.to_config(experiments.named("waves")))
     assert "is a run of waves, which composes nothing" in refused(capsys, str(tmp_path))
 
 
 def test_midi_that_is_no_chorale_is_named_with_bar_and_voice(run_of, capsys, tmp_path: Path) -> None:
     high = chorale(0)
     high[20:24, 1] = 90
-    (tmp_path / "high.mid").write_bytes(midi.midi(from_notes("high", high)))
+    (tmp_path / "high.mid").write_bytes(write.midi(from_notes("high", high)))
     said = refused(capsys, str(run_of("jsb-chords")), "--prime", str(tmp_path / "high.mid"))
     assert "bar 2, alto: note 90 is out of range" in said
 
@@ -283,7 +280,7 @@ def test_a_folder_that_is_not_empty_stays_as_it_is(run_of, capsys, tmp_path: Pat
 def test_without_out_it_is_the_next_number_in_the_run(run_of) -> None:
     run = run_of("jsb-chords")
     words = [str(run), "--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
-    folders = [composing.compose(command.parse_sample(words), Console(file=io.StringIO())) for _ in range(2)]
+    folders = [compose.compose(options.parse_sample(words), Console(file=io.StringIO())) for _ in range(2)]
     assert [folder.name for folder in folders] == ["samples-0001", "samples-0002"]
     for folder in folders:
         for path in folder.iterdir():
@@ -334,18 +331,18 @@ def upbeat() -> Piece:
 
 
 def test_a_prime_s_upbeat_metre_and_key_go_on() -> None:
-    found = commission.continued(upbeat(), 2, 5)
+    found = request.continued(upbeat(), 2, 5)
     given = found.forced[:, 0] != FREE
     assert given.sum() == 4 + 2 * 12 and given[: given.sum()].all()
     np.testing.assert_array_equal(found.pattern.positions, [8, 9, 10, 11, *np.tile(np.arange(12), 5)])
-    piece = commission.completed(found, np.full((64, 4), 60), "new")
+    piece = request.completed(found, np.full((64, 4), 60), "new")
     assert (piece.fifths, piece.minor, piece.name) == (-1, False, "new")
 
 
 def test_bars_are_counted_as_in_a_score() -> None:
-    free = commission.changed(upbeat(), None, "2")
+    free = request.changed(upbeat(), None, "2")
     np.testing.assert_array_equal(np.flatnonzero(free.forced[:, 0] == FREE), 4 + 12 + np.arange(12))
-    first = commission.changed(upbeat(), None, "0")
+    first = request.changed(upbeat(), None, "0")
     np.testing.assert_array_equal(np.flatnonzero(first.forced[:, 0] == FREE), np.arange(4))
 
 
@@ -353,29 +350,29 @@ def test_kept_notes_are_struck_where_they_were_and_others_where_they_change() ->
     notes = np.full((16, 4), 60)
     piece = from_notes("p", notes)
     piece.onsets[8, 0] = True
-    found = commission.changed(piece, "soprano", None)
+    found = request.changed(piece, "soprano", None)
     composed = notes.copy()
     composed[4:, 1] = 62
     composed[6:8, 2] = 0
-    onsets = commission.completed(found, composed, "new").onsets
+    onsets = request.completed(found, composed, "new").onsets
     assert [list(np.flatnonzero(onsets[:, v])) for v in range(4)] == [[0, 8], [0, 4], [0, 8], [0]]
 
 
 def test_names_are_looked_up_in_all_parts() -> None:
     parts = Splits(*((from_notes(name, np.full((1, 4), 60)),) for name in ("a", "b", "c")))
-    assert [commission.named(name, "--prime", parts).piece.name for name in "abc"] == ["a", "b", "c"]
+    assert [request.named(name, "--prime", parts).piece.name for name in "abc"] == ["a", "b", "c"]
     with pytest.raises(UsageError, match="--melody 'd' is no MIDI file and no piece"):
-        commission.melody("d", parts)
+        request.melody("d", parts)
 
 
 def test_many_pieces_are_composed_in_equal_chunks(run_of, monkeypatch) -> None:
     """Seven pieces, three at once: chunks of three, three and one, which is filled up; none is there twice."""
-    monkeypatch.setattr(composing, "TOGETHER", 3)
-    composer = kind.restore(run_of("jsb-chords"))
-    asked = command.parse_sample([str(run_of("jsb-chords")), "--count", "7", "--bars", "1"])
+    monkeypatch.setattr(compose, "TOGETHER", 3)
+    composer = chorales.restore(run_of("jsb-chords"))
+    asked = options.parse_sample([str(run_of("jsb-chords")), "--count", "7", "--bars", "1"])
     done = []
-    order = commission.afresh(1)
-    symbols, log_p, _ = composing.perform(asked, composer, order, None, lambda *pair: done.append(pair))
+    order = request.afresh(1)
+    symbols, log_p, _ = compose.perform(asked, composer, order, None, lambda *pair: done.append(pair))
     assert symbols.shape == log_p.shape == (7, BAR, 4)
     assert len(np.unique(symbols.reshape(7, -1), axis=0)) == 7
     assert done == [(3, 7), (6, 7), (7, 7)]

@@ -11,11 +11,10 @@ import pytest
 
 from jaxseq.checkpoint import records
 from jaxseq.checkpoint.records import DamagedError
-from jaxseq.common import figures, formats
+from jaxseq.common import figures, files, formats
 from jaxseq.common.errors import UsageError
 from jaxseq.train import __main__ as train
-from jaxseq.train import forecaster as run
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import forecaster, run_folder
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -40,9 +39,9 @@ def saved(tmp_path: Path) -> Path:
 def relabel(folder: Path, number: object) -> None:
     """Give all that a run holds another format number, soundly sealed; None for no number at all."""
     change = {} if number is None else {"format": number}
-    config = runlog.read_json(folder / runlog.CONFIG)
+    config = files.read_json(folder / run_folder.CONFIG)
     config.pop("format")
-    runlog.write_json(folder / runlog.CONFIG, {**change, **config})
+    files.write_json(folder / run_folder.CONFIG, {**change, **config})
     for path in (*folder.rglob("_CHECKPOINT_METADATA"), *folder.rglob("_ROOT_METADATA")):
         whole = json.loads(path.read_text())
         record = {key: value for key, value in whole["custom_metadata"].items() if key not in ("format", "sha256")}
@@ -54,10 +53,10 @@ def relabel(folder: Path, number: object) -> None:
 @pytest.mark.parametrize("number", range(1, formats.FORMAT + 1))
 def test_a_run_of_every_format_has_its_parameters_and_its_forecast(number: int) -> None:
     folder = FIXTURES / f"format-{number}"
-    wanted, trained = json.loads((folder / "expected.json").read_text()), run.restore(folder / "run")
+    wanted, trained = json.loads((folder / "expected.json").read_text()), forecaster.restore(folder / "run")
     assert trained.epoch == wanted["epoch"] and make.digest(trained) == wanted["parameters"]
     np.testing.assert_allclose(trained(make.windows()), wanted["forecast"], atol=1e-5)
-    assert trained.margins is not None and len(runlog.read_metrics(folder / "run")) == 2
+    assert trained.margins is not None and len(run_folder.read_metrics(folder / "run")) == 2
 
 
 def test_the_fixtures_stay_small() -> None:
@@ -74,16 +73,16 @@ def test_an_old_run_is_gone_on_with_and_then_bears_todays_number(saved: Path, mo
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
     relabel(saved, None)
     assert train.main(["--resume", str(saved), "--epochs", "3"]) == 0
-    assert json.loads((saved / runlog.CONFIG).read_text())["format"] == formats.FORMAT
-    assert "format" not in runlog.read_config(saved)
-    assert [row["epoch"] for row in runlog.read_metrics(saved)] == [1, 2, 3]
+    assert json.loads((saved / run_folder.CONFIG).read_text())["format"] == formats.FORMAT
+    assert "format" not in run_folder.read_config(saved)
+    assert [row["epoch"] for row in run_folder.read_metrics(saved)] == [1, 2, 3]
 
 
 def test_what_bears_no_number_is_of_format_0_and_means_the_same(saved: Path) -> None:
-    config, root = runlog.read_config(saved), records.config(saved / runlog.CHECKPOINTS)
+    config, root = run_folder.read_config(saved), records.config(saved / run_folder.CHECKPOINTS)
     relabel(saved, None)
-    assert runlog.read_config(saved) == config and records.config(saved / runlog.CHECKPOINTS) == root
-    assert make.digest(run.restore(saved)) == make.digest(run.restore(FIXTURES / "format-1" / "run"))
+    assert run_folder.read_config(saved) == config and records.config(saved / run_folder.CHECKPOINTS) == root
+    assert make.digest(forecaster.restore(saved)) == make.digest(forecaster.restore(FIXTURES / "format-1" / "run"))
 
 
 def test_a_newer_run_is_refused_with_both_numbers(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,27 +95,27 @@ def test_a_newer_run_is_refused_with_both_numbers(saved: Path, capsys: pytest.Ca
         )
         assert error.count("\n") == 1
     with pytest.raises(UsageError, match=rf"format 7, .* up to format {formats.FORMAT}") as raised:
-        records.metrics(saved / runlog.CHECKPOINTS, 2)
+        records.metrics(saved / run_folder.CHECKPOINTS, 2)
     assert not isinstance(raised.value, DamagedError)
 
 
 @pytest.mark.parametrize("number", ["1", -1, 1.0, True, None, [1]])
 def test_what_is_no_number_of_a_format_is_refused(number: object, tmp_path: Path) -> None:
-    runlog.write_json(tmp_path / runlog.CONFIG, {"format": number})
+    files.write_json(tmp_path / run_folder.CONFIG, {"format": number})
     with pytest.raises(
         UsageError, match=rf"config\.json has format .*; a format is a number from 0 to {formats.FORMAT}$"
     ):
-        runlog.read_config(tmp_path)
+        run_folder.read_config(tmp_path)
 
 
 def test_a_number_that_was_damaged_is_damage_and_no_newer_format(saved: Path) -> None:
     """The one is fallen back from, the other is refused."""
-    record = saved / runlog.CHECKPOINTS / "2" / "_CHECKPOINT_METADATA"
+    record = saved / run_folder.CHECKPOINTS / "2" / "_CHECKPOINT_METADATA"
     text = record.read_text()
     assert text.count('"format": 1') == 1
     record.write_text(text.replace('"format": 1', '"format": 3'))
     with pytest.raises(DamagedError, match="sha256 differs"):
-        records.metrics(saved / runlog.CHECKPOINTS, 2)
+        records.metrics(saved / run_folder.CHECKPOINTS, 2)
 
 
 def test_each_step_is_taken_once_in_order_from_the_number_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,7 @@ from jaxseq.common import lock
 from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.train import __main__ as train
-from jaxseq.train import run as training
-from jaxseq.train import run_folder as runlog
-from jaxseq.train import study
+from jaxseq.train import run, run_folder, study
 from jaxseq.train.experiments.forecasts import Model, WavesOneStep
 
 HOLD = """
@@ -211,7 +209,7 @@ def test_a_run_in_a_held_folder_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     for name in ("new", "begun"):
         Path(name).mkdir()
-    runlog.write_config(Path("begun"), training_config())
+    run_folder.write_config(Path("begun"), training_config())
     processes = [holder(Path(name)) for name in ("new", "begun")]
     for process, words in zip(processes, ([*WORDS, "--out", "new"], ["--resume", "begun"]), strict=True):
         assert train.main(words) == 2
@@ -229,28 +227,28 @@ def training_config() -> dict:
 
 def test_a_run_that_another_began_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both found the folder empty; by the time that this one has its data, the other is at work there, or has ended."""
-    create = runlog.create
+    create = run_folder.create
 
     def overtaken(name: str, out: Path | None) -> Path:
         folder = create(name, out)
         (folder / "report.md").write_text("the other's")
         return folder
 
-    monkeypatch.setattr(runlog, "create", overtaken)
+    monkeypatch.setattr(run_folder, "create", overtaken)
     with pytest.raises(UsageError, match="is not empty"):
-        training.train(TINY, out=tmp_path / "run")
+        run.train(TINY, out=tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["report.md"]
 
 
 def test_what_a_start_that_was_killed_left_is_no_run_and_is_cleared_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jaxseq.train.domains import forecasts as series
+    from jaxseq.train.domains import forecasts
 
-    monkeypatch.setattr(series, "judge", lambda *_: None)
+    monkeypatch.setattr(forecasts, "judge", lambda *_: None)
     kill(holder(tmp_path))
     (tmp_path / ".config.json.a1_b2c3d").write_text('{"exp')
-    training.train(TINY, out=tmp_path)
+    run.train(TINY, out=tmp_path)
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -270,7 +268,7 @@ def test_a_study_holds_its_folder_while_it_trains(tmp_path: Path, monkeypatch: p
         said.append(str(raised.value))
         raise KeyError
 
-    monkeypatch.setattr(training, "train", trained)
+    monkeypatch.setattr(run, "train", trained)
     with pytest.raises(KeyError):
         study.study(TINY, seeds=2, out=tmp_path)
     assert f"held by process {os.getpid()}" in said[0]

@@ -9,7 +9,7 @@ import pytest
 
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
-from jaxseq.data import aapl as prices
+from jaxseq.data import aapl
 from jaxseq.data.aapl import FILE, SHA256, Prices
 from jaxseq.data.scaling import batch
 
@@ -98,15 +98,15 @@ def test_a_damaged_file_is_refused_with_both_hashes(tmp_path):
     damaged = tmp_path / "aapl.csv.gz"
     damaged.write_bytes(content)
     with pytest.raises(UsageError, match=rf"{re.escape(str(damaged))}: damaged: sha256 is \w+…, {SHA256[:12]}…"):
-        prices._read(damaged, "close")
+        aapl._read(damaged, "close")
     damaged.write_bytes(gzip.compress(gzip.decompress(FILE.read_bytes()).replace(b"2011", b"2012")))
     with pytest.raises(UsageError, match="damaged"):
-        prices._read(damaged, "close")
+        aapl._read(damaged, "close")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"gone\.csv\.gz: No such file"):
-        prices._read(tmp_path / "gone.csv.gz", "close")
+        aapl._read(tmp_path / "gone.csv.gz", "close")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import pytest
 from served import Server, send
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import write_whole
 from jaxseq.data import download
-from jaxseq.data.cache import cache_folder, write_whole
+from jaxseq.data.cache import cache_folder
 from jaxseq.data.download import FetchError, fetch
 
 CONTENT = bytes(range(256)) * 300

@@ -11,10 +11,11 @@ import pytest
 from fake_yahoo import FakeYahoo, trading_days
 
 from jaxseq.common.errors import UsageError
-from jaxseq.data import table as own
+from jaxseq.data import table, ticker
 from jaxseq.data.scaling import batch
-from jaxseq.data.table import Table, Ticker
-from jaxseq.data.yahoo import client as yahoo
+from jaxseq.data.table import Table
+from jaxseq.data.ticker import Ticker
+from jaxseq.data.yahoo import client
 from jaxseq.data.yahoo.client import DownloadError
 
 numbers = itertools.count()
@@ -24,8 +25,8 @@ A, B = (100 + np.cumsum(np.random.default_rng(seed).standard_normal(100)) for se
 
 @pytest.fixture(autouse=True)
 def nothing_is_remembered():
-    own._table.cache_clear()
-    own._quotes.cache_clear()
+    table._table.cache_clear()
+    ticker._quotes.cache_clear()
 
 
 @pytest.fixture
@@ -121,8 +122,8 @@ def test_a_line_is_drawn_over_a_longer_gap_where_that_is_asked_for(alone):
 
 
 def test_a_table_is_read_once_for_one_recipe_and_again_where_the_file_has_changed(alone, monkeypatch):
-    read, times = own.table.read, []
-    monkeypatch.setattr(own.table, "read", lambda *words: times.append(words) or read(*words))
+    read, times = table.table.read, []
+    monkeypatch.setattr(table.table, "read", lambda *words: times.append(words) or read(*words))
     recipe = Table(path=alone, window=5)
     assert recipe.windows(1) and recipe.scaling(1) and recipe.known(1)
     assert len(times) == 1
@@ -176,7 +177,7 @@ def service(tmp_path, monkeypatch):
         day._replace(close=c, adj_close=0.97 * c) for day, c in zip(days, random.uniform(9, 99, 120), strict=True)
     ]
     session = service.session()
-    monkeypatch.setattr(yahoo, "_own_session", lambda: session)
+    monkeypatch.setattr(client, "_own_session", lambda: session)
     monkeypatch.setenv("JAXSEQ_CACHE", str(tmp_path / "cache"))
     yield service
     service.close()
@@ -208,7 +209,7 @@ def test_a_ticker_is_asked_for_once_and_then_read_from_the_cache_without_the_ser
     asked = len(service.asked)
     assert asked and recipe.scaling(1).kind == "change" and recipe.known(1)
     assert len(service.asked) == asked
-    own._quotes.cache_clear()
+    ticker._quotes.cache_clear()
     service.close()
     for part, again in zip(parts, recipe.windows(1), strict=True):
         np.testing.assert_array_equal(part.inputs, again.inputs)
@@ -234,7 +235,7 @@ def test_a_ticker_that_the_service_does_not_know_is_a_mistake_in_one_line(servic
 
 def test_without_the_service_an_old_download_is_used_unless_a_fresh_one_is_asked_for(service, recipe):
     recipe.windows(1)
-    own._quotes.cache_clear()
+    ticker._quotes.cache_clear()
     service.close()
     assert recipe.windows(1)
     with pytest.raises(DownloadError, match=r"Yahoo cannot be reached.*the download of .* is still in "):

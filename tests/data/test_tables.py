@@ -19,9 +19,8 @@ from hypothesis import given, settings
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import FILE, Prices
-from jaxseq.data.tables import delimited
+from jaxseq.data.tables import delimited, source
 from jaxseq.data.tables import read as table
-from jaxseq.data.tables import source as files
 from jaxseq.data.tables.read import Table, read
 
 DAYS = "".join(f"2020-01-{day:02},{day}.5\n" for day in range(1, 10))
@@ -293,7 +292,7 @@ def test_blocks_and_pieces_do_not_show(tmp_path, monkeypatch):
     assert whole.names[0] == 'so"uth\n\r\nof é'
     for block, chunk in [(4, 1), (7, 2), (64, 5)]:
         monkeypatch.setattr(delimited, "_BLOCK", block)
-        monkeypatch.setattr(files, "CHUNK", chunk)
+        monkeypatch.setattr(source, "CHUNK", chunk)
         assert repr(read(path, **options)) == repr(whole)
 
 
@@ -495,7 +494,7 @@ def test_day_and_month_are_told_apart_by_a_day_above_twelve_or_not_at_all(tmp_pa
 
 
 def test_the_form_of_the_dates_may_be_settled_in_a_later_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "CHUNK", 2)
+    monkeypatch.setattr(source, "CHUNK", 2)
     rows = "".join(f"{day:02}/01/2020,{day}\n" for day in range(1, 14))
     assert read(write(tmp_path, "date,v\n" + rows)).frequency.name == "D"
 
@@ -606,7 +605,7 @@ def test_a_file_over_two_gibibytes_is_refused_unread(tmp_path, monkeypatch):
 
 
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(source, "MAX_BYTES", 1_000_000)
     content = gzip.compress(b"v\n" + b"1\n" * 10_000_000)[:-12]  # what reads on finds it damaged
     assert len(content) < 100_000
     path = write(tmp_path, content, "bomb.csv.gz")
@@ -614,7 +613,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_its_end(tmp_
 
 
 def test_a_table_with_too_many_rows_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_ROWS", 9)
+    monkeypatch.setattr(source, "MAX_ROWS", 9)
     assert len(read(write(tmp_path, SALES)).series[0].values) == 9
     refused(write(tmp_path, SALES + "2020-01-10,1\n"), "there are more than 9 rows, which is the most that is read")
 
@@ -709,9 +708,9 @@ def test_parquet_tables_that_cannot_be_are_refused(tmp_path, monkeypatch):
     refused(
         parquet(tmp_path, v=[1, 2], s=["a", None]), "row 2, column 's': the name of the series is empty", series="s"
     )
-    monkeypatch.setattr(files, "MAX_ROWS", 9)
+    monkeypatch.setattr(source, "MAX_ROWS", 9)
     refused(parquet(tmp_path, v=range(10)), "there are 10 rows; at most 9 are read")
-    monkeypatch.setattr(files, "MAX_BYTES", 8000)
+    monkeypatch.setattr(source, "MAX_BYTES", 8000)
     texts = ["x" * 999 + str(number) for number in range(9)]
     refused(
         parquet(tmp_path, v=range(9), w=texts),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from jaxseq.common.checks import check_at_least, check_choice
 from jaxseq.common.errors import UsageError
-from jaxseq.data.windows import Series, check_at_least, check_choice, check_series, cut, join, last_window, split_rows
+from jaxseq.data.windows import Series, check_series, cut, join, last_window, split_rows
 
 
 def ramp(n, start=0):

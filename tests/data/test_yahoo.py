@@ -23,7 +23,7 @@ from fake_yahoo import FakeYahoo, Row, trading_days
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.cache import cache_folder
-from jaxseq.data.yahoo import client as door
+from jaxseq.data.yahoo import client
 from jaxseq.data.yahoo.client import Cause, DownloadError, Patience
 from jaxseq.data.yahoo.quotes import digest
 
@@ -65,7 +65,7 @@ def fetch(service, ticker, tmp_path):
 
     def fetch(start=START, end=END, ticker=ticker, **options):
         options = {"cache": tmp_path / "cache", "session": session, "patience": QUICK, "today": TODAY, **options}
-        return door.fetch(ticker, start, end, **options)
+        return client.fetch(ticker, start, end, **options)
 
     return fetch
 
@@ -258,7 +258,7 @@ def test_a_service_that_is_too_slow_is_asked_twice_and_no_longer_than_the_time_s
 def test_with_the_times_that_users_get_every_failure_ends_within_15_seconds(service, fetch, answer):
     service.answers, service.cookie_delay = [answer], 30.0
     begin = time.monotonic()
-    failure(fetch, patience=door.PATIENCE)
+    failure(fetch, patience=client.PATIENCE)
     assert time.monotonic() - begin < 15
 
 
@@ -330,7 +330,7 @@ def test_a_certificate_that_is_not_trusted_is_not_offline(service, fetch):
 
 
 def test_every_cause_has_its_words():
-    assert set(door.ADVICE) == set(get_args(Cause))
+    assert set(client.ADVICE) == set(get_args(Cause))
 
 
 def test_days_without_a_price_are_dropped_and_counted_now_and_later(service, fetch, ticker):

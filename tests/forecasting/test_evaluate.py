@@ -13,7 +13,7 @@ from jaxseq.data.scaling import Scaling, batch
 from jaxseq.data.splits import Known, Panel
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, Windows
-from jaxseq.forecasting import evaluate as judging
+from jaxseq.forecasting import evaluate
 from jaxseq.forecasting.baselines import least_squares, naive
 from jaxseq.forecasting.evaluate import Forecast, Margins, bounds, frame, judge, margins, naive_loss
 from jaxseq.forecasting.verdict import NAIVE, NO_EVIDENCE
@@ -139,7 +139,7 @@ def tolerance(level):
 @pytest.mark.parametrize("spread", [0.01, 5.0])
 def test_intervals_round_a_point_forecast_cover_what_they_promise(spread):
     found = of_noise(noise(VALID, 0, spread=spread), noise(TEST, 1, spread=spread))
-    assert set(covered(found)) == set(judging.INTERVALS)
+    assert set(covered(found)) == set(evaluate.INTERVALS)
     for level, measured in covered(found).items():
         assert measured == pytest.approx(level, abs=tolerance(level))
 
@@ -197,7 +197,7 @@ def test_margins_are_those_worked_by_hand():
 def test_levels_that_the_validation_rows_are_too_few_for_are_left_out_and_named(rows, missing):
     found = of_noise(noise(rows), noise(100, 1))
     assert found.notes == ((f"no {missing} intervals: {rows} validation rows are too few for them",) if missing else ())
-    kept = [f"{level:.0%}" for level in judging.INTERVALS if f"{level:.0%}" not in missing]
+    kept = [f"{level:.0%}" for level in evaluate.INTERVALS if f"{level:.0%}" not in missing]
     assert [name for name in found.predictions if name.startswith("low")] == [f"low_{level}" for level in kept]
     assert [f"{row.level:.0%}" for row in found.coverage if row.step is None] == kept
 

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting import diagnostics
-from jaxseq.forecasting import plots as forecast_plots
+from jaxseq.forecasting import diagnostics, plots
 from jaxseq.forecasting import plots as forecasts
 from jaxseq.forecasting.conformal import Coverage
 from jaxseq.train import plots as training_plots
@@ -112,7 +111,7 @@ def test_the_loss_curves_are_the_rows_with_the_chosen_epoch_and_the_naive_line()
 @pytest.mark.parametrize("dates", [True, False])
 def test_the_forecast_is_shown_whole_zoomed_and_as_change_against_change(dates: bool) -> None:
     given = frame(dates=dates)
-    whole, zoom, changes = forecast_plots.forecast(given, "USD", "title").axes
+    whole, zoom, changes = plots.forecast(given, "USD", "title").axes
     for label, column in (("naive (last value)", "naive"), ("forecast", "forecast"), ("actual", "actual")):
         np.testing.assert_array_equal(curve(whole, label), given[column])
         np.testing.assert_array_equal(curve(zoom, label), given[column][-forecasts.ZOOM :])
@@ -124,13 +123,13 @@ def test_the_forecast_is_shown_whole_zoomed_and_as_change_against_change(dates: 
 
 def test_of_several_steps_the_first_is_drawn() -> None:
     given = frame(horizon=3)
-    whole = forecast_plots.forecast(given, "", "title").axes[0]
+    whole = plots.forecast(given, "", "title").axes[0]
     np.testing.assert_array_equal(curve(whole, "forecast"), given["forecast"][given["step"] == 1])
 
 
 def test_a_forecast_that_only_copies_is_a_flat_band() -> None:
     given = frame().assign(forecast=lambda table: table["naive"])
-    changes = forecast_plots.forecast(given, "", "title").axes[2]
+    changes = plots.forecast(given, "", "title").axes[2]
     (points,) = [line for line in changes.get_lines() if line.get_marker() == "."]
     np.testing.assert_array_equal(points.get_ydata(), np.zeros(60))
 
@@ -138,7 +137,7 @@ def test_a_forecast_that_only_copies_is_a_flat_band() -> None:
 def test_the_interval_lies_behind_the_curves_of_both_time_panels() -> None:
     given = bounded(frame(), 50, 80)
     for axes, rows in zip(
-        forecast_plots.forecast(given, "USD", "title").axes, (given, given.tail(forecasts.ZOOM)), strict=False
+        plots.forecast(given, "USD", "title").axes, (given, given.tail(forecasts.ZOOM)), strict=False
     ):
         low, high = band(axes, "80 % interval")
         np.testing.assert_allclose(low, rows["low_80%"])
@@ -148,7 +147,7 @@ def test_the_interval_lies_behind_the_curves_of_both_time_panels() -> None:
 
 def test_rows_that_are_not_in_time_have_an_interval_each() -> None:
     given = bounded(frame(dates=False), 80)
-    (found,) = forecast_plots.forecast(given, "", "title").axes[0].collections
+    (found,) = plots.forecast(given, "", "title").axes[0].collections
     assert isinstance(found, LineCollection) and found.get_label() == "80 % interval"
     rows = given[["row", "low_80%", "row", "high_80%"]].to_numpy().reshape(-1, 2, 2)
     np.testing.assert_allclose(found.get_segments(), rows)
@@ -156,12 +155,12 @@ def test_rows_that_are_not_in_time_have_an_interval_each() -> None:
 
 @pytest.mark.parametrize("levels", [(), (50, 95)])
 def test_no_band_is_drawn_without_an_80_percent_interval(levels: tuple[int, ...]) -> None:
-    assert not any(axes.collections for axes in forecast_plots.forecast(bounded(frame(), *levels), "", "title").axes)
+    assert not any(axes.collections for axes in plots.forecast(bounded(frame(), *levels), "", "title").axes)
 
 
 def test_of_several_series_the_first_is_drawn_and_the_title_says_so() -> None:
     given = of_several(frame(horizon=3), "north", "south")
-    whole, zoom, changes = forecast_plots.forecast(given, "", "title").axes
+    whole, zoom, changes = plots.forecast(given, "", "title").axes
     first = given[(given["series"] == "north") & (given["step"] == 1)]
     np.testing.assert_array_equal(curve(whole, "actual"), first["actual"])
     np.testing.assert_array_equal(curve(zoom, "actual"), first["actual"][-forecasts.ZOOM :])
@@ -171,7 +170,7 @@ def test_of_several_series_the_first_is_drawn_and_the_title_says_so() -> None:
 
 
 def test_a_single_series_and_step_need_no_word_in_the_title() -> None:
-    whole = forecast_plots.forecast(frame().assign(series="north"), "", "title").axes[0]
+    whole = plots.forecast(frame().assign(series="north"), "", "title").axes[0]
     assert whole.get_title(loc="left") == "title"
 
 
@@ -280,7 +279,7 @@ def test_panels_of_coverage_say_that_there_are_no_intervals(horizon: int, panels
 
 def test_the_fan_is_the_end_of_the_history_and_the_forecast_from_the_last_value() -> None:
     history, given = frame(), bounded(beyond(5), 50, 80, 95)
-    (axes,) = forecast_plots.fan(history, given, "USD", "title").axes
+    (axes,) = plots.fan(history, given, "USD", "title").axes
     last = history["actual"].iloc[-1]
     np.testing.assert_array_equal(curve(axes, "actual"), history["actual"].tail(forecasts.ZOOM))
     np.testing.assert_array_equal(curve(axes, "forecast"), [last, *given["forecast"]])
@@ -292,7 +291,7 @@ def test_the_fan_is_the_end_of_the_history_and_the_forecast_from_the_last_value(
 
 
 def test_narrower_intervals_are_drawn_over_wider_ones_and_darker() -> None:
-    (axes,) = forecast_plots.fan(frame(), bounded(beyond(5), 50, 95, 80), "", "title").axes
+    (axes,) = plots.fan(frame(), bounded(beyond(5), 50, 95, 80), "", "title").axes
     assert [str(shade.get_label())[:2] for shade in axes.collections] == ["95", "80", "50"]
     assert np.all(np.diff([shade.get_facecolor().sum() for shade in axes.collections]) < 0)
 
@@ -300,7 +299,7 @@ def test_narrower_intervals_are_drawn_over_wider_ones_and_darker() -> None:
 @pytest.mark.parametrize("dates", [True, False])
 def test_a_fan_of_one_step_without_intervals_is_a_line_to_one_marked_point(dates: bool) -> None:
     history = frame(dates=dates)
-    (axes,) = forecast_plots.fan(history, beyond(1, dates=dates), "", "title").axes
+    (axes,) = plots.fan(history, beyond(1, dates=dates), "", "title").axes
     assert not axes.collections and axes.get_ylabel() == "value"
     np.testing.assert_array_equal(curve(axes, "forecast"), [history["actual"].iloc[-1], 0.5])
     (line,) = [line for line in axes.get_lines() if line.get_label() == "forecast"]
@@ -308,14 +307,14 @@ def test_a_fan_of_one_step_without_intervals_is_a_line_to_one_marked_point(dates
 
 
 def test_more_of_the_history_is_shown_before_a_long_forecast() -> None:
-    (axes,) = forecast_plots.fan(frame(), beyond(18), "", "title").axes
+    (axes,) = plots.fan(frame(), beyond(18), "", "title").axes
     assert len(curve(axes, "actual")) == 3 * 18
 
 
 def test_each_series_has_a_fan_of_its_own() -> None:
     names = ("north", "south", "west")
     history, given = of_several(frame(), *names), pd.concat([beyond(4).assign(series=name) for name in names])
-    figure = forecast_plots.fan(history, given, "", "title")
+    figure = plots.fan(history, given, "", "title")
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(names) and figure.get_suptitle() == "title"
     for axes, name in zip(figure.axes, names, strict=True):
         past = history.loc[history["series"] == name, "actual"]
@@ -326,7 +325,7 @@ def test_each_series_has_a_fan_of_its_own() -> None:
 def test_of_many_series_six_are_shown_and_the_title_says_so() -> None:
     names = [f"shop {number}" for number in range(400)]
     history, given = of_several(frame(n=5), *names), pd.concat([beyond(2).assign(series=name) for name in names])
-    figure = forecast_plots.fan(history, given, "", "title")
+    figure = plots.fan(history, given, "", "title")
     assert [axes.get_title(loc="left") for axes in figure.axes] == names[:6]
     assert figure.get_suptitle() == "title\nfirst 6 of 400 series"
 
@@ -337,9 +336,9 @@ LONG = "a table of sales " * 12 + "in $ and x_{ $"
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_no_legend_lies_on_the_data_and_nothing_is_cut_off(horizon: int) -> None:
     given = of_several(bounded(frame(horizon=horizon), 80), LONG, "b", "c")
-    fan = forecast_plots.fan(given, bounded(given.groupby("series").tail(4), 80), "$", LONG)
+    fan = plots.fan(given, bounded(given.groupby("series").tail(4), 80), "$", LONG)
     loss = training_plots.loss(ROWS, "valid_mse", 2, 0.7, LONG)
-    shown = forecast_plots.forecast(given, "$", LONG)
+    shown = plots.forecast(given, "$", LONG)
     shown.axes[2].get_legend().remove()  # in the panel of changes it is meant to be
     for figure in (loss, errors(given, 0.8, unit="$", title=LONG), shown, fan):
         figure.draw_without_rendering()

@@ -11,21 +11,20 @@ from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.forecasting import rollout as rollouts
 from jaxseq.nn import apply as models
-from jaxseq.nn import heads
-from jaxseq.nn import objectives as tasks
-from jaxseq.train import epoch as fit
+from jaxseq.nn import forecaster, heads, objectives
+from jaxseq.train import epoch
 
 ROWS, WINDOW, HORIZON, HIDDEN = 3, 5, 4, 6
 X = np.random.default_rng(7).normal(size=(ROWS, WINDOW, 1)).astype(np.float32)
 BATCH, BETWEEN = Norm("batch"), Norm("batch-between")
 STACKS = {
-    "rnn": models.Forecaster(CELLS["rnn"], HIDDEN, 1, 1),
-    "gru": models.Forecaster(CELLS["gru"], HIDDEN, 1, 1),
-    "two layers of lstm": models.Forecaster(CELLS["lstm"], HIDDEN, 2, 1),
-    "layer": models.Forecaster(CELLS["gru"], HIDDEN, 1, 1, norm=Norm("layer")),
-    "layer-sum": models.Forecaster(CELLS["lstm"], HIDDEN, 1, 1, norm=Norm("layer-sum")),
-    "batch": models.Forecaster(CELLS["lstm"], HIDDEN, 1, 1, norm=BATCH),
-    "batch and batch-between": models.Forecaster(CELLS["rnn"], HIDDEN, 2, 1, norm=BATCH, norm_between=BETWEEN),
+    "rnn": forecaster.Forecaster(CELLS["rnn"], HIDDEN, 1, 1),
+    "gru": forecaster.Forecaster(CELLS["gru"], HIDDEN, 1, 1),
+    "two layers of lstm": forecaster.Forecaster(CELLS["lstm"], HIDDEN, 2, 1),
+    "layer": forecaster.Forecaster(CELLS["gru"], HIDDEN, 1, 1, norm=Norm("layer")),
+    "layer-sum": forecaster.Forecaster(CELLS["lstm"], HIDDEN, 1, 1, norm=Norm("layer-sum")),
+    "batch": forecaster.Forecaster(CELLS["lstm"], HIDDEN, 1, 1, norm=BATCH),
+    "batch and batch-between": forecaster.Forecaster(CELLS["rnn"], HIDDEN, 2, 1, norm=BATCH, norm_between=BETWEEN),
 }
 every_stack = pytest.mark.parametrize("model", STACKS.values(), ids=STACKS)
 
@@ -75,10 +74,10 @@ def test_steps_beyond_the_trained_length_are_normalised_by_the_last_moments():
 
 @pytest.mark.parametrize("head", [heads.point(), heads.GAUSSIAN, heads.STUDENT_T], ids=lambda head: head.name)
 def test_a_rollout_of_one_step_is_the_prediction(head):
-    model = models.Forecaster(CELLS["gru"], HIDDEN, 1, head.width)
+    model = forecaster.Forecaster(CELLS["gru"], HIDDEN, 1, head.width)
     params, stats = made(model)
-    setup = fit.Setup(model, tasks.forecasting(head), None)
-    raw = np.asarray(fit.predict(setup, params, stats, X, 8)).reshape(ROWS, 1, head.width)
+    setup = epoch.Setup(model, objectives.forecasting(head), None)
+    raw = np.asarray(epoch.predict(setup, params, stats, X, 8)).reshape(ROWS, 1, head.width)
     for horizon in (1, 3):
         found = np.asarray(rollout(model, head, params, stats, X, horizon))
         np.testing.assert_allclose(found[:, :1], head.centre(raw), atol=1e-6)
@@ -117,7 +116,7 @@ def test_the_window_is_read_once_however_many_steps_are_forecast(name, horizon):
 def autoregression(factor, head, *raw):
     """A model whose centre is `factor` times the last value, whatever was before: tanh is straight near 0."""
     small = 1e-3
-    model = models.Forecaster(CELLS["rnn"], 1, 1, head.width)
+    model = forecaster.Forecaster(CELLS["rnn"], 1, 1, head.width)
     like = jax.tree.map(lambda p: np.zeros(p.shape, np.float32), made(model)[0])
     kernel = np.float32([[factor / small] + [0] * (head.width - 1)])
     cell = like["recurrent_0"]["cell"]._replace(input_kernel=np.full((1, 1), small, np.float32))

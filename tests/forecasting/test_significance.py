@@ -16,8 +16,8 @@ from jaxseq.forecasting.significance import (
     by_time,
     diebold_mariano,
     lag_one_copy,
-    paired_difference,
 )
+from jaxseq.report.paired import paired_difference
 
 
 def test_the_interval_is_that_of_blocks_gathered_one_by_one():

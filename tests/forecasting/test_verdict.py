@@ -11,11 +11,11 @@ from rich.console import Console
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.windows import cut, split_rows
+from jaxseq.forecasting import verdict
 from jaxseq.forecasting.baselines import drift, least_squares, naive
 from jaxseq.forecasting.metrics import mae, relative_mse, rmse
 from jaxseq.forecasting.significance import block_bootstrap_interval, diebold_mariano, lag_one_copy
 from jaxseq.forecasting.verdict import NAIVE, NO_EVIDENCE, Row, compare, copy_sentence, markdown, number, sentence
-from jaxseq.train import progress as screen
 
 
 def test_on_a_random_walk_a_fitted_forecast_is_almost_never_called_an_improvement():
@@ -109,7 +109,7 @@ def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
     assert lines[5].endswith("| +0.0200 to +0.1800 | <0.001 |")
     assert len({line.count("|") for line in lines}) == 1
     shown = Console(file=io.StringIO(), width=120)
-    shown.print(screen.score_table([*rows, Row("far", 2.6380557e91, 1e90, 1.0, 0.0, -0.1, 0.1)], "USD", "AAPL"))
+    shown.print(verdict.score_table([*rows, Row("far", 2.6380557e91, 1e90, 1.0, 0.0, -0.1, 0.1)], "USD", "AAPL"))
     on_screen = shown.file.getvalue()
     assert "+0.0200 +0.1800  <0.001" in on_screen and "2.638e+91" in on_screen, "the screen says the same"
     assert "RMSE | MAE |" in markdown([row(0, 0)], "")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from scores import attributes, compressed, note, score
 
 from jaxseq.common.errors import UsageError
-from jaxseq.music.corpora import music21_corpus as corpus
+from jaxseq.music.corpora import music21_corpus
 from jaxseq.music.corpora.chorales import NEAR_DUPLICATES, Chorales, literature, with_repeats
 from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.corpora.measures import played
@@ -78,7 +78,7 @@ def seconds(tmp_path_factory):
 @pytest.fixture(scope="module")
 def chorales(seconds):
     """{name: Chorale} of the corpus of music21."""
-    return {chorale.piece.name: chorale for chorale in corpus.load(None, literature()).chorales}
+    return {chorale.piece.name: chorale for chorale in music21_corpus.load(None, literature()).chorales}
 
 
 # notes
@@ -468,7 +468,7 @@ def test_what_was_read_is_kept_and_the_same(tmp_path, cache, monkeypatch):
     bare = score(["<attributes><divisions>4</divisions></attributes>" + note("C4", 8)])
     recipe = Chorales(str(folder(tmp_path / "scores", bwv1=content, bwv2=bare)), repeats=True)
     first = recipe.load()
-    monkeypatch.setattr(corpus, "read_chorale", None)  # would fail
+    monkeypatch.setattr(music21_corpus, "read_chorale", None)  # would fail
     for piece, other in zip(first.train, recipe.load().train, strict=True):
         same(piece, other)
     assert [len(piece.notes) for piece in first.train] == [40, 8]
@@ -542,7 +542,7 @@ def test_the_collector_of_garbage_is_left_as_it_was(tmp_path, cache):
         (gc.enable if enabled else gc.disable)()
         try:
             with pytest.raises(UsageError):
-                corpus.read(corpus.find(str(folder(tmp_path / "damaged", bwv1=b"<score"))), {})
+                music21_corpus.read(music21_corpus.find(str(folder(tmp_path / "damaged", bwv1=b"<score"))), {})
             assert gc.isenabled() == enabled
         finally:
             gc.enable()

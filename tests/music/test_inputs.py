@@ -9,7 +9,7 @@ from bach import ARCHIVE, chorales
 
 from jaxseq.music import tokens
 from jaxseq.music.corpora.jsb import Jsb
-from jaxseq.music.networks import inputs as sequences
+from jaxseq.music.networks import inputs
 from jaxseq.music.networks.inputs import Rows
 from jaxseq.music.tokens import MASKED, START, UNSCORED
 from jaxseq.train.domains import chorales as music
@@ -32,7 +32,7 @@ def test_symbols_are_decoded_to_the_notes_that_were_encoded():
 @COLD
 def test_the_rows_of_notes_hold_the_whole_piece_one_note_apart(cold):
     symbols, positions = piece()
-    x, y = sequences.notes(symbols, positions, cold)
+    x, y = inputs.notes(symbols, positions, cold)
     first = 1 if cold else 0
     np.testing.assert_array_equal(y, symbols.ravel()[first:])
     np.testing.assert_array_equal(x[1:, 0], y[:-1])
@@ -44,7 +44,7 @@ def test_the_rows_of_notes_hold_the_whole_piece_one_note_apart(cold):
 @COLD
 def test_the_rows_of_chords_hold_the_whole_piece_one_chord_apart(cold):
     symbols, positions = piece()
-    x, y = sequences.chords(symbols, positions, cold)
+    x, y = inputs.chords(symbols, positions, cold)
     np.testing.assert_array_equal(x[:, 4:8], symbols)
     np.testing.assert_array_equal(x[1:, :4], symbols[:-1])
     assert x[0, :4].tolist() == [MASKED if cold else START] * 4 and x[0, 8:12].tolist() == [0] * 4
@@ -55,23 +55,23 @@ def test_the_rows_of_chords_hold_the_whole_piece_one_chord_apart(cold):
 
 def test_positions_in_a_longer_bar_are_counted_to_the_sixteenth_step_of_it():
     symbols, _ = piece(3)
-    assert (sequences.notes(symbols, np.array([15, 16, 23])).x[:, 1] % 16 == 15).all()
-    assert sequences.chords(symbols, np.array([15, 16, 23])).x[:, 12].tolist() == [15, 15, 15]
+    assert (inputs.notes(symbols, np.array([15, 16, 23])).x[:, 1] % 16 == 15).all()
+    assert inputs.chords(symbols, np.array([15, 16, 23])).x[:, 12].tolist() == [15, 15, 15]
 
 
 def test_durations_count_from_the_last_change_up_to_sixteen():
     line = [5] * 20 + [6, 6, 5]
-    found = sequences.durations(np.array([line, range(23)]).T)
+    found = inputs.durations(np.array([line, range(23)]).T)
     assert found[:, 0].tolist() == [*range(1, 17), 16, 16, 16, 16, 1, 2, 1]
     assert (found[:, 1] == 1).all()
-    rows = sequences.chords(np.array([line] * 4).T, np.zeros(23, int))
+    rows = inputs.chords(np.array([line] * 4).T, np.zeros(23, int))
     assert rows.x[:, 8].tolist() == [0, *found[:-1, 0]]
 
 
 @pytest.mark.parametrize("steps", [1, 9, 10, 11, 13, 14, 26])
 def test_stretches_cover_the_piece_and_overlap(steps):
     whole = Rows(np.arange(2 * steps).reshape(steps, 2), np.arange(steps))
-    found = sequences.cut(whole, 10, 4)
+    found = inputs.cut(whole, 10, 4)
     assert [one.y[0] for one in found] == list(range(0, 4 * len(found), 4))
     assert all(len(one.y) == 10 for one in found[:-1])
     assert set().union(*(one.y.tolist() for one in found)) == set(range(steps))
@@ -81,13 +81,13 @@ def test_stretches_cover_the_piece_and_overlap(steps):
 
 
 def test_rows_side_by_side_are_filled_up_with_what_no_loss_counts():
-    short, long = (sequences.chords(*piece(steps)) for steps in (3, 5))
-    x, y = sequences.pad([short, long])
+    short, long = (inputs.chords(*piece(steps)) for steps in (3, 5))
+    x, y = inputs.pad([short, long])
     assert x.shape == (2, 5, 13) and y.shape == (2, 5, 4) and x.dtype == y.dtype == np.int32
-    assert (x[0, 3:] == sequences.PADDING).all() and (y[0, 3:] == UNSCORED).all()
+    assert (x[0, 3:] == inputs.PADDING).all() and (y[0, 3:] == UNSCORED).all()
     np.testing.assert_array_equal(x[0, :3], short.x)
     np.testing.assert_array_equal(y[1], long.y)
-    assert sequences.pad([short], 8).x.shape == (1, 8, 13)
+    assert inputs.pad([short], 8).x.shape == (1, 8, 13)
 
 
 @pytest.fixture

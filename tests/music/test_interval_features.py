@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.music.networks import interval_features as intervals
+from jaxseq.music.networks import interval_features
 from jaxseq.music.networks.interval_features import INTERVALS, NOTES, FromAnchors, Heard
 from jaxseq.music.tokens import MASKED, START, VOCABULARY
 
@@ -14,33 +14,37 @@ FIFTH = 7
 
 def test_what_is_said_of_a_fifth_up_is_said_of_the_note_a_fifth_above_the_anchor():
     said = jnp.zeros(INTERVALS).at[NOTES - 1 + FIFTH].set(3.0)
-    logits = intervals.around(said, jnp.array(20))
+    logits = interval_features.around(said, jnp.array(20))
     assert logits.shape == (VOCABULARY,)
     assert np.flatnonzero(logits).tolist() == [20 + FIFTH]
 
 
 def test_every_interval_has_its_place_from_the_lowest_anchor_and_from_the_highest():
     said = jnp.arange(1, INTERVALS + 1, dtype=jnp.float32)
-    lowest, highest = (intervals.around(said, jnp.array(anchor)) for anchor in (1, NOTES))
+    lowest, highest = (interval_features.around(said, jnp.array(anchor)) for anchor in (1, NOTES))
     np.testing.assert_array_equal(lowest[1:], np.arange(NOTES, INTERVALS + 1))
     np.testing.assert_array_equal(highest[1:], np.arange(1, NOTES + 1))
 
 
 @pytest.mark.parametrize("anchor", [0, START, MASKED])
 def test_an_anchor_that_is_no_note_says_nothing(anchor):
-    assert not intervals.around(jnp.ones(INTERVALS), jnp.array(anchor)).any()
-    assert intervals.between(jnp.array(anchor), jnp.array(5)) == 0 == intervals.between(jnp.array(5), jnp.array(anchor))
+    assert not interval_features.around(jnp.ones(INTERVALS), jnp.array(anchor)).any()
+    assert (
+        interval_features.between(jnp.array(anchor), jnp.array(5))
+        == 0
+        == interval_features.between(jnp.array(5), jnp.array(anchor))
+    )
 
 
 def test_a_rest_is_never_scored_by_its_interval():
     anchors = jnp.arange(VOCABULARY + 2)
-    assert (intervals.around(jnp.ones((len(anchors), INTERVALS)), anchors)[:, 0] == 0).all()
+    assert (interval_features.around(jnp.ones((len(anchors), INTERVALS)), anchors)[:, 0] == 0).all()
 
 
 def test_the_distance_is_counted_from_the_lower_note():
-    assert intervals.between(jnp.array(NOTES), jnp.array(1)) == INTERVALS
-    assert intervals.between(jnp.array(1), jnp.array(NOTES)) == 1
-    assert intervals.between(jnp.array(9), jnp.array(9)) == NOTES
+    assert interval_features.between(jnp.array(NOTES), jnp.array(1)) == INTERVALS
+    assert interval_features.between(jnp.array(1), jnp.array(NOTES)) == 1
+    assert interval_features.between(jnp.array(9), jnp.array(9)) == NOTES
 
 
 @pytest.mark.parametrize("semitones", [-3, 5])

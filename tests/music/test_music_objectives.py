@@ -9,22 +9,23 @@ from problems import quickly
 from jaxseq.benchmark.peers import ADAM
 from jaxseq.cells import CELLS
 from jaxseq.common.arrays import Batch
-from jaxseq.music.evaluation import scores as protocol
-from jaxseq.music.networks import inputs as sequences
-from jaxseq.music.networks.layers import ChordNet, NoteNet
+from jaxseq.music.evaluation import scores
+from jaxseq.music.networks import inputs, objectives
+from jaxseq.music.networks.chord_net import ChordNet
+from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.tokens import MASKED, START, UNSCORED
 from jaxseq.nn import apply as models
 from jaxseq.nn import heads
 from jaxseq.nn import objectives as tasks
-from jaxseq.train import epoch as fit
+from jaxseq.train import epoch
 
 LOWEST, HIGHEST = 1, 46
-WAYS = {"notes": (sequences.notes, sequences.NOTE_COLUMNS), "chords": (sequences.chords, sequences.CHORD_COLUMNS)}
+WAYS = {"notes": (inputs.notes, inputs.NOTE_COLUMNS), "chords": (inputs.chords, inputs.CHORD_COLUMNS)}
 NETS = {
     "notes": NoteNet(CELLS["gru"], hidden=3, convolutions=(3,), symbols=48),
     "chords": ChordNet(CELLS["gru"], hidden=3, embedding=2, voice_hidden=4),
 }
-init, apply = quickly(fit.init, "setup"), quickly(models.apply, "model")
+init, apply = quickly(epoch.init, "setup"), quickly(models.apply, "model")
 BOTH = pytest.mark.parametrize("kind", WAYS)
 
 
@@ -33,11 +34,11 @@ def drawn(*shape, low=0, high=47, seed=0):
 
 
 def rows(kind, symbols, cold=True):
-    return sequences.pad([WAYS[kind][0](one, np.arange(len(one)) % 16, cold) for one in symbols])
+    return inputs.pad([WAYS[kind][0](one, np.arange(len(one)) % 16, cold) for one in symbols])
 
 
 def transposed(kind, x, y, seed, most=6):
-    task = tasks.next_symbol(WAYS[kind][1], most, LOWEST, HIGHEST)
+    task = objectives.next_symbol(WAYS[kind][1], most, LOWEST, HIGHEST)
     return [np.asarray(part) for part in task.augment(jax.random.key(seed), jnp.asarray(x), jnp.asarray(y))]
 
 
@@ -46,7 +47,7 @@ def test_the_loss_is_the_mean_of_minus_log_p_over_a_rows_targets():
     logits = np.random.default_rng(0).normal(size=(3, 2, 2, 4)).astype(np.float32)
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     wanted = [-(np.log(p[0, 0, 0, 1]) + np.log(p[0, 0, 1, 2]) + np.log(p[0, 1, 1, 0])) / 3, -np.log(p[1, 1, 0, 2]), 0]
-    task = tasks.next_symbol()
+    task = objectives.next_symbol()
     np.testing.assert_allclose(task.loss(jnp.asarray(logits), jnp.asarray(y)), wanted, rtol=1e-6)
     assert task.weight(jnp.asarray(y)).tolist() == [3, 1, 0]
     best = p.argmax(-1)
@@ -55,8 +56,8 @@ def test_the_loss_is_the_mean_of_minus_log_p_over_a_rows_targets():
 
 
 def test_the_same_arguments_give_the_same_task():
-    assert tasks.next_symbol((0,), 6, 1, 46) is tasks.next_symbol((0,), 6, 1, 46)
-    assert tasks.next_symbol().augment is None and tasks.next_symbol((0,), 1, 1, 46).augment is not None
+    assert objectives.next_symbol((0,), 6, 1, 46) is objectives.next_symbol((0,), 6, 1, 46)
+    assert objectives.next_symbol().augment is None and objectives.next_symbol((0,), 1, 1, 46).augment is not None
 
 
 @BOTH
@@ -65,16 +66,16 @@ def test_evaluation_is_the_micro_average_of_the_protocol(kind):
     symbols = [drawn(steps, 4, seed=steps) for steps in (3, 19, 8, 30, 5)]
     net = NETS[kind]
     x, y = rows(kind, symbols, cold=False)
-    setup = fit.Setup(net, tasks.next_symbol(), ADAM)
+    setup = epoch.Setup(net, objectives.next_symbol(), ADAM)
     state = init(setup, jax.random.key(0), jnp.asarray(x[:1]))
     logits = np.asarray(apply(net, state.params, state.stats, jnp.asarray(x)), np.float64)
-    found = fit.evaluate(setup, state.params, state.stats, Batch(jnp.asarray(x), jnp.asarray(y)), 2)
+    found = epoch.evaluate(setup, state.params, state.stats, Batch(jnp.asarray(x), jnp.asarray(y)), 2)
     sums = []
     for piece, its in zip(symbols, logits.reshape(5, -1, 4, 47), strict=True):
         log_p = its[: len(piece)] - np.log(np.exp(its[: len(piece)]).sum(-1, keepdims=True))
         of_target = np.take_along_axis(log_p, piece[..., None], -1)[..., 0]
-        sums.append(protocol.score(of_target, log_p.argmax(-1), piece))
-    wanted = protocol.average(sums)
+        sums.append(scores.score(of_target, log_p.argmax(-1), piece))
+    wanted = scores.average(sums)
     assert wanted.notes == 65 * 4
     np.testing.assert_allclose(found["nats"], wanted.nats, rtol=1e-6)
     np.testing.assert_allclose(found["accuracy"], wanted.accuracy, rtol=1e-6)
@@ -150,10 +151,10 @@ def test_a_training_step_draws_a_transposition_and_an_evaluation_does_not():
     x, y = map(jnp.asarray, rows("chords", drawn(8, 6, 4, low=15, high=30), cold=False))
     net, found = NETS["chords"], {}
     for most in (0, 6):
-        setup = fit.Setup(net, tasks.next_symbol(sequences.CHORD_COLUMNS, most, LOWEST, HIGHEST), ADAM)
+        setup = epoch.Setup(net, objectives.next_symbol(inputs.CHORD_COLUMNS, most, LOWEST, HIGHEST), ADAM)
         state = init(setup, jax.random.key(0), x[:1])
-        nats = float(fit.evaluate(setup, state.params, state.stats, Batch(x, y), 8)["nats"])
-        _, log = fit.epoch(setup, state, Batch(x, y), 8)
+        nats = float(epoch.evaluate(setup, state.params, state.stats, Batch(x, y), 8)["nats"])
+        _, log = epoch.epoch(setup, state, Batch(x, y), 8)
         found[most] = nats, float(log.loss[0])
     assert found[0][0] == found[6][0]
     np.testing.assert_allclose(found[0][1], found[0][0], rtol=1e-6)
@@ -161,4 +162,4 @@ def test_a_training_step_draws_a_transposition_and_an_evaluation_does_not():
 
 
 def test_a_task_without_weights_is_a_plain_mean():
-    assert tasks.forecasting(heads.point()).weight is None and tasks.next_symbol().weight is tasks.scored
+    assert tasks.forecasting(heads.point()).weight is None and objectives.next_symbol().weight is objectives.scored

@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from pieces import of_lines, pieces
 
 from jaxseq.common import figures
-from jaxseq.music import plots as music_plots
+from jaxseq.music import plots
 from jaxseq.music.notes import lines
 from jaxseq.music.piece import REST, VOICES
 from jaxseq.music.plots import COLOURS, MOST, piano_roll, piano_rolls
@@ -94,8 +94,8 @@ def test_silence_is_said_where_there_is_nothing_to_draw(tmp_path):
 
 
 def test_pictures_are_saved(tmp_path):
-    figures.save(music_plots.piano_roll(TUNE, "title"), tmp_path / "one.png")
-    figures.save(music_plots.piano_rolls([TUNE] * 3, "title"), tmp_path / "three.png")
+    figures.save(plots.piano_roll(TUNE, "title"), tmp_path / "one.png")
+    figures.save(plots.piano_rolls([TUNE] * 3, "title"), tmp_path / "three.png")
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("one.png", "three.png"))
 
 

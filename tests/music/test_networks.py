@@ -52,13 +52,13 @@ from problems import quickly
 
 from jaxseq.benchmark import notenet
 from jaxseq.cells import CELLS, convert
-from jaxseq.music.networks import inputs as sequences
+from jaxseq.music.networks import inputs, objectives
 from jaxseq.music.networks import layers as composers
-from jaxseq.music.networks.layers import ChordNet, NoteNet
+from jaxseq.music.networks.chord_net import ChordNet
+from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.nn import apply as models
-from jaxseq.nn import objectives as tasks
 from jaxseq.train import devices as mesh
-from jaxseq.train import epoch as fit
+from jaxseq.train import epoch
 
 apply, resume = quickly(models.apply, "model"), quickly(models.resume, "model")
 apply_train = quickly(models.apply_train, "model")
@@ -94,8 +94,8 @@ def tokens(rows=B, steps=T, symbols=47, seed=0):
 
 def rows(kind, symbols, cold=True):
     """The rows of a network, batched, with their targets."""
-    way = {"notes": sequences.notes, "chords": sequences.chords}[kind]
-    return sequences.pad([way(one, np.arange(len(one)) % 16, cold) for one in symbols])
+    way = {"notes": inputs.notes, "chords": inputs.chords}[kind]
+    return inputs.pad([way(one, np.arange(len(one)) % 16, cold) for one in symbols])
 
 
 def net_and_rows(kind):
@@ -128,7 +128,7 @@ def close(one, other, tolerance=1e-10):
 
 def training_step(net, params, stats, x, y, weight):
     """Loss, its gradients, logits, and the moments after a step, as `fit` has them."""
-    task = tasks.next_symbol()
+    task = objectives.next_symbol()
 
     def loss(params):
         logits, after = models.apply_train(net, params, stats, x, weight, jax.random.key(0))
@@ -250,7 +250,7 @@ def test_a_padded_tail_changes_nothing(kind, norm):
     net, (x, y) = net_and_rows(kind)
     if norm:
         net = net.clone(norm=models.Norm(norm))
-    longer = sequences.pad([sequences.Rows(*row) for row in zip(x, y, strict=True)], x.shape[1] + 9)
+    longer = inputs.pad([inputs.Rows(*row) for row in zip(x, y, strict=True)], x.shape[1] + 9)
     params, stats = drawn(net, longer.x)
     short = jax.tree.map(lambda leaf: leaf, stats)
     if norm:  # the moments of every step have the length of the longest rows
@@ -409,4 +409,4 @@ def test_the_benchmark_trains_the_same_network_as_torch():
         assert theirs.parameters == mine.parameters + 4 * 6  # torch's LSTM has each bias twice
         np.testing.assert_allclose(found, ours, rtol=1e-3)
         np.testing.assert_allclose(found[0], ours[0], rtol=1e-5)
-        assert isinstance(start.setup, fit.Setup) and ours[-1] < ours[0]
+        assert isinstance(start.setup, epoch.Setup) and ours[-1] < ours[0]

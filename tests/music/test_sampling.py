@@ -12,11 +12,12 @@ from scipy import stats as statistics
 
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
-from jaxseq.music import sampling as composing
-from jaxseq.music import tokens
+from jaxseq.music import sampling, tokens
 from jaxseq.music.evaluation import coherence
-from jaxseq.music.networks import inputs as sequences
-from jaxseq.music.networks import layers as composers
+from jaxseq.music.networks import chord_net as networks_chord_net
+from jaxseq.music.networks import fill_net as networks_fill_net
+from jaxseq.music.networks import inputs
+from jaxseq.music.networks import note_net as networks_note_net
 from jaxseq.music.sampling import AS_IT_IS, FREE, Manner, compose, draw, fill, parallel
 from jaxseq.nn import apply as models
 
@@ -33,11 +34,13 @@ SIZES = {"hidden": 7, "embedding": 4}
 
 
 def note_net(symbols=tokens.VOCABULARY + 1, **options):
-    return composers.NoteNet(symbols=symbols, **{"cell": CELLS["lstm"], "convolutions": (5, 6, 4)} | SIZES | options)
+    return networks_note_net.NoteNet(
+        symbols=symbols, **{"cell": CELLS["lstm"], "convolutions": (5, 6, 4)} | SIZES | options
+    )
 
 
 def chord_net(**options):
-    return composers.ChordNet(voice_hidden=5, **{"cell": CELLS["gru"]} | SIZES | options)
+    return networks_chord_net.ChordNet(voice_hidden=5, **{"cell": CELLS["gru"]} | SIZES | options)
 
 
 NETS = {
@@ -73,8 +76,8 @@ def made(name):
 
 
 def read(model, notes, started):
-    way = sequences.notes if isinstance(model, composers.NoteNet) else sequences.chords
-    return sequences.pad([way(np.maximum(row, 0), positions_of(len(row)), not started) for row in notes])
+    way = inputs.notes if isinstance(model, networks_note_net.NoteNet) else inputs.chords
+    return inputs.pad([way(np.maximum(row, 0), positions_of(len(row)), not started) for row in notes])
 
 
 def free(**given):
@@ -257,7 +260,7 @@ def as_often(counts, expected):
 
 
 def whole_of_first(model, params, stats, notes, started):
-    way = sequences.notes if isinstance(model, composers.NoteNet) else sequences.chords
+    way = inputs.notes if isinstance(model, networks_note_net.NoteNet) else inputs.chords
     x = way(notes[0], POSITIONS[:1], not started).x[None]
     log_p = np.asarray(jax.nn.log_softmax(apply(model, params, stats, jnp.asarray(x, jnp.int32))))
     log_p = log_p.reshape(1, -1, tokens.VOCABULARY)
@@ -266,14 +269,14 @@ def whole_of_first(model, params, stats, notes, started):
 
 def test_one_program_serves_every_temperature():
     composed("notes", Manner(0.9, 10, 0.9))
-    compiled = composing._by_note._cache_size()
+    compiled = sampling._by_note._cache_size()
     composed("notes", Manner(1.3, 20, 0.5), seed=4)
-    assert composing._by_note._cache_size() == compiled > 0
+    assert sampling._by_note._cache_size() == compiled > 0
 
 
 def fill_net():
     """A network that fills gaps, its numbers all random."""
-    model = composers.FillNet(CELLS["gru"], voice_hidden=5, **SIZES)
+    model = networks_fill_net.FillNet(CELLS["gru"], voice_hidden=5, **SIZES)
     like = jax.eval_shape(lambda key: models.init(model, key, jnp.zeros((1, STEPS, 5), jnp.int32)), jax.random.key(0))
     source = np.random.default_rng(5)
     return model, jax.tree.map(lambda p: jnp.asarray(source.normal(0, 0.5, p.shape), p.dtype), like[0])
@@ -342,10 +345,10 @@ def test_a_filling_network_is_told_of_what_comes_after_and_not_of_what_it_hides(
 
 
 def test_sweeps_draw_all_notes_first_and_few_at_the_end():
-    shares = np.array([float(composing._share(jnp.int32(number), 100)) for number in range(100)])
+    shares = np.array([float(sampling._share(jnp.int32(number), 100)) for number in range(100)])
     assert shares[0] == 1 and (np.diff(shares[:75]) < 0).all()
-    np.testing.assert_allclose(shares[75:], composing.LAST_SHARE)
-    np.testing.assert_allclose(shares[30], 1 - 30 / 75 * (1 - composing.LAST_SHARE), rtol=1e-6)
+    np.testing.assert_allclose(shares[75:], sampling.LAST_SHARE)
+    np.testing.assert_allclose(shares[30], 1 - 30 / 75 * (1 - sampling.LAST_SHARE), rtol=1e-6)
 
 
 def test_how_long_a_chord_has_lasted_is_told_up_to_a_bar():
@@ -353,8 +356,8 @@ def test_how_long_a_chord_has_lasted_is_told_up_to_a_bar():
     steps = 19
     held = np.full((1, steps, 4), 12)
     found = compose(model, params, stats, jax.random.key(0), held, np.arange(steps) % 16)
-    x = sequences.chords(held[0], np.arange(steps) % 16).x[None]
-    assert x[0, -1, 8] == sequences.LONGEST
+    x = inputs.chords(held[0], np.arange(steps) % 16).x[None]
+    assert x[0, -1, 8] == inputs.LONGEST
     log_p = jax.nn.log_softmax(apply(model, params, stats, jnp.asarray(x, jnp.int32)))
     np.testing.assert_allclose(found.log_probability, log_p[..., 12], atol=1e-5)
     assert started

@@ -11,6 +11,7 @@ from problems import quickly
 from jaxseq.cells import CELLS, recurrence
 from jaxseq.cells.norm import Norm
 from jaxseq.nn import apply as models
+from jaxseq.nn import forecaster, recurrent
 
 every_cell = pytest.mark.parametrize("name", CELLS)
 X = np.random.default_rng(7).normal(size=(5, 6, 2)).astype(np.float32)
@@ -34,7 +35,7 @@ def leaves(tree):
 
 @every_cell
 def test_the_layer_is_the_recurrence_with_batch_first(name):
-    layer = models.Recurrent(CELLS[name], 4)
+    layer = recurrent.Recurrent(CELLS[name], 4)
     params, stats = init(layer, jax.random.key(0), X)
     assert stats == {}
     last, outputs = run(layer, {"params": params}, X)
@@ -44,7 +45,7 @@ def test_the_layer_is_the_recurrence_with_batch_first(name):
 
 @every_cell
 def test_a_given_carry_is_where_the_layer_starts(name):
-    layer = models.Recurrent(CELLS[name], 4)
+    layer = recurrent.Recurrent(CELLS[name], 4)
     params, _ = init(layer, jax.random.key(0), X)
     whole = run(layer, {"params": params}, X)
     carry, first = run(layer, {"params": params}, X[:, :2])
@@ -59,7 +60,7 @@ NORMS = {"norm": Norm("batch"), "norm_between": Norm("batch-between")}
     ("name", "norms"), [*((name, {}) for name in CELLS), ("lstm", NORMS)], ids=[*CELLS, "batch norm"]
 )
 def test_a_forecaster_goes_on_from_its_layers_carries(name, norms):
-    model = models.Forecaster(CELLS[name], 4, 2, 3, **norms)
+    model = forecaster.Forecaster(CELLS[name], 4, 2, 3, **norms)
     params, stats = init(model, jax.random.key(0), X)
     source = np.random.default_rng(0)  # moments of their own for every step
     stats = jax.tree.map(lambda m: m + source.uniform(0, 1, m.shape).astype(m.dtype), stats)
@@ -73,7 +74,7 @@ def test_a_forecaster_goes_on_from_its_layers_carries(name, norms):
 
 @every_cell
 def test_the_head_of_every_step_is_at_its_last_step_the_head_of_the_last_state(name):
-    last = models.Forecaster(CELLS[name], 4, layers=2, outputs=3)
+    last = forecaster.Forecaster(CELLS[name], 4, layers=2, outputs=3)
     every = last.clone(every_step=True)
     params, stats = init(last, jax.random.key(0), X)
     predicted, seen = apply(last, params, stats, X), apply(every, params, stats, X)
@@ -82,7 +83,7 @@ def test_the_head_of_every_step_is_at_its_last_step_the_head_of_the_last_state(n
 
 
 def test_layers_are_stacked_and_each_has_its_own_weights():
-    model = models.Forecaster(CELLS["lstm"], 4, layers=3, outputs=1)
+    model = forecaster.Forecaster(CELLS["lstm"], 4, layers=3, outputs=1)
     params, _ = init(model, jax.random.key(0), X)
     assert sorted(params) == ["head", "recurrent_0", "recurrent_1", "recurrent_2"]
     assert params["recurrent_0"]["cell"].input_kernel.shape == (2, 16)
@@ -94,13 +95,13 @@ def test_layers_are_stacked_and_each_has_its_own_weights():
 @pytest.mark.parametrize(("name", "count"), [("rnn", 2600), ("lstm", 10400), ("gru", 7950)])
 def test_parameter_counts_are_those_that_keras_gives(name, count):
     """SimpleRNN(50), LSTM(50) and GRU(50) on one feature, as `model.summary()` counts them."""
-    layer = models.Recurrent(CELLS[name], 50)
+    layer = recurrent.Recurrent(CELLS[name], 50)
     params, _ = jax.eval_shape(lambda: models.init(layer, jax.random.key(0), jnp.asarray(X[..., :1])))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
 def test_every_parameter_says_its_axes():
-    model = models.Forecaster(CELLS["gru"], 4, 2, 3)
+    model = forecaster.Forecaster(CELLS["gru"], 4, 2, 3)
     params, _ = jax.eval_shape(lambda: models.init(model, jax.random.key(0), jnp.asarray(X)))
     axes = models.axes(params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -108,7 +109,7 @@ def test_every_parameter_says_its_axes():
 
 
 def test_the_table_shows_modules_and_parameters():
-    shown = models.table(models.Forecaster(CELLS["gru"], 50, 1, 1), jax.ShapeDtypeStruct((1, 50, 1), jnp.float32))
+    shown = models.table(forecaster.Forecaster(CELLS["gru"], 50, 1, 1), jax.ShapeDtypeStruct((1, 50, 1), jnp.float32))
     assert "recurrent_0" in shown and "7,950" in shown
 
 
@@ -117,7 +118,7 @@ def test_the_layer_works_in_somebody_elses_flax_model():
         @nn.compact
         def __call__(self, tokens):
             x = nn.Embed(11, 8)(tokens)
-            _, x = models.Recurrent(CELLS["gru"], 6)(x)
+            _, x = recurrent.Recurrent(CELLS["gru"], 6)(x)
             return nn.Dense(3)(x)
 
     tokens = np.arange(8).reshape(2, 4)
@@ -127,8 +128,8 @@ def test_the_layer_works_in_somebody_elses_flax_model():
 
 
 def test_two_layers_both_ways_are_torchs_order_forward_then_backward():
-    layer = models.Recurrent(CELLS["lstm"], 4)
-    both = models.Bidirectional(layer)
+    layer = recurrent.Recurrent(CELLS["lstm"], 4)
+    both = recurrent.Bidirectional(layer)
     variables = quickly(both.init)(jax.random.key(0), X)
     lengths = np.asarray([6, 1, 3, 0, 5])
     carry, outputs = run(both, variables, X, lengths)
@@ -140,7 +141,7 @@ def test_two_layers_both_ways_are_torchs_order_forward_then_backward():
 
 
 def test_a_learnt_start_is_where_every_row_begins_and_has_a_gradient():
-    layer = models.Recurrent(CELLS["lstm"], 4, learn_start=True)
+    layer = recurrent.Recurrent(CELLS["lstm"], 4, learn_start=True)
     params, _ = init(layer, jax.random.key(0), X)
     moved = {**params, "start": jax.tree.map(lambda s: np.asarray(s) + np.float32(0.5), params["start"])}
     given = jax.tree.map(lambda s: s + np.float32(0.5), start("lstm"))
@@ -151,7 +152,7 @@ def test_a_learnt_start_is_where_every_row_begins_and_has_a_gradient():
 
 
 def test_batch_norm_learns_its_moments_in_training_alone():
-    model = models.Forecaster(CELLS["gru"], 4, 2, 1, **NORMS)
+    model = forecaster.Forecaster(CELLS["gru"], 4, 2, 1, **NORMS)
     params, stats = init(model, jax.random.key(0), X)
     key = jax.random.key(1)
     _, after = apply_train(model, params, stats, X, ONES, key)
@@ -163,7 +164,7 @@ def test_batch_norm_learns_its_moments_in_training_alone():
 
 
 def test_dropout_draws_in_training_from_the_key_alone():
-    model = models.Forecaster(CELLS["gru"], 16, 2, 1, dropout=0.5, recurrent_dropout=0.5)
+    model = forecaster.Forecaster(CELLS["gru"], 16, 2, 1, dropout=0.5, recurrent_dropout=0.5)
     params, stats = init(model, jax.random.key(0), X)
     drawn = [apply_train(model, params, stats, X, ONES, jax.random.key(k))[0] for k in (1, 1, 2)]
     one, again, other = map(np.asarray, drawn)
@@ -173,13 +174,13 @@ def test_dropout_draws_in_training_from_the_key_alone():
 
 @pytest.mark.parametrize("norm", [None, Norm("layer"), Norm("layer-sum")], ids=str)
 def test_truncation_reaches_the_layer(norm):
-    layer = models.Recurrent(CELLS["gru"], 4, norm=norm, truncate=2)
+    layer = recurrent.Recurrent(CELLS["gru"], 4, norm=norm, truncate=2)
     variables = quickly(layer.init)(jax.random.key(0), X)
     gradient = np.asarray(quickly(jax.grad(lambda x: jnp.sum(layer.apply(variables, x)[1][:, -1] ** 2)))(X))
     assert not gradient[:, :4].any() and gradient[:, 4:].all()
 
 
 def test_batch_norm_counts_its_steps_from_the_first_and_is_not_truncated():
-    layer = models.Recurrent(CELLS["gru"], 4, norm=Norm("batch"), truncate=2)
+    layer = recurrent.Recurrent(CELLS["gru"], 4, norm=Norm("batch"), truncate=2)
     with pytest.raises(ValueError, match=r"truncate is 2; batch norm, .* expects None"):
         init(layer, jax.random.key(0), X)

@@ -9,9 +9,7 @@ from problems import quickly
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
-from jaxseq.nn import apply as models
-from jaxseq.nn import heads
-from jaxseq.nn import objectives as tasks
+from jaxseq.nn import apply, heads, objectives
 from jaxseq.train import experiments
 from jaxseq.train.experiments.forecasts import Experiment, Model, WavesOneStep
 
@@ -35,7 +33,7 @@ def outputs(head, every, seed=0):
 def test_the_loss_of_a_row_is_the_mean_of_the_heads_over_its_steps(head, every):
     raw, y = outputs(head, every)
     each = compiled(head.loss)(raw.reshape(*y.shape, head.width), y)
-    found = compiled(tasks.forecasting(head, every).loss)(raw, y)
+    found = compiled(objectives.forecasting(head, every).loss)(raw, y)
     np.testing.assert_allclose(found, np.asarray(each).reshape(ROWS, -1).mean(axis=1), rtol=1e-5)
 
 
@@ -43,7 +41,7 @@ def test_the_loss_of_a_row_is_the_mean_of_the_heads_over_its_steps(head, every):
 @every_step
 def test_metrics_are_of_the_centre_and_of_the_last_step_alone(head, every):
     raw, y = outputs(head, every)
-    task = tasks.forecasting(head, every)
+    task = objectives.forecasting(head, every)
     ends = [np.asarray(task.at_end(jax.numpy.asarray(part))) for part in (raw, y)]
     np.testing.assert_array_equal(ends[1], y[:, -1] if every else y)
     centre = np.asarray(head.centre(ends[0].reshape(ROWS, HORIZON, head.width)))
@@ -51,13 +49,13 @@ def test_metrics_are_of_the_centre_and_of_the_last_step_alone(head, every):
     np.testing.assert_allclose(measured["mse"], ((centre - ends[1]) ** 2).mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(measured["mae"], np.abs(centre - ends[1]).mean(axis=1), rtol=1e-5)
     if head.quantiles is not None:
-        expected = compiled(tasks.forecasting(head).loss)(*ends)
+        expected = compiled(objectives.forecasting(head).loss)(*ends)
         np.testing.assert_allclose(measured["loss"], expected, rtol=1e-5)
 
 
 @every_head
 def test_a_point_is_chosen_by_its_squared_error_and_a_distribution_by_its_loss(head):
-    task = tasks.forecasting(head)
+    task = objectives.forecasting(head)
     names = [name for name, _ in task.metrics]
     assert task.select == names[0]
     assert names == (["mse", "mae"] if head.quantiles is None else ["loss", "mse", "mae"])
@@ -65,9 +63,9 @@ def test_a_point_is_chosen_by_its_squared_error_and_a_distribution_by_its_loss(h
 
 @every_head
 def test_the_same_task_is_the_same_object_so_that_it_is_compiled_once(head):
-    assert tasks.forecasting(head, True) is tasks.forecasting(head, True)
-    assert tasks.forecasting(head, True) != tasks.forecasting(head, False)
-    assert tasks.forecasting(heads.point()) is tasks.REGRESSION
+    assert objectives.forecasting(head, True) is objectives.forecasting(head, True)
+    assert objectives.forecasting(head, True) != objectives.forecasting(head, False)
+    assert objectives.forecasting(heads.point()) is objectives.REGRESSION
 
 
 @every_head
@@ -75,14 +73,14 @@ def test_an_output_that_does_not_fit_its_target_is_refused_and_not_broadcast(hea
     raw, y = outputs(head, False)
     for wrong in (y[:, :1], y[:1]):
         with pytest.raises(AssertionError, match="shape"):
-            compiled(tasks.forecasting(head).loss)(raw, wrong)
+            compiled(objectives.forecasting(head).loss)(raw, wrong)
 
 
 def test_errors_are_means_over_the_horizon_row_by_row():
     prediction, target = np.array([[1.0, 2.0], [0.0, 0.0]], np.float32), np.array([[1.0, 4.0], [3.0, -4.0]], np.float32)
     pair = jax.numpy.asarray(prediction), jax.numpy.asarray(target)
-    np.testing.assert_array_equal(tasks.squared_error(*pair), [2, 12.5])
-    np.testing.assert_array_equal(tasks.absolute_error(*pair), [1, 3.5])
+    np.testing.assert_array_equal(objectives.squared_error(*pair), [2, 12.5])
+    np.testing.assert_array_equal(objectives.absolute_error(*pair), [1, 3.5])
 
 
 def recipe(task, head, horizon, cell="rnn") -> Experiment:
@@ -98,8 +96,8 @@ def test_what_a_recipes_model_puts_out_fits_what_its_task_asks(task, horizon, he
         return
     experiment = recipe(task, head, horizon)
     x = jax.ShapeDtypeStruct((2, 6, 1), np.float32)
-    shapes = jax.eval_shape(functools.partial(models.init, experiment.build()), jax.random.key(0), x)
-    raw = jax.eval_shape(functools.partial(models.apply, experiment.build()), *shapes, x)
+    shapes = jax.eval_shape(functools.partial(apply.init, experiment.build()), jax.random.key(0), x)
+    raw = jax.eval_shape(functools.partial(apply.apply, experiment.build()), *shapes, x)
     steps = 1 if task == "iterated" else horizon
     y = jax.ShapeDtypeStruct((2, 6, steps) if task == "every-step" else (2, steps), np.float32)
     assert jax.eval_shape(experiment.objective().loss, raw, y).shape == (2,)

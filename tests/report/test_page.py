@@ -19,9 +19,7 @@ from markdown_it import MarkdownIt
 
 from jaxseq.common.errors import UsageError
 from jaxseq.report import document as parts
-from jaxseq.report import to_html as web
-from jaxseq.report import to_markdown as marked
-from jaxseq.report import write as page
+from jaxseq.report import to_html, to_markdown, write
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
 
 NASTY = '<script>alert("1")</script> &amp; *a* _b_ |c| \\| [d](e) `f|` $x$ # ~~g~~ <!-- \\'
@@ -73,7 +71,7 @@ def of(*shown: parts.Part) -> Page:
 
 def tree(given: Page) -> Element:
     """Of the HTML, read as XML, so that a tag that is not closed fails."""
-    return ElementTree.fromstring(web.html(given))
+    return ElementTree.fromstring(to_html.html(given))
 
 
 def read(text: str) -> Element:
@@ -101,7 +99,10 @@ def test_markup_in_plain_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
         Verdicts(NASTY, [Finding(NASTY, NASTY, "HOLDS", parts.plain(NASTY))], NASTY),
     ]
     given = Page(NASTY, parts.plain(NASTY), [Section(NASTY, shown)], [NASTY])
-    for root, times in ((tree(given), 18), (read(marked.markdown(given, tmp_path)), 16)):  # less title and contents
+    for root, times in (
+        (tree(given), 18),
+        (read(to_markdown.markdown(given, tmp_path)), 16),
+    ):  # less title and contents
         assert words(root).count(NASTY) == times, words(root)
         assert not every(root, "script") and every(root, "img")[0].get("alt") == NASTY
 
@@ -113,13 +114,13 @@ def test_markup_in_plain_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
 )
 def test_a_table_in_markdown_shows_every_cell_as_it_was_given(text: str) -> None:
     given = of(Table("caption", ["a", text], [[text, "b"]]))
-    grid = every(read(marked.markdown(given, Path())), "tr")
+    grid = every(read(to_markdown.markdown(given, Path())), "tr")
     expected = parts.one_line(text)
     assert [[words(cell) for cell in row] for row in grid] == [["a", expected], [expected, "b"]]
 
 
 def test_every_row_of_markdown_has_as_many_cells_as_the_header(report: Page, tmp_path: Path) -> None:
-    tables = every(read(marked.markdown(report, tmp_path)), "table")
+    tables = every(read(to_markdown.markdown(report, tmp_path)), "table")
     widths = [{len(row) for row in every(table, "tr")} for table in tables]
     assert widths == [{4}, {2}, {2}]
     assert "`a|b`".strip("`") in words(tables[0])
@@ -127,7 +128,7 @@ def test_every_row_of_markdown_has_as_many_cells_as_the_header(report: Page, tmp
 
 def test_markdown_light_knows_no_html_no_pictures_no_headings_and_no_scripts(tmp_path: Path) -> None:
     text = "# x\n\n<b>bold</b> ![p](https://example.org/p.png) [s](javascript:f()) `<i>` **strong**"
-    root, host = tree(of(Text(text))), read(marked.markdown(of(Text(text)), tmp_path))
+    root, host = tree(of(Text(text))), read(to_markdown.markdown(of(Text(text)), tmp_path))
     for found in (root, host):
         assert not every(found, "b", "i", "img", "script") and [words(e) for e in every(found, "strong")] == ["strong"]
         assert [words(e) for e in every(found, "h1", "h2")] == ["title", "section"]
@@ -182,13 +183,13 @@ def test_every_header_cell_says_what_it_heads_and_every_region_has_a_name(report
 def test_tables_and_figures_are_numbered_in_order_in_both_files(report: Page, tmp_path: Path) -> None:
     expected = ["Table 1.", "Figure 1.", "Figure 2.", "Table 2."]
     assert [words(element) for element in every(tree(report), "b")] == expected
-    assert re.findall(r"\*\*(\w+ \d\.)\*\*", marked.markdown(report, tmp_path)) == expected
+    assert re.findall(r"\*\*(\w+ \d\.)\*\*", to_markdown.markdown(report, tmp_path)) == expected
 
 
 def test_a_verdict_is_told_by_its_words_and_sign_and_not_by_colour_alone(report: Page, tmp_path: Path) -> None:
     badges = [words(element) for element in kind(tree(report), "verdict")]
     assert badges == ["✓ HOLDS", "✗ DOES NOT HOLD", "? NOT DECIDED"]
-    assert all(badge.replace(" ", " **", 1) + "**" in marked.markdown(report, tmp_path) for badge in badges)
+    assert all(badge.replace(" ", " **", 1) + "**" in to_markdown.markdown(report, tmp_path) for badge in badges)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_a_column_of_numbers_is_set_right(column: list[str], right: bool) -> Non
     given = Table("caption", ["model", "value"], [["RNN", cell] for cell in column])
     assert parts.numeric(given) == [False, right]
     assert len(kind(tree(of(given)), "number")) == (len(column) + 1) * right
-    assert ("| --- | ---: |" in marked.markdown(of(given), Path())) == right
+    assert ("| --- | ---: |" in to_markdown.markdown(of(given), Path())) == right
 
 
 @pytest.mark.parametrize(("names", "right"), [(["1", "20"], True), (["1 layer", "2 layers"], False)])
@@ -215,7 +216,7 @@ def test_the_names_of_the_rows_are_set_right_only_where_they_are_bare_numbers(na
 
 
 def test_numbers_do_not_part_from_their_spread_at_the_end_of_a_line() -> None:
-    assert "0.3\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.1 of 95\N{NO-BREAK SPACE}%" in web.html(
+    assert "0.3\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.1 of 95\N{NO-BREAK SPACE}%" in to_html.html(
         of(Table("0.3 ± 0.1 of 95 %", ["a"], []))
     )
 
@@ -226,34 +227,34 @@ def test_a_row_that_does_not_fit_its_header_and_an_unknown_verdict_are_refused()
         (Verdicts("caption", [Finding("claim", "", "MAYBE", "")]), "'MAYBE' is none of HOLDS, DOES NOT HOLD"),
     ):
         with pytest.raises(ValueError, match=said):
-            web.html(of(wrong))
+            to_html.html(of(wrong))
         with pytest.raises(ValueError, match=said):
-            marked.markdown(of(wrong), Path())
+            to_markdown.markdown(of(wrong), Path())
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     gone, there = tmp_path / "gone.png", wav(tmp_path / "a.wav")
     for part in (Figure(gone, "", ""), Sound("", gone), Sound("", there, [("score", gone)])):
         with pytest.raises(UsageError, match=r"cannot read .*gone\.png.*No such file"):
-            web.html(of(part))
+            to_html.html(of(part))
         with pytest.raises(UsageError, match=r"cannot read .*gone\.png.*No such file"):
-            marked.markdown(of(part), tmp_path)
+            to_markdown.markdown(of(part), tmp_path)
     with pytest.raises(UsageError, match=r"a\.wav is no PNG"):
-        web.html(of(Figure(there, "", "")))
+        to_html.html(of(Figure(there, "", "")))
 
 
 def test_markdown_names_its_files_by_their_path_from_its_folder(report: Page, tmp_path: Path) -> None:
-    text = marked.markdown(report, tmp_path / "deeper")
+    text = to_markdown.markdown(report, tmp_path / "deeper")
     assert "![alt](../a.png)" in text and "[MIDI](../a%20piece.mid), [score](../score.png)" in text
 
 
 def test_both_files_are_written_and_a_folder_that_is_not_there_is_named(report: Page, tmp_path: Path) -> None:
-    markdown, html = page.write(report, tmp_path)
+    markdown, html = write.write(report, tmp_path)
     assert (markdown.name, html.name) == ("report.md", "report.html")
-    assert markdown.read_text("utf-8") == marked.markdown(report, tmp_path)
-    assert html.read_text("utf-8") == web.html(report)
+    assert markdown.read_text("utf-8") == to_markdown.markdown(report, tmp_path)
+    assert html.read_text("utf-8") == to_html.html(report)
     with pytest.raises(UsageError, match=r"cannot write .*nowhere.*report\.md"):
-        page.write(report, tmp_path / "nowhere")
+        write.write(report, tmp_path / "nowhere")
 
 
 def luminance(colour: str) -> float:
@@ -265,7 +266,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_every_ink_stands_out_from_its_ground_in_both_schemes(scheme: int) -> None:
-    block = re.findall(r":root \{(.*?)\}", web.STYLE.read_text("utf-8"), re.DOTALL)[scheme]
+    block = re.findall(r":root \{(.*?)\}", to_html.STYLE.read_text("utf-8"), re.DOTALL)[scheme]
     colours = dict(re.findall(r"--([\w-]+): (#\w{6})\b", block))
     pairs = [(ink, ground) for ink in ("ink", "soft", "link") for ground in ("ground", "raised")]
     for ink, ground in [*pairs, *((name, f"{name}-ground") for name in ("holds", "fails", "open"))]:
@@ -280,7 +281,7 @@ def test_a_browser_shows_it_within_the_width_of_a_phone(report: Page, tmp_path: 
         pytest.skip("no chromium on the PATH")
     header = [f"column {n}" for n in range(12)]
     wide = Section("Wide", [Table("Wide", header, [[*header]]), Figure(png(tmp_path / "c.png", 2000, 100), "C", "c")])
-    inner = escape(web.html(report._replace(sections=[*report.sections, wide])))
+    inner = escape(to_html.html(report._replace(sections=[*report.sections, wide])))
     ask = """const page = frames[0].document, fits = box => box.scrollWidth <= box.clientWidth;
         document.title = [fits(page.documentElement), fits([...page.querySelectorAll(".scroll")].at(-1)),
                           [...page.images].every(image => image.naturalWidth)]"""

@@ -11,8 +11,7 @@ import pytest
 
 import jaxseq.report.__main__ as command
 from jaxseq.common.errors import UsageError
-from jaxseq.report import claims, contents, evidence, plan
-from jaxseq.report import write as page
+from jaxseq.report import claims, contents, evidence, plan, write
 from jaxseq.report.evidence import Found
 from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
@@ -160,15 +159,14 @@ def samples(tmp_path: Path) -> Path:
     folder = tmp_path / "samples"
     folder.mkdir()
     from jaxseq.common.figures import save
-    from jaxseq.music import plots as music
-    from jaxseq.music import sound
+    from jaxseq.music import plots, sound
     from jaxseq.music.piece import Piece
 
     notes = np.full((16, 4), 60)
     piece = Piece("sample-1", notes, notes > 0, np.arange(16), np.zeros(16, bool))
     (folder / "sample-1.wav").write_bytes(sound.wav(sound.sound(piece, 120.0)))
     (folder / "sample-1.mid").write_bytes(b"MThd")
-    save(music.piano_roll(piece, "one"), folder / "sample-1.png")
+    save(plots.piano_roll(piece, "one"), folder / "sample-1.png")
     (folder / "coherence.csv").write_text("measure,samples,Bach\nheld,0.5,0.77\nparallel,,0.2\n")
     one = {"name": "sample-1", "key": "C major", "log_likelihood_per_note": -0.5}
     said = {"memorised": {"samples": {"share": 0.0, "longest_steps": 9}}, "samples": [one]}
@@ -187,7 +185,7 @@ def test_the_whole_page_is_written_with_its_numbers(tmp_path: Path, samples: Pat
     out = tmp_path / "out"
     out.mkdir()
     made = contents.page(budget, out, there, norms, times, samples)
-    markdown, html = (path.read_text() for path in page.write(made, out))
+    markdown, html = (path.read_text() for path in write.write(made, out))
     for group in (LEVEL, CELL, NORM, ONE, TEN):
         for one in there:
             if one.row.group == group:

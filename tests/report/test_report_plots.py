@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.figures import save
-from jaxseq.report import plots as paper
+from jaxseq.report import plots
 from jaxseq.report.plots import Curve, Norms, Panel, Reference
 
 LOSSES = np.array([[4.0, 2.0, 1.0], [6.0, 1.0, 0.5], [2.0, 3.0, 0.3]])
@@ -49,7 +49,7 @@ def drawn(figure: Figure, path: Path) -> Figure:
 
 
 def test_a_line_is_the_mean_over_seeds_by_epoch_and_its_band_the_range() -> None:
-    (axes,) = paper.curves([panel("RNN")]).axes
+    (axes,) = plots.curves([panel("RNN")]).axes
     for part, size in (("validation", 1), ("training", 0.5)):
         np.testing.assert_array_equal(line(axes, f"RNN, {part}").get_xdata(), [1, 2, 3])
         np.testing.assert_allclose(line(axes, f"RNN, {part}").get_ydata(), size * np.array([4, 2, 0.6]))
@@ -57,7 +57,7 @@ def test_a_line_is_the_mean_over_seeds_by_epoch_and_its_band_the_range() -> None
 
 
 def test_validation_is_solid_and_training_dashed_in_the_same_colour() -> None:
-    (axes,) = paper.curves([panel("RNN", "GRU")]).axes
+    (axes,) = plots.curves([panel("RNN", "GRU")]).axes
     for label in ("RNN", "GRU"):
         valid, train = (line(axes, f"{label}, {part}") for part in ("validation", "training"))
         assert (valid.get_linestyle(), train.get_linestyle()) == ("-", "--")
@@ -66,7 +66,7 @@ def test_validation_is_solid_and_training_dashed_in_the_same_colour() -> None:
 
 def test_a_label_looks_the_same_in_every_panel_and_like_no_other_label() -> None:
     labels = [f"model {number}" for number in range(8)]  # more than there are colours, and than there are markers
-    first, second = paper.curves([panel(*labels), panel(*reversed(labels), title="again")]).axes
+    first, second = plots.curves([panel(*labels), panel(*reversed(labels), title="again")]).axes
     looks = [
         [
             (line(axes, f"{label}, validation").get_color(), line(axes, f"{label}, validation").get_marker())
@@ -79,26 +79,26 @@ def test_a_label_looks_the_same_in_every_panel_and_like_no_other_label() -> None
 
 def test_the_legend_names_every_curve_once_and_what_lines_and_bands_mean() -> None:
     both = [panel("RNN", "GRU"), panel("RNN", title="again")._replace(reference=Reference("naive", 0.7))]
-    assert legend(paper.curves(both)) == ["RNN", "GRU", "validation", "training", "mean and range of 3 seeds", "naive"]
+    assert legend(plots.curves(both)) == ["RNN", "GRU", "validation", "training", "mean and range of 3 seeds", "naive"]
     alone = Panel("title", UNIT, [Curve("RNN", LOSSES[:1])])
-    assert legend(paper.curves([alone])) == ["RNN"]
-    assert legend(paper.curves([alone, panel("GRU")]))[-1] == "mean and range of 1 to 3 seeds"
+    assert legend(plots.curves([alone])) == ["RNN"]
+    assert legend(plots.curves([alone, panel("GRU")]))[-1] == "mean and range of 1 to 3 seeds"
 
 
 def test_one_seed_has_no_band() -> None:
-    (axes,) = paper.curves([Panel("title", UNIT, [Curve("RNN", LOSSES[:1], LOSSES[:1])])]).axes
+    (axes,) = plots.curves([Panel("title", UNIT, [Curve("RNN", LOSSES[:1], LOSSES[:1])])]).axes
     assert not axes.collections and len(axes.get_lines()) == 2
 
 
 def test_a_reference_is_a_line_across_its_own_panel() -> None:
-    with_one, without = paper.curves([panel("RNN")._replace(reference=Reference("naive", 0.7)), panel("RNN")]).axes
+    with_one, without = plots.curves([panel("RNN")._replace(reference=Reference("naive", 0.7)), panel("RNN")]).axes
     np.testing.assert_allclose(line(with_one, "naive").get_ydata(), [0.7, 0.7])
     assert len(without.get_lines()) == 2
 
 
 def test_a_curve_far_above_the_others_leaves_them_room(tmp_path: Path) -> None:
     far = Panel("title", UNIT, [Curve("RNN", 1e6 * LOSSES), Curve("GRU", LOSSES)])
-    (axes,) = drawn(paper.curves([far]), tmp_path).axes
+    (axes,) = drawn(plots.curves([far]), tmp_path).axes
     height = np.ptp(
         axes.transAxes.inverted().transform(axes.transData.transform(line(axes, "GRU, validation").get_xydata()))[:, 1]
     )
@@ -107,11 +107,11 @@ def test_a_curve_far_above_the_others_leaves_them_room(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [panel("RNN")._replace(log=False), panel("RNN", scale=-1.0)])
 def test_an_axis_is_linear_where_that_was_asked_for_or_something_is_not_above_zero(given: Panel) -> None:
-    assert paper.curves([given]).axes[0].get_yscale() == "linear"
+    assert plots.curves([given]).axes[0].get_yscale() == "linear"
 
 
 def test_panels_that_measure_the_same_share_their_axis_and_others_do_not() -> None:
-    first, same, other = paper.curves([panel("RNN"), panel("RNN", scale=9), panel("RNN", ylabel="nats", scale=99)]).axes
+    first, same, other = plots.curves([panel("RNN"), panel("RNN", scale=9), panel("RNN", ylabel="nats", scale=99)]).axes
     assert first.get_ylim() == same.get_ylim() != other.get_ylim()
     assert first.get_ylim()[1] > 6 * 9  # it holds the larger one's, too
     assert [axes.get_ylabel() for axes in (first, same, other)] == [UNIT, "", "nats"]
@@ -128,14 +128,14 @@ def test_panels_that_measure_the_same_share_their_axis_and_others_do_not() -> No
 )
 def test_a_logarithmic_axis_has_numbers_that_can_be_read(size: float, expected: set[str], tmp_path: Path) -> None:
     flat = np.array([[0.4, 3.0]])
-    (axes,) = drawn(paper.curves([Panel("title", UNIT, [Curve("RNN", size * flat)])]), tmp_path).axes
+    (axes,) = drawn(plots.curves([Panel("title", UNIT, [Curve("RNN", size * flat)])]), tmp_path).axes
     shown = [text.get_text() for text in axes.get_yticklabels() if text.get_text()]
     assert expected <= set(shown) and "e" not in "".join(shown)
 
 
 def test_the_legend_covers_no_panel_and_leaves_them_their_height(tmp_path: Path) -> None:
     labels = [f"a model with quite a long name {number}" for number in range(6)]
-    figure = drawn(paper.curves([panel(*labels), panel(*labels, title="again")]), tmp_path)
+    figure = drawn(plots.curves([panel(*labels), panel(*labels, title="again")]), tmp_path)
     (found,), (left, right) = figure.legends, figure.axes
     top = found.get_window_extent().y1
     for axes in (left, right):
@@ -146,11 +146,11 @@ def test_the_legend_covers_no_panel_and_leaves_them_their_height(tmp_path: Path)
 
 def test_a_single_epoch_is_two_marks(tmp_path: Path) -> None:
     (axes,) = drawn(
-        paper.curves([Panel("title", UNIT, [Curve("RNN", LOSSES[:, :1], LOSSES[:, :1] / 2)])]), tmp_path
+        plots.curves([Panel("title", UNIT, [Curve("RNN", LOSSES[:, :1], LOSSES[:, :1] / 2)])]), tmp_path
     ).axes
     markers = [line(axes, f"RNN, {part}").get_marker() for part in ("validation", "training")]
     low, high = axes.get_xlim()
-    assert markers == [paper.MARKERS[0]] * 2 and [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+    assert markers == [plots.MARKERS[0]] * 2 and [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
 
 
 @pytest.mark.parametrize(("wrong", "said"), [(np.nan, "is nan"), (np.inf, "is inf")])
@@ -160,25 +160,25 @@ def test_a_loss_that_is_not_finite_is_refused_in_one_line_that_says_where(wrong:
     with pytest.raises(
         UsageError, match=f"panel 'title', 'GRU', training: the loss of run 2 of 3 {said} at epoch 3"
     ) as e:
-        paper.curves([Panel("title", UNIT, [Curve("RNN", LOSSES), Curve("GRU", LOSSES, losses)])])
+        plots.curves([Panel("title", UNIT, [Curve("RNN", LOSSES), Curve("GRU", LOSSES, losses)])])
     assert "\n" not in str(e.value)
 
 
 def test_nothing_to_draw_is_refused() -> None:
     with pytest.raises(ValueError, match="no panel"):
-        paper.curves([])
+        plots.curves([])
     with pytest.raises(ValueError, match=r"nothing to draw in an array of shape \(0, 3\)"):
-        paper.curves([Panel("title", UNIT, [Curve("RNN", LOSSES[:0])])])
+        plots.curves([Panel("title", UNIT, [Curve("RNN", LOSSES[:0])])])
 
 
 def test_dollar_signs_in_names_are_no_formulas(tmp_path: Path) -> None:
-    figure = drawn(paper.curves([panel("a$x$b", title="$1 and $2")]), tmp_path)
+    figure = drawn(plots.curves([panel("a$x$b", title="$1 and $2")]), tmp_path)
     assert figure.axes[0].get_title(loc="left") == "$1 and $2"
 
 
 def test_gradients_are_drawn_from_no_step_back_on_one_logarithmic_axis() -> None:
     norms = {"RNN": LOSSES, "GRU": 3 * LOSSES}
-    before, after = paper.gradients(
+    before, after = plots.gradients(
         [Norms("before training", norms), Norms("after training", {"RNN": 5 * LOSSES})]
     ).axes
     np.testing.assert_array_equal(line(before, "RNN").get_xdata(), [0, 1, 2])
@@ -190,16 +190,16 @@ def test_gradients_are_drawn_from_no_step_back_on_one_logarithmic_axis() -> None
 
 def test_a_gradient_that_has_vanished_altogether_ends_its_line(tmp_path: Path) -> None:
     norms = np.array([[1.0, 1e-9, 0.0, 0.0], [1.0, 1e-9, 0.0, 0.0]])
-    figure = drawn(paper.gradients([Norms("title", {"RNN": norms, "none": np.zeros((1, 4))})]), tmp_path)
+    figure = drawn(plots.gradients([Norms("title", {"RNN": norms, "none": np.zeros((1, 4))})]), tmp_path)
     np.testing.assert_array_equal(line(figure.axes[0], "RNN").get_ydata(), [1, 1e-9, np.nan, np.nan])
-    (none,) = drawn(paper.gradients([Norms("title", {"none": np.zeros((1, 4))})]), tmp_path).axes
+    (none,) = drawn(plots.gradients([Norms("title", {"none": np.zeros((1, 4))})]), tmp_path).axes
     assert none.get_yscale() == "linear"
 
 
 def test_a_norm_below_zero_and_one_that_is_not_finite_are_refused() -> None:
     for wrong, said in ((-1.0, "the smallest norm is -1"), (np.nan, "the norm of run 1 of 1 is nan at step back 0")):
         with pytest.raises(UsageError, match=f"panel 'before', 'RNN': {said}"):
-            paper.gradients([Norms("before", {"RNN": np.array([[wrong, 1.0]])})])
+            plots.gradients([Norms("before", {"RNN": np.array([[wrong, 1.0]])})])
 
 
 def simulated(colour: str, kind: str) -> np.ndarray:
@@ -215,5 +215,5 @@ def simulated(colour: str, kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["protan", "deutan"])
 def test_the_colours_stay_apart_for_the_colour_blind(kind: str) -> None:
-    seen = [np.clip(simulated(colour, kind), 0, 1) ** (1 / 2.2) for colour in paper.COLOURS]
+    seen = [np.clip(simulated(colour, kind), 0, 1) ** (1 / 2.2) for colour in plots.COLOURS]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 0.12

@@ -11,10 +11,10 @@ from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.common.arrays import Batch
 from jaxseq.nn import apply as models
-from jaxseq.nn import heads
-from jaxseq.nn import objectives as tasks
-from jaxseq.report import vanishing_gradients as vanishing
-from jaxseq.train import epoch as fit
+from jaxseq.nn import forecaster, heads, objectives
+from jaxseq.nn import recurrent as nn_recurrent
+from jaxseq.report import vanishing_gradients
+from jaxseq.train import epoch
 
 pytestmark = pytest.mark.usefixtures("double")
 B, T, H, K = 3, 5, 4, 2
@@ -22,16 +22,16 @@ BACK = [1, 4]
 SOURCE = np.random.default_rng(11)
 DATA = Batch(SOURCE.normal(size=(B, T, 1)), SOURCE.normal(size=(B, K)))
 
-influence = quickly(vanishing.influence, "setup")
-perturbed = quickly(vanishing.perturbed, "model")
+influence = quickly(vanishing_gradients.influence, "setup")
+perturbed = quickly(vanishing_gradients.perturbed, "model")
 apply = quickly(models.apply, "model")
 
 
 def problem(name, **options):
     """A setup, and random parameters and statistics in which no number is special."""
-    model = models.Forecaster(CELLS[name], H, **{"layers": 1, "outputs": K, **options})
-    task = tasks.forecasting(heads.point(), model.every_step)
-    setup = fit.Setup(model, task, optax.sgd(0.1))
+    model = forecaster.Forecaster(CELLS[name], H, **{"layers": 1, "outputs": K, **options})
+    task = objectives.forecasting(heads.point(), model.every_step)
+    setup = epoch.Setup(model, task, optax.sgd(0.1))
     shapes = jax.eval_shape(lambda: models.init(model, jax.random.key(0), jnp.zeros((B, T, 1), jnp.float32)))
     source = np.random.default_rng(0)
     params, stats = jax.tree.map(lambda leaf: 0.5 * source.normal(size=leaf.shape), shapes)
@@ -123,7 +123,7 @@ def test_it_is_the_gradient_of_going_on_from_each_state(name, options):
 @pytest.mark.parametrize("name", CELLS)
 def test_adding_zeros_changes_no_forecast(name):
     setup, params, stats = problem(name, norm=Norm("layer"))
-    zeros = jax.tree.map(np.asarray, vanishing._zeros(setup.model, jnp.asarray(DATA.x)))
+    zeros = jax.tree.map(np.asarray, vanishing_gradients._zeros(setup.model, jnp.asarray(DATA.x)))
     ours = perturbed(setup.model, params, stats, DATA.x, zeros)
     np.testing.assert_allclose(ours, apply(setup.model, params, stats, DATA.x), rtol=1e-12)
 
@@ -170,8 +170,10 @@ def test_the_memory_of_an_lstm_belongs_to_its_state():
 
 def test_rows_are_measured_one_by_one_and_averaged():
     setup, params, stats = problem("gru", norm=Norm("batch"))
-    alone = [vanishing.influence(setup, params, stats, Batch(DATA.x[[n]], DATA.y[[n]])) for n in range(B)]
-    np.testing.assert_allclose(vanishing.influence(setup, params, stats, DATA), np.mean(alone, axis=0), rtol=1e-12)
+    alone = [vanishing_gradients.influence(setup, params, stats, Batch(DATA.x[[n]], DATA.y[[n]])) for n in range(B)]
+    np.testing.assert_allclose(
+        vanishing_gradients.influence(setup, params, stats, DATA), np.mean(alone, axis=0), rtol=1e-12
+    )
 
 
 def test_a_loss_that_is_reached_exactly_has_no_gradient():
@@ -184,6 +186,8 @@ def test_a_loss_that_is_reached_exactly_has_no_gradient():
 def test_a_model_that_has_no_steps_back_is_refused():
     setup, params, stats = problem("rnn", bidirectional=True)
     with pytest.raises(ValueError, match="the model reads both ways; expected a Forecaster that reads one way"):
-        vanishing.influence(setup, params, stats, DATA)
+        vanishing_gradients.influence(setup, params, stats, DATA)
     with pytest.raises(ValueError, match="the model is a Recurrent; expected a Forecaster"):
-        vanishing.influence(setup._replace(model=models.Recurrent(CELLS["rnn"], H)), params, stats, DATA)
+        vanishing_gradients.influence(
+            setup._replace(model=nn_recurrent.Recurrent(CELLS["rnn"], H)), params, stats, DATA
+        )

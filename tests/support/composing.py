@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 from problems import quickly
 
-from jaxseq.music import sampling as compose
+from jaxseq.music import sampling
 
 
 @contextmanager
@@ -14,5 +14,5 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         each = {"_by_note": ("rules", "started"), "_by_chord": ("rules", "started"), "_sweeps": ("filters",)}
         for name, static in each.items():
-            patch.setattr(compose, name, quickly(getattr(compose, name).__wrapped__, "model", *static))
+            patch.setattr(sampling, name, quickly(getattr(sampling, name).__wrapped__, "model", *static))
         yield

@@ -33,8 +33,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data import archive
 from jaxseq.data.tables import read as table
 from jaxseq.data.yahoo import quotes
-from jaxseq.music.corpora import jsb, musicxml, pianoroll
-from jaxseq.music.corpora import music21_corpus as corpus
+from jaxseq.music.corpora import jsb, music21_corpus, musicxml, pianoroll
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi.write import midi
 from jaxseq.music.piece import from_notes
@@ -221,15 +220,15 @@ def wheel(content=SCORE):
 
 
 def read_wheel(content, folder, chance):
-    found = corpus.load(str(put(folder, "any.whl", content)), {"bwv1": "test"}, folder / "cache")
+    found = music21_corpus.load(str(put(folder, "any.whl", content)), {"bwv1": "test"}, folder / "cache")
     for chorale in found.chorales:
         check_piece(chorale.piece)
 
 
 @functools.cache
 def kept():
-    scores = corpus.Scores("any", "", lambda: [("bwv1.xml", SCORE), ("bwv2.xml", score([FULL]))])
-    return corpus._packed(corpus.read(scores, {"bwv1": "test"}))
+    scores = music21_corpus.Scores("any", "", lambda: [("bwv1.xml", SCORE), ("bwv2.xml", score([FULL]))])
+    return music21_corpus._packed(music21_corpus.read(scores, {"bwv1": "test"}))
 
 
 def other_array(name, chance):
@@ -246,7 +245,7 @@ def other_array(name, chance):
 
 
 def read_kept(content, folder, chance):
-    found = corpus._kept(put(folder, "any.npz", content))
+    found = music21_corpus._kept(put(folder, "any.npz", content))
     if found is None:
         raise UsageError("any.npz: read again")
     for chorale, part in zip(found.chorales, found.parts, strict=True):
@@ -369,7 +368,7 @@ def answers():
 def read_answer(content, folder, chance):
     from curl_cffi import requests
 
-    from jaxseq.data.yahoo import client as yahoo
+    from jaxseq.data.yahoo import client
 
     class Session(requests.Session):
         def request(self, method, url, **options):
@@ -378,8 +377,8 @@ def read_answer(content, folder, chance):
             return response
 
     ticker = f"T{chance.randrange(10**9)}"
-    patience = yahoo.Patience(float(LONGEST_SECONDS), 0.0)
-    found = yahoo.fetch(
+    patience = client.Patience(float(LONGEST_SECONDS), 0.0)
+    found = client.fetch(
         ticker, "2024-01-01", "2024-02-01", session=Session(), cache=folder / "cache", patience=patience,
         today=date(2024, 6, 3),
     )  # fmt: skip
@@ -419,11 +418,11 @@ def odd_config(chance):
 
 
 def read_config(content, folder, chance):
-    from jaxseq.train import run_folder as runlog
+    from jaxseq.train import run_folder
     from jaxseq.train.experiments import BESIDE_THE_RECIPE, from_config, to_config
 
-    path = put(folder, runlog.CONFIG, content)
-    found = runlog.read_config(folder)
+    path = put(folder, run_folder.CONFIG, content)
+    found = run_folder.read_config(folder)
     recipe = to_config(from_config(found, str(path)))
 
     def same(mine, theirs):
@@ -440,10 +439,10 @@ def metrics():
 
 
 def read_metrics(content, folder, chance):
-    from jaxseq.train import run_folder as runlog
+    from jaxseq.train import run_folder
 
-    put(folder, runlog.METRICS, content)
-    for row in runlog.read_metrics(folder):
+    put(folder, run_folder.METRICS, content)
+    for row in run_folder.read_metrics(folder):
         assert type(row["epoch"]) is int and all(type(value) in (int, float) for value in row.values())
 
 
@@ -500,7 +499,7 @@ READERS = {
         read_kept,
         lambda: [(kept(), as_it_is)],
         NUMBERS,
-        lambda chance: other_array(chance.choice(sorted(corpus._KINDS)), chance),
+        lambda chance: other_array(chance.choice(sorted(music21_corpus._KINDS)), chance),
     ),
     "zip": Reader(read_zip, zips, (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"../", b"/", *NUMBERS)),
     "tgz": Reader(

@@ -24,13 +24,13 @@ import pandas as pd
 from hostile import FULL, NOTES, READERS, Reader, attempt, check_table, confine, put, sealed_prices, tgz, zipped
 from scores import attributes, compressed, note, score
 
-from jaxseq.data.tables import read as table
+from jaxseq.data.tables import read
 from jaxseq.music.midi.read import read_melody
 
 
 def plain_table(suffix, content, folder, chance):
     path = put(folder, f"any{suffix}", content)
-    check_table(table.read(path, series="store" if content.startswith(b"store,") else None))
+    check_table(read.read(path, series="store" if content.startswith(b"store,") else None))
 
 
 def melody(content, folder, chance):

@@ -15,7 +15,7 @@ from jaxseq.checkpoint import records
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import pool
 from jaxseq.sweep.pool import Wanted
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import run_folder
 from jaxseq.train.experiments.forecasts import Aapl, Model
 
 
@@ -43,14 +43,14 @@ def test_every_run_is_trained_and_judged_and_what_it_said_lies_beside_it(two: tu
     assert "run 2 of 2" in said
     for run in runs:
         assert "naive" in run.folder.with_suffix(".log").read_text()
-        assert [row["epoch"] for row in runlog.read_metrics(run.folder)] == [1]
+        assert [row["epoch"] for row in run_folder.read_metrics(run.folder)] == [1]
 
 
 def test_what_is_finished_is_not_trained_again(two: tuple[list[Wanted], str]) -> None:
     runs, _ = two
-    before = [(run.folder / runlog.REPORT).stat().st_mtime_ns for run in runs]
+    before = [(run.folder / run_folder.REPORT).stat().st_mtime_ns for run in runs]
     assert filled(runs) == ""
-    assert before == [(run.folder / runlog.REPORT).stat().st_mtime_ns for run in runs]
+    assert before == [(run.folder / run_folder.REPORT).stat().st_mtime_ns for run in runs]
 
 
 def test_a_run_of_another_recipe_is_never_taken_for_the_one_that_is_wanted(two: tuple[list[Wanted], str]) -> None:
@@ -111,12 +111,12 @@ def test_a_signal_saves_every_run_s_epoch_and_the_same_call_ends_as_if_there_had
     said, _ = going.communicate(timeout=120)
     assert going.returncode == 128 + number and "the same command goes on" in said
     begun = [folder for folder in folders["stopped"].iterdir() if folder.is_dir()]
-    assert begun and any(not (folder / runlog.REPORT).is_file() for folder in begun)
+    assert begun and any(not (folder / run_folder.REPORT).is_file() for folder in begun)
     for name in folders:
         with start(name) as again:
             again.communicate(timeout=300)
             assert again.returncode == 0
     for seed in range(3):
         first, second = (folder / f"tiny-{seed}" for folder in folders.values())
-        assert (first / runlog.PREDICTIONS).read_bytes() == (second / runlog.PREDICTIONS).read_bytes()
-        assert records.best_step(first / runlog.CHECKPOINTS) == records.best_step(second / runlog.CHECKPOINTS)
+        assert (first / run_folder.PREDICTIONS).read_bytes() == (second / run_folder.PREDICTIONS).read_bytes()
+        assert records.best_step(first / run_folder.CHECKPOINTS) == records.best_step(second / run_folder.CHECKPOINTS)

@@ -13,20 +13,17 @@ import pytest
 from jaxseq import cells
 from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
-from jaxseq.nn import apply as models
-from jaxseq.nn import objectives as tasks
+from jaxseq.nn import forecaster, objectives
 from jaxseq.train import devices as mesh
-from jaxseq.train import epoch as fit
-from jaxseq.train import options as command
-from jaxseq.train import processes
+from jaxseq.train import epoch, options, processes
 
 ADAM = optax.adam(1e-2)
 BATCH, WINDOW, HIDDEN = 32, 6, 5
 
 
-def setup(devices: jax.sharding.Mesh) -> fit.Setup:
-    model = models.Forecaster(cells.named("gru"), HIDDEN, 1, 1)
-    return fit.Setup(model, tasks.REGRESSION, ADAM, mesh.batch_sharding(devices, BATCH))
+def setup(devices: jax.sharding.Mesh) -> epoch.Setup:
+    model = forecaster.Forecaster(cells.named("gru"), HIDDEN, 1, 1)
+    return epoch.Setup(model, objectives.REGRESSION, ADAM, mesh.batch_sharding(devices, BATCH))
 
 
 def data() -> Batch:
@@ -34,20 +31,20 @@ def data() -> Batch:
     return Batch(x, x.mean(axis=1))
 
 
-def start(chosen: fit.Setup, devices: jax.sharding.Mesh) -> fit.TrainState:
+def start(chosen: epoch.Setup, devices: jax.sharding.Mesh) -> epoch.TrainState:
     window = jnp.asarray(data().x[:1])
-    return mesh.replicate(devices, jax.jit(partial(fit.init, chosen))(jax.random.key(0), window))
+    return mesh.replicate(devices, jax.jit(partial(epoch.init, chosen))(jax.random.key(0), window))
 
 
-def trained(count: int) -> tuple[fit.TrainState, np.ndarray, dict[str, jax.Array]]:
+def trained(count: int) -> tuple[epoch.TrainState, np.ndarray, dict[str, jax.Array]]:
     devices = mesh.make(jax.devices()[:count])
     chosen, batches = setup(devices), mesh.replicate(devices, data())
     state = start(chosen, devices)
     losses = []
     for _ in range(3):
-        state, log = fit.epoch(chosen, state, batches, BATCH)
+        state, log = epoch.epoch(chosen, state, batches, BATCH)
         losses.append(np.asarray(log.loss))
-    return state, np.stack(losses), fit.evaluate(chosen, state.params, state.stats, batches, BATCH)
+    return state, np.stack(losses), epoch.evaluate(chosen, state.params, state.stats, batches, BATCH)
 
 
 @functools.cache
@@ -55,7 +52,7 @@ def compiled(count: int) -> str:
     devices = mesh.make(jax.devices()[:count])
     chosen = setup(devices)
     state = start(chosen, devices)
-    return fit.epoch.lower(chosen, state, mesh.replicate(devices, data()), BATCH).compile().as_text()
+    return epoch.epoch.lower(chosen, state, mesh.replicate(devices, data()), BATCH).compile().as_text()
 
 
 def test_four_devices_train_what_one_trains() -> None:
@@ -127,10 +124,10 @@ def test_processes_that_cannot_be_are_refused(given: dict[str, int | str], said:
 
 def test_a_command_names_its_process_and_a_study_has_but_one() -> None:
     words = ["aapl", "--mesh.processes", "4", "--mesh.process", "3", "--mesh.coordinator", "[::1]:80"]
-    assert command.parse(words).mesh == processes.Processes(4, 3, "[::1]:80")
-    assert command.parse(["aapl", "--mesh.processes", "auto"]).mesh.processes == "auto"
+    assert options.parse(words).mesh == processes.Processes(4, 3, "[::1]:80")
+    assert options.parse(["aapl", "--mesh.processes", "auto"]).mesh.processes == "auto"
     with pytest.raises(UsageError, match="leave out --seeds and --backtest"):
-        command.parse([*words, "--seeds", "2"])
+        options.parse([*words, "--seeds", "2"])
 
 
 def test_auto_takes_what_the_environment_says() -> None:

@@ -10,12 +10,11 @@ from problems import quickly
 from jaxseq import cells
 from jaxseq.common.arrays import Batch
 from jaxseq.nn import apply as models
-from jaxseq.nn import heads
-from jaxseq.nn import objectives as tasks
+from jaxseq.nn import forecaster, heads, objectives
 from jaxseq.train import epoch as fit
 
 ADAM = optax.adam(1e-2)
-SETUP = fit.Setup(models.Forecaster(cells.named("rnn"), 3, 1, 1), tasks.REGRESSION, ADAM)
+SETUP = fit.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), objectives.REGRESSION, ADAM)
 ROWS = 10
 
 
@@ -40,7 +39,7 @@ def times_target(prediction: jax.Array, target: jax.Array) -> jax.Array:
 
 RATE = 2.0**-20
 LEDGER = SETUP._replace(
-    task=tasks.REGRESSION._replace(loss=times_target, metrics=(("product", times_target),), select="product"),
+    objective=objectives.REGRESSION._replace(loss=times_target, metrics=(("product", times_target),), select="product"),
     optimiser=optax.sgd(RATE),
 )
 
@@ -137,8 +136,8 @@ def test_predictions_come_in_the_order_of_the_rows(batch: int) -> None:
 
 
 EVERY = SETUP._replace(
-    model=models.Forecaster(cells.named("rnn"), 3, 1, 2, every_step=True),
-    task=tasks.forecasting(heads.point(), every_step=True),
+    model=forecaster.Forecaster(cells.named("rnn"), 3, 1, 2, every_step=True),
+    objective=objectives.forecasting(heads.point(), every_step=True),
 )
 
 
@@ -169,7 +168,9 @@ def test_with_targets_at_every_step_a_forecast_and_its_metrics_are_of_the_last_o
 
 def test_a_distribution_is_trained_and_chosen_by_its_own_loss() -> None:
     head = heads.GAUSSIAN
-    setup = SETUP._replace(model=models.Forecaster(cells.named("rnn"), 3, 1, 2), task=tasks.forecasting(head))
+    setup = SETUP._replace(
+        model=forecaster.Forecaster(cells.named("rnn"), 3, 1, 2), objective=objectives.forecasting(head)
+    )
     data, valid = rows(64), rows(16, 1)
     first, *_, last = fit.epochs(setup, start(setup), data, valid, 8, range(1, 9))
     assert list(last.valid) == ["loss", "mae", "mse"]
@@ -202,6 +203,6 @@ def test_an_epoch_is_compiled_once_for_all_epochs() -> None:
     fit.epoch.clear_cache()
     fit.evaluate.clear_cache()
     list(fit.epochs(SETUP, start(), data, valid, 4, range(1, 6)))
-    again = fit.Setup(models.Forecaster(cells.named("rnn"), 3, 1, 1), tasks.REGRESSION, ADAM)
+    again = fit.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), objectives.REGRESSION, ADAM)
     list(fit.epochs(again, start(again, seed=1), data, valid, 4, range(1, 3)))
     assert fit.epoch._cache_size() == 1 and fit.evaluate._cache_size() == 1

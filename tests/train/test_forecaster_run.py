@@ -15,18 +15,17 @@ from problems import quickly
 
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.common.errors import UsageError
-from jaxseq.data import aapl as prices
+from jaxseq.data import aapl
 from jaxseq.data.aapl import Prices
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.table import Table
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Windows
 from jaxseq.forecasting.evaluate import Forecast, Margins, margins
-from jaxseq.nn import apply as models
+from jaxseq.nn import apply
 from jaxseq.train import __main__ as train
-from jaxseq.train import epoch as fit
-from jaxseq.train import forecaster as run
-from jaxseq.train import prepare as jobs
+from jaxseq.train import epoch, forecaster, prepare
+from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments.forecasts import Aapl, Model, OwnTable, WavesOneStep
 
 WINDOW = 8
@@ -42,8 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(folder: Path) -> run.Trained:
-    return run.restore(folder)
+def trained(folder: Path) -> forecaster.Trained:
+    return forecaster.restore(folder)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def windows() -> np.ndarray:
     return Prices(window=WINDOW).windows(1).test.inputs
 
 
-def test_a_restored_run_forecasts_what_it_wrote(folder: Path, trained: run.Trained, windows: np.ndarray) -> None:
+def test_a_restored_run_forecasts_what_it_wrote(folder: Path, trained: forecaster.Trained, windows: np.ndarray) -> None:
     written = pd.read_csv(folder / "predictions.csv")
     forecast = trained(windows)
     assert forecast.shape == (491, 1)
@@ -59,40 +58,42 @@ def test_a_restored_run_forecasts_what_it_wrote(folder: Path, trained: run.Train
     assert np.abs(written["forecast"] - written["naive"]).mean() > 0.01
 
 
-def test_one_window_gives_what_it_gives_among_many(trained: run.Trained, windows: np.ndarray) -> None:
+def test_one_window_gives_what_it_gives_among_many(trained: forecaster.Trained, windows: np.ndarray) -> None:
     one = trained(windows[7])
     assert one.shape == (1,)
     np.testing.assert_allclose(one, trained(windows)[7], atol=1e-4)
 
 
-def test_more_windows_than_one_batch_are_forecast_alike(trained: run.Trained, windows: np.ndarray) -> None:
+def test_more_windows_than_one_batch_are_forecast_alike(trained: forecaster.Trained, windows: np.ndarray) -> None:
     many = trained(np.concatenate([windows] * 10))
-    assert len(many) == 4910 > trained.experiment.batch * fit.EVALUATION_BATCHES
+    assert len(many) == 4910 > trained.experiment.batch * epoch.EVALUATION_BATCHES
     np.testing.assert_allclose(many[:491], many[-491:], atol=1e-4)
 
 
 def test_a_restored_run_needs_no_data_file(
     folder: Path, windows: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    prices._read.cache_clear()
-    monkeypatch.setattr(prices, "FILE", tmp_path / "gone.csv.gz")
+    aapl._read.cache_clear()
+    monkeypatch.setattr(aapl, "FILE", tmp_path / "gone.csv.gz")
     with pytest.raises(UsageError):
         Prices(window=WINDOW).series()
-    assert np.isfinite(run.restore(folder)(windows[:2])).all()
+    assert np.isfinite(forecaster.restore(folder)(windows[:2])).all()
 
 
 def test_the_best_epoch_is_restored_or_the_one_that_is_named(folder: Path, windows: np.ndarray) -> None:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     best = min(rows, key=lambda row: row["valid_mse"])["epoch"]
     other = 2 if best == 3 else 3  # the last two epochs and the best are kept
-    assert run.restore(folder).epoch == best and run.restore(folder, other).epoch == other
-    assert np.abs(run.restore(folder)(windows) - run.restore(folder, other)(windows)).max() > 1e-4
+    assert forecaster.restore(folder).epoch == best and forecaster.restore(folder, other).epoch == other
+    assert np.abs(forecaster.restore(folder)(windows) - forecaster.restore(folder, other)(windows)).max() > 1e-4
     with pytest.raises(UsageError, match="no step 9"):
-        run.restore(folder, 9)
+        forecaster.restore(folder, 9)
 
 
 @pytest.mark.parametrize("shape", [(WINDOW + 1,), (3, WINDOW - 1), (2, 2, WINDOW), (0,)])
-def test_windows_of_another_shape_are_refused_with_both_numbers(trained: run.Trained, shape: tuple[int, ...]) -> None:
+def test_windows_of_another_shape_are_refused_with_both_numbers(
+    trained: forecaster.Trained, shape: tuple[int, ...]
+) -> None:
     with pytest.raises(UsageError) as raised:
         trained.__call__.__wrapped__(trained, np.ones(shape))
     assert f"windows of {WINDOW} values" in str(raised.value) and str(shape) in str(raised.value)
@@ -100,7 +101,7 @@ def test_windows_of_another_shape_are_refused_with_both_numbers(trained: run.Tra
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused_with_their_number(
-    trained: run.Trained, windows: np.ndarray, value: float
+    trained: forecaster.Trained, windows: np.ndarray, value: float
 ) -> None:
     broken = windows[:2].copy()
     broken[1, 3] = value
@@ -110,7 +111,7 @@ def test_values_that_are_not_finite_are_refused_with_their_number(
 
 def test_what_is_no_sound_run_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run at"):
-        run.restore(tmp_path / "nowhere")
+        forecaster.restore(tmp_path / "nowhere")
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())
     sound = config["scaling"]
@@ -118,11 +119,11 @@ def test_what_is_no_sound_run_is_refused(folder: Path, tmp_path: Path) -> None:
     for scaling in (None, [], {}, {"width": 1.0}, *({**sound, **change} for change in wrong)):
         (copy / "config.json").write_text(json.dumps({**config, "scaling": scaling}))
         with pytest.raises(UsageError, match=r"config\.json: scaling") as raised:
-            run.restore(copy)
+            forecaster.restore(copy)
         assert "\n" not in str(raised.value)
     (copy / "config.json").write_text(json.dumps({**config, "model": {"cell": "gru", "hidden": 5, "layers": 1}}))
     with pytest.raises(UsageError, match="another model"):
-        run.restore(copy)
+        forecaster.restore(copy)
 
 
 def test_damaged_weights_do_not_forecast(folder: Path, tmp_path: Path) -> None:
@@ -132,12 +133,12 @@ def test_damaged_weights_do_not_forecast(folder: Path, tmp_path: Path) -> None:
         content[len(content) // 2] ^= 0xFF
         file.write_bytes(content)
     with pytest.raises(DamagedError):
-        run.restore(copy)
+        forecaster.restore(copy)
 
 
 def test_the_abstract_state_is_the_shape_of_the_first_one() -> None:
-    job = run.prepare(Aapl(data=Prices(window=WINDOW), model=Model(hidden=4), batch=512))
-    state, abstract = jobs.initial_state(job), jobs.abstract_state(job)
+    job = forecasts.prepare(Aapl(data=Prices(window=WINDOW), model=Model(hidden=4), batch=512))
+    state, abstract = prepare.initial_state(job), prepare.abstract_state(job)
     assert jax.tree.structure(state) == jax.tree.structure(abstract)
     for leaf, like in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
         assert (leaf.shape, leaf.dtype, leaf.sharding) == (like.shape, like.dtype, like.sharding)
@@ -145,15 +146,15 @@ def test_the_abstract_state_is_the_shape_of_the_first_one() -> None:
 
 def test_another_seed_draws_other_weights_and_the_same_the_same() -> None:
     def kernel(seed: int) -> np.ndarray:
-        job = run.prepare(Aapl(data=Prices(window=WINDOW), model=Model(hidden=4), batch=512, seed=seed))
-        return np.asarray(jobs.initial_state(job).params["head"]["kernel"])
+        job = forecasts.prepare(Aapl(data=Prices(window=WINDOW), model=Model(hidden=4), batch=512, seed=seed))
+        return np.asarray(prepare.initial_state(job).params["head"]["kernel"])
 
     np.testing.assert_array_equal(kernel(1), kernel(1))
     assert not np.array_equal(kernel(1), kernel(2))
 
 
 def test_the_config_names_the_axes_of_every_parameter(folder: Path) -> None:
-    config, params = json.loads((folder / "config.json").read_text()), run.restore(folder).state.params
+    config, params = json.loads((folder / "config.json").read_text()), forecaster.restore(folder).state.params
     wanted = {
         f"params/{jax.tree_util.keystr(path, simple=True, separator='/')}": leaf.ndim
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
@@ -162,7 +163,9 @@ def test_the_config_names_the_axes_of_every_parameter(folder: Path) -> None:
     assert config["axes"]["params/recurrent_0/cell/recurrent_kernel"] == "h g"
 
 
-def test_a_restored_run_has_the_margins_that_its_validation_part_asked_for(folder: Path, trained: run.Trained) -> None:
+def test_a_restored_run_has_the_margins_that_its_validation_part_asked_for(
+    folder: Path, trained: forecaster.Trained
+) -> None:
     recipe = Prices(window=WINDOW)
     valid = recipe.windows(1).valid
     centre = trained.scaling.targets(valid._replace(targets=trained(valid.inputs)))
@@ -180,7 +183,7 @@ def written(folder: Path) -> dict[str, list]:
     return json.loads((folder / "intervals.json").read_text())
 
 
-def test_a_restored_run_gives_the_intervals_that_it_wrote(folder: Path, trained: run.Trained) -> None:
+def test_a_restored_run_gives_the_intervals_that_it_wrote(folder: Path, trained: forecaster.Trained) -> None:
     part = Prices(window=WINDOW).windows(1).test
     table = pd.read_csv(folder / "predictions.csv")
     centre, ends = trained.forecast(part, trained.scaling)
@@ -196,29 +199,31 @@ def test_a_run_that_was_not_judged_has_no_intervals_and_damaged_ones_are_refused
     for saved in ([], {}, {"levels": [0.5]}, {"levels": [0.5], "sizes": []}, {"levels": [0.5], "sizes": [[1.0, 2.0]]}):
         (copy / "intervals.json").write_text(json.dumps(saved))
         with pytest.raises(UsageError, match=r"intervals\.json must hold"):
-            run.restore(copy)
+            forecaster.restore(copy)
     (copy / "intervals.json").unlink()
-    part, trained = Prices(window=WINDOW).windows(1).test, run.restore(copy)
+    part, trained = Prices(window=WINDOW).windows(1).test, forecaster.restore(copy)
     centre, ends = trained.forecast(part, trained.scaling)
     assert centre.shape == (491, 1) and ends == {}
 
 
-def test_a_longer_horizon_than_was_trained_is_refused_with_both_numbers(trained: run.Trained) -> None:
+def test_a_longer_horizon_than_was_trained_is_refused_with_both_numbers(trained: forecaster.Trained) -> None:
     part = Prices(window=WINDOW).windows(1).test
     with pytest.raises(UsageError, match=r"the model forecasts 1 steps; 3 were asked for: .*--horizon 3 or .*iterated"):
         trained.forecast(part, trained.scaling, 3)
 
 
-def walker(task: str, horizon: int, rise: float = 0.5, spread: float = 0.2) -> run.Trained:
+def walker(task: str, horizon: int, rise: float = 0.5, spread: float = 0.2) -> forecaster.Trained:
     """A model that sees a normal change with this mean and deviation, whatever came before; no margins added."""
     recipe = Aapl(data=Prices(window=WINDOW), model=Model("rnn", 3, head="gaussian"), task=task, horizon=horizon)
-    setup = fit.Setup(recipe.build(), recipe.objective(), recipe.optimiser(1))
-    like = jax.eval_shape(partial(fit.init, setup), jax.random.key(0), jax.ShapeDtypeStruct((1, WINDOW, 1), np.float32))
+    setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.optimiser(1))
+    like = jax.eval_shape(
+        partial(epoch.init, setup), jax.random.key(0), jax.ShapeDtypeStruct((1, WINDOW, 1), np.float32)
+    )
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like.params)
     raw = np.float32([rise, np.log(np.expm1(spread))])
     params["head"]["bias"] = np.tile(raw, recipe.steps_out)
     added = Margins((0.5, 0.95), ((0.0,) * horizon,) * 2)
-    return run.Trained(
+    return forecaster.Trained(
         recipe, 1, setup, like._replace(params=params, stats={}), Scaling("change", (0.0,), (4.0,)), added
     )
 
@@ -279,13 +284,13 @@ def test_every_step_is_trained_and_the_last_is_the_forecast_with_all_its_quantil
     recipe = WavesOneStep(
         data=Waves(count=100, window=6), model=Model("rnn", 3, head="quantile"), task="every-step", horizon=3
     )
-    job = run.prepare(recipe)
+    job = forecasts.prepare(recipe)
     assert job.batches.train.y.shape == (70, 6, 3)
-    state = jobs.initial_state(job)
-    found = run.forecast(job, state, job.material.windows.valid)
+    state = prepare.initial_state(job)
+    found = forecaster.forecast(job, state, job.material.windows.valid)
     assert found.centre.shape == (20, 3) and found.quantiles is not None and found.quantiles.shape == (20, 3, 7)
     np.testing.assert_array_equal(found.quantiles[..., found.levels.index(0.5)], found.centre)
-    raw = quickly(models.apply, "model")(job.setup.model, state.params, state.stats, job.batches.valid.x)
+    raw = quickly(apply.apply, "model")(job.setup.model, state.params, state.stats, job.batches.valid.x)
     expected = np.asarray(raw)[:, -1].reshape(20, 3, 7)[..., 3]
     np.testing.assert_allclose(found.centre, expected, atol=1e-5)
 
@@ -295,4 +300,4 @@ def test_an_iterated_forecast_with_covariates_is_refused(tmp_path: Path) -> None
     (tmp_path / "mine.csv").write_text("date,y,known\n" + rows)
     data = Table(path=str(tmp_path / "mine.csv"), column="y", covariates="known", window=5)
     with pytest.raises(UsageError, match=r"covariates are not known beyond the data: take --task direct or every-step"):
-        run.prepare(OwnTable(data=data, task="iterated", horizon=2))
+        forecasts.prepare(OwnTable(data=data, task="iterated", horizon=2))

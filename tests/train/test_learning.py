@@ -10,7 +10,7 @@ from jaxseq.cells import CELLS
 from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.baselines import least_squares
-from jaxseq.train import epoch as fit
+from jaxseq.train import epoch
 from jaxseq.train.experiments import forecasts
 
 
@@ -26,9 +26,9 @@ def waves():
 def test_every_cell_beats_least_squares_on_waves(name):
     train, valid, linear = waves()
     recipe = forecasts.WavesOneStep(model=forecasts.Model(cell=name), epochs=8, batch=64)
-    steps = fit.steps_per_epoch(len(train.x), recipe.batch)
-    setup = fit.Setup(recipe.build(), recipe.objective(), recipe.optimiser(steps))
-    state = fit.init(setup, jax.random.key(0), jax.numpy.asarray(train.x[:1]))
-    *_, last = fit.epochs(setup, state, train, valid, recipe.batch, range(1, recipe.epochs + 1))
+    steps = epoch.steps_per_epoch(len(train.x), recipe.batch)
+    setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.optimiser(steps))
+    state = epoch.init(setup, jax.random.key(0), jax.numpy.asarray(train.x[:1]))
+    *_, last = epoch.epochs(setup, state, train, valid, recipe.batch, range(1, recipe.epochs + 1))
     print(name, last.valid["mse"], linear)
     assert last.valid["mse"] < linear

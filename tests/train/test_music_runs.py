@@ -19,7 +19,7 @@ from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.evaluation import ngram
 from jaxseq.music.evaluation import scores as protocol
 from jaxseq.train import __main__ as train
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import run_folder
 
 PARTS = {"train": 6, "valid": 2, "test": 3}
 SMALL = ["--model.hidden", "4", "--model.convolutions", "3", "4", "--batch", "8", "--schedule", "constant"]
@@ -79,7 +79,8 @@ def leaves(folder, step=None):
 def metrics(folder):
     """The rows without what a clock says."""
     return [
-        {k: row[k] for k in row if k not in ("seconds", "windows_per_second")} for row in runlog.read_metrics(folder)
+        {k: row[k] for k in row if k not in ("seconds", "windows_per_second")}
+        for row in run_folder.read_metrics(folder)
     ]
 
 
@@ -97,7 +98,7 @@ def test_a_run_leaves_its_files_and_a_finite_row_an_epoch(sound):
     folder, words = sound
     files = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "report.md", "loss.png"}
     assert files | {"scores.csv", "predictions.csv"} == {path.name for path in folder.iterdir()}
-    rows = runlog.read_metrics(folder)
+    rows = run_folder.read_metrics(folder)
     assert [row["epoch"] for row in rows] == [1, 2]
     assert all(np.isfinite(list(row.values())).all() and 0 < row["valid_nats"] < 5 for row in rows)
     assert json.loads((folder / "config.json").read_text())["experiment"] == words[0]

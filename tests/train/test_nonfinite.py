@@ -15,21 +15,20 @@ from jaxseq.common import figures
 from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
-from jaxseq.nn import apply as models
+from jaxseq.nn import forecaster
 from jaxseq.nn.objectives import REGRESSION
 from jaxseq.train import __main__ as train
 from jaxseq.train import epoch as fit
-from jaxseq.train import loop
+from jaxseq.train import loop, run_folder
 from jaxseq.train import prepare as jobs
-from jaxseq.train import run_folder as runlog
-from jaxseq.train.domains import forecasts as series
+from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments.base import adam
 from jaxseq.train.experiments.forecasts import Model, WavesOneStep
 
 WORDS = "--data.count 200 --data.window 6 --model.hidden 3 --schedule constant"
 WORDS = ["waves", *WORDS.split()]
 SETUP = fit.Setup(
-    models.Forecaster(cells.named("rnn"), 3, 1, 1, norm=Norm("batch")), REGRESSION, adam(0.01, None, None)
+    forecaster.Forecaster(cells.named("rnn"), 3, 1, 1, norm=Norm("batch")), REGRESSION, adam(0.01, None, None)
 )
 SKIP = SETUP._replace(skip_nonfinite=True)
 
@@ -132,7 +131,7 @@ def test_what_is_skipped_is_counted_and_stays_out_of_the_means() -> None:
 @pytest.fixture
 def job() -> jobs.Job:
     recipe = WavesOneStep(data=Waves(count=200, window=6), model=Model(hidden=3), epochs=1, schedule="constant")
-    return series.prepare(recipe)
+    return forecasts.prepare(recipe)
 
 
 @pytest.mark.parametrize(
@@ -154,14 +153,14 @@ def test_the_first_leaf_that_is_not_finite_or_else_the_largest_is_named(
 
 def poison(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
     """Let one training row hold what is not finite."""
-    prepare = series.prepare
+    prepare = forecasts.prepare
 
     def poisoned(experiment: Any) -> jobs.Job:
         job = prepare(experiment)
         train_part = job.data.train
         return job._replace(data=job.data._replace(train=train_part._replace(x=train_part.x.at[row].set(jnp.nan))))
 
-    monkeypatch.setattr(series, "prepare", poisoned)
+    monkeypatch.setattr(forecasts, "prepare", poisoned)
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
 
 
@@ -180,7 +179,7 @@ def test_a_run_stops_with_epoch_step_and_leaf_and_goes_on_if_it_may_skip(
     assert "head/bias and 5 more of 6 leaves" in said, said
     assert train.main(["--resume", "run", "--on-nonfinite", "skip"]) == 0
     out = capsys.readouterr().out
-    rows = runlog.read_metrics(Path("run"))
+    rows = run_folder.read_metrics(Path("run"))
     assert [row["skipped"] for row in rows] == [1, 1] and "epoch 2: skipped 1 of 5 steps" in out
     assert all(np.isfinite(value) for row in rows for value in row.values())
     assert "2 of 10 training steps were skipped" in Path("run/report.md").read_text()

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxseq.common.errors import UsageError
-from jaxseq.train import experiments
-from jaxseq.train import options as command
+from jaxseq.train import experiments, options
 from jaxseq.train.experiments import forecasts
 
 
@@ -19,13 +18,13 @@ def saved(folder: Path, experiment: forecasts.Experiment) -> Path:
 
 
 def test_no_words_ask_for_the_default() -> None:
-    asked = command.parse([])
-    assert asked.experiment == experiments.EXPERIMENTS[command.DEFAULT] and asked.out is None and asked.resume is None
+    asked = options.parse([])
+    assert asked.experiment == experiments.EXPERIMENTS[options.DEFAULT] and asked.out is None and asked.resume is None
 
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
 def test_an_experiment_by_name_is_its_recipe(name: str) -> None:
-    assert command.parse([name]).experiment == experiments.EXPERIMENTS[name]
+    assert options.parse([name]).experiment == experiments.EXPERIMENTS[name]
 
 
 def test_every_field_can_be_set() -> None:
@@ -33,7 +32,7 @@ def test_every_field_can_be_set() -> None:
         "waves --model.cell lstm --model.hidden 7 --model.layers 2 --data.window 9 --data.noise 0.2 --epochs 3 --batch 8"
         " --lr 0.5 --schedule constant --clip None --seed 6 --patience 4 --out somewhere"
     )
-    asked = command.parse(words.split())
+    asked = options.parse(words.split())
     wanted = forecasts.WavesOneStep(
         data=dataclasses.replace(forecasts.WavesOneStep().data, window=9, noise=0.2),
         model=forecasts.Model("lstm", 7, 2),
@@ -52,9 +51,9 @@ def test_a_run_to_go_on_with_brings_its_own_recipe(tmp_path: Path) -> None:
     recipe = forecasts.WavesOneStep(epochs=7, seed=3, model=forecasts.Model("rnn", 5, 2))
     run = saved(tmp_path / "run", recipe)
     for words in (["--resume", str(run)], [f"--resume={run}"], ["waves", "--resume", str(run)]):
-        asked = command.parse(words)
+        asked = options.parse(words)
         assert asked.experiment == recipe and asked.resume == run
-    further = command.parse(["--resume", str(run), "--epochs", "9"]).experiment
+    further = options.parse(["--resume", str(run), "--epochs", "9"]).experiment
     assert further == dataclasses.replace(recipe, epochs=9)
 
 
@@ -83,7 +82,7 @@ def test_a_mistake_is_said_in_one_line_on_any_terminal(
     for columns in ("30", "200"):
         monkeypatch.setenv("COLUMNS", columns)
         with pytest.raises(UsageError) as raised:
-            command.parse(words.split())
+            options.parse(words.split())
         text = str(raised.value)
         assert text.startswith(said) and not set(text) & set("\n│─╭")
         assert capsys.readouterr() == ("", "")

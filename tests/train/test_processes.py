@@ -19,7 +19,7 @@ import pytest
 
 from jaxseq.checkpoint import records, store
 from jaxseq.train import __main__ as train
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import run_folder
 
 WORDS = "waves --data.count 200 --data.window 6 --model.cell lstm --model.hidden 3 --schedule constant"
 SLOW_START, END = 300, 30
@@ -91,13 +91,13 @@ def wait_for(there: Callable[[], bool], processes: list[subprocess.Popen[str]]) 
 
 def begun(folder: Path) -> Callable[[], bool]:
     """Whether two epochs are logged, and one is saved."""
-    return lambda: len(runlog.read_metrics(folder / "run")) >= 2 and bool(records.steps(folder / "run/checkpoints"))
+    return lambda: len(run_folder.read_metrics(folder / "run")) >= 2 and bool(records.steps(folder / "run/checkpoints"))
 
 
 def measured(run: Path) -> np.ndarray:
     """The log, without what a clock says."""
     names = ("epoch", "step", "train_loss", "valid_mse", "gradient_norm")
-    return np.array([[row[name] for name in names] for row in runlog.read_metrics(run)])
+    return np.array([[row[name] for name in names] for row in run_folder.read_metrics(run)])
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_two_processes_train_what_one_trains_and_each_goes_on_with_what_the_othe
         assert f"going on after epoch {epochs - 1}" in ends[0].said
     together = measured(tmp_path / "run")
     np.testing.assert_allclose(together, measured(alone), atol=1e-6)
-    mine, theirs = (store.load_leaves(run / runlog.CHECKPOINTS, 5) for run in (tmp_path / "run", alone))
+    mine, theirs = (store.load_leaves(run / run_folder.CHECKPOINTS, 5) for run in (tmp_path / "run", alone))
     assert mine.keys() == theirs.keys()
     for path in mine:
         np.testing.assert_allclose(mine[path], theirs[path], atol=1e-6, err_msg=path)
@@ -138,7 +138,9 @@ def test_two_processes_that_stopped_end_bit_for_bit_as_two_that_did_not(tmp_path
             words = f"--resume run --epochs {epochs}" if number else f"{WORDS} --epochs {epochs} --out run"
             ends = done(tmp_path / name, words, 2)
             assert [status for status, _ in ends] == [0, 0], ends
-    whole, parts = (store.load_leaves(tmp_path / name / "run" / runlog.CHECKPOINTS, 3) for name in ("whole", "parts"))
+    whole, parts = (
+        store.load_leaves(tmp_path / name / "run" / run_folder.CHECKPOINTS, 3) for name in ("whole", "parts")
+    )
     assert whole.keys() == parts.keys()
     for path in whole:
         np.testing.assert_array_equal(whole[path], parts[path], err_msg=path)
@@ -161,7 +163,7 @@ def test_a_killed_process_ends_the_other_in_words_and_the_run_goes_on(tmp_path: 
     saved = records.latest_step(tmp_path / "run/checkpoints")
     ends = done(tmp_path, f"--resume run --epochs {saved + 1}", 2)
     assert [status for status, _ in ends] == [0, 0], ends
-    assert [row["epoch"] for row in runlog.read_metrics(tmp_path / "run")] == list(range(1, saved + 2))
+    assert [row["epoch"] for row in run_folder.read_metrics(tmp_path / "run")] == list(range(1, saved + 2))
     print(f"process {killed} killed: the other ended after {took:.1f} s with status {status}, the run went on")
 
 

@@ -10,26 +10,27 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from jaxseq.common import files
 from jaxseq.common.errors import UsageError
-from jaxseq.train import run_folder as runlog
+from jaxseq.train import run_folder
 
 
 def rows(folder: Path, *epochs: int) -> None:
     for epoch in epochs:
-        runlog.append_metrics(folder, {"epoch": epoch, "valid_mse": 1 / epoch})
+        run_folder.append_metrics(folder, {"epoch": epoch, "valid_mse": 1 / epoch})
 
 
 def test_numbers_go_on_from_the_highest_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("aapl-0001", "aapl-0007", "aapl-old", "waves-0090", "aapl-0008.bak"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    assert [str(runlog.create("aapl", None)) for _ in range(2)] == ["runs/aapl-0008", "runs/aapl-0009"]
+    assert [str(run_folder.create("aapl", None)) for _ in range(2)] == ["runs/aapl-0008", "runs/aapl-0009"]
 
 
 def test_runs_that_start_together_get_a_number_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(16) as pool:
-        folders = list(pool.map(lambda _: runlog.create("aapl", None), range(48)))
+        folders = list(pool.map(lambda _: run_folder.create("aapl", None), range(48)))
     assert sorted(str(folder) for folder in folders) == [f"runs/aapl-{number:04d}" for number in range(1, 49)]
 
 
@@ -43,55 +44,55 @@ def test_a_number_that_was_taken_after_the_look_is_not_shared(tmp_path: Path, mo
         mkdir(self, *arguments, **options)  # type: ignore
 
     monkeypatch.setattr(Path, "mkdir", overtaken)
-    assert str(runlog.create("aapl", None)) == "runs/aapl-0003"
+    assert str(run_folder.create("aapl", None)) == "runs/aapl-0003"
 
 
 def test_a_named_folder_may_be_new_or_empty(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for out in (tmp_path / "empty", tmp_path / "deep" / "new"):
-        assert runlog.create("aapl", out) == out and out.is_dir()
+        assert run_folder.create("aapl", out) == out and out.is_dir()
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     for out in (tmp_path, tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("a" * 300)):
         with pytest.raises(UsageError):
-            runlog.check_writable(out)
+            run_folder.check_writable(out)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(UsageError, match="cannot write a run into /proc/nothing"):
-        runlog.create("aapl", Path("/proc/nothing"))
+        run_folder.create("aapl", Path("/proc/nothing"))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runlog.write_text(tmp_path / "report.md", "old")
+    files.write_text(tmp_path / "report.md", "old")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UsageError, match=r"cannot write .*report\.md: No space left"):
-        runlog.write_text(tmp_path / "report.md", "new")
+        files.write_text(tmp_path / "report.md", "new")
     assert (tmp_path / "report.md").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_file_may_be_read_by_others_and_holds_any_letter(tmp_path: Path) -> None:
-    runlog.write_text(tmp_path / "report.md", "95 % µ ü")
+    files.write_text(tmp_path / "report.md", "95 % µ ü")
     assert (tmp_path / "report.md").read_bytes() == "95 % µ ü".encode()
     assert (tmp_path / "report.md").stat().st_mode & 0o777 == 0o644
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
-    assert runlog.read_metrics(tmp_path) == []
+    assert run_folder.read_metrics(tmp_path) == []
     rows(tmp_path, 1, 2)
-    assert runlog.read_metrics(tmp_path) == [{"epoch": 1, "valid_mse": 1.0}, {"epoch": 2, "valid_mse": 0.5}]
+    assert run_folder.read_metrics(tmp_path) == [{"epoch": 1, "valid_mse": 1.0}, {"epoch": 2, "valid_mse": 0.5}]
 
 
 def test_a_last_line_that_was_cut_off_is_left_out_and_any_other_is_named(tmp_path: Path) -> None:
     rows(tmp_path, 1, 2)
-    file = tmp_path / runlog.METRICS
+    file = tmp_path / run_folder.METRICS
     with file.open("a") as stream:
         stream.write('{"epoch": 3, "val')
-    assert [row["epoch"] for row in runlog.read_metrics(tmp_path)] == [1, 2]
+    assert [row["epoch"] for row in run_folder.read_metrics(tmp_path)] == [1, 2]
     numbers = (
         '{"epoch": 3, "val',
         "[3]",
@@ -109,70 +110,70 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_any_other_is_named(tmp_pat
     ):
         file.write_bytes(b'{"epoch": 2}\n' + line + b'\n{"epoch": 4}\n')
         with pytest.raises(UsageError, match=r"metrics\.jsonl, line 2: ") as raised:
-            runlog.read_metrics(tmp_path)
+            run_folder.read_metrics(tmp_path)
         assert "\n" not in str(raised.value)
 
 
 def test_flipped_bits_in_the_log_are_rows_or_one_line_that_names_them(tmp_path: Path) -> None:
     rows(tmp_path, *range(1, 6))
-    file, choose = tmp_path / runlog.METRICS, random.Random(0)
+    file, choose = tmp_path / run_folder.METRICS, random.Random(0)
     whole, found = file.read_bytes(), []
     for _ in range(300):
         content = bytearray(whole)
         content[choose.randrange(len(content))] ^= 1 << choose.randrange(8)
         file.write_bytes(content)
         try:
-            kept = runlog.keep_metrics(tmp_path, 4)
+            kept = run_folder.keep_metrics(tmp_path, 4)
         except UsageError as error:
             found.append(str(error))
         else:
             assert [row["epoch"] for row in kept] == [1, 2, 3, 4]
-    assert len(found) > 100 and all(runlog.METRICS in said and "\n" not in said for said in found)
+    assert len(found) > 100 and all(run_folder.METRICS in said and "\n" not in said for said in found)
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     rows(tmp_path, 1, 2, 3, 4)
-    kept = runlog.keep_metrics(tmp_path, 2)
-    assert [row["epoch"] for row in kept] == [1, 2] and runlog.read_metrics(tmp_path) == kept
-    assert runlog.keep_metrics(tmp_path, 0) == [] == runlog.read_metrics(tmp_path)
+    kept = run_folder.keep_metrics(tmp_path, 2)
+    assert [row["epoch"] for row in kept] == [1, 2] and run_folder.read_metrics(tmp_path) == kept
+    assert run_folder.keep_metrics(tmp_path, 0) == [] == run_folder.read_metrics(tmp_path)
 
 
 @pytest.mark.parametrize("epochs", [(1, 3), (1, 2, 2, 3), (2, 3), (1, 2), ()])
 def test_rows_that_are_not_one_an_epoch_are_refused_and_left(tmp_path: Path, epochs: tuple[int, ...]) -> None:
-    (tmp_path / runlog.METRICS).touch()
+    (tmp_path / run_folder.METRICS).touch()
     rows(tmp_path, *epochs)
-    before = (tmp_path / runlog.METRICS).read_bytes()
+    before = (tmp_path / run_folder.METRICS).read_bytes()
     with pytest.raises(UsageError, match="epochs 1 to 3, once each"):
-        runlog.keep_metrics(tmp_path, 3)
-    assert (tmp_path / runlog.METRICS).read_bytes() == before
+        run_folder.keep_metrics(tmp_path, 3)
+    assert (tmp_path / run_folder.METRICS).read_bytes() == before
 
 
 def test_the_best_row_is_the_smallest_the_newest_of_equals_and_never_nan() -> None:
     losses = [math.nan, 0.5, 0.4, 0.4, 0.9]
     found = [{"epoch": number, "loss": loss} for number, loss in enumerate(losses, 1)]
-    assert runlog.best_row(found, "loss")["epoch"] == 4
+    assert run_folder.best_row(found, "loss")["epoch"] == 4
     with pytest.raises(UsageError, match="the metrics of epoch 1 lack valid_mse"):
-        runlog.best_row(found, "valid_mse")
+        run_folder.best_row(found, "valid_mse")
 
 
 def test_a_config_that_is_not_there_or_no_object_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no such folder"):
-        runlog.read_config(tmp_path / "nowhere")
+        run_folder.read_config(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"it has no config\.json"):
-        runlog.read_config(tmp_path)
+        run_folder.read_config(tmp_path)
     for content, said in ((b"{", "cannot be read"), (b"\xff\xfe", "cannot be read"), (b"[]", "holds a list")):
-        (tmp_path / runlog.CONFIG).write_bytes(content)
+        (tmp_path / run_folder.CONFIG).write_bytes(content)
         with pytest.raises(UsageError, match=said):
-            runlog.read_config(tmp_path)
+            run_folder.read_config(tmp_path)
 
 
 def test_the_environment_tells_versions_machine_and_source() -> None:
-    found = runlog.environment("1 cpu")
-    assert set(found["libraries"]) == set(runlog.LIBRARIES) and found["devices"] == "1 cpu"
+    found = run_folder.environment("1 cpu")
+    assert set(found["libraries"]) == set(run_folder.LIBRARIES) and found["devices"] == "1 cpu"
     assert all(found[name] for name in ("jaxseq", "python", "platform", "cpu_count", "started", "command"))
     assert json.loads(json.dumps(found)) == found
 
 
 def test_tables_have_seven_digits_however_small_the_number(tmp_path: Path) -> None:
-    runlog.write_table(tmp_path / "t.csv", pd.DataFrame({"row": [1, 2], "forecast": [1 / 3, 1e-9 / 3]}))
+    files.write_table(tmp_path / "t.csv", pd.DataFrame({"row": [1, 2], "forecast": [1 / 3, 1e-9 / 3]}))
     assert (tmp_path / "t.csv").read_text() == "row,forecast\n1,0.3333333\n2,3.333333e-10\n"

@@ -12,9 +12,8 @@ from jaxseq.common import figures
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.train import __main__ as train
-from jaxseq.train import run as training
-from jaxseq.train import study
-from jaxseq.train.domains import forecasts as series
+from jaxseq.train import run, study
+from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments.forecasts import Model, WavesOneStep
 
 TINY = WavesOneStep(data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
@@ -57,21 +56,21 @@ def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_fold
     whole = pd.concat(frames)
     ratio = ((whole["actual"] - whole["forecast"]) ** 2).mean() / ((whole["actual"] - whole["naive"]) ** 2).mean()
     runs = study.members(TINY, 2, 2, done)
-    assert f"| {ratio:.4f} |" in series.summary(TINY, runs, study.gather(runs))
-    np.testing.assert_allclose(np.mean(series._ratios(runs)), ratio, rtol=1e-12)
+    assert f"| {ratio:.4f} |" in forecasts.summary(TINY, runs, study.gather(runs))
+    np.testing.assert_allclose(np.mean(forecasts._ratios(runs)), ratio, rtol=1e-12)
 
 
 def test_typed_again_it_trains_nothing_and_a_member_that_is_gone_is_trained_again(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (copy / study.MEMBERS).read_bytes()
-    real, trained = training.train, []
+    real, trained = run.train, []
 
     def counted(experiment, **how):
         trained.append((experiment.data.fold, experiment.seed))
         return real(experiment, **how)
 
-    monkeypatch.setattr(training, "train", counted)
+    monkeypatch.setattr(run, "train", counted)
     study.study(TINY, seeds=2, folds=2, out=copy)
     assert trained == [] and (copy / study.MEMBERS).read_bytes() == before
     shutil.rmtree(copy / "fold-2-seed-0")
@@ -91,16 +90,16 @@ def done_bytes(content: bytes, folder: Path) -> Path:
 
 def test_an_interrupted_member_goes_on_where_it_stopped(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (copy / "fold-1-seed-1" / "report.md").unlink()
-    real = training.train
+    real = run.train
 
     def stopped(experiment, **how):
         assert how["resume"] == copy / "fold-1-seed-1" and "out" not in how
         raise Interrupted(how["resume"], 1, 130)
 
-    monkeypatch.setattr(training, "train", stopped)
+    monkeypatch.setattr(run, "train", stopped)
     with pytest.raises(Interrupted, match="after epoch 1"):
         study.study(TINY, seeds=2, folds=2, out=copy)
-    monkeypatch.setattr(training, "train", real)
+    monkeypatch.setattr(run, "train", real)
     study.study(TINY, seeds=2, folds=2, out=copy)
     assert (copy / "fold-1-seed-1" / "report.md").is_file()
 

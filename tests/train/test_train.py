@@ -19,10 +19,9 @@ from jaxseq.checkpoint import records, store
 from jaxseq.common import figures
 from jaxseq.train import __main__ as train
 from jaxseq.train import epoch as fit
-from jaxseq.train import progress as screen
+from jaxseq.train import progress, run_folder
 from jaxseq.train import run as training
-from jaxseq.train import run_folder as runlog
-from jaxseq.train.domains import forecasts as series
+from jaxseq.train.domains import forecasts
 
 SMALL = ["--model.hidden", "4", "--data.window", "8", "--batch", "512"]
 FILES = {
@@ -64,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows without what a clock says."""
     timed = {"seconds", "windows_per_second"}
-    return [{key: row[key] for key in row if key not in timed} for row in runlog.read_metrics(folder)]
+    return [{key: row[key] for key in row if key not in timed} for row in run_folder.read_metrics(folder)]
 
 
 def leaves(folder: Path) -> dict[str, bytes]:
@@ -113,7 +112,7 @@ def test_a_run_leaves_every_file_of_its_folder(sound: Path) -> None:
 
 
 def test_the_metrics_have_one_finite_row_an_epoch(sound: Path) -> None:
-    rows = runlog.read_metrics(sound)
+    rows = run_folder.read_metrics(sound)
     assert [row["epoch"] for row in rows] == [1, 2]
     assert [row["step"] for row in rows] == [5, 10]  # 2,281 windows in batches of 512
     assert all(np.isfinite(list(row.values())).all() for row in rows)
@@ -142,7 +141,7 @@ def test_two_runs_started_in_the_same_folder_get_different_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(series, "judge", lambda *_: None)
+    monkeypatch.setattr(forecasts, "judge", lambda *_: None)
     for _ in range(2):
         assert train.main([*SMALL, "--epochs", "1"]) == 0
     assert sorted(path.name for path in Path("runs").iterdir()) == ["aapl-0001", "aapl-0002"]
@@ -212,14 +211,14 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_taken(
         file.write_bytes(content)
     capsys.readouterr()
     seen: list[list[int]] = []
-    keep = runlog.keep_metrics
+    keep = run_folder.keep_metrics
 
-    def watched(folder: Path, last_epoch: int) -> list[runlog.Row]:
+    def watched(folder: Path, last_epoch: int) -> list[run_folder.Row]:
         rows = keep(folder, last_epoch)
-        seen.append([row["epoch"] for row in runlog.read_metrics(folder)])
+        seen.append([row["epoch"] for row in run_folder.read_metrics(folder)])
         return rows
 
-    monkeypatch.setattr(runlog, "keep_metrics", watched)
+    monkeypatch.setattr(run_folder, "keep_metrics", watched)
     assert train.main(["--resume", "run"]) == 0
     out = capsys.readouterr().out
     assert "step 3" in out and "damaged" in out and "using step 2" in out
@@ -228,10 +227,10 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_taken(
 
 
 def test_a_row_whose_checkpoint_was_never_written_comes_again_once(run: Path) -> None:
-    row = runlog.read_metrics(run)[-1]
-    runlog.append_metrics(run, {**row, "epoch": 3, "valid_mse": 0.0})
+    row = run_folder.read_metrics(run)[-1]
+    run_folder.append_metrics(run, {**row, "epoch": 3, "valid_mse": 0.0})
     assert train.main(["--resume", "run", "--epochs", "4"]) == 0
-    rows = runlog.read_metrics(run)
+    rows = run_folder.read_metrics(run)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4] and rows[2]["valid_mse"] > 0
 
 
@@ -241,7 +240,7 @@ def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
     assert train.main([*SMALL, "--epochs", "60", "--patience", "2", "--out", "run"]) == 0
-    rows = runlog.read_metrics(Path("run"))
+    rows = run_folder.read_metrics(Path("run"))
     best = min(rows, key=lambda row: row["valid_mse"])["epoch"]
     assert len(rows) == best + 2 < 60
     assert f"no better validation for 2 epochs: stopped after {len(rows)}" in capsys.readouterr().out
@@ -250,7 +249,7 @@ def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
     assert contents(Path("run")) == before
     assert f"(epoch {best})" in Path("run/report.md").read_text()
     assert train.main(["--resume", "run", "--patience", "None", "--epochs", str(len(rows) + 1)]) == 0
-    assert len(runlog.read_metrics(Path("run"))) == len(rows) + 1
+    assert len(run_folder.read_metrics(Path("run"))) == len(rows) + 1
 
 
 # Stopping --------------------------------------------------------------------------------------------------------------
@@ -265,7 +264,7 @@ def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(tmp_path: Pa
     process.send_signal(signal.SIGINT)
     status, out, error = finish(process)
     run = tmp_path / "runs" / "aapl-0001"
-    last = runlog.read_metrics(run)[-1]["epoch"]
+    last = run_folder.read_metrics(run)[-1]["epoch"]
     assert status == 130 and "stopping after this epoch" in out
     assert error == (
         f"jaxseq.train: stopped after epoch {last}, which is saved; "
@@ -276,13 +275,13 @@ def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(tmp_path: Pa
 
 
 def once_an_epoch_is_shown(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
-    show = screen.EpochDisplay.show
+    show = progress.EpochDisplay.show
 
-    def shown(self: screen.EpochDisplay, *row: Any) -> None:
+    def shown(self: progress.EpochDisplay, *row: Any) -> None:
         show(self, *row)
         then()
 
-    monkeypatch.setattr(screen.EpochDisplay, "show", shown)
+    monkeypatch.setattr(progress.EpochDisplay, "show", shown)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -592,7 +591,7 @@ def test_a_log_whose_last_line_was_torn_goes_on(run: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "st')
     assert train.main(["--resume", "run", "--epochs", "3"]) == 0
-    assert [row["epoch"] for row in runlog.read_metrics(run)] == [1, 2, 3]
+    assert [row["epoch"] for row in run_folder.read_metrics(run)] == [1, 2, 3]
 
 
 def test_a_cosine_schedule_cannot_be_made_longer(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int, UInt8
 
-from jaxseq.common.errors import UsageError, first_line
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted, first_line, size_of
 from jaxseq.data.tables import source as files
-from jaxseq.data.tables.source import MISSING_VALUES, Source, counted, size_of
+from jaxseq.data.tables.source import MISSING_VALUES, Source
 
 MAX_RECORD = 100_000
 """Bytes of one row."""

@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from jaxseq.common.errors import UsageError, first_line
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import first_line, size_of
 from jaxseq.data.tables import source as files
-from jaxseq.data.tables.source import Source, size_of
+from jaxseq.data.tables.source import Source
 
 
 def open_parquet(path: Path, source: str) -> Source:

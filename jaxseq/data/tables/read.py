@@ -15,15 +15,17 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float
 
-from jaxseq.common.errors import UsageError, printable, shown
+from jaxseq.common.checks import check_at_least, check_choice
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import printable, shown, size_of
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.tables import source as files
 from jaxseq.data.tables.columns import collect, pick_columns
 from jaxseq.data.tables.delimited import open_text
 from jaxseq.data.tables.parquet import open_parquet
 from jaxseq.data.tables.rows import check_magnitude, complete, frequency_of
-from jaxseq.data.tables.source import Source, size_of
-from jaxseq.data.windows import Series, check_at_least, check_choice
+from jaxseq.data.tables.source import Source
+from jaxseq.data.windows import Series
 
 LONGEST_GAP = 5
 """Values in a row that are interpolated unless the caller says otherwise."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from jaxseq.common.errors import shown
+from jaxseq.common.text import shown
 
 MAX_BYTES = 2 * 2**30
 """Of a file, and of what a compressed one unpacks to."""
@@ -49,13 +48,3 @@ class Source(NamedTuple):
     def where(self, column: int, row: int) -> str:
         """A cell, for messages: `row` is one of data, from 0."""
         return f"{self.source}: row {self.line(row)}, column {shown(self.names[column])}"
-
-
-def counted(count: int | np.integer, noun: str) -> str:
-    """One row, or 2 rows."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def size_of(count: int) -> str:
-    """Bytes, or GiB if they are many."""
-    return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count:,} bytes"

@@ -24,7 +24,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from jaxseq.common.errors import UsageError, printable
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import printable
 from jaxseq.data.cache import cache_folder
 from jaxseq.data.yahoo.quotes import Quotes, Request, check_request, read, write
 

@@ -16,11 +16,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from jaxseq.common.errors import UsageError, first_line, printable, shown
+from jaxseq.common.checks import check_choice
+from jaxseq.common.errors import UsageError
+from jaxseq.common.files import write_whole
+from jaxseq.common.text import first_line, printable, shown, size_of
 from jaxseq.data.archive import LARGEST, open_plain
-from jaxseq.data.cache import write_whole
-from jaxseq.data.tables.source import size_of
-from jaxseq.data.windows import Series, check_choice, check_series
+from jaxseq.data.windows import Series, check_series
 
 FIRST = date(1900, 1, 1)
 """Where an open start begins: Yahoo has no older price."""

@@ -19,8 +19,8 @@ import numpy as np
 
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
-from jaxseq.data.tables.source import counted
-from jaxseq.music.corpora import music21_corpus as corpus
+from jaxseq.common.text import counted
+from jaxseq.music.corpora import music21_corpus
 from jaxseq.music.corpora.measures import Chorale
 from jaxseq.music.piece import REST, Piece
 
@@ -69,8 +69,8 @@ class Chorales:
         return (*said, *found.notes)
 
 
-def _load(path: str | None) -> corpus.Corpus:
-    return corpus.load(path, literature())
+def _load(path: str | None) -> music21_corpus.Corpus:
+    return music21_corpus.load(path, literature())
 
 
 @functools.cache

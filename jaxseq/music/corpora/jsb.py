@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxseq.common.arrays import Splits
-from jaxseq.common.errors import UsageError, printable, shown
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import printable, shown
 from jaxseq.data.archive import read_bounded, tar_members
 from jaxseq.data.download import Remote, fetch
 from jaxseq.music.corpora.measures import LONGEST

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxseq.common.errors import UsageError, printable
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import printable, size_of
 from jaxseq.data.archive import LARGEST
-from jaxseq.data.tables.source import size_of
 
 HEADER = 128
 MOST, MOST_AXES = 100_000, 32

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxseq.common.errors import UsageError
-from jaxseq.data.tables.source import counted
+from jaxseq.common.text import counted
 from jaxseq.music.piece import REST, Piece
 
 LONGEST = 100_000

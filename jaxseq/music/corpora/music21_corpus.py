@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxseq.common.arrays import Splits
-from jaxseq.common.errors import UsageError, printable
+from jaxseq.common.errors import UsageError
+from jaxseq.common.files import write_whole
+from jaxseq.common.text import printable, size_of
 from jaxseq.data.archive import MOST, read_bounded, zip_members
-from jaxseq.data.cache import cache_folder, write_whole
-from jaxseq.data.tables.source import size_of
+from jaxseq.data.cache import cache_folder
 from jaxseq.music.corpora.measures import Chorale
 from jaxseq.music.corpora.musicxml import read_chorale, unpack
 from jaxseq.music.corpora.near_duplicates import assign

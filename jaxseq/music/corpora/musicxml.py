@@ -12,9 +12,9 @@ from fractions import Fraction
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from jaxseq.common.errors import UsageError, first_line, shown
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import first_line, shown, size_of
 from jaxseq.data.archive import zip_members
-from jaxseq.data.tables.source import size_of
 from jaxseq.music.corpora.measures import Bar, Chorale, Note, assemble
 from jaxseq.music.piece import BEAT, VOICES
 

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxseq.common.arrays import Splits
-from jaxseq.common.errors import UsageError, printable
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import printable
 from jaxseq.data.archive import read_bounded
 from jaxseq.data.download import Remote, fetch
 from jaxseq.music.corpora.matfile import read_cells

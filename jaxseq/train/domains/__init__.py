@@ -27,7 +27,7 @@ class Member(NamedTuple):
 
 
 @runtime_checkable
-class Kind(Protocol):
+class Domain(Protocol):
     """A module of this package."""
 
     def prepare(self, experiment: Any) -> Job:
@@ -51,9 +51,9 @@ class Kind(Protocol):
         ...
 
 
-def of(experiment: Recipe) -> Kind:
-    """The kind of an experiment, loaded when it is needed."""
-    found: Any = importlib.import_module(f"{__name__}.{experiment.kind}")
+def of(experiment: Recipe) -> Domain:
+    """The domain of an experiment, imported when it is needed."""
+    found: Any = importlib.import_module(f"{__name__}.{experiment.domain}")
     return found
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table
 
-from jaxseq.common import figures
+from jaxseq.common import figures, files
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.music import tokens
@@ -23,14 +23,11 @@ from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.evaluation import ngram
 from jaxseq.music.evaluation import scores as protocol
 from jaxseq.music.evaluation.scores import Scores, Sums
-from jaxseq.music.networks import inputs as sequences
+from jaxseq.music.networks import inputs
 from jaxseq.music.piece import Piece
-from jaxseq.train import devices as mesh
+from jaxseq.train import devices, experiments, plots, run_folder
 from jaxseq.train import epoch as fit
-from jaxseq.train import experiments
-from jaxseq.train import plots as training_plots
 from jaxseq.train import prepare as jobs
-from jaxseq.train import run_folder as runlog
 from jaxseq.train.domains import Member, measured
 from jaxseq.train.experiments.chorales import Fills, Music
 from jaxseq.train.prepare import Job
@@ -94,11 +91,11 @@ def _batch(experiment: Music, part: list[Stretch], number: int) -> Batch:
     if training and experiment.started:
         steps = experiment.model.per_step
         sizes = experiment.stretch * steps, experiment.hop * steps
-        rows = [stretch for row in rows for stretch in sequences.cut(row, *sizes)]
+        rows = [stretch for row in rows for stretch in inputs.cut(row, *sizes)]
     if not training and _fills(experiment):
         rng = np.random.default_rng(number)
-        rows = [sequences.hide(row, rng) for row in rows]
-    return Batch(*sequences.pad(rows))
+        rows = [inputs.hide(row, rng) for row in rows]
+    return Batch(*inputs.pad(rows))
 
 
 def _fills(experiment: Any) -> bool:
@@ -107,21 +104,21 @@ def _fills(experiment: Any) -> bool:
 
 def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> None:
     """Score the best epoch on the test part beside the baselines, on the screen and in the folder."""
-    experiment, metric = job.experiment, f"valid_{job.setup.task.select}"
-    rows = runlog.read_metrics(folder)
+    experiment, metric = job.experiment, f"valid_{job.setup.objective.select}"
+    rows = run_folder.read_metrics(folder)
     best, state = jobs.best(job, folder)
     name = f"{experiment.model.cell} (epoch {best})"
     found = compare(job, state, name)
     frame = pd.DataFrame([{"predictions": row.name, **row.scores._asdict()} for row in found.rows])
-    runlog.write_table(folder / runlog.SCORES, frame)
-    runlog.write_table(folder / runlog.PREDICTIONS, found.pieces)
-    figures.save(
-        training_plots.loss(rows, metric, best, None, f"{experiment.data.name}: {name}"), folder / runlog.LOSS_PLOT
-    )
-    runlog.write_text(folder / runlog.REPORT, report(job, found, best, rows))
+    files.write_table(folder / run_folder.SCORES, frame)
+    files.write_table(folder / run_folder.PREDICTIONS, found.pieces)
+    figures.save(plots.loss(rows, metric, best, None, f"{experiment.data.name}: {name}"), folder / run_folder.LOSS_PLOT)
+    files.write_text(folder / run_folder.REPORT, report(job, found, best, rows))
     console.print(_table(found.rows, f"{experiment.data.name}, test part, {found.protocol}"))
     console.print(found.verdict, style="bold", highlight=False, markup=False)
-    console.print(f"{folder}: {runlog.REPORT}, {runlog.SCORES}, {runlog.LOSS_PLOT}, checkpoints", highlight=False)
+    console.print(
+        f"{folder}: {run_folder.REPORT}, {run_folder.SCORES}, {run_folder.LOSS_PLOT}, checkpoints", highlight=False
+    )
 
 
 class Comparison(NamedTuple):
@@ -171,7 +168,7 @@ def _predict(
     job: Job, state: fit.TrainState, batch: Batch, part: Sequence[Stretch]
 ) -> list[tuple[Float[np.ndarray, "t 4"], Int[np.ndarray, "t 4"]]]:
     """log p of every symbol and the likeliest one, stretch by stretch; what a cold start is given is NaN and -1."""
-    x = mesh.replicate(job.mesh, batch.x)
+    x = devices.replicate(job.mesh, batch.x)
     logits = fit.predict(job.setup, state.params, state.stats, x, job.experiment.batch)
     log_p = jax.nn.log_softmax(logits)
     likeliest = np.asarray(log_p.argmax(-1)).reshape(len(part), -1)
@@ -249,7 +246,7 @@ Of each piece a share of the notes is hidden, drawn evenly from 0 to 1, and they
 left on both sides; copying and the 5-gram know all that came before, and nothing that comes after."""
 
 
-def report(job: Job, found: Comparison, best: int, rows: list[runlog.Row]) -> str:
+def report(job: Job, found: Comparison, best: int, rows: list[run_folder.Row]) -> str:
     """The run's report in Markdown."""
     experiment = job.experiment
     lines = [f"| predictions | {' | '.join(HEADINGS)} |", "|---|" + "---:|" * len(HEADINGS)]
@@ -266,11 +263,11 @@ def report(job: Job, found: Comparison, best: int, rows: list[runlog.Row]) -> st
 {said}
 Every note of the test part counts alike. Copying holds each voice's last note on; the 5-gram (Witten-Bell) was counted
 on the training part. Epoch {best} of {len(rows)} was chosen on the validation part; the test part was used once, for this
-table. Piece by piece: `{runlog.PREDICTIONS}`.{HIDDEN if _fills(experiment) else ""}
+table. Piece by piece: `{run_folder.PREDICTIONS}`.{HIDDEN if _fills(experiment) else ""}
 
-![Loss by epoch]({runlog.LOSS_PLOT})
+![Loss by epoch]({run_folder.LOSS_PLOT})
 
-Rows: {parts}. The recipe is in `{runlog.CONFIG}`, the versions are in `{runlog.ENVIRONMENT}`. See the weights with
+Rows: {parts}. The recipe is in `{run_folder.CONFIG}`, the versions are in `{run_folder.ENVIRONMENT}`. See the weights with
 `python -m jaxseq.checkpoint show RUN`. Compose with `python -m jaxseq.sample RUN`.
 """
 
@@ -282,10 +279,10 @@ def check(experiment: Music) -> None:
 
 def row(member: Member) -> dict[str, Any]:
     """A run's nats and accuracy on the test part, and its validation."""
-    scores = pd.read_csv(member.folder / runlog.SCORES)
+    scores = pd.read_csv(member.folder / run_folder.SCORES)
     model = scores[~scores["predictions"].isin([COPY, GRAM])].iloc[0]
-    metrics = runlog.read_metrics(member.folder)
-    best = runlog.best_row(metrics, f"valid_{member.experiment.objective().select}")
+    metrics = run_folder.read_metrics(member.folder)
+    best = run_folder.best_row(metrics, f"valid_{member.experiment.objective().select}")
     return (
         {"epoch": best["epoch"], "epochs": len(metrics)}
         | {name: best[name] for name in ("valid_nats", "valid_accuracy")}
@@ -296,7 +293,7 @@ def row(member: Member) -> dict[str, Any]:
 
 def summary(experiment: Music, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """The study in Markdown: the baselines first, then the mean over the seeds and the spread."""
-    scores = pd.read_csv(runs[0].folder / runlog.SCORES).set_index("predictions")
+    scores = pd.read_csv(runs[0].folder / run_folder.SCORES).set_index("predictions")
     names = ("nats", "accuracy", "changed_accuracy")
     lines = [f"| predictions | {' | '.join(HEADINGS[:-1])} |", "|---|" + "---:|" * len(names)]
     for label in (COPY, GRAM):
@@ -330,7 +327,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Composer:
     damaged.
     """
     folder = Path(folder)
-    experiment = experiments.from_config(runlog.read_config(folder), str(folder / runlog.CONFIG))
+    experiment = experiments.from_config(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
     if not isinstance(experiment, Music):
         raise UsageError(
             f"{folder} is a run of {experiment.name}, which composes nothing: train chorales, say jsb-chords"

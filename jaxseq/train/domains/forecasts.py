@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from jaxseq.common import console as common_console
 from jaxseq.common import figures
-from jaxseq.forecasting import diagnostics, verdict
-from jaxseq.forecasting import evaluate as judging
-from jaxseq.forecasting import plots as forecast_plots
+from jaxseq.common import files as common_files
+from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common.errors import UsageError
+from jaxseq.data.scaling import Scaling, batch
+from jaxseq.data.splits import Known
+from jaxseq.data.windows import Windows, WindowSplits
+from jaxseq.forecasting import diagnostics, evaluate, plots, verdict
 from jaxseq.forecasting.evaluate import Judgement
-from jaxseq.train import forecaster as run
+from jaxseq.train import forecaster, run_folder
 from jaxseq.train import plots as training_plots
 from jaxseq.train import prepare as jobs
-from jaxseq.train import progress as screen
-from jaxseq.train import run_folder as runlog
 from jaxseq.train.domains import Member
 from jaxseq.train.experiments.forecasts import Experiment
-from jaxseq.train.forecaster import prepare
 from jaxseq.train.prepare import Job
 
 __all__ = ["check", "judge", "prepare", "report", "row", "summary"]
@@ -33,14 +36,16 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
 
     `classical` also fits exponential smoothing and theta to every test window.
     """
-    experiment, data, metric = job.experiment, job.experiment.data, f"valid_{job.setup.task.select}"
-    rows = runlog.read_metrics(folder)
+    experiment, data, metric = job.experiment, job.experiment.data, f"valid_{job.setup.objective.select}"
+    rows = run_folder.read_metrics(folder)
     best, state = jobs.best(job, folder)
     name = f"{experiment.model.cell} (epoch {best})"
-    test, valid = (run.forecast(job, state, part) for part in (job.material.windows.test, job.material.windows.valid))
+    test, valid = (
+        forecaster.forecast(job, state, part) for part in (job.material.windows.test, job.material.windows.valid)
+    )
     known = job.material.known
-    with screen.counter(console, "exponential smoothing, theta") as progress:
-        found = judging.judge(
+    with common_console.counter(console, "exponential smoothing, theta") as progress:
+        found = evaluate.judge(
             name,
             job.material.windows,
             job.material.scaling,
@@ -50,26 +55,28 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
             experiment.seed,
             progress if classical else None,
         )
-    added = judging.margins(valid, job.material.windows.valid, job.material.scaling)
-    runlog.write_json(folder / runlog.INTERVALS, added._asdict())
-    runlog.write_table(folder / runlog.PREDICTIONS, found.predictions)
-    runlog.write_table(folder / runlog.SCORES, found.scores)
+    added = evaluate.margins(valid, job.material.windows.valid, job.material.scaling)
+    common_files.write_json(folder / run_folder.INTERVALS, added._asdict())
+    common_files.write_table(folder / run_folder.PREDICTIONS, found.predictions)
+    common_files.write_table(folder / run_folder.SCORES, found.scores)
     naive = (
-        judging.naive_loss(job.material.windows.valid, job.material.scaling, experiment.steps_out)
+        evaluate.naive_loss(job.material.windows.valid, job.material.scaling, experiment.steps_out)
         if metric == "valid_mse"
         else None
     )
-    figures.save(training_plots.loss(rows, metric, best, naive, f"{data.name}: {name}"), folder / runlog.LOSS_PLOT)
+    figures.save(training_plots.loss(rows, metric, best, naive, f"{data.name}: {name}"), folder / run_folder.LOSS_PLOT)
     title = f"{data.name}, test part: {len(job.material.windows.test.inputs)} forecasts by {name}"
-    figures.save(forecast_plots.forecast(found.predictions, data.unit, title), folder / runlog.FORECAST_PLOT)
+    figures.save(plots.forecast(found.predictions, data.unit, title), folder / run_folder.FORECAST_PLOT)
     errors = diagnostics.errors(found.scores, found.predictions, found.coverage, data.unit, title)
-    figures.save(errors, folder / runlog.ERRORS_PLOT)
-    runlog.write_text(folder / runlog.REPORT, report(job, found, best, rows))
-    console.print(screen.score_table(found.rows, data.unit, f"{data.name}, test part"))
+    figures.save(errors, folder / run_folder.ERRORS_PLOT)
+    common_files.write_text(folder / run_folder.REPORT, report(job, found, best, rows))
+    console.print(verdict.score_table(found.rows, data.unit, f"{data.name}, test part"))
     console.print(found.verdict, style="bold", highlight=False, markup=False)
     for text in (found.copying, *_coverage_words(found), *found.notes):
         console.print(text, highlight=False, markup=False)
-    files = ", ".join((runlog.REPORT, runlog.SCORES, runlog.LOSS_PLOT, runlog.FORECAST_PLOT, runlog.ERRORS_PLOT))
+    files = ", ".join(
+        (run_folder.REPORT, run_folder.SCORES, run_folder.LOSS_PLOT, run_folder.FORECAST_PLOT, run_folder.ERRORS_PLOT)
+    )
     console.print(f"{folder}: {files}, checkpoints", highlight=False)
 
 
@@ -82,7 +89,7 @@ def _coverage_words(found: Judgement) -> list[str]:
     return [f"on the test part, {words}"]
 
 
-def report(job: Job, found: Judgement, best: int, rows: list[runlog.Row]) -> str:
+def report(job: Job, found: Judgement, best: int, rows: list[run_folder.Row]) -> str:
     """The run's report in Markdown."""
     experiment, data = job.experiment, job.experiment.data
     parts = ", ".join(f"{len(part.x)} {name}" for name, part in job.batches._asdict().items())
@@ -101,16 +108,16 @@ def report(job: Job, found: Judgement, best: int, rows: list[runlog.Row]) -> str
 Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - MSE / MSE of the last value; its 95 % interval
 is a block bootstrap over time, and p is that of the Diebold-Mariano test against the last value. The baselines and the
 scaling saw the training part alone; epoch {best} of {len(rows)} and the width of the intervals were chosen on the
-validation part; the test part was used once, for this table. Every step of the horizon by itself: `{runlog.SCORES}`.
+validation part; the test part was used once, for this table. Every step of the horizon by itself: `{run_folder.SCORES}`.
 
-![Forecast, test part]({runlog.FORECAST_PLOT})
+![Forecast, test part]({run_folder.FORECAST_PLOT})
 
-![Errors and intervals, test part]({runlog.ERRORS_PLOT})
+![Errors and intervals, test part]({run_folder.ERRORS_PLOT})
 
-![Loss by epoch]({runlog.LOSS_PLOT})
+![Loss by epoch]({run_folder.LOSS_PLOT})
 
-Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The recipe is in `{runlog.CONFIG}`, the
-versions are in `{runlog.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
+Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The recipe is in `{run_folder.CONFIG}`, the
+versions are in `{run_folder.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
 """
 
 
@@ -121,11 +128,11 @@ def check(experiment: Experiment) -> None:
 
 def row(member: Member) -> dict[str, Any]:
     """A run's errors on its test block, relative to the last value, and its validation."""
-    scores = pd.read_csv(member.folder / runlog.SCORES)
+    scores = pd.read_csv(member.folder / run_folder.SCORES)
     whole = scores[scores["step"] == "all"]
     naive, model = whole.iloc[0], whole.iloc[-1]
-    metrics = runlog.read_metrics(member.folder)
-    best = runlog.best_row(metrics, f"valid_{member.experiment.objective().select}")
+    metrics = run_folder.read_metrics(member.folder)
+    best = run_folder.best_row(metrics, f"valid_{member.experiment.objective().select}")
     return (
         {"epoch": best["epoch"], "epochs": len(metrics)}
         | {"valid_mse": best["valid_mse"], "valid_mse_last_epoch": metrics[-1]["valid_mse"]}
@@ -189,9 +196,33 @@ def _ratios(runs: Sequence[Member]) -> np.ndarray:
 
 
 def _predictions(member: Member) -> pd.DataFrame:
-    return pd.read_csv(member.folder / runlog.PREDICTIONS)
+    return pd.read_csv(member.folder / run_folder.PREDICTIONS)
 
 
 def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:
     steps = int(frame["step"].max()) if "step" in frame else 1
     return frame[column].to_numpy().reshape(-1, steps)
+
+
+class Series(NamedTuple):
+    """The material of a forecast: windows in the series' own units, their scaling, and what is known of the series."""
+
+    windows: WindowSplits
+    scaling: Scaling
+    known: Known
+
+
+def prepare(experiment: Experiment) -> Job:
+    """Load the data, build the model, and lay both over the devices. Raises `UsageError` where they do not fit."""
+    data = experiment.data
+    windows, scaling = data.windows(experiment.horizon), data.scaling(experiment.horizon)
+    if experiment.task == "iterated" and windows.train.covariates.shape[2]:
+        raise UsageError("covariates are not known beyond the data: take --task direct or every-step, not iterated")
+    known = data.known(experiment.horizon)
+    batches = Splits(*(_batch(experiment, part, scaling) for part in windows))
+    fitted = {"scaling": dataclasses.asdict(scaling), "series": list(known.names)}
+    return jobs.make(experiment, batches, Series(windows, scaling, known), known.notes, fitted)
+
+
+def _batch(experiment: Experiment, part: Windows, scaling: Scaling) -> Batch:
+    return batch(part, scaling, experiment.task == "every-step", experiment.steps_out)

@@ -12,13 +12,11 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
-from jaxseq.common import figures
+from jaxseq.common import figures, files
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.music.networks.inputs import PADDING
-from jaxseq.train import epoch as fit
-from jaxseq.train import plots as training_plots
+from jaxseq.train import epoch, plots, run_folder
 from jaxseq.train import prepare as jobs
-from jaxseq.train import run_folder as runlog
 from jaxseq.train.domains import Member, measured
 from jaxseq.train.experiments.pianoroll import Rolls
 from jaxseq.train.prepare import Job
@@ -44,17 +42,15 @@ def _batch(rolls: Sequence[Float[np.ndarray, "_ k"]]) -> Batch:
 
 def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> None:
     """Score the best epoch on the test part beside the baselines, on the screen and in the folder."""
-    experiment, metric = job.experiment, f"valid_{job.setup.task.select}"
-    rows = runlog.read_metrics(folder)
+    experiment, metric = job.experiment, f"valid_{job.setup.objective.select}"
+    rows = run_folder.read_metrics(folder)
     best, state = jobs.best(job, folder)
     name = f"{_net(experiment)} (epoch {best})"
-    model = fit.evaluate(job.setup, state.params, state.stats, job.batches.test, experiment.batch)
+    model = epoch.evaluate(job.setup, state.params, state.stats, job.batches.test, experiment.batch)
     found = [*baselines(*job.material), (name, float(model["nats"]))]
-    runlog.write_table(folder / runlog.SCORES, pd.DataFrame(found, columns=["predictions", "nats"]))
-    figures.save(
-        training_plots.loss(rows, metric, best, None, f"{experiment.data.name}: {name}"), folder / runlog.LOSS_PLOT
-    )
-    runlog.write_text(folder / runlog.REPORT, report(job, found, best, len(rows)))
+    files.write_table(folder / run_folder.SCORES, pd.DataFrame(found, columns=["predictions", "nats"]))
+    figures.save(plots.loss(rows, metric, best, None, f"{experiment.data.name}: {name}"), folder / run_folder.LOSS_PLOT)
+    files.write_text(folder / run_folder.REPORT, report(job, found, best, len(rows)))
     table = Table(title=f"{experiment.data.name}, test part", title_justify="left", box=None, padding=(0, 1))
     table.add_column("predictions")
     table.add_column("nats a frame", justify="right")
@@ -62,7 +58,9 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
         table.add_row(label, f"{nats:.3f}")
     console.print(table)
     console.print(f"{LITERATURE} nats a frame", highlight=False)
-    console.print(f"{folder}: {runlog.REPORT}, {runlog.SCORES}, {runlog.LOSS_PLOT}, checkpoints", highlight=False)
+    console.print(
+        f"{folder}: {run_folder.REPORT}, {run_folder.SCORES}, {run_folder.LOSS_PLOT}, checkpoints", highlight=False
+    )
 
 
 def _net(experiment: Rolls) -> str:
@@ -108,9 +106,9 @@ def report(job: Job, found: Sequence[tuple[str, float]], best: int, epochs: int)
 {LITERATURE}. Summed over the keys, averaged over all frames of the test part from the second of each piece on. Epoch
 {best} of {epochs} was chosen on the validation part; the test part was used once, for this table.
 
-![Loss by epoch]({runlog.LOSS_PLOT})
+![Loss by epoch]({run_folder.LOSS_PLOT})
 
-Pieces: {parts}. The recipe is in `{runlog.CONFIG}`, the versions are in `{runlog.ENVIRONMENT}`.
+Pieces: {parts}. The recipe is in `{run_folder.CONFIG}`, the versions are in `{run_folder.ENVIRONMENT}`.
 """
 
 
@@ -121,8 +119,8 @@ def check(experiment: Rolls) -> None:
 
 def row(member: Member) -> dict[str, Any]:
     """A run's nats on the test part, and its validation."""
-    scores, metrics = pd.read_csv(member.folder / runlog.SCORES), runlog.read_metrics(member.folder)
-    best = runlog.best_row(metrics, "valid_nats")
+    scores, metrics = pd.read_csv(member.folder / run_folder.SCORES), run_folder.read_metrics(member.folder)
+    best = run_folder.best_row(metrics, "valid_nats")
     beside = {"valid_nats": best["valid_nats"], "nats": scores["nats"].iloc[-1]}
     return {"epoch": best["epoch"], "epochs": len(metrics)} | beside | {"seconds": sum(r["seconds"] for r in metrics)}
 

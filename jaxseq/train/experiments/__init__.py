@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jaxseq.common.errors import UsageError, shown
-from jaxseq.train.experiments import chorales, forecasts
-from jaxseq.train.experiments import pianoroll as rolls
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import shown
+from jaxseq.train.experiments import chorales, forecasts, pianoroll
 from jaxseq.train.experiments.base import Recipe, rebuild
 
 EXPERIMENTS: MappingProxyType[str, Recipe] = MappingProxyType(
-    {e.name: e for e in (*forecasts.ALL, *chorales.ALL, *rolls.ALL)}
+    {e.name: e for e in (*forecasts.ALL, *chorales.ALL, *pianoroll.ALL)}
 )
 
 

@@ -12,36 +12,13 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_ty
 
 import optax
 
-from jaxseq.common.errors import UsageError, cut, printable, shown
-from jaxseq.nn import objectives as tasks
+from jaxseq.common.checks import at_least, one_of
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import cut, printable, shown
+from jaxseq.nn import objectives
 
-MOST = 2**31 - 1
-"""Of any whole number in a recipe: XLA counts so far."""
 LONGEST_REASON = 600
 """Letters of what is said against a recipe in a file, whose texts may be of any length."""
-
-
-def at_least(least: int, **fields: int) -> None:
-    """Raise `UsageError` for a field below the least, or above what anything here is counted to."""
-    for name, value in fields.items():
-        if value < least:
-            raise UsageError(f"{name} must be at least {least}; it is {shown(value)}")
-        if value > MOST and name != "seed":
-            raise UsageError(f"{name} must be at most {MOST}; it is {shown(value)}")
-
-
-def share(**fields: float) -> None:
-    """Raise `UsageError` for a field that is no share of a whole below 1."""
-    for name, value in fields.items():
-        if not 0 <= value < 1:
-            raise UsageError(f"{name} must be at least 0 and below 1; it is {value:g}")
-
-
-def one_of(choices: tuple[str, ...], **fields: str) -> None:
-    """Raise `UsageError`, which lists the choices, for a field that is none of them."""
-    for name, value in fields.items():
-        if value not in choices:
-            raise UsageError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
 
 
 NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
@@ -75,8 +52,8 @@ class Recipe:
     """What to do when a loss or gradient is not finite: stop, or skip the step, as long as that happens now and then."""
 
     name: ClassVar[str]
-    kind: ClassVar[str]
-    """What its runs are: those of one kind are prepared and judged alike."""
+    domain: ClassVar[str]
+    """The module of `jaxseq.train.domains` that prepares and judges its runs."""
 
     def __post_init__(self) -> None:
         at_least(1, epochs=self.epochs, batch=self.batch)
@@ -91,7 +68,7 @@ class Recipe:
         one_of(get_args(Schedule), schedule=self.schedule)
         one_of(get_args(OnNonFinite), on_nonfinite=self.on_nonfinite)
 
-    def objective(self) -> tasks.Task:
+    def objective(self) -> objectives.Objective:
         """The loss that is trained and the metrics of validation."""
         raise NotImplementedError
 

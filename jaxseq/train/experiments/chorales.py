@@ -11,15 +11,16 @@ from jaxtyping import Int
 
 from jaxseq import cells
 from jaxseq.cells.norm import Norm
+from jaxseq.common.checks import at_least, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.music import tokens
 from jaxseq.music.corpora.chorales import Chorales
 from jaxseq.music.corpora.jsb import Jsb
-from jaxseq.music.networks import inputs as sequences
+from jaxseq.music.networks import chord_net, fill_net, inputs, note_net, objectives
 from jaxseq.music.networks import layers as composers
 from jaxseq.music.networks.inputs import Rows
 from jaxseq.nn import objectives as tasks
-from jaxseq.train.experiments.base import NormName, Recipe, Schedule, adam, at_least, one_of, share
+from jaxseq.train.experiments.base import NormName, Recipe, Schedule, adam
 
 Scoring = Literal["windows", "pieces"]
 
@@ -49,7 +50,7 @@ class Notes:
     recurrent_dropout: float = 0.0
     """Share of the state that does not recur in a training step, one draw a sequence (Gal & Ghahramani 2016)."""
 
-    columns: ClassVar[tuple[int, ...]] = sequences.NOTE_COLUMNS
+    columns: ClassVar[tuple[int, ...]] = inputs.NOTE_COLUMNS
     per_step: ClassVar[int] = len(composers.VOICES)
 
     def __post_init__(self) -> None:
@@ -59,11 +60,11 @@ class Notes:
 
     def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
         """A row a note."""
-        return sequences.notes(tokens, positions, cold)
+        return inputs.notes(tokens, positions, cold)
 
-    def build(self, started: bool) -> composers.NoteNet:
+    def build(self, started: bool) -> note_net.NoteNet:
         """The Flax module; `started` where pieces begin with a start symbol."""
-        return composers.NoteNet(
+        return note_net.NoteNet(
             cells.named(self.cell),
             self.hidden,
             self.layers,
@@ -100,7 +101,7 @@ class ByChord:
     """Share of the state that does not recur in a training step, one draw a sequence (Gal & Ghahramani 2016)."""
 
     per_step: ClassVar[int] = 1
-    net: ClassVar[type[composers.ChordNet] | type[composers.FillNet]]
+    net: ClassVar[type[chord_net.ChordNet] | type[fill_net.FillNet]]
 
     def __post_init__(self) -> None:
         _check(self)
@@ -108,7 +109,7 @@ class ByChord:
         if self.embedding % 2:
             raise UsageError(f"embedding must be even; it is {self.embedding}")
 
-    def build(self, started: bool) -> composers.ChordNet | composers.FillNet:
+    def build(self, started: bool) -> chord_net.ChordNet | fill_net.FillNet:
         """The Flax module."""
         return self.net(
             cells.named(self.cell),
@@ -135,8 +136,8 @@ class Chords(ByChord):
     voice_dropout: float = 0.3
     """Share of what a voice is told of the step before and of the voices above that a training step leaves out."""
 
-    columns: ClassVar[tuple[int, ...]] = sequences.CHORD_COLUMNS
-    net = composers.ChordNet
+    columns: ClassVar[tuple[int, ...]] = inputs.CHORD_COLUMNS
+    net = chord_net.ChordNet
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,12 +145,12 @@ class Chords(ByChord):
 
     def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
         """A row a sixteenth."""
-        return sequences.chords(tokens, positions, cold)
+        return inputs.chords(tokens, positions, cold)
 
-    def build(self, started: bool) -> composers.ChordNet:
+    def build(self, started: bool) -> chord_net.ChordNet:
         """The Flax module."""
         plain = super().build(started)
-        assert isinstance(plain, composers.ChordNet)
+        assert isinstance(plain, chord_net.ChordNet)
         return plain.clone(relative=self.relative, voice_dropout=self.voice_dropout)
 
 
@@ -164,12 +165,12 @@ class Fills(ByChord):
     dropout: float = 0.2
     """Share of the values that a training step leaves out, before each layer but the first."""
 
-    columns: ClassVar[tuple[int, ...]] = sequences.FILL_COLUMNS
-    net = composers.FillNet
+    columns: ClassVar[tuple[int, ...]] = inputs.FILL_COLUMNS
+    net = fill_net.FillNet
 
     def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
         """A row a sixteenth, with nothing hidden."""
-        return sequences.fills(tokens, positions)
+        return inputs.fills(tokens, positions)
 
 
 def _check(model: Any) -> None:
@@ -202,7 +203,7 @@ class Music(Recipe):
     decay: float = 0.0
     """Weight decay of AdamW."""
 
-    kind: ClassVar[str] = "music"
+    domain: ClassVar[str] = "chorales"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -220,10 +221,10 @@ class Music(Recipe):
         """Whether pieces begin with a start symbol."""
         return self.protocol == "pieces"
 
-    def objective(self) -> tasks.Task:
+    def objective(self) -> tasks.Objective:
         """Cross entropy in nats a note, and accuracy."""
         highest = tokens.VOCABULARY - 1
-        return tasks.next_symbol(self.model.columns, self.transpose, 1, highest)
+        return objectives.next_symbol(self.model.columns, self.transpose, 1, highest)
 
     def build(self) -> Any:
         """The Flax module."""
@@ -328,9 +329,11 @@ class OfGaps(WholePieces):
         if self.protocol != "pieces":
             raise UsageError(f"protocol must be pieces for {self.name}, whose rows are cut from whole ones")
 
-    def objective(self) -> tasks.Task:
+    def objective(self) -> tasks.Objective:
         """Cross entropy of hidden notes, others in each step."""
-        return tasks.hidden_symbols(len(self.model.columns), tokens.MASKED, self.transpose, 1, tokens.VOCABULARY - 1)
+        return objectives.hidden_symbols(
+            len(self.model.columns), tokens.MASKED, self.transpose, 1, tokens.VOCABULARY - 1
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

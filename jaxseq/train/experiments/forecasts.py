@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Literal, get_args
 
 from jaxseq import cells
 from jaxseq.cells.norm import Norm
+from jaxseq.common.checks import at_least, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
-from jaxseq.data.table import Table, Ticker
+from jaxseq.data.table import Table
+from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
-from jaxseq.nn import apply as models
-from jaxseq.nn import heads
-from jaxseq.nn import objectives as tasks
-from jaxseq.train.experiments.base import NormName, Recipe, Schedule, at_least, one_of, share
+from jaxseq.nn import forecaster, heads, objectives
+from jaxseq.train.experiments.base import NormName, Recipe, Schedule
 
 HeadName = Literal["point", "quantile", "gaussian", "student-t"]
 LossName = Literal["mse", "mae", "huber"]
@@ -60,11 +60,11 @@ class Model:
             what = "norm batch-between" if self.norm == "batch-between" else f"dropout {self.dropout:g}"
             raise UsageError(f"{what} goes between two layers; there is {self.layers}: take --model.layers 2")
 
-    def build(self, outputs: int, every_step: bool = False) -> models.Forecaster:
+    def build(self, outputs: int, every_step: bool = False) -> forecaster.Forecaster:
         """The Flax module, with so many outputs, once or after every step."""
         norm = None if self.norm == "none" else Norm(self.norm, self.epsilon, self.momentum)
         between = self.norm == "batch-between"
-        return models.Forecaster(
+        return forecaster.Forecaster(
             cells.named(self.cell),
             self.hidden,
             self.layers,
@@ -92,7 +92,7 @@ class Experiment(Recipe):
     """Steps that are forecast."""
     loss: LossName = "mse"
     """What a point forecast is trained by; a distribution has its own."""
-    kind: ClassVar[str] = "series"
+    domain: ClassVar[str] = "forecasts"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,11 +126,11 @@ class Experiment(Recipe):
         """What the model's output means."""
         return heads.named(self.model.head, self.loss)
 
-    def objective(self) -> tasks.Task:
+    def objective(self) -> objectives.Objective:
         """The loss that is trained and the metrics of validation."""
-        return tasks.forecasting(self.head, self.task == "every-step")
+        return objectives.forecasting(self.head, self.task == "every-step")
 
-    def build(self) -> models.Forecaster:
+    def build(self) -> forecaster.Forecaster:
         """The Flax module."""
         return self.model.build(self.steps_out * self.head.width, self.task == "every-step")
 

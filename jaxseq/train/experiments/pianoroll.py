@@ -9,11 +9,13 @@ import optax
 
 from jaxseq import cells
 from jaxseq.cells.norm import Norm
+from jaxseq.common.checks import at_least, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.pianoroll import PianoRoll
+from jaxseq.music.networks import objectives
 from jaxseq.music.networks.roll_net import RollNet
 from jaxseq.nn import objectives as tasks
-from jaxseq.train.experiments.base import NormName, Recipe, Schedule, adam, at_least, one_of, share
+from jaxseq.train.experiments.base import NormName, Recipe, Schedule, adam
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,15 @@ class Rolls(Recipe):
     """Weight decay of AdamW."""
 
     name: ClassVar[str] = "pianoroll"
-    kind: ClassVar[str] = "rolls"
+    domain: ClassVar[str] = "pianoroll"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         share(decay=self.decay)
 
-    def objective(self) -> tasks.Task:
+    def objective(self) -> tasks.Objective:
         """Cross entropy in nats a frame."""
-        return tasks.frames()
+        return objectives.frames()
 
     def build(self) -> RollNet:
         """The Flax module."""

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
+from typing import Any
+
+from jaxseq.common.text import cut, printable, shown
+
+
+class _Absent(Enum):
+    """The type of `ABSENT`; an enumeration, so that it stays one object when an error is pickled."""
+
+    ABSENT = "absent"
+
+
+ABSENT = _Absent.ABSENT
+"""A field that an error does not have; None is a value that a user can give."""
 
 EXIT_LOST, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED = 130
@@ -12,10 +26,43 @@ EXIT_TERMINATED = 143
 
 
 class UsageError(ValueError):
-    """Something the user gave cannot work; the message is one line and says what, where, and what to do.
+    """A value from the user cannot work; the message is one line, made of the fields.
 
-    Entry points print it on stderr and exit with status 2; a Python user catches it as a `ValueError`.
+    where   the place: an option, a file with its row, an argument
+    rule    what is required there, or the whole sentence where the other fields are left out
+    got     the value that was given
+    needed  the value, the bound or the choices that would do
+
+    ``UsageError("too few", where="--epochs", got=0, needed="at least 1")`` reads "--epochs: too few; got 0, needed at
+    least 1". Entry points print it on stderr and exit with status 2; a Python user catches it as a `ValueError`.
     """
+
+    def __init__(self, rule: str, *, where: object = None, got: object = ABSENT, needed: object = ABSENT) -> None:
+        self.rule = rule
+        self.where = where
+        self.got = got
+        self.needed = needed
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        place = "" if self.where is None else f"{self.where}: "
+        values = []
+        if self.got is not ABSENT:
+            values.append(f"got {shown(self.got) if isinstance(self.got, str) else cut(printable(str(self.got)), 60)}")
+        if self.needed is not ABSENT:
+            values.append(f"needed {self.needed}")
+        separator = "; " if values else ""
+        return f"{place}{self.rule}{separator}{', '.join(values)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions pickle by calling their class with `args`; keywords and a subclass's own arguments would be lost.
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(kind: type[UsageError], arguments: tuple[Any, ...], fields: dict[str, Any]) -> UsageError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(fields)
+    return error
 
 
 class Ended(Exception):

@@ -218,8 +218,8 @@ def memorised_words(found: Judgement) -> str:
     longest, bach = max(found.memorised.longest), max(found.bach.longest, default=0)
     return (
         f"memorised: {found.memorised.share:.1%} of all stretches of {memorisation.WINDOW} sixteenths stand in the "
-        f"training part in some key, of Bach's test part {found.bach.share:.1%}; the longest stretch has {longest} sixteenths, of "
-        f"the test part {bach}"
+        f"training part in some key, of Bach's test part {found.bach.share:.1%}; the longest stretch has {longest} "
+        f"sixteenths, of the test part {bach}"
     )
 
 

@@ -1,0 +1,73 @@
+"""Code stays readable: every room keeps below its ceilings, and ceilings only come down.
+
+`python tests/support/counters.py` prints the counts. A room is finished when it is held to `FINISHED`.
+"""
+
+import counters
+import pytest
+from counters import Counts
+
+FINISHED = Counts(
+    tokens_a_line=9.2,
+    conditional_expressions=15,
+    tuple_assignments=8,
+    comments=40,
+    silent_names=0.015,
+    walrus=7.5,
+    nested_conditionals=0,
+    what_docstrings=0,
+    long_signatures=0,
+    positional_calls=0,
+)
+CEILINGS = {
+    "benchmark": Counts(12.8, 38, 27, 5, 0.081, 2, 0, 6, 0, 17),
+    "cells": Counts(13.3, 67, 5, 6, 0.041, 3, 0, 10, 9, 22),
+    "checkpoint": Counts(10.4, 52, 30, 29, 0.067, 4, 0, 9, 0, 0),
+    "common": Counts(8.3, 40, 10, 18, 0.019, 12, 0, 8, 0, 0),
+    "data": Counts(10.4, 48, 20, 21, 0.077, 11, 0, 27, 3, 13),
+    "forecast": Counts(11.3, 92, 36, 7, 0.14, 0, 0, 3, 0, 0),
+    "forecasting": Counts(12.4, 60, 28, 14, 0.04, 17, 0, 8, 2, 6),
+    "music": Counts(11.8, 32, 29, 7, 0.054, 7, 0, 23, 5, 18),
+    "nn": Counts(12.3, 35, 16, 0, 0.04, 0, 0, 2, 0, 6),
+    "report": Counts(10.2, 34, 17, 6, 0.111, 6, 1, 15, 0, 11),
+    "sample": Counts(10.6, 31, 37, 5, 0.123, 7, 0, 9, 0, 2),
+    "sweep": Counts(9.8, 54, 36, 5, 0.125, 12, 1, 7, 0, 0),
+    "train": Counts(10.5, 38, 18, 7, 0.078, 8, 0, 27, 0, 14),
+}
+
+
+@pytest.mark.parametrize("room", CEILINGS)
+def test_a_room_keeps_below_its_ceilings(room):
+    counts = counters.count(counters.rooms()[room])
+    ceilings = CEILINGS[room]
+    assert counts.comments >= ceilings.comments, f"{room}: {counts.comments:.1f} comments in 1,000 code lines"
+    for name, value, most in zip(Counts._fields, counts, ceilings, strict=True):
+        assert name == "comments" or value <= most, f"{room}: {name} is {value:.3g}, at most {most} is allowed"
+
+
+def test_every_room_has_ceilings():
+    assert set(CEILINGS) == set(counters.rooms())
+
+
+def test_the_counters_count(tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text(
+        '"""What is counted."""\n'
+        "# why\n"
+        "found, kept = 1, 2\n"
+        "x = 1 if found else 2 if kept else 3\n"
+        "f(1, 2, 3, 4, 5, 6)\n"
+        "def g(a, b, c, d, e, f, g, h): return (y := 1)\n"
+    )
+    assert counters.count([module]) == Counts(
+        tokens_a_line=14.5,
+        conditional_expressions=500,
+        tuple_assignments=250,
+        comments=250,
+        silent_names=0.5,
+        walrus=250,
+        nested_conditionals=1,
+        what_docstrings=1,
+        long_signatures=1,
+        positional_calls=1,
+    )

@@ -1,4 +1,4 @@
-"""What the README shows is true: its Python runs, its tree names every room, its commands are there."""
+"""What README and docs show is true: their Python runs, the tree names every room, the commands are there."""
 
 import re
 import sys
@@ -8,22 +8,41 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+BLOCKS = [
+    pytest.param(block, id=f"{name}-{number}")
+    for name, text in PAGES.items()
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    if name != "forecasting.md"  # it trains, and has a test below
+]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_its_python_runs(block, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_python_of_a_page_runs(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {"__name__": "__readme__"})
+    exec(compile(block, "page.md", "exec"), {"__name__": "__page__"})
     assert capsys.readouterr().out.strip()
 
 
-def test_its_first_example_is_short_and_gives_a_price(tmp_path, monkeypatch, capsys):
-    assert len(BLOCKS[0].strip().splitlines()) <= 10
+def test_the_example_of_a_forecast_gives_a_price(tmp_path, monkeypatch, capsys):
+    (block,) = re.findall(r"```python\n(.*?)```", PAGES["forecasting.md"], re.DOTALL)
+    assert len(block.strip().splitlines()) <= 10
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": "__readme__"}
-    exec(BLOCKS[0], names)
+
+    names = {"__name__": "__page__"}
+    exec(block, names)
     assert names["model"](names["prices"].values[-50:])[0] == pytest.approx(names["prices"].values[-1], rel=0.1)
+
+
+def test_the_front_page_is_short():
+    assert len(README.splitlines()) <= 160
+
+
+def test_every_page_that_is_linked_is_there():
+    for name, text in PAGES.items():
+        folder = ROOT if name == "README.md" else ROOT / "docs"
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+            assert (folder / link).exists(), f"{name} links to {link}"
 
 
 def test_its_tree_names_every_room():
@@ -34,7 +53,7 @@ def test_its_tree_names_every_room():
 
 
 def test_every_module_that_it_runs_is_there():
-    for module in set(re.findall(r"python -m (jaxseq\.\w+)", README)):
+    for module in set(re.findall(r"python -m (jaxseq\.\w+)", "".join(PAGES.values()))):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 

@@ -122,8 +122,8 @@ def test_a_line_is_drawn_over_a_longer_gap_where_that_is_asked_for(alone):
 
 
 def test_a_table_is_read_once_for_one_recipe_and_again_where_the_file_has_changed(alone, monkeypatch):
-    read, times = table.table.read, []
-    monkeypatch.setattr(table.table, "read", lambda *words: times.append(words) or read(*words))
+    read, times = table.read.read, []
+    monkeypatch.setattr(table.read, "read", lambda *words: times.append(words) or read(*words))
     recipe = Table(path=alone, window=5)
     assert recipe.windows(1) and recipe.scaling(1) and recipe.known(1)
     assert len(times) == 1

@@ -52,8 +52,11 @@ from problems import quickly
 
 from jaxseq.benchmark import notenet
 from jaxseq.cells import CELLS, convert
+from jaxseq.cells.norm import Norm
+from jaxseq.music.networks import chord_net as chord_net_module
 from jaxseq.music.networks import inputs, objectives
 from jaxseq.music.networks import layers as composers
+from jaxseq.music.networks import note_net as note_net_module
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.nn import apply as models
@@ -249,7 +252,7 @@ def test_what_a_network_reads_first_is_a_convolution_over_zeros_and_not_over_the
 def test_a_padded_tail_changes_nothing(kind, norm):
     net, (x, y) = net_and_rows(kind)
     if norm:
-        net = net.clone(norm=models.Norm(norm))
+        net = net.clone(norm=Norm(norm))
     longer = inputs.pad([inputs.Rows(*row) for row in zip(x, y, strict=True)], x.shape[1] + 9)
     params, stats = drawn(net, longer.x)
     short = jax.tree.map(lambda leaf: leaf, stats)
@@ -361,7 +364,8 @@ def test_the_length_of_a_held_note_and_the_place_in_the_bar_are_heard():
 
 def test_the_chances_of_all_pieces_of_two_chords_add_up_to_one(monkeypatch):
     """Every piece that three symbols can make: 6,561 of them."""
-    monkeypatch.setattr(composers, "VOCABULARY", 3)
+    for network in (chord_net_module, note_net_module):
+        monkeypatch.setattr(network, "VOCABULARY", 3)
     pieces = np.stack(np.meshgrid(*[np.arange(3)] * 8, indexing="ij"), axis=-1).reshape(-1, 2, 4)
     for net, kind in ((chord_net(), "chords"), (book(symbols=48, places=True), "notes")):
         x, y = rows(kind, pieces, cold=False)

@@ -8,7 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+FILES = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "RELIABILITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
+PAGES = {path.name: path.read_text() for path in FILES}
 BLOCKS = [
     pytest.param(block, id=f"{name}-{number}")
     for name, text in PAGES.items()
@@ -39,10 +43,15 @@ def test_the_front_page_is_short():
 
 
 def test_every_page_that_is_linked_is_there():
-    for name, text in PAGES.items():
-        folder = ROOT if name == "README.md" else ROOT / "docs"
-        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-            assert (folder / link).exists(), f"{name} links to {link}"
+    for path in FILES:
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
+            assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_every_test_that_is_named_is_there():
+    for path in FILES:
+        for name in re.findall(r"tests/[\w/]+\.py", path.read_text()):
+            assert (ROOT / name).is_file(), f"{path.name} names {name}"
 
 
 def test_its_tree_names_every_room():

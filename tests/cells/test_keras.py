@@ -1,7 +1,7 @@
 """Outputs, last states and gradients against Keras' layers, which run in a process of their own: Keras picks its backend
 once, when it is imported. It is torch here, because that compiles nothing.
 
-As a program (`python tests/test_keras.py CASES.npz ANSWERS.npz`) this file is that process.
+As a program (`python tests/cells/test_keras.py CASES.npz ANSWERS.npz`) this file is that process.
 """
 
 import importlib.util

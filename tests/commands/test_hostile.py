@@ -1,7 +1,7 @@
 """Hostile files: every reader gives a right reading or one line that says why not, in time, in memory, in its folder.
 
-`python -m pytest -m slow tests/test_hostile.py -n 0 -s` tries ten thousand inputs for each reader, and prints a row for
-each; the inputs are in `hostile.py`, the attacks that chance does not find in `planted.py`.
+`python -m pytest -m slow tests/commands/test_hostile.py -n 0 -s` tries ten thousand inputs for each reader,
+and prints a row for each. The inputs are in `hostile.py`, the attacks that chance does not find in `planted.py`.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The networks of chorales: the book's against torch and Keras, and what no network may see before it is asked.
 
-As a program (`python tests/test_composers.py GIVEN.npz ANSWERS.npz`) this file is the process in which Keras runs.
+As a program (`python tests/music/test_networks.py GIVEN.npz ANSWERS.npz`) this file is the process in which Keras runs.
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
 """Hostile files: for every reader small sound ones, made here, and what damage and malice make of them.
 
-`python tests/hostile.py READER INPUTS SECONDS SEED FOLDER` tries one reader in a process of its own, with 2 GiB of
+`python tests/support/hostile.py READER INPUTS SECONDS SEED FOLDER` tries one reader in a process of its own, with 2 GiB of
 memory, and prints what came of it as JSON.
 """
 

@@ -1,6 +1,6 @@
 """Attacks that chance does not find: small files that ask for much, built to the known weak places of each format.
 
-`python tests/planted.py FOLDER [NAME ...]` reads them in a process with 2 GiB of memory, and prints what came of each.
+`python tests/support/planted.py FOLDER [NAME ...]` reads them with 2 GiB of memory, and prints what came of each.
 """
 
 import functools

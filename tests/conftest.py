@@ -17,6 +17,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_platforms", "cpu")
@@ -33,3 +34,11 @@ def double():
     """float64 for the test: `pytestmark = pytest.mark.usefixtures("double")` gives it to a whole file."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def unannotated():
+    """Annotations are not checked, as outside of tests: the code's own checks have to refuse."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

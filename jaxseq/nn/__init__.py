@@ -1,1 +1,1 @@
-"""nn."""
+"""Flax layers and models around the recurrence, their output heads and their objectives."""

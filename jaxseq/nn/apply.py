@@ -1,13 +1,10 @@
-"""Flax shells around the recurrence: the only file that knows Flax's modules.
-
-`Recurrent` is a layer for anybody's Flax model, in the place of `nn.RNN`; `Forecaster` is a stack of them with a dense
-head.
-"""
+"""Flax models as pure functions of parameters, statistics and inputs."""
 
 from __future__ import annotations
 
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints, runtime_checkable
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,56 +14,122 @@ from jaxseq.common.arrays import Key, Tree
 from jaxseq.nn.recurrent import STATS
 
 
-def init(model: nn.Module, key: Key, x: Shaped[Array, "b t d"]) -> tuple[Tree, Tree]:
-    """Parameters and statistics (running moments; empty where the model keeps none) for inputs shaped like x."""
+@runtime_checkable
+class Model(Protocol):
+    """A Flax module that predicts, such as `Forecaster`.
+
+    Its `__call__` takes (x, lengths, train, carries, first) and returns (last carries, predictions).
+    """
+
+    @property
+    def draws(self) -> bool:
+        """Whether a training step draws random numbers."""
+        ...
+
+    def apply(self, variables: Tree, *args: Any, **kwargs: Any) -> Any:
+        """Call the module with these variables, as `flax.linen.Module.apply`."""
+        ...
+
+
+def init(
+    model: nn.Module,
+    key: Key,
+    x: Shaped[Array, "b t d"],
+) -> tuple[Tree, Tree]:
+    """Initialise a module for inputs shaped like x.
+
+    Returns the parameters and the statistics (running moments; an empty dict if the module keeps none).
+    """
+    chex.assert_rank(x, 3)
     variables = dict(model.init(key, x))
-    return variables.pop("params"), variables
+    params = variables.pop("params")
+    return params, variables
 
 
-def apply(model: nn.Module, params: Tree, stats: Tree, x: Shaped[Array, "b t d"]) -> Float[Array, "b *k"]:
-    """The model's prediction, statistics left as they are."""
-    return resume(model, params, stats, x, None, 0)[1]
+def apply(
+    model: Model,
+    params: Tree,
+    stats: Tree,
+    x: Shaped[Array, "b t d"],
+) -> Float[Array, "b *k"]:
+    """Predict without training: no dropout, and statistics are read, not changed."""
+    _, predictions = resume(model, params, stats, x, carries=None, first=0)
+    return predictions
 
 
 def resume(
-    model: nn.Module, params: Tree, stats: Tree, x: Shaped[Array, "b t d"], carries: Tree, first: int | Int[Array, ""]
+    model: Model,
+    params: Tree,
+    stats: Tree,
+    x: Shaped[Array, "b t d"],
+    carries: Tree,
+    first: int | Int[Array, ""],
 ) -> tuple[Tree, Float[Array, "b *k"]]:
-    """The carries after x and the prediction, going on from the carries of an earlier call that saw `first` steps."""
-    carries, prediction = model.apply({"params": params, **stats}, x, carries=carries, first=first)
-    return carries, jnp.asarray(prediction)
+    """Predict from the carries of an earlier call that saw `first` time steps; None starts anew.
+
+    Returns the carries after x and the predictions.
+    """
+    chex.assert_rank(x, 3)
+    variables = {"params": params, **stats}
+    carries, predictions = model.apply(variables, x, carries=carries, first=first)
+    return carries, jnp.asarray(predictions)
 
 
 def apply_train(
-    model: Any, params: Tree, stats: Tree, x: Shaped[Array, "b t d"], rows: Float[Array, "b"], key: Key
+    model: Model,
+    params: Tree,
+    stats: Tree,
+    x: Shaped[Array, "b t d"],
+    rows: Float[Array, "b"],
+    key: Key,
 ) -> tuple[Float[Array, "b *k"], Tree]:
-    """The model's prediction in a training step, and the statistics after it.
+    """Predict in a training step; returns the predictions and the statistics after it.
 
-    Rows whose weight in `rows` is zero stay out of batch moments; the key is what dropout draws from.
+    rows  weight of each row; a row of weight zero stays out of the moments of the batch
+    key   what dropout draws from
     """
+    chex.assert_rank(x, 3)
+    chex.assert_shape(rows, x.shape[:1])
+
+    # Only batch moments mix rows: without them, lengths would cost time and change nothing.
     lengths = jnp.where(rows > 0, x.shape[1], 0) if stats else None
     rngs = {"dropout": key} if model.draws else None
-    (_, prediction), changed = model.apply(
-        {"params": params, **stats}, x, lengths=lengths, train=True, mutable=[STATS], rngs=rngs
-    )
-    return jnp.asarray(prediction), {**stats, **changed}
+
+    variables = {"params": params, **stats}
+    (_, predictions), changed = model.apply(variables, x, lengths=lengths, train=True, mutable=[STATS], rngs=rngs)
+    return jnp.asarray(predictions), {**stats, **changed}
 
 
 def axes(params: Tree) -> dict[str, str]:
-    """The axes of every parameter by its path, say ``{"recurrent_0/cell/input_kernel": "d g"}``, read from the cells'
-    annotations."""
-    found: dict[str, str] = {"head/kernel": "h k", "head/bias": "k"}
+    """Return the axes of each parameter by its path, say ``{"recurrent_0/cell/input_kernel": "d g"}``.
 
-    def note(path: tuple[Any, ...], node: Any) -> Any:
-        if hasattr(node, "_fields"):
-            hints = get_type_hints(type(node), include_extras=True)
-            start = jax.tree_util.keystr(path, simple=True, separator="/")
-            found.update({f"{start}/{field}": hints[field].dim_str.removeprefix("*b ") for field in node._fields})
-        return node
+    They are read from the annotations of the NamedTuples that cells and norms keep their parameters in; the letters are
+    those of `jaxseq.common.arrays`.
+    """
+    axes_by_path = {"head/kernel": "h k", "head/bias": "k"}
 
-    jax.tree_util.tree_map_with_path(note, params, is_leaf=lambda node: hasattr(node, "_fields"))
-    return found
+    nodes = jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_namedtuple)
+    for path, node in nodes:
+        # Flax's own layers keep plain arrays, which have no annotation.
+        if not _is_namedtuple(node):
+            continue
+
+        prefix = jax.tree_util.keystr(path, simple=True, separator="/")
+        hints = get_type_hints(type(node), include_extras=True)
+        for field in node._fields:
+            # A learnt initial state has no batch axis, its annotation has.
+            axes_by_path[f"{prefix}/{field}"] = hints[field].dim_str.removeprefix("*b ")
+    return axes_by_path
 
 
-def table(model: nn.Module, x: jax.ShapeDtypeStruct) -> str:
-    """Flax's own table of the model: modules, parameters and shapes for inputs shaped like x."""
-    return nn.tabulate(model, jax.random.key(0), console_kwargs={"width": 120})(jnp.zeros(x.shape, x.dtype))
+def _is_namedtuple(node: object) -> bool:
+    return hasattr(node, "_fields")
+
+
+def table(
+    model: nn.Module,
+    x: jax.ShapeDtypeStruct,
+) -> str:
+    """Return Flax's table of modules, parameters and shapes, for inputs shaped like x."""
+    zeros = jnp.zeros(x.shape, x.dtype)
+    return nn.tabulate(model, jax.random.key(0), console_kwargs={"width": 120})(zeros)

@@ -1,4 +1,4 @@
-"""A stack of recurrent layers and a dense head."""
+"""`Forecaster`: a stack of recurrent layers and a dense head."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from jaxseq.nn.recurrent import Bidirectional, Recurrent
 
 
 class Forecaster(nn.Module):
-    """`layers` recurrent layers of `hidden` units, then a dense layer to `outputs` numbers.
+    """Stack of `layers` recurrent layers of `hidden` units, then a dense layer to `outputs` numbers.
 
-    The head reads the last state and gives "b k", or, with `every_step`, the state of every step and gives "b t k".
-    Between two layers come, where they are asked for, a batch norm over rows and steps (`norm_between`) and dropout.
+    every_step         predict after every time step, "b t k", and not after the last alone, "b k"
+    norm               normalisation inside the cells
+    norm_between       batch norm over rows and time steps between two layers; its momentum and epsilon are used
+    bidirectional      scan each layer both ways
+    dropout            dropout rate between two layers
+    recurrent_dropout  dropout rate of h on its way into the recurrent product
     """
 
     cell: Cell
@@ -44,31 +48,60 @@ class Forecaster(nn.Module):
         carries: tuple[Carry, ...] | None = None,
         first: int | Int[Array, ""] = 0,
     ) -> tuple[tuple[Carry, ...], Float[Array, "b *k"]]:
-        """The layers' last carries, and predictions for a batch of windows.
+        """Return the last carry of each layer and the predictions, "b k" or "b t k".
 
-        `carries` go on from where an earlier call stopped, after `first` steps; with `bidirectional` they cannot.
+        lengths  valid time steps of each row
+        train    draw dropout, and normalise by the moments of this batch
+        carries  last carries of an earlier call, from which this one resumes
+        first    number of time steps that `carries` have seen
+
+        Raises `ValueError` if a shape or dtype does not fit, and for `carries` of a bidirectional stack.
         """
-        last = []
+        if self.bidirectional and carries is not None:
+            # The backward layers have read these time steps before those that `carries` come from.
+            raise ValueError("carries were given to a bidirectional forecaster; expected None")
+
+        last_carries = []
         for number in range(self.layers):
-            if number:
+            if number > 0:
                 x = self._between(x, lengths, train, number)
+
             name = f"recurrent_{number}"
             if self.bidirectional:
-                carry, x = Bidirectional(self._layer(None), name=name)(x, lengths, train)
+                # Flax names a layer after its parent; a pattern for others must not have one yet.
+                pattern = self._layer(name=None, parent=None)
+                carry, x = Bidirectional(pattern, name=name)(x, lengths, train)
             else:
                 start = None if carries is None else carries[number]
-                carry, x = self._layer(name)(x, start, lengths, train, first)
-            last.append(carry)
-        return tuple(last), nn.Dense(self.outputs, name="head")(x if self.every_step else last[-1].h)
+                carry, x = self._layer(name, parent=self)(x, start, lengths, train, first)
+            last_carries.append(carry)
 
-    def _layer(self, name: str | None) -> Recurrent:
-        """A layer of the stack; without a name, a pattern that belongs to nobody yet."""
-        parent = None if name is None else self
-        options = {"norm": self.norm, "recurrent_dropout": self.recurrent_dropout}
-        return Recurrent(self.cell, self.hidden, **options, name=name, parent=parent)
+        states = x if self.every_step else last_carries[-1].h
+        predictions = nn.Dense(self.outputs, name="head")(states)
+        return tuple(last_carries), predictions
 
-    def _between(self, x: Array, lengths: Array | None, train: bool, number: int) -> Array:
-        keep = None if lengths is None else valid_steps(lengths, x.shape[1]).T[..., None]
+    def _layer(self, name: str | None, parent: nn.Module | None) -> Recurrent:
+        return Recurrent(
+            self.cell,
+            self.hidden,
+            norm=self.norm,
+            recurrent_dropout=self.recurrent_dropout,
+            name=name,
+            parent=parent,
+        )
+
+    def _between(
+        self,
+        x: Float[Array, "b t h"],
+        lengths: Int[Array, "b"] | None,
+        train: bool,
+        number: int,
+    ) -> Float[Array, "b t h"]:
+        """Batch norm and dropout on the inputs of layer `number`."""
+        valid = None
+        if lengths is not None:
+            valid = valid_steps(lengths, x.shape[1]).T[..., None]
+
         if self.norm_between is not None:
             norm = nn.BatchNorm(
                 use_running_average=not train,
@@ -76,7 +109,12 @@ class Forecaster(nn.Module):
                 epsilon=self.norm_between.epsilon,
                 name=f"norm_{number}",
             )
-            x = norm(x, mask=keep)
+            x = norm(x, mask=valid)
+
         if self.dropout:
             x = nn.Dropout(self.dropout, deterministic=not train, name=f"dropout_{number}")(x)
-        return x if keep is None else jnp.where(keep, x, 0)
+
+        if valid is None:
+            return x
+        # Batch norm has shifted the zeros of the padding.
+        return jnp.where(valid, x, 0)

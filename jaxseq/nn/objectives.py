@@ -1,34 +1,35 @@
-"""What is asked of a model: a loss, the metrics beside it, and the NAME of the metric that the best epoch is chosen by."""
+"""Objectives: the loss of a model, its metrics, and the metric by which the best epoch is selected."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import chex
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseq.common.arrays import Key
-from jaxseq.nn import heads
 from jaxseq.nn.heads import Head
 
-PerRow = Callable[[Array, Array], Array]
+PerRow: TypeAlias = Callable[[Array, Array], Array]
+"""A function (prediction, target) -> one number for each row, "b"."""
 
 
 class Objective(NamedTuple):
-    """Pure functions of (prediction, target) that give one number a row, "b".
+    """Pure functions of a model's predictions and its targets, rows first.
 
-    loss     what training minimises (its mean over the rows)
-    metrics  (name, function) pairs; names, because dictionaries leave `jax.jit` with their keys sorted
-    select   the name of the metric whose validation value chooses the best epoch; smaller is better
-    at_end   (prediction or target) -> the part of it that is the forecast; metrics are given that part
-    weight   (target) -> how much each row counts in every mean, "b"; None: all alike
-    augment  (key, x, y) -> other rows of the same meaning, drawn anew in each training step; None: the rows as they are
+    loss     PerRow; training minimises its mean over the rows
+    metrics  (name, PerRow) pairs, of the part that `at_end` gives
+    select   name of the metric whose validation value selects the best epoch; smaller is better
+    at_end   prediction or target -> the part of it that is the forecast
+    weight   target -> weight of each row in every mean, "b"; None weights all rows alike
+    augment  (key, x, y) -> (x, y) with the same meaning, drawn anew in each training step; None augments nothing
     """
 
     loss: PerRow
+    # Pairs and no dictionary: dictionaries leave `jax.jit` with their keys sorted.
     metrics: tuple[tuple[str, PerRow], ...]
     select: str
     at_end: Callable[[Array], Array]
@@ -36,47 +37,83 @@ class Objective(NamedTuple):
     augment: Callable[[Key, Array, Array], tuple[Array, Array]] | None = None
 
 
-def squared_error(prediction: Float[Array, "b k"], target: Float[Array, "b k"]) -> Float[Array, "b"]:
-    """Mean over the horizon of the squared error, row by row."""
+def squared_error(
+    prediction: Float[Array, "b k"],
+    target: Float[Array, "b k"],
+) -> Float[Array, "b"]:
+    """Return the squared error of each row, mean over the horizon. Raises `AssertionError` for unequal shapes."""
     chex.assert_equal_shape([prediction, target])
     return jnp.mean((prediction - target) ** 2, axis=-1)
 
 
-def absolute_error(prediction: Float[Array, "b k"], target: Float[Array, "b k"]) -> Float[Array, "b"]:
-    """Mean over the horizon of the absolute error, row by row."""
+def absolute_error(
+    prediction: Float[Array, "b k"],
+    target: Float[Array, "b k"],
+) -> Float[Array, "b"]:
+    """Return the absolute error of each row, mean over the horizon. Raises `AssertionError` for unequal shapes."""
     chex.assert_equal_shape([prediction, target])
     return jnp.mean(jnp.abs(prediction - target), axis=-1)
 
 
+# Objectives are static arguments of compiled functions: another object would be compiled again.
 @functools.cache
 def forecasting(head: Head, every_step: bool = False) -> Objective:
-    """Forecasts of k steps from a model that puts out k · `head.width` numbers, once or, with `every_step`, after each
-    step of the window; the forecast is then the last one. The same arguments give the same object."""
+    """Build the objective of forecasting k steps from k times `head.width` outputs of a model.
 
-    def read(raw: Array) -> Array:
+    The model predicts once, "b k*p", or with `every_step` after each time step of the window, "b t k*p"; the forecast is
+    then the one after the last. A point forecast is selected by its squared error, a distribution by its own loss. Equal
+    arguments give the same object. The loss raises `AssertionError` if outputs and targets do not fit.
+    """
+
+    def split(raw: Float[Array, "*b kp"]) -> Float[Array, "*b k p"]:
         return raw.reshape(*raw.shape[:-1], -1, head.width)
 
-    def loss(raw: Array, y: Array) -> Array:
-        chex.assert_equal_shape([raw[..., :: head.width], y])
-        each = head.loss(read(raw), y)
-        return jnp.mean(each.reshape(each.shape[0], -1), axis=-1)
+    def loss(
+        raw: Float[Array, "b *t kp"],
+        y: Float[Array, "b *t k"],
+    ) -> Float[Array, "b"]:
+        # Without this check a target of one step would be broadcast over the horizon.
+        chex.assert_shape(raw, (*y.shape[:-1], y.shape[-1] * head.width))
+        losses = head.loss(split(raw), y)
+        return jnp.mean(losses.reshape(losses.shape[0], -1), axis=-1)
 
-    def by(error: PerRow) -> PerRow:
-        return lambda raw, y: error(head.centre(read(raw)), y)
+    def forecast_loss(
+        raw: Float[Array, "b kp"],
+        y: Float[Array, "b k"],
+    ) -> Float[Array, "b"]:
+        return jnp.mean(head.loss(split(raw), y), axis=-1)
 
-    metrics = (("mse", by(squared_error)), ("mae", by(absolute_error)))
+    def forecast_squared_error(
+        raw: Float[Array, "b kp"],
+        y: Float[Array, "b k"],
+    ) -> Float[Array, "b"]:
+        return squared_error(head.centre(split(raw)), y)
+
+    def forecast_absolute_error(
+        raw: Float[Array, "b kp"],
+        y: Float[Array, "b k"],
+    ) -> Float[Array, "b"]:
+        return absolute_error(head.centre(split(raw)), y)
+
+    metrics: tuple[tuple[str, PerRow], ...] = (
+        ("mse", forecast_squared_error),
+        ("mae", forecast_absolute_error),
+    )
     if head.quantiles is not None:
-        metrics = (("loss", lambda raw, y: jnp.mean(head.loss(read(raw), y), axis=-1)), *metrics)
-    return Objective(loss, metrics, metrics[0][0], _last_step if every_step else whole_output)
+        metrics = (("loss", forecast_loss), *metrics)
+
+    return Objective(
+        loss=loss,
+        metrics=metrics,
+        select=metrics[0][0],
+        at_end=_last_step if every_step else whole_output,
+    )
 
 
-def _last_step(values: Array) -> Array:
+def _last_step(values: Float[Array, "b t k"]) -> Float[Array, "b k"]:
     return values[:, -1]
 
 
 def whole_output(values: Array) -> Array:
-    """The output as it is: all of it is the forecast."""
+    """Return the output unchanged: all of it is the forecast."""
     return values
-
-
-REGRESSION = forecasting(heads.point())

@@ -11,20 +11,27 @@ from jaxseq.cells import norm as norms
 from jaxseq.cells import normalised, recurrence
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.norm import Norm
-from jaxseq.common.arrays import Tree
+from jaxseq.common.arrays import Key, Tree
 
 STATS = "batch_stats"
 """Flax's name for the collection of running moments."""
 
 
 class Recurrent(nn.Module):
-    """A recurrent layer: `hidden` units of `cell`, scanned over a batch of sequences.
+    """Recurrent layer: `hidden` units of `cell`, scanned over a batch of sequences.
 
-    The cell's parameters are one pytree under the name "cell", the gains of `norm` another under "norm", and running
-    moments stand under "moments" in the collection `batch_stats` (make it mutable to let them follow a training step).
-    `recurrent_dropout` is the share of h that does not reach the recurrent product, one draw a sequence, and needs an
-    rng named "dropout". With `learn_start` the initial state is a parameter, under "start". `truncate` stops gradients
-    between chunks of so many steps.
+    cell               the cell, say `jaxseq.cells.CELLS["lstm"]`
+    hidden             h, the number of units
+    norm               normalisation inside the cell; None leaves the plain cell
+    reverse            scan each row backwards within its length
+    recurrent_dropout  dropout rate of h on its way into the recurrent product, with one mask a sequence (Gal &
+                       Ghahramani 2016); training then needs an rng named "dropout"
+    learn_start        make the initial state a parameter
+    truncate           time steps after which gradients are stopped (truncated back-propagation through time: Williams &
+                       Peng 1990); None keeps them whole
+
+    Parameters are "cell" and, where used, "norm" and "start", each the NamedTuple of its cell or norm. The running
+    moments of batch norm are the variable "moments" of the collection `STATS`, which has to be mutable in training.
     """
 
     cell: Cell
@@ -44,91 +51,153 @@ class Recurrent(nn.Module):
         train: bool = False,
         first: int | Int[Array, ""] = 0,
     ) -> tuple[Carry, Float[Array, "b t h"]]:
-        """The last carry and the output of every step; starts from `carry`, or from the learnt state, or from zeros.
-        `first` is the number of x's first step in its sequence, where `carry` has seen some.
+        """Return the last carry, each state "b h", and the output of every time step.
 
-        What lies beyond a row's length changes nothing, and outputs there are zero. Raises `ValueError`, which names
-        the argument, where shapes or dtypes do not fit.
+        carry    state before the first time step; None starts from the learnt state or from zeros
+        lengths  valid time steps of each row; padding beyond them changes nothing, and outputs there are zero
+        train    draw dropout, and normalise by the moments of this batch
+        first    number of time steps that `carry` has seen, by which batch norm finds its running moments
+
+        Raises `ValueError`, which names the argument, if a shape or dtype does not fit.
         """
         if x.ndim != 3:
             raise ValueError(f"x has the shape {x.shape}; expected (rows, steps, features)")
+
         params = self.param("cell", self.cell.init, x.shape[-1], self.hidden, x.dtype)
-        start = self._start(x) if carry is None else carry
+        if carry is None:
+            carry = self._initial_carry(x)
+
+        drop = None
+        if train and self.recurrent_dropout:
+            drop = self._dropout_mask(x)
+
+        # The recurrence scans over the leading axis; Flax's convention is batch first.
         steps = jnp.swapaxes(x, 0, 1)
-        drop = self._drop(x) if train and self.recurrent_dropout else None
         if self.norm is None:
-            way = recurrence.scan
-            last, outputs = way(self.cell, params, steps, start, lengths, self.reverse, drop, self.truncate)
+            last, outputs = recurrence.scan(
+                self.cell,
+                params,
+                steps,
+                carry,
+                lengths=lengths,
+                reverse=self.reverse,
+                drop=drop,
+                truncate=self.truncate,
+            )
         else:
-            last, outputs = self._normalised(params, steps, start, lengths, drop, train, first)
+            last, outputs = self._normalised_scan(
+                params, steps, carry, lengths=lengths, drop=drop, train=train, first=first
+            )
         return last, jnp.swapaxes(outputs, 0, 1)
 
-    def _start(self, x: Array) -> Carry:
+    def _initial_carry(self, x: Float[Array, "b t d"]) -> Carry:
         zeros = self.cell.start((x.shape[0], self.hidden), x.dtype)
         if not self.learn_start:
             return zeros
+
+        # One state, broadcast: every row starts from it, and its gradient is the sum over rows.
         learnt = self.param("start", lambda _: self.cell.start((self.hidden,), x.dtype))
-        return jax.tree.map(lambda zero, start: zero + start, zeros, learnt)
+        return jax.tree.map(jnp.add, zeros, learnt)
 
-    def _drop(self, x: Array) -> Array:
+    def _dropout_mask(self, x: Float[Array, "b t d"]) -> Float[Array, "b h"]:
+        """Factors 0 or 1 / keep, one mask for all time steps of a row."""
         keep = 1 - self.recurrent_dropout
-        drawn = jax.random.bernoulli(self.make_rng("dropout"), keep, (x.shape[0], self.hidden))
-        return drawn.astype(x.dtype) / keep
+        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (x.shape[0], self.hidden))
+        return mask.astype(x.dtype) / keep
 
-    def _normalised(
+    def _normalised_scan(
         self,
         params: Tree,
-        steps: Array,
-        start: Carry,
-        lengths: Array | None,
-        drop: Array | None,
+        steps: Float[Array, "t b d"],
+        carry: Carry,
+        lengths: Int[Array, "b"] | None,
+        drop: Float[Array, "b h"] | None,
         train: bool,
         first: int | Int[Array, ""],
-    ) -> tuple[Carry, Array]:
+    ) -> tuple[Carry, Float[Array, "t b h"]]:
+        # A local name, which the type checker can narrow inside the initialisers too.
         norm = self.norm
         assert norm is not None
-        memory, sizes = len(start) > 1, (self.cell.gate_count, len(start) > 1)
-        weights = self.param("norm", lambda _: norms.init(norm, *sizes, self.hidden, steps.dtype))
+        gate_count = self.cell.gate_count
+        has_memory = len(carry) > 1
+
+        def init_gains(_: Key) -> norms.Weights:
+            return norms.init(
+                norm,
+                gate_count,
+                has_memory,
+                self.hidden,
+                steps.dtype,
+            )
+
+        def init_moments() -> norms.Running:
+            return norms.init_running(
+                gate_count,
+                has_memory,
+                steps.shape[0],
+                self.hidden,
+                steps.dtype,
+            )
+
+        gains = self.param("norm", init_gains)
+        moments = None
         running = None
         if norm.by_batch:
-            fresh = norms.init_running(self.cell.gate_count, memory, steps.shape[0], self.hidden, steps.dtype)
-            running = self.variable(STATS, "moments", lambda: fresh)
-        last, outputs, moments = normalised.scan(
+            moments = self.variable(STATS, "moments", init_moments)
+            running = moments.value
+
+        last, outputs, new_moments = normalised.scan(
             self.cell,
             norm,
             params,
-            weights,
+            gains,
             steps,
-            start,
-            lengths,
-            self.reverse,
-            drop,
-            None if running is None else running.value,
-            train and not self.is_initializing(),
-            self.truncate,
-            first,
+            carry=carry,
+            lengths=lengths,
+            reverse=self.reverse,
+            drop=drop,
+            running=running,
+            # Parameters may be initialised from a single row, which has no variance.
+            train=train and not self.is_initializing(),
+            truncate=self.truncate,
+            first=first,
         )
-        if running is not None and moments is not None and train and self.is_mutable_collection(STATS):
-            running.value = moments
+
+        # Flax refuses to write to a collection that the caller has not made mutable.
+        follows = train and self.is_mutable_collection(STATS)
+        if moments is not None and new_moments is not None and follows:
+            moments.value = new_moments
         return last, outputs
 
 
 class Bidirectional(nn.Module):
-    """Two recurrent layers over the same rows, one of them backwards within each row's length.
+    """Two recurrent layers over the same rows, the second scanning backwards within each row's length.
 
-    Outputs are concatenated forward, then backward, "b t 2h", as torch and Keras do; so are the last carries, field by
-    field: the backward one is that at each row's first step.
+    `layer` is the pattern of both. Outputs are concatenated forward, then backward, "b t 2*h", as torch and Keras do.
+    Last carries are concatenated field by field; the backward one is the state at each row's first time step.
     """
 
     layer: Recurrent
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b t d"], lengths: Int[Array, "b"] | None = None, train: bool = False
+        self,
+        x: Float[Array, "b t d"],
+        lengths: Int[Array, "b"] | None = None,
+        train: bool = False,
     ) -> tuple[Carry, Float[Array, "b t _"]]:
-        """The last carries and the outputs of every step, each both ways."""
+        """Return the last carries, each state "b 2*h", and the outputs of every time step, "b t 2*h".
+
+        Raises `ValueError`, which names the argument, if a shape or dtype does not fit.
+        """
+        # Clones, because a layer that is called twice would share its parameters.
         forward = self.layer.clone(parent=self, name="forward")
         backward = self.layer.clone(parent=self, name="backward", reverse=True)
-        ways = [way(x, None, lengths, train) for way in (forward, backward)]
-        last = jax.tree.map(lambda *states: jnp.concatenate(states, axis=-1), *(carry for carry, _ in ways))
-        return last, jnp.concatenate([outputs for _, outputs in ways], axis=-1)
+
+        forward_carry, forward_outputs = forward(x, lengths=lengths, train=train)
+        backward_carry, backward_outputs = backward(x, lengths=lengths, train=train)
+
+        def join(*states: Float[Array, "*b h"]) -> Float[Array, "*b _"]:
+            return jnp.concatenate(states, axis=-1)
+
+        return jax.tree.map(join, forward_carry, backward_carry), join(forward_outputs, backward_outputs)

@@ -1,4 +1,4 @@
-"""What is asked of a model: its loss is the head's, its metrics are of the forecast, one object for one task."""
+"""Objectives: the loss is the head's, metrics are of the forecast, equal arguments give one object."""
 
 import functools
 
@@ -65,11 +65,11 @@ def test_a_point_is_chosen_by_its_squared_error_and_a_distribution_by_its_loss(h
 def test_the_same_task_is_the_same_object_so_that_it_is_compiled_once(head):
     assert objectives.forecasting(head, True) is objectives.forecasting(head, True)
     assert objectives.forecasting(head, True) != objectives.forecasting(head, False)
-    assert objectives.forecasting(heads.point()) is objectives.REGRESSION
+    assert objectives.forecasting(heads.point()) is objectives.forecasting(heads.point("mse"))
 
 
 @every_head
-def test_an_output_that_does_not_fit_its_target_is_refused_and_not_broadcast(head):
+def test_an_output_that_does_not_fit_its_target_is_refused_and_not_broadcast(head, unannotated):
     raw, y = outputs(head, False)
     for wrong in (y[:, :1], y[:1]):
         with pytest.raises(AssertionError, match="shape"):

@@ -13,7 +13,7 @@ import pytest
 from jaxseq import cells
 from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
-from jaxseq.nn import forecaster, objectives
+from jaxseq.nn import forecaster, heads, objectives
 from jaxseq.train import devices as mesh
 from jaxseq.train import epoch, options, processes
 
@@ -23,7 +23,7 @@ BATCH, WINDOW, HIDDEN = 32, 6, 5
 
 def setup(devices: jax.sharding.Mesh) -> epoch.Setup:
     model = forecaster.Forecaster(cells.named("gru"), HIDDEN, 1, 1)
-    return epoch.Setup(model, objectives.REGRESSION, ADAM, mesh.batch_sharding(devices, BATCH))
+    return epoch.Setup(model, objectives.forecasting(heads.point()), ADAM, mesh.batch_sharding(devices, BATCH))
 
 
 def data() -> Batch:

@@ -14,7 +14,8 @@ from jaxseq.nn import forecaster, heads, objectives
 from jaxseq.train import epoch as fit
 
 ADAM = optax.adam(1e-2)
-SETUP = fit.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), objectives.REGRESSION, ADAM)
+REGRESSION = objectives.forecasting(heads.point())
+SETUP = fit.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), REGRESSION, ADAM)
 ROWS = 10
 
 
@@ -39,7 +40,7 @@ def times_target(prediction: jax.Array, target: jax.Array) -> jax.Array:
 
 RATE = 2.0**-20
 LEDGER = SETUP._replace(
-    objective=objectives.REGRESSION._replace(loss=times_target, metrics=(("product", times_target),), select="product"),
+    objective=REGRESSION._replace(loss=times_target, metrics=(("product", times_target),), select="product"),
     optimiser=optax.sgd(RATE),
 )
 
@@ -203,6 +204,6 @@ def test_an_epoch_is_compiled_once_for_all_epochs() -> None:
     fit.epoch.clear_cache()
     fit.evaluate.clear_cache()
     list(fit.epochs(SETUP, start(), data, valid, 4, range(1, 6)))
-    again = fit.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), objectives.REGRESSION, ADAM)
+    again = fit.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), REGRESSION, ADAM)
     list(fit.epochs(again, start(again, seed=1), data, valid, 4, range(1, 3)))
     assert fit.epoch._cache_size() == 1 and fit.evaluate._cache_size() == 1

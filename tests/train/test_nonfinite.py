@@ -15,8 +15,8 @@ from jaxseq.common import figures
 from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
-from jaxseq.nn import forecaster
-from jaxseq.nn.objectives import REGRESSION
+from jaxseq.nn import forecaster, heads
+from jaxseq.nn.objectives import forecasting
 from jaxseq.train import __main__ as train
 from jaxseq.train import epoch as fit
 from jaxseq.train import loop, run_folder
@@ -28,7 +28,9 @@ from jaxseq.train.experiments.forecasts import Model, WavesOneStep
 WORDS = "--data.count 200 --data.window 6 --model.hidden 3 --schedule constant"
 WORDS = ["waves", *WORDS.split()]
 SETUP = fit.Setup(
-    forecaster.Forecaster(cells.named("rnn"), 3, 1, 1, norm=Norm("batch")), REGRESSION, adam(0.01, None, None)
+    forecaster.Forecaster(cells.named("rnn"), 3, 1, 1, norm=Norm("batch")),
+    forecasting(heads.point()),
+    adam(0.01, None, None),
 )
 SKIP = SETUP._replace(skip_nonfinite=True)
 

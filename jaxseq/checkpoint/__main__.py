@@ -23,7 +23,7 @@ def _run_folder(run: Path) -> Path:
     folder = run / "checkpoints" if (run / "checkpoints").is_dir() else run
     if not folder.is_dir():
         raise UsageError(f"{run} does not exist; name a run folder, such as runs/aapl-0001")
-    if not records.steps(folder):
+    if not records.epochs(folder):
         raise UsageError(f"no checkpoints in {folder}")
     return folder
 
@@ -58,13 +58,13 @@ def show(run: Path, step: int | None = None, all: bool = False) -> int:
         all: List every leaf, the optimiser's too, not the parameters alone.
     """
     folder = _run_folder(run)
-    step = records.steps(folder)[-1] if step is None else step
+    step = records.epochs(folder)[-1] if step is None else step
     leaves, arrays = records.saved_leaves(folder, step), store.load_leaves(folder, step)
     settings = records.config(folder)
     axes = settings.get("axes") or {}
     told = [f"{name} {value:.6g}" for name, value in records.metrics(folder, step).items()]
     print(", ".join([f"{settings.get('experiment', folder)}: step {step}", *told]))
-    print(f"steps {', '.join(map(str, records.steps(folder)))}; the best is {records.best_step(folder)}\n")
+    print(f"steps {', '.join(map(str, records.epochs(folder)))}; the best is {records.best_epoch(folder)}\n")
     params = {path: leaf for path, leaf in leaves.items() if path.split("/")[0] == "params"} or leaves
     shown = leaves if all else params
     columns = ["name", "axes", "shape", "dtype", "count", "mean", "std", "norm", "sha256"]
@@ -92,7 +92,7 @@ def verify(run: Path, step: int | None = None) -> int:
         except DamagedError as error:
             bad += 1
             print(error)
-    for one in records.steps(folder) if step is None else [step]:
+    for one in records.epochs(folder) if step is None else [step]:
         reasons = store.damage(folder, one)
         if reasons and writer.was_going(folder, one):
             print(f"step {one}: was being cleared away when its process was killed")
@@ -126,8 +126,8 @@ def diff(run_a: Path, run_b: Path, step_a: int | None = None, step_b: int | None
         step_b: The step of the second run; its newest by default.
     """
     folder_a, folder_b = _run_folder(run_a), _run_folder(run_b)
-    step_a = records.steps(folder_a)[-1] if step_a is None else step_a
-    step_b = records.steps(folder_b)[-1] if step_b is None else step_b
+    step_a = records.epochs(folder_a)[-1] if step_a is None else step_a
+    step_b = records.epochs(folder_b)[-1] if step_b is None else step_b
     a, b = store.load_leaves(folder_a, step_a), store.load_leaves(folder_b, step_b)
     rows = [_compare(path, a.get(path), b.get(path)) for path in {**a, **b}]
     print(f"step {step_a} of {folder_a} against step {step_b} of {folder_b}\n")

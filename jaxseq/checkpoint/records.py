@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxseq.checkpoint import choice
 from jaxseq.checkpoint.leaves import Leaf
 from jaxseq.common import formats
 from jaxseq.common.errors import UsageError
@@ -60,25 +60,20 @@ def unseal(file: Path, what: str) -> dict[str, Any]:
     return formats.migrated("checkpoint", record, what)
 
 
-def best_of(values: Mapping[int, float]) -> list[int]:
-    """The step with the smallest value, in a list; NaN is the worst, and of equal steps the newest is taken."""
-    return sorted(values, key=lambda step: (math.inf if math.isnan(values[step]) else values[step], -step))[:1]
-
-
-def steps(folder: str | Path) -> list[int]:
+def epochs(folder: str | Path) -> list[int]:
     """The steps that are in a folder, ascending, sound or not; none if there is no such folder."""
     folder = Path(folder).expanduser()
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()) if folder.is_dir() else []
 
 
-def latest_step(folder: str | Path) -> int | None:
+def latest_epoch(folder: str | Path) -> int | None:
     """The newest step, None if there is none."""
-    return max(steps(folder), default=None)
+    return max(epochs(folder), default=None)
 
 
-def best_step(folder: str | Path) -> int | None:
+def best_epoch(folder: str | Path) -> int | None:
     """The step with the smallest value of the metric that its writer named; None if no step has a readable record."""
-    return next(iter(best_of(deciding_values(Path(folder)))), None)
+    return choice.best_epoch(deciding_values(Path(folder)))
 
 
 def metrics(folder: str | Path, step: int) -> dict[str, float]:
@@ -119,7 +114,7 @@ def root_of(folder: Path) -> dict[str, Any]:
 
 def record_of(folder: Path, step: int) -> dict[str, Any]:
     """The record of a step; raises `UsageError` if there is no such step, `DamagedError` if it cannot be believed."""
-    if step not in (there := steps(folder)):
+    if step not in (there := epochs(folder)):
         raise UsageError(f"no step {step} in {folder}, there {_listing(there)}")
     return unseal(folder / str(step) / "_CHECKPOINT_METADATA", f"step {step} of {folder}")
 
@@ -131,7 +126,7 @@ def _listing(there: list[int]) -> str:
 def deciding_values(folder: Path) -> dict[int, float]:
     """What decides which step is best, for every step with a readable record."""
     values = {}
-    for step in steps(folder):
+    for step in epochs(folder):
         with contextlib.suppress(DamagedError, KeyError):  # a sealed record without them is no record of a step
             record = record_of(folder, step)
             values[step] = record["metrics"][record["best"]]

@@ -179,7 +179,7 @@ def restore(
     `UsageError` if there is no checkpoint, its format is newer, or it holds another model.
     """
     folder = Path(folder)
-    there = records.steps(folder)
+    there = records.epochs(folder)
     if not there:
         raise UsageError(f"no checkpoints in {folder}")
     with contextlib.suppress(DamagedError):  # every step has its own record

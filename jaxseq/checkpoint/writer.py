@@ -19,7 +19,7 @@ from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
-from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint import choice, records, store
 from jaxseq.checkpoint.leaves import by_path, data_of, fingerprints
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.common.arrays import Tree
@@ -76,7 +76,8 @@ class _Keep:
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
         past = sorted(info.step for info in checkpoints if info.step <= self.newest)
-        kept = {*past[-2:], *records.best_of({step: self.values.get(step, math.inf) for step in past})}
+        best = choice.best_epoch({step: self.values.get(step, math.inf) for step in past})
+        kept = {*past[-2:], best} - {None}
         for step in set(past) - kept:
             with contextlib.suppress(OSError):  # without it, half a step would be set aside as damaged
                 (self.folder / f"{CLEARING}{step}").touch()
@@ -185,7 +186,7 @@ def _unmark(folder: Path) -> None:
 def _set_damaged_aside(folder: Path, report: Callable[[str], object]) -> None:
     """Rename the steps that are damaged: some of them Orbax would refuse to begin with, and none of them may be best. What
     is left of one that was being cleared away is cleared away."""
-    for step in records.steps(folder):
+    for step in records.epochs(folder):
         if not store.damage(folder, step):
             continue
         if was_going(folder, step):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,26 @@ def write_whole(file: Path, content: bytes) -> None:
         except BaseException:
             os.unlink(temporary.name)
             raise
+
+
+def numbered_folder(parent: Path, name: str) -> Path:
+    """Create an empty folder with the next number after the highest one taken, say ``name-0001``, and return its path.
+
+    Makes `parent` if needed. Processes that call it at the same time get different folders. Raises `OSError`.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    pattern = re.compile(rf"{re.escape(name)}-(\d+)")
+    matches = [pattern.fullmatch(path.name) for path in parent.iterdir()]
+    number = 1 + max((int(match[1]) for match in matches if match), default=0)
+
+    while True:
+        folder = parent / f"{name}-{number:04d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another process took this number after the folder was listed
+            number += 1
+        else:
+            return folder
 
 
 MOST_JSON = 16 * 2**20

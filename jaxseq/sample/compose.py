@@ -111,7 +111,8 @@ def perform(
     from jaxseq.music import sampling
     from jaxseq.sample import request
 
-    state, positions = composer.state, commission.pattern.positions
+    state = composer.state
+    positions = commission.pattern.positions
     forced = np.repeat(commission.forced[None], asked.count, axis=0)
     cold, said = not composer.experiment.started, ()
     if cold and commission.forced[0, 0] == sampling.FREE:

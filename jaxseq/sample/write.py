@@ -7,7 +7,6 @@ import csv
 import io
 import math
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -74,19 +73,20 @@ def write(
 ) -> tuple[Path, tuple[str, ...]]:
     """Write everything into `out`, or into the next number in the run's folder; returns the folder and what could not be
     engraved. The folder appears when all is in it, or not at all. Raises `UsageError` if it cannot be written."""
-    said: tuple[str, ...] = ()
+    complaints: tuple[str, ...] = ()
     try:
         with _scratch(_nearest((out or run / NUMBERED).absolute())) as scratch:
             listed = []
             for number, piece in enumerate(composition.pieces):
                 files, complaint = _write_piece(scratch, piece, bpm, with_score)
-                with_score, said = with_score and not complaint, said or complaint
+                with_score = with_score and not complaint
+                complaints = complaints or complaint
                 listed.append(files)
                 progress(number + 1, len(composition.pieces))
             common_files.write_json(scratch / SAMPLES, _plain(_summary(composition, found, listed)))
             common_files.write_text(scratch / TABLE, table_csv(found.columns))
             common_files.write_text(scratch / REPORT, report(composition, found, listed))
-            return _publish(scratch, run, out), said
+            return _publish(scratch, run, out), complaints
     except OSError as error:
         raise UsageError(f"cannot write into {out or run}: {error.strerror or error}") from error
 
@@ -109,10 +109,7 @@ def _publish(scratch: Path, run: Path, out: Path | None) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         os.rename(scratch, out)
         return out
-    taken = [int(match[1]) for path in run.iterdir() if (match := re.fullmatch(rf"{NUMBERED}-(\d+)", path.name))]
-    number = max(taken, default=0) + 1
-    while (folder := run / f"{NUMBERED}-{number:04d}").exists():
-        number += 1
+    folder = common_files.numbered_folder(run, NUMBERED)
     os.rename(scratch, folder)
     return folder
 

@@ -32,7 +32,9 @@ def fit_epochs(job: Job, state: TrainState, rows: list[run_folder.Row], folder: 
 
     The row is written before the checkpoint: whatever stops the process between the two, no epoch lacks its row.
     """
-    experiment, metric, done = job.experiment, _metric(job), len(rows)
+    experiment = job.experiment
+    metric = _metric(job)
+    done = len(rows)
     setup = job.setup._replace(skip_nonfinite=experiment.on_nonfinite == "skip")
     say = _sayer(console)
     with (
@@ -47,7 +49,7 @@ def fit_epochs(job: Job, state: TrainState, rows: list[run_folder.Row], folder: 
             if (at := _fault(epoch, setup.skip_nonfinite)) is not None:
                 processes.from_first(lambda: writer.wait())
                 told = _told(epoch, at, _leaf(job, setup, folder, epoch, at))
-                raise UsageError(f"{told}; {_saved(records.latest_step(folder / run_folder.CHECKPOINTS))} in {folder}")
+                raise UsageError(f"{told}; {_saved(records.latest_epoch(folder / run_folder.CHECKPOINTS))} in {folder}")
             row = _row(epoch, time.perf_counter() - started, len(job.batches.train.x), setup.skip_nonfinite)
             if row.get("skipped"):
                 display.note(
@@ -88,7 +90,7 @@ def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[
 
     report = _sayer(console)
     kept, epochs = folder / run_folder.CHECKPOINTS, job.experiment.epochs
-    if records.steps(kept):
+    if records.epochs(kept):
         done, state = store.restore(kept, prepare.abstract_state(job), report=report)
     else:
         done, state = 0, prepare.initial_state(job)

@@ -139,7 +139,7 @@ def check_rows(job: Job, folder: Path) -> None:
 def best(job: Job, folder: Path) -> tuple[int, fit.TrainState]:
     """The best epoch of a job's run and the state after it, verified. Raises as `restore`."""
     kept = folder / run_folder.CHECKPOINTS
-    return store.restore(kept, abstract_state(job), records.best_step(kept))
+    return store.restore(kept, abstract_state(job), records.best_epoch(kept))
 
 
 def restore(
@@ -151,5 +151,5 @@ def restore(
     setup = fit.Setup(experiment.build(), experiment.objective(), experiment.optimiser(1))
     like = jax.eval_shape(partial(fit.init, setup), jax.random.key(0), row)
     kept = folder / run_folder.CHECKPOINTS
-    found, state = store.restore(kept, like, records.best_step(kept) if epoch is None else epoch)
+    found, state = store.restore(kept, like, records.best_epoch(kept) if epoch is None else epoch)
     return found, setup, state

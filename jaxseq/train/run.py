@@ -121,7 +121,7 @@ def _go_on(
         loop.fit_epochs(job, state, rows, folder, console)
         processes.from_first(judge)
     except KeyboardInterrupt:
-        last = records.latest_step(folder / run_folder.CHECKPOINTS)
+        last = records.latest_epoch(folder / run_folder.CHECKPOINTS)
         raise Interrupted(folder, last, EXIT_INTERRUPTED) from None
     return folder
 
@@ -159,13 +159,13 @@ def check_resumable(folder: Path, experiment: Recipe) -> None:
 
 def _difference(old: Recipe, new: Recipe, moved: bool, free: Sequence[str] = MAY_CHANGE) -> tuple[str, str] | None:
     """The first field in which recipes differ that must not, of both as `--field value`; None if there is none."""
-    theirs, mine = dataclasses.asdict(old), dataclasses.asdict(new)
+    old_fields, new_fields = dataclasses.asdict(old), dataclasses.asdict(new)
     if moved:
-        theirs["data"].pop("path", None)
-        mine["data"].pop("path", None)
-    for name in mine:
-        if name not in free and mine[name] != theirs.get(name):
-            return _as_words(name, theirs.get(name), mine[name])
+        old_fields["data"].pop("path", None)
+        new_fields["data"].pop("path", None)
+    for name in new_fields:
+        if name not in free and new_fields[name] != old_fields.get(name):
+            return _as_words(name, old_fields.get(name), new_fields[name])
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import re
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxseq import __version__
+from jaxseq.checkpoint import choice
 from jaxseq.common import formats, lock
 from jaxseq.common.errors import UsageError
-from jaxseq.common.files import check_size, read_json, write_json, write_text
+from jaxseq.common.files import check_size, numbered_folder, read_json, write_json, write_text
 
 RUNS = Path("runs")
 CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
@@ -41,7 +41,7 @@ def create(name: str, out: Path | None) -> Path:
     Raises `UsageError` if `out` is there and not empty, or if the folder cannot be written.
     """
     try:
-        return _numbered(name) if out is None else _named(out)
+        return numbered_folder(RUNS, name) if out is None else _named(out)
     except OSError as error:
         raise UsageError(f"cannot write a run into {out or RUNS}: {error.strerror or error}") from error
 
@@ -77,21 +77,6 @@ def _named(out: Path) -> Path:
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
     return out
-
-
-def _numbered(name: str) -> Path:
-    RUNS.mkdir(parents=True, exist_ok=True)
-    pattern = re.compile(rf"{re.escape(name)}-(\d+)")
-    taken = [int(match[1]) for path in RUNS.iterdir() if (match := pattern.fullmatch(path.name))]
-    number = max(taken, default=0) + 1
-    while True:
-        folder = RUNS / f"{name}-{number:04d}"
-        try:
-            folder.mkdir()
-        except FileExistsError:  # another process took the number between the look and the step
-            number += 1
-        else:
-            return folder
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -180,6 +165,7 @@ def read_metrics(folder: Path) -> list[Row]:
                 raise ValueError(f"{other[0]} is no number")
             rows.append(row)
         except (ValueError, RecursionError) as error:
+            # A kill may cut off the last line. Its epoch has no checkpoint yet and is trained again.
             if number == len(lines) and not line.endswith("\n"):
                 break
             raise UsageError(f"{path}, line {number}: {error}") from error
@@ -203,4 +189,5 @@ def best_row(rows: Iterable[Row], metric: str) -> Row:
     rows = list(rows)
     if lacking := [row["epoch"] for row in rows if metric not in row]:
         raise UsageError(f"the metrics of epoch {lacking[0]} lack {metric}")
-    return min(rows, key=lambda row: (math.inf if math.isnan(row[metric]) else row[metric], -row["epoch"]))
+    best_epoch = choice.best_epoch({row["epoch"]: row[metric] for row in rows})
+    return next(row for row in rows if row["epoch"] == best_epoch)

@@ -164,7 +164,7 @@ def test_metrics_and_configuration_are_read_without_the_arrays(folder: Path) -> 
     shutil.rmtree(folder / "2" / "state" / "d")
     assert records.metrics(folder, 2) == {"rate": 1e-3, "loss": 0.4}
     assert records.config(folder) == {"experiment": "aapl"}
-    assert (records.latest_step(folder), records.best_step(folder)) == (2, 2)
+    assert (records.latest_epoch(folder), records.best_epoch(folder)) == (2, 2)
 
 
 # Which steps stay ------------------------------------------------------------------------------------------------------
@@ -173,17 +173,17 @@ def test_metrics_and_configuration_are_read_without_the_arrays(folder: Path) -> 
 def test_the_last_two_steps_and_the_best_stay(tmp_path: Path) -> None:
     losses = {1: 0.5, 2: 0.1, 3: 0.3, 4: float("nan"), 5: 0.2, 6: 0.4}
     write(tmp_path / "many", losses)
-    assert records.steps(tmp_path / "many") == [2, 5, 6]
-    assert records.best_step(tmp_path / "many") == 2
+    assert records.epochs(tmp_path / "many") == [2, 5, 6]
+    assert records.best_epoch(tmp_path / "many") == 2
     write(tmp_path / "many", {7: 0.6})
-    assert records.steps(tmp_path / "many") == [2, 6, 7], "another process forgot which step was best"
+    assert records.epochs(tmp_path / "many") == [2, 6, 7], "another process forgot which step was best"
     write(tmp_path / "many", {8: 0.05, 9: 0.6, 10: 0.6})
-    assert records.steps(tmp_path / "many") == [8, 9, 10]
+    assert records.epochs(tmp_path / "many") == [8, 9, 10]
 
 
 def test_a_folder_that_is_not_there_has_no_steps(tmp_path: Path) -> None:
-    assert records.steps(tmp_path / "no") == []
-    assert records.latest_step(tmp_path / "no") is None and records.best_step(tmp_path / "no") is None
+    assert records.epochs(tmp_path / "no") == []
+    assert records.latest_epoch(tmp_path / "no") is None and records.best_epoch(tmp_path / "no") is None
     with pytest.raises(UsageError, match="no checkpoints in"):
         store.restore(tmp_path / "no", LIKE)
 
@@ -200,9 +200,9 @@ def test_a_leaf_that_is_no_array_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_of_equal_steps_the_newest_is_best_and_nan_is_never(tmp_path: Path) -> None:
     write(tmp_path / "nan", {1: float("nan"), 2: 0.3, 3: 0.3}, make=little)
-    assert records.best_step(tmp_path / "nan") == 3
+    assert records.best_epoch(tmp_path / "nan") == 3
     write(tmp_path / "only", {1: float("nan"), 2: float("nan")}, make=little)
-    assert records.best_step(tmp_path / "only") == 2
+    assert records.best_epoch(tmp_path / "only") == 2
 
 
 # Damage ----------------------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def save_again(folder: Path) -> None:
     """As a run does that was taken up from step 1."""
     with contextlib.redirect_stdout(io.StringIO()):
         write(folder, {2: 0.3}, make=little)
-        assert records.steps(folder) == [1, 2] and restored_or_named(folder) == "harmless"
+        assert records.epochs(folder) == [1, 2] and restored_or_named(folder) == "harmless"
         assert (folder / "damaged-2").is_dir()
 
 
@@ -343,15 +343,15 @@ def test_a_key_that_orbax_does_not_know_keeps_nobody_from_going_on(few: Path, tm
     save_again(folder)
 
 
-def test_a_damaged_best_step_is_set_aside_with_a_word_and_is_best_no_more(folder: Path) -> None:
+def test_a_damaged_best_epoch_is_set_aside_with_a_word_and_is_best_no_more(folder: Path) -> None:
     write(folder, {3: 0.6, 4: 0.6, 5: 0.6})
-    assert (records.steps(folder), records.best_step(folder)) == ([2, 4, 5], 2)
+    assert (records.epochs(folder), records.best_epoch(folder)) == ([2, 4, 5], 2)
     path = stored_values(folder, 2)
     flip(path, path.stat().st_size // 3, 1)
     said: list[str] = []
     Writer(folder, {}, "loss", said.append).close()
     assert said == [f"step 2 of {folder.resolve()} is damaged: set aside as damaged-2"]
-    assert (records.steps(folder), records.best_step(folder)) == ([4, 5], 5)
+    assert (records.epochs(folder), records.best_epoch(folder)) == ([4, 5], 5)
 
 
 def test_changed_metrics_are_found(folder: Path) -> None:
@@ -359,7 +359,7 @@ def test_changed_metrics_are_found(folder: Path) -> None:
     record.write_text(record.read_text().replace('"loss": 0.4', '"loss": 0.1'))
     with pytest.raises(DamagedError, match=r"step 2 of .*_CHECKPOINT_METADATA: sha256 differs"):
         records.metrics(folder, 2)
-    assert records.best_step(folder) == 1
+    assert records.best_epoch(folder) == 1
 
 
 def test_a_failing_load_says_nothing_on_its_own(
@@ -404,7 +404,7 @@ def test_a_step_that_goes_is_marked_until_it_is_gone(tmp_path: Path) -> None:
         seen.append({path.name for path in folder.glob(f"{CLEARING}*")})
         writer.wait()
         seen.append({path.name for path in folder.glob(f"{CLEARING}*")})
-    assert seen == [{f"{CLEARING}2"}, set()] and records.steps(folder) == [1, 3, 4]
+    assert seen == [{f"{CLEARING}2"}, set()] and records.epochs(folder) == [1, 3, 4]
 
 
 def test_a_damaged_root_leaves_the_steps_usable_and_is_written_again(folder: Path) -> None:
@@ -434,9 +434,9 @@ def test_a_save_that_cannot_be_written_is_one_clear_error(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         writer.close()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert records.steps(folder) == [1] and store.restore(folder, LITTLE)[0] == 1
+    assert records.epochs(folder) == [1] and store.restore(folder, LITTLE)[0] == 1
     write(folder, {2: 0.4}, make=little)
-    assert records.steps(folder) == [1, 2] and store.restore(folder, LITTLE)[0] == 2
+    assert records.epochs(folder) == [1, 2] and store.restore(folder, LITTLE)[0] == 2
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:

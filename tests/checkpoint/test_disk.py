@@ -59,7 +59,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def leaves(folder: Path) -> dict[str, bytes]:
     kept = folder / run_folder.CHECKPOINTS
-    newest = records.latest_step(kept)
+    newest = records.latest_epoch(kept)
     assert newest is not None
     return {path: array.tobytes() for path, array in store.load_leaves(kept, newest).items()}
 
@@ -76,8 +76,8 @@ def refused(run: Path, capsys: pytest.CaptureFixture[str], *said: str) -> None:
     assert error.count("\n") == 1 and error.startswith("jaxseq.train: cannot write "), error
     assert any(word in error for word in said), error
     kept = run / run_folder.CHECKPOINTS
-    assert max(records.steps(kept)) >= 2
-    assert [store.damage(kept, step) for step in records.steps(kept)] == [[]] * len(records.steps(kept))
+    assert max(records.epochs(kept)) >= 2
+    assert [store.damage(kept, step) for step in records.epochs(kept)] == [[]] * len(records.epochs(kept))
 
 
 def goes_on(run: Path, whole: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_save_in_the_background_that_fails_is_told_at_once_and_ends_the_traini
     def shown(self: progress.EpochDisplay, row: dict[str, Any], *rest: Any) -> None:
         show(self, row, *rest)
         if row["epoch"] == 3:
-            wait_until(lambda: records.latest_step(run / run_folder.CHECKPOINTS) == 3)
+            wait_until(lambda: records.latest_epoch(run / run_folder.CHECKPOINTS) == 3)
             limits.enter_context(at_most(4500))
         if row["epoch"] == 4:  # a long one
             wait_until(lambda: any("could not be saved" in text for text in heard))
@@ -130,7 +130,7 @@ def test_a_save_in_the_background_that_fails_is_told_at_once_and_ends_the_traini
     (told,) = [text for text in heard if "could not be saved" in text]
     assert "epoch 4 could not be saved (" in told and "stopping after this epoch" in told
     assert run_folder.read_metrics(run)[-1]["epoch"] <= 5
-    assert records.latest_step(run / run_folder.CHECKPOINTS) == 3
+    assert records.latest_epoch(run / run_folder.CHECKPOINTS) == 3
     goes_on(run, whole)
 
 

@@ -127,7 +127,7 @@ def torture(folder: Path, kills: int, seed: int) -> Counter[str]:
     with server(folder) as processes:
         while hit.total() < kills:
             phase = PHASES[hit.total() % len(PHASES)]
-            begun, last = (run / run_folder.CONFIG).is_file(), records.latest_step(run / run_folder.CHECKPOINTS) or 0
+            begun, last = (run / run_folder.CONFIG).is_file(), records.latest_epoch(run / run_folder.CHECKPOINTS) or 0
             assert last >= at, "a kill cost an epoch that was saved"
             at = last
             wanted = last + 1 if phase == "judge" else FOREVER
@@ -141,7 +141,7 @@ def torture(folder: Path, kills: int, seed: int) -> Counter[str]:
             status = processes.finish()
             assert status in (0, signal.SIGKILL), (folder / "log.txt").read_text()[-2000:]
             hit[phase if status else "after the end"] += 1
-        last = (records.latest_step(run / run_folder.CHECKPOINTS) or 0) + 2
+        last = (records.latest_epoch(run / run_folder.CHECKPOINTS) or 0) + 2
         for words in (f"--resume run --epochs {last}", f"{WORDS} --out alone --epochs {last}"):
             processes.start(words)
             assert processes.finish() == 0, (folder / "log.txt").read_text()[-2000:]
@@ -155,12 +155,12 @@ def compare(run: Path, alone: Path) -> None:
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert [untimed(row) for row in rows] == [untimed(row) for row in run_folder.read_metrics(alone)]
     mine, theirs = run / run_folder.CHECKPOINTS, alone / run_folder.CHECKPOINTS
-    assert records.best_step(mine) == records.best_step(theirs)
+    assert records.best_epoch(mine) == records.best_epoch(theirs)
     assert (
-        set(records.steps(theirs)) <= set(records.steps(mine))
+        set(records.epochs(theirs)) <= set(records.epochs(mine))
         and records.config(mine).keys() == records.config(theirs).keys()
     )
-    for step in records.steps(theirs):
+    for step in records.epochs(theirs):
         assert records.metrics(mine, step) == records.metrics(theirs, step)
         ours, others = store.load_leaves(mine, step), store.load_leaves(theirs, step)
         assert {path: leaf.tobytes() for path, leaf in ours.items()} == {

@@ -119,4 +119,4 @@ def test_a_signal_saves_every_run_s_epoch_and_the_same_call_ends_as_if_there_had
     for seed in range(3):
         first, second = (folder / f"tiny-{seed}" for folder in folders.values())
         assert (first / run_folder.PREDICTIONS).read_bytes() == (second / run_folder.PREDICTIONS).read_bytes()
-        assert records.best_step(first / run_folder.CHECKPOINTS) == records.best_step(second / run_folder.CHECKPOINTS)
+        assert records.best_epoch(first / run_folder.CHECKPOINTS) == records.best_epoch(second / run_folder.CHECKPOINTS)

@@ -73,7 +73,7 @@ def sound(request, archive, tmp_path_factory):
 
 def leaves(folder, step=None):
     kept = folder / "checkpoints"
-    return store.load_leaves(kept, records.latest_step(kept) if step is None else step)
+    return store.load_leaves(kept, records.latest_epoch(kept) if step is None else step)
 
 
 def metrics(folder):
@@ -107,7 +107,7 @@ def test_a_run_leaves_its_files_and_a_finite_row_an_epoch(sound):
 def test_the_report_gives_the_table_of_the_scores(sound):
     folder, _ = sound
     report, frame = (folder / "report.md").read_text(), pd.read_csv(folder / "scores.csv")
-    best = records.best_step(folder / "checkpoints")
+    best = records.best_epoch(folder / "checkpoints")
     cell = json.loads((folder / "config.json").read_text())["model"]["cell"]
     name = f"{cell} (epoch {best})"
     rows = ["copy the last note", "5-gram", name, f"{name}, without 1 near-duplicates"]
@@ -183,7 +183,7 @@ def test_the_books_scores_are_those_of_the_network_written_down_in_numpy(sound, 
     folder, words = sound
     if words[0] != "jsb":
         pytest.skip("of the network of notes")
-    weights = leaves(folder, records.best_step(folder / "checkpoints"))
+    weights = leaves(folder, records.best_epoch(folder / "checkpoints"))
     nats = right = count = 0
     for window in symbols_of(archive, "test", True):
         flat = window.ravel()

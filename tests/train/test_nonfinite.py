@@ -185,7 +185,7 @@ def test_a_run_stops_with_epoch_step_and_leaf_and_goes_on_if_it_may_skip(
     assert [row["skipped"] for row in rows] == [1, 1] and "epoch 2: skipped 1 of 5 steps" in out
     assert all(np.isfinite(value) for row in rows for value in row.values())
     assert "2 of 10 training steps were skipped" in Path("run/report.md").read_text()
-    assert records.best_step(Path("run/checkpoints")) is not None
+    assert records.best_epoch(Path("run/checkpoints")) is not None
 
 
 def test_the_leaf_of_a_later_epoch_is_found_from_the_one_that_is_saved(

@@ -91,7 +91,9 @@ def wait_for(there: Callable[[], bool], processes: list[subprocess.Popen[str]]) 
 
 def begun(folder: Path) -> Callable[[], bool]:
     """Whether two epochs are logged, and one is saved."""
-    return lambda: len(run_folder.read_metrics(folder / "run")) >= 2 and bool(records.steps(folder / "run/checkpoints"))
+    return lambda: (
+        len(run_folder.read_metrics(folder / "run")) >= 2 and bool(records.epochs(folder / "run/checkpoints"))
+    )
 
 
 def measured(run: Path) -> np.ndarray:
@@ -160,7 +162,7 @@ def test_a_killed_process_ends_the_other_in_words_and_the_run_goes_on(tmp_path: 
         assert ours and status == 1, said
     else:  # whose end JAX may notice before we do, and abort
         assert (ours and status == 1) or "Terminating process because" in said, said
-    saved = records.latest_step(tmp_path / "run/checkpoints")
+    saved = records.latest_epoch(tmp_path / "run/checkpoints")
     ends = done(tmp_path, f"--resume run --epochs {saved + 1}", 2)
     assert [status for status, _ in ends] == [0, 0], ends
     assert [row["epoch"] for row in run_folder.read_metrics(tmp_path / "run")] == list(range(1, saved + 2))
@@ -176,7 +178,7 @@ def test_a_signal_to_any_process_stops_all_of_them_after_the_epoch(
         processes[number].send_signal(sent)
         ends = ended(tmp_path, processes, END)
     assert [end.status for end in ends] == [status, status], ends
-    last = records.latest_step(tmp_path / "run/checkpoints")
+    last = records.latest_epoch(tmp_path / "run/checkpoints")
     assert all(f"stopped after epoch {last}, which is saved" in end.said for end in ends)
 
 

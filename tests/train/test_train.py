@@ -68,7 +68,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 def leaves(folder: Path) -> dict[str, bytes]:
     kept = folder / "checkpoints"
-    newest = records.latest_step(kept)
+    newest = records.latest_epoch(kept)
     assert newest is not None
     return {path: array.tobytes() for path, array in store.load_leaves(kept, newest).items()}
 
@@ -130,7 +130,7 @@ def test_the_predictions_stand_beside_what_came_and_the_value_before(sound: Path
 
 def test_the_report_gives_the_scores_of_the_predictions(sound: Path) -> None:
     frame, report = pd.read_csv(sound / "predictions.csv"), (sound / "report.md").read_text()
-    best = records.best_step(sound / "checkpoints")
+    best = records.best_epoch(sound / "checkpoints")
     for name, column in (("naive (last value)", "naive"), (f"gru (epoch {best})", "forecast")):
         rmse = np.sqrt(np.mean((frame[column] - frame["actual"]) ** 2))
         assert f"| {name} | {rmse:.4f} |" in report
@@ -270,7 +270,7 @@ def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(tmp_path: Pa
         f"jaxseq.train: stopped after epoch {last}, which is saved; "
         "go on with: python -m jaxseq.train --resume runs/aapl-0001\n"
     )
-    assert records.latest_step(run / "checkpoints") == last and store.damage(run / "checkpoints", last) == []
+    assert records.latest_epoch(run / "checkpoints") == last and store.damage(run / "checkpoints", last) == []
     assert int(store.load_leaves(run / "checkpoints", last)["step"]) == 5 * last
 
 
@@ -299,7 +299,7 @@ def test_a_signal_stops_after_the_epoch_and_leaves_a_run_to_go_on_with(
     assert "after epoch 3, which is saved" in complaint(capsys)
     assert signal.getsignal(number) is handler
     assert [row["epoch"] for row in metrics(run)] == [1, 2, 3]
-    assert records.latest_step(run / "checkpoints") == 3
+    assert records.latest_epoch(run / "checkpoints") == 3
     assert train.main(["--resume", "run", "--epochs", "4"]) == 0
     assert [row["epoch"] for row in metrics(run)] == [1, 2, 3, 4]
 
@@ -608,7 +608,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(
     assert train.main([*SMALL, "--lr", "1e30", "--epochs", "3"]) == 2
     said = complaint(capsys)
     assert "epoch 1, step 2 of 5" in said and "no epoch was finished in runs/aapl-0001" in said and "--lr" in said
-    assert records.steps(Path("runs/aapl-0001/checkpoints")) == [] and metrics(Path("runs/aapl-0001")) == []
+    assert records.epochs(Path("runs/aapl-0001/checkpoints")) == [] and metrics(Path("runs/aapl-0001")) == []
 
 
 def test_the_epoch_before_a_loss_that_is_not_finite_stays_and_can_go_on(
@@ -618,7 +618,7 @@ def test_the_epoch_before_a_loss_that_is_not_finite_stays_and_can_go_on(
     assert train.main(["--resume", "run", "--epochs", "4"]) == 2
     said = complaint(capsys)
     assert "epoch 3, step 2 of 5" in said and "epoch 2 is saved in run" in said
-    assert records.latest_step(run / "checkpoints") == 2 and len(metrics(run)) == 2
+    assert records.latest_epoch(run / "checkpoints") == 2 and len(metrics(run)) == 2
     make_it(run, lr=1e-3)
     assert train.main(["--resume", "run", "--epochs", "4"]) == 0
     assert [row["epoch"] for row in metrics(run)] == [1, 2, 3, 4]

@@ -3,192 +3,288 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import sys
-from contextlib import redirect_stderr
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import tyro
 
-from jaxseq.common import command_line, figures, files
-from jaxseq.common import console as common_console
-from jaxseq.common.command_line import usage_error
+from jaxseq.common import command_line, console, figures, files
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import continue_
-from jaxseq.data.scaling import Scaling, fit_scaling
+from jaxseq.data.scaling import Kind, Scaling, fit_scaling
 from jaxseq.data.splits import Panel
 from jaxseq.data.windows import Windows, called, join, last_window
 from jaxseq.forecasting import evaluate, plots
-from jaxseq.train import forecaster, options, run_folder
+from jaxseq.train import forecaster, run_folder
 from jaxseq.train.experiments import EXPERIMENTS
-from jaxseq.train.options import DEFAULT, FORECAST, saved_experiment
+from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.options import DEFAULT, saved_experiment
 
-FILE = "future.csv"  # beside the run's forecast.png, which shows the test part
-HISTORY = 3
-"""Windows of the past that the picture shows."""
+PROGRAM = "python -m jaxseq.forecast"
+FILE = "future.csv"
+"""Default file in the run's folder, beside `forecast.png`, which shows the test part."""
 MAX_STEPS = 100_000
+"""Longest horizon."""
+HISTORY_WINDOWS = 3
+"""Windows of the past in the figure."""
+PRINTED_ROWS = 40
+"""Rows of the forecast that are printed; the file has all of them."""
+
+Data = TypeVar("Data")
 
 
-def forecast(
-    folder: str | Path, panel: Panel | None = None, horizon: int | None = None
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """What a run forecasts beyond the end of its series, or of those of `panel`; and what is to be said of it.
+@runtime_checkable
+class PanelData(Protocol):
+    """A data set of series in time, which can be forecast beyond its end."""
 
-    A row for each series and step: date (or row), series where there are several, step, forecast, and the ends of the
-    intervals. Dates go on in the frequency of the data. A series that the run was trained on keeps its scaling; for
-    others it is fitted on all of their rows, which are the past. Raises `UsageError` for data that do not fit the run.
+    name: str
+    unit: str
+    window: int
+    target: Kind
+
+    def panel(self) -> Panel:
+        """Return the series."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options(Generic[Data]):
+    """Options of the command; those of the data are the options that the run's data set has."""
+
+    run: Annotated[Path, tyro.conf.Suppress]
+    """The run's folder."""
+    data: Data
+    horizon: int | None = None
+    """Steps to forecast; None takes the horizon of the training. A longer one needs a run with --task iterated."""
+    out: Path | None = None
+    """CSV file to write, with a figure of the same name beside it; None writes future.csv into the run's folder."""
+
+    def __post_init__(self) -> None:
+        if self.horizon is not None and self.horizon < 1:
+            raise UsageError("too few steps", where="--horizon", got=self.horizon, needed="at least 1")
+        if self.out is not None and self.out.suffix != ".csv":
+            raise UsageError("wrong type of file", where="--out", got=str(self.out), needed="a name that ends in .csv")
+
+
+class Future(NamedTuple):
+    """Forecast beyond the end of the series.
+
+    table  a row for each series and step: date (or row), series where there are several, step where there are several,
+           forecast, and low_80%, high_80% for each level of the run's intervals
+    notes  remarks on the data and the forecast, a sentence each
     """
-    trained = forecaster.restore(folder)
-    data = trained.experiment.data
-    if not hasattr(data, "panel"):
-        raise UsageError(f"{folder} is a run of {trained.experiment.name}: its series have no end to forecast beyond")
-    own, steps = data.panel() if panel is None else panel, horizon or trained.experiment.horizon
-    if steps > MAX_STEPS:
-        raise UsageError(f"{steps} steps were asked for; at most {MAX_STEPS:,} are forecast")
-    times = np.concatenate([continue_(series.times[-1], own.frequency, steps) for series in own.series])
-    part = _last_windows(own, data.window, steps)
-    names = own.names if panel is None else _trained_on(Path(folder), trained)
-    scaling, said = _scaling(trained, own, names)
-    centre, ends = trained.forecast(part, scaling, steps)
-    if not ends:
-        said = (*said, "no intervals: the run has none for so many steps")
-    found = evaluate.frame(part, own.names, {"forecast": centre}, ends).drop(columns="actual")
-    found[found.columns[0]] = times
-    return found, (*own.notes, *said)
 
-
-def _last_windows(panel: Panel, window: int, steps: int) -> Windows:
-    beside = panel.covariates or (np.zeros((0, 0)),) * len(panel.series)
-    parts = []
-    for number, (name, series, known) in enumerate(zip(panel.names, panel.series, beside, strict=True)):
-        try:
-            part = last_window(series, window, steps)
-        except UsageError as error:
-            raise UsageError(f"{panel.source or name}: {called(name)}: {error}") from error
-        covariates = known[None, -window:] if known.size else part.covariates
-        parts.append(part._replace(series=np.full(1, number), covariates=covariates))
-    return join(parts)
-
-
-def _trained_on(folder: Path, trained: forecaster.Trained) -> tuple[str, ...]:
-    """The series of a run: in its config, or, in runs before that, in its data."""
-    names = run_folder.read_config(folder).get("series")
-    return trained.experiment.data.panel().names if names is None else tuple(names)
-
-
-def _scaling(trained: forecaster.Trained, panel: Panel, names: tuple[str, ...]) -> tuple[Scaling, tuple[str, ...]]:
-    """The run's own scaling for each series that it knows; for new ones that of all their rows."""
-    old, known = trained.scaling, {name: number for number, name in enumerate(names)}
-    new = [number for number, name in enumerate(panel.names) if name not in known]
-    pairs = {name: (old.shift[number], old.scale[number]) for name, number in known.items()}
-    if new:
-        values, unknown = [panel.series[number].values for number in new], [panel.names[number] for number in new]
-        fresh = fit_scaling(trained.experiment.data.target, values, unknown)
-        pairs |= dict(zip(unknown, zip(fresh.shift, fresh.scale, strict=True), strict=True))
-    shift, scale = zip(*(pairs[name] for name in panel.names), strict=True)
-    few = ", ".join(panel.names[number] for number in new[:3]) + (", …" if len(new) > 3 else "")
-    said = (f"scaled by the rows of {few} themselves: the run was trained on other data",) if new else ()
-    return dataclasses.replace(old, shift=shift, scale=scale), said
-
-
-def _check_same(folder: Path, saved: Any, asked: Any) -> None:
-    """Raise `UsageError` for a field of the data that the weights were trained with and that may not change."""
-    for name in ("window", "target", "covariates"):
-        old, new = getattr(saved, name, None), getattr(asked, name, None)
-        if old != new:
-            raise UsageError(
-                f"{folder} was trained with --data.{name} {old!r}, asked for is {new!r}: only the rows may change"
-            )
+    table: pd.DataFrame
+    notes: tuple[str, ...]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
+    """Run the command; returns the exit status: 0, 2 for a usage error, 130 if interrupted."""
     words = sys.argv[1:] if argv is None else argv
-    return command_line.run("jaxseq.forecast", lambda: _forecast(words), "stopped; nothing was written", "--horizon")
+
+    # Parsed within `run`, which reports a usage error in one line.
+    return command_line.run("jaxseq.forecast", lambda: _run(parse(words)), "stopped; nothing was written", "--horizon")
 
 
-def _forecast(words: list[str]) -> None:
-    asked = parse_forecast(words)
-    console, folder = common_console.terminal(), asked.run
-    experiment = options.saved_experiment(folder)
-    saved = experiment.data
-    if not hasattr(saved, "panel"):
-        raise UsageError(f"{folder} is a run of {experiment.name}: its series have no end to forecast beyond")
-    _check_same(folder, saved, asked.data)
-    panel = asked.data.panel()
-    found, said = forecast(folder, None if asked.data == saved else panel, asked.horizon)
-    out = folder / FILE if asked.out is None else asked.out
-    files.write_table(out, found)
-    title = f"{asked.data.name}: forecast beyond {panel.series[0].times[-1]}"
-    history = _past(panel, HISTORY * saved.window, found.columns[0])
-    figures.save(plots.fan(history, found, saved.unit, title), out.with_suffix(".png"))
-    for text in said:
-        console.print(text, highlight=False, markup=False)
-    console.print(found.head(40).to_string(index=False), highlight=False, markup=False)
-    more = f" (the first 40 of {len(found)} rows)" if len(found) > 40 else ""
-    console.print(f"{out} and {out.with_suffix('.png').name}{more}", highlight=False)
+def parse(words: Sequence[str]) -> Options[Any]:
+    """Parse the words of the command line; the run decides which options the data have.
+
+    Raises `UsageError` for a missing run, an unknown option or a value that does not fit.
+    """
+    names_run = bool(words) and not words[0].startswith("-")
+    if not names_run and not {"-h", "--help"} & set(words):
+        raise UsageError(f"name the folder of a run: {PROGRAM} runs/aapl-0001")
+
+    # Without a run, --help shows the options of the default experiment's data.
+    folder = Path("RUN")
+    data = EXPERIMENTS[DEFAULT].data
+    if names_run:
+        folder = Path(words[0])
+        data = saved_experiment(folder).data
+
+    generic: Any = Options
+    return command_line.parse(
+        generic[type(data)],
+        words[names_run:],
+        program=f"{PROGRAM} RUN",
+        default=generic(folder, data),
+        description="Forecast beyond the end of a run's series, or of other series with the same columns.",
+    )
 
 
-def _past(panel: Panel, rows: int, time: str) -> pd.DataFrame:
+def _run(options: Options[Any]) -> None:
+    """Forecast, write the table and the figure, print both."""
+    saved = _series_data(saved_experiment(options.run), options.run)
+    # Before the panel is read, which may take a while or a download.
+    _check_same_inputs(options.run, saved, options.data)
+    panel = options.data.panel()
+    future = forecast(options.run, panel, options.horizon)
+
+    path = options.run / FILE if options.out is None else options.out
+    files.write_table(path, future.table)
+    title = f"{options.data.name}: forecast beyond {panel.series[0].times[-1]}"
+    time_column = future.table.columns[0]
+    history = _history(panel, HISTORY_WINDOWS * saved.window, time_column)
+    figure = plots.fan(history, future.table, saved.unit, title)
+    figures.save(figure, path.with_suffix(".png"))
+
+    printed = future.table.head(PRINTED_ROWS)
+    rows = len(future.table)
+    omitted = ""
+    if rows > PRINTED_ROWS:
+        omitted = f" (the first {PRINTED_ROWS} of {rows} rows)"
+    screen = console.terminal()
+    for note in future.notes:
+        screen.print(note, highlight=False, markup=False)
+    screen.print(printed.to_string(index=False), highlight=False, markup=False)
+    screen.print(f"{path} and {path.stem}.png{omitted}", highlight=False)
+
+
+def _check_same_inputs(folder: Path, saved: PanelData, new: PanelData) -> None:
+    """Raise `UsageError` for a changed option that decides what the model reads; only the rows may change."""
+    for name in ("window", "target", "covariates"):
+        # Only tables have covariates.
+        trained_with = getattr(saved, name, None)
+        value = getattr(new, name, None)
+        if value != trained_with:
+            raise UsageError(
+                f"must be as in the training of {folder}", where=f"--data.{name}", got=value, needed=trained_with
+            )
+
+
+def _history(panel: Panel, rows: int, time_column: str) -> pd.DataFrame:
+    """Return the last rows of the series that the figure shows."""
     frames = []
-    for name, series in zip(panel.names[:6], panel.series[:6], strict=True):
-        names = {"series": name} if len(panel.names) > 1 else {}
-        frames.append(pd.DataFrame({time: series.times[-rows:], **names, "actual": series.values[-rows:]}))
+    for name, series in zip(panel.names, panel.series, strict=True):
+        # The figure has no panel for further series.
+        if len(frames) == plots.PANELS:
+            break
+        frame = pd.DataFrame()
+        frame[time_column] = series.times[-rows:]
+        frame["actual"] = series.values[-rows:]
+        if len(panel.names) > 1:
+            frame["series"] = name
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def forecast(
+    folder: str | Path,
+    panel: Panel | None = None,
+    horizon: int | None = None,
+) -> Future:
+    """Forecast beyond the end of a run's series, or of those of `panel`, for `horizon` steps or the run's own.
+
+    Dates continue in the frequency of the data. A series that the run was trained on keeps its scaling; for a new one it
+    is fitted on all of its rows, which are past. Raises `UsageError` for data that do not fit the run.
+    """
+    trained = forecaster.restore(folder)
+    data = _series_data(trained.experiment, Path(folder))
+    if panel is None:
+        panel = data.panel()
+    steps = horizon or trained.experiment.horizon
+    # The rollout keeps all steps in memory: a mistyped horizon must not fill it.
+    if steps > MAX_STEPS:
+        raise UsageError("too many steps", where="horizon", got=steps, needed=f"at most {MAX_STEPS:,}")
+
+    windows = _last_windows(panel, data.window, steps)
+    fitted = _scaling(trained, panel, _trained_series(Path(folder), data))
+    centre, intervals = trained.forecast(windows, fitted.scaling, steps)
+
+    notes = [*panel.notes, *fitted.notes]
+    if not intervals:
+        notes.append("no intervals: the run has none for this horizon")
+    table = evaluate.frame(windows, panel.names, {"forecast": centre}, intervals)
+    # `frame` dates every row by its window; a forecast beyond the data has the date that the value is for.
+    times = [continue_(series.times[-1], panel.frequency, steps) for series in panel.series]
+    table[table.columns[0]] = np.concatenate(times)
+    return Future(table.drop(columns="actual"), tuple(notes))
+
+
+def _series_data(experiment: Recipe, folder: Path) -> PanelData:
+    """Return a run's data set. Raises `UsageError` unless it holds series in time."""
+    if not isinstance(experiment.data, PanelData):
+        raise UsageError(f"{folder} is a run of {experiment.name}: its series have no end to forecast beyond")
+    return experiment.data
+
+
+def _last_windows(panel: Panel, window: int, steps: int) -> Windows:
+    """Cut out the last window of every series. Raises `UsageError`, which names the series, if one is too short."""
+    windows = []
+    for number, series in enumerate(panel.series):
+        try:
+            last = last_window(series, window, steps)
+        except UsageError as error:
+            name = panel.names[number]
+            raise UsageError(f"{panel.source or name}: {called(name)}: {error}") from error
+
+        # A panel without covariates has an empty tuple; `last_window` makes their empty array.
+        covariates = last.covariates
+        if panel.covariates:
+            covariates = panel.covariates[number][None, -window:]
+        last = last._replace(
+            series=np.full(1, number),
+            covariates=covariates,
+        )
+        windows.append(last)
+    return join(windows)
+
+
+def _trained_series(folder: Path, data: PanelData) -> tuple[str, ...]:
+    """Return the names of the series that a run was trained on."""
+    names = run_folder.read_config(folder).get("series")
+    # Configs of the first format do not name the series; the data do.
+    if names is None:
+        names = data.panel().names
+    return tuple(names)
+
+
+class _Fitted(NamedTuple):
+    """Scaling of every series of a panel, in the panel's order, and remarks on it."""
+
+    scaling: Scaling
+    notes: tuple[str, ...]
+
+
+def _scaling(
+    trained: forecaster.Trained,
+    panel: Panel,
+    trained_names: tuple[str, ...],
+) -> _Fitted:
+    """Take the run's scaling for the series that it was trained on; fit that of new series on all of their rows."""
+    shift = dict(zip(trained_names, trained.scaling.shift, strict=True))
+    scale = dict(zip(trained_names, trained.scaling.scale, strict=True))
+
+    new_names = []
+    new_values = []
+    for name, series in zip(panel.names, panel.series, strict=True):
+        if name not in shift:
+            new_names.append(name)
+            new_values.append(series.values)
+
+    notes = ()
+    if new_names:
+        # All rows are past at this point, so a fit on all of them does not look ahead.
+        fitted = fit_scaling(trained.scaling.kind, new_values, new_names)
+        shift.update(zip(new_names, fitted.shift, strict=True))
+        scale.update(zip(new_names, fitted.scale, strict=True))
+        listed = ", ".join(new_names[:3])
+        if len(new_names) > 3:
+            listed += ", …"
+        notes = (f"scaled by the rows of {listed} themselves: the run was trained on other data",)
+
+    scaling = dataclasses.replace(
+        trained.scaling,
+        shift=tuple(shift[name] for name in panel.names),
+        scale=tuple(scale[name] for name in panel.names),
+    )
+    return _Fitted(scaling, notes)
 
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-D_ = TypeVar("D_")
-
-
-@dataclass(frozen=True)
-class AskedForecast(Generic[D_]):
-    """What the user asked for."""
-
-    run: Annotated[Path, tyro.conf.Suppress]
-    """The run's folder."""
-    data: D_
-    horizon: int | None = None
-    """Steps to forecast; None for what the run was trained for. More of them need a run with --task iterated."""
-    out: Path | None = None
-    """The CSV; the picture stands beside it. None for future.csv in the run's folder."""
-
-    def __post_init__(self) -> None:
-        if self.horizon is not None and self.horizon < 1:
-            raise UsageError(f"horizon must be at least 1; it is {self.horizon}")
-        if self.out is not None and self.out.suffix != ".csv":
-            raise UsageError(f"--out {self.out} must end in .csv")
-
-
-def parse_forecast(words: list[str]) -> AskedForecast[Any]:
-    """What the words of `python -m jaxseq.forecast` ask for; the run says which fields the data have.
-
-    Raises `UsageError` for a run that is not there, an unknown field or a value that cannot be.
-    """
-    named_run = bool(words) and not words[0].startswith("-")
-    if not named_run and not {"-h", "--help"} & set(words):
-        raise UsageError(f"which run? say {FORECAST} runs/aapl-0001")
-    folder = Path(words[0] if named_run else "RUN")
-    data = saved_experiment(folder).data if named_run else EXPERIMENTS[DEFAULT].data
-    asked: Any = AskedForecast
-    complaint = io.StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.cli(
-                asked[type(data)],
-                args=words[named_run:],
-                default=asked(folder, data),
-                prog=f"{FORECAST} RUN",
-                description="Forecast beyond the end of a run's data, or of data given in their place.",
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise usage_error(stop, complaint.getvalue(), f"{FORECAST} RUN --help") from None

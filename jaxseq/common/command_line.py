@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -42,25 +42,41 @@ def _told(program: str, why: object, status: int) -> int:
     return status
 
 
-O_ = TypeVar("O_")
+Options = TypeVar("Options")
 
 
-def parsed(options: type[O_], program: str, words: list[str]) -> O_:
-    """What the words of a command with these options ask for; for --help, tyro prints it and exits.
+def parse(
+    options: Callable[..., Options],
+    words: Sequence[str],
+    *,
+    program: str,
+    default: Options | None = None,
+    description: str | None = None,
+    help_command: str | None = None,
+) -> Options:
+    """Parse the words of a command line into an instance of `options`: a dataclass, or a union of several, a subcommand
+    each.
 
-    Raises `UsageError` for an unknown field or a value that cannot be.
+    `default` gives the values of the options that the words leave out. An error refers to `help_command`, by default
+    `program` with --help. For --help itself, tyro prints the text and exits.
+
+    Raises `UsageError` for an unknown option or a value that does not fit.
     """
-    complaint = io.StringIO()
+    arguments: dict[str, Any] = {}
+    if default is not None:
+        arguments["default"] = default
+
+    box = io.StringIO()
     try:
-        with redirect_stderr(complaint):
-            return tyro.cli(options, args=words, prog=program)
+        with redirect_stderr(box):
+            return tyro.cli(options, args=words, prog=program, description=description, **arguments)
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise usage_error(stop, complaint.getvalue(), f"{program} --help") from None
+        raise _usage_error(stop, box.getvalue(), help_command or f"{program} --help") from None
 
 
-def usage_error(stop: SystemExit, box: str, help_command: str) -> UsageError:
+def _usage_error(stop: SystemExit, box: str, help_command: str) -> UsageError:
     """The recipe's own complaint, which tyro catches, or else tyro's, which is a box of many lines, as one line."""
     cause: BaseException | None = stop
     while cause is not None:

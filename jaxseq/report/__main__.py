@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
 
     words = sys.argv[1:] if argv is None else argv
-    asked = partial(command_line.parsed, Options, "python -m jaxseq.report", words)
+    asked = partial(command_line.parse, Options, words, program="python -m jaxseq.report")
     return command_line.run("jaxseq.report", lambda: report(asked()), "stopped; the same command goes on", "--budget")
 
 

@@ -17,17 +17,22 @@ from jaxseq.music.evaluation.divergence import Reference, fit_reference
 from jaxseq.music.evaluation.memorisation import Memorised
 from jaxseq.music.piece import BAR, Piece
 
-OURS, BACH, GRAM, FROZEN = "samples", "Bach, test part", "5-gram", "frozen chord"
+OURS = "samples"
+BACH = "Bach, test part"
+GRAM = "5-gram"
+FROZEN = "frozen chord"
 
 
-LOW, HIGH = "Bach, as few: 5 %", "95 %"
+LOW = "Bach, as few: 5 %"
+HIGH = "95 %"
 
 
 DRAWS = 60
 """Times that as many stretches as there are samples are drawn from Bach's test part."""
 
 
-YARDSTICKS, YARDSTICK_STEPS = 16, 512
+YARDSTICKS = 16
+YARDSTICK_STEPS = 512
 """Pieces by the 5-gram and of one chord each, at the most, and their sixteenths."""
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import math
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from jaxseq.common.command_line import usage_error
+from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
-from jaxseq.train.options import SAMPLE
 
-MOST_SAMPLES, MOST_BARS, MOST_SWEEPS = 1000, 200, 10_000
+PROGRAM = "python -m jaxseq.sample"
+
+MOST_SAMPLES = 1000
+MOST_BARS = 200
+MOST_SWEEPS = 10_000
 
 
-SLOWEST, FASTEST = 10, 1000
+SLOWEST = 10
+FASTEST = 1000
 """Quarter notes a minute."""
 
 
@@ -98,12 +100,5 @@ def parse_sample(words: list[str]) -> AskedSample:
     Raises `UsageError` for an unknown field or a value that cannot be.
     """
     if not words:
-        raise UsageError(f"which run? say {SAMPLE} runs/jsb-chords-0001")
-    complaint = io.StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.cli(AskedSample, args=words, prog=SAMPLE, description=SAMPLE_DESCRIPTION)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise usage_error(stop, complaint.getvalue(), f"{SAMPLE} --help") from None
+        raise UsageError(f"name the folder of a run: {PROGRAM} runs/jsb-chords-0001")
+    return command_line.parse(AskedSample, words, program=PROGRAM, description=SAMPLE_DESCRIPTION)

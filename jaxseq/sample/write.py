@@ -27,7 +27,9 @@ from jaxseq.music.notation import engrave, musicxml, spelling
 from jaxseq.music.piece import Piece
 from jaxseq.sample.judge import BACH, DRAWS, HIGH, LOW, OURS, Judgement
 
-SAMPLES, TABLE, REPORT = "samples.json", "coherence.csv", "report.md"
+SAMPLES = "samples.json"
+TABLE = "coherence.csv"
+REPORT = "report.md"
 NUMBERED = "samples"
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import io
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union
 
 import tyro
 
-from jaxseq.common.command_line import usage_error
+from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 from jaxseq.train import run_folder
 from jaxseq.train.experiments import EXPERIMENTS, from_config, named
@@ -19,7 +17,7 @@ from jaxseq.train.experiments.base import Recipe
 from jaxseq.train.processes import Processes
 
 DEFAULT = "aapl"
-PROGRAM, FORECAST, SAMPLE = "python -m jaxseq.train", "python -m jaxseq.forecast", "python -m jaxseq.sample"
+PROGRAM = "python -m jaxseq.train"
 DESCRIPTION = """Train a recurrent network, judge it against naive forecasts, leave a run folder behind.
 
 Without an experiment: aapl. See an experiment's fields with `python -m jaxseq.train aapl --help`."""
@@ -74,14 +72,9 @@ def parse(words: list[str]) -> Asked[Recipe]:
         base[saved.name], name, words = saved, saved.name, [saved.name, *words[name is not None :]]
     elif name is None and not {"-h", "--help"} & set(words):
         words = [DEFAULT, *words]
-    complaint = io.StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.cli(_grammar(base), args=words, prog=PROGRAM, description=DESCRIPTION)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise usage_error(stop, complaint.getvalue(), f"{PROGRAM} aapl --help") from None
+    return command_line.parse(
+        _grammar(base), words, program=PROGRAM, description=DESCRIPTION, help_command=f"{PROGRAM} aapl --help"
+    )
 
 
 def saved_experiment(folder: Path) -> Recipe:

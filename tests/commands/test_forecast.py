@@ -79,13 +79,14 @@ def test_other_data_of_the_same_kind_are_forecast_and_scaled_by_themselves(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("", "which run?"),
+        ("", "name the folder of a run"),
         ("nowhere", "no run at nowhere"),
         ("{}/table --horizon 30", "forecasts 7 steps; 30 were asked for"),
-        ("{}/table --horizon 0", "horizon must be at least 1"),
-        ("{}/table --out f.txt", "must end in .csv"),
+        ("{}/table --horizon 0", "--horizon: too few steps; got 0, needed at least 1"),
+        ("{}/table --out f.txt", "--out: wrong type of file; got 'f.txt'"),
         ("{}/table --data.path gone.csv", "gone.csv"),
         ("{}/table --rubbish 3", "--rubbish"),
+        ("{}/table --data.window 9", "--data.window: must be as in the training of"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(

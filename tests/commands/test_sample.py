@@ -254,7 +254,7 @@ def test_values_that_cannot_be_are_one_line(capsys, words: str, message: str) ->
 
 def test_other_runs_and_none_compose_nothing(capsys, tmp_path: Path) -> None:
     assert "no run at" in refused(capsys, str(tmp_path / "none"))
-    assert "which run?" in refused(capsys)
+    assert "name the folder of a run" in refused(capsys)
     files.write_json(tmp_path / run_folder.CONFIG, experiments.to_config(experiments.named("waves")))
     assert "is a run of waves, which composes nothing" in refused(capsys, str(tmp_path))
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,8 @@ import tyro
 from jaxseq.common import command_line, console, figures, files
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import continue_
-from jaxseq.data.scaling import Kind, Scaling, fit_scaling
-from jaxseq.data.splits import Panel
+from jaxseq.data.scaling import Scaling, fit_scaling
+from jaxseq.data.splits import Panel, PanelData
 from jaxseq.data.windows import Windows, called, join, last_window
 from jaxseq.forecasting import evaluate, plots
 from jaxseq.train import forecaster, run_folder
@@ -36,20 +36,6 @@ PRINTED_ROWS = 40
 """Rows of the forecast that are printed; the file has all of them."""
 
 Data = TypeVar("Data")
-
-
-@runtime_checkable
-class PanelData(Protocol):
-    """A data set of series in time, which can be forecast beyond its end."""
-
-    name: str
-    unit: str
-    window: int
-    target: Kind
-
-    def panel(self) -> Panel:
-        """Return the series."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 Apple Inc. (AAPL) from the Quandl WIKI Prices set, which Quandl declared to be in the public domain with leave to pass
 it on (https://web.archive.org/web/20150411011214/https://www.quandl.com/data/WIKI); taken from `bokeh_sampledata`
-2026.1, with every value spelt as it is there. 3,270 trading days from 2000-03-01 to 2013-03-01. `close` is the price
-as traded and has two breaks that are share splits (2000-06-21 and 2005-02-28); `adj_close` is adjusted for splits and
-dividends, so it is what to forecast. The fall by 52 % on 2000-09-29 did happen.
+2026.1, with the spelling of every value unchanged. 3,270 trading days from 2000-03-01 to 2013-03-01. `close` is the
+price as traded and has two breaks that are share splits (2000-06-21 and 2005-02-28); `adj_close` is adjusted for splits
+and dividends, so it is what to forecast. The fall by 52 % on 2000-09-29 did happen.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from jaxseq.common.checks import check_at_least, check_choice
+from jaxseq.common.checks import check_choice
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import describe
-from jaxseq.data.scaling import Kind, Scaling
-from jaxseq.data.splits import Known, Panel, check_fold
-from jaxseq.data.windows import Series, WindowSplits, check_series
+from jaxseq.data.splits import Panel, PanelData
+from jaxseq.data.windows import Series, check_series
 
 FILE = Path(__file__).with_name("aapl.csv.gz")
 SHA256 = "41514a8f20809bfa000b1f5b5c3d14fe6e74b7a9a84a9db2b177be26d7e1fdb2"
@@ -33,52 +32,34 @@ Column = Literal["adj_close", "close"]
 
 
 @dataclass(frozen=True)
-class Prices:
-    """AAPL's daily price, 2000-03-01 to 2013-03-01: forecast the days that follow the last `window`.
+class Prices(PanelData):
+    """AAPL's daily price, 2000-03-01 to 2013-03-01.
 
     The parts are chronological, 70 / 15 / 15 %: one day ahead there are 491 test days, from 2011-03-18.
     """
 
-    window: int = 50
-    """Days that the model is given."""
-    target: Kind = "change"
-    """What it is asked for: the change from the last value, the log-return, or the level itself."""
     column: Column = "adj_close"
     """Price adjusted for splits and dividends, or as traded."""
-    folds: int = 1
-    """Folds of a backtest that the last 15 % of the rows are cut into."""
-    fold: int = 1
-    """Which of them: the model is trained on what comes before it."""
 
-    name: ClassVar[str] = "AAPL"
     unit: ClassVar[str] = "USD"
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for a field that cannot be."""
-        check_at_least(2, self.name, window=self.window)
-        check_choice(get_args(Kind), self.name, target=self.target)
+        """Raise `UsageError` for an invalid field."""
+        super().__post_init__()
         check_choice(get_args(Column), self.name, column=self.column)
-        check_fold(self.name, self.folds, self.fold)
+
+    @property
+    def name(self) -> str:
+        """The share's symbol."""
+        return "AAPL"
 
     def series(self) -> Series:
-        """The dates and the price of each, in USD. Raises `UsageError` if the file is not the one that was shipped."""
+        """Return the dates and the price of each, in USD. Raises `UsageError` for a damaged file."""
         return _read(FILE, self.column)
 
     def panel(self) -> Panel:
-        """The series on its business days."""
+        """Return the series on its business days."""
         return Panel((self.name,), (self.series(),), describe("B"))
-
-    def windows(self, horizon: int) -> WindowSplits:
-        """Inputs, targets and dates of the three parts, in USD. Raises `UsageError` if a part is too short for one."""
-        return self.panel().windows(self.window, horizon, self.folds, self.fold)
-
-    def known(self, horizon: int) -> Known:
-        """What is known of the series beside their windows."""
-        return self.panel().known(self.window, horizon, self.folds, self.fold)
-
-    def scaling(self, horizon: int) -> Scaling:
-        """The scaling of `target`, fitted on the training rows alone."""
-        return self.panel().scaling(self.target, self.window, horizon, self.folds, self.fold)
 
 
 @functools.cache
@@ -87,15 +68,19 @@ def _read(file: Path, column: Column) -> Series:
         content = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}; it is part of the package: install jaxseq again") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256:
+
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != SHA256:
         raise UsageError(
-            f"{file}: damaged: sha256 is {found[:12]}…, {SHA256[:12]}… was shipped ({len(content)} bytes); "
+            f"{file}: damaged: sha256 is {sha256[:12]}…, {SHA256[:12]}… was shipped ({len(content)} bytes); "
             "install jaxseq again"
         )
+
     table = pd.read_csv(io.BytesIO(gzip.decompress(content)))
     times = table["date"].to_numpy(dtype="datetime64[D]")
     series = check_series(times, table[column].to_numpy(dtype=np.float64), file.name)
+
+    # All callers share the cached arrays.
     for array in series:
         array.flags.writeable = False
     return series

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
-from jaxseq.data.windows import Series, Windows, called, some_of
+from jaxseq.data.windows import Series, Windows, called, summarise_failures
 
 Kind = Literal["change", "log-return", "level"]
 """What a model is given and asked for: see `Scaling`."""
@@ -111,7 +111,7 @@ def fit_scaling(
         except UsageError as error:
             failures.append((name, error))
     if failures:
-        raise UsageError(some_of("without a scale", failures, len(names)))
+        raise UsageError(summarise_failures("without a scale", failures, len(names)))
     shift, scale = (tuple(numbers) for numbers in zip(*fitted, strict=True))
     if not covariates or not covariates[0].shape[1]:
         return Scaling(kind, shift, scale)

@@ -1,9 +1,10 @@
-"""Series in order of time, taken apart into training, validation and test: what every recipe of prices or tables shares."""
+"""Series in chronological order, split into training, validation and test."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -11,19 +12,11 @@ from jaxtyping import Float
 from jaxseq.common.arrays import Splits
 from jaxseq.common.checks import check_at_least, check_choice
 from jaxseq.common.errors import UsageError
+from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.scaling import Kind, Scaling, check_reach, fit_scaling
-from jaxseq.data.windows import Series, Windows, WindowSplits, called, cut, join, some_of
-
-
-class Known(NamedTuple):
-    """What is known of series beside their windows: names, steps of a season, training rows, how they were read."""
-
-    names: tuple[str, ...]
-    period: int
-    training: list[Float[np.ndarray, "_"]]
-    notes: tuple[str, ...] = ()
+from jaxseq.data.windows import Series, Windows, WindowSplits, called, cut, join, summarise_failures
 
 
 @dataclass(frozen=True)
@@ -31,9 +24,9 @@ class Panel:
     """One series or many, each split by itself: the latest rows are for the test, those before them for validation.
 
     names       of the series
-    covariates  what is known beside each value, "n c"; an empty tuple where there is none
-    source      what messages open with: the file; may be empty
-    frequency   how their times follow each other, and the steps of a season
+    covariates  known beside each value, "n c"; an empty tuple where there are none
+    source      opens every message: the file; may be empty
+    frequency   of the times of all series, with the time steps of a season
     notes       what the user should know about how the data were read
     """
 
@@ -44,68 +37,72 @@ class Panel:
     notes: tuple[str, ...] = ()
     source: str = ""
 
+    def load(self, target: Kind, window: int, horizon: int, count: int = 1, fold: int = 1) -> Dataset:
+        """Split the series into the three parts of one of `count` folds, cut their windows and fit their scaling.
+
+        Raises `UsageError`, which names the series, if a part is too short for a window, if the last value is exact in
+        the whole test part (no forecast can be compared with it), and as `fit_scaling` and `check_reach` do.
+        """
+        rows = self._split(window, horizon, count, fold)
+        training = [series.values[slice(*parts.train)] for series, parts in zip(self.series, rows, strict=True)]
+        return Dataset(
+            windows=self._windows(rows, window, horizon),
+            scaling=self._scaling(target, training, rows),
+            background=Background(self.names, self.frequency.period, training, self.notes),
+        )
+
     @property
     def _opening(self) -> str:
         return f"{self.source}: " if self.source else ""
 
-    def folds(self, window: int, horizon: int, count: int, fold: int) -> list[Fold]:
-        """The rows of each series' three parts in one fold. Raises `UsageError`, which names the series that are short."""
-        found, short = [], []
+    def _split(self, window: int, horizon: int, count: int, fold: int) -> list[Fold]:
+        """Return the rows of the three parts, for each series."""
+        splits = []
+        failures = []
         for name, series in zip(self.names, self.series, strict=True):
+            n = len(series.values)
             try:
-                found.append(folds(len(series.values), count, window, horizon, source=called(name))[fold - 1])
+                splits.append(folds(n, count, window, horizon, source=called(name))[fold - 1])
             except UsageError as error:
-                short.append((f"{name} ({len(series.values)} rows)", error))
-        if short:
-            raise UsageError(self._opening + some_of("too short", short, len(self.names)))
-        return found
+                failures.append((f"{name} ({n} rows)", error))
 
-    def windows(self, window: int, horizon: int, count: int = 1, fold: int = 1) -> WindowSplits:
-        """All windows by the part their targets are in; see `folds`.
+        if failures:
+            raise UsageError(self._opening + summarise_failures("too short", failures, len(self.names)))
+        return splits
 
-        Raises `UsageError` as well if the last value is exact in the whole test part: nothing can be judged by it.
-        """
-        rows = self.folds(window, horizon, count, fold)
-        beside = self.covariates or [None] * len(self.series)
+    def _windows(self, rows: Sequence[Fold], window: int, horizon: int) -> WindowSplits:
+        covariates = self.covariates or [None] * len(self.series)
         parts = []
         for part in Splits._fields:
             cuts = []
-            for number, (series, known, row) in enumerate(zip(self.series, beside, rows, strict=True)):
-                first, last = getattr(row, part)
-                cuts.append(cut(series, window, horizon, first, last, number, known))
+            for number, series in enumerate(self.series):
+                first, last = getattr(rows[number], part)
+                cuts.append(cut(series, window, horizon, first, last, number=number, covariates=covariates[number]))
             parts.append(join(cuts))
-        _check_moves(parts, self._opening)
+
+        self._check_moves(parts)
         return Splits(*parts)
 
-    def scaling(self, kind: Kind, window: int, horizon: int, count: int = 1, fold: int = 1) -> Scaling:
-        """The scaling of each series' training rows. Raises `UsageError` as `fit_scaling` and `check_reach` do."""
-        rows = self.folds(window, horizon, count, fold)
-        beside = [c[: row.train[1]] for c, row in zip(self.covariates, rows, strict=False)]
+    def _check_moves(self, parts: Sequence[Windows]) -> None:
+        still = [bool(np.all(part.targets == part.inputs[:, -1:])) for part in parts]
+        if all(still):
+            value = parts[0].inputs[0, 0]
+            raise UsageError(f"{self._opening}all rows are constant ({value:g}): nothing can be learnt")
+        if still[-1]:
+            raise UsageError(
+                f"{self._opening}none of the {len(parts[-1].targets)} test windows moves from its last value: the naive "
+                "forecast is exact, and no other can be compared with it; leave out the constant rows at the end"
+            )
+
+    def _scaling(self, target: Kind, training: Sequence[Float[np.ndarray, "_"]], rows: Sequence[Fold]) -> Scaling:
+        # A panel without covariates has an empty tuple, not an empty array for each series.
+        covariates = [values[slice(*parts.train)] for values, parts in zip(self.covariates, rows, strict=False)]
         try:
-            found = fit_scaling(kind, self._training(window, horizon, count, fold), self.names, beside)
-            check_reach(found, self.series, self.names)
+            scaling = fit_scaling(target, training, self.names, covariates)
+            check_reach(scaling, self.series, self.names)
         except UsageError as error:
             raise UsageError(f"{self._opening}{error}") from error
-        return found
-
-    def known(self, window: int, horizon: int, count: int = 1, fold: int = 1) -> Known:
-        """What is known of the series beside their windows."""
-        return Known(self.names, self.frequency.period, self._training(window, horizon, count, fold), self.notes)
-
-    def _training(self, window: int, horizon: int, count: int, fold: int) -> list[Float[np.ndarray, "_"]]:
-        rows = self.folds(window, horizon, count, fold)
-        return [series.values[: row.train[1]] for series, row in zip(self.series, rows, strict=True)]
-
-
-def _check_moves(parts: list[Windows], opening: str) -> None:
-    still = [bool(np.all(part.targets == part.inputs[:, -1:])) for part in parts]
-    if all(still):
-        raise UsageError(f"{opening}all rows are constant ({parts[0].inputs[0, 0]:g}): nothing can be learnt")
-    if still[-1]:
-        raise UsageError(
-            f"{opening}none of the {len(parts[-1].targets)} test windows moves from its last value: the naive forecast "
-            "is exact, and no other can be compared with it; leave out the constant rows at the end"
-        )
+        return scaling
 
 
 def check_fold(source: str, count: int, fold: int) -> None:
@@ -116,41 +113,39 @@ def check_fold(source: str, count: int, fold: int) -> None:
 
 
 @dataclass(frozen=True)
-class Split:
-    """What both have: how the series is cut into windows, and what the model is asked for."""
+class PanelData:
+    """Base of the data sets that are read as a `Panel`, and can be forecast beyond their end."""
 
     window: int = 50
-    """Steps that the model is given."""
+    """Time steps of the model's input."""
     target: Kind = "change"
-    """What it is asked for: the change from the last value, the log-return, or the level itself."""
+    """Values the model sees and forecasts: change from the last value, log-return, or level."""
     folds: int = 1
-    """Folds of a backtest that the last 15 % of the rows are cut into."""
+    """Folds of a backtest over the last 15 % of the rows."""
     fold: int = 1
-    """Which of them: the model is trained on what comes before it."""
+    """Fold to train and test, from 1; training takes the rows before its test block."""
+
+    unit: ClassVar[str] = ""
+    """Unit of the values; empty where it is not known."""
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for a field that cannot be."""
+        """Raise `UsageError` for an invalid field."""
         check_at_least(2, self.name, window=self.window)
         check_choice(get_args(Kind), self.name, target=self.target)
         check_fold(self.name, self.folds, self.fold)
 
     @property
     def name(self) -> str:
-        """What the data are called."""
+        """Name of the data set, for titles and messages."""
         raise NotImplementedError
 
     def panel(self) -> Panel:
-        """The series themselves."""
+        """Read the series. Raises `UsageError` where they cannot be used."""
         raise NotImplementedError
 
-    def windows(self, horizon: int) -> WindowSplits:
-        """Inputs, targets and times of the three parts. Raises `UsageError` if a part is too short for one."""
-        return self.panel().windows(self.window, horizon, self.folds, self.fold)
+    def load(self, horizon: int) -> Dataset:
+        """Read the series and cut them into windows with `horizon` targets each.
 
-    def known(self, horizon: int) -> Known:
-        """What is known of the series beside their windows."""
-        return self.panel().known(self.window, horizon, self.folds, self.fold)
-
-    def scaling(self, horizon: int) -> Scaling:
-        """The scaling of `target`, fitted on the training rows alone."""
-        return self.panel().scaling(self.target, self.window, horizon, self.folds, self.fold)
+        Raises `UsageError` for series that cannot be read, split or scaled.
+        """
+        return self.panel().load(self.target, self.window, horizon, self.folds, self.fold)

@@ -1,4 +1,4 @@
-"""Two sine waves of random frequency and phase, plus noise: a series that can be forecast, so a check on the models.
+"""Two sine waves of random frequency and phase, plus noise: series that can be forecast, as a check on the models.
 
 Géron, Hands-On Machine Learning, 2nd edition (2019), chapter 15: the same numbers as his notebook's at seed 42, whose
 naive forecast has the mean squared error 0.020211 one step ahead and 0.256974 over ten steps on the validation part.
@@ -16,10 +16,14 @@ from jaxtyping import Float, Float32
 from jaxseq.common.arrays import Splits
 from jaxseq.common.checks import check_at_least
 from jaxseq.common.errors import UsageError
-from jaxseq.data.folds import folds
+from jaxseq.data.dataset import Background, Dataset
+from jaxseq.data.folds import Rows, folds
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.splits import Known, check_fold
-from jaxseq.data.windows import Windows, WindowSplits
+from jaxseq.data.splits import check_fold
+from jaxseq.data.windows import Windows
+
+FRACTIONS = (0.70, 0.20)
+"""Géron's shares of the series for training and validation; the rest is for the test."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +33,20 @@ class Waves:
     count: int = 10_000
     """Series in all three parts together."""
     window: int = 50
-    """Steps that the model is given."""
+    """Time steps of the model's input."""
     seed: int = 42
     """Seed of the generator; the published figures hold for 42."""
     noise: float = 0.1
-    """Width of the uniform noise; its variance, noise² / 12, is the least error possible."""
+    """Width of the uniform noise; its variance, noise² / 12, is the smallest possible squared error."""
     folds: int = 1
-    """Folds of a backtest that the last 10 % of the series are cut into."""
+    """Folds of a backtest over the last 10 % of the series."""
     fold: int = 1
-    """Which of them: the model is trained on the series before it."""
+    """Fold to train and test, from 1; training takes the series before its test block."""
 
-    name: ClassVar[str] = "waves"
     unit: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for a field that cannot be."""
+        """Raise `UsageError` for an invalid field."""
         check_at_least(10, self.name, count=self.count)
         check_at_least(2, self.name, window=self.window)
         check_fold(self.name, self.folds, self.fold)
@@ -51,36 +54,55 @@ class Waves:
         if self.seed >= 2**32 or not np.isfinite(self.noise):
             raise UsageError(f"{self.name}: seed {self.seed} must be below 2**32 and noise {self.noise} finite")
 
-    def windows(self, horizon: int) -> WindowSplits:
-        """Inputs and targets of the three parts, dimensionless; `times` is the number of the wave."""
+    @property
+    def name(self) -> str:
+        """Name for titles and messages."""
+        return "waves"
+
+    def load(self, horizon: int) -> Dataset:
+        """Generate the waves and cut each into one window; `times` are the numbers of the waves.
+
+        There is no season, and no background: every series is forecast from its own window alone. Géron does not scale
+        the waves, which are of order 1. Raises `UsageError` for a part without a wave.
+        """
         check_at_least(1, self.name, horizon=horizon)
         waves = generate(self.count, self.window + horizon, self.seed, self.noise).astype(np.float64)
-        found = folds(self.count, self.folds, 1, 1, fractions=(0.70, 0.20), source=self.name)[self.fold - 1]
-        return Splits(*(self._part(waves, *rows) for rows in found))
 
-    def _part(self, waves: Float[np.ndarray, "n t"], first: int, last: int) -> Windows:
-        part, n = waves[first:last], last - first
-        beside = np.zeros((n, self.window, 0))
-        return Windows(part[:, : self.window], part[:, self.window :], np.arange(first, last), np.zeros(n, int), beside)
+        # A row is a whole series here, so that one row is enough for a part.
+        split = folds(self.count, self.folds, window=1, horizon=1, fractions=FRACTIONS, source=self.name)[self.fold - 1]
+        return Dataset(
+            windows=Splits(*(self._cut(waves, rows) for rows in split)),
+            scaling=Scaling("level", (0.0,), (1.0,)),
+            background=Background((self.name,), 1, []),
+        )
 
-    def known(self, horizon: int) -> Known:
-        """No season, and no training rows of the series that are forecast: every series is its own."""
-        return Known((self.name,), 1, [])
-
-    def scaling(self, horizon: int) -> Scaling:
-        """None: the waves are of order 1, and Géron takes them as they are."""
-        return Scaling("level", (0.0,), (1.0,))
+    def _cut(self, waves: Float[np.ndarray, "n t"], rows: Rows) -> Windows:
+        first, last = rows
+        n = last - first
+        return Windows(
+            inputs=waves[first:last, : self.window],
+            targets=waves[first:last, self.window :],
+            times=np.arange(first, last),
+            series=np.zeros(n, int),
+            covariates=np.zeros((n, self.window, 0)),
+        )
 
 
 @functools.lru_cache(maxsize=2)
 def generate(count: int, steps: int, seed: int = 42, noise: float = 0.1) -> Float32[np.ndarray, "n t"]:
-    """`count` series of `steps` values, by numpy's legacy generator and in Géron's order of draws; read-only."""
+    """Draw `count` series of `steps` values, read-only.
+
+    With numpy's legacy generator and in Géron's order of draws, which give his published numbers.
+    """
     random = np.random.RandomState(seed)
     slow, fast, first, second = random.rand(4, count, 1)
     time = np.linspace(0, 1, steps)
+
     waves = 0.5 * np.sin((time - first) * (slow * 10 + 10))
     waves += 0.2 * np.sin((time - second) * (fast * 20 + 20))
     waves += noise * (random.rand(count, steps) - 0.5)
     waves = waves.astype(np.float32)
+
+    # All callers share the cached array.
     waves.flags.writeable = False
     return waves

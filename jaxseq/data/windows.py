@@ -1,13 +1,9 @@
-"""From series in time to windows and their targets.
-
-Nothing here looks ahead: the parts are chronological, and each value to be forecast belongs to exactly one part.
-"""
+"""Windows of a series, each with the values that follow it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,17 +14,22 @@ from jaxseq.common.errors import UsageError
 
 
 class Series(NamedTuple):
-    """One value for each time, in order: `times` are dates (datetime64) or integers."""
+    """One value for each time, in order.
+
+    times   dates (datetime64) or integers
+    values  in the series' own unit
+    """
 
     times: Shaped[np.ndarray, " n"]
     values: Float[np.ndarray, " n"]
 
 
 class Windows(NamedTuple):
-    """`t` values and the `k` that follow them, row by row, in the series' own units.
+    """Windows of `t` values and the `k` values that follow each, in the series' own units.
 
-    `times` is the first target's, `series` the number of the series that a row is from, and `covariates` are what is
-    known beside each of the `t` values (c may be 0).
+    times       of the first target
+    series      number of the series that the row is from
+    covariates  known beside each of the `t` values; c may be 0
     """
 
     inputs: Float[np.ndarray, "n t"]
@@ -46,63 +47,68 @@ else:  # beartype cannot check a generic NamedTuple
 
 
 def fingerprint(batches: BatchSplits) -> str:
-    """sha256 of all rows of the three parts, as the model sees them."""
-    found = hashlib.sha256()
+    """Return the sha256 of all rows of the three parts, as the model sees them."""
+    digest = hashlib.sha256()
     for part in batches:
         for array in part:
-            found.update(f"{array.dtype}{array.shape}".encode())
-            found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+            # Without dtype and shape, arrays of different layouts could share their bytes.
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def check_series(times: Shaped[np.ndarray, " n"], values: Shaped[np.ndarray, " n"], source: str) -> Series:
-    """The series in float64, if it is one: at least one row, finite values, times that only increase.
+    """Return the series in float64 if it has a row, finite values and strictly increasing times.
 
-    Rows are counted from 1 in the messages. Raises `UsageError`, which opens with `source`, otherwise.
+    Raises `UsageError`, which opens with `source` and counts rows from 1, otherwise.
     """
     values = np.asarray(values, np.float64)
     if not len(values):
         raise UsageError(f"{source}: the series is empty: 0 rows, at least 1 is needed")
-    if count := np.count_nonzero(bad := ~np.isfinite(values)):
-        row = int(np.argmax(bad))
+
+    infinite = ~np.isfinite(values)
+    if np.any(infinite):
+        row = int(np.argmax(infinite))
         raise UsageError(
-            f"{source}: {count} of {len(values)} values are not finite, the first in row {row + 1} ({times[row]}): "
-            f"{values[row]}; fill or drop these rows"
+            f"{source}: {np.count_nonzero(infinite)} of {len(values)} values are not finite, "
+            f"the first in row {row + 1} ({times[row]}): {values[row]}; fill or drop these rows"
         )
-    if np.any(bad := np.not_equal(times, times)):
-        raise UsageError(f"{source}: row {int(np.argmax(bad)) + 1} has no time ({np.count_nonzero(bad)} rows in all)")
-    if np.any(late := times[1:] <= times[:-1]):
+
+    # NaT is the one time that differs from itself.
+    missing = np.not_equal(times, times)
+    if np.any(missing):
+        row = int(np.argmax(missing))
+        raise UsageError(f"{source}: row {row + 1} has no time ({np.count_nonzero(missing)} rows in all)")
+
+    late = times[1:] <= times[:-1]
+    if np.any(late):
         row = int(np.argmax(late)) + 1
-        same = times[row] == times[row - 1]
-        rule = "the same time twice, keep one of them" if same else "times must increase, sort the rows"
+        rule = "times must increase, sort the rows"
+        if times[row] == times[row - 1]:
+            rule = "the same time twice, keep one of them"
         raise UsageError(f"{source}: row {row + 1} ({times[row]}) follows row {row} ({times[row - 1]}): {rule}")
     return Series(times, values)
 
 
 def called(name: str) -> str:
-    """A series in a message, told from a number or a word of the sentence."""
+    """Return a series' name as messages write it, so that it differs from a number or a word of the sentence."""
     return f"series {name!r}"
 
 
-def some_of(fault: str, failures: Sequence[tuple[str, UsageError]], count: int) -> str:
-    """One line on the series that cannot be used: the one's own, or how many of `count`, five names, and the first's."""
-    first = failures[0][1]
-    if len(failures) == 1:
-        return str(first)
-    few = ", ".join(name for name, _ in failures[:5]) + (", …" if len(failures) > 5 else "")
-    return f"{len(failures)} of {count} series are {fault}: {few}; the first: {first}"
+def summarise_failures(fault: str, failures: Sequence[tuple[str, UsageError]], count: int) -> str:
+    """Return one line on the series that failed: a single failure itself, or their number, five names and the first.
 
-
-def split_rows(n: int, fractions: tuple[float, float] = (0.70, 0.15)) -> tuple[int, int]:
-    """The first row of the validation part and the first of the test part, of `n` rows in chronological order.
-
-    `fractions` are the shares of training and validation, read as decimals, and a share is rounded down.
-    Raises `UsageError` unless both are positive and leave something for the test part.
+    failures  name and error of each series that failed, at least one
+    count     number of all series
     """
-    train, valid = (Fraction(str(fraction)) for fraction in fractions)
-    if train <= 0 or valid <= 0 or train + valid >= 1:
-        raise UsageError(f"fractions {fractions} of training and validation must be positive and add up to less than 1")
-    return int(n * train), int(n * (train + valid))
+    first_error = failures[0][1]
+    if len(failures) == 1:
+        return str(first_error)
+
+    names = [name for name, _ in failures[:5]]
+    if len(failures) > 5:
+        names.append("…")
+    return f"{len(failures)} of {count} series are {fault}: {', '.join(names)}; the first: {first_error}"
 
 
 def cut(
@@ -114,38 +120,55 @@ def cut(
     number: int = 0,
     covariates: Float[np.ndarray, "n c"] | None = None,
 ) -> Windows:
-    """Every window of `window` values whose `horizon` targets all lie in the rows `first` to `last - 1`, from 0.
+    """Cut out every window of `window` values whose `horizon` targets all lie in the rows `first` to `last - 1`.
 
-    The inputs may look back beyond `first`: the past is known when a forecast is made. There are
-    `last - max(first, window) - horizon + 1` of them; raises `UsageError` if that is none. `number` is the series',
-    `covariates` are those of its rows.
+    Rows are counted from 0. There are `last - max(first, window) - horizon + 1` windows; raises `UsageError` if that
+    is none. `number` is that of the series, `covariates` are those of all its rows.
     """
+    # Inputs may look back beyond `first`: the past is known when a forecast is made.
     start = max(first - window, 0)
-    rows = series.values[start:last]
-    if len(rows) < window + horizon:
+    values = series.values[start:last]
+    if len(values) < window + horizon:
         raise UsageError(
             f"window {window} + horizon {horizon} needs at least {window + horizon} rows; "
-            f"up to the end of rows {first + 1} to {last} there are {len(rows)}"
+            f"up to the end of rows {first + 1} to {last} there are {len(values)}"
         )
-    whole = np.lib.stride_tricks.sliding_window_view(rows, window + horizon).copy()
-    begin, n = start + window, len(whole)
+
+    paths = np.lib.stride_tricks.sliding_window_view(values, window + horizon).copy()
+    n = len(paths)
+    first_target = start + window
+
     beside = np.zeros((n, window, 0))
     if covariates is not None:
-        known = covariates[start : last - horizon]
-        beside = np.lib.stride_tricks.sliding_window_view(known, window, axis=0).swapaxes(1, 2).copy()
-    return Windows(whole[:, :window], whole[:, window:], series.times[begin : begin + n], np.full(n, number), beside)
+        # Covariates of the targets' own rows are not known when the forecast is made.
+        past = covariates[start : last - horizon]
+        beside = np.lib.stride_tricks.sliding_window_view(past, window, axis=0).swapaxes(1, 2).copy()
+
+    return Windows(
+        inputs=paths[:, :window],
+        targets=paths[:, window:],
+        times=series.times[first_target : first_target + n],
+        series=np.full(n, number),
+        covariates=beside,
+    )
 
 
 def join(parts: Sequence[Windows]) -> Windows:
-    """The rows of several windows, one after the other."""
+    """Concatenate the rows of several windows."""
     return Windows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def last_window(series: Series, window: int, horizon: int) -> Windows:
-    """The window that ends where the series does; its targets are not known (NaN). Raises `UsageError` if it is short."""
+    """Return the window at the end of a series, with unknown (NaN) targets.
+
+    Raises `UsageError` for a series shorter than the window.
+    """
     if len(series.values) < window:
         raise UsageError(f"window {window} needs at least {window} rows; there are {len(series.values)}")
-    nowhere = np.full((1, horizon), np.nan)
     return Windows(
-        series.values[None, -window:], nowhere, series.times[-1:], np.zeros(1, int), np.zeros((1, window, 0))
+        inputs=series.values[None, -window:],
+        targets=np.full((1, horizon), np.nan),
+        times=series.times[-1:],
+        series=np.zeros(1, int),
+        covariates=np.zeros((1, window, 0)),
     )

@@ -5,7 +5,7 @@ exponential smoothing and theta take 8 ms each; with a period of 5, 26 and 7 ms:
 
     OMP_NUM_THREADS=1 python -c "import time
     from jaxseq.data.aapl import Prices; from jaxseq.forecasting.classical import theta
-    windows = Prices().windows(1).test; start = time.perf_counter(); theta(windows)
+    windows = Prices().load(1).windows.test; start = time.perf_counter(); theta(windows)
     print(1000 * (time.perf_counter() - start) / len(windows.inputs), 'ms a window')"
 
 One thread, because the matrices are so small that on a busy machine more of them only wait for each other.

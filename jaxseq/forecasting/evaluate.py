@@ -10,8 +10,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from jaxseq.common.errors import UsageError
+from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling, batch
-from jaxseq.data.splits import Known
 from jaxseq.data.windows import Windows, WindowSplits
 from jaxseq.forecasting import baselines, classical, conformal, metrics, significance, verdict
 from jaxseq.forecasting.conformal import Coverage
@@ -99,30 +99,30 @@ def _ends(forecast: Forecast, level: float) -> tuple[Float[np.ndarray, "n k"], F
 
 def judge(
     name: str,
-    windows: WindowSplits,
-    scaling: Scaling,
+    dataset: Dataset,
+    *,
     test: Forecast,
     valid: Forecast,
-    known: Known,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Judgement:
     """Set a model's forecasts of the test part against the baselines, which saw the training part alone.
 
-    The training rows in `known` scale MASE and RMSSE; `seed` is that of the block bootstrap. With `progress`,
+    The training rows of the background scale MASE and RMSSE; `seed` is that of the block bootstrap. With `progress`,
     exponential smoothing and theta are fitted to every test window, too. Raises `UsageError` if a forecast is not finite.
     """
+    windows, scaling, background = dataset
     part, notes = windows.test, []
-    forecasts = _baselines(windows, scaling, known.period)
+    forecasts = _baselines(windows, scaling, background.period)
     if progress is not None:
         for label, method in (("exponential smoothing", classical.exponential_smoothing), ("theta", classical.theta)):
-            forecasts[label] = method(part, known.period, progress).forecast
+            forecasts[label] = method(part, background.period, progress).forecast
     forecasts[name] = scaling.invert(test.centre, part)
-    times = part.times if len(known.names) > 1 else None  # series of one time are no independent witnesses
+    times = part.times if len(background.names) > 1 else None  # series of one time are no independent witnesses
     rows = verdict.compare(part.targets, forecasts, seed, times)
     copied = significance.lag_one_copy(part.targets, forecasts[name], part.inputs[:, -1], times)
     copying = verdict.copy_sentence(name, copied)
-    scales = _scales(known, notes)
+    scales = _scales(background, notes)
     added = margins(valid, windows.valid, scaling)
     if len(added.levels) < len(INTERVALS):
         missing = ", ".join(f"{level:.0%}" for level in INTERVALS[len(added.levels) :])
@@ -134,7 +134,7 @@ def judge(
         copying,
         _scores(part, forecasts, scales),
         conformal.coverage_table(part.targets, ends) if ends else [],
-        frame(part, known.names, {"forecast": forecasts[name], "naive": forecasts[verdict.NAIVE]}, ends),
+        frame(part, background.names, {"forecast": forecasts[name], "naive": forecasts[verdict.NAIVE]}, ends),
         tuple(notes),
     )
 
@@ -163,15 +163,15 @@ def _of_series(part: Windows, number: int) -> Windows:
     return Windows(*(array[rows] for array in part))
 
 
-def _scales(known: Known, notes: list[str]) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]] | None:
+def _scales(background: Background, notes: list[str]) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]] | None:
     """The scales of MASE and RMSSE of every series; None, and a note, where there are none."""
-    if not known.training:
+    if not background.training:
         return None
     try:
         absolute, squared = (
-            np.array([metrics.seasonal_scale(v, known.period, squared=square, source=name) for name, v in each])
+            np.array([metrics.seasonal_scale(v, background.period, squared=square, source=name) for name, v in each])
             for square in (False, True)
-            for each in [list(zip(known.names, known.training, strict=True))]
+            for each in [list(zip(background.names, background.training, strict=True))]
         )
     except UsageError as error:
         notes.append(f"no MASE and RMSSE: {error}")

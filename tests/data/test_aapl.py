@@ -27,7 +27,7 @@ def test_the_file_is_the_one_whose_hash_is_written_down():
 
 
 def test_the_test_part_is_491_days_from_2011_03_18_and_starts_with_a_known_past():
-    train, valid, test = Prices().windows(1)
+    train, valid, test = Prices().load(1).windows
     assert [len(part.inputs) for part in (train, valid, test)] == [2239, 490, 491]
     assert str(test.times[0]) == "2011-03-18"
     assert str(valid.times[0]) == "2009-04-08"
@@ -36,7 +36,7 @@ def test_the_test_part_is_491_days_from_2011_03_18_and_starts_with_a_known_past(
 
 
 def test_the_naive_forecast_of_the_test_days_is_wrong_by_1_2098_dollars():
-    test = Prices().windows(1).test
+    test = Prices().load(1).windows.test
     assert np.sqrt(np.mean((test.targets[:, 0] - test.inputs[:, -1]) ** 2)) == pytest.approx(1.2098, abs=5e-5)
 
 
@@ -56,9 +56,9 @@ def test_splits_of_the_share_break_the_traded_price_and_not_the_adjusted_one():
 @pytest.mark.parametrize("target", ["change", "log-return", "level"])
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_a_batch_inverts_to_the_dollars_it_came_from(target, horizon):
-    recipe = Prices(target=target)
-    scaling = recipe.scaling(horizon)
-    for windows in recipe.windows(horizon):
+    dataset = Prices(target=target).load(horizon)
+    scaling = dataset.scaling
+    for windows in dataset.windows:
         part = batch(windows, scaling)
         assert part.x.shape == (len(windows.inputs), 50, 1) and part.y.shape == (len(windows.inputs), horizon)
         assert part.x.dtype == part.y.dtype == np.float32
@@ -67,8 +67,8 @@ def test_a_batch_inverts_to_the_dollars_it_came_from(target, horizon):
 
 def test_test_prices_leave_the_training_range_and_their_changes_do_so_less():
     def batches(target):
-        recipe = Prices(target=target)
-        return Splits(*(batch(part, recipe.scaling(1)) for part in recipe.windows(1)))
+        dataset = Prices(target=target).load(1)
+        return Splits(*(batch(part, dataset.scaling) for part in dataset.windows))
 
     level, change = batches("level"), batches("log-return")
     assert level.train.x.min() == 0 and level.train.x.max() == 1
@@ -80,16 +80,16 @@ def test_test_prices_leave_the_training_range_and_their_changes_do_so_less():
 def test_the_scaling_is_that_of_the_2289_training_rows():
     values = Prices().series().values[:2289]
     for horizon in (1, 7):
-        assert Prices().scaling(horizon).scale == (np.diff(values).std(),)
-        assert Prices(target="level").scaling(horizon).shift == (values.min(),)
+        assert Prices().load(horizon).scaling.scale == (np.diff(values).std(),)
+        assert Prices(target="level").load(horizon).scaling.shift == (values.min(),)
 
 
 def test_what_is_read_once_cannot_be_changed_by_who_reads_it():
     for array in Prices().series():
         with pytest.raises(ValueError, match="read-only"):
             array[0] = array[1]
-    Prices().windows(1).train.inputs[:] = 0
-    assert Prices().windows(1).train.inputs.min() > 0
+    Prices().load(1).windows.train.inputs[:] = 0
+    assert Prices().load(1).windows.train.inputs.min() > 0
 
 
 def test_a_damaged_file_is_refused_with_both_hashes(tmp_path):
@@ -140,24 +140,26 @@ def test_a_window_longer_than_the_training_part_is_refused_with_both_numbers():
     with pytest.raises(
         UsageError, match=r"^series 'AAPL': the training part has 2289 of 3270 rows; .* at least 5001: "
     ):
-        Prices(window=5000).windows(1)
+        Prices(window=5000).load(1)
 
 
 def test_a_horizon_that_cannot_be_is_refused_with_both_numbers():
     with pytest.raises(UsageError, match=r"^series 'AAPL': horizon is 0; it must be at least 1"):
-        Prices().windows(0)
+        Prices().load(0)
     with pytest.raises(UsageError, match="series 'AAPL': the test part has 491 of 3270 rows; horizon 492 needs"):
-        Prices().windows(492)
+        Prices().load(492)
 
 
 def test_five_folds_test_the_same_491_days_each_by_a_model_of_what_was_before():
-    days = [Prices(folds=5, fold=fold).windows(1) for fold in range(1, 6)]
-    np.testing.assert_array_equal(np.concatenate([parts.test.times for parts in days]), Prices().windows(1).test.times)
+    days = [Prices(folds=5, fold=fold).load(1).windows for fold in range(1, 6)]
+    np.testing.assert_array_equal(
+        np.concatenate([parts.test.times for parts in days]), Prices().load(1).windows.test.times
+    )
     assert all(parts.train.times[-1] < parts.valid.times[0] < parts.test.times[0] for parts in days)
     assert [len(parts.train.times) for parts in days] == sorted({len(parts.train.times) for parts in days})
 
 
-def test_what_is_known_are_the_training_prices_and_a_week_of_five_days():
-    known = Prices().known(1)
-    assert (known.names, known.period) == (("AAPL",), 5)
-    np.testing.assert_array_equal(known.training[0], Prices().series().values[:2289])
+def test_the_background_has_the_training_prices_and_a_week_of_five_days():
+    background = Prices().load(1).background
+    assert (background.names, background.period) == (("AAPL",), 5)
+    np.testing.assert_array_equal(background.training[0], Prices().series().values[:2289])

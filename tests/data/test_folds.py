@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 
 from jaxseq.common.errors import UsageError
-from jaxseq.data.folds import Fold, folds
-from jaxseq.data.windows import Series, cut, split_rows
+from jaxseq.data.folds import Fold, folds, split_rows
+from jaxseq.data.windows import Series, cut
 
 
 def ramp(n):
@@ -19,12 +19,12 @@ def ramp(n):
 
 @st.composite
 def layouts(draw):
-    """n, count, window, horizon and purge that leave something for every part."""
+    """n, count, window and horizon that leave something for every part."""
     n, window, horizon = draw(st.integers(60, 200)), draw(st.integers(1, 12)), draw(st.integers(1, 6))
-    count, purge = draw(st.integers(1, 5)), draw(st.integers(0, 7))
+    count = draw(st.integers(1, 5))
     assume(n - int(0.85 * n) - 1 >= count * horizon)
-    assume(int(0.7 * n) - 2 * purge >= window + horizon)
-    return n, count, window, horizon, purge
+    assume(int(0.7 * n) >= window + horizon)
+    return n, count, window, horizon
 
 
 def targets(series, part, window, horizon):
@@ -33,8 +33,8 @@ def targets(series, part, window, horizon):
 
 @given(layout=layouts())
 def test_no_row_is_a_target_in_two_parts_of_a_fold(layout):
-    n, count, window, horizon, purge = layout
-    for fold in folds(n, count, window, horizon, purge=purge):
+    n, count, window, horizon = layout
+    for fold in folds(n, count, window, horizon):
         rows = [set(targets(ramp(n), part, window, horizon).ravel()) for part in fold]
         assert all(rows)
         assert len(set.union(*rows)) == sum(map(len, rows))
@@ -42,17 +42,17 @@ def test_no_row_is_a_target_in_two_parts_of_a_fold(layout):
 
 @given(layout=layouts())
 def test_every_target_of_a_part_is_known_when_the_next_part_makes_its_first_forecast(layout):
-    n, count, window, horizon, purge = layout
-    for fold in folds(n, count, window, horizon, purge=purge):
+    n, count, window, horizon = layout
+    for fold in folds(n, count, window, horizon):
         parts = [targets(ramp(n), part, window, horizon) for part in fold]
         for early, late in pairwise(parts):
-            assert late.min() - early.max() == purge + 1
+            assert late.min() - early.max() == 1
 
 
 @given(layout=layouts())
 def test_the_test_blocks_tile_the_test_region_and_differ_by_a_row_at_most(layout):
-    n, count, window, horizon, purge = layout
-    blocks = [fold.test for fold in folds(n, count, window, horizon, purge=purge)]
+    n, count, window, horizon = layout
+    blocks = [fold.test for fold in folds(n, count, window, horizon)]
     assert len(blocks) == count and blocks[-1][1] == n
     assert all(one[1] == following[0] for one, following in pairwise(blocks))
     sizes = [last - first for first, last in blocks]
@@ -63,11 +63,11 @@ def test_the_test_blocks_tile_the_test_region_and_differ_by_a_row_at_most(layout
 
 @given(layout=layouts())
 def test_training_only_grows_and_takes_all_rows_before_validation(layout):
-    n, count, window, horizon, purge = layout
-    found = folds(n, count, window, horizon, purge=purge)
+    n, count, window, horizon = layout
+    found = folds(n, count, window, horizon)
     for fold in found:
-        assert fold.train == (0, fold.valid[0] - purge)
-        assert fold.valid[1] == fold.test[0] - purge
+        assert fold.train == (0, fold.valid[0])
+        assert fold.valid[1] == fold.test[0]
         assert fold.valid[1] - fold.valid[0] == found[0].valid[1] - found[0].valid[0]
     assert all(one.train[1] < following.train[1] for one, following in pairwise(found))
 
@@ -84,9 +84,9 @@ def test_folds_are_what_was_worked_by_hand():
         Fold((0, 75), (75, 90), (90, 95)),
         Fold((0, 80), (80, 95), (95, 100)),
     )
-    assert folds(100, 2, 10, 2, fractions=(0.5, 0.1), purge=3) == (
-        Fold((0, 44), (47, 57), (60, 80)),
-        Fold((0, 64), (67, 77), (80, 100)),
+    assert folds(100, 2, 10, 2, fractions=(0.5, 0.1)) == (
+        Fold((0, 50), (50, 60), (60, 80)),
+        Fold((0, 70), (70, 80), (80, 100)),
     )
     assert folds(100, 1, 2, 1, fractions=(0.57, 0.01)) == (Fold((0, 57), (57, 58), (58, 100)),)  # 56.99 in binary
 
@@ -107,13 +107,10 @@ def test_folds_are_what_was_worked_by_hand():
             "the test part has 15 of 100 rows; 8 folds with horizon 2 need at least 16: take fewer folds, a",
         ),
         ((100, 10**12, 10, 1), "1000000000000 folds with horizon 1 need at least 1000000000000"),
-        ((100, 1, 10, 1, {"purge": 31}), "the training part has 8 of 100 rows; .* need at least 11"),
-        ((100, 1, 10, 1, {"purge": 90}), "the training part has 0 of 100 rows"),
         ((0, 1, 10, 1), "the test part has 0 of 0 rows; horizon 1 needs at least 1: take a shorter"),
         ((100, 0, 10, 1), "count is 0; it must be at least 1"),
         ((100, 1, 0, 1), "window is 0; it must be at least 1"),
         ((100, 1, 10, 0), "horizon is 0; it must be at least 1"),
-        ((100, 1, 10, 1, {"purge": -1}), "purge is -1; it must be at least 0"),
     ],
 )
 def test_a_layout_without_a_window_in_every_part_is_refused_with_both_numbers(layout, message):
@@ -127,6 +124,12 @@ def test_parts_that_just_hold_one_window_are_taken():
     assert folds(100, 7, 68, 2)[0].train == (0, 70)
     assert folds(100, 15, 10, 1)[-1].test == (99, 100)
     assert folds(100, 1, 9, 10, fractions=(0.7, 0.1))[0].valid == (70, 80)
+
+
+def test_shares_are_decimals_and_not_their_nearest_binary_number():
+    assert split_rows(3270) == (2289, 2779)
+    assert split_rows(10, (0.7, 0.1)) == (7, 8)  # 0.7 + 0.1 is 0.7999… in binary, and 10 times it is below 8
+    assert split_rows(10_000, (0.70, 0.20)) == (7000, 9000)
 
 
 @pytest.mark.parametrize("fractions", [(0.9, 0.1), (0.0, 0.5), (0.5, -0.1), (0.7, 0.4)])

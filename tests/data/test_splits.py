@@ -38,7 +38,7 @@ sizes = given(n=st.integers(40, 120), window=st.integers(2, 12), horizon=st.inte
 
 @sizes
 def test_every_target_belongs_to_exactly_one_part_and_none_is_missing(n, window, horizon):
-    parts = ramp(n).windows(window, horizon)
+    parts = ramp(n).load("level", window, horizon).windows
     rows = [set(part.targets.ravel().astype(int)) for part in parts]
     assert sum(map(len, rows)) == len(set.union(*rows))
     assert set.union(*rows) == set(range(window, n))
@@ -46,7 +46,7 @@ def test_every_target_belongs_to_exactly_one_part_and_none_is_missing(n, window,
 
 @sizes
 def test_no_window_of_an_earlier_part_contains_a_target_of_a_later_one(n, window, horizon):
-    train, valid, test = ramp(n).windows(window, horizon)
+    train, valid, test = ramp(n).load("level", window, horizon).windows
     assert max(train.inputs.max(), train.targets.max()) < valid.targets.min() == int(n * 7 / 10 + 1e-9)
     assert max(valid.inputs.max(), valid.targets.max()) < test.targets.min() == int(n * 85 / 100 + 1e-9)
 
@@ -54,21 +54,21 @@ def test_no_window_of_an_earlier_part_contains_a_target_of_a_later_one(n, window
 @given(count=st.integers(2, 5), window=st.integers(2, 8), horizon=st.integers(1, 4))
 def test_the_folds_of_a_backtest_test_every_row_of_the_end_once_and_learn_from_what_is_before(count, window, horizon):
     panel = ramp(160)
-    splits = [panel.windows(window, horizon, count, fold) for fold in range(1, count + 1)]
-    tested = np.concatenate([np.unique(parts.test.targets) for parts in splits])
+    datasets = [panel.load("level", window, horizon, count, fold) for fold in range(1, count + 1)]
+    tested = np.concatenate([np.unique(dataset.windows.test.targets) for dataset in datasets])
     np.testing.assert_array_equal(tested, np.arange(136, 160))
-    for fold, parts in enumerate(splits, 1):
-        train, valid, test = (part.targets for part in parts)
+    for dataset in datasets:
+        train, valid, test = (part.targets for part in dataset.windows)
         assert train.max() < valid.min() and valid.max() < test.min()
-        known = panel.known(window, horizon, count, fold)
-        np.testing.assert_array_equal(known.training[0], np.arange(train.max() + 1))
+        np.testing.assert_array_equal(dataset.background.training[0], np.arange(train.max() + 1))
 
 
 @given(first=st.integers(30, 80), second=st.integers(30, 80), window=st.integers(2, 5), horizon=st.integers(1, 3))
 def test_the_series_of_a_panel_are_split_each_by_itself_and_never_mixed(first, second, window, horizon):
-    both, alone = ramp(first, second), [ramp(first), ramp(second)]
+    panels = ramp(first, second), ramp(first), ramp(second)
+    both, *alone = (panel.load("level", window, horizon).windows for panel in panels)
     for number, single in enumerate(alone):
-        for part, own in zip(both.windows(window, horizon), single.windows(window, horizon), strict=True):
+        for part, own in zip(both, single, strict=True):
             rows = part.series == number
             np.testing.assert_array_equal(part.inputs[rows], own.inputs + 1000 * number)
             np.testing.assert_array_equal(part.targets[rows], own.targets + 1000 * number)
@@ -79,7 +79,7 @@ def test_the_series_of_a_panel_are_split_each_by_itself_and_never_mixed(first, s
 @pytest.mark.parametrize(("count", "fold", "end"), [(1, 1, 70), (2, 2, 77)])
 def test_a_scaling_is_fitted_to_each_series_own_training_rows_and_to_no_other(kind, count, fold, end):
     def panel(one, other):
-        return Panel(("one", "other"), (dated(one), dated(other)), DAILY).scaling(kind, 5, 2, count, fold)
+        return Panel(("one", "other"), (dated(one), dated(other)), DAILY).load(kind, 5, 2, count, fold).scaling
 
     one, other = walk(100), 50 * walk(200, seed=1)
     found = panel(one, other)
@@ -93,7 +93,7 @@ def test_a_scaling_is_fitted_to_each_series_own_training_rows_and_to_no_other(ki
 
 def test_the_scales_of_a_panel_are_those_of_its_first_70_percent():
     one, other = walk(100), 50 * walk(200, seed=1)
-    found = Panel(("one", "other"), (dated(one), dated(other)), DAILY).scaling("change", 5, 2)
+    found = Panel(("one", "other"), (dated(one), dated(other)), DAILY).load("change", 5, 2).scaling
     assert found.scale == (np.diff(one[:70]).std(), np.diff(other[:140]).std())
 
 
@@ -101,18 +101,18 @@ def test_covariates_are_scaled_by_the_training_rows_and_cut_with_their_values():
     n, values = 100, walk(100)
     beside = np.stack([np.arange(n), np.arange(n) % 7], axis=1).astype(np.float64)
     panel = Panel(("one",), (dated(values),), DAILY, (beside,))
-    scaling = panel.scaling("change", 5, 2)
+    windows, scaling, _ = panel.load("change", 5, 2)
     np.testing.assert_allclose(scaling.covariate_shift, beside[:70].mean(axis=0))
     np.testing.assert_allclose(scaling.covariate_scale, beside[:70].std(axis=0))
-    for part in panel.windows(5, 2):
+    for part in windows:
         np.testing.assert_array_equal(values[part.covariates[..., 0].astype(int)], part.inputs)
 
 
-def test_what_is_known_are_names_period_training_rows_and_notes():
+def test_the_background_has_names_period_training_rows_and_notes():
     panel = Panel(("one", "other"), (dated(walk(100)), dated(walk(60))), DAILY, notes=("a gap",))
-    known = panel.known(5, 2)
-    assert (known.names, known.period, known.notes) == (("one", "other"), 7, ("a gap",))
-    for found, series, end in zip(known.training, panel.series, (70, 42), strict=True):
+    background = panel.load("change", 5, 2).background
+    assert (background.names, background.period, background.notes) == (("one", "other"), 7, ("a gap",))
+    for found, series, end in zip(background.training, panel.series, (70, 42), strict=True):
         np.testing.assert_array_equal(found, series.values[:end])
 
 
@@ -136,19 +136,19 @@ def test_what_is_known_are_names_period_training_rows_and_notes():
 )
 def test_a_part_too_short_for_one_window_is_refused_with_both_numbers(n, window, horizon, message):
     with pytest.raises(UsageError, match=re.escape(message)):
-        ramp(n).windows(window, horizon)
+        ramp(n).load("level", window, horizon)
 
 
 def test_parts_that_just_hold_one_window_give_one():
-    assert [len(part.inputs) for part in ramp(5).windows(2, 1)] == [1, 1, 1]
-    assert [len(part.inputs) for part in ramp(100).windows(55, 15)] == [1, 1, 1]
+    assert [len(part.inputs) for part in ramp(5).load("level", 2, 1).windows] == [1, 1, 1]
+    assert [len(part.inputs) for part in ramp(100).load("level", 55, 15).windows] == [1, 1, 1]
 
 
 @given(short=st.integers(2, 8))
 def test_series_that_are_too_short_are_named_five_of_them_at_most(short):
     panel = ramp(*[4] * short, 100, 100)
     with pytest.raises(UsageError) as caught:
-        panel.windows(3, 1)
+        panel.load("level", 3, 1)
     said = str(caught.value)
     assert said.startswith(f"{short} of {short + 2} series are too short: ramp 0 (4 rows), ramp 1 (4 rows)")
     assert ("…" in said) == (short > 5) and "ramp 5 (4 rows)" not in said
@@ -160,7 +160,7 @@ def test_a_single_series_that_is_too_short_is_named_alone():
         UsageError,
         match=r"^series 'ramp 1': the training part has 2 of 4 rows; .* at least 4: take a smaller window or more rows$",
     ):
-        ramp(100, 4, 100).windows(3, 1)
+        ramp(100, 4, 100).load("level", 3, 1)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_single_series_that_is_too_short_is_named_alone():
     [
         (np.arange(4.0), "series 'one': the training part has 2 of 4 rows"),
         (np.where(np.arange(100) < 80, 3.0, walk(100)), "series 'one': the 70 training rows are constant (3)"),
-        (np.full(100, 3.0), "series 'one': the 70 training rows are constant (3)"),
+        (np.full(100, 3.0), "all rows are constant (3): nothing can be learnt"),
         (np.where(np.arange(100) < 80, walk(100), 7.0), "none of the 15 test windows moves from its last value"),
     ],
 )
@@ -177,8 +177,7 @@ def test_what_cannot_be_used_is_told_with_the_file_that_it_is_in(values, message
     for source, opening in (("", ""), ("sales.csv", "sales.csv: ")):
         mine = dataclasses.replace(panel, source=source)
         with pytest.raises(UsageError, match=f"^{re.escape(opening + message)}") as caught:
-            mine.scaling("change", 3, 1)
-            mine.windows(3, 1)
+            mine.load("change", 3, 1)
         assert "\n" not in str(caught.value)
 
 
@@ -192,14 +191,14 @@ def test_a_test_part_that_never_moves_is_refused_and_one_that_moves_once_is_not(
     ):
         panel = Panel(("one",), (dated(parts),), DAILY)
         if moves:
-            assert len(panel.windows(3, 2).test.targets) == 14
+            assert len(panel.load("change", 3, 2).windows.test.targets) == 14
             continue
         with pytest.raises(UsageError, match=r"^none of the 14 test windows moves from its last value: .* at the end$"):
-            panel.windows(3, 2)
+            panel.load("change", 3, 2)
     with pytest.raises(UsageError, match=r"^all rows are constant \(3\): nothing can be learnt$"):
-        Panel(("flat",), (dated(np.full(100, 3.0)),), DAILY).windows(3, 2)
+        Panel(("flat",), (dated(np.full(100, 3.0)),), DAILY).load("change", 3, 2)
     flat, other = dated(values), dated(walk(100, 1))
-    assert len(Panel(("flat", "other"), (flat, other), DAILY).windows(3, 2).test.targets) == 28
+    assert len(Panel(("flat", "other"), (flat, other), DAILY).load("change", 3, 2).windows.test.targets) == 28
 
 
 @pytest.mark.parametrize(
@@ -217,12 +216,12 @@ def test_a_test_part_that_never_moves_is_refused_and_one_that_moves_once_is_not(
 def test_a_value_after_the_training_rows_that_the_scaling_cannot_take_is_refused_with_its_date(kind, value, message):
     values, other = walk(100), walk(100, 1)
     panel = Panel(("other", "one"), (dated(other), dated(values)), DAILY)
-    before = panel.scaling(kind, 3, 1)
+    before = panel.load(kind, 3, 1).scaling
     values[95] = 1e10
-    assert panel.scaling(kind, 3, 1) == before
+    assert panel.load(kind, 3, 1).scaling == before
     values[95] = value
     with pytest.raises(UsageError, match=f"^series 'one': {message}"):
-        panel.scaling(kind, 3, 1)
+        panel.load(kind, 3, 1)
 
 
 @pytest.mark.parametrize(

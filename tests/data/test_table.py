@@ -14,6 +14,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data import table, ticker
 from jaxseq.data.scaling import batch
 from jaxseq.data.table import Table
+from jaxseq.data.tables import read as tables
 from jaxseq.data.ticker import Ticker
 from jaxseq.data.yahoo import client
 from jaxseq.data.yahoo.client import DownloadError
@@ -25,7 +26,7 @@ A, B = (100 + np.cumsum(np.random.default_rng(seed).standard_normal(100)) for se
 
 @pytest.fixture(autouse=True)
 def nothing_is_remembered():
-    table._table.cache_clear()
+    table._read_panel.cache_clear()
     ticker._quotes.cache_clear()
 
 
@@ -51,50 +52,47 @@ def alone(tmp_path):
 
 def test_a_table_of_one_series_is_cut_into_windows_with_its_dates(alone):
     recipe = Table(path=alone, window=5)
-    parts = recipe.windows(2)
+    windows, scaling, background = recipe.load(2)
     assert recipe.name == alone
-    whole = np.concatenate([parts.train.inputs[0], parts.train.targets[:, 0], parts.train.targets[-1, 1:]])
+    whole = np.concatenate([windows.train.inputs[0], windows.train.targets[:, 0], windows.train.targets[-1, 1:]])
     np.testing.assert_allclose(whole, A[:70], atol=1e-6)
-    assert [str(part.times[0]) for part in parts] == ["2023-01-06", "2023-03-12", "2023-03-27"]
-    np.testing.assert_allclose(recipe.scaling(2).scale, [np.diff(A[:70]).std()], rtol=1e-6)
-    known = recipe.known(2)
-    assert (known.names, known.period) == (("value",), 7)
-    np.testing.assert_allclose(known.training[0], A[:70], atol=1e-6)
-    assert known.notes
+    assert [str(part.times[0]) for part in windows] == ["2023-01-06", "2023-03-12", "2023-03-27"]
+    np.testing.assert_allclose(scaling.scale, [np.diff(A[:70]).std()], rtol=1e-6)
+    assert (background.names, background.period) == (("value",), 7)
+    np.testing.assert_allclose(background.training[0], A[:70], atol=1e-6)
+    assert background.notes
 
 
 def test_each_series_of_a_table_is_split_and_scaled_by_itself(sales):
     recipe = Table(path=sales, column="sales", series="shop", window=5)
-    parts, scaling = recipe.windows(1), recipe.scaling(1)
-    assert recipe.known(1).names == ("A", "B")
+    windows, scaling, background = recipe.load(1)
+    assert background.names == ("A", "B")
     np.testing.assert_allclose(scaling.scale, [np.diff(v[:70]).std() for v in (A, B)], rtol=1e-6)
     for number, values in enumerate((A, B)):
-        rows = parts.test.series == number
-        np.testing.assert_allclose(parts.test.targets[rows, 0], values[85:], atol=1e-6)
-        np.testing.assert_allclose(parts.test.inputs[rows, -1], values[84:-1], atol=1e-6)
+        rows = windows.test.series == number
+        np.testing.assert_allclose(windows.test.targets[rows, 0], values[85:], atol=1e-6)
+        np.testing.assert_allclose(windows.test.inputs[rows, -1], values[84:-1], atol=1e-6)
 
 
 def test_covariates_of_a_table_stand_beside_its_values(sales):
     recipe = Table(path=sales, column="sales", series="shop", covariates="price, holiday", window=5)
-    part = recipe.windows(1).train
+    windows, scaling, _ = recipe.load(1)
+    part = windows.train
     np.testing.assert_allclose(part.covariates[..., 0], part.inputs / 10, atol=1e-6)
     np.testing.assert_array_equal(part.covariates[:2, :, 1], [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
     np.testing.assert_array_equal(part.covariates[2:4, :, 1], [[0, 0, 0, 0, 1], [0, 0, 0, 1, 0]])
-    scaling, known = (
-        recipe.scaling(1),
-        np.concatenate([np.stack([v[:70] / 10, np.arange(70) % 7 == 6], 1) for v in (A, B)]),
-    )
-    scaled = (part.covariates - known.mean(axis=0)) / known.std(axis=0)
+    rows = np.concatenate([np.stack([v[:70] / 10, np.arange(70) % 7 == 6], 1) for v in (A, B)])
+    scaled = (part.covariates - rows.mean(axis=0)) / rows.std(axis=0)
     np.testing.assert_allclose(batch(part, scaling).x[..., 1:], scaled, atol=1e-5)
 
 
 def test_folds_and_kinds_of_a_table_are_those_that_are_asked_for(alone):
     recipe = Table(path=alone, window=5, folds=3, fold=2, target="level")
-    assert [str(part.times[0]) for part in recipe.windows(1)] == ["2023-01-06", "2023-03-17", "2023-04-01"]
-    scaling = recipe.scaling(1)
+    windows, scaling, _ = recipe.load(1)
+    assert [str(part.times[0]) for part in windows] == ["2023-01-06", "2023-03-17", "2023-04-01"]
     assert scaling.kind == "level"
     np.testing.assert_allclose(scaling.shift, [A[:75].min()], atol=1e-6)
-    assert Table(path=alone, window=5, period=30).known(1).period == 30
+    assert Table(path=alone, window=5, period=30).load(1).background.period == 30
 
 
 def test_missing_values_stop_unless_it_is_said_what_to_do(alone, tmp_path):
@@ -103,8 +101,8 @@ def test_missing_values_stop_unless_it_is_said_what_to_do(alone, tmp_path):
     lines[11] = f"{DAYS[10]},"
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(UsageError, match=r"gap\.csv: .*row 12"):
-        Table(path=str(path), window=5).windows(1)
-    filled = Table(path=str(path), window=5, missing="interpolate").known(1)
+        Table(path=str(path), window=5).load(1)
+    filled = Table(path=str(path), window=5, missing="interpolate").load(1).background
     assert filled.training[0][10] == pytest.approx((A[9] + A[11]) / 2, abs=1e-6)
     assert any("interpolated" in note for note in filled.notes)
     dropped = Table(path=str(path), window=5, missing="drop").panel().series[0]
@@ -116,17 +114,17 @@ def test_a_line_is_drawn_over_a_longer_gap_where_that_is_asked_for(alone):
     lines[5:12] = [f"{day}," for day in DAYS[4:11]]
     Path(alone).write_text("\n".join(lines) + "\n")
     with pytest.raises(UsageError, match=r"alone\.csv: row 6, .* 7 missing values in a row, at most 5"):
-        Table(path=alone, window=5, missing="interpolate").windows(1)
-    filled = Table(path=alone, window=5, missing="interpolate", longest_gap=7).known(1)
+        Table(path=alone, window=5, missing="interpolate").load(1)
+    filled = Table(path=alone, window=5, missing="interpolate", longest_gap=7).load(1).background
     np.testing.assert_allclose(filled.training[0][3:12], np.linspace(A[3], A[11], 9), atol=1e-6)
 
 
 def test_a_table_is_read_once_for_one_recipe_and_again_where_the_file_has_changed(alone, monkeypatch):
-    read, times = table.read.read, []
-    monkeypatch.setattr(table.read, "read", lambda *words: times.append(words) or read(*words))
+    read, calls = tables.read, []
+    monkeypatch.setattr(tables, "read", lambda *words: calls.append(words) or read(*words))
     recipe = Table(path=alone, window=5)
-    assert recipe.windows(1) and recipe.scaling(1) and recipe.known(1)
-    assert len(times) == 1
+    assert recipe.load(1) and dataclasses.replace(recipe, folds=2, fold=2).load(1)
+    assert len(calls) == 1
     Path(alone).write_text(Path(alone).read_text().replace(f"{A[-1]:.6f}", "1.5"))
     assert recipe.panel().series[0].values[-1] == 1.5
 
@@ -142,7 +140,7 @@ def test_a_table_is_read_once_for_one_recipe_and_again_where_the_file_has_change
 def test_a_file_that_there_is_not_is_refused_by_its_name(recipe, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=message) as caught:
-        recipe().windows(1)
+        recipe().load(1)
     assert "\n" not in str(caught.value)
 
 
@@ -165,7 +163,7 @@ def test_a_part_too_short_for_a_window_is_refused_with_the_series_and_both_numbe
     with pytest.raises(
         UsageError, match=r"sales\.csv: 2 of 2 series are too short: A \(100 rows\), B .* has 70 of 100 rows; window 70"
     ):
-        Table(path=sales, column="sales", series="shop", window=70).windows(1)
+        Table(path=sales, column="sales", series="shop", window=70).load(1)
 
 
 @pytest.fixture
@@ -197,46 +195,46 @@ def test_the_prices_of_a_ticker_are_those_that_the_service_sends(service, recipe
         assert panel.names == (recipe.name,) == (recipe.ticker,)
         assert panel.series[0].values.tolist() == [getattr(row, column) for row in sent]
         assert panel.series[0].times.tolist() == [row.date for row in sent]
-    known = recipe.known(1)
-    assert known.period == 5
-    assert known.training[0].tolist() == [row.adj_close for row in sent][: int(0.7 * len(sent))]
+    background = recipe.load(1).background
+    assert background.period == 5
+    assert background.training[0].tolist() == [row.adj_close for row in sent][: int(0.7 * len(sent))]
     day = datetime.datetime.now(datetime.UTC).date()
-    assert known.notes[0] == f"{recipe.ticker}: {len(sent)} days to 2023-05-31, USD, fetched on {day}"
+    assert background.notes[0] == f"{recipe.ticker}: {len(sent)} days to 2023-05-31, USD, fetched on {day}"
 
 
 def test_a_ticker_is_asked_for_once_and_then_read_from_the_cache_without_the_service(service, recipe):
-    parts = recipe.windows(1)
+    windows = recipe.load(1).windows
     asked = len(service.asked)
-    assert asked and recipe.scaling(1).kind == "change" and recipe.known(1)
+    assert asked and recipe.load(2).scaling.kind == "change"
     assert len(service.asked) == asked
     ticker._quotes.cache_clear()
     service.close()
-    for part, again in zip(parts, recipe.windows(1), strict=True):
+    for part, again in zip(windows, recipe.load(1).windows, strict=True):
         np.testing.assert_array_equal(part.inputs, again.inputs)
 
 
 def test_windows_and_scaling_of_a_ticker_are_of_its_parts(service, recipe):
     values = recipe.panel().series[0].values
     first = int(0.7 * len(values))
-    parts = recipe.windows(2)
+    parts = recipe.load(2).windows
     np.testing.assert_array_equal(parts.valid.inputs[0], values[first - 5 : first])
     np.testing.assert_array_equal(parts.test.targets[-1], values[-2:])
     kind = dataclasses.replace(recipe, target="log-return")
-    assert kind.scaling(2).scale == (np.diff(np.log(values[:first])).std(),)
+    assert kind.load(2).scaling.scale == (np.diff(np.log(values[:first])).std(),)
 
 
 def test_a_ticker_that_the_service_does_not_know_is_a_mistake_in_one_line(service, recipe):
     service.answers = ["404"]
     with pytest.raises(DownloadError, match=f"^{recipe.ticker} from 2023-01-02 .*Yahoo knows no such ticker") as caught:
-        recipe.windows(1)
+        recipe.load(1)
     assert caught.value.cause == "unknown-ticker" and isinstance(caught.value, UsageError)
     assert "\n" not in str(caught.value)
 
 
 def test_without_the_service_an_old_download_is_used_unless_a_fresh_one_is_asked_for(service, recipe):
-    recipe.windows(1)
+    recipe.load(1)
     ticker._quotes.cache_clear()
     service.close()
-    assert recipe.windows(1)
+    assert recipe.load(1)
     with pytest.raises(DownloadError, match=r"Yahoo cannot be reached.*the download of .* is still in "):
-        dataclasses.replace(recipe, refresh=True).windows(1)
+        dataclasses.replace(recipe, refresh=True).load(1)

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import FILE, Prices
-from jaxseq.data.tables import delimited, source
-from jaxseq.data.tables import read as table
-from jaxseq.data.tables.read import Table, read
+from jaxseq.data.tables import delimited, formats
+from jaxseq.data.tables import read as reader
+from jaxseq.data.tables.read import Options, Table
 
 DAYS = "".join(f"2020-01-{day:02},{day}.5\n" for day in range(1, 10))
 SALES = "date,sales\n" + DAYS  # the value of 2020-01-05 stands in row 6
@@ -31,6 +31,11 @@ STORES = "store,date,sales,price\n" + "".join(
     for number, store in enumerate(["south", "north", "NA"])
     if day > 2 * number
 )
+
+
+def read(path, *columns, **options):
+    """The table of a file, read with these options."""
+    return reader.read(path, Options(*columns, **options))
 
 
 def write(folder, content, name="sales.csv"):
@@ -59,7 +64,7 @@ def test_a_plain_table_is_read_and_what_was_chosen_is_noted(tmp_path):
     assert days(found) == [f"2020-01-0{day}" for day in range(1, 10)]
     np.testing.assert_array_equal(found.series[0].values, np.arange(1, 10) + 0.5)
     assert found.series[0].values.dtype == np.float64 and found.series[0].times.dtype == np.dtype("datetime64[D]")
-    assert found.names == ("sales",) and found.covariate_names == () and found.covariates[0].shape == (9, 0)
+    assert found.names == ("sales",) and found.covariates[0].shape == (9, 0)
     assert found.frequency.name == "D" and found.frequency.period == 7
     assert found.notes == (
         "'sales' is forecast, as the only column that can be",
@@ -75,7 +80,7 @@ def test_many_series_of_unequal_length_are_told_apart_by_name_and_named_by_first
     np.testing.assert_array_equal(found.series[1].values, [13, 14, 15, 16, 17, 18])
     assert days(found, 2) == [f"2020-01-0{day}" for day in range(5, 9)]
     np.testing.assert_array_equal(found.covariates[2], np.array([[5, 6, 7, 8]]).T % 3)
-    assert found.covariate_names == ("price",) and "3 series by 'store', of 4 to 8 rows" in found.notes
+    assert "3 series by 'store', of 4 to 8 rows" in found.notes
 
 
 def test_the_rows_of_a_series_may_stand_anywhere_as_long_as_their_order_is_right(tmp_path):
@@ -271,7 +276,7 @@ def test_a_table_that_pandas_wrote_comes_back_exactly(tmp_path_factory, kind, ma
         marks = {"semicolon": {"sep": ";", "decimal": ","}, "tsv": {"sep": "\t"}}
         frame.to_csv(path, index=False, **marks.get(kind, {}))
     found = read(path, column, time_, series, (covariate,))
-    assert list(found.names) == list(frame[series].unique()) and found.covariate_names == (covariate,)
+    assert list(found.names) == list(frame[series].unique())
     step = pd.tseries.frequencies.to_offset(found.frequency.name)
     for name, (times, values), others in zip(found.names, found.series, found.covariates, strict=True):
         part = frame[frame[series] == name]
@@ -292,7 +297,7 @@ def test_blocks_and_pieces_do_not_show(tmp_path, monkeypatch):
     assert whole.names[0] == 'so"uth\n\r\nof é'
     for block, chunk in [(4, 1), (7, 2), (64, 5)]:
         monkeypatch.setattr(delimited, "_BLOCK", block)
-        monkeypatch.setattr(source, "CHUNK", chunk)
+        monkeypatch.setattr(formats, "CHUNK", chunk)
         assert repr(read(path, **options)) == repr(whole)
 
 
@@ -494,7 +499,7 @@ def test_day_and_month_are_told_apart_by_a_day_above_twelve_or_not_at_all(tmp_pa
 
 
 def test_the_form_of_the_dates_may_be_settled_in_a_later_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "CHUNK", 2)
+    monkeypatch.setattr(formats, "CHUNK", 2)
     rows = "".join(f"{day:02}/01/2020,{day}\n" for day in range(1, 14))
     assert read(write(tmp_path, "date,v\n" + rows)).frequency.name == "D"
 
@@ -600,12 +605,12 @@ def test_a_file_that_may_not_be_read_is_refused():
 def test_a_file_over_two_gibibytes_is_refused_unread(tmp_path, monkeypatch):
     path = write(tmp_path, SALES)
     os.truncate(path, 3 * 2**30)  # takes no room on the disk
-    monkeypatch.setattr(table, "open_text", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(reader, "open_text", lambda *_: pytest.fail("it was read"))
     refused(path, "the file has 3 GiB, at most 2 GiB are read; split it")
 
 
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(formats, "MAX_BYTES", 1_000_000)
     content = gzip.compress(b"v\n" + b"1\n" * 10_000_000)[:-12]  # what reads on finds it damaged
     assert len(content) < 100_000
     path = write(tmp_path, content, "bomb.csv.gz")
@@ -613,7 +618,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_its_end(tmp_
 
 
 def test_a_table_with_too_many_rows_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "MAX_ROWS", 9)
+    monkeypatch.setattr(formats, "MAX_ROWS", 9)
     assert len(read(write(tmp_path, SALES)).series[0].values) == 9
     refused(write(tmp_path, SALES + "2020-01-10,1\n"), "there are more than 9 rows, which is the most that is read")
 
@@ -708,9 +713,9 @@ def test_parquet_tables_that_cannot_be_are_refused(tmp_path, monkeypatch):
     refused(
         parquet(tmp_path, v=[1, 2], s=["a", None]), "row 2, column 's': the name of the series is empty", series="s"
     )
-    monkeypatch.setattr(source, "MAX_ROWS", 9)
+    monkeypatch.setattr(formats, "MAX_ROWS", 9)
     refused(parquet(tmp_path, v=range(10)), "there are 10 rows; at most 9 are read")
-    monkeypatch.setattr(source, "MAX_BYTES", 8000)
+    monkeypatch.setattr(formats, "MAX_BYTES", 8000)
     texts = ["x" * 999 + str(number) for number in range(9)]
     refused(
         parquet(tmp_path, v=range(9), w=texts),
@@ -824,9 +829,9 @@ def test_ten_million_rows_are_read_in_a_minute_and_two_gibibytes(tmp_path):
     long_table(tmp_path / "long.csv", 100, 100_000)
     code = f"""
 import resource, time
-from jaxseq.data.tables.read import read
+from jaxseq.data.tables.read import Options, read
 begin = time.process_time()
-found = read({str(tmp_path / "long.csv")!r}, series="store")
+found = read({str(tmp_path / "long.csv")!r}, Options(series="store"))
 print(sum(len(series.values) for series in found.series), time.process_time() - begin)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxseq.common.errors import UsageError
+from jaxseq.data.dataset import Background
 from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves, generate
 from jaxseq.forecasting.baselines import least_squares, naive
@@ -12,27 +13,28 @@ from jaxseq.forecasting.metrics import mse
 
 @pytest.mark.parametrize(("horizon", "published", "tolerance"), [(1, 0.020211367, 1e-8), (10, 0.256974, 1e-6)])
 def test_the_naive_error_on_validation_is_the_published_one(horizon, published, tolerance):
-    valid = Waves().windows(horizon).valid
+    valid = Waves().load(horizon).windows.valid
     assert mse(valid.targets, naive(valid)) == pytest.approx(published, abs=tolerance)
 
 
 @pytest.mark.parametrize(("horizon", "known"), [(1, 0.002931), (10, 0.015488)])
 def test_least_squares_on_50_lags_reaches_its_known_error(horizon, known):
-    train, valid, _ = (batch(part, Waves().scaling(horizon)) for part in Waves().windows(horizon))
+    windows, scaling, _ = Waves().load(horizon)
+    train, valid, _ = (batch(part, scaling) for part in windows)
     forecast = least_squares(train.x, train.y).predict(valid.x)
     assert mse(valid.y, forecast) == pytest.approx(known, abs=1e-5)
 
 
 def test_the_parts_are_7000_2000_and_1000_series_and_share_none():
-    parts = Waves().windows(1)
+    parts = Waves().load(1).windows
     assert [len(part.inputs) for part in parts] == [7000, 2000, 1000]
     np.testing.assert_array_equal(np.concatenate([part.times for part in parts]), np.arange(10_000))
 
 
 def test_a_model_sees_the_waves_as_they_are():
-    recipe = Waves(count=100)
-    scaling = recipe.scaling(3)
-    for windows in recipe.windows(3):
+    dataset = Waves(count=100).load(3)
+    scaling = dataset.scaling
+    for windows in dataset.windows:
         part = batch(windows, scaling)
         assert part.x.dtype == part.y.dtype == np.float32
         np.testing.assert_array_equal(part.x[..., 0], windows.inputs)
@@ -70,24 +72,23 @@ def test_a_field_that_cannot_be_is_refused(fields, message):
 
 
 def test_ten_series_fill_three_parts():
-    assert [len(part.inputs) for part in Waves(count=10).windows(1)] == [7, 2, 1]
+    assert [len(part.inputs) for part in Waves(count=10).load(1).windows] == [7, 2, 1]
 
 
 def test_a_horizon_that_cannot_be_is_refused():
     with pytest.raises(UsageError, match="waves: horizon is 0; it must be at least 1"):
-        Waves(count=10).windows(0)
+        Waves(count=10).load(0)
 
 
-def test_every_wave_is_a_series_of_its_own_with_nothing_known_of_it_before():
-    known = Waves(count=10).known(1)
-    assert (known.names, known.period, known.training, known.notes) == (("waves",), 1, [], ())
+def test_the_waves_have_no_season_no_training_rows_and_no_notes():
+    assert Waves(count=10).load(1).background == Background(("waves",), 1, [], ())
 
 
 def test_folds_test_the_last_tenth_of_the_series_in_turn_and_train_on_those_before():
-    folds = [Waves(count=100, folds=2, fold=fold).windows(2) for fold in (1, 2)]
+    folds = [Waves(count=100, folds=2, fold=fold).load(2).windows for fold in (1, 2)]
     assert [[(part.times[0], part.times[-1]) for part in parts] for parts in folds] == [
         [(0, 69), (70, 89), (90, 94)],
         [(0, 74), (75, 94), (95, 99)],
     ]
     with pytest.raises(UsageError, match="waves: the test part has 1 of 10 rows; 2 folds"):
-        Waves(count=10, folds=2).windows(1)
+        Waves(count=10, folds=2).load(1)

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from jaxseq.common.checks import check_at_least, check_choice
 from jaxseq.common.errors import UsageError
-from jaxseq.data.windows import Series, check_series, cut, join, last_window, split_rows
+from jaxseq.data.windows import Series, check_series, cut, join, last_window
 
 
 def ramp(n, start=0):
@@ -81,18 +81,6 @@ def test_the_last_window_ends_where_the_series_does_and_its_targets_are_unknown(
     assert len(last_window(ramp(5), 5, 1).inputs) == 1
     with pytest.raises(UsageError, match="window 6 needs at least 6 rows; there are 5"):
         last_window(ramp(5), 6, 1)
-
-
-def test_shares_are_decimals_and_not_their_nearest_binary_number():
-    assert split_rows(3270) == (2289, 2779)
-    assert split_rows(10, (0.7, 0.1)) == (7, 8)  # 0.7 + 0.1 is 0.7999… in binary, and 10 times it is below 8
-    assert split_rows(10_000, (0.70, 0.20)) == (7000, 9000)
-
-
-@pytest.mark.parametrize("fractions", [(0.9, 0.1), (0.0, 0.5), (0.5, -0.1), (0.7, 0.4)])
-def test_shares_that_leave_nothing_for_a_part_are_refused(fractions):
-    with pytest.raises(UsageError, match=re.escape(str(fractions))):
-        split_rows(100, fractions)
 
 
 DATES = np.array(["2020-01-01", "2020-01-02", "2020-01-03"], "datetime64[D]")

@@ -8,9 +8,10 @@ from forecasts import autoregression
 
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
+from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.frequency import describe
 from jaxseq.data.scaling import Scaling, batch
-from jaxseq.data.splits import Known, Panel
+from jaxseq.data.splits import Panel
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, Windows
 from jaxseq.forecasting import evaluate
@@ -43,21 +44,26 @@ def noise(n, seed=0, k=1, spread=1.0):
 
 
 PLAIN = Scaling("level", (0.0,), (1.0,))
-NOBODY = Known(("noise",), 1, [])
+NOBODY = Background(("noise",), 1, [])
+
+
+def noise_data(valid, test, train=None, background=NOBODY):
+    """Rows of noise as a data set; training rows, where none are given, are those of the validation part."""
+    return Dataset(Splits(valid if train is None else train, valid, test), PLAIN, background)
 
 
 def of_noise(valid, test, forecast=lambda part: Forecast(np.zeros_like(part.targets))):
     """The judgement of a forecast that is calibrated on some rows of noise and tested on others."""
-    return judge("it", Splits(valid, valid, test), PLAIN, forecast(test), forecast(valid), NOBODY, 0)
+    return judge("it", noise_data(valid, test), test=forecast(test), valid=forecast(valid), seed=0)
 
 
 def judged(data, horizon, model, kind="change", window=10, targets=lambda part: part.targets):
     """A panel, judged with a forecast for each part that `model` makes from scaling and windows."""
-    windows = Splits(*(p._replace(targets=targets(p)) for p in data.windows(window, horizon)))
-    scaling = data.scaling(kind, window, horizon)
-    forecast = model(scaling, windows)
+    dataset = data.load(kind, window, horizon)
+    windows = Splits(*(part._replace(targets=targets(part)) for part in dataset.windows))
+    forecast = model(dataset.scaling, windows)
     return judge(
-        "it", windows, scaling, forecast(windows.test), forecast(windows.valid), data.known(window, horizon), 0
+        "it", dataset._replace(windows=windows), test=forecast(windows.test), valid=forecast(windows.valid), seed=0
     )
 
 
@@ -107,10 +113,10 @@ def test_what_can_be_learnt_is_found_and_with_shuffled_targets_there_is_no_evide
 
 
 def test_on_waves_the_skill_is_found_and_the_forecast_is_no_copy():
-    recipe = Waves(count=600)
-    windows, scaling = recipe.windows(1), recipe.scaling(1)
-    forecast = linear(scaling, windows)
-    found = judge("it", windows, scaling, forecast(windows.test), forecast(windows.valid), recipe.known(1), 0)
+    dataset = Waves(count=600).load(1)
+    windows = dataset.windows
+    forecast = linear(dataset.scaling, windows)
+    found = judge("it", dataset, test=forecast(windows.test), valid=forecast(windows.valid), seed=0)
     assert found.verdict.startswith("it: improves on the last value")
     assert found.rows[-1].low > 0.5 and found.rows[-1].p_value < 1e-3
     assert "it: does not only copy the last value" in found.copying
@@ -179,8 +185,8 @@ def test_an_interval_that_its_margin_closes_is_a_point_and_never_inside_out():
 
 def test_bounds_are_in_the_units_of_the_series():
     data = panel(100 * np.exp(0.01 * random_walk(300)))
-    scaling = data.scaling("log-return", 5, 2)
-    windows = data.windows(5, 2).test
+    dataset = data.load("log-return", 5, 2)
+    windows, scaling = dataset.windows.test, dataset.scaling
     centre = scaling.targets(windows)
     ends = bounds(Forecast(centre), Margins((0.5,), ((0.3, 0.7),)), windows, scaling)
     np.testing.assert_allclose(ends[0.5][0], windows.targets * np.exp(-np.array([0.3, 0.7]) * scaling.scale), rtol=1e-9)
@@ -205,9 +211,10 @@ def test_levels_that_the_validation_rows_are_too_few_for_are_left_out_and_named(
 def two_series(horizon=2):
     """Two series of their own height, spread and drift."""
     data = panel(random_walk(200), 5000 + 30 * random_walk(300, 1), frequency="D")
-    windows, scaling = data.windows(8, horizon), data.scaling("change", 8, horizon)
-    model = noisy(3)(scaling, windows)
-    found = judge("it", windows, scaling, model(windows.test), model(windows.valid), data.known(8, horizon), 0)
+    dataset = data.load("change", 8, horizon)
+    windows = dataset.windows
+    model = noisy(3)(dataset.scaling, windows)
+    found = judge("it", dataset, test=model(windows.test), valid=model(windows.valid), seed=0)
     return data, windows, found
 
 
@@ -239,9 +246,9 @@ def test_scaled_errors_are_by_each_series_own_seasonal_change_in_training():
 def test_without_training_rows_there_are_no_scaled_errors_and_a_constant_series_is_noted():
     assert not {"mase", "rmsse"} & set(of_noise(noise(50), noise(60, 1)).scores)
     valid, test = noise(50), noise(60, 1)
-    known = Known(("sound", "flat"), 1, [random_walk(30), np.full(30, 0.1)])
-    still = [Forecast(np.zeros_like(p.targets)) for p in (test, valid)]
-    found = judge("it", Splits(valid, valid, test), PLAIN, *still, known, 0)
+    background = Background(("sound", "flat"), 1, [random_walk(30), np.full(30, 0.1)])
+    still = {name: Forecast(np.zeros_like(p.targets)) for name, p in (("test", test), ("valid", valid))}
+    found = judge("it", noise_data(valid, test, background=background), **still, seed=0)
     assert not {"mase", "rmsse"} & set(found.scores)
     assert len(found.notes) == 1 and found.notes[0].startswith("no MASE and RMSSE: flat: the 30 training values change")
 
@@ -288,7 +295,8 @@ def test_one_series_and_one_step_need_no_column_and_integers_are_rows():
 @pytest.mark.parametrize("kind", ["change", "log-return", "level"])
 def test_the_naive_loss_is_that_of_the_last_value_in_the_models_own_scale(kind):
     data = panel(np.exp(0.01 * random_walk(200)))
-    windows, scaling = data.windows(6, 3).valid, data.scaling(kind, 6, 3)
+    dataset = data.load(kind, 6, 3)
+    windows, scaling = dataset.windows.valid, dataset.scaling
     still = scaling.targets(windows._replace(targets=naive(windows)))
     for steps in (1, 3):
         expected = np.mean((still - scaling.targets(windows))[:, :steps] ** 2)
@@ -315,7 +323,11 @@ def test_calibration_that_is_not_finite_is_refused_and_not_called_too_few_rows()
     broken[4] = np.nan
     with pytest.raises(UsageError, match="1 of 50 calibration residuals are not finite, the first in row 5"):
         judge(
-            "it", Splits(valid, valid, test), PLAIN, Forecast(np.zeros_like(test.targets)), Forecast(broken), NOBODY, 0
+            "it",
+            noise_data(valid, test),
+            test=Forecast(np.zeros_like(test.targets)),
+            valid=Forecast(broken),
+            seed=0,
         )
 
 
@@ -323,7 +335,8 @@ def test_classical_forecasts_are_fitted_where_they_are_asked_for_and_their_progr
     pytest.importorskip("statsmodels")
     valid, test, told = noise(30), part(np.random.default_rng(0).normal(size=(12, 10)), np.ones((12, 1))), []
     train = part(np.random.default_rng(1).normal(size=(30, 10)), np.ones((30, 1)))
-    still = [Forecast(np.zeros_like(p.targets)) for p in (test, valid)]
-    found = judge("it", Splits(train, valid, test), PLAIN, *still, NOBODY, 0, lambda *done: told.append(done))
+    still = {name: Forecast(np.zeros_like(p.targets)) for name, p in (("test", test), ("valid", valid))}
+    dataset = noise_data(valid, test, train)
+    found = judge("it", dataset, **still, seed=0, progress=lambda *done: told.append(done))
     assert [row.name for row in found.rows[-3:]] == ["exponential smoothing", "theta", "it"]
     assert told == [(n, 12) for n in range(1, 13)] * 2

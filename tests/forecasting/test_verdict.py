@@ -10,7 +10,8 @@ from rich.console import Console
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
-from jaxseq.data.windows import cut, split_rows
+from jaxseq.data.folds import split_rows
+from jaxseq.data.windows import cut
 from jaxseq.forecasting import verdict
 from jaxseq.forecasting.baselines import drift, least_squares, naive
 from jaxseq.forecasting.metrics import mae, relative_mse, rmse

@@ -31,7 +31,7 @@ from scores import attributes, compressed, note, score
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data import archive
-from jaxseq.data.tables import read as table
+from jaxseq.data.tables import read
 from jaxseq.data.yahoo import quotes
 from jaxseq.music.corpora import jsb, music21_corpus, musicxml, pianoroll
 from jaxseq.music.midi import read as midi_read
@@ -126,9 +126,9 @@ WORDS += (
 
 def read_table(suffix, content, folder, chance):
     path = put(folder, f"any{suffix}", content)
-    options = {"missing": chance.choice(get_args(table.Missing)), "series": chance.choice([None, "store"])}
+    options = {"missing": chance.choice(get_args(read.Missing)), "series": chance.choice([None, "store"])}
     options |= {"column": chance.choice([None, "sales"]), "time": chance.choice([None, "rows", "date"])}
-    check_table(table.read(path, **options))
+    check_table(read.read(path, read.Options(**options)))
 
 
 def check_table(found):

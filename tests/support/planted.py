@@ -30,7 +30,7 @@ from jaxseq.music.midi.read import read_melody
 
 def plain_table(suffix, content, folder, chance):
     path = put(folder, f"any{suffix}", content)
-    check_table(read.read(path, series="store" if content.startswith(b"store,") else None))
+    check_table(read.read(path, read.Options(series="store" if content.startswith(b"store,") else None)))
 
 
 def melody(content, folder, chance):

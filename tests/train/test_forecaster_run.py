@@ -47,7 +47,7 @@ def trained(folder: Path) -> forecaster.Trained:
 
 @pytest.fixture(scope="module")
 def windows() -> np.ndarray:
-    return Prices(window=WINDOW).windows(1).test.inputs
+    return Prices(window=WINDOW).load(1).windows.test.inputs
 
 
 def test_a_restored_run_forecasts_what_it_wrote(folder: Path, trained: forecaster.Trained, windows: np.ndarray) -> None:
@@ -166,10 +166,10 @@ def test_the_config_names_the_axes_of_every_parameter(folder: Path) -> None:
 def test_a_restored_run_has_the_margins_that_its_validation_part_asked_for(
     folder: Path, trained: forecaster.Trained
 ) -> None:
-    recipe = Prices(window=WINDOW)
-    valid = recipe.windows(1).valid
+    dataset = Prices(window=WINDOW).load(1)
+    valid = dataset.windows.valid
     centre = trained.scaling.targets(valid._replace(targets=trained(valid.inputs)))
-    found = margins(Forecast(centre), valid, recipe.scaling(1))
+    found = margins(Forecast(centre), valid, dataset.scaling)
     assert trained.margins is not None and trained.margins.levels == found.levels == (0.5, 0.8, 0.95)
     np.testing.assert_allclose(trained.margins.sizes, found.sizes, rtol=1e-4)
     assert trained.margins == Margins(*(tuple(map(deep, part)) for part in written(folder).values()))
@@ -184,7 +184,7 @@ def written(folder: Path) -> dict[str, list]:
 
 
 def test_a_restored_run_gives_the_intervals_that_it_wrote(folder: Path, trained: forecaster.Trained) -> None:
-    part = Prices(window=WINDOW).windows(1).test
+    part = Prices(window=WINDOW).load(1).windows.test
     table = pd.read_csv(folder / "predictions.csv")
     centre, ends = trained.forecast(part, trained.scaling)
     np.testing.assert_allclose(centre[:, 0], table["forecast"], atol=1e-3)
@@ -201,13 +201,13 @@ def test_a_run_that_was_not_judged_has_no_intervals_and_damaged_ones_are_refused
         with pytest.raises(UsageError, match=r"intervals\.json must hold"):
             forecaster.restore(copy)
     (copy / "intervals.json").unlink()
-    part, trained = Prices(window=WINDOW).windows(1).test, forecaster.restore(copy)
+    part, trained = Prices(window=WINDOW).load(1).windows.test, forecaster.restore(copy)
     centre, ends = trained.forecast(part, trained.scaling)
     assert centre.shape == (491, 1) and ends == {}
 
 
 def test_a_longer_horizon_than_was_trained_is_refused_with_both_numbers(trained: forecaster.Trained) -> None:
-    part = Prices(window=WINDOW).windows(1).test
+    part = Prices(window=WINDOW).load(1).windows.test
     with pytest.raises(UsageError, match=r"the model forecasts 1 steps; 3 were asked for: .*--horizon 3 or .*iterated"):
         trained.forecast(part, trained.scaling, 3)
 

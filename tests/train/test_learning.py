@@ -16,8 +16,8 @@ from jaxseq.train.experiments import forecasts
 
 @functools.cache
 def waves():
-    scaling = Waves().scaling(1)
-    train, valid, _ = (batch(part, scaling) for part in Waves().windows(1))
+    windows, scaling, _ = Waves().load(1)
+    train, valid, _ = (batch(part, scaling) for part in windows)
     linear = least_squares(train.x, train.y)
     return train, valid, float(np.mean((linear.predict(valid.x) - valid.y) ** 2))
 

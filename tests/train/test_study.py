@@ -46,7 +46,8 @@ def test_the_folds_tile_the_test_part_and_the_later_one_learns_from_the_earlier(
     rows = [pd.read_csv(done / f"fold-{fold}-seed-0" / "predictions.csv")["row"].to_list() for fold in (1, 2)]
     assert rows[0] + rows[1] == list(range(216, 240))
     sizes = [
-        len(TINY.data.__class__(count=240, window=6, folds=2, fold=fold).windows(1).train.inputs) for fold in (1, 2)
+        len(TINY.data.__class__(count=240, window=6, folds=2, fold=fold).load(1).windows.train.inputs)
+        for fold in (1, 2)
     ]
     assert sizes == [168, 180]
 

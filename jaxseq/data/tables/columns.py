@@ -18,9 +18,9 @@ from jaxtyping import Float, Int
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted, shown
 from jaxseq.data.dates import Dates, forms, parse, settle, timestamps
-from jaxseq.data.tables import source
+from jaxseq.data.tables import formats
+from jaxseq.data.tables.formats import MISSING_VALUES, Source
 from jaxseq.data.tables.rows import ROWS, Pick, Rows
-from jaxseq.data.tables.source import MISSING_VALUES, Source
 
 TIME_NAMES = ("date", "time", "timestamp", "ds", "datetime")
 _SWAP = str.maketrans(",.", ".,")
@@ -109,10 +109,10 @@ def _has_numbers(column: pd.Series, decimal: str) -> bool:
 
 def collect(file: Source, pick: Pick) -> Rows:
     """Raises `UsageError` for too many values, or the error of the decimal mark that got farthest, if none can be."""
-    if (cells := file.rows * (len(pick.values) + 2)) > source.MAX_CELLS:
+    if (cells := file.rows * (len(pick.values) + 2)) > formats.MAX_CELLS:
         asked = f"{file.rows:,} rows of {counted(len(pick.values), 'column')}"
         raise UsageError(
-            f"{file.source}: {asked} are {cells:,} values with their times and places; {source.MAX_CELLS:,} are the most "
+            f"{file.source}: {asked} are {cells:,} values with their times and places; {formats.MAX_CELLS:,} are the most "
             "that is read: take fewer rows or covariates"
         )
     failures = []
@@ -171,16 +171,16 @@ def _read_names(column: pd.Series, names: dict[str, int], where: Callable[[int],
         raise UsageError(
             f"{where(int(np.argmax(empty)))}: the name of the series is empty, in {counted(empty.sum(), 'row')} in all"
         )
-    long = np.asarray(words.str.len() > source.LONGEST_NAME, bool)[numbers]
+    long = np.asarray(words.str.len() > formats.LONGEST_NAME, bool)[numbers]
     if np.any(long):
         row = int(np.argmax(long))
         raise UsageError(
-            f"{where(row)}: the name of the series has {len(words[numbers[row]]):,} letters; {source.LONGEST_NAME} at most"
+            f"{where(row)}: the name of the series has {len(words[numbers[row]]):,} letters; {formats.LONGEST_NAME} at most"
         )
     known = [names.setdefault(word, len(names)) for word in words[:-1]]
-    if len(names) > source.MAX_SERIES:
+    if len(names) > formats.MAX_SERIES:
         raise UsageError(
-            f"{where(len(column) - 1)}: there are more than {source.MAX_SERIES:,} series, the most that is read"
+            f"{where(len(column) - 1)}: there are more than {formats.MAX_SERIES:,} series, the most that is read"
         )
     return np.array([*known, -1], np.int32)[numbers]
 

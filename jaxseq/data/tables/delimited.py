@@ -19,8 +19,8 @@ from jaxtyping import Bool, Int, UInt8
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted, first_line, size_of
-from jaxseq.data.tables import source as files
-from jaxseq.data.tables.source import MISSING_VALUES, Source
+from jaxseq.data.tables import formats
+from jaxseq.data.tables.formats import MISSING_VALUES, Source
 
 MAX_RECORD = 100_000
 """Bytes of one row."""
@@ -54,8 +54,8 @@ def open_text(path: Path, source: str, suffix: str) -> Source:
         survey = survey_text(stream, ord(separator), source)
     names = tuple(name.strip() for name in _first_rows(head, separator)[0])
     rows = survey.records - 1 - len(survey.blank)
-    if len(names) > files.MAX_COLUMNS:
-        raise UsageError(f"{source}: row 1: there are {len(names):,} columns; {files.MAX_COLUMNS:,} are the most")
+    if len(names) > formats.MAX_COLUMNS:
+        raise UsageError(f"{source}: row 1: there are {len(names):,} columns; {formats.MAX_COLUMNS:,} are the most")
     if not rows:
         raise UsageError(f"{source}: there is only a header; at least one row must follow it")
     frames = functools.partial(_text_frames, path, source, separator, survey)
@@ -129,8 +129,8 @@ def survey_text(stream: io.BufferedReader, separator: int, source: str) -> _Surv
         blank = np.append(blank, records + np.flatnonzero(scan.blank))
         records += len(scan.ends)
         fewest = min(fewest, len(scan.ends)) if len(data) == _BLOCK else fewest
-        if records > files.MAX_ROWS + 1:
-            raise UsageError(f"{source}: there are more than {files.MAX_ROWS:,} rows, which is the most that is read")
+        if records > formats.MAX_ROWS + 1:
+            raise UsageError(f"{source}: there are more than {formats.MAX_ROWS:,} rows, which is the most that is read")
         rest = rest[scan.ends[-1] + 1 :] if len(scan.ends) else rest
     if rest:
         raise UsageError(f"{source}: row {_line(records, breaks)}: {_OPEN}")
@@ -157,9 +157,9 @@ def _checked(stream: io.BufferedReader, source: str) -> Iterator[bytes]:
             )
         yield data if size else data.removeprefix(BOM_UTF8)
         size, lines = size + len(data), lines + data.count(b"\n")
-        if size > files.MAX_BYTES:
+        if size > formats.MAX_BYTES:
             raise UsageError(
-                f"{source}: the file unpacks to more than {size_of(files.MAX_BYTES)}, the most that is read"
+                f"{source}: the file unpacks to more than {size_of(formats.MAX_BYTES)}, the most that is read"
             )
 
 
@@ -253,7 +253,7 @@ def _text_frames(
     with _stream(path, source) as stream:
         try:
             with pd.read_csv(
-                stream, chunksize=min(files.chunk_of(survey.width), survey.together), **_READING, **options
+                stream, chunksize=min(formats.chunk_of(survey.width), survey.together), **_READING, **options
             ) as frames:
                 for frame in frames:
                     data = frame[~np.isin(record + np.arange(len(frame)), survey.blank)]

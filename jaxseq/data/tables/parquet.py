@@ -12,8 +12,8 @@ import pandas as pd
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import first_line, size_of
-from jaxseq.data.tables import source as files
-from jaxseq.data.tables.source import Source
+from jaxseq.data.tables import formats
+from jaxseq.data.tables.formats import Source
 
 
 def open_parquet(path: Path, source: str) -> Source:
@@ -23,10 +23,12 @@ def open_parquet(path: Path, source: str) -> Source:
         # a list or a struct cannot be asked for, as a column without a name
         names = tuple("" if field.type.num_fields else field.name for field in schema)
         size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))
-    if rows > files.MAX_ROWS:
-        raise UsageError(f"{source}: there are {rows:,} rows; at most {files.MAX_ROWS:,} are read")
-    if size > files.MAX_BYTES:
-        raise UsageError(f"{source}: the file unpacks to {size_of(size)}; at most {size_of(files.MAX_BYTES)} are read")
+    if rows > formats.MAX_ROWS:
+        raise UsageError(f"{source}: there are {rows:,} rows; at most {formats.MAX_ROWS:,} are read")
+    if size > formats.MAX_BYTES:
+        raise UsageError(
+            f"{source}: the file unpacks to {size_of(size)}; at most {size_of(formats.MAX_BYTES)} are read"
+        )
     if not rows:
         raise UsageError(f"{source}: the file has columns and no row; at least one is needed")
     return Source(source, names, rows, _from_one, functools.partial(_parquet_frames, path, source, names))
@@ -61,7 +63,7 @@ def _parquet_frames(
     # of all columns: one of numbers may turn out to be text, and hold one long word a million times
     with _parquet(path, source, [names[column] for column in wanted]) as file:
         for batch in file.iter_batches(
-            batch_size=files.chunk_of(len(wanted)), columns=[names[column] for column in wanted]
+            batch_size=formats.chunk_of(len(wanted)), columns=[names[column] for column in wanted]
         ):
             frame = batch.to_pandas(ignore_metadata=True, date_as_object=False)
             yield frame.set_axis([names.index(name) for name in frame.columns], axis=1)

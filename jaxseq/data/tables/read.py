@@ -19,12 +19,12 @@ from jaxseq.common.checks import check_at_least, check_choice
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable, shown, size_of
 from jaxseq.data.frequency import Frequency
-from jaxseq.data.tables import source as files
+from jaxseq.data.tables import formats
 from jaxseq.data.tables.columns import collect, pick_columns
 from jaxseq.data.tables.delimited import open_text
+from jaxseq.data.tables.formats import Source
 from jaxseq.data.tables.parquet import open_parquet
 from jaxseq.data.tables.rows import check_magnitude, complete, frequency_of
-from jaxseq.data.tables.source import Source
 from jaxseq.data.windows import Series
 
 LONGEST_GAP = 5
@@ -42,28 +42,40 @@ class Table(NamedTuple):
     """One for each series, by first appearance in the file; the column's, if there is only one."""
     covariates: tuple[Float[np.ndarray, "n c"], ...]
     """For each series as many rows as it has, and c columns; c may be 0."""
-    covariate_names: tuple[str, ...]
     frequency: Frequency
     """Of all the series; if they have no dates, that of integers."""
     notes: tuple[str, ...]
     """One line each: what was chosen, inferred, dropped, interpolated."""
 
 
-def read(
-    path: str | Path,
-    column: str | None = None,
-    time: str | None = None,
-    series: str | None = None,
-    covariates: tuple[str, ...] = (),
-    missing: str = "error",
-    period: int | None = None,
-    longest_gap: int = LONGEST_GAP,
-) -> Table:
-    """Reads and checks a table in UTF-8 with a header, or a Parquet file; see `SUFFIXES`.
+class Options(NamedTuple):
+    """Columns of a table by name, and how it is read.
 
-    `column` holds the values, and may be left out if only one column has numbers; `time` the dates or integers, by
-    default the column with one of `TIME_NAMES`, else the rows are counted from 0 in each series (also with "rows");
-    `series` the name of the series that a row belongs to, in any order; `covariates` numbers known beside the values.
+    column       values; None if only one column has numbers
+    time         dates or integers; None for the column with one of `TIME_NAMES`, else, and with "rows", the rows are
+                 counted from 0 in each series
+    series       name of the series that a row belongs to, in any order; None for a single series
+    covariates   numbers known beside the values
+    missing      stop at a missing value, drop its row, or interpolate
+    period       time steps of a season; None infers them from the dates
+    longest_gap  missing values in a row that may be interpolated
+    """
+
+    column: str | None = None
+    time: str | None = None
+    series: str | None = None
+    covariates: tuple[str, ...] = ()
+    missing: str = "error"
+    period: int | None = None
+    longest_gap: int = LONGEST_GAP
+
+
+DEFAULTS = Options()
+"""Options of a table whose columns are found by themselves."""
+
+
+def read(path: str | Path, options: Options = DEFAULTS) -> Table:
+    """Read and check a table in UTF-8 with a header, or a Parquet file; see `SUFFIXES`.
 
     The separator is the comma, semicolon or tab of the header; with a semicolon a decimal comma is read too. Dates are
     ISO 8601, quarters as 2020Q1, or with the month in letters or the day and month in an order that the file shows to
@@ -71,22 +83,25 @@ def read(
     are midnights, else it is turned to UTC. Numbers have a decimal point and no mark for thousands; true and false are
     1 and 0. Blank lines are skipped, but within a table of one column they are missing values.
 
-    A value is missing if it is one of `MISSING_VALUES` or infinite. `missing` "drop" leaves out the rows where any
-    value or covariate is; what comes after then follows what came before. "interpolate" draws a straight line over at
-    most `longest_gap` rows between two that are there, in one series. The frequency is that of the dates before rows
-    were dropped. `period` takes the place of its seasonal period.
+    A value is missing if it is one of `MISSING_VALUES` or infinite. With `missing` "drop", rows with a missing value or
+    covariate are left out, and their neighbours then follow each other. "interpolate" draws a straight line over at
+    most `longest_gap` rows between two known values of one series. The frequency is that of the dates before rows are
+    dropped.
 
-    Raises `UsageError` for what cannot be read or used, with the row and the column.
+    Raises `UsageError`, with the row and the column, for a table that cannot be read or used.
     """
     source = printable(str(path))
-    check_choice(get_args(Missing), source, missing=missing)
-    check_at_least(1, source, longest_gap=longest_gap, **({} if period is None else {"period": period}))
+    check_choice(get_args(Missing), source, missing=options.missing)
+    check_at_least(1, source, longest_gap=options.longest_gap)
+    if options.period is not None:
+        check_at_least(1, source, period=options.period)
+
     file = _open(Path(path), source)
-    pick = pick_columns(file, column, time, series, covariates)
+    pick = pick_columns(file, options.column, options.time, options.series, options.covariates)
     rows = collect(file, pick)
     check_magnitude(rows)
-    frequency, notes = frequency_of(rows, period)
-    rows, filled = complete(rows, missing, longest_gap)
+    frequency, notes = frequency_of(rows, options.period)
+    rows, filled = complete(rows, options.missing, options.longest_gap)
     names = rows.names or (file.names[pick.values[0]],)
     first = np.flatnonzero(rows.starts)
     lengths, bounds = np.diff(first, append=len(rows.times)), first[1:]
@@ -99,7 +114,6 @@ def read(
         series=tuple(map(Series, np.split(rows.times, bounds), values)),
         names=names,
         covariates=tuple(np.split(rows.values[:, 1:], bounds)),
-        covariate_names=covariates,
         frequency=frequency,
         notes=(*file.notes, *pick.notes, *rows.notes, *many, *notes, *filled),
     )
@@ -121,9 +135,9 @@ def _open(path: Path, source: str) -> Source:
         )
     if not found.st_size:
         raise UsageError(f"{source}: the file is empty (0 bytes)")
-    if found.st_size > files.MAX_BYTES:
+    if found.st_size > formats.MAX_BYTES:
         raise UsageError(
-            f"{source}: the file has {size_of(found.st_size)}, at most {size_of(files.MAX_BYTES)} are read; split it"
+            f"{source}: the file has {size_of(found.st_size)}, at most {size_of(formats.MAX_BYTES)} are read; split it"
         )
     file = open_parquet(path, source) if suffix == ".parquet" else open_text(path, source, suffix)
     named = Counter(filter(None, file.names))  # a column without a name is allowed, it cannot be asked for

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted, shown
 from jaxseq.data.frequency import Frequency, guess, irregular, missing_days, regular
-from jaxseq.data.tables.source import Source
+from jaxseq.data.tables.formats import Source
 
 MAX_VALUE = 1e100
 """Magnitude of a value: its square, and sums of such squares, stay finite in float64."""

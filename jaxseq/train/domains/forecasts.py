@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,7 @@ from jaxseq.common import files as common_files
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.data.scaling import Scaling, batch
-from jaxseq.data.splits import Known
-from jaxseq.data.windows import Windows, WindowSplits
+from jaxseq.data.windows import Windows
 from jaxseq.forecasting import diagnostics, evaluate, plots, verdict
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.train import forecaster, run_folder
@@ -43,17 +42,14 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
     test, valid = (
         forecaster.forecast(job, state, part) for part in (job.material.windows.test, job.material.windows.valid)
     )
-    known = job.material.known
     with common_console.counter(console, "exponential smoothing, theta") as progress:
         found = evaluate.judge(
             name,
-            job.material.windows,
-            job.material.scaling,
-            test,
-            valid,
-            known,
-            experiment.seed,
-            progress if classical else None,
+            job.material,
+            test=test,
+            valid=valid,
+            seed=experiment.seed,
+            progress=progress if classical else None,
         )
     added = evaluate.margins(valid, job.material.windows.valid, job.material.scaling)
     common_files.write_json(folder / run_folder.INTERVALS, added._asdict())
@@ -123,7 +119,7 @@ versions are in `{run_folder.ENVIRONMENT}`. See the weights with `python -m jaxs
 
 def check(experiment: Experiment) -> None:
     """Raise `UsageError` for data that no run could be made of."""
-    experiment.data.windows(experiment.horizon)
+    experiment.data.load(experiment.horizon)
 
 
 def row(member: Member) -> dict[str, Any]:
@@ -204,24 +200,15 @@ def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:
     return frame[column].to_numpy().reshape(-1, steps)
 
 
-class Series(NamedTuple):
-    """The material of a forecast: windows in the series' own units, their scaling, and what is known of the series."""
-
-    windows: WindowSplits
-    scaling: Scaling
-    known: Known
-
-
 def prepare(experiment: Experiment) -> Job:
     """Load the data, build the model, and lay both over the devices. Raises `UsageError` where they do not fit."""
-    data = experiment.data
-    windows, scaling = data.windows(experiment.horizon), data.scaling(experiment.horizon)
-    if experiment.task == "iterated" and windows.train.covariates.shape[2]:
+    dataset = experiment.data.load(experiment.horizon)
+    if experiment.task == "iterated" and dataset.windows.train.covariates.shape[2]:
         raise UsageError("covariates are not known beyond the data: take --task direct or every-step, not iterated")
-    known = data.known(experiment.horizon)
-    batches = Splits(*(_batch(experiment, part, scaling) for part in windows))
-    fitted = {"scaling": dataclasses.asdict(scaling), "series": list(known.names)}
-    return jobs.make(experiment, batches, Series(windows, scaling, known), known.notes, fitted)
+
+    batches = Splits(*(_batch(experiment, part, dataset.scaling) for part in dataset.windows))
+    fitted = {"scaling": dataclasses.asdict(dataset.scaling), "series": list(dataset.background.names)}
+    return jobs.make(experiment, batches, dataset, dataset.background.notes, fitted)
 
 
 def _batch(experiment: Experiment, part: Windows, scaling: Scaling) -> Batch:

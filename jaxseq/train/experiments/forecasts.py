@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from jaxseq import cells
 from jaxseq.cells.norm import Norm
 from jaxseq.common.checks import at_least, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
+from jaxseq.data.dataset import SeriesData
 from jaxseq.data.table import Table
 from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
@@ -82,8 +83,8 @@ class Model:
 class Experiment(Recipe):
     """A forecast of series. Raises `UsageError` for a field that cannot be."""
 
-    data: Any
-    """A data set's recipe, such as `Prices`: name, unit, window; windows(horizon), scaling(horizon)."""
+    data: SeriesData
+    """Recipe of the data set, such as `Prices`."""
     model: Model = field(default_factory=Model)
     task: Strategy = "one-step"
     """One step ahead; that step fed back over the horizon; the whole horizon at once; or at once after every step of

@@ -1,0 +1,74 @@
+"""Data sets of series: windows, scaling and background of one, and what every data set has."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxseq.data.scaling import Scaling
+from jaxseq.data.windows import WindowSplits
+
+
+class Background(NamedTuple):
+    """Facts about the series of a data set that their windows do not show.
+
+    names     of the series
+    period    time steps of a season; 1 is none
+    training  training rows of each series, "n"; empty where the forecast series have none
+    notes     what the user should know about how the data were read, one line each
+    """
+
+    names: tuple[str, ...]
+    period: int
+    training: list[Float[np.ndarray, "_"]]
+    notes: tuple[str, ...] = ()
+
+
+class Dataset(NamedTuple):
+    """A data set that is ready to train on.
+
+    windows     inputs, targets and times of the three parts, in the series' own units
+    scaling     fitted on the training rows alone
+    background  facts about the series
+    """
+
+    windows: WindowSplits
+    scaling: Scaling
+    background: Background
+
+
+@runtime_checkable
+class SeriesData(Protocol):
+    """A data set's recipe: where the series come from, and how they are cut into windows."""
+
+    unit: ClassVar[str]
+    """Unit of the values; may be empty."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set, for titles and messages."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Time steps of the model's input."""
+        ...
+
+    @property
+    def folds(self) -> int:
+        """Folds of the backtest."""
+        ...
+
+    @property
+    def fold(self) -> int:
+        """Number of the fold that is trained and tested, from 1."""
+        ...
+
+    def load(self, horizon: int) -> Dataset:
+        """Read the series and cut them into windows with `horizon` targets each.
+
+        Raises `UsageError` for series that cannot be read, split or scaled.
+        """
+        ...

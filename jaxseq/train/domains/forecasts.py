@@ -35,13 +35,15 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
 
     `classical` also fits exponential smoothing and theta to every test window.
     """
-    experiment, data, metric = job.experiment, job.experiment.data, f"valid_{job.setup.objective.select}"
+    experiment = job.experiment
+    data = experiment.data
+    metric = f"valid_{job.setup.objective.select}"
     rows = run_folder.read_metrics(folder)
     best, state = jobs.best(job, folder)
     name = f"{experiment.model.cell} (epoch {best})"
-    test, valid = (
-        forecaster.forecast(job, state, part) for part in (job.material.windows.test, job.material.windows.valid)
-    )
+    windows = job.material.windows
+    test = forecaster.forecast(job, state, windows.test)
+    valid = forecaster.forecast(job, state, windows.valid)
     with common_console.counter(console, "exponential smoothing, theta") as progress:
         found = evaluate.judge(
             name,
@@ -51,17 +53,17 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
             seed=experiment.seed,
             progress=progress if classical else None,
         )
-    added = evaluate.margins(valid, job.material.windows.valid, job.material.scaling)
+    added = evaluate.margins(valid, windows.valid, job.material.scaling)
     common_files.write_json(folder / run_folder.INTERVALS, added._asdict())
     common_files.write_table(folder / run_folder.PREDICTIONS, found.predictions)
     common_files.write_table(folder / run_folder.SCORES, found.scores)
     naive = (
-        evaluate.naive_loss(job.material.windows.valid, job.material.scaling, experiment.steps_out)
+        evaluate.naive_loss(windows.valid, job.material.scaling, experiment.steps_out)
         if metric == "valid_mse"
         else None
     )
     figures.save(training_plots.loss(rows, metric, best, naive, f"{data.name}: {name}"), folder / run_folder.LOSS_PLOT)
-    title = f"{data.name}, test part: {len(job.material.windows.test.inputs)} forecasts by {name}"
+    title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
     figures.save(plots.forecast(found.predictions, data.unit, title), folder / run_folder.FORECAST_PLOT)
     errors = diagnostics.errors(found.scores, found.predictions, found.coverage, data.unit, title)
     figures.save(errors, folder / run_folder.ERRORS_PLOT)
@@ -87,7 +89,8 @@ def _coverage_words(found: Judgement) -> list[str]:
 
 def report(job: Job, found: Judgement, best: int, rows: list[run_folder.Row]) -> str:
     """The run's report in Markdown."""
-    experiment, data = job.experiment, job.experiment.data
+    experiment = job.experiment
+    data = experiment.data
     parts = ", ".join(f"{len(part.x)} {name}" for name, part in job.batches._asdict().items())
     times = job.material.windows.test.times
     first, last = (np.datetime_as_string(t, "D") if t.dtype.kind == "M" else t for t in (times.min(), times.max()))

@@ -14,9 +14,10 @@ from jaxseq import __version__
 from jaxseq.common import files
 from jaxseq.report import claims, figures, tables
 from jaxseq.report.claims import Claim
-from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts, plain
+from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
 from jaxseq.report.evidence import Found
 from jaxseq.report.plan import BOOK, BUDGETS, CELL, CHANGE, LEVEL, NORM, ONE, TEN
+from jaxseq.report.to_markdown import plain
 
 SHOWN = 4
 """Pieces that the page plays, at the most."""

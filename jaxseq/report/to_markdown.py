@@ -1,90 +1,134 @@
-"""A report as Markdown, for terminals, diffs and code hosts."""
+"""Write a report as Markdown, for terminals, diffs and code hosts, and as the source of its page."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from jaxseq.report.document import (
-    PROVENANCE,
-    Figure,
-    Finding,
-    Page,
-    Part,
-    Sound,
-    Table,
-    Text,
-    Verdicts,
-    named_parts,
-    numeric,
-    one_line,
-    plain,
-    read,
-    sign,
-)
+from jaxseq.report.document import Figure, Page, Part, Sound, Table, Text, Verdicts, read_file
+from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
 
-BEYOND = re.compile(r"(\\.|`[^`\n]*`)|[<#]|!(?=\[)")
-"""What is text in Markdown-light and more than that in Markdown, unless it is escaped already or code."""
+BADGES = {HOLDS: "✓ HOLDS", DOES_NOT_HOLD: "✗ DOES NOT HOLD", NOT_DECIDED: "? NOT DECIDED"}
+"""The text that shows each verdict; its sign tells the verdicts apart without colour."""
+SPECIAL = re.compile(r"[\\`*\[\]<>|~&$#]|(?<!\w)_|_(?!\w)|^[+-](?=\s|$)|(?<=^\d)[.)](?=\s)")
+"""Characters that Markdown would not show as they are; an underscore within a word is harmless."""
+NOT_LIGHT = re.compile(r"(\\.|`[^`\n]*`)|[<#]|!(?=\[)")
+"""Text in Markdown-light that full Markdown would obey; the group is what is escaped or code already."""
+NUMBER = re.compile(r"[(\[]?[<>≤≥≈~]?\s?[-+\N{MINUS SIGN}±]?\s?(\d|\.\d|nan\b|inf\b|∞)", re.IGNORECASE)
+NO_VALUE = re.compile(r"[-\N{EN DASH}—?\s]*|n/a")
+BARE_NUMBER = re.compile(r"[-+\N{MINUS SIGN}\d.]+")
 
 
 def markdown(page: Page, folder: Path) -> str:
-    """The page as Markdown for a file in `folder`; pictures and sounds stand by their path from there.
+    """Write the page as Markdown for a file in `folder`; files are linked by their path from there.
 
-    Raises `UsageError` for a file that is not there, `ValueError` for a row that does not fit its table's header and
-    for an unknown verdict.
+    Tables and figures are numbered in order. Raises `UsageError` for a file that cannot be read, `ValueError` for a row
+    that does not fit its table's header and for an unknown verdict.
     """
-    blocks = [f"# {plain(page.title)}", _beyond(page.lead)]
-    for title, parts in named_parts(page):
-        blocks += [f"## {plain(title)}", *(_marked(part, name, folder) for name, part in parts)]
+    numbers: Counter[str] = Counter()
+    blocks = [f"# {plain(page.title)}", _escape_beyond_light(page.lead)]
+    for section in page.sections:
+        blocks.append(f"## {plain(section.title)}")
+        for part in section.parts:
+            numbers[type(part).__name__] += 1
+            blocks.append(_write_part(part, numbers[type(part).__name__], folder))
+
     if page.provenance:
-        blocks += [f"## {PROVENANCE}", "\n".join(f"- {plain(line)}" for line in page.provenance)]
+        blocks.append("## Provenance")
+        blocks.append("\n".join(f"- {plain(line)}" for line in page.provenance))
     return "\n\n".join(blocks) + "\n"
 
 
-def _beyond(text: str) -> str:
-    """Markdown-light for a reader that knows all of Markdown."""
-    return BEYOND.sub(lambda found: found[1] or f"\\{found[0]}", text)
+def plain(text: str) -> str:
+    """Escape text, such as a name from the user, so that Markdown shows it as it is, on one line."""
+    return SPECIAL.sub(r"\\\g<0>", one_line(text))
 
 
-def _marked(part: Part, name: str, folder: Path) -> str:
-    """One part as Markdown."""
+def one_line(text: str) -> str:
+    """Reduce every run of white space to one space."""
+    return " ".join(text.split())
+
+
+def number_columns(table: Table) -> list[bool]:
+    """Tell which columns hold numbers and are aligned right; the first only if it holds nothing but bare numbers.
+
+    Raises `ValueError` for a row that does not fit the header.
+    """
+    for number, row in enumerate(table.rows, 1):
+        if len(row) != len(table.header):
+            counts = f"{len(row)} cells, the header {len(table.header)}"
+            raise ValueError(f"table {table.caption!r}: row {number} has {counts}")
+    if not table.rows:
+        return [False] * len(table.header)
+
+    names, *columns = zip(*table.rows, strict=True)
+    return [all(map(BARE_NUMBER.fullmatch, names)), *map(_holds_numbers, columns)]
+
+
+def _holds_numbers(column: Sequence[str]) -> bool:
+    cells = [cell for cell in column if not NO_VALUE.fullmatch(cell)]
+    return bool(cells) and all(map(NUMBER.match, cells))
+
+
+def _write_part(part: Part, number: int, folder: Path) -> str:
+    """Write the part that is the `number`-th of its kind."""
     match part:
         case Text():
-            return _beyond(part.markdown)
+            return _escape_beyond_light(part.markdown)
         case Table():
-            marks = ["---:" if number else "---" for number in numeric(part)]
-            rows = [[plain(cell) for cell in row] for row in part.rows]
-            return _grid(f"**{name}.** {plain(part.caption)}", part.header, marks, rows, part.note)
+            return _write_table(part, number)
         case Figure():
-            return f"![{plain(part.alt)}]({_link(part.path, folder)})\n\n**{name}.** {plain(part.caption)}"
+            picture = f"![{plain(part.alt)}]({_link(part.path, folder)})"
+            return f"{picture}\n\n**Figure {number}.** {plain(part.caption)}"
         case Sound():
-            files = ", ".join(f"[{plain(word)}]({_link(file, folder)})" for word, file in part.links)
-            read(part.path)  # it is played by the page alone, which must not miss it
-            return f"{plain(part.label)}: {files + ', ' if files else ''}played in `report.html`"
+            sound = f"[{plain(part.label)}]({_link(part.path, folder)})"
+            files = [f"[{plain(words)}]({_link(path, folder)})" for words, path in part.links]
+            return f"{sound} ({', '.join(files)})" if files else sound
         case Verdicts():
-            rows = [[plain(row.claim), _verdict(row), _cell(row.sentence), plain(row.evidence)] for row in part.rows]
-            header = ("Claim", "Verdict", "Why", "Evidence")
-            return _grid(f"**{plain(part.caption)}**", header, ["---"] * 4, rows, part.note)
+            return _write_verdicts(part)
 
 
-def _grid(caption: str, header: Sequence[str], marks: list[str], rows: list[list[str]], note: str) -> str:
-    lines = [" | ".join(row) for row in ([plain(cell) for cell in header], marks, *rows)]
-    table = "\n".join(f"| {line} |" for line in lines)
-    return "\n\n".join([caption, table, *([plain(note)] if note else [])])
+def _write_table(table: Table, number: int) -> str:
+    alignments = ["---:" if is_number else "---" for is_number in number_columns(table)]
+    rows = [[plain(cell) for cell in row] for row in table.rows]
+    caption = f"**Table {number}.** {plain(table.caption)}"
+    return _grid([[plain(cell) for cell in table.header], alignments, *rows], caption, table.note)
 
 
-def _verdict(row: Finding) -> str:
-    return f"{sign(row.verdict)} **{row.verdict}**"
+def _write_verdicts(verdicts: Verdicts) -> str:
+    rows = [["Claim", "Verdict", "Why", "Evidence"], ["---"] * 4]
+    for finding in verdicts.rows:
+        if finding.verdict not in BADGES:
+            raise ValueError(f"verdict {finding.verdict!r} is none of {', '.join(BADGES)}")
+        badge = f"**{BADGES[finding.verdict]}**"
+        rows.append([plain(finding.claim), badge, _light_cell(finding.sentence), plain(finding.evidence)])
+    return _grid(rows, f"**{plain(verdicts.caption)}**", verdicts.note)
 
 
-def _cell(text: str) -> str:
-    """Markdown-light within a table, where a bar would end the cell, within code too."""
-    return re.sub(r"(?<!\\)\|", r"\\|", _beyond(one_line(text)))
+def _grid(rows: Sequence[Sequence[str]], caption: str, note: str) -> str:
+    """Write rows of finished cells, with the caption before and the note after them."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    blocks = [caption, "\n".join(lines)]
+    if note:
+        blocks.append(plain(note))
+    return "\n\n".join(blocks)
+
+
+def _escape_beyond_light(text: str) -> str:
+    """Escape in Markdown-light whatever a reader of full Markdown would obey beyond it."""
+    return NOT_LIGHT.sub(lambda match: match[1] or f"\\{match[0]}", text)
+
+
+def _light_cell(text: str) -> str:
+    """Markdown-light for a cell of a table, which a bar would end, even within code."""
+    return re.sub(r"(?<!\\)\|", r"\\|", _escape_beyond_light(one_line(text)))
 
 
 def _link(path: Path, folder: Path) -> str:
-    read(path)
+    """The address of a file, seen from `folder`. Raises `UsageError` if the file cannot be read."""
+    read_file(path)
     return quote(Path(os.path.relpath(path, folder)).as_posix())

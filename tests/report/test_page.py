@@ -69,9 +69,14 @@ def of(*shown: parts.Part) -> Page:
     return Page("title", "lead", [Section("section", shown)])
 
 
-def tree(given: Page) -> Element:
+def page(given: Page, folder: Path = Path()) -> str:
+    """The HTML that is made of the page's Markdown."""
+    return to_html.html(to_markdown.markdown(given, folder), folder)
+
+
+def tree(given: Page, folder: Path = Path()) -> Element:
     """Of the HTML, read as XML, so that a tag that is not closed fails."""
-    return ElementTree.fromstring(to_html.html(given))
+    return ElementTree.fromstring(page(given, folder))
 
 
 def read(text: str) -> Element:
@@ -96,15 +101,26 @@ def test_markup_in_plain_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
         Table(NASTY, [NASTY, "n"], [[NASTY, "1"]], NASTY),
         Figure(png(tmp_path / "a.png"), NASTY, NASTY),
         Sound(NASTY, wav(tmp_path / "a.wav"), [(NASTY, tmp_path / "a.png")]),
-        Verdicts(NASTY, [Finding(NASTY, NASTY, "HOLDS", parts.plain(NASTY))], NASTY),
+        Verdicts(NASTY, [Finding(NASTY, NASTY, "HOLDS", to_markdown.plain(NASTY))], NASTY),
     ]
-    given = Page(NASTY, parts.plain(NASTY), [Section(NASTY, shown)], [NASTY])
+    given = Page(NASTY, to_markdown.plain(NASTY), [Section(NASTY, shown)], [NASTY])
     for root, times in (
-        (tree(given), 18),
+        (tree(given, tmp_path), 18),
         (read(to_markdown.markdown(given, tmp_path)), 16),
     ):  # less title and contents
         assert words(root).count(NASTY) == times, words(root)
         assert not every(root, "script") and every(root, "img")[0].get("alt") == NASTY
+    assert every(tree(given, tmp_path), "audio")[0].get("aria-label") == NASTY
+
+
+def test_html_in_markdown_is_shown_as_text_and_only_files_beside_it_are_embedded(tmp_path: Path) -> None:
+    text = "<b>bold</b> <script>f()</script>\n\n<div>\n\n[s](javascript:f()) [w](https://example.org/a.wav) [p](#h2-1)"
+    root = ElementTree.fromstring(to_html.html(text, tmp_path))
+    assert not every(root, "b", "script", "audio") and "<b>bold</b> <script>f()</script>" in words(root)
+    links = [link.get("href") for link in every(every(root, "header")[0], "a")]
+    assert links == ["https://example.org/a.wav", "#h2-1"]
+    with pytest.raises(UsageError, match="cannot read"):
+        to_html.html("![p](https://example.org/p.png)", tmp_path)
 
 
 @given(
@@ -115,7 +131,7 @@ def test_markup_in_plain_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
 def test_a_table_in_markdown_shows_every_cell_as_it_was_given(text: str) -> None:
     given = of(Table("caption", ["a", text], [[text, "b"]]))
     grid = every(read(to_markdown.markdown(given, Path())), "tr")
-    expected = parts.one_line(text)
+    expected = to_markdown.one_line(text)
     assert [[words(cell) for cell in row] for row in grid] == [["a", expected], [expected, "b"]]
 
 
@@ -128,7 +144,7 @@ def test_every_row_of_markdown_has_as_many_cells_as_the_header(report: Page, tmp
 
 def test_markdown_light_knows_no_html_no_pictures_no_headings_and_no_scripts(tmp_path: Path) -> None:
     text = "# x\n\n<b>bold</b> ![p](https://example.org/p.png) [s](javascript:f()) `<i>` **strong**"
-    root, host = tree(of(Text(text))), read(to_markdown.markdown(of(Text(text)), tmp_path))
+    root, host = tree(of(Text(text)), tmp_path), read(to_markdown.markdown(of(Text(text)), tmp_path))
     for found in (root, host):
         assert not every(found, "b", "i", "img", "script") and [words(e) for e in every(found, "strong")] == ["strong"]
         assert [words(e) for e in every(found, "h1", "h2")] == ["title", "section"]
@@ -136,16 +152,18 @@ def test_markdown_light_knows_no_html_no_pictures_no_headings_and_no_scripts(tmp
     assert "javascript:" not in "".join(e.get("href", "") for e in every(root, "a"))
 
 
-def test_nothing_is_loaded_from_elsewhere(report: Page) -> None:
-    root = tree(report)
+def test_nothing_is_loaded_from_elsewhere(report: Page, tmp_path: Path) -> None:
+    root = tree(report, tmp_path)
     loads = [value for element in root.iter() for name, value in element.items() if name in ("src", "srcset", "data")]
     assert len(loads) == 3 and all(value.startswith("data:") for value in loads)
     assert not every(root, "link", "script", "iframe", "base")
     assert not re.search(r"url\(|@import|https?:", words(every(root, "style")[0]))
 
 
-def test_links_lead_to_a_place_on_the_page_to_what_it_holds_or_where_the_text_says(report: Page) -> None:
-    root = tree(report)
+def test_links_lead_to_a_place_on_the_page_to_what_it_holds_or_where_the_text_says(
+    report: Page, tmp_path: Path
+) -> None:
+    root = tree(report, tmp_path)
     places = [element.get("id") for element in root.iter() if element.get("id")]
     assert len(places) == len(set(places))
     links = [element.get("href", "") for element in every(root, "a")]
@@ -154,7 +172,7 @@ def test_links_lead_to_a_place_on_the_page_to_what_it_holds_or_where_the_text_sa
 
 
 def test_pictures_and_sounds_are_embedded_byte_for_byte(report: Page, tmp_path: Path) -> None:
-    root = tree(report)
+    root = tree(report, tmp_path)
     held = [every(root, "img")[0], every(root, "audio")[0], *(e for e in every(root, "a") if e.get("download"))]
     names = ["a.png", "piece.wav", "a piece.mid", "score.png"]
     for element, name in zip(held, names, strict=True):
@@ -164,16 +182,16 @@ def test_pictures_and_sounds_are_embedded_byte_for_byte(report: Page, tmp_path: 
     assert [(image.get("width"), image.get("height")) for image in every(root, "img")] == [("3", "2"), ("7", "5")]
 
 
-def test_headings_go_down_one_by_one_and_the_contents_name_them(report: Page) -> None:
-    root = tree(report)
+def test_headings_go_down_one_by_one_and_the_contents_name_them(report: Page, tmp_path: Path) -> None:
+    root = tree(report, tmp_path)
     headings = every(root, *(f"h{n}" for n in range(1, 7)))
     assert [heading.tag for heading in headings] == ["h1", "h2", "h2", "h2", "h2"]
     assert [words(e) for e in every(every(root, "nav")[0], "a")] == [words(e) for e in headings[1:]]
     assert root.get("lang") == "en-GB" and words(every(root, "title")[0]) == "A paper"
 
 
-def test_every_header_cell_says_what_it_heads_and_every_region_has_a_name(report: Page) -> None:
-    root = tree(report)
+def test_every_header_cell_says_what_it_heads_and_every_region_has_a_name(report: Page, tmp_path: Path) -> None:
+    root = tree(report, tmp_path)
     assert {element.get("scope") for element in every(root, "th")} == {"row", "col"}
     ids = {element.get("id") for element in root.iter()}
     assert {e.get("aria-labelledby") for e in root.iter() if e.get("aria-labelledby")} <= ids
@@ -182,14 +200,22 @@ def test_every_header_cell_says_what_it_heads_and_every_region_has_a_name(report
 
 def test_tables_and_figures_are_numbered_in_order_in_both_files(report: Page, tmp_path: Path) -> None:
     expected = ["Table 1.", "Figure 1.", "Figure 2.", "Table 2."]
-    assert [words(element) for element in every(tree(report), "b")] == expected
+    root = tree(report, tmp_path)
+    captions = [words(element) for element in every(root, "strong") if re.match(r"Table|Figure", words(element))]
+    assert captions == expected
     assert re.findall(r"\*\*(\w+ \d\.)\*\*", to_markdown.markdown(report, tmp_path)) == expected
 
 
 def test_a_verdict_is_told_by_its_words_and_sign_and_not_by_colour_alone(report: Page, tmp_path: Path) -> None:
-    badges = [words(element) for element in kind(tree(report), "verdict")]
-    assert badges == ["✓ HOLDS", "✗ DOES NOT HOLD", "? NOT DECIDED"]
-    assert all(badge.replace(" ", " **", 1) + "**" in to_markdown.markdown(report, tmp_path) for badge in badges)
+    badges = kind(tree(report, tmp_path), "verdict")
+    assert [words(badge) for badge in badges] == ["✓ HOLDS", "✗ DOES NOT HOLD", "? NOT DECIDED"]
+    assert [badge.get("class") for badge in badges] == ["verdict holds", "verdict does-not-hold", "verdict not-decided"]
+    assert all(f"**{words(badge)}**" in to_markdown.markdown(report, tmp_path) for badge in badges)
+
+
+def test_a_name_that_looks_like_a_verdict_gets_no_badge() -> None:
+    root = tree(of(Table("caption", ["a"], [["**✓ HOLDS**"], ["✓ HOLDS"]])))
+    assert not kind(root, "verdict") and not kind(root, "verdicts")
 
 
 @pytest.mark.parametrize(
@@ -205,18 +231,21 @@ def test_a_verdict_is_told_by_its_words_and_sign_and_not_by_colour_alone(report:
 )
 def test_a_column_of_numbers_is_set_right(column: list[str], right: bool) -> None:
     given = Table("caption", ["model", "value"], [["RNN", cell] for cell in column])
-    assert parts.numeric(given) == [False, right]
+    assert to_markdown.number_columns(given) == [False, right]
     assert len(kind(tree(of(given)), "number")) == (len(column) + 1) * right
     assert ("| --- | ---: |" in to_markdown.markdown(of(given), Path())) == right
 
 
 @pytest.mark.parametrize(("names", "right"), [(["1", "20"], True), (["1 layer", "2 layers"], False)])
 def test_the_names_of_the_rows_are_set_right_only_where_they_are_bare_numbers(names: list[str], right: bool) -> None:
-    assert parts.numeric(Table("caption", ["k", "value"], [[name, "1"] for name in names])) == [right, True]
+    assert to_markdown.number_columns(Table("caption", ["k", "value"], [[name, "1"] for name in names])) == [
+        right,
+        True,
+    ]
 
 
 def test_numbers_do_not_part_from_their_spread_at_the_end_of_a_line() -> None:
-    assert "0.3\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.1 of 95\N{NO-BREAK SPACE}%" in to_html.html(
+    assert "0.3\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.1 of 95\N{NO-BREAK SPACE}%" in page(
         of(Table("0.3 ± 0.1 of 95 %", ["a"], []))
     )
 
@@ -227,20 +256,21 @@ def test_a_row_that_does_not_fit_its_header_and_an_unknown_verdict_are_refused()
         (Verdicts("caption", [Finding("claim", "", "MAYBE", "")]), "'MAYBE' is none of HOLDS, DOES NOT HOLD"),
     ):
         with pytest.raises(ValueError, match=said):
-            to_html.html(of(wrong))
-        with pytest.raises(ValueError, match=said):
             to_markdown.markdown(of(wrong), Path())
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     gone, there = tmp_path / "gone.png", wav(tmp_path / "a.wav")
     for part in (Figure(gone, "", ""), Sound("", gone), Sound("", there, [("score", gone)])):
-        with pytest.raises(UsageError, match=r"cannot read .*gone\.png.*No such file"):
-            to_html.html(of(part))
-        with pytest.raises(UsageError, match=r"cannot read .*gone\.png.*No such file"):
+        with pytest.raises(UsageError, match="No such file") as missing:
             to_markdown.markdown(of(part), tmp_path)
-    with pytest.raises(UsageError, match=r"a\.wav is no PNG"):
-        to_html.html(of(Figure(there, "", "")))
+        assert missing.value.where == gone
+    with pytest.raises(UsageError, match="No such file") as missing:
+        to_html.html("![alt](gone.png)", tmp_path)
+    assert missing.value.where == gone
+    with pytest.raises(UsageError, match="must be a PNG") as wrong:
+        page(of(Figure(there, "", "")), tmp_path)
+    assert wrong.value.where == there
 
 
 def test_markdown_names_its_files_by_their_path_from_its_folder(report: Page, tmp_path: Path) -> None:
@@ -252,7 +282,7 @@ def test_both_files_are_written_and_a_folder_that_is_not_there_is_named(report: 
     markdown, html = write.write(report, tmp_path)
     assert (markdown.name, html.name) == ("report.md", "report.html")
     assert markdown.read_text("utf-8") == to_markdown.markdown(report, tmp_path)
-    assert html.read_text("utf-8") == to_html.html(report)
+    assert html.read_text("utf-8") == page(report, tmp_path)
     with pytest.raises(UsageError, match=r"cannot write .*nowhere.*report\.md"):
         write.write(report, tmp_path / "nowhere")
 
@@ -281,7 +311,7 @@ def test_a_browser_shows_it_within_the_width_of_a_phone(report: Page, tmp_path: 
         pytest.skip("no chromium on the PATH")
     header = [f"column {n}" for n in range(12)]
     wide = Section("Wide", [Table("Wide", header, [[*header]]), Figure(png(tmp_path / "c.png", 2000, 100), "C", "c")])
-    inner = escape(to_html.html(report._replace(sections=[*report.sections, wide])))
+    inner = escape(page(report._replace(sections=[*report.sections, wide]), tmp_path))
     ask = """const page = frames[0].document, fits = box => box.scrollWidth <= box.clientWidth;
         document.title = [fits(page.documentElement), fits([...page.querySelectorAll(".scroll")].at(-1)),
                           [...page.images].every(image => image.naturalWidth)]"""

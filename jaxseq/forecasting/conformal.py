@@ -2,10 +2,10 @@
 
 The residuals of m calibration rows, which the model was neither fitted on nor chosen by, tell how wide an interval
 must be. If the calibration rows and the new one are exchangeable, the interval covers with a probability of at least
-`level`, and of `guarantee` exactly where no two residuals are equal: Vovk, Gammerman & Shafer (2005), Algorithmic
-Learning in a Random World; Lei, G'Sell, Rinaldo, Tibshirani & Wasserman (2018), "Distribution-free predictive
-inference for regression", JASA 113(523), theorem 2.2. Rows of a time series are not quite exchangeable, and the steps
-of a horizon are covered each by itself, not all at once: so measure the coverage (`coverage_table`).
+`level`, and of ⌈(m + 1) level⌉ / (m + 1) exactly where no two residuals are equal: Vovk, Gammerman & Shafer (2005),
+Algorithmic Learning in a Random World; Lei, G'Sell, Rinaldo, Tibshirani & Wasserman (2018), "Distribution-free
+predictive inference for regression", JASA 113(523), theorem 2.2. Rows of a time series are not quite exchangeable, and
+the steps of a horizon are covered each by itself, not all at once: so measure the coverage (`coverage_table`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,6 @@ from jaxtyping import Float
 
 from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.metrics import Values, coverage, errors
-
-
-def guarantee(rows: int, level: float) -> float:
-    """The probability ⌈(m + 1) level⌉ / (m + 1) with which m = `rows` calibration rows cover a new value.
-
-    Raises `UsageError` as `conformal_radius`.
-    """
-    return _rank(rows, level) / (rows + 1)
 
 
 def conformal_radius(residuals: Float[np.ndarray, "_ _"], level: float) -> Float[np.ndarray, " k"]:

@@ -102,14 +102,8 @@ def block_bootstrap_interval(
 class LagOne(NamedTuple):
     """Is the forecast only a copy of the last value? See `lag_one_copy`."""
 
-    explained_by_last: float
-    """Share of the forecast's variance that the last value explains, 1 - Σ(f - v)² / Σ(f - mean f)²: 1 is a copy."""
-    distance_to_last: float
-    """Root mean square of f - v, in the series' unit: how far the forecast moves from the last value."""
-    distance_to_actual: float
-    """Root mean square of f - a, in the series' unit: the forecast's error."""
     movement: float
-    """`distance_to_last` over the root mean square of a - v: 0 never moves, 1 moves as far as the series does."""
+    """Root mean square of f - v over that of a - v: 0 never moves, 1 moves as far as the series does."""
     change_correlation: float
     """Correlation of the forecast change f - v with the actual change a - v; 0 where either of them is constant."""
     chance_correlation: float
@@ -137,14 +131,9 @@ def lag_one_copy(
         raise ValueError(f"last values {last.shape} must be one for each of the {len(actual)} rows")
     rows = len(actual) if times is None else len(by_time(error, times))
     moved, moves = forecast - last[:, None], actual - last[:, None]
-    spread = float(np.sum((forecast - np.mean(forecast)) ** 2))
-    lengths = [float(np.sqrt(np.mean(array**2))) for array in (moved, error, moves)]
-    to_last, to_actual, truth = lengths
+    distance, truth = (float(np.sqrt(np.mean(array**2))) for array in (moved, moves))
     return LagOne(
-        explained_by_last=1 - float(np.sum(moved**2)) / spread if spread else 0.0,
-        distance_to_last=to_last,
-        distance_to_actual=to_actual,
-        movement=to_last / truth if truth else math.inf,
+        movement=distance / truth if truth else math.inf,
         change_correlation=_correlation(moved, moves),
         chance_correlation=1.96 / math.sqrt(rows / actual.shape[1]),
     )
@@ -166,8 +155,6 @@ class DieboldMariano(NamedTuple):
     """Student's t with rows - 1 degrees of freedom if the two are equally good; below 0 favours the forecast."""
     p_value: float
     """Two-sided: how often two equally good forecasts differ by so much."""
-    mean_difference: float
-    """Mean loss of the forecast less that of the other: below 0 the forecast is better."""
     lags: int
     """Rows over which the loss differences are taken to be correlated."""
     weights: Weights = "rectangular"
@@ -201,16 +188,16 @@ def diebold_mariano(
     n, mean = len(d), float(np.mean(d))
     if n < (least := MIN_BLOCKS * (lags + 1)):
         reason = f"{n} rows; at least {least} are needed with {lags} lags"
-        return DieboldMariano(math.nan, math.nan, mean, lags, reason=reason)
+        return DieboldMariano(math.nan, math.nan, lags, reason=reason)
     size = float(np.max(np.abs(d)))
     if np.max(np.abs(d - mean)) <= 1e-12 * size:
         reason = f"the losses differ by the same in all {n} rows"
-        return DieboldMariano(math.nan, math.nan, mean, lags, reason=reason)
+        return DieboldMariano(math.nan, math.nan, lags, reason=reason)
     # of losses at most 1: the statistic has no unit, and squares of squared errors leave float64 soon
     variance, weights = _long_run_variance((d - mean) / size, lags)
     small = math.sqrt((n - lags - 1) * (n - lags)) / n  # their √((n + 1 - 2h + h(h - 1) / n) / n), h = lags + 1
     statistic = small * (mean / size) / math.sqrt(variance / n)
-    return DieboldMariano(statistic, 2 * float(stdtr(n - 1, -abs(statistic))), mean, lags, weights)
+    return DieboldMariano(statistic, 2 * float(stdtr(n - 1, -abs(statistic))), lags, weights)
 
 
 def _long_run_variance(centred: Float[np.ndarray, " n"], lags: int) -> tuple[float, Weights]:

@@ -1,6 +1,7 @@
-"""Is one row of runs less than another that shares its seeds, or alike? It holds, it does not, or it is not decided.
+"""Comparisons of two rows of runs that share their seeds: is one less than the other, are they alike?
 
-The interval is over seeds: it speaks of further trainings on the same data and the same split, not of other data.
+A claim holds, does not hold, or is not decided. The interval is over seeds: it speaks of further trainings on the same
+data and the same split, not of other data.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtr, stdtrit
 
-from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.significance import Interval
 
 Verdict: TypeAlias = Literal["HOLDS", "DOES NOT HOLD", "NOT DECIDED"]
@@ -43,116 +43,91 @@ class Paired(NamedTuple):
 
 
 def paired(a: Float[np.ndarray, " _"], b: Float[np.ndarray, " _"]) -> Paired:
-    """a - b, seed by seed, "s" each, by `significance.paired_difference`.
+    """Compare two rows seed by seed, a - b, by the paired t test: Student (1908), Biometrika 6(1).
 
-    Pairs that all differ by the same have no spread: their interval is the point itself and p is 0, or 1 where they are
-    equal. A single pair has no interval, no p-value, and so no verdict. Paired t test: Student (1908), Biometrika 6(1).
-    Raises `ValueError` with both shapes unless they are one and the same "s", and for a value that is not finite.
+    Pairs that all differ by the same have no spread: their interval is the point itself, and p is 0, or 1 where they
+    are equal. A single pair has no interval, no p-value, and so no verdict. Cohen's d_z: Lakens (2013), Frontiers in
+    Psychology 4:863. Raises `ValueError` with both shapes unless they are one and the same "s", and for a value that is
+    not finite.
     """
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"{a.shape} and {b.shape} must be pairs, one of each for every seed")
-    if not np.all(finite := np.isfinite(a) & np.isfinite(b)):
+    finite = np.isfinite(a) & np.isfinite(b)
+    if not np.all(finite):
         first = int(np.argmin(finite))
         raise ValueError(f"pair {first + 1} of {len(a)} is {a[first]} and {b[first]}; expected finite numbers")
-    found = paired_difference(a, b, LEVEL)
-    n, mean = found.pairs, found.mean
-    if n > 1 and math.isnan(found.effect):
-        return Paired(n, mean, mean, mean, math.nan, float(mean == 0))
-    p = 2 * float(stdtr(n - 1, -abs(found.effect) * math.sqrt(n))) if n > 1 else math.nan
-    return Paired(n, mean, found.low, found.high, found.effect, p)
+
+    differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    n = len(differences)
+    mean = float(np.mean(differences))
+    if n == 1:
+        return Paired(n, mean, low=math.nan, high=math.nan, effect=math.nan, p=math.nan)
+
+    deviation = float(np.std(differences, ddof=1))
+    # A spread this small is rounding: the pairs all differ by the same.
+    if deviation <= 1e-12 * np.max(np.abs(differences)):
+        return Paired(n, mean, low=mean, high=mean, effect=math.nan, p=float(mean == 0))
+
+    half_width = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * deviation / math.sqrt(n)
+    effect = mean / deviation
+    p = 2 * float(stdtr(n - 1, -abs(effect) * math.sqrt(n)))
+    return Paired(n, mean, mean - half_width, mean + half_width, effect, p=p)
 
 
-def interval(found: Paired, level: float) -> Interval:
-    """The interval of Student's t at another level, from the one at 95 %; NaN where there is none."""
-    if found.n < 2:
+def interval(comparison: Paired, level: float) -> Interval:
+    """Student's t interval at another level, from the one at 95 %; NaN where there is none."""
+    if comparison.n < 2:
         return Interval(math.nan, math.nan)
-    wider = stdtrit(found.n - 1, (1 + level) / 2) / stdtrit(found.n - 1, (1 + LEVEL) / 2)
-    half = float(wider) * (found.high - found.low) / 2
-    return Interval(found.mean - half, found.mean + half)
+    degrees = comparison.n - 1
+    ratio = float(stdtrit(degrees, (1 + level) / 2) / stdtrit(degrees, (1 + LEVEL) / 2))
+    half_width = ratio * (comparison.high - comparison.low) / 2
+    return Interval(comparison.mean - half_width, comparison.mean + half_width)
 
 
-def less(found: Paired) -> Verdict:
-    """Is a less than b? Yes where the whole 95 % interval of a - b is below 0, no where it is nowhere below.
+def less(comparison: Paired) -> Verdict:
+    """Decide whether a is less than b: yes if the whole 95 % interval of a - b is below 0, no if none of it is.
 
     Each of the two answers is wrong at most once in 40 times, if the differences are normal.
     """
-    if found.high < 0:
+    if comparison.high < 0:
         return HOLDS
-    return DOES_NOT_HOLD if found.low >= 0 else NOT_DECIDED
+    if comparison.low >= 0:
+        return DOES_NOT_HOLD
+    return NOT_DECIDED
 
 
-def alike(found: Paired, margin: float) -> Verdict:
-    """Are a and b alike, that is, less than `margin` apart (in the measure's unit)?
+def alike(comparison: Paired, margin: float) -> Verdict:
+    """Decide whether a and b are alike, that is, less than `margin` apart (in the measure's unit).
 
-    Yes where the 90 % interval of a - b lies within ±margin, which is two one-sided tests at 5 % each (Schuirmann 1987,
-    Journal of Pharmacokinetics and Biopharmaceutics 15(6)); no where the 95 % interval lies wholly beyond it on one side.
-    That no difference was found is neither: few seeds find none. The margin is what one would call alike before having
-    looked. Raises `ValueError` unless it is finite and above 0.
+    Yes if the 90 % interval of a - b lies within ±margin, which is two one-sided tests at 5 % each (Schuirmann 1987,
+    Journal of Pharmacokinetics and Biopharmaceutics 15(6)); no if the 95 % interval lies wholly beyond it on one side.
+    A difference that was not found decides nothing: few seeds find none. The margin must be chosen before looking.
+    Raises `ValueError` unless it is finite and above 0.
     """
     if not 0 < margin < math.inf:
         raise ValueError(f"margin is {margin}; it must be a finite number above 0")
-    low, high = interval(found, 0.90)
+    low, high = interval(comparison, 0.90)
     if -margin < low and high < margin:
         return HOLDS
-    return DOES_NOT_HOLD if found.low >= margin or found.high <= -margin else NOT_DECIDED
+    if comparison.low >= margin or comparison.high <= -margin:
+        return DOES_NOT_HOLD
+    return NOT_DECIDED
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict of a claim of several parts: it holds if all do, it does not if any does not.
+    """Combine the verdicts on the parts of a claim: it holds if all do, it does not hold if any does not.
 
     That all hold needs no correction for their number. It is an intersection-union test (Berger 1982, Technometrics
-    24(4)): a claim that is false has a part that is false, and to be taken as true that one part must pass its own test,
-    which happens no more often than at that test's level, however many others pass. A correction would only hide what is
-    true. The other answer has no such shelter: each part is a chance to fail by accident, so a claim of m true parts of
-    `less` is denied at most m times in 40. Claims are judged one by one: there is no correction over them either.
-    Raises `ValueError` for no part.
+    24(4)): a false claim has a false part, and to be taken as true that one part must pass its own test, which happens
+    no more often than at that test's level, however many others pass. A correction would only hide what is true. The
+    other answer has no such protection: each part is a chance to fail by accident, so a claim of m true parts of `less`
+    is denied at most m times in 40. Claims are judged one by one: there is no correction over them either. Raises
+    `ValueError` for no part.
     """
     if not verdicts:
         raise ValueError("0 verdicts; a claim has at least 1 part")
     if DOES_NOT_HOLD in verdicts:
         return DOES_NOT_HOLD
-    return HOLDS if all(verdict == HOLDS for verdict in verdicts) else NOT_DECIDED
-
-
-class PairedDifference(NamedTuple):
-    """a - b, pair by pair: see `paired_difference`."""
-
-    mean: float
-    """Mean difference, in the measure's unit."""
-    low: float
-    """Lower end of Student's t interval of that mean; NaN for a single pair."""
-    high: float
-    """Upper end of it."""
-    effect: float
-    """Cohen's d_z, mean over standard deviation of the differences; NaN for a single pair or where they are equal."""
-    wilcoxon_p: float
-    """Two-sided p-value of Wilcoxon's signed ranks; 1 where no pair differs."""
-    pairs: int
-
-
-def paired_difference(a: Float[np.ndarray, " _"], b: Float[np.ndarray, " _"], level: float = 0.95) -> PairedDifference:
-    """Two models' measures over the same seeds or folds, "s" each: how far apart are they, and is it more than chance?
-
-    The interval takes the pairs to be independent: true of seeds; folds share training rows, so theirs is too narrow.
-    Cohen's d_z: Lakens (2013), Frontiers in Psychology 4:863. Signed ranks: Wilcoxon (1945), as in scipy;
-    below 6 pairs no p-value can be under 5 %. Raises `ValueError` with both shapes where they differ, `UsageError` for
-    no pair, a value that is not finite, or a level not between 0 and 1.
-    """
-    if a.shape != b.shape:
-        raise ValueError(f"{a.shape} and {b.shape} must be pairs, one of each for every seed or fold")
-    if not len(a) or not 0 < level < 1:
-        raise UsageError(f"{len(a)} pairs at level {level}; at least 1 is needed, at a level between 0 and 1")
-    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    if not np.all(np.isfinite(difference)):
-        raise UsageError(f"pair {int(np.argmin(np.isfinite(difference))) + 1} of {len(a)} is not finite")
-    n, mean = len(difference), float(np.mean(difference))
-    sd = float(np.std(difference, ddof=1)) if n > 1 else math.nan
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
-    effect = mean / sd if sd > 1e-12 * np.max(np.abs(difference)) else math.nan  # else they differ by rounding alone
-    return PairedDifference(mean, mean - half, mean + half, effect, _wilcoxon(difference), n)
-
-
-def _wilcoxon(difference: Float[np.ndarray, " s"]) -> float:
-    from scipy.stats import wilcoxon  # here: scipy.stats takes most of a second to import
-
-    return float(wilcoxon(difference).pvalue) if np.any(difference) else 1.0
+    if all(verdict == HOLDS for verdict in verdicts):
+        return HOLDS
+    return NOT_DECIDED

@@ -32,6 +32,14 @@ def test_mean_interval_and_chance_are_those_of_scipy():
     assert ours.effect == pytest.approx(theirs.statistic / math.sqrt(6), rel=1e-12)
 
 
+def test_the_comparison_is_what_was_worked_by_hand():
+    pairs = paired(np.array([1.3, 0.9, 2.0, 1.6, 1.1]), np.array([1.0, 1.0, 1.2, 0.7, 0.9]))  # 0.3, -0.1, 0.8, 0.9, 0.2
+    deviation = math.sqrt((0.12**2 + 0.52**2 + 0.38**2 + 0.48**2 + 0.22**2) / 4)
+    half_width = 2.776445 * deviation / math.sqrt(5)  # 97.5 % of Student's t with 4 degrees of freedom, from a table
+    assert (pairs.n, pairs.mean, pairs.effect) == pytest.approx((5, 0.42, 0.42 / deviation))
+    assert (pairs.low, pairs.high) == pytest.approx((0.42 - half_width, 0.42 + half_width), rel=1e-6)
+
+
 def test_the_order_of_the_rows_turns_only_the_sign():
     one, other = paired(A, B), paired(B, A)
     assert (other.mean, other.low, other.high, other.effect) == (-one.mean, -one.high, -one.low, -one.effect)

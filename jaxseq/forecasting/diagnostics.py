@@ -77,16 +77,22 @@ def _residual_autocorrelation(axes: Axes, first: pd.DataFrame, residuals: pd.Ser
     if "date" not in first:
         return say(axes, "not in time: these rows have no dates")
     names = first["series"] if "series" in first else np.zeros(len(first))
-    each = [values.to_numpy() for _, values in residuals.groupby(names, sort=False)]
-    n = int(np.median([len(values) for values in each]))
+    residuals_by_series = [values.to_numpy() for _, values in residuals.groupby(names, sort=False)]
+    n = int(np.median([len(values) for values in residuals_by_series]))
     lags = np.arange(1, min(20, n // 4) + 1)
-    kept = [v for v in each if len(v) >= n and np.std(v) > 1e-12 * np.abs(v).max()]
-    if not kept or not len(lags):
+    long_enough = [v for v in residuals_by_series if len(v) >= n and np.std(v) > 1e-12 * np.abs(v).max()]
+    if not long_enough or not len(lags):
         return say(axes, "the residuals are constant" if len(lags) else f"{n} rows; at least 4 are needed")
-    found = np.mean([_autocorrelation(values, len(lags)) for values in kept], axis=0)
-    band, of = 1.96 / np.sqrt(n), "" if len(each) == 1 else " of each series"
+    autocorrelation = np.mean([_autocorrelation(values, len(lags)) for values in long_enough], axis=0)
+    band, of = 1.96 / np.sqrt(n), "" if len(residuals_by_series) == 1 else " of each series"
     axes.axhspan(-band, band, color=NAIVE, alpha=0.15, lw=0, label=f"±1.96/√n, n = {n}{of}")
-    axes.bar(lags, found, 0.5, color=FORECAST, label=f"mean of {len(kept)} of {len(each)} series" if of else None)
+    axes.bar(
+        lags,
+        autocorrelation,
+        0.5,
+        color=FORECAST,
+        label=f"mean of {len(long_enough)} of {len(residuals_by_series)} series" if of else None,
+    )
     axes.axhline(0, color=ACTUAL, lw=0.8)
     axes.set(xlabel="lag, rows", ylabel="autocorrelation")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

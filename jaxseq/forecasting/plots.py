@@ -147,5 +147,5 @@ def _shade(depth: int) -> np.ndarray:
 
 def _levels(frame: pd.DataFrame) -> list[int]:
     """Levels in percent of the intervals that a frame has both ends of, the widest first."""
-    found = [re.fullmatch(r"low_(\d+)%", str(name)) for name in frame]
-    return sorted((int(end[1]) for end in found if end and f"high_{end[1]}%" in frame), reverse=True)
+    low_ends = [re.fullmatch(r"low_(\d+)%", str(name)) for name in frame]
+    return sorted((int(end[1]) for end in low_ends if end and f"high_{end[1]}%" in frame), reverse=True)

@@ -130,11 +130,14 @@ def lag_one_copy(
     if last.shape != actual.shape[:1]:
         raise ValueError(f"last values {last.shape} must be one for each of the {len(actual)} rows")
     rows = len(actual) if times is None else len(by_time(error, times))
-    moved, moves = forecast - last[:, None], actual - last[:, None]
-    distance, truth = (float(np.sqrt(np.mean(array**2))) for array in (moved, moves))
+    forecast_change = forecast - last[:, None]
+    actual_change = actual - last[:, None]
+    forecast_size = float(np.sqrt(np.mean(forecast_change**2)))
+    actual_size = float(np.sqrt(np.mean(actual_change**2)))
     return LagOne(
-        movement=distance / truth if truth else math.inf,
-        change_correlation=_correlation(moved, moves),
+        # A series that never moves leaves nothing to compare a move with.
+        movement=forecast_size / actual_size if actual_size else math.inf,
+        change_correlation=_correlation(forecast_change, actual_change),
         chance_correlation=1.96 / math.sqrt(rows / actual.shape[1]),
     )
 
@@ -185,8 +188,11 @@ def diebold_mariano(
     lags = actual.shape[1] - 1 if lags is None else lags
     if lags < 0:
         raise UsageError(f"lags is {lags}; it must be at least 0")
-    n, mean = len(d), float(np.mean(d))
-    if n < (least := MIN_BLOCKS * (lags + 1)):
+
+    n = len(d)
+    mean = float(np.mean(d))
+    least = MIN_BLOCKS * (lags + 1)
+    if n < least:
         reason = f"{n} rows; at least {least} are needed with {lags} lags"
         return DieboldMariano(math.nan, math.nan, lags, reason=reason)
     size = float(np.max(np.abs(d)))

@@ -56,7 +56,7 @@ def report(asked: Options) -> Path:
         evidence.key(row.recipe, found)
         for row, found in zip(rows, pool.each(evidence.digest, [r.recipe for r in rows], workers), strict=True)
     ]
-    wanted = [evidence.wanted(row, key, asked.out / RUNS) for row, key in zip(rows, keys, strict=True)]
+    wanted = [evidence.plan_runs(row, key, asked.out / RUNS) for row, key in zip(rows, keys, strict=True)]
     once = {run.folder: run for runs in wanted for run in runs}
     pool.fill(list(once.values()), workers, console)
     console.print("measuring: training parts, gradients back in time, CPU time in turn", highlight=False)

@@ -15,7 +15,7 @@ from jaxseq.common import files
 from jaxseq.report import claims, figures, tables
 from jaxseq.report.claims import Claim
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
-from jaxseq.report.evidence import Found
+from jaxseq.report.evidence import RowRuns
 from jaxseq.report.plan import BOOK, BUDGETS, CELL, CHANGE, LEVEL, NORM, ONE, TEN
 from jaxseq.report.to_markdown import plain
 
@@ -31,7 +31,7 @@ LEAD = (
 def page(
     budget: str,
     folder: Path,
-    found: Sequence[Found],
+    found: Sequence[RowRuns],
     gradients: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
     times: Mapping[str, Sequence[float]],
     samples: Path,
@@ -75,7 +75,7 @@ def page(
 
 def _verdicts(judged: Sequence[Claim]) -> Verdicts:
     rows = [
-        Finding(f"{claim.number}. {claim.says}", claims.evidence(claim), claim.verdict, plain(claim.sentence))
+        Finding(f"{claim.number}. {claim.statement}", claims.evidence(claim), claim.verdict, plain(claim.sentence))
         for claim in judged
     ]
     note = (
@@ -85,7 +85,7 @@ def _verdicts(judged: Sequence[Claim]) -> Verdicts:
     return Verdicts("The paper's claims", rows, note)
 
 
-def _trained(found: Found) -> Text:
+def _trained(found: RowRuns) -> Text:
     """How far the network with convolutions was trained, beside the paper's 600 epochs."""
     epochs, best = found.row.recipe.epochs, int(found.runs["epoch"][0])
     units = found.row.recipe.model.hidden
@@ -135,7 +135,7 @@ def _composed(folder: Path, samples: Path) -> list[Table | Figure | Sound]:
     return parts
 
 
-def _provenance(budget: str, found: Sequence[Found]) -> list[str]:
+def _provenance(budget: str, found: Sequence[RowRuns]) -> list[str]:
     """Where the numbers come from."""
     commits = sorted(
         {f"{one}"[:10] + ("+" if f"{one}".endswith("+") else "") for row in found for one in row.runs.attrs["commits"]}

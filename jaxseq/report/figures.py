@@ -10,14 +10,14 @@ import pandas as pd
 
 from jaxseq.common import figures, files
 from jaxseq.report import document
-from jaxseq.report.evidence import Found
+from jaxseq.report.evidence import RowRuns
 from jaxseq.report.plan import CHANGE, LEVEL
 from jaxseq.report.plots import Curve, Norms, Panel, Reference, curves, gradients
 
 BAND = "Lines are means over the seeds, bands reach from the least to the most; validation is solid, training dashed."
 
 
-def losses(folder: Path, groups: Mapping[str, Sequence[Found]]) -> document.Figure:
+def losses(folder: Path, groups: Mapping[str, Sequence[RowRuns]]) -> document.Figure:
     """Figures 1, 4 and 5 of the paper: the share price, by cell, in both set-ups."""
     titles = {LEVEL: "as in the paper: level, scaled to 0..1", CHANGE: "honest: change from the last value"}
     panels = []
@@ -40,7 +40,7 @@ def losses(folder: Path, groups: Mapping[str, Sequence[Found]]) -> document.Figu
     )
 
 
-def bach(folder: Path, name: str, rows: Sequence[Found], caption: str) -> document.Figure:
+def bach(folder: Path, name: str, rows: Sequence[RowRuns], caption: str) -> document.Figure:
     """Figures 2 and 3 of the paper: loss and accuracy on Bach."""
     accuracy = [Curve(row.row.label, row.epochs["valid_accuracy"]) for row in rows]
     panels = [
@@ -78,16 +78,16 @@ def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.
     )
 
 
-def rows_units(rows: Sequence[Found]) -> int:
+def rows_units(rows: Sequence[RowRuns]) -> int:
     """Units of the rows' recurrent layer."""
     return rows[0].row.recipe.model.hidden
 
 
-def _curve(found: Found) -> Curve:
+def _curve(found: RowRuns) -> Curve:
     return Curve(found.row.label, found.epochs[found.metric], found.epochs["train_loss"])
 
 
-def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows: Sequence[Found]) -> document.Figure:
+def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows: Sequence[RowRuns]) -> document.Figure:
     """Write the picture and its numbers: a line an epoch."""
     lines = [
         {

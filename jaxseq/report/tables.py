@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from jaxseq.report import document, learning_curves
 from jaxseq.report.claims import Claim
-from jaxseq.report.evidence import Found
+from jaxseq.report.evidence import RowRuns
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
 from jaxseq.train.domains import measured
 
@@ -28,7 +28,7 @@ class Both(NamedTuple):
     numbers: pd.DataFrame
 
 
-def bach(group: str, rows: Sequence[Found], times: Mapping[str, Sequence[float]], caption: str) -> Both:
+def bach(group: str, rows: Sequence[RowRuns], times: Mapping[str, Sequence[float]], caption: str) -> Both:
     """A table of the paper on Bach: its figures beside ours on all three parts, and beside copying and a 5-gram."""
     slowest = max(rows, key=lambda found: float(found.epochs["train_loss"][:, -1].mean()))
     target = float(slowest.epochs["train_loss"][:, -1].mean())
@@ -72,14 +72,14 @@ BACH_COLUMNS = {
 """Of a run's line, what a table on Bach shows, with its digits."""
 
 
-def _baseline(name: str, found: Found, columns: int) -> list[str]:
+def _baseline(name: str, found: RowRuns, columns: int) -> list[str]:
     """The row of a baseline, which has figures on the test part alone."""
     line = found.runs.attrs["baselines"][name]
     figures = [measured(float(line[column]), digits=3) for column in ("nats", "accuracy", "changed_accuracy")]
     return [name, *[NOTHING] * 6, *figures, *[NOTHING] * (columns - 10)]
 
 
-def prices(rows: Sequence[Found]) -> Both:
+def prices(rows: Sequence[RowRuns]) -> Both:
     """The share price: the paper's set-up and the honest one, each against the last value."""
     header = [
         "", "last training loss", "last validation loss", "best validation loss", "at epoch", "test MSE / naive",
@@ -117,7 +117,7 @@ def prices(rows: Sequence[Found]) -> Both:
     )
 
 
-def book(group: str, rows: Sequence[Found], caption: str) -> Both:
+def book(group: str, rows: Sequence[RowRuns], caption: str) -> Both:
     """A table of the book's chapter 15 on the waves."""
     header = ["", "book: validation MSE", "ours: validation, last epoch", "best epoch", "test MSE", "parameters", "key"]
     lines = [
@@ -147,7 +147,7 @@ def book(group: str, rows: Sequence[Found], caption: str) -> Both:
     return Both(f"table-{group}", document.Table(caption, header, lines, note), _numbers(rows, {}))
 
 
-def _waves(found: Found) -> dict[str, float]:
+def _waves(found: RowRuns) -> dict[str, float]:
     """Test MSE of the baselines that need no training, from any run's scores."""
     return {
         name: float(found.runs.attrs["baselines"][name]["mse"])
@@ -161,7 +161,7 @@ def comparisons(found: Sequence[Claim]) -> Both:
     lines, numbers = [], []
     for claim in found:
         for part in claim.parts:
-            mean, low, high, effect, p = part.found[1:]
+            mean, low, high, effect, p = part.comparison[1:]
             small = "< 0.001" if p < 0.001 else f"{p:.3f}"
             figures = [
                 _signed(mean, ".3g"),
@@ -169,13 +169,13 @@ def comparisons(found: Sequence[Claim]) -> Both:
                 _signed(effect, ".1f"),
                 NOTHING if np.isnan(p) else small,
             ]
-            lines.append([part.what, f"{claim.number}", part.verdict, *figures, part.unit])
+            lines.append([part.subject, f"{claim.number}", part.verdict, *figures, part.unit])
             numbers.append(
                 {
                     "claim": claim.number,
-                    "comparison": part.what,
+                    "comparison": part.subject,
                     "unit": part.unit,
-                    **part.found._asdict(),
+                    **part.comparison._asdict(),
                     "verdict": part.verdict,
                 }
             )
@@ -192,7 +192,7 @@ def _signed(value: float, form: str) -> str:
     return NOTHING if np.isnan(value) else format(value, f"+{form}")
 
 
-def _numbers(rows: Sequence[Found], times: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+def _numbers(rows: Sequence[RowRuns], times: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     """A line a run, with its row, its key, and the row's CPU seconds."""
     frames = []
     for found in rows:
@@ -208,12 +208,12 @@ def _numbers(rows: Sequence[Found], times: Mapping[str, Sequence[float]]) -> pd.
     return pd.concat(frames, ignore_index=True)
 
 
-def _seeds(rows: Sequence[Found]) -> str:
+def _seeds(rows: Sequence[RowRuns]) -> str:
     counts = sorted({len(found.runs) for found in rows})
     return f"{' or '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''} a row."
 
 
-def _reached(found: Found, target: float) -> str:
+def _reached(found: RowRuns, target: float) -> str:
     reached = learning_curves.epochs_to_reach(found.epochs["train_loss"], target)
     if not reached.seeds:
         return f"> {reached.last}"

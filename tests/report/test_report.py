@@ -12,7 +12,7 @@ import pytest
 import jaxseq.report.__main__ as command
 from jaxseq.common.errors import UsageError
 from jaxseq.report import claims, contents, evidence, plan, write
-from jaxseq.report.evidence import Found
+from jaxseq.report.evidence import RowRuns
 from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
 
@@ -63,7 +63,7 @@ def falling(rate: float, noise: float = 0.0, seed: int = 0) -> np.ndarray:
     return 0.2 + np.exp(-rates * np.arange(1, EPOCHS + 1)) + noise * rng.random((SEEDS, EPOCHS))
 
 
-def found(group: str, label: str, curve: np.ndarray, test: float) -> Found:
+def found(group: str, label: str, curve: np.ndarray, test: float) -> RowRuns:
     """A row as if it had been trained."""
     row = next(row for row in plan.rows("standard") if (row.group, row.label) == (group, label))
     spread = 0.001 * np.arange(len(curve))
@@ -82,13 +82,13 @@ def found(group: str, label: str, curve: np.ndarray, test: float) -> Found:
     scores = dict.fromkeys(("mse", "nats", "accuracy", "changed_accuracy"), 0.5)
     frame.attrs = {"baselines": dict.fromkeys(lines, scores), "commits": ["abc"], "versions": ["jax 0, 1 cpu"]}
     epochs = {"train_loss": curve, "valid_mse": curve, "valid_nats": curve, "valid_accuracy": np.clip(1 - curve, 0, 1)}
-    return Found(row, "cafe0000", epochs, frame)
+    return RowRuns(row, "cafe0000", epochs, frame)
 
 
 FAST, SLOW = falling(1.0), falling(0.2)
 
 
-def rows(**changes: tuple[np.ndarray, float]) -> dict[tuple[str, str], Found]:
+def rows(**changes: tuple[np.ndarray, float]) -> dict[tuple[str, str], RowRuns]:
     """Rows in which everything that the paper says is so, but for the changes, by label."""
     rough = falling(0.3, 0.1)
     there = {"RNN": (SLOW, 0.5), "LSTM": (FAST, 0.3), "GRU": (FAST + 1e-4, 0.301)}

@@ -1,5 +1,9 @@
 """Training as pure functions: every row once an epoch, compiled once, and what is measured is a mean over rows."""
 
+from collections.abc import Callable
+from typing import Any
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,6 +201,31 @@ def test_seeds_under_vmap_are_the_single_runs() -> None:
         mine = jax.tree.map(lambda leaf, at=number: leaf[at], params)
         jax.tree.map(lambda one, many: np.testing.assert_allclose(many, one, atol=1e-6), alone.params, mine)
     assert not np.allclose(losses[0], losses[1])
+
+
+def traced_once(function: Callable[..., Any], *static: str) -> Callable[..., Any]:
+    """A function of `train.epoch`, compiled anew, that fails if it is traced a second time."""
+    chex.clear_trace_counter()
+    return jax.jit(chex.assert_max_traces(function.__wrapped__, n=1), static_argnames=static)
+
+
+def test_training_evaluation_and_prediction_are_traced_once() -> None:
+    data, valid = rows(21), rows(7, 1)
+    state = start()
+
+    train = traced_once(fit.epoch, "setup", "batch")
+    for _ in range(3):
+        state, _ = train(SETUP, state, data, batch=4)
+
+    evaluate = traced_once(fit.evaluate, "setup", "batch")
+    predict = traced_once(fit.predict, "setup", "batch")
+    for scale in (1, 2):
+        params = jax.tree.map(lambda leaf, scale=scale: scale * leaf, state.params)
+        evaluate(SETUP, params, state.stats, valid, batch=4)
+        predict(SETUP, params, state.stats, valid.x, batch=4)
+
+    with pytest.raises(AssertionError, match="traced > 1 times"):
+        predict(SETUP, state.params, state.stats, valid.x[:3], batch=4)
 
 
 def test_an_epoch_is_compiled_once_for_all_epochs() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from jaxseq.benchmark import machine, workloads
 from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import cannot_write, write_json
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _check_writable(path: Path) -> None:
     try:
         path.open("ab").close()
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
     if not there:
         path.unlink()
 
@@ -118,7 +118,7 @@ def _write(options: Options, found: dict[str, Any]) -> None:
     if options.out is not None:
         packages = ("jax", "jaxlib", "flax", "torch")
         versions = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
-        options.out.write_text(json.dumps({"versions": versions, **found}, indent=2) + "\n")
+        write_json(options.out, {"versions": versions, **found})
         print(f"{options.out} written")
     if options.plot is not None:
         from jaxseq.benchmark import plots

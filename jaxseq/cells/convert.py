@@ -38,6 +38,7 @@ from numpy.typing import ArrayLike
 
 from jaxseq.cells import base, gru
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
 
 Params: TypeAlias = base.Params | gru.Params
 
@@ -186,7 +187,7 @@ def _fitting(framework: str, cell: str, given: Mapping[str, ArrayLike], axes: Ma
     for name, array in arrays.items():
         expected = tuple(sizes[letter] for letter in axes[name].split())
         if array.shape != expected:
-            why = f"{gates} gate{'s' * (gates > 1)} of {sizes['h']} units, {sizes['d']} features"
+            why = f"{counted(gates, 'gate')} of {sizes['h']} units, {sizes['d']} features"
             raise UsageError(f"{framework} {name}: shape {array.shape} came, expected {expected} for {cell} with {why}")
     return list(arrays.values())
 

@@ -1,47 +1,44 @@
-"""Checks of fields: each raises `UsageError` with the field's name and value."""
+"""Checks of fields; each raises `UsageError` for the first field that fails.
+
+Fields are keywords, ``at_least(1, where="waves", window=0)``. The error's `where` is the field's name, after the
+place if one is given: "waves: window".
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import shown
-
-
-def check_at_least(least: int, source: str, **fields: int | float) -> None:
-    """Raises `UsageError` for the first field whose value is below `least`."""
-    for name, value in fields.items():
-        if value < least:
-            raise UsageError(f"{source}: {name} is {value}; it must be at least {least}")
-
-
-def check_choice(choices: tuple[str, ...], source: str, **fields: str) -> None:
-    """Raises `UsageError` for the first field whose value is none of `choices`."""
-    for name, value in fields.items():
-        if value not in choices:
-            raise UsageError(f"{source}: {name} {value!r} is unknown; choose one of {', '.join(choices)}")
-
 
 MOST = 2**31 - 1
-"""Of any whole number in a recipe: XLA counts so far."""
+"""The largest count that XLA's 32-bit integers hold."""
 
 
-def at_least(least: int, **fields: int) -> None:
-    """Raise `UsageError` for a field below the least, or above what anything here is counted to."""
+def at_least(least: int, where: str | None = None, most: int | float = MOST, **fields: int | float) -> None:
+    """Raise `UsageError` for a field below `least` or above `most`, and for NaN."""
     for name, value in fields.items():
-        if value < least:
-            raise UsageError(f"{name} must be at least {least}; it is {shown(value)}")
-        if value > MOST and name != "seed":
-            raise UsageError(f"{name} must be at most {MOST}; it is {shown(value)}")
+        # NaN compares false with everything, so that it fails the first test.
+        if not value >= least:
+            raise UsageError("too small", where=_place(where, name), got=value, needed=f"at least {least}")
+        if value > most:
+            raise UsageError("too large", where=_place(where, name), got=value, needed=f"at most {most}")
 
 
-def share(**fields: float) -> None:
-    """Raise `UsageError` for a field that is no share of a whole below 1."""
+def share(where: str | None = None, **fields: int | float) -> None:
+    """Raise `UsageError` for a field outside of [0, 1)."""
     for name, value in fields.items():
         if not 0 <= value < 1:
-            raise UsageError(f"{name} must be at least 0 and below 1; it is {value:g}")
+            place = _place(where, name)
+            raise UsageError("not a share of a whole", where=place, got=value, needed="at least 0 and below 1")
 
 
-def one_of(choices: tuple[str, ...], **fields: str) -> None:
+def one_of(choices: Iterable[str], where: str | None = None, **fields: str) -> None:
     """Raise `UsageError`, which lists the choices, for a field that is none of them."""
+    known = tuple(choices)
     for name, value in fields.items():
-        if value not in choices:
-            raise UsageError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+        if value not in known:
+            raise UsageError("unknown", where=_place(where, name), got=value, needed=f"one of {', '.join(known)}")
+
+
+def _place(where: str | None, field: str) -> str:
+    return field if where is None else f"{where}: {field}"

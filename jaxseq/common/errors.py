@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from jaxseq.common.text import cut, printable, shown
+from jaxseq.common.text import shown
 
 
 class _Absent(Enum):
@@ -48,7 +48,7 @@ class UsageError(ValueError):
         place = "" if self.where is None else f"{self.where}: "
         values = []
         if self.got is not ABSENT:
-            values.append(f"got {shown(self.got) if isinstance(self.got, str) else cut(printable(str(self.got)), 60)}")
+            values.append(f"got {shown(self.got)}")
         if self.needed is not ABSENT:
             values.append(f"needed {self.needed}")
         separator = "; " if values else ""

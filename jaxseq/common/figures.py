@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxseq.common.errors import UsageError
+from jaxseq.common.files import write
 
 ACTUAL, FORECAST, NAIVE = "#222222", "#d1495b", "#2e86ab"
 STYLE = {
@@ -27,11 +28,10 @@ PLAIN = STYLE | {"text.parse_math": False}
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG. Raises `UsageError` if it cannot be written."""
-    try:
-        figure.savefig(path, dpi=140)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    """Write a figure in the format of the suffix. Raises `UsageError` if it cannot be written."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix.removeprefix(".") or "png", dpi=140)
+    write(path, content.getvalue())
 
 
 def headline(figure: Figure, title: str) -> None:

@@ -14,18 +14,81 @@ import pandas as pd
 
 from jaxseq.common.errors import UsageError
 
+MOST_JSON = 16 * 2**20
+"""Bytes of the largest JSON file that is read."""
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Put a file in its place whole or not at all, and make its folder. Raises `OSError`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""Names of the temporary files of an interrupted `write_whole`."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, readable by everybody. Raises `OSError`."""
+    # Devices such as /dev/stdout are written to and must not be replaced.
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
-            temporary.write(content)
-            temporary.flush()
-            os.replace(temporary.name, file)
+            file.write(content)
+            file.flush()
+            # After a loss of power, a renamed file that had not reached the disk would be empty.
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
         except BaseException:
-            os.unlink(temporary.name)
+            Path(file.name).unlink(missing_ok=True)
             raise
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file as `write_whole` does. Raises `UsageError` if it cannot be written."""
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> UsageError:
+    """Return the error of a file that cannot be written."""
+    return UsageError(f"cannot write {path}: {error.strerror or error}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8 as `write` does."""
+    write(path, text.encode())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write indented JSON as `write` does."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as CSV as `write` does, with numbers to seven significant digits."""
+    write_text(path, frame.to_csv(index=False, float_format="%.7g"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the object in a JSON file.
+
+    Raises `UsageError` if the file cannot be read, is larger than `MOST_JSON` or holds no object.
+    """
+    try:
+        check_size(path, MOST_JSON)
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError("not a JSON object", where=path, got=type(value).__name__, needed="an object")
+    return value
+
+
+def check_size(path: Path, most: int) -> None:
+    """Raise `ValueError` for a file of more than `most` bytes."""
+    size = path.stat().st_size
+    if size > most:
+        raise ValueError(f"{size:,} bytes; at most {most:,} are read")
 
 
 def numbered_folder(parent: Path, name: str) -> Path:
@@ -46,54 +109,3 @@ def numbered_folder(parent: Path, name: str) -> Path:
             number += 1
         else:
             return folder
-
-
-MOST_JSON = 16 * 2**20
-"""Bytes of the largest JSON file that is read."""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises `UsageError` if it cannot be written."""
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON, indented, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises `UsageError` if it cannot be read, is too large or holds anything else."""
-    try:
-        check_size(path, MOST_JSON)
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise UsageError(f"{path} must hold a JSON object; it holds a {type(value).__name__}")
-    return value
-
-
-def check_size(path: Path, most: int) -> None:
-    """Raise `ValueError` for a file of more bytes than are read."""
-    if (size := path.stat().st_size) > most:
-        raise ValueError(f"{size:,} bytes; at most {most:,} are read")
-
-
-def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as CSV, numbers to seven significant digits."""
-    write_text(path, frame.to_csv(index=False, float_format="%.7g"))

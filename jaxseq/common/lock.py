@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import cannot_write, write_whole
 
 NAME = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -45,7 +46,7 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         descriptor = _take(path)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
     try:
         yield
     finally:
@@ -115,9 +116,7 @@ def _take_by_content(path: Path) -> None:
     """Put this process into the file, unless one that lives is there. Of several at once, the last to write has it."""
     if (owner := _read(path)) is not None and _lives(owner):
         raise _refusal(path, owner)
-    mine = path.with_name(f"{NAME}.{platform.node()}.{os.getpid()}")
-    mine.write_bytes(_content())
-    os.replace(mine, path)
+    write_whole(path, _content())
     time.sleep(PATIENCE)
     if (owner := _read(path)) is None or (owner.pid, owner.host) != (os.getpid(), platform.node()):
         raise _refusal(path, owner)

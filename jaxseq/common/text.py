@@ -1,4 +1,4 @@
-"""Text for messages: one line, printable, of a bounded length."""
+"""Text for messages: one line, printable, of bounded length."""
 
 from __future__ import annotations
 
@@ -6,30 +6,41 @@ import numpy as np
 
 
 def first_line(error: Exception) -> str:
-    """What a library says, as far as it fits into a message of one line."""
-    return printable(next(iter(str(error).splitlines()), "")[:200] or type(error).__name__)
+    """Return the first line of an exception's message, or the name of its class if it has no message."""
+    lines = str(error).splitlines() or [""]
+    return printable(lines[0][:200] or type(error).__name__)
 
 
 def printable(text: str) -> str:
-    """Any text on one line: what cannot be printed is written as Python would write it."""
+    """Return a text on one line, with unprintable characters escaped as Python escapes them."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A value as Python writes it, on one line of at most so many letters: what a file says may be of any length."""
-    return cut(repr(value), most)
+    """Return a value on one line of at most `most` characters, a string in quotation marks.
+
+    Messages quote what files contain, which may be of any length.
+    """
+    # `repr` would show a NumPy number with its type and a path with its class.
+    text = repr(value) if isinstance(value, str) else printable(str(value))
+    return cut(text, most)
 
 
 def cut(text: str, most: int) -> str:
-    """The text, or as much of it as at most so many letters hold."""
+    """Return a text, shortened to `most` characters if it is longer."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def plural(noun: str, count: int | float | np.number) -> str:
+    """Return a noun, with an s unless there is exactly one: row, rows."""
+    return noun if count == 1 else f"{noun}s"
+
+
 def counted(count: int | np.integer, noun: str) -> str:
-    """One row, or 2 rows."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """Return a count with its noun: 1 row, 2,000 rows."""
+    return f"{count:,} {plural(noun, count)}"
 
 
 def size_of(count: int) -> str:
-    """Bytes, or GiB if they are many."""
+    """Return a number of bytes, in GiB from one GiB on."""
     return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count:,} bytes"

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from jaxseq.common.checks import check_choice
+from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import describe
 from jaxseq.data.splits import Panel, PanelData
@@ -46,7 +46,7 @@ class Prices(PanelData):
     def __post_init__(self) -> None:
         """Raise `UsageError` for an invalid field."""
         super().__post_init__()
-        check_choice(get_args(Column), self.name, column=self.column)
+        one_of(get_args(Column), where=self.name, column=self.column)
 
     @property
     def name(self) -> str:

@@ -79,6 +79,7 @@ def fetch(
         advice = f"try again, or download it yourself and give it with --data.path{damage}"
         raise FetchError(f"{name} from {printable(address)}: {failure}: {advice}", failure.cause) from failure
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, content)
     except OSError as error:
         reason = f"the cache file {file} cannot be written ({error.strerror})"

@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64, Shaped
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import plural
 from jaxseq.data.dates import coarsest, microseconds
 
 MAX_CLOSED = 10
@@ -25,6 +26,7 @@ MAX_HOLIDAYS = 0.10
 
 _HOUR = 3_600_000_000  # microseconds
 _DAY = 24 * _HOUR
+_ONE_DAY = np.timedelta64(1, "D")
 _FIXED = {"W": 7 * _DAY, "D": _DAY, "h": _HOUR, "min": _HOUR // 60, "s": 1_000_000, "ms": 1000, "us": 1}
 _CYCLE = {"W": 52 * 7 * _DAY, "D": 7 * _DAY, "h": _DAY, "min": _DAY, "s": _HOUR}
 _SPANS = {"M": 1, "Q": 3, "Y": 12}
@@ -228,8 +230,13 @@ def _weekday(days: Shaped[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
 
 def _edge(month: Shaped[np.ndarray, " n"], edge: str, business: bool) -> Shaped[np.ndarray, " n"]:
     """The first or the last (business) day of each month."""
-    day = month.astype("datetime64[D]") if edge == "S" else (month + 1).astype("datetime64[D]") - 1
-    return np.busday_offset(day, 0, roll="forward" if edge == "S" else "backward") if business else day
+    if edge == "S":
+        day = month.astype("datetime64[D]")
+        roll = "forward"
+    else:
+        day = (month + np.timedelta64(1, "M")).astype("datetime64[D]") - _ONE_DAY
+        roll = "backward"
+    return np.busday_offset(day, 0, roll=roll) if business else day
 
 
 def _candidates(times: Shaped[np.ndarray, " n"]) -> Iterator[str]:
@@ -242,7 +249,7 @@ def _candidates(times: Shaped[np.ndarray, " n"]) -> Iterator[str]:
     weekday = _ANCHORS["W"][_weekday(days[:-1][gaps == step])[0]]
     yield f"{_count(step // _FIXED[unit])}{unit}{'-' + weekday if unit == 'W' else ''}"
     open_days = np.count_nonzero(np.is_busday(days))
-    if step == _DAY and open_days >= (1 - MAX_HOLIDAYS) * np.busday_count(days[0], days[-1] + 1):
+    if step == _DAY and open_days >= (1 - MAX_HOLIDAYS) * np.busday_count(days[0], days[-1] + _ONE_DAY):
         yield "B"
 
 
@@ -278,4 +285,4 @@ def _gap(first: np.datetime64 | np.integer, second: np.datetime64 | np.integer) 
     size = int((second - first).astype("timedelta64[us]").astype(np.int64))
     unit = next(unit for unit, one in list(_FIXED.items())[1:] if size >= one)
     number = size / _FIXED[unit]
-    return f"{number:.6g} {_UNITS[unit]}{'' if number == 1 else 's'}"
+    return f"{number:.6g} {plural(_UNITS[unit], number)}"

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxseq.common.arrays import Splits
-from jaxseq.common.checks import check_at_least, check_choice
+from jaxseq.common.checks import at_least, one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
@@ -107,7 +107,7 @@ class Panel:
 
 def check_fold(source: str, count: int, fold: int) -> None:
     """Raise `UsageError` unless `fold` is one of `count`."""
-    check_at_least(1, source, folds=count, fold=fold)
+    at_least(1, where=source, folds=count, fold=fold)
     if fold > count:
         raise UsageError(f"{source}: fold is {fold}; there are {count}")
 
@@ -130,8 +130,8 @@ class PanelData:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for an invalid field."""
-        check_at_least(2, self.name, window=self.window)
-        check_choice(get_args(Kind), self.name, target=self.target)
+        at_least(2, where=self.name, window=self.window)
+        one_of(get_args(Kind), where=self.name, target=self.target)
         check_fold(self.name, self.folds, self.fold)
 
     @property

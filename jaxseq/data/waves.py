@@ -14,8 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from jaxseq.common.arrays import Splits
-from jaxseq.common.checks import check_at_least
-from jaxseq.common.errors import UsageError
+from jaxseq.common.checks import at_least
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Rows, folds
 from jaxseq.data.scaling import Scaling
@@ -47,12 +46,11 @@ class Waves:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for an invalid field."""
-        check_at_least(10, self.name, count=self.count)
-        check_at_least(2, self.name, window=self.window)
+        at_least(10, where=self.name, count=self.count)
+        at_least(2, where=self.name, window=self.window)
         check_fold(self.name, self.folds, self.fold)
-        check_at_least(0, self.name, seed=self.seed, noise=self.noise)
-        if self.seed >= 2**32 or not np.isfinite(self.noise):
-            raise UsageError(f"{self.name}: seed {self.seed} must be below 2**32 and noise {self.noise} finite")
+        at_least(0, where=self.name, most=2**32 - 1, seed=self.seed)
+        at_least(0, where=self.name, noise=self.noise)
 
     @property
     def name(self) -> str:
@@ -65,7 +63,7 @@ class Waves:
         There is no season, and no background: every series is forecast from its own window alone. Géron does not scale
         the waves, which are of order 1. Raises `UsageError` for a part without a wave.
         """
-        check_at_least(1, self.name, horizon=horizon)
+        at_least(1, where=self.name, horizon=horizon)
         waves = generate(self.count, self.window + horizon, self.seed, self.noise).astype(np.float64)
 
         # A row is a whole series here, so that one row is enough for a part.

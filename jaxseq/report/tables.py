@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from jaxseq.common.text import plural
 from jaxseq.report import document, learning_curves
 from jaxseq.report.claims import Claim
 from jaxseq.report.evidence import RowRuns
@@ -210,7 +211,7 @@ def _numbers(rows: Sequence[RowRuns], times: Mapping[str, Sequence[float]]) -> p
 
 def _seeds(rows: Sequence[RowRuns]) -> str:
     counts = sorted({len(found.runs) for found in rows})
-    return f"{' or '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''} a row."
+    return f"{' or '.join(map(str, counts))} {plural('seed', counts[-1])} a row."
 
 
 def _reached(found: RowRuns, target: float) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
 from jaxseq.music import tokens
 from jaxseq.music.bars import Bar, bars
 from jaxseq.music.corpora.jsb import PieceSplits
@@ -55,9 +56,11 @@ def continued(prime: Piece, prime_bars: int, length: int | None = None) -> Commi
     total, measures = length or USUAL_BARS, bars(prime.positions)
     whole = max((bar.number for bar in measures), default=0)
     if prime_bars > whole:
-        raise UsageError(f"--prime-bars {prime_bars}: {prime.name} has {_counted(whole)}")
+        raise UsageError(f"--prime-bars {prime_bars}: {prime.name} has {counted(whole, 'bar')}")
     if prime_bars >= total:
-        raise UsageError(f"--prime-bars {prime_bars} leaves nothing to compose of {_counted(total)}: take more --bars")
+        raise UsageError(
+            f"--prime-bars {prime_bars} leaves nothing of {counted(total, 'bar')} to compose: take more --bars"
+        )
     given = [bar for bar in measures if bar.number <= prime_bars]
     end, metre = given[-1].end, _metre(given)
     positions = np.concatenate(
@@ -66,7 +69,7 @@ def continued(prime: Piece, prime_bars: int, length: int | None = None) -> Commi
     pattern = _lengthened(prime, end, positions)
     forced = np.full(pattern.notes.shape, FREE)
     forced[:end] = tokens.encode(pattern.notes[:end], prime.name)
-    said = f"the first {_counted(prime_bars)} are those of {prime.name}"
+    said = f"the first {counted(prime_bars, 'bar')} are those of {prime.name}"
     return Commission(forced, pattern, True, (said,))
 
 
@@ -163,10 +166,6 @@ def _unknown(word: str, option: str, known: Collection[str]) -> UsageError:
 
 def _is_file(word: str) -> bool:
     return Path(word).suffix.lower() in (".mid", ".midi") or Path(word).is_file()
-
-
-def _counted(number: int) -> str:
-    return f"{number} bar{'s' * (number != 1)}"
 
 
 def _listed(words: Sequence[str]) -> str:

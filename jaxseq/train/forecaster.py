@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Windows, check_series
 from jaxseq.forecasting import rollout
@@ -81,7 +82,7 @@ class Trained(NamedTuple):
         values = np.asarray(values, np.float64)
         window, beside, series = self.experiment.data.window, len(self.scaling.covariate_shift), len(self.scaling.shift)
         if beside or series > 1:
-            what = f"{series} series" if series > 1 else f"{beside} covariate{'s' if beside > 1 else ''}"
+            what = f"{series} series" if series > 1 else counted(beside, "covariate")
             raise UsageError(f"the model was trained on {what}: values alone are not enough, say which by `forecast`")
         if values.ndim not in (1, 2) or values.shape[-1] != window:
             raise UsageError(f"the model was trained on windows of {window} values; given were {values.shape}")

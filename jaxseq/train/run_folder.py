@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,14 +18,20 @@ from jaxseq import __version__
 from jaxseq.checkpoint import choice
 from jaxseq.common import formats, lock
 from jaxseq.common.errors import UsageError
-from jaxseq.common.files import check_size, numbered_folder, read_json, write_json, write_text
+from jaxseq.common.files import (
+    TEMPORARY,
+    cannot_write,
+    check_size,
+    numbered_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 
 RUNS = Path("runs")
 CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
 REPORT, PREDICTIONS, SCORES, INTERVALS = "report.md", "predictions.csv", "scores.csv", "intervals.json"
 LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT = "loss.png", "forecast.png", "errors.png"
-LEFT_BEHIND = re.compile(r"\..+\.[a-z0-9_]{8}")
-"""What a process that was killed leaves of a file that `write_text` was writing."""
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 MOST_METRICS = 256 * 2**20
@@ -61,7 +66,7 @@ def check_writable(out: Path | None) -> None:
 
 def check_empty(out: Path) -> None:
     """Raise `UsageError` if a folder holds more than what a start that was killed may have left there."""
-    if any(path.name != lock.NAME and not LEFT_BEHIND.fullmatch(path.name) for path in out.iterdir()):
+    if any(path.name != lock.NAME and not TEMPORARY.fullmatch(path.name) for path in out.iterdir()):
         raise UsageError(f"the output folder {out} is not empty: name another, or go on with it by --resume {out}")
 
 
@@ -69,7 +74,7 @@ def sweep(folder: Path) -> None:
     """Remove what a process that was killed left of the files that it was writing."""
     with suppress(OSError):  # it is in nobody's way
         for path in folder.iterdir():
-            if LEFT_BEHIND.fullmatch(path.name):
+            if TEMPORARY.fullmatch(path.name):
                 path.unlink()
 
 
@@ -137,7 +142,7 @@ def append_metrics(folder: Path, row: Row) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise UsageError(f"cannot write {folder / METRICS}: {error.strerror or error}") from error
+        raise cannot_write(folder / METRICS, error) from error
 
 
 def read_metrics(folder: Path) -> list[Row]:

@@ -112,8 +112,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"window": 1}, "AAPL: window is 1; it must be at least 2"),
-        ({"folds": 0}, "AAPL: folds is 0; it must be at least 1"),
+        ({"window": 1}, "AAPL: window: too small; got 1, needed at least 2"),
+        ({"folds": 0}, "AAPL: folds: too small; got 0, needed at least 1"),
         ({"folds": 2, "fold": 3}, "AAPL: fold is 3; there are 2"),
     ],
 )
@@ -125,8 +125,8 @@ def test_a_field_that_cannot_be_is_refused(fields, message):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("target", "price", "AAPL: target 'price' is unknown; choose one of change, log-return, level"),
-        ("column", "open", "AAPL: column 'open' is unknown; choose one of adj_close, close"),
+        ("target", "price", "AAPL: target: unknown; got 'price', needed one of change, log-return, level"),
+        ("column", "open", "AAPL: column: unknown; got 'open', needed one of adj_close, close"),
     ],
 )
 def test_an_unknown_choice_is_refused_with_those_that_are_known(field, value, message):
@@ -144,7 +144,7 @@ def test_a_window_longer_than_the_training_part_is_refused_with_both_numbers():
 
 
 def test_a_horizon_that_cannot_be_is_refused_with_both_numbers():
-    with pytest.raises(UsageError, match=r"^series 'AAPL': horizon is 0; it must be at least 1"):
+    with pytest.raises(UsageError, match=r"^series 'AAPL': horizon: too small; got 0, needed at least 1"):
         Prices().load(0)
     with pytest.raises(UsageError, match="series 'AAPL': the test part has 491 of 3270 rows; horizon 492 needs"):
         Prices().load(492)

@@ -217,6 +217,7 @@ def test_a_full_disk_leaves_nothing_behind(server, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_write_leaves_the_older_file_whole(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
     write_whole(tmp_path / "a" / "file", b"old")
 
     def interrupt(*paths):

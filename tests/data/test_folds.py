@@ -106,11 +106,11 @@ def test_folds_are_what_was_worked_by_hand():
             (100, 8, 10, 2),
             "the test part has 15 of 100 rows; 8 folds with horizon 2 need at least 16: take fewer folds, a",
         ),
-        ((100, 10**12, 10, 1), "1000000000000 folds with horizon 1 need at least 1000000000000"),
+        ((100, 1000000000, 10, 1), "1000000000 folds with horizon 1 need at least 1000000000"),
         ((0, 1, 10, 1), "the test part has 0 of 0 rows; horizon 1 needs at least 1: take a shorter"),
-        ((100, 0, 10, 1), "count is 0; it must be at least 1"),
-        ((100, 1, 0, 1), "window is 0; it must be at least 1"),
-        ((100, 1, 10, 0), "horizon is 0; it must be at least 1"),
+        ((100, 0, 10, 1), "count: too small; got 0, needed at least 1"),
+        ((100, 1, 0, 1), "window: too small; got 0, needed at least 1"),
+        ((100, 1, 10, 0), "horizon: too small; got 0, needed at least 1"),
     ],
 )
 def test_a_layout_without_a_window_in_every_part_is_refused_with_both_numbers(layout, message):

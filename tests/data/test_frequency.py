@@ -252,7 +252,7 @@ def test_the_time_of_day_stays_the_same_from_one_business_day_to_the_next():
 
 def test_the_frequency_of_most_rows_is_guessed_where_not_all_have_one():
     times = pd.date_range("2020-01-31", periods=40, freq="ME").to_numpy().astype("datetime64[D]")
-    times[[7, 20]] -= 3
+    times[[7, 20]] -= np.timedelta64(3, "D")
     assert guess(times).name == "ME"
     assert guess(np.array([1, 11, 21, 22])).name == "10"
     assert guess(np.array([5])).name == "1"

@@ -19,7 +19,7 @@ DAILY = describe("D")
 
 def dated(values):
     values = np.asarray(values, np.float64)
-    return Series(np.datetime64("2020-01-01") + np.arange(len(values)), values)
+    return Series(np.datetime64("2020-01-01") + np.arange(len(values)).astype("timedelta64[D]"), values)
 
 
 def ramp(*sizes):
@@ -226,7 +226,11 @@ def test_a_value_after_the_training_rows_that_the_scaling_cannot_take_is_refused
 
 @pytest.mark.parametrize(
     ("count", "fold", "message"),
-    [(0, 1, "it: folds is 0; it must be at least 1"), (2, 0, "it: fold is 0"), (2, 3, "it: fold is 3; there are 2")],
+    [
+        (0, 1, "it: folds: too small; got 0, needed at least 1"),
+        (2, 0, "it: fold: too small"),
+        (2, 3, "it: fold is 3; there are 2"),
+    ],
 )
 def test_a_fold_that_there_is_not_is_refused(count, fold, message):
     check_fold("it", 2, 2)

@@ -148,8 +148,8 @@ def test_a_file_that_there_is_not_is_refused_by_its_name(recipe, message, tmp_pa
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"window": 1}, "window is 1; it must be at least 2"),
-        ({"folds": 0}, "folds is 0; it must be at least 1"),
+        ({"window": 1}, "window: too small; got 1, needed at least 2"),
+        ({"folds": 0}, "folds: too small; got 0, needed at least 1"),
         ({"folds": 2, "fold": 3}, "fold is 3; there are 2"),
     ],
 )

@@ -458,9 +458,12 @@ def test_what_is_no_table_is_told_from_one(tmp_path, content, message, monkeypat
             {"column": "sales"},
             "row 5, column 'date': 2020-01-03 is in row 4 too: keep one of them, or name the column that tells",
         ),
-        ({"column": "sales", "period": 0}, "period is 0; it must be at least 1"),
-        ({"column": "sales", "longest_gap": 0}, "longest_gap is 0; it must be at least 1"),
-        ({"column": "sales", "missing": "guess"}, "missing 'guess' is unknown; choose one of error, drop, interpolate"),
+        ({"column": "sales", "period": 0}, "period: too small; got 0, needed at least 1"),
+        ({"column": "sales", "longest_gap": 0}, "longest_gap: too small; got 0, needed at least 1"),
+        (
+            {"column": "sales", "missing": "guess"},
+            "missing: unknown; got 'guess', needed one of error, drop, interpolate",
+        ),
     ],
 )
 def test_a_wrong_choice_is_told_with_the_right_ones(tmp_path, options, message):

@@ -56,14 +56,14 @@ def test_without_noise_the_waves_are_smooth_and_noise_has_its_variance():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"count": 9}, "waves: count is 9; it must be at least 10"),
-        ({"window": 1}, "waves: window is 1"),
-        ({"folds": 0}, "waves: folds is 0; it must be at least 1"),
+        ({"count": 9}, "waves: count: too small; got 9, needed at least 10"),
+        ({"window": 1}, "waves: window: too small; got 1"),
+        ({"folds": 0}, "waves: folds: too small; got 0, needed at least 1"),
         ({"folds": 2, "fold": 3}, "waves: fold is 3; there are 2"),
-        ({"seed": -1}, "waves: seed is -1"),
-        ({"seed": 2**32}, "waves: seed 4294967296 must be below"),
-        ({"noise": -0.1}, "waves: noise is -0.1"),
-        ({"noise": float("nan")}, "noise nan finite"),
+        ({"seed": -1}, "waves: seed: too small; got -1"),
+        ({"seed": 2**32}, "waves: seed: too large; got 4294967296"),
+        ({"noise": -0.1}, "waves: noise: too small; got -0.1"),
+        ({"noise": float("nan")}, "waves: noise: too small; got nan"),
     ],
 )
 def test_a_field_that_cannot_be_is_refused(fields, message):
@@ -76,7 +76,7 @@ def test_ten_series_fill_three_parts():
 
 
 def test_a_horizon_that_cannot_be_is_refused():
-    with pytest.raises(UsageError, match="waves: horizon is 0; it must be at least 1"):
+    with pytest.raises(UsageError, match="waves: horizon: too small; got 0, needed at least 1"):
         Waves(count=10).load(0)
 
 

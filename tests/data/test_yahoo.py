@@ -573,7 +573,7 @@ def test_a_price_is_one_of_two(fetch):
     np.testing.assert_array_equal(quotes.series().values, quotes.adj_close)
     np.testing.assert_array_equal(quotes.series("close").values, quotes.close)
     np.testing.assert_array_equal(quotes.series().times, quotes.dates)
-    with pytest.raises(UsageError, match="column 'open' is unknown; choose one of adj_close, close"):
+    with pytest.raises(UsageError, match="column: unknown; got 'open', needed one of adj_close, close"):
         quotes.series("open")
 
 

@@ -23,7 +23,7 @@ LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 
 
 def panel(*values, frequency="B"):
-    dates = np.datetime64("2020-01-01") + np.arange(max(map(len, values)))
+    dates = np.datetime64("2020-01-01") + np.arange(max(map(len, values))).astype("timedelta64[D]")
     names = tuple(f"series {n}" for n in range(len(values)))
     return Panel(names, tuple(Series(dates[: len(v)], np.asarray(v, float)) for v in values), describe(frequency))
 

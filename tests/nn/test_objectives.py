@@ -107,7 +107,7 @@ def test_what_a_recipes_model_puts_out_fits_what_its_task_asks(task, horizon, he
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"horizon": 0}, "horizon must be at least 1; it is 0"),
+        ({"horizon": 0}, "horizon: too small; got 0, needed at least 1"),
         ({"horizon": 2}, "horizon 2 is more than one step: take --task direct, every-step or iterated"),
         (
             {"task": "every-step", "model": Model(bidirectional=True)},

@@ -296,7 +296,7 @@ def test_every_step_is_trained_and_the_last_is_the_forecast_with_all_its_quantil
 
 
 def test_an_iterated_forecast_with_covariates_is_refused(tmp_path: Path) -> None:
-    rows = "".join(f"{np.datetime64('2020-01-01') + n},{n % 5},{n % 3}\n" for n in range(60))
+    rows = "".join(f"{np.datetime64('2020-01-01') + np.timedelta64(n, 'D')},{n % 5},{n % 3}\n" for n in range(60))
     (tmp_path / "mine.csv").write_text("date,y,known\n" + rows)
     data = Table(path=str(tmp_path / "mine.csv"), column="y", covariates="known", window=5)
     with pytest.raises(UsageError, match=r"covariates are not known beyond the data: take --task direct or every-step"):

@@ -201,5 +201,5 @@ def test_the_leaf_of_a_later_epoch_is_found_from_the_one_that_is_saved(
 
 
 def test_a_choice_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="unknown on_nonfinite 'ignore': choose one of stop, skip"):
+    with pytest.raises(UsageError, match="on_nonfinite: unknown; got 'ignore', needed one of stop, skip"):
         WavesOneStep(on_nonfinite="ignore")  # type: ignore

@@ -69,7 +69,7 @@ def test_a_recipe_survives_its_config() -> None:
     [
         ("wavs", "unknown experiment 'wavs': choose one of aapl, waves"),
         ("--model.cell foo", "unknown cell 'foo': choose one of rnn, lstm, gru"),
-        ("waves --epochs 0", "epochs must be at least 1; it is 0"),
+        ("waves --epochs 0", "epochs: too small; got 0"),
         ("--epoch 3", "Unrecognized options: --epoch, 3: perhaps --epochs"),
         ("--rubbish", "Unrecognized options: --rubbish: see python -m jaxseq.train aapl --help"),
         ("--lr fast", "Error parsing --lr: could not convert string to float: 'fast'"),

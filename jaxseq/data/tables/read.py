@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float
 
-from jaxseq.common.checks import check_at_least, check_choice
+from jaxseq.common.checks import at_least, one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable, shown, size_of
 from jaxseq.data.frequency import Frequency
@@ -91,10 +91,10 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
     Raises `UsageError`, with the row and the column, for a table that cannot be read or used.
     """
     source = printable(str(path))
-    check_choice(get_args(Missing), source, missing=options.missing)
-    check_at_least(1, source, longest_gap=options.longest_gap)
+    one_of(get_args(Missing), where=source, missing=options.missing)
+    at_least(1, where=source, longest_gap=options.longest_gap)
     if options.period is not None:
-        check_at_least(1, source, period=options.period)
+        at_least(1, where=source, period=options.period)
 
     file = _open(Path(path), source)
     pick = pick_columns(file, options.column, options.time, options.series, options.covariates)

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from jaxseq.common.checks import check_choice
+from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import write_whole
 from jaxseq.common.text import first_line, printable, shown, size_of
@@ -52,7 +52,7 @@ class Quotes(NamedTuple):
 
     def series(self, column: str = "adj_close") -> Series:
         """One of the two prices as a series. Raises `UsageError` for another column."""
-        check_choice(("adj_close", "close"), self.ticker, column=column)
+        one_of(("adj_close", "close"), where=self.ticker, column=column)
         return check_series(self.dates, getattr(self, column), self.ticker)
 
 
@@ -167,6 +167,7 @@ def write(file: Path, request: Request, quotes: Quotes) -> str:
     record |= {"currency": quotes.currency, "dropped": quotes.dropped, "yfinance": yfinance.__version__}
     head = json.dumps({**record, "sha256": digest(record, body)}).encode()
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, b"# " + head + b"\n" + body)
     except OSError as error:
         return f"the cache file {file} cannot be written ({error.strerror}): this download is not kept"

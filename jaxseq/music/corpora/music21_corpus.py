@@ -71,6 +71,7 @@ def load(path: str | None, known: Mapping[str, str], cache: Path | None = None) 
         return kept
     corpus = read(scores, known)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, _packed(corpus))
     except OSError as error:
         said = f"the cache file {file} cannot be written ({error.strerror}): the scores will be read again"

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
 from jaxseq.music.midi.tracks import File, Sounded
 from jaxseq.music.notes import Note
 from jaxseq.music.piece import BEAT
@@ -18,11 +19,6 @@ MOST_STEPS = 100_000
 """Sixteenths that a file may last: 5 hours at 84 quarters a minute."""
 Lines = list[list[Sounded]]
 """The notes of several voices."""
-
-
-def many(count: int, what: str = "note") -> str:
-    """A count with its noun: 1 note, 2 notes."""
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def step_of(tick: int, ticks: int) -> int:
@@ -71,7 +67,7 @@ def rounded(
     said = [
         *_moved([note.start for note in kept], "moved to the grid", ticks),
         *_moved([note.end for note in kept], "ended off the grid", ticks),
-        *([f"{many(lost)} too short for the grid: left out"] if lost else []),
+        *([f"{counted(lost, 'note')} too short for the grid: left out"] if lost else []),
     ]
     return voices, said
 
@@ -80,7 +76,7 @@ def _moved(times: list[int], what: str, ticks: int) -> list[str]:
     """How many of these ticks are not on the grid, and how far the furthest is."""
     off = [abs(BEAT * time - ticks * step_of(time, ticks)) for time in times]
     count = sum(distance > 0 for distance in off)
-    return [f"{many(count)} {what}, the furthest by {max(off) / BEAT:g} of {ticks} ticks"] if count else []
+    return [f"{counted(count, 'note')} {what}, the furthest by {max(off) / BEAT:g} of {ticks} ticks"] if count else []
 
 
 def _check_line(line: list[Note], name: str, positions: Int[np.ndarray, "t"], path: Path) -> None:

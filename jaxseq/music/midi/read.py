@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxseq.common.errors import UsageError
-from jaxseq.music.midi.grid import Lines, check_length, many, positions_of, rounded
+from jaxseq.common.text import counted
+from jaxseq.music.midi.grid import Lines, check_length, positions_of, rounded
 from jaxseq.music.midi.tracks import File, Sounded, Track, load
 from jaxseq.music.notes import grid
 from jaxseq.music.piece import VOICES, Piece
@@ -90,8 +91,8 @@ def _voices(file: File, path: Path) -> tuple[Lines, list[str]]:
         found = [_joined(sung, channel) for channel in channels]
     else:
         raise UsageError(
-            f"{path}: {len(VOICES)} voices are needed; it has {many(len(sung), 'track')} with notes, on "
-            f"{many(len(channels), 'channel')}"
+            f"{path}: {len(VOICES)} voices are needed; it has {counted(len(sung), 'track')} with notes, on "
+            f"{counted(len(channels), 'channel')}"
         )
     order = sorted(range(len(found)), key=lambda i: -np.mean([note.pitch for note in found[i]]))
     turned = order != list(range(len(found)))
@@ -117,7 +118,7 @@ def _title(track: Track) -> str:
 
 def _endless(tracks: Iterable[Track]) -> list[str]:
     count = sum(track.endless for track in tracks)
-    return [f"{many(count)} without an end: held to the end of the track"] if count else []
+    return [f"{counted(count, 'note')} without an end: held to the end of the track"] if count else []
 
 
 def _key(name: str) -> tuple[int, bool]:

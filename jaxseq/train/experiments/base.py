@@ -57,9 +57,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         at_least(1, epochs=self.epochs, batch=self.batch)
-        at_least(0, seed=self.seed)
-        if self.seed >= 2**32:
-            raise UsageError(f"seed must be below 2**32, where JAX's keys begin again; it is {self.seed}")
+        # From 2**32 on, JAX's keys repeat.
+        at_least(0, most=2**32 - 1, seed=self.seed)
         if self.patience is not None:
             at_least(1, patience=self.patience)
         for name, value in {"lr": self.lr, "clip": self.clip}.items():

@@ -1,0 +1,45 @@
+"""Checks of fields name the field, the value and what would do."""
+
+import math
+
+import pytest
+
+from jaxseq.common.checks import MOST, at_least, one_of, share
+from jaxseq.common.errors import UsageError
+
+
+def refusal(check, *arguments, **fields):
+    with pytest.raises(UsageError) as error:
+        check(*arguments, **fields)
+    return error.value.where, error.value.got, error.value.needed
+
+
+def test_fields_within_their_bounds_pass():
+    at_least(2, window=2, horizon=MOST)
+    at_least(0, most=2**32 - 1, seed=2**32 - 1)
+    share(dropout=0, decay=0.999)
+    one_of(("a", "b"), norm="a", head="b")
+
+
+def test_the_first_field_that_fails_is_named():
+    assert refusal(at_least, 2, horizon=2, window=1, folds=0) == ("window", 1, "at least 2")
+    assert refusal(one_of, ("a", "b"), norm="a", head="c") == ("head", "c", "one of a, b")
+    assert refusal(share, dropout=0.5, decay=1) == ("decay", 1, "at least 0 and below 1")
+
+
+def test_the_place_stands_before_the_field():
+    assert refusal(at_least, 2, where="waves", window=1)[0] == "waves: window"
+    assert refusal(one_of, ("a",), where="waves", head="c")[0] == "waves: head"
+    assert refusal(share, where="waves", decay=-0.1)[0] == "waves: decay"
+
+
+def test_counts_above_32_bits_and_infinity_are_too_large():
+    assert refusal(at_least, 1, epochs=MOST + 1) == ("epochs", MOST + 1, f"at most {MOST}")
+    assert refusal(at_least, 0, noise=math.inf)[1:] == (math.inf, f"at most {MOST}")
+
+
+@pytest.mark.parametrize("check", [lambda **fields: at_least(0, **fields), share])
+def test_nan_is_refused(check):
+    with pytest.raises(UsageError) as error:
+        check(noise=math.nan)
+    assert math.isnan(error.value.got)

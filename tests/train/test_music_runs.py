@@ -227,7 +227,7 @@ MISTAKES = {
     "jsb --data.path SHORT": ["chorale_000 to chorale_005", "9 sixteenths", "33", "--protocol pieces"],
     "jsb --data.path HIGH": ["chorale_000", "soprano", "notes go from 36 to 81"],
     "jsb --data.path FEW --transpose -1": ["transpose: too small", "at least 0", "-1"],
-    "jsb --data.path FEW --model.convolutions 3 0": ["channels of convolution 2", "at least 1", "0"],
+    "jsb --data.path FEW --model.convolutions 3 0": ["convolution 2: channels", "at least 1", "0"],
     "jsb-chords --data.path FEW --model.embedding 5": ["embedding", "even", "5"],
 }
 

@@ -161,7 +161,11 @@ def test_a_config_that_is_not_there_or_no_object_is_named(tmp_path: Path) -> Non
         run_folder.read_config(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"it has no config\.json"):
         run_folder.read_config(tmp_path)
-    for content, said in ((b"{", "cannot be read"), (b"\xff\xfe", "cannot be read"), (b"[]", "holds a list")):
+    for content, said in (
+        (b"{", "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"[]", "got 'list'"),
+    ):
         (tmp_path / run_folder.CONFIG).write_bytes(content)
         with pytest.raises(UsageError, match=said):
             run_folder.read_config(tmp_path)

@@ -379,7 +379,7 @@ MISTAKES = {
     "prices --data.ticker ../../x": ["../../x"],
     "--data.target return": ["--data.target", "change", "log-return", "level"],
     "waves --data.count 3": ["count: too small", "got 3", "at least 10"],
-    "waves --data.window 100000000000000": ["not enough memory", "100000000000001"],
+    "waves --data.window 100000000000000": ["window: too large", "100000000000000"],
     "--epochs 0": ["epochs", "at least 1", "got 0"],
     "--epochs 99999999999999": ["epochs: too large", "at most 2147483647", "99999999999999"],
     "--epochs 99999999": ["99999999 epochs are", "2147483647"],

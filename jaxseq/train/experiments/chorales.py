@@ -56,7 +56,7 @@ class Notes:
     def __post_init__(self) -> None:
         _check(self)
         for number, channels in enumerate(self.convolutions, 1):
-            at_least(1, **{f"channels of convolution {number}": channels})
+            at_least(1, where=f"convolution {number}", channels=channels)
 
     def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
         """A row a note."""

@@ -46,7 +46,7 @@ class Roll:
         if not self.layers and not self.convolutions:
             raise UsageError("layers is 0 and there are no convolutions: nothing would remember; take one of them")
         for number, channels in enumerate(self.convolutions, 1):
-            at_least(1, **{f"channels of convolution {number}": channels})
+            at_least(1, where=f"convolution {number}", channels=channels)
         one_of(get_args(NormName)[:-1], norm=self.norm)
         share(dropout=self.dropout, input_dropout=self.input_dropout, recurrent_dropout=self.recurrent_dropout)
 

@@ -22,7 +22,7 @@ from jaxseq.data.windows import Windows, called, join, last_window
 from jaxseq.forecasting import evaluate, plots
 from jaxseq.train import forecaster, run_folder
 from jaxseq.train.experiments import EXPERIMENTS
-from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.options import DEFAULT, saved_experiment
 
 PROGRAM = "python -m jaxseq.forecast"
@@ -192,7 +192,7 @@ def forecast(
     return Future(table.drop(columns="actual"), tuple(notes))
 
 
-def _series_data(experiment: Recipe, folder: Path) -> PanelData:
+def _series_data(experiment: Experiment, folder: Path) -> PanelData:
     """Return a run's data set. Raises `UsageError` unless it holds series in time."""
     if not isinstance(experiment.data, PanelData):
         raise UsageError(f"{folder} is a run of {experiment.name}: its series have no end to forecast beyond")

@@ -30,7 +30,16 @@ DOORS = {
     "statsmodels": {"forecasting/classical"},
     "submitit": {"sweep/slurm"},
     "torch": {"benchmark"},
-    "tyro": {"common/command_line", "train/options", "sample/options", "forecast", "checkpoint", "benchmark", "report"},
+    "tyro": {
+        "common/command_line",
+        "train/experiments/base",
+        "train/options",
+        "sample/options",
+        "forecast",
+        "checkpoint",
+        "benchmark",
+        "report",
+    },
     "verovio": {"music/notation/engrave"},
     "yfinance": {"data/yahoo"},
 }

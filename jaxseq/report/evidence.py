@@ -22,7 +22,7 @@ from jaxseq.common import files
 from jaxseq.report.plan import Row
 from jaxseq.sweep import pool
 from jaxseq.train import domains, experiments, run_folder
-from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments.base import Experiment
 
 MEASURED = ".measured.json"
 """Suffix of the file of a run's scores on its training part, beside the run's folder."""
@@ -66,7 +66,7 @@ def plan_runs(row: Row, key: str, folder: Path) -> list[pool.Wanted]:
     ]
 
 
-def key(recipe: Recipe, digest: str) -> str:
+def key(recipe: Experiment, digest: str) -> str:
     """A short hash of a recipe without seed and path, of its data's digest, and of this version of the package."""
     config = experiments.to_config(recipe)
     data = {name: value for name, value in config["data"].items() if name != "path"}
@@ -74,7 +74,7 @@ def key(recipe: Recipe, digest: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT]
 
 
-def digest(recipe: Recipe) -> str:
+def digest(recipe: Experiment) -> str:
     """The sha256 of all rows that a recipe is trained, chosen and judged on. For a worker."""
     return domains.of(recipe).prepare(recipe).rows
 
@@ -126,7 +126,7 @@ def influence(run: pool.Wanted) -> dict[str, list[float]]:
     return norms
 
 
-def times(recipes: dict[str, Recipe], rounds: int) -> dict[str, list[float]]:
+def times(recipes: dict[str, Experiment], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of an epoch by each recipe, one number a round; every recipe has a turn in a round.
 
     For a worker that runs alone.

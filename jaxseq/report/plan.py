@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.music.corpora.jsb import Jsb
-from jaxseq.train.experiments.base import Recipe
-from jaxseq.train.experiments.chorales import BookJsb, Notes
-from jaxseq.train.experiments.forecasts import Aapl, Model, WavesBook, WavesOneStep
+from jaxseq.train.experiments import named
+from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.chorales import Notes
+from jaxseq.train.experiments.forecasts import Model
 
 CELLS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 NORMS = {"none": "no normalisation", "batch": "batch norm", "layer": "layer norm"}
@@ -83,7 +84,7 @@ class Row(NamedTuple):
     recipe: Any
     seeds: int
 
-    def runs(self) -> list[Recipe]:
+    def runs(self) -> list[Experiment]:
         """One recipe a seed."""
         return [dataclasses.replace(self.recipe, seed=self.recipe.seed + k) for k in range(self.seeds)]
 
@@ -132,28 +133,31 @@ def rows(budget: str, seeds: int | None = None, chorales: str | None = None) -> 
     return [Row(group, label, recipe, 1 if group == BOOK else count) for group, label, recipe in found]
 
 
-Found = list[tuple[str, str, Recipe]]
+Found = list[tuple[str, str, Experiment]]
 
 
 def _prices(size: Budget) -> Found:
     """The share price as the paper has it, scaled to 0..1 by its training part; and as changes."""
-    return [
-        (group, words, Aapl(data=Prices(target=target), model=Model(cell, size.aapl_hidden), epochs=size.aapl))
-        for group, target in ((LEVEL, "level"), (CHANGE, "change"))
-        for cell, words in CELLS.items()
-    ]
+    rows = []
+    for group, target in ((LEVEL, "level"), (CHANGE, "change")):
+        for cell, words in CELLS.items():
+            model = Model(cell, size.aapl_hidden)
+            # The claims compare whole learning curves: no early stopping.
+            recipe = named("aapl", data=Prices(target=target), model=model, epochs=size.aapl, patience=None)
+            rows.append((group, words, recipe))
+    return rows
 
 
 def _waves(size: Budget) -> Found:
     """The book's chapter 15."""
 
-    def one(hidden: int, layers: int) -> Recipe:
+    def one(hidden: int, layers: int) -> Experiment:
         model = Model("rnn", hidden, layers)
-        return WavesOneStep(model=model, epochs=size.waves, lr=1e-3, schedule="constant", clip=None)
+        return named("waves", model=model, epochs=size.waves, lr=1e-3, schedule="constant", clip=None)
 
-    def ten(cell: str, task: str = "every-step", norm: str = "none", **fields: Any) -> Recipe:
+    def ten(cell: str, task: str = "every-step", norm: str = "none", **fields: Any) -> Experiment:
         model = Model(cell, 20, 2, norm)  # pyrefly: ignore[bad-argument-type]
-        return WavesBook(model=model, task=task, epochs=size.waves, **fields)  # pyrefly: ignore[bad-argument-type]
+        return named("waves-book", model=model, task=task, epochs=size.waves, **fields)  # pyrefly: ignore[bad-argument-type]
 
     return [
         (ONE, "RNN, one unit", one(1, 1)),
@@ -171,12 +175,16 @@ def _waves(size: Budget) -> Found:
 def _bach(size: Budget, data: Jsb) -> Found:
     """The paper's tables by the recurrent layer alone, and its network with convolutions."""
 
-    def net(cell: str, norm: str = "none") -> Recipe:
+    def net(cell: str, norm: str = "none") -> Experiment:
         model = Notes(cell, size.hidden, convolutions=(), norm=norm)  # pyrefly: ignore[bad-argument-type]
-        return BookJsb(data=data, model=model, epochs=size.bach, schedule="constant")
+        return named("jsb", data=data, model=model, epochs=size.bach, schedule="constant")
 
     return [
         *((CELL, words, net(cell)) for cell, words in CELLS.items()),
         *((NORM, words, net("lstm", norm)) for norm, words in NORMS.items()),
-        (BOOK, "convolutions and LSTM", BookJsb(data=data, model=Notes(hidden=size.book_hidden), epochs=size.book)),
+        (
+            BOOK,
+            "convolutions and LSTM",
+            named("jsb", data=data, model=Notes(hidden=size.book_hidden), epochs=size.book),
+        ),
     ]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jaxseq.common import signals
 from jaxseq.common.errors import EXIT_TERMINATED, Interrupted, Stopped, UsageError
 from jaxseq.train import experiments, run_folder
-from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments.base import Experiment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ class Wanted(NamedTuple):
     """A run that is to be there: what a person calls it, its recipe, the folder that it has or gets."""
 
     name: str
-    experiment: Recipe
+    experiment: Experiment
     folder: Path
 
 
@@ -111,7 +111,7 @@ class _Worker:
     stop: Event
 
 
-def _work(experiment: Recipe, folder: Path) -> str:
+def _work(experiment: Experiment, folder: Path) -> str:
     """`train`, in a worker."""
     if _Worker.stop.is_set():
         return "not begun"
@@ -124,7 +124,7 @@ def _work(experiment: Recipe, folder: Path) -> str:
         _Worker.busy = False
 
 
-def train(experiment: Recipe, folder: Path) -> str:
+def train(experiment: Experiment, folder: Path) -> str:
     """Train a run or go on with it, here; what it says goes into its log, what went wrong comes back in words.
 
     Raises `Interrupted` on Ctrl-C or SIGTERM, once the epoch is saved.

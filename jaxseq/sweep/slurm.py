@@ -22,7 +22,7 @@ from jaxseq.common.errors import Detached, Interrupted, UsageError
 from jaxseq.common.text import cut, first_line
 from jaxseq.sweep import pool
 from jaxseq.sweep.pool import Wanted
-from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments.base import Experiment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,7 @@ class Asked(NamedTuple):
 class Job:
     """What a job does; submitit asks for the `checkpoint` when it has to be queued again."""
 
-    def __init__(self, experiment: Recipe, folder: Path) -> None:
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
         self.experiment, self.folder = experiment, folder
 
     def __call__(self) -> str:

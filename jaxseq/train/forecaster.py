@@ -21,8 +21,8 @@ from jaxseq.forecasting.evaluate import Forecast, Margins, bounds
 from jaxseq.nn import heads
 from jaxseq.train import devices, experiments, prepare, run_folder
 from jaxseq.train import epoch as fit
-from jaxseq.train.experiments.base import rebuild
-from jaxseq.train.experiments.forecasts import Experiment
+from jaxseq.train.experiments.config import rebuild
+from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.prepare import Job
 
 PATHS = 200
@@ -37,7 +37,7 @@ def forecast(job: Job, state: fit.TrainState, part: Windows) -> Forecast:
 
 
 def _forecast(
-    experiment: Experiment, setup: fit.Setup, state: fit.TrainState, scaling: Scaling, x: Array, horizon: int
+    experiment: ForecastExperiment, setup: fit.Setup, state: fit.TrainState, scaling: Scaling, x: Array, horizon: int
 ) -> Forecast:
     head, rows = experiment.head, fit.EVALUATION_BATCHES * experiment.batch
     if experiment.task == "iterated":
@@ -50,7 +50,7 @@ def _forecast(
 
 
 def _iterated(
-    experiment: Experiment, setup: fit.Setup, state: fit.TrainState, scaling: Scaling, x: Array, horizon: int
+    experiment: ForecastExperiment, setup: fit.Setup, state: fit.TrainState, scaling: Scaling, x: Array, horizon: int
 ) -> Forecast:
     how = (setup.model, experiment.head, state.params, state.stats)
     centre = scaling.add_up(np.asarray(rollout.rollout(*how, x, horizon)))
@@ -67,7 +67,7 @@ class Trained(NamedTuple):
     margins are those of the run's intervals; None before the run was judged.
     """
 
-    experiment: Experiment
+    experiment: ForecastExperiment
     epoch: int
     setup: fit.Setup
     state: fit.TrainState
@@ -133,7 +133,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     folder = Path(folder)
     saved = run_folder.read_config(folder)
     experiment = experiments.from_config(saved, str(folder / run_folder.CONFIG))
-    if not isinstance(experiment, Experiment):
+    if not isinstance(experiment, ForecastExperiment):
         raise UsageError(f"{folder} is a run of {experiment.name}, which forecasts nothing")
     scaling = _saved_scaling(saved, str(folder / run_folder.CONFIG))
     row = jax.ShapeDtypeStruct((1, experiment.data.window, 1 + len(scaling.covariate_shift)), np.float32)

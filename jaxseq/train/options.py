@@ -1,8 +1,9 @@
-"""The command line of a training, built by tyro from the recipes: the only file that knows tyro's grammar."""
+"""The command line of `python -m jaxseq.train`, which tyro builds from the experiments."""
 
 from __future__ import annotations
 
 import inspect
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union
@@ -13,92 +14,169 @@ from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 from jaxseq.train import run_folder
 from jaxseq.train.experiments import EXPERIMENTS, from_config, named
-from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.processes import Processes
 
 DEFAULT = "aapl"
+"""The experiment that runs if none is named."""
 PROGRAM = "python -m jaxseq.train"
-DESCRIPTION = """Train a recurrent network, judge it against naive forecasts, leave a run folder behind.
+DESCRIPTION = f"""
+    Train a recurrent network, judge it against baselines, and write a run folder.
 
-Without an experiment: aapl. See an experiment's fields with `python -m jaxseq.train aapl --help`."""
-E_ = TypeVar("E_", bound=Recipe)
+    {PROGRAM} [EXPERIMENT] [--field VALUE ...]
+
+    Without an experiment: {DEFAULT}. List the fields of an experiment, with duration and expected result:
+
+    {PROGRAM} {DEFAULT} --help
+    """
+WIDTH, INDENT = 79, "  "
+"""Columns of a help text, and the space before each of its lines."""
+OVERVIEW = frozenset({"-h", "--help", "--tyro-print-completion", "--tyro-write-completion"})
+"""Options that concern all experiments unless one is named before them."""
+
+AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
 
 
 @dataclass(frozen=True)
-class Asked(Generic[E_]):
-    """What the user asked for."""
+class Options(Generic[AnyExperiment]):
+    """Options of `python -m jaxseq.train`. Raises `UsageError` for options that exclude each other."""
 
-    experiment: Annotated[E_, tyro.conf.arg(name="")]
+    experiment: Annotated[AnyExperiment, tyro.conf.arg(name="")]
     out: Path | None = None
-    """Folder of the new run; without it the next number, say runs/aapl-0001."""
+    """Folder of the new run; None takes the next number, such as runs/aapl-0001."""
     resume: Path | None = None
-    """Go on with the run in this folder, bit for bit as if it had not stopped; takes --epochs, --patience and
-    --on-nonfinite."""
+    """Resume the run in this folder, bit for bit; --epochs, --patience and --on-nonfinite may change."""
     seeds: int = 1
-    """Runs that differ in their seed alone, from --seed on; the result is given with its spread."""
+    """Number of runs that differ in their seed alone, from --seed on; reports mean and spread."""
     backtest: int = 1
-    """Folds of a backtest: as many blocks of the test part, each forecast by a model trained on all that is before it."""
+    """Folds of a backtest: blocks of the test part, each forecast by a model trained on all rows before it."""
     classical: bool = False
-    """Fit exponential smoothing and theta to every test window, too (needs statsmodels; 0.1 s a window)."""
+    """Also fit exponential smoothing and theta to every test window (needs statsmodels; 0.1 s a window)."""
 
     mesh: Processes = field(default_factory=Processes)
+    """Processes that train one run together."""
 
     def __post_init__(self) -> None:
-        if self.mesh.processes != 1 and (self.seeds > 1 or self.backtest > 1):
-            raise UsageError("--mesh.processes train one run together: leave out --seeds and --backtest")
-        for name, value in {"seeds": self.seeds, "backtest": self.backtest}.items():
+        for name, value in {"--seeds": self.seeds, "--backtest": self.backtest}.items():
             if value < 1:
-                raise UsageError(f"{name} must be at least 1; it is {value}")
-        if self.resume is not None and (self.seeds > 1 or self.backtest > 1):
-            raise UsageError("--resume goes on with one run; many go on by their --out folder, typed again")
+                raise UsageError("too few runs", where=name, got=value, needed="at least 1")
+
+        if self.seeds == 1 and self.backtest == 1:
+            return
+        if self.mesh.processes != 1:
+            raise UsageError(
+                "several processes train a single run; leave out --seeds and --backtest", where="--mesh.processes"
+            )
+        if self.resume is not None:
+            raise UsageError(
+                "takes a single run; to resume several, type their command again with its --out", where="--resume"
+            )
 
 
-def parse(words: list[str]) -> Asked[Recipe]:
-    """What the words of a command line ask for; for --help, tyro prints it and exits.
+def parse(words: list[str]) -> Options[Experiment]:
+    """Return the options that the words of a command line stand for; --help prints and exits.
 
-    Raises `UsageError` for an unknown experiment or field, values that cannot be, or a run that cannot be resumed.
+    Raises `UsageError` for an unknown experiment or field, an invalid value, or a run that cannot be resumed.
     """
-    resume = _value_of("--resume", words)
-    base = {name: experiment for name, experiment in EXPERIMENTS.items()}
-    name = words[0] if words and not words[0].startswith("-") else None
-    if name is not None:
-        named(name)
-    if resume is not None:
-        saved = saved_experiment(Path(resume))
-        if name not in (None, saved.name):
-            raise UsageError(f"{resume} is a run of {saved.name}, not of {name}")
-        if _value_of("--out", words) is not None:
-            raise UsageError("--out names a new run, --resume goes on with an old one: take one of them")
-        base[saved.name], name, words = saved, saved.name, [saved.name, *words[name is not None :]]
-    elif name is None and not {"-h", "--help"} & set(words):
-        words = [DEFAULT, *words]
-    return command_line.parse(
-        _grammar(base), words, program=PROGRAM, description=DESCRIPTION, help_command=f"{PROGRAM} aapl --help"
-    )
+    name = _leading_name(words)
+    experiment = named(DEFAULT if name is None else name)
+    fields = words if name is None else words[1:]
+
+    folder = _value_of("--resume", words)
+    if folder is not None:
+        # The saved experiment replaces the one of the table: options change its values.
+        experiment = saved_experiment(Path(folder))
+        _check_resume(folder, experiment, name, words)
+    elif name is None and OVERVIEW.intersection(word.partition("=")[0] for word in words):
+        return _show_overview(words)
+
+    return _parse_fields(experiment, fields)
 
 
-def saved_experiment(folder: Path) -> Recipe:
-    """The experiment of a run. Raises `UsageError` if there is no such run."""
+def saved_experiment(folder: Path) -> Experiment:
+    """Return the experiment of a run. Raises `UsageError` if there is no such run."""
     return from_config(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
 
 
-def _grammar(base: dict[str, Recipe]) -> Any:
-    """One subcommand for each experiment, with its recipe as the default and its docstring as the help."""
-    asked: Any = Asked
+def _leading_name(words: list[str]) -> str | None:
+    """Return the experiment that a command line names first; None if it begins with an option."""
+    if not words or words[0].startswith("-"):
+        return None
+    return words[0]
+
+
+def _check_resume(folder: str, saved: Experiment, name: str | None, words: list[str]) -> None:
+    """Raise `UsageError` for an experiment or an output folder that contradicts the run to resume."""
+    if name not in (None, saved.name):
+        raise UsageError("is a run of another experiment", where=folder, got=name, needed=saved.name)
+    if _value_of("--out", words) is not None:
+        raise UsageError("--out is for a new run, --resume for an existing one; leave out one of them")
+
+
+def _parse_fields(experiment: Experiment, words: list[str]) -> Options[Experiment]:
+    """Return the options for one experiment, whose values are the defaults."""
+    form: Any = Options
+    return command_line.parse(
+        form[_typed(experiment)],
+        words,
+        program=f"{PROGRAM} {experiment.name}",
+        description=_filled(experiment.about),
+        default=Options(experiment),
+    )
+
+
+def _show_overview(words: list[str]) -> Options[Experiment]:
+    """Print the list of all experiments, or the completion of their options, and exit."""
+    # Types that are made at run time are no types to a checker.
+    form: Any = Options
     annotated: Any = Annotated
-    either: Any = Union
-    choices = []
-    for name, experiment in base.items():
-        help_and_default = tyro.conf.subcommand(name, default=Asked(experiment), description=inspect.getdoc(experiment))
-        choices.append(annotated[asked[type(experiment)], help_and_default])
-    return either[tuple(choices)]
+    union: Any = Union
+    subcommands = []
+    for experiment in EXPERIMENTS.values():
+        default = tyro.conf.subcommand(experiment.name, default=Options(experiment), description=_summary(experiment))
+        subcommands.append(annotated[form[_typed(experiment)], default])
+
+    return command_line.parse(
+        union[tuple(subcommands)],
+        words,
+        program=PROGRAM,
+        description=_filled(DESCRIPTION),
+        default=Options(EXPERIMENTS[DEFAULT]),
+    )
+
+
+def _typed(experiment: Experiment) -> Any:
+    """Return an experiment's class with its type parameters, by which tyro finds the fields of data and network."""
+    experiment_class: Any = type(experiment)
+    parameters = getattr(experiment_class, "__parameters__", ())
+    if not parameters:
+        return experiment_class
+    # A class is generic in its data set, or in its data set and its network.
+    arguments = (type(experiment.data), type(experiment.model))[: len(parameters)]
+    return experiment_class[arguments]
+
+
+def _filled(text: str) -> str:
+    """Return the paragraphs of a help text in lines of `WIDTH`; those that show a command keep their lines."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    filled = [
+        paragraph if paragraph.startswith(PROGRAM) else textwrap.fill(paragraph, WIDTH - len(INDENT))
+        for paragraph in paragraphs
+    ]
+    # tyro joins lines that begin with a letter, and then does not wrap them: an indent keeps them apart.
+    return textwrap.indent("\n\n".join(filled), INDENT)
+
+
+def _summary(experiment: Experiment) -> str:
+    """Return the first line of an experiment's help."""
+    return inspect.cleandoc(experiment.about).partition("\n")[0]
 
 
 def _value_of(flag: str, words: list[str]) -> str | None:
-    """The value of a flag, as `--flag value` or `--flag=value`."""
+    """Return the value of a flag, given as `--flag value` or `--flag=value`."""
     for number, word in enumerate(words):
-        if word == flag and number + 1 < len(words) and not words[number + 1].startswith("-"):
-            return words[number + 1]
         if word.startswith(flag + "="):
             return word.partition("=")[2]
+        if word == flag and number + 1 < len(words) and not words[number + 1].startswith("-"):
+            return words[number + 1]
     return None

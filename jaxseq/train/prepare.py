@@ -22,7 +22,8 @@ from jaxseq.nn import apply
 from jaxseq.train import devices as mesh
 from jaxseq.train import epoch as fit
 from jaxseq.train import experiments, processes, run_folder
-from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.config import ROWS
 
 MOST_LAYERS = 64
 """Recurrent layers, one on the other; each is compiled by itself, and that of more would take hours."""
@@ -52,7 +53,7 @@ class Job(NamedTuple):
 
 
 def make(
-    experiment: Recipe,
+    experiment: Experiment,
     batches: BatchSplits,
     material: Any,
     notes: tuple[str, ...] = (),
@@ -70,7 +71,7 @@ def make(
     return Job(experiment, setup, devices, batches, data, material, digest, notes, fitted)
 
 
-def _check_sizes(experiment: Recipe, rows: int, devices: int) -> None:
+def _check_sizes(experiment: Experiment, rows: int, devices: int) -> None:
     """Raise `UsageError` for a batch, a number of epochs or a model that no training could get through."""
     if experiment.batch >= rows + devices:
         raise UsageError(f"batch {experiment.batch} is more than the {rows} training windows: take a smaller --batch")
@@ -123,13 +124,13 @@ def config(job: Job) -> dict[str, Any]:
     """What `config.json` and every checkpoint say of a run: the recipe, what was fitted to the data, its hash, the axes."""
     params = abstract_state(job).params
     axes = {f"params/{path}": axes for path, axes in apply.axes(params).items()}
-    return {**experiments.to_config(job.experiment), **job.fitted, experiments.ROWS: job.rows, "axes": axes}
+    return {**experiments.to_config(job.experiment), **job.fitted, ROWS: job.rows, "axes": axes}
 
 
 def check_rows(job: Job, folder: Path) -> None:
     """Raise `UsageError`, with both hashes, if the run was trained on other rows; runs of format 1 do not say on which."""
     saved = {**run_folder.read_config(folder), **records.sealed_config(folder / run_folder.CHECKPOINTS)}
-    if (then := saved.get(experiments.ROWS, job.rows)) != job.rows:
+    if (then := saved.get(ROWS, job.rows)) != job.rows:
         raise UsageError(
             f"{folder} was trained on other rows (sha256 {shown(then, 14)}, those of now '{job.rows[:12]}): give it the "
             "data that it had, or start a new run"
@@ -143,7 +144,7 @@ def best(job: Job, folder: Path) -> tuple[int, fit.TrainState]:
 
 
 def restore(
-    folder: Path, experiment: Recipe, row: jax.ShapeDtypeStruct, epoch: int | None
+    folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruct, epoch: int | None
 ) -> tuple[int, fit.Setup, Any]:
     """The best epoch of a run (or the one named), verified: its number, the setup, its state. It needs no data, but the
     shape of a row. Raises `UsageError` if there is no such epoch, `records.DamagedError` if it is damaged.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from jaxseq.common import files, lock
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted, UsageError
 from jaxseq.train import processes, run_folder
-from jaxseq.train.experiments import ROWS, from_config
-from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments import from_config
+from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.config import ROWS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ another run."""
 
 
 def train(
-    experiment: Recipe,
+    experiment: Experiment,
     out: str | Path | None = None,
     resume: str | Path | None = None,
     console: Console | None = None,
@@ -126,7 +127,7 @@ def _go_on(
     return folder
 
 
-def check_resumable(folder: Path, experiment: Recipe) -> None:
+def check_resumable(folder: Path, experiment: Experiment) -> None:
     """Raise `UsageError`, with both values, unless the run in `folder` is this experiment but for how far it goes.
 
     What the run is says its config, which must be as it was: the checkpoints hold a sealed copy. Where it knows the hash
@@ -157,7 +158,9 @@ def check_resumable(folder: Path, experiment: Recipe) -> None:
         )
 
 
-def _difference(old: Recipe, new: Recipe, moved: bool, free: Sequence[str] = MAY_CHANGE) -> tuple[str, str] | None:
+def _difference(
+    old: Experiment, new: Experiment, moved: bool, free: Sequence[str] = MAY_CHANGE
+) -> tuple[str, str] | None:
     """The first field in which recipes differ that must not, of both as `--field value`; None if there is none."""
     old_fields, new_fields = dataclasses.asdict(old), dataclasses.asdict(new)
     if moved:

@@ -18,7 +18,7 @@ from jaxseq.common import files, lock
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.train import domains, experiments, run, run_folder
 from jaxseq.train.domains import Member
-from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments.base import Experiment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ RECIPE, MEMBERS, SUMMARY = "study.json", "study.csv", "study.md"
 
 
 def study(
-    experiment: Recipe,
+    experiment: Experiment,
     seeds: int = 1,
     folds: int = 1,
     out: str | Path | None = None,
@@ -75,7 +75,7 @@ def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -
             raise
 
 
-def members(experiment: Recipe, seeds: int, folds: int, folder: Path) -> list[Member]:
+def members(experiment: Experiment, seeds: int, folds: int, folder: Path) -> list[Member]:
     """The runs of a study, fold by fold."""
     found = []
     if folds > 1 and not hasattr(experiment.data, "folds"):
@@ -88,7 +88,7 @@ def members(experiment: Recipe, seeds: int, folds: int, folder: Path) -> list[Me
     return found
 
 
-def _folder(experiment: Recipe, seeds: int, folds: int, out: Path | None, held: ExitStack) -> Path:
+def _folder(experiment: Experiment, seeds: int, folds: int, out: Path | None, held: ExitStack) -> Path:
     """The study's folder, new or the one that is there, which stays `held`."""
     recipe = {**experiments.to_config(experiment), "seeds": seeds, "folds": folds}
     if out is not None and (out / RECIPE).is_file():

@@ -19,7 +19,8 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.train import __main__ as train
 from jaxseq.train import run, run_folder, study
-from jaxseq.train.experiments.forecasts import Model, WavesOneStep
+from jaxseq.train.experiments import named
+from jaxseq.train.experiments.forecasts import Model
 
 HOLD = """
 import sys, time
@@ -29,7 +30,7 @@ with lock.hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
-TINY = WavesOneStep(data=Waves(count=200, window=6), model=Model(hidden=3), epochs=1)
+TINY = named("waves", data=Waves(count=200, window=6), model=Model(hidden=3), epochs=1)
 WORDS = ["waves", "--data.count", "200", "--data.window", "6", "--model.hidden", "3", "--epochs", "1"]
 
 

@@ -74,7 +74,7 @@ def test_validation_hides_the_same_notes_each_time():
 
 
 def test_a_model_that_fills_is_trained_on_whole_pieces():
-    with pytest.raises(UsageError, match="protocol must be pieces for jsb-fill"):
+    with pytest.raises(UsageError, match=r"^config: --protocol: .*'windows', needed pieces"):
         experiments.from_config({"experiment": "jsb-fill", "protocol": "windows"}, "config")
 
 

@@ -13,7 +13,8 @@ from jaxseq.music.networks import inputs
 from jaxseq.music.networks.inputs import Rows
 from jaxseq.music.tokens import MASKED, START, UNSCORED
 from jaxseq.train.domains import chorales as music
-from jaxseq.train.experiments.chorales import BookJsb, ChordJsb, Chords, Notes
+from jaxseq.train.experiments import named
+from jaxseq.train.experiments.chorales import Chords, Notes
 
 COLD = pytest.mark.parametrize("cold", [True, False])
 
@@ -96,7 +97,7 @@ def archive():
     return Jsb(str(ARCHIVE))
 
 
-NOTES, CHORDS = BookJsb(model=Notes(hidden=2)), ChordJsb(model=Chords(hidden=2, voice_hidden=2))
+NOTES, CHORDS = named("jsb", model=Notes(hidden=2)), named("jsb-chords", model=Chords(hidden=2, voice_hidden=2))
 RECIPES = pytest.mark.parametrize("recipe", [NOTES, CHORDS], ids=["notes", "chords"])
 
 

@@ -419,7 +419,8 @@ def odd_config(chance):
 
 def read_config(content, folder, chance):
     from jaxseq.train import run_folder
-    from jaxseq.train.experiments import BESIDE_THE_RECIPE, from_config, to_config
+    from jaxseq.train.experiments import from_config, to_config
+    from jaxseq.train.experiments.config import BESIDE_THE_FIELDS
 
     path = put(folder, run_folder.CONFIG, content)
     found = run_folder.read_config(folder)
@@ -427,7 +428,7 @@ def read_config(content, folder, chance):
 
     def same(mine, theirs):
         if isinstance(theirs, dict) and isinstance(mine, dict):
-            return all(same(mine[name], value) for name, value in theirs.items() if name not in BESIDE_THE_RECIPE)
+            return all(same(mine[name], value) for name, value in theirs.items() if name not in BESIDE_THE_FIELDS)
         return mine == theirs or json.dumps(mine) == json.dumps(theirs)
 
     assert same(recipe, found)

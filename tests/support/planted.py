@@ -281,9 +281,9 @@ PLANTED = {
     "100,000 lists": Planted("config", "cannot be read", lambda: DEEP),
     "a recipe within 100,000 lists": Planted("config", "cannot be read", lambda: b'{"experiment": ' + DEEP + b"}"),
     "a rate of 1e400": Planted(
-        "config", "lr must be a finite number", lambda: config("lr", 0).replace(b'"lr": 0', b'"lr": 1e400')
+        "config", "lr: not a positive number", lambda: config("lr", 0).replace(b'"lr": 0', b'"lr": 1e400')
     ),
-    "a rate of NaN": Planted("config", "lr must be a finite number", P(config, "lr", float("nan"))),
+    "a rate of NaN": Planted("config", "lr: not a positive number", P(config, "lr", float("nan"))),
     "a number of 4,000 digits": Planted(
         "config", "epochs must be within 64 bits", P(config, "epochs", int("9" * 4000))
     ),

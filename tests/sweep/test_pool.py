@@ -16,11 +16,12 @@ from jaxseq.common.errors import UsageError
 from jaxseq.sweep import pool
 from jaxseq.sweep.pool import Wanted
 from jaxseq.train import run_folder
-from jaxseq.train.experiments.forecasts import Aapl, Model
+from jaxseq.train.experiments import named
+from jaxseq.train.experiments.forecasts import Model
 
 
 def tiny(folder: Path, seed: int = 0, epochs: int = 1, **fields) -> Wanted:
-    recipe = Aapl(model=Model(cell="rnn", hidden=2), epochs=epochs, batch=512, seed=seed, **fields)
+    recipe = named("aapl", model=Model(cell="rnn", hidden=2), epochs=epochs, batch=512, seed=seed, **fields)
     return Wanted(f"tiny {seed}", recipe, folder / f"tiny-{seed}")
 
 

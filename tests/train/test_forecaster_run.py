@@ -26,7 +26,8 @@ from jaxseq.nn import apply
 from jaxseq.train import __main__ as train
 from jaxseq.train import epoch, forecaster, prepare
 from jaxseq.train.domains import forecasts
-from jaxseq.train.experiments.forecasts import Aapl, Model, OwnTable, WavesOneStep
+from jaxseq.train.experiments import named
+from jaxseq.train.experiments.forecasts import Model
 
 WINDOW = 8
 
@@ -137,7 +138,7 @@ def test_damaged_weights_do_not_forecast(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_abstract_state_is_the_shape_of_the_first_one() -> None:
-    job = forecasts.prepare(Aapl(data=Prices(window=WINDOW), model=Model(hidden=4), batch=512))
+    job = forecasts.prepare(named("aapl", data=Prices(window=WINDOW), model=Model(hidden=4), batch=512))
     state, abstract = prepare.initial_state(job), prepare.abstract_state(job)
     assert jax.tree.structure(state) == jax.tree.structure(abstract)
     for leaf, like in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
@@ -146,7 +147,7 @@ def test_the_abstract_state_is_the_shape_of_the_first_one() -> None:
 
 def test_another_seed_draws_other_weights_and_the_same_the_same() -> None:
     def kernel(seed: int) -> np.ndarray:
-        job = forecasts.prepare(Aapl(data=Prices(window=WINDOW), model=Model(hidden=4), batch=512, seed=seed))
+        job = forecasts.prepare(named("aapl", data=Prices(window=WINDOW), model=Model(hidden=4), batch=512, seed=seed))
         return np.asarray(prepare.initial_state(job).params["head"]["kernel"])
 
     np.testing.assert_array_equal(kernel(1), kernel(1))
@@ -214,7 +215,9 @@ def test_a_longer_horizon_than_was_trained_is_refused_with_both_numbers(trained:
 
 def walker(task: str, horizon: int, rise: float = 0.5, spread: float = 0.2) -> forecaster.Trained:
     """A model that sees a normal change with this mean and deviation, whatever came before; no margins added."""
-    recipe = Aapl(data=Prices(window=WINDOW), model=Model("rnn", 3, head="gaussian"), task=task, horizon=horizon)
+    recipe = named(
+        "aapl", data=Prices(window=WINDOW), model=Model("rnn", 3, head="gaussian"), task=task, horizon=horizon
+    )
     setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.optimiser(1))
     like = jax.eval_shape(
         partial(epoch.init, setup), jax.random.key(0), jax.ShapeDtypeStruct((1, WINDOW, 1), np.float32)
@@ -281,8 +284,8 @@ def test_values_alone_are_refused_by_a_run_of_several_series_or_with_covariates(
 
 
 def test_every_step_is_trained_and_the_last_is_the_forecast_with_all_its_quantiles() -> None:
-    recipe = WavesOneStep(
-        data=Waves(count=100, window=6), model=Model("rnn", 3, head="quantile"), task="every-step", horizon=3
+    recipe = named(
+        "waves", data=Waves(count=100, window=6), model=Model("rnn", 3, head="quantile"), task="every-step", horizon=3
     )
     job = forecasts.prepare(recipe)
     assert job.batches.train.y.shape == (70, 6, 3)
@@ -300,4 +303,4 @@ def test_an_iterated_forecast_with_covariates_is_refused(tmp_path: Path) -> None
     (tmp_path / "mine.csv").write_text("date,y,known\n" + rows)
     data = Table(path=str(tmp_path / "mine.csv"), column="y", covariates="known", window=5)
     with pytest.raises(UsageError, match=r"covariates are not known beyond the data: take --task direct or every-step"):
-        forecasts.prepare(OwnTable(data=data, task="iterated", horizon=2))
+        forecasts.prepare(named("table", data=data, task="iterated", horizon=2))

@@ -11,7 +11,7 @@ from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.baselines import least_squares
 from jaxseq.train import epoch
-from jaxseq.train.experiments import forecasts
+from jaxseq.train.experiments import forecasts, named
 
 
 @functools.cache
@@ -25,7 +25,7 @@ def waves():
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_beats_least_squares_on_waves(name):
     train, valid, linear = waves()
-    recipe = forecasts.WavesOneStep(model=forecasts.Model(cell=name), epochs=8, batch=64)
+    recipe = named("waves", model=forecasts.Model(cell=name), epochs=8, batch=64)
     steps = epoch.steps_per_epoch(len(train.x), recipe.batch)
     setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.optimiser(steps))
     state = epoch.init(setup, jax.random.key(0), jax.numpy.asarray(train.x[:1]))

@@ -22,8 +22,9 @@ from jaxseq.train import epoch as fit
 from jaxseq.train import loop, run_folder
 from jaxseq.train import prepare as jobs
 from jaxseq.train.domains import forecasts
+from jaxseq.train.experiments import named
 from jaxseq.train.experiments.base import adam
-from jaxseq.train.experiments.forecasts import Model, WavesOneStep
+from jaxseq.train.experiments.forecasts import Model
 
 WORDS = "--data.count 200 --data.window 6 --model.hidden 3 --schedule constant"
 WORDS = ["waves", *WORDS.split()]
@@ -132,7 +133,7 @@ def test_what_is_skipped_is_counted_and_stays_out_of_the_means() -> None:
 
 @pytest.fixture
 def job() -> jobs.Job:
-    recipe = WavesOneStep(data=Waves(count=200, window=6), model=Model(hidden=3), epochs=1, schedule="constant")
+    recipe = named("waves", data=Waves(count=200, window=6), model=Model(hidden=3), epochs=1, schedule="constant")
     return forecasts.prepare(recipe)
 
 
@@ -202,4 +203,4 @@ def test_the_leaf_of_a_later_epoch_is_found_from_the_one_that_is_saved(
 
 def test_a_choice_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="on_nonfinite: unknown; got 'ignore', needed one of stop, skip"):
-        WavesOneStep(on_nonfinite="ignore")  # type: ignore
+        named("waves", on_nonfinite="ignore")  # type: ignore

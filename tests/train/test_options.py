@@ -8,10 +8,10 @@ import pytest
 
 from jaxseq.common.errors import UsageError
 from jaxseq.train import experiments, options
-from jaxseq.train.experiments import forecasts
+from jaxseq.train.experiments import forecasts, named
 
 
-def saved(folder: Path, experiment: forecasts.Experiment) -> Path:
+def saved(folder: Path, experiment: experiments.Experiment) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(experiments.to_config(experiment)))
     return folder
@@ -33,8 +33,9 @@ def test_every_field_can_be_set() -> None:
         " --lr 0.5 --schedule constant --clip None --seed 6 --patience 4 --out somewhere"
     )
     asked = options.parse(words.split())
-    wanted = forecasts.WavesOneStep(
-        data=dataclasses.replace(forecasts.WavesOneStep().data, window=9, noise=0.2),
+    wanted = named(
+        "waves",
+        data=dataclasses.replace(named("waves").data, window=9, noise=0.2),
         model=forecasts.Model("lstm", 7, 2),
         epochs=3,
         batch=8,
@@ -48,7 +49,7 @@ def test_every_field_can_be_set() -> None:
 
 
 def test_a_run_to_go_on_with_brings_its_own_recipe(tmp_path: Path) -> None:
-    recipe = forecasts.WavesOneStep(epochs=7, seed=3, model=forecasts.Model("rnn", 5, 2))
+    recipe = named("waves", epochs=7, seed=3, model=forecasts.Model("rnn", 5, 2))
     run = saved(tmp_path / "run", recipe)
     for words in (["--resume", str(run)], [f"--resume={run}"], ["waves", "--resume", str(run)]):
         asked = options.parse(words)
@@ -67,7 +68,7 @@ def test_a_recipe_survives_its_config() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("wavs", "unknown experiment 'wavs': choose one of aapl, waves"),
+        ("wavs", "unknown experiment; got 'wavs', needed one of aapl, waves"),
         ("--model.cell foo", "unknown cell 'foo': choose one of rnn, lstm, gru"),
         ("waves --epochs 0", "epochs: too small; got 0"),
         ("--epoch 3", "Unrecognized options: --epoch, 3: perhaps --epochs"),
@@ -89,8 +90,55 @@ def test_a_mistake_is_said_in_one_line_on_any_terminal(
 
 
 def test_recipes_that_ask_for_the_same_optimiser_share_it() -> None:
-    constant, cosine = forecasts.Aapl(), forecasts.WavesOneStep()
+    constant, cosine = named("aapl"), named("waves")
     assert constant.optimiser(10) is dataclasses.replace(constant, epochs=9).optimiser(20)
     assert cosine.optimiser(10) is dataclasses.replace(cosine).optimiser(10)
     assert cosine.optimiser(10) is not dataclasses.replace(cosine, epochs=9).optimiser(10)
     assert constant.optimiser(10) is not dataclasses.replace(constant, lr=0.5).optimiser(10)
+
+
+def test_the_name_and_the_help_text_are_no_options() -> None:
+    for flag in ("--name", "--about"):
+        with pytest.raises(UsageError, match="Unrecognized options"):
+            options.parse(["waves", flag, "other"])
+
+
+def test_a_config_cannot_rename_its_experiment() -> None:
+    for name in ("name", "about"):
+        with pytest.raises(UsageError, match=f"unknown fields {name}"):
+            experiments.from_config({"experiment": "waves", name: "other"}, "here")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_gets_a_completion_of_all_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        options.parse(["--tyro-print-completion", shell])
+    script, complaint = capsys.readouterr()
+    assert not stop.value.code and complaint == ""
+    assert all(word in script for word in (*experiments.EXPERIMENTS, "--model.hidden", "--data.ticker"))
+
+
+def test_the_list_of_experiments_has_one_line_for_each_and_requires_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as stop:
+        options.parse(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and "required" not in text and "(default: aapl)" in text
+    listed = [line for line in text.splitlines() if "•" in line]
+    assert [line.partition("•")[2].split()[0] for line in listed] == list(experiments.EXPERIMENTS)
+    for experiment, line in zip(experiments.EXPERIMENTS.values(), listed, strict=True):
+        assert experiment.about.strip().splitlines()[0] in line
+
+
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_the_help_of_an_experiment_fits_into_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        options.parse([name, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    # Lines that show a command are to be copied whole.
+    assert [line for line in lines if len(line) > 80 and options.PROGRAM not in line] == []

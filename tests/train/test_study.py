@@ -14,9 +14,10 @@ from jaxseq.data.waves import Waves
 from jaxseq.train import __main__ as train
 from jaxseq.train import run, study
 from jaxseq.train.domains import forecasts
-from jaxseq.train.experiments.forecasts import Model, WavesOneStep
+from jaxseq.train.experiments import named
+from jaxseq.train.experiments.forecasts import Model
 
-TINY = WavesOneStep(data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
+TINY = named("waves", data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_an_interrupted_member_goes_on_where_it_stopped(copy: Path, monkeypatch:
 
 def test_another_recipe_is_not_mixed_in(copy: Path) -> None:
     with pytest.raises(UsageError, match="holds another study: epochs differ"):
-        study.study(WavesOneStep(data=TINY.data, model=TINY.model, epochs=2), seeds=2, folds=2, out=copy)
+        study.study(named("waves", data=TINY.data, model=TINY.model, epochs=2), seeds=2, folds=2, out=copy)
     with pytest.raises(UsageError, match="seeds differ"):
         study.study(TINY, seeds=3, folds=2, out=copy)
 

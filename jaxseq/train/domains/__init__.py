@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxseq.train.experiments.base import Recipe
+from jaxseq.train.experiments.base import Experiment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class Domain(Protocol):
         ...
 
 
-def of(experiment: Recipe) -> Domain:
+def of(experiment: Experiment) -> Domain:
     """The domain of an experiment, imported when it is needed."""
     found: Any = importlib.import_module(f"{__name__}.{experiment.domain}")
     return found

@@ -29,7 +29,7 @@ from jaxseq.train import devices, experiments, plots, run_folder
 from jaxseq.train import epoch as fit
 from jaxseq.train import prepare as jobs
 from jaxseq.train.domains import Member, measured
-from jaxseq.train.experiments.chorales import Fills, Music
+from jaxseq.train.experiments.chorales import ChoraleExperiment, Fills
 from jaxseq.train.prepare import Job
 
 DUPLICATES = {
@@ -55,7 +55,7 @@ class Stretch(NamedTuple):
     positions: Int[np.ndarray, "t"]
 
 
-def prepare(experiment: Music) -> Job:
+def prepare(experiment: ChoraleExperiment) -> Job:
     """Load the pieces and lay them out as rows. Raises `UsageError` where something does not fit."""
     parts = experiment.data.load()
     stretches = Splits(*(_stretches(part, experiment.protocol) for part in parts))
@@ -84,7 +84,7 @@ def _stretches(pieces: Sequence[Piece], scoring: str) -> list[Stretch]:
     return found
 
 
-def _batch(experiment: Music, part: list[Stretch], number: int) -> Batch:
+def _batch(experiment: ChoraleExperiment, part: list[Stretch], number: int) -> Batch:
     """The rows of a part, 0 to train on. Of a model that fills gaps, those of the others have theirs once and for all."""
     training = number == 0
     rows = [experiment.model.rows(p.symbols, p.positions, not experiment.started) for p in part]
@@ -272,7 +272,7 @@ Rows: {parts}. The recipe is in `{run_folder.CONFIG}`, the versions are in `{run
 """
 
 
-def check(experiment: Music) -> None:
+def check(experiment: ChoraleExperiment) -> None:
     """Raise `UsageError` for data that no run could be made of."""
     experiment.data.load()
 
@@ -291,7 +291,7 @@ def row(member: Member) -> dict[str, Any]:
     )
 
 
-def summary(experiment: Music, runs: Sequence[Member], table: pd.DataFrame) -> str:
+def summary(experiment: ChoraleExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """The study in Markdown: the baselines first, then the mean over the seeds and the spread."""
     scores = pd.read_csv(runs[0].folder / run_folder.SCORES).set_index("predictions")
     names = ("nats", "accuracy", "changed_accuracy")
@@ -314,7 +314,7 @@ One row a run: `study.csv`.
 class Composer(NamedTuple):
     """A model of chorales, restored from a run."""
 
-    experiment: Music
+    experiment: ChoraleExperiment
     epoch: int
     model: Any
     state: fit.TrainState
@@ -328,7 +328,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Composer:
     """
     folder = Path(folder)
     experiment = experiments.from_config(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
-    if not isinstance(experiment, Music):
+    if not isinstance(experiment, ChoraleExperiment):
         raise UsageError(
             f"{folder} is a run of {experiment.name}, which composes nothing: train chorales, say jsb-chords"
         )

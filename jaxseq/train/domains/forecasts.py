@@ -24,7 +24,7 @@ from jaxseq.train import forecaster, run_folder
 from jaxseq.train import plots as training_plots
 from jaxseq.train import prepare as jobs
 from jaxseq.train.domains import Member
-from jaxseq.train.experiments.forecasts import Experiment
+from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.prepare import Job
 
 __all__ = ["check", "judge", "prepare", "report", "row", "summary"]
@@ -120,7 +120,7 @@ versions are in `{run_folder.ENVIRONMENT}`. See the weights with `python -m jaxs
 """
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: ForecastExperiment) -> None:
     """Raise `UsageError` for data that no run could be made of."""
     experiment.data.load(experiment.horizon)
 
@@ -140,7 +140,7 @@ def row(member: Member) -> dict[str, Any]:
     )
 
 
-def summary(experiment: Experiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
+def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """The study in Markdown: naive first, the model's mean over the seeds on all folds together, the spread."""
     name = f"{experiment.model.cell}, mean over {table['seed'].nunique()} seeds"
     truth, forecasts, times = _pooled(runs, name)
@@ -203,7 +203,7 @@ def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:
     return frame[column].to_numpy().reshape(-1, steps)
 
 
-def prepare(experiment: Experiment) -> Job:
+def prepare(experiment: ForecastExperiment) -> Job:
     """Load the data, build the model, and lay both over the devices. Raises `UsageError` where they do not fit."""
     dataset = experiment.data.load(experiment.horizon)
     if experiment.task == "iterated" and dataset.windows.train.covariates.shape[2]:
@@ -214,5 +214,5 @@ def prepare(experiment: Experiment) -> Job:
     return jobs.make(experiment, batches, dataset, dataset.background.notes, fitted)
 
 
-def _batch(experiment: Experiment, part: Windows, scaling: Scaling) -> Batch:
+def _batch(experiment: ForecastExperiment, part: Windows, scaling: Scaling) -> Batch:
     return batch(part, scaling, experiment.task == "every-step", experiment.steps_out)

@@ -18,14 +18,14 @@ from jaxseq.music.networks.inputs import PADDING
 from jaxseq.train import epoch, plots, run_folder
 from jaxseq.train import prepare as jobs
 from jaxseq.train.domains import Member, measured
-from jaxseq.train.experiments.pianoroll import Rolls
+from jaxseq.train.experiments.pianoroll import PianorollExperiment
 from jaxseq.train.prepare import Job
 
 KEYS, CHAIN = "each key's frequency", "each key by itself, given its last state"
 LITERATURE = "Bai et al. 2018: RNN 8.91, LSTM 8.45, GRU 8.43, convolutions 8.10"
 
 
-def prepare(experiment: Rolls) -> Job:
+def prepare(experiment: PianorollExperiment) -> Job:
     """Load the rolls and lay them out as rows of frames and those that follow. Raises `UsageError` as the data do."""
     parts = experiment.data.load()
     return jobs.make(experiment, Splits(*map(_batch, parts)), parts)
@@ -63,7 +63,7 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
     )
 
 
-def _net(experiment: Rolls) -> str:
+def _net(experiment: PianorollExperiment) -> str:
     model = experiment.model
     parts = ["convolutions"] if model.convolutions else []
     return " + ".join(parts + ([model.cell] if model.layers else []))
@@ -112,7 +112,7 @@ Pieces: {parts}. The recipe is in `{run_folder.CONFIG}`, the versions are in `{r
 """
 
 
-def check(experiment: Rolls) -> None:
+def check(experiment: PianorollExperiment) -> None:
     """Raise `UsageError` for data that no run could be made of."""
     experiment.data.load()
 
@@ -125,7 +125,7 @@ def row(member: Member) -> dict[str, Any]:
     return {"epoch": best["epoch"], "epochs": len(metrics)} | beside | {"seconds": sum(r["seconds"] for r in metrics)}
 
 
-def summary(experiment: Rolls, runs: Sequence[Member], table: pd.DataFrame) -> str:
+def summary(experiment: PianorollExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """The study in Markdown: the mean over the seeds, and the spread."""
     lines = [
         f"| {part} | {measured(table[column].mean(), table[column].std(ddof=1), 3)} |"

@@ -1,4 +1,4 @@
-"""Every experiment by its name, and recipes as the JSON of a run's folder. A new one is a class and a line here."""
+"""Every experiment by its name. A new one is an entry in the table of its domain's module."""
 
 from __future__ import annotations
 
@@ -8,41 +8,38 @@ from types import MappingProxyType
 from typing import Any
 
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import shown
-from jaxseq.train.experiments import chorales, forecasts, pianoroll
-from jaxseq.train.experiments.base import Recipe, rebuild
+from jaxseq.train.experiments import chorales, config, forecasts, pianoroll
+from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.config import to_config
 
-EXPERIMENTS: MappingProxyType[str, Recipe] = MappingProxyType(
-    {e.name: e for e in (*forecasts.ALL, *chorales.ALL, *pianoroll.ALL)}
+__all__ = ["EXPERIMENTS", "Experiment", "from_config", "named", "to_config"]
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
+    {
+        experiment.name: experiment
+        for experiment in (*forecasts.EXPERIMENTS, *chorales.EXPERIMENTS, *pianoroll.EXPERIMENTS)
+    }
 )
 
 
-def named(name: str) -> Recipe:
-    """The experiment of that name; `UsageError` lists the right ones if there is none."""
+def named(name: str, **fields: Any) -> Experiment:
+    """Return the experiment of that name, with other `fields` than its defaults.
+
+    ``named("aapl", model=Model(cell="lstm"), epochs=3)``. Raises `UsageError`, which lists the names, for an unknown
+    name, and for a field that is invalid.
+    """
     if name not in EXPERIMENTS:
-        raise UsageError(f"unknown experiment {shown(name)}: choose one of {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[name]
+        raise UsageError("unknown experiment", got=name, needed=f"one of {', '.join(EXPERIMENTS)}")
+    return dataclasses.replace(EXPERIMENTS[name], **fields)
 
 
-def to_config(experiment: Recipe) -> dict[str, Any]:
-    """The experiment as JSON-able nested dictionaries, its name under "experiment"."""
-    return {"experiment": experiment.name, **dataclasses.asdict(experiment)}
-
-
-ROWS = "rows_sha256"
-BESIDE_THE_RECIPE = ("experiment", "scaling", "series", ROWS, "axes")
-"""What a run's config holds that is no field of an experiment: its name, and what follows from the rest."""
-
-
-def from_config(config: Mapping[str, Any], source: str) -> Recipe:
-    """The experiment that `to_config` wrote; `UsageError`, which opens with `source`, for anything else."""
-    fields = {key: value for key, value in config.items() if key not in BESIDE_THE_RECIPE}
-    name = config.get("experiment")
+def from_config(saved: Mapping[str, Any], source: str) -> Experiment:
+    """Return the experiment that `to_config` wrote. Raises `UsageError`, which names `source`, for anything else."""
+    name = saved.get("experiment")
     if not isinstance(name, str):
-        raise UsageError(f"{source}: no experiment is named in it")
+        raise UsageError("names no experiment", where=source)
     try:
         default = named(name)
     except UsageError as error:
-        raise UsageError(f"{source}: {error}") from error
-    nested = {key: rebuild(getattr(default, key), fields.pop(key, {}), f"{source}: {key}") for key in ("data", "model")}
-    return rebuild(default, fields, source, nested)
+        raise UsageError(error.rule, where=source, got=error.got, needed=error.needed) from error
+    return config.read_config(saved, default, source)

@@ -1,10 +1,10 @@
-"""The recipes: what is trained on what, and how. Each docstring says what to type, how long it takes, what to expect."""
+"""Experiments that forecast series. A new one is an entry of `EXPERIMENTS`."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Generic, Literal, TypeVar, get_args
 
 from jaxseq import cells
 from jaxseq.cells.norm import Norm
@@ -16,7 +16,7 @@ from jaxseq.data.table import Table
 from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
 from jaxseq.nn import forecaster, heads, objectives
-from jaxseq.train.experiments.base import NormName, Recipe, Schedule
+from jaxseq.train.experiments.base import Experiment, NormName
 
 HeadName = Literal["point", "quantile", "gaussian", "student-t"]
 LossName = Literal["mse", "mae", "huber"]
@@ -28,26 +28,25 @@ class Model:
     """A stack of recurrent layers and a dense head."""
 
     cell: str = "gru"
-    """The recurrent cell: rnn, lstm or gru."""
+    """Recurrent cell: rnn, lstm or gru."""
     hidden: int = 50
-    """Units in each layer."""
+    """Units in each recurrent layer."""
     layers: int = 1
-    """Recurrent layers, one on the other."""
+    """Number of stacked recurrent layers."""
     norm: NormName = "none"
-    """Normalisation: layer (Ba et al. 2016), layer-sum (on the sum of both projections), batch (Cooijmans et al. 2017),
-    batch-between (between two layers). With a single input feature, layer sees hardly more of it than its sign."""
-    epsilon: float = 1e-5
-    """What is added to a variance before its root is taken."""
-    momentum: float = 0.9
-    """Share of a running moment of batch norm that stays at each step."""
+    """Normalisation: layer, layer-sum (of the sum of both projections), batch, or batch-between (two layers)."""
+    epsilon: float = Norm._field_defaults["epsilon"]
+    """Added to the variance in normalisation for numerical stability."""
+    momentum: float = Norm._field_defaults["momentum"]
+    """Momentum of the running moments of batch norm."""
     bidirectional: bool = False
-    """Run a second layer backwards beside each."""
+    """Add a second, backward layer to each recurrent layer."""
     dropout: float = 0.0
-    """Share of the values between two layers that a training step leaves out."""
+    """Dropout rate between recurrent layers."""
     recurrent_dropout: float = 0.0
-    """Share of the state that does not recur in a training step, one draw a sequence (Gal & Ghahramani 2016)."""
+    """Dropout rate of the recurrent state, one mask for a whole sequence (Gal & Ghahramani 2016)."""
     head: HeadName = "point"
-    """What is forecast: one number, seven quantiles that cannot cross, or the parameters of a distribution."""
+    """Output: a point, seven quantiles that cannot cross, or the parameters of a distribution."""
 
     def __post_init__(self) -> None:
         cells.named(self.cell)
@@ -56,43 +55,59 @@ class Model:
         one_of(get_args(HeadName), head=self.head)
         share(momentum=self.momentum, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)
         if not 0 < self.epsilon < math.inf:
-            raise UsageError(f"epsilon must be a finite number above 0; it is {self.epsilon:g}")
-        if self.layers == 1 and (self.norm == "batch-between" or self.dropout):
-            what = "norm batch-between" if self.norm == "batch-between" else f"dropout {self.dropout:g}"
-            raise UsageError(f"{what} goes between two layers; there is {self.layers}: take --model.layers 2")
+            raise UsageError("not a positive number", where="model.epsilon", got=self.epsilon, needed="finite, above 0")
+        if self.layers == 1:
+            self._check_single_layer()
+
+    def _check_single_layer(self) -> None:
+        """Raise `UsageError` for a setting that acts between two layers."""
+        if self.norm == "batch-between":
+            raise UsageError("acts between two layers", where="--model.norm", got=self.norm, needed="--model.layers 2")
+        if self.dropout:
+            raise UsageError(
+                "acts between two layers", where="--model.dropout", got=self.dropout, needed="--model.layers 2"
+            )
 
     def build(self, outputs: int, every_step: bool = False) -> forecaster.Forecaster:
-        """The Flax module, with so many outputs, once or after every step."""
-        norm = None if self.norm == "none" else Norm(self.norm, self.epsilon, self.momentum)
-        between = self.norm == "batch-between"
+        """Build the Flax module with `outputs` numbers once, or after every time step."""
+        norm = norm_between = None
+        if self.norm == "batch-between":
+            norm_between = Norm(self.norm, self.epsilon, self.momentum)
+        elif self.norm != "none":
+            norm = Norm(self.norm, self.epsilon, self.momentum)
+
         return forecaster.Forecaster(
-            cells.named(self.cell),
-            self.hidden,
-            self.layers,
-            outputs,
-            every_step,
-            norm=None if between else norm,
-            norm_between=norm if between else None,
+            cell=cells.named(self.cell),
+            hidden=self.hidden,
+            layers=self.layers,
+            outputs=outputs,
+            every_step=every_step,
+            norm=norm,
+            norm_between=norm_between,
             bidirectional=self.bidirectional,
             dropout=self.dropout,
             recurrent_dropout=self.recurrent_dropout,
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Experiment(Recipe):
-    """A forecast of series. Raises `UsageError` for a field that cannot be."""
+Data = TypeVar("Data", bound=SeriesData)
 
-    data: SeriesData
-    """Recipe of the data set, such as `Prices`."""
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastExperiment(Experiment, Generic[Data]):
+    """A forecast of series. Raises `UsageError` for an invalid field."""
+
+    data: Data
+    """The series."""
     model: Model = field(default_factory=Model)
+    """The network."""
     task: Strategy = "one-step"
-    """One step ahead; that step fed back over the horizon; the whole horizon at once; or at once after every step of
-    the window, which gives a loss for each of them (sequence to sequence)."""
+    """Strategy: one-step; iterated (fed back); direct (whole horizon); every-step (after each step of the window)."""
     horizon: int = 1
-    """Steps that are forecast."""
+    """Time steps to forecast."""
     loss: LossName = "mse"
-    """What a point forecast is trained by; a distribution has its own."""
+    """Training loss of a point forecast; a distribution is trained by its likelihood or pinball loss."""
+
     domain: ClassVar[str] = "forecasts"
 
     def __post_init__(self) -> None:
@@ -100,119 +115,129 @@ class Experiment(Recipe):
         at_least(1, horizon=self.horizon)
         one_of(get_args(Strategy), task=self.task)
         one_of(get_args(LossName), loss=self.loss)
-        self._check_task()
+        self._check_strategy()
 
-    def _check_task(self) -> None:
+    def _check_strategy(self) -> None:
+        """Raise `UsageError` for a strategy that the horizon, the network or its head rules out."""
         if self.task == "one-step" and self.horizon > 1:
             raise UsageError(
-                f"horizon {self.horizon} is more than one step: take --task direct, every-step or iterated"
+                "one-step forecasts a single step",
+                where="--horizon",
+                got=self.horizon,
+                needed="--task direct, every-step or iterated",
             )
-        if self.model.bidirectional and self.task in ("iterated", "every-step"):
-            why = "would see what it is to forecast" if self.task == "every-step" else "cannot be fed back to"
-            raise UsageError(f"a bidirectional model {why}: take --task direct, not {self.task}")
+        if self.model.bidirectional and self.task == "every-step":
+            raise UsageError(
+                "a bidirectional model would see its targets", where="--task", got=self.task, needed="direct"
+            )
+        if self.model.bidirectional and self.task == "iterated":
+            raise UsageError(
+                "a bidirectional model cannot be fed its forecast", where="--task", got=self.task, needed="direct"
+            )
+        # The sum of two medians is not the median of the sum: quantiles need samples to be iterated.
         if self.task == "iterated" and self.model.head == "quantile":
             raise UsageError(
-                "quantiles of one step do not add up over several: take --model.head gaussian or student-t"
+                "quantiles of one step do not add up over several",
+                where="--model.head",
+                got=self.model.head,
+                needed="gaussian or student-t",
             )
         if self.loss != "mse" and self.model.head != "point":
-            raise UsageError(f"loss {self.loss} is of a point forecast; --model.head {self.model.head} has its own")
+            raise UsageError(
+                f"--model.head {self.model.head} has its own loss", where="--loss", got=self.loss, needed="mse"
+            )
 
     @property
     def steps_out(self) -> int:
-        """Steps that the model itself puts out; those of an iterated forecast come one by one."""
-        return 1 if self.task == "iterated" else self.horizon
+        """Time steps of one output of the network; an iterated forecast adds one step at a time."""
+        if self.task == "iterated":
+            return 1
+        return self.horizon
 
     @property
     def head(self) -> heads.Head:
-        """What the model's output means."""
+        """The head, which reads the network's output as a point or a distribution."""
         return heads.named(self.model.head, self.loss)
 
     def objective(self) -> objectives.Objective:
-        """The loss that is trained and the metrics of validation."""
+        """Return the training loss and the validation metrics."""
         return objectives.forecasting(self.head, self.task == "every-step")
 
     def build(self) -> forecaster.Forecaster:
-        """The Flax module."""
+        """Build the Flax module."""
         return self.model.build(self.steps_out * self.head.width, self.task == "every-step")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Aapl(Experiment):
-    """Apple's share price one day ahead, 2000 to 2013, offline; the default.
+EXPERIMENTS = (
+    ForecastExperiment(
+        name="aapl",
+        about="""
+            Apple's share price one day ahead, 2000 to 2013; included in the package, no network needed.
 
-    python -m jaxseq.train aapl [--model.cell rnn|lstm|gru] [--data.target change|log-return|level]
+            python -m jaxseq.train aapl --model.cell lstm --data.target log-return
 
-    100 epochs take under a minute on two cores. Expect a tie with the last value (MSE relative to naive 0.99 to 1.03): a
-    daily price has next to nothing in it that its past would tell. `--data.target level` is the set-up of most tutorials,
-    and shows why an honest split is unkind to it.
-    """
+            Takes under half a minute on two cores. Expect a tie with the last value (MSE relative to naive 0.99 to
+            1.03): past daily prices say next to nothing about the next one. --data.target level is the set-up of most
+            tutorials; on an honest split its error is tens of times that of the last value.
+            """,
+        data=Prices(),
+        patience=20,
+    ),
+    ForecastExperiment(
+        name="waves",
+        about="""
+            Sums of two sines with noise, one step ahead (Géron 2019, chapter 15): a series that can be forecast.
 
-    data: Prices = field(default_factory=Prices)
-    name: ClassVar[str] = "aapl"
+            python -m jaxseq.train waves --model.cell lstm
 
+            20 epochs take half a minute on two cores. Expect a validation MSE of 0.0014 (gru, lstm) or 0.0023 (rnn);
+            least squares on the 50 lags has 0.0029, the last value 0.0202, the noise alone 0.0008.
+            """,
+        data=Waves(),
+        epochs=20,
+        lr=5e-3,
+        schedule="cosine",
+        clip=1.0,
+    ),
+    ForecastExperiment(
+        name="waves-book",
+        about="""
+            The same waves ten steps ahead, as in Géron's chapter 15: two layers of 20 units, Keras' Adam.
 
-@dataclass(frozen=True, kw_only=True)
-class WavesOneStep(Experiment):
-    """Sums of two sines with noise, one step ahead (Géron 2019, chapter 15): a problem with something to learn.
+            python -m jaxseq.train waves-book --model.cell gru --model.norm layer-sum --lr 0.01
 
-    python -m jaxseq.train waves [--model.cell rnn|lstm|gru]
+            20 epochs take half a minute on two cores. Expect a validation MSE of about 0.0085 for an LSTM (mean over
+            the ten steps and five seeds), as in his notebook; the last value has 0.257, least squares 0.0155.
+            """,
+        data=Waves(),
+        model=Model(cell="lstm", hidden=20, layers=2),
+        task="every-step",
+        horizon=10,
+        epochs=20,
+    ),
+    ForecastExperiment(
+        name="prices",
+        about="""
+            Any share, index or currency of Yahoo Finance, downloaded once and cached.
 
-    20 epochs take half a minute on two cores. Expect a validation MSE of 0.0014 (gru, lstm) or 0.0023 (rnn), where
-    least squares on the 50 lags has 0.0029, the last value 0.0202, and the noise alone 0.0008.
-    """
+            python -m jaxseq.train prices --data.ticker MSFT --data.start 2010-01-01
 
-    data: Waves = field(default_factory=Waves)
-    epochs: int = 20
-    lr: float = 5e-3
-    schedule: Schedule = "cosine"
-    clip: float | None = 1.0
-    name: ClassVar[str] = "waves"
+            Expect a tie with the last value, as for aapl.
+            """,
+        data=Ticker(),
+    ),
+    ForecastExperiment(
+        name="table",
+        about="""
+            Your own CSV or Parquet file: one series, or many in one model.
 
+            python -m jaxseq.train table --data.path sales.csv --data.column sales --data.series store \\
+                --task direct --horizon 7
 
-@dataclass(frozen=True, kw_only=True)
-class WavesBook(Experiment):
-    """The same waves ten steps ahead, in the set-up of Géron's chapter 15: two layers of 20 units, Adam as Keras has it.
-
-    python -m jaxseq.train waves-book [--model.cell rnn|lstm|gru] [--model.norm layer-sum|batch-between] [--lr 0.01]
-
-    20 epochs take half a minute on two cores. Over five seeds a validation MSE (mean over the ten steps) of about 0.0085
-    is to be expected of an LSTM in his notebook; the last value has 0.257, least squares 0.0155.
-    """
-
-    data: Waves = field(default_factory=Waves)
-    model: Model = field(default_factory=lambda: Model(cell="lstm", hidden=20, layers=2))
-    task: Strategy = "every-step"
-    horizon: int = 10
-    epochs: int = 20
-    name: ClassVar[str] = "waves-book"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SharePrices(Experiment):
-    """Any share, index or currency that Yahoo Finance has, downloaded once and kept.
-
-    python -m jaxseq.train prices --data.ticker MSFT [--data.start 2010-01-01] [--data.end 2020-01-01]
-
-    Expect a tie with the last value, as for `aapl`.
-    """
-
-    data: Ticker = field(default_factory=Ticker)
-    name: ClassVar[str] = "prices"
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnTable(Experiment):
-    """Your own CSV or Parquet file: one series or many in one model.
-
-    python -m jaxseq.train table --data.path sales.csv --data.column sales [--data.series store] [--horizon 7 --task direct]
-
-    Each series is scaled by its own training part. Dates, frequency and season are inferred and stated.
-    """
-
-    data: Table = field(default_factory=Table)
-    epochs: int = 20
-    name: ClassVar[str] = "table"
-
-
-ALL = (Aapl(), WavesOneStep(), WavesBook(), SharePrices(), OwnTable())
-"""The recipes of forecasts."""
+            Each series is scaled by its own training part. Dates, frequency and season are inferred and reported.
+            """,
+        data=Table(),
+        epochs=20,
+    ),
+)
+"""The experiments of this domain, in the order of --help."""

@@ -1,4 +1,4 @@
-"""Recipes of piano rolls: which keys sound in the next quarter."""
+"""Experiments on piano rolls: which keys sound in the next quarter. A new one is an entry of `EXPERIMENTS`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.pianoroll import PianoRoll
 from jaxseq.music.networks import objectives
 from jaxseq.music.networks.roll_net import RollNet
-from jaxseq.nn import objectives as tasks
-from jaxseq.train.experiments.base import NormName, Recipe, Schedule, adam
+from jaxseq.nn.objectives import Objective
+from jaxseq.train.experiments.base import Experiment, NormName, check_convolutions
+from jaxseq.train.optimiser import optimiser
 
 
 @dataclass(frozen=True)
@@ -23,78 +24,101 @@ class Roll:
     """Causal convolutions, recurrent layers, or both, and a sigmoid for each of the 88 keys."""
 
     cell: str = "lstm"
-    """The recurrent cell: rnn, lstm or gru."""
+    """Recurrent cell: rnn, lstm or gru."""
     hidden: int = 300
     """Units in each recurrent layer."""
     layers: int = 1
-    """Recurrent layers, one on the other; 0 leaves the convolutions alone."""
+    """Number of stacked recurrent layers; 0 for convolutions alone."""
     convolutions: tuple[int, ...] = ()
-    """Channels of each causal convolution of two taps, 1, 2, 4, ... frames apart, added to what came in."""
+    """Channels of each causal convolution (two taps, dilation 1, 2, 4, ..., residual)."""
     norm: NormName = "none"
-    """Normalisation in the recurrent layers."""
+    """Normalisation in the recurrent layers: layer, layer-sum (of the sum of both projections) or batch."""
     dropout: float = 0.5
-    """Share of the values before the last layer, and after each convolution, that a training step leaves out."""
+    """Dropout rate before the output layer and after each convolution."""
     input_dropout: float = 0.2
-    """Share of the keys that a training step does not see."""
+    """Dropout rate of the input keys."""
     recurrent_dropout: float = 0.3
-    """Share of the state that does not recur in a training step, one draw a sequence (Gal & Ghahramani 2016)."""
+    """Dropout rate of the recurrent state, one mask for a whole sequence (Gal & Ghahramani 2016)."""
 
     def __post_init__(self) -> None:
         cells.named(self.cell)
         at_least(1, hidden=self.hidden)
         at_least(0, layers=self.layers)
         if not self.layers and not self.convolutions:
-            raise UsageError("layers is 0 and there are no convolutions: nothing would remember; take one of them")
-        for number, channels in enumerate(self.convolutions, 1):
-            at_least(1, where=f"convolution {number}", channels=channels)
+            raise UsageError(
+                "a network without recurrent layers needs convolutions", where="--model.layers", got=0, needed="1"
+            )
+        check_convolutions(self.convolutions)
         one_of(get_args(NormName)[:-1], norm=self.norm)
         share(dropout=self.dropout, input_dropout=self.input_dropout, recurrent_dropout=self.recurrent_dropout)
 
+    def build(self) -> RollNet:
+        """Build the Flax module."""
+        norm = None
+        if self.norm != "none":
+            norm = Norm(self.norm)
+
+        return RollNet(
+            cell=cells.named(self.cell),
+            hidden=self.hidden,
+            layers=self.layers,
+            convolutions=self.convolutions,
+            norm=norm,
+            dropout=self.dropout,
+            input_dropout=self.input_dropout,
+            recurrent_dropout=self.recurrent_dropout,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class Rolls(Recipe):
-    """The piano rolls of the literature: 88 keys on a grid of quarters, transposed to C.
-
-    python -m jaxseq.train pianoroll [--model.cell lstm|gru]
-    python -m jaxseq.train pianoroll --model.layers 0 --model.convolutions 300 300 300 300 --model.dropout 0.4 --lr 2e-3
-
-    Nats a frame, the protocol of Bai et al. 2018, who report 8.91 (RNN), 8.45 (LSTM), 8.43 (GRU) and 8.10 (convolutions).
-    Expect 8.45 of the LSTM after five minutes and 8.06 of the convolutions after eight.
-    """
+class PianorollExperiment(Experiment):
+    """A model of piano rolls. Raises `UsageError` for an invalid field."""
 
     data: PianoRoll = field(default_factory=PianoRoll)
+    """The piano rolls."""
     model: Roll = field(default_factory=Roll)
-    epochs: int = 100
-    batch: int = 16
-    lr: float = 3e-3
-    schedule: Schedule = "cosine"
-    clip: float | None = 1.0
+    """The network."""
     decay: float = 0.01
-    """Weight decay of AdamW."""
+    """Weight decay of AdamW; 0 is Adam."""
 
-    name: ClassVar[str] = "pianoroll"
     domain: ClassVar[str] = "pianoroll"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         share(decay=self.decay)
 
-    def objective(self) -> tasks.Objective:
-        """Cross entropy in nats a frame."""
+    def objective(self) -> Objective:
+        """Return cross entropy in nats a frame."""
         return objectives.frames()
 
     def build(self) -> RollNet:
-        """The Flax module."""
-        model = self.model
-        norm = None if model.norm == "none" else Norm(model.norm)
-        drops = model.dropout, model.input_dropout, model.recurrent_dropout
-        return RollNet(cells.named(model.cell), model.hidden, model.layers, model.convolutions, norm, *drops)
+        """Build the Flax module."""
+        return self.model.build()
 
     def optimiser(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """AdamW by this recipe; one object for one recipe."""
-        steps = self.epochs * steps_per_epoch if self.schedule == "cosine" else None
-        return adam(self.lr, self.clip, steps, self.decay)
+        """Build AdamW; equal settings return the same object."""
+        steps = self.epochs * steps_per_epoch
+        return optimiser(self.lr, self.schedule, steps, clip=self.clip, decay=self.decay)
 
 
-ALL = (Rolls(),)
-"""The recipes of piano rolls."""
+EXPERIMENTS = (
+    PianorollExperiment(
+        name="pianoroll",
+        about="""
+            The piano rolls of the literature: Bach's chorales as 88 keys in quarters, transposed to C.
+
+            python -m jaxseq.train pianoroll --model.cell gru
+
+            python -m jaxseq.train pianoroll --model.layers 0 --model.convolutions 300 300 300 300 \\
+                --model.dropout 0.4 --lr 2e-3
+
+            Nats a frame by the protocol of Bai et al. (2018), who report 8.91 (RNN), 8.45 (LSTM), 8.43 (GRU) and 8.10
+            (convolutions). Expect 8.45 for the LSTM after five minutes and 8.06 for the convolutions after eight.
+            """,
+        batch=16,
+        lr=3e-3,
+        schedule="cosine",
+        clip=1.0,
+    ),
+)
+"""The experiments of this domain, in the order of --help."""

@@ -26,7 +26,7 @@ CEILINGS = {
     "common": Counts(9.2, 40, 10, 18, 0.019, 12, 0, 8, 0, 0),
     "data": Counts(10.4, 48, 20, 21, 0.077, 11, 0, 27, 3, 13),
     "forecast": FINISHED,
-    "forecasting": Counts(12.1, 59.1, 27, 14.8, 0.04, 14, 0, 8, 2, 6),
+    "forecasting": Counts(12.4, 59, 26, 15, 0.031, 16, 0, 8, 1, 6),
     "music": Counts(11.8, 32, 29, 7, 0.054, 7, 0, 23, 5, 18),
     "nn": FINISHED,
     "report": Counts(10.2, 25, 10.5, 6.8, 0.068, 4.2, 1, 6, 0, 8),

@@ -1,17 +1,26 @@
-"""Errors: worked by hand, and against scikit-learn."""
+"""Errors and scores: worked by hand, against scikit-learn, and against the integrals that define them."""
 
+import functools
 import math
 
 import numpy as np
 import pytest
 from forecasts import ACTUAL, FORECAST, LAST
+from scipy import integrate, stats
 
 from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.metrics import (
+    by_horizon,
     coverage,
+    crps_ensemble,
+    crps_gaussian,
+    crps_quantiles,
+    crps_student_t,
+    interval_score,
     mae,
     mase,
     mse,
+    quantile_loss,
     relative_mse,
     rmse,
     rmsse,
@@ -22,6 +31,10 @@ from jaxseq.forecasting.significance import skill
 
 RNG = np.random.default_rng(0)
 WALK, GUESS = RNG.standard_normal((2, 30, 4)).cumsum(axis=2)
+LEVELS = np.array([0.1, 0.5, 0.8])
+QUANTILES = np.sort(RNG.standard_normal((30, 4, 3)), axis=2)
+SPREAD = np.abs(WALK) + 0.1
+DRAWS = RNG.standard_normal((6, 30, 4))
 
 
 def test_errors_are_what_was_worked_by_hand():
@@ -50,12 +63,17 @@ def test_an_exact_naive_forecast_leaves_nothing_to_compare_with():
         relative_mse(ACTUAL, FORECAST, ACTUAL)
 
 
-def test_errors_are_those_of_scikit_learn():
+def test_point_errors_and_pinball_loss_are_those_of_scikit_learn():
     sklearn = pytest.importorskip("sklearn.metrics")
     pair = WALK.ravel(), GUESS.ravel()
     assert mae(WALK, GUESS) == pytest.approx(sklearn.mean_absolute_error(*pair), rel=1e-13)
     assert mse(WALK, GUESS) == pytest.approx(sklearn.mean_squared_error(*pair), rel=1e-13)
     assert rmse(WALK, GUESS) == pytest.approx(sklearn.root_mean_squared_error(*pair), rel=1e-13)
+    theirs = [
+        sklearn.mean_pinball_loss(WALK.ravel(), QUANTILES[..., q].ravel(), alpha=level)
+        for q, level in enumerate(LEVELS)
+    ]
+    assert quantile_loss(WALK, QUANTILES, LEVELS) == pytest.approx(np.mean(theirs), rel=1e-13)
 
 
 def test_smape_is_what_was_worked_by_hand_and_goes_from_0_to_200():
@@ -118,6 +136,177 @@ def test_a_scale_that_cannot_be_is_refused_with_both_numbers():
         rmsse(ACTUAL, FORECAST, np.ones(3))
 
 
+def test_levels_and_quantiles_that_do_not_fit_are_refused():
+    for levels in ([0.1, 0.8, 0.5], [0.0, 0.5, 0.8], [0.1, 0.5, 1.0], [0.1, 0.5, np.nan]):
+        with pytest.raises(UsageError, match="must lie between 0 and 1 and increase"):
+            quantile_loss(WALK, QUANTILES, np.array(levels))
+    for shape in ((30, 4, 2), (30, 3, 3)):
+        with pytest.raises(ValueError, match=r"quantiles \(30, ., .\) must be .* \(30, 4\) .* the 3 levels"):
+            crps_quantiles(WALK, np.ones(shape), LEVELS)
+
+
+def test_the_median_alone_gives_the_mean_absolute_error():
+    assert crps_quantiles(WALK, GUESS[..., None], np.array([0.5])) == pytest.approx(mae(WALK, GUESS), rel=1e-13)
+
+
+def test_quantiles_in_the_middle_of_equal_shares_give_twice_their_loss():
+    levels = (np.arange(3) + 0.5) / 3
+    assert crps_quantiles(WALK, QUANTILES, levels) == pytest.approx(2 * quantile_loss(WALK, QUANTILES, levels))
+
+
+def test_unequal_levels_weigh_as_worked_by_hand():
+    losses = [quantile_loss(WALK, QUANTILES[..., [q]], LEVELS[[q]]) for q in range(3)]
+    assert crps_quantiles(WALK, QUANTILES, LEVELS) == pytest.approx(2 * np.dot([0.3, 0.35, 0.35], losses))
+
+
+def test_many_quantiles_come_near_the_score_of_the_whole_distribution():
+    levels = (np.arange(400) + 0.5) / 400
+    quantiles = GUESS[..., None] + 0.7 * stats.norm.ppf(levels)
+    exact = crps_gaussian(WALK, GUESS, np.full_like(GUESS, 0.7))
+    assert crps_quantiles(WALK, quantiles, levels) == pytest.approx(exact, rel=1e-4)
+
+
+def integrated(distribution, actual):
+    """∫ (F(x) - 1{x >= a})² dx, the definition."""
+    below = integrate.quad(lambda x: distribution.cdf(x) ** 2, -np.inf, actual)[0]
+    return below + integrate.quad(lambda x: distribution.sf(x) ** 2, actual, np.inf)[0]
+
+
+@pytest.mark.parametrize("actual", [-3.0, 0.0, 1.2, 9.0])
+def test_the_scores_of_distributions_are_the_integrals_that_define_them(actual):
+    def cell(value):
+        return np.array([[value]])
+
+    gaussian = crps_gaussian(cell(actual), cell(0.5), cell(2.0))
+    assert gaussian == pytest.approx(integrated(stats.norm(0.5, 2), actual), rel=1e-7)
+    for df in (1.5, 2.0, 5.0, 30.0):
+        student = crps_student_t(cell(actual), cell(0.5), cell(2.0), df)
+        assert student == pytest.approx(integrated(stats.t(df, 0.5, 2), actual), rel=1e-6)
+
+
+def test_the_scores_of_distributions_are_means_over_rows_and_steps():
+    df = 2 + np.abs(GUESS)
+    one_by_one = [
+        (crps_gaussian(*cells[:3]), crps_student_t(*cells))
+        for cells in zip(*(array.reshape(-1, 1, 1) for array in (WALK, GUESS, SPREAD, df)), strict=True)
+    ]
+    both = crps_gaussian(WALK, GUESS, SPREAD), crps_student_t(WALK, GUESS, SPREAD, df)
+    assert both == pytest.approx(np.mean(one_by_one, axis=0), rel=1e-13)
+
+
+def test_student_t_with_many_degrees_of_freedom_is_gaussian():
+    spread = np.full_like(WALK, 1.5)
+    exact = crps_gaussian(WALK, GUESS, spread)
+    assert crps_student_t(WALK, GUESS, spread, 1e6) == pytest.approx(exact, rel=1e-5)
+
+
+def test_the_score_of_a_standard_normal_at_its_mean_is_the_textbook_one():
+    zero, one = np.zeros((1, 1)), np.ones((1, 1))
+    assert crps_gaussian(zero, zero, one) == pytest.approx((math.sqrt(2) - 1) / math.sqrt(math.pi), rel=1e-14)
+
+
+def test_a_spread_or_freedom_that_gives_no_score_is_refused():
+    spread = np.ones((30, 4))
+    spread[2, 1] = spread[5, 0] = 0
+    with pytest.raises(UsageError, match="the standard deviation must be above 0; 2 are not, the first in row 3"):
+        crps_gaussian(WALK, GUESS, spread)
+    with pytest.raises(UsageError, match="the scale must be above 0; 2 are not, the first in row 3"):
+        crps_student_t(WALK, GUESS, spread, 4.0)
+    with pytest.raises(UsageError, match="the smallest of the degrees of freedom is 1; the CRPS needs more than 1"):
+        crps_student_t(WALK, GUESS, np.ones((30, 4)), 1.0)
+
+
+@pytest.mark.parametrize("m", [2, 5])
+def test_the_score_of_draws_is_that_of_all_their_pairs(m):
+    draws = DRAWS[:m]
+    far = np.abs(draws - WALK).mean()
+    pairs = np.abs(draws[:, None] - draws[None]).sum(axis=(0, 1)).mean()
+    assert crps_ensemble(WALK, draws) == pytest.approx(far - pairs / (2 * m * (m - 1)), rel=1e-12)
+    assert crps_ensemble(WALK, draws, fair=False) == pytest.approx(far - pairs / (2 * m**2), rel=1e-12)
+
+
+def test_the_plain_score_of_draws_is_the_integral_of_their_steps():
+    draws = np.array([0.3, -1.0, 2.0, 0.3])
+    grid = np.linspace(-4, 4, 80_001)
+    for actual in (-2.0, 0.5, 3.0):
+        steps = np.mean(draws[:, None] <= grid, axis=0) - (grid >= actual)
+        exact = integrate.trapezoid(steps**2, grid)
+        assert crps_ensemble(np.array([[actual]]), draws[:, None, None], fair=False) == pytest.approx(exact, abs=1e-3)
+
+
+def test_three_fair_draws_score_their_distribution_without_bias_and_plain_ones_do_not():
+    rng = np.random.default_rng(1)
+    actual, zero = rng.standard_normal((20_000, 1)), np.zeros((20_000, 1))
+    draws = rng.standard_normal((3, 20_000, 1))
+    exact = crps_gaussian(actual, zero, zero + 1)
+    assert crps_ensemble(actual, draws) == pytest.approx(exact, abs=0.02)
+    assert crps_ensemble(actual, draws, fair=False) > exact + 0.1
+
+
+def test_one_draw_is_a_point_forecast_and_has_no_fair_score():
+    assert crps_ensemble(WALK, GUESS[None], fair=False) == pytest.approx(mae(WALK, GUESS), rel=1e-13)
+    with pytest.raises(UsageError, match="1 draws of each value; at least 2 are needed"):
+        crps_ensemble(WALK, GUESS[None])
+    with pytest.raises(ValueError, match=r"draws \(2, 4, 30\) must be .* \(30, 4\)"):
+        crps_ensemble(WALK, np.ones((2, 4, 30)))
+
+
 def test_an_interval_covers_its_ends():
     assert coverage(ACTUAL, np.array([[1.0, 2.5], [2.0, 0.0]]), np.array([[2.0, 3.0], [3.0, 4.0]])) == 2 / 4
     assert coverage(ACTUAL, np.full((2, 2), -np.inf), ACTUAL) == 1
+
+
+def test_the_interval_score_is_what_was_worked_by_hand():
+    actual, low, high = np.array([[1.0, 3.0, -1.0]]), np.zeros((1, 3)), np.full((1, 3), 2.0)
+    assert interval_score(actual, low, high, 0.8) == pytest.approx((2 + 12 + 12) / 3)
+    with pytest.raises(UsageError, match="3 of 3 intervals have their low end above their high one"):
+        interval_score(actual, high, low, 0.8)
+    with pytest.raises(UsageError, match=r"level 1\.0 must lie between 0 and 1"):
+        interval_score(actual, low, high, 1.0)
+
+
+def test_the_interval_score_is_the_loss_of_its_two_quantiles():
+    ends = QUANTILES[..., [0, 2]]
+    loss = quantile_loss(WALK, ends, np.array([0.1, 0.9]))
+    assert interval_score(WALK, ends[..., 0], ends[..., 1], 0.8) == pytest.approx(4 / 0.2 * loss, rel=1e-12)
+
+
+MEASURES = {
+    "mse": (mse, (GUESS,), {}),
+    "mae": (mae, (GUESS,), {}),
+    "smape": (smape, (GUESS,), {}),
+    "mase": (mase, (GUESS,), {"scale": SPREAD[:, 0]}),
+    "quantile_loss": (quantile_loss, (QUANTILES,), {"levels": LEVELS}),
+    "crps_quantiles": (crps_quantiles, (QUANTILES,), {"levels": LEVELS}),
+    "crps_gaussian": (crps_gaussian, (GUESS, SPREAD), {}),
+    "crps_student_t": (crps_student_t, (GUESS, SPREAD), {"df": 3.0}),
+    "crps_ensemble": (crps_ensemble, (), {"draws": DRAWS}),
+    "coverage": (coverage, (GUESS - 1, GUESS + 1), {}),
+    "interval_score": (interval_score, (GUESS - 1, GUESS + 1), {"level": 0.8}),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_mean_is_the_mean_of_its_steps(name):
+    measure, forecasts, whole = MEASURES[name]
+    steps = by_horizon(measure, WALK, *forecasts, **whole)
+    assert steps.shape == (4,) and len(set(steps)) > 1
+    assert steps.mean() == pytest.approx(measure(WALK, *forecasts, **whole), rel=1e-12)
+
+
+def test_a_step_is_measured_on_its_own_column():
+    np.testing.assert_allclose(by_horizon(rmse, WALK, GUESS), np.sqrt(((WALK - GUESS) ** 2).mean(axis=0)), rtol=1e-13)
+    ratio = ((WALK - GUESS) ** 2).mean(axis=0) / (WALK**2).mean(axis=0)
+    np.testing.assert_allclose(by_horizon(relative_mse, WALK, GUESS, np.zeros((30, 4))), ratio, rtol=1e-13)
+    scale = SPREAD[:, 0]
+    each = np.sqrt(((WALK - GUESS) ** 2 / scale[:, None]).mean(axis=0))
+    np.testing.assert_allclose(by_horizon(rmsse, WALK, GUESS, scale=scale), each, rtol=1e-13)
+    plain = functools.partial(crps_ensemble, fair=False)
+    assert by_horizon(plain, WALK, draws=DRAWS)[2] == plain(WALK[:, 2:3], DRAWS[:, :, 2:3])
+
+
+def test_forecasts_of_another_horizon_are_refused_with_both_shapes():
+    with pytest.raises(ValueError, match=r"\(30, 4\) and forecast \(30, 5\)"):
+        by_horizon(mae, WALK, np.ones((30, 5)))
+    with pytest.raises(ValueError, match=r"\(30, 4\) and forecast \(30, 5\)"):
+        by_horizon(crps_ensemble, WALK, draws=np.ones((2, 30, 5)))

@@ -76,7 +76,7 @@ def key(recipe: Experiment, digest: str) -> str:
 
 def digest(recipe: Experiment) -> str:
     """The sha256 of all rows that a recipe is trained, chosen and judged on. For a worker."""
-    return domains.of(recipe).prepare(recipe).rows
+    return domains.of(recipe).prepare(recipe).rows_sha256
 
 
 def measure(run: pool.Wanted) -> dict[str, float]:
@@ -85,14 +85,15 @@ def measure(run: pool.Wanted) -> dict[str, float]:
     import jax
 
     from jaxseq.forecasting import evaluate
-    from jaxseq.train import epoch, prepare
+    from jaxseq.train import epoch
+    from jaxseq.train.job import restore_best
 
     file = run.folder.with_suffix(MEASURED)
     if file.is_file():
         return files.read_json(file)
 
     job = domains.of(run.experiment).prepare(run.experiment)
-    _, state = prepare.best(job, run.folder)
+    _, state = restore_best(job, run.folder)
     rows = epoch.EVALUATION_BATCHES * run.experiment.batch
     scores = epoch.evaluate(job.setup, state.params, state.stats, job.data.train, rows)
     figures = {f"train_{name}": float(value) for name, value in scores.items()}
@@ -109,7 +110,7 @@ def influence(run: pool.Wanted) -> dict[str, list[float]]:
     """The gradient's norm k steps back, before and after training, on validation rows. For a worker."""
     from jaxseq.common.arrays import Batch
     from jaxseq.report import vanishing_gradients
-    from jaxseq.train import prepare
+    from jaxseq.train.job import initial_state, restore_best
 
     file = run.folder.with_suffix(GRADIENTS)
     if file.is_file():
@@ -117,7 +118,7 @@ def influence(run: pool.Wanted) -> dict[str, list[float]]:
 
     job = domains.of(run.experiment).prepare(run.experiment)
     rows = Batch(*(part[:INFLUENCE_ROWS] for part in job.data.valid))
-    states = {"before": prepare.initial_state(job), "after": prepare.best(job, run.folder)[1]}
+    states = {"before": initial_state(job), "after": restore_best(job, run.folder)[1]}
     norms = {}
     for moment, state in states.items():
         gradient = vanishing_gradients.influence(job.setup, state.params, state.stats, rows)
@@ -134,10 +135,11 @@ def times(recipes: dict[str, Experiment], rounds: int) -> dict[str, list[float]]
     import jax
 
     from jaxseq.common.arrays import Batch
-    from jaxseq.train import epoch, prepare
+    from jaxseq.train import epoch
+    from jaxseq.train.job import initial_state
 
     jobs = {name: domains.of(recipe).prepare(recipe) for name, recipe in recipes.items()}
-    states = {name: prepare.initial_state(job) for name, job in jobs.items()}
+    states = {name: initial_state(job) for name, job in jobs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in recipes}
     for _ in range(rounds):
         for name, job in jobs.items():

@@ -1,8 +1,8 @@
-"""Training as pure functions: state in, state out. No files, no clocks, no devices.
+"""Training as pure functions from state to state: no files, clocks or devices.
 
 One call of `epoch` is one compiled `lax.scan` over all rows in a fresh random order, with the state donated. Every row is
-seen exactly once an epoch: the last batch is filled up with rows of weight zero, so an unequal last batch is a smaller
-mean and not a dropped row.
+used exactly once in an epoch: the last batch is padded with rows of weight zero, so a smaller last batch is a mean over
+fewer rows and no row is dropped.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from jaxseq.nn import apply
 from jaxseq.nn.objectives import Objective
 
 EVALUATION_BATCHES = 16
-"""Training batches that are predicted together when nothing is trained: a multiple, which devices share evenly."""
+"""Training batches that are predicted together in evaluation. A multiple of the batch, which the devices share evenly."""
 
 
 class TrainState(NamedTuple):
-    """All that training carries from step to step; every leaf is an array.
+    """The state that training carries from step to step; every leaf is an array.
 
-    step    optimiser steps done
+    step    optimiser steps taken
     params  the model's parameters
     stats   running moments of normalisations; an empty dict where there are none
     opt     optax state
-    key     the key that every later draw comes from
+    key     PRNG key from which every later draw is split
     """
 
     step: Int[Array, ""]
@@ -43,10 +43,11 @@ class TrainState(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """The fixed things of a training: hashable, so a compiled function is compiled once for it.
+    """The constants of a training; hashable, so that equal setups share their compiled functions.
 
-    batch_sharding says how a batch is laid over devices; None leaves it to JAX. With skip_nonfinite, a step whose loss or
-    gradient is not finite changes neither parameters nor moments nor the optimiser's state.
+    model           Flax module whose `draws` says whether it needs a key in training (for dropout)
+    batch_sharding  layout of a batch over the devices; None leaves it to JAX
+    skip_nonfinite  whether a step with a non-finite loss or gradient leaves parameters, moments and optimiser unchanged
     """
 
     model: Any
@@ -57,14 +58,14 @@ class Setup(NamedTuple):
 
 
 class StepLog(NamedTuple):
-    """What every step of an epoch measured: training loss of its batch, and norm of the gradient."""
+    """Training loss of the batch and global norm of the gradient, for every step of an epoch."""
 
     loss: Float[Array, "steps"]
     gradient_norm: Float[Array, "steps"]
 
 
 class Epoch(NamedTuple):
-    """One finished epoch: its number (from 1), the state after it, its steps, the validation metrics."""
+    """A finished epoch: its number (from 1), the state after it, its steps, the validation metrics."""
 
     number: int
     state: TrainState
@@ -72,97 +73,129 @@ class Epoch(NamedTuple):
     valid: dict[str, float]
 
 
+class _Rows(NamedTuple):
+    """Row numbers of one batch, and the weight of each: 1, or 0 for padding."""
+
+    index: Int[Array, "*steps b"]
+    weight: Float[Array, "*steps b"]
+
+
+class _Gradient(NamedTuple):
+    """Loss and gradient of one batch, the moments after it, and the key of the next step."""
+
+    loss: Float[Array, ""]
+    stats: Tree
+    gradient: Tree
+    key: Key
+
+
 def init(setup: Setup, key: Key, x: Shaped[Array, "b t d"]) -> TrainState:
-    """The state before the first step, for inputs shaped like x."""
+    """Return the state before the first step, for inputs of the shape of `x`."""
     init_key, key = jax.random.split(key)
     params, stats = apply.init(setup.model, init_key, x)
-    return TrainState(jnp.zeros((), jnp.int32), params, stats, setup.optimiser.init(params), key)
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, stats, setup.optimiser.init(params), key)
 
 
 def steps_per_epoch(rows: int, batch: int) -> int:
-    """Batches that an epoch of so many rows takes, the unequal last one included."""
+    """Return the number of batches in an epoch of `rows` rows, including a smaller last batch."""
     return -(-rows // batch)
 
 
 @partial(jax.jit, static_argnames=("setup", "batch"), donate_argnames="state")
 def epoch(setup: Setup, state: TrainState, data: Batch, batch: int) -> tuple[TrainState, StepLog]:
-    """Go once through all rows of `data` in a random order drawn from the state's key; the given state is donated."""
+    """Train once on every row of `data`, in an order drawn from the state's key. `state` is donated."""
     order_key, key = jax.random.split(state.key)
-    rows = data.x.shape[0]
-    order = jax.random.permutation(order_key, rows)
+    order = jax.random.permutation(order_key, data.x.shape[0])
     state, log = jax.lax.scan(partial(_step, setup, data), state._replace(key=key), _batches(order, batch))
     return state, log
 
 
 @partial(jax.jit, static_argnames=("setup", "batch", "step"))
 def gradient_norms(setup: Setup, state: TrainState, data: Batch, batch: int, step: int) -> Tree:
-    """The norm of each leaf's gradient in one step, from 0, of the epoch that `epoch` would do from `state`.
+    """Return the norm of each leaf's gradient in one step (from 0) of the epoch that `epoch` would train from `state`.
 
-    The steps before it are done again: it is for the one that failed, so that those which do not fail need no such log.
+    Repeats the steps before it. It serves to explain a step that failed, so that other steps need not log every leaf.
     """
     order_key, key = jax.random.split(state.key)
     order = jax.random.permutation(order_key, data.x.shape[0])
     batches = _batches(order, batch)
-    before, this = (jax.tree.map(lambda rows, part=part: rows[part], batches) for part in (slice(step), step))
-    state, _ = jax.lax.scan(partial(_step, setup, data), state._replace(key=key), before)
-    return jax.tree.map(optax.tree.norm, _gradient(setup, data, state, this)[2])
+    batches_before = jax.tree.map(lambda rows: rows[:step], batches)
+    batch_of_step = jax.tree.map(lambda rows: rows[step], batches)
+
+    state, _ = jax.lax.scan(partial(_step, setup, data), state._replace(key=key), batches_before)
+    gradient = _gradient(setup, data, state, batch_of_step).gradient
+    return jax.tree.map(optax.tree.norm, gradient)
 
 
-def _batches(order: Int[Array, "n"], batch: int) -> tuple[Int[Array, "steps b"], Float[Array, "steps b"]]:
-    """Row numbers in batches, and each row's weight: 1, or 0 for what fills up the last batch."""
+def _batches(order: Int[Array, "n"], batch: int) -> _Rows:
+    """Split row numbers into batches "steps b"; the last batch is padded with row 0 at weight zero."""
     rows = order.shape[0]
-    filled = jnp.pad(order, (0, -rows % batch))
-    weight = jnp.pad(jnp.ones(rows), (0, -rows % batch))
-    return filled.reshape(-1, batch), weight.reshape(-1, batch)
+    padding = (0, -rows % batch)
+    index = jnp.pad(order, padding)
+    weight = jnp.pad(jnp.ones(rows), padding)
+    return _Rows(index.reshape(-1, batch), weight.reshape(-1, batch))
 
 
-def _step(setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array]) -> tuple[TrainState, StepLog]:
+def _step(setup: Setup, data: Batch, state: TrainState, rows: _Rows) -> tuple[TrainState, StepLog]:
+    """Take one optimiser step on one batch."""
     value, stats, gradient, key = _gradient(setup, data, state, rows)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes its float32 with Python's and int32 counts
+
+    # optax mixes its float32 with Python floats and int32 counts, which strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"):
         updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
     log = StepLog(value, optax.tree.norm(gradient))
+
     if setup.skip_nonfinite:
-        taken = jnp.isfinite(log.loss) & jnp.isfinite(log.gradient_norm)
-        new, old = (params, stats, opt), (state.params, state.stats, state.opt)
-        params, stats, opt = jax.tree.map(partial(jnp.where, taken), new, old)
+        is_finite = jnp.isfinite(log.loss) & jnp.isfinite(log.gradient_norm)
+        after = (params, stats, opt)
+        before = (state.params, state.stats, state.opt)
+        params, stats, opt = jax.tree.map(partial(jnp.where, is_finite), after, before)
     return TrainState(state.step + 1, params, stats, opt, key), log
 
 
-def _gradient(
-    setup: Setup, data: Batch, state: TrainState, rows: tuple[Array, Array]
-) -> tuple[Float[Array, ""], Tree, Tree, Key]:
-    """Of one batch: the loss, the moments that follow, the gradient, and the key of the next step."""
-    index, weight = rows
-    x, y, weight = _constrain(setup, (data.x[index], data.y[index], weight))
+def _gradient(setup: Setup, data: Batch, state: TrainState, rows: _Rows) -> _Gradient:
+    x, y, weight = _constrain(setup, (data.x[rows.index], data.y[rows.index], rows.weight))
 
-    draw, key = jax.random.split(state.key) if setup.model.draws else (state.key, state.key)
+    # A model without dropout draws nothing here, so its key stays that of the epoch.
+    if setup.model.draws:
+        dropout_key, key = jax.random.split(state.key)
+    else:
+        dropout_key = key = state.key
     if setup.objective.augment is not None:
         augment_key, key = jax.random.split(key)
         x, y = setup.objective.augment(augment_key, x, y)
 
-    def loss(params: Tree) -> tuple[Array, Tree]:
-        prediction, stats = apply.apply_train(setup.model, params, state.stats, x, weight, draw)
-        return _weighted_mean(setup.objective.loss(prediction, y), _heavy(setup, y, weight)), stats
+    def loss(params: Tree) -> tuple[Float[Array, ""], Tree]:
+        prediction, stats = apply.apply_train(setup.model, params, state.stats, x, weight, dropout_key)
+        losses = setup.objective.loss(prediction, y)
+        return _weighted_mean(losses, _row_weight(setup, y, weight)), stats
 
-    with _mesh(setup):
+    with _batch_mesh(setup):
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    return value, stats, gradient, key
+    return _Gradient(value, stats, gradient, key)
 
 
-def _mesh(setup: Setup) -> AbstractContextManager[Any]:
-    """Says that the batch is split, where it is, to what is traced within."""
-    sharding = setup.batch_sharding
-    return nullcontext() if sharding is None else jax.sharding.use_abstract_mesh(sharding.mesh.abstract_mesh)
+def _batch_mesh(setup: Setup) -> AbstractContextManager[object]:
+    """Make the mesh of the batch known to the functions that are traced within (the recurrence needs it)."""
+    if setup.batch_sharding is None:
+        return nullcontext()
+    return jax.sharding.use_abstract_mesh(setup.batch_sharding.mesh.abstract_mesh)
 
 
 def _constrain(setup: Setup, tree: Tree) -> Tree:
-    return tree if setup.batch_sharding is None else jax.lax.with_sharding_constraint(tree, setup.batch_sharding)
+    """Split a batch over the devices. Without this constraint, every device would silently compute the whole batch."""
+    if setup.batch_sharding is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, setup.batch_sharding)
 
 
-def _heavy(setup: Setup, y: Array, weight: Array) -> Array:
-    """The rows' weights, times how much each counts where the task tells them apart."""
-    return weight if setup.objective.weight is None else weight * setup.objective.weight(y)
+def _row_weight(setup: Setup, y: Shaped[Array, "b *k"], weight: Float[Array, "b"]) -> Float[Array, "b"]:
+    """Return the weight of each row in the mean: zero for padding, else as the objective says."""
+    if setup.objective.weight is None:
+        return weight
+    return weight * setup.objective.weight(y)
 
 
 def _weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, ""]:
@@ -171,25 +204,35 @@ def _weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Floa
 
 @partial(jax.jit, static_argnames=("setup", "batch"))
 def predict(setup: Setup, params: Tree, stats: Tree, x: Shaped[Array, "n t d"], batch: int) -> Float[Array, "n *k"]:
-    """Forecasts for all rows as the model puts them out (of every step the last), in batches of a bounded size."""
+    """Return the model's raw output for all rows, in batches of at most `batch` rows.
+
+    A model with an output at every time step gives that of the last one.
+    """
     rows = x.shape[0]
-    devices = 1 if setup.batch_sharding is None else setup.batch_sharding.num_devices
-    index, _ = _batches(jnp.arange(rows), min(batch, rows + -rows % devices))
+    if setup.batch_sharding is None:
+        device_count = 1
+    else:
+        device_count = setup.batch_sharding.num_devices
+    rows_rounded_up = rows + -rows % device_count
+    index = _batches(jnp.arange(rows), min(batch, rows_rounded_up)).index
 
-    def one(index: Array) -> Array:
-        return setup.objective.at_end(apply.apply(setup.model, params, stats, _constrain(setup, x[index])))
+    def predict_batch(index: Int[Array, "b"]) -> Float[Array, "b *k"]:
+        raw = apply.apply(setup.model, params, stats, _constrain(setup, x[index]))
+        return setup.objective.at_end(raw)
 
-    predictions = jax.lax.map(one, index)
+    predictions = jax.lax.map(predict_batch, index)
     return predictions.reshape(-1, *predictions.shape[2:])[:rows]
 
 
 @partial(jax.jit, static_argnames=("setup", "batch"))
 def evaluate(setup: Setup, params: Tree, stats: Tree, data: Batch, batch: int) -> dict[str, Float[Array, ""]]:
-    """The task's metrics, means over all rows of `data`, each as heavy as the task says."""
+    """Return the objective's metrics, each a mean over all rows of `data`, weighted as the objective says."""
     prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
     target = setup.objective.at_end(jnp.asarray(data.y))
+
     if setup.objective.weight is None:
         return {name: jnp.mean(metric(prediction, target)) for name, metric in setup.objective.metrics}
+
     weight = setup.objective.weight(target)
     return {name: _weighted_mean(metric(prediction, target), weight) for name, metric in setup.objective.metrics}
 
@@ -197,9 +240,9 @@ def evaluate(setup: Setup, params: Tree, stats: Tree, data: Batch, batch: int) -
 def epochs(
     setup: Setup, state: TrainState, train: Batch, valid: Batch, batch: int, numbers: Iterable[int]
 ) -> Iterator[Epoch]:
-    """Train, and yield after each epoch; `numbers` are the epochs to do, say ``range(1, 101)``.
+    """Train the epochs in `numbers`, say ``range(1, 101)``, and yield after each one.
 
-    The metrics are those of `valid`. Each yielded state is donated to the next epoch: to keep it, copy it
+    The metrics are those of `valid`. Each yielded state is donated to the next epoch; copy it to keep it
     (`jax.tree.map(jnp.copy, state)`).
     """
     for number in numbers:

@@ -19,11 +19,11 @@ from jaxseq.data.windows import Windows, check_series
 from jaxseq.forecasting import rollout
 from jaxseq.forecasting.evaluate import Forecast, Margins, bounds
 from jaxseq.nn import heads
-from jaxseq.train import devices, experiments, prepare, run_folder
+from jaxseq.train import devices, experiments, run_folder
 from jaxseq.train import epoch as fit
 from jaxseq.train.experiments.config import rebuild
 from jaxseq.train.experiments.forecasts import ForecastExperiment
-from jaxseq.train.prepare import Job
+from jaxseq.train.job import Job, restore_epoch
 
 PATHS = 200
 """Paths of the future that the quantiles of an iterated forecast are read from."""
@@ -137,7 +137,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
         raise UsageError(f"{folder} is a run of {experiment.name}, which forecasts nothing")
     scaling = _saved_scaling(saved, str(folder / run_folder.CONFIG))
     row = jax.ShapeDtypeStruct((1, experiment.data.window, 1 + len(scaling.covariate_shift)), np.float32)
-    epoch, setup, state = prepare.restore(folder, experiment, row, epoch)
+    epoch, setup, state = restore_epoch(folder, experiment, row, epoch)
     return Trained(
         experiment, epoch, setup, state, scaling, _saved_margins(folder / run_folder.INTERVALS, experiment.horizon)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +19,10 @@ from jaxseq.checkpoint import records, store
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import signals
 from jaxseq.common.errors import Interrupted, UsageError
-from jaxseq.train import devices, prepare, processes, progress, run_folder
+from jaxseq.train import devices, processes, progress, run_folder
 from jaxseq.train import epoch as fit
 from jaxseq.train.epoch import TrainState
-from jaxseq.train.prepare import Job
+from jaxseq.train.job import Job, abstract_state, initial_state, run_config
 
 IN_A_ROW = 10
 """Steps that may be skipped one after the other. The parameters do not change meanwhile, so more will not get through."""
@@ -71,7 +72,7 @@ def fit_epochs(job: Job, state: TrainState, rows: list[run_folder.Row], folder: 
 def _writer(job: Job, folder: Path, metric: str, say: Callable[[str], None]) -> Iterator[Any]:
     """What saves the steps; None in all processes but the first, which hear of it if it cannot be opened or closed."""
     held: list[Writer] = []
-    processes.from_first(lambda: held.append(Writer(folder / run_folder.CHECKPOINTS, prepare.config(job), metric, say)))
+    processes.from_first(lambda: held.append(Writer(folder / run_folder.CHECKPOINTS, run_config(job), metric, say)))
     with ExitStack() as closing:
         closing.push(lambda *error: held[0].__exit__(*error) if held and error[0] else None)
         yield held[0] if held else None
@@ -91,9 +92,9 @@ def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[
     report = _sayer(console)
     kept, epochs = folder / run_folder.CHECKPOINTS, job.experiment.epochs
     if records.epochs(kept):
-        done, state = store.restore(kept, prepare.abstract_state(job), report=report)
+        done, state = store.restore(kept, abstract_state(job), report=report)
     else:
-        done, state = 0, prepare.initial_state(job)
+        done, state = 0, initial_state(job)
     processes.check_same(f"{done}", f"see different steps in {folder}: all of them need the same files")
     if done > epochs:
         raise UsageError(f"{folder} has {done} epochs behind it: it cannot go on to --epochs {epochs}")
@@ -141,7 +142,7 @@ def with_skipped(job: Job, rows: list[run_folder.Row]) -> Job:
     if not (skipped := sum(row.get("skipped", 0) for row in rows)):
         return job
     note = f"{skipped:,} of {rows[-1]['step']:,} training steps were skipped: their loss or gradient was not finite"
-    return job._replace(notes=(*job.notes, note))
+    return dataclasses.replace(job, notes=(*job.notes, note))
 
 
 def _not_finite(epoch: fit.Epoch) -> np.ndarray:
@@ -193,8 +194,8 @@ def _leaf(job: Job, setup: fit.Setup, folder: Path, epoch: fit.Epoch, at: int) -
 
 def _state_before(job: Job, folder: Path, epoch: int) -> TrainState:
     if epoch == 1:
-        return prepare.initial_state(job)
-    return store.restore(folder / run_folder.CHECKPOINTS, prepare.abstract_state(job), epoch - 1)[1]
+        return initial_state(job)
+    return store.restore(folder / run_folder.CHECKPOINTS, abstract_state(job), epoch - 1)[1]
 
 
 def _saved(epoch: int | None) -> str:

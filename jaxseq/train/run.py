@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from jaxseq.train.domains import Domain
     from jaxseq.train.epoch import TrainState
-    from jaxseq.train.prepare import Job
+    from jaxseq.train.job import Job
 
 MAY_CHANGE = ("epochs", "patience", "on_nonfinite")
 """What a resumed run may have other than it had: how far to go, and what to do where it stopped. All else would be
@@ -68,35 +68,37 @@ def train(
 
 def _begin(job: Job, out: Path | None, held: ExitStack) -> tuple[Path, TrainState]:
     """A new run's folder, which stays `held`, and its first state."""
-    from jaxseq.train import prepare
+    from jaxseq.train.job import initial_state
 
-    state = prepare.initial_state(job)
+    state = initial_state(job)
     folder = Path(processes.from_first(lambda: str(_new_folder(job, out, held))))
     return folder, state
 
 
 def _new_folder(job: Job, out: Path | None, held: ExitStack) -> Path:
     """Its config comes first: it makes the folder a run."""
-    from jaxseq.train import devices, prepare
+    from jaxseq.train import devices
+    from jaxseq.train.job import run_config
 
     folder = run_folder.create(job.experiment.name, out)
     held.enter_context(lock.hold(folder))
     run_folder.check_empty(folder)  # by now: another may have begun and ended there
     run_folder.sweep(folder)
-    run_folder.write_config(folder, prepare.config(job))
+    run_folder.write_config(folder, run_config(job))
     files.write_json(folder / run_folder.ENVIRONMENT, run_folder.environment(devices.describe(job.mesh)))
     return folder
 
 
 def _take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[run_folder.Row]]:
     """The state of a run to go on with, and its rows."""
-    from jaxseq.train import loop, prepare
+    from jaxseq.train import loop
+    from jaxseq.train.job import check_rows, run_config
 
     def begin() -> None:
         run_folder.sweep(folder)
-        run_folder.write_config(folder, prepare.config(job))
+        run_folder.write_config(folder, run_config(job))
 
-    prepare.check_rows(job, folder)
+    check_rows(job, folder)
     state, rows = loop.take_up(job, folder, console)
     processes.from_first(begin)
     return state, rows
@@ -113,10 +115,11 @@ def _go_on(
 ) -> Path:
     """Train from a state on, and judge."""
     from jaxseq.checkpoint import records
-    from jaxseq.train import loop, prepare
+    from jaxseq.train import loop
+    from jaxseq.train.job import on_local_devices
 
     def judge() -> None:
-        domain.judge(prepare.alone(loop.with_skipped(job, rows)), folder, console, classical)
+        domain.judge(on_local_devices(loop.with_skipped(job, rows)), folder, console, classical)
 
     try:
         loop.fit_epochs(job, state, rows, folder, console)

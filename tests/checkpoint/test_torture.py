@@ -24,7 +24,7 @@ SERVER = """
 import os, sys
 from jaxseq.checkpoint import store
 from jaxseq.common import figures
-from jaxseq.train import __main__ as train, loop, prepare
+from jaxseq.train import __main__ as train, job, loop
 from jaxseq.train.domains import forecasts
 
 figures.save = lambda figure, path: None

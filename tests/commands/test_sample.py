@@ -23,8 +23,9 @@ from jaxseq.music.piece import BAR, Piece, from_notes
 from jaxseq.music.sampling import FREE
 from jaxseq.sample import __main__ as sample
 from jaxseq.sample import compose, options, request
-from jaxseq.train import experiments, prepare, run_folder
+from jaxseq.train import experiments, run_folder
 from jaxseq.train.domains import chorales
+from jaxseq.train.job import initial_state, run_config
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,9 +61,9 @@ def run_of(archive: Path, tmp_path_factory: pytest.TempPathFactory):
         job = chorales.prepare(experiment)
         made[name] = tmp_path_factory.mktemp("run") / name
         made[name].mkdir()
-        files.write_json(made[name] / run_folder.CONFIG, prepare.config(job))
-        with Writer(made[name] / run_folder.CHECKPOINTS, prepare.config(job), "valid_nats") as writer:
-            writer.save(1, prepare.initial_state(job), {"valid_nats": 1.0})
+        files.write_json(made[name] / run_folder.CONFIG, run_config(job))
+        with Writer(made[name] / run_folder.CHECKPOINTS, run_config(job), "valid_nats") as writer:
+            writer.save(1, initial_state(job), {"valid_nats": 1.0})
         return made[name]
 
     return folder

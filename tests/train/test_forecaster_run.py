@@ -24,10 +24,11 @@ from jaxseq.data.windows import Windows
 from jaxseq.forecasting.evaluate import Forecast, Margins, margins
 from jaxseq.nn import apply
 from jaxseq.train import __main__ as train
-from jaxseq.train import epoch, forecaster, prepare
+from jaxseq.train import epoch, forecaster
 from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
+from jaxseq.train.job import abstract_state, initial_state
 
 WINDOW = 8
 
@@ -139,7 +140,7 @@ def test_damaged_weights_do_not_forecast(folder: Path, tmp_path: Path) -> None:
 
 def test_the_abstract_state_is_the_shape_of_the_first_one() -> None:
     job = forecasts.prepare(named("aapl", data=Prices(window=WINDOW), model=Model(hidden=4), batch=512))
-    state, abstract = prepare.initial_state(job), prepare.abstract_state(job)
+    state, abstract = initial_state(job), abstract_state(job)
     assert jax.tree.structure(state) == jax.tree.structure(abstract)
     for leaf, like in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
         assert (leaf.shape, leaf.dtype, leaf.sharding) == (like.shape, like.dtype, like.sharding)
@@ -148,7 +149,7 @@ def test_the_abstract_state_is_the_shape_of_the_first_one() -> None:
 def test_another_seed_draws_other_weights_and_the_same_the_same() -> None:
     def kernel(seed: int) -> np.ndarray:
         job = forecasts.prepare(named("aapl", data=Prices(window=WINDOW), model=Model(hidden=4), batch=512, seed=seed))
-        return np.asarray(prepare.initial_state(job).params["head"]["kernel"])
+        return np.asarray(initial_state(job).params["head"]["kernel"])
 
     np.testing.assert_array_equal(kernel(1), kernel(1))
     assert not np.array_equal(kernel(1), kernel(2))
@@ -289,7 +290,7 @@ def test_every_step_is_trained_and_the_last_is_the_forecast_with_all_its_quantil
     )
     job = forecasts.prepare(recipe)
     assert job.batches.train.y.shape == (70, 6, 3)
-    state = prepare.initial_state(job)
+    state = initial_state(job)
     found = forecaster.forecast(job, state, job.material.windows.valid)
     assert found.centre.shape == (20, 3) and found.quantiles is not None and found.quantiles.shape == (20, 3, 7)
     np.testing.assert_array_equal(found.quantiles[..., found.levels.index(0.5)], found.centre)

@@ -1,5 +1,6 @@
 """A loss or gradient that is not finite: stopped and named down to the leaf, or skipped as if the step had not been."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from jaxseq.nn.objectives import forecasting
 from jaxseq.train import __main__ as train
 from jaxseq.train import epoch as fit
 from jaxseq.train import loop, run_folder
-from jaxseq.train import prepare as jobs
 from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.base import adam
 from jaxseq.train.experiments.forecasts import Model
+from jaxseq.train.job import Job
 
 WORDS = "--data.count 200 --data.window 6 --model.hidden 3 --schedule constant"
 WORDS = ["waves", *WORDS.split()]
@@ -132,7 +133,7 @@ def test_what_is_skipped_is_counted_and_stays_out_of_the_means() -> None:
 
 
 @pytest.fixture
-def job() -> jobs.Job:
+def job() -> Job:
     recipe = named("waves", data=Waves(count=200, window=6), model=Model(hidden=3), epochs=1, schedule="constant")
     return forecasts.prepare(recipe)
 
@@ -146,7 +147,7 @@ def job() -> jobs.Job:
     ],
 )
 def test_the_first_leaf_that_is_not_finite_or_else_the_largest_is_named(
-    job: jobs.Job, norms: dict, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    job: Job, norms: dict, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(fit, "gradient_norms", lambda *_: norms)
     first = epoch_of([1.0, NAN])._replace(number=1)
@@ -158,10 +159,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
     """Let one training row hold what is not finite."""
     prepare = forecasts.prepare
 
-    def poisoned(experiment: Any) -> jobs.Job:
+    def poisoned(experiment: Any) -> Job:
         job = prepare(experiment)
-        train_part = job.data.train
-        return job._replace(data=job.data._replace(train=train_part._replace(x=train_part.x.at[row].set(jnp.nan))))
+        train_part = job.data.train._replace(x=job.data.train.x.at[row].set(jnp.nan))
+        return dataclasses.replace(job, data=job.data._replace(train=train_part))
 
     monkeypatch.setattr(forecasts, "prepare", poisoned)
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
@@ -190,7 +191,7 @@ def test_a_run_stops_with_epoch_step_and_leaf_and_goes_on_if_it_may_skip(
 
 
 def test_the_leaf_of_a_later_epoch_is_found_from_the_one_that_is_saved(
-    job: jobs.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
     assert train.main([*WORDS, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0

@@ -356,7 +356,7 @@ MISTAKES = {
     "wavs": ["unknown experiment", "got 'wavs'", "aapl, waves"],
     "--model.cell transformer": ["unknown cell 'transformer'", "rnn, lstm, gru"],
     "--model.hidden 0": ["hidden", "at least 1", "got 0"],
-    "--model.hidden 100000000": ["100000000 units", "GiB", "--model.hidden"],
+    "--model.hidden 100000000": ["--model.hidden: ", "100000000 units", "GiB"],
     "--model.hidden 4.5": ["--model.hidden", "4.5"],
     "--model.layers 0": ["layers", "at least 1", "got 0"],
     "--data.window 0": ["window: too small", "got 0", "at least 2"],
@@ -382,12 +382,12 @@ MISTAKES = {
     "waves --data.window 100000000000000": ["window: too large", "100000000000000"],
     "--epochs 0": ["epochs", "at least 1", "got 0"],
     "--epochs 99999999999999": ["epochs: too large", "at most 2147483647", "99999999999999"],
-    "--epochs 99999999": ["99999999 epochs are", "2147483647"],
+    "--epochs 99999999": ["--epochs: ", "99999999 epochs", "2147483647"],
     "--epochs three": ["--epochs", "three"],
     "--epochs": ["--epochs", "Missing value"],
     "--batch 0": ["batch", "at least 1", "got 0"],
     "--batch 30": ["batch 30", "4 devices"],
-    "--batch 4096": ["batch 4096", "2239 training windows"],
+    "--batch 4096": ["--batch: ", "got 4096", "at most 2239"],
     "--lr nan": ["lr", "needed finite, above 0", "got nan"],
     "--lr 0": ["lr", "needed finite, above 0", "got 0"],
     "--clip -1": ["clip", "needed finite, above 0", "got -1"],
@@ -545,15 +545,15 @@ def test_a_run_goes_on_with_the_rows_that_it_had_wherever_they_lie(
     assert train.main(["--resume", "run", "--epochs", "3"]) == 2
     said = complaint(capsys)
     assert (
-        "run was trained on other rows (sha256 '" in said
-        and json.loads(before["config.json"])["rows_sha256"][:12] in said
+        "run: the data differs from the rows that the run was trained on" in said
+        and "needed sha256 " + json.loads(before["config.json"])["rows_sha256"][:12] in said
     )
     assert contents(Path("run")) == before
     config = json.loads(before["config.json"])
     config.pop("rows_sha256")
     Path("run/config.json").write_text(json.dumps(config))
     assert train.main(["--resume", "run", "--epochs", "3"]) == 2, "the checkpoints say it, too"
-    assert "other rows" in complaint(capsys)
+    assert "the data differs from the rows" in complaint(capsys)
     Path("run/config.json").write_bytes(before["config.json"])
     rows[200] = f"2020-01-01T03:20:00,{values[200]:.6f}"
     Path("a.csv").unlink()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from jaxseq.train.prepare import Job
+    from jaxseq.train.job import Job
 
 
 class Member(NamedTuple):

@@ -27,10 +27,9 @@ from jaxseq.music.networks import inputs
 from jaxseq.music.piece import Piece
 from jaxseq.train import devices, experiments, plots, run_folder
 from jaxseq.train import epoch as fit
-from jaxseq.train import prepare as jobs
 from jaxseq.train.domains import Member, measured
 from jaxseq.train.experiments.chorales import ChoraleExperiment, Fills
-from jaxseq.train.prepare import Job
+from jaxseq.train.job import Job, build_job, restore_best, restore_epoch
 
 DUPLICATES = {
     Jsb.name: frozenset(jsb.NEAR_DUPLICATES),
@@ -61,7 +60,7 @@ def prepare(experiment: ChoraleExperiment) -> Job:
     stretches = Splits(*(_stretches(part, experiment.protocol) for part in parts))
     batches = Splits(*(_batch(experiment, part, number) for number, part in enumerate(stretches)))
     notes = experiment.data.notes() if hasattr(experiment.data, "notes") else ()
-    return jobs.make(experiment, batches, parts, notes)
+    return build_job(experiment, batches, parts, notes)
 
 
 def _stretches(pieces: Sequence[Piece], scoring: str) -> list[Stretch]:
@@ -106,7 +105,7 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
     """Score the best epoch on the test part beside the baselines, on the screen and in the folder."""
     experiment, metric = job.experiment, f"valid_{job.setup.objective.select}"
     rows = run_folder.read_metrics(folder)
-    best, state = jobs.best(job, folder)
+    best, state = restore_best(job, folder)
     name = f"{experiment.model.cell} (epoch {best})"
     found = compare(job, state, name)
     frame = pd.DataFrame([{"predictions": row.name, **row.scores._asdict()} for row in found.rows])
@@ -336,5 +335,5 @@ def restore(folder: str | Path, epoch: int | None = None) -> Composer:
     nothing, net = np.zeros((steps, 4), np.int64), experiment.model
     x = net.rows(nothing, np.arange(steps), not experiment.started).x
     row = jax.ShapeDtypeStruct((1, *x.shape), np.int32)
-    epoch, setup, state = jobs.restore(folder, experiment, row, epoch)
+    epoch, setup, state = restore_epoch(folder, experiment, row, epoch)
     return Composer(experiment, epoch, setup.model, state)

@@ -22,10 +22,9 @@ from jaxseq.forecasting import diagnostics, evaluate, plots, verdict
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.train import forecaster, run_folder
 from jaxseq.train import plots as training_plots
-from jaxseq.train import prepare as jobs
 from jaxseq.train.domains import Member
 from jaxseq.train.experiments.forecasts import ForecastExperiment
-from jaxseq.train.prepare import Job
+from jaxseq.train.job import Job, build_job, restore_best
 
 __all__ = ["check", "judge", "prepare", "report", "row", "summary"]
 
@@ -39,7 +38,7 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
     data = experiment.data
     metric = f"valid_{job.setup.objective.select}"
     rows = run_folder.read_metrics(folder)
-    best, state = jobs.best(job, folder)
+    best, state = restore_best(job, folder)
     name = f"{experiment.model.cell} (epoch {best})"
     windows = job.material.windows
     test = forecaster.forecast(job, state, windows.test)
@@ -211,7 +210,7 @@ def prepare(experiment: ForecastExperiment) -> Job:
 
     batches = Splits(*(_batch(experiment, part, dataset.scaling) for part in dataset.windows))
     fitted = {"scaling": dataclasses.asdict(dataset.scaling), "series": list(dataset.background.names)}
-    return jobs.make(experiment, batches, dataset, dataset.background.notes, fitted)
+    return build_job(experiment, batches, dataset, dataset.background.notes, fitted)
 
 
 def _batch(experiment: ForecastExperiment, part: Windows, scaling: Scaling) -> Batch:

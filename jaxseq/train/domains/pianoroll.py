@@ -16,10 +16,9 @@ from jaxseq.common import figures, files
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.train import epoch, plots, run_folder
-from jaxseq.train import prepare as jobs
 from jaxseq.train.domains import Member, measured
 from jaxseq.train.experiments.pianoroll import PianorollExperiment
-from jaxseq.train.prepare import Job
+from jaxseq.train.job import Job, build_job, restore_best
 
 KEYS, CHAIN = "each key's frequency", "each key by itself, given its last state"
 LITERATURE = "Bai et al. 2018: RNN 8.91, LSTM 8.45, GRU 8.43, convolutions 8.10"
@@ -28,7 +27,7 @@ LITERATURE = "Bai et al. 2018: RNN 8.91, LSTM 8.45, GRU 8.43, convolutions 8.10"
 def prepare(experiment: PianorollExperiment) -> Job:
     """Load the rolls and lay them out as rows of frames and those that follow. Raises `UsageError` as the data do."""
     parts = experiment.data.load()
-    return jobs.make(experiment, Splits(*map(_batch, parts)), parts)
+    return build_job(experiment, Splits(*map(_batch, parts)), parts)
 
 
 def _batch(rolls: Sequence[Float[np.ndarray, "_ k"]]) -> Batch:
@@ -44,7 +43,7 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
     """Score the best epoch on the test part beside the baselines, on the screen and in the folder."""
     experiment, metric = job.experiment, f"valid_{job.setup.objective.select}"
     rows = run_folder.read_metrics(folder)
-    best, state = jobs.best(job, folder)
+    best, state = restore_best(job, folder)
     name = f"{_net(experiment)} (epoch {best})"
     model = epoch.evaluate(job.setup, state.params, state.stats, job.batches.test, experiment.batch)
     found = [*baselines(*job.material), (name, float(model["nats"]))]

@@ -1,0 +1,230 @@
+"""A job: an experiment with its rows on the devices, ready to be trained or restored."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+from jax.sharding import Mesh, Sharding
+from jaxtyping import Array, Shaped
+
+from jaxseq.checkpoint import records, store
+from jaxseq.common.arrays import Key, Tree
+from jaxseq.common.errors import UsageError
+from jaxseq.data.windows import BatchSplits, fingerprint
+from jaxseq.nn import apply
+from jaxseq.train import devices, epoch, experiments, processes, run_folder
+from jaxseq.train.epoch import Setup, TrainState
+from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.config import ROWS
+
+MOST_LAYERS = 64
+"""Maximum number of stacked recurrent layers. XLA compiles each one separately, which would take hours for more."""
+
+NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
+
+Experiment_ = TypeVar("Experiment_", bound=Experiment)
+Material = TypeVar("Material")
+
+
+@dataclass(frozen=True)
+class Job(Generic[Experiment_, Material]):
+    """An experiment and everything that its training needs, on the devices.
+
+    batches      the three parts as the model sees them, in host memory
+    data         the same parts, replicated over the mesh
+    material     the data that the rows were made of, in the form of the experiment's domain
+    rows_sha256  fingerprint of the batches; a resumed run must see the same rows
+    notes        remarks on the data for the user, one line each
+    fitted       values that were fitted to the training part, stored in `config.json`
+    """
+
+    experiment: Experiment_
+    setup: Setup
+    mesh: Mesh
+    batches: BatchSplits
+    data: BatchSplits
+    material: Material
+    rows_sha256: str
+    notes: tuple[str, ...]
+    fitted: Mapping[str, Any]
+
+
+def build_job(
+    experiment: Experiment_,
+    batches: BatchSplits,
+    material: Material,
+    notes: tuple[str, ...] = (),
+    fitted: Mapping[str, Any] = NO_FIELDS,
+) -> Job[Experiment_, Material]:
+    """Build the model and lay the rows over all devices of all processes.
+
+    Raises `UsageError` if batch, model or number of epochs do not fit the data or the machine, or if the processes have
+    read different data.
+    """
+    mesh = devices.make()
+    batch_sharding = devices.batch_sharding(mesh, experiment.batch)
+    train_rows = len(batches.train.x)
+    _check_sizes(experiment, train_rows, mesh.size)
+
+    setup = Setup(
+        model=experiment.build(),
+        objective=experiment.objective(),
+        optimiser=experiment.optimiser(epoch.steps_per_epoch(train_rows, experiment.batch)),
+        batch_sharding=batch_sharding,
+    )
+
+    rows_sha256 = fingerprint(batches)
+    data = devices.replicate(mesh, batches)
+    processes.check_same(rows_sha256, "read different data: all of them need the same files")
+    return Job(
+        experiment=experiment,
+        setup=setup,
+        mesh=mesh,
+        batches=batches,
+        data=data,
+        material=material,
+        rows_sha256=rows_sha256,
+        notes=notes,
+        fitted=fitted,
+    )
+
+
+def _check_sizes(experiment: Experiment, train_rows: int, device_count: int) -> None:
+    """Raise `UsageError` for a batch, a number of epochs or a model that cannot be trained here."""
+    # A batch is a multiple of the number of devices, so it may exceed the rows by less than that number.
+    if experiment.batch >= train_rows + device_count:
+        raise UsageError(
+            "more rows than the training part has",
+            where="--batch",
+            got=experiment.batch,
+            needed=f"at most {train_rows}, the number of training windows",
+        )
+
+    total_steps = experiment.epochs * epoch.steps_per_epoch(train_rows, experiment.batch)
+    # The step counter of the training state is an int32.
+    if total_steps >= 2**31:
+        raise UsageError(
+            f"too many optimiser steps in {experiment.epochs} epochs",
+            where="--epochs",
+            got=total_steps,
+            needed=f"at most {2**31 - 1}",
+        )
+
+    hidden = experiment.model.hidden
+    layers = experiment.model.layers
+    if layers > MOST_LAYERS:
+        raise UsageError("too many layers", where="--model.layers", got=layers, needed=f"at most {MOST_LAYERS}")
+
+    # A lower bound, in float32: the recurrent and input weights of a plain RNN, and Adam's two moments of each.
+    state_bytes = 4 * 3 * (2 * layers - 1) * hidden**2
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if state_bytes > memory:
+        raise UsageError(
+            f"the training state of {hidden} units in each of {layers} layers does not fit this machine's memory",
+            where="--model.hidden",
+            got=f"at least {state_bytes / 2**30:,.1f} GiB",
+            needed=f"at most {memory / 2**30:,.1f} GiB",
+        )
+
+
+def on_local_devices(job: Job[Experiment_, Material]) -> Job[Experiment_, Material]:
+    """Return the job on this process's devices only; unchanged if there is no other process."""
+    if not job.mesh.is_multi_process:
+        return job
+
+    mesh = devices.make(jax.local_devices())
+    setup = job.setup._replace(batch_sharding=devices.batch_sharding(mesh, job.experiment.batch))
+    return dataclasses.replace(job, setup=setup, mesh=mesh, data=devices.replicate(mesh, job.batches))
+
+
+def initial_state(job: Job) -> TrainState:
+    """Draw the state before the first step from the experiment's seed, replicated over the mesh."""
+    initialise = _compiled_init(job.setup, devices.replicated(job.mesh))
+    return initialise(jax.random.key(job.experiment.seed), _first_row(job))
+
+
+def abstract_state(job: Job) -> Tree:
+    """Return shapes, dtypes and shardings of the state without computing it."""
+    sharding = devices.replicated(job.mesh)
+    key = jax.random.key(job.experiment.seed)
+    shapes = jax.eval_shape(partial(epoch.init, job.setup), key, _first_row(job))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+
+# Cached, so that a second run of the same setup does not compile the initialisation again.
+@functools.cache
+def _compiled_init(setup: Setup, sharding: Sharding) -> Callable[[Key, Array], TrainState]:
+    return jax.jit(partial(epoch.init, setup), out_shardings=sharding)
+
+
+def _first_row(job: Job) -> Shaped[Array, "1 t d"]:
+    return jax.numpy.asarray(job.batches.train.x[:1])
+
+
+def run_config(job: Job) -> dict[str, Any]:
+    """Return what `config.json` and the checkpoints store: the recipe, fitted values, the rows' hash, the axes."""
+    params = abstract_state(job).params
+    axes = {f"params/{path}": names for path, names in apply.axes(params).items()}
+    return {
+        **experiments.to_config(job.experiment),
+        **job.fitted,
+        ROWS: job.rows_sha256,
+        "axes": axes,
+    }
+
+
+def check_rows(job: Job, folder: Path) -> None:
+    """Raise `UsageError`, with both hashes, if the run in `folder` was trained on other rows.
+
+    Runs of format 1 have no hash; they are not checked.
+    """
+    sealed_config = records.sealed_config(folder / run_folder.CHECKPOINTS)
+    config = {**run_folder.read_config(folder), **sealed_config}
+    saved_sha256 = config.get(ROWS, job.rows_sha256)
+    if saved_sha256 != job.rows_sha256:
+        raise UsageError(
+            "the data differs from the rows that the run was trained on; restore the data, or start a new run",
+            where=folder,
+            got=f"sha256 {job.rows_sha256[:12]}",
+            needed=f"sha256 {str(saved_sha256)[:12]}",
+        )
+
+
+def restore_best(job: Job, folder: Path) -> tuple[int, TrainState]:
+    """Return the best epoch of the job's run and the state after it, verified. Raises as `store.restore`."""
+    checkpoints = folder / run_folder.CHECKPOINTS
+    return store.restore(checkpoints, abstract_state(job), records.best_epoch(checkpoints))
+
+
+class Restored(NamedTuple):
+    """The state after an epoch of a finished run, with the setup that it belongs to."""
+
+    epoch: int
+    setup: Setup
+    state: TrainState
+
+
+def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruct, number: int | None) -> Restored:
+    """Restore an epoch of a run without its data, verified; without a number, the best epoch.
+
+    `row` has the shape "1 t d" and the dtype of one input row. Raises `UsageError` if there is no such epoch,
+    `records.DamagedError` if it is damaged.
+    """
+    # The learning rate plays no part in restoring, so the number of steps in an epoch may be any.
+    setup = Setup(experiment.build(), experiment.objective(), experiment.optimiser(1))
+    abstract = jax.eval_shape(partial(epoch.init, setup), jax.random.key(0), row)
+
+    checkpoints = folder / run_folder.CHECKPOINTS
+    if number is None:
+        number = records.best_epoch(checkpoints)
+    restored_epoch, state = store.restore(checkpoints, abstract, number)
+    return Restored(restored_epoch, setup, state)

@@ -1,4 +1,11 @@
-"""The cells, by the name that the command line knows them by."""
+"""Recurrent cells by their name on the command line.
+
+from jaxseq.cells import CELLS, recurrence
+
+cell = CELLS["lstm"]
+params = cell.init(jax.random.key(0), d, h)
+carry, outputs = recurrence.scan(cell, params, x, cell.start((b, h)))  # x "t b d", outputs "t b h"
+"""
 
 from types import MappingProxyType
 
@@ -10,7 +17,7 @@ CELLS: MappingProxyType[str, Cell] = MappingProxyType({cell.name: cell for cell 
 
 
 def named(name: str) -> Cell:
-    """The cell of that name; `UsageError` lists the right ones if there is none."""
+    """Return the cell of a name; raises `UsageError`, which lists the names, if there is none."""
     if name not in CELLS:
-        raise UsageError(f"unknown cell {name!r}: choose one of {', '.join(CELLS)}")
+        raise UsageError("unknown cell", got=name, needed=f"one of {', '.join(CELLS)}")
     return CELLS[name]

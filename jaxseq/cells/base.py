@@ -1,27 +1,33 @@
-"""What a cell is: a constant of pure functions around one elementwise gate function.
+"""Interface of a cell: a constant of pure functions around one elementwise gate function.
 
-    z_t = x_t W + b                       input projection, no recurrence in it
-    u_t = h_{t-1} R  (+ b_R)              recurrent projection, the only matrix product inside the scan
-    carry_t, saved_t = gates(z_t, u_t, carry_{t-1})
+    z_t = x_t W + b                                   input projection, independent of the state
+    u_t = h_{t-1} R  (+ b_R)                          recurrent projection, the only matrix product of the recursion
+    carry_t, saved_t = gates(z_t, u_t, carry_{t-1})   elementwise
 
-The recurrence (`jaxseq.recurrence`) owns the products, the scan and the adjoint; a cell owns the elementwise part and
-its derivative. Gate functions act on the last axis, whatever stands before it.
+`jaxseq.cells.recurrence` owns the products, the scan and the adjoint of all cells; a cell owns the elementwise part and
+its derivative. `docs/adjoint.md` derives the adjoint in these symbols.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, orthogonal
 from jaxtyping import Array, Float
 
-from jaxseq.common.arrays import DType, Key
+from jaxseq.cells.norm import Slots, SlotValues, Transposes
+from jaxseq.common.arrays import DType, Key, Tree
 
 Carry: TypeAlias = Any
 """A cell's NamedTuple of states, each ``*b h``; the first field is `h`, the cell's output."""
+
+Saved: TypeAlias = Any
+"""A cell's NamedTuple of values that its derivative needs of a step; the last field is `slots`."""
+
+Local: TypeAlias = Any
+"""A cell's NamedTuple of local derivatives of a step; the last field is `slots`, as in `Saved`."""
 
 
 class Params(NamedTuple):
@@ -32,54 +38,129 @@ class Params(NamedTuple):
     bias: Float[Array, "g"]
 
 
+class StepGradient(NamedTuple):
+    """Cotangents of a step's inputs, given that of its next carry.
+
+    z      of z_t, "*b g"
+    u      of u_t, "*b g"; the same object as `z` where both are equal
+    carry  of carry_{t-1}, without the part that passes through u_t
+    slots  gradient of the slots' weights from each row, `jaxseq.cells.norm.Transposes`
+    """
+
+    z: Float[Array, "*b g"]
+    u: Float[Array, "*b g"]
+    carry: Carry
+    slots: SlotValues
+
+
+@runtime_checkable
+class Gates(Protocol):
+    """One step of a cell, elementwise over rows and units: the next carry, and what the derivative needs."""
+
+    def __call__(
+        self, z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = ...
+    ) -> tuple[Carry, Saved]:
+        """Return the next carry and the saved values; sums and memory pass through `slots`."""
+        ...
+
+
+@runtime_checkable
+class Linearise(Protocol):
+    """Local derivatives of any number of steps at once, none of which depends on a cotangent."""
+
+    def __call__(self, saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
+        """Return the local derivatives of steps that led from `h_before` to `h`."""
+        ...
+
+
+@runtime_checkable
+class Adjoint(Protocol):
+    """The transpose of a linearised step."""
+
+    def __call__(self, local: Local, cotangent: Carry, transposes: Transposes = ...) -> StepGradient:
+        """Return the cotangents of a step's inputs, given that of its next carry."""
+        ...
+
+
+@runtime_checkable
+class Start(Protocol):
+    """The carry before the first step."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: DType = ...) -> Carry:
+        """Return zeros; `shape` is that of h, say (b, h)."""
+        ...
+
+
+@runtime_checkable
+class Init(Protocol):
+    """The parameters before training."""
+
+    def __call__(self, key: Key, d: int, h: int, dtype: DType = ...) -> Tree:
+        """Return parameters for d features and h units."""
+        ...
+
+
 class Cell(NamedTuple):
     """A recurrent cell as a constant: it hashes, pickles and never retraces; sizes live in the parameters' shapes.
 
-    name            the name on the command line
+    name            name on the command line
     gate_count      g = gate_count · h
-    recurrent_bias  whether the recurrent projection has a bias of its own (the parameters then hold `recurrent_bias`)
-    groups          the gates whose sums z + u are formed together, counted: layer norm takes its moments over a group
-    gates           (z "*b g", u "*b g", carry, slots) -> (next carry, saved): the personality of the cell; `slots` are
-                    where normalisation goes (`jaxseq.cells.norm`), and `saved.noted` is what they note
-    linearise       (saved, h_{t-1} "*b h", h_t "*b h") -> local: the local derivatives, for all steps at once
-    adjoint         (local, cotangent of the next carry, way back through the slots) -> (dz "*b g", du "*b g", the part
-                    of the previous carry's cotangent that does not pass through u, what the slots' way back gave for
-                    their weights); dz and du are one object where they are equal
-    start           (shape of one state, dtype) -> the zero carry
-    init            (key, d, h, dtype) -> parameters
+    recurrent_bias  whether the recurrent projection has a separate bias, `recurrent_bias` in the parameters
+    groups          number of gates in each group whose sums z + u are formed together; layer norm takes its moments
+                    over a group
+
+    Every module of a cell defines `Params`, `Carry`, `Saved`, `Local`, `start`, `init`, `gates`, `linearise`, `adjoint`
+    and `CELL`, in this order.
     """
 
     name: str
     gate_count: int
     recurrent_bias: bool
     groups: tuple[int, ...]
-    gates: Callable[..., tuple[Carry, Any]]
-    linearise: Callable[[Any, Array, Array], Any]
-    adjoint: Callable[..., tuple[Array, Array, Carry, Any]]
-    start: Callable[..., Carry]
-    init: Callable[..., Any]
+    start: Start
+    init: Init
+    gates: Gates
+    linearise: Linearise
+    adjoint: Adjoint
 
 
 def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Logistic function as ½ tanh(½ x) + ½: one transcendental that can share its loop with a tanh."""
+    """Compute the logistic function as ½ tanh(½ x) + ½."""
+    # One transcendental function for all gates, so that XLA fuses them into one loop.
     return 0.5 * jnp.tanh(0.5 * x) + 0.5
 
 
 def sigmoid_slope(y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Derivative of the logistic function, from its value y: y (1 - y)."""
+    """Compute the derivative of the logistic function from its value y: y (1 - y)."""
     return y * (1 - y)
 
 
 def tanh_slope(y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Derivative of tanh, from its value y: 1 - y²."""
+    """Compute the derivative of tanh from its value y: 1 - y²."""
     return 1 - y * y
 
 
-def init_kernels(key: Key, d: int, h: int, gate_count: int, dtype: DType) -> tuple[Array, Array]:
-    """Input kernel "d g", Glorot uniform per gate (Glorot & Bengio 2010), and recurrent kernel "h g", orthogonal per
-    gate (Saxe et al. 2014), as Keras and flax draw them."""
+class Kernels(NamedTuple):
+    """Both kernels of a cell, the gates side by side on the last axis."""
+
+    input: Float[Array, "d g"]
+    recurrent: Float[Array, "h g"]
+
+
+def init_kernels(key: Key, gate_count: int, d: int, h: int, dtype: DType) -> Kernels:
+    """Draw a Glorot-uniform input kernel (Glorot & Bengio 2010) and an orthogonal recurrent kernel (Saxe et al. 2014).
+
+    Each gate is drawn separately, as in Keras and flax: the limits and the orthogonality are those of one gate.
+    """
+    glorot = glorot_uniform()
+    ortho = orthogonal()
     input_key, recurrent_key = jax.random.split(key)
-    glorot, ortho = glorot_uniform(), orthogonal()
-    draw_input = [glorot(k, (d, h), dtype) for k in jax.random.split(input_key, gate_count)]
-    draw_recurrent = [ortho(k, (h, h), dtype) for k in jax.random.split(recurrent_key, gate_count)]
-    return jnp.concatenate(draw_input, axis=1), jnp.concatenate(draw_recurrent, axis=1)
+    input_keys = jax.random.split(input_key, gate_count)
+    recurrent_keys = jax.random.split(recurrent_key, gate_count)
+
+    input_kernels = [glorot(gate_key, (d, h), dtype) for gate_key in input_keys]
+    recurrent_kernels = [ortho(gate_key, (h, h), dtype) for gate_key in recurrent_keys]
+    return Kernels(
+        input=jnp.concatenate(input_kernels, axis=1),
+        recurrent=jnp.concatenate(recurrent_kernels, axis=1),
+    )

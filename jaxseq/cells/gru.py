@@ -1,9 +1,9 @@
-"""Gated recurrent unit (Cho et al. 2014) in its reset-after form, as cuDNN, torch and Keras compute it, gates in the order
-r, z, n:
+"""Gated recurrent unit (Cho et al. 2014) in its reset-after form, as cuDNN, torch and Keras compute it, gates r, z, n:
 
     r, z = σ(z + u)    n = tanh(z_n + r u_n)    h_t = (1 - z) n + z h_{t-1}
 
-The reset gate acts after the recurrent product, so that product has a bias of its own.
+The reset gate acts after the recurrent product, so that product has a separate bias. In the code the update gate z is
+`update`, because z is the input projection of all gates.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.cells.base import Cell, init_kernels, sigmoid, sigmoid_slope, tanh_slope
-from jaxseq.cells.norm import NOTHING, PLAIN, Noted, Slots, Transposes
+from jaxseq.cells.base import Cell, StepGradient, init_kernels, sigmoid, sigmoid_slope, tanh_slope
+from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
 
 
@@ -35,66 +35,110 @@ class Carry(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What the adjoint needs of a step."""
+    """Values of a step that its derivative needs: activated gates, and the candidate's recurrent projection."""
 
     rz: Float[Array, "*b 2*h"]
     n: Float[Array, "*b h"]
     u_n: Float[Array, "*b h"]
-    noted: Noted
+    slots: SlotValues
 
 
 class Local(NamedTuple):
-    """Derivatives of a step: of h by the pre-activations of the candidate and of z; of the candidate's by that of r
-    and by u; of h by h_{t-1} directly."""
+    """Local derivatives of a step.
 
-    by_n: Float[Array, "*b h"]
-    by_update: Float[Array, "*b h"]
-    n_by_r: Float[Array, "*b h"]
+    n_sum       of h_t by the pre-activation of the candidate n
+    update_sum  of h_t by the pre-activation of the update gate
+    r_sum       of the candidate's pre-activation by that of the reset gate
+    r           of the candidate's pre-activation by u_n
+    update      of h_t by h_{t-1} directly
+    """
+
+    n_sum: Float[Array, "*b h"]
+    update_sum: Float[Array, "*b h"]
+    r_sum: Float[Array, "*b h"]
     r: Float[Array, "*b h"]
     update: Float[Array, "*b h"]
-    noted: Noted
+    slots: SlotValues
 
 
 def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
-    """The zero state; `shape` is that of h, say (b, h)."""
+    """Return the zero state; `shape` is that of h, say (b, h)."""
     return Carry(jnp.zeros(shape, dtype))
 
 
 def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
-    """Parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel, zero biases."""
-    kernel, recurrent = init_kernels(key, d, h, 3, dtype)
-    return Params(kernel, recurrent, jnp.zeros(3 * h, dtype), jnp.zeros(3 * h, dtype))
+    """Draw parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel, zero biases."""
+    kernels = init_kernels(key, 3, d, h, dtype)
+    # Separate arrays, because one buffer must not be donated twice.
+    return Params(
+        kernels.input,
+        kernels.recurrent,
+        bias=jnp.zeros(3 * h, dtype),
+        recurrent_bias=jnp.zeros(3 * h, dtype),
+    )
 
 
 def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
-    """One step; the activated gates are saved, which is cheaper than computing them twice."""
+    """Compute one step."""
     h = carry.h.shape[-1]
-    total, noted = slots.total(z[..., : 2 * h] + u[..., : 2 * h], 0)
-    rz = jax.lax.optimization_barrier(sigmoid(total))
+
+    # The barriers keep XLA from computing a gate again for each of its consumers.
+    rz_sum, rz_residual = slots.total(z[..., : 2 * h] + u[..., : 2 * h], 0)
+    rz = jax.lax.optimization_barrier(sigmoid(rz_sum))
     r, update = jnp.split(rz, 2, axis=-1)
+
     u_n = u[..., 2 * h :]
-    total_n, noted_n = slots.total(z[..., 2 * h :] + r * u_n, 1)
-    n = jax.lax.optimization_barrier(jnp.tanh(total_n))
-    return Carry(n + update * (carry.h - n)), Saved(rz, n, u_n, Noted((noted, noted_n), ()))
+    n_sum, n_residual = slots.total(z[..., 2 * h :] + r * u_n, 1)
+    n = jax.lax.optimization_barrier(jnp.tanh(n_sum))
+
+    # (1 - z) n + z h_{t-1}, with one product less.
+    h_after = n + update * (carry.h - n)
+
+    # The derivative reads the activated gates: saving them is cheaper than computing them again.
+    residuals = SlotValues(total=(rz_residual, n_residual), memory=())
+    return Carry(h_after), Saved(rz, n, u_n, residuals)
 
 
 def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
-    """Local derivatives of all steps."""
-    rz, n, u_n, noted = saved
-    r, update = jnp.split(rz, 2, axis=-1)
-    by_update = (h_before - n) * sigmoid_slope(update)
-    return Local((1 - update) * tanh_slope(n), by_update, u_n * sigmoid_slope(r), r, update, noted)
+    """Compute the local derivatives of all steps."""
+    r, update = jnp.split(saved.rz, 2, axis=-1)
+    update_sum = (h_before - saved.n) * sigmoid_slope(update)
+    return Local(
+        n_sum=(1 - update) * tanh_slope(saved.n),
+        update_sum=update_sum,
+        r_sum=saved.u_n * sigmoid_slope(r),
+        r=r,
+        update=update,
+        slots=saved.slots,
+    )
 
 
-def adjoint(local: Local, bar: Carry, back: Transposes = NOTHING) -> tuple[Array, Array, Carry, Noted]:
-    """Deltas of z and of u, which differ in the candidate by the factor r, and the previous state's direct cotangent."""
-    total, total_n = local.noted.total
-    n_bar, kept_n = back.total(total_n, bar.h * local.by_n, 1)
-    by_rz = jnp.concatenate([n_bar * local.n_by_r, bar.h * local.by_update], axis=-1)
-    # A concatenation within another, fused in a loop, was compiled wrongly by XLA on CPUs (at 4 rows of 5 units).
-    rz_bar, kept = back.total(total, jax.lax.optimization_barrier(by_rz), 0)
-    dz, du = (jnp.concatenate([rz_bar, candidate], axis=-1) for candidate in (n_bar, n_bar * local.r))
-    return dz, du, Carry(bar.h * local.update), Noted((kept, kept_n), ())
+def adjoint(local: Local, cotangent: Carry, transposes: Transposes = PLAIN_TRANSPOSES) -> StepGradient:
+    """Compute the cotangents of a step's inputs; those of z and u differ in the candidate by the factor r."""
+    rz_residual, n_residual = local.slots.total
+    n_grad, n_weights_grad = transposes.total(n_residual, cotangent.h * local.n_sum, 1)
+
+    # XLA miscompiles a concatenation inside another when it fuses them in a loop on CPUs; the barrier separates them.
+    rz_sum_grad = jnp.concatenate([n_grad * local.r_sum, cotangent.h * local.update_sum], axis=-1)
+    rz_sum_grad = jax.lax.optimization_barrier(rz_sum_grad)
+    rz_grad, rz_weights_grad = transposes.total(rz_residual, rz_sum_grad, 0)
+
+    return StepGradient(
+        z=jnp.concatenate([rz_grad, n_grad], axis=-1),
+        u=jnp.concatenate([rz_grad, n_grad * local.r], axis=-1),
+        carry=Carry(cotangent.h * local.update),
+        slots=SlotValues(total=(rz_weights_grad, n_weights_grad), memory=()),
+    )
 
 
-CELL = Cell("gru", 3, True, (2, 1), gates, linearise, adjoint, start, init)
+CELL = Cell(
+    name="gru",
+    gate_count=3,
+    recurrent_bias=True,
+    groups=(2, 1),
+    start=start,
+    init=init,
+    gates=gates,
+    linearise=linearise,
+    adjoint=adjoint,
+)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseq.cells.base import Cell, Params, init_kernels, sigmoid_slope, tanh_slope
-from jaxseq.cells.norm import NOTHING, PLAIN, Noted, Slots, Transposes
+from jaxseq.cells.base import Cell, Params, StepGradient, init_kernels, sigmoid_slope, tanh_slope
+from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
 
 
@@ -25,56 +25,71 @@ class Carry(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What the adjoint needs of a step."""
+    """Values of a step that its derivative needs: activated gates, c_{t-1}, and tanh(c_t)."""
 
     gates: Float[Array, "*b g"]
     c_before: Float[Array, "*b h"]
     tanh_c: Float[Array, "*b h"]
-    noted: Noted
+    slots: SlotValues
 
 
 class Local(NamedTuple):
-    """Derivatives of a step: of c by the pre-activations of i, f, g and of h by that of o; of h by c, as the tanh sees
-    it; of c by c_{t-1}."""
+    """Local derivatives of a step.
 
-    pre_activations: Float[Array, "*b g"]
-    h_by_c: Float[Array, "*b h"]
+    a     of c_t by the pre-activations of i, f and g, and of h_t by that of o, side by side
+    c     of h_t by c_t as its tanh sees it
+    f     of c_t by c_{t-1}
+    """
+
+    a: Float[Array, "*b g"]
+    c: Float[Array, "*b h"]
     f: Float[Array, "*b h"]
-    noted: Noted
+    slots: SlotValues
 
 
 def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
-    """The zero states; `shape` is that of h, say (b, h)."""
+    """Return the zero states; `shape` is that of h, say (b, h)."""
+    # Separate arrays, because one buffer must not be donated twice.
     return Carry(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
 def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
-    """Parameters for d features and h units; the forget gate's bias is 1 (Jozefowicz et al. 2015), the others 0."""
-    kernel, recurrent = init_kernels(key, d, h, 4, dtype)
-    return Params(kernel, recurrent, jnp.zeros(4 * h, dtype).at[h : 2 * h].set(1))
+    """Draw parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel.
+
+    The forget gate's bias is 1 (Jozefowicz et al. 2015), all other biases are 0.
+    """
+    kernels = init_kernels(key, 4, d, h, dtype)
+    forget = slice(h, 2 * h)
+    bias = jnp.zeros(4 * h, dtype).at[forget].set(1)
+    return Params(kernels.input, kernels.recurrent, bias)
 
 
 def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
-    """One step; the activated gates are saved, which is cheaper than computing them twice."""
-    total, noted_total = slots.total(z + u, 0)
-    activated = _activate(total)
+    """Compute one step."""
+    a, a_residual = slots.total(z + u, 0)
+    activated = _activate(a)
     i, f, g, o = jnp.split(activated, 4, axis=-1)
+
     c = f * carry.c + i * g
-    seen, noted = slots.memory(c)
-    tanh_c = jnp.tanh(seen)
-    return Carry(o * tanh_c, c), Saved(activated, carry.c, tanh_c, Noted((noted_total,), noted))
+    visible_c, c_residual = slots.memory(c)
+    tanh_c = jnp.tanh(visible_c)
+    h = o * tanh_c
+
+    # The derivative reads the activated gates: saving them is cheaper than computing them again.
+    residuals = SlotValues(total=(a_residual,), memory=c_residual)
+    return Carry(h, c), Saved(activated, carry.c, tanh_c, residuals)
 
 
-def _activate(a: Array) -> Array:
-    """σ on i, f, o and tanh on g, as one tanh over all gates: a single loop, which the barrier keeps from being
-    computed again by every consumer."""
+def _activate(a: Float[Array, "*b g"]) -> Float[Array, "*b g"]:
+    """Apply σ to i, f and o and tanh to g, in one loop: σ(a) = ½ tanh(½ a) + ½."""
     h = a.shape[-1] // 4
     half = np.repeat(np.asarray([0.5, 0.5, 1.0, 0.5], a.dtype), h)
+    # Without the barrier XLA computes the tanh again for each of its consumers.
     return jax.lax.optimization_barrier(half * jnp.tanh(half * a) + (1 - half))
 
 
 def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
-    """Local derivatives of all steps."""
+    """Compute the local derivatives of all steps."""
     i, f, g, o = jnp.split(saved.gates, 4, axis=-1)
     by_gate = [
         g * sigmoid_slope(i),
@@ -82,16 +97,39 @@ def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b 
         i * tanh_slope(g),
         saved.tanh_c * sigmoid_slope(o),
     ]
-    return Local(jnp.concatenate(by_gate, axis=-1), o * tanh_slope(saved.tanh_c), f, saved.noted)
+    return Local(
+        a=jnp.concatenate(by_gate, axis=-1),
+        c=o * tanh_slope(saved.tanh_c),
+        f=f,
+        slots=saved.slots,
+    )
 
 
-def adjoint(local: Local, bar: Carry, back: Transposes = NOTHING) -> tuple[Array, Array, Carry, Noted]:
-    """Deltas of z and u, which are the same, and the direct cotangents of the previous states."""
-    through_h, kept = back.memory(local.noted.memory, bar.h * local.h_by_c)
-    c_bar = bar.c + through_h
-    by_total = jnp.concatenate([c_bar, c_bar, c_bar, bar.h], axis=-1) * local.pre_activations
-    delta, kept_total = back.total(local.noted.total[0], by_total, 0)
-    return delta, delta, Carry(jnp.zeros_like(bar.h), c_bar * local.f), Noted((kept_total,), kept)
+def adjoint(local: Local, cotangent: Carry, transposes: Transposes = PLAIN_TRANSPOSES) -> StepGradient:
+    """Compute the cotangents of a step's inputs: z and u have the same one, and h_{t-1} acts through u alone."""
+    visible_c_grad = cotangent.h * local.c
+    through_h, memory_grad = transposes.memory(local.slots.memory, visible_c_grad)
+    c_grad = cotangent.c + through_h
+
+    # i, f and g act through c_t, o acts through h_t.
+    a_grad = jnp.concatenate([c_grad, c_grad, c_grad, cotangent.h], axis=-1) * local.a
+    sum_grad, total_grad = transposes.total(local.slots.total[0], a_grad, 0)
+    return StepGradient(
+        z=sum_grad,
+        u=sum_grad,
+        carry=Carry(jnp.zeros_like(cotangent.h), c_grad * local.f),
+        slots=SlotValues(total=(total_grad,), memory=memory_grad),
+    )
 
 
-CELL = Cell("lstm", 4, False, (4,), gates, linearise, adjoint, start, init)
+CELL = Cell(
+    name="lstm",
+    gate_count=4,
+    recurrent_bias=False,
+    groups=(4,),
+    start=start,
+    init=init,
+    gates=gates,
+    linearise=linearise,
+    adjoint=adjoint,
+)

@@ -1,13 +1,15 @@
-"""Normalisation as slots around a cell's gate function; a slot that is empty leaves the plain cell.
+"""Normalisation in the slots of a cell; empty slots leave the plain cell.
 
-    layer       z = LN(x W) + b,  u = LN(h R) + b_R,  and LN on the LSTM's c before its tanh      (Ba et al. 2016)
-    layer-sum   the gates see LN(z + u) in the place of z + u                    (the simple variant of Géron 2019, ch. 15)
-    batch       as layer, with batch moments of their own for x W, for h R, for c, and for every time step, gains that
-                start at 0.1, and running moments for use after training                           (Cooijmans et al. 2017)
+    layer      z = LN(x W) + b,  u = LN(h R) + b_R,  and LN of the LSTM's c before its tanh        (Ba et al. 2016)
+    layer-sum  the gates see LN(z + u) instead of z + u            (the simple variant of Géron 2019, chapter 15)
+    batch      as layer, with moments over rows: separate ones for x W, h R and c, and for each time step; gains
+               start at 0.1, and running moments are kept for use after training          (Cooijmans et al. 2017)
 
-Layer norm takes its moments over all gates of a cell together, but for the GRU's candidate, whose gate acts after the
-product: it is normalised by itself. Rows never mix. Batch norm takes them over the rows that are still within their
-length; a step beyond the trained length is normalised by the last step's running moments.
+Layer norm takes its moments over all gates of a cell together, except for the GRU's candidate: its sum is formed after
+the reset gate, so it is normalised alone. Rows never mix. Batch norm takes its moments over the rows that are within
+their length; steps beyond the trained length take the last step's running moments.
+
+Axis w is the width of whatever is normalised: g, a group of gates, or h.
 """
 
 from __future__ import annotations
@@ -24,16 +26,20 @@ from jaxseq.common.arrays import DType
 
 
 class Norm(NamedTuple):
-    """A normalisation as a constant: which moments, where, and how."""
+    """A normalisation as a constant.
+
+    name      a key of `NORMS`
+    epsilon   added to the variance for numerical stability
+    momentum  share of a running moment that a training step keeps
+    """
 
     name: str
     epsilon: float = 1e-5
     momentum: float = 0.9
-    """Share of a running moment that stays at each training step."""
 
     @property
     def on_sum(self) -> bool:
-        """Whether z + u is normalised, not z and u each by itself."""
+        """Whether z + u is normalised, rather than z and u separately."""
         return self.name == "layer-sum"
 
     @property
@@ -45,17 +51,18 @@ class Norm(NamedTuple):
 NORMS: MappingProxyType[str, str] = MappingProxyType(
     {"layer": "Ba et al. 2016", "layer-sum": "Géron 2019", "batch": "Cooijmans et al. 2017"}
 )
+"""Source of each normalisation by its name."""
 
 
 class Gains(NamedTuple):
-    """Scales of the two projections; their shifts are the cell's own biases."""
+    """Scales of the two projections; their shifts are the cell's biases."""
 
     x: Float[Array, "g"]
     h: Float[Array, "g"]
 
 
 class MemoryGains(NamedTuple):
-    """The same for a cell with a memory c, which is scaled and shifted on its way to the output."""
+    """Scales of a cell with a memory c, which has a scale and a shift too."""
 
     x: Float[Array, "g"]
     h: Float[Array, "g"]
@@ -70,238 +77,319 @@ class SumGains(NamedTuple):
     shift: Float[Array, "g"]
 
 
-class Moments(NamedTuple):
-    """Mean and variance for every time step."""
+Weights: TypeAlias = Gains | MemoryGains | SumGains
+"""Trainable arrays of a normalisation."""
 
-    mean: Float[Array, "t g"]
-    var: Float[Array, "t g"]
+
+class Moments(NamedTuple):
+    """Mean and biased variance over rows, for every time step where there is more than one."""
+
+    mean: Float[Array, "*t w"]
+    var: Float[Array, "*t w"]
 
 
 class Running(NamedTuple):
-    """Running moments of what a batch-normalised cell normalises; `c` is empty where there is no memory."""
+    """Running moments of a batch-normalised cell, "t w" each; `c` is empty if the cell has no memory."""
 
     x: Moments
     h: Moments
     c: Moments | tuple[()]
 
 
-class Slots(NamedTuple):
-    """What gate functions pass their sums and their memory through.
+class Fixed(NamedTuple):
+    """Moments to normalise by, of all time steps or of one; None takes those of the batch."""
 
-    recurrent  h R "*b g"; the recurrence puts it through
-    total      (sum of projections "*b n", which group of gates it is)
-    memory     c "*b h"
+    x: Moments | None = None
+    h: Moments | None = None
+    c: Moments | None = None
 
-    Each gives what is seen of it, in the same shape, and what is to be noted of the step.
+
+Residual: TypeAlias = Any
+"""A pytree that the transpose of a slot needs of a step; empty for an empty slot."""
+
+WeightsGradient: TypeAlias = Any
+"""A pytree of gradients of a slot's weights, one for each row, "b w"; empty for an empty slot."""
+
+
+class SlotValues(NamedTuple):
+    """A value for each slot inside a cell: residuals on the way forward, gradients of weights on the way back.
+
+    total   one for each group of gates
+    memory  one for the memory c
     """
-
-    recurrent: Callable[[Array], tuple[Array, Any]]
-    total: Callable[[Array, int], tuple[Array, Any]]
-    memory: Callable[[Array], tuple[Array, Any]]
-
-
-class Transposes(NamedTuple):
-    """The way back through each slot: (what it noted, cotangent of what is seen) -> (cotangent of what came in, what
-    each row adds to the gradient of the slot's weights)."""
-
-    recurrent: Callable[[Any, Array], tuple[Array, Any]]
-    total: Callable[[Any, Array, int], tuple[Array, Any]]
-    memory: Callable[[Any, Array], tuple[Array, Any]]
-
-
-class Noted(NamedTuple):
-    """What a cell's slots note of a step: for each group of gates, and for the memory."""
 
     total: tuple[Any, ...]
     memory: Any
 
 
-class Unit(NamedTuple):
-    """What layer norm notes: the values with mean 0 and variance 1, and the inverse of their standard deviation."""
+class Slots(NamedTuple):
+    """Functions that sums and memory of a cell pass through; each returns an array of the same shape and a residual.
 
-    values: Float[Array, "*b n"]
-    inverse: Float[Array, "*b 1"]
+    recurrent  h R "*b g", applied by the recurrence
+    total      (sum of the projections "*b w", index of the group of gates), applied by the cell
+    memory     c "*b h", applied by the cell
+    """
+
+    recurrent: Callable[[Array], tuple[Array, Residual]]
+    total: Callable[[Array, int], tuple[Array, Residual]]
+    memory: Callable[[Array], tuple[Array, Residual]]
 
 
-Weights: TypeAlias = Gains | MemoryGains | SumGains
+class Transposes(NamedTuple):
+    """Transposes of the slots: (residual, cotangent of the result) -> (cotangent of the argument, gradient of weights)."""
+
+    recurrent: Callable[[Residual, Array], tuple[Array, WeightsGradient]]
+    total: Callable[[Residual, Array, int], tuple[Array, WeightsGradient]]
+    memory: Callable[[Residual, Array], tuple[Array, WeightsGradient]]
 
 
-def _same(a: Array, group: int = 0) -> tuple[Array, tuple[()]]:
+def _identity(a: Float[Array, "*b w"], group: int = 0) -> tuple[Float[Array, "*b w"], Residual]:
     return a, ()
 
 
-def _same_back(noted: Any, bar: Array, group: int = 0) -> tuple[Array, tuple[()]]:
-    return bar, ()
+def _identity_transpose(
+    residual: Residual, cotangent: Float[Array, "*b w"], group: int = 0
+) -> tuple[Float[Array, "*b w"], WeightsGradient]:
+    return cotangent, ()
 
 
-PLAIN = Slots(_same, _same, _same)
-"""No normalisation."""
-NOTHING = Transposes(_same_back, _same_back, _same_back)
-"""The way back through no normalisation."""
+PLAIN = Slots(_identity, _identity, _identity)
+"""Empty slots: no normalisation."""
+PLAIN_TRANSPOSES = Transposes(_identity_transpose, _identity_transpose, _identity_transpose)
+"""Transposes of empty slots."""
 
 
 def init(norm: Norm, gate_count: int, memory: bool, h: int, dtype: DType = jnp.float32) -> Weights:
-    """Gains that start at 1, for batch norm at 0.1 (Cooijmans et al. 2017, section 4); shifts at 0."""
-    g = gate_count * h
+    """Create gains of 1, or 0.1 for batch norm (Cooijmans et al. 2017, section 4), and shifts of 0.
 
-    def gain(width: int) -> Array:  # an array each: donating one buffer for two parameters is refused
-        return jnp.full(width, 0.1 if norm.by_batch else 1.0, dtype)
+    `memory` says whether the cell has a memory c.
+    """
+    g = gate_count * h
+    start = 1.0
+    if norm.by_batch:
+        start = 0.1
+
+    def gain(width: int) -> Float[Array, "w"]:
+        # A new array for each parameter, because one buffer must not be donated twice.
+        return jnp.full(width, start, dtype)
 
     if norm.on_sum:
         return SumGains(gain(g), jnp.zeros(g, dtype))
-    return MemoryGains(gain(g), gain(g), gain(h), jnp.zeros(h, dtype)) if memory else Gains(gain(g), gain(g))
+    if memory:
+        return MemoryGains(gain(g), gain(g), gain(h), jnp.zeros(h, dtype))
+    return Gains(gain(g), gain(g))
 
 
 def init_running(gate_count: int, memory: bool, t: int, h: int, dtype: DType = jnp.float32) -> Running:
-    """Running moments for t steps: means 0, variances 1."""
+    """Create running moments for t time steps: means 0, variances 1."""
 
-    def fresh(width: int) -> Moments:
+    def moments(width: int) -> Moments:
         return Moments(jnp.zeros((t, width), dtype), jnp.ones((t, width), dtype))
 
-    return Running(fresh(gate_count * h), fresh(gate_count * h), fresh(h) if memory else ())
+    g = gate_count * h
+    return Running(moments(g), moments(g), moments(h) if memory else ())
 
 
-def centred(a: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
-    """a - mean over the last axis; its own transpose."""
+# Layer norm
+
+
+class Standardised(NamedTuple):
+    """Result of a norm over the last axis, which is also its residual.
+
+    values   scaled values
+    inverse  inverse of their standard deviation
+    """
+
+    values: Float[Array, "*b w"]
+    inverse: Float[Array, "*b 1"]
+
+
+def centre(a: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
+    """Subtract the mean over the last axis; this is its own transpose."""
     return a - jnp.mean(a, axis=-1, keepdims=True)
 
 
-def scaled(a: Float[Array, "*b n"], epsilon: float) -> Unit:
-    """a / √(mean a² + ε) over the last axis: layer norm of what is centred already."""
+def rms_norm(a: Float[Array, "*b w"], epsilon: float) -> Standardised:
+    """Compute a / √(mean a² + ε) over the last axis (Zhang & Sennrich 2019): layer norm of centred values."""
     inverse = jax.lax.rsqrt(jnp.mean(a * a, axis=-1, keepdims=True) + epsilon)
-    return Unit(a * inverse, inverse)
+    return Standardised(a * inverse, inverse)
 
 
-def scaled_back(noted: Unit, bar: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
-    """The cotangent of a from that of `scaled(a).values`."""
-    return noted.inverse * (bar - noted.values * jnp.mean(bar * noted.values, axis=-1, keepdims=True))
+def rms_norm_transpose(residual: Standardised, cotangent: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
+    """Compute the cotangent of `a` from that of ``rms_norm(a).values``."""
+    values, inverse = residual
+    return inverse * (cotangent - values * jnp.mean(cotangent * values, axis=-1, keepdims=True))
 
 
-def unit(a: Float[Array, "*b n"], epsilon: float) -> Unit:
-    """(a - mean) / √(var + ε) over the last axis (Ba et al. 2016, equation 4)."""
-    return scaled(centred(a), epsilon)
+def layer_norm(a: Float[Array, "*b w"], epsilon: float) -> Standardised:
+    """Compute (a - mean) / √(var + ε) over the last axis (Ba et al. 2016, equation 4)."""
+    return rms_norm(centre(a), epsilon)
 
 
-def unit_back(noted: Unit, bar: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
-    """The cotangent of a from that of `unit(a).values`."""
-    return centred(scaled_back(noted, bar))
-
-
-def centred_groups(a: Float[Array, "*b g"], groups: tuple[int, ...]) -> Float[Array, "*b g"]:
-    """Every group of gates less its mean. Of a kernel, it centres every product with it: the mean over the gates of
-    h R is h times the mean of R, which need not be taken at every step."""
-    return jnp.concatenate([centred(part) for part in split_groups(a, groups)], axis=-1)
+def layer_norm_transpose(residual: Standardised, cotangent: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
+    """Compute the cotangent of `a` from that of ``layer_norm(a).values``."""
+    return centre(rms_norm_transpose(residual, cotangent))
 
 
 def split_groups(a: Float[Array, "*b g"], groups: tuple[int, ...]) -> list[Float[Array, "*b _"]]:
-    """The groups of gates, each by itself; `groups` counts the gates of each."""
+    """Split the last axis into groups of gates; `groups` is the number of gates in each."""
     h = a.shape[-1] // sum(groups)
-    return jnp.split(a, [h * sum(groups[:n]) for n in range(1, len(groups))], axis=-1)
+    ends = [h * sum(groups[:index]) for index in range(1, len(groups))]
+    return jnp.split(a, ends, axis=-1)
+
+
+def centre_groups(kernel: Float[Array, "*b g"], groups: tuple[int, ...]) -> Float[Array, "*b g"]:
+    """Subtract from every group of gates its mean.
+
+    A centred kernel gives centred products: the mean of h R over the gates is h times that of R, so it need not be taken
+    at every step.
+    """
+    return jnp.concatenate([centre(part) for part in split_groups(kernel, groups)], axis=-1)
 
 
 def layer_norm_gates(
     a: Float[Array, "*b g"], gain: Float[Array, "g"], groups: tuple[int, ...], epsilon: float
 ) -> Float[Array, "*b g"]:
-    """Layer norm of each group of gates by itself; `groups` counts the gates of each."""
-    return jnp.concatenate([unit(part, epsilon).values for part in split_groups(a, groups)], axis=-1) * gain
+    """Apply layer norm to each group of gates separately, then the gain."""
+    parts = [layer_norm(part, epsilon).values for part in split_groups(a, groups)]
+    return jnp.concatenate(parts, axis=-1) * gain
 
 
-def layer_slots(norm: Norm, groups: tuple[int, ...], weights: Weights) -> Slots:
-    """The slots of layer norm, or of layer norm on the sum. The input projection has none, it is done before the scan;
-    the recurrent kernel is a `centred_groups` one."""
-    if isinstance(weights, SumGains):
-        gains, shifts = (split_groups(w, groups) for w in (weights.total, weights.shift))
+def layer_slots(norm: Norm, groups: tuple[int, ...], gains: Weights) -> Slots:
+    """Return the slots of "layer" or "layer-sum".
 
-        def total(a: Array, group: int) -> tuple[Array, Unit]:
-            noted = unit(a, norm.epsilon)
-            return noted.values * gains[group] + shifts[group], noted
+    The input projection has no slot, because it is normalised before the scan. The slot of h R expects that R has passed
+    `centre_groups`.
+    """
+    if isinstance(gains, SumGains):
+        group_gains = split_groups(gains.total, groups)
+        group_shifts = split_groups(gains.shift, groups)
+
+        def total(a: Float[Array, "*b w"], group: int) -> tuple[Float[Array, "*b w"], Residual]:
+            normed = layer_norm(a, norm.epsilon)
+            return normed.values * group_gains[group] + group_shifts[group], normed
 
         return PLAIN._replace(total=total)
 
-    def recurrent(a: Array) -> tuple[Array, list[Unit]]:
-        noted = [scaled(part, norm.epsilon) for part in split_groups(a, groups)]
-        return jnp.concatenate([part.values for part in noted], axis=-1) * weights.h, noted
+    def recurrent(product: Float[Array, "*b g"]) -> tuple[Float[Array, "*b g"], Residual]:
+        normed = [rms_norm(part, norm.epsilon) for part in split_groups(product, groups)]
+        return jnp.concatenate([part.values for part in normed], axis=-1) * gains.h, normed
 
-    if isinstance(weights, Gains):
+    if isinstance(gains, Gains):
         return PLAIN._replace(recurrent=recurrent)
 
-    def memory(c: Array) -> tuple[Array, Unit]:
-        noted = unit(c, norm.epsilon)
-        return noted.values * weights.c + weights.c_shift, noted
+    def memory(c: Float[Array, "*b h"]) -> tuple[Float[Array, "*b h"], Residual]:
+        normed = layer_norm(c, norm.epsilon)
+        return normed.values * gains.c + gains.c_shift, normed
 
     return PLAIN._replace(recurrent=recurrent, memory=memory)
 
 
-def layer_transposes(groups: tuple[int, ...], weights: Weights) -> Transposes:
-    """The way back through `layer_slots`."""
-    if isinstance(weights, SumGains):
-        gains = split_groups(weights.total, groups)
-        return NOTHING._replace(
-            total=lambda noted, bar, group: (unit_back(noted, bar * gains[group]), (bar * noted.values, bar))
-        )
+def layer_transposes(groups: tuple[int, ...], gains: Weights) -> Transposes:
+    """Return the transposes of `layer_slots`; a scale and its shift have a pair of gradients."""
+    if isinstance(gains, SumGains):
+        group_gains = split_groups(gains.total, groups)
 
-    def recurrent(noted: list[Unit], bar: Array) -> tuple[Array, Array]:
-        parts = split_groups(bar * weights.h, groups)
-        back = [scaled_back(n, p) for n, p in zip(noted, parts, strict=True)]
-        return jnp.concatenate(back, axis=-1), bar * jnp.concatenate([part.values for part in noted], axis=-1)
+        def total(
+            residual: Standardised, cotangent: Float[Array, "*b w"], group: int
+        ) -> tuple[Float[Array, "*b w"], WeightsGradient]:
+            sum_grad = layer_norm_transpose(residual, cotangent * group_gains[group])
+            return sum_grad, (cotangent * residual.values, cotangent)
 
-    if isinstance(weights, Gains):
-        return NOTHING._replace(recurrent=recurrent)
-    return NOTHING._replace(
-        recurrent=recurrent,
-        memory=lambda noted, bar: (unit_back(noted, bar * weights.c), (bar * noted.values, bar)),
-    )
+        return PLAIN_TRANSPOSES._replace(total=total)
+
+    def recurrent(
+        residuals: list[Standardised], cotangent: Float[Array, "*b g"]
+    ) -> tuple[Float[Array, "*b g"], WeightsGradient]:
+        parts = split_groups(cotangent * gains.h, groups)
+        part_grads = [rms_norm_transpose(residual, part) for residual, part in zip(residuals, parts, strict=True)]
+        product_grad = jnp.concatenate(part_grads, axis=-1)
+        return product_grad, cotangent * jnp.concatenate([residual.values for residual in residuals], axis=-1)
+
+    if isinstance(gains, Gains):
+        return PLAIN_TRANSPOSES._replace(recurrent=recurrent)
+
+    def memory(residual: Standardised, cotangent: Float[Array, "*b h"]) -> tuple[Float[Array, "*b h"], WeightsGradient]:
+        c_grad = layer_norm_transpose(residual, cotangent * gains.c)
+        return c_grad, (cotangent * residual.values, cotangent)
+
+    return PLAIN_TRANSPOSES._replace(recurrent=recurrent, memory=memory)
 
 
-def gain_gradients(weights: Weights, recurrent: Any, cell: Noted) -> Weights:
-    """What each row adds to the gradient of the gains in one step, "b n", from what the way back through its slots gave."""
-    if isinstance(weights, SumGains):
-        return SumGains(*(jnp.concatenate(parts, axis=-1) for parts in zip(*cell.total, strict=True)))
-    if isinstance(weights, Gains):
-        return weights._replace(h=recurrent)
-    return weights._replace(h=recurrent, c=cell.memory[0], c_shift=cell.memory[1])
+def gain_gradients(gains: Weights, recurrent: WeightsGradient, cell: SlotValues) -> Weights:
+    """Collect the gradient of the gains from one step, "b w" for each, from those of the recurrent and the cell's slots."""
+    if isinstance(gains, SumGains):
+        scales = [scale for scale, _ in cell.total]
+        shifts = [shift for _, shift in cell.total]
+        return SumGains(jnp.concatenate(scales, axis=-1), jnp.concatenate(shifts, axis=-1))
+    if isinstance(gains, Gains):
+        return gains._replace(h=recurrent)
+    c_grad, c_shift_grad = cell.memory
+    return gains._replace(h=recurrent, c=c_grad, c_shift=c_shift_grad)
 
 
-def batch_moments(a: Float[Array, "*t b n"], keep: Bool[Array, "*t b"] | None) -> tuple[Array, Array]:
-    """Mean and (biased) variance over the rows that are kept, "*t n"; 0 and 0 where none is."""
-    if keep is None:
+# Batch norm
+
+
+def batch_moments(a: Float[Array, "*t b w"], valid: Bool[Array, "*t b"] | None) -> Moments:
+    """Compute mean and biased variance over the valid rows; both are 0 where no row is valid."""
+    if valid is None:
         mean = jnp.mean(a, axis=-2)
-        return mean, jnp.mean((a - mean[..., None, :]) ** 2, axis=-2)
-    weight = keep[..., None].astype(a.dtype)
+        return Moments(mean, jnp.mean((a - mean[..., None, :]) ** 2, axis=-2))
+
+    weight = valid[..., None].astype(a.dtype)
     count = jnp.maximum(jnp.sum(weight, axis=-2), 1)
     mean = jnp.sum(a * weight, axis=-2) / count
-    return mean, jnp.sum(weight * (a - mean[..., None, :]) ** 2, axis=-2) / count
+    return Moments(mean, jnp.sum(weight * (a - mean[..., None, :]) ** 2, axis=-2) / count)
 
 
 def standardise(
-    a: Float[Array, "*t b n"], mean: Float[Array, "*t n"], var: Float[Array, "*t n"], gain: Array, epsilon: float
-) -> Float[Array, "*t b n"]:
-    """(a - mean) / √(var + ε) · gain, with moments of the rows."""
+    a: Float[Array, "*t b w"], moments: Moments, gain: Float[Array, "w"], epsilon: float
+) -> Float[Array, "*t b w"]:
+    """Compute (a - mean) / √(var + ε) · gain, with moments over rows."""
+    mean, var = moments
     return (a - mean[..., None, :]) * (jax.lax.rsqrt(var + epsilon) * gain)[..., None, :]
 
 
-def follow(running: Moments, batch: Moments, keep: Bool[Array, "t b"] | None, momentum: float) -> Moments:
-    """Running moments after a training step that saw the moments `batch` of its first steps.
+def follow(running: Moments, batch: Moments, valid: Bool[Array, "t b"] | None, momentum: float) -> Moments:
+    """Update running moments with those of a batch, whose first steps they track.
 
-    Steps that no row reached stay as they are; steps beyond those that are kept track of are not.
+    Steps that no row reached keep their moments; steps of the batch beyond the tracked ones are ignored.
     """
     t = min(running.mean.shape[0], batch.mean.shape[0])
-    seen = jnp.ones((t, 1), bool) if keep is None else keep[:t].any(axis=1, keepdims=True)
+    if valid is None:
+        reached = jnp.ones((t, 1), bool)
+    else:
+        reached = valid[:t].any(axis=1, keepdims=True)
 
-    def one(old: Array, new: Array) -> Array:
-        moved = jnp.where(seen, momentum * old[:t] + (1 - momentum) * new[:t], old[:t])
+    def updated(old: Float[Array, "_ w"], new: Float[Array, "_ w"]) -> Float[Array, "_ w"]:
+        moved = jnp.where(reached, momentum * old[:t] + (1 - momentum) * new[:t], old[:t])
         return jnp.concatenate([moved, old[t:]])
 
-    return Moments(one(running.mean, batch.mean), one(running.var, batch.var))
+    return Moments(updated(running.mean, batch.mean), updated(running.var, batch.var))
+
+
+def follow_all(running: Running, batch: Running, valid: Bool[Array, "t b"] | None, momentum: float) -> Running:
+    """Apply `follow` to the moments of both projections and of the memory."""
+    c = ()
+    if running.c and batch.c:
+        c = follow(running.c, batch.c, valid, momentum)
+    return Running(
+        follow(running.x, batch.x, valid, momentum),
+        follow(running.h, batch.h, valid, momentum),
+        c,
+    )
 
 
 def at_steps(running: Moments, t: int, first: int | Int[Array, ""] = 0) -> Moments:
-    """The running moments of t steps from `first` on; beyond the trained length those of the last step."""
+    """Take the running moments of t steps, counted from `first`; beyond the trained length those of the last step."""
     index = jnp.minimum(first + jnp.arange(t), running.mean.shape[0] - 1)
     return Moments(running.mean[index], running.var[index])
 
 
-def all_at_steps(running: Running, t: int, first: int | Int[Array, ""] = 0) -> Running:
-    """`at_steps` of all that is normalised."""
-    c = at_steps(running.c, t, first) if running.c else ()
-    return Running(at_steps(running.x, t, first), at_steps(running.h, t, first), c)
+def fixed_at_steps(running: Running, t: int, first: int | Int[Array, ""] = 0) -> Fixed:
+    """Apply `at_steps` to the moments of both projections and of the memory."""
+    c = None
+    if running.c:
+        c = at_steps(running.c, t, first)
+    return Fixed(at_steps(running.x, t, first), at_steps(running.h, t, first), c)

@@ -1,194 +1,260 @@
-"""The recurrence of a cell with normalisation in its slots (`jaxseq.cells.norm` says which and where).
+"""The recurrence of a cell with normalisation in its slots; `jaxseq.cells.norm` says which norms and where.
 
-Layer norm keeps to its row, so it takes the hand-written adjoint of `jaxseq.recurrence`, its slots going back through
-themselves. Batch norm mixes rows and takes autodiff.
+Layer norm keeps each row apart, so it takes the hand-written adjoint of `jaxseq.cells.adjoint`, whose slots have
+transposes of their own. Batch norm mixes rows and takes autodiff.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from jaxseq.cells import adjoint, padding, products, recurrence
 from jaxseq.cells import norm as norms
-from jaxseq.cells import padding, recurrence
+from jaxseq.cells.adjoint import Layer, Recurrence, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
-from jaxseq.cells.norm import PLAIN, Gains, MemoryGains, Moments, Norm, Running, Slots, SumGains, Weights
-from jaxseq.cells.recurrence import Gating
+from jaxseq.cells.norm import (
+    PLAIN,
+    Fixed,
+    Gains,
+    MemoryGains,
+    Moments,
+    Norm,
+    Residual,
+    Running,
+    Slots,
+    SumGains,
+    Weights,
+)
+from jaxseq.cells.recurrence import FORWARDS, WHOLE_ROWS, Rows, Traversal
 from jaxseq.common.arrays import Tree
+
+
+class Normalisation(NamedTuple):
+    """A norm, its arrays, and how a scan uses them.
+
+    norm     the constant
+    gains    trainable weights, `jaxseq.cells.norm.init`
+    running  running moments of batch norm, `jaxseq.cells.norm.init_running`; unused by layer norm
+    train    whether batch norm takes the moments of this batch, which the running ones then follow
+    first    number of x's first step in its sequence, by which batch norm finds its running moments
+    """
+
+    norm: Norm
+    gains: Weights
+    running: Running | None = None
+    train: bool = False
+    first: int | Int[Array, ""] = 0
 
 
 def scan(
     cell: Cell,
-    norm: Norm,
+    normalisation: Normalisation,
     params: Tree,
-    weights: Weights,
     x: Float[Array, "t b d"],
     carry: Carry,
-    lengths: Int[Array, "b"] | None = None,
-    reverse: bool = False,
-    drop: Float[Array, "b h"] | None = None,
-    running: Running | None = None,
-    train: bool = False,
-    truncate: int | None = None,
-    first: int | Int[Array, ""] = 0,
+    rows: Rows = WHOLE_ROWS,
+    traversal: Traversal = FORWARDS,
 ) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
-    """As `recurrence.scan`, and the running moments after it.
+    """Scan as `recurrence.scan` does, and return the running moments as well.
 
-    Batch norm needs `running`: with `train` rows are normalised by their own moments and the running ones that come
-    back have followed them, otherwise by the running ones, which come back as they were. Raises `ValueError` as there,
-    and for batch norm in training with a single row, whose variance is zero, or with `truncate`. `first` is the number
-    of x's first step in its sequence, by which running moments are found.
+    Batch norm in training returns running moments that have followed those of this batch; otherwise they come back
+    unchanged. Raises `ValueError` as there, and for batch norm without running moments, with `truncate`, or in training
+    with a single row, whose variance is zero.
     """
-    way = recurrence.with_adjoint
-    return _run(way, cell, norm, params, weights, x, carry, lengths, reverse, drop, running, train, truncate, first)
+    return _scan(adjoint.with_adjoint, cell, normalisation, params, Inputs(x, carry, rows, traversal))
 
 
 def scan_by_autodiff(
     cell: Cell,
-    norm: Norm,
+    normalisation: Normalisation,
     params: Tree,
-    weights: Weights,
     x: Float[Array, "t b d"],
     carry: Carry,
-    lengths: Int[Array, "b"] | None = None,
-    reverse: bool = False,
-    drop: Float[Array, "b h"] | None = None,
-    running: Running | None = None,
-    train: bool = False,
-    truncate: int | None = None,
-    first: int | Int[Array, ""] = 0,
+    rows: Rows = WHOLE_ROWS,
+    traversal: Traversal = FORWARDS,
 ) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
-    """`scan` without the hand-written adjoint: the same values, and autodiff's gradients."""
-    way = recurrence.plain
-    return _run(way, cell, norm, params, weights, x, carry, lengths, reverse, drop, running, train, truncate, first)
+    """Scan as `scan` does, without the hand-written adjoint: the same values, and autodiff's gradients."""
+    return _scan(adjoint.plain, cell, normalisation, params, Inputs(x, carry, rows, traversal))
 
 
-def _run(
-    way: Any,
-    cell: Cell,
-    norm: Norm,
-    params: Tree,
-    weights: Weights,
-    x: Array,
-    carry: Carry,
-    lengths: Array | None,
-    reverse: bool,
-    drop: Array | None,
-    running: Running | None,
-    train: bool,
-    truncate: int | None,
-    first: int | Int[Array, ""],
-) -> tuple[Carry, Array, Running | None]:
-    recurrence.check(cell, params, x, carry, lengths, drop)
-    if norm.by_batch:
-        return _by_batch(cell, norm, params, weights, x, carry, lengths, reverse, drop, running, train, truncate, first)
-    inside, gains, x = _projected(cell, norm, params, weights, x, lengths)
-    last, outputs = recurrence.run(way, cell, norm, inside, gains, x, carry, lengths, reverse, drop, truncate)
-    return last, outputs, running
+class Inputs(NamedTuple):
+    """A batch of sequences and the way through it, as in `recurrence.scan`."""
+
+    x: Float[Array, "t b d"]
+    carry: Carry
+    rows: Rows
+    traversal: Traversal
 
 
-def _projected(
-    cell: Cell, norm: Norm, params: Tree, weights: Any, x: Array, lengths: Array | None
-) -> tuple[Tree, Any, Array]:
-    """The parameters and gains that are left for the scan, and its input.
+def _scan(
+    layer_recurrence: Recurrence, cell: Cell, normalisation: Normalisation, params: Tree, inputs: Inputs
+) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
+    recurrence.check(cell, params, inputs.x, inputs.carry, inputs.rows)
+    check_gains(cell, normalisation, params)
 
-    Layer norm's projection is done before the scan, or, of a single feature, reduced to a plain one: the deviation of
-    x w over the gates is |x| times that of w.
-    """
-    if isinstance(weights, SumGains):
-        return params, weights, x
-    keep = None if lengths is None else padding.valid_steps(lengths, x.shape[0])
-    x = recurrence.without_padding(x, keep)
-    params = params._replace(recurrent_kernel=norms.centred_groups(params.recurrent_kernel, cell.groups))
+    if normalisation.norm.by_batch:
+        return _scan_by_batch(cell, normalisation, params, inputs)
+
+    norm = normalisation.norm
+    valid = None
+    if inputs.rows.lengths is not None:
+        valid = padding.valid_steps(inputs.rows.lengths, inputs.x.shape[0])
+    trainable, x = _normalise_projection(Layer(cell, norm), Trainable(params, normalisation.gains), inputs.x, valid)
+    bound = partial(layer_recurrence, Layer(cell, norm), trainable)
+    last, outputs = recurrence.traverse(bound, x, inputs.carry, inputs.rows, inputs.traversal)
+    return last, outputs, normalisation.running
+
+
+def check_gains(cell: Cell, normalisation: Normalisation, params: Tree) -> None:
+    """Assert that the gains and running moments are those of the norm, the cell and its parameters."""
+    _, g = params.input_kernel.shape
+    gains = normalisation.gains
+    has_memory = isinstance(gains, MemoryGains)
+    expected = jax.eval_shape(
+        lambda: norms.init(normalisation.norm, cell.gate_count, has_memory, g // cell.gate_count, params.bias.dtype)
+    )
+    chex.assert_trees_all_equal_shapes_and_dtypes(gains, expected)
+
+    if normalisation.running is not None:
+        chex.assert_tree_shape_suffix((normalisation.running.x, normalisation.running.h), (g,))
+
+
+def _normalise_projection(
+    layer: Layer, trainable: Trainable, x: Float[Array, "t b d"], valid: Bool[Array, "t b"] | None
+) -> tuple[Trainable, Float[Array, "t b _"]]:
+    """Apply layer norm to x W: the weights that are left for the scan, and its input."""
+    cell, norm = layer
+    params, gains = trainable
+    # The norm of the sum acts in the loop.
+    if norm is None or gains is None or isinstance(gains, SumGains):
+        return trainable, x
+
+    x = recurrence.without_padding(x, valid)
+    params = params._replace(recurrent_kernel=norms.centre_groups(params.recurrent_kernel, cell.groups))
     if x.shape[-1] == 1:
-        kernel, x = _of_one_feature(cell, norm, params.input_kernel, weights.x, x)
+        # Layer norm of one feature is a plain projection, which may stay in the loop.
+        kernel, x = _of_one_feature(layer, params.input_kernel, gains.x, x)
         params = params._replace(input_kernel=kernel)
     else:
-        x = norms.layer_norm_gates(x @ params.input_kernel, weights.x, cell.groups, norm.epsilon) + params.bias
+        normed = norms.layer_norm_gates(x @ params.input_kernel, gains.x, cell.groups, norm.epsilon)
+        x = normed + params.bias
         params = params._replace(input_kernel=None, bias=None)
-    return params, weights._replace(x=None), x
+
+    # The gain of the input is used up; None leaves it out of the scan's derivative.
+    remaining: Tree = gains
+    return Trainable(params, remaining._replace(x=None)), x
 
 
-def _of_one_feature(cell: Cell, norm: Norm, kernel: Array, gain: Array, x: Array) -> tuple[Array, Array]:
-    """A kernel with a row for each group of gates, and as many features, whose product is LN(x w) · gain."""
-    parts = [norms.centred(part) for part in norms.split_groups(kernel, cell.groups)]
+def _of_one_feature(
+    layer: Layer, kernel: Float[Array, "1 g"], gain: Float[Array, "g"], x: Float[Array, "t b 1"]
+) -> tuple[Float[Array, "n g"], Float[Array, "t b n"]]:
+    """Return a kernel of a row for each of n groups of gates, and n features, whose product is LN(x w) · gain.
+
+    The deviation of x w over the gates is |x| times that of w, so each group's norm is a factor for x.
+    """
+    cell, norm = layer
+    assert norm is not None
+    parts = [norms.centre(part) for part in norms.split_groups(kernel, cell.groups)]
     scales = [jax.lax.rsqrt(x * x * jnp.mean(part * part) + norm.epsilon) for part in parts]
-    rows = [jnp.concatenate([p if p is part else jnp.zeros_like(p) for p in parts], axis=-1) for part in parts]
-    return jnp.concatenate(rows) * gain, jnp.concatenate([x * scale for scale in scales], axis=-1)
+
+    kernel_rows = []
+    for row, _ in enumerate(parts):
+        # Block by block, so that a group of gates reads its feature alone.
+        blocks = [part if column == row else jnp.zeros_like(part) for column, part in enumerate(parts)]
+        kernel_rows.append(jnp.concatenate(blocks, axis=-1))
+    return jnp.concatenate(kernel_rows) * gain, jnp.concatenate([x * scale for scale in scales], axis=-1)
 
 
-def _by_batch(
-    cell: Cell,
-    norm: Norm,
-    params: Tree,
-    weights: Any,
-    x: Array,
-    carry: Carry,
-    lengths: Array | None,
-    reverse: bool,
-    drop: Array | None,
-    running: Running | None,
-    train: bool,
-    truncate: int | None,
-    first: int | Int[Array, ""],
-) -> tuple[Carry, Array, Running]:
+def _scan_by_batch(
+    cell: Cell, normalisation: Normalisation, params: Tree, inputs: Inputs
+) -> tuple[Carry, Float[Array, "t b h"], Running]:
+    """Scan with batch norm in the slots."""
+    norm, _, running, train, first = normalisation
+    x, carry, rows, traversal = inputs
     if running is None:
         raise ValueError("running is None; batch norm expects running moments, `cells.norm.init_running`")
     if train and x.shape[1] < 2:
         raise ValueError(f"x has a batch of {x.shape[1]} row; batch norm in training expects at least 2")
-    if truncate is not None:
-        raise ValueError(f"truncate is {truncate}; batch norm, which counts steps from the first, expects None")
-    keep = None if lengths is None else padding.valid_steps(lengths, x.shape[0])
-    x = recurrence.without_padding(x, keep)
-    x = padding.turn(x, lengths) if reverse else x
-    known = None if train else norms.all_at_steps(running, x.shape[0], first)
-    last, outputs, seen = _with_moments(cell, norm, params, weights, x, carry, Gating(keep, drop), known)
-    running = running if seen is None else _follow(norm, running, seen, keep)
-    return last, padding.turn(outputs, lengths) if reverse else outputs, running
+    if traversal.truncate is not None:
+        raise ValueError(
+            f"truncate is {traversal.truncate}; batch norm, which counts steps from the first, expects None"
+        )
+
+    valid = None
+    if rows.lengths is not None:
+        valid = padding.valid_steps(rows.lengths, x.shape[0])
+    x = recurrence.without_padding(x, valid)
+    if traversal.reverse:
+        x = padding.turn(x, rows.lengths)
+
+    fixed = Fixed()
+    if not train:
+        fixed = norms.fixed_at_steps(running, x.shape[0], first)
+    sequence = Sequence(x, carry, valid, rows.drop)
+    last, outputs, batch = _standardised_scan(cell, normalisation, params, sequence, fixed)
+
+    if train:
+        running = norms.follow_all(running, batch, valid, norm.momentum)
+    if traversal.reverse:
+        outputs = padding.turn(outputs, rows.lengths)
+    recurrence.check_result(x, carry, last, outputs)
+    return last, outputs, running
 
 
-def _follow(norm: Norm, running: Running, seen: Running, keep: Array | None) -> Running:
-    x, h = (norms.follow(getattr(running, f), getattr(seen, f), keep, norm.momentum) for f in ("x", "h"))
-    return Running(x, h, norms.follow(running.c, seen.c, keep, norm.momentum) if running.c and seen.c else ())
-
-
-def _with_moments(
-    cell: Cell,
-    norm: Norm,
-    params: Tree,
-    weights: Gains | MemoryGains,
-    x: Array,
-    carry: Carry,
-    gating: Gating,
-    known: Running | None,
-) -> tuple[Carry, Array, Running | None]:
-    """The scan with the batch's own moments, which are returned, or with known ones."""
-    known_x = None if known is None else known.x
-    z, x_seen = _standardise(norm, x @ params.input_kernel, weights.x, gating.keep, known_x)
+def _standardised_scan(
+    cell: Cell, normalisation: Normalisation, params: Tree, sequence: Sequence, fixed: Fixed
+) -> tuple[Carry, Float[Array, "t b h"], Running]:
+    """Scan with fixed moments, or with those of the batch, which are returned."""
+    norm, gains = normalisation.norm, normalisation.gains
+    assert not isinstance(gains, SumGains)
+    x, start, valid, drop = sequence
+    z, x_moments = _standardise(norm, x @ params.input_kernel, gains.x, valid, fixed.x)
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
-        z, keep, at = step
-        u, h_seen = _standardise(norm, recurrence.product(params, gating.drop, carry), weights.h, keep, at and at.h)
-        u = u + params.recurrent_bias if cell.recurrent_bias else u
-        new, saved = cell.gates(z, u, carry, _memory_slot(norm, weights, keep, at and at.c))
-        carry, output = recurrence.hold(keep, new, carry)
-        return carry, (output, h_seen, saved.noted.memory)
+        z_t, valid_t, fixed_t = step
+        product = products.recurrent(params, drop, carry)
+        u, h_moments = _standardise(norm, product, gains.h, valid_t, fixed_t.h)
+        if cell.recurrent_bias:
+            u = u + params.recurrent_bias
 
-    last, (outputs, h_seen, c_seen) = jax.lax.scan(body, carry, (z + params.bias, gating.keep, known))
-    return last, outputs, Running(x_seen, h_seen, c_seen) if known is None else None
+        slots = _memory_slot(norm, gains, valid_t, fixed_t.c)
+        new_carry, saved = cell.gates(z_t, u, carry, slots)
+        carry, output = adjoint.hold(valid_t, new_carry, carry)
+        return carry, (output, h_moments, saved.slots.memory)
+
+    last, (outputs, h_moments, c_moments) = jax.lax.scan(body, start, (z + params.bias, valid, fixed))
+    return last, outputs, Running(x_moments, h_moments, c_moments)
 
 
-def _memory_slot(norm: Norm, weights: Any, keep: Array | None, known: Any) -> Slots:
-    def memory(c: Array) -> tuple[Array, Any]:
-        seen, noted = _standardise(norm, c, weights.c, keep, known or None)
-        return seen + weights.c_shift, noted
+def _memory_slot(
+    norm: Norm, gains: Gains | MemoryGains, valid: Bool[Array, "b"] | None, fixed: Moments | None
+) -> Slots:
+    """Return the slots inside a cell, of which batch norm fills that of the memory."""
+    if isinstance(gains, Gains):
+        return PLAIN
+
+    def memory(c: Float[Array, "b h"]) -> tuple[Float[Array, "b h"], Residual]:
+        normed, moments = _standardise(norm, c, gains.c, valid, fixed)
+        return normed + gains.c_shift, moments
 
     return PLAIN._replace(memory=memory)
 
 
-def _standardise(norm: Norm, a: Array, gain: Array, keep: Array | None, known: Moments | None) -> tuple[Array, Any]:
-    moments = Moments(*norms.batch_moments(a, keep)) if known is None else known
-    return norms.standardise(a, moments.mean, moments.var, gain, norm.epsilon), moments if known is None else ()
+def _standardise(
+    norm: Norm,
+    a: Float[Array, "*t b w"],
+    gain: Float[Array, "w"],
+    valid: Bool[Array, "*t b"] | None,
+    fixed: Moments | None,
+) -> tuple[Float[Array, "*t b w"], Residual]:
+    """Standardise rows by fixed moments, or by those of the batch, which are then the residual."""
+    if fixed is not None:
+        return norms.standardise(a, fixed, gain, norm.epsilon), ()
+    moments = norms.batch_moments(a, valid)
+    return norms.standardise(a, moments, gain, norm.epsilon), moments

@@ -1,4 +1,4 @@
-"""Rows of unequal length in one array: which steps are valid, and a row turned round within its own length."""
+"""Rows of unequal length in one array: which steps are valid, and rows reversed within their length."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def check_lengths(lengths: Array, rows: int, steps: int) -> None:
-    """Raise `ValueError` unless `lengths` is an integer for each row, and 0 to `steps` where its values are known."""
+    """Raise `ValueError` unless `lengths` has an integer for each row, between 0 and `steps` where values are known."""
     if lengths.shape != (rows,):
         raise ValueError(f"lengths has the shape {lengths.shape}; expected one for each of the {rows} rows, ({rows},)")
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"lengths has the dtype {lengths.dtype}; expected integers")
-    if not isinstance(lengths, jax.core.Tracer):
-        known = np.asarray(lengths)
-        if (bad := (known < 0) | (known > steps)).any():
-            row = int(np.argmax(bad))
-            raise ValueError(f"lengths[{row}] is {known[row]}; expected 0 to {steps}, the steps of x")
+
+    # Under jit there are no values to look at.
+    if isinstance(lengths, jax.core.Tracer):
+        return
+    values = np.asarray(lengths)
+    outside = (values < 0) | (values > steps)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise ValueError(f"lengths[{row}] is {values[row]}; expected 0 to {steps}, the steps of x")
 
 
 def valid_steps(lengths: Int[Array, "b"], steps: int) -> Bool[Array, "t b"]:
-    """True where a row is still within its length."""
+    """Mark the steps that are within their row's length."""
     return jnp.arange(steps, dtype=lengths.dtype)[:, None] < lengths
 
 
 def turn(x: Float[Array, "t b d"], lengths: Int[Array, "b"] | None) -> Float[Array, "t b d"]:
-    """Every row backwards within its length, padding left where it is; its own inverse."""
+    """Reverse every row within its length and leave its padding in place; this is its own inverse."""
     if lengths is None:
         return jnp.flip(x, axis=0)
     t = jnp.arange(x.shape[0], dtype=lengths.dtype)[:, None]

@@ -1,4 +1,7 @@
-"""The Elman network (Elman 1990), tanh: h_t = tanh(x_t W + b + h_{t-1} R)."""
+"""Elman network (Elman 1990) with one tanh gate:
+
+h_t = tanh(z_t + u_t)
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.cells.base import Cell, Params, init_kernels, tanh_slope
-from jaxseq.cells.norm import NOTHING, PLAIN, Noted, Slots, Transposes
+from jaxseq.cells.base import Cell, Params, StepGradient, init_kernels, tanh_slope
+from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
 
 
@@ -19,44 +22,61 @@ class Carry(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What the adjoint needs of a step; h itself is an output."""
+    """Values of a step that its derivative needs; h itself is an output."""
 
-    noted: Noted
+    slots: SlotValues
 
 
 class Local(NamedTuple):
-    """The derivative of a step's h by its pre-activation."""
+    """Local derivatives of a step: `a` stands for ∂h_t / ∂a_t of the pre-activation a_t = z_t + u_t."""
 
-    by_z: Float[Array, "*b h"]
-    noted: Noted
+    a: Float[Array, "*b h"]
+    slots: SlotValues
 
 
 def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
-    """The zero state; `shape` is that of h, say (b, h)."""
+    """Return the zero state; `shape` is that of h, say (b, h)."""
     return Carry(jnp.zeros(shape, dtype))
 
 
 def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
-    """Parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel, zero bias."""
-    kernel, recurrent = init_kernels(key, d, h, 1, dtype)
-    return Params(kernel, recurrent, jnp.zeros(h, dtype))
+    """Draw parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel, zero bias."""
+    kernels = init_kernels(key, 1, d, h, dtype)
+    return Params(kernels.input, kernels.recurrent, bias=jnp.zeros(h, dtype))
 
 
 def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
-    """One step."""
-    total, noted = slots.total(z + u, 0)
-    return Carry(jnp.tanh(total)), Saved(Noted((noted,), ()))
+    """Compute one step."""
+    a, a_residual = slots.total(z + u, 0)
+    h = jnp.tanh(a)
+    return Carry(h), Saved(SlotValues(total=(a_residual,), memory=()))
 
 
 def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
-    """The slope of tanh at every step."""
-    return Local(tanh_slope(h), saved.noted)
+    """Compute the slope of tanh at every step."""
+    return Local(tanh_slope(h), saved.slots)
 
 
-def adjoint(local: Local, bar: Carry, back: Transposes = NOTHING) -> tuple[Array, Array, Carry, Noted]:
-    """Deltas of z and u, which are the same, and the previous state's direct cotangent, which is zero."""
-    delta, kept = back.total(local.noted.total[0], bar.h * local.by_z, 0)
-    return delta, delta, Carry(jnp.zeros_like(bar.h)), Noted((kept,), ())
+def adjoint(local: Local, cotangent: Carry, transposes: Transposes = PLAIN_TRANSPOSES) -> StepGradient:
+    """Compute the cotangents of a step's inputs: z and u have the same one, and h_{t-1} acts through u alone."""
+    a_grad = cotangent.h * local.a
+    sum_grad, weights_grad = transposes.total(local.slots.total[0], a_grad, 0)
+    return StepGradient(
+        z=sum_grad,
+        u=sum_grad,
+        carry=Carry(jnp.zeros_like(cotangent.h)),
+        slots=SlotValues(total=(weights_grad,), memory=()),
+    )
 
 
-CELL = Cell("rnn", 1, False, (1,), gates, linearise, adjoint, start, init)
+CELL = Cell(
+    name="rnn",
+    gate_count=1,
+    recurrent_bias=False,
+    groups=(1,),
+    start=start,
+    init=init,
+    gates=gates,
+    linearise=linearise,
+    adjoint=adjoint,
+)

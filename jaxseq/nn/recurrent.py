@@ -11,6 +11,7 @@ from jaxseq.cells import norm as norms
 from jaxseq.cells import normalised, recurrence
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.norm import Norm
+from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.common.arrays import Key, Tree
 
 STATS = "batch_stats"
@@ -73,21 +74,12 @@ class Recurrent(nn.Module):
 
         # The recurrence scans over the leading axis; Flax's convention is batch first.
         steps = jnp.swapaxes(x, 0, 1)
+        rows = Rows(lengths, drop)
         if self.norm is None:
-            last, outputs = recurrence.scan(
-                self.cell,
-                params,
-                steps,
-                carry,
-                lengths=lengths,
-                reverse=self.reverse,
-                drop=drop,
-                truncate=self.truncate,
-            )
+            traversal = Traversal(self.reverse, self.truncate)
+            last, outputs = recurrence.scan(self.cell, params, steps, carry, rows, traversal)
         else:
-            last, outputs = self._normalised_scan(
-                params, steps, carry, lengths=lengths, drop=drop, train=train, first=first
-            )
+            last, outputs = self._normalised_scan(params, steps, carry, rows, train=train, first=first)
         return last, jnp.swapaxes(outputs, 0, 1)
 
     def _initial_carry(self, x: Float[Array, "b t d"]) -> Carry:
@@ -110,8 +102,7 @@ class Recurrent(nn.Module):
         params: Tree,
         steps: Float[Array, "t b d"],
         carry: Carry,
-        lengths: Int[Array, "b"] | None,
-        drop: Float[Array, "b h"] | None,
+        rows: Rows,
         train: bool,
         first: int | Int[Array, ""],
     ) -> tuple[Carry, Float[Array, "t b h"]]:
@@ -146,21 +137,22 @@ class Recurrent(nn.Module):
             moments = self.variable(STATS, "moments", init_moments)
             running = moments.value
 
-        last, outputs, new_moments = normalised.scan(
-            self.cell,
+        normalisation = normalised.Normalisation(
             norm,
-            params,
             gains,
-            steps,
-            carry=carry,
-            lengths=lengths,
-            reverse=self.reverse,
-            drop=drop,
             running=running,
             # Parameters may be initialised from a single row, which has no variance.
             train=train and not self.is_initializing(),
-            truncate=self.truncate,
             first=first,
+        )
+        last, outputs, new_moments = normalised.scan(
+            self.cell,
+            normalisation,
+            params,
+            steps,
+            carry,
+            rows=rows,
+            traversal=Traversal(self.reverse, self.truncate),
         )
 
         # Flax refuses to write to a collection that the caller has not made mutable.

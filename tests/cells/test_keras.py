@@ -62,6 +62,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.cells import CELLS, convert, recurrence
+from jaxseq.cells.recurrence import Rows, Traversal
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +125,9 @@ def answers(tmp_path_factory):
 @partial(jax.jit, static_argnums=(0, 1))
 def pulled_back(name, kind, params, x, start, bars):
     """Our (last state, outputs), and the gradients of (params, x, start)."""
-    how = {"lengths": jnp.asarray(LENGTHS, jnp.int32), "reverse": True} if kind == "masked backwards" else {}
+    how = {}
+    if kind == "masked backwards":
+        how = {"rows": Rows(jnp.asarray(LENGTHS, jnp.int32)), "traversal": Traversal(reverse=True)}
     value, back = jax.vjp(lambda *values: recurrence.scan(CELLS[name], *values, **how), params, x, start)
     return value, back(bars)
 

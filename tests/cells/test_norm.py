@@ -10,17 +10,26 @@ from problems import close, draw, quickly, slots
 from jaxseq.cells import CELLS, normalised
 from jaxseq.cells import norm as norms
 from jaxseq.cells.norm import Norm
+from jaxseq.cells.normalised import Normalisation
+from jaxseq.cells.recurrence import Rows
 
-scan = quickly(normalised.scan, "cell", "norm", "train", "first")
 pytestmark = pytest.mark.usefixtures("double")
 every_cell = pytest.mark.parametrize("name", CELLS)
 every_norm = pytest.mark.parametrize("kind", norms.NORMS)
 
 
-def run(p, kind, x=None, start=None, lengths=None, train=True, made=None, **how):
+def normalised_scan(cell, norm, params, weights, running, x, start, lengths, train, first):
+    normalisation = Normalisation(norm, weights, running, train, first)
+    return normalised.scan(cell, normalisation, params, x, start, Rows(lengths))
+
+
+scan = quickly(normalised_scan, "cell", "norm", "train", "first")
+
+
+def run(p, kind, x=None, start=None, lengths=None, train=True, made=None, first=0):
     norm, weights, running = made or slots(p, kind)
     x, start = p.x if x is None else x, p.start if start is None else start
-    return scan(p.cell, norm, p.params, weights, x, start, lengths, running=running, train=train, **how)
+    return scan(p.cell, norm, p.params, weights, running, x, start, lengths, train=train, first=first)
 
 
 def test_layer_norm_is_torchs():
@@ -77,7 +86,8 @@ def test_normalised_cells_are_the_papers_written_with_torchs_layer_and_batch_nor
     (theirs * torch.tensor(np.asarray(p.mix))).sum().backward()
 
     def loss(params, weights, x):
-        outputs = normalised.scan(p.cell, norm, params, weights, x, p.start, running=running, train=True)[1]
+        normalisation = Normalisation(norm, weights, running, train=True)
+        _, outputs, _ = normalised.scan(p.cell, normalisation, params, x, p.start)
         return jnp.sum(outputs * p.mix), outputs
 
     ours, outputs = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(p.params, weights, p.x)
@@ -93,9 +103,9 @@ def test_batch_norm_gives_every_projection_of_every_step_mean_zero_and_the_gains
     _, weights, _ = slots(p, "batch")
     a = p.x @ p.params.input_kernel
     moments = norms.batch_moments(a, None)
-    done = norms.standardise(a, *moments, weights.x, 0.0)
+    done = norms.standardise(a, moments, weights.x, 0.0)
     np.testing.assert_allclose(done.mean(axis=1), 0, atol=1e-12)
-    np.testing.assert_allclose(done.var(axis=1), jnp.broadcast_to(weights.x**2, moments[0].shape), rtol=1e-12)
+    np.testing.assert_allclose(done.var(axis=1), jnp.broadcast_to(weights.x**2, moments.mean.shape), rtol=1e-12)
 
 
 @every_cell

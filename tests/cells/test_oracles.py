@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxseq.cells import CELLS, convert, recurrence
+from jaxseq.cells.recurrence import Rows, Traversal
 
 T, B, D, H = 7, 4, 3, 5
 LENGTHS = (3, 7, 1, 5)
@@ -69,15 +70,14 @@ def states(name):
 
 def run(name, stack, params, x, starts):
     """Our outputs "t b (directions h)" and the last state of every part, stacked on a first axis, as torch has them."""
-    more = {} if stack.lengths is None else {"lengths": jnp.asarray(stack.lengths, jnp.int32)}
+    rows = Rows(None if stack.lengths is None else jnp.asarray(stack.lengths, jnp.int32))
     lasts, outputs = [], []
     for part, (layer, reverse) in enumerate(stack.parts()):
         if not reverse:
             x = jnp.concatenate(outputs, axis=-1) if layer else x
             outputs = []
         carry = type(CELLS[name].start((1, 1), x.dtype))(*(state[part] for state in starts))
-        direction = {"reverse": True} if reverse else {}
-        last, output = recurrence.scan(CELLS[name], params[layer, reverse], x, carry, **more, **direction)
+        last, output = recurrence.scan(CELLS[name], params[layer, reverse], x, carry, rows, Traversal(reverse))
         lasts.append(last)
         outputs.append(output)
     return jnp.concatenate(outputs, axis=-1), tuple(jnp.stack(state) for state in zip(*lasts, strict=True))

@@ -27,11 +27,11 @@ from problems import (
     total,
 )
 
-from jaxseq.cells import CELLS, padding, recurrence
+from jaxseq.cells import CELLS, padding, strategy
 from jaxseq.cells.norm import NORMS, Moments, Running
 
 SMALL, SINGLE, NARROW = Size(6, 5, 3, 4), Size(6, 5, 3, 4, "float32"), Size(6, 5, 1, 4)
-WIDE = Size(3, 3, 2, recurrence.LINEARISE_INSIDE, gated=False)
+WIDE = Size(3, 3, 2, strategy.LINEARISE_IN_LOOP, gated=False)
 """One feature, many, few; and so many units that the adjoint goes another way."""
 
 pytestmark = pytest.mark.usefixtures("double")

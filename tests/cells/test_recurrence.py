@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from problems import Size, close, differentiate, draw, inputs, loss, measure, quickly
 
-from jaxseq.cells import CELLS, recurrence
+from jaxseq.cells import CELLS, recurrence, strategy
+from jaxseq.cells.strategy import Accumulation
 
 WAYS = ("scan", "scan_by_autodiff")
 scan = quickly(recurrence.scan, "cell")
@@ -73,15 +74,18 @@ def test_the_adjoint_is_autodiff_after_all_optimisations(name, b, d, h):
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_with_many_rows_the_adjoint_is_autodiff_whatever_holds_rows_back(name, d, reverse):
-    assert recurrence._adds_up_each_step(CELLS[name], None, 9, 4)
+    assert strategy.backward(CELLS[name], None, rows=9, units=4).accumulation is Accumulation.IN_LOOP
     i = inputs(name, "none", Size(5, 9, d, 4), 1, [5, 4, 3, 2, 1, 5, 4, 3, 2])  # lengths and recurrent dropout
     close(*(measure(i, name, "none", way, reverse) for way in WAYS), 1e-10)
 
 
 def test_with_few_rows_the_weight_gradients_are_one_product():
-    assert not recurrence._adds_up_each_step(CELLS["lstm"], None, 32, 50)
-    assert not recurrence._adds_up_each_step(CELLS["gru"], None, 32, 256)
-    assert recurrence._adds_up_each_step(CELLS["gru"], None, 32, 50)
+    for name, units, expected in (
+        ("lstm", 50, Accumulation.AT_ONCE),
+        ("gru", 256, Accumulation.AT_ONCE),
+        ("gru", 50, Accumulation.IN_LOOP),
+    ):
+        assert strategy.backward(CELLS[name], None, rows=32, units=units).accumulation is expected
 
 
 @pytest.mark.slow

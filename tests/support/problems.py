@@ -11,6 +11,8 @@ from jaxseq.cells import CELLS, normalised, recurrence
 from jaxseq.cells import norm as norms
 from jaxseq.cells.base import Cell
 from jaxseq.cells.norm import NORMS, Norm
+from jaxseq.cells.normalised import Normalisation
+from jaxseq.cells.recurrence import Rows, Traversal
 
 SIZES = {"t": 7, "b": 3, "d": 2, "h": 4}
 
@@ -157,10 +159,11 @@ def norm_of(slot, epsilon=1e-5):
 
 def run(i, name, slot, way="scan", reverse=False, epsilon=1e-5):
     """Last carry, outputs and running moments; the latter are None for all but batch norm."""
+    cell, rows, traversal = CELLS[name], Rows(i.lengths, i.drop), Traversal(reverse)
     if slot == "none":
-        return *getattr(recurrence, way)(CELLS[name], i.params, i.x, i.start, i.lengths, reverse, i.drop), None
-    leading = (CELLS[name], norm_of(slot, epsilon), i.params, i.weights, i.x, i.start, i.lengths, reverse, i.drop)
-    return getattr(normalised, way)(*leading, i.running, train=slot != EVALUATED)
+        return *getattr(recurrence, way)(cell, i.params, i.x, i.start, rows, traversal), None
+    normalisation = Normalisation(norm_of(slot, epsilon), i.weights, i.running, train=slot != EVALUATED)
+    return getattr(normalised, way)(cell, normalisation, i.params, i.x, i.start, rows, traversal)
 
 
 def differentiate(i, name, slot, way="scan", reverse=False):

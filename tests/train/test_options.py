@@ -69,7 +69,7 @@ def test_a_recipe_survives_its_config() -> None:
     ("words", "said"),
     [
         ("wavs", "unknown experiment; got 'wavs', needed one of aapl, waves"),
-        ("--model.cell foo", "unknown cell 'foo': choose one of rnn, lstm, gru"),
+        ("--model.cell foo", "unknown cell; got 'foo', needed one of rnn, lstm, gru"),
         ("waves --epochs 0", "epochs: too small; got 0"),
         ("--epoch 3", "Unrecognized options: --epoch, 3: perhaps --epochs"),
         ("--rubbish", "Unrecognized options: --rubbish: see python -m jaxseq.train aapl --help"),

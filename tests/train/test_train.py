@@ -354,7 +354,7 @@ def test_ctrl_c_before_anything_is_written_leaves_nothing(
 
 MISTAKES = {
     "wavs": ["unknown experiment", "got 'wavs'", "aapl, waves"],
-    "--model.cell transformer": ["unknown cell 'transformer'", "rnn, lstm, gru"],
+    "--model.cell transformer": ["unknown cell", "got 'transformer'", "rnn, lstm, gru"],
     "--model.hidden 0": ["hidden", "at least 1", "got 0"],
     "--model.hidden 100000000": ["--model.hidden: ", "100000000 units", "GiB"],
     "--model.hidden 4.5": ["--model.hidden", "4.5"],

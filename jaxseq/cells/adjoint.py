@@ -1,0 +1,306 @@
+"""The scan of a cell over time, and the one hand-written adjoint of all cells: back-propagation through time (Werbos 1990).
+
+Autodiff of a scan saves every intermediate array of a step and accumulates a weight gradient at each step. The adjoint
+here saves what a cell names, computes the local derivatives apart from the cotangents, and is free to sum the weight
+gradients after the backward scan. `docs/adjoint.md` derives it; `jaxseq.cells.strategy` chooses among its orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxseq.cells import inplace_scan, products, strategy
+from jaxseq.cells import norm as norms
+from jaxseq.cells.base import Carry, Cell, Saved
+from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Norm, Residual, Slots, SlotValues, Transposes, Weights
+from jaxseq.cells.products import Deltas
+from jaxseq.cells.strategy import Accumulation, Buffers, Linearisation, Projection
+from jaxseq.common.arrays import Tree
+
+
+class Layer(NamedTuple):
+    """The constants of a recurrence: a cell, and the layer norm in its slots, if any."""
+
+    cell: Cell
+    norm: Norm | None = None
+
+    def slots(self, gains: Weights | None) -> Slots:
+        """Return the slots that the gains fill."""
+        if self.norm is None or gains is None:
+            return PLAIN
+        return norms.layer_slots(self.norm, self.cell.groups, gains)
+
+    def transposes(self, gains: Weights | None) -> Transposes:
+        """Return the transposes of `slots`."""
+        if self.norm is None or gains is None:
+            return PLAIN_TRANSPOSES
+        return norms.layer_transposes(self.cell.groups, gains)
+
+
+class Trainable(NamedTuple):
+    """The trainable arrays of a recurrence.
+
+    params  the cell's parameters; without an input kernel and a bias, x is projected already
+    gains   the norm's weights; None without a norm
+    """
+
+    params: Tree
+    gains: Weights | None = None
+
+
+class Sequence(NamedTuple):
+    """A batch of sequences, scanned from the first time step.
+
+    x      features
+    carry  state before the first step
+    valid  whether a step is within its row's length; at the others the carry stays and the output is zero
+    drop   recurrent dropout: a factor for h on its way into the recurrent product
+    """
+
+    x: Float[Array, "t b d"]
+    carry: Carry
+    valid: Bool[Array, "t b"] | None = None
+    drop: Float[Array, "b h"] | None = None
+
+
+class Residuals(NamedTuple):
+    """Values of the forward scan that its adjoint needs; `h_start` is h before the first step."""
+
+    trainable: Trainable
+    x: Float[Array, "t b d"]
+    h_start: Float[Array, "b h"]
+    valid: Bool[Array, "t b"] | None
+    drop: Float[Array, "b h"] | None
+    outputs: Float[Array, "t b h"]
+    saved: Saved
+    product: Residual
+
+
+Result: TypeAlias = tuple[Carry, Float[Array, "t b h"]]
+"""The last carry, and the output h of every time step."""
+
+Recurrence: TypeAlias = Callable[[Layer, Trainable, Sequence], Result]
+"""A scan over time: `plain` or `with_adjoint`."""
+
+Body: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+
+
+@runtime_checkable
+class Scan(Protocol):
+    """`jax.lax.scan`, or `jaxseq.cells.inplace_scan.scan` with the same arguments."""
+
+    def __call__(
+        self, body: Body, carry: Tree, overwritten: Tree, preserved: Tree = ..., reverse: bool = ...
+    ) -> tuple[Tree, Tree]:
+        """Scan `body` over the leading axis of the pair of `overwritten` and `preserved`."""
+        ...
+
+
+def _into_new_arrays(
+    body: Body, carry: Tree, overwritten: Tree, preserved: Tree = (), reverse: bool = False
+) -> tuple[Tree, Tree]:
+    return jax.lax.scan(body, carry, (overwritten, preserved), reverse=reverse)
+
+
+def advance(
+    cell: Cell,
+    slots: Slots,
+    params: Tree,
+    drop: Float[Array, "b h"] | None,
+    carry: Carry,
+    z: Float[Array, "b g"],
+) -> tuple[Carry, tuple[Saved, Residual]]:
+    """Compute one step: the next carry, and the values that the adjoint needs of the cell and of the product's slot."""
+    # The kernel may have padded columns, which z has not.
+    product = products.recurrent(params, drop, carry)[..., : z.shape[-1]]
+    u, product_residual = slots.recurrent(product)
+    if cell.recurrent_bias:
+        u = u + params.recurrent_bias
+
+    new_carry, saved = cell.gates(z, u, carry, slots)
+    # `saved` comes first, for the first outputs are written over z (`inplace_scan`): it was computed from z. The slot's
+    # residual was not, and XLA would write it before it has read z, which it then copies whole at each step.
+    return new_carry, (saved, product_residual)
+
+
+def hold(valid: Bool[Array, "b"] | None, new: Carry, old: Carry) -> tuple[Carry, Float[Array, "b h"]]:
+    """Return the carry and the output of a step: rows past their length keep the old carry and put out zero."""
+    if valid is None:
+        return new, new.h
+    rows = valid[:, None]
+    carry = jax.tree.map(partial(jnp.where, rows), new, old)
+    return carry, jnp.where(rows, new.h, 0)
+
+
+def _forward(
+    layer: Layer, trainable: Trainable, sequence: Sequence, scan: Scan
+) -> tuple[Carry, tuple[Float[Array, "t b h"], tuple[Saved, Residual]]]:
+    """Scan forwards, and keep what the adjoint needs."""
+    cell = layer.cell
+    params, gains = trainable
+    x, start, valid, drop = sequence
+    slots = layer.slots(gains)
+
+    in_loop = strategy.projection(params.input_kernel, x.shape[-1]) is Projection.IN_LOOP
+    if in_loop:
+        projected, unprojected = [], x
+    else:
+        projected, unprojected = products.project_at_once(cell, params, x), ()
+    params = params._replace(recurrent_kernel=products.pad_columns(params.recurrent_kernel))
+
+    def body(carry: Carry, step: Any) -> tuple[Carry, tuple[Float[Array, "b h"], tuple[Saved, Residual]]]:
+        z_parts, (x_t, valid_t) = step
+        if in_loop:
+            z = products.project(params, x_t)
+        else:
+            z = products.assemble(params, z_parts)
+
+        new_carry, saved = advance(cell, slots, params, drop, carry, z)
+        carry, output = hold(valid_t, new_carry, carry)
+        return carry, (output, saved)
+
+    return scan(body, start, projected, (unprojected, valid))
+
+
+def plain(layer: Layer, trainable: Trainable, sequence: Sequence) -> Result:
+    """Scan a layer over a sequence; its derivative is autodiff's."""
+    last, (outputs, _) = _forward(layer, trainable, sequence, _into_new_arrays)
+    return last, outputs
+
+
+with_adjoint = jax.custom_vjp(plain, nondiff_argnums=(0,))
+"""`plain` with the hand-written derivative."""
+
+
+def _save(layer: Layer, trainable: Trainable, sequence: Sequence) -> tuple[Result, Residuals]:
+    """Scan forwards for the adjoint."""
+    last, (outputs, (saved, product_residual)) = _forward(layer, trainable, sequence, inplace_scan.scan)
+    residuals = Residuals(
+        trainable=trainable,
+        x=sequence.x,
+        h_start=sequence.carry.h,
+        valid=sequence.valid,
+        drop=sequence.drop,
+        outputs=outputs,
+        saved=saved,
+        product=product_residual,
+    )
+    return (last, outputs), residuals
+
+
+class _State(NamedTuple):
+    """The carry of the backward scan.
+
+    carry   cotangent of carry_t from all later steps
+    gains   gradient of the gains so far, a row for each row of the batch
+    params  gradient of the parameters so far, empty if they are accumulated at once
+    """
+
+    carry: Carry
+    gains: Tree
+    params: Tree
+
+
+class _Preserved(NamedTuple):
+    """Inputs of a backward step that are not written over; `x` and `h_before` where gradients accumulate in the loop."""
+
+    product: Residual
+    slots: SlotValues
+    valid: Bool[Array, "b"] | None
+    x: Float[Array, "b d"] | None
+    h_before: Float[Array, "b h"] | None
+
+
+def _backward(layer: Layer, residuals: Residuals, cotangents: Result) -> tuple[Trainable, Sequence]:
+    """Scan backwards: the cotangents of all that `plain` differentiates by."""
+    cell = layer.cell
+    params, gains = residuals.trainable
+    x, h_start, valid, drop = residuals.x, residuals.h_start, residuals.valid, residuals.drop
+    last_grad, output_grads = cotangents
+
+    plan = strategy.backward(cell, layer.norm, *h_start.shape)
+    accumulates = plan.accumulation is Accumulation.IN_LOOP
+    transposes = layer.transposes(gains)
+    transposed_kernel = products.pad_columns(params.recurrent_kernel.T)
+    h_before = jnp.concatenate([h_start[None], residuals.outputs[:-1]])
+
+    def body(state: _State, step: Any) -> tuple[_State, Any]:
+        (local, output_grad), preserved = step
+        if plan.linearisation is Linearisation.IN_LOOP:
+            local = cell.linearise(*local)
+        local = local._replace(slots=preserved.slots)
+
+        # h_t has two readers: the output of this step, and the next step.
+        carry_grad = state.carry._replace(h=state.carry.h + output_grad)
+        if preserved.valid is not None:
+            carry_grad = _zero_padding(preserved.valid, carry_grad)
+
+        grad = cell.adjoint(local, carry_grad, transposes)
+        product_grad, product_gains = transposes.recurrent(preserved.product, grad.u)
+        deltas = Deltas(grad.z, grad.u, product_grad)
+
+        gains_grad = state.gains
+        if gains is not None:
+            step_gains = norms.gain_gradients(gains, product_gains, grad.slots)
+            gains_grad = jax.tree.map(jnp.add, gains_grad, step_gains)
+
+        # The kernel may have padded columns, which the state has not.
+        through_u = (product_grad @ transposed_kernel)[:, : h_start.shape[-1]]
+        before = grad.carry._replace(h=grad.carry.h + products.apply_drop(drop, through_u))
+        if preserved.valid is not None:
+            before = jax.tree.map(partial(jnp.where, preserved.valid[:, None]), before, state.carry)
+        if drop is None:
+            through_u = ()
+
+        if not accumulates:
+            return _State(before, gains_grad, ()), (products.share(deltas), through_u)
+
+        recurrent_input = products.apply_drop(drop, preserved.h_before)
+        step_params = products.weight_gradients(cell, params, preserved.x, recurrent_input, deltas)
+        params_grad = jax.tree.map(jnp.add, state.params, step_params)
+        return _State(before, gains_grad, params_grad), (products.input_gradient(params, grad.z), through_u)
+
+    scan = inplace_scan.scan if plan.buffers is Buffers.OVERWRITE else _into_new_arrays
+    local = (residuals.saved._replace(slots=()), h_before, residuals.outputs)
+    if plan.linearisation is Linearisation.AT_ONCE:
+        local = cell.linearise(*local)
+    state = _State(
+        carry=last_grad,
+        gains=_zeros_for_rows(gains, h_start.shape[0]),
+        params=jax.tree.map(jnp.zeros_like, params) if accumulates else (),
+    )
+    preserved = _Preserved(residuals.product, residuals.saved.slots, valid, None, None)
+    if accumulates:
+        preserved = preserved._replace(x=x, h_before=h_before)
+    state, (stored, through_u) = scan(body, state, (local, output_grads), preserved, reverse=True)
+
+    if accumulates:
+        params_grad, x_grad = state.params, stored
+    else:
+        deltas = products.unshare(stored)
+        recurrent_input = products.apply_drop(drop, h_before)
+        params_grad = products.weight_gradients(cell, params, x, recurrent_input, deltas)
+        x_grad = products.input_gradient(params, deltas.z)
+    gains_grad = jax.tree.map(lambda rows: rows.sum(0), state.gains)
+    drop_grad = None if drop is None else jnp.sum(through_u * h_before, axis=0)
+    return Trainable(params_grad, gains_grad), Sequence(x_grad, state.carry, None, drop_grad)
+
+
+def _zero_padding(valid: Bool[Array, "b"], carry_grad: Carry) -> Carry:
+    """Set rows past their length to zero, for their outputs and gates depend on nothing."""
+    rows = valid[:, None]
+    return jax.tree.map(lambda state_grad: jnp.where(rows, state_grad, 0), carry_grad)
+
+
+def _zeros_for_rows(gains: Tree, rows: int) -> Tree:
+    """Zero gradients of the gains, one for each row: devices that share a batch then meet once, after the scan."""
+    return jax.tree.map(lambda gain: jnp.zeros((rows, *gain.shape), gain.dtype), gains)
+
+
+with_adjoint.defvjp(_save, _backward)

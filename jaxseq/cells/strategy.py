@@ -1,0 +1,124 @@
+"""Strategies of the recurrence: the same mathematics in the order that is fastest for a shape and a device.
+
+Every choice stands here with its condition; `python -m jaxseq.benchmark` measures the whole step, before and after a
+change of a threshold. "In the loop" is inside the scan over time, "at once" is one operation over all time steps.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxseq.cells.base import Cell
+from jaxseq.cells.norm import Norm
+
+FEW_FEATURES = 2
+"""Widest input of a product that is computed as a sum of multiply-adds."""
+
+LINEARISE_IN_LOOP = 128
+"""Fewest units whose local derivatives are computed in the loop."""
+
+ACCUMULATE_IN_LOOP = {False: 0.5, True: 4}
+"""Most units for each row of the batch whose weight gradients are accumulated in the loop, by `Cell.recurrent_bias`.
+
+A cell with that bias has separate cotangents of its two projections, so that accumulation saves writing two arrays.
+"""
+
+REGISTER, ALIGNMENT = 8, 32
+"""Numbers in a vector register of a CPU, and the multiple that columns of other counts are padded to."""
+
+
+class Projection(Enum):
+    """When the input projection x W is computed."""
+
+    GIVEN = "before: x is projected already"
+    IN_LOOP = "in the loop: multiply-adds of few features fuse with the gates, a product does not"
+    AT_ONCE = "at once: one product of all time steps is faster than many small ones"
+
+
+class Linearisation(Enum):
+    """When the local derivatives are computed."""
+
+    IN_LOOP = "in the loop: what a wide step has read is then still in a cache"
+    AT_ONCE = "at once: one loop over all time steps beats many small ones"
+
+
+class Accumulation(Enum):
+    """When the weight gradients are summed over time."""
+
+    IN_LOOP = "in the loop: with many rows the cotangents of the projections are then written nowhere"
+    AT_ONCE = "at once: one product over time and rows"
+
+
+class Buffers(Enum):
+    """Where the backward scan writes its outputs."""
+
+    OVERWRITE = "over the inputs: the cotangents of the gates have the shape of their local derivatives"
+    NEW = "into new arrays"
+
+
+class Product(Enum):
+    """How x ⊗ delta is summed over rows, and over time where there is a time axis."""
+
+    SUMS = "a sum for each of a few features: a product with so short a side is slow"
+    ROWS = "one product over the rows of a step"
+    MERGED = "one product over time and rows, merged into one axis"
+    TWO_AXES = "one product over two axes: merged, a batch that is split over devices would be gathered on each of them"
+
+
+class Backward(NamedTuple):
+    """The strategies of the backward scan."""
+
+    accumulation: Accumulation
+    linearisation: Linearisation
+    buffers: Buffers
+
+
+def projection(kernel: Any, features: int) -> Projection:
+    """Choose when x W is computed; `kernel` is None where x is projected already."""
+    if kernel is None:
+        return Projection.GIVEN
+    if features <= FEW_FEATURES:
+        return Projection.IN_LOOP
+    return Projection.AT_ONCE
+
+
+def backward(cell: Cell, norm: Norm | None, rows: int, units: int) -> Backward:
+    """Choose the strategies of the backward scan."""
+    accumulation = Accumulation.AT_ONCE
+    # Devices that share a batch would have to meet at each step, and a norm's gradients are not accumulated so.
+    if norm is None and not on_mesh() and units <= rows * ACCUMULATE_IN_LOOP[cell.recurrent_bias]:
+        accumulation = Accumulation.IN_LOOP
+
+    linearisation = Linearisation.IN_LOOP
+    if accumulation is Accumulation.AT_ONCE and units < LINEARISE_IN_LOOP:
+        linearisation = Linearisation.AT_ONCE
+
+    # One gate's cotangents are small, and a norm adds outputs that fit no input: there overwriting gains nothing.
+    buffers = Buffers.NEW
+    if linearisation is Linearisation.AT_ONCE and cell.gate_count > 1 and norm is None:
+        buffers = Buffers.OVERWRITE
+    return Backward(accumulation, linearisation, buffers)
+
+
+def product(features: int, time_axis: bool) -> Product:
+    """Choose how the gradient of a kernel with so many input features is summed."""
+    if features <= FEW_FEATURES:
+        return Product.SUMS
+    if not time_axis:
+        return Product.ROWS
+    return Product.TWO_AXES if on_mesh() else Product.MERGED
+
+
+def padded_columns(columns: int) -> int:
+    """Count the zero columns that make the right side of a product fast on a CPU."""
+    if columns % REGISTER == 0:
+        return 0
+    return -columns % ALIGNMENT
+
+
+def on_mesh() -> bool:
+    """Whether a mesh of several devices is set (`jax.set_mesh`, `jax.sharding.use_abstract_mesh`)."""
+    return jax.sharding.get_abstract_mesh().size > 1

@@ -77,7 +77,7 @@ class Recurrent(nn.Module):
         rows = Rows(lengths, drop)
         if self.norm is None:
             traversal = Traversal(self.reverse, self.truncate)
-            last, outputs = recurrence.scan(self.cell, params, steps, carry, rows, traversal)
+            last, outputs = recurrence.scan(self.cell, params, steps, carry, rows=rows, traversal=traversal)
         else:
             last, outputs = self._normalised_scan(params, steps, carry, rows, train=train, first=first)
         return last, jnp.swapaxes(outputs, 0, 1)

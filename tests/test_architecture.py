@@ -1,6 +1,7 @@
 """Imports point down, and each outside package has one door."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -87,6 +88,17 @@ def test_every_package_has_its_door(module):
         package = name.partition(".")[0]
         assert package not in DOORS or within(module, DOORS[package]), f"{module} imports {package}"
         assert package != "jax" or not within(module, WITHOUT_JAX), f"{module} imports jax"
+
+
+@every_module
+def test_a_module_that_calls_itself_the_only_one_is_it(module):
+    """Of doors this can be checked; of what a file "knows" it cannot, so no docstring claims that."""
+    tree = ast.parse((PACKAGE / module).with_suffix(".py").read_text())
+    docstring = ast.get_docstring(tree) or ""
+    for package in re.findall(r"[Oo]nly door to (\w+)", docstring):
+        assert DOORS[package] == {str(module)}, f"{package} has other doors than {module}"
+    claim = re.search(r"[Oo]nly (file|module|place|room)\b", docstring)
+    assert claim is None, f"{module}: no test holds that it is the {claim[0]}"
 
 
 def test_every_room_stands_on_one_floor():

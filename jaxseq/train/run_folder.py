@@ -1,4 +1,4 @@
-"""A run's folder: the only file that knows what it is called and what lies in it."""
+"""A run's folder: its name and the files in it."""
 
 from __future__ import annotations
 

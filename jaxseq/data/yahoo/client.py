@@ -1,4 +1,4 @@
-"""Daily prices of one ticker from Yahoo: the only door to yfinance, behind a cache of our own (`quotes.py`).
+"""Daily prices of one ticker from Yahoo, by yfinance, behind a cache (`quotes.py`).
 
 Only finished days are asked for: those before today in UTC, because every exchange has closed its yesterday by then. A
 range that had ended a day before it was fetched is complete and never asked for again; another is good for the day.

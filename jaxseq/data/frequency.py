@@ -88,25 +88,6 @@ def describe(name: str) -> Frequency:
     return Frequency(name, 1 if cycle % rule.step else cycle // rule.step, words + _place(rule))
 
 
-def infer(times: Shaped[np.ndarray, " n"]) -> Frequency:
-    """The frequency of one series' times, dates or integers.
-
-    Business days may lack some (holidays): at most `MAX_CLOSED` in a row and a share of `MAX_HOLIDAYS`. Raises
-    `UsageError` for fewer than three dates, for times that do not increase, and for irregular ones with the first such
-    row (from 1), the gap that came and the one that was expected.
-    """
-    late = times[1:] <= times[:-1]
-    if np.any(late):
-        row = int(np.argmax(late)) + 1
-        raise UsageError(f"row {row + 1} ({times[row]}) follows row {row} ({times[row - 1]}): times must increase")
-    frequency = guess(times)
-    bad = ~regular(times, frequency)
-    if np.any(bad):
-        row = int(np.argmax(bad))
-        raise UsageError(irregular(times[:row], times[row], frequency, f"row {row + 1}"))
-    return frequency
-
-
 def guess(times: Shaped[np.ndarray, " n"]) -> Frequency:
     """The frequency that most of the increasing `times` follow. Raises `UsageError` for fewer than three dates."""
     if times.dtype.kind != "M":

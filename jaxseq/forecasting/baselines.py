@@ -57,16 +57,15 @@ def seasonal_naive(windows: Known, period: int) -> Float[np.ndarray, "n k"]:
     return windows.inputs[:, length - period + np.arange(windows.targets.shape[1]) % period]
 
 
-def drift(windows: Known, train: Known, logarithmic: bool = False) -> Float[np.ndarray, "n k"]:
+def drift(windows: Known, train: Known) -> Float[np.ndarray, "n k"]:
     """The last value + h · the mean one-step change of the training windows, for h = 1 … k, in the series' unit.
 
-    `logarithmic` takes the mean change of the logarithm instead: last · exp(h · change), a constant rate of growth,
-    for values above 0. The change is fitted once and not updated as the rows go by.
+    The change is fitted once and not updated from row to row.
     """
     last, first_target = train.inputs[:, -1], train.targets[:, 0]
-    change = np.mean(np.log(first_target / last) if logarithmic else first_target - last)
+    change = np.mean(first_target - last)
     path = change * np.arange(1, windows.targets.shape[1] + 1)
-    return naive(windows) * np.exp(path) if logarithmic else naive(windows) + path
+    return naive(windows) + path
 
 
 def least_squares(train_x: Float[np.ndarray, "n ..."], train_y: Float[np.ndarray, "n k"]) -> LinearForecast:

@@ -1,11 +1,11 @@
-"""Intervals with a coverage that holds for any forecast and any distribution: split conformal prediction.
+"""Split conformal intervals, whose coverage holds for any forecast and any distribution.
 
-The residuals of m calibration rows, which the model was neither fitted on nor chosen by, tell how wide an interval
-must be. If the calibration rows and the new one are exchangeable, the interval covers with a probability of at least
+The width of an interval comes from the residuals of m calibration rows, which the model was neither fitted on nor
+chosen by. If the calibration rows and the new one are exchangeable, the interval covers with a probability of at least
 `level`, and of ⌈(m + 1) level⌉ / (m + 1) exactly where no two residuals are equal: Vovk, Gammerman & Shafer (2005),
 Algorithmic Learning in a Random World; Lei, G'Sell, Rinaldo, Tibshirani & Wasserman (2018), "Distribution-free
 predictive inference for regression", JASA 113(523), theorem 2.2. Rows of a time series are not quite exchangeable, and
-the steps of a horizon are covered each by itself, not all at once: so measure the coverage (`coverage_table`).
+each step of a horizon is covered by itself, not all of them jointly: so measure the coverage (`coverage_table`).
 """
 
 from __future__ import annotations

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxseq.common.figures import PLAIN, headline, say, short, wrapped
+from jaxseq.common.figures import PLAIN, say, wrapped
 from jaxseq.music.bars import bars
 from jaxseq.music.notes import lines
 from jaxseq.music.piece import REST, VOICES, Piece
@@ -21,10 +19,8 @@ THICK = (0.9, 0.5, 0.5, 0.9)
 GAP = 0.25
 """Sixteenths that are left free after each note, so that repeated ones can be told apart."""
 NATURALS = {0: "C", 2: "D", 4: "E", 5: "F", 7: "G", 9: "A", 11: "B"}
-MOST = 12
-"""Pieces that are shown of many."""
-LABELS, LARGE_LABELS = 8, 24
-"""About so many bars have their number below them, in a panel of several and in one alone."""
+LABELS = 24
+"""Approximate number of bars that have their number below them."""
 
 
 def piano_roll(piece: Piece, title: str) -> Figure:
@@ -32,7 +28,7 @@ def piano_roll(piece: Piece, title: str) -> Figure:
     with matplotlib.rc_context(PLAIN):
         figure = Figure(figsize=(min(max(10.0, 0.04 * len(piece.notes)), 40.0), 5), layout="constrained")
         axes = figure.subplots()
-        _roll(axes, piece, large=True)
+        _roll(axes, piece)
         axes.set_title(wrapped(title))
         axes.set_xlabel("bar")
         if axes.collections:
@@ -40,31 +36,7 @@ def piano_roll(piece: Piece, title: str) -> Figure:
     return figure
 
 
-def piano_rolls(pieces: Sequence[Piece], title: str) -> Figure:
-    """Several pieces, each in a panel with its name; of more than `MOST` the first."""
-    shown = pieces[:MOST]
-    if len(pieces) > MOST:
-        title = f"{title}\nfirst {MOST} of {len(pieces)} pieces"
-    columns = 1 if len(shown) < 2 else 2
-    rows = max(-(-len(shown) // columns), 1)
-    with matplotlib.rc_context(PLAIN):
-        figure = Figure(figsize=(10, 1.2 + 2.0 * rows), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, piece in zip(panels, shown, strict=False):
-            _roll(axes, piece, large=False)
-            axes.set_title(short(piece.name))
-        for axes in panels[len(shown) :]:
-            axes.remove()
-        headline(figure, title)
-        handles = {
-            label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
-        if handles:
-            figure.legend([*handles.values()], [*handles], loc="outside lower center", ncols=len(VOICES))
-    return figure
-
-
-def _roll(axes: Axes, piece: Piece, large: bool) -> None:
+def _roll(axes: Axes, piece: Piece) -> None:
     if not (piece.notes != REST).any():
         say(axes, "silence")
         return
@@ -74,18 +46,18 @@ def _roll(axes: Axes, piece: Piece, large: bool) -> None:
             spans = [(note.start, note.steps - GAP) for note in sung if note.pitch == pitch]
             axes.broken_barh(spans, (pitch - thick / 2, thick), color=colour, lw=0, zorder=2)
         axes.fill_between([], [], color=colour, label=name)
-    _bar_lines(axes, piece, large)
+    _bar_lines(axes, piece)
     sounding = piece.notes[piece.notes != REST]
     low, high = int(sounding.min()), int(sounding.max())
-    ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 in (NATURALS if large else (0, 7))]
+    ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 in NATURALS]
     axes.set_yticks(ticks, [f"{NATURALS[pitch % 12]}{pitch // 12 - 1}" for pitch in ticks], fontsize=7)
     axes.set(ylim=(low - 1, high + 1), xlim=(-GAP, len(piece.notes)))
 
 
-def _bar_lines(axes: Axes, piece: Piece, large: bool) -> None:
+def _bar_lines(axes: Axes, piece: Piece) -> None:
     """A line before each bar; every so many bars, counted as in a score, their number."""
     starts = [(bar.start, bar.number) for bar in bars(piece.positions) if not bar.partial]
-    every = max(1, int(np.ceil(len(starts) / (LARGE_LABELS if large else LABELS))))
+    every = max(1, int(np.ceil(len(starts) / LABELS)))
     axes.grid(False, axis="x")
     for start, _ in starts:
         axes.axvline(start - GAP / 2, color="0.75", lw=0.7, zorder=1)

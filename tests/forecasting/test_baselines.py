@@ -13,8 +13,6 @@ def test_naive_repeats_the_last_value_and_drift_goes_on_with_the_mean_change():
     np.testing.assert_array_equal(naive(past), [[2, 2, 2], [4, 4, 4]])
     train = Past(np.array([[5.0, 1.0], [5.0, 9.0]]), np.array([[9.0, 0.0], [2.0, 0.0]]))  # changes 8 and -7
     np.testing.assert_array_equal(drift(past, train), [[2.5, 3, 3.5], [4.5, 5, 5.5]])
-    growth = Past(np.array([[5.0, 1.0], [5.0, 2.0]]), np.array([[8.0, 0.0], [1.0, 0.0]]))  # 8 times, and half of it
-    np.testing.assert_allclose(drift(past, growth, logarithmic=True), [[4, 8, 16], [8, 16, 32]])
 
 
 def test_drift_is_exact_on_a_straight_line():

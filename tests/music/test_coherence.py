@@ -8,8 +8,17 @@ import pytest
 from bach import chorales
 from scipy.spatial.distance import jensenshannon
 
-from jaxseq.music.evaluation import coherence as judging
-from jaxseq.music.evaluation.coherence import Coherence, coherence, parallels, rows, table
+from jaxseq.music.evaluation.coherence import (
+    LABELS,
+    Coherence,
+    coherence,
+    crossing,
+    dissonance,
+    parallels,
+    repeated_bars,
+    rows,
+    table,
+)
 from jaxseq.music.evaluation.divergence import Reference, divergence, fit_reference, note_lengths, tonic
 
 CHORD = np.array([67, 64, 60, 48])
@@ -47,7 +56,7 @@ def bach():
 )
 def test_bachs_own_test_set_has_the_published_value_to_its_last_digit(bach, name, published):
     digits = len(published.split(".")[1])
-    assert judging.LABELS[name][1] == digits
+    assert LABELS[name][1] == digits
     assert f"{getattr(bach, name):.{digits}f}".lstrip("0") == published
 
 
@@ -151,9 +160,9 @@ def test_the_longest_frozen_run_is_the_most_steps_that_one_chord_lasts():
 def test_a_bar_is_repeated_if_it_equals_any_earlier_one_and_what_is_left_is_no_bar():
     first, second = held(CHORD), held(CHORD)
     second[7, 2] += 1
-    assert judging.repeated_bars(np.concatenate([first, second, first, second, first, first[:9]])) == 3 / 5
-    assert judging.repeated_bars(np.concatenate([second, second])) == 1 / 2
-    assert judging.repeated_bars(np.concatenate([first[:1] + 9, second, second])) == 0  # bars are counted from step 0
+    assert repeated_bars(np.concatenate([first, second, first, second, first, first[:9]])) == 3 / 5
+    assert repeated_bars(np.concatenate([second, second])) == 1 / 2
+    assert repeated_bars(np.concatenate([first[:1] + 9, second, second])) == 0  # bars are counted from step 0
 
 
 @pytest.mark.parametrize(
@@ -162,19 +171,19 @@ def test_a_bar_is_repeated_if_it_equals_any_earlier_one_and_what_is_left_is_no_b
 )
 def test_seconds_sevenths_and_tritones_on_the_beat_are_dissonant(interval, harsh):
     for low in (60 - interval, 48 - interval, 60 + interval):  # over an octave more, and crossed
-        assert judging.dissonance(moving([60, 0, low, 0])) == harsh
+        assert dissonance(moving([60, 0, low, 0])) == harsh
 
 
 def test_only_each_fourth_step_is_a_beat():
     piece = np.concatenate(
         [held([60, 59, 0, 0], 1), held([60, 48, 0, 0], 3), held([60, 57, 36, 0], 1), held([6, 5, 4, 3], 3)]
     )
-    assert judging.dissonance(piece) == 1 / 4
+    assert dissonance(piece) == 1 / 4
 
 
 def test_voices_cross_where_a_lower_one_sounds_above_its_neighbour():
     piece = moving([67, 64, 60, 48], [64, 67, 60, 48], [64, 64, 60, 61], [59, 0, 60, 48])
-    assert judging.crossing(piece) == 2 / (3 + 3 + 3 + 1)
+    assert crossing(piece) == 2 / (3 + 3 + 3 + 1)
 
 
 def test_pieces_count_alike_and_one_without_anything_to_measure_not_at_all():
@@ -299,4 +308,4 @@ def test_a_table_has_a_row_for_each_measure_and_a_column_for_each_name():
     lines = table({"Bach": values, "model": values}).splitlines()
     assert lines[1] == "|---|---:|---:|"
     assert all(len(re.findall(r"\|", line)) == 4 for line in lines)
-    assert list(judging.LABELS) == list(Coherence._fields)
+    assert list(LABELS) == list(Coherence._fields)

@@ -12,7 +12,7 @@ from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.networks import inputs
 from jaxseq.music.networks.inputs import Rows
 from jaxseq.music.tokens import MASKED, START, UNSCORED
-from jaxseq.train.domains import chorales as music
+from jaxseq.train.domains.chorales import prepare
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.chorales import Chords, Notes
 
@@ -103,7 +103,7 @@ RECIPES = pytest.mark.parametrize("recipe", [NOTES, CHORDS], ids=["notes", "chor
 
 @RECIPES
 def test_the_books_windows_are_98_33_and_34_batches_of_which_131_notes_are_targets(archive, recipe):
-    job = music.prepare(replace(recipe, data=archive, protocol="windows"))
+    job = prepare(replace(recipe, data=archive, protocol="windows"))
     assert [math.ceil(len(part.x) / 32) for part in job.batches] == [98, 33, 34]
     for part in job.batches:
         targets = part.y.reshape(len(part.y), -1) >= 0
@@ -113,7 +113,7 @@ def test_the_books_windows_are_98_33_and_34_batches_of_which_131_notes_are_targe
 
 @RECIPES
 def test_of_whole_pieces_every_note_is_a_target(archive, recipe):
-    job = music.prepare(replace(recipe, data=archive, protocol="pieces"))
+    job = prepare(replace(recipe, data=archive, protocol="pieces"))
     for name in ("valid", "test"):
         notes = {piece: found.size for piece, found in chorales()[name].items()}
         y = getattr(job.batches, name).y

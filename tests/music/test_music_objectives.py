@@ -14,9 +14,8 @@ from jaxseq.music.networks import inputs, objectives
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.tokens import MASKED, START, UNSCORED
-from jaxseq.nn import apply as models
-from jaxseq.nn import heads
-from jaxseq.nn import objectives as tasks
+from jaxseq.nn import apply, heads
+from jaxseq.nn.objectives import forecasting
 from jaxseq.train import epoch
 
 LOWEST, HIGHEST = 1, 46
@@ -25,7 +24,7 @@ NETS = {
     "notes": NoteNet(CELLS["gru"], hidden=3, convolutions=(3,), symbols=48),
     "chords": ChordNet(CELLS["gru"], hidden=3, embedding=2, voice_hidden=4),
 }
-init, apply = quickly(epoch.init, "setup"), quickly(models.apply, "model")
+init, quick_apply = quickly(epoch.init, "setup"), quickly(apply.apply, "model")
 BOTH = pytest.mark.parametrize("kind", WAYS)
 
 
@@ -68,7 +67,7 @@ def test_evaluation_is_the_micro_average_of_the_protocol(kind):
     x, y = rows(kind, symbols, cold=False)
     setup = epoch.Setup(net, objectives.next_symbol(), ADAM)
     state = init(setup, jax.random.key(0), jnp.asarray(x[:1]))
-    logits = np.asarray(apply(net, state.params, state.stats, jnp.asarray(x)), np.float64)
+    logits = np.asarray(quick_apply(net, state.params, state.stats, jnp.asarray(x)), np.float64)
     found = epoch.evaluate(setup, state.params, state.stats, Batch(jnp.asarray(x), jnp.asarray(y)), 2)
     sums = []
     for piece, its in zip(symbols, logits.reshape(5, -1, 4, 47), strict=True):
@@ -162,4 +161,4 @@ def test_a_training_step_draws_a_transposition_and_an_evaluation_does_not():
 
 
 def test_a_task_without_weights_is_a_plain_mean():
-    assert tasks.forecasting(heads.point()).weight is None and objectives.next_symbol().weight is objectives.scored
+    assert forecasting(heads.point()).weight is None and objectives.next_symbol().weight is objectives.scored

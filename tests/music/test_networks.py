@@ -54,17 +54,15 @@ from jaxseq.benchmark import notenet
 from jaxseq.cells import CELLS, convert
 from jaxseq.cells.norm import Norm
 from jaxseq.music.networks import chord_net as chord_net_module
-from jaxseq.music.networks import inputs, objectives
-from jaxseq.music.networks import layers as composers
+from jaxseq.music.networks import inputs, layers, objectives
 from jaxseq.music.networks import note_net as note_net_module
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.note_net import NoteNet
-from jaxseq.nn import apply as models
-from jaxseq.train import devices as mesh
-from jaxseq.train import epoch
+from jaxseq.nn import apply
+from jaxseq.train import devices, epoch
 
-apply, resume = quickly(models.apply, "model"), quickly(models.resume, "model")
-apply_train = quickly(models.apply_train, "model")
+quick_apply, resume = quickly(apply.apply, "model"), quickly(apply.resume, "model")
+apply_train = quickly(apply.apply_train, "model")
 pytestmark = pytest.mark.usefixtures("double")
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
 needs_keras = pytest.mark.skipif(
@@ -108,7 +106,7 @@ def net_and_rows(kind):
 
 def drawn(net, x, seed=0):
     """Parameters and moments drawn from a normal distribution, gains and variances around 1, all in float64."""
-    shapes = jax.eval_shape(lambda: models.init(net, jax.random.key(0), jnp.asarray(x)))
+    shapes = jax.eval_shape(lambda: apply.init(net, jax.random.key(0), jnp.asarray(x)))
     random = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -134,7 +132,7 @@ def training_step(net, params, stats, x, y, weight):
     task = objectives.next_symbol()
 
     def loss(params):
-        logits, after = models.apply_train(net, params, stats, x, weight, jax.random.key(0))
+        logits, after = apply.apply_train(net, params, stats, x, weight, jax.random.key(0))
         heavy = weight * task.weight(y)
         return jnp.sum(task.loss(logits, y) * heavy) / jnp.sum(heavy), (logits, after)
 
@@ -147,7 +145,7 @@ def training_step(net, params, stats, x, y, weight):
 
 def test_the_books_network_has_396810_parameters():
     shapes = jax.eval_shape(
-        lambda: models.init(NoteNet(CELLS["lstm"]), jax.random.key(0), jnp.zeros((1, 2, 2), jnp.int32))
+        lambda: apply.init(NoteNet(CELLS["lstm"]), jax.random.key(0), jnp.zeros((1, 2, 2), jnp.int32))
     )
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 396_810
 
@@ -157,9 +155,9 @@ def with_gradients(net, params, stats, x, mix, train):
 
     def whole(params):
         if train:
-            logits, after = models.apply_train(net, params, stats, x, jnp.ones(len(x)), jax.random.key(0))
+            logits, after = apply.apply_train(net, params, stats, x, jnp.ones(len(x)), jax.random.key(0))
         else:
-            logits, after = models.apply(net, params, stats, x), stats
+            logits, after = apply.apply(net, params, stats, x), stats
         return jnp.sum(logits * mix), (logits, after)
 
     bars, (logits, after) = quickly(jax.grad(whole, has_aux=True))(params)
@@ -230,12 +228,12 @@ def test_it_is_that_network_of_keras_layers(tmp_path):
     moments = [after[f"norm_{n}"][name] for n in range(len(SIZES["convolutions"])) for name in ("mean", "var")]
     theirs = [answers[name] for name in sorted((n for n in answers if "moment" in n), key=lambda n: int(n[6:]))]
     close([np.asarray(moment) for moment in moments], theirs)
-    evaluated = apply(net, params, {"batch_stats": after}, x)
+    evaluated = quick_apply(net, params, {"batch_stats": after}, x)
     close(np.asarray(evaluated), answers["evaluated"])
 
 
 def test_what_a_network_reads_first_is_a_convolution_over_zeros_and_not_over_the_next_notes():
-    convolution = composers.CausalConv(1, 2)
+    convolution = layers.CausalConv(1, 2)
     kernel = jnp.asarray([[100.0], [1.0]], jnp.float64)
     params = {"params": {"taps": {"kernel": kernel, "bias": jnp.asarray([0.5], jnp.float64)}}}
     x = jnp.arange(1.0, 6.0, dtype=jnp.float64).reshape(5, 1, 1)
@@ -267,8 +265,8 @@ def test_a_padded_tail_changes_nothing(kind, norm):
     for path, leaf in jax.tree_util.tree_leaves_with_path(one[3]):
         full = dict(jax.tree_util.tree_leaves_with_path(other[3]))[path]
         close(leaf, full[: len(leaf)] if leaf.ndim else full)
-    evaluated = apply(net, params, short, jnp.asarray(x))
-    close(evaluated, apply(net, params, stats, jnp.asarray(longer.x))[:, : x.shape[1]])
+    evaluated = quick_apply(net, params, short, jnp.asarray(x))
+    close(evaluated, quick_apply(net, params, stats, jnp.asarray(longer.x))[:, : x.shape[1]])
 
 
 @BOTH
@@ -278,8 +276,8 @@ def test_a_shorter_row_beside_longer_ones_is_read_as_by_itself(kind):
     ragged = rows(kind, [symbols[0][:5], symbols[1], symbols[2][:12]])
     alone = rows(kind, [symbols[0][:5]])
     params, stats = drawn(net, ragged.x)
-    together = apply(net, params, stats, jnp.asarray(ragged.x))[:1, : alone.x.shape[1]]
-    close(together, apply(net, params, stats, jnp.asarray(alone.x)))
+    together = quick_apply(net, params, stats, jnp.asarray(ragged.x))[:1, : alone.x.shape[1]]
+    close(together, quick_apply(net, params, stats, jnp.asarray(alone.x)))
 
 
 @BOTH
@@ -313,14 +311,14 @@ def test_a_piece_read_in_parts_is_the_piece_read_at_once(kind, cuts):
 def test_a_batch_shared_by_devices_gives_the_same_gradients_and_moments(kind):
     net, (x, y) = book(places=True) if kind == "notes" else chord_net(), rows(kind, tokens(8))
     params, stats = drawn(net, x)
-    devices = mesh.make()
-    assert devices.size == 4
+    mesh = devices.make()
+    assert mesh.size == 4
     x, y, weight = as_read(x, y)
     wanted = training_step(net, params, stats, x, y, weight)
-    sharding = mesh.batch_sharding(devices, 8)
+    sharding = devices.batch_sharding(mesh, 8)
     shared = [jax.device_put(array, sharding) for array in (x, y, weight)]
-    params, stats = mesh.replicate(devices, (params, stats))
-    with jax.sharding.use_abstract_mesh(devices.abstract_mesh):
+    params, stats = devices.replicate(mesh, (params, stats))
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         found = training_step(net, params, stats, *shared)
     close(jax.tree.map(np.asarray, wanted), jax.tree.map(np.asarray, found))
 
@@ -333,7 +331,7 @@ def reach(net, kind, start, changed):
     every = [start, *changed]
     x = jnp.asarray(rows(kind, every, cold=False).x)
     params, stats = drawn(net, x[:1])
-    logits = apply(net, params, stats, x).reshape(len(every), -1, 4, 47)
+    logits = quick_apply(net, params, stats, x).reshape(len(every), -1, 4, 47)
     return np.asarray(jnp.any(jnp.abs(logits[1:] - logits[:1]) > 1e-12, axis=-1))
 
 
@@ -354,11 +352,11 @@ def test_a_voice_knows_those_above_it_and_the_past_and_nothing_else(kind):
 def test_the_length_of_a_held_note_and_the_place_in_the_bar_are_heard():
     x = rows("chords", tokens(1), cold=False).x
     params, stats = drawn(chord_net(), x)
-    read = apply(chord_net(), params, stats, jnp.asarray(x))
+    read = quick_apply(chord_net(), params, stats, jnp.asarray(x))
     for column in (8, 11, 12):
         other = x.copy()
         other[0, 3, column] += 1
-        found = apply(chord_net(), params, stats, jnp.asarray(other))
+        found = quick_apply(chord_net(), params, stats, jnp.asarray(other))
         assert (np.abs(found - read).max(axis=(0, 2, 3)) > 1e-9).tolist() == [False] * 3 + [True] * (T - 3)
 
 
@@ -370,7 +368,7 @@ def test_the_chances_of_all_pieces_of_two_chords_add_up_to_one(monkeypatch):
     for net, kind in ((chord_net(), "chords"), (book(symbols=48, places=True), "notes")):
         x, y = rows(kind, pieces, cold=False)
         params, stats = drawn(net, x[:1])
-        log_p = jax.nn.log_softmax(apply(net, params, stats, jnp.asarray(x)))
+        log_p = jax.nn.log_softmax(quick_apply(net, params, stats, jnp.asarray(x)))
         found = jnp.take_along_axis(log_p, jnp.asarray(y)[..., None], axis=-1)
         chances = jnp.exp(found.reshape(len(pieces), -1).sum(axis=1))
         np.testing.assert_allclose(chances.sum(), 1, rtol=1e-10)
@@ -384,7 +382,7 @@ def test_a_network_without_places_reads_notes_alone():
     for places in (False, True):
         net = book(places=places)
         params, stats = drawn(net, x)
-        logits = [apply(net, params, stats, jnp.asarray(one)) for one in (x, other)]
+        logits = [quick_apply(net, params, stats, jnp.asarray(one)) for one in (x, other)]
         assert bool(jnp.array_equal(*logits)) is not places
 
 
@@ -397,7 +395,7 @@ def test_dropout_is_drawn_in_training_and_left_out_of_predictions():
         drawn_twice = [apply_train(net, params, stats, x, weight, jax.random.key(k))[0] for k in (0, 1, 1)]
         assert not jnp.array_equal(drawn_twice[0], drawn_twice[1])
         assert jnp.array_equal(drawn_twice[1], drawn_twice[2])
-        close(apply(net, params, stats, x), apply(net.clone(dropout=0.0), params, stats, x))
+        close(quick_apply(net, params, stats, x), quick_apply(net.clone(dropout=0.0), params, stats, x))
 
 
 @needs_torch

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
 from jaxseq.common.errors import UsageError
-from jaxseq.music.evaluation import ngram
-from jaxseq.music.evaluation import scores as protocol
+from jaxseq.music.evaluation import ngram, scores
 from jaxseq.music.tokens import VOCABULARY, encode
 
 few_notes = st.lists(arrays(np.int64, st.tuples(st.integers(0, 6), st.just(4)), elements=st.integers(0, 3)), max_size=3)
@@ -41,8 +40,8 @@ def bach():
     return parts["test"], ngram.fit(parts["train"])
 
 
-def scores(model, tokens, scored=None):
-    return protocol.score(ngram.log_probabilities(model, tokens), ngram.predictions(model, tokens), tokens, scored)
+def score_notes(model, tokens, scored=None):
+    return scores.score(ngram.log_probabilities(model, tokens), ngram.predictions(model, tokens), tokens, scored)
 
 
 def test_a_distribution_worked_by_hand():
@@ -92,23 +91,23 @@ def test_rows_of_a_batch_know_nothing_of_each_other():
 
 def test_whole_chorales_cost_1128_thousandths_of_a_nat_a_note(bach):
     test, model = bach
-    average = protocol.average([scores(model, tokens) for tokens in test])
+    average = scores.average([score_notes(model, tokens) for tokens in test])
     assert round(average.nats, 3) == 1.128
     assert average.notes == 75_600
 
 
 def test_windows_of_the_book_cost_1172_thousandths_of_a_nat_a_note(bach):
     test, model = bach
-    windows = protocol.windows(test)
-    average = protocol.average([scores(model, windows, protocol.all_but_the_first(windows))])
+    windows = scores.windows(test)
+    average = scores.average([score_notes(model, windows, scores.all_but_the_first(windows))])
     assert round(average.nats, 3) == 1.172
     assert average.notes == 1067 * 131
 
 
 def test_copying_is_right_of_747_notes_in_a_thousand_of_the_books_windows_and_of_none_that_change(bach):
-    windows = protocol.windows(bach[0])
-    sums = protocol.score(None, ngram.copy_last(windows), windows, protocol.all_but_the_first(windows))
-    average = protocol.average([sums])
+    windows = scores.windows(bach[0])
+    sums = scores.score(None, ngram.copy_last(windows), windows, scores.all_but_the_first(windows))
+    average = scores.average([sums])
     assert round(average.accuracy, 3) == 0.747
     assert average.changed_accuracy == 0
     assert np.isnan(average.nats)

@@ -14,12 +14,12 @@ from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.music import sampling, tokens
 from jaxseq.music.evaluation import coherence
-from jaxseq.music.networks import chord_net as networks_chord_net
-from jaxseq.music.networks import fill_net as networks_fill_net
 from jaxseq.music.networks import inputs
-from jaxseq.music.networks import note_net as networks_note_net
+from jaxseq.music.networks.chord_net import ChordNet
+from jaxseq.music.networks.fill_net import FillNet
+from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling import AS_IT_IS, FREE, Manner, compose, draw, fill, parallel
-from jaxseq.nn import apply as models
+from jaxseq.nn import apply
 
 STEPS, ROWS = 6, 3
 
@@ -34,13 +34,11 @@ SIZES = {"hidden": 7, "embedding": 4}
 
 
 def note_net(symbols=tokens.VOCABULARY + 1, **options):
-    return networks_note_net.NoteNet(
-        symbols=symbols, **{"cell": CELLS["lstm"], "convolutions": (5, 6, 4)} | SIZES | options
-    )
+    return NoteNet(symbols=symbols, **{"cell": CELLS["lstm"], "convolutions": (5, 6, 4)} | SIZES | options)
 
 
 def chord_net(**options):
-    return networks_chord_net.ChordNet(voice_hidden=5, **{"cell": CELLS["gru"]} | SIZES | options)
+    return ChordNet(voice_hidden=5, **{"cell": CELLS["gru"]} | SIZES | options)
 
 
 NETS = {
@@ -51,7 +49,7 @@ NETS = {
     "chords by intervals": (chord_net(relative=True, voice_dropout=0.2), True),
     "chords of windows, two layers of lstm": (chord_net(cell=CELLS["lstm"], layers=2, dropout=0.3), False),
 }
-apply = quickly(models.apply, "model")
+quick_apply = quickly(apply.apply, "model")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +66,7 @@ def made(name):
     """A network whose numbers are all random, moments too, and whether its pieces begin with a start symbol."""
     model, started = NETS[name]
     x = jnp.asarray(read(model, free(), started).x)
-    like = jax.eval_shape(lambda key: models.init(model, key, x), jax.random.key(0))
+    like = jax.eval_shape(lambda key: apply.init(model, key, x), jax.random.key(0))
     source = np.random.default_rng(5)
     params = jax.tree.map(lambda p: jnp.asarray(source.normal(0, 0.5, p.shape), p.dtype), like[0])
     stats = jax.tree.map(lambda m: jnp.asarray(source.uniform(0.5, 1.5, m.shape), m.dtype), like[1])
@@ -76,7 +74,7 @@ def made(name):
 
 
 def read(model, notes, started):
-    way = inputs.notes if isinstance(model, networks_note_net.NoteNet) else inputs.chords
+    way = inputs.notes if isinstance(model, NoteNet) else inputs.chords
     return inputs.pad([way(np.maximum(row, 0), positions_of(len(row)), not started) for row in notes])
 
 
@@ -91,7 +89,7 @@ def free(**given):
 
 def whole(model, params, stats, notes, started):
     """log p of everything that could stand in the place of each note, after those before it, read at once: "b t 4 v"."""
-    logits = apply(model, params, stats, jnp.asarray(read(model, notes, started).x))
+    logits = quick_apply(model, params, stats, jnp.asarray(read(model, notes, started).x))
     log_p = np.asarray(jax.nn.log_softmax(logits)).reshape(len(notes), -1, tokens.VOCABULARY)
     notes = np.asarray(notes)
     missing = notes[0].size - log_p.shape[1]
@@ -260,9 +258,9 @@ def as_often(counts, expected):
 
 
 def whole_of_first(model, params, stats, notes, started):
-    way = inputs.notes if isinstance(model, networks_note_net.NoteNet) else inputs.chords
+    way = inputs.notes if isinstance(model, NoteNet) else inputs.chords
     x = way(notes[0], POSITIONS[:1], not started).x[None]
-    log_p = np.asarray(jax.nn.log_softmax(apply(model, params, stats, jnp.asarray(x, jnp.int32))))
+    log_p = np.asarray(jax.nn.log_softmax(quick_apply(model, params, stats, jnp.asarray(x, jnp.int32))))
     log_p = log_p.reshape(1, -1, tokens.VOCABULARY)
     return np.pad(log_p, ((0, 0), (4 - log_p.shape[1], 0), (0, 0))).reshape(1, 1, 4, -1)
 
@@ -276,8 +274,8 @@ def test_one_program_serves_every_temperature():
 
 def fill_net():
     """A network that fills gaps, its numbers all random."""
-    model = networks_fill_net.FillNet(CELLS["gru"], voice_hidden=5, **SIZES)
-    like = jax.eval_shape(lambda key: models.init(model, key, jnp.zeros((1, STEPS, 5), jnp.int32)), jax.random.key(0))
+    model = FillNet(CELLS["gru"], voice_hidden=5, **SIZES)
+    like = jax.eval_shape(lambda key: apply.init(model, key, jnp.zeros((1, STEPS, 5), jnp.int32)), jax.random.key(0))
     source = np.random.default_rng(5)
     return model, jax.tree.map(lambda p: jnp.asarray(source.normal(0, 0.5, p.shape), p.dtype), like[0])
 
@@ -293,7 +291,7 @@ def hidden(notes, forced):
     model, params = fill_net()
     places = np.broadcast_to(POSITIONS[:, None], (*notes.shape[:2], 1))
     x = np.concatenate([np.where(forced == FREE, tokens.MASKED, notes), places], axis=-1)
-    return np.asarray(jax.nn.log_softmax(apply(model, params, {}, jnp.asarray(x, jnp.int32))))
+    return np.asarray(jax.nn.log_softmax(quick_apply(model, params, {}, jnp.asarray(x, jnp.int32))))
 
 
 def kept():
@@ -358,6 +356,6 @@ def test_how_long_a_chord_has_lasted_is_told_up_to_a_bar():
     found = compose(model, params, stats, jax.random.key(0), held, np.arange(steps) % 16)
     x = inputs.chords(held[0], np.arange(steps) % 16).x[None]
     assert x[0, -1, 8] == inputs.LONGEST
-    log_p = jax.nn.log_softmax(apply(model, params, stats, jnp.asarray(x, jnp.int32)))
+    log_p = jax.nn.log_softmax(quick_apply(model, params, stats, jnp.asarray(x, jnp.int32)))
     np.testing.assert_allclose(found.log_probability, log_p[..., 12], atol=1e-5)
     assert started

@@ -25,7 +25,6 @@ STEPS_ABOVE = np.array([0, 1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6])
 """Letters from a tonic up to the note that many semitones above it."""
 FIRST_LETTER = np.array([0, 1, 1, 2, 2, 3, 4, 4, 5, 5, 6, 6])
 """The letter (from A) of the first note of a piece, by its semitones above A."""
-LETTERS = "ABCDEFG"
 SEMITONES = np.array([0, 2, 3, 5, 7, 8, 10])
 """Of each letter, above A."""
 FIFTHS = np.array([3, 5, 0, 2, 4, -1, 1])

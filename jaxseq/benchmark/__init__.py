@@ -1,1 +1,1 @@
-"""The benchmark: a training step of ours against other people's, and against its own matrix products."""
+"""The benchmark: training steps of this package and of its peers, timed."""

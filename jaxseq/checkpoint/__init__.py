@@ -1,1 +1,1 @@
-"""Steps of a run on disk; `python -m jaxseq.checkpoint show | verify | diff` looks into them."""
+"""Checkpoints of a run on disk: writing, verified reading, and the command that inspects them."""

@@ -1,1 +1,1 @@
-"""common."""
+"""Helpers without a domain: files, text, checks, console, errors."""

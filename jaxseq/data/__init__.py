@@ -1,1 +1,1 @@
-"""Data sets: frozen dataclasses whose `load` returns the training, validation and test parts. No jax in here."""
+"""Data sets of series, and their windows, splits and scaling."""

@@ -24,7 +24,7 @@ LONGEST_HEADER = 2**16
 _UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, OverflowError)
 _UNREADABLE += (ValueError, RuntimeError, IndexError)  # an encrypted member, or one without a name
 _ENTRY = b"PK\1\2"
-"""What an entry in the list of a zip's members begins with."""
+"""First bytes of an entry in a zip's list of members."""
 _KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Of compression; others may ask for gigabytes before the first byte is out."""
 _BLOCK = 512

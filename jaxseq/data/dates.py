@@ -30,7 +30,7 @@ class Dates(NamedTuple):
     times: Shaped[np.ndarray, " n"]
     """datetime64[us], on the clock of the place where they were written; or int64."""
     offset: Shaped[np.ndarray, " n"] | None
-    """What that clock is ahead of UTC, if it is written, as timedelta64[us]."""
+    """Offset of that clock from UTC as timedelta64[us]; None if it is not written."""
     read: Bool[np.ndarray, " n"]
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Dates:

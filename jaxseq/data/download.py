@@ -107,7 +107,7 @@ def _address(url: str) -> str:
 
 
 def _within(seconds: float, address: str, largest: int) -> bytes:
-    """What stands at an address, or a failure, in a limited time.
+    """Return the content at an address, or a failure, within a limited time.
 
     It runs in a thread of its own: the timeout of a socket covers neither the look-up of a name, nor a server that
     sends one byte after the other.
@@ -152,7 +152,7 @@ def _check_size(size: int, largest: int) -> None:
 
 
 def _failure(error: BaseException, seconds: float) -> _Failure:
-    """What an exception of urllib comes down to."""
+    """Return the failure behind an exception of urllib."""
     if isinstance(error, _Failure):
         return error
     if isinstance(error, urllib.error.HTTPError):

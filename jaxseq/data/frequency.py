@@ -55,7 +55,7 @@ class Frequency(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """What an alias says, taken apart."""
+    """An offset alias, parsed."""
 
     count: int
     unit: str

@@ -27,7 +27,7 @@ class Table(PanelData):
     covariates: str = ""
     """Columns known beside the values, separated by commas: price,holiday."""
     missing: read.Missing = "error"
-    """What to do with missing values: stop, drop the rows, or interpolate between their neighbours."""
+    """Treatment of missing values: stop, drop the rows, or interpolate between their neighbours."""
     longest_gap: int = read.LONGEST_GAP
     """Missing values in a row that may be interpolated."""
     period: int | None = None

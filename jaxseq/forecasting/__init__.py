@@ -1,1 +1,1 @@
-"""What a forecast is measured by: baselines, errors, and what a test set allows to be said. No jax in here."""
+"""Baselines, errors, intervals and verdicts of forecasts."""

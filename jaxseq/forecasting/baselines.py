@@ -15,7 +15,7 @@ from jaxseq.common.errors import UsageError
 
 @runtime_checkable
 class Known(Protocol):
-    """What is needed of the windows: `inputs`, and of `targets` their shape alone."""
+    """Windows as the baselines need them: `inputs`, and the shape of `targets`."""
 
     @property
     def inputs(self) -> Float[np.ndarray, "n t"]:

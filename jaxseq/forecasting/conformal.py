@@ -33,7 +33,7 @@ def conformal_radius(residuals: Float[np.ndarray, "_ _"], level: float) -> Float
 
 
 def conformal_margin(actual: Values, low: Values, high: Values, level: float) -> Float[np.ndarray, " k"]:
-    """What to add at both ends of a forecast interval, low - margin to high + margin, for each step of the horizon.
+    """Return the margin of a forecast interval, low - margin to high + margin, for each step of the horizon.
 
     Conformalised quantile regression: the ⌈(m + 1) level⌉-th smallest of max(low - a, a - high) over the m calibration
     rows "m k". It is below 0 where the intervals were too wide; a narrow one may then vanish (low above high).

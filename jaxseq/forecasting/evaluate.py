@@ -32,7 +32,7 @@ class Forecast(NamedTuple):
 
 
 class Margins(NamedTuple):
-    """What to add to both sides of a forecast, for each level and step: in the model's own scale.
+    """Half-widths of the intervals for each level and step, in the model's own scale.
 
     Round the centre of a point forecast (split conformal), round its own interval for a distribution (conformalised
     quantile regression); fitted on the validation part.
@@ -43,7 +43,7 @@ class Margins(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What the test part allows to be said of one model.
+    """Evaluation of one model on the test part.
 
     rows         errors of the naive forecast, the other baselines and the model, in the series' unit
     verdict      one sentence on the model

@@ -107,7 +107,7 @@ class LagOne(NamedTuple):
     change_correlation: float
     """Correlation of the forecast change f - v with the actual change a - v; 0 where either of them is constant."""
     chance_correlation: float
-    """What that correlation exceeds by chance once in 40 times if the two have nothing to do with each other."""
+    """Upper 2.5 % point of that correlation for independent changes."""
 
     @property
     def copies(self) -> bool:

@@ -1,4 +1,4 @@
-"""What may be said of forecasts on a test set: a table with the naive forecast first, and a sentence for each row."""
+"""Verdicts on forecasts of a test set: a table with the naive forecast first, and a sentence for each row."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _row(
 
 
 def sentence(row: Row) -> str:
-    """What the test set allows to be said: an improvement only if the whole interval of the skill is above zero."""
+    """Return the verdict on a forecast: an improvement only if the whole interval of its skill is above zero."""
     if row.name == NAIVE:
         return f"{row.name}: what the others are measured against"
     if math.isnan(row.low):

@@ -1,1 +1,1 @@
-"""Four-voice chorales: what a piece is, how it becomes symbols, how it is written, heard and judged. No jax."""
+"""Four-voice chorales: pieces, symbols, corpora, notation, sound and networks."""

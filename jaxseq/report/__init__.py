@@ -1,1 +1,1 @@
-"""A paper's claims, tested: what is trained for them, what is read from the runs, and the page that says so."""
+"""The report: the runs it is made of, the evidence in them, and the page."""

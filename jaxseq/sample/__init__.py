@@ -1,1 +1,1 @@
-"""sample."""
+"""The command that composes with a trained run."""

@@ -1,1 +1,1 @@
-"""sweep."""
+"""The command that trains many runs, on this machine or on SLURM."""

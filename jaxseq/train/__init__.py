@@ -1,1 +1,1 @@
-"""train."""
+"""The command that trains a run, and its experiments."""

@@ -1,1 +1,1 @@
-"""tables."""
+"""A user's table, CSV or Parquet, as series in time."""

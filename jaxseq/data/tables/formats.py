@@ -1,4 +1,4 @@
-"""What every format of a table gives, and how much of it is read."""
+"""The interface of every table format, and limits of what is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_SERIES = 500_000
 LONGEST_NAME = 200
 """Letters of a series' name."""
 MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "NaT", ".")
-"""What stands for no value in a column of numbers."""
+"""Spellings of a missing value in a column of numbers."""
 
 
 CHUNK, CHUNK_CELLS = 250_000, 5_000_000
@@ -32,7 +32,7 @@ def chunk_of(width: int) -> int:
 
 
 class Source(NamedTuple):
-    """What every format gives: the columns, and rows in pieces."""
+    """An open table: its columns, and its rows in chunks."""
 
     source: str
     """Its path, for messages."""

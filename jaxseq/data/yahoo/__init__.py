@@ -1,1 +1,1 @@
-"""yahoo."""
+"""Daily prices from Yahoo Finance, and their cache."""

@@ -48,7 +48,7 @@ ADVICE: dict[Cause, tuple[str, str]] = {
     "not-json": ("a web page came in place of prices", f"a proxy's or log-in page may be in the way, {INSTEAD}"),
     "unexpected": ("yfinance could not read Yahoo's answer", f"try another version of yfinance, {INSTEAD}"),
 }
-"""What went wrong and what to do."""
+"""Message of each cause: the failure, and what to do about it."""
 CHART = "/finance/chart/"
 LONGEST_CURRENCY = 20
 _ONE_AT_A_TIME = threading.Lock()  # yfinance keeps its session and settings once for the whole process
@@ -229,7 +229,7 @@ def _judge(response: Any, refusals: list[int]) -> None:
 
 
 def _failure(error: Exception, yfinance: Any) -> _Failure:
-    """What an exception of yfinance or curl comes down to."""
+    """Return the failure behind an exception of yfinance or curl."""
     from curl_cffi import CurlECode
     from curl_cffi.requests import exceptions as curl
 

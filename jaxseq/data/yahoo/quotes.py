@@ -76,7 +76,7 @@ class Request(NamedTuple):
 
     @property
     def identity(self) -> dict[str, str | None]:
-        """What a kept file says of itself."""
+        """Fields in the first line of a kept file that identify it."""
         start, end = (day.isoformat() if day else None for day in (self.start, self.end))
         return {"ticker": self.ticker, "start": start, "end": end}
 
@@ -115,7 +115,7 @@ def _day(name: str, value: str | date | None) -> date | None:
 
 
 def read(file: Path, request: Request) -> tuple[Quotes | None, str]:
-    """What is kept, if anything, and what is wrong with it, if anything."""
+    """Read a kept download. Returns it, or None, and a description of the damage, which may be empty."""
     try:
         if not file.exists():
             return None, ""

@@ -1,1 +1,1 @@
-"""corpora."""
+"""Chorales and piano rolls to train on, read from their published files."""

@@ -60,7 +60,7 @@ class Chorales:
         return Splits(*(tuple(pieces) for pieces in parts.values()))
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the scores that were found, a line each; errors as of `load`."""
+        """Return remarks on the scores that were read, a line each. Raises as `load` does."""
         found = _load(self.path)
         names = {chorale.piece.name for chorale in found.chorales}
         said = [f"{counted(len(names), 'chorale')}, {len(names & literature().keys())} of them in the literature's set"]

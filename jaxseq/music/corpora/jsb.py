@@ -112,7 +112,7 @@ def read_notes(body: bytes, source: str) -> Int[np.ndarray, "t 4"]:
 
 
 def _misfit(body: bytes, source: str) -> UsageError:
-    """What is wrong with a CSV, at its first place."""
+    """Return the first fault of a CSV, with its place."""
     try:
         lines = [line.removesuffix("\r") for line in body.decode("ascii").removesuffix("\n").split("\n")]
     except UnicodeDecodeError as error:

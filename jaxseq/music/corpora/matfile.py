@@ -34,7 +34,7 @@ class _Matrix(NamedTuple):
     kind: int
     shape: tuple[int, ...]
     parts: list[tuple[int, bytes]]
-    """What follows: the cells, or the numbers."""
+    """The content: the cells, or the numbers."""
 
 
 def read_cells(content: bytes, source: str) -> dict[str, list[Shaped[np.ndarray, "..."]]]:

@@ -46,7 +46,7 @@ class Bar(NamedTuple):
     fifths: int | None
     mode: str | None
     marks: frozenset[str]
-    """What stands at its bar lines: forward, backward, "begin 1" where an ending for the first time begins, end."""
+    """Marks at its bar lines: forward, backward, "begin 1" at the start of an ending for the first time, end."""
 
 
 def assemble(voices: Sequence[Sequence[Bar]], name: str, source: str) -> Chorale:

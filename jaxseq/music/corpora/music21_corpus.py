@@ -197,7 +197,7 @@ def _packed(corpus: Corpus) -> bytes:
 
 
 def _kept(file: Path) -> Corpus | None:
-    """What is in a file of the cache; None if there is none, or it is damaged (a zip has check sums)."""
+    """Read a file of the cache; None if there is none, or it is damaged (a zip has check sums)."""
     try:
         members = zip_members(read_bounded(file, "a cache"), file.name)
         stored = {name.removesuffix(".npy"): _array(body) for name, body in members}

@@ -27,14 +27,14 @@ STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _CONTAINER = "META-INF/container.xml"
 _ENCODINGS = {"utf-8", "us-ascii", "iso-8859-1", "windows-1252"}
 _OWN_TYPE = re.compile(r"<!(?:ENTITY|ATTLIST|ELEMENT|NOTATION)|<!DOCTYPE[^>\[<]*+\[", re.IGNORECASE)
-"""What declares something, as far as one look from left to right can tell."""
+"""Declarations, as far as a single pass from left to right can recognise them."""
 _LONG_NAMESPACE = re.compile(r"\sxmlns(?::[^\s=<>\"']*+)?\s*+=\s*+(?:\"[^\"]{100}|'[^']{100})")
 """It would stand in the name of every element."""
 _Element = ElementTree.Element
 
 
 class _State(NamedTuple):
-    """What holds from one measure of a part to the next."""
+    """State that is carried from one measure of a part to the next."""
 
     divisions: Fraction = Fraction(0)
     metre: Fraction | None = None

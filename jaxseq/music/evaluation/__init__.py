@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Scores, baselines and measures of music."""

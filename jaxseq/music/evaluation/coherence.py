@@ -1,4 +1,4 @@
-"""What a chorale for four voices is judged by: Bach's own pieces are the yardstick, not 0 or 1.
+"""Measures of a chorale for four voices; Bach's own pieces are the yardstick, not 0 or 1.
 
 Notes are MIDI numbers, one row for each sixteenth, 0 is a rest. Each measure is taken of a piece and averaged over the
 pieces, so that a short piece counts as much as a long one; a piece without anything to measure stays out of it, and with
@@ -28,7 +28,7 @@ DISSONANT = (1, 2, 6)
 
 
 class Coherence(NamedTuple):
-    """What was measured of pieces: each is NaN if there was nothing to measure."""
+    """Measures of pieces; each is NaN if there was nothing to measure."""
 
     parallel_fifths: float
     """Per 100 chord changes (steps in which any voice moves): see `parallels`."""
@@ -65,7 +65,7 @@ LABELS = {
     "pitch_classes": ("divergence of pitch classes, bits", 4),
     "durations": ("divergence of durations, bits", 4),
 }
-"""What a table calls each measure, and the digits that it prints."""
+"""Heading of each measure in a table, and the digits it prints."""
 
 
 def coherence(pieces: Sequence[Int[np.ndarray, "_ 4"]], reference: Reference) -> Coherence:
@@ -151,7 +151,7 @@ MEASURES: tuple[Callable[[Int[np.ndarray, "t 4"]], float], ...] = (
     crossing,
     clarity,
 )
-"""What is measured of each piece by itself, in the order of `Coherence`."""
+"""Measures of a single piece, in the order of `Coherence`."""
 
 
 def rows(columns: Mapping[str, Coherence]) -> list[list[str]]:

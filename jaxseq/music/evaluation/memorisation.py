@@ -35,7 +35,7 @@ class Memory(NamedTuple):
 
 
 class Memorised(NamedTuple):
-    """What of the pieces stands in the training set.
+    """Passages of the pieces that occur in the training set.
 
     share     of their windows of 32 steps, all of them alike; NaN where no piece is that long
     windows   how many there are

@@ -43,7 +43,7 @@ def changed(tokens: Int[np.ndarray, "*b t 4"]) -> Bool[np.ndarray, "*b t 4"]:
 
 
 class Sums(NamedTuple):
-    """What is counted over the targets of one piece, or of many."""
+    """Sums over the targets of one piece, or of many."""
 
     nats: float
     """-Σ log p of the targets; NaN where no probabilities were given."""
@@ -76,7 +76,7 @@ def score(
     tokens: Int[np.ndarray, "*b t 4"],
     scored: Bool[np.ndarray, "*b t 4"] | None = None,
 ) -> Sums:
-    """What predictions are worth: one piece "t 4", or rows of them with any axes in front.
+    """Sum log-likelihood and hits of predictions of one piece "t 4", or of rows with any leading axes.
 
     `log_probability` is that of the symbol in `tokens`, in nats (None: there is none, as of copied notes), `predicted`
     the likeliest symbol, `scored` says which notes are targets (None: all; padding must not be). What is not a target

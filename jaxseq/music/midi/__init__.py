@@ -1,1 +1,1 @@
-"""midi."""
+"""Reading and writing of Standard MIDI Files."""

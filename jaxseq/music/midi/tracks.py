@@ -1,4 +1,4 @@
-"""What stands in a Standard MIDI File: its notes, track by track, and its metre. Nothing here knows about voices."""
+"""Notes and metre of a Standard MIDI File, track by track, before they are given to voices."""
 
 from __future__ import annotations
 

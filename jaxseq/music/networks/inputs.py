@@ -17,7 +17,7 @@ from jaxseq.music.piece import BAR, VOICES
 from jaxseq.music.tokens import MASKED, START, UNSCORED
 
 PADDING = -1
-"""What stands in the first column beyond the end of a piece."""
+"""Value of the first column beyond the end of a piece."""
 LONGEST = 16
 """Steps up to which a held note's length is told apart; longer ones are as long as this."""
 NOTE_COLUMNS = (0,)
@@ -29,7 +29,7 @@ FILL_COLUMNS = tuple(range(len(VOICES)))
 
 
 class Rows(NamedTuple):
-    """What a network reads and what it is to predict, one piece or stretch after another in "n"."""
+    """Inputs and targets of a network, a piece or stretch for each of "n"."""
 
     x: Int[np.ndarray, "*n t d"]
     y: Int[np.ndarray, "*n t *k"]

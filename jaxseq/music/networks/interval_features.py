@@ -72,7 +72,7 @@ def between(high: Int[Array, "*#b"], low: Int[Array, "*#b"]) -> Int[Array, "*#b"
 
 
 def around(by_interval: Float[Array, "*b i"], anchor: Int[Array, "*b"]) -> Float[Array, "*b v"]:
-    """What is said of intervals, as said of the notes that lie so far from the anchor; 0 for a rest, and without a note."""
+    """Embed intervals as the notes at that distance from the anchor; 0 for a rest, and without a note."""
     there = is_note(anchor)[..., None]
     index = jnp.arange(NOTES) + NOTES - jnp.where(there, anchor[..., None], 1)
     found = jnp.where(there, jnp.take_along_axis(by_interval, index, axis=-1), 0)

@@ -1,1 +1,1 @@
-"""notation."""
+"""Sheet music: spelling, note values, beams, MusicXML and engraving."""

@@ -8,7 +8,7 @@ from jaxseq.music.notation.note_values import Written
 from jaxseq.music.piece import BEAT, REST
 
 Beams = tuple[str, ...]
-"""What MusicXML says of the first beam at a note, and of the second if it has one: begin, continue, end or a hook."""
+"""MusicXML's words for the first beam at a note, and the second if it has one: begin, continue, end or a hook."""
 
 
 def beams(bar: Sequence[Written]) -> list[Beams]:

@@ -119,7 +119,7 @@ def _measure(part: Element, measures: list[Bar], number: int) -> Element:
 
 
 def _attributes(measure: Element, bar: Bar, first: bool, fifths: int, minor: bool, clef: tuple[str, int, int]) -> None:
-    """What stands before the notes: in the first bar all, later a time signature where it changes."""
+    """Return the attributes before the notes: all in the first bar, later a time signature where it changes."""
     if bar.signature is None:
         return
     attributes = _add(measure, "attributes")

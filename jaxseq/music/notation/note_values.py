@@ -9,7 +9,7 @@ from jaxseq.music.notes import Note
 from jaxseq.music.piece import BEAT, REST
 
 WHOLE_BEATS = (24, 16, 12, 8, 4)
-"""What a note that begins on a beat may last, in sixteenths: a dotted whole to a quarter."""
+"""Lengths of a note that begins on a beat, in sixteenths: a dotted whole to a quarter."""
 TYPES = {24: ("whole", 1), 16: ("whole", 0), 12: ("half", 1), 8: ("half", 0), 6: ("quarter", 1), 4: ("quarter", 0)}
 TYPES |= {3: ("eighth", 1), 2: ("eighth", 0), 1: ("16th", 0)}
 """Name and dots of each value."""
@@ -48,7 +48,7 @@ def written(line: list[Note], bars: list[Bar]) -> list[list[Written]]:
 
 
 def _heads(note: Note, bar: Bar) -> list[Written]:
-    """What is written of a note in one bar."""
+    """The part of a note that is written in one bar."""
     step, end = max(note.start, bar.start), min(note.end, bar.end)
     heads = []
     while step < end:

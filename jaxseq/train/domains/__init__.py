@@ -1,4 +1,4 @@
-"""What differs between runs of one kind of experiment and another: how they are prepared, judged, and summed up."""
+"""Preparation, judging and summary of runs, for each domain of experiments."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -9,11 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, first_step, headline, key, say
+from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, first_step, headline, key, say, wrapped
 from jaxseq.forecasting.conformal import Coverage
 
-OTHERS = ("#9a9a9a", "#6a994e", "#e09f3e", "#7b5ea7", "#8d5f3c")
-"""Colours of the forecasts between the naive one and the model."""
+BASELINE = "#8a8a8a"
+"""Colour of every forecast between the naive one and the model: they are named, and no colour stands for one of them."""
+STROKES = ("--", "-.", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("s", "^", "D", "v", "P")
+"""Strokes and markers that tell the curves of these forecasts apart."""
+CHANCE = "#b8b8b8"
+"""Colour of a band that chance alone would fill."""
+NAME_WIDTH = 20
+"""Letters of a forecast's name on one line beside its bar."""
 
 
 def errors(scores: pd.DataFrame, predictions: pd.DataFrame, coverage: list[Coverage], unit: str, title: str) -> Figure:
@@ -44,31 +53,38 @@ def errors(scores: pd.DataFrame, predictions: pd.DataFrame, coverage: list[Cover
 def _rmse(axes: Axes, scores: pd.DataFrame, unit: str) -> None:
     """Bars for one step, lines for several."""
     names = list(dict.fromkeys(scores["forecast"]))
-    between = [OTHERS[number % len(OTHERS)] for number in range(len(names) - 2)]
-    colors, label = [NAIVE, *between, FORECAST], f"RMSE, {unit}" if unit else "RMSE"
+    label = f"RMSE, {unit}" if unit else "RMSE"
     if len(scores) == len(names):
-        _bars(axes, names, scores["rmse"], colors)
+        _bars(axes, names, scores["rmse"])
         axes.set(xlabel=label, title="Error on the test part")
     else:
-        for name, color in zip(names, colors, strict=True):
-            _line(axes, scores[scores["forecast"] == name], name, color)
+        for number, name in enumerate(names):
+            _line(axes, scores[scores["forecast"] == name], name, number, last=len(names) - 1)
         axes.set(xlabel="step of the horizon", ylabel=label, title="Error by step of the horizon")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         key(axes, columns=2)
 
 
-def _bars(axes: Axes, names: list[str], rmse: pd.Series, colors: list[str]) -> None:
+def _bars(axes: Axes, names: list[str], rmse: pd.Series) -> None:
+    colors = [NAIVE, *[BASELINE] * (len(names) - 2), FORECAST]
     axes.bar_label(axes.barh(range(len(names)), rmse, color=colors), fmt="%.4g", padding=3)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [wrapped(name, NAME_WIDTH) for name in names])
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.margins(x=0.15)
     axes.invert_yaxis()
 
 
-def _line(axes: Axes, scores: pd.DataFrame, name: str, color: str) -> None:
-    """The model is bold; the naive forecast is dotted, and above those that coincide with it."""
-    style, width, above = {NAIVE: (":", 1.8, 3), FORECAST: ("-", 2.6, 4)}.get(color, ("-", 1.2, 2))
-    axes.plot(scores["step"].astype(int), scores["rmse"], style, color=color, lw=width, zorder=above, label=name)
+def _line(axes: Axes, scores: pd.DataFrame, name: str, number: int, last: int) -> None:
+    """The model, the last one, is bold; the naive forecast, the first, is dotted and above those that coincide with it."""
+    if number == last:
+        look: dict[str, Any] = {"color": FORECAST, "ls": "-", "lw": 2.6, "zorder": 4}
+    elif number == 0:
+        look = {"color": NAIVE, "ls": ":", "lw": 1.8, "zorder": 3}
+    else:
+        stroke = STROKES[(number - 1) % len(STROKES)]
+        marker = MARKERS[(number - 1) % len(MARKERS)]
+        look = {"color": BASELINE, "ls": stroke, "lw": 1.2, "zorder": 2, "marker": marker, "ms": 4}
+    axes.plot(scores["step"].astype(int), scores["rmse"], label=name, **look)
 
 
 def _residual_autocorrelation(axes: Axes, first: pd.DataFrame, residuals: pd.Series) -> None:
@@ -85,7 +101,7 @@ def _residual_autocorrelation(axes: Axes, first: pd.DataFrame, residuals: pd.Ser
         return say(axes, "the residuals are constant" if len(lags) else f"{n} rows; at least 4 are needed")
     autocorrelation = np.mean([_autocorrelation(values, len(lags)) for values in long_enough], axis=0)
     band, of = 1.96 / np.sqrt(n), "" if len(residuals_by_series) == 1 else " of each series"
-    axes.axhspan(-band, band, color=NAIVE, alpha=0.15, lw=0, label=f"±1.96/√n, n = {n}{of}")
+    axes.axhspan(-band, band, color=CHANCE, alpha=0.4, lw=0, label=f"±1.96/√n, n = {n}{of}")
     axes.bar(
         lags,
         autocorrelation,
@@ -111,7 +127,7 @@ def _calibration(axes: Axes, coverage: list[Coverage], n: int) -> None:
         return say(axes, "no intervals")
     nominal = np.linspace(0.001, 0.999, 500)
     label = f"95 % binomial, n = {n}"
-    axes.fill_between(100 * nominal, *_chance(nominal, n), color=NAIVE, alpha=0.15, lw=0, label=label)
+    axes.fill_between(100 * nominal, *_chance(nominal, n), color=CHANCE, alpha=0.4, lw=0, label=label)
     axes.plot([0, 100], [0, 100], "--", color=ACTUAL, lw=1, label="nominal")
     nominal, measured = [100 * row.level for row in coverage], [100 * row.measured for row in coverage]
     axes.plot(nominal, measured, "o-", color=FORECAST, ms=5, label="measured")
@@ -127,7 +143,7 @@ def _coverage_by_step(axes: Axes, coverage: list[Coverage], n: int) -> None:
     levels = {row.level for row in coverage}
     level = 0.8 if 0.8 in levels else max(levels)
     measured = {row.step: 100 * row.measured for row in coverage if row.level == level and row.step is not None}
-    axes.axhspan(*_chance(level, n), color=NAIVE, alpha=0.15, lw=0, label=f"95 % binomial, n = {n}")
+    axes.axhspan(*_chance(level, n), color=CHANCE, alpha=0.4, lw=0, label=f"95 % binomial, n = {n}")
     axes.axhline(100 * level, color=ACTUAL, ls="--", lw=1, label="nominal")
     axes.plot(list(measured), list(measured.values()), "o-", color=FORECAST, label="measured")
     axes.set(xlabel="step of the horizon", ylabel="measured coverage, %")
@@ -144,10 +160,11 @@ def _chance(level: float | np.ndarray, n: int) -> np.ndarray:
 
 
 def _residual_histogram(axes: Axes, residuals: np.ndarray, unit: str) -> None:
-    mean, suffix = float(np.mean(residuals)), f" {unit}" if unit else ""
+    mean = float(np.mean(residuals))
+    suffix = f" {unit}" if unit else ""
     axes.hist(residuals, bins=int(np.clip(np.sqrt(len(residuals)), 5, 50)), color=FORECAST, alpha=0.7)
-    axes.axvline(0, color=ACTUAL, lw=1)
-    axes.axvline(mean, color=NAIVE, ls="--", lw=1.5, label=f"mean {mean:+.3g}{suffix}")
+    axes.axvline(0, color=BASELINE, lw=1)
+    axes.axvline(mean, color=ACTUAL, ls="--", lw=1.5, label=f"mean {mean:+.3g}{suffix}")
     axes.set(xlabel=f"actual - forecast,{suffix}" if unit else "actual - forecast", ylabel="forecasts")
     axes.set_title("Residuals")
     key(axes)

@@ -224,3 +224,17 @@ def frame(
     for level, pair in ends.items():
         found |= {f"{end}_{level:.0%}": v.ravel() for end, v in zip(("low", "high"), pair, strict=True)}
     return pd.DataFrame(found)
+
+
+def before_test(windows: WindowSplits) -> pd.DataFrame | None:
+    """The values that precede the test part in the first series: date, part, actual; None for rows that are not in time.
+
+    A value is the first target of its window, so that rows which no window of a part may forecast are left out.
+    """
+    if not np.issubdtype(windows.test.times.dtype, np.datetime64):
+        return None
+    frames = []
+    for name, part in (("training", windows.train), ("validation", windows.valid)):
+        rows = _of_series(part, int(windows.test.series[0]))
+        frames.append(pd.DataFrame({"date": rows.times, "part": name, "actual": rows.targets[:, 0]}))
+    return pd.concat(frames, ignore_index=True)

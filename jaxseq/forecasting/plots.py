@@ -1,8 +1,9 @@
-"""Forecasts beside what they are of: the test part, and what comes after the last value."""
+"""Forecasts beside the actual values: the test part, and the time after the last value."""
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -14,76 +15,127 @@ from matplotlib.figure import Figure
 
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, first_step, headline, short, wrapped
 
+BEFORE = "#8a8a8a"
+"""Colour of the actual values before the test part, and of the gaps between parts."""
+NAMED_SHARE = 0.08
+"""Least share of the rows drawn for a part to be named."""
 PANELS = 6
-"""Series that are shown of many."""
+"""Most series that a figure shows."""
 ZOOM = 40
 """Test rows in the zoom: few enough that one day's delay can be seen."""
 
 
-def forecast(frame: pd.DataFrame, unit: str, title: str) -> Figure:
-    """The test part of a forecast (a frame with actual, forecast, naive): all of it, a zoom, and change against change.
+def forecast(frame: pd.DataFrame, unit: str, title: str, before: pd.DataFrame | None = None) -> Figure:
+    """Draw the test part of a forecast: all of it, a zoom, and forecast change against actual change.
+
+    frame   date (or row), actual, forecast, naive; the band from `low_80%` to `high_80%` is drawn if both are there
+    before  date, part, actual of the parts before the test part, in order; its last rows are drawn, half as many again
+            as the test part has, with a bar over the gap between two parts
 
     In the zoom a forecast that only copies lies on the naive one; in the last panel it is a flat band. Of several steps
-    and series the first is shown, and the title says so; `low_80%` to `high_80%`, where the frame has both, is shaded.
+    and series the first is drawn, as the title then states.
     """
-    time, first, notes = frame.columns[0], first_step(frame), []
-    if "series" in frame and (count := frame["series"].nunique()) > 1:
-        name = frame["series"].iloc[0]
-        first = first[first["series"] == name]
-        notes.append(f"{short(name)}, the first of {count} series")
-    if "step" in frame:
-        notes.append(f"the first of {frame['step'].max()} steps")
+    time = frame.columns[0]
+    first, notes = _first_series_and_step(frame)
     if notes:
         title = f"{title}\n{'; '.join(notes)}"
+
     with matplotlib.rc_context(PLAIN):
         figure = Figure(figsize=(10, 7), layout="constrained")
         grid = figure.add_gridspec(2, 5)
-        whole, zoom = figure.add_subplot(grid[0, :]), figure.add_subplot(grid[1, :3])
-        _curves(whole, first, time, unit, marked=time != "date")
-        whole.set_title(wrapped(title))
-        figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        _curves(zoom, first.tail(ZOOM), time, unit, marked=True)
+        whole = figure.add_subplot(grid[0, :])
+        zoom = figure.add_subplot(grid[1, :3])
+        changes = figure.add_subplot(grid[1, 3:])
+
+        if before is not None and len(before):
+            _draw_before(whole, before.tail(3 * len(first) // 2), first)
+        _draw_curves(whole, first, unit, marked=time != "date")
+        whole.set_title(wrapped(title), pad=16 if before is not None else None)
+        figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+
+        _draw_curves(zoom, first.tail(ZOOM), unit, marked=True)
         zoom.set_title(f"The last {min(ZOOM, len(first))} test {'dates' if time == 'date' else 'rows'}")
         if time == "date":
             zoom.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))
-        _changes(figure.add_subplot(grid[1, 3:]), first, unit)
+        _draw_changes(changes, first, unit)
     return figure
 
 
-def _curves(axes: Axes, frame: pd.DataFrame, time: str, unit: str, marked: bool) -> None:
-    """Curves over dates; rows that are not in time have no line between them."""
-    line = "-" if time == "date" else ""
-    marker, size = ("." if marked else ""), 4
+def _first_series_and_step(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the first series and step, and notes on what was left out."""
+    rows = first_step(frame)
+    notes = []
+    if "series" in frame and frame["series"].nunique() > 1:
+        name = frame["series"].iloc[0]
+        rows = rows[rows["series"] == name]
+        notes.append(f"{short(name)}, the first of {frame['series'].nunique()} series")
+    if "step" in frame:
+        notes.append(f"the first of {frame['step'].max()} steps")
+    return rows, notes
+
+
+def _draw_before(axes: Axes, before: pd.DataFrame, test: pd.DataFrame) -> None:
+    """Draw the parts before the test part, each by itself so that a gap between two of them shows, and name all parts."""
+    parts = [(str(name), rows) for name, rows in before.groupby("part", sort=False)]
+    for number, (_, rows) in enumerate(parts):
+        label = "actual, before the test part" if number == 0 else None
+        axes.plot(rows["date"], rows["actual"], color=BEFORE, lw=1, label=label)
+
+    parts.append(("test", test))
+    for (_, earlier), (_, later) in pairwise(parts):
+        axes.axvspan(earlier["date"].iloc[-1], later["date"].iloc[0], color=BEFORE, alpha=0.35, lw=0.8)
+
+    drawn_rows = sum(len(rows) for _, rows in parts)
+    for name, rows in parts:
+        # In a narrower part its name would run into the next one.
+        if len(rows) > NAMED_SHARE * drawn_rows:
+            middle = rows["date"].iloc[len(rows) // 2]
+            position = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(name, (middle, 1), xycoords=("data", "axes fraction"), color=BEFORE, **position)
+
+
+def _draw_curves(axes: Axes, frame: pd.DataFrame, unit: str, marked: bool) -> None:
+    """Draw the curves over time; rows that are not in time are points, told apart by shape too."""
+    time = frame.columns[0]
+    in_time = time == "date"
     x = frame[time].to_numpy()
-    if 80 in _levels(frame):
-        low, high = frame["low_80%"].to_numpy(), frame["high_80%"].to_numpy()
-        if line:
-            axes.fill_between(x, low, high, color=FORECAST, alpha=0.2, lw=0, label="80 % interval")
+    if 80 in _interval_levels(frame):
+        ends = (frame["low_80%"].to_numpy(), frame["high_80%"].to_numpy())
+        if in_time:
+            axes.fill_between(x, *ends, color=FORECAST, alpha=0.2, lw=0, label="80 % interval")
         else:
-            axes.vlines(x, low, high, colors=FORECAST, alpha=0.3, lw=1.5, label="80 % interval")
-    axes.plot(
-        x,
-        frame["naive"],
-        ls=":" if line else "",
-        color=NAIVE,
-        lw=1.2,
-        label="naive (last value)",
-        marker=marker,
-        ms=size,
-    )
-    axes.plot(x, frame["forecast"], ls=line, color=FORECAST, lw=1.1, label="forecast", marker=marker, ms=size)
-    axes.plot(x, frame["actual"], ls=line, color=ACTUAL, lw=1.1, label="actual", marker=marker, ms=size)
+            axes.vlines(x, *ends, colors=FORECAST, alpha=0.3, lw=1.5, label="80 % interval")
+
+    # The actual values come last and lie on top.
+    looks = {
+        "naive": ("naive (last value)", NAIVE, ":", 1.2, "." if in_time else "x"),
+        "forecast": ("forecast", FORECAST, "-", 1.1, "."),
+        "actual": ("actual", ACTUAL, "-", 1.1, "."),
+    }
+    for column, (label, color, stroke, width, shape) in looks.items():
+        axes.plot(
+            x,
+            frame[column],
+            ls=stroke if in_time else "",
+            color=color,
+            lw=width,
+            label=label,
+            marker=shape if marked else "",
+            ms=4,
+        )
     axes.set_ylabel(unit or "value")
-    axes.set_xlabel("" if time == "date" else "test row")
+    axes.set_xlabel("" if in_time else "test row")
 
 
-def _changes(axes: Axes, frame: pd.DataFrame, unit: str) -> None:
-    """Forecast change against actual change, both from the last value, on one scale."""
-    actual, predicted = frame["actual"] - frame["naive"], frame["forecast"] - frame["naive"]
+def _draw_changes(axes: Axes, frame: pd.DataFrame, unit: str) -> None:
+    """Draw forecast change against actual change, both from the last value, on one scale."""
+    actual = frame["actual"] - frame["naive"]
+    predicted = frame["forecast"] - frame["naive"]
     limit = 1.05 * float(np.abs(np.concatenate([actual, predicted])).max())
     axes.plot([-limit, limit], [-limit, limit], color=ACTUAL, ls="--", lw=1, label="perfect")
     axes.axhline(0, color=NAIVE, ls=":", lw=1.2, label="naive")
     axes.plot(actual, predicted, ".", color=FORECAST, ms=3, alpha=0.6)
+
     suffix = f", {unit}" if unit else ""
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title="Change from the last value", aspect="equal")
     axes.set(xlabel=f"actual{suffix}", ylabel=f"forecast{suffix}")
@@ -91,28 +143,31 @@ def _changes(axes: Axes, frame: pd.DataFrame, unit: str) -> None:
 
 
 def fan(history: pd.DataFrame, forecast: pd.DataFrame, unit: str, title: str) -> Figure:
-    """The end of a history and the forecast beyond it with its intervals: a panel for each of the first `PANELS` series.
+    """Draw the end of a history and the forecast beyond it with its intervals; a panel for each of the first series.
 
     history    date (or row), series if there are several, actual
     forecast   date (or row) that each value is for, series, forecast, and low_80%, high_80% for each level there is
 
-    The fan opens from the last known value, so that a single step can be seen as well.
+    A line marks the last known value. The fan opens from there, so that a single step can be seen as well. At most
+    `PANELS` series are drawn.
     """
     names = list(dict.fromkeys(forecast["series"])) if "series" in forecast else [None]
     if len(names) > PANELS:
         title = f"{title}\nfirst {PANELS} of {len(names)} series"
-    shown, columns = names[:PANELS], 1 if len(names) == 1 else 2
-    rows = -(-len(shown) // columns)
+    drawn_names = names[:PANELS]
+    columns = min(2, len(names))
+    rows = -(-len(drawn_names) // columns)
+
     with matplotlib.rc_context(PLAIN):
         figure = Figure(figsize=(10, 1.6 + 2.4 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, name in zip(panels, shown, strict=False):
-            _fan(axes, _of_series(history, name), _of_series(forecast, name), unit)
+        for axes, name in zip(panels, drawn_names, strict=False):
+            _draw_fan(axes, _of_series(history, name), _of_series(forecast, name), unit)
             axes.set_title("" if name is None else short(name))
-        for axes in panels[len(shown) :]:
+        for axes in panels[len(drawn_names) :]:
             axes.remove()
         headline(figure, title)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return figure
 
 
@@ -120,32 +175,38 @@ def _of_series(frame: pd.DataFrame, name: object) -> pd.DataFrame:
     return frame if name is None else frame[frame["series"] == name]
 
 
-def _fan(axes: Axes, history: pd.DataFrame, forecast: pd.DataFrame, unit: str) -> None:
+def _draw_fan(axes: Axes, history: pd.DataFrame, forecast: pd.DataFrame, unit: str) -> None:
     time = "date" if "date" in forecast else "row"
     past = history.tail(max(ZOOM, 3 * len(forecast)))
     last = past.tail(1)
     x = np.concatenate([last[time], forecast[time]])
 
-    def beyond(column: str) -> np.ndarray:
+    def from_last_value(column: str) -> np.ndarray:
         return np.concatenate([last["actual"], forecast[column]])
 
-    for depth, level in enumerate(_levels(forecast), start=1):
-        low, high = beyond(f"low_{level}%"), beyond(f"high_{level}%")
+    for depth, level in enumerate(_interval_levels(forecast), start=1):
+        low = from_last_value(f"low_{level}%")
+        high = from_last_value(f"high_{level}%")
         axes.fill_between(x, low, high, color=_shade(depth), lw=0, label=f"{level} % interval")
-    marks = slice(len(last), None)
-    axes.plot(x, beyond("forecast"), ".-", color=FORECAST, lw=1.3, ms=4, markevery=marks, label="forecast")
+
+    forecast_marks = slice(len(last), None)
+    axes.plot(
+        x, from_last_value("forecast"), ".-", color=FORECAST, lw=1.3, ms=4, markevery=forecast_marks, label="forecast"
+    )
     axes.plot(past[time].to_numpy(), past["actual"], color=ACTUAL, lw=1.1, label="actual")
+    axes.axvline(last[time].iloc[0], color=BEFORE, ls="--", lw=1, zorder=1, label="last known value")
+
     axes.set(xlabel="" if time == "date" else "row", ylabel=unit or "value")
     if time == "date":
         axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
 
 
 def _shade(depth: int) -> np.ndarray:
-    """The forecast's colour, the darker the deeper; opaque, so that the legend shows what is drawn."""
+    """The forecast's colour, the darker the deeper; opaque, so that the legend shows the colour that is drawn."""
     return 1 - (1 - np.array(to_rgb(FORECAST))) * (1 - 0.8**depth)
 
 
-def _levels(frame: pd.DataFrame) -> list[int]:
+def _interval_levels(frame: pd.DataFrame) -> list[int]:
     """Levels in percent of the intervals that a frame has both ends of, the widest first."""
     low_ends = [re.fullmatch(r"low_(\d+)%", str(name)) for name in frame]
     return sorted((int(end[1]) for end in low_ends if end and f"high_{end[1]}%" in frame), reverse=True)

@@ -7,14 +7,16 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting import diagnostics, plots
+from jaxseq.forecasting import diagnostics, evaluate, plots
 from jaxseq.forecasting import plots as forecasts
 from jaxseq.forecasting.conformal import Coverage
 from jaxseq.train import plots as training_plots
+from jaxseq.train.experiments.forecasts import Aapl, WavesOneStep
 
 ROWS = [{"epoch": n, "train_loss": 1 / n, "valid_mse": 2 / n} for n in (1, 2, 3)]
 NAMES = ("naive (last value)", "drift", "LSTM (epoch 3)")
@@ -121,6 +123,47 @@ def test_the_forecast_is_shown_whole_zoomed_and_as_change_against_change(dates: 
     assert "USD" in whole.get_ylabel() and ("dates" in zoom.get_title(loc="left")) == dates
 
 
+def before(training: int, validation: int) -> pd.DataFrame:
+    """Values of a training and a validation part; each ends two days before the next part, the last one `frame`."""
+    parts = []
+    end = frame()["date"].iloc[0]
+    for name, rows in (("validation", validation), ("training", training)):
+        dates = pd.date_range(end=end - pd.Timedelta(days=3), periods=rows)
+        parts.insert(0, pd.DataFrame({"date": dates, "part": name, "actual": np.arange(rows) + 0.5}))
+        end = dates[0]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_the_parts_before_the_test_part_are_drawn_apart_with_the_gaps_between_them() -> None:
+    given, earlier = frame(), before(200, 40)
+    whole = plots.forecast(given, "USD", "title", earlier).axes[0]
+    training, validation = whole.get_lines()[:2]
+    drawn = earlier.tail(90)  # half as many again as the 60 test rows
+    for line, name in ((training, "training"), (validation, "validation")):
+        np.testing.assert_array_equal(line.get_ydata(), drawn.loc[drawn["part"] == name, "actual"])
+    assert [text.get_text() for text in whole.texts] == ["training", "validation", "test"]
+    gaps = [patch.get_window_extent().transformed(whole.transData.inverted()) for patch in whole.patches]
+    assert [round(gap.x1 - gap.x0) for gap in gaps] == [3, 3]
+    np.testing.assert_array_equal(curve(whole, "actual"), given["actual"])
+
+
+def test_a_part_too_narrow_for_its_name_is_drawn_without_it() -> None:
+    whole = plots.forecast(frame(), "USD", "title", before(200, 5)).axes[0]
+    assert [text.get_text() for text in whole.texts] == ["training", "test"]
+
+
+def test_the_first_series_before_its_test_part_is_read_off_the_windows() -> None:
+    windows = Aapl().data.load(1).windows
+    given = evaluate.before_test(windows)
+    assert given is not None
+    assert given["part"].value_counts().to_dict() == {
+        "training": len(windows.train.times),
+        "validation": len(windows.valid.times),
+    }
+    assert given["date"].is_monotonic_increasing and given["date"].iloc[-1] < pd.Timestamp(windows.test.times[0])
+    assert evaluate.before_test(WavesOneStep().data.load(1).windows) is None
+
+
 def test_of_several_steps_the_first_is_drawn() -> None:
     given = frame(horizon=3)
     whole = plots.forecast(given, "", "title").axes[0]
@@ -180,6 +223,8 @@ def test_one_step_has_a_bar_for_each_forecast_with_the_naive_one_on_top_and_the_
     np.testing.assert_allclose([bar.get_width() for bar in bars.containers[0]], [1.125, 2.125, 3.125])
     assert words(bars) == "1.125 2.125 3.125" and bars.get_xlabel() == "RMSE, USD"
     assert [label.get_fontweight() for label in bars.get_yticklabels()] == ["normal", "normal", "bold"]
+    colors = [to_hex(bar.get_facecolor()) for bar in bars.containers[0]]
+    assert colors == [figures.NAIVE, diagnostics.BASELINE, figures.FORECAST]
 
 
 def test_several_steps_have_a_line_for_each_forecast_with_the_model_thickest() -> None:
@@ -283,6 +328,8 @@ def test_the_fan_is_the_end_of_the_history_and_the_forecast_from_the_last_value(
     last = history["actual"].iloc[-1]
     np.testing.assert_array_equal(curve(axes, "actual"), history["actual"].tail(forecasts.ZOOM))
     np.testing.assert_array_equal(curve(axes, "forecast"), [last, *given["forecast"]])
+    (known,) = [line for line in axes.get_lines() if line.get_label() == "last known value"]
+    assert set(known.get_xdata()) == {history["date"].iloc[-1]}
     for level in (50, 80, 95):
         low, high = band(axes, f"{level} % interval")
         np.testing.assert_allclose(low, [last, *given[f"low_{level}%"]])

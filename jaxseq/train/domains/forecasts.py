@@ -63,7 +63,8 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
     )
     figures.save(training_plots.loss(rows, metric, best, naive, f"{data.name}: {name}"), folder / run_folder.LOSS_PLOT)
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
-    figures.save(plots.forecast(found.predictions, data.unit, title), folder / run_folder.FORECAST_PLOT)
+    before = evaluate.before_test(windows)
+    figures.save(plots.forecast(found.predictions, data.unit, title, before), folder / run_folder.FORECAST_PLOT)
     errors = diagnostics.errors(found.scores, found.predictions, found.coverage, data.unit, title)
     figures.save(errors, folder / run_folder.ERRORS_PLOT)
     common_files.write_text(folder / run_folder.REPORT, report(job, found, best, rows))

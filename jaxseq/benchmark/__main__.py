@@ -1,8 +1,8 @@
-"""`python -m jaxseq.benchmark`: one training step of ours against other people's, and against its own matrix products.
+"""Time a training step against the same step of other libraries, and against its matrix products alone.
 
-Everybody takes turns in one process on one core, and a ratio is the median over the rounds of peer / ours: it holds where
-the machine's speed drifts. All start from the same weights, see the same rows and do the same work. The whole comparison
-takes about ten minutes and 4 GiB of memory, most of it for 512 units; --quick and --sweep a minute.
+All libraries take turns in one process on one core, and a ratio is the median over the rounds of peer / ours, so that it
+holds where the machine's speed drifts. All start from the same weights, see the same rows and do the same work. The whole
+comparison takes about 10 minutes and 4 GiB of memory, most of it for 512 units; --quick and --sweep take a minute.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from jaxseq.common.files import cannot_write, write_json
 
 @dataclass(frozen=True)
 class Options:
-    """Time a training step against the same one by autodiff, by flax's cells and by torch, as far as installed."""
+    """Time a training step against the same step by autodiff, flax and torch, as far as they are installed."""
 
     quick: bool = False
-    """Only the small workloads, of the normalised cells only the LSTM, and 3 rounds: less than a minute."""
+    """Time only the small workloads and one normalised cell, in 3 rounds; under a minute."""
     only: str | None = None
-    """Only the workloads whose name contains this, in whatever case: "GRU 512"."""
+    """Time only the workloads whose name contains this text, in any case: "GRU 512"."""
     rounds: int = 7
-    """Turns that everybody takes; the median is shown. The 512-unit workloads take 3 at most."""
+    """Rounds in which each library has one turn; the median is reported. Workloads of 512 units take at most 3."""
     sweep: bool = False
-    """How our step's cost grows with window, batch and units, in the place of the comparison."""
+    """Measure how the cost of our step grows with window, batch and units, instead of the comparison."""
     sampling: bool = False
-    """256 notes composed by the chorales' network of notes, against stateful loops of torch's, in the place of it."""
+    """Time the sampling of 256 notes against stateful loops in torch, instead of the comparison."""
     scaling: bool = False
-    """A step on 1, 2 and 4 devices, and what limits it, in the place of it; with --quick one workload alone."""
+    """Time a step on 1, 2 and 4 devices, and name its limits, instead of the comparison; with --quick one workload only."""
     cell: str = "gru"
-    """The cell of --sweep: rnn, lstm or gru."""
+    """Cell that --sweep measures: rnn, lstm or gru."""
     device: Literal["cpu", "gpu"] = "cpu"
-    """cpu: one core and CPU time. gpu: wall time, and cuDNN's LSTM beside the others."""
+    """cpu: one core and CPU time. gpu: wall time, with cuDNN's LSTM among the peers."""
     core: int | None = None
-    """CPU core to stay on; the last one that this process may use if not given."""
+    """CPU core to run on; by default the last one that this process may use."""
     out: Path | None = None
-    """JSON file to write the figures to."""
+    """JSON file for the results."""
     plot: Path | None = None
-    """PNG file to draw the figures in."""
+    """PNG file for a figure of the comparison or of --sweep."""
 
 
 def check(options: Options) -> None:
-    """Raises `UsageError` for what cannot be done, before anything is measured."""
+    """Check that the options fit together and the files can be written. Raises `UsageError`, before any measurement."""
     if options.rounds < 1:
         raise UsageError(f"--rounds {options.rounds}: at least 1 is needed")
     if options.cell not in workloads.GATES:
@@ -81,13 +81,13 @@ def _check_only(options: Options) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """Opens the file to find out; what is in it stays, and one that was not there is not left behind."""
-    there = path.exists()
+    """Open the file to find out; its content stays, and a file that did not exist is removed again."""
+    existed = path.exists()
     try:
         path.open("ab").close()
     except OSError as error:
         raise cannot_write(path, error) from error
-    if not there:
+    if not existed:
         path.unlink()
 
 
@@ -113,18 +113,18 @@ def run(options: Options) -> None:
     _write(options, {"device": options.device, "core": core, "clock": machine.CLOCKS[options.device][0]} | figures)
 
 
-def _write(options: Options, found: dict[str, Any]) -> None:
-    """The JSON file and the picture, where they are asked for."""
+def _write(options: Options, results: dict[str, Any]) -> None:
+    """Write the JSON file and the figure, if the options name them."""
     if options.out is not None:
         packages = ("jax", "jaxlib", "flax", "torch")
         versions = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
-        write_json(options.out, {"versions": versions, **found})
+        write_json(options.out, {"versions": versions, **results})
         print(f"{options.out} written")
     if options.plot is not None:
         from jaxseq.benchmark import plots
         from jaxseq.common import figures
 
-        figure = plots.growth(found["sweep"]) if options.sweep else plots.ratios(found["results"])
+        figure = plots.growth(results["sweep"]) if options.sweep else plots.ratios(results["results"])
         figures.save(figure, options.plot)
         print(f"{options.plot} written")
 
@@ -133,9 +133,11 @@ def _compare(options: Options, rounds: int) -> dict[str, Any]:
     from jaxseq.benchmark import compare, notenet
 
     plain, normed = _chosen(options)
-    ways = {workloads.CHORALE.name: notenet.measure}
-    results = [ways.get(load.name, compare.measure)(_told(load, rounds), rounds, options.device) for load in plain]
-    normalised = [compare.measure_normalised(_told(load, rounds), rounds, options.device) for load in normed]
+    special = {workloads.CHORALE.name: notenet.measure}
+    results = [
+        special.get(load.name, compare.measure)(_announced(load, rounds), rounds, options.device) for load in plain
+    ]
+    normalised = [compare.measure_normalised(_announced(load, rounds), rounds, options.device) for load in normed]
     if results:
         _print(compare.table(results, options.device))
     if normalised:
@@ -152,43 +154,44 @@ def _loads(quick: bool) -> tuple[tuple[workloads.Workload, ...], tuple[workloads
 
 def _chosen(options: Options) -> tuple[list[workloads.Workload], list[workloads.Workload]]:
     """`_loads`, as far as --only has them."""
-    wanted = (options.only or "").casefold()
-    plain, normed = ([load for load in part if wanted in load.name.casefold()] for part in _loads(options.quick))
+    text = (options.only or "").casefold()
+    plain, normed = ([load for load in part if text in load.name.casefold()] for part in _loads(options.quick))
     return plain, normed
 
 
 def _sweep(options: Options, rounds: int) -> dict[str, Any]:
-    from jaxseq.benchmark import growth as sweep
+    from jaxseq.benchmark import growth
 
     points = [
-        (axis, load, sweep.measure(_told(load, rounds), rounds, options.device))
-        for axis, load in sweep.loads(options.cell)
+        (axis, load, growth.measure(_announced(load, rounds), rounds, options.device))
+        for axis, load in growth.loads(options.cell)
     ]
-    found = sweep.gather(options.cell, points)
-    _print(sweep.table(found))
-    return {"sweep": found}
+    sweep = growth.gather(options.cell, points)
+    _print(growth.table(sweep))
+    return {"sweep": sweep}
 
 
 def _sampling(options: Options, rounds: int) -> dict[str, Any]:
     from jaxseq.benchmark import sampling
 
-    found = [sampling.measure(rows, rounds, options.device) for rows in sampling.ROWS]
-    _print(sampling.table(found))
+    results = [sampling.measure(rows, rounds, options.device) for rows in sampling.ROWS]
+    _print(sampling.table(results))
     print(f"{machine.CLOCKS[options.device][0]}; median of {rounds} rounds in turn (least-most); above 1 we are faster")
-    return {"sampling": found}
+    return {"sampling": results}
 
 
 def _scaling(options: Options) -> dict[str, Any]:
-    from jaxseq.benchmark import devices as scaling
+    from jaxseq.benchmark import devices
 
-    found = scaling.measure(options.quick, min(options.rounds, 3) if options.quick else options.rounds)
-    _print(scaling.table(found))
-    print("\n".join(scaling.words(found)))
-    return {"device": "cpu", "clock": "wall time", "scaling": found}
+    rounds = min(options.rounds, 3) if options.quick else options.rounds
+    results = devices.measure(options.quick, rounds)
+    _print(devices.table(results))
+    print("\n".join(devices.words(results)))
+    return {"device": "cpu", "clock": "wall time", "scaling": results}
 
 
-def _told(load: workloads.Workload, rounds: int) -> workloads.Workload:
-    """The workload, after a line of progress."""
+def _announced(load: workloads.Workload, rounds: int) -> workloads.Workload:
+    """Print a line of progress; return the workload."""
     print(f"{load.name}: {min(rounds, load.rounds)} rounds of {load.steps} steps", file=sys.stderr, flush=True)
     return load
 

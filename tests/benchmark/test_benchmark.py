@@ -310,6 +310,19 @@ def test_without_a_gpu_the_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err.startswith("jaxseq.benchmark: --device gpu: JAX found no GPU, only cpu; pip install")
 
 
+def test_every_module_of_the_benchmark_is_importable_without_its_peers() -> None:
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "sys.modules.update(torch=None, keras=None)\n"  # an import of either fails
+        "import jaxseq.benchmark as room\n"
+        "names = [module.name for module in pkgutil.iter_modules(room.__path__)]\n"
+        "for name in names: importlib.import_module(f'jaxseq.benchmark.{name}')\n"
+        "print(len(names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) >= 10
+
+
 def test_help_is_quick_and_loads_no_framework() -> None:
     code = (
         "import sys\nfrom jaxseq.benchmark import __main__ as program\n"

@@ -1,7 +1,10 @@
 """What holds for every cell and every slot, whatever the numbers, lengths and precision.
 
-Compiling is what takes the time: all tests measure with one function, at few sizes.
+Compiling is what takes the time: all tests measure with one function, at few sizes. Each property is tested with every
+cell and with every slot, and all properties together with every pair of them. The other pairs are `slow`.
 """
+
+import itertools
 
 import chex
 import jax
@@ -36,10 +39,35 @@ WIDE = Size(3, 3, 2, strategy.LINEARISE_IN_LOOP, gated=False)
 
 pytestmark = pytest.mark.usefixtures("double")
 every_cell = pytest.mark.parametrize("name", CELLS)
-every_slot = pytest.mark.parametrize("slot", SLOTS)
-every_trained_slot = pytest.mark.parametrize("slot", ["none", *NORMS])
-every_slot_by_rows = pytest.mark.parametrize("slot", [slot for slot in SLOTS if slot != "batch"])
+TRAINED_SLOTS = ["none", *NORMS]
+SLOTS_BY_ROWS = [slot for slot in SLOTS if slot != "batch"]
+ADJOINT_SLOTS = ["none", "layer", "layer-sum"]
 
+
+def diagonal(name, slot):
+    """The number of a pair's diagonal; on each of the three lie every slot once and every cell at least once."""
+    return (list(CELLS).index(name) + SLOTS.index(slot)) % 3
+
+
+def grid(slots, diagonals, names=CELLS):
+    """Every cell with every slot; pairs on other diagonals than these are slow."""
+    pairs = itertools.product(names, slots)
+    return pytest.mark.parametrize(("name", "slot"), [mark(diagonal(*pair) in diagonals, *pair) for pair in pairs])
+
+
+def grid_of_sizes(slots, sizes, names=CELLS):
+    """Every cell with every slot and size; slow unless the size is that of the pair's diagonal, None being no size."""
+    cases = itertools.product(names, slots, dict.fromkeys(size for size in sizes if size))
+    return pytest.mark.parametrize(
+        ("name", "slot", "size"), [mark(sizes[diagonal(*pair)] == size, *pair, size) for *pair, size in cases]
+    )
+
+
+def mark(is_quick, *values):
+    return pytest.param(*values, marks=[] if is_quick else [pytest.mark.slow])
+
+
+every_precision = [SINGLE, SMALL, None]
 seeds = st.integers(0, 2**20)
 precisions = st.sampled_from([SMALL, SINGLE])
 row_lengths = st.lists(st.integers(0, SMALL.t), min_size=SMALL.b, max_size=SMALL.b)
@@ -74,22 +102,19 @@ def the_padding_changes_nothing(name, slot, size, seed, lengths, junk, reverse=F
     assert not np.where(valid, 0, clean.by_x).any()
 
 
-@every_cell
-@every_slot
-@given(precisions, seeds, row_lengths, st.sampled_from([1e30, np.nan, np.inf]))
+@grid_of_sizes(SLOTS, every_precision)
+@given(seeds, row_lengths, st.sampled_from([1e30, np.nan, np.inf]))
 def test_what_lies_in_the_padding_changes_nothing(name, slot, size, seed, lengths, junk):
     the_padding_changes_nothing(name, slot, size, seed, lengths, junk)
 
 
-@every_cell
-@every_trained_slot
+@grid(TRAINED_SLOTS, [2])
 @given(seeds, row_lengths, st.sampled_from([1e30, np.nan, np.inf]))
 def test_nor_does_it_backwards(name, slot, seed, lengths, junk):
     the_padding_changes_nothing(name, slot, SMALL, seed, lengths, junk, reverse=True)
 
 
-@every_cell
-@every_trained_slot
+@grid(TRAINED_SLOTS, [2])
 @given(seeds)
 def test_a_padded_tail_changes_nothing(name, slot, seed):
     i = inputs(name, slot, SMALL, seed, [4] * SMALL.b)
@@ -99,9 +124,8 @@ def test_a_padded_tail_changes_nothing(name, slot, seed):
     close(padded._replace(outputs=padded.outputs[:4], by_x=padded.by_x[:4], by_drop=None), short, tolerance(SMALL))
 
 
-@every_cell
-@every_slot_by_rows
-@given(precisions, seeds, row_lengths, st.integers(0, SMALL.t))
+@grid_of_sizes(SLOTS_BY_ROWS, every_precision)
+@given(seeds, row_lengths, st.integers(0, SMALL.t))
 def test_a_scan_goes_on_where_another_stopped(name, slot, size, seed, lengths, split):
     i = inputs(name, slot, size, seed, lengths)
     whole, first = measure(i, name, slot), measure(i._replace(lengths=np.minimum(lengths, split)), name, slot)
@@ -112,9 +136,8 @@ def test_a_scan_goes_on_where_another_stopped(name, slot, size, seed, lengths, s
     close((second.last, outputs), (whole.last, whole.outputs), tolerance(size))
 
 
-@every_cell
-@every_slot
-@given(precisions, seeds, row_lengths, st.permutations(range(SMALL.b)))
+@grid_of_sizes(SLOTS, every_precision)
+@given(seeds, row_lengths, st.permutations(range(SMALL.b)))
 def test_the_order_of_the_rows_does_not_matter(name, slot, size, seed, lengths, order):
     i, order = inputs(name, slot, size, seed, lengths), np.asarray(order)
     m, permuted = measure(i, name, slot), measure(i.rows(lambda a: a[order]), name, slot)
@@ -124,9 +147,8 @@ def test_the_order_of_the_rows_does_not_matter(name, slot, size, seed, lengths, 
     close(permuted, expected, tolerance(size))
 
 
-@every_cell
-@every_slot_by_rows
-@given(precisions, seeds, row_lengths, row_lengths, st.integers(0, SMALL.b - 1))
+@grid_of_sizes(SLOTS_BY_ROWS, every_precision)
+@given(seeds, row_lengths, row_lengths, st.integers(0, SMALL.b - 1))
 def test_rows_do_not_see_each_other(name, slot, size, seed, lengths, others, row):
     i, mine = inputs(name, slot, size, seed, lengths), np.arange(SMALL.b) == row
     changed = i.rows(lambda a: np.where(mine.reshape(-1, *[1] * (a.ndim - 1)), a, -a))
@@ -138,8 +160,7 @@ def test_rows_do_not_see_each_other(name, slot, size, seed, lengths, others, row
     close(two, one, tolerance(size))
 
 
-@every_cell
-@every_trained_slot
+@grid(TRAINED_SLOTS, [2])
 @given(seeds, row_lengths)
 def test_backwards_is_forwards_on_the_turned_rows(name, slot, seed, lengths):
     i = inputs(name, slot, SMALL, seed, lengths)
@@ -166,26 +187,25 @@ def with_gate(i, gate, bias):
     return i._replace(weights=i.weights._replace(shift=biases)) if on_sum else i.with_params(bias=biases)
 
 
-@every_slot
-@given(precisions, seeds, row_lengths)
-def test_an_open_update_gate_freezes_the_gru(slot, size, seed, lengths):
-    i = inputs("gru", slot, size, seed, lengths)
-    m = measure(with_gate(i, 1, 1e3), "gru", slot)  # r, z, n
+@grid_of_sizes(SLOTS, [SINGLE, SMALL, SMALL], ["gru"])
+@given(seeds, row_lengths)
+def test_an_open_update_gate_freezes_the_gru(name, slot, size, seed, lengths):
+    i = inputs(name, slot, size, seed, lengths)
+    m = measure(with_gate(i, 1, 1e3), name, slot)  # r, z, n
     rounding = tolerance(size, 1e-14, 1e-6)  # of the candidate
     close((m.last, m.outputs), (i.start, np.where(inside(lengths), i.start.h, 0)), rounding)
 
 
-@every_slot
-@given(precisions, seeds, row_lengths)
-def test_a_full_forget_gate_and_a_shut_input_gate_keep_the_memory(slot, size, seed, lengths):
-    i = inputs("lstm", slot, size, seed, lengths)
-    m = measure(with_gate(with_gate(i, 0, -1e3), 1, 1e3), "lstm", slot)  # i, f, g, o
+@grid_of_sizes(SLOTS, [SINGLE, SMALL, SMALL], ["lstm"])
+@given(seeds, row_lengths)
+def test_a_full_forget_gate_and_a_shut_input_gate_keep_the_memory(name, slot, size, seed, lengths):
+    i = inputs(name, slot, size, seed, lengths)
+    m = measure(with_gate(with_gate(i, 0, -1e3), 1, 1e3), name, slot)  # i, f, g, o
     np.testing.assert_array_equal(m.last.c, i.start.c)
 
 
-@every_cell
-@every_slot
-@given(precisions, seeds, row_lengths, st.integers(-6, 6))
+@grid_of_sizes(SLOTS, every_precision)
+@given(seeds, row_lengths, st.integers(-6, 6))
 def test_states_stay_bounded_and_gradients_finite(name, slot, size, seed, lengths, power):
     i = inputs(name, slot, size, seed, lengths)
     m = measure(i._replace(x=i.x * 10.0**power), name, slot)
@@ -243,8 +263,13 @@ def test_a_slot_that_changes_nothing_leaves_the_plain_cell(name, seed, lengths):
     close(ours._replace(by_weights=None, running=None), plain, tolerance(SMALL))
 
 
-@every_cell
-@pytest.mark.parametrize("slot", ["none", "layer", "batch"])
+@pytest.mark.parametrize(
+    ("name", "slot"),
+    [
+        mark((name, slot) in {("rnn", "none"), ("lstm", "layer"), ("gru", "batch")}, name, slot)
+        for name, slot in itertools.product(CELLS, ["none", "layer", "batch"])
+    ],
+)
 @few
 @given(seeds, st.permutations(range(2, 2 + SMALL.b)))
 def test_jit_is_eager(name, slot, seed, lengths):
@@ -259,8 +284,7 @@ side_by_side = quickly(
 )
 
 
-@every_cell
-@every_trained_slot
+@grid(TRAINED_SLOTS, [2])
 @given(seeds, seeds, row_lengths, row_lengths)
 def test_vmap_over_models_is_one_by_one(name, slot, seed, another, lengths, others):
     models = [inputs(name, slot, SMALL, seed, lengths), inputs(name, slot, SMALL, another, others)]
@@ -269,8 +293,11 @@ def test_vmap_over_models_is_one_by_one(name, slot, seed, another, lengths, othe
     close(both, one_by_one, tolerance(SMALL))
 
 
-@every_cell
-@every_trained_slot
+# Batch norm has no hand-written adjoint: both ways are one program.
+@pytest.mark.parametrize(
+    ("name", "slot"),
+    [mark(slot in ADJOINT_SLOTS, name, slot) for name, slot in itertools.product(CELLS, TRAINED_SLOTS)],
+)
 @given(seeds, row_lengths)
 def test_the_adjoint_is_autodiff(name, slot, seed, lengths):
     i = inputs(name, slot, SMALL, seed, lengths)
@@ -292,22 +319,19 @@ def the_adjoint_is_finite_differences(name, slot, size, seed, lengths):
     close((8 * rise(1) - rise(2)) / (12 * step), sum(jax.tree.leaves(parts)), 1e-6)  # of fourth order
 
 
-@every_cell
-@pytest.mark.parametrize("slot", ["none", "layer", "layer-sum"])
-@given(st.sampled_from([SMALL, NARROW, WIDE]), seeds, row_lengths)
+@grid_of_sizes(ADJOINT_SLOTS, [SMALL, NARROW, WIDE])
+@given(seeds, row_lengths)
 def test_the_hand_written_adjoint_is_finite_differences(name, slot, size, seed, lengths):
     the_adjoint_is_finite_differences(name, slot, size, seed, lengths)
 
 
-@every_cell
-@pytest.mark.parametrize("slot", ["batch", EVALUATED])
+@grid(["batch", EVALUATED], [1, 2])
 @given(seeds, row_lengths)
 def test_gradients_of_batch_norm_are_finite_differences(name, slot, seed, lengths):
     the_adjoint_is_finite_differences(name, slot, SMALL, seed, long_enough(lengths))
 
 
-@every_cell
-@every_trained_slot
+@grid(TRAINED_SLOTS, [1])
 @given(seeds, row_lengths)
 def test_one_feature_is_many_features_of_which_the_others_weigh_nothing(name, slot, seed, lengths):
     many, d = inputs(name, slot, SMALL, seed, lengths), NARROW.d
@@ -318,8 +342,7 @@ def test_one_feature_is_many_features_of_which_the_others_weigh_nothing(name, sl
     close(ours, m._replace(by_params=by_params, by_x=m.by_x[..., :d]), tolerance(SMALL))
 
 
-@every_cell
-@every_slot
+@grid(SLOTS, [0])
 @given(seeds, row_lengths)
 def test_single_precision_is_double_precision_rounded(name, slot, seed, lengths):
     single = inputs(name, slot, SINGLE, seed, long_enough(lengths))

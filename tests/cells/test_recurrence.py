@@ -18,8 +18,9 @@ every_cell = pytest.mark.parametrize("name", CELLS)
 
 
 @every_cell
-def test_one_step_is_a_scan_of_length_one(name):
-    p = draw(name, t=1)
+@pytest.mark.parametrize("d", [2, 3])  # features that are projected one by one, and at once
+def test_one_step_is_a_scan_of_length_one(name, d):
+    p = draw(name, t=1, d=d)
     last, outputs = scan(p.cell, p.params, p.x, p.start)
     stepped = recurrence.step(p.cell, p.params, p.x[0], p.start)
     close(last, stepped)

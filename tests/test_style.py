@@ -22,8 +22,8 @@ FINISHED = Counts(
 CEILINGS = {
     "benchmark": Counts(12.8, 37, 26.4, 5.2, 0.07, 1.1, 0, 6, 0, 17),
     "cells": Counts(13.3, 67, 5, 6, 0.041, 3, 0, 10, 9, 22),
-    "checkpoint": Counts(10.4, 52, 30, 29, 0.067, 4, 0, 9, 0, 0),
-    "common": Counts(9.2, 40, 10, 18, 0.019, 12, 0, 8, 0, 0),
+    "checkpoint": FINISHED,
+    "common": FINISHED,
     "data": Counts(9.9, 41, 14, 25, 0.054, 7, 0, 0, 1, 6),
     "forecast": FINISHED,
     "forecasting": Counts(12.2, 56.1, 15.1, 17, 0.029, 14.1, 0, 0, 1, 6),

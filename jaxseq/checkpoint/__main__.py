@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -17,143 +20,205 @@ from jaxseq.checkpoint.records import DamagedError
 from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 
-
-def _run_folder(run: Path) -> Path:
-    """The checkpoints of a run; raises UsageError if there are none."""
-    folder = run / "checkpoints" if (run / "checkpoints").is_dir() else run
-    if not folder.is_dir():
-        raise UsageError(f"{run} does not exist; name a run folder, such as runs/aapl-0001")
-    if not records.epochs(folder):
-        raise UsageError(f"no checkpoints in {folder}")
-    return folder
+PROGRAM = "python -m jaxseq.checkpoint"
+LEFT_COLUMNS = ("name", "axes", "shape", "dtype", "sha256", "bits")
+"""Columns that are aligned left; numbers are aligned right."""
 
 
-def _print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
-    """Prints a table; names left, numbers right; never cut where nobody looks at a terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        left = column in ("name", "axes", "shape", "dtype", "sha256", "bits")
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    longest = max((len(row[0]) for row in rows), default=0)
-    width = None if sys.stdout.isatty() else max(160, 120 + longest)
-    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
-
-
-def _describe(leaf: Leaf, array: np.ndarray, axes: str) -> tuple[str, ...]:
-    shape = "x".join(map(str, leaf.shape)) or "scalar"
-    values = array.astype(np.float64)
-    numbers = (values.mean(), values.std(), np.sqrt((values**2).sum())) if values.size else ()
-    told = tuple(f"{number:.4g}" for number in numbers) or ("", "", "")
-    return (leaf.path, axes, shape, leaf.dtype, f"{math.prod(leaf.shape):,}", *told, leaf.sha256[:8])
-
-
-def show(run: Path, step: int | None = None, all: bool = False) -> int:
-    """Print what a checkpoint holds: parameters with axes, shape, count, mean, deviation, norm and hash.
+def show(run: Path, epoch: int | None = None, all_leaves: Annotated[bool, tyro.conf.arg(name="all")] = False) -> int:
+    """Print the parameters of a checkpoint: axes, shape, count, mean, standard deviation, norm and hash of each.
 
     Args:
-        run: A run folder, such as runs/aapl-0001, or its folder of checkpoints.
-        step: The step to show; the newest by default.
-        all: List every leaf, the optimiser's too, not the parameters alone.
+        run: Run folder, such as runs/aapl-0001, or its folder of checkpoints.
+        epoch: Epoch to show; the newest by default.
+        all_leaves: Also list the other arrays, such as those of the optimiser.
     """
-    folder = _run_folder(run)
-    step = records.epochs(folder)[-1] if step is None else step
-    leaves, arrays = records.saved_leaves(folder, step), store.load_leaves(folder, step)
-    settings = records.config(folder)
-    axes = settings.get("axes") or {}
-    told = [f"{name} {value:.6g}" for name, value in records.metrics(folder, step).items()]
-    print(", ".join([f"{settings.get('experiment', folder)}: step {step}", *told]))
-    print(f"steps {', '.join(map(str, records.epochs(folder)))}; the best is {records.best_epoch(folder)}\n")
-    params = {path: leaf for path, leaf in leaves.items() if path.split("/")[0] == "params"} or leaves
-    shown = leaves if all else params
+    folder = _checkpoints(run)
+    if epoch is None:
+        epoch = records.epochs(folder)[-1]
+    leaves = records.saved_leaves(folder, epoch)
+    arrays = store.load_leaves(folder, epoch)
+    config = records.config(folder)
+
+    metrics = [f"{name} {value:.6g}" for name, value in records.metrics(folder, epoch).items()]
+    print(", ".join([f"{config.get('experiment', folder)}: epoch {epoch}", *metrics]))
+    epochs = ", ".join(map(str, records.epochs(folder)))
+    print(f"epochs {epochs}; the best is {records.best_epoch(folder)}\n")
+
+    # A state of one array has no part that is called params.
+    params = {path: leaf for path, leaf in leaves.items() if _part(path) == "params"} or leaves
+    listed = leaves if all_leaves else params
+    axes = config.get("axes") or {}
     columns = ["name", "axes", "shape", "dtype", "count", "mean", "std", "norm", "sha256"]
-    _print_table(columns, [_describe(leaf, arrays[path], axes.get(path, "")) for path, leaf in shown.items()])
-    print(f"\n{sum(math.prod(leaf.shape) for leaf in params.values()):,} parameters in {len(params)} leaves")
-    others = [path for path in leaves if path not in shown]
-    for part in dict.fromkeys(path.split("/")[0] for path in others):
-        sizes = [math.prod(leaves[path].shape) for path in others if path.split("/")[0] == part]
+    _print_table(columns, [_described(leaf, arrays[path], axes.get(path, "")) for path, leaf in listed.items()])
+
+    print(f"\n{sum(map(_size, params.values())):,} parameters in {len(params)} leaves")
+    others = [leaf for path, leaf in leaves.items() if path not in listed]
+    for part in dict.fromkeys(_part(leaf.path) for leaf in others):
+        sizes = [_size(leaf) for leaf in others if _part(leaf.path) == part]
         print(f"besides: {part}, {sum(sizes):,} values in {len(sizes)} leaves (--all lists them)")
     return 0
 
 
-def verify(run: Path, step: int | None = None) -> int:
-    """Check every leaf of every step against the hash it was saved with; exit status 1 if anything is damaged.
+def verify(run: Path, epoch: int | None = None) -> int:
+    """Check every array against the hash that was saved with it; exit status 1 if anything is damaged.
 
     Args:
-        run: A run folder, such as runs/aapl-0001, or its folder of checkpoints.
-        step: The one step to check; all of them, and the configuration, by default.
+        run: Run folder, such as runs/aapl-0001, or its folder of checkpoints.
+        epoch: Epoch to check; by default all of them, and the configuration.
     """
-    folder = _run_folder(run)
-    bad = 0
-    if step is None:
+    folder = _checkpoints(run)
+    damaged = False
+    if epoch is None:
         try:
             records.config(folder)
         except DamagedError as error:
-            bad += 1
+            damaged = True
             print(error)
-    for one in records.epochs(folder) if step is None else [step]:
-        reasons = store.damage(folder, one)
-        if reasons and writer.was_going(folder, one):
-            print(f"step {one}: was being cleared away when its process was killed")
-            continue
-        bad += bool(reasons)
-        print(f"step {one}: " + ("damaged: " + "; ".join(reasons) if reasons else "sound"))
-    return 1 if bad else 0
+
+    for number in records.epochs(folder) if epoch is None else [epoch]:
+        reasons = store.damage(folder, number)
+        if not reasons:
+            print(f"epoch {number}: sound")
+        elif writer.was_clearing(folder, number):
+            print(f"epoch {number}: was being deleted when its process was killed")
+        else:
+            damaged = True
+            print(f"epoch {number}: damaged: {'; '.join(reasons)}")
+    return int(damaged)
 
 
-def _compare(path: str, a: np.ndarray | None, b: np.ndarray | None) -> tuple[str, ...]:
-    if a is None or b is None:
-        return (path, "only in the second" if a is None else "only in the first", "", "", "differ")
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return (path, f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}", "", "", "differ")
-    shape = "x".join(map(str, a.shape)) or "scalar"
-    if a.tobytes() == b.tobytes():
-        return (path, shape, "0", "0", "equal")
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    gap, size = np.abs(x - y), np.maximum(np.abs(x), np.abs(y))
-    relative = np.divide(gap, size, out=np.zeros_like(gap), where=size != 0)
-    return (path, shape, f"{gap.max():.4g}", f"{relative.max():.4g}", "differ")
+def diff(run_a: Path, run_b: Path, epoch_a: int | None = None, epoch_b: int | None = None) -> int:
+    """Compare two checkpoints array by array: largest absolute and relative difference.
 
-
-def diff(run_a: Path, run_b: Path, step_a: int | None = None, step_b: int | None = None) -> int:
-    """Compare two checkpoints leaf by leaf: largest absolute and relative difference; exit status 1 if they differ.
+    Exit status 1 if they differ.
 
     Args:
-        run_a: The first run folder.
-        run_b: The second run folder; the same one may be given twice, with two steps.
-        step_a: The step of the first run; its newest by default.
-        step_b: The step of the second run; its newest by default.
+        run_a: First run folder.
+        run_b: Second run folder; may be the first one, to compare two of its epochs.
+        epoch_a: Epoch of the first run; its newest by default.
+        epoch_b: Epoch of the second run; its newest by default.
     """
-    folder_a, folder_b = _run_folder(run_a), _run_folder(run_b)
-    step_a = records.epochs(folder_a)[-1] if step_a is None else step_a
-    step_b = records.epochs(folder_b)[-1] if step_b is None else step_b
-    a, b = store.load_leaves(folder_a, step_a), store.load_leaves(folder_b, step_b)
-    rows = [_compare(path, a.get(path), b.get(path)) for path in {**a, **b}]
-    print(f"step {step_a} of {folder_a} against step {step_b} of {folder_b}\n")
+    folder_a = _checkpoints(run_a)
+    folder_b = _checkpoints(run_b)
+    if epoch_a is None:
+        epoch_a = records.epochs(folder_a)[-1]
+    if epoch_b is None:
+        epoch_b = records.epochs(folder_b)[-1]
+    a = store.load_leaves(folder_a, epoch_a)
+    b = store.load_leaves(folder_b, epoch_b)
+
+    rows = [_compared(path, a.get(path), b.get(path)) for path in {**a, **b}]
+    print(f"{records.place(folder_a, epoch_a)} against {records.place(folder_b, epoch_b)}\n")
     _print_table(["name", "shape", "largest difference", "relative", "bits"], rows)
+
     differing = sum(row[-1] != "equal" for row in rows)
-    print(f"\n{differing} of {len(rows)} leaves differ" if differing else f"\nall {len(rows)} leaves equal bit for bit")
-    return 1 if differing else 0
+    if differing:
+        print(f"\n{differing} of {len(rows)} leaves differ")
+        return 1
+    print(f"\nall {len(rows)} leaves equal bit for bit")
+    return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Look into the checkpoints of a run, verify them, or compare two of them.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Show the checkpoints of a run, verify them, or compare two of them.
 
-    Exit status: 0, 1 if something is damaged or different, 2 for a mistake in what was asked.
+    Exit status: 0; 1 if something is damaged or different; 2 for a mistake in the options.
     """
-    return command_line.run("jaxseq.checkpoint", lambda: _answer(argv), "stopped")
+    words = list(sys.argv[1:] if argv is None else argv)
+    return command_line.run("jaxseq.checkpoint", lambda: _run(words), "stopped")
 
 
-def _answer(argv: list[str] | None) -> int:
-    commands = {"show": show, "verify": verify, "diff": diff}
-    markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
-    prog, told = "python -m jaxseq.checkpoint", main.__doc__
+def _run(words: Sequence[str]) -> int:
+    words = _with_epochs(words)
     try:
-        return tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog=prog, description=told, config=markers)
+        return tyro.extras.subcommand_cli_from_dict(
+            {"show": show, "verify": verify, "diff": diff},
+            args=words,
+            prog=PROGRAM,
+            description=main.__doc__,
+            config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+        )
     except DamagedError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _with_epochs(words: Sequence[str]) -> list[str]:
+    """Replace --step, as --epoch was called before, and print a hint on stderr if there is one."""
+    renamed = [re.sub(r"^--step(?=$|=|[-_][ab]\b)", "--epoch", word) for word in words]
+    if renamed != list(words):
+        print("--step is now called --epoch: each checkpoint is of an epoch", file=sys.stderr)
+    return renamed
+
+
+def _checkpoints(run: Path) -> Path:
+    """Return the folder of a run's checkpoints. Raises `UsageError` if there are none."""
+    folder = run / "checkpoints"
+    if not folder.is_dir():
+        folder = run
+    if not folder.is_dir():
+        raise UsageError("no such folder", where=run, needed="a run folder, such as runs/aapl-0001")
+    if not records.epochs(folder):
+        raise UsageError("no checkpoints", where=folder)
+    return folder
+
+
+def _print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="left" if column in LEFT_COLUMNS else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+
+    # Where the output is read by a program, no line is cut.
+    width = None
+    if not sys.stdout.isatty():
+        longest_name = max((len(row[0]) for row in rows), default=0)
+        width = max(160, 120 + longest_name)
+    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
+
+
+def _part(path: str) -> str:
+    return path.split("/")[0]
+
+
+def _size(leaf: Leaf) -> int:
+    return math.prod(leaf.shape)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _described(leaf: Leaf, array: np.ndarray, axes: str) -> tuple[str, ...]:
+    """Return the row of a leaf: name, axes, shape, dtype, count, mean, standard deviation, norm, start of the hash."""
+    moments = ("", "", "")
+    if array.size:
+        values = array.astype(np.float64)
+        norm = np.sqrt((values**2).sum())
+        moments = (f"{values.mean():.4g}", f"{values.std():.4g}", f"{norm:.4g}")
+    return (leaf.path, axes, _shape(leaf.shape), leaf.dtype, f"{_size(leaf):,}", *moments, leaf.sha256[:8])
+
+
+def _compared(path: str, a: np.ndarray | None, b: np.ndarray | None) -> tuple[str, ...]:
+    """Return the row of two leaves: name, shape, largest absolute and relative difference, whether the bits are equal."""
+    if a is None:
+        return (path, "only in the second", "", "", "differ")
+    if b is None:
+        return (path, "only in the first", "", "", "differ")
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return (path, f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}", "", "", "differ")
+    if a.tobytes() == b.tobytes():
+        return (path, _shape(a.shape), "0", "0", "equal")
+
+    x = a.astype(np.float64)
+    y = b.astype(np.float64)
+    difference = np.abs(x - y)
+    size = np.maximum(np.abs(x), np.abs(y))
+    # Where both are zero, they are equal: 0 and not 0 / 0.
+    relative = np.divide(difference, size, out=np.zeros_like(difference), where=size != 0)
+    return (path, _shape(a.shape), f"{difference.max():.4g}", f"{relative.max():.4g}", "differ")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ def best_epoch(values: Mapping[int, float]) -> int | None:
 
     def rank(epoch: int) -> tuple[float, int]:
         value = values[epoch]
+        # NaN compares false with everything, so that `min` would depend on the order.
         return (math.inf if math.isnan(value) else value, -epoch)
 
     return min(values, key=rank, default=None)

@@ -1,8 +1,8 @@
-"""Steps of a run on disk, verified leaf by leaf when they are read. With `writer`, which saves them, the door to Orbax.
+"""Checkpoints on disk, verified leaf by leaf when they are read.
 
 On disk a state is the flat mapping from a leaf's path to its array (a typed PRNG key as its key data), so that reading
-needs neither the model nor the data, runs no code that was stored, and works on any set of devices. Beside it lies a
-sealed record: the metrics, and for every leaf its shape, dtype and sha256, because Orbax loads damaged data silently.
+needs neither the model nor the data, runs no stored code, and works on any set of devices. Beside it lies a sealed
+record: the metrics, and for every leaf its shape, dtype and sha256, because Orbax loads damaged data silently.
 
     python -m jaxseq.checkpoint show runs/aapl-0001
     python -m jaxseq.checkpoint verify runs/aapl-0001
@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,174 +23,159 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jaxseq.checkpoint import records
-from jaxseq.checkpoint.leaves import Leaf, blank_of, by_path, digest_of, dtype_of
+from jaxseq.checkpoint.leaves import Leaf, blank_of, by_path, digest_of, dtype_of, is_key_dtype, key_impl
+from jaxseq.checkpoint.orbax_calls import attempt, quiet
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the log lines and tracebacks that a failing Orbax call leaves behind from the user."""
-    level, hook = logging.root.manager.disable, sys.unraisablehook
-    logging.disable(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        sys.unraisablehook = hook
-        logging.disable(level)
+ENVIRONMENT_FAILURES = ("PermissionError", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
+"""Failures to read that say nothing about the data."""
 
 
-def _alone() -> contextlib.AbstractContextManager[Any]:
-    """Of several processes, one saves and each reads by itself: Orbax waits for no other."""
-    if jax.process_count() == 1:
-        return contextlib.nullcontext()
-    me = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
-    )
-    return ocp.Context(multiprocessing_options=options)
+def restore(
+    folder: str | Path, like: Tree, epoch: int | None = None, report: Callable[[str], object] = print
+) -> tuple[int, Tree]:
+    """Restore the newest sound checkpoint, or that of `epoch`; return its epoch and its state, bit for bit as saved.
 
+    `like` is the abstract state, `jax.eval_shape(init)`: its structure, shapes and dtypes must be those that were
+    saved. A leaf is put where its sharding says, without one on the first local device. Every leaf is verified, and
+    `report` receives a line for each newer epoch that is damaged.
 
-def ask(call: Callable[[], Any]) -> tuple[Any, str]:
-    """What a call of Orbax returns, and why it failed if it did."""
-    inside = logging.root.manager.disable >= logging.CRITICAL
-    with _quiet(), _alone():
-        try:
-            return call(), ""
-        except (UsageError, MemoryError):
-            raise
-        except Exception as error:
-            failure = records.root_cause(error)
-        if not inside:
-            gc.collect()  # the abandoned coroutines complain now, and nobody hears them
-    return None, failure
-
-
-def _read(what: str, call: Callable[[], Any]) -> Any:
-    """What Orbax reads; raises DamagedError over anything it cannot read, UsageError if it may not read it."""
-    result, failure = ask(call)
-    if any(word in failure for word in ("PermissionError", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED")):
-        raise UsageError(f"{what} cannot be read ({failure})")
-    if failure:
-        raise DamagedError(what, [failure])
-    return result
-
-
-def _load(folder: Path, step: int) -> dict[str, np.ndarray]:
-    """Every leaf of a step, each with the hash that was recorded; raises DamagedError with all that is wrong."""
-    leaves = records.saved_leaves(folder, step)
-    arrays = {path: blank_of(leaf) for path, leaf in leaves.items()}
-    place = str(folder.expanduser().resolve() / str(step))
-    wanted: Any = {path: blank for path, blank in arrays.items() if blank.size}
-    with _quiet():
-        try:
-            arrays |= _read(place, partial(ocp.load, place, wanted))
-            reasons = _differing(leaves, arrays)
-        except DamagedError:  # which of them, only reading one by one tells
-            reasons = _read_one_by_one(place, leaves, wanted)
-        if reasons:
-            gc.collect()
-    if reasons:
-        raise DamagedError(f"step {step} of {folder}", reasons)
-    return arrays
-
-
-def _read_one_by_one(place: str, leaves: Mapping[str, Leaf], wanted: Mapping[str, np.ndarray]) -> list[str]:
-    """What is wrong with each leaf, which takes 30 ms for each."""
-    reasons, skipped = [], dict.fromkeys(wanted, ocp.PLACEHOLDER)
-    for path, blank in wanted.items():
-        try:
-            one: Any = {**skipped, path: blank}
-            array = _read(path, partial(ocp.load, place, one))[path]
-            reasons += _differing({path: leaves[path]}, {path: array})
-        except DamagedError as error:
-            reasons.append(f"{path}: {error.reasons[0]}")
-    return reasons or ["the arrays cannot be read together"]
-
-
-def _differing(leaves: Mapping[str, Leaf], arrays: Mapping[str, np.ndarray]) -> list[str]:
-    return [
-        f"{path}: sha256 differs"
-        for path, leaf in leaves.items()
-        if digest_of(arrays[path], leaf.shape, leaf.dtype) != leaf.sha256
-    ]
-
-
-def load_leaves(folder: str | Path, step: int) -> dict[str, np.ndarray]:
-    """The verified leaves of a step by path, a typed PRNG key as its key data; needs neither model nor data.
-
-    Raises `DamagedError` if any of them is damaged, `UsageError` if there is no such step.
+    Raises `DamagedError` if no epoch is sound (or `epoch` is not), `UsageError` if there is no checkpoint, its format is
+    newer, or it holds another model.
     """
-    return _load(Path(folder), step)
+    folder = Path(folder)
+    available = records.epochs(folder)
+    if not available:
+        raise UsageError("no checkpoints", where=folder)
+
+    # A newer format is refused here; a damaged root is not, since every epoch has its own record.
+    with contextlib.suppress(DamagedError):
+        records.root_of(folder)
+
+    if epoch is not None:
+        return epoch, _restore_epoch(folder, like, epoch)
+
+    failures: list[DamagedError] = []
+    for candidate in reversed(available):
+        try:
+            state = _restore_epoch(folder, like, candidate)
+        except DamagedError as failure:
+            failures.append(failure)
+            continue
+        for failure in failures:
+            report(f"{failure}; using epoch {candidate}")
+        return candidate, state
+    raise DamagedError(f"every epoch in {folder}", [str(failure) for failure in failures])
 
 
-def damage(folder: str | Path, step: int) -> list[str]:
-    """What is wrong with a step, a line for each damaged leaf; empty if it is sound."""
+def load_leaves(folder: str | Path, epoch: int) -> dict[str, np.ndarray]:
+    """Return the verified leaves of an epoch by path, a typed PRNG key as its key data.
+
+    Needs neither model nor data. Raises `DamagedError` if a leaf is damaged, `UsageError` if there is no such epoch.
+    """
+    return _load(Path(folder), epoch)
+
+
+def damage(folder: str | Path, epoch: int) -> list[str]:
+    """Return a line for each damaged leaf of an epoch; empty if it is sound."""
     try:
-        _load(Path(folder), step)
+        _load(Path(folder), epoch)
     except DamagedError as error:
         return error.reasons
     return []
 
 
-def _refuse_difference(leaves: Mapping[str, Leaf], like: Mapping[str, Any], what: str) -> None:
-    """Raises UsageError with the first leaves that differ between what was saved and what is wanted."""
-    saved = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves.items()}
-    wanted = {path: f"{dtype_of(leaf)}{list(leaf.shape)}" for path, leaf in like.items()}
-    lines = [
-        f"{path} is {saved.get(path, 'missing')} there and {wanted.get(path, 'missing')} here"
-        for path in {**wanted, **saved}
-        if saved.get(path) != wanted.get(path)
-    ]
-    if lines:
-        more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
-        raise UsageError(f"{what} holds another model: {'; '.join(lines[:3])}{more}")
+def _restore_epoch(folder: Path, like: Tree, epoch: int) -> Tree:
+    saved = records.saved_leaves(folder, epoch)
+    expected = by_path(like)
+    _check_same_model(saved, expected, records.place(folder, epoch))
 
-
-def _put(array: np.ndarray, like: Any, dtype: str) -> jax.Array:
-    sharding = getattr(like, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    data = jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-    return jax.random.wrap_key_data(data, impl=dtype[4:-1]) if dtype.startswith("key<") else data
-
-
-def _restore_step(folder: Path, like: Tree, step: int) -> Tree:
-    leaves, wanted = records.saved_leaves(folder, step), by_path(like)
-    _refuse_difference(leaves, wanted, f"step {step} of {folder}")
-    arrays = _load(folder, step)
-    state = [_put(arrays[path], leaf, leaves[path].dtype) for path, leaf in wanted.items()]
+    arrays = _load(folder, epoch)
+    state = [_put(arrays[path], leaf, saved[path].dtype) for path, leaf in expected.items()]
     return jax.tree.unflatten(jax.tree.structure(like), state)
 
 
-def restore(
-    folder: str | Path, like: Tree, step: int | None = None, report: Callable[[str], object] = print
-) -> tuple[int, Tree]:
-    """The newest sound step and its state, bit for bit as it was saved; or exactly `step`, if one is given.
+def _check_same_model(saved: Mapping[str, Leaf], expected: Mapping[str, Any], where: str) -> None:
+    """Raise `UsageError` with the first leaves whose shapes or dtypes differ between the checkpoint and the model."""
+    there = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in saved.items()}
+    here = {path: f"{dtype_of(leaf)}{list(leaf.shape)}" for path, leaf in expected.items()}
+    lines = [
+        f"{path} is {there.get(path, 'missing')} there and {here.get(path, 'missing')} here"
+        for path in {**here, **there}
+        if there.get(path) != here.get(path)
+    ]
+    if lines:
+        more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
+        raise UsageError(f"the checkpoint of another model: {'; '.join(lines[:3])}{more}", where=where)
 
-    `like` is the abstract state, `jax.eval_shape(init)`: its structure, shapes and dtypes have to be those that were
-    saved; a leaf goes where its sharding says, without one to the first local device. Every leaf is verified, and
-    `report` is told of each newer step that is damaged. Raises `DamagedError` if no step is sound (or `step` is not),
-    `UsageError` if there is no checkpoint, its format is newer, or it holds another model.
-    """
-    folder = Path(folder)
-    there = records.epochs(folder)
-    if not there:
-        raise UsageError(f"no checkpoints in {folder}")
-    with contextlib.suppress(DamagedError):  # every step has its own record
-        records.root_of(folder)
-    if step is not None:
-        return step, _restore_step(folder, like, step)
-    failures: list[DamagedError] = []
-    for candidate in reversed(there):
+
+def _put(array: np.ndarray, like: Any, dtype: str) -> jax.Array:
+    """Put an array where the abstract leaf says."""
+    sharding = getattr(like, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    data = jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    # The generator is that of the checkpoint, which `_check_same_model` has compared with the abstract key's.
+    if is_key_dtype(dtype):
+        return jax.random.wrap_key_data(data, impl=key_impl(dtype))
+    return data
+
+
+def _load(folder: Path, epoch: int) -> dict[str, np.ndarray]:
+    """Return every leaf of an epoch, each with the recorded hash; raise `DamagedError` with everything that is wrong."""
+    leaves = records.saved_leaves(folder, epoch)
+    arrays = {path: blank_of(leaf) for path, leaf in leaves.items()}
+    path = str(folder.expanduser().resolve() / str(epoch))
+    # Orbax refuses empty arrays; they are never saved.
+    stored = {name: blank for name, blank in arrays.items() if blank.size}
+
+    with quiet():
         try:
-            state = _restore_step(folder, like, candidate)
-        except DamagedError as failure:
-            failures.append(failure)
-            continue
-        for failure in failures:
-            report(f"{failure}; using step {candidate}")
-        return candidate, state
-    raise DamagedError(f"every step in {folder}", [str(failure) for failure in failures])
+            arrays |= _read(path, stored)
+            reasons = _differing(leaves, arrays)
+        except DamagedError:
+            # Orbax stops at the first failure and does not say which leaf it was.
+            reasons = _read_one_by_one(path, leaves, stored)
+        # Abandoned coroutines complain when they are collected: here, nobody hears them.
+        if reasons:
+            gc.collect()
+    if reasons:
+        raise DamagedError(records.place(folder, epoch), reasons)
+    return arrays
+
+
+def _read(path: str, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Load arrays with the shapes and dtypes of those given.
+
+    Raises `UsageError` where the machine and not the data is at fault, `DamagedError` for every other failure.
+    """
+    abstract: Any = dict(arrays)
+    outcome = attempt(partial(ocp.load, path, abstract))
+    if any(word in outcome.failure for word in ENVIRONMENT_FAILURES):
+        raise UsageError(f"cannot be read ({outcome.failure})", where=path)
+    if outcome.failure:
+        raise DamagedError(path, [outcome.failure])
+    result: Any = outcome.result
+    return result
+
+
+def _read_one_by_one(path: str, leaves: Mapping[str, Leaf], stored: Mapping[str, np.ndarray]) -> list[str]:
+    """Return a reason for each damaged leaf; takes 30 ms a leaf."""
+    reasons = []
+    skipped = dict.fromkeys(stored, ocp.PLACEHOLDER)
+    for name, blank in stored.items():
+        try:
+            array = _read(path, {**skipped, name: blank})[name]
+            reasons += _differing({name: leaves[name]}, {name: array})
+        except DamagedError as error:
+            reasons.append(f"{name}: {error.reasons[0]}")
+    return reasons or ["the arrays cannot be read together"]
+
+
+def _differing(leaves: Mapping[str, Leaf], arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Return a reason for each leaf whose array does not have the recorded hash."""
+    return [
+        f"{path}: sha256 differs"
+        for path, leaf in leaves.items()
+        if digest_of(arrays[path], leaf.shape, leaf.dtype) != leaf.sha256
+    ]

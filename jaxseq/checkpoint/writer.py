@@ -1,4 +1,4 @@
-"""Steps of a run saved in the background: which stay, which go, and what a failure or a kill leaves behind."""
+"""Checkpoints of a run, written in the background: which are kept, and how failures and kills are cleaned up."""
 
 from __future__ import annotations
 
@@ -8,158 +8,138 @@ import math
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
-from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
-from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from jaxseq.checkpoint import choice, records, store
 from jaxseq.checkpoint.leaves import by_path, data_of, fingerprints
+from jaxseq.checkpoint.orbax_calls import attempt, bytes_uncounted, folder_made_by_us
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import cannot_write
 
-PROBE, CLEARING = "probe-", "clearing-"
-"""What the names of a trial file's folder and of the mark beside a step that goes begin with."""
+PROBE = "probe-"
+"""Start of the name of a folder in which a trial file is written."""
+CLEARING = "clearing-"
+"""Start of the name of the mark beside a checkpoint that is being deleted."""
 
-# Orbax logs the bytes of every save, and tensorstore never frees what it answers when it is asked for them: some twenty
-# kilobytes an epoch, for ever. Nobody reads that log line.
-tensorstore_utils.get_tensorstore_raw_bytes = lambda *_, **__: 0
-
-
-# Where one of several processes saves, Orbax refuses to make its folder; v1 has no option to leave that to its user.
-_orbax_makes_folder = checkpoint_manager._create_root_directory
+Result = TypeVar("Result")
 
 
-def _make_folder(directory: Any, multiprocessing_options: Any, file_options: Any = None) -> None:
-    if multiprocessing_options.active_processes is None:
-        _orbax_makes_folder(directory, multiprocessing_options, file_options)
-    else:
-        Path(directory).mkdir(parents=True, exist_ok=True)
+@runtime_checkable
+class Saving(Protocol):
+    """A save in the background."""
 
-
-checkpoint_manager._create_root_directory = _make_folder
-
-
-def _not_orbax(record: logging.LogRecord) -> bool:
-    """Passes log lines but those of Orbax, whose background threads print pages about a failure that `wait` raises."""
-    return "orbax" not in record.pathname
-
-
-def _write(folder: Path, call: Callable[[], Any]) -> Any:
-    result, failure = store.ask(call)
-    if failure:
-        raise UsageError(f"cannot write a checkpoint to {folder} ({failure}); earlier steps there are intact")
-    return result
-
-
-def _storable(leaf: jax.Array) -> Any:
-    """Of several processes, Orbax refuses what is on the devices of one; so it gets a copy in host memory."""
-    return leaf if jax.process_count() == 1 else np.array(leaf)
-
-
-class _Keep:
-    """Preserves the last two steps and the best; steps after the one just saved wait until they are saved again.
-
-    A step that goes has a mark beside it until it is gone: half a step that a killed process leaves is then known for
-    what it is.
-    """
-
-    def __init__(self, folder: Path, values: dict[int, float]) -> None:
-        self.folder, self.values, self.newest = folder, values, -1
-
-    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
-        past = sorted(info.step for info in checkpoints if info.step <= self.newest)
-        best = choice.best_epoch({step: self.values.get(step, math.inf) for step in past})
-        kept = {*past[-2:], best} - {None}
-        for step in set(past) - kept:
-            with contextlib.suppress(OSError):  # without it, half a step would be set aside as damaged
-                (self.folder / f"{CLEARING}{step}").touch()
-        return [info.step in kept or info.step > self.newest for info in checkpoints]
+    def result(self) -> object:
+        """Wait for the end of the save; raises what went wrong."""
 
 
 class Writer:
-    """Saves steps of a run in the background; use it in a `with` block.
+    """Saves checkpoints of a run in the background; a context manager.
 
-    `folder` is created if needed; `config` (anything that JSON can hold) is stored with it once, when it is new;
-    `best` names the metric whose smallest value marks the best step. Kept are the last two steps and the best; a step
-    that is damaged when the writer is made is set aside, as `damaged-7`, and `report` is told of it; so it is, from another
-    thread, of a save that fails in the background. Of several processes, one has a writer, and saves what is on its own
-    devices.
+    folder  created if needed
+    config  anything that JSON can hold; stored once, when the folder is new
+    best    the metric whose smallest value marks the best epoch
+    report  called with a line about each damaged checkpoint, and, from another thread, about a save that fails
+
+    The last two epochs and the best one are kept. A checkpoint that is damaged when the writer is made is set aside, as
+    ``damaged-7``. Of several processes, one has a writer, and saves what is on its own devices.
+
     Raises `UsageError` if the folder cannot be written or has a newer format.
     """
 
     def __init__(
         self, folder: str | Path, config: Mapping[str, Any], best: str, report: Callable[[str], object] = print
     ) -> None:
-        self.folder, self.best, self._report = Path(folder).expanduser().resolve(), best, report
-        self._pending: Any = None
+        self.folder = Path(folder).expanduser().resolve()
+        self.best = best
+        self._report = report
+        self._pending: Saving | None = None
+
         _set_damaged_aside(self.folder, report)
-        self._keep = _Keep(self.folder, records.deciding_values(self.folder))
+        self._policy = _KeepLastTwoAndBest(self.folder, records.deciding_values(self.folder))
         if self.folder.is_dir():
             try:
                 records.root_of(self.folder)
-            except DamagedError:  # Orbax writes the root once, and never again over a damaged one
+            except DamagedError:
+                # Orbax writes the root once, and never over a damaged one.
                 shutil.rmtree(self.folder / "metadata", ignore_errors=True)
-        for left in self.folder.glob(f"{PROBE}*"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        logging.getLogger("absl").addFilter(_not_orbax)
-        options = {"preservation_policy": self._keep, "custom_metadata": records.seal(config=dict(config))}
-        open_folder = partial(ocp.training.Checkpointer, str(self.folder), cleanup_tmp_directories=True, **options)
-        self._checkpointer = _write(self.folder, open_folder)
+        # Left behind by a process that was killed.
+        for probe in self.folder.glob(f"{PROBE}*"):
+            shutil.rmtree(probe, ignore_errors=True)
 
-    def save(self, step: int, state: Tree, metrics: Mapping[str, float]) -> None:
-        """Starts to save a state and returns; the state may be donated right afterwards. Replaces an equal step.
+        logging.getLogger("absl").addFilter(_not_from_orbax)
+        open_folder = partial(
+            ocp.training.Checkpointer,
+            str(self.folder),
+            cleanup_tmp_directories=True,
+            preservation_policy=self._policy,
+            custom_metadata=records.seal(config=dict(config)),
+        )
+        with folder_made_by_us():
+            self._checkpointer = _write(self.folder, open_folder)
 
-        First waits for the save before it and raises what went wrong there: `UsageError` if it could not be written.
-        Raises `ValueError` if `metrics` lack the one that decides which step is best.
+    def save(self, epoch: int, state: Tree, metrics: Mapping[str, float]) -> None:
+        """Start to save the state of an epoch and return; replaces a checkpoint of the same epoch.
+
+        The state may be donated right afterwards. First waits for the save before it, and raises `UsageError` if that
+        one could not be written. Raises `ValueError` if `metrics` lack the one that decides which epoch is best.
         """
         if self.best not in metrics:
-            raise ValueError(f"the metrics of step {step} lack {self.best}, they are {', '.join(metrics) or 'none'}")
+            raise ValueError(f"the metrics of epoch {epoch} lack {self.best}, they are {', '.join(metrics) or 'none'}")
         self.wait()
+
         values = {name: float(value) for name, value in metrics.items()}
-        record = records.seal(step=step, best=self.best, metrics=values, leaves=list(fingerprints(state).values()))
-        arrays = {
-            path: _storable(data_of(leaf)) for path, leaf in by_path(state).items() if leaf.size
-        }  # Orbax refuses empty arrays
-        self._keep.values[step], self._keep.newest = values[self.best], step
-        save = partial(self._checkpointer.save_async, overwrite=True, force=True, custom_metadata=record)
+        leaves = list(fingerprints(state).values())
+        # The name "step" is part of the format.
+        record = records.seal(step=epoch, best=self.best, metrics=values, leaves=leaves)
+        # Orbax refuses empty arrays.
+        arrays: Any = {path: _storable(data_of(leaf)) for path, leaf in by_path(state).items() if leaf.size}
+
+        self._policy.values[epoch] = values[self.best]
+        self._policy.newest = epoch
         _write(self.folder, self._probe)
-        self._pending = pending = _write(self.folder, lambda: save(step, arrays))
-        threading.Thread(target=self._watch, args=(step, pending), daemon=True).start()
-
-    def _watch(self, step: int, pending: Any) -> None:
-        """Tells of a failure at once; `wait` raises it, which may be an epoch later."""
+        replaced = contextlib.ExitStack()
+        replaced.enter_context(bytes_uncounted())
         try:
-            pending.result()
-        except Exception as error:
-            self._report(f"epoch {step} could not be saved ({records.root_cause(error)}): stopping after this epoch")
-
-    def _probe(self) -> None:
-        """Fails at once where Orbax, unable to make its folder, would leave threads that hold up the exit for minutes."""
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=PROBE) as probe:
-            (Path(probe) / "probe").write_bytes(bytes(4096))
+            start = partial(
+                self._checkpointer.save_async,
+                epoch,
+                arrays,
+                overwrite=True,
+                force=True,
+                custom_metadata=record,
+            )
+            pending = _write(self.folder, start)
+        except BaseException:
+            replaced.close()
+            raise
+        self._pending = pending
+        threading.Thread(target=self._watch, args=(epoch, pending, replaced), daemon=True).start()
 
     def wait(self) -> None:
-        """Waits until the last save is on disk; raises `UsageError` if it could not be written."""
-        pending, self._pending = self._pending, None
+        """Wait until the last save is on disk; raises `UsageError` if it could not be written."""
+        pending = self._pending
+        self._pending = None
         if pending is not None:
             _write(self.folder, pending.result)
-            _unmark(self.folder)
+            _remove_marks(self.folder)
 
     def close(self) -> None:
-        """Waits for the last save and lets go of the folder; raises as `wait` does."""
+        """Wait for the last save and release the folder; raises as `wait` does."""
         try:
             self.wait()
         finally:
-            store.ask(self._checkpointer.close)  # a failure of the save was raised by wait
-            logging.getLogger("absl").removeFilter(_not_orbax)
+            # A failure of the save was raised by `wait`; closing would only repeat it.
+            attempt(self._checkpointer.close)
+            logging.getLogger("absl").removeFilter(_not_from_orbax)
 
     def __enter__(self) -> Writer:
         return self
@@ -167,36 +147,99 @@ class Writer:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if error is None:
             self.close()
-        else:
-            with contextlib.suppress(UsageError):  # the error on its way out says more
-                self.close()
+            return
+        # The error that ended the block says more than one of its last save.
+        with contextlib.suppress(UsageError):
+            self.close()
+
+    def _watch(self, epoch: int, pending: Saving, replaced: contextlib.ExitStack) -> None:
+        """Report a failure of a save at once; `wait` raises it, which may be an epoch later."""
+        with replaced:
+            try:
+                pending.result()
+            except Exception as error:
+                cause = records.root_cause(error)
+                self._report(f"epoch {epoch} could not be saved ({cause}): stopping after this epoch")
+
+    def _probe(self) -> None:
+        """Raise at once where Orbax, unable to make its folder, would leave threads that delay the exit by minutes."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=PROBE) as probe:
+            (Path(probe) / "probe").write_bytes(bytes(4096))
 
 
-def was_going(folder: Path, step: int) -> bool:
-    """Whether a step was being cleared away when its process ended; it may be whole, half there, or gone."""
-    return (folder / f"{CLEARING}{step}").exists()
+class _KeepLastTwoAndBest:
+    """The policy by which Orbax deletes checkpoints: all but the last two and the best.
+
+    Epochs after the one just saved are kept until they are saved again: a run that resumes from an older epoch would
+    otherwise lose them first. A checkpoint that is deleted has a mark beside it until it is gone, by which half a
+    checkpoint that a killed process leaves is recognised.
+    """
+
+    def __init__(self, folder: Path, values: dict[int, float]) -> None:
+        self.folder = folder
+        self.values = values
+        self.newest = -1
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
+        past = sorted(info.step for info in checkpoints if info.step <= self.newest)
+        best = choice.best_epoch({epoch: self.values.get(epoch, math.inf) for epoch in past})
+        preserved = {*past[-2:], best}
+
+        for epoch in set(past) - preserved:
+            # Without its mark, half a checkpoint is set aside as damaged instead.
+            with contextlib.suppress(OSError):
+                (self.folder / f"{CLEARING}{epoch}").touch()
+        return [info.step in preserved or info.step > self.newest for info in checkpoints]
 
 
-def _unmark(folder: Path) -> None:
+def was_clearing(folder: Path, epoch: int) -> bool:
+    """Return whether a checkpoint was being deleted when its process ended; it may be whole, in part, or gone."""
+    return (folder / f"{CLEARING}{epoch}").exists()
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    """Drop the log lines of Orbax, whose background threads print pages about a failure that `wait` raises."""
+    return "orbax" not in record.pathname
+
+
+def _write(folder: Path, call: Callable[[], Result]) -> Result:
+    outcome = attempt(call)
+    if outcome.failure:
+        raise UsageError(f"cannot write a checkpoint to {folder} ({outcome.failure}); earlier epochs there are intact")
+    return outcome.result  # pyrefly: ignore[bad-return]
+
+
+def _storable(leaf: jax.Array) -> jax.Array | np.ndarray:
+    """Return a leaf as Orbax takes it: of several processes, it refuses what is on the devices of one."""
+    if jax.process_count() > 1:
+        return np.array(leaf)
+    return leaf
+
+
+def _remove_marks(folder: Path) -> None:
     for mark in folder.glob(f"{CLEARING}*"):
-        with contextlib.suppress(OSError):  # where nothing may be written, a save will say so
+        # Where nothing may be written, the next save reports it.
+        with contextlib.suppress(OSError):
             mark.unlink()
 
 
 def _set_damaged_aside(folder: Path, report: Callable[[str], object]) -> None:
-    """Rename the steps that are damaged: some of them Orbax would refuse to begin with, and none of them may be best. What
-    is left of one that was being cleared away is cleared away."""
-    for step in records.epochs(folder):
-        if not store.damage(folder, step):
+    """Rename damaged checkpoints, and delete what is left of those that were being deleted.
+
+    Orbax refuses to open a folder with some of them, and none of them may count as the best.
+    """
+    for epoch in records.epochs(folder):
+        if not store.damage(folder, epoch):
             continue
-        if was_going(folder, step):
-            shutil.rmtree(folder / str(step), ignore_errors=True)
+        if was_clearing(folder, epoch):
+            shutil.rmtree(folder / str(epoch), ignore_errors=True)
             continue
-        aside = folder / f"damaged-{step}"
+
+        aside = folder / f"damaged-{epoch}"
         try:
             shutil.rmtree(aside, ignore_errors=True)
-            (folder / str(step)).rename(aside)
+            (folder / str(epoch)).rename(aside)
         except OSError as error:
-            raise UsageError(f"cannot write {aside}: {error.strerror or error}") from error
-        report(f"step {step} of {folder} is damaged: set aside as {aside.name}")
-    _unmark(folder)
+            raise cannot_write(aside, error) from error
+        report(f"{records.place(folder, epoch)} is damaged: set aside as {aside.name}")
+    _remove_marks(folder)

@@ -41,4 +41,6 @@ def one_of(choices: Iterable[str], where: str | None = None, **fields: str) -> N
 
 
 def _place(where: str | None, field: str) -> str:
-    return field if where is None else f"{where}: {field}"
+    if where is None:
+        return field
+    return f"{where}: {field}"

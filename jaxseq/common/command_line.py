@@ -1,4 +1,4 @@
-"""How a command ends: with a status, and in one line if something stopped it."""
+"""Command lines: options are parsed, and a command ends with a status and one line if something stopped it."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ from jaxseq.common.text import first_line
 
 
 def run(program: str, work: Callable[[], object], stopped: str, smaller: str = "window, batch or model") -> int:
-    """Do a command's work; the exit status: what the work returns if that is one, else 0; 2 for a mistake of the user, 1 if
-    another process was lost, 130 or 143 if a signal stopped it.
+    """Run a command and return its exit status.
 
-    A mistake, a signal or a lack of memory is told in one line on stderr: of Ctrl-C what `stopped` says, of memory that
-    `smaller` would help. Every other exception is ours, and raised.
+    The status is what `work` returns if that is an integer, else 0; 2 for a mistake of the user or a lack of memory, 1
+    if another process was lost, 130 or 143 if a signal stopped it. A failure is one line on stderr: for Ctrl-C it says
+    `stopped`, for a lack of memory to choose a smaller `smaller`. Every other exception is a fault of the program and
+    raised.
     """
     try:
         status = work()
     except UsageError as error:
-        return _told(program, error, EXIT_USAGE)
+        return _report(program, error, EXIT_USAGE)
     except Ended as end:
-        return _told(program, end, end.status)
+        return _report(program, end, end.status)
     except KeyboardInterrupt:
-        return _told(program, stopped, EXIT_INTERRUPTED)
+        return _report(program, stopped, EXIT_INTERRUPTED)
     except (MemoryError, RuntimeError, ValueError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX's word for it
+        # JAX raises a RuntimeError or a ValueError with this word where memory runs out.
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return _told(program, f"not enough memory ({first_line(error)}): take a smaller {smaller}", EXIT_USAGE)
+        message = f"not enough memory ({first_line(error)}): choose a smaller {smaller}"
+        return _report(program, message, EXIT_USAGE)
     return status if isinstance(status, int) else 0
 
 
-def _told(program: str, why: object, status: int) -> int:
-    print(f"{program}: {why}", file=sys.stderr)
+def _report(program: str, message: object, status: int) -> int:
+    print(f"{program}: {message}", file=sys.stderr)
     return status
 
 
@@ -77,14 +80,22 @@ def parse(
 
 
 def _usage_error(stop: SystemExit, box: str, help_command: str) -> UsageError:
-    """The recipe's own complaint, which tyro catches, or else tyro's, which is a box of many lines, as one line."""
+    """Return the error of an option's own check, or else tyro's, a box of several lines, as one line."""
+    # tyro catches what the options raise; it is in the chain of contexts.
     cause: BaseException | None = stop
     while cause is not None:
         if isinstance(cause, UsageError):
             return cause
         cause = cause.__context__
-    lines = [line.strip("|│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:-1]]
-    said, _, rest = "\n".join("" if set(line) <= set("-─") else line for line in lines).strip().partition("\n\n")
-    meant = re.search(r"^--[\w.-]+", rest, re.MULTILINE) if rest.startswith("Perhaps") else None
-    hint = f"perhaps {meant[0]}" if meant else f"see {help_command}"
-    return UsageError(f"{said.replace(chr(10), ' ').rstrip('.')}: {hint}")
+
+    without_colours = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    inner_lines = [line.strip("|│ ") for line in without_colours.splitlines()[1:-1]]
+    text = "\n".join("" if set(line) <= set("-─") else line for line in inner_lines).strip()
+    complaint, _, advice = text.partition("\n\n")
+
+    hint = f"see {help_command}"
+    if advice.startswith("Perhaps"):
+        similar = re.search(r"^--[\w.-]+", advice, re.MULTILINE)
+        if similar:
+            hint = f"perhaps {similar[0]}"
+    return UsageError(f"{complaint.replace(chr(10), ' ').rstrip('.')}: {hint}")

@@ -10,15 +10,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 @contextmanager
-def counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work in so many pieces, from the first call of what it gives: (done, total); elsewhere nothing."""
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+def counter(console: Console, label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar from the first call of the yielded function, (done, total), on; nothing off a terminal."""
+    columns = (TextColumn(label), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=None, visible=False)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 
 def terminal() -> Console:
-    """The screen; where it is no terminal, wide enough that no column is cut."""
+    """Return the console of stdout, which is 120 characters wide off a terminal, so that no column is cut."""
     console = Console()
-    return console if console.is_terminal else Console(width=120)
+    if console.is_terminal:
+        return console
+    return Console(width=120)

@@ -1,4 +1,4 @@
-"""What ends work and is no fault of the program: a mistake of the user, a signal, a loss; and how it fits into one line."""
+"""Errors that end work and are no fault of the program: mistakes of the user, signals, lost processes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ class _Absent(Enum):
 
 
 ABSENT = _Absent.ABSENT
-"""A field that an error does not have; None is a value that a user can give."""
+"""The value of a field that an error does not have; None is a value that a user can give."""
 
-EXIT_LOST, EXIT_USAGE = 1, 2
+EXIT_LOST = 1
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 
 class UsageError(ValueError):
-    """A value from the user cannot work; the message is one line, made of the fields.
+    """A mistake of the user, told in one line that is made of its fields.
 
     where   the place: an option, a file with its row, an argument
     rule    what is required there, or the whole sentence where the other fields are left out
@@ -45,14 +46,18 @@ class UsageError(ValueError):
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
-        place = "" if self.where is None else f"{self.where}: "
+        place = ""
+        if self.where is not None:
+            place = f"{self.where}: "
+
         values = []
         if self.got is not ABSENT:
             values.append(f"got {shown(self.got)}")
         if self.needed is not ABSENT:
             values.append(f"needed {self.needed}")
-        separator = "; " if values else ""
-        return f"{place}{self.rule}{separator}{', '.join(values)}"
+        if not values:
+            return f"{place}{self.rule}"
+        return f"{place}{self.rule}; {', '.join(values)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions pickle by calling their class with `args`; keywords and a subclass's own arguments would be lost.
@@ -66,48 +71,53 @@ def _unpickled(kind: type[UsageError], arguments: tuple[Any, ...], fields: dict[
 
 
 class Ended(Exception):
-    """Work was ended from outside, with all that was saved in its place; the message says how to go on."""
+    """Work that was ended from outside, after everything was saved; the message says how to resume it."""
 
     status: int
-    """The exit status of a command that ends so."""
+    """Exit status of a command that ends with this error."""
 
 
 class Interrupted(Ended):
-    """Training was stopped by a signal; `epoch` is the last one that is saved, None if there is none."""
+    """Training that was stopped by a signal; `epoch` is the last one that is saved, None if there is none."""
 
     def __init__(self, folder: Path, epoch: int | None, status: int) -> None:
-        saved = "before an epoch was saved" if epoch is None else f"after epoch {epoch}, which is saved"
-        super().__init__(f"stopped {saved}; go on with: python -m jaxseq.train --resume {shlex.quote(str(folder))}")
+        saved = f"after epoch {epoch}, which is saved"
+        if epoch is None:
+            saved = "before an epoch was saved"
+        super().__init__(f"stopped {saved}; resume with: python -m jaxseq.train --resume {shlex.quote(str(folder))}")
         self.status = status
 
 
 class Stopped(Ended):
-    """Several runs were stopped by a signal, each of them as by `Interrupted`; the command `again` goes on with them."""
+    """Several runs that were stopped by a signal, each as by `Interrupted`; the command `again` resumes them."""
 
     def __init__(self, status: int, again: str) -> None:
-        super().__init__(f"stopped; every run's last epoch is saved, and {again} goes on")
+        super().__init__(f"stopped; every run's last epoch is saved, and {again} resumes them")
         self.status = status
 
 
 class Detached(Ended):
-    """The jobs of a cluster were left to themselves by a signal; `jobs` are their numbers, `again` finds them again."""
+    """Jobs of a cluster that keep running without the command that started them; `again` is the command to find them."""
 
     def __init__(self, jobs: Sequence[str], status: int, again: str) -> None:
-        first, *rest = dict.fromkeys(job.partition("_")[0] for job in jobs)
-        more = f" and {len(rest)} more" if rest else ""
+        # The tasks of an array of jobs are numbered 7_0, 7_1, ...; scancel takes the 7.
+        first, *others = dict.fromkeys(job.partition("_")[0] for job in jobs)
+        more = ""
+        if others:
+            more = f" and {len(others)} more"
         super().__init__(
-            f"the jobs go on without this command; {again} looks at them again, scancel {first}{more} ends them"
+            f"the jobs keep running without this command; {again} finds them again, scancel {first}{more} ends them"
         )
         self.status = status
 
 
 class Lost(Ended):
-    """Another process of the same run is gone; `why` is what JAX says of it."""
+    """The loss of another process of the same run; `why` is JAX's reason."""
 
     status = EXIT_LOST
 
     def __init__(self, why: str) -> None:
         super().__init__(
-            "another process of this run has ended or cannot be reached; when all have ended, go on with --resume and "
+            "another process of this run has ended or cannot be reached; when all have ended, resume with --resume and "
             f"the run's folder ({why})"
         )

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, legends, and how they get on disk."""
+"""Colours, legends and titles of all figures, and their files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxseq.common.files import write
+from jaxseq.common.text import cut
 
-ACTUAL, FORECAST, NAIVE = "#222222", "#d1495b", "#2e86ab"
+ACTUAL = "#222222"
+FORECAST = "#d1495b"
+NAIVE = "#2e86ab"
+"""Colours of the actual values, the forecast and the naive forecast."""
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -25,7 +29,7 @@ STYLE = {
     "legend.frameon": False,
 }
 PLAIN = STYLE | {"text.parse_math": False}
-"""For names that the user gave: a dollar sign in them opens no formula."""
+"""Style for names that the user chose: a dollar sign in them starts no formula."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -36,31 +40,35 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def headline(figure: Figure, title: str) -> None:
-    """The title of all panels, on as many lines as it needs."""
+    """Add the title of all panels, on as many lines as it needs."""
     figure.suptitle(wrapped(title), x=0.01, ha="left", fontsize=11)
 
 
 def wrapped(title: str, width: int = 90) -> str:
-    """The title on lines of at most `width` characters; matplotlib's own wrapping takes dollar signs for a formula."""
+    """Return a title on lines of at most `width` characters."""
+    # matplotlib's own wrapping takes dollar signs for a formula.
     return "\n".join(textwrap.fill(line, width) for line in title.splitlines())
 
 
-def key(axes: Axes, columns: int = 3) -> None:
-    """The legend, below the panel and its label."""
+def legend(axes: Axes, columns: int = 3) -> None:
+    """Add a legend below the panel and its label."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns)
 
 
-def say(axes: Axes, text: str) -> None:
-    """What is said in a panel in which nothing can be drawn."""
+def annotate_empty(axes: Axes, text: str) -> None:
+    """Write a text into a panel without data."""
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
     axes.set(xticks=[], yticks=[])
 
 
 def short(name: object, most: int = 48) -> str:
-    """A name that fits into half a figure."""
-    return text if len(text := str(name)) <= most else f"{text[: most - 1]}…"
+    """Return a name that fits into half a figure."""
+    return cut(str(name), most)
 
 
 def first_step(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a forecast that are one step ahead."""
-    return frame[frame["step"] == 1] if "step" in frame else frame
+    """Return the rows of a forecast that are one step ahead."""
+    # Forecasts of one step have no such column.
+    if "step" not in frame:
+        return frame
+    return frame[frame["step"] == 1]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, while there is something that has to be brought to an end first."""
+"""Answers to Ctrl-C and SIGTERM by work that has something to finish first."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from jaxseq.common.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
 @contextmanager
 def caught(answer: Callable[[int], object]) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM call `answer` with the exit status that they ask for, in the place of what they did.
+    """Within, Ctrl-C and SIGTERM call `answer` with the exit status they ask for, instead of their former handlers.
 
-    Outside the main thread they are left alone.
+    Outside of the main thread nothing is changed.
     """
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         answer(EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED)
 
-    before = {}
+    former = {}
+    # Python allows handlers to be set in the main thread only, and raises `ValueError` elsewhere.
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, ask)
-    except ValueError:  # not the main thread
-        before = {}
+            former[number] = signal.signal(number, handle)
+    except ValueError:
+        former = {}
+
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in former.items():
             signal.signal(number, handler)

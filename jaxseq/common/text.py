@@ -22,13 +22,16 @@ def shown(value: object, most: int = 60) -> str:
     Messages quote what files contain, which may be of any length.
     """
     # `repr` would show a NumPy number with its type and a path with its class.
-    text = repr(value) if isinstance(value, str) else printable(str(value))
-    return cut(text, most)
+    if isinstance(value, str):
+        return cut(repr(value), most)
+    return cut(printable(str(value)), most)
 
 
 def cut(text: str, most: int) -> str:
     """Return a text, shortened to `most` characters if it is longer."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    if len(text) <= most:
+        return text
+    return f"{text[: most - 1]}…"
 
 
 def plural(noun: str, count: int | float | np.number) -> str:
@@ -43,4 +46,6 @@ def counted(count: int | np.integer, noun: str) -> str:
 
 def size_of(count: int) -> str:
     """Return a number of bytes, in GiB from one GiB on."""
-    return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count:,} bytes"
+    if count >= 2**30:
+        return f"{count / 2**30:.3g} GiB"
+    return f"{count:,} bytes"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, first_step, headline, key, say, wrapped
+from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, annotate_empty, first_step, headline, legend, wrapped
 from jaxseq.forecasting.conformal import Coverage
 
 BASELINE = "#8a8a8a"
@@ -62,7 +62,7 @@ def _rmse(axes: Axes, scores: pd.DataFrame, unit: str) -> None:
             _line(axes, scores[scores["forecast"] == name], name, number, last=len(names) - 1)
         axes.set(xlabel="step of the horizon", ylabel=label, title="Error by step of the horizon")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        key(axes, columns=2)
+        legend(axes, columns=2)
 
 
 def _bars(axes: Axes, names: list[str], rmse: pd.Series) -> None:
@@ -91,14 +91,14 @@ def _residual_autocorrelation(axes: Axes, first: pd.DataFrame, residuals: pd.Ser
     """Autocorrelation of the residuals of the first step; the mean over the series that are not shorter than most."""
     axes.set_title("Residuals of the first step: autocorrelation")
     if "date" not in first:
-        return say(axes, "not in time: these rows have no dates")
+        return annotate_empty(axes, "not in time: these rows have no dates")
     names = first["series"] if "series" in first else np.zeros(len(first))
     residuals_by_series = [values.to_numpy() for _, values in residuals.groupby(names, sort=False)]
     n = int(np.median([len(values) for values in residuals_by_series]))
     lags = np.arange(1, min(20, n // 4) + 1)
     long_enough = [v for v in residuals_by_series if len(v) >= n and np.std(v) > 1e-12 * np.abs(v).max()]
     if not long_enough or not len(lags):
-        return say(axes, "the residuals are constant" if len(lags) else f"{n} rows; at least 4 are needed")
+        return annotate_empty(axes, "the residuals are constant" if len(lags) else f"{n} rows; at least 4 are needed")
     autocorrelation = np.mean([_autocorrelation(values, len(lags)) for values in long_enough], axis=0)
     band, of = 1.96 / np.sqrt(n), "" if len(residuals_by_series) == 1 else " of each series"
     axes.axhspan(-band, band, color=CHANCE, alpha=0.4, lw=0, label=f"±1.96/√n, n = {n}{of}")
@@ -112,7 +112,7 @@ def _residual_autocorrelation(axes: Axes, first: pd.DataFrame, residuals: pd.Ser
     axes.axhline(0, color=ACTUAL, lw=0.8)
     axes.set(xlabel="lag, rows", ylabel="autocorrelation")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    key(axes)
+    legend(axes)
 
 
 def _autocorrelation(values: np.ndarray, lags: int) -> np.ndarray:
@@ -124,7 +124,7 @@ def _autocorrelation(values: np.ndarray, lags: int) -> np.ndarray:
 def _calibration(axes: Axes, coverage: list[Coverage], n: int) -> None:
     axes.set_title("Coverage of the intervals, over all steps")
     if not coverage:
-        return say(axes, "no intervals")
+        return annotate_empty(axes, "no intervals")
     nominal = np.linspace(0.001, 0.999, 500)
     label = f"95 % binomial, n = {n}"
     axes.fill_between(100 * nominal, *_chance(nominal, n), color=CHANCE, alpha=0.4, lw=0, label=label)
@@ -132,14 +132,14 @@ def _calibration(axes: Axes, coverage: list[Coverage], n: int) -> None:
     nominal, measured = [100 * row.level for row in coverage], [100 * row.measured for row in coverage]
     axes.plot(nominal, measured, "o-", color=FORECAST, ms=5, label="measured")
     axes.set(xlabel="nominal coverage, %", ylabel="measured coverage, %", xlim=(-3, 103), ylim=(-3, 103))
-    key(axes)
+    legend(axes)
 
 
 def _coverage_by_step(axes: Axes, coverage: list[Coverage], n: int) -> None:
     """Of the 80 % intervals, or of the widest there are."""
     if not coverage:
         axes.set_title("Coverage by step of the horizon")
-        return say(axes, "no intervals")
+        return annotate_empty(axes, "no intervals")
     levels = {row.level for row in coverage}
     level = 0.8 if 0.8 in levels else max(levels)
     measured = {row.step: 100 * row.measured for row in coverage if row.level == level and row.step is not None}
@@ -149,7 +149,7 @@ def _coverage_by_step(axes: Axes, coverage: list[Coverage], n: int) -> None:
     axes.set(xlabel="step of the horizon", ylabel="measured coverage, %")
     axes.set_title(f"Coverage of the {level:.0%} intervals by step of the horizon")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    key(axes)
+    legend(axes)
 
 
 def _chance(level: float | np.ndarray, n: int) -> np.ndarray:
@@ -167,4 +167,4 @@ def _residual_histogram(axes: Axes, residuals: np.ndarray, unit: str) -> None:
     axes.axvline(mean, color=ACTUAL, ls="--", lw=1.5, label=f"mean {mean:+.3g}{suffix}")
     axes.set(xlabel=f"actual - forecast,{suffix}" if unit else "actual - forecast", ylabel="forecasts")
     axes.set_title("Residuals")
-    key(axes)
+    legend(axes)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxseq.common.figures import PLAIN, say, wrapped
+from jaxseq.common.figures import PLAIN, annotate_empty, wrapped
 from jaxseq.music.bars import bars
 from jaxseq.music.notes import lines
 from jaxseq.music.piece import REST, VOICES, Piece
@@ -38,7 +38,7 @@ def piano_roll(piece: Piece, title: str) -> Figure:
 
 def _roll(axes: Axes, piece: Piece) -> None:
     if not (piece.notes != REST).any():
-        say(axes, "silence")
+        annotate_empty(axes, "silence")
         return
     for name, line, colour, thick in zip(VOICES, lines(piece), COLOURS, THICK, strict=True):
         sung = [note for note in line if note.pitch != REST]

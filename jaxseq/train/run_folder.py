@@ -101,7 +101,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     if not there:
         raise UsageError(f"no run at {folder}: {'it has no ' + CONFIG if room else 'there is no such folder'}")
-    return formats.migrated("run", read_json(path), str(path))
+    return formats.unstamped(read_json(path), str(path))
 
 
 def environment(devices: str) -> dict[str, Any]:

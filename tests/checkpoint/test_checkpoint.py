@@ -19,9 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from orbax.checkpoint import checkpoint_manager
+from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from jaxseq.checkpoint import __main__ as command
 from jaxseq.checkpoint import leaves, records, store
+from jaxseq.checkpoint.orbax_calls import bytes_uncounted
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.checkpoint.writer import CLEARING, PROBE, Writer
 from jaxseq.common import formats
@@ -109,7 +112,7 @@ def test_a_whole_state_comes_back_bit_for_bit(folder: Path) -> None:
 
 
 def test_a_given_step_comes_back_instead_of_the_newest(folder: Path) -> None:
-    step, state = store.restore(folder, LIKE, step=1)
+    step, state = store.restore(folder, LIKE, epoch=1)
     assert step == 1 and hashes(state) == hashes(init(1))
 
 
@@ -184,7 +187,7 @@ def test_the_last_two_steps_and_the_best_stay(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_has_no_steps(tmp_path: Path) -> None:
     assert records.epochs(tmp_path / "no") == []
     assert records.latest_epoch(tmp_path / "no") is None and records.best_epoch(tmp_path / "no") is None
-    with pytest.raises(UsageError, match="no checkpoints in"):
+    with pytest.raises(UsageError, match=": no checkpoints"):
         store.restore(tmp_path / "no", LIKE)
 
 
@@ -214,12 +217,12 @@ def restored_or_named(folder: Path) -> str:
     step, state = store.restore(folder, LITTLE, report=said.append)
     assert hashes(state) == hashes(little(step)), "wrong values came back"
     with contextlib.redirect_stdout(io.StringIO()) as told:
-        status = command.main(["verify", str(folder), "--step", "2"])
+        status = command.main(["verify", str(folder), "--epoch", "2"])
     if step == 2:
-        assert not said and (status, told.getvalue()) == (0, "step 2: sound\n")
+        assert not said and (status, told.getvalue()) == (0, "epoch 2: sound\n")
         return "harmless"
-    assert step == 1 and len(said) == 1 and "step 2 of " in said[0] and said[0].endswith("using step 1")
-    assert status == 1 and told.getvalue().startswith("step 2: damaged: "), told.getvalue()
+    assert step == 1 and len(said) == 1 and "epoch 2 of " in said[0] and said[0].endswith("using epoch 1")
+    assert status == 1 and told.getvalue().startswith("epoch 2: damaged: "), told.getvalue()
     return "detected"
 
 
@@ -248,8 +251,8 @@ def flip_anywhere(folder: Path, seed: int) -> str:
 def test_a_flipped_bit_anywhere_is_harmless_or_detected(few: Path, tmp_path: Path, seed: int) -> None:
     folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
     if flip_anywhere(folder, seed) == "detected":
-        with pytest.raises(DamagedError, match="step 2"):
-            store.restore(folder, LITTLE, step=2)
+        with pytest.raises(DamagedError, match="epoch 2"):
+            store.restore(folder, LITTLE, epoch=2)
 
 
 @pytest.mark.slow
@@ -281,8 +284,8 @@ def test_values_changed_with_the_right_form_are_named_by_leaf(folder: Path, tmp_
     shutil.rmtree(folder / "2" / "state")
     shutil.copytree(tmp_path / "other" / "2" / "state", folder / "2" / "state")
     assert store.damage(folder, 2) == ["step: sha256 differs"]
-    with pytest.raises(DamagedError, match=r"step 2 of .* is damaged \(step: sha256 differs\)"):
-        store.restore(folder, LIKE, step=2)
+    with pytest.raises(DamagedError, match=r"epoch 2 of .*: damaged \(step: sha256 differs\)"):
+        store.restore(folder, LIKE, epoch=2)
 
 
 @pytest.mark.parametrize("how", ["deleted", "emptied", "truncated"])
@@ -350,14 +353,14 @@ def test_a_damaged_best_epoch_is_set_aside_with_a_word_and_is_best_no_more(folde
     flip(path, path.stat().st_size // 3, 1)
     said: list[str] = []
     Writer(folder, {}, "loss", said.append).close()
-    assert said == [f"step 2 of {folder.resolve()} is damaged: set aside as damaged-2"]
+    assert said == [f"epoch 2 of {folder.resolve()} is damaged: set aside as damaged-2"]
     assert (records.epochs(folder), records.best_epoch(folder)) == ([4, 5], 5)
 
 
 def test_changed_metrics_are_found(folder: Path) -> None:
     record = folder / "2" / "_CHECKPOINT_METADATA"
     record.write_text(record.read_text().replace('"loss": 0.4', '"loss": 0.1'))
-    with pytest.raises(DamagedError, match=r"step 2 of .*_CHECKPOINT_METADATA: sha256 differs"):
+    with pytest.raises(DamagedError, match=r"epoch 2 of .*_CHECKPOINT_METADATA: sha256 differs"):
         records.metrics(folder, 2)
     assert records.best_epoch(folder) == 1
 
@@ -367,7 +370,7 @@ def test_a_failing_load_says_nothing_on_its_own(
 ) -> None:
     (folder / "2" / "state" / "manifest.ocdbt").unlink()
     (folder / "1" / "_CHECKPOINT_METADATA").write_text("{")
-    with pytest.raises(DamagedError, match=r"every step .*step 2 of .*and 1 more"):
+    with pytest.raises(DamagedError, match=r"every epoch .*epoch 2 of .*and 1 more"):
         store.restore(folder, LIKE)
     captured = capfd.readouterr()
     assert captured.out == captured.err == "" and not caplog.records
@@ -389,7 +392,7 @@ def test_half_a_step_that_was_being_cleared_away_goes_and_a_whole_one_stays(
         (folder / f"{CLEARING}{step}").touch()
     (folder / "1" / "_CHECKPOINT_METADATA").unlink()
     assert command.main(["verify", str(folder)]) == 0
-    assert "step 1: was being cleared away" in capsys.readouterr().out
+    assert "epoch 1: was being deleted" in capsys.readouterr().out
     said: list[str] = []
     with Writer(folder, {}, best="loss", report=said.append):
         assert {path.name for path in folder.iterdir()} == {"2", "3", "metadata"}
@@ -449,6 +452,39 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> N
             writer.save(1, init(), {"loss": 0.1})
 
 
+# Orbax for everybody else ----------------------------------------------------------------------------------------------
+
+
+def test_orbax_is_unchanged_outside_of_a_save(tmp_path: Path) -> None:
+    def functions() -> tuple[Any, Any]:
+        return checkpoint_manager._create_root_directory, tensorstore_utils.get_tensorstore_raw_bytes
+
+    originals = functions()
+    seen: list[bool] = []
+    with Writer(tmp_path / "run", {}, best="loss") as writer:
+        assert functions() == originals
+        for epoch in range(1, 4):
+            writer.save(epoch, little(epoch), {"loss": 0.1})
+            seen.append(functions() == originals)
+    wait_until = time.monotonic() + 10
+    while functions() != originals and time.monotonic() < wait_until:
+        time.sleep(0.01)
+    assert functions() == originals
+    assert not all(seen), "no save was seen with its replacement"
+
+
+def test_a_replacement_ends_with_its_last_user() -> None:
+    original = tensorstore_utils.get_tensorstore_raw_bytes
+    first, second = bytes_uncounted(), bytes_uncounted()
+    first.__enter__()
+    second.__enter__()
+    assert tensorstore_utils.get_tensorstore_raw_bytes is not original
+    first.__exit__(None, None, None)
+    assert tensorstore_utils.get_tensorstore_raw_bytes() == 0
+    second.__exit__(None, None, None)
+    assert tensorstore_utils.get_tensorstore_raw_bytes is original
+
+
 # Another model, another format -----------------------------------------------------------------------------------------
 
 
@@ -482,10 +518,9 @@ def test_a_newer_format_is_refused_by_every_door(tmp_path: Path, monkeypatch: py
         lambda: records.config(folder),
         lambda: Writer(folder, {}, best="loss"),
     ):
-        with pytest.raises(
-            UsageError, match=rf"format {formats.FORMAT + 1}, .* up to format {formats.FORMAT}$"
-        ) as caught:
+        with pytest.raises(UsageError, match="the format is newer") as caught:
             read()
+        assert (caught.value.got, caught.value.needed) == (formats.FORMAT + 1, f"at most {formats.FORMAT}")
         assert not isinstance(caught.value, DamagedError)
 
 
@@ -495,7 +530,7 @@ def test_a_newer_format_is_refused_by_every_door(tmp_path: Path, monkeypatch: py
 def test_show_tells_metrics_steps_and_parameters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["show", str(folder.parent)]) == 0
     out = capsys.readouterr().out
-    assert "aapl: step 2, rate 0.001, loss 0.4" in out and "steps 1, 2; the best is 2" in out
+    assert "aapl: epoch 2, rate 0.001, loss 0.4" in out and "epochs 1, 2; the best is 2" in out
     row = next(line for line in out.splitlines() if KERNEL in line).split()
     kernel = np.asarray(init(2).params["recurrent_0"]["cell"].input_kernel, np.float64)
     assert (
@@ -506,9 +541,9 @@ def test_show_tells_metrics_steps_and_parameters(folder: Path, capsys: pytest.Ca
     assert row[-1] == leaves.fingerprints(init(2))[KERNEL].sha256[:8]
     assert "1,320 parameters in 3 leaves" in out and "besides: opt, 2,641 values in 7 leaves" in out
     assert "opt/0/mu" not in out
-    assert command.main(["show", str(folder), "--step", "1", "--all"]) == 0
+    assert command.main(["show", str(folder), "--epoch", "1", "--all"]) == 0
     out = capsys.readouterr().out
-    assert "opt/0/mu" in out and "step 1, rate 0.001, loss 0.5" in out
+    assert "opt/0/mu" in out and "epoch 1, rate 0.001, loss 0.5" in out
 
 
 def test_show_names_the_axes_that_the_configuration_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -519,18 +554,18 @@ def test_show_names_the_axes_that_the_configuration_knows(tmp_path: Path, capsys
 
 def test_verify_passes_sound_steps_and_names_a_damaged_leaf(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["verify", str(folder.parent)]) == 0
-    assert capsys.readouterr().out == "step 1: sound\nstep 2: sound\n"
+    assert capsys.readouterr().out == "epoch 1: sound\nepoch 2: sound\n"
     stored_values(folder, 2).unlink()
     assert command.main(["verify", str(folder)]) == 1
     out = capsys.readouterr().out
-    assert "step 1: sound" in out and "step 2: damaged: " in out and KERNEL in out
-    assert command.main(["verify", str(folder), "--step", "1"]) == 0
+    assert "epoch 1: sound" in out and "epoch 2: damaged: " in out and KERNEL in out
+    assert command.main(["verify", str(folder), "--epoch", "1"]) == 0
 
 
 def test_diff_finds_equal_bits_and_the_largest_difference(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["diff", str(folder), str(folder.parent)]) == 0
     assert "all 12 leaves equal bit for bit" in capsys.readouterr().out
-    assert command.main(["diff", str(folder), str(folder), "--step-a", "1"]) == 1
+    assert command.main(["diff", str(folder), str(folder), "--epoch-a", "1"]) == 1
     out = capsys.readouterr().out
     a, b = (np.asarray(init(seed).params["head"]["kernel"], np.float64) for seed in (1, 2))
     row = next(line.split() for line in out.splitlines() if "params/head/kernel" in line)
@@ -554,14 +589,28 @@ def test_a_users_mistake_is_one_line_and_exit_status_2(
 ) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, told in [
-        ([str(tmp_path / "nowhere")], "nowhere does not exist"),
-        ([str(tmp_path / "empty")], "no checkpoints in"),
-        ([str(folder), "--step", "9"], "no step 9 in"),
+        ([str(tmp_path / "nowhere")], "nowhere: no such folder"),
+        ([str(tmp_path / "empty")], ": no checkpoints"),
+        ([str(folder), "--epoch", "9"], "no checkpoint of this epoch; got 9"),
     ]:
         assert command.main([word, *arguments]) == 2
         captured = capsys.readouterr()
         assert captured.out == "" and captured.err.count("\n") == 1 and told in captured.err
-    assert "are the steps 1, 2" in captured.err
+    assert "needed one of 1, 2" in captured.err
+
+
+def test_step_is_still_accepted_for_epoch_with_a_hint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [
+        (["show", str(folder), "--step", "1"], ["show", str(folder), "--epoch", "1"]),
+        (["verify", str(folder), "--step=1"], ["verify", str(folder), "--epoch=1"]),
+        (["diff", str(folder), str(folder), "--step-a", "1"], ["diff", str(folder), str(folder), "--epoch-a", "1"]),
+    ]
+    for old, new in pairs:
+        old_status = command.main(old)
+        old_output = capsys.readouterr()
+        assert old_status == command.main(new)
+        assert old_output.out == capsys.readouterr().out
+        assert old_output.err.count("\n") == 1 and "--epoch" in old_output.err
 
 
 def test_the_command_is_there(folder: Path) -> None:

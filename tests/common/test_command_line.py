@@ -62,7 +62,7 @@ class Options:
 
 
 def test_options_are_parsed():
-    assert command_line.parsed(Options, "program", ["--epochs", "3"]) == Options(3)
+    assert command_line.parse(Options, ["--epochs", "3"], program="program") == Options(3)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_options_are_parsed():
 )
 def test_a_mistake_in_the_options_is_one_line(words, parts, capsys):
     with pytest.raises(UsageError) as error:
-        command_line.parsed(Options, "program", words.split())
+        command_line.parse(Options, words.split(), program="program")
     assert "\n" not in str(error.value) and all(part in str(error.value) for part in parts)
     assert capsys.readouterr() == ("", "")
 
 
 def test_help_ends_with_status_0(capsys):
     with pytest.raises(SystemExit) as stop:
-        command_line.parsed(Options, "program", ["--help"])
+        command_line.parse(Options, ["--help"], program="program")
     assert not stop.value.code and "Passes over the training set" in capsys.readouterr().out
 
 

@@ -170,7 +170,7 @@ def test_where_a_file_cannot_be_written_it_is_one_error(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_the_owner_that_lives_is_believed(tmp_path: Path) -> None:
-    leave(tmp_path, os.getppid(), born=lock._born(os.getppid()))
+    leave(tmp_path, os.getppid(), born=lock.birth(os.getppid()))
     for ask in (lock.check, lambda folder: lock.hold(folder).__enter__()):
         with pytest.raises(UsageError, match=rf"held by process {os.getppid()} on .* since 2026-01-02 03:04:05"):
             ask(tmp_path)

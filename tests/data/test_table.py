@@ -20,7 +20,7 @@ from jaxseq.data.yahoo import client
 from jaxseq.data.yahoo.client import DownloadError
 
 numbers = itertools.count()
-DAYS = np.datetime64("2023-01-01") + np.arange(100)
+DAYS = np.datetime64("2023-01-01") + np.arange(100).astype("timedelta64[D]")
 A, B = (100 + np.cumsum(np.random.default_rng(seed).standard_normal(100)) for seed in (0, 1))
 
 

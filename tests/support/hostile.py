@@ -462,7 +462,7 @@ def odd_record(chance):
     del record["sha256"]
     made = odd_within(record, chance)
     made = made if isinstance(made, dict) else {}
-    return json.dumps({"custom_metadata": {**made, "sha256": records._digest(made)}}).encode()
+    return json.dumps({"custom_metadata": {**made, "sha256": records.digest(made)}}).encode()
 
 
 def read_record(content, folder, chance):

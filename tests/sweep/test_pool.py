@@ -110,7 +110,7 @@ def test_a_signal_saves_every_run_s_epoch_and_the_same_call_ends_as_if_there_had
         time.sleep(0.05)
     going.send_signal(number)
     said, _ = going.communicate(timeout=120)
-    assert going.returncode == 128 + number and "the same command goes on" in said
+    assert going.returncode == 128 + number and "the same command resumes them" in said
     begun = [folder for folder in folders["stopped"].iterdir() if folder.is_dir()]
     assert begun and any(not (folder / run_folder.REPORT).is_file() for folder in begun)
     for name in folders:

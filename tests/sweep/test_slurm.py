@@ -148,7 +148,7 @@ while not pathlib.Path({str(jobs)!r}).is_file():
 os.kill({os.getpid()}, {int(signal.SIGINT)})"""
     with (
         subprocess.Popen([sys.executable, "-c", words]),
-        pytest.raises(Detached, match=r"the same command looks at them again, scancel 7 ends") as found,
+        pytest.raises(Detached, match=r"the same command finds them again, scancel 7 ends") as found,
     ):
         filled([tiny(tmp_path / "runs")], Asked("slurm", {}), tmp_path / "out")
     assert found.value.status == 130 and signal.getsignal(signal.SIGINT) is before

@@ -88,7 +88,7 @@ def test_the_best_epoch_is_restored_or_the_one_that_is_named(folder: Path, windo
     other = 2 if best == 3 else 3  # the last two epochs and the best are kept
     assert forecaster.restore(folder).epoch == best and forecaster.restore(folder, other).epoch == other
     assert np.abs(forecaster.restore(folder)(windows) - forecaster.restore(folder, other)(windows)).max() > 1e-4
-    with pytest.raises(UsageError, match="no step 9"):
+    with pytest.raises(UsageError, match="no checkpoint of this epoch; got 9"):
         forecaster.restore(folder, 9)
 
 

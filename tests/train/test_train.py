@@ -268,7 +268,7 @@ def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(tmp_path: Pa
     assert status == 130 and "stopping after this epoch" in out
     assert error == (
         f"jaxseq.train: stopped after epoch {last}, which is saved; "
-        "go on with: python -m jaxseq.train --resume runs/aapl-0001\n"
+        "resume with: python -m jaxseq.train --resume runs/aapl-0001\n"
     )
     assert records.latest_epoch(run / "checkpoints") == last and store.damage(run / "checkpoints", last) == []
     assert int(store.load_leaves(run / "checkpoints", last)["step"]) == 5 * last
@@ -316,7 +316,7 @@ def test_a_second_ctrl_c_stops_at_once(
 
     once_an_epoch_is_shown(monkeypatch, twice)
     assert train.main(["--resume", "run", "--epochs", "5"]) == 130
-    assert "after epoch 3, which is saved; go on with: python -m jaxseq.train --resume run\n" in complaint(capsys)
+    assert "after epoch 3, which is saved; resume with: python -m jaxseq.train --resume run\n" in complaint(capsys)
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_a_run_to_go_on_with(
@@ -331,7 +331,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_a_run_to_go_on_with(
     with monkeypatch.context() as patch:
         patch.setattr(fit, "epochs", interrupted)
         assert train.main([*SMALL, "--epochs", "1", "--out", "my run"]) == 130
-    assert "stopped before an epoch was saved; go on with: python -m jaxseq.train --resume 'my run'" in complaint(
+    assert "stopped before an epoch was saved; resume with: python -m jaxseq.train --resume 'my run'" in complaint(
         capsys
     )
     assert train.main(["--resume", "my run"]) == 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from jaxseq.report.evidence import RowRuns
     from jaxseq.report.plan import Budget
-    from jaxseq.sweep.pool import Wanted
+    from jaxseq.sweep.planned import PlannedRun
 
 RUNS = "runs"
 """The folder of the runs, in that of the report."""
@@ -64,15 +64,15 @@ def report(options: Options) -> Path:
     _make_folder(options.out)
     console.print(f"{options.budget}: {budget.words}", highlight=False)
 
-    digests = pool.each(evidence.digest, [row.recipe for row in rows], workers)
+    digests = pool.map_in_workers(evidence.digest, [row.recipe for row in rows], workers)
     keys = [evidence.key(row.recipe, digest) for row, digest in zip(rows, digests, strict=True)]
     planned = [evidence.plan_runs(row, key, options.out / RUNS) for row, key in zip(rows, keys, strict=True)]
     # The same recipe may stand in two tables; it is trained once.
     runs = {run.folder: run for row_runs in planned for run in row_runs}
-    pool.fill(list(runs.values()), workers, console)
+    pool.train_all(list(runs.values()), workers, console)
 
     console.print("measuring: training parts, gradients back in time, CPU time in turn", highlight=False)
-    figures = dict(zip(runs, pool.each(evidence.measure, list(runs.values()), workers), strict=True))
+    figures = dict(zip(runs, pool.map_in_workers(evidence.measure, list(runs.values()), workers), strict=True))
     finished = [
         evidence.gather(row, key, row_runs, [figures[run.folder] for run in row_runs])
         for row, key, row_runs in zip(rows, keys, planned, strict=True)
@@ -108,11 +108,11 @@ def _workers(workers: int | None) -> int:
         raise UsageError("too few", where="--workers", got=workers, needed="at least 1")
     if workers is not None:
         return workers
-    return 1 if pool.accelerated() else devices.cores()
+    return 1 if pool.has_accelerator() else devices.cores()
 
 
 def _gradients(
-    finished: Sequence[RowRuns], planned: Sequence[Sequence[Wanted]], workers: int
+    finished: Sequence[RowRuns], planned: Sequence[Sequence[PlannedRun]], workers: int
 ) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """The gradient's norms back in time by set-up, moment and cell, "s t" each."""
     import numpy as np
@@ -123,7 +123,7 @@ def _gradients(
 
     setups = {LEVEL: "level", CHANGE: "change"}
     measured = [(row.row, runs) for row, runs in zip(finished, planned, strict=True) if row.row.group in setups]
-    norms = pool.each(evidence.influence, [run for _, runs in measured for run in runs], workers)
+    norms = pool.map_in_workers(evidence.influence, [run for _, runs in measured for run in runs], workers)
 
     by_setup: dict[str, dict[str, dict[str, np.ndarray]]] = {
         name: {"before": {}, "after": {}} for name in setups.values()
@@ -152,7 +152,7 @@ def _times(out: Path, finished: Sequence[RowRuns], rounds: int) -> Mapping[str, 
             return saved["seconds"]
 
     recipes = {label: row.row.recipe for label, row in timed.items()}
-    (seconds,) = pool.each(partial(evidence.times, rounds=rounds), [recipes], 1)
+    (seconds,) = pool.map_in_workers(partial(evidence.times, rounds=rounds), [recipes], 1)
     files.write_json(path, {**request, "seconds": seconds})
     return seconds
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from jaxseq import __version__
 from jaxseq.common import files
 from jaxseq.report.plan import Row
-from jaxseq.sweep import pool
+from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import domains, experiments, run_folder
 from jaxseq.train.experiments.base import Experiment
 
@@ -57,11 +57,11 @@ class RowRuns(NamedTuple):
         return f"valid_{self.row.recipe.objective().select}"
 
 
-def plan_runs(row: Row, key: str, folder: Path) -> list[pool.Wanted]:
+def plan_runs(row: Row, key: str, folder: Path) -> list[PlannedRun]:
     """The runs of a row; their folders carry its key, so that no other run is mistaken for one of them."""
     name = f"{row.recipe.name}-{key}"
     return [
-        pool.Wanted(f"{row.group}: {row.label}, seed {recipe.seed}", recipe, folder / f"{name}-seed-{recipe.seed}")
+        PlannedRun(f"{row.group}: {row.label}, seed {recipe.seed}", recipe, folder / f"{name}-seed-{recipe.seed}")
         for recipe in row.runs()
     ]
 
@@ -79,7 +79,7 @@ def digest(recipe: Experiment) -> str:
     return domains.of(recipe).prepare(recipe).rows_sha256
 
 
-def measure(run: pool.Wanted) -> dict[str, float]:
+def measure(run: PlannedRun) -> dict[str, float]:
     """Score the best epoch of a run on the part that it was trained on, and count its parameters. For a worker."""
     # Only the workers load JAX, so that the command itself starts at once and takes no device.
     import jax
@@ -106,7 +106,7 @@ def measure(run: pool.Wanted) -> dict[str, float]:
     return figures
 
 
-def influence(run: pool.Wanted) -> dict[str, list[float]]:
+def influence(run: PlannedRun) -> dict[str, list[float]]:
     """The gradient's norm k steps back, before and after training, on validation rows. For a worker."""
     from jaxseq.common.arrays import Batch
     from jaxseq.report import vanishing_gradients
@@ -155,7 +155,7 @@ def times(recipes: dict[str, Experiment], rounds: int) -> dict[str, list[float]]
     return seconds
 
 
-def gather(row: Row, key: str, runs: Sequence[pool.Wanted], measured: Sequence[dict[str, float]]) -> RowRuns:
+def gather(row: Row, key: str, runs: Sequence[PlannedRun], measured: Sequence[dict[str, float]]) -> RowRuns:
     """Read the finished runs of a row; `measured` are the figures of `measure`."""
     domain = domains.of(row.recipe)
     curves = [run_folder.read_metrics(run.folder) for run in runs]

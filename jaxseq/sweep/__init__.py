@@ -1,1 +1,1 @@
-"""The command that trains many runs, on this machine or on SLURM."""
+"""Sweep: train every combination of values, on this machine or as jobs of a cluster."""

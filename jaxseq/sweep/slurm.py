@@ -1,8 +1,9 @@
-"""Runs that are wanted, trained as jobs of a cluster; those that are finished already are taken as they are.
+"""Train a list of runs as jobs of a SLURM cluster.
 
-A job whose time is up is queued again and goes on with what its run has saved; so is one that is preempted, where the
-cluster queues those again. Jobs do not need the command that submitted them: typed again it finds them by their numbers,
-and submits only what is neither finished nor under way. All nodes must see the runs' folders and this environment.
+Finished runs are skipped. A job that runs out of time is queued again and resumes from its run's last checkpoint; so does
+a preempted job where the cluster requeues those. Jobs do not need the command that submitted them: given the same folder
+again, it finds them by their numbers and submits only runs that are neither finished nor under way. All nodes must see
+the runs' folders and this environment.
 """
 
 from __future__ import annotations
@@ -21,190 +22,250 @@ from jaxseq.common import files, signals
 from jaxseq.common.errors import Detached, Interrupted, UsageError
 from jaxseq.common.text import cut, first_line
 from jaxseq.sweep import pool
-from jaxseq.sweep.pool import Wanted
+from jaxseq.sweep.display import Display
+from jaxseq.sweep.planned import PlannedRun, is_finished, raise_failures
 from jaxseq.train.experiments.base import Experiment
 
 if TYPE_CHECKING:
+    import submitit
     from rich.console import Console
+    from submitit.helpers import DelayedSubmission
 
-JOBS, NUMBERS = "jobs", "jobs.json"
-"""A folder for what the cluster is given and says, and the jobs' numbers in it."""
-MINUTES, TIMES = 60, 1000
-"""A job's time unless another is asked for, and how often it is queued again when that is up."""
+JOBS = "jobs"
+"""Folder, in that of the sweep, for scripts, logs and results of the jobs."""
+NUMBERS = "jobs.json"
+"""File in it with the jobs' numbers, by the name of the run's folder."""
+MINUTES = 60
+"""Default time limit of a job."""
+MAX_REQUEUES = 1000
+"""Times that a job is queued again when its time is up."""
 ARRAY = 1000
-"""Jobs of one array; SLURM's own default bound is 1001."""
-GENERAL = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "name")
-"""What submitit has for every cluster; all else bears the cluster's name."""
-ONE = ("nodes", "tasks_per_node", "ntasks_per_node")
-"""A job is one process."""
-LOOK, GRACE = 10.0, 30.0
-"""Seconds from one look at the queue to the next; and that the result of a job which has left it may be on its way."""
+"""Jobs in one array; SLURM's default bound is 1001."""
+SHARED_PARAMETERS = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "name")
+"""Parameters that submitit knows for every kind of cluster; it prefixes all others with the name of the kind."""
+SINGLE_PROCESS = ("nodes", "tasks_per_node", "ntasks_per_node")
+"""Parameters that would make more than one process of a job."""
+LOOK = 10.0
+"""Seconds between two queries of the queue."""
+GRACE = 30.0
+"""Seconds that the result of a job which has left the queue may take to appear on a shared disk."""
+
+Kind = Literal["slurm", "local"]
 
 
-Where = Literal["slurm", "local"]
+class Cluster(NamedTuple):
+    """Cluster to run jobs on.
 
+    kind       "slurm", or "local" for processes of this machine, all at once, as tests use it
+    resources  of each job, by submitit's names without "slurm_": timeout_min, partition, gpus_per_node, ...
+    at_once    jobs that may run at the same time; None leaves that to the queue
+    """
 
-class Asked(NamedTuple):
-    """Where jobs run (local: as processes of this machine, all at once, for tests), what each gets, how many at a time."""
-
-    where: Where
+    kind: Kind
     resources: Mapping[str, Any]
-    """As submitit names them, without "slurm_": timeout_min, partition, gpus_per_node, ..."""
     at_once: int | None = None
 
 
 class Job:
-    """What a job does; submitit asks for the `checkpoint` when it has to be queued again."""
+    """The work of a job; submitit pickles it and calls `checkpoint` when the job has to be queued again."""
 
     def __init__(self, experiment: Experiment, folder: Path) -> None:
-        self.experiment, self.folder = experiment, folder
+        self.experiment = experiment
+        self.folder = folder
 
     def __call__(self) -> str:
-        """What went wrong, in words; empty if nothing did. Stopped by a signal, the job ends without a result: it may be
-        queued again."""
+        """Train or resume the run; returns why it failed, or an empty text."""
         try:
-            return pool.train(self.experiment, self.folder)
+            return pool.train_run(self.experiment, self.folder)
         except Interrupted as stop:
+            # Without a result the job may be queued again; a result would mark it as ended.
             print(stop, file=sys.stderr)
             sys.exit(stop.status)
 
-    def checkpoint(self) -> Any:
-        """The job that goes on: the run itself knows where."""
+    def checkpoint(self) -> DelayedSubmission:
+        """Return the job that resumes: the same one, as the run's folder holds its state."""
         import submitit.helpers
 
         return submitit.helpers.DelayedSubmission(self)
 
 
-def fill(wanted: Sequence[Wanted], asked: Asked, folder: Path, console: Console, again: str) -> None:
-    """Have all that is not finished trained by the cluster, and show how far they are; `folder` keeps the jobs' numbers.
+def train_all(
+    runs: Sequence[PlannedRun],
+    cluster: Cluster,
+    folder: Path,
+    console: Console,
+    command: str,
+) -> None:
+    """Train all runs that are not finished on the cluster and show their progress; `folder` keeps the jobs' numbers.
 
-    On Ctrl-C or SIGTERM raises `Detached`, which says that `again` looks at the jobs again; they go on. Raises `UsageError`
-    for what the cluster does not take, and, once all the others are through, if runs failed.
+    On Ctrl-C or SIGTERM raises `Detached`, whose message names `command` as the way to find the jobs again; they continue.
+    Raises `UsageError` for parameters that the cluster refuses and, after all runs have ended, if some of them failed.
     """
-    waiting = [run for run in wanted if not pool.finished(run)]
-    if not waiting:
+    pending = [run for run in runs if not is_finished(run)]
+    if not pending:
         return
-    executor, stopped = _executor(asked, folder / JOBS), []
-    with signals.caught(stopped.append):
-        queue = _Queue(asked.where)
-        jobs = _submitted(waiting, executor, queue, asked, folder / JOBS / NUMBERS)
-        display = pool.Display(wanted, waiting, min(asked.at_once or len(waiting), len(waiting)), console)
-        failed, left = {}, dict(jobs)
+
+    executor = _executor(cluster, folder / JOBS)
+    exit_statuses: list[int] = []
+    with signals.caught(exit_statuses.append):
+        queue = _Queue(cluster.kind)
+        jobs = _submit(pending, executor, queue, cluster, folder / JOBS / NUMBERS)
+
+        at_once = min(cluster.at_once or len(pending), len(pending))
+        display = Display(runs, pending, at_once, console)
+        failures: dict[PlannedRun, str] = {}
+        running = dict(jobs)
         with display:
-            display.note(f"jobs of {asked.where}: {cut(', '.join(job.job_id for job in jobs.values()), 100)}")
-            while left and not stopped:
-                time.sleep(pool.GLANCE)
-                display.look()
-                for run in [run for run, job in left.items() if queue.ended(job)]:
-                    if complaint := _complaint(left.pop(run)):
-                        failed[run] = complaint
-                    display.end(run, failed.get(run))
-        if left:
-            raise Detached([job.job_id for job in left.values()], stopped[0], again)
-    pool.check(failed, wanted)
+            numbers = ", ".join(job.job_id for job in jobs.values())
+            display.print(f"jobs of {cluster.kind}: {cut(numbers, 100)}")
+            while running and not exit_statuses:
+                time.sleep(pool.POLL_SECONDS)
+                display.update()
+                for run in [run for run, job in running.items() if queue.has_ended(job)]:
+                    failure = _failure(running.pop(run))
+                    if failure:
+                        failures[run] = failure
+                    display.end(run, failure)
+
+        if running:
+            raise Detached([job.job_id for job in running.values()], exit_statuses[0], command)
+
+    raise_failures(failures, len(runs))
 
 
-def _executor(asked: Asked, folder: Path) -> Any:
-    """What submits jobs. Raises `UsageError` where there is no such cluster, or for a resource that it does not know."""
+def _executor(cluster: Cluster, folder: Path) -> submitit.AutoExecutor:
+    """Return submitit's executor. Raises `UsageError` without the cluster's commands, or for an unknown parameter."""
+    kind = cluster.kind
     try:
         import submitit
     except ImportError as error:
-        raise UsageError(f'--on {asked.where} needs submitit: pip install "jaxseq[slurm]"') from error
-    if several := [name for name in ONE if name in asked.resources]:
-        raise UsageError(f"--on {asked.where}: a job is one process on one node: leave out {several[0]}")
-    resources: dict[str, Any] = {"timeout_min": MINUTES, "name": "jaxseq", **asked.resources}
-    named = {key if key in GENERAL else f"{asked.where}_{key}": value for key, value in resources.items()}
+        raise UsageError(f'--on {kind} needs submitit: pip install "jaxseq[slurm]"') from error
+
+    for name in SINGLE_PROCESS:
+        if name in cluster.resources:
+            raise UsageError(f"a job is one process on one node: leave out {name}", where=f"--on {kind}")
+
+    parameters: dict[str, Any] = {}
+    for name, value in {"timeout_min": MINUTES, "name": "jaxseq", **cluster.resources}.items():
+        parameters[name if name in SHARED_PARAMETERS else f"{kind}_{name}"] = value
     try:
-        executor = submitit.AutoExecutor(folder.absolute(), asked.where, **{f"{asked.where}_max_num_timeout": TIMES})
-        executor.update_parameters(**named)
+        executor = submitit.AutoExecutor(folder.absolute(), kind, **{f"{kind}_max_num_timeout": MAX_REQUEUES})
+        executor.update_parameters(**parameters)
     except (RuntimeError, NameError, AssertionError, ValueError, TypeError) as error:
-        raise UsageError(f"--on {asked.where}: {first_line(error)}") from error
+        # submitit has no exception class for wrong parameters.
+        raise UsageError(first_line(error), where=f"--on {kind}") from error
     return executor
 
 
 class _Queue:
-    """Which jobs are under way: those that wait, run, or wait again. SLURM's records of the past may be switched off, its
-    queue is always there."""
+    """Jobs that wait, run, or wait again. SLURM's records of the past may be switched off; its queue always answers."""
 
-    def __init__(self, where: Where) -> None:
-        self.where, self._looked = where, -math.inf
-        self._there: frozenset[str] | None = None
-        self._gone: dict[str, float] = {}
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self._queried = -math.inf
+        self._numbers: frozenset[str] | None = None
+        self._left: dict[str, float] = {}
 
-    def look(self) -> frozenset[str] | None:
-        """The numbers of the jobs that are under way, as far as the last look that was answered tells; None without one."""
-        if time.monotonic() - self._looked > LOOK:
-            with contextlib.suppress(OSError, KeyError, subprocess.SubprocessError):  # busy: what it said last stands
-                words = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
-                found = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
-                self._there = frozenset(found.stdout.split())
-            self._looked = time.monotonic()
-        return self._there
+    def numbers(self) -> frozenset[str] | None:
+        """Return the numbers of the queued and running jobs by the last answer of `squeue`; None before the first."""
+        if time.monotonic() - self._queried > LOOK:
+            command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
+            # A busy controller gives no answer; then the last one holds.
+            with contextlib.suppress(OSError, KeyError, subprocess.SubprocessError):
+                answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+                self._numbers = frozenset(answer.stdout.split())
+            self._queried = time.monotonic()
+        return self._numbers
 
-    def holds(self, job: Any) -> bool:
-        """Whether a job is under way, or may be."""
-        if self.where == "local":
+    def holds(self, job: submitit.Job[str]) -> bool:
+        """Return whether a job is under way, or may be."""
+        if self.kind == "local":
             return job.state == "RUNNING"
-        there = self.look()
-        return there is None or job.job_id in there
+        numbers = self.numbers()
+        return numbers is None or job.job_id in numbers
 
-    def ended(self, job: Any) -> bool:
-        """Whether there is a result, or none can come any more."""
+    def has_ended(self, job: submitit.Job[str]) -> bool:
+        """Return whether a job has a result or cannot get one any more."""
         if job.paths.result_pickle.exists():
             return True
         if self.holds(job):
-            self._gone.pop(job.job_id, None)
+            # Back in the queue: the time without it must start anew.
+            self._left.pop(job.job_id, None)
             return False
-        grace = GRACE if self.where == "slurm" else 0.0
-        return time.monotonic() - self._gone.setdefault(job.job_id, time.monotonic()) >= grace
+
+        now = time.monotonic()
+        grace = 0.0
+        if self.kind == "slurm":
+            grace = GRACE
+        return now - self._left.setdefault(job.job_id, now) >= grace
 
 
-def _submitted(
-    waiting: Sequence[Wanted], executor: Any, queue: _Queue, asked: Asked, numbers: Path
-) -> dict[Wanted, Any]:
-    """A job for each run: that which has it in hand already, or a new one."""
-    known = _known(numbers) if asked.where == "slurm" else {}
-    found = {run: _found(executor, known[run.folder.name]) for run in waiting if run.folder.name in known}
-    if found and queue.look() is None:
-        raise UsageError(
-            f"squeue does not answer: {len(found)} runs have jobs, which may be under way; try again later"
-        )
-    found = {run: job for run, job in found.items() if queue.holds(job)}
-    new = [run for run in waiting if run not in found]
-    arrays = [new[first : first + ARRAY] for first in range(0, len(new), ARRAY)]
-    for runs in arrays:
+def _submit(
+    pending: Sequence[PlannedRun],
+    executor: submitit.AutoExecutor,
+    queue: _Queue,
+    cluster: Cluster,
+    path: Path,
+) -> dict[PlannedRun, submitit.Job[str]]:
+    """Return a job for each run: the one under way, by the numbers in the file at `path`, or a new one."""
+    numbers: dict[str, str] = {}
+    if cluster.kind == "slurm":
+        numbers = _read_numbers(path)
+
+    jobs: dict[PlannedRun, submitit.Job[str]] = {}
+    for run in pending:
+        if run.folder.name in numbers:
+            jobs[run] = _earlier_job(executor, numbers[run.folder.name])
+    # Two jobs in one run's folder would destroy it: submit nothing while the queue is unknown.
+    if jobs and queue.numbers() is None:
+        raise UsageError(f"squeue does not answer: {len(jobs)} runs have jobs, which may be under way; try again later")
+    jobs = {run: job for run, job in jobs.items() if queue.holds(job)}
+
+    new_runs = [run for run in pending if run not in jobs]
+    arrays = [new_runs[first : first + ARRAY] for first in range(0, len(new_runs), ARRAY)]
+    for array in arrays:
         try:
-            if asked.where == "slurm" and asked.at_once is not None:
-                executor.update_parameters(slurm_array_parallelism=max(1, asked.at_once // len(arrays)))
+            if cluster.kind == "slurm" and cluster.at_once is not None:
+                parallelism = max(1, cluster.at_once // len(arrays))
+                executor.update_parameters(slurm_array_parallelism=parallelism)
             with executor.batch():
-                jobs = [executor.submit(Job(run.experiment, run.folder.absolute())) for run in runs]
+                submitted = [executor.submit(Job(run.experiment, run.folder.absolute())) for run in array]
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            raise UsageError(f"--on {asked.where}: the jobs were refused: {first_line(error)}") from error
-        found |= dict(zip(runs, jobs, strict=True))
-        known = {**known, **{run.folder.name: job.job_id for run, job in found.items()}}
-        files.write_json(numbers, known)
-    return found
+            rule = f"the jobs were refused: {first_line(error)}"
+            raise UsageError(rule, where=f"--on {cluster.kind}") from error
+
+        # After every array, so that a kill leaves no submitted job without its number.
+        jobs |= dict(zip(array, submitted, strict=True))
+        numbers |= {run.folder.name: job.job_id for run, job in jobs.items()}
+        files.write_json(path, numbers)
+    return jobs
 
 
-def _known(numbers: Path) -> dict[str, str]:
-    """The numbers that jobs have had, by the name of the run's folder."""
-    record = files.read_json(numbers) if numbers.is_file() else {}
+def _read_numbers(path: Path) -> dict[str, str]:
+    """Return the numbers of earlier jobs, by the name of the run's folder."""
+    if not path.is_file():
+        return {}
+    record = files.read_json(path)
     return {name: number for name, number in record.items() if isinstance(number, str)}
 
 
-def _found(executor: Any, number: str) -> Any:
+def _earlier_job(executor: submitit.AutoExecutor, number: str) -> submitit.Job[str]:
     import submitit
 
     return submitit.SlurmJob(folder=executor.folder, job_id=number)
 
 
-def _complaint(job: Any) -> str:
-    """Why a job's run failed; empty if it did not."""
+def _failure(job: submitit.Job[str]) -> str:
+    """Return why a job's run failed; empty if it did not."""
     import submitit
 
     with contextlib.suppress(submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError):
         if job.paths.result_pickle.exists():
             return job.result()
+
+    # A job that was killed has no result; the end of its log tells the most.
+    failure = f"job {job.job_id} ended without a result"
     lines = (job.stderr() or "").strip().splitlines()
-    said = f": {cut(lines[-1], 200)}" if lines else ""
-    return f"job {job.job_id} ended without a result{said}"
+    if lines:
+        failure += f": {cut(lines[-1], 200)}"
+    return failure

@@ -1,4 +1,4 @@
-"""Runs that are wanted: trained once, taken as they are when finished, gone on with when stopped."""
+"""A list of runs: trained once, skipped when finished, resumed when stopped."""
 
 import io
 import os
@@ -14,47 +14,47 @@ from rich.console import Console
 from jaxseq.checkpoint import records
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import pool
-from jaxseq.sweep.pool import Wanted
+from jaxseq.sweep.planned import PlannedRun, is_finished
 from jaxseq.train import run_folder
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
 
 
-def tiny(folder: Path, seed: int = 0, epochs: int = 1, **fields) -> Wanted:
+def tiny(folder: Path, seed: int = 0, epochs: int = 1, **fields) -> PlannedRun:
     recipe = named("aapl", model=Model(cell="rnn", hidden=2), epochs=epochs, batch=512, seed=seed, **fields)
-    return Wanted(f"tiny {seed}", recipe, folder / f"tiny-{seed}")
+    return PlannedRun(f"tiny {seed}", recipe, folder / f"tiny-{seed}")
 
 
-def filled(runs: list[Wanted], workers: int = 2) -> str:
+def filled(runs: list[PlannedRun], workers: int = 2) -> str:
     said = io.StringIO()
-    pool.fill(runs, workers, Console(file=said, width=120))
+    pool.train_all(runs, workers, Console(file=said, width=120))
     return said.getvalue()
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Wanted], str]:
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[PlannedRun], str]:
     folder = tmp_path_factory.mktemp("pool")
     runs = [tiny(folder, seed) for seed in range(2)]
     return runs, filled(runs)
 
 
-def test_every_run_is_trained_and_judged_and_what_it_said_lies_beside_it(two: tuple[list[Wanted], str]) -> None:
+def test_every_run_is_trained_and_judged_and_what_it_said_lies_beside_it(two: tuple[list[PlannedRun], str]) -> None:
     runs, said = two
-    assert all(pool.finished(run) for run in runs)
+    assert all(is_finished(run) for run in runs)
     assert "run 2 of 2" in said
     for run in runs:
         assert "naive" in run.folder.with_suffix(".log").read_text()
         assert [row["epoch"] for row in run_folder.read_metrics(run.folder)] == [1]
 
 
-def test_what_is_finished_is_not_trained_again(two: tuple[list[Wanted], str]) -> None:
+def test_what_is_finished_is_not_trained_again(two: tuple[list[PlannedRun], str]) -> None:
     runs, _ = two
     before = [(run.folder / run_folder.REPORT).stat().st_mtime_ns for run in runs]
     assert filled(runs) == ""
     assert before == [(run.folder / run_folder.REPORT).stat().st_mtime_ns for run in runs]
 
 
-def test_a_run_of_another_recipe_is_never_taken_for_the_one_that_is_wanted(two: tuple[list[Wanted], str]) -> None:
+def test_a_run_of_another_recipe_is_never_taken_for_the_one_that_is_wanted(two: tuple[list[PlannedRun], str]) -> None:
     other = two[0][0]._replace(experiment=tiny(Path(), epochs=2).experiment)
     with pytest.raises(UsageError, match="another recipe"):
         filled([other])
@@ -66,13 +66,13 @@ def test_a_run_that_fails_is_named_when_the_others_are_through(tmp_path: Path) -
     good, bad = tiny(tmp_path, 0), tiny(tmp_path, 1)
     with pytest.raises(UsageError, match=r"1 of 2 runs failed, first tiny 1: .*not empty"):
         filled([bad, good], workers=1)
-    assert pool.finished(good)
+    assert is_finished(good)
 
 
 def test_each_gives_results_in_order_and_raises_what_was_raised() -> None:
-    assert pool.each(abs, [-3, 2, -1], 2) == [3, 2, 1]
+    assert pool.map_in_workers(abs, [-3, 2, -1], 2) == [3, 2, 1]
     with pytest.raises(TypeError):
-        pool.each(abs, ["x"], 1)
+        pool.map_in_workers(abs, ["x"], 1)
 
 
 SCRIPT = """
@@ -80,11 +80,11 @@ import sys
 from pathlib import Path
 from jaxseq.common.errors import Stopped
 from jaxseq.sweep import pool
-from jaxseq.train import progress as screen
+from jaxseq.common import console
 from test_pool import tiny
 if __name__ == "__main__":
     try:
-        pool.fill([tiny(Path(sys.argv[1]), seed, epochs=int(sys.argv[2])) for seed in range(3)], 2, screen.terminal())
+        pool.train_all([tiny(Path(sys.argv[1]), seed, epochs=int(sys.argv[2])) for seed in range(3)], 2, console.terminal())
     except Stopped as stop:
         print(stop)
         sys.exit(stop.status)

@@ -19,10 +19,9 @@ from test_pool import tiny
 
 from jaxseq.common.errors import Detached, Interrupted, UsageError
 from jaxseq.sweep import __main__ as sweep
-from jaxseq.sweep import pool
-from jaxseq.sweep import slurm as cluster
-from jaxseq.sweep.pool import Wanted
-from jaxseq.sweep.slurm import Asked
+from jaxseq.sweep import pool, slurm
+from jaxseq.sweep.planned import PlannedRun, is_finished
+from jaxseq.sweep.slurm import Cluster
 
 submitit = pytest.importorskip("submitit")
 
@@ -48,7 +47,7 @@ exec "$@"
 
 
 @pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that the queue is."""
     commands, queue = tmp_path / "bin", tmp_path / "queue"
     commands.mkdir()
@@ -58,27 +57,27 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (commands / name).chmod(0o755 | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("QUEUE", str(queue))
-    monkeypatch.setenv("PYTHONPATH", str(Path(cluster.__file__).parents[2]))
-    monkeypatch.setattr(cluster, "LOOK", 0.1)
-    monkeypatch.setattr(cluster, "GRACE", 0.5)
+    monkeypatch.setenv("PYTHONPATH", str(Path(slurm.__file__).parents[2]))
+    monkeypatch.setattr(slurm, "LOOK", 0.1)
+    monkeypatch.setattr(slurm, "GRACE", 0.5)
     return queue
 
 
-def filled(runs: list[Wanted], asked: Asked, folder: Path) -> str:
+def filled(runs: list[PlannedRun], asked: Cluster, folder: Path) -> str:
     said = io.StringIO()
-    cluster.fill(runs, asked, folder, Console(file=said, width=120), "the same command")
+    slurm.train_all(runs, asked, folder, Console(file=said, width=120), "the same command")
     return said.getvalue()
 
 
-def test_jobs_of_slurm_train_every_run_and_the_one_that_cannot_is_named(tmp_path: Path, slurm: Path) -> None:
-    slurm.write_text("7_0\n7_1\n")
+def test_jobs_of_slurm_train_every_run_and_the_one_that_cannot_is_named(tmp_path: Path, queue: Path) -> None:
+    queue.write_text("7_0\n7_1\n")
     runs = [tiny(tmp_path / "runs", seed) for seed in range(2)]
     runs[1].folder.mkdir(parents=True)
     (runs[1].folder / "mine").write_text("in the way")
-    asked = Asked("slurm", {"partition": "all", "cpus_per_task": 2}, 1)
+    asked = Cluster("slurm", {"partition": "all", "cpus_per_task": 2}, 1)
     with pytest.raises(UsageError, match=r"1 of 2 runs failed, first tiny 1: .*not empty"):
         filled(runs, asked, tmp_path / "out")
-    assert pool.finished(runs[0]) and "naive" in runs[0].folder.with_suffix(".log").read_text()
+    assert is_finished(runs[0]) and "naive" in runs[0].folder.with_suffix(".log").read_text()
     script = next((tmp_path / "out/jobs").glob("*submission.sh")).read_text()
     for line in ("--array=0-1%1", "--partition=all", "--cpus-per-task=2", "--time=60", "--job-name=jaxseq"):
         assert f"#SBATCH {line}\n" in script
@@ -98,19 +97,19 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: dict[str
     monkeypatch.setattr(submitit, "AutoExecutor", Counting)
     (tmp_path / "out/jobs").mkdir(parents=True)
     (tmp_path / "out/jobs/jobs.json").write_text(json.dumps(numbers))
-    asked = Asked("slurm", {})
-    executor = cluster._executor(asked, tmp_path / "out/jobs")
+    asked = Cluster("slurm", {})
+    executor = slurm._executor(asked, tmp_path / "out/jobs")
     runs = [tiny(tmp_path / "runs", seed) for seed in range(3)]
-    monkeypatch.setattr(cluster.Job, "__call__", lambda job: "")
-    jobs = cluster._submitted(runs, executor, cluster._Queue("slurm"), asked, tmp_path / "out/jobs/jobs.json")
+    monkeypatch.setattr(slurm.Job, "__call__", lambda job: "")
+    jobs = slurm._submit(runs, executor, slurm._Queue("slurm"), asked, tmp_path / "out/jobs/jobs.json")
     assert [jobs[run].job_id for run in runs[:2]] == ["3_0", "3_1"]
     return seen
 
 
 def test_a_job_that_waits_or_runs_is_found_again_and_only_the_others_are_submitted(
-    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slurm.write_text("3_0\n3_1\n12\n")
+    queue.write_text("3_0\n3_1\n12\n")
     assert submitted(tmp_path, monkeypatch, {"tiny-0": "3_0", "tiny-1": "3_1", "tiny-2": "3_2"}) == ["tiny-2"]
     assert json.loads((tmp_path / "out/jobs/jobs.json").read_text()) == {
         "tiny-0": "3_0",
@@ -120,26 +119,26 @@ def test_a_job_that_waits_or_runs_is_found_again_and_only_the_others_are_submitt
 
 
 def test_a_job_that_left_the_queue_without_a_result_has_failed_and_says_its_last_line(
-    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (slurm.parent / "bin/srun").write_text("#!/usr/bin/env bash\necho oom-kill >&2\nexit 137\n")
-    sbatch = slurm.parent / "bin/sbatch"
+    (queue.parent / "bin/srun").write_text("#!/usr/bin/env bash\necho oom-kill >&2\nexit 137\n")
+    sbatch = queue.parent / "bin/sbatch"
     stderr = '"$(dirname "$1")"/7_0_log.err'
     sbatch.write_text(sbatch.read_text().replace(">/dev/null 2>&1 &", f">/dev/null 2>{stderr} &"))
     with pytest.raises(UsageError, match=r"first tiny 0: job 7 ended without a result: .*oom-kill"):
-        filled([tiny(tmp_path / "runs")], Asked("slurm", {}), tmp_path / "out")
+        filled([tiny(tmp_path / "runs")], Cluster("slurm", {}), tmp_path / "out")
 
 
-def test_jobs_that_are_refused_are_one_line(tmp_path: Path, slurm: Path) -> None:
-    (slurm.parent / "bin/sbatch").write_text("#!/usr/bin/env bash\necho 'invalid partition' >&2\nexit 1\n")
+def test_jobs_that_are_refused_are_one_line(tmp_path: Path, queue: Path) -> None:
+    (queue.parent / "bin/sbatch").write_text("#!/usr/bin/env bash\necho 'invalid partition' >&2\nexit 1\n")
     with pytest.raises(UsageError, match=r"--on slurm: the jobs were refused: .*") as found:
-        filled([tiny(tmp_path / "runs")], Asked("slurm", {"partition": "moon"}), tmp_path / "out")
+        filled([tiny(tmp_path / "runs")], Cluster("slurm", {"partition": "moon"}), tmp_path / "out")
     assert "\n" not in str(found.value)
 
 
-def test_a_signal_leaves_the_jobs_to_themselves(tmp_path: Path, slurm: Path) -> None:
-    slurm.write_text("7\n")
-    (slurm.parent / "bin/srun").write_text("#!/usr/bin/env bash\nsleep 0\n")
+def test_a_signal_leaves_the_jobs_to_themselves(tmp_path: Path, queue: Path) -> None:
+    queue.write_text("7\n")
+    (queue.parent / "bin/srun").write_text("#!/usr/bin/env bash\nsleep 0\n")
     before = signal.getsignal(signal.SIGINT)
     jobs = tmp_path / "out/jobs/jobs.json"
     words = f"""import os, pathlib, time
@@ -150,25 +149,26 @@ os.kill({os.getpid()}, {int(signal.SIGINT)})"""
         subprocess.Popen([sys.executable, "-c", words]),
         pytest.raises(Detached, match=r"the same command finds them again, scancel 7 ends") as found,
     ):
-        filled([tiny(tmp_path / "runs")], Asked("slurm", {}), tmp_path / "out")
+        filled([tiny(tmp_path / "runs")], Cluster("slurm", {}), tmp_path / "out")
     assert found.value.status == 130 and signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_queue_that_does_not_answer_ends_no_job(tmp_path: Path, slurm: Path) -> None:
-    slurm.write_text("7\n")
-    queue, job = cluster._Queue("slurm"), submitit.SlurmJob(folder=tmp_path, job_id="7")
-    assert queue.holds(job) and not queue.ended(job)
-    slurm.unlink()
+def test_a_queue_that_does_not_answer_ends_no_job(tmp_path: Path, queue: Path) -> None:
+    queue.write_text("7\n")
+    jobs = slurm._Queue("slurm")
+    job = submitit.SlurmJob(folder=tmp_path, job_id="7")
+    assert jobs.holds(job) and not jobs.has_ended(job)
+    queue.unlink()
     time.sleep(0.2)
-    assert queue.holds(job) and not queue.ended(job)
+    assert jobs.holds(job) and not jobs.has_ended(job)
 
 
 def test_where_the_queue_was_never_seen_nothing_is_submitted_twice_and_nothing_has_ended(
-    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slurm.unlink()
+    queue.unlink()
     job = submitit.SlurmJob(folder=tmp_path, job_id="7")
-    assert not cluster._Queue("slurm").ended(job)
+    assert not slurm._Queue("slurm").has_ended(job)
     with pytest.raises(UsageError, match="squeue does not answer: 2 runs have jobs"):
         submitted(tmp_path, monkeypatch, {"tiny-0": "3_0", "tiny-1": "3_1"})
 
@@ -179,44 +179,44 @@ def test_a_job_that_a_signal_stops_ends_without_a_result(tmp_path: Path, monkeyp
     def stopped(experiment: object, folder: Path) -> str:
         raise Interrupted(folder, 3, 143)
 
-    monkeypatch.setattr(pool, "train", stopped)
+    monkeypatch.setattr(pool, "train_run", stopped)
     run = tiny(tmp_path)
     with pytest.raises(SystemExit) as found:
-        cluster.Job(run.experiment, run.folder)()
+        slurm.Job(run.experiment, run.folder)()
     assert found.value.code == 143
 
 
 def test_a_job_that_is_queued_again_is_the_same_job(tmp_path: Path) -> None:
     run = tiny(tmp_path)
-    again = cluster.Job(run.experiment, run.folder).checkpoint()
+    again = slurm.Job(run.experiment, run.folder).checkpoint()
     assert again.function.experiment == run.experiment and again.function.folder == run.folder
 
 
 def test_processes_of_this_machine_do_what_a_cluster_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(cluster.__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(slurm.__file__).parents[2]))
     run = tiny(tmp_path / "runs")
-    assert "run 1 of 1" in filled([run], Asked("local", {}), tmp_path / "out")
-    assert pool.finished(run)
+    assert "run 1 of 1" in filled([run], Cluster("local", {}), tmp_path / "out")
+    assert is_finished(run)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--on", "moon"], "--on must be here or slurm; it is 'moon'"),
-        (["--on", "local"], "--on must be here or slurm; it is 'local'"),
+        (["--on", "moon"], "--on: unknown place; got 'moon', needed here or slurm"),
+        (["--on", "local"], "--on: unknown place; got 'local', needed here or slurm"),
         (
             ["--on", "slurm", "--slurm.tasks-per-node", "2"],
             "a job is one process on one node: leave out tasks_per_node",
         ),
         (["--on", "slurm", "--slurm.moon", "3"], "Unknown argument 'moon'"),
         (["--on", "slurm", "--slurm.timeout-min", "soon"], '"timeout_min" expected type'),
-        (["--slurm.partition", "gpu"], "--slurm.partition is for --on slurm"),
+        (["--slurm.partition", "gpu"], "--slurm.partition needs --on slurm"),
         (["--on", "slurm", "--slurm.partition"], "--slurm.partition needs a value"),
-        (["--mesh.processes", "2"], "--mesh.processes is of python -m jaxseq.train"),
+        (["--mesh.processes", "2"], "--mesh.processes belongs to python -m jaxseq.train"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_one_line(
-    words: list[str], said: str, slurm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], said: str, queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep.main(["aapl", "--epochs", "1", *words, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
@@ -226,4 +226,4 @@ def test_a_cluster_that_cannot_be_is_one_line(
 def test_without_submitit_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UsageError, match=r"pip install \"jaxseq\[slurm\]\""):
-        filled([tiny(tmp_path)], Asked("slurm", {}), tmp_path / "out")
+        filled([tiny(tmp_path)], Cluster("slurm", {}), tmp_path / "out")

@@ -9,13 +9,14 @@ from rich.console import Console
 
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import __main__ as sweep
+from jaxseq.sweep import grid, options
 from jaxseq.train import run_folder
 
 TINY = ["aapl", "--model.hidden", "2", "--epochs", "1", "--batch", "512"]
 
 
 def values(*words: str) -> list[dict[str, str]]:
-    return [point.values for point in sweep.points([*TINY, *words])]
+    return [point.values for point in grid.points([*TINY, *words])]
 
 
 def test_commas_and_ranges_are_multiplied_the_last_one_fastest() -> None:
@@ -24,7 +25,7 @@ def test_commas_and_ranges_are_multiplied_the_last_one_fastest() -> None:
 
 
 def test_every_combination_is_the_recipe_that_train_would_make_of_it() -> None:
-    for point in sweep.points([*TINY, "--model.cell", "rnn,lstm", "--lr", "1e-3,3e-3", "--seed", "4,7:9"]):
+    for point in grid.points([*TINY, "--model.cell", "rnn,lstm", "--lr", "1e-3,3e-3", "--seed", "4,7:9"]):
         recipe = point.experiment
         said = (recipe.model.cell, recipe.lr, recipe.seed)
         assert said == (point.values["model.cell"], float(point.values["lr"]), int(point.values["seed"]))
@@ -36,15 +37,15 @@ def test_a_grid_without_a_choice_is_one_run() -> None:
 
 
 def test_fields_of_several_words_keep_them() -> None:
-    (one, two) = sweep.points(["jsb", "--model.convolutions", "8", "16", "--seed", "0:2"])
+    (one, two) = grid.points(["jsb", "--model.convolutions", "8", "16", "--seed", "0:2"])
     assert one.experiment.model.convolutions == two.experiment.model.convolutions == (8, 16)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--seed", "3:3"], "larger"),
-        (["--seed", "0:99999999"], "further"),
+        (["--seed", "3:3"], "empty or too long; got '3:3'"),
+        (["--seed", "0:99999999"], "too long; got '0:99999999', needed 1 to 10000"),
         (["--model.cell", "rnn,rnn"], "twice"),
         (["--model.cell", "rnn,tree"], "tree"),
         (["--seed", "0:200", "--epochs", "1:200"], "39800 runs"),
@@ -72,7 +73,7 @@ def test_help_says_how_values_are_given(capsys: pytest.CaptureFixture) -> None:
 
 def test_the_table_says_what_the_runs_do_and_the_same_words_train_nothing_again(tmp_path: Path) -> None:
     words, out = [*TINY, "--model.cell", "rnn,gru", "--seed", "0:2"], tmp_path / "out"
-    asked, said = sweep.parse([*words, "--out", str(out), "--workers=2"]), Console(file=io.StringIO(), width=120)
+    asked, said = options.parse([*words, "--out", str(out), "--workers=2"]), Console(file=io.StringIO(), width=120)
     assert sweep.sweep(asked, said) == out
     table = pd.read_csv(out / "sweep.csv")
     assert list(table["model.cell"]) == ["rnn", "rnn", "gru", "gru"] and list(table["seed"]) == [0, 1, 0, 1]

@@ -1,0 +1,58 @@
+"""Runs of a sweep: their recipes, their folders, and whether they are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxseq.common.errors import UsageError
+from jaxseq.train import experiments, run_folder
+from jaxseq.train.experiments.base import Experiment
+
+LOG = ".log"
+"""Suffix of the file beside a run's folder that holds the run's output."""
+
+
+class PlannedRun(NamedTuple):
+    """A run to train, or trained already.
+
+    name        for messages and the display
+    experiment  the recipe
+    folder      the run's folder, which may not exist yet
+    """
+
+    name: str
+    experiment: Experiment
+    folder: Path
+
+
+def is_finished(run: PlannedRun) -> bool:
+    """Return whether the run is trained and judged. Raises `UsageError` if its folder holds a run of another recipe."""
+    config = run.folder / run_folder.CONFIG
+    if not config.is_file():
+        return False
+
+    # A run of another recipe must never be taken for this one.
+    saved = experiments.from_config(run_folder.read_config(run.folder), str(config))
+    if saved != run.experiment:
+        raise UsageError(f"{config} is of another recipe than {run.name}: name another --out")
+
+    # The report is written last.
+    return (run.folder / run_folder.REPORT).is_file()
+
+
+def read_metrics(run: PlannedRun) -> list[run_folder.Row]:
+    """Return a row for each epoch so far; none before the run has begun."""
+    if not (run.folder / run_folder.METRICS).is_file():
+        return []
+    return run_folder.read_metrics(run.folder)
+
+
+def raise_failures(failures: Mapping[PlannedRun, str], count: int) -> None:
+    """Raise `UsageError`, which names the first, if any of `count` runs failed; `failures` has the reason of each."""
+    if not failures:
+        return
+    first, reason = next(iter(failures.items()))
+    log = first.folder.with_suffix(LOG)
+    raise UsageError(f"{len(failures)} of {count} runs failed, first {first.name}: {reason} (see {log})")

@@ -23,7 +23,8 @@ from jaxseq.forecasting import evaluate, plots
 from jaxseq.train import forecaster, run_folder
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.experiments.base import Experiment
-from jaxseq.train.options import DEFAULT, saved_experiment
+from jaxseq.train.options import DEFAULT
+from jaxseq.train.restore import saved_experiment
 
 PROGRAM = "python -m jaxseq.forecast"
 FILE = "future.csv"

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -99,9 +99,10 @@ def measure(run: PlannedRun) -> dict[str, float]:
     figures = {f"train_{name}": float(value) for name, value in scores.items()}
     figures["parameters"] = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.stats)))
     if run.experiment.domain == "forecasts":
-        windows = job.material.windows.valid
+        material: Any = job.material
+        windows = material.windows.valid
         steps = run.experiment.steps_out  # pyrefly: ignore[missing-attribute]
-        figures["naive_loss"] = evaluate.naive_loss(windows, job.material.scaling, steps)
+        figures["naive_loss"] = evaluate.naive_loss(windows, material.scaling, steps)
     files.write_json(file, figures)
     return figures
 

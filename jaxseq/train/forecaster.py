@@ -1,4 +1,4 @@
-"""Runs of forecasts: prepared from a recipe, forecasting, and come back to."""
+"""Trained forecasters: their forecasts of a part of the data, and runs restored to forecast raw values."""
 
 from __future__ import annotations
 
@@ -14,153 +14,223 @@ from jaxtyping import Array, Float
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
+from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Windows, check_series
 from jaxseq.forecasting import rollout
 from jaxseq.forecasting.evaluate import Forecast, Margins, bounds
 from jaxseq.nn import heads
-from jaxseq.train import devices, experiments, run_folder
-from jaxseq.train import epoch as fit
+from jaxseq.train import devices, run_folder
+from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict
 from jaxseq.train.experiments.config import rebuild
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.job import Job, restore_epoch
+from jaxseq.train.restore import saved_experiment_of
 
 PATHS = 200
-"""Paths of the future that the quantiles of an iterated forecast are read from."""
-
-
-def forecast(job: Job, state: fit.TrainState, part: Windows) -> Forecast:
-    """The model's forecasts for one part of the data, in its own scale."""
-    experiment, scaling = job.experiment, job.material.scaling
-    x = devices.replicate(job.mesh, scaling.inputs(part).astype(np.float32))
-    return _forecast(experiment, job.setup, state, scaling, x, experiment.horizon)
-
-
-def _forecast(
-    experiment: ForecastExperiment, setup: fit.Setup, state: fit.TrainState, scaling: Scaling, x: Array, horizon: int
-) -> Forecast:
-    head, rows = experiment.head, fit.EVALUATION_BATCHES * experiment.batch
-    if experiment.task == "iterated":
-        return _iterated(experiment, setup, state, scaling, x, horizon)
-    raw = fit.predict(setup, state.params, state.stats, x, rows)
-    raw = raw.reshape(len(raw), -1, head.width)
-    if head.quantiles is None:
-        return Forecast(np.asarray(head.centre(raw), np.float64))
-    return Forecast(np.asarray(head.centre(raw), np.float64), np.asarray(head.quantiles(raw), np.float64), heads.LEVELS)
-
-
-def _iterated(
-    experiment: ForecastExperiment, setup: fit.Setup, state: fit.TrainState, scaling: Scaling, x: Array, horizon: int
-) -> Forecast:
-    how = (setup.model, experiment.head, state.params, state.stats)
-    centre = scaling.add_up(np.asarray(rollout.rollout(*how, x, horizon)))
-    if experiment.head.draw is None:
-        return Forecast(centre)
-    key = jax.random.fold_in(jax.random.key(experiment.seed), horizon)
-    paths = scaling.add_up(np.asarray(rollout.paths(*how, x, horizon, key, PATHS)))
-    return Forecast(centre, np.moveaxis(np.quantile(paths, heads.LEVELS, axis=0), 0, -1), heads.LEVELS)
+"""Sample paths from which the quantiles of an iterated forecast are estimated."""
 
 
 class Trained(NamedTuple):
     """A trained forecaster, restored: call it on windows in the series' own units.
 
-    margins are those of the run's intervals; None before the run was judged.
+    margins  of the run's forecast intervals; None before the run was judged
     """
 
     experiment: ForecastExperiment
     epoch: int
-    setup: fit.Setup
-    state: fit.TrainState
+    setup: Setup
+    state: TrainState
     scaling: Scaling
     margins: Margins | None = None
 
     def __call__(self, values: Float[np.ndarray, "*n t"]) -> Float[np.ndarray, "*n k"]:
-        """Forecasts for one window "t" or for many, "n t", in the same units as the values.
+        """Forecast one window "t" or several, "n t", in the units of the values.
 
-        Raises `UsageError` if a window has another length than the model was trained with, or a value is not finite.
+        Raises `UsageError` for windows of another length than in training, and for values that are not finite.
         """
         values = np.asarray(values, np.float64)
-        window, beside, series = self.experiment.data.window, len(self.scaling.covariate_shift), len(self.scaling.shift)
-        if beside or series > 1:
-            what = f"{series} series" if series > 1 else counted(beside, "covariate")
-            raise UsageError(f"the model was trained on {what}: values alone are not enough, say which by `forecast`")
-        if values.ndim not in (1, 2) or values.shape[-1] != window:
-            raise UsageError(f"the model was trained on windows of {window} values; given were {values.shape}")
+        self._check_windows(values)
+
+        window = self.experiment.data.window
         rows = values.reshape(-1, window)
         check_series(np.arange(rows.size), rows.ravel(), "windows")
         n = len(rows)
-        nowhere, none = np.full((n, self.experiment.horizon), np.nan), np.zeros((n, window, 0))
-        part = Windows(rows, nowhere, np.arange(n), np.zeros(n, int), none)
-        found, _ = self.forecast(part, self.scaling)
-        return found[0] if values.ndim == 1 else found
+        part = Windows(
+            inputs=rows,
+            targets=np.full((n, self.experiment.horizon), np.nan),
+            times=np.arange(n),
+            series=np.zeros(n, int),
+            covariates=np.zeros((n, window, 0)),
+        )
+
+        forecasts, _ = self.forecast(part, self.scaling)
+        if values.ndim == 1:
+            return forecasts[0]
+        return forecasts
+
+    def _check_windows(self, values: Float[np.ndarray, "..."]) -> None:
+        """Raise `UsageError` for values that do not say all that the model reads, or have another length."""
+        series = len(self.scaling.shift)
+        if series > 1:
+            raise UsageError(f"the model was trained on {series} series: name them by calling `forecast`")
+        covariates = len(self.scaling.covariate_shift)
+        if covariates:
+            raise UsageError(
+                f"the model was trained with {counted(covariates, 'covariate')}: give them by calling `forecast`"
+            )
+        window = self.experiment.data.window
+        if values.ndim not in (1, 2) or values.shape[-1] != window:
+            raise UsageError(
+                "the windows have another shape than in training",
+                got=values.shape,
+                needed=f"windows of {window} values",
+            )
 
     def forecast(
         self, part: Windows, scaling: Scaling, horizon: int | None = None
     ) -> tuple[Float[np.ndarray, "n k"], dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]]:
-        """Forecasts in the series' units, and intervals (low, high) by level where the run has them.
+        """Forecast in the series' units, with intervals (low, high) by level if the run has them.
 
-        Raises `UsageError` for a `horizon` beyond what the model was trained for, unless it forecasts step by step.
+        Raises `UsageError` for a `horizon` beyond that of the training, unless the run has the strategy iterated.
         """
-        trained, asked = self.experiment.horizon, horizon or self.experiment.horizon
-        if asked > trained and self.experiment.task != "iterated":
+        trained_horizon = self.experiment.horizon
+        steps = horizon or trained_horizon
+        if steps > trained_horizon and self.experiment.task != "iterated":
             raise UsageError(
-                f"the model forecasts {trained} steps; {asked} were asked for: train it with --horizon {asked} or with "
-                "--task iterated"
+                f"the model forecasts {trained_horizon} steps; train it with --horizon {steps} or with --task iterated",
+                where="horizon",
+                got=steps,
+                needed=f"at most {trained_horizon}",
             )
+
         x = jax.numpy.asarray(scaling.inputs(part), np.float32)
-        found = _forecast(self.experiment, self.setup, self.state, scaling, x, asked)
-        kept = None if found.quantiles is None else found.quantiles[:, :asked]
-        found = Forecast(found.centre[:, :asked], kept, found.levels)
-        centre = scaling.invert(found.centre, part)
-        known = self.margins is not None and bool(self.margins.levels)
-        if not known or (asked > trained and found.quantiles is None):
+        predicted = _predict(_Network(self.experiment, self.setup, self.state, scaling), x, steps)
+        predicted = _first_steps(predicted, steps)
+        centre = scaling.invert(predicted.centre, part)
+
+        if self.margins is None or not self.margins.levels:
             return centre, {}
-        assert self.margins is not None
-        sizes = tuple(_lengthen(size, asked) for size in self.margins.sizes)
-        return centre, bounds(found, Margins(self.margins.levels, sizes), part, scaling)
-
-
-def _lengthen(sizes: tuple[float, ...], steps: int) -> tuple[float, ...]:
-    """Margins for the first steps; beyond those that were fitted, the last one's, round intervals that grow themselves."""
-    return (*sizes, *[sizes[-1]] * (steps - len(sizes)))[:steps]
+        # Nothing is known of the errors of a point forecast beyond the steps that were validated.
+        if steps > trained_horizon and predicted.quantiles is None:
+            return centre, {}
+        sizes = tuple(_extend(size, steps) for size in self.margins.sizes)
+        return centre, bounds(predicted, Margins(self.margins.levels, sizes), part, scaling)
 
 
 def restore(folder: str | Path, epoch: int | None = None) -> Trained:
-    """The best epoch of a run (or the one named), verified, ready to forecast; needs neither its data nor a GPU.
-
-    Raises `UsageError` if there is no such run or epoch, `records.DamagedError` if it is damaged.
-    """
+    """Restore a forecaster; see `jaxseq.train.restore.restore`."""
     folder = Path(folder)
-    saved = run_folder.read_config(folder)
-    experiment = experiments.from_config(saved, str(folder / run_folder.CONFIG))
-    if not isinstance(experiment, ForecastExperiment):
-        raise UsageError(f"{folder} is a run of {experiment.name}, which forecasts nothing")
-    scaling = _saved_scaling(saved, str(folder / run_folder.CONFIG))
-    row = jax.ShapeDtypeStruct((1, experiment.data.window, 1 + len(scaling.covariate_shift)), np.float32)
-    epoch, setup, state = restore_epoch(folder, experiment, row, epoch)
+    experiment = saved_experiment_of(folder, ForecastExperiment, "which forecasts nothing")
+    scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
+    margins = _saved_margins(folder / run_folder.INTERVALS, experiment.horizon)
+
+    features = 1 + len(scaling.covariate_shift)
+    row = jax.ShapeDtypeStruct((1, experiment.data.window, features), np.float32)
+    restored = restore_epoch(folder, experiment, row, epoch)
     return Trained(
-        experiment, epoch, setup, state, scaling, _saved_margins(folder / run_folder.INTERVALS, experiment.horizon)
+        experiment=experiment,
+        epoch=restored.epoch,
+        setup=restored.setup,
+        state=restored.state,
+        scaling=scaling,
+        margins=margins,
     )
 
 
+def forecast(job: Job[ForecastExperiment, Dataset], state: TrainState, part: Windows) -> Forecast:
+    """Forecast one part of a job's data, in the scale of the model."""
+    scaling = job.material.scaling
+    x = devices.replicate(job.mesh, scaling.inputs(part).astype(np.float32))
+    return _predict(_Network(job.experiment, job.setup, state, scaling), x, job.experiment.horizon)
+
+
+class _Network(NamedTuple):
+    """A network with its parameters and the scaling of its input."""
+
+    experiment: ForecastExperiment
+    setup: Setup
+    state: TrainState
+    scaling: Scaling
+
+
+def _predict(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forecast:
+    """Forecast `horizon` steps if the strategy is iterated, else those of the training, in the scale of the model."""
+    experiment, setup, state, _ = network
+    if experiment.task == "iterated":
+        return _iterate(network, x, horizon)
+
+    head = experiment.head
+    rows = EVALUATION_BATCHES * experiment.batch
+    raw = predict(setup, state.params, state.stats, x, rows)
+    raw = raw.reshape(len(raw), -1, head.width)
+
+    centre = np.asarray(head.centre(raw), np.float64)
+    if head.quantiles is None:
+        return Forecast(centre)
+    return Forecast(centre, np.asarray(head.quantiles(raw), np.float64), heads.LEVELS)
+
+
+def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forecast:
+    """Feed one-step forecasts back over the horizon; a distribution's quantiles are those of sample paths."""
+    experiment, setup, state, scaling = network
+    arguments = {
+        "model": setup.model,
+        "head": experiment.head,
+        "params": state.params,
+        "stats": state.stats,
+        "x": x,
+        "horizon": horizon,
+    }
+    centre = scaling.add_up(np.asarray(rollout.rollout(**arguments)))
+    if experiment.head.draw is None:
+        return Forecast(centre)
+
+    # Each horizon has its own paths, the same at every call.
+    key = jax.random.fold_in(jax.random.key(experiment.seed), horizon)
+    paths = scaling.add_up(np.asarray(rollout.paths(**arguments, key=key, draws=PATHS)))
+    quantiles = np.moveaxis(np.quantile(paths, heads.LEVELS, axis=0), 0, -1)
+    return Forecast(centre, quantiles, heads.LEVELS)
+
+
+def _first_steps(forecast: Forecast, steps: int) -> Forecast:
+    quantiles = forecast.quantiles
+    if quantiles is not None:
+        quantiles = quantiles[:, :steps]
+    return Forecast(forecast.centre[:, :steps], quantiles, forecast.levels)
+
+
+def _extend(sizes: tuple[float, ...], steps: int) -> tuple[float, ...]:
+    """Return margins for the first `steps`; beyond the fitted ones the last margin, as the intervals grow themselves."""
+    beyond = [sizes[-1]] * (steps - len(sizes))
+    return (*sizes, *beyond)[:steps]
+
+
 def _saved_margins(path: Path, horizon: int) -> Margins | None:
-    """The margins of a run's intervals; None if it has none."""
+    """Read the margins of a run's intervals; None if the run has no such file."""
     if not path.is_file():
         return None
+
     saved = files.read_json(path)
-    levels, sizes = saved.get("levels"), saved.get("sizes")
-    sound = isinstance(levels, list) and isinstance(sizes, list) and len(levels) == len(sizes)
-    if not sound or not all(isinstance(size, list) and len(size) == horizon for size in sizes):
+    levels = saved.get("levels")
+    sizes = saved.get("sizes")
+    is_sound = isinstance(levels, list) and isinstance(sizes, list) and len(levels) == len(sizes)
+    if not is_sound or not all(isinstance(size, list) and len(size) == horizon for size in sizes):
         raise UsageError(f"{path} must hold levels, and sizes with {horizon} numbers for each of them")
-    return Margins(tuple(map(float, levels)), tuple(tuple(map(float, size)) for size in sizes))
+    return Margins(
+        levels=tuple(float(level) for level in levels),
+        sizes=tuple(tuple(float(margin) for margin in size) for size in sizes),
+    )
 
 
-def _saved_scaling(saved: Mapping[str, Any], source: str) -> Scaling:
-    values = saved.get("scaling")
+def _saved_scaling(config: Mapping[str, Any], source: str) -> Scaling:
+    """Read the scaling of a run. Raises `UsageError`, which names `source`, unless it is by finite numbers."""
+    values = config.get("scaling")
     if isinstance(values, Mapping):
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     scaling = rebuild(Scaling("level", (), ()), values, f"{source}: scaling")
+
     numbers = (*scaling.shift, *scaling.scale, *scaling.covariate_shift, *scaling.covariate_scale)
-    if not scaling.scale or not all(isinstance(v, float | int) and math.isfinite(v) for v in numbers):
-        raise UsageError(f"{source}: scaling must be by finite numbers; it is {scaling}")
+    if not scaling.scale or not all(isinstance(number, float | int) and math.isfinite(number) for number in numbers):
+        raise UsageError("not by finite numbers", where=f"{source}: scaling", got=scaling)
     return scaling

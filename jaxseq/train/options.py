@@ -12,10 +12,10 @@ import tyro
 
 from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
-from jaxseq.train import run_folder
-from jaxseq.train.experiments import EXPERIMENTS, from_config, named
+from jaxseq.train.experiments import EXPERIMENTS, named
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.processes import Processes
+from jaxseq.train.restore import saved_experiment
 
 DEFAULT = "aapl"
 """The experiment that runs if none is named."""
@@ -91,11 +91,6 @@ def parse(words: list[str]) -> Options[Experiment]:
         return _show_overview(words)
 
     return _parse_fields(experiment, fields)
-
-
-def saved_experiment(folder: Path) -> Experiment:
-    """Return the experiment of a run. Raises `UsageError` if there is no such run."""
-    return from_config(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
 
 
 def _leading_name(words: list[str]) -> str | None:

@@ -59,7 +59,7 @@ def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_fold
     ratio = ((whole["actual"] - whole["forecast"]) ** 2).mean() / ((whole["actual"] - whole["naive"]) ** 2).mean()
     runs = study.members(TINY, 2, 2, done)
     assert f"| {ratio:.4f} |" in forecasts.summary(TINY, runs, study.gather(runs))
-    np.testing.assert_allclose(np.mean(forecasts._ratios(runs)), ratio, rtol=1e-12)
+    np.testing.assert_allclose(np.mean(forecasts._relative_mse_by_seed(runs)), ratio, rtol=1e-12)
 
 
 def test_typed_again_it_trains_nothing_and_a_member_that_is_gone_is_trained_again(

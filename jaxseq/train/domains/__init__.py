@@ -1,4 +1,4 @@
-"""Preparation, judging and summary of runs, for each domain of experiments."""
+"""The domains of experiments: forecasts, chorales and pianoroll, each a module with the functions of `Domain`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from jaxseq.train.experiments.base import Experiment
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from jaxseq.train.epoch import TrainState
     from jaxseq.train.job import Job
+
+AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
+Material = TypeVar("Material")
 
 
 class Member(NamedTuple):
@@ -22,43 +26,91 @@ class Member(NamedTuple):
 
     fold: int
     seed: int
-    experiment: Any
+    experiment: Experiment
     folder: Path
 
 
 @runtime_checkable
-class Domain(Protocol):
-    """A module of this package."""
+class RestoredRun(Protocol):
+    """A trained model, restored from its run; each domain adds the methods to use it."""
 
-    def prepare(self, experiment: Any) -> Job:
-        """Load the data, build the model, lay both over the devices. Raises `UsageError` where they do not fit."""
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment of the run."""
         ...
 
-    def judge(self, job: Job, folder: Path, console: Console, classical: bool = False) -> None:
-        """Judge the best epoch on the test part, on the screen and in the folder."""
+    @property
+    def epoch(self) -> int:
+        """The epoch that is restored."""
         ...
 
-    def check(self, experiment: Any) -> None:
-        """Raise `UsageError` for data that no run could be made of, before anything is written."""
+    @property
+    def state(self) -> TrainState:
+        """Parameters, statistics and the rest of the training state after that epoch."""
+        ...
+
+
+@runtime_checkable
+class Domain(Protocol[AnyExperiment, Material]):
+    """A module of this package; its functions stand in this order.
+
+    `Material` is the type of the data from which the domain lays out rows, and by which it judges.
+    """
+
+    def prepare(self, experiment: AnyExperiment) -> Job[AnyExperiment, Material]:
+        """Load the data and build the model. Raises `UsageError` where they do not fit."""
+        ...
+
+    def restore(self, folder: str | Path, epoch: int | None = None) -> RestoredRun:
+        """Restore the best epoch of a run, or the given one, without its data.
+
+        Raises `UsageError` if there is no such run or epoch, or it is of another domain, and `records.DamagedError` if
+        an array is not the one that was saved.
+        """
+        ...
+
+    def judge(self, job: Job[AnyExperiment, Material], folder: Path, console: Console, classical: bool = False) -> None:
+        """Judge the best epoch on the test part: tables on the console, reports and figures in the folder."""
+        ...
+
+    def check(self, experiment: AnyExperiment) -> None:
+        """Raise `UsageError` for data that cannot be used, before anything is written."""
         ...
 
     def row(self, member: Member) -> dict[str, Any]:
-        """What a study's table says of a finished run."""
+        """Return a finished run as a row of its study's table."""
         ...
 
-    def summary(self, experiment: Any, runs: Sequence[Member], table: pd.DataFrame) -> str:
-        """A study in Markdown: the mean over its runs, and the spread; `table` has a row for each of them."""
+    def summary(self, experiment: AnyExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
+        """Summarise a study in Markdown: the mean over its runs and its spread; `table` has a row a run."""
         ...
 
 
-def of(experiment: Experiment) -> Domain:
-    """The domain of an experiment, imported when it is needed."""
-    found: Any = importlib.import_module(f"{__name__}.{experiment.domain}")
-    return found
+def of(experiment: AnyExperiment) -> Domain[AnyExperiment, object]:
+    """Return the domain of an experiment. It is imported here, so that --help does not wait for JAX and pandas."""
+    module = importlib.import_module(f"{__name__}.{experiment.domain}")
+    return cast("Domain[AnyExperiment, object]", module)
 
 
 def measured(value: float, spread: float = math.nan, digits: int = 4) -> str:
-    """A number with its spread, where there is one, for a table; a dash for none."""
+    """Format a number and its spread for a table; a dash if there is no number."""
     if math.isnan(value):
         return "\N{EN DASH}"
-    return f"{value:.{digits}f}" if math.isnan(spread) else f"{value:.{digits}f} ± {spread:.{digits}f}"
+    if math.isnan(spread):
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} ± {spread:.{digits}f}"
+
+
+if TYPE_CHECKING:
+    # A type checker compares the modules with `Domain` here.
+    from jaxseq.common.arrays import Splits
+    from jaxseq.data.dataset import Dataset
+    from jaxseq.music.corpora.pianoroll import RollSplits
+    from jaxseq.train.domains import chorales, forecasts, pianoroll
+    from jaxseq.train.experiments.chorales import ChoraleExperiment
+    from jaxseq.train.experiments.forecasts import ForecastExperiment
+    from jaxseq.train.experiments.pianoroll import PianorollExperiment
+
+    _FORECASTS: Domain[ForecastExperiment, Dataset] = forecasts
+    _CHORALES: Domain[ChoraleExperiment, Splits] = chorales
+    _PIANOROLL: Domain[PianorollExperiment, RollSplits] = pianoroll

@@ -1,50 +1,67 @@
-"""A forecast of series: judged against naive forecasts on its test part."""
+"""Forecasts of series, judged against naive forecasts on the test part."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from rich.console import Console
 
-from jaxseq.common import console as common_console
-from jaxseq.common import figures
-from jaxseq.common import files as common_files
-from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common import console as consoles
+from jaxseq.common import figures, files
+from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
-from jaxseq.data.scaling import Scaling, batch
-from jaxseq.data.windows import Windows
+from jaxseq.data.dataset import Dataset
+from jaxseq.data.scaling import batch
 from jaxseq.forecasting import diagnostics, evaluate, plots, verdict
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.train import forecaster, run_folder
-from jaxseq.train import plots as training_plots
 from jaxseq.train.domains import Member
 from jaxseq.train.experiments.forecasts import ForecastExperiment
+from jaxseq.train.forecaster import Trained, restore
 from jaxseq.train.job import Job, build_job, restore_best
+from jaxseq.train.plots import loss as loss_figure
 
-__all__ = ["check", "judge", "prepare", "report", "row", "summary"]
+__all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "row", "summary"]
+
+ForecastJob: TypeAlias = Job[ForecastExperiment, Dataset]
+"""A forecast with its data: windows in the series' own units, their scaling and background."""
 
 
-def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> None:
-    """Judge the best epoch on the test part: table and verdict on the screen, report, pictures, predictions.
+def prepare(experiment: ForecastExperiment) -> ForecastJob:
+    """Load the series and lay their windows out as rows. Raises `UsageError` where data and experiment do not fit."""
+    dataset = experiment.data.load(experiment.horizon)
+    covariates = dataset.windows.train.covariates.shape[2]
+    if experiment.task == "iterated" and covariates:
+        raise UsageError(
+            "covariates are not known beyond the data", where="--task", got="iterated", needed="direct or every-step"
+        )
+
+    every_step = experiment.task == "every-step"
+    batches = Splits(*(batch(part, dataset.scaling, every_step, experiment.steps_out) for part in dataset.windows))
+    fitted = {"scaling": dataclasses.asdict(dataset.scaling), "series": list(dataset.background.names)}
+    return build_job(experiment, batches, dataset, dataset.background.notes, fitted)
+
+
+def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = False) -> None:
+    """Judge the best epoch on the test part: table and verdict on the console, report, figures and predictions.
 
     `classical` also fits exponential smoothing and theta to every test window.
     """
     experiment = job.experiment
-    data = experiment.data
-    metric = f"valid_{job.setup.objective.select}"
-    rows = run_folder.read_metrics(folder)
-    best, state = restore_best(job, folder)
-    name = f"{experiment.model.cell} (epoch {best})"
     windows = job.material.windows
+    best_epoch, state = restore_best(job, folder)
+    name = f"{experiment.model.cell} (epoch {best_epoch})"
+
     test = forecaster.forecast(job, state, windows.test)
     valid = forecaster.forecast(job, state, windows.valid)
-    with common_console.counter(console, "exponential smoothing, theta") as progress:
-        found = evaluate.judge(
+    with consoles.counter(console, "exponential smoothing, theta") as progress:
+        judgement = evaluate.judge(
             name,
             job.material,
             test=test,
@@ -52,61 +69,85 @@ def judge(job: Job, folder: Path, console: Console, classical: bool = False) -> 
             seed=experiment.seed,
             progress=progress if classical else None,
         )
-    added = evaluate.margins(valid, windows.valid, job.material.scaling)
-    common_files.write_json(folder / run_folder.INTERVALS, added._asdict())
-    common_files.write_table(folder / run_folder.PREDICTIONS, found.predictions)
-    common_files.write_table(folder / run_folder.SCORES, found.scores)
-    naive = (
-        evaluate.naive_loss(windows.valid, job.material.scaling, experiment.steps_out)
-        if metric == "valid_mse"
-        else None
-    )
-    figures.save(training_plots.loss(rows, metric, best, naive, f"{data.name}: {name}"), folder / run_folder.LOSS_PLOT)
+
+    margins = evaluate.margins(valid, windows.valid, job.material.scaling)
+    files.write_json(folder / run_folder.INTERVALS, margins._asdict())
+    files.write_table(folder / run_folder.PREDICTIONS, judgement.predictions)
+    files.write_table(folder / run_folder.SCORES, judgement.scores)
+    _draw(job, judgement, folder, best_epoch, name)
+    metrics = run_folder.read_metrics(folder)
+    files.write_text(folder / run_folder.REPORT, report(job, judgement, best_epoch, metrics))
+
+    _print(job, judgement, folder, console)
+
+
+def _draw(job: ForecastJob, judgement: Judgement, folder: Path, best_epoch: int, name: str) -> None:
+    """Draw the learning curve, the forecasts of the test part, and their errors."""
+    data = job.experiment.data
+    windows = job.material.windows
+    metric = f"valid_{job.setup.objective.select}"
+    # The last value has no likelihood to compare with that of a distribution.
+    naive = None
+    if metric == "valid_mse":
+        naive = evaluate.naive_loss(windows.valid, job.material.scaling, job.experiment.steps_out)
+    metrics = run_folder.read_metrics(folder)
+    curve = loss_figure(metrics, metric, best_epoch, naive, f"{data.name}: {name}")
+    figures.save(curve, folder / run_folder.LOSS_PLOT)
+
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
-    before = evaluate.before_test(windows)
-    figures.save(plots.forecast(found.predictions, data.unit, title, before), folder / run_folder.FORECAST_PLOT)
-    errors = diagnostics.errors(found.scores, found.predictions, found.coverage, data.unit, title)
+    forecast = plots.forecast(judgement.predictions, data.unit, title, evaluate.before_test(windows))
+    figures.save(forecast, folder / run_folder.FORECAST_PLOT)
+    errors = diagnostics.errors(judgement.scores, judgement.predictions, judgement.coverage, data.unit, title)
     figures.save(errors, folder / run_folder.ERRORS_PLOT)
-    common_files.write_text(folder / run_folder.REPORT, report(job, found, best, rows))
-    console.print(verdict.score_table(found.rows, data.unit, f"{data.name}, test part"))
-    console.print(found.verdict, style="bold", highlight=False, markup=False)
-    for text in (found.copying, *_coverage_words(found), *found.notes):
+
+
+def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Console) -> None:
+    data = job.experiment.data
+    console.print(verdict.score_table(judgement.rows, data.unit, f"{data.name}, test part"))
+    console.print(judgement.verdict, style="bold", highlight=False, markup=False)
+    for text in (judgement.copying, *_coverage_words(judgement), *judgement.notes):
         console.print(text, highlight=False, markup=False)
-    files = ", ".join(
-        (run_folder.REPORT, run_folder.SCORES, run_folder.LOSS_PLOT, run_folder.FORECAST_PLOT, run_folder.ERRORS_PLOT)
+
+    written = (
+        run_folder.REPORT,
+        run_folder.SCORES,
+        run_folder.LOSS_PLOT,
+        run_folder.FORECAST_PLOT,
+        run_folder.ERRORS_PLOT,
     )
-    console.print(f"{folder}: {files}, checkpoints", highlight=False)
+    console.print(f"{folder}: {', '.join(written)}, checkpoints", highlight=False)
 
 
-def _coverage_words(found: Judgement) -> list[str]:
-    """The intervals' measured coverage in a line, or none."""
-    overall = [row for row in found.coverage if row.step is None]
+def _coverage_words(judgement: Judgement) -> list[str]:
+    """Return the measured coverage of the intervals as a line; no line if there are no intervals."""
+    overall = [row for row in judgement.coverage if row.step is None]
     if not overall:
         return []
     words = "; ".join(f"{row.level:.0%} intervals cover {row.measured:.1%}" for row in overall)
     return [f"on the test part, {words}"]
 
 
-def report(job: Job, found: Judgement, best: int, rows: list[run_folder.Row]) -> str:
-    """The run's report in Markdown."""
+def report(job: ForecastJob, judgement: Judgement, best_epoch: int, metrics: list[run_folder.Row]) -> str:
+    """Write the run's report in Markdown."""
     experiment = job.experiment
     data = experiment.data
     parts = ", ".join(f"{len(part.x)} {name}" for name, part in job.batches._asdict().items())
     times = job.material.windows.test.times
     first, last = (np.datetime_as_string(t, "D") if t.dtype.kind == "M" else t for t in (times.min(), times.max()))
-    said = "\n".join(f"{text}.\n" for text in (*_coverage_words(found), *found.notes, *job.notes))
+    remarks = (*_coverage_words(judgement), *judgement.notes, *job.notes)
+    remark_lines = "\n".join(f"{text}.\n" for text in remarks)
     return f"""# {experiment.name}: {data.name}, {experiment.model.cell}, {experiment.model.hidden} units, {experiment.task}
 
-{found.verdict}.
+{judgement.verdict}.
 
-{found.copying}.
+{judgement.copying}.
 
-{verdict.markdown(found.rows, data.unit)}
+{verdict.markdown(judgement.rows, data.unit)}
 
-{said}
+{remark_lines}
 Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - MSE / MSE of the last value; its 95 % interval
 is a block bootstrap over time, and p is that of the Diebold-Mariano test against the last value. The baselines and the
-scaling saw the training part alone; epoch {best} of {len(rows)} and the width of the intervals were chosen on the
+scaling saw the training part alone; epoch {best_epoch} of {len(metrics)} and the width of the intervals were chosen on the
 validation part; the test part was used once, for this table. Every step of the horizon by itself: `{run_folder.SCORES}`.
 
 ![Forecast, test part]({run_folder.FORECAST_PLOT})
@@ -115,43 +156,51 @@ validation part; the test part was used once, for this table. Every step of the 
 
 ![Loss by epoch]({run_folder.LOSS_PLOT})
 
-Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The recipe is in `{run_folder.CONFIG}`, the
-versions are in `{run_folder.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
+Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The experiment is in `{run_folder.CONFIG}`,
+the versions are in `{run_folder.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
 """
 
 
 def check(experiment: ForecastExperiment) -> None:
-    """Raise `UsageError` for data that no run could be made of."""
+    """Raise `UsageError` for series that cannot be used."""
     experiment.data.load(experiment.horizon)
 
 
 def row(member: Member) -> dict[str, Any]:
-    """A run's errors on its test block, relative to the last value, and its validation."""
+    """Return a run's errors on its test block, relative to the last value, and its validation."""
     scores = pd.read_csv(member.folder / run_folder.SCORES)
-    whole = scores[scores["step"] == "all"]
-    naive, model = whole.iloc[0], whole.iloc[-1]
+    over_all_steps = scores[scores["step"] == "all"]
+    naive = over_all_steps.iloc[0]
+    model = over_all_steps.iloc[-1]
     metrics = run_folder.read_metrics(member.folder)
     best = run_folder.best_row(metrics, f"valid_{member.experiment.objective().select}")
-    return (
-        {"epoch": best["epoch"], "epochs": len(metrics)}
-        | {"valid_mse": best["valid_mse"], "valid_mse_last_epoch": metrics[-1]["valid_mse"]}
-        | {name: model[name] for name in ("mse", "rmse", "mae")}
-        | {"relative_mse": model["mse"] / naive["mse"], "seconds": sum(row["seconds"] for row in metrics)}
-    )
+    return {
+        "epoch": best["epoch"],
+        "epochs": len(metrics),
+        "valid_mse": best["valid_mse"],
+        "valid_mse_last_epoch": metrics[-1]["valid_mse"],
+        "mse": model["mse"],
+        "rmse": model["rmse"],
+        "mae": model["mae"],
+        "relative_mse": model["mse"] / naive["mse"],
+        "seconds": sum(metric["seconds"] for metric in metrics),
+    }
 
 
 def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
-    """The study in Markdown: naive first, the model's mean over the seeds on all folds together, the spread."""
+    """Summarise a study: the naive forecast, the model's mean over the seeds on all folds together, the spread."""
     name = f"{experiment.model.cell}, mean over {table['seed'].nunique()} seeds"
-    truth, forecasts, times = _pooled(runs, name)
-    rows = verdict.compare(truth, forecasts, experiment.seed, times)
-    by_seed = _ratios(runs)
-    spread = f" ± {by_seed.std(ddof=1):.4f} (standard deviation over seeds)" if len(by_seed) > 1 else ""
+    pooled = _pooled(runs)
+    forecasts = {verdict.NAIVE: pooled.naive, name: pooled.actual - pooled.rms_error}
+    rows = verdict.compare(pooled.actual, forecasts, experiment.seed, pooled.times)
+
+    by_seed = _relative_mse_by_seed(runs)
+    spread = ""
+    if len(by_seed) > 1:
+        spread = f" ± {by_seed.std(ddof=1):.4f} (standard deviation over seeds)"
     valid = table.groupby("seed")[["valid_mse", "valid_mse_last_epoch"]].mean()
-    words = [
-        f"{label} {valid[column].mean():.5f}" + (f" ± {valid[column].std(ddof=1):.5f}" if len(valid) > 1 else "")
-        for label, column in (("best epoch", "valid_mse"), ("last epoch", "valid_mse_last_epoch"))
-    ]
+    best_epoch = _mean_and_spread(valid["valid_mse"])
+    last_epoch = _mean_and_spread(valid["valid_mse_last_epoch"])
     return f"""# {experiment.name}: {experiment.data.name}, {experiment.model.cell}, {len(runs)} runs
 
 {verdict.sentence(rows[-1])}.
@@ -160,38 +209,67 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
 
 MSE relative to the last value over all folds, by seed: mean {by_seed.mean():.4f}{spread}; {by_seed.min():.4f} to
 {by_seed.max():.4f}. In the model's row each error is the root mean square over the seeds: it is a single run's, not that of
-their mean forecast. Validation MSE in the model's own scale: {"; ".join(words)}.
+their mean forecast. Validation MSE in the model's own scale: best epoch {best_epoch}; last epoch {last_epoch}.
 
 Folds: {table["fold"].nunique()}, each with a model that was trained, chosen and calibrated on what comes before it. One
 row a run: `study.csv`.
 """
 
 
-def _pooled(runs: Sequence[Member], name: str) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
-    """Actual values of all folds, and forecasts: the naive one, and one whose squared errors are the mean over seeds;
-    and, where there are several series, the time of each row."""
-    actual, naive, size, times = [], [], [], []
+def _mean_and_spread(values: pd.Series) -> str:
+    if len(values) == 1:
+        return f"{values.mean():.5f}"
+    return f"{values.mean():.5f} ± {values.std(ddof=1):.5f}"
+
+
+class _Pooled(NamedTuple):
+    """Forecasts of all folds together, in the series' units.
+
+    rms_error  root mean square over the seeds of the model's error
+    times      of each row; None for a single series
+    """
+
+    actual: Float[np.ndarray, "n k"]
+    naive: Float[np.ndarray, "n k"]
+    rms_error: Float[np.ndarray, "n k"]
+    times: np.ndarray | None
+
+
+def _pooled(runs: Sequence[Member]) -> _Pooled:
+    """Read the predictions of all runs of a study."""
+    actual = []
+    naive = []
+    rms_error = []
+    times = []
     for fold in sorted({member.fold for member in runs}):
         frames = [_predictions(member) for member in runs if member.fold == fold]
         truth = _by_step(frames[0], "actual")
+        squared_errors = [(truth - _by_step(frame, "forecast")) ** 2 for frame in frames]
         actual.append(truth)
-        times.append(_by_step(frames[0], str(frames[0].columns[0]))[:, 0])
         naive.append(_by_step(frames[0], "naive"))
-        size.append(np.sqrt(np.mean([(truth - _by_step(frame, "forecast")) ** 2 for frame in frames], axis=0)))
-    truth = np.concatenate(actual)
-    several = "series" in _predictions(runs[0])
-    found = {verdict.NAIVE: np.concatenate(naive), name: truth - np.concatenate(size)}
-    return truth, found, np.concatenate(times) if several else None
+        rms_error.append(np.sqrt(np.mean(squared_errors, axis=0)))
+        time_column = str(frames[0].columns[0])
+        times.append(_by_step(frames[0], time_column)[:, 0])
+
+    # Series at one time move together: the test of several needs to know which rows those are.
+    several_series = "series" in _predictions(runs[0])
+    return _Pooled(
+        actual=np.concatenate(actual),
+        naive=np.concatenate(naive),
+        rms_error=np.concatenate(rms_error),
+        times=np.concatenate(times) if several_series else None,
+    )
 
 
-def _ratios(runs: Sequence[Member]) -> np.ndarray:
-    """MSE over that of the last value, all folds together, for each seed."""
-    found = []
+def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
+    """Return the MSE relative to that of the last value, all folds together, for each seed."""
+    ratios = []
     for seed in sorted({member.seed for member in runs}):
         frame = pd.concat([_predictions(member) for member in runs if member.seed == seed])
-        model, naive = (np.mean((frame["actual"] - frame[column]) ** 2) for column in ("forecast", "naive"))
-        found.append(model / naive)
-    return np.array(found)
+        model_mse = np.mean((frame["actual"] - frame["forecast"]) ** 2)
+        naive_mse = np.mean((frame["actual"] - frame["naive"]) ** 2)
+        ratios.append(model_mse / naive_mse)
+    return np.array(ratios)
 
 
 def _predictions(member: Member) -> pd.DataFrame:
@@ -199,20 +277,9 @@ def _predictions(member: Member) -> pd.DataFrame:
 
 
 def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:
-    steps = int(frame["step"].max()) if "step" in frame else 1
+    """Return a column of predictions as "n k", a row for each window."""
+    # A horizon of a single step has no column for it.
+    steps = 1
+    if "step" in frame:
+        steps = int(frame["step"].max())
     return frame[column].to_numpy().reshape(-1, steps)
-
-
-def prepare(experiment: ForecastExperiment) -> Job:
-    """Load the data, build the model, and lay both over the devices. Raises `UsageError` where they do not fit."""
-    dataset = experiment.data.load(experiment.horizon)
-    if experiment.task == "iterated" and dataset.windows.train.covariates.shape[2]:
-        raise UsageError("covariates are not known beyond the data: take --task direct or every-step, not iterated")
-
-    batches = Splits(*(_batch(experiment, part, dataset.scaling) for part in dataset.windows))
-    fitted = {"scaling": dataclasses.asdict(dataset.scaling), "series": list(dataset.background.names)}
-    return build_job(experiment, batches, dataset, dataset.background.notes, fitted)
-
-
-def _batch(experiment: ForecastExperiment, part: Windows, scaling: Scaling) -> Batch:
-    return batch(part, scaling, experiment.task == "every-step", experiment.steps_out)

@@ -96,14 +96,23 @@ class Scan(Protocol):
     """`jax.lax.scan`, or `jaxseq.cells.inplace_scan.scan` with the same arguments."""
 
     def __call__(
-        self, body: Body, carry: Tree, overwritten: Tree, preserved: Tree = ..., reverse: bool = ...
+        self,
+        body: Body,
+        carry: Tree,
+        overwritten: Tree,
+        preserved: Tree = ...,
+        reverse: bool = ...,
     ) -> tuple[Tree, Tree]:
         """Scan `body` over the leading axis of the pair of `overwritten` and `preserved`."""
         ...
 
 
 def _into_new_arrays(
-    body: Body, carry: Tree, overwritten: Tree, preserved: Tree = (), reverse: bool = False
+    body: Body,
+    carry: Tree,
+    overwritten: Tree,
+    preserved: Tree = (),
+    reverse: bool = False,
 ) -> tuple[Tree, Tree]:
     return jax.lax.scan(body, carry, (overwritten, preserved), reverse=reverse)
 
@@ -129,7 +138,11 @@ def advance(
     return new_carry, (saved, product_residual)
 
 
-def hold(valid: Bool[Array, "b"] | None, new: Carry, old: Carry) -> tuple[Carry, Float[Array, "b h"]]:
+def hold(
+    valid: Bool[Array, "b"] | None,
+    new: Carry,
+    old: Carry,
+) -> tuple[Carry, Float[Array, "b h"]]:
     """Return the carry and the output of a step: rows past their length keep the old carry and put out zero."""
     if valid is None:
         return new, new.h
@@ -139,7 +152,10 @@ def hold(valid: Bool[Array, "b"] | None, new: Carry, old: Carry) -> tuple[Carry,
 
 
 def _forward(
-    layer: Layer, trainable: Trainable, sequence: Sequence, scan: Scan
+    layer: Layer,
+    trainable: Trainable,
+    sequence: Sequence,
+    scan: Scan,
 ) -> tuple[Carry, tuple[Float[Array, "t b h"], tuple[Saved, Residual]]]:
     """Scan forwards, and keep what the adjoint needs."""
     cell = layer.cell
@@ -147,6 +163,7 @@ def _forward(
     x, start, valid, drop = sequence
     slots = layer.slots(gains)
 
+    # What is projected at once may be written over; x itself may not, the weight gradient reads it.
     in_loop = strategy.projection(params.input_kernel, x.shape[-1]) is Projection.IN_LOOP
     if in_loop:
         projected, unprojected = [], x
@@ -161,14 +178,18 @@ def _forward(
         else:
             z = products.assemble(params, z_parts)
 
-        new_carry, saved = advance(cell, slots, params, drop, carry, z)
+        new_carry, saved = advance(cell, slots, params, drop=drop, carry=carry, z=z)
         carry, output = hold(valid_t, new_carry, carry)
         return carry, (output, saved)
 
     return scan(body, start, projected, (unprojected, valid))
 
 
-def plain(layer: Layer, trainable: Trainable, sequence: Sequence) -> Result:
+def plain(
+    layer: Layer,
+    trainable: Trainable,
+    sequence: Sequence,
+) -> Result:
     """Scan a layer over a sequence; its derivative is autodiff's."""
     last, (outputs, _) = _forward(layer, trainable, sequence, _into_new_arrays)
     return last, outputs
@@ -178,7 +199,11 @@ with_adjoint = jax.custom_vjp(plain, nondiff_argnums=(0,))
 """`plain` with the hand-written derivative."""
 
 
-def _save(layer: Layer, trainable: Trainable, sequence: Sequence) -> tuple[Result, Residuals]:
+def _save(
+    layer: Layer,
+    trainable: Trainable,
+    sequence: Sequence,
+) -> tuple[Result, Residuals]:
     """Scan forwards for the adjoint."""
     last, (outputs, (saved, product_residual)) = _forward(layer, trainable, sequence, inplace_scan.scan)
     residuals = Residuals(
@@ -217,7 +242,11 @@ class _Preserved(NamedTuple):
     h_before: Float[Array, "b h"] | None
 
 
-def _backward(layer: Layer, residuals: Residuals, cotangents: Result) -> tuple[Trainable, Sequence]:
+def _backward(
+    layer: Layer,
+    residuals: Residuals,
+    cotangents: Result,
+) -> tuple[Trainable, Sequence]:
     """Scan backwards: the cotangents of all that `plain` differentiates by."""
     cell = layer.cell
     params, gains = residuals.trainable
@@ -228,6 +257,7 @@ def _backward(layer: Layer, residuals: Residuals, cotangents: Result) -> tuple[T
     accumulates = plan.accumulation is Accumulation.IN_LOOP
     transposes = layer.transposes(gains)
     transposed_kernel = products.pad_columns(params.recurrent_kernel.T)
+    # Outputs are the states of valid steps; those of padding are never read, for their cotangents are zero.
     h_before = jnp.concatenate([h_start[None], residuals.outputs[:-1]])
 
     def body(state: _State, step: Any) -> tuple[_State, Any]:
@@ -255,6 +285,7 @@ def _backward(layer: Layer, residuals: Residuals, cotangents: Result) -> tuple[T
         before = grad.carry._replace(h=grad.carry.h + products.apply_drop(drop, through_u))
         if preserved.valid is not None:
             before = jax.tree.map(partial(jnp.where, preserved.valid[:, None]), before, state.carry)
+        # Only the mask's gradient needs it for all steps.
         if drop is None:
             through_u = ()
 
@@ -266,10 +297,12 @@ def _backward(layer: Layer, residuals: Residuals, cotangents: Result) -> tuple[T
         params_grad = jax.tree.map(jnp.add, state.params, step_params)
         return _State(before, gains_grad, params_grad), (products.input_gradient(params, grad.z), through_u)
 
+    # `linearise` reads the saved arrays before the scan writes over its results.
     scan = inplace_scan.scan if plan.buffers is Buffers.OVERWRITE else _into_new_arrays
     local = (residuals.saved._replace(slots=()), h_before, residuals.outputs)
     if plan.linearisation is Linearisation.AT_ONCE:
         local = cell.linearise(*local)
+    # Empty trees cost nothing: a scan carries what its strategy accumulates.
     state = _State(
         carry=last_grad,
         gains=_zeros_for_rows(gains, h_start.shape[0]),
@@ -280,6 +313,7 @@ def _backward(layer: Layer, residuals: Residuals, cotangents: Result) -> tuple[T
         preserved = preserved._replace(x=x, h_before=h_before)
     state, (stored, through_u) = scan(body, state, (local, output_grads), preserved, reverse=True)
 
+    # The loop has put out x's cotangent, or the deltas that all gradients follow from.
     if accumulates:
         params_grad, x_grad = state.params, stored
     else:
@@ -287,6 +321,7 @@ def _backward(layer: Layer, residuals: Residuals, cotangents: Result) -> tuple[T
         recurrent_input = products.apply_drop(drop, h_before)
         params_grad = products.weight_gradients(cell, params, x, recurrent_input, deltas)
         x_grad = products.input_gradient(params, deltas.z)
+    # Rows meet here, once.
     gains_grad = jax.tree.map(lambda rows: rows.sum(0), state.gains)
     drop_grad = None if drop is None else jnp.sum(through_u * h_before, axis=0)
     return Trainable(params_grad, gains_grad), Sequence(x_grad, state.carry, None, drop_grad)

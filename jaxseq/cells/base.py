@@ -58,7 +58,11 @@ class Gates(Protocol):
     """One step of a cell, elementwise over rows and units: the next carry, and what the derivative needs."""
 
     def __call__(
-        self, z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = ...
+        self,
+        z: Float[Array, "*b g"],
+        u: Float[Array, "*b g"],
+        carry: Carry,
+        slots: Slots = ...,
     ) -> tuple[Carry, Saved]:
         """Return the next carry and the saved values; sums and memory pass through `slots`."""
         ...
@@ -68,7 +72,12 @@ class Gates(Protocol):
 class Linearise(Protocol):
     """Local derivatives of any number of steps at once, none of which depends on a cotangent."""
 
-    def __call__(self, saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
+    def __call__(
+        self,
+        saved: Saved,
+        h_before: Float[Array, "*b h"],
+        h: Float[Array, "*b h"],
+    ) -> Local:
         """Return the local derivatives of steps that led from `h_before` to `h`."""
         ...
 
@@ -77,7 +86,12 @@ class Linearise(Protocol):
 class Adjoint(Protocol):
     """The transpose of a linearised step."""
 
-    def __call__(self, local: Local, cotangent: Carry, transposes: Transposes = ...) -> StepGradient:
+    def __call__(
+        self,
+        local: Local,
+        cotangent: Carry,
+        transposes: Transposes = ...,
+    ) -> StepGradient:
         """Return the cotangents of a step's inputs, given that of its next carry."""
         ...
 
@@ -95,7 +109,13 @@ class Start(Protocol):
 class Init(Protocol):
     """The parameters before training."""
 
-    def __call__(self, key: Key, d: int, h: int, dtype: DType = ...) -> Tree:
+    def __call__(
+        self,
+        key: Key,
+        d: int,
+        h: int,
+        dtype: DType = ...,
+    ) -> Tree:
         """Return parameters for d features and h units."""
         ...
 
@@ -147,7 +167,13 @@ class Kernels(NamedTuple):
     recurrent: Float[Array, "h g"]
 
 
-def init_kernels(key: Key, gate_count: int, d: int, h: int, dtype: DType) -> Kernels:
+def init_kernels(
+    key: Key,
+    gate_count: int,
+    d: int,
+    h: int,
+    dtype: DType,
+) -> Kernels:
     """Draw a Glorot-uniform input kernel (Glorot & Bengio 2010) and an orthogonal recurrent kernel (Saxe et al. 2014).
 
     Each gate is drawn separately, as in Keras and flax: the limits and the orthogonality are those of one gate.
@@ -158,9 +184,7 @@ def init_kernels(key: Key, gate_count: int, d: int, h: int, dtype: DType) -> Ker
     input_keys = jax.random.split(input_key, gate_count)
     recurrent_keys = jax.random.split(recurrent_key, gate_count)
 
+    # A draw over all gates at once would take g for the fan-out and make only the whole kernel orthogonal.
     input_kernels = [glorot(gate_key, (d, h), dtype) for gate_key in input_keys]
     recurrent_kernels = [ortho(gate_key, (h, h), dtype) for gate_key in recurrent_keys]
-    return Kernels(
-        input=jnp.concatenate(input_kernels, axis=1),
-        recurrent=jnp.concatenate(recurrent_kernels, axis=1),
-    )
+    return Kernels(input=jnp.concatenate(input_kernels, axis=1), recurrent=jnp.concatenate(recurrent_kernels, axis=1))

@@ -22,23 +22,23 @@ n = tanh(z_n + r u_n), the reset gate behind the recurrent product and its bias;
 the gate before the product, is another function of the same shapes. In all four z keeps: h_t = (1 - z) n + z h_{t-1}.
 ONNX stacks the directions of a layer on a first axis. A forget bias is a bias like any other: none is added on the way.
 
-What comes back from a `from_` function is copied and in JAX's own precision: float64 stays float64 only under
-`jax_enable_x64`. What a `to_` function gives is numpy, contiguous and writable. Nothing here imports another framework.
+Parameters from a `from_` function are copies in JAX's current precision: float64 stays float64 only under
+`jax_enable_x64`. Arrays from a `to_` function are numpy's, contiguous and writable. Nothing here imports another framework.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from jaxseq.cells import base, gru
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import counted
 
 Params: TypeAlias = base.Params | gru.Params
 
@@ -53,70 +53,127 @@ GATES: MappingProxyType[str, dict[str, str]] = MappingProxyType(
 """The gates of every framework's layer, in its order and in our letters."""
 
 
-def from_torch(cell: str, weights: Mapping[str, ArrayLike], layer: int = 0, reverse: bool = False) -> Params:
-    """Parameters from the `state_dict` of a `torch.nn.RNN`, `LSTM` or `GRU`: one layer, one direction of it.
+class Weights(NamedTuple):
+    """The weights of one layer and direction, with kernels as ours and gates in a framework's order."""
+
+    kernel: Float[np.ndarray, "d g"]
+    recurrent: Float[np.ndarray, "h g"]
+    bias: Float[np.ndarray, "g"]
+    recurrent_bias: Float[np.ndarray, "g"]
+
+
+class TorchNames(NamedTuple):
+    """Names of one layer and direction in a torch `state_dict`."""
+
+    kernel: str
+    recurrent: str
+    bias: str
+    recurrent_bias: str
+    projection: str
+
+
+def from_torch(
+    cell: str,
+    weights: Mapping[str, ArrayLike],
+    layer: int = 0,
+    reverse: bool = False,
+) -> Params:
+    """Read one layer and direction from the `state_dict` of a `torch.nn.RNN`, `LSTM` or `GRU`.
 
     A layer with `bias=False` has zero biases. Raises `UsageError` for an unknown cell, a missing name, a projection
     (`proj_size`), and shapes or dtypes that do not fit each other.
     """
-    _known(cell)
+    _check_cell(cell)
     names = _torch_names(layer, reverse)
-    if names["projection"] in weights:
+    if names.projection in weights:
         raise UsageError(
-            f"torch {names['projection']}: a projected LSTM (proj_size) has no counterpart, use proj_size=0"
+            "a projected LSTM has no counterpart",
+            where=f"torch {names.projection}",
+            got=np.shape(weights[names.projection]),
+            needed="proj_size=0",
         )
-    needed = [names[part] for part in ("kernel", "recurrent")]
-    biases = [names[part] for part in ("bias", "recurrent_bias")]
-    needed += biases if any(name in weights for name in biases) else []
-    if missing := [name for name in needed if name not in weights]:
-        raise UsageError(f"torch {missing[0]} is missing: came {', '.join(weights) or 'nothing'}")
-    axes = dict(zip(needed, ("g d", "g h", "g", "g"), strict=False))
-    kernel, recurrent, *rest = _fitting("torch", cell, {name: weights[name] for name in needed}, axes)
-    return _ours("torch", cell, kernel.T, recurrent.T, *rest)
+
+    axes = {names.kernel: "g d", names.recurrent: "g h"}
+    # Half a pair of biases is a mistake, none is a layer without them.
+    if names.bias in weights or names.recurrent_bias in weights:
+        axes |= {names.bias: "g", names.recurrent_bias: "g"}
+    missing = [name for name in axes if name not in weights]
+    if missing:
+        raise UsageError(
+            "missing from the state_dict",
+            where=f"torch {missing[0]}",
+            got=", ".join(weights) or "nothing",
+            needed="this name",
+        )
+
+    kernel, recurrent, *biases = _checked("torch", cell, {name: weights[name] for name in axes}, axes)
+    return _to_ours("torch", cell, _with_biases(kernel.T, recurrent.T, biases))
 
 
-def to_torch(cell: str, params: Params, layer: int = 0, reverse: bool = False) -> dict[str, np.ndarray]:
-    """The entries of a torch `state_dict` for one layer and direction: kernels, and both biases.
+def to_torch(
+    cell: str,
+    params: Params,
+    layer: int = 0,
+    reverse: bool = False,
+) -> dict[str, np.ndarray]:
+    """Return the entries of a torch `state_dict` for one layer and direction: kernels, and both biases.
 
-    Raises `UsageError` for an unknown cell and for parameters that are not that cell's.
+    Raises `UsageError` for an unknown cell, and for parameters of another cell.
     """
-    kernel, recurrent, *biases = _theirs("torch", cell, params)
+    weights = _from_ours("torch", cell, params)
+    # torch multiplies from the left, so its kernels are transposed.
     names = _torch_names(layer, reverse)
-    return dict(zip(names.values(), (_own(kernel.T), _own(recurrent.T), *biases), strict=False))
+    return {
+        names.kernel: _contiguous(weights.kernel.T),
+        names.recurrent: _contiguous(weights.recurrent.T),
+        names.bias: weights.bias,
+        names.recurrent_bias: weights.recurrent_bias,
+    }
 
 
 def from_keras(cell: str, weights: Sequence[ArrayLike]) -> Params:
-    """Parameters from `get_weights()` of a Keras `SimpleRNN`, `LSTM` or `GRU`: kernel, recurrent kernel, bias.
+    """Read `get_weights()` of a Keras `SimpleRNN`, `LSTM` or `GRU`: kernel, recurrent kernel, bias.
 
     A layer with `use_bias=False` has zero biases; a GRU's weights then do not show its `reset_after`, which has to be
     True. Raises `UsageError` for an unknown cell, another number of arrays, a GRU with `reset_after=False`, and shapes or
     dtypes that do not fit each other.
     """
-    _known(cell)
-    names = ("kernel", "recurrent_kernel", "bias")
+    _check_cell(cell)
     if len(weights) not in (2, 3):
         raise UsageError(
-            f"keras weights: {len(weights)} arrays came, expected kernel, recurrent_kernel and, unless use_bias=False, "
-            "bias (a Bidirectional layer has those of its two layers: pass one half)"
+            "wrong number of arrays (a Bidirectional layer has those of two layers: pass one half)",
+            where="keras weights",
+            got=len(weights),
+            needed="kernel, recurrent_kernel and, unless use_bias=False, bias",
         )
-    given = dict(zip(names, map(np.asarray, weights), strict=False))
-    if cell == "gru" and "bias" in given and given["bias"].ndim == 1:
+
+    # A layer without biases has no third array.
+    arrays = dict(zip(("kernel", "recurrent_kernel", "bias"), map(np.asarray, weights), strict=False))
+    # Keras gives a GRU one bias row instead of two when its reset gate acts before the product.
+    if cell == "gru" and "bias" in arrays and arrays["bias"].ndim == 1:
         raise UsageError(
-            f"keras bias: shape {given['bias'].shape} came, expected (2, {given['bias'].size}): "
-            "that is a GRU with reset_after=False, another function; only reset_after=True can be read"
+            "a GRU with reset_after=False is another function; use reset_after=True",
+            where="keras bias",
+            got=arrays["bias"].shape,
+            needed=(2, arrays["bias"].size),
         )
-    axes = dict(zip(names, ("d g", "h g", "2 g" if cell == "gru" else "g"), strict=True))
-    kernel, recurrent, *biases = _fitting("keras", cell, given, axes)
-    return _ours("keras", cell, kernel, recurrent, *(row for bias in biases for row in np.atleast_2d(bias)))
+
+    axes = {"kernel": "d g", "recurrent_kernel": "h g", "bias": "2 g" if cell == "gru" else "g"}
+    kernel, recurrent, *bias = _checked("keras", cell, arrays, axes)
+    biases = [row for array in bias for row in np.atleast_2d(array)]
+    return _to_ours("keras", cell, _with_biases(kernel, recurrent, biases))
 
 
 def to_keras(cell: str, params: Params) -> list[np.ndarray]:
-    """What `set_weights` of the Keras layer takes: kernel, recurrent kernel, bias (a GRU's is "2 g").
+    """Return the argument of `set_weights` of the Keras layer: kernel, recurrent kernel, bias (a GRU's is "2 g").
 
-    Raises `UsageError` for an unknown cell and for parameters that are not that cell's.
+    Raises `UsageError` for an unknown cell, and for parameters of another cell.
     """
-    kernel, recurrent, bias, recurrent_bias = _theirs("keras", cell, params)
-    return [kernel, recurrent, np.stack([bias, recurrent_bias]) if cell == "gru" else bias]
+    weights = _from_ours("keras", cell, params)
+    bias = weights.bias
+    if cell == "gru":
+        bias = np.stack([weights.bias, weights.recurrent_bias])
+    return [weights.kernel, weights.recurrent, bias]
 
 
 def from_onnx(
@@ -127,108 +184,162 @@ def from_onnx(
     direction: int = 0,
     linear_before_reset: int = 0,
 ) -> Params:
-    """Parameters from the inputs W "k g d", R "k g h" and B "k 2*g" of an ONNX `RNN`, `LSTM` or `GRU` node of k directions.
+    """Read the inputs W "k g d", R "k g h" and B "k 2*g" of an ONNX `RNN`, `LSTM` or `GRU` node of k directions.
 
     Give a GRU the node's `linear_before_reset`: the arrays do not show it, ONNX's default is 0, and only 1 is our GRU.
     Raises `UsageError` for an unknown cell, a GRU with 0, a direction that is not there, and shapes or dtypes that do not
     fit each other.
     """
-    _known(cell)
+    _check_cell(cell)
+    # The arrays of both kinds of GRU have the same shapes: only the node's attribute tells them apart.
     if cell == "gru" and linear_before_reset != 1:
         raise UsageError(
-            f"onnx GRU: linear_before_reset={linear_before_reset} came, expected 1: with 0 it is another function"
+            "another function unless the reset gate acts after the product",
+            where="onnx linear_before_reset",
+            got=linear_before_reset,
+            needed=1,
         )
-    given = {"W": W, "R": R} if B is None else {"W": W, "R": R, "B": B}
-    arrays = _fitting("onnx", cell, given, {"W": "k g d", "R": "k g h", "B": "k 2*g"})
-    if not 0 <= direction < len(arrays[0]):
-        raise UsageError(f"onnx W: direction {direction} of {len(arrays[0])} was asked for, counted from 0")
-    kernel, recurrent, *biases = (array[direction] for array in arrays)
-    return _ours("onnx", cell, kernel.T, recurrent.T, *(half for bias in biases for half in np.split(bias, 2)))
+
+    given = {"W": W, "R": R}
+    if B is not None:
+        given["B"] = B
+    arrays = _checked("onnx", cell, given, {"W": "k g d", "R": "k g h", "B": "k 2*g"})
+    directions = len(arrays[0])
+    if not 0 <= direction < directions:
+        raise UsageError("no such direction", where="onnx W", got=direction, needed=f"direction 0 to {directions - 1}")
+
+    kernel, recurrent, *bias = (array[direction] for array in arrays)
+    biases = [half for array in bias for half in np.split(array, 2)]
+    return _to_ours("onnx", cell, _with_biases(kernel.T, recurrent.T, biases))
 
 
 def to_onnx(cell: str, params: Params) -> dict[str, np.ndarray]:
-    """The inputs W, R and B of an ONNX node of one direction; concatenate two along the first axis for a bidirectional
-    one, and give a GRU's node `linear_before_reset=1`.
+    """Return the inputs W, R and B of an ONNX node of one direction.
 
-    Raises `UsageError` for an unknown cell and for parameters that are not that cell's.
+    Concatenate two along the first axis for a bidirectional node, and give a GRU's node `linear_before_reset=1`. Raises
+    `UsageError` for an unknown cell, and for parameters of another cell.
     """
-    kernel, recurrent, *biases = _theirs("onnx", cell, params)
-    return {"W": _own(kernel.T)[None], "R": _own(recurrent.T)[None], "B": np.concatenate(biases)[None]}
+    weights = _from_ours("onnx", cell, params)
+    # ONNX keeps both biases in one array.
+    bias = np.concatenate([weights.bias, weights.recurrent_bias])
+    return {"W": _contiguous(weights.kernel.T)[None], "R": _contiguous(weights.recurrent.T)[None], "B": bias[None]}
 
 
-def _known(cell: str) -> None:
+def _check_cell(cell: str) -> None:
     if cell not in GATES["ours"]:
-        raise UsageError(f"unknown cell {cell!r}: choose one of {', '.join(GATES['ours'])}")
+        raise UsageError("unknown cell", got=cell, needed=f"one of {', '.join(GATES['ours'])}")
 
 
-def _torch_names(layer: int, reverse: bool) -> dict[str, str]:
-    names = {"kernel": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih", "recurrent_bias": "bias_hh"}
-    end = f"_l{layer}" + ("_reverse" if reverse else "")
-    return {part: name + end for part, name in (names | {"projection": "weight_hr"}).items()}
+def _torch_names(layer: int, reverse: bool) -> TorchNames:
+    suffix = f"_l{layer}"
+    if reverse:
+        suffix += "_reverse"
+    prefixes = TorchNames("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    return TorchNames(*(prefix + suffix for prefix in prefixes))
 
 
-def _fitting(framework: str, cell: str, given: Mapping[str, ArrayLike], axes: Mapping[str, str]) -> list[np.ndarray]:
-    """The arrays, if they are floating, of one dtype, and agree with each other; the kernels' d, h and k decide."""
+def _checked(
+    framework: str,
+    cell: str,
+    given: Mapping[str, ArrayLike],
+    axes: Mapping[str, str],
+) -> list[np.ndarray]:
+    """Return the arrays if they are floating, of one dtype, and of shapes that agree; the kernels' d, h and k decide."""
     arrays = {name: np.asarray(array) for name, array in given.items()}
+    # Kernels come first, so the sizes that they set are known when the others are compared.
     first = next(iter(arrays))
     sizes: dict[str, int] = {"2": 2}
     for name, array in arrays.items():
+        where = f"{framework} {name}"
         if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise UsageError(f"{framework} {name}: dtype {array.dtype} came, expected a floating one")
+            raise UsageError("wrong dtype", where=where, got=array.dtype, needed="a floating dtype")
         if array.dtype != arrays[first].dtype:
-            raise UsageError(f"{framework} {name}: dtype {array.dtype} came, expected {arrays[first].dtype} as {first}")
-        if array.ndim != len(axes[name].split()):
-            raise UsageError(f'{framework} {name}: shape {array.shape} came, expected the axes "{axes[name]}"')
-        for letter, size in zip(axes[name].split(), array.shape, strict=True):
+            raise UsageError("wrong dtype", where=where, got=array.dtype, needed=f"{arrays[first].dtype}, as {first}")
+
+        letters = axes[name].split()
+        if array.ndim != len(letters):
+            raise UsageError("wrong number of axes", where=where, got=array.shape, needed=f'the axes "{axes[name]}"')
+        for letter, size in zip(letters, array.shape, strict=True):
             if letter in "dhk":
                 sizes.setdefault(letter, size)
+
+    # The gates' axes follow from the number of units, whatever the arrays say.
     gates = len(GATES["ours"][cell])
     sizes |= {"g": gates * sizes["h"], "2*g": 2 * gates * sizes["h"]}
     for name, array in arrays.items():
         expected = tuple(sizes[letter] for letter in axes[name].split())
         if array.shape != expected:
-            why = f"{counted(gates, 'gate')} of {sizes['h']} units, {sizes['d']} features"
-            raise UsageError(f"{framework} {name}: shape {array.shape} came, expected {expected} for {cell} with {why}")
+            raise UsageError(
+                "wrong shape",
+                where=f"{framework} {name}",
+                got=array.shape,
+                needed=f"{expected} of {cell}: gates {gates}, units {sizes['h']}, features {sizes['d']}",
+            )
     return list(arrays.values())
 
 
-def _reordered(array: np.ndarray, came: str, wanted: str) -> np.ndarray:
-    """The gates on the last axis, which come in one order, in another; always a new array."""
-    gate = dict(zip(came, np.split(array, len(came), axis=-1), strict=True))
-    return np.concatenate([gate[name] for name in wanted], axis=-1)
+def _with_biases(
+    kernel: Float[np.ndarray, "d g"],
+    recurrent: Float[np.ndarray, "h g"],
+    biases: Sequence[Float[np.ndarray, "g"]],
+) -> Weights:
+    """Fill up missing biases with zeros."""
+    zeros = np.zeros(kernel.shape[-1], kernel.dtype)
+    bias, recurrent_bias, *_ = (*biases, zeros, zeros)
+    return Weights(kernel, recurrent, bias, recurrent_bias)
 
 
-def _ours(
+def _reordered(
+    weights: Weights,
+    order: str,
+    new_order: str,
+) -> Weights:
+    """Put the gates on the last axis, which are in one order, into another; always new arrays."""
+
+    def reorder(array: Float[np.ndarray, "*r g"]) -> Float[np.ndarray, "*r g"]:
+        gate = dict(zip(order, np.split(array, len(order), axis=-1), strict=True))
+        return np.concatenate([gate[letter] for letter in new_order], axis=-1)
+
+    return Weights(*map(reorder, weights))
+
+
+def _to_ours(
     framework: str,
     cell: str,
-    kernel: np.ndarray,
-    recurrent: np.ndarray,
-    bias: np.ndarray | None = None,
-    recurrent_bias: np.ndarray | None = None,
+    weights: Weights,
 ) -> Params:
-    """Our parameters from a framework's, kernels "d g" and "h g", gates in its order; a missing bias is zero."""
-    zeros = np.zeros(kernel.shape[-1], kernel.dtype)
-    leaves = kernel, recurrent, zeros if bias is None else bias, zeros if recurrent_bias is None else recurrent_bias
-    leaves = [_reordered(leaf, GATES[framework][cell], GATES["ours"][cell]) for leaf in leaves]
+    """Return our parameters for weights with gates in a framework's order."""
+    weights = _reordered(weights, GATES[framework][cell], GATES["ours"][cell])
     if cell == "gru":
-        return gru.Params(*map(jnp.array, leaves))
-    return base.Params(*map(jnp.array, (*leaves[:2], leaves[2] + leaves[3])))
+        return gru.Params(*map(jnp.array, weights))
+    # The other cells only ever add the two biases.
+    bias = weights.bias + weights.recurrent_bias
+    return base.Params(jnp.array(weights.kernel), jnp.array(weights.recurrent), jnp.array(bias))
 
 
-def _theirs(framework: str, cell: str, params: Params) -> list[np.ndarray]:
-    """Kernels "d g" and "h g" and both biases, gates in a framework's order; RNN and LSTM have a zero second bias."""
-    _known(cell)
-    kind = gru.Params if cell == "gru" else base.Params
-    if params._fields != kind._fields:
+def _from_ours(
+    framework: str,
+    cell: str,
+    params: Params,
+) -> Weights:
+    """Return the weights with gates in a framework's order; RNN and LSTM have a zero second bias."""
+    _check_cell(cell)
+    params_type = gru.Params if cell == "gru" else base.Params
+    # Compared by fields: parameters that were restored from a file may be of another class.
+    if params._fields != params_type._fields:
         raise UsageError(
-            f"ours: parameters {', '.join(params._fields)} came, expected {', '.join(kind._fields)} of {cell}"
+            f"parameters of another cell than {cell}",
+            where="ours",
+            got=", ".join(params._fields),
+            needed=", ".join(params_type._fields),
         )
+
     axes = {"input_kernel": "d g", "recurrent_kernel": "h g", "bias": "g", "recurrent_bias": "g"}
-    leaves = _fitting("ours", cell, params._asdict(), axes)
-    leaves += [] if cell == "gru" else [np.zeros_like(leaves[2])]
-    return [_reordered(leaf, GATES["ours"][cell], GATES[framework][cell]) for leaf in leaves]
+    kernel, recurrent, *biases = _checked("ours", cell, params._asdict(), axes)
+    weights = _with_biases(kernel, recurrent, biases)
+    return _reordered(weights, GATES["ours"][cell], GATES[framework][cell])
 
 
-def _own(array: np.ndarray) -> np.ndarray:
-    """A copy that lies row by row."""
+def _contiguous(array: Float[np.ndarray, "r c"]) -> Float[np.ndarray, "r c"]:
+    """Copy an array row by row."""
     return np.array(array, order="C")

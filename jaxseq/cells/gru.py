@@ -66,19 +66,26 @@ def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
     return Carry(jnp.zeros(shape, dtype))
 
 
-def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
+def init(
+    key: Key,
+    d: int,
+    h: int,
+    dtype: DType = jnp.float32,
+) -> Params:
     """Draw parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel, zero biases."""
     kernels = init_kernels(key, 3, d, h, dtype)
     # Separate arrays, because one buffer must not be donated twice.
     return Params(
-        kernels.input,
-        kernels.recurrent,
-        bias=jnp.zeros(3 * h, dtype),
-        recurrent_bias=jnp.zeros(3 * h, dtype),
+        kernels.input, kernels.recurrent, bias=jnp.zeros(3 * h, dtype), recurrent_bias=jnp.zeros(3 * h, dtype)
     )
 
 
-def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
+def gates(
+    z: Float[Array, "*b g"],
+    u: Float[Array, "*b g"],
+    carry: Carry,
+    slots: Slots = PLAIN,
+) -> tuple[Carry, Saved]:
     """Compute one step."""
     h = carry.h.shape[-1]
 
@@ -99,7 +106,11 @@ def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots:
     return Carry(h_after), Saved(rz, n, u_n, residuals)
 
 
-def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
+def linearise(
+    saved: Saved,
+    h_before: Float[Array, "*b h"],
+    h: Float[Array, "*b h"],
+) -> Local:
     """Compute the local derivatives of all steps."""
     r, update = jnp.split(saved.rz, 2, axis=-1)
     update_sum = (h_before - saved.n) * sigmoid_slope(update)
@@ -113,9 +124,14 @@ def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b 
     )
 
 
-def adjoint(local: Local, cotangent: Carry, transposes: Transposes = PLAIN_TRANSPOSES) -> StepGradient:
+def adjoint(
+    local: Local,
+    cotangent: Carry,
+    transposes: Transposes = PLAIN_TRANSPOSES,
+) -> StepGradient:
     """Compute the cotangents of a step's inputs; those of z and u differ in the candidate by the factor r."""
     rz_residual, n_residual = local.slots.total
+    # The candidate first: its cotangent is part of that of the reset gate.
     n_grad, n_weights_grad = transposes.total(n_residual, cotangent.h * local.n_sum, 1)
 
     # XLA miscompiles a concatenation inside another when it fuses them in a loop on CPUs; the barrier separates them.

@@ -32,6 +32,7 @@ def scan(
     inputs, structure = jax.tree.flatten(overwritten)
     steps = jax.tree.leaves((overwritten, preserved))[0].shape[0]
 
+    # Which inputs can be written over is known by the outputs' shapes, without computing a step.
     step_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (overwritten, preserved))
     _, output_shapes = jax.eval_shape(body, carry, step_shapes)
     outputs, output_structure = jax.tree.flatten(output_shapes)
@@ -53,6 +54,7 @@ def scan(
         step = (jax.tree.unflatten(structure, values), jax.tree.map(read, preserved))
         carry, step_outputs = body(carry, step)
 
+        # A copy of the list, not of the arrays.
         buffers = list(buffers)
         for slot, output in zip(plan.slots, jax.tree.leaves(step_outputs), strict=True):
             buffers[slot] = jax.lax.dynamic_update_index_in_dim(buffers[slot], output, i, 0)
@@ -69,7 +71,11 @@ class _Plan(NamedTuple):
     slots: list[int]
 
 
-def _assign_buffers(inputs: list[Array], outputs: list[jax.ShapeDtypeStruct], steps: int) -> _Plan:
+def _assign_buffers(
+    inputs: list[Array],
+    outputs: list[jax.ShapeDtypeStruct],
+    steps: int,
+) -> _Plan:
     """Give every output the first free input of its shape and dtype, or else a new array."""
     buffers = list(inputs)
     free = list(range(len(inputs)))

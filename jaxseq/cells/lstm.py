@@ -53,7 +53,12 @@ def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
     return Carry(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
+def init(
+    key: Key,
+    d: int,
+    h: int,
+    dtype: DType = jnp.float32,
+) -> Params:
     """Draw parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel.
 
     The forget gate's bias is 1 (Jozefowicz et al. 2015), all other biases are 0.
@@ -64,13 +69,19 @@ def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
     return Params(kernels.input, kernels.recurrent, bias)
 
 
-def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
+def gates(
+    z: Float[Array, "*b g"],
+    u: Float[Array, "*b g"],
+    carry: Carry,
+    slots: Slots = PLAIN,
+) -> tuple[Carry, Saved]:
     """Compute one step."""
     a, a_residual = slots.total(z + u, 0)
     activated = _activate(a)
     i, f, g, o = jnp.split(activated, 4, axis=-1)
 
     c = f * carry.c + i * g
+    # The norm acts on the way to the output; c itself is carried on as it was.
     visible_c, c_residual = slots.memory(c)
     tanh_c = jnp.tanh(visible_c)
     h = o * tanh_c
@@ -88,7 +99,11 @@ def _activate(a: Float[Array, "*b g"]) -> Float[Array, "*b g"]:
     return jax.lax.optimization_barrier(half * jnp.tanh(half * a) + (1 - half))
 
 
-def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
+def linearise(
+    saved: Saved,
+    h_before: Float[Array, "*b h"],
+    h: Float[Array, "*b h"],
+) -> Local:
     """Compute the local derivatives of all steps."""
     i, f, g, o = jnp.split(saved.gates, 4, axis=-1)
     by_gate = [
@@ -97,18 +112,18 @@ def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b 
         i * tanh_slope(g),
         saved.tanh_c * sigmoid_slope(o),
     ]
-    return Local(
-        a=jnp.concatenate(by_gate, axis=-1),
-        c=o * tanh_slope(saved.tanh_c),
-        f=f,
-        slots=saved.slots,
-    )
+    return Local(a=jnp.concatenate(by_gate, axis=-1), c=o * tanh_slope(saved.tanh_c), f=f, slots=saved.slots)
 
 
-def adjoint(local: Local, cotangent: Carry, transposes: Transposes = PLAIN_TRANSPOSES) -> StepGradient:
+def adjoint(
+    local: Local,
+    cotangent: Carry,
+    transposes: Transposes = PLAIN_TRANSPOSES,
+) -> StepGradient:
     """Compute the cotangents of a step's inputs: z and u have the same one, and h_{t-1} acts through u alone."""
     visible_c_grad = cotangent.h * local.c
     through_h, memory_grad = transposes.memory(local.slots.memory, visible_c_grad)
+    # c_t has two readers: the next step, and h_t.
     c_grad = cotangent.c + through_h
 
     # i, f and g act through c_t, o acts through h_t.

@@ -148,7 +148,9 @@ def _identity(a: Float[Array, "*b w"], group: int = 0) -> tuple[Float[Array, "*b
 
 
 def _identity_transpose(
-    residual: Residual, cotangent: Float[Array, "*b w"], group: int = 0
+    residual: Residual,
+    cotangent: Float[Array, "*b w"],
+    group: int = 0,
 ) -> tuple[Float[Array, "*b w"], WeightsGradient]:
     return cotangent, ()
 
@@ -159,7 +161,13 @@ PLAIN_TRANSPOSES = Transposes(_identity_transpose, _identity_transpose, _identit
 """Transposes of empty slots."""
 
 
-def init(norm: Norm, gate_count: int, memory: bool, h: int, dtype: DType = jnp.float32) -> Weights:
+def init(
+    norm: Norm,
+    gate_count: int,
+    memory: bool,
+    h: int,
+    dtype: DType = jnp.float32,
+) -> Weights:
     """Create gains of 1, or 0.1 for batch norm (Cooijmans et al. 2017, section 4), and shifts of 0.
 
     `memory` says whether the cell has a memory c.
@@ -173,6 +181,7 @@ def init(norm: Norm, gate_count: int, memory: bool, h: int, dtype: DType = jnp.f
         # A new array for each parameter, because one buffer must not be donated twice.
         return jnp.full(width, start, dtype)
 
+    # Only a normalised sum needs a shift: the biases come before its norm, and after that of a projection.
     if norm.on_sum:
         return SumGains(gain(g), jnp.zeros(g, dtype))
     if memory:
@@ -180,7 +189,13 @@ def init(norm: Norm, gate_count: int, memory: bool, h: int, dtype: DType = jnp.f
     return Gains(gain(g), gain(g))
 
 
-def init_running(gate_count: int, memory: bool, t: int, h: int, dtype: DType = jnp.float32) -> Running:
+def init_running(
+    gate_count: int,
+    memory: bool,
+    t: int,
+    h: int,
+    dtype: DType = jnp.float32,
+) -> Running:
     """Create running moments for t time steps: means 0, variances 1."""
 
     def moments(width: int) -> Moments:
@@ -248,14 +263,21 @@ def centre_groups(kernel: Float[Array, "*b g"], groups: tuple[int, ...]) -> Floa
 
 
 def layer_norm_gates(
-    a: Float[Array, "*b g"], gain: Float[Array, "g"], groups: tuple[int, ...], epsilon: float
+    a: Float[Array, "*b g"],
+    gain: Float[Array, "g"],
+    groups: tuple[int, ...],
+    epsilon: float,
 ) -> Float[Array, "*b g"]:
     """Apply layer norm to each group of gates separately, then the gain."""
     parts = [layer_norm(part, epsilon).values for part in split_groups(a, groups)]
     return jnp.concatenate(parts, axis=-1) * gain
 
 
-def layer_slots(norm: Norm, groups: tuple[int, ...], gains: Weights) -> Slots:
+def layer_slots(
+    norm: Norm,
+    groups: tuple[int, ...],
+    gains: Weights,
+) -> Slots:
     """Return the slots of "layer" or "layer-sum".
 
     The input projection has no slot, because it is normalised before the scan. The slot of h R expects that R has passed
@@ -291,7 +313,9 @@ def layer_transposes(groups: tuple[int, ...], gains: Weights) -> Transposes:
         group_gains = split_groups(gains.total, groups)
 
         def total(
-            residual: Standardised, cotangent: Float[Array, "*b w"], group: int
+            residual: Standardised,
+            cotangent: Float[Array, "*b w"],
+            group: int,
         ) -> tuple[Float[Array, "*b w"], WeightsGradient]:
             sum_grad = layer_norm_transpose(residual, cotangent * group_gains[group])
             return sum_grad, (cotangent * residual.values, cotangent)
@@ -316,12 +340,17 @@ def layer_transposes(groups: tuple[int, ...], gains: Weights) -> Transposes:
     return PLAIN_TRANSPOSES._replace(recurrent=recurrent, memory=memory)
 
 
-def gain_gradients(gains: Weights, recurrent: WeightsGradient, cell: SlotValues) -> Weights:
+def gain_gradients(
+    gains: Weights,
+    recurrent: WeightsGradient,
+    cell: SlotValues,
+) -> Weights:
     """Collect the gradient of the gains from one step, "b w" for each, from those of the recurrent and the cell's slots."""
     if isinstance(gains, SumGains):
         scales = [scale for scale, _ in cell.total]
         shifts = [shift for _, shift in cell.total]
         return SumGains(jnp.concatenate(scales, axis=-1), jnp.concatenate(shifts, axis=-1))
+    # The gain of x is used before the scan, where autodiff takes its gradient.
     if isinstance(gains, Gains):
         return gains._replace(h=recurrent)
     c_grad, c_shift_grad = cell.memory
@@ -338,24 +367,34 @@ def batch_moments(a: Float[Array, "*t b w"], valid: Bool[Array, "*t b"] | None) 
         return Moments(mean, jnp.mean((a - mean[..., None, :]) ** 2, axis=-2))
 
     weight = valid[..., None].astype(a.dtype)
+    # At least 1, so that a step without a valid row divides 0 by 1.
     count = jnp.maximum(jnp.sum(weight, axis=-2), 1)
     mean = jnp.sum(a * weight, axis=-2) / count
     return Moments(mean, jnp.sum(weight * (a - mean[..., None, :]) ** 2, axis=-2) / count)
 
 
 def standardise(
-    a: Float[Array, "*t b w"], moments: Moments, gain: Float[Array, "w"], epsilon: float
+    a: Float[Array, "*t b w"],
+    moments: Moments,
+    gain: Float[Array, "w"],
+    epsilon: float,
 ) -> Float[Array, "*t b w"]:
     """Compute (a - mean) / √(var + ε) · gain, with moments over rows."""
     mean, var = moments
     return (a - mean[..., None, :]) * (jax.lax.rsqrt(var + epsilon) * gain)[..., None, :]
 
 
-def follow(running: Moments, batch: Moments, valid: Bool[Array, "t b"] | None, momentum: float) -> Moments:
+def follow(
+    running: Moments,
+    batch: Moments,
+    valid: Bool[Array, "t b"] | None,
+    momentum: float,
+) -> Moments:
     """Update running moments with those of a batch, whose first steps they track.
 
     Steps that no row reached keep their moments; steps of the batch beyond the tracked ones are ignored.
     """
+    # A batch may be shorter or longer than the sequences whose moments are tracked.
     t = min(running.mean.shape[0], batch.mean.shape[0])
     if valid is None:
         reached = jnp.ones((t, 1), bool)
@@ -369,25 +408,34 @@ def follow(running: Moments, batch: Moments, valid: Bool[Array, "t b"] | None, m
     return Moments(updated(running.mean, batch.mean), updated(running.var, batch.var))
 
 
-def follow_all(running: Running, batch: Running, valid: Bool[Array, "t b"] | None, momentum: float) -> Running:
+def follow_all(
+    running: Running,
+    batch: Running,
+    valid: Bool[Array, "t b"] | None,
+    momentum: float,
+) -> Running:
     """Apply `follow` to the moments of both projections and of the memory."""
     c = ()
     if running.c and batch.c:
         c = follow(running.c, batch.c, valid, momentum)
-    return Running(
-        follow(running.x, batch.x, valid, momentum),
-        follow(running.h, batch.h, valid, momentum),
-        c,
-    )
+    return Running(follow(running.x, batch.x, valid, momentum), follow(running.h, batch.h, valid, momentum), c)
 
 
-def at_steps(running: Moments, t: int, first: int | Int[Array, ""] = 0) -> Moments:
+def at_steps(
+    running: Moments,
+    t: int,
+    first: int | Int[Array, ""] = 0,
+) -> Moments:
     """Take the running moments of t steps, counted from `first`; beyond the trained length those of the last step."""
     index = jnp.minimum(first + jnp.arange(t), running.mean.shape[0] - 1)
     return Moments(running.mean[index], running.var[index])
 
 
-def fixed_at_steps(running: Running, t: int, first: int | Int[Array, ""] = 0) -> Fixed:
+def fixed_at_steps(
+    running: Running,
+    t: int,
+    first: int | Int[Array, ""] = 0,
+) -> Fixed:
     """Apply `at_steps` to the moments of both projections and of the memory."""
     c = None
     if running.c:

@@ -93,7 +93,11 @@ class Inputs(NamedTuple):
 
 
 def _scan(
-    layer_recurrence: Recurrence, cell: Cell, normalisation: Normalisation, params: Tree, inputs: Inputs
+    layer_recurrence: Recurrence,
+    cell: Cell,
+    normalisation: Normalisation,
+    params: Tree,
+    inputs: Inputs,
 ) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
     recurrence.check(cell, params, inputs.x, inputs.carry, inputs.rows)
     check_gains(cell, normalisation, params)
@@ -111,7 +115,11 @@ def _scan(
     return last, outputs, normalisation.running
 
 
-def check_gains(cell: Cell, normalisation: Normalisation, params: Tree) -> None:
+def check_gains(
+    cell: Cell,
+    normalisation: Normalisation,
+    params: Tree,
+) -> None:
     """Assert that the gains and running moments are those of the norm, the cell and its parameters."""
     _, g = params.input_kernel.shape
     gains = normalisation.gains
@@ -126,7 +134,10 @@ def check_gains(cell: Cell, normalisation: Normalisation, params: Tree) -> None:
 
 
 def _normalise_projection(
-    layer: Layer, trainable: Trainable, x: Float[Array, "t b d"], valid: Bool[Array, "t b"] | None
+    layer: Layer,
+    trainable: Trainable,
+    x: Float[Array, "t b d"],
+    valid: Bool[Array, "t b"] | None,
 ) -> tuple[Trainable, Float[Array, "t b _"]]:
     """Apply layer norm to x W: the weights that are left for the scan, and its input."""
     cell, norm = layer
@@ -135,6 +146,7 @@ def _normalise_projection(
     if norm is None or gains is None or isinstance(gains, SumGains):
         return trainable, x
 
+    # Here already, because NaN in the padding would reach the weight gradient of this projection too.
     x = recurrence.without_padding(x, valid)
     params = params._replace(recurrent_kernel=norms.centre_groups(params.recurrent_kernel, cell.groups))
     if x.shape[-1] == 1:
@@ -152,7 +164,10 @@ def _normalise_projection(
 
 
 def _of_one_feature(
-    layer: Layer, kernel: Float[Array, "1 g"], gain: Float[Array, "g"], x: Float[Array, "t b 1"]
+    layer: Layer,
+    kernel: Float[Array, "1 g"],
+    gain: Float[Array, "g"],
+    x: Float[Array, "t b 1"],
 ) -> tuple[Float[Array, "n g"], Float[Array, "t b n"]]:
     """Return a kernel of a row for each of n groups of gates, and n features, whose product is LN(x w) · gain.
 
@@ -172,7 +187,10 @@ def _of_one_feature(
 
 
 def _scan_by_batch(
-    cell: Cell, normalisation: Normalisation, params: Tree, inputs: Inputs
+    cell: Cell,
+    normalisation: Normalisation,
+    params: Tree,
+    inputs: Inputs,
 ) -> tuple[Carry, Float[Array, "t b h"], Running]:
     """Scan with batch norm in the slots."""
     norm, _, running, train, first = normalisation
@@ -193,6 +211,7 @@ def _scan_by_batch(
     if traversal.reverse:
         x = padding.turn(x, rows.lengths)
 
+    # In training every step takes the moments of its batch.
     fixed = Fixed()
     if not train:
         fixed = norms.fixed_at_steps(running, x.shape[0], first)
@@ -208,7 +227,11 @@ def _scan_by_batch(
 
 
 def _standardised_scan(
-    cell: Cell, normalisation: Normalisation, params: Tree, sequence: Sequence, fixed: Fixed
+    cell: Cell,
+    normalisation: Normalisation,
+    params: Tree,
+    sequence: Sequence,
+    fixed: Fixed,
 ) -> tuple[Carry, Float[Array, "t b h"], Running]:
     """Scan with fixed moments, or with those of the batch, which are returned."""
     norm, gains = normalisation.norm, normalisation.gains
@@ -233,9 +256,13 @@ def _standardised_scan(
 
 
 def _memory_slot(
-    norm: Norm, gains: Gains | MemoryGains, valid: Bool[Array, "b"] | None, fixed: Moments | None
+    norm: Norm,
+    gains: Gains | MemoryGains,
+    valid: Bool[Array, "b"] | None,
+    fixed: Moments | None,
 ) -> Slots:
     """Return the slots inside a cell, of which batch norm fills that of the memory."""
+    # A cell without a memory has no such slot.
     if isinstance(gains, Gains):
         return PLAIN
 

@@ -8,7 +8,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
-def check_lengths(lengths: Array, rows: int, steps: int) -> None:
+def check_lengths(
+    lengths: Array,
+    rows: int,
+    steps: int,
+) -> None:
     """Raise `ValueError` unless `lengths` has an integer for each row, between 0 and `steps` where values are known."""
     if lengths.shape != (rows,):
         raise ValueError(f"lengths has the shape {lengths.shape}; expected one for each of the {rows} rows, ({rows},)")
@@ -35,5 +39,6 @@ def turn(x: Float[Array, "t b d"], lengths: Int[Array, "b"] | None) -> Float[Arr
     if lengths is None:
         return jnp.flip(x, axis=0)
     t = jnp.arange(x.shape[0], dtype=lengths.dtype)[:, None]
+    # Step t of a row of length n is step n - 1 - t of the reversed one.
     index = jnp.where(t < lengths, lengths - 1 - t, t)
     return jnp.take_along_axis(x, index[..., None], axis=0)

@@ -60,11 +60,16 @@ def project(params: Tree, x: Float[Array, "b d"]) -> Float[Array, "b g"]:
             return x @ kernel + params.bias
 
 
-def project_at_once(cell: Cell, params: Tree, x: Float[Array, "t b d"]) -> list[Float[Array, "t b _"]]:
+def project_at_once(
+    cell: Cell,
+    params: Tree,
+    x: Float[Array, "t b d"],
+) -> list[Float[Array, "t b _"]]:
     """Compute x W of all time steps, an array for each group of gates.
 
     The arrays that a cell saves of a group have the shape of its projection, so that they can be written over it.
     """
+    # Layer norm of the projection has been computed before: x is z.
     if params.input_kernel is None:
         return [x]
     return [x @ kernel for kernel in norms.split_groups(params.input_kernel, cell.groups)]
@@ -79,7 +84,11 @@ def assemble(params: Tree, parts: list[Float[Array, "b _"]]) -> Float[Array, "b 
     return z + params.bias
 
 
-def recurrent(params: Tree, drop: Float[Array, "b h"] | None, carry: Carry) -> Float[Array, "b _"]:
+def recurrent(
+    params: Tree,
+    drop: Float[Array, "b h"] | None,
+    carry: Carry,
+) -> Float[Array, "b _"]:
     """Compute h R after recurrent dropout; "b g", or wider if the kernel has padded columns."""
     return apply_drop(drop, carry.h) @ params.recurrent_kernel
 
@@ -100,6 +109,7 @@ def weight_gradients(
 
     `recurrent_input` is h_{t-1} after recurrent dropout. Parts of the parameters that are None have none.
     """
+    # Rows of one step, or of all steps.
     rows = tuple(range(deltas.z.ndim - 1))
     gradient = params
     if params.input_kernel is not None:
@@ -137,11 +147,13 @@ def over_rows(x: Float[Array, "*t b d"], delta: Float[Array, "*t b g"]) -> Float
         rows = tuple(range(delta.ndim - 1))
         return jnp.stack([(feature * delta).sum(rows) for feature in jnp.split(x, features, axis=-1)])
 
+    # There is no time axis inside the loop.
     if chosen is Product.ROWS:
         return x.T @ delta
 
     if strategy.padded_columns(columns):
         delta = pad_columns(delta)
+    # The zero columns are cut off again at the end.
     if chosen is Product.MERGED:
         gradient = x.reshape(-1, features).T @ delta.reshape(-1, delta.shape[-1])
     else:

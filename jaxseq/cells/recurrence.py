@@ -68,14 +68,19 @@ FORWARDS = Traversal()
 """From the first step to the last, without truncation."""
 
 
-def step(cell: Cell, params: Tree, x: Float[Array, "b d"], carry: Carry) -> Carry:
+def step(
+    cell: Cell,
+    params: Tree,
+    x: Float[Array, "b d"],
+    carry: Carry,
+) -> Carry:
     """Compute one step: the carry after x, whose `h` "b h" is the output.
 
     Raises `ValueError`, which names the argument, if a shape or dtype does not fit the parameters.
     """
     check(cell, params, x[None], carry)
     z = products.project(params, x)
-    new_carry, _ = adjoint.advance(cell, PLAIN, params, None, carry, z)
+    new_carry, _ = adjoint.advance(cell, PLAIN, params, drop=None, carry=carry, z=z)
     chex.assert_trees_all_equal_shapes_and_dtypes(new_carry, carry)
     return new_carry
 
@@ -98,6 +103,7 @@ def scan(
     does not fit, or if a length is not between 0 and t.
     """
     check(cell, params, x, carry, rows)
+    # `traverse` stays outside the custom derivative, for autodiff handles padding, direction and chunks well.
     recurrence = partial(adjoint.with_adjoint, Layer(cell), Trainable(params))
     return traverse(recurrence, x, carry, rows, traversal)
 
@@ -121,7 +127,11 @@ BoundRecurrence: TypeAlias = Callable[[Sequence], Result]
 
 
 def traverse(
-    recurrence: BoundRecurrence, x: Float[Array, "t b d"], carry: Carry, rows: Rows, traversal: Traversal
+    recurrence: BoundRecurrence,
+    x: Float[Array, "t b d"],
+    carry: Carry,
+    rows: Rows,
+    traversal: Traversal,
 ) -> tuple[Carry, Float[Array, "t b h"]]:
     """Apply a recurrence to padded rows, in the direction and the chunks of `traversal`."""
     valid = None
@@ -143,7 +153,11 @@ def traverse(
     return last, outputs
 
 
-def _in_chunks(recurrence: BoundRecurrence, sequence: Sequence, size: int) -> Result:
+def _in_chunks(
+    recurrence: BoundRecurrence,
+    sequence: Sequence,
+    size: int,
+) -> Result:
     """Apply a recurrence to chunks of time steps, without a gradient from one to the one before."""
     if size < 1:
         raise ValueError(f"truncate is {size}; expected at least 1 step")
@@ -169,7 +183,13 @@ def without_padding(x: Float[Array, "t b d"], valid: Bool[Array, "t b"] | None) 
     return jnp.where(valid[..., None], x, 0)
 
 
-def check(cell: Cell, params: Tree, x: Array, carry: Carry, rows: Rows = WHOLE_ROWS) -> None:
+def check(
+    cell: Cell,
+    params: Tree,
+    x: Array,
+    carry: Carry,
+    rows: Rows = WHOLE_ROWS,
+) -> None:
     """Raise `ValueError`, which names the argument and both values, if a shape or dtype does not fit."""
     d, g = params.input_kernel.shape
     h = g // cell.gate_count
@@ -196,6 +216,7 @@ def check(cell: Cell, params: Tree, x: Array, carry: Carry, rows: Rows = WHOLE_R
         arrays["drop"] = rows.drop
         shapes["drop"] = (b, h)
 
+    # Mixed dtypes would promote silently, and change the type of the carry within the scan.
     dtype = params.input_kernel.dtype
     for name, array in arrays.items():
         if array.shape != shapes[name]:
@@ -206,7 +227,12 @@ def check(cell: Cell, params: Tree, x: Array, carry: Carry, rows: Rows = WHOLE_R
         padding.check_lengths(rows.lengths, b, t)
 
 
-def check_result(x: Array, carry: Carry, last: Carry, outputs: Array) -> None:
+def check_result(
+    x: Array,
+    carry: Carry,
+    last: Carry,
+    outputs: Array,
+) -> None:
     """Assert that a scan has kept the shapes that it promises; a cell that does not is at fault, not its caller."""
     t, b, _ = x.shape
     chex.assert_trees_all_equal_shapes_and_dtypes(last, carry)

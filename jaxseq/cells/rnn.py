@@ -39,25 +39,44 @@ def start(shape: tuple[int, ...], dtype: DType = jnp.float32) -> Carry:
     return Carry(jnp.zeros(shape, dtype))
 
 
-def init(key: Key, d: int, h: int, dtype: DType = jnp.float32) -> Params:
+def init(
+    key: Key,
+    d: int,
+    h: int,
+    dtype: DType = jnp.float32,
+) -> Params:
     """Draw parameters for d features and h units: Glorot input kernel, orthogonal recurrent kernel, zero bias."""
     kernels = init_kernels(key, 1, d, h, dtype)
     return Params(kernels.input, kernels.recurrent, bias=jnp.zeros(h, dtype))
 
 
-def gates(z: Float[Array, "*b g"], u: Float[Array, "*b g"], carry: Carry, slots: Slots = PLAIN) -> tuple[Carry, Saved]:
+def gates(
+    z: Float[Array, "*b g"],
+    u: Float[Array, "*b g"],
+    carry: Carry,
+    slots: Slots = PLAIN,
+) -> tuple[Carry, Saved]:
     """Compute one step."""
     a, a_residual = slots.total(z + u, 0)
     h = jnp.tanh(a)
     return Carry(h), Saved(SlotValues(total=(a_residual,), memory=()))
 
 
-def linearise(saved: Saved, h_before: Float[Array, "*b h"], h: Float[Array, "*b h"]) -> Local:
+def linearise(
+    saved: Saved,
+    h_before: Float[Array, "*b h"],
+    h: Float[Array, "*b h"],
+) -> Local:
     """Compute the slope of tanh at every step."""
+    # h is tanh's value, so nothing has to be computed again.
     return Local(tanh_slope(h), saved.slots)
 
 
-def adjoint(local: Local, cotangent: Carry, transposes: Transposes = PLAIN_TRANSPOSES) -> StepGradient:
+def adjoint(
+    local: Local,
+    cotangent: Carry,
+    transposes: Transposes = PLAIN_TRANSPOSES,
+) -> StepGradient:
     """Compute the cotangents of a step's inputs: z and u have the same one, and h_{t-1} acts through u alone."""
     a_grad = cotangent.h * local.a
     sum_grad, weights_grad = transposes.total(local.slots.total[0], a_grad, 0)

@@ -85,7 +85,12 @@ def projection(kernel: Any, features: int) -> Projection:
     return Projection.AT_ONCE
 
 
-def backward(cell: Cell, norm: Norm | None, rows: int, units: int) -> Backward:
+def backward(
+    cell: Cell,
+    norm: Norm | None,
+    rows: int,
+    units: int,
+) -> Backward:
     """Choose the strategies of the backward scan."""
     accumulation = Accumulation.AT_ONCE
     # Devices that share a batch would have to meet at each step, and a norm's gradients are not accumulated so.

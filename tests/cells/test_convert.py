@@ -157,115 +157,86 @@ def test_what_is_handed_out_is_contiguous_and_may_be_written(name):
         assert array.flags.writeable
 
 
-def refused(message, convert, *args, **more):
+def refused(where, got, needed, convert, *args, **more):
     with pytest.raises(UsageError) as caught:
         convert(*args, **more)
-    assert str(caught.value) == message
+    assert (caught.value.where, caught.value.got) == (where, got)
+    assert str(caught.value.needed).startswith(str(needed))
 
 
 def test_a_wrong_shape_is_told_by_name_with_both_shapes():
     weights = torch_weights("lstm") | {"bias_hh_l0": np.zeros(12, np.float32)}
-    refused(
-        "torch bias_hh_l0: shape (12,) came, expected (16,) for lstm with 4 gates of 4 units, 2 features",
-        convert.from_torch,
-        "lstm",
-        weights,
-    )
+    needed = "(16,) of lstm: gates 4, units 4, features 2"
+    refused("torch bias_hh_l0", (12,), needed, convert.from_torch, "lstm", weights)
+
     kernel, recurrent, bias = keras_weights("rnn")
-    refused(
-        "keras kernel: shape (4, 2) came, expected (4, 4) for rnn with 1 gate of 4 units, 4 features",
-        convert.from_keras,
-        "rnn",
-        [kernel.T, recurrent, bias],
-    )
+    needed = "(4, 4) of rnn: gates 1, units 4, features 4"
+    refused("keras kernel", (4, 2), needed, convert.from_keras, "rnn", [kernel.T, recurrent, bias])
+
     onnx = onnx_weights("gru") | {"R": np.zeros((1, 12, 4), np.float32)}
-    refused(
-        "onnx R: shape (1, 12, 4) came, expected (2, 12, 4) for gru with 3 gates of 4 units, 2 features",
-        from_onnx,
-        "gru",
-        onnx,
-    )
+    refused("onnx R", (1, 12, 4), "(2, 12, 4) of gru: gates 3, units 4, features 2", from_onnx, "gru", onnx)
+
     params = ours("gru")._replace(recurrent_bias=jnp.zeros(4))
     for to in (convert.to_torch, convert.to_keras, convert.to_onnx):
-        refused(
-            "ours recurrent_bias: shape (4,) came, expected (12,) for gru with 3 gates of 4 units, 2 features",
-            to,
-            "gru",
-            params,
-        )
+        needed = "(12,) of gru: gates 3, units 4, features 2"
+        refused("ours recurrent_bias", (4,), needed, to, "gru", params)
 
 
 def test_the_weights_of_another_cell_are_refused():
-    refused(
-        "torch weight_ih_l0: shape (12, 2) came, expected (16, 2) for lstm with 4 gates of 4 units, 2 features",
-        convert.from_torch,
-        "lstm",
-        torch_weights("gru"),
-    )
+    needed = "(16, 2) of lstm: gates 4, units 4, features 2"
+    refused("torch weight_ih_l0", (12, 2), needed, convert.from_torch, "lstm", torch_weights("gru"))
+    came, expected = "input_kernel, recurrent_kernel, bias", "input_kernel, recurrent_kernel, bias, recurrent_bias"
     for to in (convert.to_torch, convert.to_keras, convert.to_onnx):
-        refused(
-            "ours: parameters input_kernel, recurrent_kernel, bias came, expected input_kernel, recurrent_kernel, bias, "
-            "recurrent_bias of gru",
-            to,
-            "gru",
-            ours("rnn"),
-        )
-        refused(
-            "ours input_kernel: shape (2, 4) came, expected (2, 16) for lstm with 4 gates of 4 units, 2 features",
-            to,
-            "lstm",
-            ours("rnn"),
-        )
+        refused("ours", came, expected, to, "gru", ours("rnn"))
+        needed = "(2, 16) of lstm: gates 4, units 4, features 2"
+        refused("ours input_kernel", (2, 4), needed, to, "lstm", ours("rnn"))
 
 
 def test_a_wrong_number_of_axes_is_told_with_their_letters():
-    message = 'onnx W: shape (12, 2) came, expected the axes "k g d"'
-    refused(message, from_onnx, "gru", onnx_weights("gru") | {"W": np.zeros((12, 2), np.float32)})
+    weights = onnx_weights("gru") | {"W": np.zeros((12, 2), np.float32)}
+    refused("onnx W", (12, 2), 'the axes "k g d"', from_onnx, "gru", weights)
 
 
 def test_integers_and_mixed_dtypes_are_refused():
     weights = torch_weights("rnn")
-    message = "torch bias_ih_l0: dtype float64 came, expected float32 as weight_ih_l0"
-    refused(message, convert.from_torch, "rnn", weights | {"bias_ih_l0": np.zeros(4)})
-    message = "torch weight_ih_l0: dtype int64 came, expected a floating one"
-    refused(message, convert.from_torch, "rnn", weights | {"weight_ih_l0": np.zeros((4, 2), int)})
+    mixed = weights | {"bias_ih_l0": np.zeros(4)}
+    needed = "float32, as weight_ih_l0"
+    refused("torch bias_ih_l0", np.dtype("float64"), needed, convert.from_torch, "rnn", mixed)
+    integers = weights | {"weight_ih_l0": np.zeros((4, 2), int)}
+    needed = "a floating dtype"
+    refused("torch weight_ih_l0", np.dtype("int64"), needed, convert.from_torch, "rnn", integers)
 
 
 def test_an_unknown_cell_is_told_the_right_ones():
-    message = "unknown cell 'grru': choose one of rnn, lstm, gru"
-    refused(message, convert.from_torch, "grru", {})
-    refused(message, convert.from_keras, "grru", [])
-    refused(message, convert.from_onnx, "grru", np.zeros(1), np.zeros(1))
+    fields = (None, "grru", "one of rnn, lstm, gru")
+    refused(*fields, convert.from_torch, "grru", {})
+    refused(*fields, convert.from_keras, "grru", [])
+    refused(*fields, convert.from_onnx, "grru", np.zeros(1), np.zeros(1))
     for to in (convert.to_torch, convert.to_keras, convert.to_onnx):
-        refused(message, to, "grru", ours("gru"))
+        refused(*fields, to, "grru", ours("gru"))
 
 
 def test_a_missing_name_is_told_with_those_that_came():
     weights = {key: value for key, value in torch_weights("gru").items() if key != "bias_hh_l0"}
-    message = "torch bias_hh_l0 is missing: came weight_ih_l0, weight_hh_l0, bias_ih_l0"
-    refused(message, convert.from_torch, "gru", weights)
-    refused("torch weight_ih_l1 is missing: came nothing", convert.from_torch, "gru", {}, layer=1)
+    came = "weight_ih_l0, weight_hh_l0, bias_ih_l0"
+    refused("torch bias_hh_l0", came, "this name", convert.from_torch, "gru", weights)
+    refused("torch weight_ih_l1", "nothing", "this name", convert.from_torch, "gru", {}, layer=1)
 
 
 def test_a_projected_lstm_is_refused():
-    message = "torch weight_hr_l0: a projected LSTM (proj_size) has no counterpart, use proj_size=0"
     projected = torch_weights("lstm") | {"weight_hr_l0": np.zeros((2, 4), np.float32)}
-    refused(message, convert.from_torch, "lstm", projected)
+    refused("torch weight_hr_l0", (2, 4), "proj_size=0", convert.from_torch, "lstm", projected)
 
 
 def test_a_gru_that_resets_before_the_product_is_refused():
     kernel, recurrent, bias = keras_weights("gru")
-    with pytest.raises(UsageError, match=r"keras bias: shape \(12,\) came, expected \(2, 12\): .*reset_after=False"):
-        convert.from_keras("gru", [kernel, recurrent, bias[0]])
-    message = "onnx GRU: linear_before_reset=0 came, expected 1: with 0 it is another function"
-    refused(message, convert.from_onnx, "gru", **onnx_weights("gru"))
+    refused("keras bias", (12,), (2, 12), convert.from_keras, "gru", [kernel, recurrent, bias[0]])
+    refused("onnx linear_before_reset", 0, 1, convert.from_onnx, "gru", **onnx_weights("gru"))
 
 
 def test_a_keras_layer_has_two_or_three_arrays_and_an_onnx_node_one_or_two_directions():
-    with pytest.raises(UsageError, match=r"keras weights: 6 arrays came, expected kernel, .* pass one half"):
-        convert.from_keras("lstm", 2 * keras_weights("lstm"))
-    message = "onnx W: direction 2 of 2 was asked for, counted from 0"
-    refused(message, from_onnx, "lstm", onnx_weights("lstm"), direction=2)
+    refused("keras weights", 6, "kernel, recurrent_kernel", convert.from_keras, "lstm", 2 * keras_weights("lstm"))
+    refused("onnx W", 2, "direction 0 to 1", from_onnx, "lstm", onnx_weights("lstm"), direction=2)
 
 
 def table():

@@ -129,10 +129,15 @@ def markdown(rows: list[Row], unit: str) -> str:
 
 
 def score_table(rows: list[Row], unit: str, title: str) -> Table:
-    """The forecasts' scores as a table that fits 80 columns; "vs naive" is MSE over that of the last value, p that of
-    the Diebold-Mariano test against it."""
-    table = Table(title=f"{title}, errors in {unit}" if unit else title, title_justify="left", box=None, padding=(0, 1))
-    table.add_column("forecast", no_wrap=True)
+    """Return the forecasts' scores as a table for a terminal of 80 columns.
+
+    "vs naive" is MSE over that of the last value, p that of the Diebold-Mariano test against it.
+    """
+    if unit:
+        title = f"{title}, errors in {unit}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    # In a narrow terminal the names wrap, so that no digit is cut.
+    table.add_column("forecast", overflow="fold")
     for heading in ("RMSE", "MAE", "vs naive", "skill", "95 % interval", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:

@@ -5,27 +5,32 @@ from __future__ import annotations
 import sys
 
 from jaxseq.common import command_line
-from jaxseq.train import options, processes, run, study
+from jaxseq.train import options, processes
 
 PROGRAM = "jaxseq.train"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted.
+    """Run the command and return its exit status: 0, 2 for a mistake of the user, 130 if interrupted.
 
-    One of several processes that failed does not return, but ends with its status; it is 1 where another was lost.
+    In a group of several processes, one that fails does not return: it exits with its status, which is 1 if another
+    process was lost.
     """
     words = sys.argv[1:] if argv is None else argv
     return processes.leave(command_line.run(PROGRAM, lambda: _train(words), "stopped before the training began"))
 
 
 def _train(words: list[str]) -> None:
-    asked = options.parse(words)
-    with processes.joined(asked.mesh, PROGRAM):
-        if asked.seeds > 1 or asked.backtest > 1:
-            study.study(asked.experiment, asked.seeds, asked.backtest, asked.out, classical=asked.classical)
+    request = options.parse(words)
+
+    with processes.joined(request.mesh, PROGRAM):
+        # Imported here, so that --help and a mistyped field answer before Orbax is loaded.
+        from jaxseq.train import run, study
+
+        if request.seeds > 1 or request.backtest > 1:
+            study.study(request.experiment, request.seeds, request.backtest, request.out, classical=request.classical)
         else:
-            run.train(asked.experiment, asked.out, asked.resume, classical=asked.classical)
+            run.train(request.experiment, request.out, request.resume, classical=request.classical)
 
 
 if __name__ == "__main__":

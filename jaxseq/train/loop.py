@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from rich.console import Console
 
@@ -19,204 +18,230 @@ from jaxseq.checkpoint import records, store
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import signals
 from jaxseq.common.errors import Interrupted, UsageError
-from jaxseq.train import devices, processes, progress, run_folder
-from jaxseq.train import epoch as fit
-from jaxseq.train.epoch import TrainState
+from jaxseq.train import devices, epoch, nonfinite, processes, progress, run_folder
+from jaxseq.train.epoch import Epoch, TrainState
 from jaxseq.train.job import Job, abstract_state, initial_state, run_config
-
-IN_A_ROW = 10
-"""Steps that may be skipped one after the other. The parameters do not change meanwhile, so more will not get through."""
+from jaxseq.train.run_folder import Row
 
 
-def fit_epochs(job: Job, state: TrainState, rows: list[run_folder.Row], folder: Path, console: Console) -> None:
-    """Do the epochs that follow those in `rows`, each one logged and saved in the background. Raises as `train` does.
+class Run(NamedTuple):
+    """A run between two epochs: its folder, its job, the state after its last epoch, and one row for each epoch."""
 
-    The row is written before the checkpoint: whatever stops the process between the two, no epoch lacks its row.
+    folder: Path
+    job: Job
+    state: TrainState
+    rows: list[Row]
+
+    @property
+    def metric(self) -> str:
+        """The column of the metrics that chooses the best epoch."""
+        return f"valid_{self.job.setup.objective.select}"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.folder / run_folder.CHECKPOINTS
+
+
+def fit_epochs(run: Run, console: Console) -> None:
+    """Train the epochs that follow those in `run.rows`, and append a row for each; its state is donated.
+
+    Each epoch is logged, then saved in the background. The row is written before the checkpoint, so that no saved epoch
+    lacks its row wherever the process is stopped. Raises as `run.train` does.
     """
-    experiment = job.experiment
-    metric = _metric(job)
-    done = len(rows)
-    setup = job.setup._replace(skip_nonfinite=experiment.on_nonfinite == "skip")
-    say = _sayer(console)
+    experiment = run.job.experiment
+    data = run.job.data
+    skip = experiment.on_nonfinite == "skip"
+    setup = run.job.setup._replace(skip_nonfinite=skip)
+    first_epoch = len(run.rows) + 1
+    numbers = range(first_epoch, experiment.epochs + 1)
+    if _patience_is_over(run):
+        numbers = range(0)
+
     with (
-        _writer(job, folder, metric, say) as writer,
-        progress.EpochDisplay(console, done, experiment.epochs) as display,
-        stop_signals(display.note) as stopped,
+        _writer(run, _warner(console)) as writer,
+        progress.EpochDisplay(console, len(run.rows), experiment.epochs) as display,
+        stop_signals(display.note) as stop_status,
     ):
+        if numbers:
+            display.show_compiling()
         started = time.perf_counter()
-        numbers = range(done + 1, experiment.epochs + 1)
-        finished = () if processes.from_first(lambda: _impatient(rows, metric, experiment.patience)) else numbers
-        for epoch in fit.epochs(setup, state, job.data.train, job.data.valid, experiment.batch, finished):
-            if (at := _fault(epoch, setup.skip_nonfinite)) is not None:
-                processes.from_first(lambda: writer.wait())
-                told = _told(epoch, at, _leaf(job, setup, folder, epoch, at))
-                raise UsageError(f"{told}; {_saved(records.latest_epoch(folder / run_folder.CHECKPOINTS))} in {folder}")
-            row = _row(epoch, time.perf_counter() - started, len(job.batches.train.x), setup.skip_nonfinite)
+
+        for finished in epoch.epochs(setup, run.state, data.train, data.valid, experiment.batch, numbers):
+            # A state that is not finite is neither logged nor saved: the epoch before it stays the last.
+            step = nonfinite.failing_step(finished, skip)
+            if step is not None:
+                _wait(writer)
+                reason = nonfinite.failure(run.job, setup, run.folder, finished, step)
+                raise UsageError(f"{reason}; {_last_saved(run.checkpoints)} in {run.folder}")
+
+            row = metrics_row(finished, time.perf_counter() - started, len(data.train.x), skip)
             if row.get("skipped"):
+                total = len(finished.steps.loss)
+                display.note(f"epoch {finished.number}: skipped {row['skipped']} of {total} steps, not finite")
+            run.rows.append(row)
+            processes.from_first(partial(_log_and_save, run.folder, writer, finished, row))
+            is_best = run_folder.best_row(run.rows, run.metric) is row
+            display.show(row, run.metric, is_best)
+
+            # Any process may have received the signal; all of them stop after the same epoch.
+            status = processes.largest(stop_status())
+            if status:
+                _wait(writer)
+                raise Interrupted(run.folder, finished.number, status)
+            if _patience_is_over(run):
                 display.note(
-                    f"epoch {epoch.number}: skipped {row['skipped']} of {len(epoch.steps.loss)} steps, not finite"
+                    f"no better validation for {experiment.patience} epochs: stopped after epoch {finished.number}"
                 )
-            rows.append(row)
-            processes.from_first(partial(_keep, folder, writer, epoch, row))
-            display.show(row, metric, run_folder.best_row(rows, metric) is row)
-            if status := processes.largest(stopped()):
-                processes.from_first(lambda: writer.wait())
-                raise Interrupted(folder, epoch.number, status)
-            if processes.from_first(lambda: _impatient(rows, metric, experiment.patience)):
-                display.note(f"no better validation for {experiment.patience} epochs: stopped after {epoch.number}")
                 break
             started = time.perf_counter()
 
 
+def _patience_is_over(run: Run) -> bool:
+    """Return whether the last `patience` epochs were no better than the best; the first process decides for all."""
+
+    def decide() -> bool:
+        patience = run.job.experiment.patience
+        if patience is None or not run.rows:
+            return False
+        best_epoch = run_folder.best_row(run.rows, run.metric)["epoch"]
+        return run.rows[-1]["epoch"] - best_epoch >= patience
+
+    return processes.from_first(decide)
+
+
+# Writing ---------------------------------------------------------------------------------------------------------------
+
+
 @contextmanager
-def _writer(job: Job, folder: Path, metric: str, say: Callable[[str], None]) -> Iterator[Any]:
-    """What saves the steps; None in all processes but the first, which hear of it if it cannot be opened or closed."""
-    held: list[Writer] = []
-    processes.from_first(lambda: held.append(Writer(folder / run_folder.CHECKPOINTS, run_config(job), metric, say)))
-    with ExitStack() as closing:
-        closing.push(lambda *error: held[0].__exit__(*error) if held and error[0] else None)
-        yield held[0] if held else None
-    processes.from_first(lambda: held[0].close())
+def _writer(run: Run, warn: Callable[[str], None]) -> Iterator[Writer | None]:
+    """Open the checkpoints of a run in the first process, and yield None in the others.
+
+    Opening and closing go through `processes.from_first`, so that all processes raise its error.
+    """
+    writers: list[Writer] = []
+
+    def open_writer() -> None:
+        writers.append(Writer(run.checkpoints, run_config(run.job), run.metric, warn))
+
+    def abandon(
+        kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        # After an error the others do not wait for the first: it only tidies up its own side.
+        if writers and kind is not None:
+            return writers[0].__exit__(kind, error, trace)
+        return None
+
+    processes.from_first(open_writer)
+    with ExitStack() as stack:
+        stack.push(abandon)
+        yield writers[0] if writers else None
+    processes.from_first(lambda: writers[0].close())
 
 
-def _keep(folder: Path, writer: Writer, epoch: fit.Epoch, row: run_folder.Row) -> None:
-    """Log an epoch, and begin to save it."""
+def _log_and_save(folder: Path, writer: Writer | None, finished: Epoch, row: Row) -> None:
+    assert writer is not None, "only the first process writes"
     run_folder.append_metrics(folder, row)
-    measured = {key: row[key] for key in row if key.startswith(("train", "valid"))}
-    writer.save(epoch.number, devices.here(epoch.state), measured)
+    losses = {name: value for name, value in row.items() if name.startswith(("train", "valid"))}
+    writer.save(finished.number, devices.first_local_copy(finished.state), losses)
 
 
-def take_up(job: Job, folder: Path, console: Console) -> tuple[TrainState, list[run_folder.Row]]:
-    """The newest sound state of a run and the rows up to it; later rows are dropped, they will come again."""
-
-    report = _sayer(console)
-    kept, epochs = folder / run_folder.CHECKPOINTS, job.experiment.epochs
-    if records.epochs(kept):
-        done, state = store.restore(kept, abstract_state(job), report=report)
-    else:
-        done, state = 0, initial_state(job)
-    processes.check_same(f"{done}", f"see different steps in {folder}: all of them need the same files")
-    if done > epochs:
-        raise UsageError(f"{folder} has {done} epochs behind it: it cannot go on to --epochs {epochs}")
-    for row in run_folder.read_metrics(folder):
-        if lacking := [name for name in ("step", "train_loss", _metric(job), "seconds") if name not in row]:
-            raise UsageError(f"{folder / run_folder.METRICS}: epoch {row['epoch']} lacks {', '.join(lacking)}")
-    rows = processes.from_first(lambda: run_folder.keep_metrics(folder, done))
-    report(f"{folder}: going on after epoch {done} of {epochs}")
-    return state, rows
+def _wait(writer: Writer | None) -> None:
+    """Wait until the last checkpoint is written, in all processes."""
+    processes.from_first(lambda: None if writer is None else writer.wait())
 
 
-def _sayer(console: Console) -> Callable[[str], None]:
-    return partial(console.print, highlight=False, markup=False, soft_wrap=True, style="yellow")
+def metrics_row(finished: Epoch, seconds: float, rows: int, skip: bool) -> Row:
+    """Return an epoch's row of `metrics.jsonl`; its means leave out steps that were skipped."""
+    is_nonfinite = nonfinite.nonfinite_steps(finished)
+    loss = np.asarray(finished.steps.loss)[~is_nonfinite]
+    norm = np.asarray(finished.steps.gradient_norm)[~is_nonfinite]
+
+    row: Row = {"epoch": finished.number, "step": int(finished.state.step), "train_loss": float(np.mean(loss))}
+    for name, value in finished.valid.items():
+        row[f"valid_{name}"] = value
+    row["gradient_norm"] = float(np.mean(norm))
+    if skip:
+        row["skipped"] = int(is_nonfinite.sum())
+    row["seconds"] = round(seconds, 4)
+    row["windows_per_second"] = round(rows / seconds, 1)
+    return row
 
 
-def _metric(job: Job) -> str:
-    """The column of the metrics by which the best epoch is chosen."""
-    return f"valid_{job.setup.objective.select}"
-
-
-def _impatient(rows: list[run_folder.Row], metric: str, patience: int | None) -> bool:
-    if patience is None or not rows:
-        return False
-    return rows[-1]["epoch"] - run_folder.best_row(rows, metric)["epoch"] >= patience
-
-
-def _row(epoch: fit.Epoch, seconds: float, windows: int, skip: bool) -> run_folder.Row:
-    """An epoch for `metrics.jsonl`; means are over the steps that were not skipped."""
-    bad = _not_finite(epoch)
-    loss, norm = (np.asarray(values)[~bad] for values in epoch.steps)
-    return {
-        "epoch": epoch.number,
-        "step": int(epoch.state.step),
-        "train_loss": float(np.mean(loss)),
-        **{f"valid_{name}": value for name, value in epoch.valid.items()},
-        "gradient_norm": float(np.mean(norm)),
-        **({"skipped": int(bad.sum())} if skip else {}),
-        "seconds": round(seconds, 4),
-        "windows_per_second": round(windows / seconds, 1),
-    }
-
-
-def with_skipped(job: Job, rows: list[run_folder.Row]) -> Job:
-    """The job with a note that says how many steps were skipped; as it is if none was."""
-    if not (skipped := sum(row.get("skipped", 0) for row in rows)):
+def note_skipped_steps(job: Job, rows: Sequence[Row]) -> Job:
+    """Return the job with a note on the number of skipped steps; unchanged if there are none."""
+    skipped = sum(row.get("skipped", 0) for row in rows)
+    if not skipped:
         return job
-    note = f"{skipped:,} of {rows[-1]['step']:,} training steps were skipped: their loss or gradient was not finite"
+
+    total = rows[-1]["step"]
+    note = f"{skipped:,} of {total:,} training steps were skipped: their loss or gradient was not finite"
     return dataclasses.replace(job, notes=(*job.notes, note))
 
 
-def _not_finite(epoch: fit.Epoch) -> np.ndarray:
-    """Which of an epoch's steps had a loss or a gradient that is not finite."""
-    loss, norm = np.asarray(epoch.steps.loss), np.asarray(epoch.steps.gradient_norm)
-    return ~(np.isfinite(loss) & np.isfinite(norm))
+def _last_saved(checkpoints: Path) -> str:
+    number = records.latest_epoch(checkpoints)
+    return "no epoch was finished" if number is None else f"epoch {number} is saved"
 
 
-def _fault(epoch: fit.Epoch, skip: bool) -> int | None:
-    """The step, from 0, for which training has to stop; None if it may go on.
+# Resuming --------------------------------------------------------------------------------------------------------------
 
-    It is the first that is not finite; with `skip`, the one that is too many of them in a row, or the last of an epoch
-    without any other. If validation alone is not finite, it is the last step.
+
+def resume(job: Job, folder: Path, console: Console) -> Run:
+    """Restore the newest intact epoch of a run, and drop the rows of later epochs, which are trained again.
+
+    Raises `UsageError` if the run has more epochs than the experiment, or if its metrics lack an epoch or a column.
     """
-    bad = _not_finite(epoch)
-    row = np.convolve(bad, np.ones(IN_A_ROW + 1, int))[: len(bad)] > IN_A_ROW if skip else bad
-    if row.any():
-        return int(np.argmax(row))
-    return None if all(map(math.isfinite, epoch.valid.values())) and not bad.all() else len(bad) - 1
+    warn = _warner(console)
+    total = job.experiment.epochs
+    checkpoints = folder / run_folder.CHECKPOINTS
+
+    # A run that was stopped in its first epoch has a folder, but no checkpoint yet.
+    if records.epochs(checkpoints):
+        done, state = store.restore(checkpoints, abstract_state(job), report=warn)
+    else:
+        done = 0
+        state = initial_state(job)
+    processes.check_same(f"{done}", f"see different epochs in {folder}: all of them need the same files")
+    if done > total:
+        raise UsageError(
+            "the run already has more epochs", where=folder, got=f"--epochs {total}", needed=f"at least {done}"
+        )
+
+    run = Run(folder, job, state, [])
+    for row in run_folder.read_metrics(folder):
+        missing = [name for name in ("step", "train_loss", run.metric, "seconds") if name not in row]
+        if missing:
+            raise UsageError(f"epoch {row['epoch']} lacks {', '.join(missing)}", where=folder / run_folder.METRICS)
+    rows = processes.from_first(lambda: run_folder.keep_metrics(folder, done))
+
+    warn(f"{folder}: resuming after epoch {done} of {total}")
+    return run._replace(rows=rows)
 
 
-def _told(epoch: fit.Epoch, at: int, leaf: str) -> str:
-    loss, norm = (np.asarray(values) for values in epoch.steps)
-    return (
-        f"training is no longer finite in epoch {epoch.number}, step {at + 1} of {len(loss)} (loss {loss[at]:g}, gradient "
-        f"norm {norm[at]:g}{leaf}, validation {next(iter(epoch.valid.values())):g}): take a smaller --lr or set --clip"
-    )
+def _warner(console: Console) -> Callable[[str], None]:
+    return partial(console.print, highlight=False, markup=False, soft_wrap=True, style="yellow")
 
 
-def _leaf(job: Job, setup: fit.Setup, folder: Path, epoch: fit.Epoch, at: int) -> str:
-    """Which leaf's gradient failed in a step, in words; "" if it was not the step. The epoch is done again up to it."""
-    if not _not_finite(epoch)[at]:
-        return ""
-    state = None
-    with suppress(UsageError):  # what failed is said all the same, but without its leaf
-        state = _state_before(job, folder, epoch.number)
-    if processes.largest(state is None) or state is None:
-        return ""
-    norms = fit.gradient_norms(setup, state, job.data.train, job.experiment.batch, at)
-    found = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): float(norm)
-        for path, norm in jax.tree_util.tree_leaves_with_path(norms)
-    }
-    if bad := [path for path, norm in found.items() if not math.isfinite(norm)]:
-        return f", not finite in {bad[0]}{f' and {len(bad) - 1} more of {len(found)} leaves' if len(bad) > 1 else ''}"
-    largest = max(found, key=lambda path: found[path])
-    return f", the largest that of {largest} with {found[largest]:g}"
-
-
-def _state_before(job: Job, folder: Path, epoch: int) -> TrainState:
-    if epoch == 1:
-        return initial_state(job)
-    return store.restore(folder / run_folder.CHECKPOINTS, abstract_state(job), epoch - 1)[1]
-
-
-def _saved(epoch: int | None) -> str:
-    return "no epoch was finished" if epoch is None else f"epoch {epoch} is saved"
+# Stopping --------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def stop_signals(note: Callable[[str], None]) -> Iterator[Callable[[], int]]:
-    """Within, the first Ctrl-C or SIGTERM only asks to stop: the function given says with which status, or 0.
+    """Within, the first Ctrl-C or SIGTERM is a request to stop: the yielded function returns its exit status, or 0.
 
-    A second Ctrl-C is an ordinary KeyboardInterrupt. Outside the main thread, signals are left alone.
+    A second Ctrl-C raises KeyboardInterrupt. Outside the main thread, signals keep their handlers.
     """
     status = 0
 
-    def ask(asked: int) -> None:
+    def request_stop(requested: int) -> None:
         nonlocal status
         if status:
             raise KeyboardInterrupt
-        status = asked
-        with suppress(RuntimeError):  # the signal came while another line was being written
+        status = requested
+        # Printing fails if the signal interrupts another print; the request counts all the same.
+        with suppress(RuntimeError):
             note("stopping after this epoch (Ctrl-C again to stop at once)")
 
-    with signals.caught(ask):
+    with signals.caught(request_stop):
         yield lambda: status

@@ -1,38 +1,59 @@
-"""The training of a run."""
+"""Pictures of a training."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, STYLE, wrapped
+from jaxseq.train.run_folder import Row
+
+UNITS = {"valid_mse": "mean squared error, scaled", "valid_nats": "nats"}
 
 
-def loss(rows: list[dict[str, Any]], metric: str, best_epoch: int, naive: float | None, title: str) -> Figure:
-    """Training loss and validation `metric` by epoch, the epoch that was chosen, and the last value's own error where it
-    has one."""
+def loss(rows: Sequence[Row], metric: str, best_epoch: int, naive: float | None, title: str) -> Figure:
+    """Plot training loss and validation `metric` by epoch, with the epoch that was chosen.
+
+    Epochs after the chosen one are shaded: their weights are not used. `naive` is the error of the last value on the
+    validation part, drawn as a line if given.
+    """
+    epochs = [row["epoch"] for row in rows]
+    best_value = next(row[metric] for row in rows if row["epoch"] == best_epoch)
+
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 4.2), layout="constrained")
         axes = figure.add_subplot()
-        epochs = [row["epoch"] for row in rows]
+
         axes.plot(epochs, [row["train_loss"] for row in rows], color=NAIVE, label="training")
         axes.plot(epochs, [row[metric] for row in rows], color=FORECAST, label="validation")
         if naive is not None:
             axes.axhline(naive, color=ACTUAL, ls="--", lw=1, label="validation, naive (last value)")
-        chosen = next(row[metric] for row in rows if row["epoch"] == best_epoch)
-        axes.plot([best_epoch], [chosen], "o", color=FORECAST, label=f"best epoch: {best_epoch}")
-        scale = "log" if all(row[name] > 0 for row in rows for name in ("train_loss", metric)) else "linear"
-        ylabel = {"valid_mse": "mean squared error, scaled", "valid_nats": "nats"}.get(metric, "loss")
-        axes.set(xlabel="epoch", ylabel=ylabel, yscale=scale)
-        if scale == "log":  # 0.6, and not 6 times a power of ten
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6, 8)))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.plot([best_epoch], [best_value], "o", color=FORECAST, label=f"chosen: epoch {best_epoch}")
+        if best_epoch < epochs[-1]:
+            axes.axvline(best_epoch, color="0.5", lw=0.8)
+            axes.axvspan(
+                best_epoch, epochs[-1], color="0.5", alpha=0.12, lw=0, label=f"after epoch {best_epoch}: not used"
+            )
+
+        axes.set(xlabel="epoch", ylabel=UNITS.get(metric, "loss"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        axes.set_title(wrapped(title, 70), parse_math=False)
         axes.margins(x=0.02)
-        figure.legend(loc="outside lower center", ncols=4)
+        # A density's loss may be negative, and has no logarithm then.
+        if all(row[name] > 0 for row in rows for name in ("train_loss", metric)):
+            _log_scale(axes)
+        axes.set_title(wrapped(title, 70), parse_math=False)
+        # Outside the axes, where it cannot cover a curve.
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def _log_scale(axes: Axes) -> None:
+    """Use a logarithmic scale whose ticks read 0.6 instead of 6 times a power of ten."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6, 8)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

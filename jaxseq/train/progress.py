@@ -1,55 +1,92 @@
-"""What a training shows: a bar on a terminal and one plain line an epoch elsewhere, and its scores at the end."""
+"""The display of a training: a progress bar on a terminal, and one plain line for each epoch elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from jaxseq.train.run_folder import Row
 
 
 class EpochDisplay:
     """Shows the epochs of one training; use it in a `with` block."""
 
     def __init__(self, console: Console, done: int, total: int) -> None:
-        """`done` epochs of `total` were finished before."""
-        self._console, self._total = console, total
-        self._bar = Progress(
+        """`done` of `total` epochs were finished before."""
+        self._console = console
+        self._total = total
+        self._seconds: list[float] = []
+        self._progress = Progress(
             TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(),
+            BarColumn(bar_width=30),
             TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _TimeLeft(table_column=Column(no_wrap=True)),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total, completed=done, numbers="compiling")
+        self._task = self._progress.add_task("", total=total, completed=done, numbers="", end=None)
 
     def __enter__(self) -> EpochDisplay:
-        self._bar.start()
+        self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._progress.stop()
 
-    def show(self, row: Mapping[str, Any], metric: str, best: bool) -> None:
-        """One finished epoch: a row of metrics.jsonl, and whether it is the best so far."""
-        numbers = (
-            f"train {row['train_loss']:.5f}  valid {row[metric]:.5f}{' *' if best else '  '}"
-            f"{row['windows_per_second']:>8.0f} windows/s"
-        )
+    def show_compiling(self) -> None:
+        """Say that the functions of the first epoch are being compiled."""
         if self._console.is_terminal:
-            self._bar.update(self._task, completed=row["epoch"], numbers=numbers)
+            self._progress.update(self._task, numbers="compiling")
         else:
-            left = (self._total - row["epoch"]) * row["seconds"]
-            line = f"epoch {row['epoch']:>4}/{self._total}  {numbers}  about {left:.0f} s left"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self.note("compiling")
+
+    def show(self, row: Row, metric: str, best: bool) -> None:
+        """Show a finished epoch: its row of `metrics.jsonl`, and a star if it is the best so far."""
+        self._seconds.append(row["seconds"])
+        numbers = (
+            f"train {row['train_loss']:.5f}  valid {row[metric]:.5f} {'*' if best else ' '} "
+            f"{row['windows_per_second']:.0f} rows/s"
+        )
+        seconds_left = self._seconds_left(int(row["epoch"]))
+
+        if self._console.is_terminal:
+            end = None if seconds_left is None else time.monotonic() + seconds_left
+            self._progress.update(self._task, completed=row["epoch"], numbers=numbers, end=end)
+            return
+        line = f"epoch {row['epoch']:>4}/{self._total}  {numbers}"
+        if seconds_left is not None:
+            line += f"  about {seconds_left:.0f} s left"
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _seconds_left(self, epoch: int) -> float | None:
+        """Estimate the time of the remaining epochs; None while it is not known."""
+        # The first epoch of a process compiles, which can take longer than all the others together.
+        without_compiling = self._seconds[1:]
+        if epoch == self._total:
+            return 0.0
+        if not without_compiling:
+            return None
+        return (self._total - epoch) * sum(without_compiling) / len(without_compiling)
 
     def note(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the progress bar."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class _TimeLeft(ProgressColumn):
+    """The time until a task's `end`, on the monotonic clock; it counts down between two epochs."""
+
+    def render(self, task: Task) -> Text:
+        end = task.fields["end"]
+        if end is None:
+            return Text("")
+        minutes, seconds = divmod(max(0, round(end - time.monotonic())), 60)
+        hours, minutes = divmod(minutes, 60)
+        return Text(f"{hours}:{minutes:02}:{seconds:02} left", style="progress.remaining")

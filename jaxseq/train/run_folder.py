@@ -1,4 +1,4 @@
-"""A run's folder: its name and the files in it."""
+"""The folder of a run: its name, its files, and how they are written and read."""
 
 from __future__ import annotations
 
@@ -29,83 +29,107 @@ from jaxseq.common.files import (
 )
 
 RUNS = Path("runs")
-CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
-REPORT, PREDICTIONS, SCORES, INTERVALS = "report.md", "predictions.csv", "scores.csv", "intervals.json"
-LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT = "loss.png", "forecast.png", "errors.png"
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+REPORT = "report.md"
+PREDICTIONS = "predictions.csv"
+SCORES = "scores.csv"
+INTERVALS = "intervals.json"
+LOSS_PLOT = "loss.png"
+FORECAST_PLOT = "forecast.png"
+ERRORS_PLOT = "errors.png"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 MOST_METRICS = 256 * 2**20
-"""Bytes of the largest `metrics.jsonl` that is read: a million epochs."""
+"""Maximum size in bytes of a `metrics.jsonl` that is read: a million epochs."""
 
 Row = dict[str, Any]
+"""The metrics of one epoch: numbers by name, among them `epoch` and `step` as integers."""
+
+
+# The folder ------------------------------------------------------------------------------------------------------------
 
 
 def create(name: str, out: Path | None) -> Path:
-    """A new empty folder: `out`, or the next number of the experiment below `runs/`, say ``runs/aapl-0001``.
+    """Make an empty folder: `out`, or the next number of the experiment in `runs/`, say ``runs/aapl-0001``.
 
-    Raises `UsageError` if `out` is there and not empty, or if the folder cannot be written.
+    Raises `UsageError` if `out` exists and is not empty, or if the folder cannot be written.
     """
     try:
-        return numbered_folder(RUNS, name) if out is None else _named(out)
+        if out is None:
+            return numbered_folder(RUNS, name)
+        check_writable(out)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot write a run into {out or RUNS}: {error.strerror or error}") from error
+        raise _not_writable(out or RUNS, error.strerror or f"{error}") from error
+    return out
 
 
 def check_writable(out: Path | None) -> None:
-    """Raise now what `create` would raise, before any work is done; writes nothing."""
+    """Raise the error that `create` would raise, before any work is done. Writes nothing."""
+    target = (out or RUNS).absolute()
     try:
         if out is not None and out.is_dir():
             lock.check(out)
             check_empty(out)
-        there = next(path for path in [(out or RUNS).absolute(), *(out or RUNS).absolute().parents] if path.exists())
+        nearest = next(path for path in [target, *target.parents] if path.exists())
     except OSError as error:
-        raise UsageError(f"cannot write a run into {out or RUNS}: {error.strerror or error}") from error
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write a run into {out or RUNS}: {there} is no folder that you may write to")
+        raise _not_writable(out or RUNS, error.strerror or f"{error}") from error
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise _not_writable(out or RUNS, f"{nearest} is not a writable folder")
+
+
+def _not_writable(folder: Path, reason: str) -> UsageError:
+    return UsageError(f"cannot write a run into this folder: {reason}", where=folder)
 
 
 def check_empty(out: Path) -> None:
-    """Raise `UsageError` if a folder holds more than what a start that was killed may have left there."""
-    if any(path.name != lock.NAME and not TEMPORARY.fullmatch(path.name) for path in out.iterdir()):
-        raise UsageError(f"the output folder {out} is not empty: name another, or go on with it by --resume {out}")
+    """Raise `UsageError` if a folder holds more than a lock and temporary files of an interrupted start."""
+    names = [path.name for path in out.iterdir()]
+    if any(name != lock.NAME and not TEMPORARY.fullmatch(name) for name in names):
+        raise UsageError("the output folder is not empty", where=out, needed=f"another folder, or --resume {out}")
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a process that was killed left of the files that it was writing."""
-    with suppress(OSError):  # it is in nobody's way
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that an interrupted process left in a folder."""
+    # They do no harm, so failing to remove them is not an error.
+    with suppress(OSError):
         for path in folder.iterdir():
             if TEMPORARY.fullmatch(path.name):
                 path.unlink()
 
 
-def _named(out: Path) -> Path:
-    check_writable(out)
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+# Config and environment ------------------------------------------------------------------------------------------------
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write `config.json`, which makes a folder a run, with the number of its format."""
+    """Write `config.json`, stamped with the number of its format. A folder with this file is a run."""
     write_json(folder / CONFIG, formats.stamped(config))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What `config.json` of a run says, as today's format has it, without its number.
+    """Return the `config.json` of a run in the current format, without its number.
 
     Raises `UsageError` if there is no such run, it cannot be read, or its format is newer.
     """
     path = folder / CONFIG
     try:
-        there, room = path.is_file(), folder.is_dir()
+        is_run = path.is_file()
+        is_folder = folder.is_dir()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    if not there:
-        raise UsageError(f"no run at {folder}: {'it has no ' + CONFIG if room else 'there is no such folder'}")
+        raise UsageError(f"cannot be read: {error.strerror}", where=path) from error
+
+    if not is_folder:
+        raise UsageError(f"no run at {folder}: there is no such folder")
+    if not is_run:
+        raise UsageError(f"no run at {folder}: it has no {CONFIG}")
     return formats.unstamped(read_json(path), str(path))
 
 
 def environment(devices: str) -> dict[str, Any]:
-    """Versions, machine and source that a run was made with; `devices` is the mesh in words."""
+    """Return versions, machine and source of this process; `devices` describes the mesh."""
     return {
         "jaxseq": __version__,
         "git_commit": _git_commit(),
@@ -120,7 +144,7 @@ def environment(devices: str) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this package lies in, with a + if it was changed; None outside a checkout."""
+    """Return the commit of this package's checkout, with a + if it has changes; None outside a checkout."""
     package = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
@@ -128,27 +152,34 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
+        # An installed package may lie in a checkout of something else, which does not track it.
         git("ls-files", "--error-unmatch", "__init__.py")
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+        commit = git("rev-parse", "HEAD")
+        changes = git("status", "--porcelain", "--", ".")
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{commit}+" if changes else commit
+
+
+# Metrics ---------------------------------------------------------------------------------------------------------------
 
 
 def append_metrics(folder: Path, row: Row) -> None:
-    """Add one epoch's row to `metrics.jsonl`, through to the disk. Raises `UsageError` if it cannot be written."""
+    """Append an epoch's row to `metrics.jsonl` and sync it to disk. Raises `UsageError` if it cannot be written."""
+    path = folder / METRICS
     try:
-        with (folder / METRICS).open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise cannot_write(folder / METRICS, error) from error
+        raise cannot_write(path, error) from error
 
 
 def read_metrics(folder: Path) -> list[Row]:
-    """The rows of `metrics.jsonl`, one an epoch; a last line that was cut off by a kill is left out.
+    """Return the rows of `metrics.jsonl`, one for each epoch; an incomplete last line is ignored.
 
-    Raises `UsageError` naming file and line for any other line that is no row of numbers, or if it cannot be read.
+    Raises `UsageError` if the file cannot be read, and with file and line for any other line that is no row of numbers.
     """
     path = folder / METRICS
     if not path.is_file():
@@ -157,42 +188,56 @@ def read_metrics(folder: Path) -> list[Row]:
         check_size(path, MOST_METRICS)
         lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"cannot be read: {error.strerror or error}", where=path) from error
     except ValueError as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise UsageError(f"cannot be read: {error}", where=path) from error
+
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-            if not isinstance(row, dict) or type(row.get("epoch")) is not int:
-                raise ValueError("no object with an epoch")
-            if other := [name for name, value in row.items() if type(value) not in (int, float)]:
-                raise ValueError(f"{other[0]} is no number")
-            rows.append(row)
+            rows.append(_parsed_row(line))
         except (ValueError, RecursionError) as error:
             # A kill may cut off the last line. Its epoch has no checkpoint yet and is trained again.
             if number == len(lines) and not line.endswith("\n"):
                 break
-            raise UsageError(f"{path}, line {number}: {error}") from error
+            raise UsageError(f"{error}", where=f"{path}, line {number}") from error
     return rows
 
 
-def keep_metrics(folder: Path, last_epoch: int) -> list[Row]:
-    """Drop the rows after an epoch (a run goes on from a checkpoint older than its last row); returns what stays.
+def _parsed_row(line: str) -> Row:
+    """Parse a line of `metrics.jsonl`. Raises `ValueError` unless it is an object of numbers with an epoch."""
+    row = json.loads(line)
+    if not isinstance(row, dict) or type(row.get("epoch")) is not int:
+        raise ValueError("no object with an epoch")
+    for name, value in row.items():
+        # Not isinstance: JSON's true and false would count as integers.
+        if type(value) not in (int, float):
+            raise ValueError(f"{name} is no number")
+    return row
 
-    Raises `UsageError` unless that is a row for each of the epochs up to it.
+
+def keep_metrics(folder: Path, last_epoch: int) -> list[Row]:
+    """Drop the rows after an epoch, and return the others. The checkpoint of a resumed run may be older than its rows.
+
+    Raises `UsageError` unless there is exactly one row for each epoch up to `last_epoch`.
     """
+    path = folder / METRICS
     rows = [row for row in read_metrics(folder) if row["epoch"] <= last_epoch]
-    if (there := [row["epoch"] for row in rows]) != list(range(1, last_epoch + 1)):
-        raise UsageError(f"{folder / METRICS} should hold the epochs 1 to {last_epoch}, once each; it holds {there}")
-    write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+    epochs = [row["epoch"] for row in rows]
+    if epochs != list(range(1, last_epoch + 1)):
+        needed = f"the epochs 1 to {last_epoch}, once each"
+        raise UsageError("epochs are missing or repeated", where=path, got=epochs, needed=needed)
+
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 
 def best_row(rows: Iterable[Row], metric: str) -> Row:
-    """The epoch with the smallest value of a metric; the newest of equal ones. Raises `UsageError` if a row lacks it."""
+    """Return the row of the best epoch by a metric. Raises `UsageError` if a row lacks the metric."""
     rows = list(rows)
-    if lacking := [row["epoch"] for row in rows if metric not in row]:
-        raise UsageError(f"the metrics of epoch {lacking[0]} lack {metric}")
+    for row in rows:
+        if metric not in row:
+            raise UsageError(f"the metrics of epoch {row['epoch']} lack {metric}")
+
     best_epoch = choice.best_epoch({row["epoch"]: row[metric] for row in rows})
     return next(row for row in rows if row["epoch"] == best_epoch)

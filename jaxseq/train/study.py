@@ -1,7 +1,7 @@
-"""One experiment many times: for each seed, and for each fold of a backtest. Every member is a run of its own.
+"""A study: one experiment trained for several seeds, and on the folds of a backtest. Every member is a separate run.
 
-A study is told apart by its folder: typed again with the same `--out`, it takes what is finished, goes on with what was
-interrupted, and refuses to mix recipes.
+A study is identified by its folder: repeated with the same `--out`, it keeps finished runs, resumes interrupted ones, and
+refuses to mix recipes.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import dataclasses
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from rich.console import Console
 
 from jaxseq.common import files, lock
+from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.train import domains, experiments, run, run_folder
 from jaxseq.train.domains import Member
 from jaxseq.train.experiments.base import Experiment
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 RECIPE, MEMBERS, SUMMARY = "study.json", "study.csv", "study.md"
 
@@ -34,19 +33,21 @@ def study(
     console: Console | None = None,
     classical: bool = False,
 ) -> Path:
-    """Train and judge an experiment for so many seeds and folds, and return the study's folder.
+    """Train and judge an experiment for several seeds and folds, and return the study's folder.
 
-    It holds a run for each, `study.csv` with a row for each, and `study.md`, which judges the mean over the seeds on all
-    folds together. Raises as `training.train` does; an interrupted study goes on where it stopped.
+    The folder holds the runs, `study.csv` with a row for each run, and `study.md`, which judges the mean over the seeds
+    on all folds together. Raises as `run.train` does; an interrupted study resumes where it stopped.
     """
-    from jaxseq.common import console as common_console
-
-    console = common_console.terminal() if console is None else console
+    if console is None:
+        console = terminal()
     domain = domains.of(experiment)
     for member in members(experiment, 1, folds, Path()):
-        domain.check(member.experiment)  # before anything is written
-    with ExitStack() as held:
-        folder = _folder(experiment, seeds, folds, None if out is None else Path(out), held)
+        # Now, because invalid data of a later fold would otherwise appear after hours of training.
+        domain.check(member.experiment)
+
+    out_folder = None if out is None else Path(out)
+    with ExitStack() as locks:
+        folder = _folder(experiment, seeds, folds, out_folder, locks)
         runs = members(experiment, seeds, folds, folder)
         _fill(runs, folder, console, classical)
         table = gather(runs)
@@ -59,66 +60,83 @@ def study(
 
 
 def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -> None:
-    """Train what is not finished yet, one run after the other."""
+    """Train the unfinished runs, one after the other."""
     started = time.perf_counter()
-    waiting = [member for member in runs if not (member.folder / run_folder.REPORT).is_file()]
-    for number, member in enumerate(waiting):
-        left = (time.perf_counter() - started) / number * (len(waiting) - number) if number else 0
-        about = f", about {left / 60:.0f} min left" if number else ""
-        done = len(runs) - len(waiting) + number
-        console.rule(f"run {done + 1} of {len(runs)}: fold {member.fold}, seed {member.seed}{about}")
+    unfinished = [member for member in runs if not (member.folder / run_folder.REPORT).is_file()]
+    finished_before = len(runs) - len(unfinished)
+
+    for number, member in enumerate(unfinished):
+        title = f"run {finished_before + number + 1} of {len(runs)}: fold {member.fold}, seed {member.seed}"
+        if number:
+            seconds_a_run = (time.perf_counter() - started) / number
+            minutes_left = seconds_a_run * (len(unfinished) - number) / 60
+            title += f", about {minutes_left:.0f} min left"
+        console.rule(title)
         try:
             _run(member, console, classical)
         except Interrupted as stop:
-            again = f"{stop}".split(";")[0]
-            console.print(f"{again}; type the command again with --out {folder} to go on", highlight=False)
+            # The interruption itself says how to resume this one run, but not the study.
+            reason = f"{stop}".split(";")[0]
+            console.print(f"{reason}; repeat the command with --out {folder} to resume the study", highlight=False)
             raise
 
 
 def members(experiment: Experiment, seeds: int, folds: int, folder: Path) -> list[Member]:
-    """The runs of a study, fold by fold."""
-    found = []
+    """Return the runs of a study, fold by fold. Raises `UsageError` for folds of data that has a fixed split."""
     if folds > 1 and not hasattr(experiment.data, "folds"):
-        raise UsageError(f"{experiment.data.name} is always cut into the same parts: --backtest is for series")
+        raise UsageError(
+            "a backtest needs a series; this data has a fixed split", where="--backtest", got=folds, needed=1
+        )
+
+    runs = []
     for fold in range(1, folds + 1):
-        data = dataclasses.replace(experiment.data, folds=folds, fold=fold) if folds > 1 else experiment.data
+        data = experiment.data
+        if folds > 1:
+            data = dataclasses.replace(data, folds=folds, fold=fold)
         for seed in range(experiment.seed, experiment.seed + seeds):
-            name = f"fold-{fold}-seed-{seed}"
-            found.append(Member(fold, seed, dataclasses.replace(experiment, data=data, seed=seed), folder / name))
-    return found
+            run_experiment = dataclasses.replace(experiment, data=data, seed=seed)
+            runs.append(Member(fold, seed, run_experiment, folder / f"fold-{fold}-seed-{seed}"))
+    return runs
 
 
-def _folder(experiment: Experiment, seeds: int, folds: int, out: Path | None, held: ExitStack) -> Path:
-    """The study's folder, new or the one that is there, which stays `held`."""
+def _folder(experiment: Experiment, seeds: int, folds: int, out: Path | None, locks: ExitStack) -> Path:
+    """Return the study's folder, which may exist already, and keep it locked."""
     recipe = {**experiments.to_config(experiment), "seeds": seeds, "folds": folds}
     if out is not None and (out / RECIPE).is_file():
-        if (there := _recipe(out / RECIPE)) != recipe:
-            differ = [name for name in recipe if there.get(name) != recipe[name]]
-            raise UsageError(f"{out} holds another study: {', '.join(differ)} differ; name another --out")
-        held.enter_context(lock.hold(out))
+        saved = _recipe(out / RECIPE)
+        changed = [name for name in recipe if saved.get(name) != recipe[name]]
+        if changed:
+            raise UsageError(
+                f"the folder holds another study: {', '.join(changed)} differ", where=out, needed="another --out"
+            )
+        locks.enter_context(lock.hold(out))
         return out
     folder = run_folder.create(f"{experiment.name}-study", out)
-    held.enter_context(lock.hold(folder))
-    run_folder.check_empty(folder)  # by now: another may have begun there
+    locks.enter_context(lock.hold(folder))
+    # Another process may have begun here before this one held the lock.
+    run_folder.check_empty(folder)
     files.write_json(folder / RECIPE, recipe)
     return folder
 
 
 def _recipe(path: Path) -> dict[str, Any]:
-    """What a study's file says; fields that came after it was written have their defaults."""
-    there = files.read_json(path)
-    counts = {name: there.pop(name, None) for name in ("seeds", "folds")}
-    return {**experiments.to_config(experiments.from_config(there, str(path))), **counts}
+    """Read the recipe of a study; fields that are newer than the file have their defaults."""
+    saved = files.read_json(path)
+    counts = {name: saved.pop(name, None) for name in ("seeds", "folds")}
+    experiment = experiments.from_config(saved, str(path))
+    return {**experiments.to_config(experiment), **counts}
 
 
 def _run(member: Member, console: Console, classical: bool) -> None:
-    """Train a member, or go on with it where it was interrupted."""
-    begun = (member.folder / run_folder.CONFIG).is_file()
-    where = {"resume": member.folder} if begun else {"out": member.folder}
-    run.train(member.experiment, console=console, classical=classical, **where)
+    """Train a member, or resume it where it was interrupted."""
+    if (member.folder / run_folder.CONFIG).is_file():
+        run.train(member.experiment, resume=member.folder, console=console, classical=classical)
+    else:
+        run.train(member.experiment, out=member.folder, console=console, classical=classical)
 
 
 def gather(runs: list[Member]) -> pd.DataFrame:
-    """A row for each run, as its domain sums it up."""
+    """Return a table with a row for each run: fold, seed, and the summary of its domain."""
     domain = domains.of(runs[0].experiment)
-    return pd.DataFrame([{"fold": m.fold, "seed": m.seed, **domain.row(m)} for m in runs])
+    rows = [{"fold": member.fold, "seed": member.seed, **domain.row(member)} for member in runs]
+    return pd.DataFrame(rows)

@@ -178,7 +178,7 @@ def test_in_a_folder_that_may_only_be_read_a_run_is_forecast_from_but_not_gone_o
         if how == "ro":
             refused(run, capsys, "Read-only file system")
             assert train.main([*WORDS, "--out", str(disk / "new")]) == 2
-            assert f"cannot write a run into {disk / 'new'}" in capsys.readouterr().err
+            assert f"{disk / 'new'}: cannot write a run into this folder" in capsys.readouterr().err
             assert len(json.loads((run / "metrics.jsonl").read_text().splitlines()[0])) > 4
     goes_on(run, whole)
 

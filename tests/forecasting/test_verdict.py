@@ -112,8 +112,19 @@ def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
     shown = Console(file=io.StringIO(), width=120)
     shown.print(verdict.score_table([*rows, Row("far", 2.6380557e91, 1e90, 1.0, 0.0, -0.1, 0.1)], "USD", "AAPL"))
     on_screen = shown.file.getvalue()
-    assert "+0.0200 +0.1800  <0.001" in on_screen and "2.638e+91" in on_screen, "the screen says the same"
+    assert "+0.0200 +0.1800 <0.001" in on_screen and "2.638e+91" in on_screen, "the screen says the same"
     assert "RMSE | MAE |" in markdown([row(0, 0)], "")
+
+
+def test_no_digit_is_cut_on_a_terminal_of_80_columns():
+    names = [NAIVE, "naive (same season), period 252", "exponential smoothing", "lstm (epoch 100)"]
+    rows = [Row(name, 1234.5678, 1034.5678, 10.1234, -9.1234, -10.1234, -0.1234, 0.0001) for name in names]
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    terminal.print(verdict.score_table(rows, "USD", "AAPL"))
+    on_screen = terminal.file.getvalue()
+    numbers = "1234.5678 1034.5678  10.1234 -9.1234 -10.1234 -0.1234 <0.001"
+    assert sum(" ".join(line.split()).endswith(" ".join(numbers.split())) for line in on_screen.splitlines()) == 3
+    assert "…" not in on_screen and all(len(line) <= 80 for line in on_screen.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,18 @@ import pytest
 
 from jaxseq import cells
 from jaxseq.common.arrays import Batch
-from jaxseq.common.errors import UsageError
+from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.nn import forecaster, heads, objectives
-from jaxseq.train import devices as mesh
-from jaxseq.train import epoch, options, processes
+from jaxseq.train import devices, epoch, options, processes
 
 ADAM = optax.adam(1e-2)
 BATCH, WINDOW, HIDDEN = 32, 6, 5
+ADDRESS = "an address and a port, as 10.0.0.1:12345"
 
 
-def setup(devices: jax.sharding.Mesh) -> epoch.Setup:
+def setup(mesh: jax.sharding.Mesh) -> epoch.Setup:
     model = forecaster.Forecaster(cells.named("gru"), HIDDEN, 1, 1)
-    return epoch.Setup(model, objectives.forecasting(heads.point()), ADAM, mesh.batch_sharding(devices, BATCH))
+    return epoch.Setup(model, objectives.forecasting(heads.point()), ADAM, devices.batch_sharding(mesh, BATCH))
 
 
 def data() -> Batch:
@@ -31,15 +31,15 @@ def data() -> Batch:
     return Batch(x, x.mean(axis=1))
 
 
-def start(chosen: epoch.Setup, devices: jax.sharding.Mesh) -> epoch.TrainState:
+def start(chosen: epoch.Setup, mesh: jax.sharding.Mesh) -> epoch.TrainState:
     window = jnp.asarray(data().x[:1])
-    return mesh.replicate(devices, jax.jit(partial(epoch.init, chosen))(jax.random.key(0), window))
+    return devices.replicate(mesh, jax.jit(partial(epoch.init, chosen))(jax.random.key(0), window))
 
 
 def trained(count: int) -> tuple[epoch.TrainState, np.ndarray, dict[str, jax.Array]]:
-    devices = mesh.make(jax.devices()[:count])
-    chosen, batches = setup(devices), mesh.replicate(devices, data())
-    state = start(chosen, devices)
+    mesh = devices.make(jax.devices()[:count])
+    chosen, batches = setup(mesh), devices.replicate(mesh, data())
+    state = start(chosen, mesh)
     losses = []
     for _ in range(3):
         state, log = epoch.epoch(chosen, state, batches, BATCH)
@@ -49,10 +49,10 @@ def trained(count: int) -> tuple[epoch.TrainState, np.ndarray, dict[str, jax.Arr
 
 @functools.cache
 def compiled(count: int) -> str:
-    devices = mesh.make(jax.devices()[:count])
-    chosen = setup(devices)
-    state = start(chosen, devices)
-    return epoch.epoch.lower(chosen, state, mesh.replicate(devices, data()), BATCH).compile().as_text()
+    mesh = devices.make(jax.devices()[:count])
+    chosen = setup(mesh)
+    state = start(chosen, mesh)
+    return epoch.epoch.lower(chosen, state, devices.replicate(mesh, data()), BATCH).compile().as_text()
 
 
 def test_four_devices_train_what_one_trains() -> None:
@@ -87,39 +87,46 @@ def test_no_device_waits_for_another_inside_the_recurrence() -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_both_numbers() -> None:
-    devices = mesh.make(jax.devices()[:4])
-    with pytest.raises(UsageError, match="batch 30 cannot be split over 4 devices: take a multiple of 4"):
-        mesh.batch_sharding(devices, 30)
-    assert mesh.batch_sharding(mesh.make(jax.devices()[:3]), 30).num_devices == 3
+    mesh = devices.make(jax.devices()[:4])
+    with pytest.raises(UsageError, match="split over 4 devices") as error:
+        devices.batch_sharding(mesh, 30)
+    assert (error.value.got, error.value.needed) == (30, "a multiple of 4")
+    assert devices.batch_sharding(devices.make(jax.devices()[:3]), 30).num_devices == 3
 
 
 def test_what_is_replicated_is_whole_on_every_device() -> None:
-    devices = mesh.make()
-    array = mesh.replicate(devices, {"x": np.arange(8.0, dtype=np.float32)})["x"]
+    mesh = devices.make()
+    array = devices.replicate(mesh, {"x": np.arange(8.0, dtype=np.float32)})["x"]
     assert len(array.addressable_shards) == 4 and all(shard.data.shape == (8,) for shard in array.addressable_shards)
-    assert mesh.describe(devices) == "4 cpu" and devices.axis_names == (mesh.DATA,)
+    assert devices.describe(mesh) == "4 cpu" and mesh.axis_names == (devices.DATA,)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("fields", "where", "got", "needed"),
     [
-        ({"processes": 0}, "mesh.processes must be at least 1, or auto; it is 0"),
-        ({"processes": 2}, "--mesh.processes 2 needs --mesh.process, or take --mesh.processes auto"),
-        ({"processes": 2, "process": 0}, "--mesh.processes 2 needs --mesh.coordinator, or take --mesh.processes auto"),
-        (
-            {"processes": 2, "process": 2, "coordinator": "a:1"},
-            "mesh.process must be from 0 to 1, for 2 processes; it is 2",
-        ),
-        ({"processes": 2, "process": 0, "coordinator": "a"}, "as 10.0.0.1:12345; it is a"),
-        ({"processes": 2, "process": 0, "coordinator": "a:65536"}, "as 10.0.0.1:12345; it is a:65536"),
-        ({"process": 1}, "--mesh.process is for --mesh.processes of 2 and more, not of 1"),
-        ({"processes": "auto", "coordinator": "a:1"}, "--mesh.coordinator is for --mesh.processes of 2 and more"),
-        ({"wait": 0}, "mesh.wait must be at least 1 second; it is 0"),
+        ({"processes": 0}, "--mesh.processes", 0, "at least 1, or auto"),
+        ({"processes": 2}, "--mesh.processes 2", ABSENT, "it, or --mesh.processes auto"),
+        ({"processes": 2, "process": 2, "coordinator": "a:1"}, "--mesh.process", 2, "0 to 1, for 2 processes"),
+        ({"processes": 2, "process": 0, "coordinator": "a"}, "--mesh.coordinator", "a", ADDRESS),
+        ({"processes": 2, "process": 0, "coordinator": "a:65536"}, "--mesh.coordinator", "a:65536", ADDRESS),
+        ({"process": 1}, "--mesh.process", ABSENT, ABSENT),
+        ({"processes": "auto", "coordinator": "a:1"}, "--mesh.coordinator", ABSENT, ABSENT),
+        ({"wait": 0}, "--mesh.wait", 0, "at least 1 second"),
     ],
 )
-def test_processes_that_cannot_be_are_refused(given: dict[str, int | str], said: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(said)):
-        processes.Processes(**given)  # pyrefly: ignore[bad-argument-type]
+def test_processes_that_cannot_be_are_refused(
+    fields: dict[str, int | str], where: str, got: object, needed: object
+) -> None:
+    with pytest.raises(UsageError) as error:
+        processes.Processes(**fields)  # pyrefly: ignore[bad-argument-type]
+    assert (error.value.where, error.value.got, error.value.needed) == (where, got, needed)
+
+
+def test_the_field_that_several_processes_lack_is_named() -> None:
+    for missing, fields in {"process": {"coordinator": "a:1"}, "coordinator": {"process": 0}}.items():
+        with pytest.raises(UsageError) as error:
+            processes.Processes(processes=2, **fields)  # pyrefly: ignore[bad-argument-type]
+        assert error.value.rule == f"--mesh.{missing} is missing"
 
 
 def test_a_command_names_its_process_and_a_study_has_but_one() -> None:
@@ -137,11 +144,11 @@ def test_auto_takes_what_the_environment_says() -> None:
     assert processes.from_environment(auto, {**said, "JAX_NUM_PROCESSES": "1"}) == processes.Processes(wait=7)
     assert processes.from_environment(auto, {"JAX_COORDINATOR_ADDRESS": "a:80"}) == auto, "which JAX reads itself"
     assert processes.from_environment(processes.Processes(), said) == processes.Processes()
-    with pytest.raises(UsageError, match="JAX_PROCESS_ID must be there, too"):
+    with pytest.raises(UsageError, match="JAX_PROCESS_ID is missing"):
         processes.from_environment(auto, {name: said[name] for name in said if name != "JAX_PROCESS_ID"})
-    with pytest.raises(UsageError, match=r"JAX_NUM_PROCESSES='four'.*: numbers are needed"):
+    with pytest.raises(UsageError, match="JAX_NUM_PROCESSES: not a number; got 'four'"):
         processes.from_environment(auto, {**said, "JAX_NUM_PROCESSES": "four"})
-    with pytest.raises(UsageError, match=r"mesh\.process must be from 0 to 3"):
+    with pytest.raises(UsageError, match="0 to 3, for 4 processes"):
         processes.from_environment(auto, {**said, "JAX_PROCESS_ID": "4"})
 
 

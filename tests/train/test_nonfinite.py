@@ -20,19 +20,19 @@ from jaxseq.nn import forecaster, heads
 from jaxseq.nn.objectives import forecasting
 from jaxseq.train import __main__ as train
 from jaxseq.train import epoch as fit
-from jaxseq.train import loop, run_folder
+from jaxseq.train import loop, nonfinite, run_folder
 from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import named
-from jaxseq.train.experiments.base import adam
 from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.job import Job
+from jaxseq.train.optimiser import optimiser
 
 WORDS = "--data.count 200 --data.window 6 --model.hidden 3 --schedule constant"
 WORDS = ["waves", *WORDS.split()]
 SETUP = fit.Setup(
     forecaster.Forecaster(cells.named("rnn"), 3, 1, 1, norm=Norm("batch")),
     forecasting(heads.point()),
-    adam(0.01, None, None),
+    optimiser(0.01, "constant", steps=1, clip=None),
 )
 SKIP = SETUP._replace(skip_nonfinite=True)
 
@@ -99,7 +99,7 @@ def epoch_of(losses: list[float], valid: float = 1.0) -> fit.Epoch:
     return fit.Epoch(3, state, log, {"mse": valid})
 
 
-NAN, MOST = float("nan"), loop.IN_A_ROW
+NAN, MOST = float("nan"), nonfinite.MOST_IN_A_ROW
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,14 @@ def test_training_stops_at_the_first_or_at_the_one_too_many(
     losses: list[float], valid: float, stop: int | None, skip: int | None
 ) -> None:
     epoch = epoch_of(losses, valid)
-    assert (loop._fault(epoch, skip=False), loop._fault(epoch, skip=True)) == (stop, skip)
+    assert (nonfinite.failing_step(epoch, skip=False), nonfinite.failing_step(epoch, skip=True)) == (stop, skip)
 
 
 def test_what_is_skipped_is_counted_and_stays_out_of_the_means() -> None:
     state: Any = fit.TrainState(jnp.int32(12), {}, {}, {}, jax.random.key(0))
-    row = loop._row(epoch_of([1.0, NAN, 3.0])._replace(state=state), 1.0, 6, skip=True)
+    row = loop.metrics_row(epoch_of([1.0, NAN, 3.0])._replace(state=state), 1.0, 6, skip=True)
     assert row["train_loss"] == 2.0 and row["skipped"] == 1 and row["step"] == 12
-    assert "skipped" not in loop._row(epoch_of([1.0, 3.0])._replace(state=state), 1.0, 6, skip=False)
+    assert "skipped" not in loop.metrics_row(epoch_of([1.0, 3.0])._replace(state=state), 1.0, 6, skip=False)
 
 
 # What is said ----------------------------------------------------------------------------------------------------------
@@ -151,8 +151,8 @@ def test_the_first_leaf_that_is_not_finite_or_else_the_largest_is_named(
 ) -> None:
     monkeypatch.setattr(fit, "gradient_norms", lambda *_: norms)
     first = epoch_of([1.0, NAN])._replace(number=1)
-    assert loop._leaf(job, job.setup, tmp_path, first, 1) == said
-    assert loop._leaf(job, job.setup, tmp_path, first, 0) == "", "that step was finite"
+    assert nonfinite.failing_leaf(job, job.setup, tmp_path, first, 1) == said
+    assert nonfinite.failing_leaf(job, job.setup, tmp_path, first, 0) == "", "that step was finite"
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
@@ -196,10 +196,12 @@ def test_the_leaf_of_a_later_epoch_is_found_from_the_one_that_is_saved(
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
     assert train.main([*WORDS, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
     second = epoch_of([1.0, 1.0, NAN])._replace(number=2)
-    said = loop._leaf(job, job.setup, tmp_path / "run", second, 2)
+    said = nonfinite.failing_leaf(job, job.setup, tmp_path / "run", second, 2)
     assert said.startswith(", the largest that of ")
     third = second._replace(number=3)
-    assert loop._leaf(job, job.setup, tmp_path / "run", third, 2) == "", "epoch 2 is not there to begin from"
+    assert nonfinite.failing_leaf(job, job.setup, tmp_path / "run", third, 2) == "", (
+        "epoch 2 is not there to begin from"
+    )
 
 
 def test_a_choice_that_is_none_is_refused() -> None:

@@ -121,7 +121,7 @@ def test_two_processes_train_what_one_trains_and_each_goes_on_with_what_the_othe
     for epochs, count in ((4, 1), (5, 2)):
         ends = done(tmp_path, f"--resume run --epochs {epochs}", count)
         assert [status for status, _ in ends] == [0] * count, ends
-        assert f"going on after epoch {epochs - 1}" in ends[0].said
+        assert f"resuming after epoch {epochs - 1}" in ends[0].said
     together = measured(tmp_path / "run")
     np.testing.assert_allclose(together, measured(alone), atol=1e-6)
     mine, theirs = (store.load_leaves(run / run_folder.CHECKPOINTS, 5) for run in (tmp_path / "run", alone))
@@ -187,7 +187,7 @@ def test_what_the_first_cannot_do_is_said_by_all(tmp_path: Path) -> None:
     (tmp_path / "run/other").touch()
     ends = done(tmp_path, f"{WORDS} --out run", 2)
     assert [end.status for end in ends] == [2, 2], ends
-    assert all("the output folder run is not empty" in end.said for end in ends)
+    assert all("run: the output folder is not empty" in end.said for end in ends)
 
 
 def test_processes_that_see_different_steps_say_so(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_processes_that_see_different_steps_say_so(tmp_path: Path) -> None:
     (tmp_path / "copy/metrics.jsonl").unlink()
     ends = done(tmp_path, "--resume run --epochs 2", 2, "--resume copy --epochs 2")
     assert [end.status for end in ends] == [2, 2], ends
-    assert all("the processes see different steps in" in end.said for end in ends)
+    assert all("the processes see different epochs in" in end.said for end in ends)
 
 
 def test_processes_that_were_asked_for_different_things_say_so(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_processes_that_were_asked_for_different_things_say_so(tmp_path: Path) -
 def test_a_batch_that_two_processes_cannot_share_is_refused_by_both(tmp_path: Path) -> None:
     ends = done(tmp_path, f"{WORDS} --batch 31 --out run", 2)
     assert [end.status for end in ends] == [2, 2], ends
-    assert all("batch 31 cannot be split over 2 devices" in end.said for end in ends)
+    assert all("--batch: the batch cannot be split over 2 devices; got 31" in end.said for end in ends)
     assert not (tmp_path / "run").exists()
 
 

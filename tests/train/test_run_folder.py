@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_done(tmp_
         with pytest.raises(UsageError):
             run_folder.check_writable(out)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    with pytest.raises(UsageError, match="cannot write a run into /proc/nothing"):
+    with pytest.raises(UsageError, match="/proc/nothing: cannot write a run"):
         run_folder.create("aapl", Path("/proc/nothing"))
 
 

@@ -107,7 +107,7 @@ def test_an_interrupted_member_goes_on_where_it_stopped(copy: Path, monkeypatch:
 
 
 def test_another_recipe_is_not_mixed_in(copy: Path) -> None:
-    with pytest.raises(UsageError, match="holds another study: epochs differ"):
+    with pytest.raises(UsageError, match="another study: epochs differ"):
         study.study(named("waves", data=TINY.data, model=TINY.model, epochs=2), seeds=2, folds=2, out=copy)
     with pytest.raises(UsageError, match="seeds differ"):
         study.study(TINY, seeds=3, folds=2, out=copy)

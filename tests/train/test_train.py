@@ -183,7 +183,7 @@ def test_a_run_in_two_processes_is_bit_for_bit_the_run_in_one(tmp_path: Path) ->
         status, _, error = finish(process)
         assert status == 0, error
     status, out, error = finish(start(tmp_path, "--resume", "parts", "--epochs", "5"))
-    assert status == 0 and "going on after epoch 2 of 5" in out, error
+    assert status == 0 and "resuming after epoch 2 of 5" in out, error
     whole_leaves = leaves(tmp_path / "whole")
     assert {"step", "key", "params/head/kernel"} < set(whole_leaves) and any(path[:3] == "opt" for path in whole_leaves)
     assert leaves(tmp_path / "parts") == whole_leaves
@@ -243,7 +243,7 @@ def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
     rows = run_folder.read_metrics(Path("run"))
     best = min(rows, key=lambda row: row["valid_mse"])["epoch"]
     assert len(rows) == best + 2 < 60
-    assert f"no better validation for 2 epochs: stopped after {len(rows)}" in capsys.readouterr().out
+    assert f"no better validation for 2 epochs: stopped after epoch {len(rows)}" in capsys.readouterr().out
     before = contents(Path("run"))
     assert train.main(["--resume", "run"]) == 0
     assert contents(Path("run")) == before
@@ -386,7 +386,7 @@ MISTAKES = {
     "--epochs three": ["--epochs", "three"],
     "--epochs": ["--epochs", "Missing value"],
     "--batch 0": ["batch", "at least 1", "got 0"],
-    "--batch 30": ["batch 30", "4 devices"],
+    "--batch 30": ["--batch: ", "got 30", "a multiple of 4"],
     "--batch 4096": ["--batch: ", "got 4096", "at most 2239"],
     "--lr nan": ["lr", "needed finite, above 0", "got nan"],
     "--lr 0": ["lr", "needed finite, above 0", "got 0"],
@@ -434,13 +434,13 @@ def test_an_output_folder_that_is_not_empty_or_not_a_folder_is_refused(
 
 
 RESUMES = {
-    "waves --resume run": ["run of aapl", "not of waves"],
+    "waves --resume run": ["run: ", "got 'waves'", "needed aapl"],
     "--resume run --model.hidden 5": ["--model.hidden 4", "--model.hidden 5"],
     "--resume run --model.cell rnn --epochs 9": ["--model.cell gru", "--model.cell rnn"],
     "--resume=run --data.window 9": ["--data.window 8", "--data.window 9"],
     "--resume run --lr 0.5": ["--lr 0.001", "--lr 0.5"],
     "--resume run --batch 256": ["--batch 512", "--batch 256"],
-    "--resume run --epochs 1": ["2 epochs behind it", "--epochs 1"],
+    "--resume run --epochs 1": ["more epochs", "at least 2", "--epochs 1"],
     "--resume run --out new": ["--out", "--resume", "take one"],
     "--resume run/config.json": ["no run at run/config.json"],
 }
@@ -500,8 +500,8 @@ def test_checkpoints_of_another_model_are_refused_with_both_shapes(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"lr": 0.5}, "it has --lr 0.5, the run began with --lr 0.001"),
-        ({"schedule": "cosine"}, "it has --schedule cosine, the run began with --schedule constant"),
+        ({"lr": 0.5}, "got '--lr 0.5', needed --lr 0.001"),
+        ({"schedule": "cosine"}, "got '--schedule cosine', needed --schedule constant"),
     ],
 )
 def test_a_config_that_was_changed_by_hand_is_not_believed(
@@ -510,7 +510,8 @@ def test_a_config_that_was_changed_by_hand_is_not_believed(
     edit_config(run, **change)
     before = contents(run)
     assert train.main(["--resume", "run"]) == 2
-    assert f"run/config.json was changed: {said}" in complaint(capsys)
+    error = complaint(capsys)
+    assert "run/config.json: the file was changed" in error and said in error
     assert contents(run) == before
 
 
@@ -518,7 +519,7 @@ def test_a_cosine_schedule_is_not_made_longer_by_hand_either(run: Path, capsys: 
     make_it(run, schedule="cosine")
     edit_config(run, epochs=9)
     assert train.main(["--resume", "run"]) == 2
-    assert "it has --epochs 9, the run began with --epochs 2" in complaint(capsys)
+    assert "got '--epochs 9', needed --epochs 2" in complaint(capsys)
 
 
 def test_a_damaged_copy_of_the_config_does_not_stop_a_run(run: Path) -> None:
@@ -598,7 +599,7 @@ def test_a_cosine_schedule_cannot_be_made_longer(run: Path, capsys: pytest.Captu
     make_it(run, schedule="cosine")
     assert train.main(["--resume", "run", "--epochs", "3"]) == 2
     said = complaint(capsys)
-    assert "cosine" in said and "2 epochs" in said and "3 would" in said
+    assert "cosine" in said and "got '--epochs 3', needed --epochs 2" in said
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_step(

@@ -26,7 +26,7 @@ CEILINGS = {
     "common": FINISHED,
     "data": Counts(9.9, 41, 14, 25, 0.054, 7, 0, 0, 1, 6),
     "forecast": FINISHED,
-    "forecasting": Counts(12.2, 56.1, 15.1, 17, 0.029, 14.1, 0, 0, 1, 6),
+    "forecasting": Counts(12.2, 56, 15.1, 17, 0.029, 14.1, 0, 0, 1, 6),
     "music": Counts(11.8, 31, 29, 7, 0.054, 7, 0, 1, 5, 18),
     "nn": FINISHED,
     "report": Counts(10.1, 23.6, 8.8, 8.7, 0.05, 3.4, 1, 6, 0, 8),

@@ -1,4 +1,4 @@
-"""The forecasts that a network has to beat: the last value, the last season, drift, least squares on the lags.
+"""Baselines of a network: the last value, the last season, drift, least squares on the lags.
 
 The first three are in Hyndman & Athanasopoulos, Forecasting: Principles and Practice, 3rd edition (2021), section 5.2.
 """
@@ -12,9 +12,16 @@ from jaxtyping import Float
 
 from jaxseq.common.errors import UsageError
 
+NAIVE = "naive (last value)"
+DRIFT = "drift"
+LEAST_SQUARES = "least squares on the lags"
+SMOOTHING = "exponential smoothing"
+THETA = "theta"
+"""Names of the baselines in tables, files and figures; that of the seasonal naive forecast has its period."""
+
 
 @runtime_checkable
-class Known(Protocol):
+class Past(Protocol):
     """Windows as the baselines need them: `inputs`, and the shape of `targets`."""
 
     @property
@@ -40,12 +47,17 @@ class LinearForecast(NamedTuple):
         return rows @ self.weights + self.intercept
 
 
-def naive(windows: Known) -> Float[np.ndarray, "n k"]:
+def seasonal_name(period: int) -> str:
+    """Return the name of the seasonal naive forecast."""
+    return f"seasonal naive ({period})"
+
+
+def naive(windows: Past) -> Float[np.ndarray, "n k"]:
     """The last value, for every step of the horizon: the best forecast of a random walk, in the series' unit."""
     return np.repeat(windows.inputs[:, -1:], windows.targets.shape[1], axis=1)
 
 
-def seasonal_naive(windows: Known, period: int) -> Float[np.ndarray, "n k"]:
+def seasonal_naive(windows: Past, period: int) -> Float[np.ndarray, "n k"]:
     """The value of the same season, last time round, in the series' unit; with period 1, the last value.
 
     The last `period` values are repeated for as long as the horizon is. Raises `UsageError` with both numbers if the
@@ -57,7 +69,7 @@ def seasonal_naive(windows: Known, period: int) -> Float[np.ndarray, "n k"]:
     return windows.inputs[:, length - period + np.arange(windows.targets.shape[1]) % period]
 
 
-def drift(windows: Known, train: Known) -> Float[np.ndarray, "n k"]:
+def drift(windows: Past, train: Past) -> Float[np.ndarray, "n k"]:
     """The last value + h · the mean one-step change of the training windows, for h = 1 … k, in the series' unit.
 
     The change is fitted once and not updated from row to row.

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting.baselines import Known, seasonal_naive
+from jaxseq.forecasting.baselines import Past, seasonal_naive
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told after each window how many are done, and of how many."""
@@ -56,7 +56,7 @@ def available() -> bool:
     return importlib.util.find_spec("statsmodels") is not None
 
 
-def exponential_smoothing(windows: Known, period: int = 1, progress: Progress | None = None) -> Fits:
+def exponential_smoothing(windows: Past, period: int = 1, progress: Progress | None = None) -> Fits:
     """Exponential smoothing with additive errors, by maximum likelihood: simple, or Holt's with a trend.
 
     With a `period` above 1 also each with an additive season (Holt-Winters). The model with the least AICc is taken
@@ -87,7 +87,7 @@ def exponential_smoothing(windows: Known, period: int = 1, progress: Progress | 
     return _each(windows, period, method, progress)
 
 
-def theta(windows: Known, period: int = 1, progress: Progress | None = None) -> Fits:
+def theta(windows: Past, period: int = 1, progress: Progress | None = None) -> Fits:
     """The theta method: simple exponential smoothing, with half the slope of a straight line through the window.
 
     With a `period` above 1, a season is taken out first, if it is significant at 10 % (multiplicative if all values
@@ -109,7 +109,7 @@ def theta(windows: Known, period: int = 1, progress: Progress | None = None) -> 
     return _each(windows, period, method, progress)
 
 
-def _require(windows: Known, period: int, least: int) -> None:
+def _require(windows: Past, period: int, least: int) -> None:
     if not available():
         raise UsageError('the classical forecasts need statsmodels: pip install "jaxseq[classical]"')
     length = windows.inputs.shape[1]
@@ -124,7 +124,7 @@ def _spread(values: Float[np.ndarray, " t"]) -> float:
     return float(np.max(np.abs(values - values.mean())))
 
 
-def _each(windows: Known, period: int, method: Method, progress: Progress | None) -> Fits:
+def _each(windows: Past, period: int, method: Method, progress: Progress | None) -> Fits:
     """`method` on each window, quietly; the seasonal naive forecast where there is nothing to fit, or no fit."""
     inputs = np.asarray(windows.inputs, np.float64)
     forecast = np.array(seasonal_naive(windows, period), np.float64)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
@@ -115,8 +115,10 @@ def judge(
     part, notes = windows.test, []
     forecasts = _baselines(windows, scaling, background.period)
     if progress is not None:
-        for label, method in (("exponential smoothing", classical.exponential_smoothing), ("theta", classical.theta)):
-            forecasts[label] = method(part, background.period, progress).forecast
+        smoothing = classical.exponential_smoothing(part, background.period, progress)
+        theta = classical.theta(part, background.period, progress)
+        forecasts[baselines.SMOOTHING] = smoothing.forecast
+        forecasts[baselines.THETA] = theta.forecast
     forecasts[name] = scaling.invert(test.centre, part)
     times = part.times if len(background.names) > 1 else None  # series of one time are no independent witnesses
     rows = verdict.compare(part.targets, forecasts, seed, times)
@@ -134,32 +136,46 @@ def judge(
         copying,
         _scores(part, forecasts, scales),
         conformal.coverage_table(part.targets, ends) if ends else [],
-        frame(part, background.names, {"forecast": forecasts[name], "naive": forecasts[verdict.NAIVE]}, ends),
+        frame(part, background.names, {"forecast": forecasts[name], "naive": forecasts[baselines.NAIVE]}, ends),
         tuple(notes),
     )
 
 
 def _baselines(windows: WindowSplits, scaling: Scaling, period: int) -> dict[str, Float[np.ndarray, "n k"]]:
-    test, (x, y) = windows.test, batch(windows.train, scaling)
-    linear = baselines.least_squares(np.asarray(x), np.asarray(y))
-    found = {verdict.NAIVE: baselines.naive(test), "drift": _drift(windows)}
+    """Return the forecasts of the test part by the baselines that need the training part alone."""
+    test = windows.test
+    forecasts = {baselines.NAIVE: baselines.naive(test), baselines.DRIFT: _drift(windows)}
+
+    # Without a season, or with one longer than the window, there is no last season to repeat.
     if 1 < period <= test.inputs.shape[1]:
-        found[f"seasonal naive ({period})"] = baselines.seasonal_naive(test, period)
+        forecasts[baselines.seasonal_name(period)] = baselines.seasonal_naive(test, period)
+
+    x, y = batch(windows.train, scaling)
+    linear = baselines.least_squares(np.asarray(x), np.asarray(y))
     lags = scaling.inputs(test).astype(np.float32)
-    return found | {"least squares on the lags": scaling.invert(linear.predict(lags), test)}
+    forecasts[baselines.LEAST_SQUARES] = scaling.invert(linear.predict(lags), test)
+    return forecasts
 
 
 def _drift(windows: WindowSplits) -> Float[np.ndarray, "n k"]:
-    """Each series with a drift of its own."""
-    found = np.empty_like(windows.test.targets)
-    for number in map(int, np.unique(windows.test.series)):
-        train, test = (_of_series(part, number) for part in (windows.train, windows.test))
-        found[windows.test.series == number] = baselines.drift(test, train)
-    return found
+    """Return the drift forecasts of the test part, fitted to each series by itself."""
+    forecast = np.empty_like(windows.test.targets)
+    training_rows = _rows_by_series(windows.train)
+    for number, rows in _rows_by_series(windows.test).items():
+        train = _take(windows.train, training_rows[number])
+        test = _take(windows.test, rows)
+        forecast[rows] = baselines.drift(test, train)
+    return forecast
 
 
-def _of_series(part: Windows, number: int) -> Windows:
-    rows = part.series == number
+def _rows_by_series(part: Windows) -> dict[int, Int[np.ndarray, "_"]]:
+    """Return the rows of each series, in their order; one sort, so that many series take no time."""
+    order = np.argsort(part.series, kind="stable")
+    numbers, starts = np.unique(part.series[order], return_index=True)
+    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def _take(part: Windows, rows: Int[np.ndarray, "_"]) -> Windows:
     return Windows(*(array[rows] for array in part))
 
 
@@ -235,6 +251,6 @@ def before_test(windows: WindowSplits) -> pd.DataFrame | None:
         return None
     frames = []
     for name, part in (("training", windows.train), ("validation", windows.valid)):
-        rows = _of_series(part, int(windows.test.series[0]))
+        rows = _take(part, np.flatnonzero(part.series == windows.test.series[0]))
         frames.append(pd.DataFrame({"date": rows.times, "part": name, "actual": rows.targets[:, 0]}))
     return pd.concat(frames, ignore_index=True)

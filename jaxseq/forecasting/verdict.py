@@ -11,10 +11,10 @@ from jaxtyping import Shaped
 from rich.table import Table
 
 from jaxseq.common.errors import UsageError
+from jaxseq.forecasting.baselines import NAIVE
 from jaxseq.forecasting.metrics import Values, errors, mae, relative_mse, rmse
 from jaxseq.forecasting.significance import LagOne, block_bootstrap_interval, by_time, diebold_mariano
 
-NAIVE = "naive (last value)"
 NO_EVIDENCE = "no evidence of improvement over the last value"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxseq.common import figures, files
+from jaxseq.forecasting.baselines import NAIVE
 from jaxseq.report import document
 from jaxseq.report.evidence import RowRuns
 from jaxseq.report.plan import CHANGE, LEVEL
@@ -23,7 +24,7 @@ def losses(folder: Path, groups: Mapping[str, Sequence[RowRuns]]) -> document.Fi
     panels = []
     for group, title in titles.items():
         rows = groups[group]
-        naive = Reference("naive (last value), validation", float(rows[0].runs["naive_loss"][0]))
+        naive = Reference(f"{NAIVE}, validation", float(rows[0].runs["naive_loss"][0]))
         panels.append(Panel(title, "MSE, in the model's own scale", [_curve(row) for row in rows], True, naive))
     caption = (
         f"Figures 1, 4 and 5 of the paper: loss by epoch on AAPL, {rows_units(groups[LEVEL])} units. {BAND} On the "

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from jaxseq.common.text import plural
+from jaxseq.forecasting.baselines import LEAST_SQUARES, NAIVE
 from jaxseq.report import document, learning_curves
 from jaxseq.report.claims import Claim
 from jaxseq.report.evidence import RowRuns
@@ -150,10 +151,7 @@ def book(group: str, rows: Sequence[RowRuns], caption: str) -> Both:
 
 def _waves(found: RowRuns) -> dict[str, float]:
     """Test MSE of the baselines that need no training, from any run's scores."""
-    return {
-        name: float(found.runs.attrs["baselines"][name]["mse"])
-        for name in ("naive (last value)", "least squares on the lags")
-    }
+    return {name: float(found.runs.attrs["baselines"][name]["mse"]) for name in (NAIVE, LEAST_SQUARES)}
 
 
 def comparisons(found: Sequence[Claim]) -> Both:

@@ -15,9 +15,9 @@ from jaxseq.data.splits import Panel
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, Windows
 from jaxseq.forecasting import evaluate
-from jaxseq.forecasting.baselines import least_squares, naive
+from jaxseq.forecasting.baselines import NAIVE, least_squares, naive
 from jaxseq.forecasting.evaluate import Forecast, Margins, bounds, frame, judge, margins, naive_loss
-from jaxseq.forecasting.verdict import NAIVE, NO_EVIDENCE
+from jaxseq.forecasting.verdict import NO_EVIDENCE
 
 LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 

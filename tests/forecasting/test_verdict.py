@@ -13,10 +13,10 @@ from jaxseq.data.aapl import Prices
 from jaxseq.data.folds import split_rows
 from jaxseq.data.windows import cut
 from jaxseq.forecasting import verdict
-from jaxseq.forecasting.baselines import drift, least_squares, naive
+from jaxseq.forecasting.baselines import NAIVE, drift, least_squares, naive
 from jaxseq.forecasting.metrics import mae, relative_mse, rmse
 from jaxseq.forecasting.significance import block_bootstrap_interval, diebold_mariano, lag_one_copy
-from jaxseq.forecasting.verdict import NAIVE, NO_EVIDENCE, Row, compare, copy_sentence, markdown, number, sentence
+from jaxseq.forecasting.verdict import NO_EVIDENCE, Row, compare, copy_sentence, markdown, number, sentence
 
 
 def test_on_a_random_walk_a_fitted_forecast_is_almost_never_called_an_improvement():

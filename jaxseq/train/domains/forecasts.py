@@ -18,7 +18,7 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
-from jaxseq.forecasting import diagnostics, evaluate, plots, verdict
+from jaxseq.forecasting import baselines, diagnostics, evaluate, plots, verdict
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.train import forecaster, run_folder
 from jaxseq.train.domains import Member
@@ -191,7 +191,7 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
     """Summarise a study: the naive forecast, the model's mean over the seeds on all folds together, the spread."""
     name = f"{experiment.model.cell}, mean over {table['seed'].nunique()} seeds"
     pooled = _pooled(runs)
-    forecasts = {verdict.NAIVE: pooled.naive, name: pooled.actual - pooled.rms_error}
+    forecasts = {baselines.NAIVE: pooled.naive, name: pooled.actual - pooled.rms_error}
     rows = verdict.compare(pooled.actual, forecasts, experiment.seed, pooled.times)
 
     by_seed = _relative_mse_by_seed(runs)

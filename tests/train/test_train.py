@@ -37,7 +37,7 @@ FILES = {
     "errors.png",
     "intervals.json",
 }
-PACKAGE = Path(train.__file__).parents[1]
+PACKAGE = Path(train.__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_taken(
     monkeypatch.setattr(run_folder, "keep_metrics", watched)
     assert train.main(["--resume", "run"]) == 0
     out = capsys.readouterr().out
-    assert "step 3" in out and "damaged" in out and "using step 2" in out
+    assert "epoch 3" in out and "damaged" in out and "using epoch 2" in out
     assert seen == [[1, 2]]
     assert metrics(run) == whole and leaves(run) == wanted
 
@@ -441,7 +441,7 @@ RESUMES = {
     "--resume run --lr 0.5": ["--lr 0.001", "--lr 0.5"],
     "--resume run --batch 256": ["--batch 512", "--batch 256"],
     "--resume run --epochs 1": ["more epochs", "at least 2", "--epochs 1"],
-    "--resume run --out new": ["--out", "--resume", "take one"],
+    "--resume run --out new": ["--out", "--resume", "leave out one"],
     "--resume run/config.json": ["no run at run/config.json"],
 }
 

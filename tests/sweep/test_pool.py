@@ -94,9 +94,9 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_every_run_s_epoch_and_the_same_call_ends_as_if_there_had_been_none(tmp_path, number) -> None:
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parent
     (tmp_path / "go.py").write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": f"{here.parent}:{here}"}
+    environment = {**os.environ, "PYTHONPATH": f"{here.parents[1]}:{here}"}
     folders = {name: tmp_path / name for name in ("stopped", "left")}
 
     def start(name: str) -> subprocess.Popen:

@@ -125,7 +125,7 @@ def test_a_save_in_the_background_that_fails_is_told_at_once_and_ends_the_traini
 
     with monkeypatch.context() as patch, limits:
         patch.setattr(progress.EpochDisplay, "show", shown)
-        patch.setattr(loop, "_sayer", lambda console: heard.append)
+        patch.setattr(loop, "_warner", lambda console: heard.append)
         refused(run, capsys, "cannot write a checkpoint to")
     (told,) = [text for text in heard if "could not be saved" in text]
     assert "epoch 4 could not be saved (" in told and "stopping after this epoch" in told

@@ -81,7 +81,10 @@ def test_other_data_of_the_same_kind_are_forecast_and_scaled_by_themselves(
     [
         ("", "name the folder of a run"),
         ("nowhere", "no run at nowhere"),
-        ("{}/table --horizon 30", "forecasts 7 steps; 30 were asked for"),
+        (
+            "{}/table --horizon 30",
+            "with --task iterated; got 30, needed at most 7",
+        ),
         ("{}/table --horizon 0", "--horizon: too few steps; got 0, needed at least 1"),
         ("{}/table --out f.txt", "--out: wrong type of file; got 'f.txt'"),
         ("{}/table --data.path gone.csv", "gone.csv"),

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
+from jaxseq.data.aapl import Prices
+from jaxseq.data.waves import Waves
 from jaxseq.forecasting import diagnostics, evaluate, plots
 from jaxseq.forecasting import plots as forecasts
 from jaxseq.forecasting.conformal import Coverage
-from jaxseq.train.experiments.forecasts import Aapl, WavesOneStep
 from jaxseq.train.plots import loss
 
 ROWS = [{"epoch": n, "train_loss": 1 / n, "valid_mse": 2 / n} for n in (1, 2, 3)]
@@ -157,7 +158,7 @@ def test_a_part_too_narrow_for_its_name_is_drawn_without_it() -> None:
 
 
 def test_the_first_series_before_its_test_part_is_read_off_the_windows() -> None:
-    windows = Aapl().data.load(1).windows
+    windows = Prices().load(1).windows
     given = evaluate.before_test(windows)
     assert given is not None
     assert given["part"].value_counts().to_dict() == {
@@ -165,7 +166,7 @@ def test_the_first_series_before_its_test_part_is_read_off_the_windows() -> None
         "validation": len(windows.valid.times),
     }
     assert given["date"].is_monotonic_increasing and given["date"].iloc[-1] < pd.Timestamp(windows.test.times[0])
-    assert evaluate.before_test(WavesOneStep().data.load(1).windows) is None
+    assert evaluate.before_test(Waves().load(1).windows) is None
 
 
 def test_of_several_steps_the_first_is_drawn() -> None:

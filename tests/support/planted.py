@@ -285,7 +285,7 @@ PLANTED = {
     ),
     "a rate of NaN": Planted("config", "lr: not a positive number", P(config, "lr", float("nan"))),
     "a number of 4,000 digits": Planted(
-        "config", "epochs must be within 64 bits", P(config, "epochs", int("9" * 4000))
+        "config", "epochs: does not fit into 64 bits", P(config, "epochs", int("9" * 4000))
     ),
     "an experiment of 5,000 letters": Planted("config", "unknown experiment", P(config, "experiment", "a" * 5_000)),
     "a format of 4,000 digits": Planted("config", "the format is newer", P(config, "format", int("9" * 4000))),

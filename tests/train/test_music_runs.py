@@ -223,7 +223,7 @@ MISTAKES = {
     "jsb --data.path text.tgz": ["text.tgz"],
     "jsb-chords --data.path FEW --hop 17 --stretch 16": ["--hop", "got 17", "--stretch 16"],
     "jsb --data.path FEW --protocol book": ["book", "windows", "pieces"],
-    "jsb --data.path FEW --batch 5000": ["batch 5000 is more than the", "training windows", "--batch"],
+    "jsb --data.path FEW --batch 5000": ["--batch", "got 5000", "training windows"],
     "jsb --data.path SHORT": ["chorale_000 to chorale_005", "9 sixteenths", "33", "--protocol pieces"],
     "jsb --data.path HIGH": ["chorale_000", "soprano", "notes go from 36 to 81"],
     "jsb --data.path FEW --transpose -1": ["transpose: too small", "at least 0", "-1"],

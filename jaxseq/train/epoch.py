@@ -168,7 +168,7 @@ def _gradient(setup: Setup, data: Batch, state: TrainState, rows: _Rows) -> _Gra
         x, y = setup.objective.augment(augment_key, x, y)
 
     def loss(params: Tree) -> tuple[Float[Array, ""], Tree]:
-        prediction, stats = apply.apply_train(setup.model, params, state.stats, x, weight, dropout_key)
+        prediction, stats = apply.apply_train(setup.model, params, state.stats, x, rows=weight, key=dropout_key)
         losses = setup.objective.loss(prediction, y)
         return _weighted_mean(losses, _row_weight(setup, y, weight)), stats
 

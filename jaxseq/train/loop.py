@@ -67,7 +67,9 @@ def fit_epochs(run: Run, console: Console) -> None:
             display.show_compiling()
         started = time.perf_counter()
 
-        for finished in epoch.epochs(setup, run.state, data.train, data.valid, experiment.batch, numbers):
+        for finished in epoch.epochs(
+            setup, run.state, train=data.train, valid=data.valid, batch=experiment.batch, numbers=numbers
+        ):
             # A state that is not finite is neither logged nor saved: the epoch before it stays the last.
             step = nonfinite.failing_step(finished, skip)
             if step is not None:

@@ -15,7 +15,7 @@ from jaxseq.train.run_folder import Row
 UNITS = {"valid_mse": "mean squared error, scaled", "valid_nats": "nats"}
 
 
-def loss(rows: Sequence[Row], metric: str, best_epoch: int, naive: float | None, title: str) -> Figure:
+def loss_figure(rows: Sequence[Row], metric: str, best_epoch: int, naive: float | None, title: str) -> Figure:
     """Plot training loss and validation `metric` by epoch, with the epoch that was chosen.
 
     Epochs after the chosen one are shaded: their weights are not used. `naive` is the error of the last value on the

@@ -46,14 +46,14 @@ class Processes:
     """The processes of a run, and which of them this one is. Raises `UsageError` for an impossible combination."""
 
     processes: int | Literal["auto"] = 1
-    """Number of processes that train one run together, each started by this same command; auto reads it from SLURM, Open
-    MPI, Kubernetes, or JAX_NUM_PROCESSES, JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS in the environment."""
+    """Number of processes that train one run together, each started with the same command. auto detects SLURM, Open
+    MPI or Kubernetes, or reads JAX_NUM_PROCESSES, JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS from the environment."""
     process: int | None = None
-    """Number of this process, from 0. The first one writes and prints; all must see the run's folder."""
+    """Index of this process, from 0. Process 0 writes and prints; every process must see the run folder."""
     coordinator: str | None = None
-    """Address and free port at which the first process waits for the others: 10.0.0.1:12345."""
+    """Address and free port of process 0, to which the others connect, such as 10.0.0.1:12345."""
     wait: int = 300
-    """Seconds to wait for the other processes at the start."""
+    """Maximum number of seconds to wait at startup for the other processes to connect."""
 
     def __post_init__(self) -> None:
         if self.wait < 1:

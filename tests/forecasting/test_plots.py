@@ -17,7 +17,7 @@ from jaxseq.data.waves import Waves
 from jaxseq.forecasting import diagnostics, evaluate, plots
 from jaxseq.forecasting import plots as forecasts
 from jaxseq.forecasting.conformal import Coverage
-from jaxseq.train.plots import loss
+from jaxseq.train.plots import loss_figure
 
 ROWS = [{"epoch": n, "train_loss": 1 / n, "valid_mse": 2 / n} for n in (1, 2, 3)]
 NAMES = ("naive (last value)", "drift", "LSTM (epoch 3)")
@@ -103,7 +103,7 @@ def beyond(n: int, start: str = "2020-03-01", dates: bool = True) -> pd.DataFram
 
 
 def test_the_loss_curves_are_the_rows_with_the_chosen_epoch_and_the_naive_line() -> None:
-    (axes,) = loss(ROWS, "valid_mse", 2, 0.7, "title").axes
+    (axes,) = loss_figure(ROWS, "valid_mse", 2, 0.7, "title").axes
     np.testing.assert_allclose(curve(axes, "training"), [1, 1 / 2, 1 / 3])
     np.testing.assert_allclose(curve(axes, "validation"), [2, 1, 2 / 3])
     np.testing.assert_allclose(curve(axes, "chosen: epoch 2"), [1])
@@ -111,7 +111,7 @@ def test_the_loss_curves_are_the_rows_with_the_chosen_epoch_and_the_naive_line()
     assert axes.get_yscale() == "log" and axes.get_title(loc="left") == "title"
     (unused,) = [patch for patch in axes.patches if patch.get_label() == "after epoch 2: not used"]
     assert (unused.get_x(), unused.get_x() + unused.get_width()) == (2, 3)
-    (last_chosen,) = loss(ROWS, "valid_mse", 3, 0.7, "title").axes
+    (last_chosen,) = loss_figure(ROWS, "valid_mse", 3, 0.7, "title").axes
     assert not last_chosen.patches, "nothing comes after the last epoch"
 
 
@@ -389,7 +389,7 @@ LONG = "a table of sales " * 12 + "in $ and x_{ $"
 def test_no_legend_lies_on_the_data_and_nothing_is_cut_off(horizon: int) -> None:
     given = of_several(bounded(frame(horizon=horizon), 80), LONG, "b", "c")
     fan = plots.fan(given, bounded(given.groupby("series").tail(4), 80), "$", LONG)
-    losses = loss(ROWS, "valid_mse", 2, 0.7, LONG)
+    losses = loss_figure(ROWS, "valid_mse", 2, 0.7, LONG)
     shown = plots.forecast(given, "$", LONG)
     shown.axes[2].get_legend().remove()  # in the panel of changes it is meant to be
     for figure in (losses, errors(given, 0.8, unit="$", title=LONG), shown, fan):
@@ -401,7 +401,7 @@ def test_no_legend_lies_on_the_data_and_nothing_is_cut_off(horizon: int) -> None
 
 
 def test_a_picture_is_a_png_or_one_line_says_why_not(tmp_path: Path) -> None:
-    figure = loss(ROWS, "valid_mse", 2, 0.7, "title")
+    figure = loss_figure(ROWS, "valid_mse", 2, 0.7, "title")
     figures.save(figure, tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     with pytest.raises(UsageError, match=r"cannot write .*nowhere.*loss\.png: No such file"):

@@ -29,7 +29,7 @@ from jaxseq.train.domains import Member, measured
 from jaxseq.train.epoch import Setup, TrainState, predict
 from jaxseq.train.experiments.chorales import ChoraleExperiment
 from jaxseq.train.job import Job, build_job, restore_best, restore_epoch
-from jaxseq.train.plots import loss as loss_figure
+from jaxseq.train.plots import loss_figure
 from jaxseq.train.restore import saved_experiment_of
 
 DUPLICATES = {

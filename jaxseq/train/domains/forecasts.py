@@ -25,7 +25,7 @@ from jaxseq.train.domains import Member
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.forecaster import Trained, restore
 from jaxseq.train.job import Job, build_job, restore_best
-from jaxseq.train.plots import loss as loss_figure
+from jaxseq.train.plots import loss_figure
 
 __all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "row", "summary"]
 

@@ -1,5 +1,6 @@
 """Golden values worked by hand for one unit, and flax's own cells with the same weights."""
 
+import itertools
 import math
 
 import flax.linen as nn
@@ -113,6 +114,9 @@ def test_weights_start_as_the_field_starts_them(name):
     params = cell.init(jax.random.key(1), d, h, jnp.float64)
     for kernel in split_gates(params.recurrent_kernel, cell.gate_count):
         np.testing.assert_allclose(kernel @ kernel.T, np.eye(h), atol=1e-10)
+    for kernels in (params.recurrent_kernel, params.input_kernel):
+        for first, second in itertools.combinations(split_gates(kernels, cell.gate_count), 2):
+            assert float(jnp.abs(first - second).max()) > 0.01, "two gates share one draw"
     for kernel in split_gates(params.input_kernel, cell.gate_count):
         limit = math.sqrt(6 / (d + h))
         assert abs(float(kernel.std()) - limit / math.sqrt(3)) < 0.05 * limit

@@ -210,7 +210,7 @@ def test_voices_and_bars_that_are_kept_stay_note_for_note(run_of, tmp_path: Path
         ("jsb-chords", "--prime chorale_9", "no piece of the run's data; near are chorale_009"),
         ("jsb-chords", "--prime no.mid", "no.mid cannot be read"),
         ("jsb-chords", "--prime chorale_009 --prime-bars 4", "--prime-bars 4: chorale_009 has 3 bars"),
-        ("jsb-chords", "--prime chorale_009 --prime-bars 2 --bars 2", "leaves nothing to compose of 2 bars"),
+        ("jsb-chords", "--prime chorale_009 --prime-bars 2 --bars 2", "leaves nothing of 2 bars to compose"),
         ("jsb-chords", "--prime chorale_009 --keep bass", "train one by python -m jaxseq.train jsb-fill"),
         ("jsb-chords", "--redo 2", "say which by --prime"),
         ("jsb-chords", "--melody chorale_009 --prime chorale_009", "leave out --prime"),

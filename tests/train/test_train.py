@@ -322,7 +322,7 @@ def test_a_second_ctrl_c_stops_at_once(
 def test_ctrl_c_in_the_first_epoch_leaves_a_run_to_go_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: Any) -> Iterator[fit.Epoch]:
+    def interrupted(*_: Any, **__: Any) -> Iterator[fit.Epoch]:
         raise KeyboardInterrupt
         yield
 
@@ -628,8 +628,8 @@ def test_the_epoch_before_a_loss_that_is_not_finite_stays_and_can_go_on(
 def test_the_epoch_before_a_loss_that_is_not_finite_is_named_while_it_is_still_being_written(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def poisoned(*arguments: Any) -> Iterator[fit.Epoch]:
-        for epoch in epochs(*arguments):
+    def poisoned(*arguments: Any, **named: Any) -> Iterator[fit.Epoch]:
+        for epoch in epochs(*arguments, **named):
             yield epoch if epoch.number < 5 else epoch._replace(valid=dict.fromkeys(epoch.valid, float("nan")))
 
     epochs = fit.epochs

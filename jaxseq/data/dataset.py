@@ -8,22 +8,29 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import WindowSplits
+from jaxseq.data.windows import Series, WindowSplits
 
 
 class Background(NamedTuple):
     """Facts about the series of a data set that their windows do not show.
 
-    names     of the series
-    period    time steps of a season; 1 is none
-    training  training rows of each series, "n"; empty where the forecast series have none
-    notes     what the user should know about how the data were read, one line each
+    names          of the series
+    period         time steps of a season; 1 is none
+    series         all rows of each series; empty where every window is a series of its own
+    training_rows  rows of each series, from its first one, that training takes
+    notes          remarks on how the data were read, one line each
     """
 
     names: tuple[str, ...]
     period: int
-    training: list[Float[np.ndarray, "_"]]
+    series: tuple[Series, ...] = ()
+    training_rows: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def training(self) -> list[Float[np.ndarray, "_"]]:
+        """Training values of each series, "n"; empty where every window is a series of its own."""
+        return [series.values[:rows] for series, rows in zip(self.series, self.training_rows, strict=True)]
 
 
 class Dataset(NamedTuple):

@@ -48,7 +48,14 @@ class Panel:
         return Dataset(
             windows=self._windows(rows, window, horizon),
             scaling=self._scaling(target, training, rows),
-            background=Background(self.names, self.frequency.period, training, self.notes),
+            background=Background(
+                names=self.names,
+                period=self.frequency.period,
+                series=self.series,
+                # Training takes a series from its first row on, in every fold.
+                training_rows=tuple(len(values) for values in training),
+                notes=self.notes,
+            ),
         )
 
     @property

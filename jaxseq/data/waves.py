@@ -19,7 +19,7 @@ from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Rows, folds
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.splits import check_fold
-from jaxseq.data.windows import Windows
+from jaxseq.data.windows import Windows, lay_out
 
 FRACTIONS = (0.70, 0.20)
 """Géron's shares of the series for training and validation; the rest is for the test."""
@@ -71,18 +71,15 @@ class Waves:
         return Dataset(
             windows=Splits(*(self._cut(waves, rows) for rows in split)),
             scaling=Scaling("level", (0.0,), (1.0,)),
-            background=Background((self.name,), 1, []),
+            background=Background((self.name,), period=1),
         )
 
     def _cut(self, waves: Float[np.ndarray, "n t"], rows: Rows) -> Windows:
         first, last = rows
-        n = last - first
-        return Windows(
+        return lay_out(
             inputs=waves[first:last, : self.window],
             targets=waves[first:last, self.window :],
             times=np.arange(first, last),
-            series=np.zeros(n, int),
-            covariates=np.zeros((n, self.window, 0)),
         )
 
 

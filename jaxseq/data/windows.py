@@ -27,9 +27,11 @@ class Series(NamedTuple):
 class Windows(NamedTuple):
     """Windows of `t` values and the `k` values that follow each, in the series' own units.
 
+    targets     NaN where the value is not known: missing, or beyond the end of the series
     times       of the first target
     series      number of the series that the row is from
     covariates  known beside each of the `t` values; c may be 0
+    origins     row of the first target in its series, from 0: as many values are known when the forecast is made
     """
 
     inputs: Float[np.ndarray, "n t"]
@@ -37,6 +39,7 @@ class Windows(NamedTuple):
     times: Shaped[np.ndarray, " n"]
     series: Int[np.ndarray, " n"]
     covariates: Float[np.ndarray, "n t c"]
+    origins: Int[np.ndarray, " n"]
 
 
 if TYPE_CHECKING:
@@ -44,6 +47,31 @@ if TYPE_CHECKING:
     BatchSplits: TypeAlias = Splits[Batch]
 else:  # beartype cannot check a generic NamedTuple
     WindowSplits = BatchSplits = tuple
+
+
+def lay_out(
+    inputs: Float[np.ndarray, "n t"],
+    targets: Float[np.ndarray, "n k"],
+    *,
+    times: Shaped[np.ndarray, " n"] | None = None,
+    series: Int[np.ndarray, " n"] | None = None,
+    covariates: Float[np.ndarray, "n t c"] | None = None,
+    origins: Int[np.ndarray, " n"] | None = None,
+) -> Windows:
+    """Lay rows out as windows.
+
+    By default they are numbered in place of times, of a single series, without covariates, and nothing is known before
+    them.
+    """
+    n, steps = inputs.shape
+    return Windows(
+        inputs=inputs,
+        targets=targets,
+        times=np.arange(n) if times is None else times,
+        series=np.zeros(n, int) if series is None else series,
+        covariates=np.zeros((n, steps, 0)) if covariates is None else covariates,
+        origins=np.full(n, steps) if origins is None else origins,
+    )
 
 
 def fingerprint(batches: BatchSplits) -> str:
@@ -138,18 +166,19 @@ def cut(
     n = len(paths)
     first_target = start + window
 
-    beside = np.zeros((n, window, 0))
+    beside = None
     if covariates is not None:
         # Covariates of the targets' own rows are not known when the forecast is made.
         past = covariates[start : last - horizon]
         beside = np.lib.stride_tricks.sliding_window_view(past, window, axis=0).swapaxes(1, 2).copy()
 
-    return Windows(
+    return lay_out(
         inputs=paths[:, :window],
         targets=paths[:, window:],
         times=series.times[first_target : first_target + n],
         series=np.full(n, number),
         covariates=beside,
+        origins=np.arange(first_target, first_target + n),
     )
 
 
@@ -165,10 +194,9 @@ def last_window(series: Series, window: int, horizon: int) -> Windows:
     """
     if len(series.values) < window:
         raise UsageError(f"window {window} needs at least {window} rows; there are {len(series.values)}")
-    return Windows(
+    return lay_out(
         inputs=series.values[None, -window:],
         targets=np.full((1, horizon), np.nan),
         times=series.times[-1:],
-        series=np.zeros(1, int),
-        covariates=np.zeros((1, window, 0)),
+        origins=np.array([len(series.values)]),
     )

@@ -16,7 +16,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Windows, check_series
+from jaxseq.data.windows import Windows, check_series, lay_out
 from jaxseq.forecasting import rollout
 from jaxseq.forecasting.evaluate import Forecast, Margins, bounds
 from jaxseq.nn import heads
@@ -55,14 +55,7 @@ class Trained(NamedTuple):
         window = self.experiment.data.window
         rows = values.reshape(-1, window)
         check_series(np.arange(rows.size), rows.ravel(), "windows")
-        n = len(rows)
-        part = Windows(
-            inputs=rows,
-            targets=np.full((n, self.experiment.horizon), np.nan),
-            times=np.arange(n),
-            series=np.zeros(n, int),
-            covariates=np.zeros((n, window, 0)),
-        )
+        part = lay_out(rows, np.full((len(rows), self.experiment.horizon), np.nan))
 
         forecasts, _ = self.forecast(part, self.scaling)
         if values.ndim == 1:

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.scaling import Scaling, batch, fit_scaling
-from jaxseq.data.windows import Series, Windows, cut
+from jaxseq.data.windows import Series, cut, lay_out
 
 KINDS = ("change", "log-return", "level")
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -25,9 +25,9 @@ def walk(n, seed=0):
 def rows(inputs, targets=None, series=None):
     """Windows with these values, without covariates."""
     inputs = np.asarray(inputs, np.float64)
-    n, t = inputs.shape
+    n = len(inputs)
     targets = np.ones((n, 1)) if targets is None else np.asarray(targets, np.float64)
-    return Windows(inputs, targets, np.arange(n), np.asarray(series or [0] * n), np.zeros((n, t, 0)))
+    return lay_out(inputs, targets, series=np.asarray(series or [0] * n))
 
 
 def windows_of(values, horizon, beside=None):

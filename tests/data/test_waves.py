@@ -81,7 +81,7 @@ def test_a_horizon_that_cannot_be_is_refused():
 
 
 def test_the_waves_have_no_season_no_training_rows_and_no_notes():
-    assert Waves(count=10).load(1).background == Background(("waves",), 1, [], ())
+    assert Waves(count=10).load(1).background == Background(("waves",), period=1)
 
 
 def test_folds_test_the_last_tenth_of_the_series_in_turn_and_train_on_those_before():

@@ -13,7 +13,7 @@ from jaxseq.data.frequency import describe
 from jaxseq.data.scaling import Scaling, batch
 from jaxseq.data.splits import Panel
 from jaxseq.data.waves import Waves
-from jaxseq.data.windows import Series, Windows
+from jaxseq.data.windows import Series, lay_out
 from jaxseq.forecasting import evaluate
 from jaxseq.forecasting.baselines import NAIVE, least_squares, naive
 from jaxseq.forecasting.evaluate import Forecast, Margins, bounds, frame, judge, margins, naive_loss
@@ -33,8 +33,7 @@ def random_walk(n, seed=0):
 
 
 def part(inputs, targets, series=None):
-    n, t = inputs.shape
-    return Windows(inputs, targets, np.arange(n), np.zeros(n, int) if series is None else series, np.zeros((n, t, 0)))
+    return lay_out(inputs, targets, series=series)
 
 
 def noise(n, seed=0, k=1, spread=1.0):
@@ -44,7 +43,7 @@ def noise(n, seed=0, k=1, spread=1.0):
 
 
 PLAIN = Scaling("level", (0.0,), (1.0,))
-NOBODY = Background(("noise",), 1, [])
+NOBODY = Background(("noise",), period=1)
 
 
 def noise_data(valid, test, train=None, background=NOBODY):
@@ -246,7 +245,12 @@ def test_scaled_errors_are_by_each_series_own_seasonal_change_in_training():
 def test_without_training_rows_there_are_no_scaled_errors_and_a_constant_series_is_noted():
     assert not {"mase", "rmsse"} & set(of_noise(noise(50), noise(60, 1)).scores)
     valid, test = noise(50), noise(60, 1)
-    background = Background(("sound", "flat"), 1, [random_walk(30), np.full(30, 0.1)])
+    background = Background(
+        ("sound", "flat"),
+        period=1,
+        series=tuple(Series(np.arange(30), values) for values in (random_walk(30), np.full(30, 0.1))),
+        training_rows=(30, 30),
+    )
     still = {name: Forecast(np.zeros_like(p.targets)) for name, p in (("test", test), ("valid", valid))}
     found = judge("it", noise_data(valid, test, background=background), **still, seed=0)
     assert not {"mase", "rmsse"} & set(found.scores)

@@ -20,7 +20,7 @@ from jaxseq.data.aapl import Prices
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.table import Table
 from jaxseq.data.waves import Waves
-from jaxseq.data.windows import Windows
+from jaxseq.data.windows import Windows, lay_out
 from jaxseq.forecasting.evaluate import Forecast, Margins, margins
 from jaxseq.nn import apply
 from jaxseq.train import __main__ as train
@@ -234,9 +234,7 @@ def walker(task: str, horizon: int, rise: float = 0.5, spread: float = 0.2) -> f
 
 
 LAST = np.array([10.0, 200.0, -3.0])
-HEIGHTS = Windows(
-    np.repeat(LAST[:, None], WINDOW, axis=1), np.zeros((3, 1)), np.arange(3), np.zeros(3, int), np.zeros((3, WINDOW, 0))
-)
+HEIGHTS = lay_out(np.repeat(LAST[:, None], WINDOW, axis=1), np.zeros((3, 1)))
 
 
 def test_an_iterated_forecast_adds_its_steps_up_and_its_intervals_grow_with_their_root() -> None:

@@ -64,14 +64,15 @@ def lay_out(
     them.
     """
     n, steps = inputs.shape
-    return Windows(
-        inputs=inputs,
-        targets=targets,
-        times=np.arange(n) if times is None else times,
-        series=np.zeros(n, int) if series is None else series,
-        covariates=np.zeros((n, steps, 0)) if covariates is None else covariates,
-        origins=np.full(n, steps) if origins is None else origins,
-    )
+    if times is None:
+        times = np.arange(n)
+    if series is None:
+        series = np.zeros(n, int)
+    if covariates is None:
+        covariates = np.zeros((n, steps, 0))
+    if origins is None:
+        origins = np.full(n, steps)
+    return Windows(inputs, targets, times=times, series=series, covariates=covariates, origins=origins)
 
 
 def fingerprint(batches: BatchSplits) -> str:

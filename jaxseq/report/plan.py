@@ -10,7 +10,7 @@ from jaxseq.data.aapl import Prices
 from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.base import Experiment
-from jaxseq.train.experiments.chorales import Notes
+from jaxseq.train.experiments.chorale_networks import Notes
 from jaxseq.train.experiments.forecasts import Model
 
 CELLS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}

@@ -14,7 +14,7 @@ from jaxseq.music.networks.inputs import Rows
 from jaxseq.music.tokens import MASKED, START, UNSCORED
 from jaxseq.train.domains.chorales import prepare
 from jaxseq.train.experiments import named
-from jaxseq.train.experiments.chorales import Chords, Notes
+from jaxseq.train.experiments.chorale_networks import Chords, Notes
 
 COLD = pytest.mark.parametrize("cold", [True, False])
 

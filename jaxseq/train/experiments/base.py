@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, runtim
 import optax
 import tyro
 
+from jaxseq.cells.norm import Norm
 from jaxseq.common.checks import at_least, one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.nn import objectives
@@ -93,6 +94,13 @@ class Experiment:
     def optimiser(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """Build the optimiser; equal settings return the same object."""
         return optimiser(self.lr, self.schedule, steps=self.epochs * steps_per_epoch, clip=self.clip)
+
+
+def norm_inside(name: NormName) -> Norm | None:
+    """Return the normalisation inside the cells by its name, with its own epsilon and momentum; None for "none"."""
+    if name == "none":
+        return None
+    return Norm(name)
 
 
 def check_convolutions(channels: tuple[int, ...]) -> None:

@@ -8,14 +8,13 @@ from typing import ClassVar, get_args
 import optax
 
 from jaxseq import cells
-from jaxseq.cells.norm import Norm
 from jaxseq.common.checks import at_least, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.pianoroll import PianoRoll
 from jaxseq.music.networks import objectives
 from jaxseq.music.networks.roll_net import RollNet
 from jaxseq.nn.objectives import Objective
-from jaxseq.train.experiments.base import Experiment, NormName, check_convolutions
+from jaxseq.train.experiments.base import Experiment, NormName, check_convolutions, norm_inside
 from jaxseq.train.optimiser import optimiser
 
 
@@ -54,16 +53,12 @@ class Roll:
 
     def build(self) -> RollNet:
         """Build the Flax module."""
-        norm = None
-        if self.norm != "none":
-            norm = Norm(self.norm)
-
         return RollNet(
             cell=cells.named(self.cell),
             hidden=self.hidden,
             layers=self.layers,
             convolutions=self.convolutions,
-            norm=norm,
+            norm=norm_inside(self.norm),
             dropout=self.dropout,
             input_dropout=self.input_dropout,
             recurrent_dropout=self.recurrent_dropout,

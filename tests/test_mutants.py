@@ -119,31 +119,31 @@ MUTANTS = {
     "a few features without the bias": Mutant("products", "project", "sum(A, params.bias)", "sum(A)", RECURRENT),
     "truncation that truncates nothing": Mutant("recurrence", "_in_chunks", "jax.lax.stop_gradient(A)", "A", RECURRENT),
     # the normalisations
-    "layer norm that does not centre": Mutant("norm", "centre", "a - A", "a", NORM),
+    "layer norm that does not centre": Mutant("layer_norm", "centre", "a - A", "a", NORM),
     "layer norm of all gates of a gru": Mutant(
-        "norm",
+        "layer_norm",
         "layer_norm_gates",
         "[layer_norm(P, epsilon).values for P in A]",
         "[layer_norm(a, epsilon).values]",
         NORM,
     ),
-    "gain that is left out": Mutant("norm", "layer_norm_gates", "A * gain", "A", NORM),
+    "gain that is left out": Mutant("layer_norm", "layer_norm_gates", "A * gain", "A", NORM),
     "memory that is not normalised": Mutant(
-        "norm", "layer_slots.memory", "A.values * gains.c + gains.c_shift", "c", NORM
+        "layer_norm", "layer_slots.memory", "A.values * gains.c + gains.c_shift", "c", NORM
     ),
-    "sum whose shift is lost": Mutant("norm", "layer_slots.total", "A + group_shifts[group]", "A", NORM),
+    "sum whose shift is lost": Mutant("layer_norm", "layer_slots.total", "A + group_shifts[group]", "A", NORM),
     "single feature that keeps its scale": Mutant(
         "normalised", "_of_one_feature", "[x * S for S in A]", "[x for S in A]", NORM
     ),
-    "layer norm whose adjoint keeps the mean": Mutant("norm", "layer_norm_transpose", "centre(A)", "A", NORM),
+    "layer norm whose adjoint keeps the mean": Mutant("layer_norm", "layer_norm_transpose", "centre(A)", "A", NORM),
     "layer norm whose adjoint takes the deviation for a constant": Mutant(
-        "norm", "rms_norm_transpose", "cotangent - A", "cotangent", NORM
+        "layer_norm", "rms_norm_transpose", "cotangent - A", "cotangent", NORM
     ),
     "layer norm whose adjoint forgets the gain": Mutant(
-        "norm", "layer_transposes.recurrent", "cotangent * gains.h", "cotangent", NORM
+        "layer_norm", "layer_transposes.recurrent", "cotangent * gains.h", "cotangent", NORM
     ),
     "gain of the memory that takes the shift's gradient": Mutant(
-        "norm",
+        "layer_norm",
         "gain_gradients",
         "gains._replace(h=H, c=C, c_shift=S)",
         "gains._replace(h=H, c=S, c_shift=S)",
@@ -153,7 +153,7 @@ MUTANTS = {
         "normalised", "_memory_slot.memory", "A + gains.c_shift", "A", NORM
     ),
     "moments shared over time": Mutant(
-        "norm",
+        "batch_norm",
         "batch_moments",
         "jnp.mean(a, axis=-2)",
         "jnp.broadcast_to(jnp.mean(a, axis=(0, -2)), jnp.mean(a, axis=-2).shape)",
@@ -162,19 +162,21 @@ MUTANTS = {
     "moments of both projections mixed up": Mutant(
         "normalised", "_standardised_scan.body", "fixed_t.h", "fixed_t.x", NORM
     ),
-    "padding that leaks into moments": Mutant("norm", "batch_moments", "valid is None", "True", NORM),
+    "padding that leaks into moments": Mutant("batch_norm", "batch_moments", "valid is None", "True", NORM),
     "momentum the wrong way round": Mutant(
-        "norm",
+        "batch_norm",
         "follow.updated",
         "momentum * A + (1 - momentum) * B",
         "(1 - momentum) * A + momentum * B",
         NORM,
     ),
-    "moments of unseen steps that fade": Mutant("norm", "follow", "valid is None", "True", NORM),
-    "beyond the trained length, the first moments": Mutant("norm", "at_steps", "jnp.minimum(A, B - 1)", "A % B", NORM),
-    "moments that start again where a scan goes on": Mutant("norm", "at_steps", "first + A", "A", NORM),
+    "moments of unseen steps that fade": Mutant("batch_norm", "follow", "valid is None", "True", NORM),
+    "beyond the trained length, the first moments": Mutant(
+        "batch_norm", "at_steps", "jnp.minimum(A, B - 1)", "A % B", NORM
+    ),
+    "moments that start again where a scan goes on": Mutant("batch_norm", "at_steps", "first + A", "A", NORM),
     "gains of batch norm that start at one": Mutant("norm", "init", "0.1", "1.0", NORM),
-    "variance for its root": Mutant("norm", "standardise", "jax.lax.rsqrt(A) * gain", "gain / A", NORM),
+    "variance for its root": Mutant("batch_norm", "standardise", "jax.lax.rsqrt(A) * gain", "gain / A", NORM),
 }
 every_mutant = pytest.mark.parametrize("mutant", MUTANTS.values(), ids=list(MUTANTS))
 

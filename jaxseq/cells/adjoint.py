@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxseq.cells import inplace_scan, products, strategy
-from jaxseq.cells import norm as norms
+from jaxseq.cells import inplace_scan, layer_norm, products, strategy
 from jaxseq.cells.base import Carry, Cell, Saved
 from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Norm, Residual, Slots, SlotValues, Transposes, Weights
 from jaxseq.cells.products import Deltas
@@ -34,13 +33,13 @@ class Layer(NamedTuple):
         """Return the slots that the gains fill."""
         if self.norm is None or gains is None:
             return PLAIN
-        return norms.layer_slots(self.norm, self.cell.groups, gains)
+        return layer_norm.layer_slots(self.norm, self.cell.groups, gains)
 
     def transposes(self, gains: Weights | None) -> Transposes:
         """Return the transposes of `slots`."""
         if self.norm is None or gains is None:
             return PLAIN_TRANSPOSES
-        return norms.layer_transposes(self.cell.groups, gains)
+        return layer_norm.layer_transposes(self.cell.groups, gains)
 
 
 class Trainable(NamedTuple):
@@ -277,7 +276,7 @@ def _backward(
 
         gains_grad = state.gains
         if gains is not None:
-            step_gains = norms.gain_gradients(gains, product_gains, grad.slots)
+            step_gains = layer_norm.gain_gradients(gains, product_gains, grad.slots)
             gains_grad = jax.tree.map(jnp.add, gains_grad, step_gains)
 
         # The kernel may have padded columns, which the state has not.

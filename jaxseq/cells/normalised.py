@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.cells import adjoint, padding, products, recurrence
+from jaxseq.cells import adjoint, batch_norm, layer_norm, padding, products, recurrence
 from jaxseq.cells import norm as norms
 from jaxseq.cells.adjoint import Layer, Recurrence, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
@@ -148,13 +148,13 @@ def _normalise_projection(
 
     # Here already, because NaN in the padding would reach the weight gradient of this projection too.
     x = recurrence.without_padding(x, valid)
-    params = params._replace(recurrent_kernel=norms.centre_groups(params.recurrent_kernel, cell.groups))
+    params = params._replace(recurrent_kernel=layer_norm.centre_groups(params.recurrent_kernel, cell.groups))
     if x.shape[-1] == 1:
         # Layer norm of one feature is a plain projection, which may stay in the loop.
         kernel, x = _of_one_feature(layer, params.input_kernel, gains.x, x)
         params = params._replace(input_kernel=kernel)
     else:
-        normed = norms.layer_norm_gates(x @ params.input_kernel, gains.x, cell.groups, norm.epsilon)
+        normed = layer_norm.layer_norm_gates(x @ params.input_kernel, gains.x, cell.groups, norm.epsilon)
         x = normed + params.bias
         params = params._replace(input_kernel=None, bias=None)
 
@@ -175,7 +175,7 @@ def _of_one_feature(
     """
     cell, norm = layer
     assert norm is not None
-    parts = [norms.centre(part) for part in norms.split_groups(kernel, cell.groups)]
+    parts = [layer_norm.centre(part) for part in norms.split_groups(kernel, cell.groups)]
     scales = [jax.lax.rsqrt(x * x * jnp.mean(part * part) + norm.epsilon) for part in parts]
 
     kernel_rows = []
@@ -214,12 +214,12 @@ def _scan_by_batch(
     # In training every step takes the moments of its batch.
     fixed = Fixed()
     if not train:
-        fixed = norms.fixed_at_steps(running, x.shape[0], first)
+        fixed = batch_norm.fixed_at_steps(running, x.shape[0], first)
     sequence = Sequence(x, carry, valid, rows.drop)
     last, outputs, batch = _standardised_scan(cell, normalisation, params, sequence, fixed)
 
     if train:
-        running = norms.follow_all(running, batch, valid, norm.momentum)
+        running = batch_norm.follow_all(running, batch, valid, norm.momentum)
     if traversal.reverse:
         outputs = padding.turn(outputs, rows.lengths)
     recurrence.check_result(x, carry, last, outputs)
@@ -282,6 +282,6 @@ def _standardise(
 ) -> tuple[Float[Array, "*t b w"], Residual]:
     """Standardise rows by fixed moments, or by those of the batch, which are then the residual."""
     if fixed is not None:
-        return norms.standardise(a, fixed, gain, norm.epsilon), ()
-    moments = norms.batch_moments(a, valid)
-    return norms.standardise(a, moments, gain, norm.epsilon), moments
+        return batch_norm.standardise(a, fixed, gain, norm.epsilon), ()
+    moments = batch_norm.batch_moments(a, valid)
+    return batch_norm.standardise(a, moments, gain, norm.epsilon), moments

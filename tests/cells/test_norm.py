@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from problems import close, draw, quickly, slots
 
-from jaxseq.cells import CELLS, normalised
+from jaxseq.cells import CELLS, batch_norm, layer_norm, normalised
 from jaxseq.cells import norm as norms
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.normalised import Normalisation
@@ -36,7 +36,7 @@ def test_layer_norm_is_torchs():
     torch = pytest.importorskip("torch")
     a, gain = (np.asarray(jax.random.normal(jax.random.key(k), s, jnp.float64)) for k, s in ((0, (5, 8)), (1, (8,))))
     theirs = torch.nn.functional.layer_norm(torch.tensor(a), (8,), torch.tensor(gain), eps=1e-5).numpy()
-    close(norms.layer_norm_gates(jnp.asarray(a), jnp.asarray(gain), (4,), 1e-5), theirs, 1e-13)
+    close(layer_norm.layer_norm_gates(jnp.asarray(a), jnp.asarray(gain), (4,), 1e-5), theirs, 1e-13)
 
 
 @every_cell
@@ -102,8 +102,8 @@ def test_batch_norm_gives_every_projection_of_every_step_mean_zero_and_the_gains
     p = draw(name, b=50)
     _, weights, _ = slots(p, "batch")
     a = p.x @ p.params.input_kernel
-    moments = norms.batch_moments(a, None)
-    done = norms.standardise(a, moments, weights.x, 0.0)
+    moments = batch_norm.batch_moments(a, None)
+    done = batch_norm.standardise(a, moments, weights.x, 0.0)
     np.testing.assert_allclose(done.mean(axis=1), 0, atol=1e-12)
     np.testing.assert_allclose(done.var(axis=1), jnp.broadcast_to(weights.x**2, moments.mean.shape), rtol=1e-12)
 

@@ -66,7 +66,9 @@ def torch(load: Workload, start: Given, device: str = "cpu") -> Trainer:
 
     t.set_num_threads(1)
     t.backends.cuda.matmul.allow_tf32 = t.backends.cudnn.allow_tf32 = False
-    net = network(start.setup.model, start.state.params).to(device)
+    model = start.setup.model
+    assert isinstance(model, NoteNet), "the workload builds this network"
+    net = network(model, start.state.params).to(device)
     adam = t.optim.Adam(net.parameters(), lr=RATE)
     inputs = t.tensor(np.array(start.data.x[..., 0]), device=device, dtype=t.long).split(load.batch)
     targets = t.tensor(np.array(start.data.y), device=device, dtype=t.long).split(load.batch)

@@ -15,7 +15,16 @@ from jaxseq.nn.recurrent import STATS
 
 
 @runtime_checkable
-class Model(Protocol):
+class Layer(Protocol):
+    """A Flax module of any kind, such as `Recurrent`."""
+
+    def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Make the module's variables for these inputs, as `flax.linen.Module.init`."""
+        ...
+
+
+@runtime_checkable
+class Model(Layer, Protocol):
     """A Flax module that predicts, such as `Forecaster`.
 
     Its `__call__` takes (x, lengths, train, carries, first) and returns (last carries, predictions).
@@ -32,7 +41,7 @@ class Model(Protocol):
 
 
 def init(
-    model: nn.Module,
+    model: Layer,
     key: Key,
     x: Shaped[Array, "b t d"],
 ) -> tuple[Tree, Tree]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseq.common.arrays import Batch, Key, Tree
 from jaxseq.nn import apply
+from jaxseq.nn.apply import Model
 from jaxseq.nn.objectives import Objective
 
 EVALUATION_BATCHES = 16
@@ -50,7 +51,7 @@ class Setup(NamedTuple):
     skip_nonfinite  whether a step with a non-finite loss or gradient leaves parameters, moments and optimiser unchanged
     """
 
-    model: Any
+    model: Model
     objective: Objective
     optimiser: optax.GradientTransformation
     batch_sharding: jax.sharding.NamedSharding | None = None
@@ -89,12 +90,22 @@ class _Gradient(NamedTuple):
     key: Key
 
 
-def init(setup: Setup, key: Key, x: Shaped[Array, "b t d"]) -> TrainState:
+def init(
+    setup: Setup,
+    key: Key,
+    x: Shaped[Array, "b t d"],
+) -> TrainState:
     """Return the state before the first step, for inputs of the shape of `x`."""
     init_key, key = jax.random.split(key)
     params, stats = apply.init(setup.model, init_key, x)
-    step = jnp.zeros((), jnp.int32)
-    return TrainState(step, params, stats, setup.optimiser.init(params), key)
+
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        stats=stats,
+        opt=setup.optimiser.init(params),
+        key=key,
+    )
 
 
 def steps_per_epoch(rows: int, batch: int) -> int:
@@ -102,143 +113,239 @@ def steps_per_epoch(rows: int, batch: int) -> int:
     return -(-rows // batch)
 
 
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+# Donated, so that the new parameters and optimiser state take the memory of the old ones.
 @partial(jax.jit, static_argnames=("setup", "batch"), donate_argnames="state")
-def epoch(setup: Setup, state: TrainState, data: Batch, batch: int) -> tuple[TrainState, StepLog]:
+def epoch(
+    setup: Setup,
+    state: TrainState,
+    data: Batch,
+    batch: int,
+) -> tuple[TrainState, StepLog]:
     """Train once on every row of `data`, in an order drawn from the state's key. `state` is donated."""
-    order_key, key = jax.random.split(state.key)
-    order = jax.random.permutation(order_key, data.x.shape[0])
-    state, log = jax.lax.scan(partial(_step, setup, data), state._replace(key=key), _batches(order, batch))
-    return state, log
+    state, batches = _draw_batches(state, data, batch)
+
+    train_step = partial(_step, setup, data)
+    return jax.lax.scan(train_step, state, batches)
 
 
 @partial(jax.jit, static_argnames=("setup", "batch", "step"))
-def gradient_norms(setup: Setup, state: TrainState, data: Batch, batch: int, step: int) -> Tree:
+def gradient_norms(
+    setup: Setup,
+    state: TrainState,
+    data: Batch,
+    batch: int,
+    step: int,
+) -> Tree:
     """Return the norm of each leaf's gradient in one step (from 0) of the epoch that `epoch` would train from `state`.
 
     Repeats the steps before it. It serves to explain a step that failed, so that other steps need not log every leaf.
     """
-    order_key, key = jax.random.split(state.key)
-    order = jax.random.permutation(order_key, data.x.shape[0])
-    batches = _batches(order, batch)
+    state, batches = _draw_batches(state, data, batch)
     batches_before = jax.tree.map(lambda rows: rows[:step], batches)
     batch_of_step = jax.tree.map(lambda rows: rows[step], batches)
 
-    state, _ = jax.lax.scan(partial(_step, setup, data), state._replace(key=key), batches_before)
+    train_step = partial(_step, setup, data)
+    state, _ = jax.lax.scan(train_step, state, batches_before)
     gradient = _gradient(setup, data, state, batch_of_step).gradient
     return jax.tree.map(optax.tree.norm, gradient)
 
 
-def _batches(order: Int[Array, "n"], batch: int) -> _Rows:
+def _draw_batches(
+    state: TrainState,
+    data: Batch,
+    batch: int,
+) -> tuple[TrainState, _Rows]:
+    """Draw the order of an epoch's rows; return the state with the key that remains, and the batches "steps b"."""
+    order_key, key = jax.random.split(state.key)
+    order = jax.random.permutation(order_key, data.x.shape[0])
+    return state._replace(key=key), _batches(order, batch)
+
+
+def _batches(
+    order: Int[Array, "n"],
+    batch: int,
+) -> _Rows:
     """Split row numbers into batches "steps b"; the last batch is padded with row 0 at weight zero."""
     rows = order.shape[0]
+    # A scan needs batches of one shape. Weight zero keeps padding out of the loss and of batch norm's moments.
     padding = (0, -rows % batch)
     index = jnp.pad(order, padding)
     weight = jnp.pad(jnp.ones(rows), padding)
-    return _Rows(index.reshape(-1, batch), weight.reshape(-1, batch))
+
+    return _Rows(
+        index=index.reshape(-1, batch),
+        weight=weight.reshape(-1, batch),
+    )
 
 
-def _step(setup: Setup, data: Batch, state: TrainState, rows: _Rows) -> tuple[TrainState, StepLog]:
+def _step(
+    setup: Setup,
+    data: Batch,
+    state: TrainState,
+    rows: _Rows,
+) -> tuple[TrainState, StepLog]:
     """Take one optimiser step on one batch."""
-    value, stats, gradient, key = _gradient(setup, data, state, rows)
+    loss, stats, gradient, key = _gradient(setup, data, state, rows)
 
     # optax mixes its float32 with Python floats and int32 counts, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
-    log = StepLog(value, optax.tree.norm(gradient))
+    log = StepLog(loss, optax.tree.norm(gradient))
 
     if setup.skip_nonfinite:
         is_finite = jnp.isfinite(log.loss) & jnp.isfinite(log.gradient_norm)
         after = (params, stats, opt)
         before = (state.params, state.stats, state.opt)
+        # A choice and no factor of 0 or 1, because 0 times NaN is NaN.
         params, stats, opt = jax.tree.map(partial(jnp.where, is_finite), after, before)
-    return TrainState(state.step + 1, params, stats, opt, key), log
+
+    # Skipped steps are counted, too: the report gives their share of all steps.
+    step = state.step + 1
+    return TrainState(step, params, stats, opt, key), log
 
 
-def _gradient(setup: Setup, data: Batch, state: TrainState, rows: _Rows) -> _Gradient:
-    x, y, weight = _constrain(setup, (data.x[rows.index], data.y[rows.index], rows.weight))
+def _gradient(
+    setup: Setup,
+    data: Batch,
+    state: TrainState,
+    rows: _Rows,
+) -> _Gradient:
+    """Differentiate the mean loss of one batch."""
+    batch = (data.x[rows.index], data.y[rows.index], rows.weight)
+    x, y, weight = _split_over_devices(setup, batch)
 
     # A model without dropout draws nothing here, so its key stays that of the epoch.
+    dropout_key = key = state.key
     if setup.model.draws:
         dropout_key, key = jax.random.split(state.key)
-    else:
-        dropout_key = key = state.key
     if setup.objective.augment is not None:
         augment_key, key = jax.random.split(key)
         x, y = setup.objective.augment(augment_key, x, y)
 
-    def loss(params: Tree) -> tuple[Float[Array, ""], Tree]:
-        prediction, stats = apply.apply_train(setup.model, params, state.stats, x, rows=weight, key=dropout_key)
+    def mean_loss(params: Tree) -> tuple[Float[Array, ""], Tree]:
+        prediction, stats = apply.apply_train(
+            setup.model,
+            params,
+            state.stats,
+            x,
+            rows=weight,
+            key=dropout_key,
+        )
         losses = setup.objective.loss(prediction, y)
-        return _weighted_mean(losses, _row_weight(setup, y, weight)), stats
+        row_weight = _row_weight(setup, y, weight)
+        return _weighted_mean(losses, row_weight), stats
 
     with _batch_mesh(setup):
-        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    return _Gradient(value, stats, gradient, key)
+        loss_and_gradient = jax.value_and_grad(mean_loss, has_aux=True)
+        (loss, stats), gradient = loss_and_gradient(state.params)
+    return _Gradient(loss, stats, gradient, key)
 
 
 def _batch_mesh(setup: Setup) -> AbstractContextManager[object]:
     """Make the mesh of the batch known to the functions that are traced within (the recurrence needs it)."""
     if setup.batch_sharding is None:
         return nullcontext()
-    return jax.sharding.use_abstract_mesh(setup.batch_sharding.mesh.abstract_mesh)
+
+    mesh = setup.batch_sharding.mesh
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
-def _constrain(setup: Setup, tree: Tree) -> Tree:
-    """Split a batch over the devices. Without this constraint, every device would silently compute the whole batch."""
+def _split_over_devices(setup: Setup, batch: Tree) -> Tree:
+    """Constrain the rows of every leaf to the devices of the mesh, each of which takes an equal share."""
     if setup.batch_sharding is None:
-        return tree
-    return jax.lax.with_sharding_constraint(tree, setup.batch_sharding)
+        return batch
+    # Without the constraint every device would silently compute the whole batch: the data is replicated.
+    return jax.lax.with_sharding_constraint(batch, setup.batch_sharding)
 
 
-def _row_weight(setup: Setup, y: Shaped[Array, "b *k"], weight: Float[Array, "b"]) -> Float[Array, "b"]:
+def _row_weight(
+    setup: Setup,
+    y: Shaped[Array, "b *k"],
+    weight: Float[Array, "b"],
+) -> Float[Array, "b"]:
     """Return the weight of each row in the mean: zero for padding, else as the objective says."""
     if setup.objective.weight is None:
         return weight
     return weight * setup.objective.weight(y)
 
 
-def _weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, ""]:
+def _weighted_mean(
+    values: Float[Array, "b"],
+    weight: Float[Array, "b"],
+) -> Float[Array, ""]:
     return jnp.sum(values * weight) / jnp.sum(weight)
 
 
+# Prediction and evaluation --------------------------------------------------------------------------------------------
+
+
 @partial(jax.jit, static_argnames=("setup", "batch"))
-def predict(setup: Setup, params: Tree, stats: Tree, x: Shaped[Array, "n t d"], batch: int) -> Float[Array, "n *k"]:
+def predict(
+    setup: Setup,
+    params: Tree,
+    stats: Tree,
+    x: Shaped[Array, "n t d"],
+    batch: int,
+) -> Float[Array, "n *k"]:
     """Return the model's raw output for all rows, in batches of at most `batch` rows.
 
     A model with an output at every time step gives that of the last one.
     """
     rows = x.shape[0]
-    if setup.batch_sharding is None:
-        device_count = 1
-    else:
+    device_count = 1
+    if setup.batch_sharding is not None:
         device_count = setup.batch_sharding.num_devices
+    # Few rows make one small batch, not a large one of padding; the devices must still share it evenly.
     rows_rounded_up = rows + -rows % device_count
     index = _batches(jnp.arange(rows), min(batch, rows_rounded_up)).index
 
     def predict_batch(index: Int[Array, "b"]) -> Float[Array, "b *k"]:
-        raw = apply.apply(setup.model, params, stats, _constrain(setup, x[index]))
+        batch_x = _split_over_devices(setup, x[index])
+        raw = apply.apply(setup.model, params, stats, batch_x)
         return setup.objective.at_end(raw)
 
     predictions = jax.lax.map(predict_batch, index)
-    return predictions.reshape(-1, *predictions.shape[2:])[:rows]
+    without_batches = predictions.reshape(-1, *predictions.shape[2:])
+    return without_batches[:rows]
 
 
 @partial(jax.jit, static_argnames=("setup", "batch"))
-def evaluate(setup: Setup, params: Tree, stats: Tree, data: Batch, batch: int) -> dict[str, Float[Array, ""]]:
-    """Return the objective's metrics, each a mean over all rows of `data`, weighted as the objective says."""
+def evaluate(
+    setup: Setup,
+    params: Tree,
+    stats: Tree,
+    data: Batch,
+    batch: int,
+) -> dict[str, Float[Array, ""]]:
+    """Return the objective's metrics, each a mean over all rows of `data`, weighted as the objective says.
+
+    JAX sorts the names: look a metric up by its name, not by its place.
+    """
     prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
     target = setup.objective.at_end(jnp.asarray(data.y))
+    metrics = dict(setup.objective.metrics)
 
     if setup.objective.weight is None:
-        return {name: jnp.mean(metric(prediction, target)) for name, metric in setup.objective.metrics}
+        return {name: jnp.mean(metric(prediction, target)) for name, metric in metrics.items()}
 
     weight = setup.objective.weight(target)
-    return {name: _weighted_mean(metric(prediction, target), weight) for name, metric in setup.objective.metrics}
+    return {name: _weighted_mean(metric(prediction, target), weight) for name, metric in metrics.items()}
+
+
+# Many epochs ----------------------------------------------------------------------------------------------------------
 
 
 def epochs(
-    setup: Setup, state: TrainState, train: Batch, valid: Batch, batch: int, numbers: Iterable[int]
+    setup: Setup,
+    state: TrainState,
+    train: Batch,
+    valid: Batch,
+    batch: int,
+    numbers: Iterable[int],
 ) -> Iterator[Epoch]:
     """Train the epochs in `numbers`, say ``range(1, 101)``, and yield after each one.
 
@@ -247,5 +354,9 @@ def epochs(
     """
     for number in numbers:
         state, steps = epoch(setup, state, train, batch)
+
         metrics = evaluate(setup, state.params, state.stats, valid, EVALUATION_BATCHES * batch)
-        yield Epoch(number, state, steps, {name: float(value) for name, value in metrics.items()})
+        # JAX returns before it has computed; reading the numbers waits, so that a caller's clock measures the epoch.
+        metric_values: dict[str, float] = {name: float(value) for name, value in metrics.items()}
+
+        yield Epoch(number, state, steps, metric_values)

@@ -17,6 +17,7 @@ from jaxseq.forecasting.metrics import (
     crps_quantiles,
     crps_student_t,
     interval_score,
+    interval_width,
     mae,
     mase,
     mse,
@@ -87,6 +88,41 @@ def test_a_value_that_is_not_a_number_is_not_hidden():
     for measure in (mse, mae, rmse, smape):
         assert math.isnan(measure(ACTUAL, hole))
     assert math.isnan(coverage(ACTUAL, hole - 1, hole + 1))
+
+
+def with_holes(values):
+    """The same values, every third of them unknown, and those that remain as a single column each."""
+    holes = values.copy()
+    holes.ravel()[::3] = np.nan
+    return holes, ~np.isnan(holes)
+
+
+@pytest.mark.parametrize("name", ["mse", "mae", "smape", "quantile_loss", "crps_quantiles", "crps_gaussian"])
+def test_an_unknown_value_counts_in_no_mean(name):
+    measure, forecasts, settings = MEASURES[name]
+    holes, known = with_holes(WALK)
+    remaining = [forecast[known][:, None] for forecast in forecasts]
+    assert measure(holes, *forecasts, **settings) == pytest.approx(
+        measure(WALK[known][:, None], *remaining, **settings)
+    )
+    assert math.isnan(measure(np.full_like(WALK, np.nan), *forecasts, **settings))
+
+
+def test_an_unknown_value_counts_in_no_interval():
+    holes, known = with_holes(WALK)
+    low, high = GUESS - SPREAD, GUESS + SPREAD
+    remaining = [array[known][:, None] for array in (WALK, low, high)]
+    assert coverage(holes, low, high) == coverage(*remaining)
+    assert interval_width(holes, low, high) == pytest.approx(interval_width(*remaining))
+    assert interval_score(holes, low, high, 0.8) == pytest.approx(interval_score(*remaining, 0.8))
+    assert interval_width(*remaining) == pytest.approx(2 * SPREAD[known].mean())
+
+
+def test_an_unknown_training_value_counts_in_no_scale():
+    values = np.array([1.0, 3.0, np.nan, 2.0, 6.0])
+    assert seasonal_scale(values) == (2 + 4) / 2
+    with pytest.raises(UsageError, match="shop 7"):
+        seasonal_scale(np.array([np.nan, 1.0, np.nan]), source="shop 7")
 
 
 def test_the_seasonal_scale_is_what_was_worked_by_hand():

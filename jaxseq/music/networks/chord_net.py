@@ -1,4 +1,4 @@
-"""A network of chords."""
+"""A network that reads chorales chord by chord."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from jaxseq.cells.base import Cell
 from jaxseq.cells.norm import Norm
 from jaxseq.music.networks.inputs import LONGEST
 from jaxseq.music.networks.interval_features import FromAnchors, Heard
-from jaxseq.music.networks.layers import RANK, VOICE_COUNT, Stack, flatten_voices, valid_columns
+from jaxseq.music.networks.layers import (
+    RANK,
+    VOICE_COUNT,
+    Stack,
+    flatten_voices,
+    valid_columns,
+)
 from jaxseq.music.piece import BAR
 from jaxseq.music.tokens import MASKED, VOCABULARY
 
 
 class ChordNet(nn.Module):
-    """Recurs once a sixteenth over whole chords; within one, each voice is predicted knowing those above it.
+    """Recurrent layers over chords, one a sixteenth; each voice is predicted from the voices above it.
 
-    x is "b t 13": the chord before (S, A, T, B), this chord (of which a voice is shown those above it), how many steps each
-    voice of the chord before has lasted (1 to 16), and this step's position in the bar. The joint distribution is that
-    of a note-by-note model: p(chord | past) = p(S) p(A | S) p(T | S, A) p(B | S, A, T).
+    x is "b t 13", from `inputs.chords`: the previous chord (S, A, T, B), this chord, the steps that each voice of the
+    previous chord has lasted (1 to 16), and the position in the bar. A voice reads only those notes of this chord that
+    are above it, so that p(chord | past) = p(S) p(A | S) p(T | S, A) p(B | S, A, T).
 
-    With `relative`, a voice is also told how the voices above have moved and how far they stood above it, and its notes
-    are scored by their interval from its last note and from theirs, too: voice leading is the same in every key.
+    relative       let voices read the motion of the voices above and their distance, and add scores by the interval from
+                   the voice's last note and from the voices above: the same in every key
+    voice_dropout  dropout rate of what a voice reads
     """
 
     cell: Cell
@@ -45,18 +52,29 @@ class ChordNet(nn.Module):
         return bool(self.dropout or self.recurrent_dropout or self.voice_dropout)
 
     def setup(self) -> None:
-        """The parts, which `read` and `voice` share."""
+        """Create the layers that `read` and `voice` share."""
         self.notes = nn.Embed(MASKED + 1, self.embedding)
         self.lasting = nn.Embed(LONGEST + 1, self.embedding // 2)
         self.places = nn.Embed(BAR, self.embedding // 2)
-        self.stack = Stack(self.cell, self.hidden, self.layers, self.norm, self.dropout, self.recurrent_dropout)
-        self.voices = [nn.Dense(self.voice_hidden, name=f"voice_{v}") for v in range(VOICE_COUNT)]
-        self.heads = [nn.Dense(VOCABULARY, name=f"head_{v}") for v in range(VOICE_COUNT)]
+        self.stack = Stack(
+            self.cell,
+            self.hidden,
+            self.layers,
+            norm=self.norm,
+            dropout=self.dropout,
+            recurrent_dropout=self.recurrent_dropout,
+        )
+
+        self.voices = [nn.Dense(self.voice_hidden, name=f"voice_{number}") for number in range(VOICE_COUNT)]
+        self.heads = [nn.Dense(VOCABULARY, name=f"head_{number}") for number in range(VOICE_COUNT)]
         self.drop = nn.Dropout(self.dropout)
         self.drop_seen = nn.Dropout(self.voice_dropout)
         if self.relative:
             self.heard = Heard(self.embedding // 2)
-            self.from_anchors = [FromAnchors(RANK, 1 + v, name=f"from_anchors_{v}") for v in range(VOICE_COUNT)]
+            # The anchors are the voice's own last note and one for each voice above.
+            self.from_anchors = [
+                FromAnchors(RANK, 1 + number, name=f"from_anchors_{number}") for number in range(VOICE_COUNT)
+            ]
 
     def __call__(
         self,
@@ -66,42 +84,69 @@ class ChordNet(nn.Module):
         carries: Any = None,
         first: int | Int[Array, ""] = 0,
     ) -> tuple[Any, Float[Array, "b t 4 v"]]:
-        """The states to go on from, and the logits of every voice of every step."""
+        """Return the last carries and the logits of every voice at every step.
+
+        lengths  rows of length 0 are padding
+        train    draw dropout, and normalise by the moments of this batch
+        carries  last carries of an earlier call, from which this one resumes
+        first    number of time steps that `carries` have seen
+        """
         carries, context = self.read(x, lengths, train, carries, first)
-        known = jnp.maximum(x, 0)
-        before, chord = known[..., :4], known[..., 4:8]
-        logits = [self.voice(context, before, chord[..., :v], v, train) for v in range(VOICE_COUNT)]
+
+        symbols = jnp.maximum(x, 0)
+        before = symbols[..., :4]
+        chord = symbols[..., 4:8]
+        logits = [self.voice(context, before, chord[..., :number], number, train) for number in range(VOICE_COUNT)]
         return carries, jnp.stack(logits, axis=-2)
 
     def read(
-        self, x: Int[Array, "b t 13"], lengths: Array | None, train: bool, carries: Any, first: int | Int[Array, ""]
+        self,
+        x: Int[Array, "b t 13"],
+        lengths: Array | None,
+        train: bool,
+        carries: Any,
+        first: int | Int[Array, ""],
     ) -> tuple[Any, Float[Array, "b t _"]]:
-        """The states to go on from, and what the voices of every step are told of what came before it."""
-        known = jnp.maximum(x, 0)
-        before = self.notes(known[..., :4])
-        parts = [flatten_voices(before), flatten_voices(self.lasting(known[..., 8:12])), self.places(known[..., 12])]
-        seen = jnp.concatenate(parts, axis=-1)
-        count = jnp.sum(valid_columns(x[..., 0], lengths), axis=1)
-        carries, h = self.stack(seen, count, train, carries, first)
-        return carries, jnp.concatenate([self._dropped(h, train), seen], axis=-1)
+        """Return the last carries and, for every step, the context that all of its voices read."""
+        # Padding is negative; no embedding has a row for it.
+        symbols = jnp.maximum(x, 0)
+        before = flatten_voices(self.notes(symbols[..., :4]))
+        lasting = flatten_voices(self.lasting(symbols[..., 8:12]))
+        place = self.places(symbols[..., 12])
+        seen = jnp.concatenate([before, lasting, place], axis=-1)
+
+        step_counts = jnp.sum(valid_columns(x[..., 0], lengths), axis=1)
+        carries, states = self.stack(seen, step_counts, train, carries, first)
+        return carries, jnp.concatenate([self._dropped(states, train), seen], axis=-1)
 
     def voice(
-        self, context: Array, before: Int[Array, "*b 4"], above: Int[Array, "*b n"], number: int, train: bool = False
+        self,
+        context: Array,
+        before: Int[Array, "*b 4"],
+        above: Int[Array, "*b n"],
+        number: int,
+        train: bool = False,
     ) -> Float[Array, "*b v"]:
-        """The logits of one voice, given the chord before and this chord's notes of the voices above."""
-        seen = [context]
-        if number:
-            seen.append(flatten_voices(self.notes(above)))
+        """Return the logits of voice `number`, given the previous chord and this chord's notes above the voice."""
+        own_last = before[..., number]
+        parts = [context]
+        # The soprano has no voice above it.
+        if number > 0:
+            parts.append(flatten_voices(self.notes(above)))
             if self.relative:
-                seen.append(flatten_voices(self.heard(before[..., :number], above, before[..., number])))
-        known = jnp.concatenate(seen, axis=-1)
-        known = self.drop_seen(known, deterministic=not train) if self.voice_dropout else known
-        z = self._dropped(nn.relu(self.voices[number](known)), train)
+                parts.append(flatten_voices(self.heard(before[..., :number], above, own_last)))
+        seen = jnp.concatenate(parts, axis=-1)
+        if self.voice_dropout:
+            seen = self.drop_seen(seen, deterministic=not train)
+
+        z = self._dropped(nn.relu(self.voices[number](seen)), train)
         logits = self.heads[number](z)
         if not self.relative:
             return logits
-        anchors = jnp.concatenate([before[..., number : number + 1], above], axis=-1)
+        anchors = jnp.concatenate([own_last[..., None], above], axis=-1)
         return logits + self.from_anchors[number](z, anchors)
 
-    def _dropped(self, x: Array, train: bool) -> Array:
-        return self.drop(x, deterministic=not train) if self.dropout else x
+    def _dropped(self, x: Float[Array, "*b h"], train: bool) -> Float[Array, "*b h"]:
+        if not self.dropout:
+            return x
+        return self.drop(x, deterministic=not train)

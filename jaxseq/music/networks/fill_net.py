@@ -10,17 +10,23 @@ from jaxtyping import Array, Float, Int
 
 from jaxseq.cells.base import Cell
 from jaxseq.cells.norm import Norm
-from jaxseq.music.networks.layers import VOICE_COUNT, flatten_voices, recurrent_stack, valid_columns
+from jaxseq.music.networks.layers import (
+    VOICE_COUNT,
+    dropped,
+    flatten_voices,
+    recurrent_stack,
+    valid_columns,
+)
 from jaxseq.music.piece import BAR
 from jaxseq.music.tokens import MASKED, VOCABULARY
 
 
 class FillNet(nn.Module):
-    """Reads past and future, and predicts every hidden note from all that are not.
+    """Recurrent layers over past and future, which predict every hidden note from all that are not hidden.
 
-    x is "b t 5": the notes of a step (S, A, T, B; `MASKED` where one is hidden) and its position in the bar. The
-    distributions of hidden notes do not depend on each other: they are one step of Gibbs sampling, as in Coconet (Huang
-    et al. 2017, "Counterpoint by convolution"), with recurrent layers both ways in the place of convolutions.
+    x is "b t 5", from `inputs.fills`: the notes of a step (S, A, T, B; `MASKED` where one is hidden) and its position in
+    the bar. Hidden notes are predicted independently of each other, as one step of Gibbs sampling: Coconet (Huang et al.
+    2017, "Counterpoint by convolution") with bidirectional layers instead of convolutions.
     """
 
     cell: Cell
@@ -46,16 +52,30 @@ class FillNet(nn.Module):
         carries: Any = None,
         first: int | Int[Array, ""] = 0,
     ) -> tuple[Any, Float[Array, "b t 4 v"]]:
-        """The last states, from which nobody goes on, and the logits of every note; `carries` are not read."""
-        known = jnp.maximum(x, 0)
-        count = jnp.sum(valid_columns(x[..., 0], lengths), axis=1)
-        notes = flatten_voices(nn.Embed(MASKED + 1, self.embedding, name="notes")(known[..., :VOICE_COUNT]))
-        places = nn.Embed(BAR, self.embedding // 2, name="places")(known[..., VOICE_COUNT])
-        z = nn.relu(nn.Dense(self.hidden, name="seen")(jnp.concatenate([notes, places], axis=-1)))
-        last, h = recurrent_stack(self, "stack", bidirectional=True)(z, count, train, None, 0)
-        drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else lambda value: value
-        h, logits = drop(h), []
-        for v in range(VOICE_COUNT):
-            seen = drop(nn.relu(nn.Dense(self.voice_hidden, name=f"voice_{v}")(h)))
-            logits.append(nn.Dense(VOCABULARY, name=f"head_{v}")(seen))
-        return last, jnp.stack(logits, axis=-2)
+        """Return the last carries, from which no call can resume, and the logits of every note.
+
+        lengths  rows of length 0 are padding
+        train    draw dropout, and normalise by the moments of this batch
+
+        `carries` and `first` are ignored: a piece is read whole.
+        """
+        # Padding is negative; no embedding has a row for it.
+        symbols = jnp.maximum(x, 0)
+        step_counts = jnp.sum(valid_columns(x[..., 0], lengths), axis=1)
+
+        notes = nn.Embed(MASKED + 1, self.embedding, name="notes")(symbols[..., :VOICE_COUNT])
+        place = nn.Embed(BAR, self.embedding // 2, name="places")(symbols[..., VOICE_COUNT])
+        seen = jnp.concatenate([flatten_voices(notes), place], axis=-1)
+        z = nn.relu(nn.Dense(self.hidden, name="seen")(seen))
+
+        stack = recurrent_stack(self, "stack", bidirectional=True)
+        last_carries, states = stack(z, step_counts, train, None, 0)
+
+        # One module for all its uses: the key of each mask depends on the module's name.
+        drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else None
+        context = dropped(drop, states)
+        logits = []
+        for number in range(VOICE_COUNT):
+            z = nn.relu(nn.Dense(self.voice_hidden, name=f"voice_{number}")(context))
+            logits.append(nn.Dense(VOCABULARY, name=f"head_{number}")(dropped(drop, z)))
+        return last_carries, jnp.stack(logits, axis=-2)

@@ -1,7 +1,6 @@
-"""Notes by their intervals: what a voice is told of the voices above as motion and distance, and logits that move with the
-notes that they are reckoned from. Both are the same in every key.
+"""Features and logits of notes by their intervals, which are the same in every key.
 
-Symbols are those of `music.tokens`: 1 to 46 are notes, a semitone apart; all else has no interval.
+Symbols are those of `music.tokens`: 1 to 46 are notes, a semitone apart; all others have no interval.
 """
 
 from __future__ import annotations
@@ -14,32 +13,43 @@ from jaxseq.music.tokens import VOCABULARY
 
 NOTES = VOCABULARY - 1
 INTERVALS = 2 * NOTES - 1
-"""From 45 semitones down to 45 up."""
+"""Number of intervals, from 45 semitones down to 45 up."""
 OCTAVE = 12
 
 
 class Heard(nn.Module):
-    """Embeds how the voices above have just moved, and how far they stood above this one: "... v 2e"."""
+    """Embeds the last motion of the voices above, and their distance to this voice."""
 
     features: int
 
     @nn.compact
-    def __call__(self, before: Int[Array, "*b v"], now: Int[Array, "*b v"], mine: Int[Array, "*b"]) -> Array:
-        """`before` and `now` are the notes of the voices above, `mine` this voice's last one."""
-        moved, apart = between(now, before), between(before, mine[..., None])
+    def __call__(
+        self,
+        before: Int[Array, "*b n"],
+        now: Int[Array, "*b n"],
+        own_last: Int[Array, "*b"],
+    ) -> Float[Array, "*b n _"]:
+        """Return the features of each voice above, motion beside distance.
+
+        before, now  notes of the voices above, in the previous chord and in this one
+        own_last     this voice's note in the previous chord
+        """
+        moved = between(now, before)
+        apart = between(before, own_last[..., None])
+        # 0 stays the class of a pair without an interval.
         pitch_class = jnp.where(apart == 0, 0, (apart - NOTES) % OCTAVE + 1)
+
         motion = nn.Embed(INTERVALS + 1, self.features, name="motions")(moved)
         distance = nn.Embed(INTERVALS + 1, self.features, name="distances")(apart)
-        return jnp.concatenate(
-            [motion, distance + nn.Embed(OCTAVE + 1, self.features, name="classes")(pitch_class)], axis=-1
-        )
+        by_class = nn.Embed(OCTAVE + 1, self.features, name="classes")(pitch_class)
+        return jnp.concatenate([motion, distance + by_class], axis=-1)
 
 
 class FromAnchors(nn.Module):
-    """Logits of a note from its interval to each of several anchors: the voice's own last note, and the voices above.
+    """Logits of a note from its interval to each anchor: the voice's own last note, and the notes of the voices above.
 
-    Each anchor has `rank` numbers of its own, and a table says what an interval of so many semitones makes of them; it is a
-    row for the interval and one for its pitch class, so that what is learnt of a fifth is known of a twelfth.
+    Each anchor has `rank` features of the voice's state, which a table scores for every interval. A score has a row of
+    the interval and a row of its pitch class, so that a twelfth shares what is learnt of a fifth.
     """
 
     rank: int
@@ -47,33 +57,36 @@ class FromAnchors(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "*b h"], anchors: Int[Array, "*b a"]) -> Float[Array, "*b v"]:
-        """`z` is what the voice knows; an anchor that is no note adds nothing, nor is there anything for a rest."""
-        said = nn.Dense(self.rank * self.anchors, name="said")(z)
+        """Return logits from the voice's state `z`; rests, and anchors that are no notes, add 0."""
+        anchor_features = nn.Dense(self.rank * self.anchors, name="said")(z)
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
         tables = self.param("tables", init, (2, INTERVALS + OCTAVE, self.rank))
-        index = jnp.arange(INTERVALS)
+
+        interval = jnp.arange(INTERVALS)
         logits = jnp.zeros((*z.shape[:-1], VOCABULARY), z.dtype)
         for number in range(self.anchors):
+            # All voices above share a table: an interval means the same to each.
             table = tables[min(number, 1)]
-            rows = table[index] + table[INTERVALS + (index - NOTES + 1) % OCTAVE]
-            mine = said[..., number * self.rank : (number + 1) * self.rank]
-            logits = logits + around(mine @ rows.T, anchors[..., number])
+            rows = table[interval] + table[INTERVALS + (interval - NOTES + 1) % OCTAVE]
+            features = anchor_features[..., number * self.rank : (number + 1) * self.rank]
+            logits = logits + around(features @ rows.T, anchors[..., number])
         return logits
 
 
 def is_note(symbols: Int[Array, "*b"]) -> Bool[Array, "*b"]:
-    """Which symbols are notes: no rest, no start, nothing masked."""
+    """Return which symbols are notes: no rest, no start symbol, nothing masked."""
     return (symbols > 0) & (symbols <= NOTES)
 
 
 def between(high: Int[Array, "*#b"], low: Int[Array, "*#b"]) -> Int[Array, "*#b"]:
-    """Semitones from `low` up to `high`, as 1 (45 down) to 91 (45 up); 0 where either is no note."""
+    """Return the semitones from `low` up to `high`, as 1 (45 down) to 91 (45 up); 0 where either is no note."""
     return jnp.where(is_note(high) & is_note(low), high - low + NOTES, 0)
 
 
 def around(by_interval: Float[Array, "*b i"], anchor: Int[Array, "*b"]) -> Float[Array, "*b v"]:
-    """Embed intervals as the notes at that distance from the anchor; 0 for a rest, and without a note."""
-    there = is_note(anchor)[..., None]
-    index = jnp.arange(NOTES) + NOTES - jnp.where(there, anchor[..., None], 1)
-    found = jnp.where(there, jnp.take_along_axis(by_interval, index, axis=-1), 0)
-    return jnp.concatenate([jnp.zeros_like(found[..., :1]), found], axis=-1)
+    """Turn scores by interval into scores by note, counted from the anchor; 0 for a rest, and if the anchor is no note."""
+    is_anchor = is_note(anchor)[..., None]
+    index = jnp.arange(NOTES) + NOTES - jnp.where(is_anchor, anchor[..., None], 1)
+    by_note = jnp.where(is_anchor, jnp.take_along_axis(by_interval, index, axis=-1), 0)
+    rest = jnp.zeros_like(by_note[..., :1])
+    return jnp.concatenate([rest, by_note], axis=-1)

@@ -1,20 +1,21 @@
-"""Flax models of chorales, all with one face: symbols in, the states to go on from and the logits out.
+"""Layers that the networks of music share.
 
-`NoteNet` reads the four voices one after another and is the network of Géron 2019 (chapter 15, exercise 10); `ChordNet`
-recurs once a sixteenth and predicts the four voices of it in order; `FillNet` reads past and future and predicts what is
-masked; `RollNet` predicts the next frame of a piano roll.
+All networks have one interface, ``network(x, lengths, train, carries, first) -> (carries, logits)``: `NoteNet` reads the
+four voices one after another (Géron 2019, chapter 15, exercise 10), `ChordNet` recurs once a sixteenth and predicts its
+four voices in order, `FillNet` reads past and future and predicts hidden notes, and `RollNet` predicts the next frame of
+a piano roll.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.cells.base import Cell
+from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.norm import Norm
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.music.piece import BAR, VOICES
@@ -22,45 +23,62 @@ from jaxseq.nn.recurrent import Bidirectional, Recurrent
 
 VOICE_COUNT = len(VOICES)
 CODES = VOICE_COUNT * BAR
-"""Voices times positions in the bar: what the second column of a note's row counts."""
+"""Number of codes for voice and position in the bar, the second column of a note's row."""
 RANK = 24
-"""Numbers that an anchor has for the intervals from it."""
+"""Features of an anchor that score the intervals from it."""
 BOOK_MOMENTUM, BOOK_EPSILON = 0.99, 1e-3
-"""Keras' batch norm."""
+"""Batch norm's defaults in Keras, which the book uses."""
+
+
+@runtime_checkable
+class RecurrentNetwork(Protocol):
+    """A network with recurrent layers, as `recurrent_stack` reads it."""
+
+    cell: Cell
+    hidden: int
+    layers: int
+    norm: Norm | None
+    dropout: float
+    recurrent_dropout: float
 
 
 class CausalConv(nn.Module):
-    """A causal convolution of two taps, y_t = x_{t-dilation} A + x_t B + b, over zeros before the first step.
-
-    `before` are the last `dilation` inputs of an earlier call; those of this one are given back. Time comes first, as in
-    the recurrence: an earlier step of all rows is then one stretch of memory.
-    """
+    """Causal convolution of two taps, y_t = x_{t-dilation} A + x_t B + b, with zeros before the first step."""
 
     features: int
     dilation: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "t b d"], before: Float[Array, "_ b d"] | None = None) -> tuple[Array, Array]:
-        """The last inputs, "dilation b d", and the outputs, "t b features"."""
+    def __call__(
+        self, x: Float[Array, "t b d"], before: Float[Array, "_ b d"] | None = None
+    ) -> tuple[Float[Array, "_ b d"], Float[Array, "t b k"]]:
+        """Return the last `dilation` inputs, from which the next call resumes, and the outputs.
+
+        Time comes first, as in the recurrence: an earlier step of all rows is then contiguous in memory. `before` holds
+        the last inputs of an earlier call.
+        """
         if before is None:
             before = jnp.zeros((self.dilation, *x.shape[1:]), x.dtype)
+
         longer = jnp.concatenate([before, x])
         taps = jnp.concatenate([longer[: x.shape[0]], x], axis=-1)
-        return longer[-self.dilation :], dense_at_every_step(nn.Dense(self.features, name="taps"), taps)
+        outputs = dense_at_every_step(nn.Dense(self.features, name="taps"), taps)
+        return longer[-self.dilation :], outputs
 
 
 def dense_at_every_step(dense: nn.Dense, x: Float[Array, "t b d"]) -> Float[Array, "t b k"]:
-    """A dense layer as one product over time and batch merged, unless devices share the batch: they would gather it.
+    """Apply a dense layer as one product over time and batch together.
 
-    On a CPU the weight gradient of a product over two axes begins with a transposed copy of what came back.
+    On a CPU the weight gradient of a product over two axes begins with a transposed copy of the cotangent.
     """
+    # Devices that share the batch would gather it to merge the axes.
     if jax.sharding.get_abstract_mesh().size > 1:
         return dense(x)
     return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], dense.features)
 
 
 class Stack(nn.Module):
-    """Recurrent layers, with dropout before each."""
+    """Recurrent layers, with dropout before each; `bidirectional` scans each layer both ways."""
 
     cell: Cell
     hidden: int
@@ -72,49 +90,81 @@ class Stack(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, lengths: Array, train: bool, carries: Any, first: int | Int[Array, ""]
-    ) -> tuple[Any, Array]:
-        """The layers' last carries and the outputs of the last one."""
-        last = []
+        self,
+        x: Float[Array, "b t d"],
+        lengths: Int[Array, "b"],
+        train: bool,
+        carries: tuple[Carry, ...] | None,
+        first: int | Int[Array, ""],
+    ) -> tuple[tuple[Carry, ...], Float[Array, "b t _"]]:
+        """Return the last carry of each layer and the outputs of the last layer, "b t h" or, both ways, "b t 2*h"."""
+        last_carries = []
         for number in range(self.layers):
-            x = nn.Dropout(self.dropout, deterministic=not train)(x) if self.dropout else x
-            options = {"norm": self.norm, "recurrent_dropout": self.recurrent_dropout}
-            name, start = f"recurrent_{number}", None if carries is None else carries[number]
+            if self.dropout:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+
+            name = f"recurrent_{number}"
             if self.bidirectional:
-                layer = Recurrent(self.cell, self.hidden, **options, parent=None)
-                carry, x = Bidirectional(layer, name=name)(x, lengths, train)
+                # Flax names a layer after its parent; a pattern for others must not have one yet.
+                pattern = self._layer(name=None, parent=None)
+                carry, x = Bidirectional(pattern, name=name)(x, lengths, train)
             else:
-                carry, x = Recurrent(self.cell, self.hidden, **options, name=name)(x, start, lengths, train, first)
-            last.append(carry)
-        return tuple(last), x
+                start = None if carries is None else carries[number]
+                carry, x = self._layer(name, parent=self)(x, start, lengths, train, first)
+            last_carries.append(carry)
+        return tuple(last_carries), x
+
+    def _layer(self, name: str | None, parent: nn.Module | None) -> Recurrent:
+        return Recurrent(
+            self.cell,
+            self.hidden,
+            norm=self.norm,
+            recurrent_dropout=self.recurrent_dropout,
+            name=name,
+            parent=parent,
+        )
 
 
-def recurrent_stack(model: Any, name: str, bidirectional: bool = False) -> Stack:
-    """The recurrent layers of a network, with the sizes and dropout rates that it has."""
+def recurrent_stack(network: RecurrentNetwork, name: str, bidirectional: bool = False) -> Stack:
+    """Create the recurrent layers of a network, with its sizes and dropout rates, as its submodule `name`."""
     return Stack(
-        model.cell,
-        model.hidden,
-        model.layers,
-        model.norm,
-        model.dropout,
-        model.recurrent_dropout,
-        bidirectional,
+        network.cell,
+        network.hidden,
+        network.layers,
+        norm=network.norm,
+        dropout=network.dropout,
+        recurrent_dropout=network.recurrent_dropout,
+        bidirectional=bidirectional,
         name=name,
-        parent=model,
+        parent=network,  # pyrefly: ignore[bad-argument-type]
     )
 
 
+def dropped(dropout: nn.Dropout | None, x: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
+    """Apply dropout, if there is any."""
+    if dropout is None:
+        return x
+    return dropout(x)
+
+
 def batch_norm(name: str, train: bool) -> nn.BatchNorm:
-    """Batch normalisation with Keras' momentum and epsilon."""
-    return nn.BatchNorm(use_running_average=not train, momentum=BOOK_MOMENTUM, epsilon=BOOK_EPSILON, name=name)
+    """Create batch norm with Keras' momentum and epsilon."""
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=BOOK_MOMENTUM,
+        epsilon=BOOK_EPSILON,
+        name=name,
+    )
 
 
-def valid_columns(first_column: Array, lengths: Array | None) -> Bool[Array, "b t"]:
-    """The steps that are no padding, of rows that count."""
+def valid_columns(first_column: Array, lengths: Int[Array, "b"] | None) -> Bool[Array, "b t"]:
+    """Return which steps are no padding; all steps of a row of length 0 are."""
     valid = first_column != PADDING
-    return valid if lengths is None else valid & (lengths > 0)[:, None]
+    if lengths is None:
+        return valid
+    return valid & (lengths > 0)[:, None]
 
 
 def flatten_voices(x: Float[Array, "*b n e"]) -> Float[Array, "*b m"]:
-    """Features of all voices side by side."""
+    """Concatenate the features of all voices."""
     return x.reshape(*x.shape[:-2], -1)

@@ -1,74 +1,114 @@
-"""Objectives of music: cross entropy in nats a note, of hidden notes, and a frame of a piano roll."""
+"""Objectives of music: cross entropy of the next note, of hidden notes, and of the next frame of a piano roll."""
 
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxseq.common.arrays import Key
 from jaxseq.nn.objectives import Objective, whole_output
 
 
-@functools.cache
-def next_symbol(columns: tuple[int, ...] = (), transpose: int = 0, lowest: int = 1, highest: int = 0) -> Objective:
-    """Symbols predicted by logits "b ... v": cross entropy in nats a symbol, every target >= 0 counting alike.
+class Transposition(NamedTuple):
+    """How far a row may be transposed.
 
-    With `transpose`, each row of a training step is moved by up to so many symbols, as far as those of its `columns` of x
-    that lie from `lowest` to `highest` (others have no pitch) stay within that range. The same arguments give the same
-    object.
+    columns          columns of x that hold symbols
+    most             largest shift, up or down
+    lowest, highest  the symbols that have a pitch, between which all shifted ones must stay
     """
 
-    def augment(key: Key, x: Array, y: Array) -> tuple[Array, Array]:
-        return _transpose(key, x, y, columns, transpose, lowest, highest)
+    columns: tuple[int, ...]
+    most: int
+    lowest: int
+    highest: int
 
-    metrics = (("nats", _nats), ("accuracy", _accuracy))
-    return Objective(_nats, metrics, "nats", whole_output, scored, augment if transpose else None)
+    def is_pitch(self, symbols: Int[Array, "*n"]) -> Bool[Array, "*n"]:
+        """Return which symbols have a pitch."""
+        return (symbols >= self.lowest) & (symbols <= self.highest)
+
+
+@functools.cache
+def next_symbol(columns: tuple[int, ...] = (), transpose: int = 0, lowest: int = 1, highest: int = 0) -> Objective:
+    """Return the objective of predicted symbols, by logits "b ... v": cross entropy in nats a symbol, and accuracy.
+
+    Targets below 0 do not count; all others weigh the same. Each row of a training step is transposed by up to
+    `transpose` symbols, so far that the symbols in its `columns` that have a pitch, `lowest` to `highest`, keep one.
+    The same arguments give the same object.
+    """
+    transposition = Transposition(columns, transpose, lowest, highest)
+
+    def augment(key: Key, x: Array, y: Array) -> tuple[Array, Array]:
+        return _transpose(key, x, y, transposition)
+
+    return Objective(
+        loss=_nats,
+        metrics=SYMBOL_METRICS,
+        select="nats",
+        at_end=whole_output,
+        weight=scored,
+        # Rows that stay where they are need no randomness.
+        augment=augment if transpose else None,
+    )
 
 
 @functools.cache
 def hidden_symbols(count: int, masked: int, transpose: int = 0, lowest: int = 1, highest: int = 0) -> Objective:
-    """Symbols predicted from those around them: of the first `count` columns of x, each training step hides some anew.
+    """Return the objective of hidden symbols, predicted from all others: cross entropy in nats a symbol, and accuracy.
 
-    Which ones is agnostic of any order (Uria et al. 2014; Coconet: Huang et al. 2017): each row hides its
-    symbols with a probability of its own, drawn evenly from 0 to 1, so that any number of them is equally likely. `masked`
-    is written in their place, and they alone are targets. The loss of a row is the mean over its targets, which is the
-    paper's weight of 1 / (number of hidden ones). `transpose` is as in `next_symbol`. The same arguments give the same
-    object.
+    Each training step hides other symbols of the first `count` columns of x; they become `masked`, and are the only
+    targets. A row hides its symbols with a probability drawn uniformly from 0 to 1, so that any number of them is
+    equally likely: training that is agnostic of the order (Uria et al. 2014; Coconet, Huang et al. 2017). A row's loss is
+    the mean over its targets, which is the paper's weight of 1 / (number of hidden symbols). `transpose` is as in
+    `next_symbol`. The same arguments give the same object.
     """
-    columns = tuple(range(count))
+    transposition = Transposition(tuple(range(count)), transpose, lowest, highest)
 
     def augment(key: Key, x: Array, y: Array) -> tuple[Array, Array]:
-        transpose_key, key = jax.random.split(key)
+        transpose_key, hide_key = jax.random.split(key)
         if transpose:
-            x, y = _transpose(transpose_key, x, y, columns, transpose, lowest, highest)
-        return _hide(key, x, y, masked)
+            x, y = _transpose(transpose_key, x, y, transposition)
+        return _hide(hide_key, x, y, masked)
 
-    return Objective(_nats, (("nats", _nats), ("accuracy", _accuracy)), "nats", whole_output, None, augment)
+    return Objective(
+        loss=_nats,
+        metrics=SYMBOL_METRICS,
+        select="nats",
+        at_end=whole_output,
+        # A row counts once, with any number of hidden symbols.
+        weight=None,
+        augment=augment,
+    )
 
 
-def _hide(key: Key, x: Int[Array, "b t d"], y: Int[Array, "b t n"], masked: int) -> tuple[Array, Array]:
-    """Rows in which some symbols are hidden, and the targets that these are."""
-    share_key, key = jax.random.split(key)
-    share = jax.random.uniform(share_key, (len(x), 1, 1))
-    hidden = (jax.random.uniform(key, y.shape) < share) & (y >= 0)
-    count = y.shape[-1]
-    symbols = jnp.where(hidden, masked, x[..., :count])
-    return x.at[..., :count].set(symbols), jnp.where(hidden, y, -1)
+@functools.cache
+def frames() -> Objective:
+    """Return the objective of piano rolls, by logits "b t d": cross entropy in nats a frame, summed over its keys.
+
+    Frames below 0 do not count; all others weigh the same.
+    """
+    return Objective(
+        loss=_frame_nats,
+        metrics=(("nats", _frame_nats),),
+        select="nats",
+        at_end=whole_output,
+        weight=_frames,
+    )
 
 
 def scored(y: Int[Array, "b *k"]) -> Float[Array, "b"]:
-    """How many targets a row has; those below 0 are none."""
+    """Count the targets of each row; those below 0 are none."""
     return jnp.sum(y >= 0, axis=tuple(range(1, y.ndim)), dtype=jnp.float32)
 
 
 def _nats(logits: Float[Array, "b *k v"], y: Int[Array, "b *k"]) -> Float[Array, "b"]:
-    """-log p of a row's targets, on average; 0 for a row without any."""
+    """Compute the mean of -log p over a row's targets; 0 for a row without any."""
     log_p = jax.nn.log_softmax(logits)
-    found = jnp.take_along_axis(log_p, jnp.maximum(y, 0)[..., None], axis=-1)[..., 0]
-    return _average(-found, y)
+    of_targets = jnp.take_along_axis(log_p, jnp.maximum(y, 0)[..., None], axis=-1)[..., 0]
+    return _average(-of_targets, y)
 
 
 def _accuracy(logits: Float[Array, "b *k v"], y: Int[Array, "b *k"]) -> Float[Array, "b"]:
@@ -80,38 +120,7 @@ def _average(values: Float[Array, "b *k"], y: Int[Array, "b *k"]) -> Float[Array
     return jnp.sum(jnp.where(y >= 0, values, 0), axis=axes) / jnp.maximum(scored(y), 1).astype(values.dtype)
 
 
-def _transpose(
-    key: Key,
-    x: Int[Array, "b t d"],
-    y: Int[Array, "b t *k"],
-    columns: tuple[int, ...],
-    most: int,
-    lowest: int,
-    highest: int,
-) -> tuple[Array, Array]:
-    """Rows moved by a number of symbols, drawn evenly from those up to `most` either way that keep them in range."""
-    symbols = x[..., jnp.array(columns)]
-    # the last target of a row of notes is read by nobody: it has to stay in range all the same
-    every = jnp.concatenate([part.reshape(len(part), -1).astype(y.dtype) for part in (symbols, y)], axis=1)
-    pitched = (every >= lowest) & (every <= highest)
-    down = jnp.min(jnp.where(pitched, every, highest), axis=1) - lowest
-    up = highest - jnp.max(jnp.where(pitched, every, lowest), axis=1)
-    down, up = jnp.minimum(down, most), jnp.minimum(up, most)
-    shift = jax.random.randint(key, down.shape, -down, up + 1)
-
-    def moved(values: Array) -> Array:
-        by = shift.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
-        return jnp.where((values >= lowest) & (values <= highest), values + by, values)
-
-    with_symbols = x.at[..., jnp.array(columns)].set(moved(symbols))
-    return with_symbols, moved(y)
-
-
-@functools.cache
-def frames() -> Objective:
-    """Keys that sound or not, by logits "b t d": cross entropy in nats a frame, summed over its keys, every frame alike.
-    Frames that are below 0 are none."""
-    return Objective(_frame_nats, (("nats", _frame_nats),), "nats", whole_output, _frames)
+SYMBOL_METRICS = (("nats", _nats), ("accuracy", _accuracy))
 
 
 def _frames(y: Float[Array, "b t d"]) -> Float[Array, "b"]:
@@ -119,8 +128,45 @@ def _frames(y: Float[Array, "b t d"]) -> Float[Array, "b"]:
 
 
 def _frame_nats(logits: Float[Array, "b t d"], y: Float[Array, "b t d"]) -> Float[Array, "b"]:
-    """-log p of a row's frames, on average; 0 for a row without any."""
+    """Compute the mean of -log p over a row's frames; 0 for a row without any."""
     nats = jnp.sum(jax.nn.softplus(jnp.where(y > 0, -logits, logits)), axis=-1)
-    there = y[..., 0] >= 0
-    count = jnp.maximum(jnp.sum(there, axis=1, dtype=nats.dtype), 1)
-    return jnp.sum(jnp.where(there, nats, 0), axis=1) / count
+    is_frame = y[..., 0] >= 0
+    count = jnp.maximum(jnp.sum(is_frame, axis=1, dtype=nats.dtype), 1)
+    return jnp.sum(jnp.where(is_frame, nats, 0), axis=1) / count
+
+
+def _transpose(
+    key: Key, x: Int[Array, "b t d"], y: Int[Array, "b t *k"], transposition: Transposition
+) -> tuple[Int[Array, "b t d"], Int[Array, "b t *k"]]:
+    """Shift each row by a number of symbols, drawn uniformly from those that keep all its pitches in range."""
+    columns = jnp.array(transposition.columns)
+    symbols = x[..., columns]
+
+    # The last target of a row of notes is not among the symbols of x, but has to stay in range as well.
+    parts = [part.reshape(len(part), -1).astype(y.dtype) for part in (symbols, y)]
+    row = jnp.concatenate(parts, axis=1)
+    has_pitch = transposition.is_pitch(row)
+    down = jnp.min(jnp.where(has_pitch, row, transposition.highest), axis=1) - transposition.lowest
+    up = transposition.highest - jnp.max(jnp.where(has_pitch, row, transposition.lowest), axis=1)
+    down = jnp.minimum(down, transposition.most)
+    up = jnp.minimum(up, transposition.most)
+    shift = jax.random.randint(key, down.shape, -down, up + 1)
+
+    def shifted(values: Shaped[Array, "b *n"]) -> Shaped[Array, "b *n"]:
+        by_row = shift.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
+        return jnp.where(transposition.is_pitch(values), values + by_row, values)
+
+    return x.at[..., columns].set(shifted(symbols)), shifted(y)
+
+
+def _hide(
+    key: Key, x: Int[Array, "b t d"], y: Int[Array, "b t n"], masked: int
+) -> tuple[Int[Array, "b t d"], Int[Array, "b t n"]]:
+    """Hide some symbols of each row, which alone stay targets."""
+    share_key, symbol_key = jax.random.split(key)
+    share = jax.random.uniform(share_key, (len(x), 1, 1))
+    hidden = (jax.random.uniform(symbol_key, y.shape) < share) & (y >= 0)
+
+    count = y.shape[-1]
+    symbols = jnp.where(hidden, masked, x[..., :count])
+    return x.at[..., :count].set(symbols), jnp.where(hidden, y, -1)

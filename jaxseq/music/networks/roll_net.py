@@ -1,4 +1,4 @@
-"""A Flax model of piano rolls: which of 88 keys sound in the next frame, each key for itself."""
+"""A network of piano rolls: which of 88 keys sound in the next frame, each key for itself."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from jaxtyping import Array, Float, Int
 
 from jaxseq.cells.base import Cell
 from jaxseq.cells.norm import Norm
-from jaxseq.music.networks.inputs import PADDING
-from jaxseq.music.networks.layers import CausalConv, Stack
+from jaxseq.music.networks.layers import CausalConv, Stack, valid_columns
 
 
 class RollNet(nn.Module):
     """Dilated causal convolutions with skips, recurrent layers, and a sigmoid for each key; either part may be absent.
 
-    x is "b t 88", 0 or 1, `PADDING` beyond the end of a piece. Each convolution, 1, 2, 4, ... frames apart, is added to
-    what came into it (Bai et al. 2018).
+    x is "b t 88", 0 or 1, and `PADDING` beyond the end of a piece. Convolutions have the dilations 1, 2, 4, ... frames;
+    each is added to its input (Bai et al. 2018).
     """
 
     cell: Cell
@@ -45,24 +44,50 @@ class RollNet(nn.Module):
         carries: Any = None,
         first: int = 0,
     ) -> tuple[Any, Float[Array, "b t d"]]:
-        """The states to go on from, and the logits of every key of the next frame after every frame."""
-        valid = x[..., 0] != PADDING
-        valid = valid if lengths is None else valid & (lengths > 0)[:, None]
-        buffers, states = (None, None) if carries is None else carries
-        z, kept = self._drop(jnp.maximum(x, 0), self.input_dropout, train), []
-        for number, features in enumerate(self.convolutions):
-            before = None if buffers is None else buffers[number]
-            after, y = CausalConv(features, 2**number, name=f"convolution_{number}")(jnp.swapaxes(z, 0, 1), before)
-            kept.append(after)
-            y = jnp.swapaxes(y, 0, 1)
-            skip = z if z.shape[-1] == features else nn.Dense(features, name=f"skip_{number}")(z)
-            z = skip + self._drop(nn.relu(y), self.dropout, train)
-        last: Any = ()
-        if self.layers:
-            options = self.norm, self.dropout if self.convolutions else 0.0, self.recurrent_dropout
-            stack = Stack(self.cell, self.hidden, self.layers, *options, name="stack")
-            last, z = stack(z, jnp.sum(valid, axis=1), train, states, first)
-        return (tuple(kept), last), nn.Dense(self.keys, name="head")(self._drop(z, self.dropout, train))
+        """Return the state after the last frame and the logits of every key of the next frame after every frame.
 
-    def _drop(self, x: Array, share: float, train: bool) -> Array:
-        return nn.Dropout(share, deterministic=not train)(x) if share else x
+        lengths  rows of length 0 are padding
+        train    draw dropout, and normalise by the moments of this batch
+        carries  state of an earlier call, from which this one resumes: last inputs of the convolutions, last carries
+        first    number of frames that `carries` have seen
+        """
+        valid = valid_columns(x[..., 0], lengths)
+        buffers: Any = [None] * len(self.convolutions)
+        states = None
+        if carries is not None:
+            buffers, states = carries
+
+        z = self._dropped(jnp.maximum(x, 0), self.input_dropout, train)
+        new_buffers = []
+        for number, (features, buffer) in enumerate(zip(self.convolutions, buffers, strict=True)):
+            convolution = CausalConv(features, 2**number, name=f"convolution_{number}")
+            new_buffer, y = convolution(jnp.swapaxes(z, 0, 1), buffer)
+            new_buffers.append(new_buffer)
+            y = jnp.swapaxes(y, 0, 1)
+            # A skip needs as many features as the convolution gives.
+            skip = z
+            if z.shape[-1] != features:
+                skip = nn.Dense(features, name=f"skip_{number}")(z)
+            z = skip + self._dropped(nn.relu(y), self.dropout, train)
+
+        last_carries: Any = ()
+        if self.layers:
+            # Each convolution ends with dropout already; inputs have a rate of their own.
+            stack = Stack(
+                self.cell,
+                self.hidden,
+                self.layers,
+                norm=self.norm,
+                dropout=self.dropout if self.convolutions else 0.0,
+                recurrent_dropout=self.recurrent_dropout,
+                name="stack",
+            )
+            last_carries, z = stack(z, jnp.sum(valid, axis=1), train, states, first)
+
+        logits = nn.Dense(self.keys, name="head")(self._dropped(z, self.dropout, train))
+        return (tuple(new_buffers), last_carries), logits
+
+    def _dropped(self, x: Float[Array, "b t _"], rate: float, train: bool) -> Float[Array, "b t _"]:
+        if not rate:
+            return x
+        return nn.Dropout(rate, deterministic=not train)(x)

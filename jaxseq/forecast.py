@@ -18,7 +18,6 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import continue_
 from jaxseq.data.scaling import Scaling, fit_scaling
 from jaxseq.data.splits import Panel, PanelData
-from jaxseq.data.windows import Windows, called, join, last_window
 from jaxseq.forecasting import evaluate, plots
 from jaxseq.train import forecaster, run_folder
 from jaxseq.train.experiments import EXPERIMENTS
@@ -179,7 +178,7 @@ def forecast(
     if steps > MAX_STEPS:
         raise UsageError("too many steps", where="horizon", got=steps, needed=f"at most {MAX_STEPS:,}")
 
-    windows = _last_windows(panel, data.window, steps)
+    windows = panel.last_windows(data.window, steps)
     fitted = _scaling(trained, panel, _trained_series(Path(folder), data))
     centre, intervals = trained.forecast(windows, fitted.scaling, steps)
 
@@ -198,28 +197,6 @@ def _series_data(experiment: Experiment, folder: Path) -> PanelData:
     if not isinstance(experiment.data, PanelData):
         raise UsageError(f"{folder} is a run of {experiment.name}: its series have no end to forecast beyond")
     return experiment.data
-
-
-def _last_windows(panel: Panel, window: int, steps: int) -> Windows:
-    """Cut out the last window of every series. Raises `UsageError`, which names the series, if one is too short."""
-    windows = []
-    for number, series in enumerate(panel.series):
-        try:
-            last = last_window(series, window, steps)
-        except UsageError as error:
-            name = panel.names[number]
-            raise UsageError(f"{panel.source or name}: {called(name)}: {error}") from error
-
-        # A panel without covariates has an empty tuple; `last_window` makes their empty array.
-        covariates = last.covariates
-        if panel.covariates:
-            covariates = panel.covariates[number][None, -window:]
-        last = last._replace(
-            series=np.full(1, number),
-            covariates=covariates,
-        )
-        windows.append(last)
-    return join(windows)
 
 
 def _trained_series(folder: Path, data: PanelData) -> tuple[str, ...]:
@@ -249,10 +226,10 @@ def _scaling(
 
     new_names = []
     new_values = []
-    for name, series in zip(panel.names, panel.series, strict=True):
+    for number, name in enumerate(panel.names):
         if name not in shift:
             new_names.append(name)
-            new_values.append(series.values)
+            new_values.append(panel.known_values(number))
 
     notes = ()
     if new_names:

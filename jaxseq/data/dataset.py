@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Series, WindowSplits
@@ -18,6 +18,8 @@ class Background(NamedTuple):
     period         time steps of a season; 1 is none
     series         all rows of each series; empty where every window is a series of its own
     training_rows  rows of each series, from its first one, that training takes
+    missing        which values of each series were missing and are filled with the last known one; empty if none was
+    floor          least value that the series can take, for the ends of intervals; None where there is no bound
     notes          remarks on how the data were read, one line each
     """
 
@@ -25,6 +27,8 @@ class Background(NamedTuple):
     period: int
     series: tuple[Series, ...] = ()
     training_rows: tuple[int, ...] = ()
+    missing: tuple[Bool[np.ndarray, "_"], ...] = ()
+    floor: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -61,6 +65,11 @@ class SeriesData(Protocol):
     @property
     def window(self) -> int:
         """Time steps of the model's input."""
+        ...
+
+    @property
+    def masks_targets(self) -> bool:
+        """Whether targets may be NaN, not known; those have no weight in training."""
         ...
 
     @property

@@ -111,15 +111,33 @@ def regular(
 
     `starts` marks the rows that have none before: the first of each series that stands in `times`, row 0 if None.
     """
-    starts = np.arange(len(times)) == 0 if starts is None else starts
+    return steps_between(times, frequency, starts) == 1
+
+
+def steps_between(
+    times: Shaped[np.ndarray, " n"], frequency: Frequency, starts: Bool[np.ndarray, " n"] | None = None
+) -> Int64[np.ndarray, " n"]:
+    """Return how many steps of the frequency each time is after the one before: 1 if it is regular.
+
+    It is 0 for a time that the frequency does not have, or that is no whole number of steps later; 1 for a row without
+    one before (`starts`, as for `regular`), and for business days that follow after up to `MAX_CLOSED` holidays.
+    """
+    if starts is None:
+        starts = np.arange(len(times)) == 0
     rule = _rule(frequency.name)
-    place, on = _grid(times, rule)
+    place, is_on_grid = _grid(times, rule)
     gap = np.diff(place, prepend=place[:1])
-    follows = (gap >= 1) & (gap <= 1 + MAX_CLOSED) if rule.unit == "B" else gap == rule.step
-    if rule.unit == "B" or rule.unit in _SPANS:  # whose grid is in days: the time of day has to stay the same
+    if rule.unit == "B":
+        # Holidays cannot be told from business days that are absent.
+        steps = ((gap >= 1) & (gap <= 1 + MAX_CLOSED)).astype(np.int64)
+    else:
+        steps = np.where((gap > 0) & (gap % rule.step == 0), gap // rule.step, 0)
+
+    # These grids count days, so the time of day has to stay the same.
+    if rule.unit == "B" or rule.unit in _SPANS:
         clock = (times - times.astype("datetime64[D]")).astype(np.int64)
-        follows &= np.diff(clock, prepend=clock[:1]) == 0
-    return on & (starts | follows)
+        steps = np.where(np.diff(clock, prepend=clock[:1]) == 0, steps, 0)
+    return np.where(is_on_grid, np.where(starts, 1, steps), 0)
 
 
 def missing_days(

@@ -38,7 +38,9 @@ class Scaling:
     has risen; on the level, a series that has left its training range is outside of all values the model has seen. In
     all three y_1 is the next x, so that a forecast one step ahead can be fed back. All arithmetic is float64.
 
-    Covariates stand beside x as (c - mean) / standard deviation of their training rows, over all series.
+    Covariates stand beside x as (c - mean) / standard deviation of their training rows, over all series. Where values
+    were missing in training, a mask stands beside them: 1 where a value is filled in, else 0. `masks` are the numbers of
+    the columns that have one: 0 is the value, 1 the first covariate.
     """
 
     kind: Kind
@@ -46,9 +48,15 @@ class Scaling:
     scale: tuple[float, ...]
     covariate_shift: tuple[float, ...] = ()
     covariate_scale: tuple[float, ...] = ()
+    masks: tuple[int, ...] = ()
+
+    @property
+    def features(self) -> int:
+        """Number of the model's inputs in each time step."""
+        return 1 + len(self.covariate_shift) + len(self.masks)
 
     def inputs(self, windows: Windows) -> Float[np.ndarray, "n t d"]:
-        """Return the model's inputs: x, and the covariates beside it.
+        """Return the model's inputs: x, the covariates beside it, and the masks of missing values.
 
         Raises `UsageError` for another number of covariates than in training.
         """
@@ -61,15 +69,26 @@ class Scaling:
         previous = np.concatenate([windows.inputs[:, :1], windows.inputs[:, :-1]], axis=1)
         x = self._forward(windows.inputs, previous, windows.series)
         covariates = (windows.covariates - np.asarray(self.covariate_shift)) / np.asarray(self.covariate_scale)
-        return np.concatenate([x[..., None], covariates], axis=2)
+        return np.concatenate([x[..., None], covariates, self._masks(windows)], axis=2)
+
+    def _masks(self, windows: Windows) -> Float[np.ndarray, "n t m"]:
+        shape = (*windows.inputs.shape, len(self.masks))
+        # Data without a missing value come without a mask, which is the same as one of zeros.
+        if not self.masks or not windows.filled.shape[2]:
+            return np.zeros(shape)
+        return windows.filled[..., list(self.masks)].astype(np.float64)
 
     def targets(self, windows: Windows) -> Float[np.ndarray, "n k"]:
-        """Return the model's targets y."""
+        """Return the model's targets y, NaN where they are not known."""
         return self._forward(windows.targets, windows.inputs[:, -1:], windows.series)
 
     def targets_at_every_step(self, windows: Windows) -> Float[np.ndarray, "n t k"]:
-        """Return the targets after each step of the window: the k values that follow that step."""
-        paths = np.concatenate([windows.inputs, windows.targets], axis=1)
+        """Return the targets after each step of the window: the k values that follow that step, NaN if not known."""
+        inputs = windows.inputs
+        if windows.filled.shape[2]:
+            # A value that was filled in is an input, but no target.
+            inputs = np.where(windows.filled[..., 0], np.nan, inputs)
+        paths = np.concatenate([inputs, windows.targets], axis=1)
         ahead = np.lib.stride_tricks.sliding_window_view(paths[:, 1:], windows.targets.shape[1], axis=1)
         rows, steps, horizon = ahead.shape
 
@@ -117,8 +136,10 @@ def fit_scaling(
 ) -> Scaling:
     """Fit the scaling of each series' training rows: its range for "level", else the spread of its (log) changes.
 
-    `covariates` are those of the same rows. Raises `UsageError`, which names the series, for fewer than three rows, for
-    values that do not vary or by less than `MIN_SPREAD`, and for "log-return" where a value is not positive.
+    `covariates` are those of the same rows. Missing values are NaN, and nothing is fitted to them; a change is one
+    between two neighbouring rows that are both known. Raises `UsageError`, which names the series, for fewer than three
+    known rows, for values that do not vary or by less than `MIN_SPREAD`, and for "log-return" where a value is not
+    positive.
     """
     fitted = []
     failures = []
@@ -135,25 +156,27 @@ def fit_scaling(
         return Scaling(kind, shift, scale)
 
     rows = np.concatenate(covariates)
-    deviation = rows.std(axis=0)
+    # Where nothing is missing, these are `mean` and `std` bit for bit.
+    deviation = np.nanstd(rows, axis=0)
+    mean = np.nanmean(rows, axis=0)
     # A constant covariate has no spread to divide by.
-    deviation = np.where(deviation > ROUNDING * np.abs(rows).max(axis=0), deviation, 1)
-    mean = rows.mean(axis=0)
+    deviation = np.where(deviation > ROUNDING * np.nanmax(np.abs(rows), axis=0), deviation, 1)
     return Scaling(kind, shift, scale, tuple(map(float, mean)), tuple(map(float, deviation)))
 
 
 def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
     """Return shift and scale of one series."""
-    if len(values) < 3:
-        raise UsageError(f"{name}: a scaling needs at least 3 training rows; there are {len(values)}")
+    count = np.count_nonzero(np.isfinite(values))
+    if count < 3:
+        raise UsageError(f"{name}: a scaling needs at least 3 known training rows; there are {count}")
 
-    low = float(values.min())
-    high = float(values.max())
+    low = float(np.nanmin(values))
+    high = float(np.nanmax(values))
     if low == high:
-        raise UsageError(f"{name}: the {len(values)} training rows are constant ({low:g}): nothing can be learnt")
+        raise UsageError(f"{name}: the {count} training rows are constant ({low:g}): nothing can be learnt")
     if high - low < MIN_SPREAD:
         raise UsageError(
-            f"{name}: the {len(values)} training rows differ by {high - low:g}, less than {MIN_SPREAD:g}: their squares "
+            f"{name}: the {count} training rows differ by {high - low:g}, less than {MIN_SPREAD:g}: their squares "
             "vanish; take another unit"
         )
     if kind == "level":
@@ -163,8 +186,14 @@ def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float,
     if kind == "log-return":
         path = _log(values, f"{name}: ")
     changes = np.diff(path)
+    changes = changes[np.isfinite(changes)]
+    if len(changes) < 2:
+        raise UsageError(
+            f'{name}: a scaling by changes ("{kind}") needs at least 2 between neighbouring known values of the training '
+            f'rows; there are {len(changes)}: use target "level"'
+        )
     scale = float(changes.std())
-    if scale <= ROUNDING * np.abs(path).max():
+    if scale <= ROUNDING * np.nanmax(np.abs(path)):
         raise UsageError(
             f'{name}: the {len(changes)} one-step changes ("{kind}") of the training rows are constant '
             f'({changes[0]:g}): there is no scale in them; use target "level"'

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxseq.common.arrays import Splits
 from jaxseq.common.checks import at_least, one_of
@@ -16,7 +17,18 @@ from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.scaling import Kind, Scaling, check_reach, fit_scaling
-from jaxseq.data.windows import Series, Windows, WindowSplits, called, cut, join, summarise_failures
+from jaxseq.data.windows import (
+    Series,
+    Windows,
+    WindowSplits,
+    called,
+    cut,
+    join,
+    last_window,
+    mark_missing,
+    summarise_failures,
+    with_known_targets,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,8 @@ class Panel:
     source      opens every message: the file; may be empty
     frequency   of the times of all series, with the time steps of a season
     notes       what the user should know about how the data were read
+    missing     which values (column 0) and covariates were missing and are filled in; an empty tuple if none was
+    floor       least value that the series can take; None where there is no bound
     """
 
     names: tuple[str, ...]
@@ -36,6 +50,8 @@ class Panel:
     covariates: tuple[Float[np.ndarray, "_ c"], ...] = ()
     notes: tuple[str, ...] = ()
     source: str = ""
+    missing: tuple[Bool[np.ndarray, "_ m"], ...] = ()
+    floor: float | None = None
 
     def load(self, target: Kind, window: int, horizon: int, count: int = 1, fold: int = 1) -> Dataset:
         """Split the series into the three parts of one of `count` folds, cut their windows and fit their scaling.
@@ -44,19 +60,50 @@ class Panel:
         the whole test part (no forecast can be compared with it), and as `fit_scaling` and `check_reach` do.
         """
         rows = self._split(window, horizon, count, fold)
-        training = [series.values[slice(*parts.train)] for series, parts in zip(self.series, rows, strict=True)]
+        windows = self._windows(rows, window, horizon)
         return Dataset(
-            windows=self._windows(rows, window, horizon),
-            scaling=self._scaling(target, training, rows),
+            windows=windows,
+            scaling=self._scaling(target, rows),
             background=Background(
                 names=self.names,
                 period=self.frequency.period,
                 series=self.series,
                 # Training takes a series from its first row on, in every fold.
-                training_rows=tuple(len(values) for values in training),
-                notes=self.notes,
+                training_rows=tuple(parts.train[1] for parts in rows),
+                missing=tuple(missing[:, 0] for missing in self.missing),
+                floor=self.floor,
+                notes=(*self.notes, *self._missing_notes(rows, windows)),
             ),
         )
+
+    def known_values(self, number: int) -> Float[np.ndarray, "_"]:
+        """Return the values of one series, NaN where they were missing."""
+        values = self.series[number].values
+        if not self.missing:
+            return values
+        return np.where(self.missing[number][:, 0], np.nan, values)
+
+    def last_windows(self, window: int, horizon: int) -> Windows:
+        """Return the window at the end of every series, with unknown targets.
+
+        Raises `UsageError`, which names the series, if one is too short.
+        """
+        windows = []
+        for number, series in enumerate(self.series):
+            try:
+                last = last_window(series, window, horizon)
+            except UsageError as error:
+                name = self.names[number]
+                raise UsageError(f"{self.source or name}: {called(name)}: {error}") from error
+
+            last = last._replace(series=np.full(1, number))
+            # A panel without covariates has an empty tuple; `last_window` makes their empty array.
+            if self.covariates:
+                last = last._replace(covariates=self.covariates[number][None, -window:])
+            if self.missing:
+                last = mark_missing(last, self.missing[number])
+            windows.append(last)
+        return join(windows)
 
     @property
     def _opening(self) -> str:
@@ -84,14 +131,25 @@ class Panel:
             cuts = []
             for number, series in enumerate(self.series):
                 first, last = getattr(rows[number], part)
-                cuts.append(cut(series, window, horizon, first, last, number=number, covariates=covariates[number]))
+                windows = cut(series, window, horizon, first, last, number=number, covariates=covariates[number])
+                if self.missing:
+                    windows = with_known_targets(mark_missing(windows, self.missing[number]))
+                cuts.append(windows)
             parts.append(join(cuts))
 
+        self._check_targets(parts)
         self._check_moves(parts)
         return Splits(*parts)
 
+    def _check_targets(self, parts: Sequence[Windows]) -> None:
+        """Raise `UsageError` for a part in which every target is missing."""
+        for name, part in zip(("training", "validation", "test"), parts, strict=True):
+            if not len(part.targets):
+                raise UsageError(f"{self._opening}all targets of the {name} part are missing: it has no window")
+
     def _check_moves(self, parts: Sequence[Windows]) -> None:
-        still = [bool(np.all(part.targets == part.inputs[:, -1:])) for part in parts]
+        """Raise `UsageError` if the last value is exact in all parts, or in the whole test part."""
+        still = [_repeats_last_value(part) for part in parts]
         if all(still):
             value = parts[0].inputs[0, 0]
             raise UsageError(f"{self._opening}all rows are constant ({value:g}): nothing can be learnt")
@@ -101,15 +159,62 @@ class Panel:
                 "forecast is exact, and no other can be compared with it; leave out the constant rows at the end"
             )
 
-    def _scaling(self, target: Kind, training: Sequence[Float[np.ndarray, "_"]], rows: Sequence[Fold]) -> Scaling:
-        # A panel without covariates has an empty tuple, not an empty array for each series.
-        covariates = [values[slice(*parts.train)] for values, parts in zip(self.covariates, rows, strict=False)]
+    def _scaling(self, target: Kind, rows: Sequence[Fold]) -> Scaling:
+        """Fit the scaling to the known values of the training rows."""
+        training = []
+        covariates = []
+        masks = set()
+        for number, parts in enumerate(rows):
+            last = parts.train[1]
+            training.append(self.known_values(number)[:last])
+
+            # A panel without covariates has an empty tuple, not an empty array for each series.
+            others = np.zeros((last, 0))
+            if self.covariates:
+                others = self.covariates[number][:last]
+            if self.missing:
+                missing = self.missing[number][:last]
+                others = np.where(missing[:, 1:], np.nan, others)
+                masks.update(np.flatnonzero(missing.any(axis=0)).tolist())
+            covariates.append(others)
+
         try:
             scaling = fit_scaling(target, training, self.names, covariates)
             check_reach(scaling, self.series, self.names)
         except UsageError as error:
             raise UsageError(f"{self._opening}{error}") from error
-        return scaling
+        # A mask that is 0 in all training rows would enter the network with weights that were never trained.
+        return dataclasses.replace(scaling, masks=tuple(sorted(masks)))
+
+    def _missing_notes(self, rows: Sequence[Fold], windows: WindowSplits) -> tuple[str, ...]:
+        """Count the missing values and the targets without weight of each part; no note if nothing is missing."""
+        if not self.missing:
+            return ()
+
+        values = []
+        targets = []
+        for name, part in zip(("training", "validation", "test"), Splits._fields, strict=True):
+            bounds = [getattr(parts, part) for parts in rows]
+            missing = [of_series[slice(*ends)] for of_series, ends in zip(self.missing, bounds, strict=True)]
+            missing_values = sum(int(of_series[:, 0].sum()) for of_series in missing)
+            values.append(f"{missing_values:,} of {sum(map(len, missing)):,} in {name}")
+
+            kept = getattr(windows, part).targets
+            window = windows.train.inputs.shape[1]
+            horizon = kept.shape[1]
+            all_windows = sum(last - max(first, window) - horizon + 1 for first, last in bounds)
+            without_weight = all_windows * horizon - int(np.isfinite(kept).sum())
+            targets.append(f"{without_weight:,} of {all_windows * horizon:,} in {name}")
+        return (
+            f"missing values: {', '.join(values)}",
+            f"targets without weight, because they are missing: {', '.join(targets)}",
+        )
+
+
+def _repeats_last_value(part: Windows) -> bool:
+    """Return whether every known target is the last value of its window."""
+    is_same = part.targets == part.inputs[:, -1:]
+    return bool(np.all(is_same | np.isnan(part.targets)))
 
 
 def check_fold(source: str, count: int, fold: int) -> None:
@@ -145,6 +250,11 @@ class PanelData:
     def name(self) -> str:
         """Name of the data set, for titles and messages."""
         raise NotImplementedError
+
+    @property
+    def masks_targets(self) -> bool:
+        """Whether targets may be NaN, not known; those have no weight in training."""
+        return False
 
     def panel(self) -> Panel:
         """Read the series. Raises `UsageError` where they cannot be used."""

@@ -26,17 +26,24 @@ class Table(PanelData):
     """Column that names the series a row belongs to; None for a single series."""
     covariates: str = ""
     """Columns known beside the values, separated by commas: price,holiday."""
-    missing: read.Missing = "error"
-    """Treatment of missing values: stop, drop the rows, or interpolate between their neighbours."""
+    missing: str = "error"
+    """Missing values: error, drop (leave out their rows) or fill (the last known value, and a mask as a further input)."""
     longest_gap: int = read.LONGEST_GAP
-    """Missing values in a row that may be interpolated."""
+    """Missing values in a row that may be filled; a longer gap is refused."""
     period: int | None = None
     """Time steps of a season; None infers them from the dates."""
+    floor: float | None = None
+    """Least value that is possible, for intervals; None takes 0 for non-negative integers, else none."""
 
     @property
     def name(self) -> str:
         """The file."""
         return self.path or "table"
+
+    @property
+    def masks_targets(self) -> bool:
+        """Whether missing values are filled: as targets they have no weight."""
+        return self.missing == "fill"
 
     def panel(self) -> Panel:
         """Read the series of the file. Raises `UsageError`, with row and column, for a file that cannot be used."""
@@ -52,6 +59,7 @@ class Table(PanelData):
             missing=self.missing,
             period=self.period,
             longest_gap=self.longest_gap,
+            floor=self.floor,
         )
         return _read_panel(self.path, options, _file_state(self.path))
 
@@ -60,7 +68,16 @@ class Table(PanelData):
 def _read_panel(path: str, options: read.Options, state: tuple[int, int] | None) -> Panel:
     """Read a table once for the same options and state of the file; `state` is only a part of the cache's key."""
     table = read.read(path, options)
-    return Panel(table.names, table.series, table.frequency, table.covariates, table.notes, printable(path))
+    return Panel(
+        names=table.names,
+        series=table.series,
+        frequency=table.frequency,
+        covariates=table.covariates,
+        notes=table.notes,
+        source=printable(path),
+        missing=table.missing,
+        floor=table.floor,
+    )
 
 
 def _file_state(path: str) -> tuple[int, int] | None:

@@ -53,6 +53,11 @@ class Waves:
         at_least(0, where=self.name, noise=self.noise)
 
     @property
+    def masks_targets(self) -> bool:
+        """False: no target is missing."""
+        return False
+
+    @property
     def name(self) -> str:
         """Name for titles and messages."""
         return "waves"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.errors import UsageError
@@ -32,6 +32,7 @@ class Windows(NamedTuple):
     series      number of the series that the row is from
     covariates  known beside each of the `t` values; c may be 0
     origins     row of the first target in its series, from 0: as many values are known when the forecast is made
+    filled      whether the value, and each covariate, was missing and is filled in; m is 0 where nothing is missing
     """
 
     inputs: Float[np.ndarray, "n t"]
@@ -40,6 +41,7 @@ class Windows(NamedTuple):
     series: Int[np.ndarray, " n"]
     covariates: Float[np.ndarray, "n t c"]
     origins: Int[np.ndarray, " n"]
+    filled: Bool[np.ndarray, "n t m"]
 
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def lay_out(
     covariates: Float[np.ndarray, "n t c"] | None = None,
     origins: Int[np.ndarray, " n"] | None = None,
 ) -> Windows:
-    """Lay rows out as windows.
+    """Lay rows out as windows in which no input is missing.
 
     By default they are numbered in place of times, of a single series, without covariates, and nothing is known before
     them.
@@ -72,7 +74,15 @@ def lay_out(
         covariates = np.zeros((n, steps, 0))
     if origins is None:
         origins = np.full(n, steps)
-    return Windows(inputs, targets, times=times, series=series, covariates=covariates, origins=origins)
+    return Windows(
+        inputs=inputs,
+        targets=targets,
+        times=times,
+        series=series,
+        covariates=covariates,
+        origins=origins,
+        filled=np.zeros((n, steps, 0), bool),
+    )
 
 
 def fingerprint(batches: BatchSplits) -> str:
@@ -181,6 +191,31 @@ def cut(
         covariates=beside,
         origins=np.arange(first_target, first_target + n),
     )
+
+
+def mark_missing(part: Windows, missing: Bool[np.ndarray, "rows m"]) -> Windows:
+    """Mark what was missing in windows of one series: inputs that are filled in, and targets, which become NaN.
+
+    `missing` says of each row of the series whether its value, and each covariate, is filled in.
+    """
+    steps = part.inputs.shape[1]
+    horizon = part.targets.shape[1]
+    input_rows = part.origins[:, None] - steps + np.arange(steps)
+
+    # A window at the end of the series has targets beyond it, which are NaN already.
+    target_rows = part.origins[:, None] + np.arange(horizon)
+    beyond = target_rows >= len(missing)
+    is_missing = missing[np.where(beyond, 0, target_rows), 0] & ~beyond
+    return part._replace(
+        targets=np.where(is_missing, np.nan, part.targets),
+        filled=missing[input_rows],
+    )
+
+
+def with_known_targets(part: Windows) -> Windows:
+    """Return the windows that have at least one known target: nothing can be learnt from the others, or tested."""
+    has_target = np.isfinite(part.targets).any(axis=1)
+    return Windows(*(array[has_target] for array in part))
 
 
 def join(parts: Sequence[Windows]) -> Windows:

@@ -19,7 +19,7 @@ def rollout(
     head: Head,
     params: Tree,
     stats: Tree,
-    x: Float[Array, "b t 1"],
+    x: Float[Array, "b t d"],
     horizon: int,
     key: Key | None = None,
 ) -> Float[Array, "b k"]:
@@ -29,7 +29,7 @@ def rollout(
     What is fed back is the centre of the forecast or, with a key, a draw from it (Salinas et al. 2020, DeepAR, section
     3.1): one path of the future.
     """
-    window = x.shape[1]
+    window, features = x.shape[1:]
 
     def choose(raw: Array, step_key: Key | None) -> Array:
         raw = raw.reshape(raw.shape[0], 1, head.width)
@@ -39,7 +39,7 @@ def rollout(
 
     def step(state: tuple[Tree, Array], step_key: Key | None) -> tuple[tuple[Tree, Array], Array]:
         carries, last = state
-        carries, raw = apply.resume(model, params, stats, last[..., None], carries, window)
+        carries, raw = apply.resume(model, params, stats, _next_input(last, features), carries, window)
         following = choose(raw, step_key)
         return (carries, following), following[:, 0]
 
@@ -51,13 +51,22 @@ def rollout(
     return jnp.concatenate([first, rest.T], axis=1)
 
 
+def _next_input(value: Float[Array, "b 1"], features: int) -> Float[Array, "b 1 d"]:
+    """Return a forecast as the next input: its masks of missing values, if it has any, are 0."""
+    step = value[..., None]
+    if features == 1:
+        return step
+    masks = jnp.zeros((*value.shape, features - 1), value.dtype)
+    return jnp.concatenate([step, masks], axis=-1)
+
+
 @partial(jax.jit, static_argnames=("model", "head", "horizon", "draws"))
 def paths(
     model: forecaster.Forecaster,
     head: Head,
     params: Tree,
     stats: Tree,
-    x: Float[Array, "b t 1"],
+    x: Float[Array, "b t d"],
     horizon: int,
     key: Key,
     draws: int,

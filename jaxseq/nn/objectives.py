@@ -55,10 +55,32 @@ def absolute_error(
     return jnp.mean(jnp.abs(prediction - target), axis=-1)
 
 
+def mean_of_known(
+    losses: Callable[[Array], Float[Array, "b *k"]],
+    target: Float[Array, "b *k"],
+) -> Float[Array, "b"]:
+    """Return the mean of each row's losses over its known targets, those that are not NaN; 0 if none is known.
+
+    `losses` is called with a target in which 0 replaces NaN, so that no NaN reaches its gradient.
+    """
+    is_known = ~jnp.isnan(target)
+    values = jnp.where(is_known, losses(jnp.where(is_known, target, 0)), 0)
+    axes = tuple(range(1, target.ndim))
+    return jnp.sum(values, axis=axes) / jnp.maximum(jnp.sum(is_known, axis=axes), 1)
+
+
+def share_known(target: Float[Array, "b *k"]) -> Float[Array, "b"]:
+    """Return the share of each row's targets that are known, as its weight: all known targets then weigh the same."""
+    is_known = ~jnp.isnan(target)
+    return jnp.mean(is_known, axis=tuple(range(1, target.ndim)), dtype=target.dtype)
+
+
 # Objectives are static arguments of compiled functions: another object would be compiled again.
 @functools.cache
-def forecasting(head: Head, every_step: bool = False) -> Objective:
+def forecasting(head: Head, every_step: bool = False, masks_targets: bool = False) -> Objective:
     """Build the objective of forecasting k steps from k times `head.width` outputs of a model.
+
+    With `masks_targets`, targets may be NaN, not known: they have no weight in the loss and in the metrics.
 
     The model predicts once, "b k*p", or with `every_step` after each time step of the window, "b t k*p"; the forecast is
     then the one after the last. A point forecast is selected by its squared error, a distribution by its own loss. Equal
@@ -102,12 +124,45 @@ def forecasting(head: Head, every_step: bool = False) -> Objective:
     if head.quantiles is not None:
         metrics = (("loss", forecast_loss), *metrics)
 
-    return Objective(
+    objective = Objective(
         loss=loss,
         metrics=metrics,
         select=metrics[0][0],
         at_end=_last_step if every_step else whole_output,
     )
+    if masks_targets:
+        return _masked(objective, head)
+    return objective
+
+
+def _masked(objective: Objective, head: Head) -> Objective:
+    """Return a forecasting objective whose means leave out unknown targets, NaN."""
+
+    def split(raw: Float[Array, "*b kp"]) -> Float[Array, "*b k p"]:
+        return raw.reshape(*raw.shape[:-1], -1, head.width)
+
+    def loss(
+        raw: Float[Array, "b *t kp"],
+        y: Float[Array, "b *t k"],
+    ) -> Float[Array, "b"]:
+        chex.assert_shape(raw, (*y.shape[:-1], y.shape[-1] * head.width))
+        return mean_of_known(lambda target: head.loss(split(raw), target), y)
+
+    def squared(
+        raw: Float[Array, "b kp"],
+        y: Float[Array, "b k"],
+    ) -> Float[Array, "b"]:
+        return mean_of_known(lambda target: (head.centre(split(raw)) - target) ** 2, y)
+
+    def absolute(
+        raw: Float[Array, "b kp"],
+        y: Float[Array, "b k"],
+    ) -> Float[Array, "b"]:
+        return mean_of_known(lambda target: jnp.abs(head.centre(split(raw)) - target), y)
+
+    by_name: dict[str, PerRow] = {"loss": loss, "mse": squared, "mae": absolute}
+    metrics = tuple((name, by_name[name]) for name, _ in objective.metrics)
+    return objective._replace(loss=loss, metrics=metrics, weight=share_known)
 
 
 def _last_step(values: Float[Array, "b t k"]) -> Float[Array, "b k"]:

@@ -118,8 +118,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
     margins = _saved_margins(folder / run_folder.INTERVALS, experiment.horizon)
 
-    features = 1 + len(scaling.covariate_shift)
-    row = jax.ShapeDtypeStruct((1, experiment.data.window, features), np.float32)
+    row = jax.ShapeDtypeStruct((1, experiment.data.window, scaling.features), np.float32)
     restored = restore_epoch(folder, experiment, row, epoch)
     return Trained(
         experiment=experiment,

@@ -147,9 +147,21 @@ def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
     whole = np.concatenate(values)[order]
     if pick.time is None:
         first = np.flatnonzero(np.diff(group, prepend=-1))
-        return Rows(file, pick, tuple(names), group, np.arange(start) - first[group], whole, order, ())
-    times, notes = settle(readings, functools.partial(_where, file, pick.time, 0))
-    return Rows(file, pick, tuple(names), group, times[order], whole, order, notes)
+        times, notes = np.arange(start) - first[group], ()
+    else:
+        times, notes = settle(readings, functools.partial(_where, file, pick.time, 0))
+        times = times[order]
+    return Rows(
+        file=file,
+        pick=pick,
+        names=tuple(names),
+        series=group,
+        times=times,
+        values=whole,
+        order=order,
+        missing=np.zeros(whole.shape, bool),
+        notes=notes,
+    )
 
 
 def _where(file: Source, column: int, start: int, row: int) -> str:

@@ -1,8 +1,8 @@
-"""A user's own table, CSV or Parquet, as series in time that are complete, in order and of one frequency.
+"""Read a table, CSV or Parquet, as series in time that are complete, in order and of one frequency.
 
-Nothing is guessed in silence: what was chosen, left out or filled in is in `Table.notes`, and what cannot be read is one
-line that names the row. Rows are counted as an editor counts lines, the header being row 1 and a field with line breaks
-as many lines as it has; a Parquet file has no lines, so there the first record is row 1.
+No choice is silent: columns that were inferred and values that were left out or filled are in `Table.notes`, and a table
+that cannot be used raises one line that names the row. Rows are counted as an editor counts lines: the header is row 1,
+and a field with line breaks has several. A Parquet file has no lines; its first record is row 1.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import stat
 from collections import Counter
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxseq.common.checks import at_least, one_of
 from jaxseq.common.errors import UsageError
@@ -24,28 +24,35 @@ from jaxseq.data.tables.columns import collect, pick_columns
 from jaxseq.data.tables.delimited import open_text
 from jaxseq.data.tables.formats import Source
 from jaxseq.data.tables.parquet import open_parquet
-from jaxseq.data.tables.rows import check_magnitude, complete, frequency_of
+from jaxseq.data.tables.rows import Rows, check_magnitude, complete, frequency_of
 from jaxseq.data.windows import Series
 
 LONGEST_GAP = 5
-"""Values in a row that are interpolated unless the caller says otherwise."""
+"""Default number of missing values in a row that may be filled."""
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
-Missing = Literal["error", "drop", "interpolate"]
+MISSING = ("error", "drop", "fill")
+"""Treatments of missing values."""
 
 
 class Table(NamedTuple):
-    """Series that can be trained on, and how they came about."""
+    """Series that can be trained on, and how they were read.
+
+    series      times (datetime64, or int64 where there are no dates) and float64 values of each, in order
+    names       one for each series, by first appearance in the file; the column's name if there is only one
+    covariates  of each series, a row for each of its values; c may be 0
+    frequency   of all series; that of integers where there are no dates
+    missing     which values (column 0) and covariates are filled in; an empty tuple if none is
+    floor       least possible value, given or inferred; None where there is no bound
+    notes       choices, inferences, and values that were dropped or filled, one line each
+    """
 
     series: tuple[Series, ...]
-    """Times (datetime64, or int64 where there are no dates) and float64 values of each, in order."""
     names: tuple[str, ...]
-    """One for each series, by first appearance in the file; the column's, if there is only one."""
     covariates: tuple[Float[np.ndarray, "n c"], ...]
-    """For each series as many rows as it has, and c columns; c may be 0."""
     frequency: Frequency
-    """Of all the series; if they have no dates, that of integers."""
+    missing: tuple[Bool[np.ndarray, "n m"], ...]
+    floor: float | None
     notes: tuple[str, ...]
-    """One line each: what was chosen, inferred, dropped, interpolated."""
 
 
 class Options(NamedTuple):
@@ -56,9 +63,10 @@ class Options(NamedTuple):
                  counted from 0 in each series
     series       name of the series that a row belongs to, in any order; None for a single series
     covariates   numbers known beside the values
-    missing      stop at a missing value, drop its row, or interpolate
+    missing      one of `MISSING`: stop at a missing value, drop its row, or fill it with the last known value
     period       time steps of a season; None infers them from the dates
-    longest_gap  missing values in a row that may be interpolated
+    longest_gap  missing values in a row that may be filled
+    floor        least possible value; None infers 0 for non-negative integers
     """
 
     column: str | None = None
@@ -68,10 +76,11 @@ class Options(NamedTuple):
     missing: str = "error"
     period: int | None = None
     longest_gap: int = LONGEST_GAP
+    floor: float | None = None
 
 
 DEFAULTS = Options()
-"""Options of a table whose columns are found by themselves."""
+"""Options of a table whose columns are all inferred."""
 
 
 def read(path: str | Path, options: Options = DEFAULTS) -> Table:
@@ -79,44 +88,91 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
 
     The separator is the comma, semicolon or tab of the header; with a semicolon a decimal comma is read too. Dates are
     ISO 8601, quarters as 2020Q1, or with the month in letters or the day and month in an order that the file shows to
-    be the only one possible. A clock with an offset from UTC is kept as it is, if the offset never changes or all times
-    are midnights, else it is turned to UTC. Numbers have a decimal point and no mark for thousands; true and false are
-    1 and 0. Blank lines are skipped, but within a table of one column they are missing values.
+    be the only one possible. A clock with an offset from UTC is kept if the offset never changes or all times are
+    midnights, else it is turned to UTC. Numbers have a decimal point and no mark for thousands; true and false are 1
+    and 0. Blank lines are skipped, but within a table of one column they are missing values.
 
-    A value is missing if it is one of `MISSING_VALUES` or infinite. With `missing` "drop", rows with a missing value or
-    covariate are left out, and their neighbours then follow each other. "interpolate" draws a straight line over at
-    most `longest_gap` rows between two known values of one series. The frequency is that of the dates before rows are
-    dropped.
+    A value is missing if it is one of `MISSING_VALUES`. With `missing` "drop", rows with a missing or infinite value or
+    covariate are left out, and their neighbours then follow each other. With "fill", a missing value becomes the last
+    known one of its series, so that no value depends on a later one; time stamps that are absent between two others are
+    added as missing values, rows before the first known value are left out, and an infinite value is refused. The
+    frequency is that of the dates before rows are dropped.
 
     Raises `UsageError`, with the row and the column, for a table that cannot be read or used.
     """
     source = printable(str(path))
-    one_of(get_args(Missing), where=source, missing=options.missing)
-    at_least(1, where=source, longest_gap=options.longest_gap)
-    if options.period is not None:
-        at_least(1, where=source, period=options.period)
+    _check_options(source, options)
 
     file = _open(Path(path), source)
     pick = pick_columns(file, options.column, options.time, options.series, options.covariates)
     rows = collect(file, pick)
     check_magnitude(rows)
-    frequency, notes = frequency_of(rows, options.period)
-    rows, filled = complete(rows, options.missing, options.longest_gap)
-    names = rows.names or (file.names[pick.values[0]],)
-    first = np.flatnonzero(rows.starts)
-    lengths, bounds = np.diff(first, append=len(rows.times)), first[1:]
-    each = f"{lengths.min():,}" if lengths.min() == lengths.max() else f"{lengths.min():,} to {lengths.max():,}"
-    many = (
-        () if pick.series is None else (f"{len(names):,} series by {shown(file.names[pick.series])}, of {each} rows",)
-    )
-    values = np.split(np.ascontiguousarray(rows.values[:, 0]), bounds)
+    frequency, frequency_notes = frequency_of(rows, options.period, may_have_holes=options.missing == "fill")
+    completed, missing_notes = complete(rows, frequency, options.missing, options.longest_gap)
+    floor, floor_notes = _floor(source, completed, options.floor)
+
+    names = completed.names or (file.names[pick.values[0]],)
+    first_rows = np.flatnonzero(completed.starts)
+    bounds = first_rows[1:]
+    values = np.split(np.ascontiguousarray(completed.values[:, 0]), bounds)
+    missing = ()
+    if completed.missing.any():
+        missing = tuple(np.split(completed.missing, bounds))
     return Table(
-        series=tuple(map(Series, np.split(rows.times, bounds), values)),
+        series=tuple(map(Series, np.split(completed.times, bounds), values)),
         names=names,
-        covariates=tuple(np.split(rows.values[:, 1:], bounds)),
+        covariates=tuple(np.split(completed.values[:, 1:], bounds)),
         frequency=frequency,
-        notes=(*file.notes, *pick.notes, *rows.notes, *many, *notes, *filled),
+        missing=missing,
+        floor=floor,
+        notes=(
+            *file.notes,
+            *pick.notes,
+            *rows.notes,
+            *_series_notes(completed, names),
+            *frequency_notes,
+            *missing_notes,
+            *floor_notes,
+        ),
     )
+
+
+def _check_options(source: str, options: Options) -> None:
+    if options.missing == "interpolate":
+        raise UsageError(
+            "a straight line to the next value puts the future into the past, so that forecasts look better than they are",
+            where="--data.missing",
+            got=options.missing,
+            needed="fill, which takes the last known value",
+        )
+    one_of(MISSING, where=source, missing=options.missing)
+    at_least(1, where=source, longest_gap=options.longest_gap)
+    if options.period is not None:
+        at_least(1, where=source, period=options.period)
+
+
+def _series_notes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Say how many series there are, and how long they are; no note for a single one without a name."""
+    if rows.pick.series is None:
+        return ()
+    lengths = np.diff(np.flatnonzero(rows.starts), append=len(rows.times))
+    length = f"{lengths.min():,} to {lengths.max():,}"
+    if lengths.min() == lengths.max():
+        length = f"{lengths.min():,}"
+    return (f"{len(names):,} series by {shown(rows.file.names[rows.pick.series])}, of {length} rows",)
+
+
+def _floor(source: str, rows: Rows, floor: float | None) -> tuple[float | None, tuple[str, ...]]:
+    """Return the least possible value, and a note if it is inferred: 0 if all values are non-negative integers."""
+    values = rows.values[:, 0]
+    least = float(values.min())
+    if floor is not None:
+        if not least >= floor:
+            raise UsageError("a value is below the floor", where=f"{source}: --data.floor", got=floor, needed=least)
+        return floor, ()
+    if least < 0 or np.any(values != np.floor(values)):
+        return None, ()
+    return 0.0, ("all values are non-negative integers, so intervals end at 0 (--data.floor sets another bound)",)
 
 
 def _open(path: Path, source: str) -> Source:

@@ -1,4 +1,4 @@
-"""The rows of a table, series after series: their values, their order, their frequency, their gaps."""
+"""The rows of a table, series after series: their order, their frequency, and their missing values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted, shown
-from jaxseq.data.frequency import Frequency, guess, irregular, missing_days, regular
+from jaxseq.data.frequency import Frequency, continue_, guess, irregular, missing_days, regular, steps_between
+from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import Source
 
 MAX_VALUE = 1e100
@@ -19,17 +20,29 @@ ROWS = "rows"
 
 
 class Pick(NamedTuple):
-    """Columns by number."""
+    """Columns by number.
+
+    values  the one to forecast, then the covariates
+    time    None if the rows are counted
+    series  None for a single series
+    notes   how columns were inferred, one line each
+    """
 
     values: tuple[int, ...]
-    """The one to forecast, then the covariates."""
     time: int | None
     series: int | None
     notes: tuple[str, ...]
 
 
 class Rows(NamedTuple):
-    """All rows, series after series, each in the order of the file."""
+    """All rows, series after series, each in the order of the file.
+
+    series   number of the series of each row; `names` has one name for each number
+    values   the value, then the covariates; NaN where one is missing, until it is filled
+    order    number of the row in the file, from 0; a time stamp that is absent from the file has that of the row after it
+    missing  which of the values are filled in
+    notes    how times were read, one line each
+    """
 
     file: Source
     pick: Pick
@@ -38,119 +51,272 @@ class Rows(NamedTuple):
     times: Shaped[np.ndarray, " n"]
     values: Float[np.ndarray, "n c"]
     order: Int[np.ndarray, " n"]
-    """Which row of data it is, from 0."""
+    missing: Bool[np.ndarray, "n c"]
     notes: tuple[str, ...]
 
     @property
-    def starts(self) -> Shaped[np.ndarray, " n"]:
+    def starts(self) -> Bool[np.ndarray, " n"]:
         """Whether a row is the first of its series."""
         return np.diff(self.series, prepend=-1) != 0
 
     def where(self, column: int, row: int) -> str:
-        """A cell, for messages: `row` is one of these, from 0."""
+        """Name a cell of these rows, counted from 0, for messages."""
         return self.file.where(column, int(self.order[row]))
+
+    def take(self, rows: Int[np.ndarray, " m"]) -> Rows:
+        """Return some of the rows, in the given order."""
+        return self._replace(
+            series=self.series[rows],
+            times=self.times[rows],
+            values=self.values[rows],
+            order=self.order[rows],
+            missing=self.missing[rows],
+        )
 
 
 def check_magnitude(rows: Rows) -> None:
-    """Raises `UsageError` for the first value beyond `MAX_VALUE`."""
-    high = (np.abs(rows.values) > MAX_VALUE) & np.isfinite(rows.values)
-    if np.any(high):
-        row, column = _first(rows, high)
+    """Raise `UsageError` for the first value beyond `MAX_VALUE`."""
+    is_too_large = (np.abs(rows.values) > MAX_VALUE) & np.isfinite(rows.values)
+    if np.any(is_too_large):
+        row, column = _first(rows, is_too_large)
         raise UsageError(
             f"{rows.where(rows.pick.values[column], row)}: {rows.values[row, column]:g} is beyond {MAX_VALUE:g} "
             "in magnitude, so its square may be infinite; correct it or take another unit"
         )
 
 
-def frequency_of(rows: Rows, period: int | None) -> tuple[Frequency, tuple[str, ...]]:
-    """That of the longest series, if all have it; raises `UsageError` for times out of order or out of step."""
+def frequency_of(rows: Rows, period: int | None, may_have_holes: bool = False) -> tuple[Frequency, tuple[str, ...]]:
+    """Return the frequency of the longest series, and notes, if all series have it.
+
+    With `may_have_holes`, time stamps may be absent between two others. Raises `UsageError` for times that are out of
+    order or out of step.
+    """
     starts = rows.starts
     bounds = np.append(np.flatnonzero(starts), len(starts))
     longest = int(np.argmax(np.diff(bounds)))
     if rows.pick.time is not None:
         _check_order(rows, rows.pick.time)
+
     try:
-        found = guess(rows.times[bounds[longest] : bounds[longest + 1]])
+        frequency = guess(rows.times[bounds[longest] : bounds[longest + 1]])
     except UsageError as error:
         raise UsageError(f"{rows.file.source}: {error}") from error
-    bad = ~regular(rows.times, found, starts)
-    if np.any(bad) and rows.pick.time is not None:
-        row, _ = _first(rows, bad[:, None])
-        begin = bounds[np.searchsorted(bounds, row, "right") - 1]
-        good = np.count_nonzero(~bad)
-        others = "the others" if 2 * good > len(bad) else f"only {good} of {len(bad)} rows"
-        line = irregular(rows.times[begin:row], rows.times[row], found, rows.where(rows.pick.time, row), others)
-        raise UsageError(f'{line}; add or correct rows, or count rows in place of dates with time "{ROWS}"')
-    season = f"seasonal period {found.period}" if period is None else f"seasonal period {period} as asked for"
-    closed = missing_days(rows.times, found, starts)
-    days = (f"{counted(closed, 'business day')} without a row, taken for holidays",) if closed else ()
-    return found._replace(period=period or found.period), (f"{found}, {season}", *days)
+
+    is_regular = regular(rows.times, frequency, starts)
+    # Times that are off the grid altogether, or most of them apart, are no grid with holes.
+    if may_have_holes and 2 * np.count_nonzero(is_regular) > len(is_regular):
+        is_regular |= steps_between(rows.times, frequency, starts) > 0
+    if rows.pick.time is not None and not np.all(is_regular):
+        _raise_irregular(rows, rows.pick.time, frequency, is_regular)
+
+    season = f"seasonal period {frequency.period}"
+    if period is not None:
+        season = f"seasonal period {period} as asked for"
+    notes = [f"{frequency}, {season}"]
+    holidays = missing_days(rows.times, frequency, starts)
+    if holidays:
+        notes.append(f"{counted(holidays, 'business day')} without a row, taken for holidays")
+    return frequency._replace(period=period or frequency.period), tuple(notes)
 
 
-def complete(rows: Rows, missing: str, longest_gap: int) -> tuple[Rows, tuple[str, ...]]:
-    """The rows without missing values, and what was done about them."""
+def _raise_irregular(rows: Rows, time: int, frequency: Frequency, is_regular: Bool[np.ndarray, " n"]) -> None:
+    """Raise `UsageError` for the first row of the file that is out of step."""
+    row, _ = _first(rows, ~is_regular[:, None])
+    start = int(np.flatnonzero(rows.starts[: row + 1])[-1])
+    regular_rows = np.count_nonzero(is_regular)
+    others = f"only {regular_rows} of {len(is_regular)} rows"
+    if 2 * regular_rows > len(is_regular):
+        others = "the others"
+
+    line = irregular(rows.times[start:row], rows.times[row], frequency, rows.where(time, row), others)
+    if row > start and _is_clock_change(rows.times[row - 1], rows.times[row]):
+        line += f". {CLOCK_CHANGE}, or fill the missing hour with --data.missing fill"
+        raise UsageError(line)
+    raise UsageError(
+        f"{line}; add or correct rows, fill absent ones with --data.missing fill, or count rows in place of dates with "
+        f"--data.time {ROWS}"
+    )
+
+
+CLOCK_CHANGE = (
+    "This looks like a clock change (daylight saving time): write times in UTC or with their offset from it, "
+    "as 2020-10-25T02:00+01:00"
+)
+
+
+def _is_clock_change(before: np.datetime64 | np.integer, now: np.datetime64 | np.integer) -> bool:
+    """Return whether an hour is absent, or there twice, in a night from Saturday to Sunday in spring or autumn."""
+    if not isinstance(now, np.datetime64):
+        return False
+    day = now.astype("datetime64[D]")
+    month = day.astype("datetime64[M]").astype(int) % 12 + 1
+    is_sunday = (day.astype(int) + 3) % 7 == 6
+    hours_after_midnight = (now - day) / np.timedelta64(1, "h")
+    step_in_hours = (now - before) / np.timedelta64(1, "h")
+    is_changed_hour = 0 <= hours_after_midnight <= 4 and -1 <= step_in_hours <= 2
+    return bool(is_sunday and month in (3, 4, 9, 10, 11) and is_changed_hour)
+
+
+def complete(rows: Rows, frequency: Frequency, missing: str, longest_gap: int) -> tuple[Rows, tuple[str, ...]]:
+    """Return the rows without missing values, and notes on what was done about them.
+
+    missing      "error", "drop" or "fill"
+    longest_gap  missing values in a row that may be filled
+
+    Raises `UsageError` for values that are missing or infinite where they may not be.
+    """
+    if missing == "fill":
+        return _fill(rows, frequency, longest_gap)
+
     bad = ~np.isfinite(rows.values)
     if not np.any(bad):
         return rows, ()
     row, column = _first(rows, bad)
-    number, where = rows.pick.values[column], rows.where(rows.pick.values[column], row)
+    where = rows.where(rows.pick.values[column], row)
     if missing == "error":
         raise UsageError(
             f"{where}: {rows.values[row, column]} is the first of {np.count_nonzero(bad[:, column])} missing or infinite "
-            f'among {len(bad)} values; fill them in, or set missing to "drop" or "interpolate"'
+            f"among {len(bad)} values; correct them, or set --data.missing drop or fill"
         )
-    first = f"the first in row {rows.file.line(int(rows.order[row]))}, column {shown(rows.file.names[number])}"
-    if missing == "interpolate":
-        values = np.stack([_interpolated(rows, place, longest_gap) for place in range(bad.shape[1])], axis=1)
-        return rows._replace(values=values), (f"{counted(np.count_nonzero(bad), 'value')} interpolated, {first}",)
-    keep = ~bad.any(axis=1)
-    kept = rows._replace(**{name: getattr(rows, name)[keep] for name in ("series", "times", "values", "order")})
-    if lost := sorted({*rows.series.tolist()} - {*kept.series.tolist()}):
-        name = f"series {shown(rows.names[lost[0]])}" if rows.names else "the table"
+
+    is_complete = ~bad.any(axis=1)
+    complete_rows = rows.take(np.flatnonzero(is_complete))
+    lost_series = set(rows.series.tolist()) - set(complete_rows.series.tolist())
+    if lost_series:
+        name = "the table"
+        if rows.names:
+            name = f"series {shown(rows.names[min(lost_series)])}"
         raise UsageError(f"{where}: {name} has no row left once those with missing or infinite values are dropped")
-    return kept, (f"{counted(np.count_nonzero(~keep), 'row')} with missing or infinite values dropped, {first}",)
+    dropped = counted(np.count_nonzero(~is_complete), "row")
+    return complete_rows, (f"{dropped} with missing or infinite values dropped, {_place(rows, row, column)}",)
+
+
+def _fill(rows: Rows, frequency: Frequency, longest_gap: int) -> tuple[Rows, tuple[str, ...]]:
+    """Fill missing values with the last known ones of their series."""
+    is_infinite = np.isinf(rows.values)
+    if np.any(is_infinite):
+        row, column = _first(rows, is_infinite)
+        raise UsageError(
+            f"{rows.where(rows.pick.values[column], row)}: {rows.values[row, column]} is infinite, not missing, and is not "
+            "filled; correct it, or leave it empty"
+        )
+
+    rows, notes = _add_absent_times(rows, frequency, longest_gap)
+    is_missing = np.isnan(rows.values)
+    if not np.any(is_missing):
+        return rows, notes
+    first_row, first_column = _first(rows, is_missing)
+    where_first = _place(rows, first_row, first_column)
+
+    # The last known row of each column, as long as it belongs to the same series.
+    numbers = np.arange(len(rows.times))
+    first_of_series = np.maximum.accumulate(np.where(rows.starts, numbers, 0))
+    last_known = np.maximum.accumulate(np.where(is_missing, -1, numbers[:, None]), axis=0)
+    has_known = last_known >= first_of_series[:, None]
+    _check_gaps(rows, np.where(has_known, numbers[:, None] - last_known, 0), longest_gap)
+    filled = np.take_along_axis(rows.values, np.maximum(last_known, 0), axis=0)
+
+    # Nothing is known yet at the beginning of a series, so there is nothing to fill its first rows with.
+    is_usable = has_known.all(axis=1)
+    lost_series = set(rows.series.tolist()) - set(rows.series[is_usable].tolist())
+    if lost_series:
+        name = "the table"
+        if rows.names:
+            name = f"series {shown(rows.names[min(lost_series)])}"
+        raise UsageError(f"{rows.file.source}: {name} has no row with a known value")
+
+    filled_rows = rows._replace(values=filled, missing=is_missing).take(np.flatnonzero(is_usable))
+    count = np.count_nonzero(filled_rows.missing)
+    notes += (f"{counted(count, 'missing value')} filled with the last known one, {where_first}",)
+    unusable = np.count_nonzero(~is_usable)
+    if unusable:
+        notes += (f"{counted(unusable, 'row')} before the first known value of a series left out",)
+    return filled_rows, notes
+
+
+def _add_absent_times(rows: Rows, frequency: Frequency, longest_gap: int) -> tuple[Rows, tuple[str, ...]]:
+    """Add the time stamps that are absent between two others, as rows of missing values."""
+    if rows.pick.time is None:
+        return rows, ()
+    starts = rows.starts
+    steps = np.maximum(steps_between(rows.times, frequency, starts), 1)
+    absent = steps - 1
+    if not np.any(absent):
+        return rows, ()
+    _check_gaps(rows, np.repeat(absent[:, None], rows.values.shape[1], axis=1), longest_gap)
+    count = len(steps) + int(absent.sum())
+    if count * rows.values.shape[1] > formats.MAX_CELLS:
+        raise UsageError(
+            f"{rows.file.source}: {count:,} rows with those that are absent are more than can be kept; set a smaller "
+            "--data.longest-gap"
+        )
+
+    # Each row stands behind the absent ones before it, which take their place in the file from it.
+    place = np.cumsum(steps) - 1
+    source_row = np.searchsorted(place, np.arange(count))
+    is_absent = np.ones(count, bool)
+    is_absent[place] = False
+    expanded = rows.take(source_row)
+    values = np.where(is_absent[:, None], np.nan, expanded.values)
+    times = expanded.times.copy()
+    for row in np.flatnonzero(absent):
+        end = int(place[row])
+        first = end - int(absent[row])
+        times[first:end] = continue_(rows.times[row - 1], frequency, int(absent[row]))
+
+    first_absent = rows.file.line(int(rows.order[np.flatnonzero(absent)].min()))
+    note = f"{counted(int(absent.sum()), 'absent time')} added as missing values, the first before row {first_absent}"
+    return expanded._replace(times=times, values=values), (note,)
+
+
+def _check_gaps(rows: Rows, gaps: Int[np.ndarray, "n c"], longest_gap: int) -> None:
+    """Raise `UsageError` for a gap that is too long; `gaps` counts the missing values up to each one."""
+    if gaps.max() <= longest_gap:
+        return
+    row, column = _first(rows, gaps > longest_gap)
+    end = row
+    while end + 1 < len(gaps) and gaps[end + 1, column] > gaps[end, column]:
+        end += 1
+    raise UsageError(
+        f"{rows.where(rows.pick.values[column], row)}: too many missing values in a row to fill (raise --data.longest-gap, "
+        "or use --data.missing drop)",
+        got=int(gaps[end, column]),
+        needed=f"at most {longest_gap}",
+    )
+
+
+def _place(rows: Rows, row: int, column: int) -> str:
+    """Name the first of several cells, for notes."""
+    name = rows.file.names[rows.pick.values[column]]
+    return f"the first in row {rows.file.line(int(rows.order[row]))}, column {shown(name)}"
 
 
 def _first(rows: Rows, bad: Bool[np.ndarray, "n c"]) -> tuple[int, int]:
-    """The row and the column of the first bad value in the order of the file."""
-    at = np.flatnonzero(bad.any(axis=1))
-    row = int(at[np.argmin(rows.order[at])])
+    """Return the row and the column of the first bad value in the order of the file."""
+    bad_rows = np.flatnonzero(bad.any(axis=1))
+    row = int(bad_rows[np.argmin(rows.order[bad_rows])])
     return row, int(np.argmax(bad[row]))
 
 
 def _check_order(rows: Rows, time: int) -> None:
-    late = np.append(False, rows.times[1:] <= rows.times[:-1]) & ~rows.starts
-    if np.any(late):
-        row, _ = _first(rows, late[:, None])
-        now, before, line = rows.times[row], rows.times[row - 1], rows.file.line(int(rows.order[row - 1]))
-        alone = "" if rows.names else ", or name the column that tells several series apart with series"
-        rule = f"{'keep one of them' if now == before else 'times must increase, sort the rows'}{alone}"
-        found = f"{now} is in row {line} too" if now == before else f"{now} follows {before} in row {line}"
-        raise UsageError(f"{rows.where(time, row)}: {found}: {rule}")
+    """Raise `UsageError` for a time that is not later than the one before it in its series."""
+    is_late = np.append(False, rows.times[1:] <= rows.times[:-1]) & ~rows.starts
+    if not np.any(is_late):
+        return
 
+    row, _ = _first(rows, is_late[:, None])
+    now = rows.times[row]
+    before = rows.times[row - 1]
+    line_before = rows.file.line(int(rows.order[row - 1]))
+    fault = f"{now} follows {before} in row {line_before}"
+    rule = "times must increase, sort the rows"
+    if now == before:
+        fault = f"{now} is in row {line_before} too"
+        rule = "keep one of them"
+    if _is_clock_change(before, now):
+        raise UsageError(f"{rows.where(time, row)}: {fault}. {CLOCK_CHANGE}")
 
-def _interpolated(rows: Rows, place: int, longest_gap: int) -> Float[np.ndarray, " n"]:
-    """A column with straight lines in its gaps. Raises `UsageError` at a gap that is too long or has but one side."""
-    values = rows.values[:, place]
-    good = np.isfinite(values)
-    gap, there = np.flatnonzero(~good), np.flatnonzero(good)
-    after = np.searchsorted(there, gap)
-    left, right = (np.append(there, -1)[after - side] for side in (1, 0))  # -1: there is none
-    inside = (left >= 0) & (left < gap) & (right > gap)
-    inside &= (rows.series[left] == rows.series[gap]) & (rows.series[right] == rows.series[gap])
-    bad = np.zeros(len(values), bool)
-    bad[gap] = ~inside | (right - left - 1 > longest_gap)
-    if np.any(bad):
-        row, _ = _first(rows, bad[:, None])
-        where, at = rows.where(rows.pick.values[place], row), np.searchsorted(gap, row)
-        if not inside[at]:
-            raise UsageError(
-                f'{where}: a missing value at the end of a series cannot be interpolated; use missing "drop"'
-            )
-        raise UsageError(
-            f"{where}: {right[at] - left[at] - 1} missing values in a row, at most {longest_gap} are interpolated; "
-            'raise longest_gap, or use missing "drop"'
-        )
-    filled = values.copy()
-    filled[gap] = values[left] + (values[right] - values[left]) * (gap - left) / (right - left)
-    return filled
+    alone = ""
+    if not rows.names:
+        alone = ", or name the column that tells several series apart with --data.series"
+    raise UsageError(f"{rows.where(time, row)}: {fault}: {rule}{alone}")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from jaxseq.common import console as consoles
 from jaxseq.common import figures, files
-from jaxseq.common.arrays import Splits
+from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
@@ -43,9 +43,25 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
         )
 
     every_step = experiment.task == "every-step"
-    batches = Splits(*(batch(part, dataset.scaling, every_step, experiment.steps_out) for part in dataset.windows))
+    batches = []
+    for name, part in dataset.windows._asdict().items():
+        rows = batch(part, dataset.scaling, every_step, experiment.steps_out)
+        if experiment.data.masks_targets:
+            rows = _with_known_targets(rows, name)
+        batches.append(rows)
     fitted = {"scaling": dataclasses.asdict(dataset.scaling), "series": list(dataset.background.names)}
-    return build_job(experiment, batches, dataset, dataset.background.notes, fitted)
+    return build_job(experiment, Splits(*batches), dataset, dataset.background.notes, fitted)
+
+
+def _with_known_targets(rows: Batch, part: str) -> Batch:
+    """Return the rows with at least one known target; a batch of rows without one would have no mean loss.
+
+    Raises `UsageError`, which names the part, if none is left.
+    """
+    has_target = np.isfinite(rows.y).reshape(len(rows.y), -1).any(axis=1)
+    if not np.any(has_target):
+        raise UsageError(f"all targets of the {part} part are missing")
+    return Batch(rows.x[has_target], rows.y[has_target])
 
 
 def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = False) -> None:

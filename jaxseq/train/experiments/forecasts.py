@@ -161,7 +161,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
 
     def objective(self) -> objectives.Objective:
         """Return the training loss and the validation metrics."""
-        return objectives.forecasting(self.head, self.task == "every-step")
+        return objectives.forecasting(self.head, self.task == "every-step", self.data.masks_targets)
 
     def build(self) -> forecaster.Forecaster:
         """Build the Flax module."""

@@ -168,7 +168,7 @@ def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float,
     """Return shift and scale of one series."""
     count = np.count_nonzero(np.isfinite(values))
     if count < 3:
-        raise UsageError(f"{name}: a scaling needs at least 3 known training rows; there are {count}")
+        raise UsageError(f"{name}: a scaling needs at least 3 training rows; there are {count}")
 
     low = float(np.nanmin(values))
     high = float(np.nanmax(values))

@@ -102,21 +102,23 @@ def test_missing_values_stop_unless_it_is_said_what_to_do(alone, tmp_path):
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(UsageError, match=r"gap\.csv: .*row 12"):
         Table(path=str(path), window=5).load(1)
-    filled = Table(path=str(path), window=5, missing="interpolate").load(1).background
-    assert filled.training[0][10] == pytest.approx((A[9] + A[11]) / 2, abs=1e-6)
-    assert any("interpolated" in note for note in filled.notes)
+    filled = Table(path=str(path), window=5, missing="fill").load(1).background
+    assert filled.training[0][10] == pytest.approx(A[9], abs=1e-6)
+    assert np.flatnonzero(filled.missing[0]).tolist() == [10]
+    assert "missing values: 1 of 70 in training, 0 of 15 in validation, 0 of 15 in test" in filled.notes
     dropped = Table(path=str(path), window=5, missing="drop").panel().series[0]
     np.testing.assert_allclose(dropped.values, np.delete(A, 10), atol=1e-6)
 
 
-def test_a_line_is_drawn_over_a_longer_gap_where_that_is_asked_for(alone):
+def test_a_longer_gap_is_filled_where_that_is_allowed(alone):
     lines = Path(alone).read_text().splitlines()
     lines[5:12] = [f"{day}," for day in DAYS[4:11]]
     Path(alone).write_text("\n".join(lines) + "\n")
-    with pytest.raises(UsageError, match=r"alone\.csv: row 6, .* 7 missing values in a row, at most 5"):
-        Table(path=alone, window=5, missing="interpolate").load(1)
-    filled = Table(path=alone, window=5, missing="interpolate", longest_gap=7).load(1).background
-    np.testing.assert_allclose(filled.training[0][3:12], np.linspace(A[3], A[11], 9), atol=1e-6)
+    with pytest.raises(UsageError) as raised:
+        Table(path=alone, window=5, missing="fill").load(1)
+    assert (raised.value.got, raised.value.needed) == (7, "at most 5")
+    dataset = Table(path=alone, window=5, missing="fill", longest_gap=7).load(1)
+    np.testing.assert_allclose(dataset.background.training[0][3:12], [A[3]] * 8 + [A[11]], atol=1e-6)
 
 
 def test_a_table_is_read_once_for_one_recipe_and_again_where_the_file_has_changed(alone, monkeypatch):

@@ -309,7 +309,7 @@ def test_a_missing_value_is_an_error_unless_asked_otherwise(tmp_path):
         path = write(tmp_path, SALES.replace("5.5", text).replace("8.5", " NA "))
         value = {"inf": "inf", "-Infinity": "-inf", "1e999": "inf"}.get(text, "nan")
         refused(
-            path, f"row 6, column 'sales': {value} is the first of 2 missing or infinite among 9 values; fill them in"
+            path, f"row 6, column 'sales': {value} is the first of 2 missing or infinite among 9 values; correct them"
         )
 
 
@@ -327,37 +327,144 @@ def test_a_series_of_which_nothing_is_left_is_refused(tmp_path):
     refused(write(tmp_path, "v\n.\n.\n"), "row 2, column 'v': the table has no row left", missing="drop")
 
 
-def test_a_gap_is_closed_by_a_straight_line_in_every_column(tmp_path):
+def test_a_missing_value_becomes_the_last_known_one_in_every_column(tmp_path):
     lines = ["date,v,price"] + [f"2020-01-{day:02},{day**2},{day}" for day in range(1, 13)]
-    lines[3:6] = ["2020-01-03,,3", "2020-01-04,inf,", "2020-01-05,,5"]
-    found = read(write(tmp_path, "\n".join(lines)), column="v", covariates=("price",), missing="interpolate")
-    assert found.series[0].values[:7].tolist() == [1, 4, 12, 20, 28, 36, 49]
-    assert found.covariates[0][:, 0].tolist() == list(range(1, 13))
-    assert found.notes[-1] == "4 values interpolated, the first in row 4, column 'v'"
+    lines[3:6] = ["2020-01-03,,3", "2020-01-04,NA,", "2020-01-05,,5"]
+    table = read(write(tmp_path, "\n".join(lines)), column="v", covariates=("price",), missing="fill")
+    assert table.series[0].values[:7].tolist() == [1, 4, 4, 4, 4, 36, 49]
+    assert table.covariates[0][:, 0].tolist() == [1, 2, 3, 3, *range(5, 13)]
+    assert table.missing[0][:, 0].nonzero()[0].tolist() == [2, 3, 4]
+    assert table.missing[0][:, 1].nonzero()[0].tolist() == [3]
+    assert table.notes[-2] == "4 missing values filled with the last known one, the first in row 4, column 'v'"
 
 
-def test_nothing_is_interpolated_at_the_end_of_a_series_or_from_one_to_the_next(tmp_path):
-    end = 'a missing value at the end of a series cannot be interpolated; use missing "drop"'
-    for day in (1, 9):
-        path = write(tmp_path, SALES.replace(f",{day}.5", ","))
-        refused(path, f"row {day + 1}, column 'sales': {end}", missing="interpolate")
-    path = write(tmp_path, "store,v\na,1\na,2\na,\nb,3\nb,4\n")
-    refused(path, f"row 4, column 'v': {end}", series="store", missing="interpolate")
+def test_without_missing_values_filling_changes_nothing(tmp_path):
+    path = write(tmp_path, STORES)
+    options = {"column": "sales", "series": "store", "covariates": ("price",)}
+    assert repr(read(path, **options, missing="fill")) == repr(read(path, **options))
+    assert read(path, **options, missing="fill").missing == ()
 
 
-def test_a_gap_longer_than_five_is_not_interpolated_unless_asked_for(tmp_path):
-    content = "v\n1\n" + "NA\n" * 5 + "7\n"
-    assert read(write(tmp_path, content), missing="interpolate").series[0].values.tolist() == [1, 2, 3, 4, 5, 6, 7]
+def test_rows_before_the_first_known_value_are_left_out_and_the_last_ones_are_filled(tmp_path):
+    table = read(write(tmp_path, SALES.replace(",1.5", ",").replace(",9.5", ",NA")), missing="fill")
+    assert days(table) == [f"2020-01-0{day}" for day in range(2, 10)]
+    assert table.series[0].values.tolist() == [2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 8.5]
+    assert "1 row before the first known value of a series left out" in table.notes
+
+
+def test_a_value_is_not_filled_from_another_series(tmp_path):
+    path = write(tmp_path, "store,v\na,1\na,2\na,\nb,\nb,4\nb,5\n")
+    table = read(path, series="store", missing="fill")
+    assert [series.values.tolist() for series in table.series] == [[1, 2, 2], [4, 5]]
+    path = write(tmp_path, "store,v\na,1\na,2\nb,\nb,\n")
+    refused(path, "series 'b' has no row with a known value", series="store", missing="fill")
+
+
+def test_a_gap_longer_than_five_is_not_filled_unless_that_is_allowed(tmp_path):
+    content = "v\n1.5\n" + "NA\n" * 5 + "7\n"
+    assert read(write(tmp_path, content), missing="fill").series[0].values.tolist() == [1.5] * 6 + [7]
     path = write(tmp_path, content.replace("7", "NA\n8"))
-    refused(path, "row 3, column 'v': 6 missing values in a row, at most 5 are interpolated", missing="interpolate")
-    assert read(path, missing="interpolate", longest_gap=6).series[0].values.tolist() == list(range(1, 9))
+    with pytest.raises(UsageError) as raised:
+        read(path, missing="fill")
+    assert (raised.value.got, raised.value.needed) == (6, "at most 5")
+    assert read(path, missing="fill", longest_gap=6).series[0].values.tolist() == [1.5] * 7 + [8]
+
+
+def test_an_infinite_value_is_not_filled(tmp_path):
+    refused(
+        write(tmp_path, SALES.replace("5.5", "inf")),
+        "row 6, column 'sales': inf is infinite, not missing",
+        missing="fill",
+    )
+
+
+def test_interpolation_is_refused_because_it_knows_the_next_value(tmp_path):
+    with pytest.raises(UsageError, match="puts the future into the past") as raised:
+        read(write(tmp_path, SALES), missing="interpolate")
+    assert (raised.value.where, raised.value.got) == ("--data.missing", "interpolate")
+    assert str(raised.value.needed).startswith("fill")
+
+
+@pytest.mark.parametrize(
+    ("alias", "period"), [("D", 7), ("h", 24), ("MS", 12), ("ME", 12), ("QE-DEC", 4), ("W-TUE", 52), ("15min", 96)]
+)
+def test_absent_times_are_missing_values(tmp_path, alias, period):
+    dates = pd.date_range("2019-01-01", periods=40, freq=alias)
+    frame = pd.DataFrame({"date": dates, "v": np.arange(40) + 0.5})
+    present = frame.drop(index=[7, 20, 21, 22])
+    present.to_csv(tmp_path / "holes.csv", index=False)
+    with pytest.raises(UsageError, match="instead of"):
+        read(tmp_path / "holes.csv")
+
+    table = read(tmp_path / "holes.csv", missing="fill")
+    assert pd.DatetimeIndex(table.series[0].times).equals(dates.as_unit(pd.DatetimeIndex(table.series[0].times).unit))
+    assert table.missing[0][:, 0].nonzero()[0].tolist() == [7, 20, 21, 22]
+    assert table.series[0].values[[7, 20, 21, 22, 23]].tolist() == [6.5, 19.5, 19.5, 19.5, 23.5]
+    assert table.frequency.period == period
+    assert "4 absent times added as missing values, the first before row 9" in table.notes
+    with pytest.raises(UsageError) as raised:
+        read(tmp_path / "holes.csv", missing="fill", longest_gap=2)
+    assert (raised.value.got, raised.value.needed) == (3, "at most 2")
+
+
+def test_absent_times_of_several_series_are_added_to_each(tmp_path):
+    content = STORES.replace("south,2020-01-04,04,1\n", "").replace("north,2020-01-07,17,1\n", "")
+    table = read(write(tmp_path, content), column="sales", series="store", covariates=("price",), missing="fill")
+    assert [len(series.values) for series in table.series] == [8, 6, 4]
+    assert [missing[:, 0].nonzero()[0].tolist() for missing in table.missing] == [[3], [4], []]
+    assert days(table) == [f"2020-01-0{day}" for day in range(1, 9)]
+    assert table.covariates[0][3] == table.covariates[0][2]
+
+
+@pytest.mark.parametrize(
+    ("hours", "message"),
+    [
+        (["2020-03-29 00:00", "2020-03-29 01:00", "2020-03-29 03:00"], "comes 2 hours after"),
+        (["2020-10-25 01:00", "2020-10-25 02:00", "2020-10-25 02:00"], "is in row 6 too"),
+        (
+            ["2020-10-25 02:00", "2020-10-25 02:30", "2020-10-25 02:00"],
+            "2020-10-25T02:00:00 follows 2020-10-25T02:30:00",
+        ),
+    ],
+)
+def test_local_hours_across_a_clock_change_are_refused_as_such(tmp_path, hours, message):
+    before = [str(hour) for hour in pd.date_range(end=hours[0], periods=4, freq="h", inclusive="left")]
+    path = write(tmp_path, "time,v\n" + "".join(f"{hour},1\n" for hour in [*before, *hours]))
+    with pytest.raises(UsageError, match=r"clock change \(daylight saving time\): write times in UTC") as raised:
+        read(path)
+    assert message in str(raised.value)
+
+
+def test_another_absent_hour_is_no_clock_change(tmp_path):
+    hours = pd.date_range("2020-03-29 00:00", periods=9, freq="h").delete(6)
+    path = write(tmp_path, "time,v\n" + "".join(f"{hour},1\n" for hour in hours))
+    with pytest.raises(UsageError) as raised:
+        read(path)
+    assert "clock" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "floor"), [("0 3 0 1", 0), ("2 3", 0), ("0 3.5", None), ("-1 0 2", None), ("0 NA 2", 0)]
+)
+def test_the_floor_of_non_negative_integers_is_zero(tmp_path, values, floor):
+    table = read(write(tmp_path, "\n".join(["v", *values.split()])), missing="fill")
+    assert table.floor == floor
+    assert any("non-negative integers" in note for note in table.notes) == (floor is not None)
+
+
+def test_a_floor_is_the_one_that_is_given(tmp_path):
+    path = write(tmp_path, "v\n3\n1\n2\n")
+    assert read(path, floor=-4.0).floor == -4
+    with pytest.raises(UsageError) as raised:
+        read(path, floor=2.0)
+    assert (raised.value.got, raised.value.needed) == (2.0, 1.0)
 
 
 def test_a_blank_line_is_skipped_but_in_a_single_column_it_is_a_missing_value(tmp_path):
     assert len(read(write(tmp_path, SALES.replace("2020-01-05", "\n \n2020-01-05"))).series[0].values) == 9
     path = write(tmp_path, "v\n1\n\n3\n\n\n")
     refused(path, "row 3, column 'v': nan is the first of 1 missing or infinite among 3 values")
-    assert read(path, missing="interpolate").series[0].values.tolist() == [1, 2, 3]
+    assert read(path, missing="fill").series[0].values.tolist() == [1, 1, 3]
 
 
 # What is refused
@@ -399,7 +506,8 @@ def test_a_blank_line_is_skipped_but_in_a_single_column_it_is_a_missing_value(tm
             "2020-01-05,5.5\n",
             "",
             "row 6, column 'date' (2020-01-06) comes 2 days after 2020-01-04 instead of 1 day: the others go on daily (D); "
-            'add or correct rows, or count rows in place of dates with time "rows"',
+            "add or correct rows, fill absent ones with --data.missing fill, or count rows in place of dates with "
+            "--data.time rows",
         ),
         ("5.5", '5.5"', "row 6: the quotation mark that opens here is never closed"),
         ("5.5", '"5".5', "row 6: a quotation mark within a field"),
@@ -462,7 +570,7 @@ def test_what_is_no_table_is_told_from_one(tmp_path, content, message, monkeypat
         ({"column": "sales", "longest_gap": 0}, "longest_gap: too small; got 0, needed at least 1"),
         (
             {"column": "sales", "missing": "guess"},
-            "missing: unknown; got 'guess', needed one of error, drop, interpolate",
+            "missing: unknown; got 'guess', needed one of error, drop, fill",
         ),
     ],
 )
@@ -777,7 +885,7 @@ OPTIONS = st.fixed_dictionaries(
         "column": st.sampled_from(["sales", "date", "price"]),
         "time": st.sampled_from(["rows", "date", "store"]),
         "series": st.just("store"),
-        "missing": st.sampled_from(["drop", "interpolate"]),
+        "missing": st.sampled_from(["drop", "fill"]),
     },
 )
 

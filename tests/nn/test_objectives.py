@@ -137,3 +137,56 @@ def test_a_recipe_comes_back_from_its_config():
     saved = experiments.to_config(experiment)
     assert (saved["task"], saved["horizon"], saved["model"]["head"]) == ("iterated", 5, "student-t")
     assert experiments.from_config(saved, "here") == experiment
+
+
+# Missing targets
+
+
+@every_head
+@every_step
+def test_missing_targets_leave_the_gradient_of_the_known_ones(head, every):
+    raw, y = outputs(head, every)
+    known = np.random.default_rng(1).random(y.shape) < 0.6
+    known[0] = False
+    known[1] = True
+    objective = objectives.forecasting(head, every, masks_targets=True)
+
+    def masked(raw):
+        y_known = jax.numpy.where(known, y, np.nan)
+        weight = objective.weight(y_known)
+        return jax.numpy.sum(objective.loss(raw, y_known) * weight) / jax.numpy.sum(weight)
+
+    def of_known_alone(raw):
+        losses = head.loss(raw.reshape(*y.shape, head.width), y)
+        return jax.numpy.mean(losses[known])
+
+    value, gradient = quickly(jax.value_and_grad(masked))(raw)
+    expected_value, expected = quickly(jax.value_and_grad(of_known_alone))(raw)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
+    assert not np.any(gradient[0]) and np.any(gradient[1])
+
+
+@every_head
+@every_step
+def test_masking_changes_no_value_where_all_targets_are_known(head, every):
+    raw, y = outputs(head, every)
+    plain = objectives.forecasting(head, every)
+    masked = objectives.forecasting(head, every, masks_targets=True)
+    assert plain.weight is None and masked.weight is not None
+    np.testing.assert_allclose(compiled(masked.loss)(raw, y), compiled(plain.loss)(raw, y), rtol=1e-6)
+    np.testing.assert_array_equal(masked.weight(jax.numpy.asarray(y)), np.ones(ROWS))
+    ends = [np.asarray(plain.at_end(jax.numpy.asarray(part))) for part in (raw, y)]
+    for (name, metric), (masked_name, masked_metric) in zip(plain.metrics, masked.metrics, strict=True):
+        assert name == masked_name
+        np.testing.assert_allclose(compiled(masked_metric)(*ends), compiled(metric)(*ends), rtol=1e-6)
+
+
+@every_head
+def test_an_output_that_is_not_finite_is_seen_beside_missing_targets(head):
+    raw, y = outputs(head, False)
+    y[:, 1] = np.nan
+    raw[2] = np.nan
+    objective = objectives.forecasting(head, masks_targets=True)
+    finite = np.isfinite(compiled(objective.loss)(raw, y))
+    assert finite.tolist() == [True, True, False, True, True]

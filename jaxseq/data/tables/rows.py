@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxseq.common.errors import UsageError
@@ -148,13 +149,13 @@ def _is_clock_change(before: np.datetime64 | np.integer, now: np.datetime64 | np
     """Return whether an hour is absent, or there twice, in a night from Saturday to Sunday in spring or autumn."""
     if not isinstance(now, np.datetime64):
         return False
-    day = now.astype("datetime64[D]")
-    month = day.astype("datetime64[M]").astype(int) % 12 + 1
-    is_sunday = (day.astype(int) + 3) % 7 == 6
-    hours_after_midnight = (now - day) / np.timedelta64(1, "h")
-    step_in_hours = (now - before) / np.timedelta64(1, "h")
-    is_changed_hour = 0 <= hours_after_midnight <= 4 and -1 <= step_in_hours <= 2
-    return bool(is_sunday and month in (3, 4, 9, 10, 11) and is_changed_hour)
+    moment = pd.Timestamp(now)
+    is_sunday = moment.weekday() == 6
+    hours = (moment - pd.Timestamp(before)).total_seconds() / 3600
+    is_changed_hour = moment.hour <= 4 and -1 <= hours <= 2
+    # The same day twice is no clock change.
+    is_clock = hours % 24 != 0 or moment.hour > 0
+    return is_sunday and moment.month in (3, 4, 9, 10, 11) and is_changed_hour and is_clock
 
 
 def complete(rows: Rows, frequency: Frequency, missing: str, longest_gap: int) -> tuple[Rows, tuple[str, ...]]:

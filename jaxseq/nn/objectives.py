@@ -66,7 +66,8 @@ def mean_of_known(
     is_known = ~jnp.isnan(target)
     values = jnp.where(is_known, losses(jnp.where(is_known, target, 0)), 0)
     axes = tuple(range(1, target.ndim))
-    return jnp.sum(values, axis=axes) / jnp.maximum(jnp.sum(is_known, axis=axes), 1)
+    count = jnp.sum(is_known, axis=axes, dtype=values.dtype)
+    return jnp.sum(values, axis=axes) / jnp.maximum(count, 1)
 
 
 def share_known(target: Float[Array, "b *k"]) -> Float[Array, "b"]:

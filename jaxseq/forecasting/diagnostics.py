@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, annotate_empty, first_step, headline, legend, wrapped
-from jaxseq.forecasting.conformal import Coverage
+from jaxseq.forecasting.coverage import Coverage
 
 BASELINE = "#8a8a8a"
 """Colour of every forecast between the naive one and the model: they are named, and no colour stands for one of them."""

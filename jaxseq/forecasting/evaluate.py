@@ -14,7 +14,7 @@ from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling, batch
 from jaxseq.data.windows import Windows, WindowSplits
 from jaxseq.forecasting import baselines, classical, conformal, metrics, significance, verdict
-from jaxseq.forecasting.conformal import Coverage
+from jaxseq.forecasting.coverage import Coverage, coverage_table
 
 INTERVALS = (0.5, 0.8, 0.95)
 """Nominal coverages of the intervals that every forecast comes with."""
@@ -135,7 +135,7 @@ def judge(
         verdict.sentence(rows[-1]),
         copying,
         _scores(part, forecasts, scales),
-        conformal.coverage_table(part.targets, ends) if ends else [],
+        coverage_table(part.targets, ends) if ends else [],
         frame(part, background.names, {"forecast": forecasts[name], "naive": forecasts[baselines.NAIVE]}, ends),
         tuple(notes),
     )

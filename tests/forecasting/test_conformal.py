@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting.conformal import Coverage, conformal_margin, conformal_radius, coverage_table
+from jaxseq.forecasting.conformal import conformal_margin, conformal_radius, least_rows, quantile
 
 RNG = np.random.default_rng(0)
 LEVEL = st.sampled_from([0.05, 0.1, 0.5, 0.8, 0.9])
@@ -49,6 +49,7 @@ def test_a_level_is_read_as_a_decimal():
 
 @pytest.mark.parametrize(("level", "least"), [(0.5, 1), (0.9, 9), (0.91, 11), (0.95, 19), (0.99, 99), (0.999, 999)])
 def test_too_few_calibration_rows_for_the_level_are_refused_with_both_numbers(level, least):
+    assert least_rows(level) == least
     assert conformal_radius(np.ones((least, 1)), level) == 1
     with pytest.raises(
         UsageError, match=f"level {level} needs at least {least} calibration rows; there are {least - 1}"
@@ -114,6 +115,10 @@ def test_intervals_too_wide_are_narrowed_and_too_narrow_ones_widened():
     assert conformal_margin(actual, centre - 0.1, centre + 0.1, 0.9)[0] > 1
 
 
+def test_scores_of_either_sign_have_their_quantile():
+    assert quantile(column(-3, -1, 4, 2), 0.5) == 2 and quantile(column(-3, -1, 4, 2), 0.2) == -3
+
+
 def test_residuals_that_are_not_finite_and_levels_that_are_none_are_refused():
     residuals = np.ones((20, 2))
     residuals[4, 1] = residuals[7, 0] = np.nan
@@ -124,23 +129,3 @@ def test_residuals_that_are_not_finite_and_levels_that_are_none_are_refused():
             conformal_radius(np.ones((20, 2)), level)
     with pytest.raises(ValueError, match=r"\(20, 2\) and forecast \(20, 1\)"):
         conformal_margin(np.ones((20, 2)), np.ones((20, 2)), np.ones((20, 1)), 0.9)
-
-
-def test_the_table_has_every_level_over_all_steps_and_at_each():
-    actual = np.array([[0.0, 1.0], [2.0, 3.0]])
-    narrow = np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([[1.0, 0.5], [3.0, 0.5]])
-    wide = actual - 5, actual + 5
-    assert coverage_table(actual, {0.5: narrow, 0.9: wide}) == [
-        Coverage(0.5, None, 2 / 4, 5 / 4),
-        Coverage(0.5, 1, 1.0, 2.0),
-        Coverage(0.5, 2, 0.0, 0.5),
-        Coverage(0.9, None, 1.0, 10.0),
-        Coverage(0.9, 1, 1.0, 10.0),
-        Coverage(0.9, 2, 1.0, 10.0),
-    ]
-
-
-def test_an_interval_that_has_vanished_covers_nothing_and_has_no_width():
-    actual = np.zeros((4, 1))
-    low, high = column(1, 1, -1, -1), column(-1, -1, 1, 1)
-    assert coverage_table(actual, {0.8: (low, high)})[0] == Coverage(0.8, None, 0.5, 1.0)

@@ -16,7 +16,7 @@ from jaxseq.data.aapl import Prices
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting import diagnostics, evaluate, plots
 from jaxseq.forecasting import plots as forecasts
-from jaxseq.forecasting.conformal import Coverage
+from jaxseq.forecasting.coverage import Coverage
 from jaxseq.train.plots import loss_figure
 
 ROWS = [{"epoch": n, "train_loss": 1 / n, "valid_mse": 2 / n} for n in (1, 2, 3)]

@@ -1,0 +1,438 @@
+"""Forecast intervals: conformal margins that grow with a size of each row, fitted and chosen on the validation part.
+
+A row's interval of one level and step of the horizon is [low - s q, high + s q]: s is the size of the row (see `sizes`),
+q a quantile of the calibration rows' scores max(low - y, y - high) / s. For a point forecast low and high are both the
+forecast (split conformal), for a distribution its own quantiles (conformalised quantile regression). All of this is in
+the model's own scale; `bounds` returns the series' units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
+from jaxseq.data.scaling import Scaling
+from jaxseq.data.windows import Series, Windows
+from jaxseq.forecasting import adaptive, conformal, metrics, sizes
+from jaxseq.forecasting.sizes import Size
+
+Kind = Literal["split", "scaled", "volatility", "adaptive"]
+Choice = Literal["auto", "split", "scaled", "volatility", "adaptive"]
+LEVELS = (0.5, 0.8, 0.95)
+"""Nominal coverages of the intervals that every forecast comes with."""
+LEAST_SIZE = 0.01
+"""Least size of a row, relative to the median of the calibration rows: a series at rest has no interval of width 0."""
+
+
+class Forecast(NamedTuple):
+    """Forecasts in the model's own scale; `quantiles` are None for a point forecast.
+
+    levels     of the quantiles, q of them, the median among them
+    """
+
+    centre: Float[np.ndarray, "n k"]
+    quantiles: Float[np.ndarray, "n k q"] | None = None
+    levels: tuple[float, ...] = ()
+
+
+class Intervals(NamedTuple):
+    """Fitted intervals of a model.
+
+    kind    split, scaled, volatility or adaptive
+    levels  nominal coverages, increasing
+    sizes   margins in sizes of the row, for each level and step of the horizon
+    size    size of a row that the scores were divided by: `kind`, unless that is adaptive
+    least   smallest size of a row
+    series  size of each series; empty unless rows have the size of their series
+    until   last time of each series whose value was used; empty where the rows are not in time
+    scores  order statistics of the scores, for each level and step: of adaptive intervals only
+    floor   smallest possible value in the series' unit; None is none
+    """
+
+    kind: Kind
+    levels: tuple[float, ...]
+    sizes: tuple[tuple[float, ...], ...]
+    size: Size = "split"
+    least: float = 0.0
+    series: tuple[float, ...] = ()
+    until: tuple[str, ...] = ()
+    scores: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    floor: float | None = None
+
+
+class Calibrated(NamedTuple):
+    """Intervals fitted on the validation part, and remarks on how they were chosen, a sentence each."""
+
+    intervals: Intervals
+    notes: tuple[str, ...]
+
+
+class Part(NamedTuple):
+    """Rows that have a forecast, and all that is known about their series.
+
+    series  all rows of each series; empty where every window is a series of its own
+    """
+
+    windows: Windows
+    scaling: Scaling
+    series: Sequence[Series] = ()
+
+
+Bounds = dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]
+"""Low and high ends of the intervals, by level."""
+
+
+# Fit.
+
+
+def fit(kind: Kind, forecast: Forecast, part: Part, size: Size = "split") -> Intervals:
+    """Fit the margins to the known targets of a part; levels that it has too few rows for are left out.
+
+    `size` is that of adaptive intervals; the other kinds name their own. Raises `UsageError` for a forecast that is not
+    finite.
+    """
+    _check_finite(forecast)
+    if kind != "adaptive":
+        size = kind
+    y = part.scaling.targets(part.windows)
+    series_sizes = ()
+    if size == "scaled" and len(part.scaling.scale) > 1:
+        errors = y - forecast.centre
+        series_sizes = tuple(sizes.mean_absolute_errors(errors, part.windows, len(part.scaling.scale)).tolist())
+
+    row_sizes = _unbounded_sizes(size, part, series_sizes)
+    counted_rows = np.isfinite(row_sizes) & np.any(np.isfinite(y), axis=1)
+    least = 0.0
+    if np.any(counted_rows):
+        least = LEAST_SIZE * float(np.median(row_sizes[counted_rows]))
+    row_sizes = _at_least(row_sizes, least)
+
+    levels = []
+    margins = []
+    order_statistics = []
+    for level in LEVELS:
+        if _rows_of_each_step(y).min() < conformal.least_rows(level):
+            continue
+        scores = _scores(y, forecast, level) / row_sizes[:, None]
+        levels.append(level)
+        margins.append(tuple(_quantile(column, level) for column in scores.T))
+        if kind == "adaptive":
+            order_statistics.append(tuple(adaptive.thin(column) for column in scores.T))
+
+    return Intervals(
+        kind=kind,
+        levels=tuple(levels),
+        sizes=tuple(margins),
+        size=size,
+        least=least,
+        series=series_sizes,
+        scores=tuple(order_statistics),
+    )
+
+
+def _rows_of_each_step(y: Float[np.ndarray, "n k"]) -> np.ndarray:
+    return np.sum(~np.isnan(y), axis=0)
+
+
+def _scores(y: Float[np.ndarray, "n k"], forecast: Forecast, level: float) -> Float[np.ndarray, "n k"]:
+    """Return the distance of each value outside of the forecast's own interval, negative inside; NaN where unknown."""
+    low, high = own_interval(forecast, level)
+    return np.maximum(low - y, y - high)
+
+
+def _check_finite(forecast: Forecast) -> None:
+    """Raise `UsageError` for a forecast that is not finite: its scores would pass for those of unknown targets."""
+    values = forecast.centre[..., None]
+    if forecast.quantiles is not None:
+        values = forecast.quantiles
+    not_finite = ~np.all(np.isfinite(values), axis=-1)
+    if np.any(not_finite):
+        row = int(np.argmax(not_finite.any(axis=1))) + 1
+        raise UsageError(
+            f"{np.count_nonzero(not_finite)} of {not_finite.size} calibration residuals are not finite, "
+            f"the first in row {row}"
+        )
+
+
+def _quantile(scores: Float[np.ndarray, " n"], level: float) -> float:
+    # Unknown targets have no score.
+    known_scores = scores[~np.isnan(scores)]
+    return float(conformal.quantile(known_scores[:, None], level)[0])
+
+
+def own_interval(forecast: Forecast, level: float) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    """Return the interval between a distribution's own quantiles, or the point forecast as both ends."""
+    if forecast.quantiles is None:
+        return forecast.centre, forecast.centre
+    tail = round((1 - level) / 2, 6)
+    low = forecast.levels.index(tail)
+    high = forecast.levels.index(round(1 - tail, 6))
+    return forecast.quantiles[..., low], forecast.quantiles[..., high]
+
+
+def _unbounded_sizes(size: Size, part: Part, series_sizes: Sequence[float]) -> Float[np.ndarray, " n"]:
+    """Return the size of each row; NaN where nothing is known."""
+    windows, scaling, series = part
+    if size == "volatility":
+        return sizes.volatility(windows, scaling, series)
+    if size == "scaled" and series_sizes:
+        return np.asarray(series_sizes, np.float64)[windows.series]
+    if size == "scaled":
+        return sizes.last_value(windows, scaling)
+    return np.ones(len(windows.inputs))
+
+
+def _at_least(row_sizes: Float[np.ndarray, " n"], least: float) -> Float[np.ndarray, " n"]:
+    # A row without any known change has the least size rather than none.
+    return np.fmax(row_sizes, least)
+
+
+def row_sizes(intervals: Intervals, part: Part) -> Float[np.ndarray, " n"]:
+    """Return the size of each row that its margins are multiplied by."""
+    return _at_least(_unbounded_sizes(intervals.size, part, intervals.series), intervals.least)
+
+
+# Apply.
+
+
+def bounds(forecast: Forecast, intervals: Intervals, part: Part) -> Bounds:
+    """Return the intervals of each level in the series' units; each lies within those of higher levels.
+
+    Adaptive intervals follow the known targets of the part's own rows, in time order, as far as they are known when each
+    forecast is made.
+    """
+    ends = _scaled_bounds(forecast, intervals, part)
+    in_units = {}
+    for level, (low, high) in ends.items():
+        low = part.scaling.invert(low, part.windows)
+        high = part.scaling.invert(high, part.windows)
+        in_units[level] = (above_floor(low, intervals.floor), above_floor(high, intervals.floor))
+    return in_units
+
+
+def above_floor(values: Float[np.ndarray, "n k"], floor: float | None) -> Float[np.ndarray, "n k"]:
+    """Return the values, those below the floor raised to it."""
+    if floor is None:
+        return values
+    return np.maximum(values, floor)
+
+
+def _scaled_bounds(forecast: Forecast, intervals: Intervals, part: Part) -> Bounds:
+    """Return the intervals of each level in the model's own scale."""
+    row_size = row_sizes(intervals, part)[:, None]
+    margins = _margins(forecast, intervals, part, row_size)
+
+    ends = {}
+    inner = None
+    for level, margin in zip(intervals.levels, margins, strict=True):
+        low, high = own_interval(forecast, level)
+        low = low - margin * row_size
+        high = high + margin * row_size
+        # A negative margin may close an interval: it is then the point in its middle.
+        middle = (low + high) / 2
+        low = np.minimum(low, middle)
+        high = np.maximum(high, middle)
+        # Margins are fitted level by level, so that those of a distribution may cross.
+        if inner is not None:
+            low = np.minimum(low, inner[0])
+            high = np.maximum(high, inner[1])
+        inner = (low, high)
+        ends[level] = inner
+    return ends
+
+
+def _margins(
+    forecast: Forecast, intervals: Intervals, part: Part, row_size: Float[np.ndarray, "n 1"]
+) -> Sequence[Float[np.ndarray, "_ k"]]:
+    """Return the margins in sizes of the row: for each level those of all rows, "n k", or of any row, "1 k"."""
+    if intervals.kind != "adaptive" or not intervals.levels:
+        return [np.asarray(size)[None] for size in intervals.sizes]
+
+    y = part.scaling.targets(part.windows)
+    scores = np.stack([_scores(y, forecast, level) for level in intervals.levels], axis=-1)
+    walked = adaptive.walk(
+        scores / row_size[..., None],
+        windows=part.windows,
+        levels=intervals.levels,
+        order_statistics=np.asarray(intervals.scores),
+    )
+    return list(np.moveaxis(walked, -1, 0))
+
+
+def extend(intervals: Intervals, steps: int) -> Intervals:
+    """Return intervals of `steps` steps: the first ones, beyond the fitted ones the last margin again."""
+
+    def lengthen(per_step: tuple) -> tuple:
+        beyond = (per_step[-1],) * (steps - len(per_step))
+        return (*per_step, *beyond)[:steps]
+
+    return intervals._replace(
+        sizes=tuple(lengthen(margins) for margins in intervals.sizes),
+        scores=tuple(lengthen(scores) for scores in intervals.scores),
+    )
+
+
+def quantiles(
+    centre: Float[np.ndarray, "n k"], ends: Bounds
+) -> tuple[Float[np.ndarray, "n k q"], Float[np.ndarray, " q"]]:
+    """Return the quantiles that intervals stand for, with the forecast as median, and their levels."""
+    levels = sorted(ends)
+    tails = [(1 - level) / 2 for level in levels]
+    low = [ends[level][0] for level in levels]
+    high = [ends[level][1] for level in levels]
+    stacked = np.stack([*low[::-1], centre, *high], axis=-1)
+    # The centre of a distribution may lie outside of its narrowest interval.
+    ordered = np.sort(stacked, axis=-1)
+    below = np.array(tails[::-1])
+    return ordered, np.round(np.concatenate([below, [0.5], 1 - below[::-1]]), 6)
+
+
+# Choose.
+
+
+def calibrate(choice: Choice, forecast: Forecast, part: Part, floor: float | None = None) -> Calibrated:
+    """Fit the intervals of a choice on the validation part; "auto" takes those with the best interval score there.
+
+    Kinds are compared on the later half of the rows, with margins fitted to the earlier half; the margins of the result
+    are fitted to all rows. `floor` is the smallest possible value.
+    """
+    _check_finite(forecast)
+    notes = []
+    candidates = available(part)
+    if choice == "adaptive" and not part.series:
+        notes.append("adaptive intervals need rows in time: split instead")
+        choice = "split"
+    if choice in get_args(Size) and choice not in candidates:
+        notes.append(f"{choice} intervals do not fit these series, see docs/forecasting.md: split instead")
+        choice = "split"
+
+    scores = {}
+    if choice in ("auto", "adaptive"):
+        scores = compare(candidates, forecast, part)
+    kind, size = _chosen(choice, scores)
+    if choice == "auto" and scores:
+        listed = ", ".join(f"{name} {score:.4g}" for name, score in sorted(scores.items(), key=lambda pair: pair[1]))
+        notes.append(f"{kind} intervals, by their interval score on the later half of validation ({listed})")
+    elif choice == "auto":
+        notes.append(f"split intervals: {counted(len(part.windows.inputs), 'validation row')} are too few to choose by")
+
+    fitted = fit(kind, forecast, part, size)
+    missing = [f"{level:.0%}" for level in LEVELS if level not in fitted.levels]
+    if missing:
+        rows = len(part.windows.inputs)
+        notes.append(f"no {', '.join(missing)} intervals: {rows} validation rows are too few for them")
+    return Calibrated(fitted._replace(until=_until(part), floor=floor), tuple(notes))
+
+
+def available(part: Part) -> list[Size]:
+    """Return the sizes that the rows of a part have, the simplest first."""
+    names: list[Size] = ["split"]
+    inputs = part.windows.inputs
+    several_series = len(part.scaling.scale) > 1
+    if several_series or (part.scaling.kind != "log-return" and bool(np.all(inputs > 0))):
+        names.append("scaled")
+    # A series at rest for most of the time has no volatility to divide by.
+    if np.nanmedian(sizes.volatility(*part)) > 0:
+        names.append("volatility")
+    return names
+
+
+def compare(candidates: Sequence[Size], forecast: Forecast, part: Part) -> dict[Kind, float]:
+    """Return the mean interval score, over levels, rows and steps, of each kind on the later half of the rows.
+
+    In the model's own scale, in which the series of a panel are alike. Adaptive intervals take the best of the
+    `candidates` as size. Empty where the earlier half has too few rows for any level.
+    """
+    earlier, later = halves(part.windows)
+    scores: dict[Kind, float] = {}
+    for size in candidates:
+        scores[size] = _score_later(size, size, forecast, part, (earlier, later))
+    if not any(np.isfinite(score) for score in scores.values()):
+        return {}
+
+    # Without time there is nothing that intervals could follow.
+    if not part.series:
+        return scores
+    best: Size = min(candidates, key=lambda size: scores[size])
+    scores["adaptive"] = _score_later("adaptive", best, forecast, part, (earlier, later))
+    return scores
+
+
+def _score_later(
+    kind: Kind,
+    size: Size,
+    forecast: Forecast,
+    part: Part,
+    parts: tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]],
+) -> float:
+    earlier, later = parts
+    fitted = fit(kind, _rows(forecast, earlier), _rows_of_part(part, earlier), size)
+    later_part = _rows_of_part(part, later)
+    y = part.scaling.targets(later_part.windows)
+    ends = _scaled_bounds(_rows(forecast, later), fitted, later_part)
+    scores = [metrics.interval_score(y, low, high, level) for level, (low, high) in ends.items()]
+    if not scores:
+        return float("nan")
+    return float(np.mean(scores))
+
+
+def halves(windows: Windows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Return the rows of the earlier and the later half of each series; rows with targets in both are in neither."""
+    earlier = np.zeros(len(windows.inputs), bool)
+    later = np.zeros(len(windows.inputs), bool)
+    horizon = windows.targets.shape[1]
+    for rows in sizes.rows_by_series(windows.series).values():
+        origins = windows.origins[rows]
+        middle = np.median(origins)
+        # Rows that are not in time all have one origin; they are independent, and their order decides.
+        if origins.min() == origins.max():
+            half = len(rows) // 2
+            earlier[rows[:half]] = True
+            later[rows[half:]] = True
+            continue
+        earlier[rows] = origins + horizon <= middle
+        later[rows] = origins >= middle
+    return earlier, later
+
+
+def _rows(forecast: Forecast, rows: Bool[np.ndarray, " n"]) -> Forecast:
+    quantiles_of_rows = forecast.quantiles
+    if quantiles_of_rows is not None:
+        quantiles_of_rows = quantiles_of_rows[rows]
+    return Forecast(forecast.centre[rows], quantiles_of_rows, forecast.levels)
+
+
+def _rows_of_part(part: Part, rows: Bool[np.ndarray, " n"]) -> Part:
+    return part._replace(windows=Windows(*(array[rows] for array in part.windows)))
+
+
+def _chosen(choice: Choice, scores: dict[Kind, float]) -> tuple[Kind, Size]:
+    """Return the kind of a choice, and the size of its scores."""
+    if choice not in ("auto", "adaptive"):
+        return choice, choice
+    if not scores:
+        # Too few rows to compare on.
+        return ("adaptive", "split") if choice == "adaptive" else ("split", "split")
+
+    fixed: list[Size] = [size for size in get_args(Size) if size in scores]
+    size = min(fixed, key=lambda name: scores[name])
+    if choice == "adaptive" or scores.get("adaptive", np.inf) < scores[size]:
+        return "adaptive", size
+    return size, size
+
+
+def _until(part: Part) -> tuple[str, ...]:
+    """Return the last time of each series whose value was used; empty where the rows are not in time."""
+    times = []
+    for number, rows in sizes.rows_by_series(part.windows.series).items():
+        if not part.series:
+            return ()
+        last = int(part.windows.origins[rows].max()) + part.windows.targets.shape[1] - 1
+        series_times = part.series[number].times
+        times.append(str(series_times[min(last, len(series_times) - 1)]))
+    return tuple(times)

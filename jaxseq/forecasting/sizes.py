@@ -1,0 +1,121 @@
+"""Sizes that forecast errors grow with: one number for each row, known when its forecast is made.
+
+Conformal scores are errors divided by a size, and the interval of a new row is a quantile of the scores times the size
+of that row (Lei, G'Sell, Rinaldo, Tibshirani & Wasserman 2018, "Distribution-free predictive inference for regression",
+JASA 113(523), section 5.2). Coverage then holds for any size; a size that the errors do grow with makes the intervals
+narrow where errors are small. All sizes are in the model's own scale, see `jaxseq.data.scaling.Scaling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from jaxseq.data.scaling import Scaling
+from jaxseq.data.windows import Series, Windows
+
+Size = Literal["split", "scaled", "volatility"]
+"""Size of a row: 1; the last value, or in a panel the mean absolute error of its series; the recent volatility."""
+DECAY = 0.94
+"""Weight of a squared change relative to the next one: RiskMetrics' for daily data (J.P. Morgan 1996, section 5.3)."""
+
+
+def rows_by_series(series: Int[np.ndarray, " n"]) -> dict[int, Int[np.ndarray, "_"]]:
+    """Return the rows of each series, in their order; one sort, so that the time is linear in the series."""
+    order = np.argsort(series, kind="stable")
+    numbers, starts = np.unique(series[order], return_index=True)
+    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def last_value(windows: Windows, scaling: Scaling) -> Float[np.ndarray, " n"]:
+    """Return the absolute last value of each window; for log-returns, which are relative to it already, 1."""
+    if scaling.kind == "log-return":
+        return np.ones(len(windows.inputs))
+    return np.abs(windows.inputs[:, -1]) / np.asarray(scaling.scale)[windows.series]
+
+
+def volatility(
+    windows: Windows,
+    scaling: Scaling,
+    series: Sequence[Series] = (),
+) -> Float[np.ndarray, " n"]:
+    """Return the root of the exponentially weighted mean of the squared one-step changes before each forecast.
+
+    σ² = Σ λ^i c²_{-i} / Σ λ^i over the known changes c_{-i}, the latest with i = 0, and λ = `DECAY`. They are those of
+    the series' rows before each window's origin, or of the window's inputs where `series` is empty. A change next to an
+    unknown value is unknown. NaN where no change is known.
+    """
+    scale = np.asarray(scaling.scale)
+    if not series:
+        changes = _changes(windows.inputs, scaling) / scale[windows.series, None]
+        ages = np.arange(changes.shape[1])[::-1]
+        weights = np.where(np.isnan(changes), 0, DECAY**ages)
+        return _root_mean(np.nansum(weights * changes**2, axis=1), weights.sum(axis=1))
+
+    sizes = np.full(len(windows.inputs), np.nan)
+    for number, rows in rows_by_series(windows.series).items():
+        changes = _changes(series[number].values[None], scaling)[0] / scale[number]
+        path = _running_volatility(changes)
+        # The change to the last known value, at origin - 1, has the index origin - 2.
+        latest = windows.origins[rows] - 2
+        sizes[rows] = np.where(latest >= 0, path[np.maximum(latest, 0)], np.nan)
+    return sizes
+
+
+def _changes(values: Float[np.ndarray, "n t"], scaling: Scaling) -> Float[np.ndarray, "n _"]:
+    """Return one-step changes, or log-returns where the model sees those."""
+    if scaling.kind == "log-return":
+        values = np.log(values)
+    return np.diff(values, axis=1)
+
+
+def _running_volatility(changes: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
+    """Return the volatility after each change, from the changes up to and including it."""
+    weighted_sums = np.empty(len(changes))
+    weight_sums = np.empty(len(changes))
+    weighted_sum = 0.0
+    weight_sum = 0.0
+    for index, square in enumerate((changes**2).tolist()):
+        # An unknown change leaves the estimate unchanged.
+        if square == square:
+            weighted_sum = DECAY * weighted_sum + square
+            weight_sum = DECAY * weight_sum + 1
+        weighted_sums[index] = weighted_sum
+        weight_sums[index] = weight_sum
+    return _root_mean(weighted_sums, weight_sums)
+
+
+def _root_mean(sums: Shaped[np.ndarray, " n"], weights: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    means = np.full(len(sums), np.nan)
+    np.divide(sums, weights, out=means, where=weights > 0)
+    return np.sqrt(means)
+
+
+def mean_absolute_errors(
+    errors: Float[np.ndarray, "n k"],
+    windows: Windows,
+    series: int,
+) -> Float[np.ndarray, " s"]:
+    """Return the mean absolute error of each of `series` series, drawn towards that of all rows.
+
+    The mean of all rows counts as one further row of each series, so that few rows give no extreme size, and a series
+    without rows has the size of all. NaN where no error is known.
+    """
+    sizes = np.abs(errors)
+    known_steps = np.isfinite(sizes)
+    # Rows count once whatever their horizon: their steps are not independent.
+    counts = known_steps.sum(axis=1)
+    row_means = np.divide(
+        np.where(known_steps, sizes, 0).sum(axis=1), counts, out=np.zeros(len(sizes)), where=counts > 0
+    )
+    rows = counts > 0
+    if not np.any(rows):
+        return np.full(series, np.nan)
+
+    overall = row_means[rows].mean()
+    totals = np.bincount(windows.series[rows], weights=row_means[rows], minlength=series)
+    row_counts = np.bincount(windows.series[rows], minlength=series)
+    return (totals + overall) / (row_counts + 1)

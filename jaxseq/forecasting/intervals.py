@@ -23,6 +23,7 @@ from jaxseq.forecasting.sizes import Size
 
 Kind = Literal["split", "scaled", "volatility", "adaptive"]
 Choice = Literal["auto", "split", "scaled", "volatility", "adaptive"]
+SIZES: tuple[Size, ...] = get_args(Size)
 LEVELS = (0.5, 0.8, 0.95)
 """Nominal coverages of the intervals that every forecast comes with."""
 LEAST_SIZE = 0.01
@@ -307,7 +308,7 @@ def calibrate(choice: Choice, forecast: Forecast, part: Part, floor: float | Non
     if choice == "adaptive" and not part.series:
         notes.append("adaptive intervals need rows in time: split instead")
         choice = "split"
-    if choice in get_args(Size) and choice not in candidates:
+    if choice in SIZES and choice not in candidates:
         notes.append(f"{choice} intervals do not fit these series, see docs/forecasting.md: split instead")
         choice = "split"
 
@@ -419,8 +420,8 @@ def _chosen(choice: Choice, scores: dict[Kind, float]) -> tuple[Kind, Size]:
         # Too few rows to compare on.
         return ("adaptive", "split") if choice == "adaptive" else ("split", "split")
 
-    fixed: list[Size] = [size for size in get_args(Size) if size in scores]
-    size = min(fixed, key=lambda name: scores[name])
+    sizes_only = [size for size in SIZES if size in scores]
+    size = min(sizes_only, key=lambda name: scores[name])
     if choice == "adaptive" or scores.get("adaptive", np.inf) < scores[size]:
         return "adaptive", size
     return size, size

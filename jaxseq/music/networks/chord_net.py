@@ -128,13 +128,12 @@ class ChordNet(nn.Module):
         train: bool = False,
     ) -> Float[Array, "*b v"]:
         """Return the logits of voice `number`, given the previous chord and this chord's notes above the voice."""
-        own_last = before[..., number]
         parts = [context]
         # The soprano has no voice above it.
         if number > 0:
             parts.append(flatten_voices(self.notes(above)))
             if self.relative:
-                parts.append(flatten_voices(self.heard(before[..., :number], above, own_last)))
+                parts.append(flatten_voices(self.heard(before[..., :number], above, before[..., number])))
         seen = jnp.concatenate(parts, axis=-1)
         if self.voice_dropout:
             seen = self.drop_seen(seen, deterministic=not train)
@@ -143,7 +142,7 @@ class ChordNet(nn.Module):
         logits = self.heads[number](z)
         if not self.relative:
             return logits
-        anchors = jnp.concatenate([own_last[..., None], above], axis=-1)
+        anchors = jnp.concatenate([before[..., number : number + 1], above], axis=-1)
         return logits + self.from_anchors[number](z, anchors)
 
     def _dropped(self, x: Float[Array, "*b h"], train: bool) -> Float[Array, "*b h"]:

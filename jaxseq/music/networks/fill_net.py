@@ -63,9 +63,11 @@ class FillNet(nn.Module):
         symbols = jnp.maximum(x, 0)
         step_counts = jnp.sum(valid_columns(x[..., 0], lengths), axis=1)
 
-        notes = nn.Embed(MASKED + 1, self.embedding, name="notes")(symbols[..., :VOICE_COUNT])
-        place = nn.Embed(BAR, self.embedding // 2, name="places")(symbols[..., VOICE_COUNT])
-        seen = jnp.concatenate([flatten_voices(notes), place], axis=-1)
+        embed_notes = nn.Embed(MASKED + 1, self.embedding, name="notes")
+        embed_place = nn.Embed(BAR, self.embedding // 2, name="places")
+        notes = flatten_voices(embed_notes(symbols[..., :VOICE_COUNT]))
+        place = embed_place(symbols[..., VOICE_COUNT])
+        seen = jnp.concatenate([notes, place], axis=-1)
         z = nn.relu(nn.Dense(self.hidden, name="seen")(seen))
 
         stack = recurrent_stack(self, "stack", bidirectional=True)

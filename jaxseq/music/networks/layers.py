@@ -62,8 +62,8 @@ class CausalConv(nn.Module):
 
         longer = jnp.concatenate([before, x])
         taps = jnp.concatenate([longer[: x.shape[0]], x], axis=-1)
-        outputs = dense_at_every_step(nn.Dense(self.features, name="taps"), taps)
-        return longer[-self.dilation :], outputs
+        last_inputs = longer[-self.dilation :]
+        return last_inputs, dense_at_every_step(nn.Dense(self.features, name="taps"), taps)
 
 
 def dense_at_every_step(dense: nn.Dense, x: Float[Array, "t b d"]) -> Float[Array, "t b k"]:

@@ -139,8 +139,7 @@ def _transpose(
     key: Key, x: Int[Array, "b t d"], y: Int[Array, "b t *k"], transposition: Transposition
 ) -> tuple[Int[Array, "b t d"], Int[Array, "b t *k"]]:
     """Shift each row by a number of symbols, drawn uniformly from those that keep all its pitches in range."""
-    columns = jnp.array(transposition.columns)
-    symbols = x[..., columns]
+    symbols = x[..., jnp.array(transposition.columns)]
 
     # The last target of a row of notes is not among the symbols of x, but has to stay in range as well.
     parts = [part.reshape(len(part), -1).astype(y.dtype) for part in (symbols, y)]
@@ -156,7 +155,8 @@ def _transpose(
         by_row = shift.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
         return jnp.where(transposition.is_pitch(values), values + by_row, values)
 
-    return x.at[..., columns].set(shifted(symbols)), shifted(y)
+    x = x.at[..., jnp.array(transposition.columns)].set(shifted(symbols))
+    return x, shifted(y)
 
 
 def _hide(

@@ -27,7 +27,7 @@ CEILINGS = {
     "data": Counts(9.9, 41, 14, 25, 0.054, 7, 0, 0, 1, 6),
     "forecast": FINISHED,
     "forecasting": Counts(12.2, 56, 15.1, 17, 0.029, 14.1, 0, 0, 1, 6),
-    "music": Counts(11.8, 31, 29, 7, 0.054, 7, 0, 1, 5, 18),
+    "music": Counts(11.2, 21, 22, 16, 0.034, 6, 0, 1, 5, 12),
     "nn": FINISHED,
     "report": Counts(10.1, 23.6, 8.8, 8.7, 0.05, 3.4, 1, 6, 0, 8),
     "sample": Counts(10.6, 31, 37, 5, 0.123, 7, 0, 9, 0, 2),

@@ -1,9 +1,9 @@
-"""Measures of a chorale for four voices; Bach's own pieces are the yardstick, not 0 or 1.
+"""Measures of four-voice chorales, to be compared with those of Bach's own pieces.
 
-Notes are MIDI numbers, one row for each sixteenth, 0 is a rest. Each measure is taken of a piece and averaged over the
-pieces, so that a short piece counts as much as a long one; a piece without anything to measure stays out of it, and with
-none left the value is NaN. The divergences alone are those of all the pieces together, for a distribution of one short
-piece is far from any other.
+Notes are MIDI numbers, one row for each sixteenth; 0 is a rest. A measure is taken of each piece and averaged over the
+pieces, so that all pieces weigh the same; a piece in which there is nothing to measure is left out, and the average over
+none is NaN. The two divergences are of all pieces together, since the distribution of one short piece is far from any
+other.
 """
 
 from __future__ import annotations
@@ -25,32 +25,33 @@ FIFTH, OCTAVE = 7, 0
 """Intervals in semitones, without their octaves."""
 DISSONANT = (1, 2, 6)
 """Interval classes: seconds and sevenths, and the tritone."""
+VOICE_PAIRS = tuple(itertools.combinations(range(len(VOICES)), 2))
+"""Columns of the higher and the lower voice of each pair."""
 
 
 class Coherence(NamedTuple):
     """Measures of pieces; each is NaN if there was nothing to measure."""
 
     parallel_fifths: float
-    """Per 100 chord changes (steps in which any voice moves): see `parallels`."""
+    """Parallel fifths per 100 chord changes (steps in which any voice moves), see `parallels`."""
     parallel_octaves: float
-    """Likewise; unisons are among them."""
+    """Parallel octaves and unisons per 100 chord changes."""
     held: float
-    """Share of the sounding notes, from the second step on, that are their voice's note of the step before."""
+    """Share of sounding notes, from the second step on, that equal their voice's previous note."""
     frozen: float
-    """The longest run of steps in which no voice moves; the step in which the chord is struck counts."""
+    """Longest run of steps in which no voice moves, the step that strikes the chord included."""
     repeated_bars: float
-    """Share of the whole bars, counted in 16 steps from the first, that equal an earlier bar in every note."""
+    """Share of whole bars, counted in 16 steps from the first, that equal an earlier bar in every note."""
     dissonant: float
-    """Share of the pairs of sounding voices, on every fourth step, that are 1, 2 or 6 semitones apart, or the rest of an
-    octave, whatever octaves lie between."""
+    """Share of the pairs of sounding voices, on every fourth step, whose interval class is in `DISSONANT`."""
     crossing: float
-    """Share of the pairs of neighbouring voices that sound, in every step, of which the upper voice is the lower."""
+    """Share of the pairs of neighbouring, sounding voices in which the upper voice is below the lower one."""
     clarity: float
-    """Pearson's r of the durations of the pitch classes with the best of 24 key profiles: `key`."""
+    """Pearson's r of the durations of the pitch classes with the best of 24 key profiles, see `jaxseq.music.key`."""
     pitch_classes: float
-    """Jensen-Shannon divergence from the training set, in bits: how long which pitch class sounds, from the tonic up."""
+    """Jensen-Shannon divergence from the training set, in bits, of the durations of the pitch classes above the tonic."""
     durations: float
-    """Likewise: how many notes have which length."""
+    """Jensen-Shannon divergence from the training set, in bits, of the lengths of notes."""
 
 
 LABELS = {
@@ -69,75 +70,80 @@ LABELS = {
 
 
 def coherence(pieces: Sequence[Int[np.ndarray, "_ 4"]], reference: Reference) -> Coherence:
-    """The measures of these pieces, against the distributions of the training set; [piece] gives those of one."""
+    """Measure pieces, with the divergences from the distributions of the training set."""
     means = [_mean([measure(piece) for piece in pieces]) for measure in MEASURES]
-    ours = fit_reference(pieces)
-    return Coherence(*means, *(divergence(mine, theirs) for mine, theirs in zip(ours, reference, strict=True)))
+    distributions = fit_reference(pieces)
+    divergences = [divergence(counts, expected) for counts, expected in zip(distributions, reference, strict=True)]
+    return Coherence(*means, *divergences)
 
 
 def parallels(notes: Int[np.ndarray, "t 4"], interval: int) -> int:
-    """How often two voices are this far apart (0 to 11 semitones), octaves aside, and move on by one interval.
+    """Count parallel motions of two voices that are `interval` semitones apart, from 0 to 11, octaves left out.
 
-    Counted for each of the six pairs: the higher voice (soprano, alto, tenor, bass) is `interval` above the lower one in
-    two steps that follow each other, whatever octaves lie between, and both have moved, up or down, equally far. From a
-    fifth to a twelfth is none, nor is any step from or to a rest.
+    Counted for each of the six pairs of voices: the higher voice (soprano, alto, tenor, bass) is `interval` above the
+    lower one in two consecutive steps, octaves aside, and both have moved, by the same distance in the same direction.
+    A fifth that becomes a twelfth is no parallel, nor is a step from or to a rest.
     """
-    return sum(_count(moves) for moves in _parallel(notes, interval))
+    moved = np.diff(notes, axis=0)
+    sounding = (notes[1:] != REST) & (notes[:-1] != REST)
 
-
-def _parallel(notes: Int[np.ndarray, "t 4"], interval: int) -> list[Bool[np.ndarray, " s"]]:
-    moved, sounding = np.diff(notes, axis=0), (notes[1:] != REST) & (notes[:-1] != REST)
-    return [
-        ((notes[1:, high] - notes[1:, low]) % 12 == interval)
-        & (moved[:, high] == moved[:, low])
-        & (moved[:, high] != 0)
-        & sounding[:, high]
-        & sounding[:, low]
-        for high, low in itertools.combinations(range(len(VOICES)), 2)
-    ]
+    count = 0
+    for high, low in VOICE_PAIRS:
+        apart = (notes[1:, high] - notes[1:, low]) % 12 == interval
+        together = (moved[:, high] == moved[:, low]) & (moved[:, high] != 0)
+        count += _count(apart & together & sounding[:, high] & sounding[:, low])
+    return count
 
 
 def parallel_rate(notes: Int[np.ndarray, "t 4"], interval: int) -> float:
-    """`parallels` per 100 chord changes."""
+    """Count `parallels` per 100 chord changes."""
     return 100 * _share(parallels(notes, interval), _count(_changes(notes)[1:]))
 
 
 def held_rate(notes: Int[np.ndarray, "t 4"]) -> float:
-    """See `Coherence.held`."""
+    """Measure `Coherence.held`."""
     sounding = notes[1:] != REST
-    return _share(_count((notes[1:] == notes[:-1]) & sounding), _count(sounding))
+    held = (notes[1:] == notes[:-1]) & sounding
+    return _share(_count(held), _count(sounding))
 
 
 def longest_frozen(notes: Int[np.ndarray, "t 4"]) -> float:
-    """See `Coherence.frozen`."""
-    return float(np.diff(np.flatnonzero(_changes(notes)), append=len(notes)).max()) if len(notes) else math.nan
+    """Measure `Coherence.frozen`."""
+    if not len(notes):
+        return math.nan
+    change_steps = np.flatnonzero(_changes(notes))
+    return float(np.diff(change_steps, append=len(notes)).max())
 
 
 def repeated_bars(notes: Int[np.ndarray, "t 4"]) -> float:
-    """See `Coherence.repeated_bars`; what is left after the last whole bar does not count."""
-    bars = [notes[first : first + BAR].tobytes() for first in range(0, len(notes) - BAR + 1, BAR)]
+    """Measure `Coherence.repeated_bars`; a part of a bar at the end is left out."""
+    starts = range(0, len(notes) - BAR + 1, BAR)
+    bars = [notes[start : start + BAR].tobytes() for start in starts]
     return _share(len(bars) - len(set(bars)), len(bars))
 
 
 def dissonance(notes: Int[np.ndarray, "t 4"]) -> float:
-    """See `Coherence.dissonant`."""
+    """Measure `Coherence.dissonant`."""
     beats = notes[::BEAT]
-    high, low = np.array(list(itertools.combinations(range(len(VOICES)), 2))).T
+    high, low = np.array(VOICE_PAIRS).T
     sounding = (beats[:, high] != REST) & (beats[:, low] != REST)
     interval = (beats[:, high] - beats[:, low]) % 12
-    harsh = np.isin(np.minimum(interval, 12 - interval), DISSONANT)
+    # A seventh is a second that is inverted.
+    interval_class = np.minimum(interval, 12 - interval)
+    harsh = np.isin(interval_class, DISSONANT)
     return _share(_count(harsh & sounding), _count(sounding))
 
 
 def crossing(notes: Int[np.ndarray, "t 4"]) -> float:
-    """See `Coherence.crossing`."""
-    high, low = notes[:, :-1], notes[:, 1:]
+    """Measure `Coherence.crossing`."""
+    high = notes[:, :-1]
+    low = notes[:, 1:]
     sounding = (high != REST) & (low != REST)
     return _share(_count((high < low) & sounding), _count(sounding))
 
 
 def clarity(notes: Int[np.ndarray, "t 4"]) -> float:
-    """See `Coherence.clarity`."""
+    """Measure `Coherence.clarity`."""
     return key(notes).clarity
 
 
@@ -155,28 +161,29 @@ MEASURES: tuple[Callable[[Int[np.ndarray, "t 4"]], float], ...] = (
 
 
 def rows(columns: Mapping[str, Coherence]) -> list[list[str]]:
-    """A row for each measure, its label first, then each column's value; the columns' names are row 0. NaN is "-"."""
-    body = [
-        [
-            label,
-            *(
-                "-" if math.isnan(value := getattr(column, name)) else f"{value:.{digits}f}"
-                for column in columns.values()
-            ),
-        ]
-        for name, (label, digits) in LABELS.items()
-    ]
-    return [["", *columns], *body]
+    """Return a table of texts: the names of the columns, then a row for each measure, with its label. NaN is "-"."""
+    table_rows = [["", *columns]]
+    for name, (label, digits) in LABELS.items():
+        values = [getattr(column, name) for column in columns.values()]
+        table_rows.append([label, *(_shown(value, digits) for value in values)])
+    return table_rows
 
 
 def table(columns: Mapping[str, Coherence]) -> str:
-    """The same as a Markdown table."""
-    head, *body = (f"| {' | '.join(row)} |" for row in rows(columns))
-    return "\n".join([head, "|---|" + "---:|" * len(columns), *body])
+    """Return `rows` as a Markdown table."""
+    header, *lines = (f"| {' | '.join(row)} |" for row in rows(columns))
+    rule = "|---|" + "---:|" * len(columns)
+    return "\n".join([header, rule, *lines])
+
+
+def _shown(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.{digits}f}"
 
 
 def _changes(notes: Int[np.ndarray, "t 4"]) -> Bool[np.ndarray, "t"]:
-    """Steps with another chord than the one before; the first counts."""
+    """Return the steps whose chord differs from the previous one; the first step counts."""
     changed = np.ones(len(notes), bool)
     changed[1:] = (notes[1:] != notes[:-1]).any(axis=1)
     return changed
@@ -186,10 +193,15 @@ def _count(mask: Bool[np.ndarray, "..."]) -> int:
     return int(np.count_nonzero(mask))
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else math.nan
+def _share(part: int, total: int) -> float:
+    if not total:
+        return math.nan
+    return part / total
 
 
 def _mean(values: list[float]) -> float:
+    # A piece without anything to measure says nothing about the others.
     measured = [value for value in values if not math.isnan(value)]
-    return float(np.mean(measured)) if measured else math.nan
+    if not measured:
+        return math.nan
+    return float(np.mean(measured))

@@ -1,7 +1,7 @@
-"""How much of a piece stands in the training set, note for note, in whatever key.
+"""Passages of a piece that occur in the training set note for note, in any key.
 
-A stretch of steps is there if some training piece has the same notes in all four voices for as many steps, all of them
-shifted by one interval, with the same rests. Struck and held notes are alike here: arrays of notes do not tell.
+A stretch of steps occurs there if some training piece has the same notes in all four voices for as many steps, all
+shifted by one interval, and the same rests. Arrays of notes do not tell a struck note from a held one.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from jaxseq.music.piece import REST
 WINDOW = 32
 """Steps of a window: two bars of four quarters."""
 _INTERVALS = 512
-"""More than the intervals between two MIDI numbers, up and down."""
+"""More than the number of intervals between two MIDI numbers, up and down."""
 
 
 class Memory(NamedTuple):
-    """The steps of the training pieces, one after the other with an empty place before each piece.
+    """Index of the steps of the training pieces, which are laid out one after the other with a gap before each.
 
-    shapes   what each chord is but for its pitch, ascending
-    places   the place of each of them
-    moves    by place: the step up or down from the last chord before
+    shapes  code of each step's chord without its pitch, ascending
+    places  place of each of them
+    moves   at each place, the motion from the previous chord that sounds, in semitones
     """
 
     shapes: Int[np.ndarray, " n"]
@@ -37,9 +37,9 @@ class Memory(NamedTuple):
 class Memorised(NamedTuple):
     """Passages of the pieces that occur in the training set.
 
-    share     of their windows of 32 steps, all of them alike; NaN where no piece is that long
-    windows   how many there are
-    longest   the longest stretch of each piece that does, in steps
+    share     share of their windows of 32 steps; NaN if no piece is that long
+    windows   number of windows
+    longest   longest stretch of each piece, in steps
     """
 
     share: float
@@ -47,59 +47,90 @@ class Memorised(NamedTuple):
     longest: tuple[int, ...]
 
 
+class _Steps(NamedTuple):
+    """Description of each step of a piece.
+
+    shapes  code of its chord, the same in every key
+    moves   motion from the previous chord that sounds, in semitones
+    rests   silent steps before it
+    """
+
+    shapes: Int[np.ndarray, "t"]
+    moves: Int[np.ndarray, "t"]
+    rests: Int[np.ndarray, "t"]
+
+
 def remember(pieces: Sequence[Int[np.ndarray, "_ 4"]]) -> Memory:
-    """An index of the training pieces, as MIDI numbers with 0 for a rest."""
-    shapes, places, moves = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    """Index the training pieces, MIDI numbers with 0 for a rest."""
+    # Empty arrays stand first, since no pieces at all cannot be concatenated.
+    shapes = [np.zeros(0, np.int64)]
+    places = [np.zeros(0, np.int64)]
+    moves = [np.zeros(0, np.int64)]
     end = 0
     for piece in pieces:
-        shape, move, _ = _describe(piece)
-        shapes.append(shape)
+        steps = _describe(piece)
+        shapes.append(steps.shapes)
         places.append(end + 1 + np.arange(len(piece)))
-        moves.append(np.concatenate([[0], move]))
+        moves.append(np.concatenate([[0], steps.moves]))
         end += 1 + len(piece)
-    every = np.concatenate(shapes)
-    order = np.argsort(every, kind="stable")
-    return Memory(every[order], np.concatenate(places)[order], np.concatenate(moves))
+
+    all_shapes = np.concatenate(shapes)
+    order = np.argsort(all_shapes, kind="stable")
+    return Memory(all_shapes[order], np.concatenate(places)[order], np.concatenate(moves))
 
 
 def memorised(memory: Memory, pieces: Sequence[Int[np.ndarray, "_ 4"]], window: int = WINDOW) -> Memorised:
-    """How much of the pieces (MIDI numbers, 0 is a rest) is there: windows from every step, and longest stretches."""
-    found = [stretches(memory, piece) for piece in pieces]
+    """Measure the passages of pieces that occur in the training set: windows from every step, and longest stretches."""
+    stretches_of_pieces = [stretches(memory, piece) for piece in pieces]
     windows = sum(max(0, len(piece) - window + 1) for piece in pieces)
-    copied = sum(int(np.count_nonzero(lengths >= window)) for lengths in found)
-    longest = tuple(int(lengths.max(initial=0)) for lengths in found)
-    return Memorised(copied / windows if windows else math.nan, windows, longest)
+    copied = sum(int(np.count_nonzero(lengths >= window)) for lengths in stretches_of_pieces)
+    longest = tuple(int(lengths.max(initial=0)) for lengths in stretches_of_pieces)
+
+    share = math.nan
+    if windows:
+        share = copied / windows
+    return Memorised(share, windows, longest)
 
 
 def stretches(memory: Memory, notes: Int[np.ndarray, "t 4"]) -> Int[np.ndarray, "t"]:
-    """For each step, how many steps that end with it stand in the training set as they are; 0 if not even its chord.
+    """Return the length of the longest stretch that ends with each step and occurs in the training set.
 
-    The longest common stretch, by dynamic programming over the places that have the chord: what ends here is one longer
-    than what ended a step before, if both pieces got here by the same interval. Where they did not, what is left of it
-    are the rests just before, since silence is in every key.
+    0 if not even the chord occurs. Longest common substring by dynamic programming over the places that have the chord:
+    a stretch is one longer than the one that ended a step before, if both pieces moved by the same interval. If they did
+    not, only the rests just before remain, since silence is in every key.
     """
-    shapes, moves, silent = _describe(notes)
-    first, last = (np.searchsorted(memory.shapes, shapes, side) for side in ("left", "right"))
-    lengths, run = np.zeros(len(notes), np.int64), np.zeros(len(memory.moves), np.int64)
-    here = memory.places[:0]
+    steps = _describe(notes)
+    first = np.searchsorted(memory.shapes, steps.shapes, side="left")
+    end = np.searchsorted(memory.shapes, steps.shapes, side="right")
+
+    lengths = np.zeros(len(notes), np.int64)
+    # For each place, the stretch that ends there with the current step; all other places hold 0.
+    run = np.zeros(len(memory.moves), np.int64)
+    places = memory.places[:0]
     for step in range(len(notes)):
-        there, here = here, memory.places[first[step] : last[step]]
-        before = run[here - 1]
-        run[there] = 0
-        run[here] = 1 + np.where(memory.moves[here] == moves[step], before, np.minimum(before, silent[step]))
-        lengths[step] = run[here].max(initial=0)
+        last_places = places
+        places = memory.places[first[step] : end[step]]
+        before = run[places - 1]
+        run[last_places] = 0
+
+        same_move = memory.moves[places] == steps.moves[step]
+        run[places] = 1 + np.where(same_move, before, np.minimum(before, steps.rests[step]))
+        lengths[step] = run[places].max(initial=0)
     return lengths
 
 
-def _describe(
-    notes: Int[np.ndarray, "t 4"],
-) -> tuple[Int[np.ndarray, "t"], Int[np.ndarray, "t"], Int[np.ndarray, "t"]]:
-    """Of each step: its chord in any key, as one number; its interval from the last one that sounds; rests before it."""
-    sounding, steps = notes != REST, np.arange(len(notes))
-    heard = sounding.any(axis=1)
-    lead = notes[steps, sounding.argmax(axis=1)].astype(np.int64)  # the highest voice that sounds
+def _describe(notes: Int[np.ndarray, "t 4"]) -> _Steps:
+    sounding = notes != REST
+    steps = np.arange(len(notes))
+    has_notes = sounding.any(axis=1)
+
+    # A chord without its pitch: the intervals below the highest voice that sounds.
+    lead = notes[steps, sounding.argmax(axis=1)].astype(np.int64)
     intervals = np.where(sounding, notes - lead[:, None] + _INTERVALS // 2, 0)
-    latest = np.maximum.accumulate(np.where(heard, steps, -1))
-    before = np.concatenate([[-1], latest[:-1]])[: len(notes)]
-    moves = np.where(heard, lead - lead[np.maximum(before, 0)], 0)  # the first may be anything: only rests precede it
-    return intervals @ _INTERVALS ** np.arange(4), moves, steps - 1 - before
+    shapes = intervals @ _INTERVALS ** np.arange(4)
+
+    last_chord = np.maximum.accumulate(np.where(has_notes, steps, -1))
+    before = np.concatenate([[-1], last_chord[:-1]])[: len(notes)]
+    # The first chord's motion may be anything: only rests precede it.
+    moves = np.where(has_notes, lead - lead[np.maximum(before, 0)], 0)
+    return _Steps(shapes, moves, steps - 1 - before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxseq.data.windows import Windows
 from jaxseq.forecasting import metrics
@@ -94,7 +94,7 @@ def _spread(
             shares.append(hits[rows].sum() / total)
         if in_time:
             in_order = rows[np.argsort(windows.origins[rows], kind="stable")]
-            worst.extend(rolling_share(hits[in_order], counts[in_order])[:1])
+            worst.extend(rolling_shares(hits[in_order], counts[in_order]).tolist())
 
     by_series = None
     if len(shares) > 1:
@@ -103,18 +103,15 @@ def _spread(
     return Spread(level, by_series, min(worst, default=None))
 
 
-def rolling_share(hits: Float[np.ndarray, " n"], counts: np.ndarray) -> list[float]:
-    """Return the share of hits in each stretch of `STRETCH` rows, the smallest first; empty for fewer known rows."""
+def rolling_shares(hits: Float[np.ndarray, " n"], counts: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+    """Return the share of hits in each stretch of `STRETCH` known rows, in their order; none if there are fewer."""
     # Rows without a known value are no forecasts to count.
-    rows = counts > 0
-    hits = hits[rows]
-    counts = counts[rows]
-    if len(hits) < STRETCH:
-        return []
-    shares = _rolling_sum(hits) / _rolling_sum(counts)
-    return sorted(shares.tolist())
+    is_known = counts > 0
+    if np.count_nonzero(is_known) < STRETCH:
+        return np.empty(0)
+    return _rolling_sums(hits[is_known]) / _rolling_sums(counts[is_known])
 
 
-def _rolling_sum(values: np.ndarray) -> Float[np.ndarray, " m"]:
+def _rolling_sums(values: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     return sums[STRETCH:] - sums[:-STRETCH]

@@ -99,7 +99,7 @@ def _draw_curves(axes: Axes, frame: pd.DataFrame, unit: str, marked: bool) -> No
     time = frame.columns[0]
     in_time = time == "date"
     x = frame[time].to_numpy()
-    if 80 in _interval_levels(frame):
+    if 80 in interval_levels(frame):
         ends = (frame["low_80%"].to_numpy(), frame["high_80%"].to_numpy())
         if in_time:
             axes.fill_between(x, *ends, color=FORECAST, alpha=0.2, lw=0, label="80 % interval")
@@ -184,7 +184,7 @@ def _draw_fan(axes: Axes, history: pd.DataFrame, forecast: pd.DataFrame, unit: s
     def from_last_value(column: str) -> np.ndarray:
         return np.concatenate([last["actual"], forecast[column]])
 
-    for depth, level in enumerate(_interval_levels(forecast), start=1):
+    for depth, level in enumerate(interval_levels(forecast), start=1):
         low = from_last_value(f"low_{level}%")
         high = from_last_value(f"high_{level}%")
         axes.fill_between(x, low, high, color=_shade(depth), lw=0, label=f"{level} % interval")
@@ -206,7 +206,7 @@ def _shade(depth: int) -> np.ndarray:
     return 1 - (1 - np.array(to_rgb(FORECAST))) * (1 - 0.8**depth)
 
 
-def _interval_levels(frame: pd.DataFrame) -> list[int]:
-    """Levels in percent of the intervals that a frame has both ends of, the widest first."""
+def interval_levels(frame: pd.DataFrame) -> list[int]:
+    """Return the levels in percent of the intervals that a frame has both ends of, the widest first."""
     low_ends = [re.fullmatch(r"low_(\d+)%", str(name)) for name in frame]
     return sorted((int(end[1]) for end in low_ends if end and f"high_{end[1]}%" in frame), reverse=True)

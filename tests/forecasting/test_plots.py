@@ -16,7 +16,7 @@ from jaxseq.data.aapl import Prices
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting import diagnostics, evaluate, plots
 from jaxseq.forecasting import plots as forecasts
-from jaxseq.forecasting.coverage import Coverage
+from jaxseq.forecasting.coverage import STRETCH, Coverage
 from jaxseq.train.plots import loss_figure
 
 ROWS = [{"epoch": n, "train_loss": 1 / n, "valid_mse": 2 / n} for n in (1, 2, 3)]
@@ -79,7 +79,7 @@ def scores(horizon: int = 1) -> pd.DataFrame:
 
 def covered(horizon: int, *levels: float) -> list[Coverage]:
     steps = (None, *range(1, horizon + 1))
-    return [Coverage(level, step, level - 0.01 * (step or 0), 1.0) for level in levels for step in steps]
+    return [Coverage(level, step, level - 0.01 * (step or 0), 1.0, 1.0) for level in levels for step in steps]
 
 
 def errors(given: pd.DataFrame, *levels: float, unit: str = "USD", title: str = "title") -> Figure:
@@ -321,10 +321,64 @@ def test_one_step_has_the_histogram_of_its_residuals_in_their_unit() -> None:
     assert str(mean.get_label()).endswith(" USD") and axes.get_xlabel() == "actual - forecast, USD"
 
 
-@pytest.mark.parametrize(("horizon", "panels"), [(1, [2]), (3, [2, 3])])
+@pytest.mark.parametrize(("horizon", "panels"), [(1, [2, 4, 5]), (3, [2, 3, 4, 5])])
 def test_panels_of_coverage_say_that_there_are_no_intervals(horizon: int, panels: list[int]) -> None:
     axes = errors(frame(horizon=horizon)).axes
-    assert [number for number in range(4) if "no intervals" in words(axes[number])] == panels
+    assert [number for number in range(6) if "no intervals" in words(axes[number])] == panels
+    axes = errors(of_several(frame(horizon=horizon), "a", "b")).axes
+    assert "no intervals" in words(axes[5])
+
+
+def test_the_pit_histogram_is_the_share_of_values_between_two_quantiles() -> None:
+    values = np.array([-9.0, -0.75, -0.25, 0.0, 0.25, 0.25, 0.75, 9.0])
+    given = residual_frame(values).assign(**{"low_50%": 4.5, "high_50%": 5.5, "low_80%": 4.0, "high_80%": 6.0})
+    edges, shares = diagnostics.pit_shares(given)
+    np.testing.assert_allclose(edges, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1])
+    np.testing.assert_allclose(shares, np.array([1, 1, 1, 3, 1, 1]) / 8)
+    axes = errors(given).axes[4]
+    np.testing.assert_allclose(heights(axes), shares / np.diff(edges))
+
+
+def test_the_pit_of_values_from_the_distribution_itself_is_flat() -> None:
+    scipy_stats = pytest.importorskip("scipy.stats")
+    given = residual_frame(np.random.default_rng(0).standard_normal(20_000))
+    for level in (50, 80, 95):
+        half = scipy_stats.norm.interval(level / 100)[1]
+        given = given.assign(**{f"low_{level}%": 5 - half, f"high_{level}%": 5 + half})
+    edges, shares = diagnostics.pit_shares(given)
+    np.testing.assert_allclose(shares, np.diff(edges), atol=0.01)
+
+
+def test_the_coverage_over_time_is_the_rolling_mean_of_what_was_covered() -> None:
+    given = bounded(frame(n=100), 80)
+    axes = errors(given, 0.8).axes[5]
+    inside = given["actual"].between(given["low_80%"], given["high_80%"])
+    np.testing.assert_allclose(curve(axes, "80 % intervals"), 100 * inside.rolling(STRETCH).mean()[STRETCH - 1 :])
+    assert f"fewer than {STRETCH} forecasts" in words(errors(bounded(frame(n=59), 80), 0.8).axes[5])
+
+
+def test_the_coverage_over_time_of_several_steps_is_that_of_their_windows() -> None:
+    given = bounded(frame(n=80, horizon=3), 80)
+    inside = given["actual"].between(given["low_80%"], given["high_80%"]).to_numpy().reshape(80, 3).mean(axis=1)
+    expected = np.convolve(inside, np.ones(STRETCH) / STRETCH, "valid")
+    np.testing.assert_allclose(curve(errors(given, 0.8).axes[5], "80 % intervals"), 100 * expected)
+
+
+def test_the_coverage_of_several_series_is_shown_from_the_worst_to_the_best() -> None:
+    given = bounded(of_several(frame(n=30), "a", "b", "c"), 80)
+    inside = given["actual"].between(given["low_80%"], given["high_80%"])
+    expected = np.sort(inside.groupby(given["series"]).mean())
+    np.testing.assert_allclose(curve(errors(given, 0.8).axes[5], "80 % intervals"), 100 * expected)
+
+
+def test_unknown_values_are_drawn_nowhere() -> None:
+    given = bounded(frame(n=100), 80)
+    rest = given.drop(index=[3, 50])
+    with_holes = given.assign(actual=given["actual"].where(~given.index.isin([3, 50])))
+    for number in (3, 4):
+        np.testing.assert_allclose(
+            heights(errors(with_holes, 0.8).axes[number]), heights(errors(rest, 0.8).axes[number])
+        )
 
 
 def test_the_fan_is_the_end_of_the_history_and_the_forecast_from_the_last_value() -> None:

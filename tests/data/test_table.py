@@ -6,9 +6,12 @@ import functools
 import itertools
 from pathlib import Path
 
+import hypothesis.strategies as st
 import numpy as np
+import pandas as pd
 import pytest
 from fake_yahoo import FakeYahoo, trading_days
+from hypothesis import given, settings
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data import table, ticker
@@ -240,3 +243,133 @@ def test_without_the_service_an_old_download_is_used_unless_a_fresh_one_is_asked
     assert recipe.load(1)
     with pytest.raises(DownloadError, match=r"Yahoo cannot be reached.*the download of .* is still in "):
         dataclasses.replace(recipe, refresh=True).load(1)
+
+
+# Missing values
+
+
+def panel_with_missing(folder, values, prices, treatment):
+    """The windows of two series with a covariate; NaN is a missing value."""
+    path = folder / "missing.csv"
+    rows = ["date,shop,sales,price"]
+    for shop, (own_values, own_prices) in enumerate(zip(values, prices, strict=True)):
+        rows += [
+            f"{DAYS[row]},shop {shop},{value},{price}"
+            for row, (value, price) in enumerate(zip(own_values, own_prices, strict=True))
+        ]
+    path.write_text("\n".join(rows) + "\n")
+    data = Table(
+        path=str(path),
+        column="sales",
+        series="shop",
+        covariates="price",
+        missing=treatment,
+        longest_gap=60,
+        window=4,
+        target="level",
+    )
+    return data.load(2)
+
+
+@given(
+    treatment=st.sampled_from(["fill", "drop"]),
+    seed=st.integers(0, 2**32 - 1),
+    changed=st.integers(1, 59),
+)
+@settings(max_examples=40)
+def test_no_input_of_a_window_depends_on_a_value_after_its_origin(tmp_path_factory, treatment, seed, changed):
+    folder = tmp_path_factory.getbasetemp()
+    random = np.random.default_rng(seed)
+    values, prices = random.normal(size=(2, 2, 60))
+    for numbers in (values, prices):
+        numbers[:, 1:][random.random((2, 59)) < 0.2] = np.nan
+    before = panel_with_missing(folder, values, prices, treatment).windows
+
+    # From one row on, everything in the second series changes.
+    for numbers in (values, prices):
+        later = numbers[1, changed:]
+        new = random.normal(size=later.shape)
+        if treatment == "fill":
+            new[random.random(later.shape) < 0.2] = np.nan
+        else:
+            # Another dropped row would shift the parts.
+            new[np.isnan(later)] = np.nan
+        numbers[1, changed:] = new
+    after = panel_with_missing(folder, values, prices, treatment).windows
+
+    rows_after = {(shop, day): row for row, (shop, day) in enumerate(zip(*places(after), strict=True))}
+    compared = 0
+    for row, (shop, day) in enumerate(zip(*places(before), strict=True)):
+        # All inputs are of days before that of the first target.
+        is_past = shop == 0 or day <= DAYS[changed]
+        if is_past and (shop, day) in rows_after:
+            compared += 1
+            for name in ("inputs", "covariates", "filled"):
+                old_row = np.concatenate([getattr(part, name) for part in before])[row]
+                new_row = np.concatenate([getattr(part, name) for part in after])[rows_after[shop, day]]
+                np.testing.assert_array_equal(old_row, new_row)
+    assert compared
+
+
+def places(windows):
+    """The series and the first target's day of all windows."""
+    return [np.concatenate([getattr(part, name) for part in windows]) for name in ("series", "times")]
+
+
+def test_inputs_are_filled_and_missing_targets_are_unknown(alone):
+    lines = Path(alone).read_text().splitlines()
+    missing = [10, 11, 12, 40, 80, 99]
+    for row in missing:
+        lines[1 + row] = f"{DAYS[row]},"
+    Path(alone).write_text("\n".join(lines) + "\n")
+    data = Table(path=alone, window=5, missing="fill")
+    windows, scaling, background = data.load(2)
+
+    known = np.where(np.isin(np.arange(100), missing), np.nan, A)
+    filled = pd.Series(known).ffill().to_numpy()
+    for part in windows:
+        for row, origin in enumerate(part.origins):
+            np.testing.assert_allclose(part.inputs[row], filled[origin - 5 : origin], atol=1e-6)
+            np.testing.assert_allclose(part.targets[row], known[origin : origin + 2], atol=1e-6)
+            np.testing.assert_array_equal(part.filled[row, :, 0], np.isin(np.arange(origin - 5, origin), missing))
+    # The windows whose two targets are both missing are left out.
+    assert {10, 11}.isdisjoint(windows.train.origins)
+    assert {9, 12}.issubset(windows.train.origins)
+    np.testing.assert_allclose(scaling.scale, np.nanstd(np.diff(known[:70])), rtol=1e-6)
+    assert scaling.masks == (0,)
+    assert batch(windows.train, scaling).x.shape[2] == 2
+    assert "missing values: 4 of 70 in training, 1 of 15 in validation, 1 of 15 in test" in background.notes
+    unknown = "targets without weight, because they are missing: 8 of 128 in training, 2 of 28 in validation"
+    assert any(note.startswith(unknown) for note in background.notes)
+    np.testing.assert_array_equal(data.panel().last_windows(5, 2).filled[0, :, 0], [0, 0, 0, 0, 1])
+
+
+def test_a_mask_that_training_never_saw_is_no_input(alone):
+    lines = Path(alone).read_text().splitlines()
+    lines[91] = f"{DAYS[90]},"
+    Path(alone).write_text("\n".join(lines) + "\n")
+    dataset = Table(path=alone, window=5, missing="fill").load(1)
+    assert dataset.scaling.masks == ()
+    assert batch(dataset.windows.test, dataset.scaling).x.shape[2] == 1
+    assert 90 not in dataset.windows.test.origins
+
+
+def test_targets_after_every_step_are_no_filled_values(alone):
+    lines = Path(alone).read_text().splitlines()
+    lines[11] = f"{DAYS[10]},"
+    Path(alone).write_text("\n".join(lines) + "\n")
+    windows, scaling, _ = Table(path=alone, window=5, missing="fill", target="level").load(2)
+    y = scaling.targets_at_every_step(windows.train)
+    target_rows = windows.train.origins[:, None, None] - 5 + 1 + np.arange(5)[:, None] + np.arange(2)
+    np.testing.assert_array_equal(np.isnan(y), target_rows == 10)
+    np.testing.assert_allclose(
+        y[target_rows != 10], (A[target_rows[target_rows != 10]] - scaling.shift) / scaling.scale, atol=1e-6
+    )
+
+
+def test_a_part_of_missing_targets_alone_is_refused(alone):
+    lines = Path(alone).read_text().splitlines()
+    lines[86:] = [f"{day}," for day in DAYS[85:]]
+    Path(alone).write_text("\n".join(lines) + "\n")
+    with pytest.raises(UsageError, match="all targets of the test part are missing"):
+        Table(path=alone, window=5, missing="fill", longest_gap=50).load(1)

@@ -171,3 +171,17 @@ def test_every_path_of_a_point_forecast_is_its_rollout():
     found = rollout.paths(model, heads.point(), params, stats, X, HORIZON, jax.random.key(0), 2)
     expected = np.asarray(quick_rollout(model, heads.point(), params, stats, X, HORIZON))
     np.testing.assert_allclose(found, np.stack([expected, expected]), atol=1e-5)
+
+
+def test_values_that_are_fed_back_are_not_marked_as_missing():
+    model = STACKS["gru"]
+    with_mask = np.concatenate([X, (X > 0).astype(np.float32)], axis=2)
+    like = jax.eval_shape(partial(apply.init, model), jax.random.key(0), with_mask)
+    source = np.random.default_rng(3)
+    params, stats = jax.tree.map(lambda leaf: source.normal(0, 0.8, leaf.shape).astype(leaf.dtype), like)
+
+    forecasts = np.asarray(quick_rollout(model, heads.point(), params, stats, with_mask, HORIZON))
+    fed_back = np.stack([forecasts[:, :-1], np.zeros((ROWS, HORIZON - 1), np.float32)], axis=2)
+    everything = np.concatenate([with_mask, fed_back], axis=1)
+    expected = np.asarray(quick_apply(model.clone(every_step=True), params, stats, everything))[:, WINDOW - 1 :, 0]
+    np.testing.assert_allclose(forecasts, expected, atol=1e-5)

@@ -47,25 +47,24 @@ def timed(load: Workload, rounds: int) -> dict[str, Any]:
     import jax
 
     from jaxseq.benchmark import peers
-    from jaxseq.train import devices as mesh
-    from jaxseq.train import epoch
+    from jaxseq.train import devices, epoch
 
-    start, devices = peers.given(load), mesh.make()
-    setup = start.setup._replace(batch_sharding=mesh.batch_sharding(devices, load.batch))
-    state, data = mesh.replicate(devices, (start.state, start.data))
+    start, mesh = peers.given(load), devices.make()
+    setup = start.setup._replace(batch_sharding=devices.batch_sharding(mesh, load.batch))
+    state, data = devices.replicate(mesh, (start.state, start.data))
     compiled = epoch.epoch.lower(setup, state, data, load.batch).compile()
-    share = load._replace(batch=load.batch // devices.size)
+    share = load._replace(batch=load.batch // mesh.size)
     works = {
         "step": _trainer(compiled, state, data),
         "share": peers.ours(share, peers.given(share)).work,
-        "sums": _summer(state.params, devices, load.steps),
+        "sums": _summer(state.params, mesh, load.steps),
     }
     times = {name: _fastest(work, load.steps, rounds) for name, work in works.items()}
     text = compiled.as_text() or ""
     return {
         "workload": load.name,
-        "devices": devices.size,
-        "cores": mesh.cores(),
+        "devices": mesh.size,
+        "cores": devices.cores(),
         "ms": {name: wall for name, (wall, _) in times.items()},
         "busy": {name: busy for name, (_, busy) in times.items()},
         "sums": text.count(" all-reduce(") + text.count(" all-reduce-start("),
@@ -85,15 +84,15 @@ def _trainer(compiled: Any, state: Any, data: Any) -> Callable[[], Any]:
     return work
 
 
-def _summer(params: Any, devices: Any, steps: int) -> Callable[[], Any]:
+def _summer(params: Any, mesh: Any, steps: int) -> Callable[[], Any]:
     """A turn of the sums of a gradient over the devices, one after the other, with nothing else to do."""
     import jax
     import jax.numpy as jnp
 
-    from jaxseq.train import devices as mesh
+    from jaxseq.train.devices import batch_sharding
 
-    sharding = mesh.batch_sharding(devices, devices.size)
-    held = jax.tree.map(lambda leaf: jax.device_put(jnp.zeros((devices.size, *leaf.shape)), sharding), params)
+    sharding = batch_sharding(mesh, mesh.size)
+    held = jax.tree.map(lambda leaf: jax.device_put(jnp.zeros((mesh.size, *leaf.shape)), sharding), params)
 
     def one(held: Any, _: None) -> tuple[Any, None]:
         means = jax.tree.map(partial(jnp.mean, axis=0), held)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from dataclasses import Field
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -51,7 +52,17 @@ class Dataset(NamedTuple):
 
 
 @runtime_checkable
-class SeriesData(Protocol):
+class DataOptions(Protocol):
+    """Options of any data set: a frozen dataclass, whose fields are those of the command line and of `config.json`.
+
+    Who loads it knows its class: series give windows (`SeriesData`), corpora the pieces of the three parts.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+@runtime_checkable
+class SeriesData(DataOptions, Protocol):
     """A data set's recipe: where the series come from, and how they are cut into windows."""
 
     unit: ClassVar[str]

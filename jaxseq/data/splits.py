@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, get_args
@@ -225,7 +226,7 @@ def check_fold(source: str, count: int, fold: int) -> None:
 
 
 @dataclass(frozen=True)
-class PanelData:
+class PanelData(ABC):
     """Base of the data sets that are read as a `Panel`, and can be forecast beyond their end."""
 
     window: int = 50
@@ -233,7 +234,7 @@ class PanelData:
     target: Kind = "change"
     """Values the model sees and forecasts: change from the last value, log-return, or level."""
     folds: int = 1
-    """Folds of a backtest over the last 15 % of the rows."""
+    """Folds of a backtest over the last 15 % of the rows; --backtest trains all of them."""
     fold: int = 1
     """Fold to train and test, from 1; training takes the rows before its test block."""
 
@@ -247,18 +248,18 @@ class PanelData:
         check_fold(self.name, self.folds, self.fold)
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Name of the data set, for titles and messages."""
-        raise NotImplementedError
 
     @property
     def masks_targets(self) -> bool:
         """Whether targets may be NaN, not known; those have no weight in training."""
         return False
 
+    @abstractmethod
     def panel(self) -> Panel:
         """Read the series. Raises `UsageError` where they cannot be used."""
-        raise NotImplementedError
 
     def load(self, horizon: int) -> Dataset:
         """Read the series and cut them into windows with `horizon` targets each.

@@ -17,19 +17,19 @@ class Table(PanelData):
     """The user's own CSV or Parquet file: one series, or many in one column in any order."""
 
     path: str = ""
-    """File: csv, tsv, txt (also gz) or parquet."""
+    """Your file: csv, tsv, txt (also gz) or parquet. Required."""
     column: str | None = None
     """Column with the values; None if only one column has numbers."""
     time: str | None = None
-    """Column with dates; None for one named date, time, ds …, or else counts the rows."""
+    """Column with dates; None takes one that is named date, time, timestamp, ds or datetime, else numbers the rows."""
     series: str | None = None
     """Column that names the series a row belongs to; None for a single series."""
     covariates: str = ""
-    """Columns known beside the values, separated by commas: price,holiday."""
+    """Further input columns, separated by commas: price,holiday."""
     missing: str = "error"
     """Missing values: error, drop (leave out their rows) or fill (the last known value, and a mask as a further input)."""
     longest_gap: int = read.LONGEST_GAP
-    """Missing values in a row that may be filled; a longer gap is refused."""
+    """Largest number of consecutive missing values to fill; a longer gap is refused."""
     period: int | None = None
     """Time steps of a season; None infers them from the dates."""
     floor: float | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jaxseq.common import command_line, files
-from jaxseq.common import console as consoles
+from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import pool, slurm, summary
 from jaxseq.sweep.grid import Point, points
@@ -38,7 +38,7 @@ def sweep(options: Options, console: Console | None = None) -> Path:
 
     Raises `UsageError`, `Stopped` on a signal, and `Detached` on a signal while a cluster trains.
     """
-    console = console or consoles.terminal()
+    console = console or terminal()
     grid = points(options.words)
     folder = _folder(options, grid)
     runs = [PlannedRun(point.name, point.experiment, folder / point.name) for point in grid]

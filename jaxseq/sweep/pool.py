@@ -120,7 +120,7 @@ def train_run(experiment: Experiment, folder: Path) -> str:
     """
     from rich.console import Console
 
-    from jaxseq.train import run as training
+    from jaxseq.train import run
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(LOG)
@@ -128,9 +128,9 @@ def train_run(experiment: Experiment, folder: Path) -> str:
         console = Console(file=file, width=120)
         try:
             if (folder / run_folder.CONFIG).is_file():
-                training.train(experiment, console=console, resume=folder)
+                run.train(experiment, console=console, resume=folder)
             else:
-                training.train(experiment, console=console, out=folder)
+                run.train(experiment, console=console, out=folder)
         except Interrupted as stop:
             print(stop, file=file)
             raise

@@ -16,8 +16,12 @@ def main(argv: list[str] | None = None) -> int:
     In a group of several processes, one that fails does not return: it exits with its status, which is 1 if another
     process was lost.
     """
-    words = sys.argv[1:] if argv is None else argv
-    return processes.leave(command_line.run(PROGRAM, lambda: _train(words), "stopped before the training began"))
+    words = argv
+    if words is None:
+        words = sys.argv[1:]
+
+    status = command_line.run(PROGRAM, lambda: _train(words), "stopped before the training began")
+    return processes.leave(status)
 
 
 def _train(words: list[str]) -> None:
@@ -28,9 +32,20 @@ def _train(words: list[str]) -> None:
         from jaxseq.train import run, study
 
         if request.seeds > 1 or request.backtest > 1:
-            study.study(request.experiment, request.seeds, request.backtest, request.out, classical=request.classical)
+            study.study(
+                request.experiment,
+                seeds=request.seeds,
+                folds=request.backtest,
+                out=request.out,
+                classical=request.classical,
+            )
         else:
-            run.train(request.experiment, request.out, request.resume, classical=request.classical)
+            run.train(
+                request.experiment,
+                out=request.out,
+                resume=request.resume,
+                classical=request.classical,
+            )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -29,6 +29,9 @@ from jaxseq.train.restore import saved_experiment_of
 
 PATHS = 200
 """Sample paths from which the quantiles of an iterated forecast are estimated."""
+
+Intervals: TypeAlias = dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]
+"""Forecast intervals (low, high) by their level."""
 
 
 class Trained(NamedTuple):
@@ -81,8 +84,11 @@ class Trained(NamedTuple):
             )
 
     def forecast(
-        self, part: Windows, scaling: Scaling, horizon: int | None = None
-    ) -> tuple[Float[np.ndarray, "n k"], dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]]:
+        self,
+        part: Windows,
+        scaling: Scaling,
+        horizon: int | None = None,
+    ) -> tuple[Float[np.ndarray, "n k"], Intervals]:
         """Forecast in the series' units, with intervals (low, high) by level if the run has them.
 
         Raises `UsageError` for a `horizon` beyond that of the training, unless the run has the strategy iterated.
@@ -97,9 +103,10 @@ class Trained(NamedTuple):
                 needed=f"at most {trained_horizon}",
             )
 
+        network = _Network(self.experiment, self.setup, self.state, scaling)
+        # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
         x = jax.numpy.asarray(scaling.inputs(part), np.float32)
-        predicted = _predict(_Network(self.experiment, self.setup, self.state, scaling), x, steps)
-        predicted = _first_steps(predicted, steps)
+        predicted = _first_steps(_predict(network, x, steps), steps)
         centre = scaling.invert(predicted.centre, part)
 
         if self.margins is None or not self.margins.levels:
@@ -118,6 +125,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
     margins = _saved_margins(folder / run_folder.INTERVALS, experiment.horizon)
 
+    # The shapes come from config.json alone: the data may be gone, or have other rows by now.
     row = jax.ShapeDtypeStruct((1, experiment.data.window, scaling.features), np.float32)
     restored = restore_epoch(folder, experiment, row, epoch)
     return Trained(
@@ -130,11 +138,16 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     )
 
 
-def forecast(job: Job[ForecastExperiment, Dataset], state: TrainState, part: Windows) -> Forecast:
+def forecast(
+    job: Job[ForecastExperiment, Dataset],
+    state: TrainState,
+    part: Windows,
+) -> Forecast:
     """Forecast one part of a job's data, in the scale of the model."""
     scaling = job.material.scaling
+    network = _Network(job.experiment, job.setup, state, scaling)
     x = devices.replicate(job.mesh, scaling.inputs(part).astype(np.float32))
-    return _predict(_Network(job.experiment, job.setup, state, scaling), x, job.experiment.horizon)
+    return _predict(network, x, job.experiment.horizon)
 
 
 class _Network(NamedTuple):
@@ -160,7 +173,8 @@ def _predict(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
     centre = np.asarray(head.centre(raw), np.float64)
     if head.quantiles is None:
         return Forecast(centre)
-    return Forecast(centre, np.asarray(head.quantiles(raw), np.float64), heads.LEVELS)
+    quantiles = np.asarray(head.quantiles(raw), np.float64)
+    return Forecast(centre, quantiles, heads.LEVELS)
 
 
 def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forecast:
@@ -180,9 +194,11 @@ def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
 
     # Each horizon has its own paths, the same at every call.
     key = jax.random.fold_in(jax.random.key(experiment.seed), horizon)
-    paths = scaling.add_up(np.asarray(rollout.paths(**arguments, key=key, draws=PATHS)))
-    quantiles = np.moveaxis(np.quantile(paths, heads.LEVELS, axis=0), 0, -1)
-    return Forecast(centre, quantiles, heads.LEVELS)
+    draws = rollout.paths(**arguments, key=key, draws=PATHS)
+    # Added up path by path: quantiles of single steps are not those of their sum.
+    paths = scaling.add_up(np.asarray(draws))
+    quantiles = np.quantile(paths, heads.LEVELS, axis=0)
+    return Forecast(centre, np.moveaxis(quantiles, 0, -1), heads.LEVELS)
 
 
 def _first_steps(forecast: Forecast, steps: int) -> Forecast:
@@ -209,20 +225,25 @@ def _saved_margins(path: Path, horizon: int) -> Margins | None:
     is_sound = isinstance(levels, list) and isinstance(sizes, list) and len(levels) == len(sizes)
     if not is_sound or not all(isinstance(size, list) and len(size) == horizon for size in sizes):
         raise UsageError(f"{path} must hold levels, and sizes with {horizon} numbers for each of them")
+
+    margins = [tuple(float(margin) for margin in size) for size in sizes]
     return Margins(
         levels=tuple(float(level) for level in levels),
-        sizes=tuple(tuple(float(margin) for margin in size) for size in sizes),
+        sizes=tuple(margins),
     )
 
 
 def _saved_scaling(config: Mapping[str, Any], source: str) -> Scaling:
     """Read the scaling of a run. Raises `UsageError`, which names `source`, unless it is by finite numbers."""
-    values = config.get("scaling")
-    if isinstance(values, Mapping):
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    scaling = rebuild(Scaling("level", (), ()), values, f"{source}: scaling")
+    scaling = rebuild(Scaling("level", (), ()), config.get("scaling"), f"{source}: scaling")
 
-    numbers = (*scaling.shift, *scaling.scale, *scaling.covariate_shift, *scaling.covariate_scale)
-    if not scaling.scale or not all(isinstance(number, float | int) and math.isfinite(number) for number in numbers):
+    numbers = (
+        *scaling.shift,
+        *scaling.scale,
+        *scaling.covariate_shift,
+        *scaling.covariate_scale,
+    )
+    # JSON as Python reads it has NaN and Infinity, which would make every forecast NaN.
+    if not scaling.scale or not all(math.isfinite(number) for number in numbers):
         raise UsageError("not by finite numbers", where=f"{source}: scaling", got=scaling)
     return scaling

@@ -157,10 +157,12 @@ def abstract_state(job: Job) -> Tree:
     sharding = devices.replicated(job.mesh)
     key = jax.random.key(job.experiment.seed)
     shapes = jax.eval_shape(partial(epoch.init, job.setup), key, _first_row(job))
+    # Without a sharding on every leaf Orbax restores onto the devices that saved, which may be others than these.
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
 
-# Cached, so that a second run of the same setup does not compile the initialisation again.
+# Cached, so that a second run of the same setup does not compile the initialisation again. Compiled at all, because Orbax
+# refuses to save what a single process made for itself: the state has to be replicated from the start.
 @functools.cache
 def _compiled_init(setup: Setup, sharding: Sharding) -> Callable[[Key, Array], TrainState]:
     return jax.jit(partial(epoch.init, setup), out_shardings=sharding)

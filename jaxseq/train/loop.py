@@ -55,6 +55,7 @@ def fit_epochs(run: Run, console: Console) -> None:
     setup = run.job.setup._replace(skip_nonfinite=skip)
     first_epoch = len(run.rows) + 1
     numbers = range(first_epoch, experiment.epochs + 1)
+    # A run that stopped early stays stopped: resumed with the same patience, it is only judged again.
     if _patience_is_over(run):
         numbers = range(0)
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from jaxseq.checkpoint import store
+from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 from jaxseq.train import epoch, processes, run_folder
 from jaxseq.train.epoch import Epoch, Setup, TrainState
@@ -37,7 +38,8 @@ def failing_step(finished: Epoch, skip: bool) -> int | None:
     is_failing = is_nonfinite
     if skip:
         # The number of non-finite steps among each step and the MOST_IN_A_ROW steps before it.
-        recent = np.convolve(is_nonfinite, np.ones(MOST_IN_A_ROW + 1, int))[: len(is_nonfinite)]
+        window = np.ones(MOST_IN_A_ROW + 1, int)
+        recent = np.convolve(is_nonfinite, window)[: len(is_nonfinite)]
         is_failing = recent > MOST_IN_A_ROW
     if is_failing.any():
         return int(np.argmax(is_failing))
@@ -48,19 +50,31 @@ def failing_step(finished: Epoch, skip: bool) -> int | None:
     return len(is_nonfinite) - 1
 
 
-def failure(job: Job, setup: Setup, folder: Path, finished: Epoch, step: int) -> str:
+def failure(
+    job: Job,
+    setup: Setup,
+    folder: Path,
+    finished: Epoch,
+    step: int,
+) -> str:
     """Describe in one line the step at which training stopped."""
     loss = np.asarray(finished.steps.loss)
     norm = np.asarray(finished.steps.gradient_norm)
-    first_metric = next(iter(finished.valid.values()))
+    validation = finished.valid[setup.objective.select]
     leaf = failing_leaf(job, setup, folder, finished, step)
     return (
         f"training is no longer finite in epoch {finished.number}, step {step + 1} of {len(loss)} (loss {loss[step]:g}, "
-        f"gradient norm {norm[step]:g}{leaf}, validation {first_metric:g}): use a smaller --lr or set --clip"
+        f"gradient norm {norm[step]:g}{leaf}, validation {validation:g}): use a smaller --lr or set --clip"
     )
 
 
-def failing_leaf(job: Job, setup: Setup, folder: Path, finished: Epoch, step: int) -> str:
+def failing_leaf(
+    job: Job,
+    setup: Setup,
+    folder: Path,
+    finished: Epoch,
+    step: int,
+) -> str:
     """Name the parameter whose gradient failed in a step, after a comma; "" if that step itself was finite.
 
     Trains the epoch again up to that step, from the state before it.
@@ -77,24 +91,31 @@ def failing_leaf(job: Job, setup: Setup, folder: Path, finished: Epoch, step: in
         return ""
 
     norms = epoch.gradient_norms(setup, state, job.data.train, job.experiment.batch, step)
-    norm_of = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): float(norm)
-        for path, norm in jax.tree_util.tree_leaves_with_path(norms)
-    }
+    return _leaf_words(norms)
 
-    nonfinite_leaves = [path for path, norm in norm_of.items() if not math.isfinite(norm)]
-    if len(nonfinite_leaves) == 1:
-        return f", not finite in {nonfinite_leaves[0]}"
-    if nonfinite_leaves:
-        return f", not finite in {nonfinite_leaves[0]} and {len(nonfinite_leaves) - 1} more of {len(norm_of)} leaves"
+
+def _leaf_words(norms: Tree) -> str:
+    """Name the leaf of a gradient that is to blame, by the norm of each leaf."""
+    norm_by_path = {}
+    for path, norm in jax.tree_util.tree_leaves_with_path(norms):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        norm_by_path[name] = float(norm)
+
+    nonfinite_paths = [path for path, norm in norm_by_path.items() if not math.isfinite(norm)]
+    if nonfinite_paths:
+        others = len(nonfinite_paths) - 1
+        more = f" and {others} more of {len(norm_by_path)} leaves" if others else ""
+        return f", not finite in {nonfinite_paths[0]}{more}"
 
     # Every leaf is finite, but the sum of their squares overflows.
-    largest = max(norm_of, key=lambda path: norm_of[path])
-    return f", the largest that of {largest} with {norm_of[largest]:g}"
+    largest = max(norm_by_path, key=lambda path: norm_by_path[path])
+    return f", the largest that of {largest} with {norm_by_path[largest]:g}"
 
 
 def _state_before(job: Job, folder: Path, number: int) -> TrainState:
     if number == 1:
         return initial_state(job)
-    _, state = store.restore(folder / run_folder.CHECKPOINTS, abstract_state(job), number - 1)
+
+    checkpoints = folder / run_folder.CHECKPOINTS
+    _, state = store.restore(checkpoints, abstract_state(job), number - 1)
     return state

@@ -41,6 +41,7 @@ AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
 class Options(Generic[AnyExperiment]):
     """Options of `python -m jaxseq.train`. Raises `UsageError` for options that exclude each other."""
 
+    # The empty name drops a prefix: --epochs, not --experiment.epochs.
     experiment: Annotated[AnyExperiment, tyro.conf.arg(name="")]
     out: Path | None = None
     """Folder of the new run; None takes the next number, such as runs/aapl-0001."""
@@ -51,7 +52,7 @@ class Options(Generic[AnyExperiment]):
     backtest: int = 1
     """Folds of a backtest: blocks of the test part, each forecast by a model trained on all rows before it."""
     classical: bool = False
-    """Also fit exponential smoothing and theta to every test window (needs statsmodels; 0.1 s a window)."""
+    """Compare forecasts with exponential smoothing and theta, too (needs statsmodels; 0.1 s a test window)."""
 
     mesh: Processes = field(default_factory=Processes)
     """Processes that train one run together."""

@@ -46,8 +46,8 @@ class Processes:
     """The processes of a run, and which of them this one is. Raises `UsageError` for an impossible combination."""
 
     processes: int | Literal["auto"] = 1
-    """Number of processes that train one run together, each started with the same command. auto detects SLURM, Open
-    MPI or Kubernetes, or reads JAX_NUM_PROCESSES, JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS from the environment."""
+    # One line, because tyro keeps line breaks and then wraps each line by itself.
+    """Number of processes, each started with this command; auto asks SLURM, Open MPI, Kubernetes or JAX_NUM_PROCESSES."""
     process: int | None = None
     """Index of this process, from 0. Process 0 writes and prints; every process must see the run folder."""
     coordinator: str | None = None

@@ -21,6 +21,8 @@ class EpochDisplay:
         self._console = console
         self._total = total
         self._seconds: list[float] = []
+        # rich's own estimate of the time left would include the first epoch, which compiles. Off a terminal rich prints
+        # the last state of a bar alone, so `show` prints a line for each epoch there.
         self._progress = Progress(
             TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=30),

@@ -20,16 +20,23 @@ def restore(folder: str | Path, epoch: int | None = None) -> RestoredRun:
     `chorales.Composer`, or a `pianoroll.RollModel`. Every array is verified. Raises `UsageError` if there is no such
     run or epoch, and `records.DamagedError` if an array is not the one that was saved.
     """
-    return domains.of(saved_experiment(folder)).restore(folder, epoch)
+    experiment = saved_experiment(folder)
+    domain = domains.of(experiment)
+    return domain.restore(folder, epoch)
 
 
 def saved_experiment(folder: str | Path) -> Experiment:
     """Return the experiment of a run. Raises `UsageError` if there is no such run."""
     folder = Path(folder)
-    return experiments.from_config(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
+    config = run_folder.read_config(folder)
+    return experiments.from_config(config, str(folder / run_folder.CONFIG))
 
 
-def saved_experiment_of(folder: str | Path, kind: type[AnyExperiment], hint: str) -> AnyExperiment:
+def saved_experiment_of(
+    folder: str | Path,
+    kind: type[AnyExperiment],
+    hint: str,
+) -> AnyExperiment:
     """Return the experiment of a run of one domain. Raises `UsageError`, with the `hint`, for a run of another."""
     experiment = saved_experiment(folder)
     if not isinstance(experiment, kind):

@@ -167,8 +167,8 @@ class _Change(NamedTuple):
 
 def _first_change(old: Experiment, new: Experiment, may_change: Sequence[str], may_move: bool) -> _Change | None:
     """Return the first field outside `may_change` in which two experiments differ, None if they agree."""
-    old_fields = dataclasses.asdict(old)
-    new_fields = dataclasses.asdict(new)
+    old_fields: dict[str, Any] = dataclasses.asdict(old)
+    new_fields: dict[str, Any] = dataclasses.asdict(new)
     if may_move:
         old_fields["data"].pop("path", None)
         new_fields["data"].pop("path", None)

@@ -18,6 +18,7 @@ from rich.console import Console
 from jaxseq.common import files, lock
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
+from jaxseq.data.dataset import SeriesData
 from jaxseq.train import domains, experiments, run, run_folder
 from jaxseq.train.domains import Member
 from jaxseq.train.experiments.base import Experiment
@@ -50,10 +51,12 @@ def study(
         folder = _folder(experiment, seeds, folds, out_folder, locks)
         runs = members(experiment, seeds, folds, folder)
         _fill(runs, folder, console, classical)
+
         table = gather(runs)
         files.write_table(folder / MEMBERS, table)
         text = domain.summary(experiment, runs, table)
         files.write_text(folder / SUMMARY, text)
+
     console.print(text, highlight=False, markup=False)
     console.print(f"{folder}: {SUMMARY}, {MEMBERS}, and a folder for each run", highlight=False)
     return folder
@@ -65,11 +68,13 @@ def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -
     unfinished = [member for member in runs if not (member.folder / run_folder.REPORT).is_file()]
     finished_before = len(runs) - len(unfinished)
 
-    for number, member in enumerate(unfinished):
-        title = f"run {finished_before + number + 1} of {len(runs)}: fold {member.fold}, seed {member.seed}"
-        if number:
-            seconds_a_run = (time.perf_counter() - started) / number
-            minutes_left = seconds_a_run * (len(unfinished) - number) / 60
+    for trained, member in enumerate(unfinished):
+        number = finished_before + trained + 1
+        title = f"run {number} of {len(runs)}: fold {member.fold}, seed {member.seed}"
+        # The first run is the only measure of how long one takes.
+        if trained:
+            seconds_a_run = (time.perf_counter() - started) / trained
+            minutes_left = seconds_a_run * (len(unfinished) - trained) / 60
             title += f", about {minutes_left:.0f} min left"
         console.rule(title)
         try:
@@ -81,9 +86,14 @@ def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -
             raise
 
 
-def members(experiment: Experiment, seeds: int, folds: int, folder: Path) -> list[Member]:
+def members(
+    experiment: Experiment,
+    seeds: int,
+    folds: int,
+    folder: Path,
+) -> list[Member]:
     """Return the runs of a study, fold by fold. Raises `UsageError` for folds of data that has a fixed split."""
-    if folds > 1 and not hasattr(experiment.data, "folds"):
+    if folds > 1 and not isinstance(experiment.data, SeriesData):
         raise UsageError(
             "a backtest needs a series; this data has a fixed split", where="--backtest", got=folds, needed=1
         )
@@ -99,24 +109,36 @@ def members(experiment: Experiment, seeds: int, folds: int, folder: Path) -> lis
     return runs
 
 
-def _folder(experiment: Experiment, seeds: int, folds: int, out: Path | None, locks: ExitStack) -> Path:
+def _folder(
+    experiment: Experiment,
+    seeds: int,
+    folds: int,
+    out: Path | None,
+    locks: ExitStack,
+) -> Path:
     """Return the study's folder, which may exist already, and keep it locked."""
     recipe = {**experiments.to_config(experiment), "seeds": seeds, "folds": folds}
     if out is not None and (out / RECIPE).is_file():
-        saved = _recipe(out / RECIPE)
-        changed = [name for name in recipe if saved.get(name) != recipe[name]]
-        if changed:
-            raise UsageError(
-                f"the folder holds another study: {', '.join(changed)} differ", where=out, needed="another --out"
-            )
+        _check_recipe(out, recipe)
         locks.enter_context(lock.hold(out))
         return out
+
     folder = run_folder.create(f"{experiment.name}-study", out)
     locks.enter_context(lock.hold(folder))
     # Another process may have begun here before this one held the lock.
     run_folder.check_empty(folder)
     files.write_json(folder / RECIPE, recipe)
     return folder
+
+
+def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
+    """Raise `UsageError` if the study in a folder has another recipe."""
+    saved = _recipe(folder / RECIPE)
+    changed = [name for name in recipe if saved.get(name) != recipe[name]]
+    if changed:
+        raise UsageError(
+            f"the folder holds another study: {', '.join(changed)} differ", where=folder, needed="another --out"
+        )
 
 
 def _recipe(path: Path) -> dict[str, Any]:
@@ -138,5 +160,8 @@ def _run(member: Member, console: Console, classical: bool) -> None:
 def gather(runs: list[Member]) -> pd.DataFrame:
     """Return a table with a row for each run: fold, seed, and the summary of its domain."""
     domain = domains.of(runs[0].experiment)
-    rows = [{"fold": member.fold, "seed": member.seed, **domain.row(member)} for member in runs]
+    rows = []
+    for member in runs:
+        place = {"fold": member.fold, "seed": member.seed}
+        rows.append({**place, **domain.row(member)})
     return pd.DataFrame(rows)

@@ -17,7 +17,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data import table, ticker
 from jaxseq.data.scaling import batch
 from jaxseq.data.table import Table
-from jaxseq.data.tables import read as tables
+from jaxseq.data.tables import read
 from jaxseq.data.ticker import Ticker
 from jaxseq.data.yahoo import client
 from jaxseq.data.yahoo.client import DownloadError
@@ -125,8 +125,8 @@ def test_a_longer_gap_is_filled_where_that_is_allowed(alone):
 
 
 def test_a_table_is_read_once_for_one_recipe_and_again_where_the_file_has_changed(alone, monkeypatch):
-    read, calls = tables.read, []
-    monkeypatch.setattr(tables, "read", lambda *words: calls.append(words) or read(*words))
+    read_file, calls = read.read, []
+    monkeypatch.setattr(read, "read", lambda *words: calls.append(words) or read_file(*words))
     recipe = Table(path=alone, window=5)
     assert recipe.load(1) and dataclasses.replace(recipe, folds=2, fold=2).load(1)
     assert len(calls) == 1

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 
 from jaxseq.common.errors import UsageError
+from jaxseq.data import tables
 from jaxseq.data.aapl import FILE, Prices
 from jaxseq.data.tables import delimited, formats
-from jaxseq.data.tables import read as reader
 from jaxseq.data.tables.read import Options, Table
 
 DAYS = "".join(f"2020-01-{day:02},{day}.5\n" for day in range(1, 10))
@@ -35,7 +35,7 @@ STORES = "store,date,sales,price\n" + "".join(
 
 def read(path, *columns, **options):
     """The table of a file, read with these options."""
-    return reader.read(path, Options(*columns, **options))
+    return tables.read.read(path, Options(*columns, **options))
 
 
 def write(folder, content, name="sales.csv"):
@@ -716,7 +716,7 @@ def test_a_file_that_may_not_be_read_is_refused():
 def test_a_file_over_two_gibibytes_is_refused_unread(tmp_path, monkeypatch):
     path = write(tmp_path, SALES)
     os.truncate(path, 3 * 2**30)  # takes no room on the disk
-    monkeypatch.setattr(reader, "open_text", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(tables.read, "open_text", lambda *_: pytest.fail("it was read"))
     refused(path, "the file has 3 GiB, at most 2 GiB are read; split it")
 
 

@@ -15,7 +15,6 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting import diagnostics, evaluate, plots
-from jaxseq.forecasting import plots as forecasts
 from jaxseq.forecasting.coverage import STRETCH, Coverage
 from jaxseq.train.plots import loss_figure
 
@@ -121,7 +120,7 @@ def test_the_forecast_is_shown_whole_zoomed_and_as_change_against_change(dates: 
     whole, zoom, changes = plots.forecast(given, "USD", "title").axes
     for label, column in (("naive (last value)", "naive"), ("forecast", "forecast"), ("actual", "actual")):
         np.testing.assert_array_equal(curve(whole, label), given[column])
-        np.testing.assert_array_equal(curve(zoom, label), given[column][-forecasts.ZOOM :])
+        np.testing.assert_array_equal(curve(zoom, label), given[column][-plots.ZOOM :])
     (points,) = [line for line in changes.get_lines() if line.get_marker() == "."]
     np.testing.assert_allclose(points.get_xdata(), given["actual"] - given["naive"])
     np.testing.assert_allclose(points.get_ydata(), given["forecast"] - given["naive"])
@@ -184,9 +183,7 @@ def test_a_forecast_that_only_copies_is_a_flat_band() -> None:
 
 def test_the_interval_lies_behind_the_curves_of_both_time_panels() -> None:
     given = bounded(frame(), 50, 80)
-    for axes, rows in zip(
-        plots.forecast(given, "USD", "title").axes, (given, given.tail(forecasts.ZOOM)), strict=False
-    ):
+    for axes, rows in zip(plots.forecast(given, "USD", "title").axes, (given, given.tail(plots.ZOOM)), strict=False):
         low, high = band(axes, "80 % interval")
         np.testing.assert_allclose(low, rows["low_80%"])
         np.testing.assert_allclose(high, rows["high_80%"])
@@ -211,7 +208,7 @@ def test_of_several_series_the_first_is_drawn_and_the_title_says_so() -> None:
     whole, zoom, changes = plots.forecast(given, "", "title").axes
     first = given[(given["series"] == "north") & (given["step"] == 1)]
     np.testing.assert_array_equal(curve(whole, "actual"), first["actual"])
-    np.testing.assert_array_equal(curve(zoom, "actual"), first["actual"][-forecasts.ZOOM :])
+    np.testing.assert_array_equal(curve(zoom, "actual"), first["actual"][-plots.ZOOM :])
     (points,) = [line for line in changes.get_lines() if line.get_marker() == "."]
     assert len(points.get_xdata()) == 60
     assert whole.get_title(loc="left") == "title\nnorth, the first of 2 series; the first of 3 steps"
@@ -385,7 +382,7 @@ def test_the_fan_is_the_end_of_the_history_and_the_forecast_from_the_last_value(
     history, given = frame(), bounded(beyond(5), 50, 80, 95)
     (axes,) = plots.fan(history, given, "USD", "title").axes
     last = history["actual"].iloc[-1]
-    np.testing.assert_array_equal(curve(axes, "actual"), history["actual"].tail(forecasts.ZOOM))
+    np.testing.assert_array_equal(curve(axes, "actual"), history["actual"].tail(plots.ZOOM))
     np.testing.assert_array_equal(curve(axes, "forecast"), [last, *given["forecast"]])
     (known,) = [line for line in axes.get_lines() if line.get_label() == "last known value"]
     assert set(known.get_xdata()) == {history["date"].iloc[-1]}
@@ -424,7 +421,7 @@ def test_each_series_has_a_fan_of_its_own() -> None:
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(names) and figure.get_suptitle() == "title"
     for axes, name in zip(figure.axes, names, strict=True):
         past = history.loc[history["series"] == name, "actual"]
-        np.testing.assert_array_equal(curve(axes, "actual"), past.tail(forecasts.ZOOM))
+        np.testing.assert_array_equal(curve(axes, "actual"), past.tail(plots.ZOOM))
         np.testing.assert_array_equal(curve(axes, "forecast"), [past.iloc[-1], 0.5, 1.5, 2.5, 3.5])
 
 

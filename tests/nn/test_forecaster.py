@@ -10,17 +10,16 @@ from problems import quickly
 
 from jaxseq.cells import CELLS, recurrence
 from jaxseq.cells.norm import Norm
-from jaxseq.nn import apply as models
-from jaxseq.nn import forecaster, recurrent
+from jaxseq.nn import apply, forecaster, recurrent
 
 every_cell = pytest.mark.parametrize("name", CELLS)
 X = np.random.default_rng(7).normal(size=(5, 6, 2)).astype(np.float32)
 ONES = np.ones(5, np.float32)
 
-init = quickly(models.init, "model")
-apply = quickly(models.apply, "model")
-apply_train = quickly(models.apply_train, "model")
-resume = quickly(models.resume, "model", "first")
+init = quickly(apply.init, "model")
+apply_model = quickly(apply.apply, "model")
+apply_train = quickly(apply.apply_train, "model")
+resume = quickly(apply.resume, "model", "first")
 scan = quickly(recurrence.scan, "cell")
 run = quickly(lambda module, variables, *inputs: module.apply(variables, *inputs), "module")
 
@@ -67,7 +66,7 @@ def test_a_forecaster_goes_on_from_its_layers_carries(name, norms):
     whole = jax.tree.map(np.asarray, resume(model, params, stats, X, None, 0))
     carries, _ = resume(model, params, stats, X[:, :4], None, 0)
     chex.assert_trees_all_close(resume(model, params, stats, X[:, 4:], carries, 4), whole, atol=1e-6)
-    chex.assert_trees_all_equal(apply(model, params, stats, X), whole[1])
+    chex.assert_trees_all_equal(apply_model(model, params, stats, X), whole[1])
     elsewhere = np.asarray(resume(model, params, stats, X[:, 4:], carries, 0)[1])
     assert (np.abs(elsewhere - whole[1]).max() > 1e-3) == bool(norms)  # batch norm has moments for each step
 
@@ -77,7 +76,7 @@ def test_the_head_of_every_step_is_at_its_last_step_the_head_of_the_last_state(n
     last = forecaster.Forecaster(CELLS[name], 4, layers=2, outputs=3)
     every = last.clone(every_step=True)
     params, stats = init(last, jax.random.key(0), X)
-    predicted, seen = apply(last, params, stats, X), apply(every, params, stats, X)
+    predicted, seen = apply_model(last, params, stats, X), apply_model(every, params, stats, X)
     chex.assert_shape((predicted, seen), ((5, 3), (5, 6, 3)))
     np.testing.assert_allclose(np.asarray(seen)[:, -1], predicted, atol=1e-6)
 
@@ -96,20 +95,20 @@ def test_layers_are_stacked_and_each_has_its_own_weights():
 def test_parameter_counts_are_those_that_keras_gives(name, count):
     """SimpleRNN(50), LSTM(50) and GRU(50) on one feature, as `model.summary()` counts them."""
     layer = recurrent.Recurrent(CELLS[name], 50)
-    params, _ = jax.eval_shape(lambda: models.init(layer, jax.random.key(0), jnp.asarray(X[..., :1])))
+    params, _ = jax.eval_shape(lambda: apply.init(layer, jax.random.key(0), jnp.asarray(X[..., :1])))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
 def test_every_parameter_says_its_axes():
     model = forecaster.Forecaster(CELLS["gru"], 4, 2, 3)
-    params, _ = jax.eval_shape(lambda: models.init(model, jax.random.key(0), jnp.asarray(X)))
-    axes = models.axes(params)
+    params, _ = jax.eval_shape(lambda: apply.init(model, jax.random.key(0), jnp.asarray(X)))
+    axes = apply.axes(params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         assert len(axes[jax.tree_util.keystr(path, simple=True, separator="/")].split()) == leaf.ndim
 
 
 def test_the_table_shows_modules_and_parameters():
-    shown = models.table(forecaster.Forecaster(CELLS["gru"], 50, 1, 1), jax.ShapeDtypeStruct((1, 50, 1), jnp.float32))
+    shown = apply.table(forecaster.Forecaster(CELLS["gru"], 50, 1, 1), jax.ShapeDtypeStruct((1, 50, 1), jnp.float32))
     assert "recurrent_0" in shown and "7,950" in shown
 
 
@@ -169,7 +168,7 @@ def test_dropout_draws_in_training_from_the_key_alone():
     drawn = [apply_train(model, params, stats, X, ONES, jax.random.key(k))[0] for k in (1, 1, 2)]
     one, again, other = map(np.asarray, drawn)
     chex.assert_trees_all_equal(one, again)
-    assert (one != other).all() and (np.asarray(apply(model, params, stats, X)) != one).all()
+    assert (one != other).all() and (np.asarray(apply_model(model, params, stats, X)) != one).all()
 
 
 @pytest.mark.parametrize("norm", [None, Norm("layer"), Norm("layer-sum")], ids=str)

@@ -10,9 +10,8 @@ from problems import quickly
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.common.arrays import Batch
-from jaxseq.nn import apply as models
-from jaxseq.nn import forecaster, heads, objectives
-from jaxseq.nn import recurrent as nn_recurrent
+from jaxseq.nn import apply, forecaster, heads, objectives
+from jaxseq.nn.recurrent import Recurrent
 from jaxseq.report import vanishing_gradients
 from jaxseq.train import epoch
 
@@ -24,7 +23,7 @@ DATA = Batch(SOURCE.normal(size=(B, T, 1)), SOURCE.normal(size=(B, K)))
 
 influence = quickly(vanishing_gradients.influence, "setup")
 perturbed = quickly(vanishing_gradients.perturbed, "model")
-apply = quickly(models.apply, "model")
+apply_model = quickly(apply.apply, "model")
 
 
 def problem(name, **options):
@@ -32,7 +31,7 @@ def problem(name, **options):
     model = forecaster.Forecaster(CELLS[name], H, **{"layers": 1, "outputs": K, **options})
     task = objectives.forecasting(heads.point(), model.every_step)
     setup = epoch.Setup(model, task, optax.sgd(0.1))
-    shapes = jax.eval_shape(lambda: models.init(model, jax.random.key(0), jnp.zeros((B, T, 1), jnp.float32)))
+    shapes = jax.eval_shape(lambda: apply.init(model, jax.random.key(0), jnp.zeros((B, T, 1), jnp.float32)))
     source = np.random.default_rng(0)
     params, stats = jax.tree.map(lambda leaf: 0.5 * source.normal(size=leaf.shape), shapes)
     return setup, params, jax.tree.map(lambda leaf: 1 + np.abs(leaf), stats)
@@ -103,18 +102,18 @@ def test_it_is_the_gradient_of_going_on_from_each_state(name, options):
     target = data.y[:, -1] if every else data.y
 
     def loss(states, params, stats, rest, first):
-        prediction = models.resume(setup.model, params, stats, rest, states, first)[1]
+        prediction = apply.resume(setup.model, params, stats, rest, states, first)[1]
         return jnp.sum(jnp.mean(((prediction[:, -1] if every else prediction) - target) ** 2, axis=-1))
 
     def gradient(params, stats, x, k):
-        states, _ = models.resume(setup.model, params, stats, x[:, : T - k], None, 0)
+        states, _ = apply.resume(setup.model, params, stats, x[:, : T - k], None, 0)
         return jax.tree.leaves(jax.grad(loss)(states, params, stats, x[:, T - k :], T - k))
 
     found = quickly(lambda *given: [gradient(*given, k) for k in BACK])(params, stats, data.x)
     expected = [np.linalg.norm(np.concatenate(parts, axis=-1), axis=-1).mean() for parts in found]
     ours = np.asarray(influence(setup, params, stats, data))
     np.testing.assert_allclose(ours[BACK], expected, rtol=1e-10)
-    error = np.asarray(apply(setup.model, params, stats, data.x))
+    error = np.asarray(apply_model(setup.model, params, stats, data.x))
     error = (error[:, -1] if every else error) - target
     last = np.linalg.norm(2 / K * error @ params["head"]["kernel"].T, axis=-1)
     np.testing.assert_allclose(ours[0], last.mean(), rtol=1e-10)
@@ -125,7 +124,7 @@ def test_adding_zeros_changes_no_forecast(name):
     setup, params, stats = problem(name, norm=Norm("layer"))
     zeros = jax.tree.map(np.asarray, vanishing_gradients._zeros(setup.model, jnp.asarray(DATA.x)))
     ours = perturbed(setup.model, params, stats, DATA.x, zeros)
-    np.testing.assert_allclose(ours, apply(setup.model, params, stats, DATA.x), rtol=1e-12)
+    np.testing.assert_allclose(ours, apply_model(setup.model, params, stats, DATA.x), rtol=1e-12)
 
 
 def linear(spectrum, dtype=np.float64, t=12):
@@ -178,7 +177,7 @@ def test_rows_are_measured_one_by_one_and_averaged():
 
 def test_a_loss_that_is_reached_exactly_has_no_gradient():
     setup, params, stats = problem("rnn")
-    exact = apply(setup.model, params, stats, DATA.x)
+    exact = apply_model(setup.model, params, stats, DATA.x)
     found = influence(setup, params, stats, DATA._replace(y=np.asarray(exact)))
     np.testing.assert_allclose(found, 0, atol=1e-14)
 
@@ -188,6 +187,4 @@ def test_a_model_that_has_no_steps_back_is_refused():
     with pytest.raises(ValueError, match="the model reads both ways; expected a Forecaster that reads one way"):
         vanishing_gradients.influence(setup, params, stats, DATA)
     with pytest.raises(ValueError, match="the model is a Recurrent; expected a Forecaster"):
-        vanishing_gradients.influence(
-            setup._replace(model=nn_recurrent.Recurrent(CELLS["rnn"], H)), params, stats, DATA
-        )
+        vanishing_gradients.influence(setup._replace(model=Recurrent(CELLS["rnn"], H)), params, stats, DATA)

@@ -1,10 +1,11 @@
-"""A small edition of chorales that nobody wrote."""
+"""Small editions of chorales and of piano rolls that nobody wrote."""
 
 import io
 import tarfile
 from pathlib import Path
 
 import numpy as np
+from scipy.io import savemat
 
 BARS = 3
 
@@ -27,3 +28,26 @@ def edition(folder: Path) -> Path:
             info.size = len(content)
             file.addfile(info, io.BytesIO(content))
     return path
+
+
+def rolls(folder: Path) -> Path:
+    """A file of twelve piano rolls, eight of them to train on: the keys of `chorale` in quarters."""
+    pieces = []
+    for number in range(12):
+        quarters = chorale(number)[::4]
+        roll = np.zeros((len(quarters), 88), np.uint8)
+        np.put_along_axis(roll, quarters - 21, 1, axis=1)
+        pieces.append(roll)
+
+    parts = {"traindata": pieces[:8], "validdata": pieces[8:10], "testdata": pieces[10:]}
+    path = folder / "rolls.mat"
+    savemat(path, {name: _cells(part) for name, part in parts.items()})
+    return path
+
+
+def _cells(pieces: list[np.ndarray]) -> np.ndarray:
+    """A MATLAB cell array of the pieces."""
+    cells = np.empty((1, len(pieces)), object)
+    for number, piece in enumerate(pieces):
+        cells[0, number] = piece
+    return cells

@@ -15,9 +15,9 @@ MEASURE = """
 import json, os, sys
 import jax
 from jaxseq.common import figures
-from jaxseq.train import __main__ as train, epoch as fit, progress as screen
+from jaxseq.train import __main__ as train, epoch, progress
 
-compiled, seen, show = [], [], screen.EpochDisplay.show
+compiled, seen, show = [], [], progress.EpochDisplay.show
 compiles = "/jax/core/compile/backend_compile_duration"
 jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: name == compiles and compiled.append(name))
 
@@ -29,10 +29,10 @@ def shown(self, row, *rest):
     show(self, row, *rest)
     seen.append((resident(), len(compiled), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))))
 
-screen.EpochDisplay.show = shown
+progress.EpochDisplay.show = shown
 figures.save = lambda figure, path: None
 status = train.main(sys.argv[2:])
-sizes = fit.epoch._cache_size(), fit.evaluate._cache_size()
+sizes = epoch.epoch._cache_size(), epoch.evaluate._cache_size()
 json.dump({"status": status, "seen": seen, "caches": sizes}, open(sys.argv[1], "w"))
 """
 

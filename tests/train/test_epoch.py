@@ -13,13 +13,12 @@ from problems import quickly
 
 from jaxseq import cells
 from jaxseq.common.arrays import Batch
-from jaxseq.nn import apply as models
-from jaxseq.nn import forecaster, heads, objectives
-from jaxseq.train import epoch as fit
+from jaxseq.nn import apply, forecaster, heads, objectives
+from jaxseq.train import epoch
 
 ADAM = optax.adam(1e-2)
 REGRESSION = objectives.forecasting(heads.point())
-SETUP = fit.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), REGRESSION, ADAM)
+SETUP = epoch.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), REGRESSION, ADAM)
 ROWS = 10
 
 
@@ -29,11 +28,11 @@ def rows(n: int, seed: int = 0) -> Batch:
     return Batch(jnp.asarray(x), jnp.asarray(x.mean(axis=1)))
 
 
-init = quickly(fit.init, "setup")
-apply = quickly(models.apply, "model")
+init = quickly(epoch.init, "setup")
+apply_model = quickly(apply.apply, "model")
 
 
-def start(setup: fit.Setup = SETUP, seed: int = 0) -> fit.TrainState:
+def start(setup: epoch.Setup = SETUP, seed: int = 0) -> epoch.TrainState:
     return init(setup, jax.random.key(seed), rows(1).x)
 
 
@@ -52,49 +51,49 @@ LEDGER = SETUP._replace(
 @pytest.mark.parametrize("batch", [1, 4, 10, 16])
 def test_an_epoch_sees_every_row_exactly_once(batch: int) -> None:
     data = Batch(rows(ROWS).x, jnp.asarray(4.0 ** np.arange(ROWS, dtype=np.float32)[:, None]))
-    state, log = fit.epoch(LEDGER, start(LEDGER), data, batch)
+    state, log = epoch.epoch(LEDGER, start(LEDGER), data, batch)
     size, last = min(batch, ROWS), ROWS % batch or min(batch, ROWS)
     # In base 4, the digit of a row says how often it was seen; twice for half a batch, which is a mean over fewer rows.
     seen = round(float(-np.asarray(state.params["head"]["bias"])[0]) / RATE * size)
     digits = [seen // 4**row % 4 for row in range(ROWS)]
     assert sorted(digits) == sorted([1] * (ROWS - last) + [size // last] * last)
-    assert log.loss.shape == (-(-ROWS // batch),) and int(state.step) == fit.steps_per_epoch(ROWS, batch)
+    assert log.loss.shape == (-(-ROWS // batch),) and int(state.step) == epoch.steps_per_epoch(ROWS, batch)
 
 
 @pytest.mark.parametrize(("n", "batch"), [(1, 5), (24, 8), (7, 5)])
 def test_batches_hold_every_row_once_and_fill_up_with_weight_zero(n: int, batch: int) -> None:
     order = np.random.default_rng(n).permutation(n)
-    index, weight = fit._batches(jnp.asarray(order), batch)
-    assert index.shape == weight.shape == (fit.steps_per_epoch(n, batch), batch)
+    index, weight = epoch._batches(jnp.asarray(order), batch)
+    assert index.shape == weight.shape == (epoch.steps_per_epoch(n, batch), batch)
     np.testing.assert_array_equal(index[weight == 1], order)
     assert set(np.unique(weight)) <= {0.0, 1.0} and weight.sum() == n
 
 
 def test_rows_that_fill_up_the_last_batch_change_nothing() -> None:
     data = rows(3)
-    after_one, log = fit.epoch(SETUP, start(), data, 3)
-    filled, filled_log = fit.epoch(SETUP, start(), data, 8)
+    after_one, log = epoch.epoch(SETUP, start(), data, 3)
+    filled, filled_log = epoch.epoch(SETUP, start(), data, 8)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after_one.params, filled.params)
     np.testing.assert_allclose(log.loss, filled_log.loss, rtol=1e-6)
 
 
 def test_every_epoch_has_another_order_and_the_same_key_the_same() -> None:
     data = rows(32)
-    states = [fit.epoch(SETUP, start(seed=seed), data, 4)[1].loss for seed in (0, 0, 1)]
+    states = [epoch.epoch(SETUP, start(seed=seed), data, 4)[1].loss for seed in (0, 0, 1)]
     np.testing.assert_array_equal(states[0], states[1])
     assert not np.array_equal(states[0], states[2])
-    first, _ = fit.epoch(SETUP, start(), data, 4)
+    first, _ = epoch.epoch(SETUP, start(), data, 4)
     key = jax.random.key_data(first.key)
-    second, _ = fit.epoch(SETUP, first, data, 4)
+    second, _ = epoch.epoch(SETUP, first, data, 4)
     assert not np.array_equal(key, jax.random.key_data(second.key))
 
 
 def test_a_step_is_the_optimisers_update_of_the_mean_loss() -> None:
     data, state = rows(3), start()
-    stepped, log = fit.epoch(SETUP, start(), data, 3)
+    stepped, log = epoch.epoch(SETUP, start(), data, 3)
 
     def loss(params: dict) -> jax.Array:
-        return jnp.mean((models.apply(SETUP.model, params, {}, data.x) - data.y) ** 2)
+        return jnp.mean((apply.apply(SETUP.model, params, {}, data.x) - data.y) ** 2)
 
     @quickly
     def step(params: dict) -> tuple:
@@ -111,8 +110,8 @@ def test_a_step_is_the_optimisers_update_of_the_mean_loss() -> None:
 
 def test_training_lowers_the_loss() -> None:
     data = rows(32)
-    epochs = list(fit.epochs(SETUP, start(), data, rows(13, 1), 4, range(1, 9)))
-    assert [epoch.number for epoch in epochs] == list(range(1, 9))
+    epochs = list(epoch.epochs(SETUP, start(), data, rows(13, 1), 4, range(1, 9)))
+    assert [finished.number for finished in epochs] == list(range(1, 9))
     assert epochs[-1].valid["mse"] < 0.5 * epochs[0].valid["mse"]
     assert float(epochs[-1].steps.loss.mean()) < 0.5 * float(epochs[0].steps.loss.mean())
 
@@ -120,15 +119,17 @@ def test_training_lowers_the_loss() -> None:
 def test_the_state_is_donated() -> None:
     state = start()
     leaves = jax.tree.leaves(state)
-    fit.epoch(SETUP, state, rows(32), 4)
+    epoch.epoch(SETUP, state, rows(32), 4)
     assert all(leaf.is_deleted() for leaf in leaves)
 
 
 @pytest.mark.parametrize("batch", [4, 32])
 def test_what_is_evaluated_is_the_mean_over_single_rows(batch: int) -> None:
     data, state = rows(13), start()
-    measured = fit.evaluate(SETUP, state.params, state.stats, data, batch)
-    errors = np.concatenate([apply(SETUP.model, state.params, {}, row[None]) for row in np.asarray(data.x)]) - data.y
+    measured = epoch.evaluate(SETUP, state.params, state.stats, data, batch)
+    errors = (
+        np.concatenate([apply_model(SETUP.model, state.params, {}, row[None]) for row in np.asarray(data.x)]) - data.y
+    )
     np.testing.assert_allclose(measured["mse"], np.mean(errors**2), rtol=1e-5)
     np.testing.assert_allclose(measured["mae"], np.mean(np.abs(errors)), rtol=1e-5)
 
@@ -136,8 +137,8 @@ def test_what_is_evaluated_is_the_mean_over_single_rows(batch: int) -> None:
 @pytest.mark.parametrize("batch", [4, 32])
 def test_predictions_come_in_the_order_of_the_rows(batch: int) -> None:
     data, state = rows(13), start()
-    wanted = apply(SETUP.model, state.params, {}, data.x)
-    np.testing.assert_allclose(fit.predict(SETUP, state.params, {}, data.x, batch), wanted, atol=1e-6)
+    wanted = apply_model(SETUP.model, state.params, {}, data.x)
+    np.testing.assert_allclose(epoch.predict(SETUP, state.params, {}, data.x, batch), wanted, atol=1e-6)
 
 
 EVERY = SETUP._replace(
@@ -154,19 +155,19 @@ def rows_of_every_step(n: int) -> Batch:
 
 def test_with_targets_at_every_step_the_loss_is_the_mean_over_all_of_them() -> None:
     data, state = rows_of_every_step(6), start(EVERY)
-    wanted = np.mean((np.asarray(apply(EVERY.model, state.params, {}, data.x)) - data.y) ** 2)
-    _, log = fit.epoch(EVERY, state, data, 6)
+    wanted = np.mean((np.asarray(apply_model(EVERY.model, state.params, {}, data.x)) - data.y) ** 2)
+    _, log = epoch.epoch(EVERY, state, data, 6)
     np.testing.assert_allclose(log.loss, [wanted], rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [4, 32])
 def test_with_targets_at_every_step_a_forecast_and_its_metrics_are_of_the_last_one(batch: int) -> None:
     data, state = rows_of_every_step(13), start(EVERY)
-    wanted, y = np.asarray(apply(EVERY.model, state.params, {}, data.x))[:, -1], np.asarray(data.y)[:, -1]
-    found = fit.predict(EVERY, state.params, {}, data.x, batch)
+    wanted, y = np.asarray(apply_model(EVERY.model, state.params, {}, data.x))[:, -1], np.asarray(data.y)[:, -1]
+    found = epoch.predict(EVERY, state.params, {}, data.x, batch)
     assert found.shape == (13, 2)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    measured = fit.evaluate(EVERY, state.params, {}, data, batch)
+    measured = epoch.evaluate(EVERY, state.params, {}, data, batch)
     np.testing.assert_allclose(measured["mse"], np.mean((wanted - y) ** 2), rtol=1e-5)
     np.testing.assert_allclose(measured["mae"], np.mean(np.abs(wanted - y)), rtol=1e-5)
 
@@ -177,10 +178,10 @@ def test_a_distribution_is_trained_and_chosen_by_its_own_loss() -> None:
         model=forecaster.Forecaster(cells.named("rnn"), 3, 1, 2), objective=objectives.forecasting(head)
     )
     data, valid = rows(64), rows(16, 1)
-    first, *_, last = fit.epochs(setup, start(setup), data, valid, 8, range(1, 9))
+    first, *_, last = epoch.epochs(setup, start(setup), data, valid, 8, range(1, 9))
     assert list(last.valid) == ["loss", "mae", "mse"]
     assert last.valid["loss"] < first.valid["loss"] - 0.3 and last.valid["mse"] < first.valid["mse"]
-    raw = np.asarray(apply(setup.model, last.state.params, {}, valid.x))
+    raw = np.asarray(apply_model(setup.model, last.state.params, {}, valid.x))
     wanted = quickly(head.loss)(raw[:, None], valid.y)
     np.testing.assert_allclose(last.valid["loss"], np.mean(wanted), rtol=1e-5)
 
@@ -190,13 +191,13 @@ def test_seeds_under_vmap_are_the_single_runs() -> None:
 
     @quickly
     @jax.vmap
-    def run(key: jax.Array) -> tuple[fit.TrainState, fit.StepLog]:
-        return fit.epoch(SETUP, fit.init(SETUP, key, data.x[:1]), data, 4)
+    def run(key: jax.Array) -> tuple[epoch.TrainState, epoch.StepLog]:
+        return epoch.epoch(SETUP, epoch.init(SETUP, key, data.x[:1]), data, 4)
 
     together, logs = run(keys)
     params, losses = jax.tree.map(np.asarray, (together.params, logs.loss))
     for number, key in enumerate(keys):
-        alone, log = fit.epoch(SETUP, init(SETUP, key, rows(1).x), data, 4)
+        alone, log = epoch.epoch(SETUP, init(SETUP, key, rows(1).x), data, 4)
         np.testing.assert_allclose(losses[number], log.loss, rtol=1e-5)
         mine = jax.tree.map(lambda leaf, at=number: leaf[at], params)
         jax.tree.map(lambda one, many: np.testing.assert_allclose(many, one, atol=1e-6), alone.params, mine)
@@ -213,12 +214,12 @@ def test_training_evaluation_and_prediction_are_traced_once() -> None:
     data, valid = rows(21), rows(7, 1)
     state = start()
 
-    train = traced_once(fit.epoch, "setup", "batch")
+    train = traced_once(epoch.epoch, "setup", "batch")
     for _ in range(3):
         state, _ = train(SETUP, state, data, batch=4)
 
-    evaluate = traced_once(fit.evaluate, "setup", "batch")
-    predict = traced_once(fit.predict, "setup", "batch")
+    evaluate = traced_once(epoch.evaluate, "setup", "batch")
+    predict = traced_once(epoch.predict, "setup", "batch")
     for scale in (1, 2):
         params = jax.tree.map(lambda leaf, scale=scale: scale * leaf, state.params)
         evaluate(SETUP, params, state.stats, valid, batch=4)
@@ -230,9 +231,9 @@ def test_training_evaluation_and_prediction_are_traced_once() -> None:
 
 def test_an_epoch_is_compiled_once_for_all_epochs() -> None:
     data, valid = rows(21), rows(7, 1)
-    fit.epoch.clear_cache()
-    fit.evaluate.clear_cache()
-    list(fit.epochs(SETUP, start(), data, valid, 4, range(1, 6)))
-    again = fit.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), REGRESSION, ADAM)
-    list(fit.epochs(again, start(again, seed=1), data, valid, 4, range(1, 3)))
-    assert fit.epoch._cache_size() == 1 and fit.evaluate._cache_size() == 1
+    epoch.epoch.clear_cache()
+    epoch.evaluate.clear_cache()
+    list(epoch.epochs(SETUP, start(), data, valid, 4, range(1, 6)))
+    again = epoch.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), REGRESSION, ADAM)
+    list(epoch.epochs(again, start(again, seed=1), data, valid, 4, range(1, 3)))
+    assert epoch.epoch._cache_size() == 1 and epoch.evaluate._cache_size() == 1

@@ -16,8 +16,7 @@ from jaxseq.checkpoint import records, store
 from jaxseq.common import figures
 from jaxseq.music import tokens
 from jaxseq.music.corpora.jsb import Jsb
-from jaxseq.music.evaluation import ngram
-from jaxseq.music.evaluation import scores as protocol
+from jaxseq.music.evaluation import ngram, scores
 from jaxseq.train import __main__ as train
 from jaxseq.train import run_folder
 
@@ -121,36 +120,36 @@ def test_the_report_gives_the_table_of_the_scores(sound):
 
 def test_the_scores_are_averages_of_the_predictions_by_piece(sound):
     folder, _ = sound
-    scores, pieces = (pd.read_csv(folder / f"{name}.csv") for name in ("scores", "predictions"))
+    table, pieces = (pd.read_csv(folder / f"{name}.csv") for name in ("scores", "predictions"))
     assert pieces["piece"].tolist() == ["chorale_000", "chorale_002", "chorale_374"]
     rest = pieces[pieces["piece"] != "chorale_374"]
     for row, frame, column in ((2, pieces, "nats"), (3, rest, "nats"), (1, pieces, "nats_5_gram")):
-        assert scores["notes"][row] == frame["notes"].sum()
-        np.testing.assert_allclose(scores["nats"][row], np.average(frame[column], weights=frame["notes"]), rtol=1e-6)
+        assert table["notes"][row] == frame["notes"].sum()
+        np.testing.assert_allclose(table["nats"][row], np.average(frame[column], weights=frame["notes"]), rtol=1e-6)
     for row, frame in ((2, pieces), (3, rest)):
         wanted = np.average(frame["accuracy"], weights=frame["notes"])
-        np.testing.assert_allclose(scores["accuracy"][row], wanted, rtol=1e-6)
+        np.testing.assert_allclose(table["accuracy"][row], wanted, rtol=1e-6)
 
 
 def symbols_of(archive, part, windows):
     pieces = [tokens.encode(piece.notes) for piece in getattr(Jsb(str(archive)).load(), part)]
-    return list(protocol.windows(pieces)) if windows else pieces
+    return list(scores.windows(pieces)) if windows else pieces
 
 
 def test_the_5_gram_and_copying_are_those_of_the_music_under_the_same_protocol(sound, archive):
     folder, words = sound
     windows = words[0] == "jsb"
-    scores = pd.read_csv(folder / "scores.csv")
+    table = pd.read_csv(folder / "scores.csv")
     gram = ngram.fit(symbols_of(archive, "train", False))
     sums = {"copy": [], "gram": []}
     for piece in symbols_of(archive, "test", windows):
-        mask = protocol.all_but_the_first(piece) if windows else None
+        mask = scores.all_but_the_first(piece) if windows else None
         found = ngram.log_probabilities(gram, piece), ngram.predictions(gram, piece)
-        sums["gram"].append(protocol.score(*found, piece, mask))
-        sums["copy"].append(protocol.score(None, ngram.copy_last(piece), piece, mask))
+        sums["gram"].append(scores.score(*found, piece, mask))
+        sums["copy"].append(scores.score(None, ngram.copy_last(piece), piece, mask))
     for row, way in enumerate(("copy", "gram")):
-        wanted = protocol.average(sums[way])
-        np.testing.assert_allclose(scores.iloc[row, 1:].astype(float), list(wanted), rtol=1e-6)
+        wanted = scores.average(sums[way])
+        np.testing.assert_allclose(table.iloc[row, 1:].astype(float), list(wanted), rtol=1e-6)
 
 
 def sigmoid(x):
@@ -191,10 +190,10 @@ def test_the_books_scores_are_those_of_the_network_written_down_in_numpy(sound, 
         log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         nats -= log_p[np.arange(131), flat[1:]].sum()
         right, count = right + (logits.argmax(axis=1) == flat[1:]).sum(), count + 131
-    scores = pd.read_csv(folder / "scores.csv")
-    assert scores["notes"][2] == count
-    np.testing.assert_allclose(scores["nats"][2], nats / count, rtol=1e-5)
-    np.testing.assert_allclose(scores["accuracy"][2], right / count, atol=1.5 / count)
+    table = pd.read_csv(folder / "scores.csv")
+    assert table["notes"][2] == count
+    np.testing.assert_allclose(table["nats"][2], nats / count, rtol=1e-5)
+    np.testing.assert_allclose(table["accuracy"][2], right / count, atol=1.5 / count)
 
 
 # Going on --------------------------------------------------------------------------------------------------------------

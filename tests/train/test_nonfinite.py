@@ -19,8 +19,7 @@ from jaxseq.data.waves import Waves
 from jaxseq.nn import forecaster, heads
 from jaxseq.nn.objectives import forecasting
 from jaxseq.train import __main__ as train
-from jaxseq.train import epoch as fit
-from jaxseq.train import loop, nonfinite, run_folder
+from jaxseq.train import epoch, loop, nonfinite, run_folder
 from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
@@ -29,7 +28,7 @@ from jaxseq.train.optimiser import optimiser
 
 WORDS = "--data.count 200 --data.window 6 --model.hidden 3 --schedule constant"
 WORDS = ["waves", *WORDS.split()]
-SETUP = fit.Setup(
+SETUP = epoch.Setup(
     forecaster.Forecaster(cells.named("rnn"), 3, 1, 1, norm=Norm("batch")),
     forecasting(heads.point()),
     optimiser(0.01, "constant", steps=1, clip=None),
@@ -42,11 +41,11 @@ def rows(n: int) -> Batch:
     return Batch(jnp.asarray(x), jnp.asarray(x.mean(axis=1)))
 
 
-def start() -> fit.TrainState:
-    return fit.init(SETUP, jax.random.key(0), rows(1).x)
+def start() -> epoch.TrainState:
+    return epoch.init(SETUP, jax.random.key(0), rows(1).x)
 
 
-def numbers(state: fit.TrainState) -> list[bytes]:
+def numbers(state: epoch.TrainState) -> list[bytes]:
     """All of a state but its step and its key, which go on in every step."""
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((state.params, state.stats, state.opt))]
 
@@ -59,31 +58,31 @@ def test_a_skipped_step_changes_neither_weights_nor_moments_nor_optimiser(part: 
     data = rows(4)
     poisoned = data._replace(**{part: getattr(data, part).at[2, 0].set(jnp.inf)})
     before = numbers(start())
-    after, log = fit.epoch(SKIP, start(), poisoned, 4)
+    after, log = epoch.epoch(SKIP, start(), poisoned, 4)
     assert numbers(after) == before and not np.isfinite(log.loss).any() and int(after.step) == 1
-    spoilt, _ = fit.epoch(SETUP, start(), poisoned, 4)
+    spoilt, _ = epoch.epoch(SETUP, start(), poisoned, 4)
     assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(spoilt.params))
-    fine, _ = fit.epoch(SKIP, start(), data, 4)
+    fine, _ = epoch.epoch(SKIP, start(), data, 4)
     assert numbers(fine) != before
 
 
 def test_the_steps_around_a_skipped_one_are_taken() -> None:
     data = rows(8)
     poisoned = data._replace(y=data.y.at[5, 0].set(jnp.nan))
-    after, log = fit.epoch(SKIP, start(), poisoned, 2)
+    after, log = epoch.epoch(SKIP, start(), poisoned, 2)
     assert np.isfinite(log.loss).sum() == 3 and int(after.opt[0].count) == 3 and int(after.step) == 4
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after.params, after.stats, after.opt)))
 
 
 def test_where_all_is_finite_to_skip_is_to_train_as_ever() -> None:
-    one, other = (fit.epoch(setup, start(), rows(8), 2)[0] for setup in (SETUP, SKIP))
+    one, other = (epoch.epoch(setup, start(), rows(8), 2)[0] for setup in (SETUP, SKIP))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, other.params)
 
 
 @pytest.mark.parametrize("step", [0, 2])
 def test_the_norms_of_the_leaves_make_the_norm_that_the_step_logged(step: int) -> None:
-    _, log = fit.epoch(SETUP, start(), rows(10), 3)
-    norms = fit.gradient_norms(SETUP, start(), rows(10), 3, step)
+    _, log = epoch.epoch(SETUP, start(), rows(10), 3)
+    norms = epoch.gradient_norms(SETUP, start(), rows(10), 3, step)
     assert jax.tree.structure(norms) == jax.tree.structure(start().params)
     total = np.sqrt(sum(float(norm) ** 2 for norm in jax.tree.leaves(norms)))
     np.testing.assert_allclose(total, log.gradient_norm[step], rtol=1e-5)
@@ -93,10 +92,10 @@ def test_the_norms_of_the_leaves_make_the_norm_that_the_step_logged(step: int) -
 # When to stop ----------------------------------------------------------------------------------------------------------
 
 
-def epoch_of(losses: list[float], valid: float = 1.0) -> fit.Epoch:
-    log: Any = fit.StepLog(np.float32(losses), np.ones(len(losses), np.float32))
+def epoch_of(losses: list[float], valid: float = 1.0) -> epoch.Epoch:
+    log: Any = epoch.StepLog(np.float32(losses), np.ones(len(losses), np.float32))
     state: Any = None
-    return fit.Epoch(3, state, log, {"mse": valid})
+    return epoch.Epoch(3, state, log, {"mse": valid})
 
 
 NAN, MOST = float("nan"), nonfinite.MOST_IN_A_ROW
@@ -118,12 +117,12 @@ NAN, MOST = float("nan"), nonfinite.MOST_IN_A_ROW
 def test_training_stops_at_the_first_or_at_the_one_too_many(
     losses: list[float], valid: float, stop: int | None, skip: int | None
 ) -> None:
-    epoch = epoch_of(losses, valid)
-    assert (nonfinite.failing_step(epoch, skip=False), nonfinite.failing_step(epoch, skip=True)) == (stop, skip)
+    finished = epoch_of(losses, valid)
+    assert (nonfinite.failing_step(finished, skip=False), nonfinite.failing_step(finished, skip=True)) == (stop, skip)
 
 
 def test_what_is_skipped_is_counted_and_stays_out_of_the_means() -> None:
-    state: Any = fit.TrainState(jnp.int32(12), {}, {}, {}, jax.random.key(0))
+    state: Any = epoch.TrainState(jnp.int32(12), {}, {}, {}, jax.random.key(0))
     row = loop.metrics_row(epoch_of([1.0, NAN, 3.0])._replace(state=state), 1.0, 6, skip=True)
     assert row["train_loss"] == 2.0 and row["skipped"] == 1 and row["step"] == 12
     assert "skipped" not in loop.metrics_row(epoch_of([1.0, 3.0])._replace(state=state), 1.0, 6, skip=False)
@@ -149,7 +148,7 @@ def job() -> Job:
 def test_the_first_leaf_that_is_not_finite_or_else_the_largest_is_named(
     job: Job, norms: dict, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(fit, "gradient_norms", lambda *_: norms)
+    monkeypatch.setattr(epoch, "gradient_norms", lambda *_: norms)
     first = epoch_of([1.0, NAN])._replace(number=1)
     assert nonfinite.failing_leaf(job, job.setup, tmp_path, first, 1) == said
     assert nonfinite.failing_leaf(job, job.setup, tmp_path, first, 0) == "", "that step was finite"

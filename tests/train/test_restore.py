@@ -3,17 +3,22 @@
 import inspect
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
+from made_up import edition, rolls
 
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.corpora.pianoroll import PianoRoll
-from jaxseq.train import domains, run_folder
+from jaxseq.train import domains, epoch, run, run_folder
 from jaxseq.train.domains import Domain, chorales, forecasts, pianoroll
 from jaxseq.train.experiments import EXPERIMENTS, named, to_config
+from jaxseq.train.experiments.chorale_networks import Notes
 from jaxseq.train.experiments.forecasts import Model
+from jaxseq.train.experiments.pianoroll import Roll
 from jaxseq.train.job import initial_state, run_config
 from jaxseq.train.restore import restore
 
@@ -46,6 +51,44 @@ def test_a_run_is_restored_by_its_own_domain(tmp_path):
         chorales.restore(tmp_path)
     with pytest.raises(UsageError, match="is a run of waves"):
         pianoroll.restore(tmp_path)
+
+
+def experiment_of(domain, folder):
+    """A small experiment whose data lie in `folder`."""
+    if domain is forecasts:
+        return named("waves", data=Waves(count=100, window=6), model=Model(hidden=3), epochs=3)
+    if domain is chorales:
+        data = Jsb(str(edition(folder)))
+        return named("jsb", data=data, model=Notes(hidden=3, convolutions=(2,)), batch=8, epochs=3)
+    return named("pianoroll", data=PianoRoll(str(rolls(folder))), model=Roll(hidden=3), batch=4, epochs=3, lr=0.05)
+
+
+@every_domain
+def test_a_trained_run_is_restored_to_the_evaluation_that_it_logged(module, tmp_path):
+    experiment = experiment_of(module, tmp_path)
+    folder = run.train(experiment, out=tmp_path / "run")
+    model = restore(folder)
+
+    job = module.prepare(experiment)
+    rows = epoch.EVALUATION_BATCHES * experiment.batch
+    measured = epoch.evaluate(model.setup, model.state.params, model.state.stats, job.batches.valid, rows)
+    logged = run_folder.read_metrics(folder)
+    assert model.experiment == experiment and 1 <= model.epoch <= 3
+    assert len({row[f"valid_{model.setup.objective.select}"] for row in logged}) == 3
+    for name, value in measured.items():
+        np.testing.assert_allclose(value, logged[model.epoch - 1][f"valid_{name}"], rtol=1e-6)
+
+
+def test_a_restored_model_of_piano_rolls_scores_the_test_part_as_its_run_did(tmp_path):
+    experiment = experiment_of(pianoroll, tmp_path)
+    folder = run.train(experiment, out=tmp_path / "run")
+    model = restore(folder)
+    assert isinstance(model, pianoroll.RollModel)
+
+    test = pianoroll.prepare(experiment).batches.test
+    score = epoch.evaluate(model.setup, model.state.params, model.state.stats, test, experiment.batch)
+    written = pd.read_csv(folder / run_folder.SCORES)["nats"].iloc[-1]
+    np.testing.assert_allclose(score["nats"], written, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "data"), [("jsb", Jsb()), ("pianoroll", PianoRoll())])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from jaxseq.data.waves import Waves
 from jaxseq.train import __main__ as train
 from jaxseq.train import run, study
 from jaxseq.train.domains import forecasts
-from jaxseq.train.experiments import named
+from jaxseq.train.experiments import Experiment, named
 from jaxseq.train.experiments.forecasts import Model
 
 TINY = named("waves", data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
@@ -114,8 +115,10 @@ def test_another_recipe_is_not_mixed_in(copy: Path) -> None:
 
 
 def test_the_command_line_asks_for_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(study, "study", lambda *args, **how: asked.append((args, how)))
+    requests: list[tuple[Experiment, dict[str, Any]]] = []
+    monkeypatch.setattr(study, "study", lambda experiment, **options: requests.append((experiment, options)))
     assert train.main(["waves", "--seeds", "3", "--backtest", "2", "--out", "here", "--classical"]) == 0
-    (experiment, seeds, folds, out), how = asked[0]
-    assert (experiment.name, seeds, folds, str(out), how) == ("waves", 3, 2, "here", {"classical": True})
+
+    experiment, options = requests[0]
+    assert experiment.name == "waves"
+    assert options == {"seeds": 3, "folds": 2, "out": Path("here"), "classical": True}

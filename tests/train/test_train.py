@@ -18,9 +18,7 @@ import pytest
 from jaxseq.checkpoint import records, store
 from jaxseq.common import figures
 from jaxseq.train import __main__ as train
-from jaxseq.train import epoch as fit
-from jaxseq.train import progress, run_folder
-from jaxseq.train import run as training
+from jaxseq.train import epoch, progress, run_folder
 from jaxseq.train.domains import forecasts
 
 SMALL = ["--model.hidden", "4", "--data.window", "8", "--batch", "512"]
@@ -56,8 +54,16 @@ def run(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(shutil.copytree(sound, "run"))
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, without a run."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file below a folder with its bytes, and every folder with None."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -322,14 +328,14 @@ def test_a_second_ctrl_c_stops_at_once(
 def test_ctrl_c_in_the_first_epoch_leaves_a_run_to_go_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: Any, **__: Any) -> Iterator[fit.Epoch]:
+    def interrupted(*_: Any, **__: Any) -> Iterator[epoch.Epoch]:
         raise KeyboardInterrupt
         yield
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "epochs", interrupted)
+        patch.setattr(epoch, "epochs", interrupted)
         assert train.main([*SMALL, "--epochs", "1", "--out", "my run"]) == 130
     assert "stopped before an epoch was saved; resume with: python -m jaxseq.train --resume 'my run'" in complaint(
         capsys
@@ -345,7 +351,7 @@ def test_ctrl_c_before_anything_is_written_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "train", interrupted)
+    monkeypatch.setattr("jaxseq.train.run.train", interrupted)
     assert train.main(SMALL) == 130
     assert "before the training began" in complaint(capsys) and not list(tmp_path.iterdir())
 
@@ -406,16 +412,35 @@ MISTAKES = {
     f"--resume {'a' * 300}": ["cannot be read", "name too long"],
 }
 
+MISTAKES_BESIDE_A_RUN = {
+    "waves --resume run": ["run: ", "got 'waves'", "needed aapl"],
+    "--resume run --model.hidden 5": ["--model.hidden 4", "--model.hidden 5"],
+    "--resume run --model.cell rnn --epochs 9": ["--model.cell gru", "--model.cell rnn"],
+    "--resume=run --data.window 9": ["--data.window 8", "--data.window 9"],
+    "--resume run --lr 0.5": ["--lr 0.001", "--lr 0.5"],
+    "--resume run --batch 256": ["--batch 512", "--batch 256"],
+    "--resume run --epochs 1": ["more epochs", "at least 2", "--epochs 1"],
+    "--resume run --out new": ["--out", "--resume", "leave out one"],
+    "--resume run/config.json": ["no run at run/config.json"],
+}
 
-@pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_is_one_line_on_stderr_and_nothing_is_written(
-    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+
+@pytest.mark.parametrize(
+    ("folder", "words", "parts"),
+    [
+        *(pytest.param("empty_folder", words, parts, id=words) for words, parts in MISTAKES.items()),
+        *(pytest.param("run", words, parts, id=words) for words, parts in MISTAKES_BESIDE_A_RUN.items()),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_no_file_changes(
+    folder: str, words: str, parts: list[str], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    request.getfixturevalue(folder)
+    before = contents(Path())
     assert train.main(words.split()) == 2
-    said = complaint(capsys)
-    assert all(word in said for word in MISTAKES[words]), said
-    assert not list(tmp_path.iterdir())
+    error = complaint(capsys)
+    assert all(part in error for part in parts), error
+    assert contents(Path()) == before
 
 
 def test_an_output_folder_that_is_not_empty_or_not_a_folder_is_refused(
@@ -431,28 +456,6 @@ def test_an_output_folder_that_is_not_empty_or_not_a_folder_is_refused(
         error = complaint(capsys)
         assert said in error and out in error
     assert contents(run) == before
-
-
-RESUMES = {
-    "waves --resume run": ["run: ", "got 'waves'", "needed aapl"],
-    "--resume run --model.hidden 5": ["--model.hidden 4", "--model.hidden 5"],
-    "--resume run --model.cell rnn --epochs 9": ["--model.cell gru", "--model.cell rnn"],
-    "--resume=run --data.window 9": ["--data.window 8", "--data.window 9"],
-    "--resume run --lr 0.5": ["--lr 0.001", "--lr 0.5"],
-    "--resume run --batch 256": ["--batch 512", "--batch 256"],
-    "--resume run --epochs 1": ["more epochs", "at least 2", "--epochs 1"],
-    "--resume run --out new": ["--out", "--resume", "leave out one"],
-    "--resume run/config.json": ["no run at run/config.json"],
-}
-
-
-@pytest.mark.parametrize("words", RESUMES)
-def test_a_run_that_cannot_go_on_so_is_left_as_it_is(words: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = contents(run.parent)
-    assert train.main(words.split()) == 2
-    said = complaint(capsys)
-    assert all(word in said for word in RESUMES[words]), said
-    assert contents(run.parent) == before
 
 
 DAMAGES: dict[str, list[str]] = {
@@ -628,12 +631,14 @@ def test_the_epoch_before_a_loss_that_is_not_finite_stays_and_can_go_on(
 def test_the_epoch_before_a_loss_that_is_not_finite_is_named_while_it_is_still_being_written(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def poisoned(*arguments: Any, **named: Any) -> Iterator[fit.Epoch]:
-        for epoch in epochs(*arguments, **named):
-            yield epoch if epoch.number < 5 else epoch._replace(valid=dict.fromkeys(epoch.valid, float("nan")))
+    def poisoned(*arguments: Any, **named: Any) -> Iterator[epoch.Epoch]:
+        for finished in epochs(*arguments, **named):
+            if finished.number == 5:
+                finished = finished._replace(valid=dict.fromkeys(finished.valid, float("nan")))
+            yield finished
 
-    epochs = fit.epochs
-    monkeypatch.setattr(fit, "epochs", poisoned)
+    epochs = epoch.epochs
+    monkeypatch.setattr(epoch, "epochs", poisoned)
     assert train.main(["--resume", "run", "--epochs", "9"]) == 2
     said = complaint(capsys)
     assert "epoch 5, step 5 of 5" in said and "validation nan" in said and "epoch 4 is saved" in said

@@ -6,7 +6,7 @@ import importlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from jaxseq.train.experiments.base import Experiment
 
@@ -52,13 +52,17 @@ class RestoredRun(Protocol):
 
 @runtime_checkable
 class Domain(Protocol[AnyExperiment, Material]):
-    """A module of this package; its functions stand in this order.
+    """A module of this package, which provides these functions in this order.
 
-    `Material` is the type of the data from which the domain lays out rows, and by which it judges.
+    `AnyExperiment` is the domain's subclass of `Experiment`; its field `domain` names the module. `Material` is the type
+    of the data from which `prepare` lays out rows, and by which `judge` scores the run.
     """
 
     def prepare(self, experiment: AnyExperiment) -> Job[AnyExperiment, Material]:
-        """Load the data and build the model. Raises `UsageError` where they do not fit."""
+        """Load the data, lay them out as rows x "n t d" with targets y "n *k" for each part, and build the model.
+
+        `job.build_job` makes a job of the rows. Raises `UsageError` where data and experiment do not fit.
+        """
         ...
 
     def restore(self, folder: str | Path, epoch: int | None = None) -> RestoredRun:
@@ -77,8 +81,8 @@ class Domain(Protocol[AnyExperiment, Material]):
         """Raise `UsageError` for data that cannot be used, before anything is written."""
         ...
 
-    def row(self, member: Member) -> dict[str, Any]:
-        """Return a finished run as a row of its study's table."""
+    def row(self, member: Member) -> dict[str, int | float]:
+        """Return a finished run as a row of its study's table: numbers by the name of their column."""
         ...
 
     def summary(self, experiment: AnyExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from rich.console import Console
 
-from jaxseq.common import console as consoles
 from jaxseq.common import figures, files
 from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
@@ -49,7 +49,12 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
         if experiment.data.masks_targets:
             rows = _with_known_targets(rows, name)
         batches.append(rows)
-    fitted = {"scaling": dataclasses.asdict(dataset.scaling), "series": list(dataset.background.names)}
+
+    # Saved, so that a restored run forecasts in the series' units without the data it was trained on.
+    fitted = {
+        "scaling": dataclasses.asdict(dataset.scaling),
+        "series": list(dataset.background.names),
+    }
     return build_job(experiment, Splits(*batches), dataset, dataset.background.notes, fitted)
 
 
@@ -75,8 +80,9 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
     name = f"{experiment.model.cell} (epoch {best_epoch})"
 
     test = forecaster.forecast(job, state, windows.test)
+    # The errors of the validation part set the width of the intervals.
     valid = forecaster.forecast(job, state, windows.valid)
-    with consoles.counter(console, "exponential smoothing, theta") as progress:
+    with counter(console, "exponential smoothing, theta") as progress:
         judgement = evaluate.judge(
             name,
             job.material,
@@ -97,7 +103,13 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
     _print(job, judgement, folder, console)
 
 
-def _draw(job: ForecastJob, judgement: Judgement, folder: Path, best_epoch: int, name: str) -> None:
+def _draw(
+    job: ForecastJob,
+    judgement: Judgement,
+    folder: Path,
+    best_epoch: int,
+    name: str,
+) -> None:
     """Draw the learning curve, the forecasts of the test part, and their errors."""
     data = job.experiment.data
     windows = job.material.windows
@@ -107,7 +119,7 @@ def _draw(job: ForecastJob, judgement: Judgement, folder: Path, best_epoch: int,
     if metric == "valid_mse":
         naive = evaluate.naive_loss(windows.valid, job.material.scaling, job.experiment.steps_out)
     metrics = run_folder.read_metrics(folder)
-    curve = loss_figure(metrics, metric, best_epoch, naive, f"{data.name}: {name}")
+    curve = loss_figure(metrics, metric, best_epoch, naive=naive, title=f"{data.name}: {name}")
     figures.save(curve, folder / run_folder.LOSS_PLOT)
 
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
@@ -143,13 +155,19 @@ def _coverage_words(judgement: Judgement) -> list[str]:
     return [f"on the test part, {words}"]
 
 
-def report(job: ForecastJob, judgement: Judgement, best_epoch: int, metrics: list[run_folder.Row]) -> str:
+def report(
+    job: ForecastJob,
+    judgement: Judgement,
+    best_epoch: int,
+    metrics: list[run_folder.Row],
+) -> str:
     """Write the run's report in Markdown."""
     experiment = job.experiment
     data = experiment.data
     parts = ", ".join(f"{len(part.x)} {name}" for name, part in job.batches._asdict().items())
     times = job.material.windows.test.times
-    first, last = (np.datetime_as_string(t, "D") if t.dtype.kind == "M" else t for t in (times.min(), times.max()))
+    first = _time_words(times.min())
+    last = _time_words(times.max())
     remarks = (*_coverage_words(judgement), *judgement.notes, *job.notes)
     remark_lines = "\n".join(f"{text}.\n" for text in remarks)
     return f"""# {experiment.name}: {data.name}, {experiment.model.cell}, {experiment.model.hidden} units, {experiment.task}
@@ -177,15 +195,23 @@ the versions are in `{run_folder.ENVIRONMENT}`. See the weights with `python -m 
 """
 
 
+def _time_words(time: np.datetime64 | np.number) -> str:
+    """Return a day, or the number of a time step if the series has no dates."""
+    if isinstance(time, np.datetime64):
+        return np.datetime_as_string(time, "D")
+    return f"{time}"
+
+
 def check(experiment: ForecastExperiment) -> None:
     """Raise `UsageError` for series that cannot be used."""
     experiment.data.load(experiment.horizon)
 
 
-def row(member: Member) -> dict[str, Any]:
+def row(member: Member) -> dict[str, int | float]:
     """Return a run's errors on its test block, relative to the last value, and its validation."""
     scores = pd.read_csv(member.folder / run_folder.SCORES)
     over_all_steps = scores[scores["step"] == "all"]
+    # The last value stands first in the table, the model last.
     naive = over_all_steps.iloc[0]
     model = over_all_steps.iloc[-1]
     metrics = run_folder.read_metrics(member.folder)
@@ -211,6 +237,7 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
     rows = verdict.compare(pooled.actual, forecasts, experiment.seed, pooled.times)
 
     by_seed = _relative_mse_by_seed(runs)
+    # A single seed has no standard deviation.
     spread = ""
     if len(by_seed) > 1:
         spread = f" ± {by_seed.std(ddof=1):.4f} (standard deviation over seeds)"
@@ -261,6 +288,8 @@ def _pooled(runs: Sequence[Member]) -> _Pooled:
         frames = [_predictions(member) for member in runs if member.fold == fold]
         truth = _by_step(frames[0], "actual")
         squared_errors = [(truth - _by_step(frame, "forecast")) ** 2 for frame in frames]
+
+        # The seeds of a fold forecast the same rows, so one of them gives the truth and the last values.
         actual.append(truth)
         naive.append(_by_step(frames[0], "naive"))
         rms_error.append(np.sqrt(np.mean(squared_errors, axis=0)))
@@ -282,9 +311,10 @@ def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
     ratios = []
     for seed in sorted({member.seed for member in runs}):
         frame = pd.concat([_predictions(member) for member in runs if member.seed == seed])
-        model_mse = np.mean((frame["actual"] - frame["forecast"]) ** 2)
-        naive_mse = np.mean((frame["actual"] - frame["naive"]) ** 2)
-        ratios.append(model_mse / naive_mse)
+        model_error = frame["actual"] - frame["forecast"]
+        naive_error = frame["actual"] - frame["naive"]
+        # A ratio of means, not a mean of ratios, in which a quiet fold would count as much as a volatile one.
+        ratios.append(np.mean(model_error**2) / np.mean(naive_error**2))
     return np.array(ratios)
 
 
@@ -298,4 +328,6 @@ def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:
     steps = 1
     if "step" in frame:
         steps = int(frame["step"].max())
-    return frame[column].to_numpy().reshape(-1, steps)
+
+    values = frame[column].to_numpy()
+    return values.reshape(-1, steps)

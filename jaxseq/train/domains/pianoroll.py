@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from rich.console import Console
 from rich.table import Table
 
@@ -52,7 +52,8 @@ class Score(NamedTuple):
 def prepare(experiment: PianorollExperiment) -> PianorollJob:
     """Load the rolls and lay them out as rows of frames and their successors. Raises `UsageError` as the data do."""
     parts = experiment.data.load()
-    return build_job(experiment, Splits(*map(_rows, parts)), parts)
+    batches = Splits(*(_rows(rolls) for rolls in parts))
+    return build_job(experiment, batches, parts)
 
 
 def _rows(rolls: Sequence[Float[np.ndarray, "_ d"]]) -> Batch:
@@ -61,8 +62,10 @@ def _rows(rolls: Sequence[Float[np.ndarray, "_ d"]]) -> Batch:
     x = np.full((len(rolls), longest, KEYS), PADDING, np.float32)
     y = x.copy()
     for number, roll in enumerate(rolls):
-        x[number, : len(roll) - 1] = roll[:-1]
-        y[number, : len(roll) - 1] = roll[1:]
+        # The last frame has no successor.
+        steps = len(roll) - 1
+        x[number, :steps] = roll[:-1]
+        y[number, :steps] = roll[1:]
     return Batch(x, y)
 
 
@@ -79,27 +82,41 @@ def restore(folder: str | Path, epoch: int | None = None) -> RollModel:
 def judge(job: PianorollJob, folder: Path, console: Console, classical: bool = False) -> None:
     """Score the best epoch on the test part beside the baselines, on the console and in the folder."""
     experiment = job.experiment
+    metrics = run_folder.read_metrics(folder)
     best_epoch, state = restore_best(job, folder)
     name = f"{_network_words(experiment)} (epoch {best_epoch})"
-    test = evaluate(job.setup, state.params, state.stats, job.batches.test, experiment.batch)
-    scores = [*baselines(job.material.train, job.material.test), Score(name, float(test["nats"]))]
+    test = evaluate(
+        job.setup,
+        state.params,
+        state.stats,
+        data=job.batches.test,
+        batch=experiment.batch,
+    )
+    model = Score(name, float(test["nats"]))
+    scores = [*baselines(job.material.train, job.material.test), model]
 
-    files.write_table(folder / run_folder.SCORES, pd.DataFrame(scores, columns=["predictions", "nats"]))
-    metrics = run_folder.read_metrics(folder)
+    table = pd.DataFrame(scores, columns=["predictions", "nats"])
+    files.write_table(folder / run_folder.SCORES, table)
     metric = f"valid_{job.setup.objective.select}"
-    curve = loss_figure(metrics, metric, best_epoch, None, f"{experiment.data.name}: {name}")
+    title = f"{experiment.data.name}: {name}"
+    # A copy of the last frame is certain of every key: one mistake costs infinitely many nats.
+    curve = loss_figure(metrics, metric, best_epoch, naive=None, title=title)
     figures.save(curve, folder / run_folder.LOSS_PLOT)
     files.write_text(folder / run_folder.REPORT, report(job, scores, best_epoch, len(metrics)))
 
-    table = Table(title=f"{experiment.data.name}, test part", title_justify="left", box=None, padding=(0, 1))
+    console.print(_score_table(scores, f"{experiment.data.name}, test part"))
+    console.print(f"{LITERATURE} nats a frame", highlight=False)
+    written = (run_folder.REPORT, run_folder.SCORES, run_folder.LOSS_PLOT)
+    console.print(f"{folder}: {', '.join(written)}, checkpoints", highlight=False)
+
+
+def _score_table(scores: Sequence[Score], title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
     table.add_column("predictions")
     table.add_column("nats a frame", justify="right")
     for score in scores:
         table.add_row(score.name, f"{score.nats:.3f}")
-    console.print(table)
-    console.print(f"{LITERATURE} nats a frame", highlight=False)
-    written = ", ".join((run_folder.REPORT, run_folder.SCORES, run_folder.LOSS_PLOT))
-    console.print(f"{folder}: {written}, checkpoints", highlight=False)
+    return table
 
 
 def _network_words(experiment: PianorollExperiment) -> str:
@@ -111,7 +128,10 @@ def _network_words(experiment: PianorollExperiment) -> str:
     return " + ".join(parts)
 
 
-def baselines(train: Sequence[Float[np.ndarray, "_ d"]], test: Sequence[Float[np.ndarray, "_ d"]]) -> list[Score]:
+def baselines(
+    train: Sequence[Float[np.ndarray, "_ d"]],
+    test: Sequence[Float[np.ndarray, "_ d"]],
+) -> list[Score]:
     """Score two models without harmony by nats a frame, from the second frame of a piece on.
 
     A key's frequency in the training part, and its frequency given whether it sounded in the frame before. Counts begin
@@ -120,30 +140,58 @@ def baselines(train: Sequence[Float[np.ndarray, "_ d"]], test: Sequence[Float[np
     frames = np.concatenate(train)
     frequency = (frames.sum(0) + 0.5) / (len(frames) + 1)
 
-    previous = np.concatenate([roll[:-1] for roll in train])
-    current = np.concatenate([roll[1:] for roll in train])
+    previous, current = _neighbours(train)
     after_silence = _conditional_frequency(current, previous == 0)
     after_sound = _conditional_frequency(current, previous == 1)
 
-    test_previous = np.concatenate([roll[:-1] for roll in test])
-    test_current = np.concatenate([roll[1:] for roll in test])
-    by_chain = np.where(test_previous > 0, after_sound, after_silence)
+    test_previous, test_current = _neighbours(test)
     by_frequency = np.broadcast_to(frequency, test_current.shape)
-    return [Score(FREQUENCY, _nats(test_current, by_frequency)), Score(CHAIN, _nats(test_current, by_chain))]
+    by_chain = np.where(test_previous > 0, after_sound, after_silence)
+    return [
+        Score(FREQUENCY, _nats(test_current, by_frequency)),
+        Score(CHAIN, _nats(test_current, by_chain)),
+    ]
 
 
-def _conditional_frequency(current: Float[np.ndarray, "t d"], condition: np.ndarray) -> Float[np.ndarray, "d"]:
-    """Return how often each key sounds in the frames where its `condition` "t d" holds."""
-    sounding = [current[condition[:, key], key].sum() for key in range(current.shape[1])]
-    return np.array([(count + 0.5) / (total + 1) for count, total in zip(sounding, condition.sum(0), strict=True)])
+def _neighbours(
+    rolls: Sequence[Float[np.ndarray, "_ d"]],
+) -> tuple[Float[np.ndarray, "t d"], Float[np.ndarray, "t d"]]:
+    """Return the frames of all pieces that have a successor, and their successors."""
+    # Piece by piece: the first frame of one does not follow the last frame of another.
+    previous = [roll[:-1] for roll in rolls]
+    current = [roll[1:] for roll in rolls]
+    return np.concatenate(previous), np.concatenate(current)
 
 
-def _nats(truth: Float[np.ndarray, "t d"], p: Float[np.ndarray, "t d"]) -> float:
+def _conditional_frequency(
+    current: Float[np.ndarray, "t d"],
+    condition: Bool[np.ndarray, "t d"],
+) -> Float[np.ndarray, "d"]:
+    """Return how often each key sounds in the frames where its `condition` holds."""
+    frequencies = []
+    for key in range(current.shape[1]):
+        frames = current[condition[:, key], key]
+        # Half a count before the first: a key that never sounds in training may sound in the test part.
+        sounding = float(frames.sum())
+        frequencies.append((sounding + 0.5) / (len(frames) + 1))
+    return np.array(frequencies)
+
+
+def _nats(
+    truth: Float[np.ndarray, "t d"],
+    p: Float[np.ndarray, "t d"],
+) -> float:
     """Return -log p a frame, summed over the keys."""
-    return float(-np.where(truth > 0, np.log(p), np.log1p(-p)).sum(1).mean())
+    log_p = np.where(truth > 0, np.log(p), np.log1p(-p))
+    return float(-log_p.sum(1).mean())
 
 
-def report(job: PianorollJob, scores: Sequence[Score], best_epoch: int, epochs: int) -> str:
+def report(
+    job: PianorollJob,
+    scores: Sequence[Score],
+    best_epoch: int,
+    epochs: int,
+) -> str:
     """Write the run's report in Markdown."""
     experiment = job.experiment
     lines = [f"| {score.name} | {score.nats:.3f} |" for score in scores]
@@ -167,7 +215,7 @@ def check(experiment: PianorollExperiment) -> None:
     experiment.data.load()
 
 
-def row(member: Member) -> dict[str, Any]:
+def row(member: Member) -> dict[str, int | float]:
     """Return a run's nats on the test part, and its validation."""
     scores = pd.read_csv(member.folder / run_folder.SCORES)
     metrics = run_folder.read_metrics(member.folder)
@@ -183,10 +231,11 @@ def row(member: Member) -> dict[str, Any]:
 
 def summary(experiment: PianorollExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """Summarise a study: the mean over the seeds, and the spread."""
-    lines = [
-        f"| {part} | {measured(table[column].mean(), table[column].std(ddof=1), 3)} |"
-        for part, column in (("test", "nats"), ("validation", "valid_nats"))
-    ]
+    columns = {"test": "nats", "validation": "valid_nats"}
+    lines = []
+    for part, column in columns.items():
+        nats = table[column]
+        lines.append(f"| {part} | {measured(nats.mean(), nats.std(ddof=1), digits=3)} |")
     body = "\n".join(["| part | nats a frame |", "|---|---:|", *lines])
     return f"""# {experiment.name}: {_network_words(experiment)}, {len(runs)} runs
 

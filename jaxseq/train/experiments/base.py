@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import Annotated, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import optax
 import tyro
@@ -12,7 +13,9 @@ import tyro
 from jaxseq.cells.norm import Norm
 from jaxseq.common.checks import at_least, one_of
 from jaxseq.common.errors import UsageError
-from jaxseq.nn import objectives
+from jaxseq.data.dataset import DataOptions
+from jaxseq.nn.apply import Model
+from jaxseq.nn.objectives import Objective
 from jaxseq.train.optimiser import Schedule, optimiser
 
 NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
@@ -21,7 +24,7 @@ OnNonFinite = Literal["stop", "skip"]
 
 @runtime_checkable
 class Network(Protocol):
-    """A network's options: a frozen dataclass with at least a cell and its size."""
+    """A network's options: a frozen dataclass with at least a cell and its size, from which the Flax module is built."""
 
     @property
     def cell(self) -> str:
@@ -40,14 +43,19 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A reproducible training run: data, network and training settings. Raises `UsageError` for an invalid field."""
+class Experiment(ABC):
+    """A reproducible training run: data, network and training settings. Raises `UsageError` for an invalid field.
+
+    Each domain has one subclass, which provides `domain`, `objective` and `build`, and gives `data` and `model` the types
+    of the domain. An experiment is an instance of it: a value in the table of the domain's module.
+    """
 
     name: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress]
     """The name on the command line, in `config.json` and in the names of run folders."""
+    # Another help text does not make another experiment, so it is not compared.
     about: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = field(default="", repr=False, compare=False)
     """The text of its --help: one line for the list of experiments, then command, duration and expected result."""
-    data: Any
+    data: DataOptions
     """The data set."""
     model: Network
     """The network."""
@@ -58,7 +66,7 @@ class Experiment:
     lr: float = 1e-3
     """Learning rate of Adam at the start of training."""
     schedule: Schedule = "constant"
-    """Learning rate over the run: constant, or cosine decay from `lr` to 0."""
+    """Learning rate over the run: constant, or cosine decay from --lr to 0."""
     clip: float | None = None
     """Maximum global gradient norm; None disables clipping."""
     seed: int = 0
@@ -83,13 +91,19 @@ class Experiment:
         one_of(get_args(Schedule), schedule=self.schedule)
         one_of(get_args(OnNonFinite), on_nonfinite=self.on_nonfinite)
 
-    def objective(self) -> objectives.Objective:
-        """Return the training loss and the validation metrics."""
-        raise NotImplementedError
+    @abstractmethod
+    def objective(self) -> Objective:
+        """Return the training loss and the validation metrics; equal settings return equal objectives.
 
-    def build(self) -> Any:
-        """Build the Flax module."""
-        raise NotImplementedError
+        They are functions of predictions "b *k" and targets "b *k" of the same batch.
+        """
+
+    @abstractmethod
+    def build(self) -> Model:
+        """Build the Flax module, from rows "b t d" to predictions "b *k"; equal settings build equal modules.
+
+        Modules and objectives are constants of the compiled functions: unequal ones compile anew.
+        """
 
     def optimiser(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """Build the optimiser; equal settings return the same object."""

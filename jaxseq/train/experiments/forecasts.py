@@ -34,7 +34,8 @@ class Model:
     layers: int = 1
     """Number of stacked recurrent layers."""
     norm: NormName = "none"
-    """Normalisation: layer, layer-sum (of the sum of both projections), batch, or batch-between (two layers)."""
+    """Layer norm of both projections (layer) or of their sum (layer-sum); batch norm within or between layers."""
+    # Both defaults have their home in the norm: a layer that is built by hand is the one of the command line.
     epsilon: float = Norm._field_defaults["epsilon"]
     """Added to the variance in normalisation for numerical stability."""
     momentum: float = Norm._field_defaults["momentum"]
@@ -46,7 +47,7 @@ class Model:
     recurrent_dropout: float = 0.0
     """Dropout rate of the recurrent state, one mask for a whole sequence (Gal & Ghahramani 2016)."""
     head: HeadName = "point"
-    """Output: a point, seven quantiles that cannot cross, or the parameters of a distribution."""
+    """Forecast of each step: a point, seven quantiles, or a distribution (gaussian, student-t)."""
 
     def __post_init__(self) -> None:
         cells.named(self.cell)
@@ -102,7 +103,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
     model: Model = field(default_factory=Model)
     """The network."""
     task: Strategy = "one-step"
-    """Strategy: one-step; iterated (fed back); direct (whole horizon); every-step (after each step of the window)."""
+    """One step (one-step), fed back (iterated), or the whole horizon: once (direct), at each input step (every-step)."""
     horizon: int = 1
     """Time steps to forecast."""
     loss: LossName = "mse"
@@ -204,7 +205,8 @@ EXPERIMENTS = (
         about="""
             The same waves ten steps ahead, as in Géron's chapter 15: two layers of 20 units, Keras' Adam.
 
-            python -m jaxseq.train waves-book --model.cell gru --model.norm layer-sum --lr 0.01
+            python -m jaxseq.train waves-book --model.cell gru \\
+                --model.norm layer-sum --lr 0.01
 
             20 epochs take half a minute on two cores. Expect a validation MSE of about 0.0085 for an LSTM (mean over
             the ten steps and five seeds), as in his notebook; the last value has 0.257, least squares 0.0155.
@@ -231,8 +233,8 @@ EXPERIMENTS = (
         about="""
             Your own CSV or Parquet file: one series, or many in one model.
 
-            python -m jaxseq.train table --data.path sales.csv --data.column sales --data.series store \\
-                --task direct --horizon 7
+            python -m jaxseq.train table --data.path sales.csv --data.column sales \\
+                --data.series store --task direct --horizon 7
 
             Each series is scaled by its own training part. Dates, frequency and season are inferred and reported.
             """,

@@ -31,7 +31,7 @@ class Roll:
     convolutions: tuple[int, ...] = ()
     """Channels of each causal convolution (two taps, dilation 1, 2, 4, ..., residual)."""
     norm: NormName = "none"
-    """Normalisation in the recurrent layers: layer, layer-sum (of the sum of both projections) or batch."""
+    """Layer norm of both projections (layer) or of their sum (layer-sum), or batch norm (batch)."""
     dropout: float = 0.5
     """Dropout rate before the output layer and after each convolution."""
     input_dropout: float = 0.2
@@ -104,8 +104,8 @@ EXPERIMENTS = (
 
             python -m jaxseq.train pianoroll --model.cell gru
 
-            python -m jaxseq.train pianoroll --model.layers 0 --model.convolutions 300 300 300 300 \\
-                --model.dropout 0.4 --lr 2e-3
+            python -m jaxseq.train pianoroll --model.layers 0 \\
+                --model.convolutions 300 300 300 300 --model.dropout 0.4 --lr 2e-3
 
             Nats a frame by the protocol of Bai et al. (2018), who report 8.91 (RNN), 8.45 (LSTM), 8.43 (GRU) and 8.10
             (convolutions). Expect 8.45 for the LSTM after five minutes and 8.06 for the convolutions after eight.

@@ -58,6 +58,7 @@ def first_local_copy(tree: Tree) -> Tree:
     """Return a replicated tree on this process's first device only; unchanged if there is no other process."""
     if not processes.several():
         return tree
+    # Every device holds the whole tree, so one process can save it without the others.
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 

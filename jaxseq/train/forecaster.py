@@ -67,6 +67,7 @@ class Trained(NamedTuple):
 
     def _check_windows(self, values: Float[np.ndarray, "..."]) -> None:
         """Raise `UsageError` for values that do not say all that the model reads, or have another length."""
+        # Each series has its own scale, and values alone do not tell whose they are.
         series = len(self.scaling.shift)
         if series > 1:
             raise UsageError(f"the model was trained on {series} series: name them by calling `forecast`")

@@ -83,6 +83,7 @@ def parse(words: list[str]) -> Options[Experiment]:
     experiment = named(DEFAULT if name is None else name)
     fields = words if name is None else words[1:]
 
+    # Read before tyro parses the words, because the run decides which fields there are.
     folder = _value_of("--resume", words)
     if folder is not None:
         # The saved experiment replaces the one of the table: options change its values.

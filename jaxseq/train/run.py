@@ -45,10 +45,12 @@ def train(
     Raises `UsageError` for an invalid request, before anything is written wherever it can be known, and if another
     process works in the folder. Raises `Interrupted` on Ctrl-C or SIGTERM, after the last finished epoch is saved.
     """
+    # Processes with different recipes would wait for each other in different collective operations.
     processes.check_same(f"{experiment} {resume is None}", "have different recipes: all of them need the same command")
     domain = domains.of(experiment)
     if console is None:
         console = terminal()
+    # Otherwise every line would appear once for each process.
     if not processes.is_first():
         console.quiet = True
 

@@ -185,6 +185,7 @@ def read_metrics(folder: Path) -> list[Row]:
     if not path.is_file():
         return []
     try:
+        # The file is read as a whole, so a damaged one of any size could fill the memory.
         check_size(path, MOST_METRICS)
         lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
     except OSError as error:

@@ -100,6 +100,7 @@ def measured(value: float, spread: float = math.nan, digits: int = 4) -> str:
     """Format a number and its spread for a table; a dash if there is no number."""
     if math.isnan(value):
         return "\N{EN DASH}"
+    # pandas gives NaN for the standard deviation of a single run.
     if math.isnan(spread):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} ± {spread:.{digits}f}"

@@ -86,6 +86,7 @@ class Experiment(ABC):
         if self.patience is not None:
             at_least(1, patience=self.patience)
         for name, value in {"lr": self.lr, "clip": self.clip}.items():
+            # Negated, because NaN compares false with everything and has to be refused, too.
             if value is not None and not 0 < value < math.inf:
                 raise UsageError("not a positive number", where=name, got=value, needed="finite, above 0")
         one_of(get_args(Schedule), schedule=self.schedule)

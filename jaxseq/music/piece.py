@@ -1,11 +1,13 @@
-"""A piece for four voices on a grid of sixteenth notes: what everything else about music reads and writes."""
+"""A piece for four voices on a grid of sixteenth notes."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int
+
+from jaxseq.common.arrays import Splits
 
 VOICES = ("soprano", "alto", "tenor", "bass")
 """The columns of every array of notes, in this order."""
@@ -19,11 +21,11 @@ class Piece(NamedTuple):
     """A chorale, one row for each sixteenth note.
 
     notes      MIDI numbers of soprano, alto, tenor and bass; 0 is a rest
-    onsets     whether a note is struck in this step (a repeated pitch is two notes only where this says so)
-    positions  sixteenths since the bar line: 0 on it. The first bar may be an upbeat, and then begins above 0
+    onsets     whether a note is struck in this step; only this tells a repeated pitch from a held one
+    positions  sixteenths since the bar line: 0 on it. A first bar that is an upbeat begins above 0
     fermatas   whether the soprano's note of this step stands under a fermata
-    fifths     sharps (or, below 0, flats) of the key signature; None where the source has none
-    minor      whether the key is a minor one; None where that is not known
+    fifths     sharps (or, below 0, flats) of the key signature; None if the source has none
+    minor      whether the key is a minor one; None if unknown
     """
 
     name: str
@@ -35,10 +37,20 @@ class Piece(NamedTuple):
     minor: bool | None = None
 
 
+# beartype cannot check a generic NamedTuple.
+if TYPE_CHECKING:
+    PieceSplits: TypeAlias = Splits[tuple[Piece, ...]]
+else:
+    PieceSplits = tuple
+
+
 def from_notes(name: str, notes: Int[np.ndarray, "t 4"], first: int = 0) -> Piece:
-    """A piece of which nothing but its notes is known: in bars of four quarters, `first` sixteenths after a bar line;
-    a note is struck where the pitch changes."""
+    """Build a piece from its notes alone.
+
+    Bars have four quarters, and `first` is the position of the first step. A note is struck where the pitch changes.
+    """
     changed = np.ones(notes.shape, bool)
     changed[1:] = notes[1:] != notes[:-1]
+    onsets = changed & (notes != REST)
     positions = (first + np.arange(len(notes))) % BAR
-    return Piece(name, notes, changed & (notes != REST), positions, np.zeros(len(notes), bool))
+    return Piece(name, notes, onsets, positions, fermatas=np.zeros(len(notes), bool))

@@ -10,12 +10,11 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxseq.music import tokens
-from jaxseq.music.corpora.jsb import PieceSplits
 from jaxseq.music.evaluation import coherence, memorisation, ngram
 from jaxseq.music.evaluation.coherence import Coherence
 from jaxseq.music.evaluation.divergence import Reference, fit_reference
 from jaxseq.music.evaluation.memorisation import Memorised
-from jaxseq.music.piece import BAR, Piece
+from jaxseq.music.piece import BAR, Piece, PieceSplits
 
 OURS = "samples"
 BACH = "Bach, test part"

@@ -15,9 +15,8 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.music import tokens
 from jaxseq.music.bars import Bar, bars
-from jaxseq.music.corpora.jsb import PieceSplits
 from jaxseq.music.midi import read
-from jaxseq.music.piece import BAR, REST, VOICES, Piece
+from jaxseq.music.piece import BAR, REST, VOICES, Piece, PieceSplits
 from jaxseq.music.sampling import FREE
 
 USUAL_BARS = 16

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 from served import Server
 
-from jaxseq.common.errors import UsageError
+from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.music.corpora import matfile
 from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.corpora.pianoroll import PianoRoll, parse
@@ -120,25 +120,31 @@ def test_rolls_of_any_number_type_are_float32_and_read_only(compressed, dtype):
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "place", "got"),
     [
-        (None, "my.mat has no cells validdata: give a .mat file"),
-        (
-            cells(some(), np.zeros((5, 87))),
-            r"my.mat: validdata, piece 2 has the shape (5, 87); it must be frames of 88 keys",
-        ),
-        (cells(np.zeros((0, 88)), some()), "validdata, piece 1 has the shape (0, 88)"),
-        (cells(some(), "chorale"), "my.mat: validdata, cell 2 is no array of real numbers"),
-        (cells(some(3), some(3) * 2), "validdata, piece 2: frame 1, key 40 is 2; it must be 0 or 1"),
-        (cells(some(3, float) * np.nan, some()), "validdata, piece 1: frame 1, key 1 is nan; it must be 0 or 1"),
-        (cells(some(3, float) / 2, some()), "validdata, piece 1: frame 1, key 40 is 0.5"),
-        (some(), "my.mat has no cells validdata"),
-        (cells(some() * 1j, some()), "validdata, cell 1 is no array of real numbers"),
-        (np.empty((1, 0), object), "my.mat: validdata has no rolls; 1 at least is needed"),
+        (None, "my.mat", ABSENT),
+        (cells(some(), np.zeros((5, 87))), "my.mat: validdata, piece 2", (5, 87)),
+        (cells(np.zeros((0, 88)), some()), "my.mat: validdata, piece 1", (0, 88)),
+        (cells(some(3), some(3) * 2), "my.mat: validdata, piece 2, frame 1, key 40", 2),
+        (cells(some(3, float) / 2, some()), "my.mat: validdata, piece 1, frame 1, key 40", 0.5),
+        (some(), "my.mat", ABSENT),
+        (np.empty((1, 0), object), "my.mat: validdata", ABSENT),
     ],
 )
-def test_what_is_no_roll_is_refused_by_variable_piece_frame_and_key(part, said):
-    assert said in refusal(stored(validdata=part))
+def test_what_is_no_roll_is_refused_by_variable_piece_frame_and_key(part, place, got):
+    with pytest.raises(UsageError) as caught:
+        parse(stored(validdata=part), "my.mat")
+    assert caught.value.where == place
+    assert caught.value.got == got
+
+
+def test_a_key_that_is_no_number_is_refused_by_its_place():
+    assert "validdata, piece 1, frame 1, key 1: " in refusal(stored(validdata=cells(some(3, float) * np.nan, some())))
+
+
+@pytest.mark.parametrize(("part", "cell"), [(cells(some(), "chorale"), 2), (cells(some() * 1j, some()), 1)])
+def test_a_cell_without_real_numbers_is_refused_by_its_place(part, cell):
+    assert f"my.mat: validdata, cell {cell} is no array of real numbers" in refusal(stored(validdata=part))
 
 
 @pytest.mark.parametrize("content", [b"", b"no mat", stored()[:-300], b"\x89HDF\r\n\x1a\n" + bytes(600)])

@@ -236,7 +236,7 @@ PLANTED = {
     "thirty long pieces": Planted("wheel", "the most that is read of all", P(alike, 30, 90_000)),
     "an array of 80 GB": Planted("corpus-cache", "read again", huge_array),
     "a gzip bomb": Planted("tgz", "unpacks to more than 67,108,864", lambda: gzip.compress(bytes(70 * 2**20), 1)),
-    "headers of headers": Planted("tgz", "has no train/", headers_of_headers),
+    "headers of headers": Planted("tgz", "no train/", headers_of_headers),
     "a header of digits": Planted("tgz", "a header of 8,388,608 bytes", digits),
     "a record of no length": Planted("tgz", "a record of 0 bytes in a header", record_of_no_length),
     "a sparse file": Planted("tgz", "a header of a sparse file", sparse),

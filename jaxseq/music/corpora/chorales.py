@@ -1,10 +1,9 @@
-"""Bach's chorales as their scores have them: bars, keys, ties and fermatas beside the notes.
+"""Bach's chorales as their scores have them: bars, keys, ties and fermatas besides the notes.
 
-409 pieces out of the corpus of the user's own music21, on a grid of sixteenths. 374 of them are in the set of the
-literature too (`jsb.py`), and stay in the part that they have there (`bwv.csv`). It is another edition, of which 26
-pieces are equal note for note: numbers measured on the one say nothing about the other. A piece that is not in the
-literature's set is trained on, unless it is the twin (`twins.py`) of one that is validated or tested on: then it is in
-that part.
+409 pieces from the corpus of an installed music21, on a grid of sixteenths. 374 of them are in the literature's set too
+(`jsb.py`), and stay in its parts (`bwv.csv`). It is another edition, of which 26 pieces are equal note for note: scores
+on the two editions cannot be compared. A piece outside of the literature's set is trained on, unless it is a near
+duplicate (`near_duplicates.py`) of one that is validated or tested on: then it joins that part.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import csv
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,17 +21,12 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.music.corpora import music21_corpus
 from jaxseq.music.corpora.measures import Chorale
-from jaxseq.music.piece import REST, Piece
+from jaxseq.music.piece import REST, Piece, PieceSplits
 
 TABLE = Path(__file__).parent / "bwv.csv"
 NEAR_DUPLICATES = ("bwv253", "bwv280", "bwv36.4-2", "bwv245.37", "bwv245.5", "bwv99.6")
-"""Pieces of the validation (the first three) and the test part that are twins of a training piece, as the literature
-cuts the set. A result "without near-duplicates" leaves them out."""
-
-if TYPE_CHECKING:
-    PieceSplits: TypeAlias = Splits[tuple[Piece, ...]]
-else:  # beartype cannot check a generic NamedTuple
-    PieceSplits = tuple
+"""Pieces of the validation (the first three) and the test part that are near duplicates of a training piece in the
+literature's split. A result "without near-duplicates" leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +41,31 @@ class Chorales:
     name: ClassVar[str] = "chorales"
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for a field that cannot be."""
         if self.path is not None and not self.path.strip():
-            raise UsageError(f"{self.name}: path is empty; give music21's wheel or folder, or nothing")
+            raise UsageError("path is empty", where=self.name, needed="music21's wheel or folder, or no path")
 
     def load(self) -> PieceSplits:
-        """The pieces, by name. Raises `UsageError` if music21 is not there, or a score cannot be read."""
-        found = _load(self.path)
+        """Return the pieces, by name. Raises `UsageError` if there is no music21, or a score cannot be read."""
+        corpus = _load(self.path)
         parts: dict[str, list[Piece]] = {part: [] for part in Splits._fields}
-        for chorale, part in zip(found.chorales, found.parts, strict=True):
-            parts[part].append(with_repeats(chorale) if self.repeats else chorale.piece)
+        for chorale, part in zip(corpus.chorales, corpus.parts, strict=True):
+            piece = chorale.piece
+            if self.repeats:
+                piece = with_repeats(chorale)
+            parts[part].append(piece)
         return Splits(*(tuple(pieces) for pieces in parts.values()))
 
     def notes(self) -> tuple[str, ...]:
         """Return remarks on the scores that were read, a line each. Raises as `load` does."""
-        found = _load(self.path)
-        names = {chorale.piece.name for chorale in found.chorales}
-        said = [f"{counted(len(names), 'chorale')}, {len(names & literature().keys())} of them in the literature's set"]
-        if missing := sorted(literature().keys() - names):
-            said.append(f"{len(missing)} of the literature's set are missing, the first is {missing[0]}")
-        return (*said, *found.notes)
+        corpus = _load(self.path)
+        names = {chorale.piece.name for chorale in corpus.chorales}
+        shared = names & literature().keys()
+        remarks = [f"{counted(len(names), 'chorale')}, {len(shared)} of them in the literature's set"]
+
+        missing = sorted(literature().keys() - names)
+        if missing:
+            remarks.append(f"{len(missing)} of the literature's set are missing, the first is {missing[0]}")
+        return (*remarks, *corpus.notes)
 
 
 def _load(path: str | None) -> music21_corpus.Corpus:
@@ -75,17 +74,23 @@ def _load(path: str | None) -> music21_corpus.Corpus:
 
 @functools.cache
 def literature() -> dict[str, str]:
-    """The parts of the pieces that are in the literature's set too, by name."""
+    """Return the part of each piece that is in the literature's set too, by its name."""
     with TABLE.open(newline="") as stream:
         return {row["piece"]: row["split"] for row in csv.DictReader(stream)}
 
 
 def with_repeats(chorale: Chorale) -> Piece:
-    """The piece as it sounds with all its repeats; a note is struck again where a repeat begins."""
+    """Return the piece with all its repeats played; a note is struck again where a repeat begins."""
     piece, played = chorale
-    notes, onsets = piece.notes[played], piece.onsets[played]
+    notes = piece.notes[played]
+    onsets = piece.onsets[played]
+
+    # A new pitch after a leap is a new note, even if it is tied to the step before it in the score.
     leaps = np.flatnonzero(np.diff(played) != 1) + 1
     onsets[leaps] |= (notes[leaps] != REST) & (notes[leaps] != notes[leaps - 1])
     return piece._replace(
-        notes=notes, onsets=onsets, positions=piece.positions[played], fermatas=piece.fermatas[played]
+        notes=notes,
+        onsets=onsets,
+        positions=piece.positions[played],
+        fermatas=piece.fermatas[played],
     )

@@ -2,8 +2,8 @@
 
 The edition that Boulanger-Lewandowski, Bengio and Vincent (2012) cut into these parts, in sixteenths as in Huang et al.
 (Coconet, 2017), and as Géron (Hands-On Machine Learning, 2nd edition, chapter 15) publishes it. It tells neither bars
-from upbeats nor repeated notes from held ones; `chorales.py` reads another edition, which does. Numbers measured on the
-one say nothing about the other.
+from upbeats nor repeated notes from held ones; `chorales.py` reads another edition, which does. Scores on the two
+editions cannot be compared.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int
 
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import printable, shown
+from jaxseq.common.text import printable
 from jaxseq.data.archive import read_bounded, tar_members
 from jaxseq.data.download import Remote, fetch
 from jaxseq.music.corpora.measures import LONGEST
-from jaxseq.music.piece import VOICES, Piece, from_notes
+from jaxseq.music.piece import VOICES, Piece, PieceSplits, from_notes
 
 REMOTE = Remote(
     "https://raw.githubusercontent.com/ageron/handson-ml2/master/datasets/jsb_chorales/jsb_chorales.tgz",
@@ -36,13 +36,9 @@ HEADER = "note0,note1,note2,note3"
 _WELL_FORMED = re.compile(rb"note0,note1,note2,note3\r?\n(?:\d{1,3},\d{1,3},\d{1,3},\d{1,3}\r?\n)+")
 _ROW = re.compile(r"\d{1,3}(?:,\d{1,3}){3}")
 HIGHEST = 127
-"""Of MIDI's notes."""
+"""Highest MIDI number."""
+_MIDI_NUMBER = f"0, a rest, to {HIGHEST}"
 _EXPECTED = "the archive jsb_chorales.tgz, with train/, valid/ and test/"
-
-if TYPE_CHECKING:
-    PieceSplits: TypeAlias = Splits[tuple[Piece, ...]]
-else:  # beartype cannot check a generic NamedTuple
-    PieceSplits = tuple
 
 
 @dataclass(frozen=True)
@@ -55,15 +51,14 @@ class Jsb:
     name: ClassVar[str] = "jsb"
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for a field that cannot be."""
         if self.path is not None and not self.path.strip():
-            raise UsageError(f"{self.name}: path is empty; give {_EXPECTED}, or nothing for a download")
+            raise UsageError("path is empty", where=self.name, needed=f"{_EXPECTED}, or no path, to download it")
 
     def load(self) -> PieceSplits:
-        """The pieces in the literature's order.
+        """Return the pieces in the literature's order.
 
-        Raises `UsageError`, naming archive, member, row and column, for anything else than four columns of MIDI numbers,
-        and `FetchError`, which is one, if there is nothing to read.
+        Raises `UsageError`, with archive, member, row and column, for anything but four columns of MIDI numbers, and its
+        subclass `FetchError` if the archive cannot be downloaded.
         """
         path = self.path or str(fetch(*REMOTE))
         return parse(read_bounded(path, _EXPECTED), printable(path))
@@ -71,14 +66,16 @@ class Jsb:
 
 @functools.lru_cache(maxsize=2)
 def parse(content: bytes, source: str) -> PieceSplits:
-    """The pieces of an archive's bytes; `source` is its name for messages. The arrays are read-only."""
+    """Read the pieces of an archive's bytes; `source` is its name for messages. The arrays are read-only."""
     parts: dict[str, list[tuple[str, bytes]]] = {"train": [], "valid": [], "test": []}
     for member, body in tar_members(content, source):
-        if found := re.fullmatch(r"(?:.*/)?(train|valid|test)/([^/.][^/]*)\.csv", member):
-            parts[found[1]].append((member, body))
+        match = re.fullmatch(r"(?:.*/)?(train|valid|test)/([^/.][^/]*)\.csv", member)
+        if match:
+            parts[match[1]].append((member, body))
+
     for part, members in parts.items():
         if not members:
-            raise UsageError(f"{source} has no {part}/*.csv: give {_EXPECTED}")
+            raise UsageError(f"no {part}/*.csv", where=source, needed=_EXPECTED)
     return Splits(*(_pieces(sorted(members), source) for members in parts.values()))
 
 
@@ -89,48 +86,66 @@ def _pieces(members: list[tuple[str, bytes]], source: str) -> tuple[Piece, ...]:
 def _piece(member: str, body: bytes, source: str) -> Piece:
     name = member.rsplit("/", 1)[-1].removesuffix(".csv")
     piece = from_notes(name, read_notes(body, f"{source}: {printable(member)}"))
+    # The cache gives the same arrays to every caller.
     for array in (piece.notes, piece.onsets, piece.positions, piece.fermatas):
-        array.flags.writeable = False  # the same pieces are given to everybody
+        array.flags.writeable = False
     return piece
 
 
 def read_notes(body: bytes, source: str) -> Int[np.ndarray, "t 4"]:
-    """The MIDI numbers of one CSV. Raises `UsageError`, which opens with `source`, if there are none or too many."""
-    if (rows := body.count(b"\n")) > LONGEST + 1:
-        raise UsageError(f"{source} has {rows:,} rows; {LONGEST:,} sixteenths are the most that is read")
+    """Read the MIDI numbers of one CSV. Raises `UsageError`, with row and column, for anything else, or for too many."""
+    rows = body.count(b"\n")
+    if rows > LONGEST + 1:
+        raise UsageError("too many rows", where=source, got=f"{rows:,}", needed=f"at most {LONGEST:,} sixteenths")
+
+    # One expression over the whole file is quick; only a file that fails it is read again, for the place.
     if not _WELL_FORMED.fullmatch(body if body.endswith(b"\n") else body + b"\n"):
         raise _misfit(body, source)
     numbers = body[body.index(b"\n") :].replace(b"\n", b",").strip(b",\r").split(b",")
     notes = np.array([int(number) for number in numbers]).reshape(-1, len(VOICES))
-    if (high := notes > HIGHEST).any():
-        row, column = map(int, np.argwhere(high)[0])
-        raise UsageError(
-            f"{source}: row {row + 2}, column note{column}: {notes[row, column]} is no MIDI number; they go from 0, "
-            f"a rest, to {HIGHEST}"
-        )
+
+    too_high = np.argwhere(notes > HIGHEST)
+    if len(too_high):
+        row, column = map(int, too_high[0])
+        # Rows are counted from 1, and the header is the first.
+        raise _no_midi_number(int(notes[row, column]), f"{source}, row {row + 2}, column note{column}")
     return notes
 
 
 def _misfit(body: bytes, source: str) -> UsageError:
     """Return the first fault of a CSV, with its place."""
     try:
-        lines = [line.removesuffix("\r") for line in body.decode("ascii").removesuffix("\n").split("\n")]
+        text = body.decode("ascii").removesuffix("\n")
     except UnicodeDecodeError as error:
-        return UsageError(f"{source}: byte {error.start + 1} is no text: the rows must be four numbers with commas")
-    if lines[0] != HEADER:
-        return UsageError(f"{source}: row 1 is {shown(lines[0])}; it must be {HEADER!r}")
-    for row, line in enumerate(lines[1:], 2):
+        return UsageError(
+            f"byte {error.start + 1} is no text",
+            where=source,
+            needed="rows of four numbers with commas",
+        )
+
+    header, *lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if header != HEADER:
+        return UsageError("not the header of a chorale", where=f"{source}, row 1", got=header, needed=HEADER)
+    for row, line in enumerate(lines, 2):
         if not _ROW.fullmatch(line):
-            return _misfit_row(line, row, source)
-    return UsageError(f"{source} has no rows below its header: 1 sixteenth at least is needed")
+            return _misfit_row(line, f"{source}, row {row}")
+    return UsageError("no rows below its header", where=source, needed="at least 1 sixteenth")
 
 
-def _misfit_row(line: str, row: int, source: str) -> UsageError:
+def _misfit_row(line: str, place: str) -> UsageError:
     cells = line.split(",")
     if len(cells) != len(VOICES):
-        return UsageError(f"{source}: row {row} has {len(cells)} columns; it must have {len(VOICES)}, one a voice")
-    column = next(number for number, cell in enumerate(cells) if not re.fullmatch(r"\d{1,3}", cell, re.ASCII))
-    return UsageError(
-        f"{source}: row {row}, column note{column}: {shown(cells[column], 42)} is no MIDI number; they go from "
-        f"0, a rest, to {HIGHEST}"
-    )
+        return UsageError(
+            "wrong number of columns",
+            where=place,
+            got=len(cells),
+            needed=f"{len(VOICES)}, one a voice",
+        )
+
+    is_number = [re.fullmatch(r"\d{1,3}", cell, re.ASCII) is not None for cell in cells]
+    column = is_number.index(False)
+    return _no_midi_number(cells[column], f"{place}, column note{column}")
+
+
+def _no_midi_number(value: int | str, place: str) -> UsageError:
+    return UsageError("not a MIDI number", where=place, got=value, needed=_MIDI_NUMBER)

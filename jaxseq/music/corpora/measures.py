@@ -1,4 +1,4 @@
-"""Bars of four voices, as a score has them, onto a grid of sixteenths."""
+"""Bars of four voices, as a score has them, laid out on a grid of sixteenths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxseq.music.piece import REST, Piece
 LONGEST = 100_000
 """Steps of one score, its repeats played."""
 DENSEST = 10
-"""Times that over that are the steps of all notes of a voice: one after the other, they would be as many as the score's."""
+"""Limit on the durations of all notes of a voice together, in multiples of `LONGEST`."""
 
 
 class Chorale(NamedTuple):
@@ -49,38 +49,93 @@ class Bar(NamedTuple):
     """Marks at its bar lines: forward, backward, "begin 1" at the start of an ending for the first time, end."""
 
 
-def assemble(voices: Sequence[Sequence[Bar]], name: str, source: str) -> Chorale:
-    """The chorale of soprano, alto, tenor and bass, with equally many bars each.
+class Columns(NamedTuple):
+    """One voice on the grid: its column of each array of a `Piece`."""
 
-    A bar lasts as long as the longest of its four voices. Raises `UsageError`, which opens with `source`, for bars that
-    are no whole number of sixteenths, and for a piece without any or with too many.
+    notes: Int[np.ndarray, "t"]
+    onsets: Bool[np.ndarray, "t"]
+    fermatas: Bool[np.ndarray, "t"]
+
+
+def assemble(voices: Sequence[Sequence[Bar]], name: str, source: str) -> Chorale:
+    """Build the chorale of soprano, alto, tenor and bass, which have equally many bars.
+
+    A bar lasts as long as the longest of its four voices. Raises `UsageError`, with `source`, for bars that are no whole
+    number of sixteenths, and for a piece without any or with too many.
     """
     together = list(zip(*voices, strict=True))
     lengths = _lengths([max(bar.length for bar in bars) for bars in together], source)
     starts = np.cumsum([0, *lengths]).tolist()
     _check_density(voices, source)
     columns = [_fill(bars, starts) for bars in voices]
-    notes, onsets, _ = (np.stack(column, axis=1) for column in zip(*columns, strict=True))
+
+    # A mark counts in whichever voice it stands.
     order = played([frozenset().union(*(bar.marks for bar in bars)) for bars in together])
     if sum(lengths[bar] for bar in order) > LONGEST:
         raise UsageError(f"{source} has more than {LONGEST:,} sixteenths with its repeats, the most that is read")
-    positions = _positions([bars[0].metre for bars in together], lengths)
+
     fifths, minor = _key(voices[0])
-    piece = Piece(name, notes, onsets, positions, columns[0][2], fifths, minor)
-    return Chorale(piece, np.concatenate([np.arange(starts[bar], starts[bar + 1]) for bar in order]))
+    piece = Piece(
+        name,
+        notes=np.stack([column.notes for column in columns], axis=1),
+        onsets=np.stack([column.onsets for column in columns], axis=1),
+        positions=_positions([bars[0].metre for bars in together], lengths),
+        fermatas=columns[0].fermatas,
+        fifths=fifths,
+        minor=minor,
+    )
+    steps = [np.arange(starts[bar], starts[bar + 1]) for bar in order]
+    return Chorale(piece, np.concatenate(steps))
+
+
+def played(marks: Sequence[frozenset[str]]) -> list[int]:
+    """Return the bars in the order in which they sound.
+
+    A section is played twice up to its backward repeat, with the ending of each time. It begins at its forward repeat,
+    or where the section before it ended. If no bar would sound, the bars are played as written.
+    """
+    endings = _endings(marks)
+    order = []
+    start = 0
+    turn = "1"
+    bar = 0
+    repeated: set[int] = set()
+    while bar < len(marks):
+        after_endings = turn == "2" and endings[bar - 1] and not endings[bar]
+        # A section begins once: otherwise this would not end.
+        if bar > start and ("forward" in marks[bar] or after_endings):
+            start = bar
+            turn = "1"
+
+        sounds = not endings[bar] or turn in endings[bar]
+        if sounds:
+            order.append(bar)
+
+        ends_section = sounds and "backward" in marks[bar]
+        if ends_section and turn == "1" and bar not in repeated:
+            repeated.add(bar)
+            bar = start
+            turn = "2"
+            continue
+        bar += 1
+        if ends_section:
+            start = bar
+            turn = "1"
+    return order or list(range(len(marks)))
 
 
 def _lengths(lengths: Sequence[Fraction], source: str) -> list[int]:
     for number, length in enumerate(lengths, 1):
         if length.denominator != 1:
             raise UsageError(f"{source}: bar {number} lasts {float(length):.6g} sixteenths; it must be a whole number")
-    if not 1 <= (total := int(sum(lengths))) <= LONGEST:
+    total = int(sum(lengths))
+    if not 1 <= total <= LONGEST:
         raise UsageError(f"{source} has {counted(total, 'sixteenth')}; 1 to {LONGEST:,} are read")
     return [int(length) for length in lengths]
 
 
 def _check_density(voices: Sequence[Sequence[Bar]], source: str) -> None:
-    """Raises `UsageError` for a voice with notes over notes over notes, each of which would be laid over the others."""
+    """Raise `UsageError` for a voice with layers of notes, each of which would be written over the others."""
     for bars in voices:
         steps = sum(float(note.end - note.start) for bar in bars for note in bar.notes)
         if steps > DENSEST * LONGEST:
@@ -89,81 +144,68 @@ def _check_density(voices: Sequence[Sequence[Bar]], source: str) -> None:
             )
 
 
-def _fill(
-    bars: Sequence[Bar], starts: Sequence[int]
-) -> tuple[Int[np.ndarray, "t"], Bool[np.ndarray, "t"], Bool[np.ndarray, "t"]]:
-    """Notes, onsets and fermatas of one voice: what sounds at the beginning of every sixteenth."""
+def _fill(bars: Sequence[Bar], starts: Sequence[int]) -> Columns:
+    """Lay out one voice: each sixteenth has the note that sounds at its beginning."""
     notes = np.full(starts[-1], REST)
-    onsets, fermatas = np.zeros((2, starts[-1]), bool)
-    for bar, begin in zip(bars, starts, strict=False):
+    onsets = np.zeros(starts[-1], bool)
+    fermatas = np.zeros(starts[-1], bool)
+    for bar, bar_start in zip(bars, starts, strict=False):
         for note in bar.notes:
-            first, last = begin + math.ceil(note.start), begin + math.ceil(note.end)
-            if first >= last:
+            first = bar_start + math.ceil(note.start)
+            end = bar_start + math.ceil(note.end)
+            # A note between two beginnings of sixteenths is lost.
+            if first >= end:
                 continue
-            notes[first:last], fermatas[first:last] = note.pitch, note.fermata
-            onsets[first:last] = False
-            onsets[first] = not (note.continues and first and notes[first - 1] == note.pitch)
-    return notes, onsets, fermatas
+            notes[first:end] = note.pitch
+            fermatas[first:end] = note.fermata
+            onsets[first:end] = False
+            tied = note.continues and first and notes[first - 1] == note.pitch
+            onsets[first] = not tied
+    return Columns(notes, onsets, fermatas)
 
 
 def _positions(metres: Sequence[Fraction | None], lengths: Sequence[int]) -> Int[np.ndarray, "t"]:
-    """Sixteenths since the bar line of every step.
+    """Return the sixteenths since the bar line at every step.
 
-    A first bar that is too short is an upbeat: it ends where its metre ends. One within the piece that follows a short
-    bar and fills it up (round a repeat, say) goes on where that ended; another is an upbeat if less than half of its
-    metre is there, and the next bar does not fill it up. A bar that is too long counts from 0 again after every metre.
+    A first bar that is too short is an upbeat, which ends where its metre ends. A later short bar that completes the
+    short bar before it (round a repeat, say) resumes where that ended; any other is an upbeat if less than half of its
+    metre is there and the next bar does not complete it. A bar that is too long counts from 0 again after every metre.
     """
-    positions, end = [], 0
-    following = [*lengths[1:], 0]
-    for number, (metre, length, after) in enumerate(zip(metres, lengths, following, strict=True)):
+    positions = []
+    end = 0
+    next_lengths = [*lengths[1:], 0]
+    for number, (metre, length, next_length) in enumerate(zip(metres, lengths, next_lengths, strict=True)):
         full = int(metre or 0) or max(length, 1)
-        begin = 0
+        start = 0
         if length < full:
-            upbeat = number == 0 or (2 * length < full < length + after)
-            begin = end if end and end + length <= full else (full - length) * upbeat
-        end = (begin + length) % full
-        positions.append(np.arange(begin, begin + length) % full)
+            upbeat = number == 0 or (2 * length < full < length + next_length)
+            if end and end + length <= full:
+                start = end
+            elif upbeat:
+                start = full - length
+        end = (start + length) % full
+        positions.append(np.arange(start, start + length) % full)
     return np.concatenate(positions)
 
 
 def _key(bars: Sequence[Bar]) -> tuple[int | None, bool | None]:
-    """Sharps of the first signature, and whether it says minor."""
-    fifths, mode = next(((bar.fifths, bar.mode) for bar in bars if bar.fifths is not None), (None, None))
-    return fifths, {"major": False, "minor": True}.get((mode or "").strip())
-
-
-def played(marks: Sequence[frozenset[str]]) -> list[int]:
-    """The bars in the order in which they sound: what stands before a backward repeat twice, endings where they belong.
-
-    A section begins at its forward repeat, or where the one before it ended. Without a bar that sounds, as they are
-    written.
-    """
-    endings = _endings(marks)
-    order, start, turn, bar = [], 0, "1", 0
-    taken: set[int] = set()
-    while bar < len(marks):
-        after_endings = turn == "2" and endings[bar - 1] and not endings[bar]
-        if bar > start and ("forward" in marks[bar] or after_endings):  # a section begins once: or this would not end
-            start, turn = bar, "1"
-        sounds = not endings[bar] or turn in endings[bar]
-        if sounds:
-            order.append(bar)
-        again = sounds and "backward" in marks[bar]
-        if again and turn == "1" and bar not in taken:
-            taken.add(bar)
-            bar, turn = start, "2"
-            continue
-        bar += 1
-        if again:
-            start, turn = bar, "1"
-    return order or list(range(len(marks)))
+    """Return the sharps of the first key signature, and whether it is minor; None where it does not say."""
+    for bar in bars:
+        if bar.fifths is not None:
+            minor = {"major": False, "minor": True}.get((bar.mode or "").strip())
+            return bar.fifths, minor
+    return None, None
 
 
 def _endings(marks: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-    """The numbers of the ending that each bar belongs to; none for most."""
-    found, inside = [], frozenset()
-    for here in marks:
-        inside = frozenset(mark[6:] for mark in here if mark.startswith("begin ")) or inside
-        found.append(inside)
-        inside = frozenset() if "end" in here else inside
-    return found
+    """Return the numbers of the ending to which each bar belongs; none for most."""
+    endings = []
+    inside = frozenset()
+    for bar_marks in marks:
+        begun = frozenset(mark.removeprefix("begin ") for mark in bar_marks if mark.startswith("begin "))
+        # A new ending takes the place of one without an end.
+        inside = begun or inside
+        endings.append(inside)
+        if "end" in bar_marks:
+            inside = frozenset()
+    return endings

@@ -1,7 +1,7 @@
 """The piano rolls of the literature: the JSB chorales on a grid of quarters, transposed to C major or minor.
 
-A frame says which of 88 keys sound: key k is MIDI note k + 21. The roll knows neither voices nor rhythm below a quarter
-and stands an octave above the sung pitch, so it is another task than the grid of sixteenths, measured in nats a frame.
+A frame says which of 88 keys sound: key k is MIDI note k + 21. A roll has neither voices nor rhythms below a quarter and
+stands an octave above the sung pitch, so it is another task than the grid of sixteenths, scored in nats a frame.
 Boulanger-Lewandowski, Bengio and Vincent (2012); the file is the one of Bai, Kolter and Koltun (2018), who read it into
 229 / 76 / 77 pieces.
 """
@@ -32,9 +32,10 @@ KEYS = 88
 VARIABLES = ("traindata", "validdata", "testdata")
 _EXPECTED = "a .mat file with traindata, validdata and testdata, as JSB_Chorales.mat"
 
+# beartype cannot check a generic NamedTuple.
 if TYPE_CHECKING:
     RollSplits: TypeAlias = Splits[tuple[Float32[np.ndarray, "_ 88"], ...]]
-else:  # beartype cannot check a generic NamedTuple
+else:
     RollSplits = tuple
 
 
@@ -48,15 +49,14 @@ class PianoRoll:
     name: ClassVar[str] = "pianoroll"
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for a field that cannot be."""
         if self.path is not None and not self.path.strip():
-            raise UsageError(f"{self.name}: path is empty; give {_EXPECTED}, or nothing for a download")
+            raise UsageError("path is empty", where=self.name, needed=f"{_EXPECTED}, or no path, to download it")
 
     def load(self) -> RollSplits:
-        """The rolls, 0 or 1, in the literature's order; read-only.
+        """Return the rolls, 0 or 1, in the literature's order; read-only.
 
-        Raises `UsageError`, naming file, variable, piece, frame and key, for anything else than rolls of 88 keys, and
-        `FetchError`, which is one, if there is nothing to read.
+        Raises `UsageError`, with file, variable, piece, frame and key, for anything but rolls of 88 keys, and its
+        subclass `FetchError` if the file cannot be downloaded.
         """
         path = self.path or str(fetch(*REMOTE))
         return parse(read_bounded(path, _EXPECTED), printable(path))
@@ -64,25 +64,31 @@ class PianoRoll:
 
 @functools.lru_cache(maxsize=2)
 def parse(content: bytes, source: str) -> RollSplits:
-    """The rolls in the bytes of a .mat file; `source` is its name for messages."""
+    """Read the rolls in the bytes of a .mat file; `source` is its name for messages."""
     variables = read_cells(content, source)
-    if missing := [name for name in VARIABLES if name not in variables]:
-        raise UsageError(f"{source} has no cells {missing[0]}: give {_EXPECTED}")
+    missing = [name for name in VARIABLES if name not in variables]
+    if missing:
+        raise UsageError(f"no cells {missing[0]}", where=source, needed=_EXPECTED)
     return Splits(*(_part(variables[name], f"{source}: {name}") for name in VARIABLES))
 
 
 def _part(rolls: Sequence[np.ndarray], source: str) -> tuple[Float32[np.ndarray, "_ 88"], ...]:
     if not rolls:
-        raise UsageError(f"{source} has no rolls; 1 at least is needed")
+        raise UsageError("no rolls", where=source, needed="at least 1")
     return tuple(_roll(roll, f"{source}, piece {number}") for number, roll in enumerate(rolls, 1))
 
 
 def _roll(roll: np.ndarray, source: str) -> Float32[np.ndarray, "t 88"]:
     if roll.ndim != 2 or roll.shape[1] != KEYS or not len(roll):
-        raise UsageError(f"{source} has the shape {roll.shape}; it must be frames of {KEYS} keys")
-    if (odd := ~np.isin(roll, (0, 1))).any():
-        frame, key = map(int, np.argwhere(odd)[0])
-        raise UsageError(f"{source}: frame {frame + 1}, key {key + 1} is {roll[frame, key]}; it must be 0 or 1")
+        raise UsageError("not a piano roll", where=source, got=roll.shape, needed=f"frames of {KEYS} keys")
+
+    odd_values = np.argwhere(~np.isin(roll, (0, 1)))
+    if len(odd_values):
+        frame, key = map(int, odd_values[0])
+        place = f"{source}, frame {frame + 1}, key {key + 1}"
+        raise UsageError("neither silent nor sounding", where=place, got=roll[frame, key], needed="0 or 1")
+
+    # The cache gives the same arrays to every caller.
     roll = roll.astype(np.float32)
     roll.flags.writeable = False
     return roll

@@ -11,17 +11,17 @@ from jaxseq.music.piece import REST
 
 MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
-"""How well each pitch class fits, counted from the tonic: the probe-tone ratings of Krumhansl and Kessler, "Tracing the
-dynamic changes in perceived tonal organization in a spatial representation of musical keys", Psychological Review 89
-(1982)."""
+"""How well each pitch class fits, counted from the tonic: the probe-tone ratings of Krumhansl and Kessler (1982), "Tracing
+the dynamic changes in perceived tonal organization in a spatial representation of musical keys", Psychological Review
+89."""
 
 
 class Tonality(NamedTuple):
-    """The key that fits best.
+    """A key.
 
     fifths     sharps (or, below 0, flats) of its signature, -5 to 6
     minor      whether it is a minor key
-    clarity    how well it fits: Pearson's r of the durations and the key's profile, NaN if there is nothing to compare
+    clarity    how well it fits: Pearson's r of the durations and the key's profile; NaN if there is nothing to compare
     """
 
     fifths: int
@@ -30,33 +30,40 @@ class Tonality(NamedTuple):
 
 
 def key(notes: Int[np.ndarray, "t ..."]) -> Tonality:
-    """The key of MIDI numbers (0 is a rest), one row for each sixteenth: the best correlated of the 24 profiles.
+    """Return the best of the 24 keys for MIDI numbers, one row for each sixteenth; 0 is a rest.
 
-    The algorithm is that of Krumhansl and Schmuckler (Krumhansl, "Cognitive Foundations of Musical Pitch", 1990,
-    chapter 4) with the profiles of 1982. Of keys that fit equally well the first is taken, C major to B major before C
-    minor to B minor. Notes that sound equally long in all twelve classes, or none at all, are in no key: C major with
-    a clarity of NaN.
+    The algorithm of Krumhansl and Schmuckler (Krumhansl, "Cognitive Foundations of Musical Pitch", 1990, chapter 4) with
+    the profiles of 1982. Of keys that fit equally well the first is taken, C major to B major before C minor to B minor.
+    Without notes, or with twelve equally long pitch classes, it is C major with a clarity of NaN.
     """
     fits = correlations(notes)
     if np.isnan(fits).any():
-        return Tonality(0, False, float("nan"))
+        return Tonality(fifths=0, minor=False, clarity=float("nan"))
+
     best = int(np.argmax(fits))
-    minor, tonic = divmod(best, 12)
-    return Tonality(signature(tonic, bool(minor)), bool(minor), float(fits[best]))
+    mode, tonic = divmod(best, 12)
+    minor = mode == 1
+    return Tonality(signature(tonic, minor), minor, clarity=float(fits[best]))
 
 
 def correlations(notes: Int[np.ndarray, "t ..."]) -> Float[np.ndarray, "24"]:
-    """Pearson's r of the twelve durations with each key's profile: C major to B major, then C minor to B minor."""
+    """Compute Pearson's r of the twelve durations with each key's profile: C to B major, then C to B minor."""
     durations = np.bincount(notes[notes != REST] % 12, minlength=12).astype(np.float64)
     centred = durations - durations.mean()
+    # Equal durations have no correlation with anything.
     if not centred.any():
         return np.full(24, np.nan)
+
     profiles = np.array([np.roll(profile, tonic) for profile in (MAJOR, MINOR) for tonic in range(12)])
     profiles -= profiles.mean(axis=1, keepdims=True)
-    return profiles @ centred / (np.linalg.norm(profiles, axis=1) * np.linalg.norm(centred))
+    norms = np.linalg.norm(profiles, axis=1) * np.linalg.norm(centred)
+    return profiles @ centred / norms
 
 
 def signature(tonic: int, minor: bool) -> int:
-    """The sharps (or, below 0, flats) of the key on a pitch class (0 is C), -5 to 6."""
+    """Return the sharps (or, below 0, flats) of the key on a pitch class (0 is C), -5 to 6."""
+    # The relative major's tonic is 3 semitones higher; 7 semitones are a fifth.
     fifths = (tonic + 3 * minor) * 7 % 12
-    return fifths - 12 if fifths > 6 else fifths
+    if fifths > 6:
+        return fifths - 12
+    return fifths

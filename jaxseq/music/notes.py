@@ -1,4 +1,4 @@
-"""The grid as notes, and the grid as time."""
+"""Notes of a piece with start and length, and the duration of its steps in seconds."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Note(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The step after its last."""
+        """Step after its last."""
         return self.start + self.steps
 
 
 def line(notes: Int[np.ndarray, "t"], onsets: Bool[np.ndarray, "t"]) -> list[Note]:
-    """The notes and rests of one voice, without a gap: one begins where a note is struck or the pitch changes."""
+    """Return the notes and rests of one voice, without a gap: one begins where a note is struck or the pitch changes."""
     if not len(notes):
         return []
     begins = np.ones(len(notes), bool)
@@ -41,10 +41,10 @@ def line(notes: Int[np.ndarray, "t"], onsets: Bool[np.ndarray, "t"]) -> list[Not
 
 
 def lines(piece: Piece) -> list[list[Note]]:
-    """The notes and rests of soprano, alto, tenor and bass. Raises `UsageError` for what is no MIDI number."""
-    outside = (piece.notes < 0) | (piece.notes > 127)
-    if outside.any():
-        step, voice = map(int, np.argwhere(outside)[0])
+    """Return the notes and rests of soprano, alto, tenor and bass. Raises `UsageError` for anything but MIDI numbers."""
+    outside = np.argwhere((piece.notes < 0) | (piece.notes > 127))
+    if len(outside):
+        step, voice = map(int, outside[0])
         raise UsageError(
             f"{piece.name}: the {VOICES[voice]} has note {piece.notes[step, voice]} at step {step + 1}; "
             f"MIDI numbers go from 1 to 127, and {REST} is a rest"
@@ -53,17 +53,18 @@ def lines(piece: Piece) -> list[list[Note]]:
 
 
 def grid(voices: list[list[Note]], steps: int) -> tuple[Int[np.ndarray, "t v"], Bool[np.ndarray, "t v"]]:
-    """Notes and onsets, a column for each voice, from the notes of each: what `line` takes apart."""
-    notes, onsets = np.zeros((steps, len(voices)), np.int64), np.zeros((steps, len(voices)), bool)
-    for voice, column in enumerate(voices):
-        for note in column:
+    """Return notes and onsets, a column for each voice: the inverse of `line`."""
+    notes = np.zeros((steps, len(voices)), np.int64)
+    onsets = np.zeros((steps, len(voices)), bool)
+    for voice, voice_notes in enumerate(voices):
+        for note in voice_notes:
             notes[note.start : note.end, voice] = note.pitch
             onsets[note.start, voice] = note.pitch != REST
     return notes, onsets
 
 
 def clock(piece: Piece, bpm: float, hold: float = 1.0) -> Float[np.ndarray, "t"]:
-    """How many seconds each step lasts at `bpm` quarter notes a minute; steps under a fermata last `hold` times that.
+    """Return the seconds of each step at `bpm` quarters a minute; steps under a fermata last `hold` times as long.
 
     Raises `UsageError` unless both are positive and finite.
     """

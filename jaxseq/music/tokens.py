@@ -1,4 +1,4 @@
-"""Notes as the symbols of a softmax: 0 a rest, 1 to 46 the notes from C2 (MIDI 36) to A5 (81), 47 the start of a piece."""
+"""Notes as symbols of a softmax: 0 is a rest, 1 to 46 are the notes from C2 (MIDI 36) to A5 (81), 47 starts a piece."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ LOWEST, HIGHEST = 36, 81
 VOCABULARY = HIGHEST - LOWEST + 2
 """Symbols that can be predicted: 46 notes and the rest."""
 START = VOCABULARY
-"""The symbol before the first; it is read, and never predicted."""
+"""Symbol before the first note; it is read, and never predicted."""
 MASKED = START + 1
-"""The symbol of a note that is to be found; read by models that fill gaps."""
+"""Symbol of a hidden note; read by networks that fill gaps."""
 UNSCORED = -1
-"""A target that no loss counts."""
+"""Target that no loss counts."""
 
 
 def encode(notes: Int[np.ndarray, "t 4"], source: str = "notes") -> Int[np.ndarray, "t 4"]:
-    """Symbols for MIDI numbers. Raises `UsageError`, naming step and voice, for a note outside the range."""
-    outside = (notes != REST) & ((notes < LOWEST) | (notes > HIGHEST))
-    if outside.any():
-        step, voice = map(int, np.argwhere(outside)[0])
+    """Return the symbols of MIDI numbers. Raises `UsageError`, with step and voice, for a note out of range."""
+    outside = np.argwhere((notes != REST) & ((notes < LOWEST) | (notes > HIGHEST)))
+    if len(outside):
+        step, voice = map(int, outside[0])
         raise UsageError(
             f"{source}: the {VOICES[voice]} has note {notes[step, voice]} at step {step + 1}; notes go from {LOWEST} "
             f"to {HIGHEST}, and {REST} is a rest"
@@ -33,5 +33,5 @@ def encode(notes: Int[np.ndarray, "t 4"], source: str = "notes") -> Int[np.ndarr
 
 
 def decode(tokens: Int[np.ndarray, "t 4"]) -> Int[np.ndarray, "t 4"]:
-    """The MIDI numbers of symbols."""
+    """Return the MIDI numbers of symbols."""
     return np.where(tokens == 0, REST, tokens + LOWEST - 1)

@@ -240,9 +240,7 @@ PLANTED = {
     "a header of digits": Planted("tgz", "a header of 8,388,608 bytes", digits),
     "a record of no length": Planted("tgz", "a record of 0 bytes in a header", record_of_no_length),
     "a sparse file": Planted("tgz", "a header of a sparse file", sparse),
-    "three million rows of notes": Planted(
-        "tgz", "rows; 100,000 sixteenths", lambda: tgz(NOTES + b"1,2,3,4\n" * 2_500_000)
-    ),
+    "three million rows of notes": Planted("tgz", "too many rows; got ", lambda: tgz(NOTES + b"1,2,3,4\n" * 2_500_000)),
     "a million empty cells": Planted(
         "mat",
         "elements in one",

@@ -96,7 +96,7 @@ def read_notes(body: bytes, source: str) -> Int[np.ndarray, "t 4"]:
     """Read the MIDI numbers of one CSV. Raises `UsageError`, with row and column, for anything else, or for too many."""
     rows = body.count(b"\n")
     if rows > LONGEST + 1:
-        raise UsageError("too many rows", where=source, got=f"{rows:,}", needed=f"at most {LONGEST:,} sixteenths")
+        raise UsageError("too many rows", where=source, got=rows, needed=f"at most {LONGEST:,} sixteenths")
 
     # One expression over the whole file is quick; only a file that fails it is read again, for the place.
     if not _WELL_FORMED.fullmatch(body if body.endswith(b"\n") else body + b"\n"):

@@ -111,4 +111,4 @@ def _same_steps(
 
 def _check_at_most(most: int, count: int, unit: str) -> None:
     if count > most:
-        raise UsageError(f"too many {unit} to look for twins", got=f"{count:,}", needed=f"at most {most:,}")
+        raise UsageError("too many to look for twins", where=unit, got=count, needed=f"at most {most:,}")

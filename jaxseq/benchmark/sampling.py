@@ -14,7 +14,7 @@ from jaxseq.benchmark.compare import Result
 from jaxseq.common.arrays import Tree
 from jaxseq.music.networks.layers import BOOK_EPSILON
 from jaxseq.music.networks.note_net import NoteNet
-from jaxseq.music.sampling import FREE, compose
+from jaxseq.music.sampling import FREE, ancestral
 
 STEPS = 64
 """Sixteenths, of four notes each."""
@@ -29,10 +29,11 @@ def ours(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = STEP
     forced = np.full((rows, steps, 4), FREE)
     forced[:, 0, 0] = FIRST
     positions, calls = np.arange(steps) % 16, iter(range(10**9))
+    variables = {"params": params, **stats}
 
     def work() -> np.ndarray:
         key = jax.random.key(next(calls))
-        return np.asarray(compose(model, params, stats, key, forced, positions, started=False).tokens)
+        return np.asarray(ancestral(model, variables, key, forced, positions, started=False).tokens)
 
     return work
 

@@ -34,9 +34,14 @@ PLAIN = STYLE | {"text.parse_math": False}
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the suffix. Raises `UsageError` if it cannot be written."""
+    write(path, drawn(figure, path.suffix.removeprefix(".") or "png"))
+
+
+def drawn(figure: Figure, file_format: str) -> bytes:
+    """Draw a figure; returns the content of a file in this format, such as png."""
     content = io.BytesIO()
-    figure.savefig(content, format=path.suffix.removeprefix(".") or "png", dpi=140)
-    write(path, content.getvalue())
+    figure.savefig(content, format=file_format, dpi=140)
+    return content.getvalue()
 
 
 def headline(figure: Figure, title: str) -> None:

@@ -1,16 +1,19 @@
-"""Music from the models of chorales: `compose` by those that read forward, note by note on carried states, in one compiled
-scan; `fill` by those that know what comes after, too, in a compiled loop.
+"""Draw chorales from trained networks.
 
-Each note is drawn from the model's distribution after temperature, top-k and top-p, in this order: temperature divides
-the logits; top-k leaves the k likeliest (Fan et al. 2018, "Hierarchical neural story generation"); of these, renormalised,
-top-p leaves the smallest set of the likeliest whose probabilities reach p (Holtzman et al. 2020, "The curious case of
-neural text degeneration", section 3.1). Log-likelihoods are those of the model as it is, whatever a note was drawn from.
+`ancestral` serves the networks that read forward (`NoteNet`, `ChordNet`): note by note on carried states, in one compiled
+scan. `gibbs` serves the network that also reads what follows (`FillNet`): sweep by sweep, in a compiled loop.
+
+Each note is drawn from the network's distribution after temperature, top-k and top-p, in this order: temperature divides
+the logits; top-k keeps the k most likely notes (Fan et al. 2018, "Hierarchical neural story generation"); top-p
+renormalises these and keeps the smallest set of most likely notes whose probabilities reach p (Holtzman et al. 2020, "The
+curious case of neural text degeneration", section 3.1). Reported log-probabilities are those of the network itself,
+before any of these.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,280 +30,526 @@ from jaxseq.music.networks.layers import VOICE_COUNT
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.piece import BAR
 from jaxseq.music.tokens import MASKED, START, VOCABULARY
-from jaxseq.nn import apply
 
+RECENT = 2 * VOICE_COUNT - 1
+"""Notes from a voice's last chord on to the note before its next one, the voices above included."""
 FREE = -1
-"""In the place of a note that is to be drawn."""
+"""Stands for a note that is to be drawn."""
 COLDEST = 1e-30
-"""Temperatures below are as this: the likeliest note, always."""
-FIRST_SHARE, LAST_SHARE, ANNEALED = 1.0, 0.02, 0.75
-"""Share of the free notes that a sweep draws anew: of the first, of the last, and the part of the sweeps in which it falls
-from the one to the other."""
+"""Lowest temperature that is divided by; there, the most likely note is always drawn."""
+FIRST_SHARE = 1.0
+LAST_SHARE = 0.02
+"""Shares of the free notes that the first and the last sweep of Gibbs sampling draw again."""
+ANNEALED = 0.75
+"""Part of the sweeps over which that share falls linearly from the first to the last."""
 
 
-class Manner(NamedTuple):
-    """How notes are drawn. With the defaults: from the model's distribution as it is."""
+class Thresholds(NamedTuple):
+    """The numbers of `SamplingOptions` as arrays, so that other values need no new compilation."""
+
+    temperature: Float[Array, ""]
+    top_k: Int[Array, ""]
+    top_p: Float[Array, ""]
+
+
+class SamplingOptions(NamedTuple):
+    """How notes are drawn; the defaults draw from the network's distribution unchanged.
+
+    temperature      divides the logits; must be above 0
+    top_k            number of most likely notes to draw from
+    top_p            probability that the notes to draw from reach together
+    avoid_parallels  whether to exclude notes that `parallel` names
+    """
 
     temperature: float = 1.0
     top_k: int = VOCABULARY
     top_p: float = 1.0
     avoid_parallels: bool = False
-    """Never draw a note that moves with a voice above by one interval into a fifth, an octave or a unison with it."""
 
     @property
-    def filters(self) -> bool:
-        """Whether any note is ruled out."""
+    def truncates(self) -> bool:
+        """Whether top-k or top-p excludes any note."""
         return self.top_k < VOCABULARY or self.top_p < 1
 
+    @property
+    def thresholds(self) -> Thresholds:
+        """The numbers as arrays."""
+        return Thresholds(
+            temperature=jnp.float32(self.temperature),
+            top_k=jnp.int32(self.top_k),
+            top_p=jnp.float32(self.top_p),
+        )
 
-AS_IT_IS = Manner()
+
+UNCHANGED = SamplingOptions()
 
 
-class Music(NamedTuple):
-    """What was composed: symbols, and of each its log-probability given all before it; NaN where the model has none."""
+class Drawn(NamedTuple):
+    """Drawn symbols.
+
+    log_probability  of each symbol by the network; NaN where the network gives none
+    """
 
     tokens: Int[Array, "b t 4"]
     log_probability: Float[Array, "b t 4"]
 
 
-def fill(
+class _Program(NamedTuple):
+    """Settings that decide what is compiled.
+
+    truncates        as `SamplingOptions.truncates`
+    avoid_parallels  as in `SamplingOptions`
+    started          whether pieces begin with a start symbol
+    """
+
+    truncates: bool
+    avoid_parallels: bool = False
+    started: bool = True
+
+
+class _Template(NamedTuple):
+    """Symbols with `FREE` where one is to be drawn, and the position in the bar of each step."""
+
+    forced: Int[Array, "b t 4"]
+    places: Int[Array, "t"]
+
+
+def gibbs(
     model: FillNet,
-    params: Tree,
-    stats: Tree,
+    variables: Tree,
     key: Key,
     forced: Int[np.ndarray, "b t 4"],
     positions: Int[np.ndarray, "t"],
-    manner: Manner = AS_IT_IS,
+    options: SamplingOptions = UNCHANGED,
     sweeps: int = 128,
-) -> Music:
-    """As `compose`, by a model that knows the notes before and after: annealed blocked Gibbs sampling.
+) -> Drawn:
+    """Complete pieces by a network that reads both directions: annealed blocked Gibbs sampling.
 
-    Each sweep hides a random share of the free notes and draws them anew, all at once, from what the model says of each
-    given those that are left; the share shrinks, from all to a few (Yao et al. 2014, "On the equivalence between deep
-    NADE and generative stochastic networks"; used so in Coconet, Huang et al. 2017). Forced notes are
-    never touched. The log-probability of a note is that at its last draw, given all that was not drawn with it, so they
-    add up to no likelihood of the piece; that of a forced note is NaN.
+    Each sweep hides a random share of the free notes and draws them again, all at once, from the network's distributions
+    given the others. The share falls from all notes to a few (Yao et al. 2014, "On the equivalence between deep NADE and
+    generative stochastic networks"; used in Coconet, Huang et al. 2017). Forced notes never change.
+
+    The log-probability of a note is that at its last draw, given the notes that were not drawn with it, so that their sum
+    is not a likelihood of the piece. That of a forced note is NaN.
     """
-    given, places = jnp.asarray(forced, jnp.int32), jnp.minimum(jnp.asarray(positions, jnp.int32), BAR - 1)
-    return Music(*_sweeps(model, manner.filters, params, stats, key, given, places, _drawing(manner), sweeps))
+    return _sweeps(
+        model,
+        _Program(options.truncates),
+        variables,
+        key,
+        template=_template(forced, positions),
+        thresholds=options.thresholds,
+        sweeps=sweeps,
+    )
 
 
-@partial(jax.jit, static_argnames=("model", "filters"))
+def _template(
+    forced: Int[np.ndarray, "b t 4"],
+    positions: Int[np.ndarray, "t"],
+) -> _Template:
+    # The networks know the positions of one bar of four quarters; later ones in a longer bar share the last.
+    places = jnp.minimum(jnp.asarray(positions, jnp.int32), BAR - 1)
+    return _Template(jnp.asarray(forced, jnp.int32), places)
+
+
+@partial(jax.jit, static_argnames=("model", "program"))
 def _sweeps(
     model: FillNet,
-    filters: bool,
-    params: Tree,
-    stats: Tree,
+    program: _Program,
+    variables: Tree,
     key: Key,
-    forced: Int[Array, "b t 4"],
-    places: Int[Array, "t"],
-    drawing: Any,
+    template: _Template,
+    thresholds: Thresholds,
     sweeps: Int[Array, ""] | int,
-) -> tuple[Array, Array]:
+) -> Drawn:
+    forced, places = template
+    shape = forced.shape
     free = forced == FREE
-    column = jnp.broadcast_to(places[:, None], (*forced.shape[:2], 1))
+    place_column = jnp.broadcast_to(places[:, None], (*shape[:2], 1))
 
-    def sweep(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        notes, log_p = state
+    def sweep(number: Int[Array, ""], drawn: Drawn) -> Drawn:
         hide_key, draw_key = jax.random.split(jax.random.fold_in(key, number))
-        hidden = free & (jax.random.uniform(hide_key, free.shape) < _share(number, sweeps))
-        x = jnp.concatenate([jnp.where(hidden, MASKED, notes), column], axis=-1)
-        logits = apply.apply(model, params, stats, x).reshape(-1, VOCABULARY)
+        share = _share(number, sweeps)
+        hidden = free & (jax.random.uniform(hide_key, shape) < share)
+
+        visible = jnp.where(hidden, MASKED, drawn.tokens)
+        x = jnp.concatenate([visible, place_column], axis=-1)
+        _, all_logits = model.apply(variables, x)
+        logits = jnp.asarray(all_logits).reshape(-1, VOCABULARY)
         noise = jax.random.gumbel(draw_key, logits.shape)
-        drawn, log_of_drawn = (found.reshape(free.shape) for found in _choose(logits, noise, filters, drawing))
-        return jnp.where(hidden, drawn, notes), jnp.where(hidden, log_of_drawn, log_p)
+        chosen = _choose(logits, noise, program, thresholds)
 
-    return jax.lax.fori_loop(0, sweeps, sweep, (forced, jnp.full(forced.shape, jnp.nan, jnp.float32)))
+        return Drawn(
+            tokens=jnp.where(hidden, chosen.note.reshape(shape), drawn.tokens),
+            log_probability=jnp.where(hidden, chosen.log_p.reshape(shape), drawn.log_probability),
+        )
+
+    no_log_p = jnp.full(shape, jnp.nan, jnp.float32)
+    return jax.lax.fori_loop(0, sweeps, sweep, Drawn(forced, no_log_p))
 
 
-def _share(number: Int[Array, ""], sweeps: Int[Array, ""] | int) -> Float[Array, ""]:
-    """The share of the free notes that a sweep, counted from 0, hides; all of them in the first."""
-    done = jnp.asarray(number, jnp.float32) / (ANNEALED * jnp.asarray(sweeps, jnp.float32))
-    return jnp.maximum(LAST_SHARE, FIRST_SHARE - done * (FIRST_SHARE - LAST_SHARE))
+def _share(
+    number: Int[Array, ""],
+    sweeps: Int[Array, ""] | int,
+) -> Float[Array, ""]:
+    """Return the share of the free notes that a sweep, counted from 0, hides; all of them in the first."""
+    annealed_sweeps = ANNEALED * jnp.asarray(sweeps, jnp.float32)
+    progress = jnp.asarray(number, jnp.float32) / annealed_sweeps
+    share = FIRST_SHARE - progress * (FIRST_SHARE - LAST_SHARE)
+    return jnp.maximum(LAST_SHARE, share)
 
 
-def compose(
+def ancestral(
     model: NoteNet | ChordNet,
-    params: Tree,
-    stats: Tree,
+    variables: Tree,
     key: Key,
     forced: Int[np.ndarray, "b t 4"],
     positions: Int[np.ndarray, "t"],
-    manner: Manner = AS_IT_IS,
+    options: SamplingOptions = UNCHANGED,
     started: bool = True,
-) -> Music:
-    """So many rows of so many steps: symbols that are forced stay, those that are `FREE` are drawn in the order of the
-    voices, each knowing all that stands before it. `positions` are sixteenths since the bar line.
+) -> Drawn:
+    """Draw pieces forward in time; within a step, in the order of the voices, each given everything before it.
 
-    A model that was not `started` (trained on windows that begin without memory) knows no first note: the soprano's has
-    to be forced in every row, and `ValueError` is raised if it is not.
+    forced     symbols that stay, and `FREE` where one is to be drawn
+    positions  sixteenths since the bar line
+    started    whether the network was trained on pieces that begin with a start symbol
+
+    Without a start symbol, a network has no distribution of the first note. Raises `ValueError` if that is free in any
+    row; its log-probability is NaN.
     """
-    if not started and (np.asarray(forced)[:, 0, 0] == FREE).any():
+    first_notes = np.asarray(forced)[:, 0, 0]
+    if not started and (first_notes == FREE).any():
         raise ValueError("forced[:, 0, 0] is free; the model was trained on windows, whose first note is given")
-    drawing = _drawing(manner)
-    way = _by_note if isinstance(model, NoteNet) else _by_chord
-    places = jnp.minimum(jnp.asarray(positions, jnp.int32), BAR - 1)
-    given = jnp.asarray(forced, jnp.int32)
-    rules = manner.filters, manner.avoid_parallels
-    return Music(*way(model, rules, started, {"params": params, **stats}, key, given, places, drawing))
+
+    draw_all = _by_chord
+    if isinstance(model, NoteNet):
+        draw_all = _by_note
+    return draw_all(
+        model,
+        _Program(options.truncates, options.avoid_parallels, started),
+        variables,
+        key,
+        template=_template(forced, positions),
+        thresholds=options.thresholds,
+    )
 
 
-def _drawing(manner: Manner) -> tuple[Array, Array, Array]:
-    """The numbers of a manner, as arrays: another temperature need not be compiled anew."""
-    return jnp.float32(manner.temperature), jnp.int32(manner.top_k), jnp.float32(manner.top_p)
+class _NoteState(NamedTuple):
+    """State of the scan over notes: the network's own states, and the last seven notes."""
+
+    carries: Tree
+    recent: Int[Array, "b 7"]
 
 
-@partial(jax.jit, static_argnames=("model", "rules", "started"))
+class _NoteStep(NamedTuple):
+    """Inputs of one step of the scan over notes.
+
+    code    16 * voice + place in the bar
+    number  of the step, from 0
+    noise   that the note is drawn by
+    """
+
+    forced: Int[Array, "*t b"]
+    code: Int[Array, "*t"]
+    number: Int[Array, "*t"]
+    noise: Float[Array, "*t b v"]
+
+
+@partial(jax.jit, static_argnames=("model", "program"))
 def _by_note(
     model: NoteNet,
-    rules: tuple[bool, bool],
-    started: bool,
+    program: _Program,
     variables: Tree,
     key: Key,
-    forced: Int[Array, "b t 4"],
-    places: Int[Array, "t"],
-    drawing: Any,
-) -> tuple[Array, Array]:
-    (filters, avoid), (rows, steps) = rules, forced.shape[:2]
-    flat = forced.reshape(rows, -1).T
-    codes = (BAR * jnp.arange(VOICE_COUNT) + places[:, None]).ravel()
-    cold = 0 if started else 1
+    template: _Template,
+    thresholds: Thresholds,
+) -> Drawn:
+    rows, steps, _ = template.forced.shape
+    forced = template.forced.reshape(rows, -1).T
+    voice_codes = BAR * jnp.arange(VOICE_COUNT)
+    codes = (voice_codes + template.places[:, None]).ravel()
 
-    def advance(x: Array, carries: Any, first: Array) -> Any:
-        return model.apply(variables, x, carries=carries, first=first)
+    def read(
+        x: Int[Array, "b 1 2"],
+        carries: Tree,
+        first: Int[Array, ""] | int,
+    ) -> tuple[Tree, Float[Array, "b 1 v"]]:
+        carries, logits = model.apply(variables, x, carries=carries, first=first)
+        return carries, jnp.asarray(logits)
 
-    def step(state: Any, now: Any) -> Any:
-        carries, recent = state
-        given, code, number, noise = now
-        x = jnp.stack([recent[:, -1], jnp.full(rows, code)], axis=-1)[:, None]
-        carries, logits = advance(x, carries, number)
-        out = None
-        if avoid:  # of the chord before, the notes of this voice and of those above; of this chord, those above
-            above = jnp.arange(1 - VOICE_COUNT, 0) >= -(code // BAR)
-            now_above = jnp.where(above, recent[:, 1 - VOICE_COUNT :], 0)
-            out = parallel(recent[:, -VOICE_COUNT], recent[:, : VOICE_COUNT - 1], now_above)
-        note, log_p = _choose(logits[:, 0], noise, filters, drawing, given, out)
-        return (carries, jnp.concatenate([recent[:, 1:], note[:, None]], axis=1)), (note, log_p)
+    def step(state: _NoteState, now: _NoteStep) -> tuple[_NoteState, _Chosen]:
+        recent = state.recent
+        code_column = jnp.full(rows, now.code)
+        x = jnp.stack([recent[:, -1], code_column], axis=-1)
+        carries, logits = read(x[:, None], state.carries, now.number)
 
-    first = jnp.full(rows, START) if started else flat[0]
+        chosen = _choose(
+            logits[:, 0],
+            now.noise,
+            program,
+            thresholds,
+            forced=now.forced,
+            excluded=_parallel_to_recent(recent, now.code) if program.avoid_parallels else None,
+        )
+        recent = jnp.concatenate([recent[:, 1:], chosen.note[:, None]], axis=1)
+        return _NoteState(carries, recent), chosen
+
+    first = jnp.full(rows, START)
+    drawn_from = 0
+    # Without a start symbol the first note is read, not drawn.
+    if not program.started:
+        first = forced[0]
+        drawn_from = 1
+
     row = jax.ShapeDtypeStruct((rows, 1, 2), jnp.int32)
-    carries = _zeros(jax.eval_shape(advance, row, None, 0)[0])
-    count = VOICE_COUNT * steps - cold
-    # Drawn all at once: note by note, the draws take a quarter of the time.
-    noise = jax.random.gumbel(key, (count, rows, VOCABULARY))
-    now = flat[cold:], codes[cold:], jnp.arange(count), noise
-    recent = jnp.zeros((rows, 2 * VOICE_COUNT - 1), jnp.int32).at[:, -1].set(first)
-    _, (notes, log_p) = jax.lax.scan(step, (carries, recent), now)
-    if cold:
-        notes = jnp.concatenate([flat[:1], notes])
-        log_p = jnp.concatenate([jnp.full_like(log_p[:1], jnp.nan), log_p])
-    return tuple(found.T.reshape(rows, steps, VOICE_COUNT) for found in (notes, log_p))
+    carries, _ = jax.eval_shape(read, row, None, 0)
+    recent = jnp.zeros((rows, RECENT), jnp.int32)
+    state = _NoteState(_zeros(carries), recent.at[:, -1].set(first))
+
+    count = VOICE_COUNT * steps - drawn_from
+    inputs = _NoteStep(
+        forced=forced[drawn_from:],
+        code=codes[drawn_from:],
+        number=jnp.arange(count),
+        # Drawn before the scan: noise drawn note by note would take a quarter of the time.
+        noise=jax.random.gumbel(key, (count, rows, VOCABULARY)),
+    )
+    _, (notes, log_p) = jax.lax.scan(step, state, inputs)
+
+    if not program.started:
+        no_log_p = jnp.full_like(log_p[:1], jnp.nan)
+        notes = jnp.concatenate([forced[:1], notes])
+        log_p = jnp.concatenate([no_log_p, log_p])
+    shape = (rows, steps, VOICE_COUNT)
+    return Drawn(notes.T.reshape(shape), log_p.T.reshape(shape))
 
 
-@partial(jax.jit, static_argnames=("model", "rules", "started"))
+def _parallel_to_recent(
+    recent: Int[Array, "b 7"],
+    code: Int[Array, ""],
+) -> Bool[Array, "b v"]:
+    """Return which notes would make parallels with the voices above, by the notes drawn last."""
+    # Four notes back is this voice's last one. The three notes before it are those of the voices above in the last chord,
+    # the three after it those in this chord; a higher voice has fewer voices above, and other notes stand there.
+    last = recent[:, -VOICE_COUNT]
+    before = recent[:, : VOICE_COUNT - 1]
+    now = recent[:, 1 - VOICE_COUNT :]
+    voice = code // BAR
+    is_above = jnp.arange(1 - VOICE_COUNT, 0) >= -voice
+    # Symbol 0 is a rest, which is parallel to nothing.
+    return parallel(last, before, jnp.where(is_above, now, 0))
+
+
+class _ChordState(NamedTuple):
+    """State of the scan over chords.
+
+    carries  the network's own states
+    before   the last chord; `lasted` is for how many steps each voice has had its note
+    """
+
+    carries: Tree
+    before: Int[Array, "b 4"]
+    lasted: Int[Array, "b 4"]
+
+
+class _ChordStep(NamedTuple):
+    """Inputs of one step of the scan over chords.
+
+    place   position in the bar
+    number  of the step, from 0
+    noise   that each voice is drawn by
+    """
+
+    forced: Int[Array, "*t b 4"]
+    place: Int[Array, "*t"]
+    number: Int[Array, "*t"]
+    noise: Float[Array, "*t 4 b v"]
+
+
+@partial(jax.jit, static_argnames=("model", "program"))
 def _by_chord(
     model: ChordNet,
-    rules: tuple[bool, bool],
-    started: bool,
+    program: _Program,
     variables: Tree,
     key: Key,
-    forced: Int[Array, "b t 4"],
-    places: Int[Array, "t"],
-    drawing: Any,
-) -> tuple[Array, Array]:
-    (filters, avoid), (rows, steps) = rules, forced.shape[:2]
+    template: _Template,
+    thresholds: Thresholds,
+) -> Drawn:
+    rows, steps, _ = template.forced.shape
 
-    def read(x: Array, carries: Any, first: Array) -> Any:
-        return model.apply(variables, x, None, False, carries, first, method="read")
+    def read(
+        x: Int[Array, "b 1 13"],
+        carries: Tree,
+        first: Int[Array, ""] | int,
+    ) -> tuple[Tree, Float[Array, "b 1 h"]]:
+        carries, context = model.apply(
+            variables,
+            x,
+            lengths=None,
+            train=False,
+            carries=carries,
+            first=first,
+            method="read",
+        )
+        return carries, jnp.asarray(context)
 
-    def step(state: Any, now: Any) -> Any:
-        carries, before, lasted = state
-        given, place, number, noise = now
-        x = jnp.concatenate([before, before, lasted, jnp.full((rows, 1), place)], axis=-1)[:, None]
-        carries, context = read(x, carries, number)
-        chord, log_p = [], []
-        for v in range(VOICE_COUNT):
-            logits = jnp.asarray(model.apply(variables, context[:, 0], before, chord, v, method=_voice))
-            out = parallel(before[:, v], before[:, :v], jnp.stack(chord, axis=-1)) if avoid and v else None
-            note, log_of_note = _choose(logits, noise[v], filters, drawing, given[:, v], out)
-            chord.append(note)
-            log_p.append(log_of_note)
+    def step(state: _ChordState, now: _ChordStep) -> tuple[_ChordState, _Chosen]:
+        before = state.before
+        # In training, the second chord in a row is the one to predict. `read` does not look at it.
+        unread = before
+        place_column = jnp.full((rows, 1), now.place)
+        x = jnp.concatenate([before, unread, state.lasted, place_column], axis=-1)
+        carries, context = read(x[:, None], state.carries, now.number)
+
+        chord = []
+        log_p = []
+        for voice in range(VOICE_COUNT):
+            excluded = None
+            # The soprano has no voice above it.
+            if program.avoid_parallels and voice:
+                above = jnp.stack(chord, axis=-1)
+                excluded = parallel(before[:, voice], before[:, :voice], above)
+            logits = model.apply(variables, context[:, 0], before, chord, voice, method=_voice)
+            chosen = _choose(
+                jnp.asarray(logits),
+                now.noise[voice],
+                program,
+                thresholds,
+                forced=now.forced[:, voice],
+                excluded=excluded,
+            )
+            chord.append(chosen.note)
+            log_p.append(chosen.log_p)
+
         notes = jnp.stack(chord, axis=-1)
-        lasted = jnp.where(notes == before, jnp.minimum(lasted + 1, LONGEST), 1)
-        return (carries, notes, lasted), (notes, jnp.stack(log_p, axis=-1))
+        longer = jnp.minimum(state.lasted + 1, LONGEST)
+        lasted = jnp.where(notes == before, longer, 1)
+        return _ChordState(carries, notes, lasted), _Chosen(notes, jnp.stack(log_p, axis=-1))
 
-    before = jnp.full((rows, VOICE_COUNT), START if started else MASKED)
+    # Without a start symbol, nothing is known of the chord before the first.
+    before_first = START if program.started else MASKED
+    before = jnp.full((rows, VOICE_COUNT), before_first)
     row = jax.ShapeDtypeStruct((rows, 1, 3 * VOICE_COUNT + 1), jnp.int32)
-    carries = _zeros(jax.eval_shape(read, row, None, 0)[0])
-    noise = jax.random.gumbel(key, (steps, VOICE_COUNT, rows, VOCABULARY))
-    now = jnp.swapaxes(forced, 0, 1), places, jnp.arange(steps), noise
-    _, (notes, log_p) = jax.lax.scan(step, (carries, before, jnp.zeros_like(before)), now)
-    if not started:
+    carries, _ = jax.eval_shape(read, row, None, 0)
+    state = _ChordState(_zeros(carries), before, lasted=jnp.zeros_like(before))
+
+    inputs = _ChordStep(
+        forced=jnp.swapaxes(template.forced, 0, 1),
+        place=template.places,
+        number=jnp.arange(steps),
+        noise=jax.random.gumbel(key, (steps, VOICE_COUNT, rows, VOCABULARY)),
+    )
+    _, (notes, log_p) = jax.lax.scan(step, state, inputs)
+
+    # A network of windows has an output for the first note, which it was never trained on.
+    if not program.started:
         log_p = log_p.at[0, :, 0].set(jnp.nan)
-    return jnp.swapaxes(notes, 0, 1), jnp.swapaxes(log_p, 0, 1)
+    return Drawn(jnp.swapaxes(notes, 0, 1), jnp.swapaxes(log_p, 0, 1))
 
 
-def _voice(model: ChordNet, context: Array, before: Array, above: list[Array], number: int) -> Array:
-    notes = jnp.stack(above, axis=-1) if above else jnp.zeros((len(context), 0), jnp.int32)
+def _voice(
+    model: ChordNet,
+    context: Float[Array, "b h"],
+    before: Int[Array, "b 4"],
+    above: list[Int[Array, "b"]],
+    number: int,
+) -> Float[Array, "b v"]:
+    """Return the logits of one voice; called by `apply`, bound to the module."""
+    notes = jnp.zeros((len(context), 0), jnp.int32)
+    if above:
+        notes = jnp.stack(above, axis=-1)
     return model.voice(context, before, notes, number)
 
 
-def parallel(mine: Int[Array, "b"], before: Int[Array, "b n"], now: Int[Array, "b n"]) -> Bool[Array, "b v"]:
-    """The notes that would move with a voice above by one interval into a fifth, an octave or a unison with it.
+def parallel(
+    last: Int[Array, "b"],
+    before: Int[Array, "b n"],
+    now: Int[Array, "b n"],
+) -> Bool[Array, "b v"]:
+    """Return which notes would make parallel fifths, octaves or unisons with a voice above.
 
-    `mine` is this voice's last note, `before` and `now` are the notes of the voices above. What `music.coherence` counts
-    as parallel; a symbol that is no note is parallel to nothing.
+    `last` is the last note of the voice itself, `before` and `now` are the notes of the voices above. Parallels are those
+    that `music.evaluation.coherence` counts. A symbol that is no note makes none.
     """
-    moved = now - before
-    target = mine[:, None] + moved
+    motion = now - before
+    target = last[:, None] + motion
     interval = (now - target) % OCTAVE
-    sounding = is_note(now) & is_note(before) & is_note(mine)[:, None]
-    found = sounding & (moved != 0) & ((interval == 0) | (interval == FIFTH))
-    return ((jnp.arange(VOCABULARY) == target[..., None]) & found[..., None]).any(axis=1)
+    is_perfect = (interval == 0) | (interval == FIFTH)
+    sounding = is_note(now) & is_note(before) & is_note(last)[:, None]
+    # Two voices that both stay are no parallels.
+    excluded = sounding & (motion != 0) & is_perfect
+
+    is_target = jnp.arange(VOCABULARY) == target[..., None]
+    return (is_target & excluded[..., None]).any(axis=1)
 
 
 def _zeros(like: Tree) -> Tree:
-    """The states before the first step."""
+    """Return the states before the first step."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
+
+class _Chosen(NamedTuple):
+    """Notes of one step, with the network's log-probability of each."""
+
+    note: Int[Array, "b *4"]
+    log_p: Float[Array, "b *4"]
 
 
 def _choose(
     logits: Float[Array, "b v"],
     noise: Float[Array, "b v"],
-    filters: bool,
-    drawing: Any,
-    given: Int[Array, "b"] | None = None,
-    out: Bool[Array, "b v"] | None = None,
-) -> tuple[Int[Array, "b"], Float[Array, "b"]]:
-    """A note for each row, drawn from those that are not ruled `out` unless it is given, and its log-probability."""
+    program: _Program,
+    thresholds: Thresholds,
+    forced: Int[Array, "b"] | None = None,
+    excluded: Bool[Array, "b v"] | None = None,
+) -> _Chosen:
+    """Draw a note for each row from those that are not excluded, unless one is forced."""
     log_p = jax.nn.log_softmax(logits)
-    note = draw(log_p if out is None else jnp.where(out, -jnp.inf, log_p), noise, filters, *drawing)
-    note = note if given is None else jnp.where(given == FREE, note, given)
-    return note, jnp.take_along_axis(log_p, note[:, None], axis=-1)[:, 0]
+    candidates = log_p
+    if excluded is not None:
+        candidates = jnp.where(excluded, -jnp.inf, log_p)
+
+    note = draw(candidates, noise, program.truncates, thresholds)
+    if forced is not None:
+        note = jnp.where(forced == FREE, note, forced)
+    # By the network itself: temperature, thresholds and excluded notes do not change it.
+    log_p_note = jnp.take_along_axis(log_p, note[:, None], axis=-1)
+    return _Chosen(note, log_p_note[:, 0])
 
 
 def draw(
     log_p: Float[Array, "b v"],
     noise: Float[Array, "b v"],
-    filters: bool,
-    temperature: Float[Array, ""] | float,
-    top_k: Int[Array, ""] | int,
-    top_p: Float[Array, ""] | float,
+    truncates: bool,
+    thresholds: Thresholds,
 ) -> Int[Array, "b"]:
-    """A symbol for each row: that of the largest log p / temperature + noise, where the noise is of Gumbel's distribution
-    (the Gumbel-max trick: Maddison, Tarlow & Minka 2014, "A* sampling")."""
+    """Draw a symbol for each row by the Gumbel-max trick: the largest log p / temperature + noise.
+
+    `noise` has Gumbel's distribution (Maddison, Tarlow & Minka 2014, "A* sampling"). Top-k and top-p apply where the
+    options truncate.
+    """
+    # Relative to the best: its quotient stays 0 at any temperature, where log p alone would overflow.
     best = jnp.max(log_p, axis=-1, keepdims=True)
-    scaled = (log_p - best) / jnp.maximum(temperature, COLDEST)
-    if filters:
-        scaled = _filtered(scaled, top_k, top_p)
+    scaled = (log_p - best) / jnp.maximum(thresholds.temperature, COLDEST)
+    if truncates:
+        scaled = _truncated(scaled, thresholds)
     return jnp.argmax(scaled + noise, axis=-1).astype(jnp.int32)
 
 
-def _filtered(scaled: Float[Array, "b v"], top_k: Any, top_p: Any) -> Float[Array, "b v"]:
-    """-inf in the place of all but the k likeliest, and of those but the fewest likeliest that together reach p."""
-    mine, theirs, place = scaled[..., None], scaled[..., None, :], jnp.arange(scaled.shape[-1])
-    above = (theirs > mine) | ((theirs == mine) & (place < place[:, None]))  # a sort of 47 numbers takes much longer
-    allowed = jnp.where(jnp.sum(above, axis=-1) < top_k, scaled, -jnp.inf)
-    reached = jnp.sum(jnp.where(above, jax.nn.softmax(allowed)[..., None, :], 0), axis=-1)
-    first = ~jnp.any(above, axis=-1)
-    return jnp.where((reached < top_p) | first, allowed, -jnp.inf)
+def _truncated(scaled: Float[Array, "b v"], thresholds: Thresholds) -> Float[Array, "b v"]:
+    """Set all logits to -inf but the k most likely, and of those the fewest that together reach p."""
+    # Comparing all pairs of 47 numbers takes much less time than sorting them. Of equal ones, the first comes first.
+    index = jnp.arange(scaled.shape[-1])
+    values = scaled[..., None]
+    others = scaled[..., None, :]
+    is_before = index < index[:, None]
+    is_likelier = (others > values) | ((others == values) & is_before)
+    rank = jnp.sum(is_likelier, axis=-1)
+    allowed = jnp.where(rank < thresholds.top_k, scaled, -jnp.inf)
+
+    probabilities = jax.nn.softmax(allowed)[..., None, :]
+    reached = jnp.sum(jnp.where(is_likelier, probabilities, 0), axis=-1)
+    # The most likely note stays, however small p is.
+    is_first = ~jnp.any(is_likelier, axis=-1)
+    is_allowed = (reached < thresholds.top_p) | is_first
+    return jnp.where(is_allowed, allowed, -jnp.inf)

@@ -159,13 +159,12 @@ def _times(out: Path, finished: Sequence[RowRuns], rounds: int) -> Mapping[str, 
 
 def _samples(options: Options, budget: Budget, run: Path, key: str, console: Console) -> Path:
     """The folder of the pieces that the network with convolutions composed; they are composed unless they are there."""
-    from jaxseq.sample import compose
-    from jaxseq.sample.options import AskedSample
+    from jaxseq.sample.__main__ import sample
+    from jaxseq.sample.options import SampleOptions
 
     out = options.out / RUNS / f"samples-{key}"
     if not out.is_dir():
-        request = AskedSample(run, count=budget.samples, bars=budget.bars, bpm=options.bpm, out=out)
-        compose.compose(request, console)
+        sample(SampleOptions(run, count=budget.samples, bars=budget.bars, bpm=options.bpm, out=out), console)
     return out
 
 

@@ -11,13 +11,13 @@ from jaxtyping import Float
 
 from jaxseq.common.text import plural
 from jaxseq.forecasting.baselines import LEAST_SQUARES, NAIVE
+from jaxseq.music.evaluation.ngram import COPY, GRAM
 from jaxseq.report import document, learning_curves
 from jaxseq.report.claims import Claim
 from jaxseq.report.evidence import RowRuns
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
 from jaxseq.train.domains import measured
 
-COPY, GRAM = "copy the last note", "5-gram"
 NOTHING = "\N{EN DASH}"
 SPREAD = "± is the standard deviation over the seeds."
 

@@ -1,1 +1,1 @@
-"""The command that composes with a trained run."""
+"""Compose chorales with a trained run, judge them beside Bach's, and write them into a folder."""

@@ -1,22 +1,64 @@
-"""`python -m jaxseq.sample RUN [--prime PIECE] [--melody tune.mid] [--keep soprano,bass]`: compose with a trained model."""
+"""`python -m jaxseq.sample RUN [--prime PIECE] [--melody tune.mid] [--keep soprano,bass]`: compose with a trained run."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxseq.common import command_line
-from jaxseq.sample import compose, options
+from jaxseq.sample.options import SampleOptions, parse
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
+    """Run the command; returns the exit status: 0, 2 for a usage error, 130 if interrupted."""
     words = sys.argv[1:] if argv is None else argv
+
+    # Parsed within `run`, which reports a usage error in one line.
     return command_line.run(
         "jaxseq.sample",
-        lambda: compose.compose(options.parse_sample(words)),
+        lambda: sample(parse(words)),
         "stopped; nothing was written",
         "--count or --bars",
     )
+
+
+def sample(options: SampleOptions, console: Console | None = None) -> Path:
+    """Compose pieces, judge and write them; returns their folder.
+
+    Raises `UsageError` for a request that cannot be met, before anything is written.
+    """
+    # Imported here, so that --help and a mistyped option answer before JAX is loaded.
+    from jaxseq.common.console import counter, terminal
+    from jaxseq.sample import report
+    from jaxseq.sample.compose import compose
+    from jaxseq.sample.judge import judge
+    from jaxseq.sample.request import read_request
+    from jaxseq.sample.write import write
+
+    screen = console or terminal()
+
+    request = read_request(options)
+    for note in request.given.notes:
+        screen.print(note, highlight=False, markup=False)
+
+    with counter(screen, "composing") as progress:
+        composed = compose(request, progress)
+    screen.print(report.duration(composed), highlight=False)
+
+    judgement = judge(request, composed)
+
+    with counter(screen, "writing") as progress:
+        written = write(request, composed, judgement, progress)
+
+    screen.print(report.screen_table(judgement))
+    for text in (report.memorised_sentence(judgement), *composed.notes, *written.notes):
+        screen.print(text, highlight=False, markup=False)
+    screen.print(f"{written.folder}: {', '.join(written.files)}, the pieces", highlight=False)
+    return written.folder
 
 
 if __name__ == "__main__":

@@ -1,169 +1,151 @@
-"""One composing from end to end: take a trained model, compose what was asked for, judge it, leave a folder behind."""
+"""Second stage: compose the pieces of a request. No files are read or written."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from jaxseq.common.errors import UsageError
-from jaxseq.sample.options import AskedSample
+import jax
+import numpy as np
+from jaxtyping import Float, Int
 
-TOGETHER = 64
-"""Pieces that are composed at once, at the most."""
-IN_ORDER = (
-    "Nats are -log p of the notes that were composed, each given all before it, by the model as it is (temperature 1)"
-)
-IN_ANY_ORDER = "Nats are -log p of each note when it was last drawn, given those that were not drawn with it"
+from jaxseq.common.arrays import Key
+from jaxseq.music import tokens
+from jaxseq.music.piece import REST, Piece, PieceSplits
+from jaxseq.music.sampling import FREE, SamplingOptions
+from jaxseq.sample.options import SampleOptions
+from jaxseq.sample.request import Given, Request
+
+CHUNK = 64
+"""Largest number of pieces that are composed at the same time."""
 
 
-def compose(asked: AskedSample, console: Any = None) -> Path:
-    """Compose as asked, judge and write; returns the folder. Raises `UsageError` before anything is written."""
-    # Here, so that --help and a mistyped field answer before JAX and its like are loaded.
-    import numpy as np
+class Composed(NamedTuple):
+    """Composed pieces.
 
-    from jaxseq.common import console as common_console
-    from jaxseq.music import tokens
-    from jaxseq.sample import judge, request, write
-    from jaxseq.train.domains import chorales
+    pieces           all of them, the given notes in their places
+    log_probability  of each note; NaN where it was given
+    notes            remarks on how they were composed, a sentence each
+    seconds          time that composing took
+    """
 
-    console = common_console.terminal() if console is None else console
-    composer = chorales.restore(asked.run)
-    write.check_out(asked.run, asked.out)
-    parts = composer.experiment.data.load()
-    commission = ordered(asked, composer, parts)
-    check_length(len(commission.forced), asked.bpm)
-    for text in commission.said:
-        console.print(text, highlight=False, markup=False)
-    with common_console.counter(console, "composing") as progress:
-        begun = time.perf_counter()
-        symbols, log_probability, said = perform(asked, composer, commission, parts, progress)
-        took = time.perf_counter() - begun
-    notes = [tokens.decode(row) for row in symbols]
-    assert (np.where(commission.forced == -1, symbols, commission.forced) == symbols).all()
-    width = max(2, len(str(asked.count)))
-    pieces = [request.completed(commission, row, f"sample-{number:0{width}d}") for number, row in enumerate(notes, 1)]
-    console.print(f"{len(pieces)} pieces of {len(commission.forced)} sixteenths in {took:.1f} s", highlight=False)
-    found = judge.judge(pieces, parts, asked.seed)
-    settings = {"run": str(asked.run), "experiment": composer.experiment.name, "epoch": composer.epoch} | _settings(
-        asked, _fills(composer)
+    pieces: list[Piece]
+    log_probability: Float[np.ndarray, "b t 4"]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+class Symbols(NamedTuple):
+    """Symbols of all pieces, and the log-probability of each."""
+
+    symbols: Int[np.ndarray, "b t 4"]
+    log_probability: Float[np.ndarray, "b t 4"]
+
+
+def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
+    """Compose the pieces of a request; `progress` is called with the number of pieces that are done, and that of all."""
+    began = time.perf_counter()
+    options = request.options
+    given_symbols = request.given.forced
+    forced = np.repeat(given_symbols[None], options.count, axis=0)
+
+    notes: tuple[str, ...] = ()
+    # A model that was trained on windows knows no start symbol, and so no first note.
+    if not request.composer.experiment.started and given_symbols[0, 0] == FREE:
+        forced[:, 0, 0] = first_notes(request.parts, options.count, options.seed)
+        notes = (
+            "the run was trained on windows and knows no first note: it is that of a training piece, drawn evenly",
+        )
+
+    drawn = draw(request, forced, progress)
+    # Whatever the model draws, given notes stay: they are what the user asked for.
+    assert (np.where(forced == FREE, drawn.symbols, forced) == drawn.symbols).all()
+    # A first note from a training piece is no given note, but the model has no probability of it, either.
+    log_probability = np.where(given_symbols != FREE, np.nan, drawn.log_probability)
+
+    digits = max(2, len(str(options.count)))
+    pieces = []
+    for number, symbols in enumerate(drawn.symbols, start=1):
+        name = f"sample-{number:0{digits}d}"
+        pieces.append(completed(request.given, tokens.decode(symbols), name))
+    return Composed(pieces, log_probability, notes, time.perf_counter() - began)
+
+
+def first_notes(parts: PieceSplits, count: int, seed: int) -> Int[np.ndarray, "b"]:
+    """Draw the first symbol of each soprano from those of the training pieces."""
+    pieces = [piece for piece in parts.train if len(piece.notes)]
+    numbers = np.random.default_rng(seed).integers(len(pieces), size=count)
+    chords = [tokens.encode(pieces[number].notes[:1], pieces[number].name) for number in numbers]
+    return np.array([chord[0, 0] for chord in chords])
+
+
+def draw(
+    request: Request,
+    forced: Int[np.ndarray, "b t 4"],
+    progress: Callable[[int, int], None],
+) -> Symbols:
+    """Draw the free symbols of all pieces in chunks of nearly equal size, so that memory stays bounded."""
+    options = request.options
+    sampling_options = _sampling_options(options)
+    symbols = []
+    log_probability = []
+    done = 0
+    for key, rows in _chunks(forced, options.seed):
+        drawn = request.composer.draw(
+            key,
+            rows,
+            request.given.pattern.positions,
+            options=sampling_options,
+            sweeps=options.sweeps,
+        )
+        symbols.append(np.asarray(drawn.tokens))
+        log_probability.append(np.asarray(drawn.log_probability))
+        done = min(done + len(rows), len(forced))
+        progress(done, len(forced))
+
+    # The rows that fill up the last chunk are dropped.
+    return Symbols(
+        symbols=np.concatenate(symbols)[: len(forced)],
+        log_probability=np.concatenate(log_probability)[: len(forced)],
     )
-    settings["likelihood"] = IN_ANY_ORDER if _fills(composer) else IN_ORDER
-    made = write.Composition(pieces, log_probability, settings, (*commission.said, *said))
-    with common_console.counter(console, "writing") as progress:
-        folder, missing = write.write(asked.run, asked.out, made, found, asked.bpm, asked.score, progress)
-    show(console, found, (*said, *missing), folder)
-    return folder
 
 
-def ordered(asked: AskedSample, composer: Any, parts: Any) -> Any:
-    """What has to be kept, by the words of the command. Raises `UsageError` for what does not go together."""
-    from jaxseq.sample import request
-
-    changing, primed = asked.keep is not None or asked.redo is not None, asked.prime != request.NO_PRIME
-    if asked.melody is not None and (changing or primed):
-        raise UsageError("--melody is harmonised by itself: leave out --prime, --keep and --redo")
-    if changing and not primed:
-        raise UsageError("--keep and --redo change a piece: say which by --prime")
-    if changing and not _fills(composer):
-        data = composer.experiment.data.name
-        train = {"jsb": "jsb-fill"}.get(data, "fill")
-        raise UsageError(
-            f"--keep and --redo need a model that knows what comes after; {asked.run} is a run of "
-            f"{composer.experiment.name}: train one by python -m jaxseq.train {train}"
-        )
-    if asked.parallels == "avoid" and _fills(composer):
-        raise UsageError(f"--parallels avoid is for models that compose forward; {asked.run} fills gaps, all at once")
-    if asked.bars is not None and (changing or asked.melody is not None):
-        raise UsageError(f"--bars {asked.bars}: with --melody, --keep or --redo it is as long as what is given")
-    if asked.melody is not None:
-        return request.harmonised(request.melody(asked.melody, parts))
-    if not primed:
-        return request.afresh(asked.bars)
-    piece, said = request.named(asked.prime, "--prime", parts)
-    if changing:
-        found = request.changed(piece, asked.keep, asked.redo)
-    else:
-        found = request.continued(piece, asked.prime_bars, asked.bars)
-    return found._replace(said=(*said, *found.said))
+def _sampling_options(options: SampleOptions) -> SamplingOptions:
+    return SamplingOptions(
+        temperature=options.temperature,
+        top_k=options.top_k or tokens.VOCABULARY,
+        top_p=options.top_p,
+        avoid_parallels=options.parallels == "avoid",
+    )
 
 
-def check_length(steps: int, bpm: float) -> None:
-    """Raise `UsageError` for more music than is played."""
-    from jaxseq.music import sound
-    from jaxseq.music.piece import BEAT
-
-    if (seconds := steps / BEAT * 60 / bpm) > sound.LONGEST:
-        raise UsageError(
-            f"{steps} sixteenths last {seconds:.0f} seconds at {bpm:g} bpm; {sound.LONGEST:.0f} at most are played"
-        )
-
-
-def perform(
-    asked: AskedSample, composer: Any, commission: Any, parts: Any, progress: Callable[[int, int], None]
-) -> tuple[Any, Any, tuple[str, ...]]:
-    """Symbols and their log-probabilities, and what is to be said of them."""
-    import jax
-    import numpy as np
-
-    from jaxseq.music import sampling
-    from jaxseq.sample import request
-
-    state = composer.state
-    positions = commission.pattern.positions
-    forced = np.repeat(commission.forced[None], asked.count, axis=0)
-    cold, said = not composer.experiment.started, ()
-    if cold and commission.forced[0, 0] == sampling.FREE:
-        forced[:, 0, 0], said = request.first_notes(parts, asked.count, asked.seed)
-    top_k, avoid = asked.top_k or sampling.VOCABULARY, asked.parallels == "avoid"
-    manner = sampling.Manner(asked.temperature, top_k, asked.top_p, avoid)
-    size = -(-asked.count // -(-asked.count // TOGETHER))  # of nearly equal chunks, one program does for all
-    found = []
-    for number, first in enumerate(range(0, asked.count, size)):
-        key = jax.random.fold_in(jax.random.key(asked.seed), number)
+def _chunks(
+    forced: Int[np.ndarray, "b t 4"],
+    seed: int,
+) -> Iterator[tuple[Key, Int[np.ndarray, "_ t 4"]]]:
+    """Yield the rows in chunks, each with a key of its own; all chunks have the same size."""
+    count = len(forced)
+    # Rounded up, twice: as few chunks as possible, and as equal ones.
+    chunks = -(-count // CHUNK)
+    size = -(-count // chunks)
+    for number, first in enumerate(range(0, count, size)):
         rows = forced[first : first + size]
-        rows = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
-        how = composer.model, state.params, state.stats, key, rows, positions, manner
-        made = sampling.fill(*how, asked.sweeps) if _fills(composer) else sampling.compose(*how, not cold)
-        found.append([np.asarray(part) for part in made])
-        progress(min(first + size, asked.count), asked.count)
-    symbols, log_probability = (np.concatenate(parts)[: asked.count] for parts in zip(*found, strict=True))
-    given = np.repeat(commission.forced[None] != sampling.FREE, asked.count, axis=0)
-    return symbols, np.where(given, np.nan, log_probability), said
+        # The last chunk is filled up, so that one compiled program serves all of them.
+        filling = np.repeat(rows[-1:], size - len(rows), axis=0)
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        yield key, np.concatenate([rows, filling])
 
 
-def _fills(composer: Any) -> bool:
-    from jaxseq.music.networks.fill_net import FillNet
+def completed(given: Given, notes: Int[np.ndarray, "t 4"], name: str) -> Piece:
+    """Make a piece of composed notes: given notes keep their onsets, others begin where the pitch changes."""
+    pattern = given.pattern
+    changes = np.ones(notes.shape, bool)
+    changes[1:] = notes[1:] != notes[:-1]
+    # A given note that is repeated is struck again; a composed one is held.
+    begins = np.where(given.forced != FREE, pattern.onsets | changes, changes)
 
-    return isinstance(composer.model, FillNet)
-
-
-def _settings(asked: AskedSample, fills: bool) -> dict[str, Any]:
-    """What was asked for and mattered, as JSON can hold it."""
-    idle = (
-        {"run", "out", "score"}
-        | (set() if fills else {"sweeps"})
-        | ({"prime_bars"} if asked.prime == "none" else set())
-    )
-    return {name: value for name, value in dataclasses.asdict(asked).items() if name not in idle}
-
-
-def show(console: Any, found: Any, said: tuple[str, ...], folder: Path) -> None:
-    """The table and where everything is, on the screen."""
-    from rich.table import Table
-
-    from jaxseq.music.evaluation import coherence
-    from jaxseq.sample import write
-
-    head, *rows = coherence.rows(found.columns)
-    table = Table(title="coherence; Bach's test part is the yardstick", title_justify="left", box=None, padding=(0, 1))
-    for number, name in enumerate(head):
-        table.add_column(name, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    for text in (write.memorised_words(found), *said):
-        console.print(text, highlight=False, markup=False)
-    console.print(f"{folder}: {write.REPORT}, {write.TABLE}, {write.SAMPLES}, the pieces", highlight=False)
+    piece = pattern._replace(name=name, notes=notes, onsets=begins & (notes != REST))
+    if not given.has_key:
+        piece = piece._replace(fifths=None, minor=None)
+    return piece

@@ -1,10 +1,10 @@
-"""Judge composed pieces: coherence and memorisation beside Bach's own."""
+"""Third stage: judge composed pieces by their coherence and by what is copied from the training part, beside Bach's own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Int
@@ -14,87 +14,126 @@ from jaxseq.music.evaluation import coherence, memorisation, ngram
 from jaxseq.music.evaluation.coherence import Coherence
 from jaxseq.music.evaluation.divergence import Reference, fit_reference
 from jaxseq.music.evaluation.memorisation import Memorised
-from jaxseq.music.piece import BAR, Piece, PieceSplits
+from jaxseq.music.evaluation.ngram import GRAM
+from jaxseq.music.piece import BAR
+from jaxseq.sample.compose import Composed
+from jaxseq.sample.request import Request
 
-OURS = "samples"
+SAMPLES = "samples"
 BACH = "Bach, test part"
-GRAM = "5-gram"
-FROZEN = "frozen chord"
-
-
 LOW = "Bach, as few: 5 %"
 HIGH = "95 %"
-
-
+FROZEN = "frozen chord"
+"""Names of the columns, besides the 5-gram's."""
 DRAWS = 60
-"""Times that as many stretches as there are samples are drawn from Bach's test part."""
+"""Number of random draws from Bach's test part, each of as many stretches as there are samples."""
+MOST_YARDSTICKS = 16
+MOST_YARDSTICK_STEPS = 512
+"""Largest number of pieces by the 5-gram and of frozen chords, and their largest length in sixteenths."""
 
-
-YARDSTICKS = 16
-YARDSTICK_STEPS = 512
-"""Pieces by the 5-gram and of one chord each, at the most, and their sixteenths."""
+Notes: TypeAlias = Int[np.ndarray, "_ 4"]
+"""MIDI numbers of a piece, a row for each sixteenth; 0 is a rest."""
 
 
 class Judgement(NamedTuple):
-    """How pieces compare with Bach's.
+    """Comparison of composed pieces with Bach's.
 
-    columns    coherence by name: ours; the test part; between which two nine in ten lie of as many stretches of it, as long
-               as ours; a 5-gram of the training part; chords that never move
-    each       coherence of each piece by itself
-    memorised  what of ours stands in the training part; `bach` is the same of the test part, `by_piece` of each of ours
+    columns             coherence by the column of the table: the samples; the test part; the quantiles between which nine
+                        in ten draws of as many stretches of the test part lie; a 5-gram of the training part; chords
+                        that never move
+    by_piece            coherence of each sample
+    memorised           passages of the samples that occur in the training part
+    bach_memorised      the same of the test part
+    memorised_by_piece  the same of each sample
     """
 
     columns: dict[str, Coherence]
-    each: list[Coherence]
+    by_piece: list[Coherence]
     memorised: Memorised
-    bach: Memorised
-    by_piece: list[Memorised]
+    bach_memorised: Memorised
+    memorised_by_piece: list[Memorised]
 
 
-def judge(pieces: Sequence[Piece], parts: PieceSplits, seed: int) -> Judgement:
-    """Coherence and memorisation of pieces, by the parts of the data set that their composer was trained on."""
-    train, test = ([piece.notes for piece in part] for part in (parts.train, parts.test))
-    reference, known = fit_reference(train), memorisation.remember(train)
-    ours = [piece.notes for piece in pieces]
-    columns = {OURS: ours, BACH: test, **_yardsticks(train, min(len(ours), YARDSTICKS), len(ours[0]), seed)}
-    found = {name: coherence.coherence(notes, reference) for name, notes in columns.items()}
-    low, high = _range(test, len(ours), max(map(len, ours)), reference, seed)
+def judge(request: Request, composed: Composed) -> Judgement:
+    """Judge composed pieces by the parts of the data set that their model was trained on."""
+    train = [piece.notes for piece in request.parts.train]
+    test = [piece.notes for piece in request.parts.test]
+    samples = [piece.notes for piece in composed.pieces]
+    seed = request.options.seed
+    reference = fit_reference(train)
+    memory = memorisation.remember(train)
+
+    low, high = _bach_range(test, samples, reference, seed)
+    columns = {
+        SAMPLES: coherence.coherence(samples, reference),
+        BACH: coherence.coherence(test, reference),
+        LOW: low,
+        HIGH: high,
+    }
+    for name, pieces in _yardsticks(train, samples, seed).items():
+        columns[name] = coherence.coherence(pieces, reference)
+
     return Judgement(
-        {OURS: found.pop(OURS), BACH: found.pop(BACH), LOW: low, HIGH: high, **found},
-        [_one(notes, reference) for notes in ours],
-        memorisation.memorised(known, ours),
-        memorisation.memorised(known, test),
-        [memorisation.memorised(known, [notes]) for notes in ours],
+        columns=columns,
+        by_piece=[coherence.coherence([notes], reference) for notes in samples],
+        memorised=memorisation.memorised(memory, samples),
+        bach_memorised=memorisation.memorised(memory, test),
+        memorised_by_piece=[memorisation.memorised(memory, [notes]) for notes in samples],
     )
 
 
-def _range(
-    test: list[np.ndarray], count: int, steps: int, reference: Reference, seed: int
+def _bach_range(
+    test: Sequence[Notes],
+    samples: Sequence[Notes],
+    reference: Reference,
+    seed: int,
 ) -> tuple[Coherence, Coherence]:
-    """The 5 % and 95 % quantiles of each measure over draws of so many stretches of the test part, each begun on a beat of
-    its bar: few short pieces differ from the whole by chance, Bach's own too."""
-    rng, drawn = np.random.default_rng(seed), []
+    """Return the 5 % and 95 % quantiles of each measure over draws of as many stretches of the test part.
+
+    Few short pieces differ from the whole by chance; so do Bach's.
+    """
+    rng = np.random.default_rng(seed)
+    steps = max(len(notes) for notes in samples)
+    draws = []
     for _ in range(DRAWS):
-        some = rng.choice(len(test), min(count, len(test)), replace=False)
-        firsts = [BAR * int(rng.integers(max(1, (len(test[i]) - steps) // BAR + 1))) for i in some]
-        stretches = [test[i][first : first + steps] for i, first in zip(some, firsts, strict=True)]
-        drawn.append(coherence.coherence(stretches, reference))
-    measured = [values[~np.isnan(values)] for values in np.array(drawn).T]
-    low, high = (
-        Coherence(*(float(np.quantile(values, share)) if len(values) else math.nan for values in measured))
-        for share in (0.05, 0.95)
-    )
-    return low, high
+        numbers = rng.choice(len(test), min(len(samples), len(test)), replace=False)
+        stretches = [_stretch(test[number], steps, rng) for number in numbers]
+        draws.append(coherence.coherence(stretches, reference))
+
+    by_measure = np.array(draws).T
+    return _quantiles(by_measure, 0.05), _quantiles(by_measure, 0.95)
 
 
-def _yardsticks(train: list[np.ndarray], count: int, steps: int, seed: int) -> dict[str, list[np.ndarray]]:
-    """As many pieces by a 5-gram, and first chords of training pieces that are held."""
-    rng, steps = np.random.default_rng(seed), min(steps, YARDSTICK_STEPS)
+def _stretch(notes: Notes, steps: int, rng: np.random.Generator) -> Notes:
+    """Cut a stretch of at most `steps` sixteenths, whole bars from the beginning of a piece."""
+    # A piece that is no longer than the stretch is taken from its beginning.
+    starts = max(1, (len(notes) - steps) // BAR + 1)
+    first = BAR * int(rng.integers(starts))
+    return notes[first : first + steps]
+
+
+def _quantiles(by_measure: np.ndarray, share: float) -> Coherence:
+    """Return a quantile of each measure, a row of `by_measure` each."""
+    quantiles = []
+    for row in by_measure:
+        # Some measures are NaN where a draw has nothing to measure.
+        values = row[~np.isnan(row)]
+        quantile = math.nan
+        if len(values):
+            quantile = float(np.quantile(values, share))
+        quantiles.append(quantile)
+    return Coherence(*quantiles)
+
+
+def _yardsticks(train: Sequence[Notes], samples: Sequence[Notes], seed: int) -> dict[str, list[Notes]]:
+    """Return pieces by a 5-gram of the training part, and first chords of training pieces that are held."""
+    rng = np.random.default_rng(seed)
+    # The 5-gram draws note by note, which takes long for many pieces.
+    count = min(len(samples), MOST_YARDSTICKS)
+    steps = min(len(samples[0]), MOST_YARDSTICK_STEPS)
+
     gram = ngram.fit([tokens.encode(notes) for notes in train])
-    composed = [tokens.decode(ngram.sample(gram, steps, rng)) for _ in range(count)]
-    held = [np.repeat(train[i][:1], steps, axis=0) for i in rng.integers(len(train), size=count)]
-    return {GRAM: composed, FROZEN: held}
-
-
-def _one(notes: Int[np.ndarray, "t 4"], reference: Reference) -> Coherence:
-    return coherence.coherence([notes], reference)
+    by_gram = [tokens.decode(ngram.sample(gram, steps, rng)) for _ in range(count)]
+    numbers = rng.integers(len(train), size=count)
+    frozen = [np.repeat(train[number][:1], steps, axis=0) for number in numbers]
+    return {GRAM: by_gram, FROZEN: frozen}

@@ -1,4 +1,4 @@
-"""The options of `python -m jaxseq.sample`."""
+"""Options of `python -m jaxseq.sample`."""
 
 from __future__ import annotations
 
@@ -13,92 +13,109 @@ from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 
 PROGRAM = "python -m jaxseq.sample"
+NO_PRIME = "none"
+"""Value of `SampleOptions.prime` that composes from the start."""
+DEFAULT_BARS = 16
+"""Bars of a piece where neither the options nor the given notes decide."""
 
 MOST_SAMPLES = 1000
 MOST_BARS = 200
 MOST_SWEEPS = 10_000
-
-
 SLOWEST = 10
 FASTEST = 1000
-"""Quarter notes a minute."""
+"""Bounds of the tempo in quarter notes a minute."""
 
+DESCRIPTION = """Compose chorales with a trained run, and compare them with Bach's.
 
-SAMPLE_DESCRIPTION = """Compose with a run of chorales: MIDI, MusicXML, sound and pictures of each piece, beside Bach's own.
+Each piece is written as MIDI, MusicXML, sound and pictures, beside a report.
 
-  python -m jaxseq.sample runs/jsb-chords-0001                              sixteen pieces of sixteen bars
-  python -m jaxseq.sample RUN --prime chorale_305 --prime-bars 4            go on after the first bars of a piece
-  python -m jaxseq.sample RUN --melody tune.mid --count 4                   harmonise a soprano
-  python -m jaxseq.sample RUN --prime chorale_305 --keep soprano,bass       inner voices; RUN is one of fill or jsb-fill
-  python -m jaxseq.sample RUN --prime piece.mid --redo 5-8                  four bars anew; RUN likewise"""
+  Compose 16 pieces of 16 bars:
+    python -m jaxseq.sample runs/jsb-chords-0001
+  Continue the first 4 bars of a piece:
+    python -m jaxseq.sample RUN --prime chorale_305 --prime-bars 4
+  Harmonise a melody in 4 ways:
+    python -m jaxseq.sample RUN --melody tune.mid --count 4
+  Recompose alto and tenor, or bars 5 to 8 (needs a run of fill or jsb-fill):
+    python -m jaxseq.sample RUN --prime chorale_305 --keep soprano,bass
+    python -m jaxseq.sample RUN --prime piece.mid --redo 5-8"""
 
 
 @dataclass(frozen=True)
-class AskedSample:
-    """What the user asked for."""
+class SampleOptions:
+    """Options of the command. Raises `UsageError` for a value out of range."""
 
     run: tyro.conf.Positional[Path]
-    """The folder of a run of chorales."""
+    """Folder of a run of chorales."""
     count: int = 16
-    """Pieces to compose."""
+    """Number of pieces to compose."""
     bars: int | None = None
-    """Bars of each piece, a prime's among them; None for 16, or for those of what is given by --melody, --keep, --redo."""
+    """Number of bars of each piece, including those of --prime. None takes 16, or the length of the piece that --melody,
+    --keep or --redo names."""
     temperature: float = 1.0
-    """Divides the logits: below 1 likelier notes come more often, above 1 less often."""
+    """Divides the logits: below 1 favours likely notes, above 1 unlikely ones."""
     top_k: int | None = None
-    """Draw from the k likeliest notes alone."""
+    """Draw only from this number of most likely notes; None draws from all."""
     top_p: float = 1.0
-    """Draw from the fewest likeliest notes whose probabilities reach p (nucleus sampling)."""
+    """Draw only from the smallest set of most likely notes whose probabilities reach p (nucleus sampling)."""
     parallels: Literal["allow", "avoid"] = "allow"
-    """avoid: never draw a note that makes parallel fifths, octaves or unisons with a voice above."""
+    """avoid never draws a note that makes parallel fifths, octaves or unisons with a voice above."""
     seed: int = 0
-    """The same seed gives the same music."""
-    prime: str = "none"
-    """A piece of the run's data by name, or a MIDI file of four voices: what is gone on with, or what --keep and --redo
-    change. none begins from nothing."""
+    """Seed of every random draw; equal seeds give equal pieces."""
+    prime: str = NO_PRIME
+    """Piece to continue, or to change by --keep and --redo: a name in the run's data, or a MIDI file of four voices.
+    none composes from the start."""
     prime_bars: int = 2
-    """Bars of --prime that are given."""
+    """Number of bars of --prime to continue from."""
     melody: str | None = None
-    """A soprano to harmonise: a MIDI file, or a piece of the run's data."""
+    """Soprano to harmonise: a MIDI file, or the name of a piece in the run's data."""
     keep: str | None = None
-    """Voices of --prime that stay, with commas: soprano,bass. The others are composed anew."""
+    """Voices of --prime to keep, separated by commas: soprano,bass. The others are recomposed."""
     redo: str | None = None
-    """Bars of --prime to compose anew, as 5-8 or 5; the rest stays."""
+    """Bars of --prime to recompose, counted from 1: 5-8, or 5 for one bar. The others are kept."""
     sweeps: int = 128
-    """Times that a model that fills gaps goes over its notes."""
+    """Sweeps of Gibbs sampling over a piece, if the run fills gaps."""
     bpm: float = 84.0
-    """Quarter notes a minute, for MIDI and sound."""
+    """Tempo of MIDI and sound, in quarter notes a minute."""
     score: bool = True
-    """Engrave a score (needs jaxseq[score])."""
+    """Engrave a score of each piece as SVG and PNG (needs jaxseq[score])."""
     out: Path | None = None
-    """The folder; None for the next number in the run's folder, say RUN/samples-0001."""
+    """Folder to write. None takes the next number in the run's folder, for example RUN/samples-0001."""
 
     def __post_init__(self) -> None:
-        for name, value, most in (
-            ("count", self.count, MOST_SAMPLES),
-            ("bars", self.bars, MOST_BARS),
-            ("prime-bars", self.prime_bars, MOST_BARS),
-            ("sweeps", self.sweeps, MOST_SWEEPS),
-        ):
-            if value is not None and not 1 <= value <= most:
-                raise UsageError(f"--{name} must be from 1 to {most}; it is {value}")
+        _check_range("--count", self.count, 1, MOST_SAMPLES)
+        _check_range("--bars", self.bars, 1, MOST_BARS)
+        _check_range("--prime-bars", self.prime_bars, 1, MOST_BARS)
+        _check_range("--sweeps", self.sweeps, 1, MOST_SWEEPS)
+        _check_range("--bpm", self.bpm, SLOWEST, FASTEST)
+        # Seeds of NumPy and of JAX alike.
+        _check_range("--seed", self.seed, 0, 2**32 - 1)
+
+        # Both tests are false for NaN.
         if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise UsageError(f"--temperature must be a finite number above 0; it is {self.temperature:g}")
-        if not SLOWEST <= self.bpm <= FASTEST:
-            raise UsageError(f"--bpm must be from {SLOWEST} to {FASTEST}; it is {self.bpm:g}")
+            raise UsageError(
+                "no temperature",
+                where="--temperature",
+                got=self.temperature,
+                needed="a finite number above 0",
+            )
         if self.top_k is not None and self.top_k < 1:
-            raise UsageError(f"--top-k must be at least 1; it is {self.top_k}")
+            raise UsageError("too few notes", where="--top-k", got=self.top_k, needed="at least 1")
         if not 0 < self.top_p <= 1:
-            raise UsageError(f"--top-p must be above 0 and at most 1; it is {self.top_p:g}")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed must be from 0 to {2**32 - 1}; it is {self.seed}")
+            raise UsageError("no probability", where="--top-p", got=self.top_p, needed="above 0 and at most 1")
 
 
-def parse_sample(words: list[str]) -> AskedSample:
-    """What the words of `python -m jaxseq.sample` ask for; for --help, tyro prints it and exits.
+def _check_range(option: str, value: int | float | None, least: int, most: int) -> None:
+    """Raise `UsageError` for a value out of range; None is in every range."""
+    # Not `value < least or ...`, which NaN would pass.
+    if value is not None and not least <= value <= most:
+        raise UsageError("out of range", where=option, got=value, needed=f"{least} to {most}")
 
-    Raises `UsageError` for an unknown field or a value that cannot be.
+
+def parse(words: list[str]) -> SampleOptions:
+    """Parse the words of the command line; for --help, tyro prints the text and exits.
+
+    Raises `UsageError` for a missing run, an unknown option or a value that does not fit.
     """
     if not words:
-        raise UsageError(f"name the folder of a run: {PROGRAM} runs/jsb-chords-0001")
-    return command_line.parse(AskedSample, words, program=PROGRAM, description=SAMPLE_DESCRIPTION)
+        raise UsageError("no run is named", needed="the folder of a run, such as runs/jsb-chords-0001")
+    return command_line.parse(SampleOptions, words, program=PROGRAM, description=DESCRIPTION)

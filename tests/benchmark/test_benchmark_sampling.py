@@ -6,7 +6,7 @@ import pytest
 
 from jaxseq.cells import CELLS
 from jaxseq.music.networks.note_net import NoteNet
-from jaxseq.music.sampling import FREE, compose
+from jaxseq.music.sampling import FREE, ancestral
 from jaxseq.nn import apply
 
 pytest.importorskip("torch")
@@ -31,7 +31,8 @@ def test_torch_says_of_its_own_notes_what_we_say_of_them(name):
     model, params, stats = network()
     notes, logits = sampling.PEERS[name](model, params, stats, 3, STEPS)()
     forced = notes.reshape(3, STEPS, 4)
-    found = compose(model, params, stats, jax.random.key(0), forced, np.arange(STEPS), started=False)
+    variables = {"params": params, **stats}
+    found = ancestral(model, variables, jax.random.key(0), forced, np.arange(STEPS), started=False)
     log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     expected = np.take_along_axis(log_p, notes[:, 1:, None], axis=-1)[..., 0]
     np.testing.assert_allclose(np.asarray(found.log_probability).reshape(3, -1)[:, 1:], expected, atol=2e-5)

@@ -3,26 +3,27 @@
 import csv
 import io
 import json
+import math
+import shutil
 import wave
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from composing import quick
 from made_up import BARS, chorale, edition
+from quick_sampling import quick
 from rich.console import Console
 
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import files
 from jaxseq.common.arrays import Splits
-from jaxseq.common.errors import UsageError
+from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi import write
 from jaxseq.music.piece import BAR, Piece, from_notes
 from jaxseq.music.sampling import FREE
 from jaxseq.sample import __main__ as sample
-from jaxseq.sample import compose, options, request
+from jaxseq.sample import compose, options, report, request
 from jaxseq.train import experiments, run_folder
 from jaxseq.train.domains import chorales
 from jaxseq.train.job import initial_state, run_config
@@ -70,20 +71,23 @@ def run_of(archive: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 def composed(run: Path, out: Path, *words: str) -> Path:
-    asked = options.parse_sample([str(run), "--out", str(out), "--no-score", "--bpm", "400", *words])
-    return compose.compose(asked, Console(file=io.StringIO()))
+    return sampled(str(run), "--out", str(out), "--no-score", "--bpm", "400", *words)
+
+
+def sampled(*words: str) -> Path:
+    return sample.sample(options.parse([*words]), Console(file=io.StringIO()))
 
 
 def read(folder: Path, number: int = 1) -> Piece:
     return midi_read.read(folder / f"sample-{number:02d}.mid").piece
 
 
-def refused(capsys, *words: str) -> str:
-    """The one line that a mistake is answered with."""
-    assert sample.main([*words]) == 2
-    said = capsys.readouterr()
-    assert said.err.count("\n") == 1 and "Traceback" not in said.err
-    return said.err
+def refused(*words: str) -> UsageError:
+    """The error of these words, which is one line."""
+    with pytest.raises(UsageError) as raised:
+        sampled(*words)
+    assert "\n" not in str(raised.value)
+    return raised.value
 
 
 @pytest.fixture(scope="module")
@@ -204,99 +208,119 @@ def test_voices_and_bars_that_are_kept_stay_note_for_note(run_of, tmp_path: Path
     assert (both[BAR:, 1:] != piece[BAR:, 1:]).mean() > 0.5
 
 
+VOICES = "some of soprano, alto, tenor, bass"
+
+
 @pytest.mark.parametrize(
-    ("experiment", "words", "message"),
+    ("experiment", "words", "where", "got", "needed"),
     [
-        ("jsb-chords", "--prime chorale_9", "no piece of the run's data; near are chorale_009"),
-        ("jsb-chords", "--prime no.mid", "no.mid cannot be read"),
-        ("jsb-chords", "--prime chorale_009 --prime-bars 4", "--prime-bars 4: chorale_009 has 3 bars"),
-        ("jsb-chords", "--prime chorale_009 --prime-bars 2 --bars 2", "leaves nothing of 2 bars to compose"),
-        ("jsb-chords", "--prime chorale_009 --keep bass", "train one by python -m jaxseq.train jsb-fill"),
-        ("jsb-chords", "--redo 2", "say which by --prime"),
-        ("jsb-chords", "--melody chorale_009 --prime chorale_009", "leave out --prime"),
-        ("jsb-chords", "--melody chorale_009 --bars 5", "as long as what is given"),
-        ("jsb-chords", "--bars 200 --bpm 40", "1200 seconds at 40 bpm; 600 at most"),
-        ("jsb-fill", "--prime chorale_009 --keep soprano,alto,tenor,bass", "nothing is left to compose"),
-        ("jsb-fill", "--prime chorale_009 --keep sopran", "no voice 'sopran'; they are soprano, alto, tenor, bass"),
-        ("jsb-fill", "--prime chorale_009 --keep ,", "--keep names no voice"),
-        ("jsb-fill", "--prime chorale_009 --redo 3-4", "chorale_009 has the bars 1 to 3"),
-        ("jsb-fill", "--prime chorale_009 --redo 3-2", "bar 3 comes after bar 2"),
-        ("jsb-fill", "--prime chorale_009 --redo x", "must be bars such as 5-8"),
+        ("jsb-chords", "--prime chorale_9", "--prime", "chorale_9", "a file, or a name such as chorale_009"),
+        ("jsb-chords", "--melody tune", "--melody", "tune", "chorale_000"),
+        ("jsb-chords", "--prime chorale_009 --prime-bars 4", "--prime-bars", 4, "at most 3, which chorale_009 has"),
+        ("jsb-chords", "--prime chorale_009 --prime-bars 2 --bars 2", "--prime-bars", 2, "the 2 bars of --bars"),
+        ("jsb-chords", "--prime chorale_009 --keep bass", "--keep", "a run of jsb-chords", "jaxseq.train jsb-fill"),
+        ("jsb-chords", "--redo 2", "--redo", ABSENT, "a piece, named by --prime"),
+        ("jsb-chords", "--melody chorale_009 --prime chorale_009", "--melody", "chorale_009", ABSENT),
+        ("jsb-chords", "--melody chorale_009 --bars 5", "--bars", 5, "no --bars beside --melody"),
+        ("jsb-chords", "--bars 200 --bpm 40", "--bpm", "40", "600 seconds at most"),
+        ("jsb-fill", "--parallels avoid", "--parallels", "avoid", "allow"),
+        ("jsb-fill", "--prime chorale_009 --keep bass,alto,tenor,soprano", "--keep", "bass,alto,tenor,soprano", VOICES),
+        ("jsb-fill", "--prime chorale_009 --keep sopran", "--keep", "sopran", VOICES),
+        ("jsb-fill", "--prime chorale_009 --keep ,", "--keep", ",", VOICES),
+        ("jsb-fill", "--prime chorale_009 --redo 3-4", "--redo", "3-4", "bars within 1-3"),
+        ("jsb-fill", "--prime chorale_009 --redo 3-2", "--redo", "3-2", "2-3"),
+        ("jsb-fill", "--prime chorale_009 --redo x", "--redo", "x", "bars such as 5-8"),
     ],
 )
-def test_what_cannot_be_composed_is_one_line(run_of, capsys, experiment: str, words: str, message: str) -> None:
+def test_a_request_that_cannot_be_met_is_refused(run_of, experiment: str, words: str, where, got, needed) -> None:
     run = run_of(experiment)
-    assert message in refused(capsys, str(run), *words.split())
+    error = refused(str(run), *words.split())
+    assert (error.where, error.got) == (where, got)
+    assert error.needed is needed or needed in str(error.needed)
     assert not list(run.glob("samples-*"))
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "got", "needed"),
     [
-        ("--temperature 0", "--temperature must be a finite number above 0; it is 0"),
-        ("--temperature nan", "it is nan"),
-        ("--temperature inf", "it is inf"),
-        ("--top-p 0", "--top-p must be above 0 and at most 1; it is 0"),
-        ("--top-p 1.01", "it is 1.01"),
-        ("--top-p nan", "it is nan"),
-        ("--top-k 0", "--top-k must be at least 1; it is 0"),
-        ("--count 0", "--count must be from 1 to 1000; it is 0"),
-        ("--bars 0", "--bars must be from 1 to 200; it is 0"),
-        ("--bars 10000", "it is 10000"),
-        ("--sweeps 0", "--sweeps must be from 1"),
-        ("--bpm 1", "--bpm must be from 10 to 1000; it is 1"),
-        ("--seed -1", "--seed must be from 0"),
-        ("--tempo 3", "--tempo"),
+        ("--temperature 0", 0, "a finite number above 0"),
+        ("--temperature nan", math.nan, "a finite number above 0"),
+        ("--temperature inf", math.inf, "a finite number above 0"),
+        ("--top-p 0", 0, "above 0 and at most 1"),
+        ("--top-p 1.01", 1.01, "above 0 and at most 1"),
+        ("--top-p nan", math.nan, "above 0 and at most 1"),
+        ("--top-k 0", 0, "at least 1"),
+        ("--count 0", 0, "1 to 1000"),
+        ("--bars 0", 0, "1 to 200"),
+        ("--bars 10000", 10_000, "1 to 200"),
+        ("--prime-bars 201", 201, "1 to 200"),
+        ("--sweeps 0", 0, "1 to 10000"),
+        ("--bpm 1", 1, "10 to 1000"),
+        ("--bpm nan", math.nan, "10 to 1000"),
+        ("--seed -1", -1, f"0 to {2**32 - 1}"),
     ],
 )
-def test_values_that_cannot_be_are_one_line(capsys, words: str, message: str) -> None:
-    assert message in refused(capsys, "nowhere", *words.split())
+def test_a_value_out_of_range_is_refused(words: str, got: float, needed: str) -> None:
+    error = refused("nowhere", *words.split())
+    assert (error.where, error.needed) == (words.split()[0], needed)
+    np.testing.assert_equal(error.got, got)
 
 
-def test_other_runs_and_none_compose_nothing(capsys, tmp_path: Path) -> None:
-    assert "no run at" in refused(capsys, str(tmp_path / "none"))
-    assert "name the folder of a run" in refused(capsys)
+@pytest.mark.parametrize("words", ["--tempo 3", "--count few", "--parallels maybe", ""])
+def test_a_mistake_is_one_line_and_status_2(capsys, words: str, tmp_path: Path) -> None:
+    assert sample.main([str(tmp_path / "none"), *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("jaxseq.sample: ") and error.count("\n") == 1
+    assert (words.split() or ["no run at"])[0] in error
+
+
+def test_a_run_that_cannot_compose_is_refused(tmp_path: Path) -> None:
+    assert "no run at" in refused(str(tmp_path / "none")).rule
+    assert refused().needed == "the folder of a run, such as runs/jsb-chords-0001"
+    assert "no run at" in refused(str(tmp_path)).rule
     files.write_json(tmp_path / run_folder.CONFIG, experiments.to_config(experiments.named("waves")))
-    assert "is a run of waves, which composes nothing" in refused(capsys, str(tmp_path))
+    assert "is a run of waves, which composes nothing" in refused(str(tmp_path)).rule
 
 
-def test_midi_that_is_no_chorale_is_named_with_bar_and_voice(run_of, capsys, tmp_path: Path) -> None:
+def test_midi_that_cannot_be_read_is_refused_with_file_bar_and_voice(run_of, tmp_path: Path) -> None:
     high = chorale(0)
     high[20:24, 1] = 90
     (tmp_path / "high.mid").write_bytes(write.midi(from_notes("high", high)))
-    said = refused(capsys, str(run_of("jsb-chords")), "--prime", str(tmp_path / "high.mid"))
-    assert "bar 2, alto: note 90 is out of range" in said
+    run = str(run_of("jsb-chords"))
+    assert "bar 2, alto: note 90 is out of range" in str(refused(run, "--prime", str(tmp_path / "high.mid")))
+
+    (tmp_path / "text.mid").write_text("not MIDI")
+    for option in ("--prime", "--melody"):
+        assert "text.mid" in str(refused(run, option, str(tmp_path / "text.mid")))
+        assert "none.mid cannot be read" in str(refused(run, option, str(tmp_path / "none.mid")))
 
 
-def test_a_folder_that_is_not_empty_stays_as_it_is(run_of, capsys, tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("x")
-    assert "is not empty" in refused(capsys, str(run_of("jsb-chords")), "--out", str(tmp_path))
-    assert "is not empty" in refused(capsys, str(run_of("jsb-chords")), "--out", str(tmp_path / "mine"))
-    assert "no folder that you may write to" in refused(
-        capsys, str(run_of("jsb-chords")), "--out", str(tmp_path / "mine/a")
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+def test_a_folder_that_cannot_be_written_stays_as_it_is(run_of, tmp_path: Path) -> None:
+    run = str(run_of("jsb-chords"))
+    mine = tmp_path / "mine"
+    mine.write_text("x")
+    for out in (tmp_path, mine):
+        error = refused(run, "--out", str(out))
+        assert (error.where, error.got, error.needed) == ("--out", out, "another folder")
+    error = refused(run, "--out", str(mine / "a"))
+    assert (error.where, error.got) == (mine / "a", mine)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"] and mine.read_text() == "x"
 
 
 def test_without_out_it_is_the_next_number_in_the_run(run_of) -> None:
-    run = run_of("jsb-chords")
-    words = [str(run), "--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
-    folders = [compose.compose(options.parse_sample(words), Console(file=io.StringIO())) for _ in range(2)]
+    words = [str(run_of("jsb-chords")), "--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
+    folders = [sampled(*words) for _ in range(2)]
     assert [folder.name for folder in folders] == ["samples-0001", "samples-0002"]
     for folder in folders:
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_what_was_stopped_leaves_nothing(run_of, tmp_path: Path, monkeypatch, capsys, error) -> None:
-    from jaxseq.sample import write as composition
-
     def stop(*_):
         raise error
 
-    monkeypatch.setattr(composition, "report", stop)
+    monkeypatch.setattr(report, "markdown", stop)
     words = [str(run_of("jsb-chords")), "--out", str(tmp_path / "a"), "--count", "1", "--bars", "1", "--no-score"]
     status = sample.main(words)
     said = capsys.readouterr().err
@@ -332,11 +356,11 @@ def upbeat() -> Piece:
 
 
 def test_a_prime_s_upbeat_metre_and_key_go_on() -> None:
-    found = request.continued(upbeat(), 2, 5)
-    given = found.forced[:, 0] != FREE
-    assert given.sum() == 4 + 2 * 12 and given[: given.sum()].all()
-    np.testing.assert_array_equal(found.pattern.positions, [8, 9, 10, 11, *np.tile(np.arange(12), 5)])
-    piece = request.completed(found, np.full((64, 4), 60), "new")
+    given = request.continued(upbeat(), 2, 5)
+    is_given = given.forced[:, 0] != FREE
+    assert is_given.sum() == 4 + 2 * 12 and is_given[: is_given.sum()].all()
+    np.testing.assert_array_equal(given.pattern.positions, [8, 9, 10, 11, *np.tile(np.arange(12), 5)])
+    piece = compose.completed(given, np.full((64, 4), 60), "new")
     assert (piece.fifths, piece.minor, piece.name) == (-1, False, "new")
 
 
@@ -351,30 +375,47 @@ def test_kept_notes_are_struck_where_they_were_and_others_where_they_change() ->
     notes = np.full((16, 4), 60)
     piece = from_notes("p", notes)
     piece.onsets[8, 0] = True
-    found = request.changed(piece, "soprano", None)
+    given = request.changed(piece, "soprano", None)
     composed = notes.copy()
     composed[4:, 1] = 62
     composed[6:8, 2] = 0
-    onsets = request.completed(found, composed, "new").onsets
+    onsets = compose.completed(given, composed, "new").onsets
     assert [list(np.flatnonzero(onsets[:, v])) for v in range(4)] == [[0, 8], [0, 4], [0, 8], [0]]
 
 
 def test_names_are_looked_up_in_all_parts() -> None:
     parts = Splits(*((from_notes(name, np.full((1, 4), 60)),) for name in ("a", "b", "c")))
-    assert [request.named(name, "--prime", parts).piece.name for name in "abc"] == ["a", "b", "c"]
-    with pytest.raises(UsageError, match="--melody 'd' is no MIDI file and no piece"):
-        request.melody("d", parts)
+    assert [request.find_piece(name, parts).piece.name for name in "abc"] == ["a", "b", "c"]
+    with pytest.raises(UsageError) as raised:
+        request.find_melody("d", parts)
+    assert (raised.value.where, raised.value.got) == ("--melody", "d")
+
+
+def test_the_voices_that_are_kept_are_named_in_the_order_of_the_score() -> None:
+    piece = from_notes("p", np.full((16, 4), 60))
+    notes = [request.changed(piece, keep, None).notes for keep in ("alto", "bass, Alto", "tenor,bass,alto,")]
+    assert notes == [
+        ("alto is that of p",),
+        ("alto and bass are those of p",),
+        ("alto, tenor and bass are those of p",),
+    ]
 
 
 def test_many_pieces_are_composed_in_equal_chunks(run_of, monkeypatch) -> None:
     """Seven pieces, three at once: chunks of three, three and one, which is filled up; none is there twice."""
-    monkeypatch.setattr(compose, "TOGETHER", 3)
-    composer = chorales.restore(run_of("jsb-chords"))
-    asked = options.parse_sample([str(run_of("jsb-chords")), "--count", "7", "--bars", "1"])
+    monkeypatch.setattr(compose, "CHUNK", 3)
+    wanted = request.read_request(options.parse([str(run_of("jsb-chords")), "--count", "7", "--bars", "1"]))
     done = []
-    order = request.afresh(1)
-    symbols, log_p, _ = compose.perform(asked, composer, order, None, lambda *pair: done.append(pair))
-    assert symbols.shape == log_p.shape == (7, BAR, 4)
-    assert len(np.unique(symbols.reshape(7, -1), axis=0)) == 7
+    composed = compose.compose(wanted, lambda *pair: done.append(pair))
+    notes = np.array([piece.notes for piece in composed.pieces])
+    assert notes.shape == composed.log_probability.shape == (7, BAR, 4)
+    assert len(np.unique(notes.reshape(7, -1), axis=0)) == 7
     assert done == [(3, 7), (6, 7), (7, 7)]
-    assert jax.tree.leaves(composer.state.params)[0].dtype == np.float32
+
+
+def test_a_model_of_windows_says_nothing_of_a_first_note(run_of) -> None:
+    wanted = request.read_request(options.parse([str(run_of("jsb")), "--count", "2", "--bars", "1"]))
+    assert not wanted.composer.fills
+    composed = compose.compose(wanted, lambda *_: None)
+    missing = np.isnan(composed.log_probability)
+    assert missing[:, 0, 0].all() and missing.sum() == 2

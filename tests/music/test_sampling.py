@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from composing import quick
 from problems import quickly
+from quick_sampling import quick
 from scipy import stats as statistics
 
 from jaxseq.cells import CELLS
@@ -18,7 +18,7 @@ from jaxseq.music.networks import inputs
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
-from jaxseq.music.sampling import AS_IT_IS, FREE, Manner, compose, draw, fill, parallel
+from jaxseq.music.sampling import FREE, UNCHANGED, SamplingOptions, ancestral, draw, gibbs, parallel
 from jaxseq.nn import apply
 
 STEPS, ROWS = 6, 3
@@ -96,10 +96,10 @@ def whole(model, params, stats, notes, started):
     return np.pad(log_p, ((0, 0), (missing, 0), (0, 0))).reshape(*notes.shape, -1)
 
 
-def composed(name, manner=AS_IT_IS, seed=0, forced=None):
+def composed(name, options=UNCHANGED, seed=0, forced=None):
     model, params, stats, started = made(name)
     given = free() if forced is None else forced
-    found = compose(model, params, stats, jax.random.key(seed), given, POSITIONS, manner, started)
+    found = ancestral(model, {"params": params, **stats}, jax.random.key(seed), given, POSITIONS, options, started)
     return (
         np.asarray(found.tokens),
         np.asarray(found.log_probability),
@@ -108,9 +108,9 @@ def composed(name, manner=AS_IT_IS, seed=0, forced=None):
 
 
 @every_net
-@pytest.mark.parametrize("manner", [Manner(), Manner(0.7, 9, 0.8)], ids=["as it is", "sharpened"])
-def test_a_note_s_probability_is_that_of_the_network_that_reads_the_piece_whole(name, manner):
-    notes, log_p, log_all = composed(name, manner)
+@pytest.mark.parametrize("options", [SamplingOptions(), SamplingOptions(0.7, 9, 0.8)], ids=["as it is", "sharpened"])
+def test_a_note_s_probability_is_that_of_the_network_that_reads_the_piece_whole(name, options):
+    notes, log_p, log_all = composed(name, options)
     expected = np.take_along_axis(log_all, notes[..., None], axis=-1)[..., 0]
     given = (slice(None), 0, 0)
     if not NETS[name][1]:
@@ -122,10 +122,16 @@ def test_a_note_s_probability_is_that_of_the_network_that_reads_the_piece_whole(
 
 @every_net
 @pytest.mark.parametrize(
-    "manner", [Manner(temperature=1e-9), Manner(temperature=1e-42), Manner(top_k=1), Manner(top_p=1e-6)]
+    "options",
+    [
+        SamplingOptions(temperature=1e-9),
+        SamplingOptions(temperature=1e-42),
+        SamplingOptions(top_k=1),
+        SamplingOptions(top_p=1e-6),
+    ],
 )
-def test_the_coldest_and_the_narrowest_choice_is_the_likeliest_note(name, manner):
-    notes, _, log_all = composed(name, manner)
+def test_the_coldest_and_the_narrowest_choice_is_the_likeliest_note(name, options):
+    notes, _, log_all = composed(name, options)
     likeliest = log_all.argmax(-1)
     likeliest[:, 0, 0] = 20
     np.testing.assert_array_equal(notes, likeliest)
@@ -157,8 +163,10 @@ def test_avoided_parallels_are_none_by_the_measure_and_all_else_is_as_likely_as_
     forced[:, 0] = 20, 13, 8, 1  # a fifth between neighbours, as parallels need it
     counts = {}
     for avoid in (False, True):
-        how = Manner(avoid_parallels=avoid)
-        found = compose(model, params, stats, jax.random.key(3), forced, positions_of(12), how, started=started)
+        how = SamplingOptions(avoid_parallels=avoid)
+        found = ancestral(
+            model, {"params": params, **stats}, jax.random.key(3), forced, positions_of(12), how, started=started
+        )
         pieces = [tokens.decode(row) for row in np.asarray(found.tokens)]
         counts[avoid] = sum(coherence.parallels(piece, interval) for piece in pieces for interval in (0, 7))
     assert counts[True] == 0 < counts[False]
@@ -181,45 +189,55 @@ def test_parallels_are_the_notes_that_a_hand_would_strike_out():
 def test_going_on_is_reading_the_beginning_again():
     """A piece whose first half is forced, with the notes that were composed, goes on as it did: by the likeliest notes."""
     for name in ("notes", "chords by intervals"):
-        once, _, _ = composed(name, Manner(top_k=1))
+        once, _, _ = composed(name, SamplingOptions(top_k=1))
         forced = once.copy()
         forced[:, STEPS // 2 :] = FREE
-        again, _, _ = composed(name, Manner(top_k=1), seed=9, forced=forced)
+        again, _, _ = composed(name, SamplingOptions(top_k=1), seed=9, forced=forced)
         np.testing.assert_array_equal(again, once)
 
 
 def test_a_model_of_windows_is_not_asked_for_the_first_note():
     model, params, stats, _ = made("notes of windows, two layers")
     with pytest.raises(ValueError, match="whose first note is given"):
-        compose(model, params, stats, jax.random.key(0), np.full((1, 2, 4), FREE), POSITIONS[:2], started=False)
+        ancestral(
+            model,
+            {"params": params, **stats},
+            jax.random.key(0),
+            np.full((1, 2, 4), FREE),
+            POSITIONS[:2],
+            started=False,
+        )
 
 
 PROBABILITIES = np.array([0.4, 0.2, 0.05, 0.25, 0.1])
 
 
-def drawn(manner, count=20_000):
+def drawn(options, count=20_000):
     log_p = jnp.broadcast_to(jnp.log(jnp.asarray(PROBABILITIES, jnp.float32)), (count, 5))
     noise = jax.random.gumbel(jax.random.key(3), log_p.shape)
-    found = draw(log_p, noise, manner.filters, manner.temperature, manner.top_k, manner.top_p)
+    found = draw(log_p, noise, options.truncates, options.thresholds)
     return np.bincount(np.asarray(found), minlength=5)
 
 
 @pytest.mark.parametrize(
-    ("manner", "expected"),
+    ("options", "expected"),
     [
-        (Manner(), PROBABILITIES),
-        (Manner(temperature=0.5), PROBABILITIES**2),
-        (Manner(temperature=2.0), PROBABILITIES**0.5),
-        (Manner(top_k=2), [0.4, 0, 0, 0.25, 0]),
-        (Manner(top_p=0.4), [1, 0, 0, 0, 0]),
-        (Manner(top_p=0.41), [0.4, 0, 0, 0.25, 0]),
-        (Manner(top_p=0.86), [0.4, 0.2, 0, 0.25, 0.1]),
-        (Manner(top_k=3, top_p=0.7), [0.4, 0, 0, 0.25, 0]),  # of 0.4, 0.25 and 0.2 renormalised, the first two are 0.76
-        (Manner(temperature=0.5, top_p=0.55), [1, 0, 0, 0, 0]),  # 0.16 of 0.275 is 0.58: it is sharpened first
+        (SamplingOptions(), PROBABILITIES),
+        (SamplingOptions(temperature=0.5), PROBABILITIES**2),
+        (SamplingOptions(temperature=2.0), PROBABILITIES**0.5),
+        (SamplingOptions(top_k=2), [0.4, 0, 0, 0.25, 0]),
+        (SamplingOptions(top_p=0.4), [1, 0, 0, 0, 0]),
+        (SamplingOptions(top_p=0.41), [0.4, 0, 0, 0.25, 0]),
+        (SamplingOptions(top_p=0.86), [0.4, 0.2, 0, 0.25, 0.1]),
+        (
+            SamplingOptions(top_k=3, top_p=0.7),
+            [0.4, 0, 0, 0.25, 0],
+        ),  # of 0.4, 0.25 and 0.2 renormalised, the first two are 0.76
+        (SamplingOptions(temperature=0.5, top_p=0.55), [1, 0, 0, 0, 0]),  # 0.16 of 0.275 is 0.58: it is sharpened first
     ],
 )
-def test_notes_are_drawn_as_often_as_they_should_be(manner, expected):
-    counts, expected = drawn(manner), np.asarray(expected) / np.sum(expected)
+def test_notes_are_drawn_as_often_as_they_should_be(options, expected):
+    counts, expected = drawn(options), np.asarray(expected) / np.sum(expected)
     assert not counts[expected == 0].any()
     kept = expected > 0
     if kept.sum() > 1:
@@ -228,7 +246,7 @@ def test_notes_are_drawn_as_often_as_they_should_be(manner, expected):
 
 def test_of_equal_notes_top_k_keeps_k():
     log_p = jnp.log(jnp.full((4000, 8), 1 / 8))
-    found = draw(log_p, jax.random.gumbel(jax.random.key(0), log_p.shape), True, 1.0, 3, 1.0)
+    found = draw(log_p, jax.random.gumbel(jax.random.key(0), log_p.shape), True, SamplingOptions(top_k=3).thresholds)
     np.testing.assert_array_equal(np.unique(found), [0, 1, 2])
 
 
@@ -240,7 +258,7 @@ def test_the_first_notes_are_as_frequent_as_the_network_says(name):
     forced = np.full((1500, 1, 4), FREE)
     if not started:
         forced[:, 0, 0] = 20
-    found = compose(model, params, stats, jax.random.key(1), forced, POSITIONS[:1], started=started)
+    found = ancestral(model, {"params": params, **stats}, jax.random.key(1), forced, POSITIONS[:1], started=started)
     notes = np.asarray(found.tokens)
     log_all = whole_of_first(model, params, stats, notes[:1], started)[0, 0, voice]
     counts, expected = np.bincount(notes[:, 0, voice], minlength=tokens.VOCABULARY), 1500 * np.exp(np.float64(log_all))
@@ -266,9 +284,9 @@ def whole_of_first(model, params, stats, notes, started):
 
 
 def test_one_program_serves_every_temperature():
-    composed("notes", Manner(0.9, 10, 0.9))
+    composed("notes", SamplingOptions(0.9, 10, 0.9))
     compiled = sampling._by_note._cache_size()
-    composed("notes", Manner(1.3, 20, 0.5), seed=4)
+    composed("notes", SamplingOptions(1.3, 20, 0.5), seed=4)
     assert sampling._by_note._cache_size() == compiled > 0
 
 
@@ -280,9 +298,9 @@ def fill_net():
     return model, jax.tree.map(lambda p: jnp.asarray(source.normal(0, 0.5, p.shape), p.dtype), like[0])
 
 
-def filled(forced, manner=AS_IT_IS, seed=0, sweeps=5):
+def filled(forced, options=UNCHANGED, seed=0, sweeps=5):
     model, params = fill_net()
-    found = fill(model, params, {}, jax.random.key(seed), forced, POSITIONS, manner, sweeps)
+    found = gibbs(model, {"params": params}, jax.random.key(seed), forced, POSITIONS, options, sweeps)
     return np.asarray(found.tokens), np.asarray(found.log_probability)
 
 
@@ -314,7 +332,7 @@ def test_filling_leaves_what_is_kept_and_fills_the_rest():
 
 def test_the_first_sweep_draws_all_free_notes_from_what_is_given():
     forced = kept()
-    notes, log_p = filled(forced, Manner(top_k=1), sweeps=1)
+    notes, log_p = filled(forced, SamplingOptions(top_k=1), sweeps=1)
     log_all = hidden(notes, forced)
     free = forced == FREE
     np.testing.assert_array_equal(notes[free], log_all.argmax(-1)[free])
@@ -327,7 +345,7 @@ def test_a_single_gap_is_drawn_as_often_as_the_network_says():
     forced = np.tile(kept()[1:2], (1500, 1, 1))
     forced = np.where(forced == FREE, 12, forced)
     forced[:, 3, 2] = FREE
-    found = fill(model, params, {}, jax.random.key(2), forced, POSITIONS, AS_IT_IS, 3)
+    found = gibbs(model, {"params": params}, jax.random.key(2), forced, POSITIONS, UNCHANGED, 3)
     log_p = hidden(forced[:1], forced[:1])[0, 3, 2]
     counts = np.bincount(np.asarray(found.tokens)[:, 3, 2], minlength=tokens.VOCABULARY)
     as_often(counts, 1500 * np.exp(np.float64(log_p)))
@@ -353,7 +371,7 @@ def test_how_long_a_chord_has_lasted_is_told_up_to_a_bar():
     model, params, stats, started = made("chords")
     steps = 19
     held = np.full((1, steps, 4), 12)
-    found = compose(model, params, stats, jax.random.key(0), held, np.arange(steps) % 16)
+    found = ancestral(model, {"params": params, **stats}, jax.random.key(0), held, np.arange(steps) % 16)
     x = inputs.chords(held[0], np.arange(steps) % 16).x[None]
     assert x[0, -1, 8] == inputs.LONGEST
     log_p = jax.nn.log_softmax(quick_apply(model, params, stats, jnp.asarray(x, jnp.int32)))

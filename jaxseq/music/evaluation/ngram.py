@@ -27,6 +27,9 @@ from jaxseq.music.tokens import VOCABULARY
 
 ORDER, HIGHEST_ORDER = 5, 11
 """The n of the n-gram, and the highest whose contexts can be numbered in 64 bits."""
+COPY = "copy the last note"
+GRAM = f"{ORDER}-gram"
+"""Names of the two predictions in every table."""
 NOTHING = -1
 """Prediction where there is no note to copy; it equals no symbol."""
 _DIGIT = VOCABULARY + 1

@@ -1,0 +1,242 @@
+"""The text about composed pieces: their report in Markdown, the table of coherence, and the lines on the screen."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+from rich.table import Table
+
+from jaxseq.music.evaluation import coherence, memorisation
+from jaxseq.music.evaluation.coherence import Coherence
+from jaxseq.music.midi import write as midi
+from jaxseq.music.notation import spelling
+from jaxseq.music.piece import Piece
+from jaxseq.sample.compose import Composed
+from jaxseq.sample.judge import BACH, DRAWS, HIGH, LOW, SAMPLES, Judgement
+from jaxseq.sample.options import NO_PRIME
+from jaxseq.sample.request import Request
+
+SUMMARY_FILE = "samples.json"
+TABLE_FILE = "coherence.csv"
+REPORT_FILE = "report.md"
+
+IN_ORDER = (
+    "Nats are -log p of the notes that were composed, each given all before it, by the model as it is (temperature 1)"
+)
+IN_ANY_ORDER = "Nats are -log p of each note when it was last drawn, given those that were not drawn with it"
+"""Meaning of the log-probabilities: of a model that composes forward, and of one that fills gaps."""
+
+Setting: TypeAlias = str | int | float | Path | None
+
+
+class Nats(NamedTuple):
+    """Mean of -log p over the composed notes of a piece, and their number; NaN if there is none."""
+
+    mean: float
+    notes: int
+
+
+def duration(composed: Composed) -> str:
+    """Return number and length of the pieces, and the time that composing took, as a line."""
+    steps = len(composed.pieces[0].notes)
+    return f"{len(composed.pieces)} pieces of {steps} sixteenths in {composed.seconds:.1f} s"
+
+
+def screen_table(judgement: Judgement) -> Table:
+    """Return the table of coherence for the screen."""
+    headings, *rows = coherence.rows(judgement.columns)
+    table = Table(
+        title="coherence; Bach's test part is the yardstick",
+        title_justify="left",
+        box=None,
+        padding=(0, 1),
+    )
+    measure, *columns = headings
+    table.add_column(measure)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def table_csv(columns: Mapping[str, Coherence]) -> str:
+    """Return the table of coherence as CSV with a row for each measure; a value that is NaN is empty."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["measure", *columns])
+    # To seven digits, as all tables; the screen and the report round by measure.
+    for field, (label, _) in coherence.LABELS.items():
+        values = [getattr(column, field) for column in columns.values()]
+        lines.writerow([label, *("" if math.isnan(value) else f"{value:.7g}" for value in values)])
+    return text.getvalue()
+
+
+def memorised_sentence(judgement: Judgement) -> str:
+    """Return the share and the longest stretch of the samples that occur in the training part, as a sentence."""
+    samples = judgement.memorised
+    bach = judgement.bach_memorised
+    # Shorter pieces have no window to look up.
+    if not samples.windows:
+        return f"no sample has {memorisation.WINDOW} sixteenths, so memorisation was not measured"
+    return (
+        f"memorised: {samples.share:.1%} of all stretches of {memorisation.WINDOW} sixteenths stand in the training "
+        f"part in some key, of Bach's test part {bach.share:.1%}; the longest stretch has {max(samples.longest)} "
+        f"sixteenths, of the test part {max(bach.longest, default=0)}"
+    )
+
+
+def settings(request: Request) -> dict[str, Setting]:
+    """Return the run and the options that decided the pieces, in the order of the report."""
+    options = request.options
+    # The run is named first, and where files go decides nothing about the pieces.
+    unused = {"run", "out", "score"}
+    if not request.composer.fills:
+        unused.add("sweeps")
+    if options.prime == NO_PRIME:
+        unused.add("prime_bars")
+
+    values: dict[str, Setting] = {
+        "run": str(options.run),
+        "experiment": request.composer.experiment.name,
+        "epoch": request.composer.epoch,
+    }
+    for name, value in dataclasses.asdict(options).items():
+        if name not in unused:
+            values[name] = value
+    values["likelihood"] = _likelihood(request)
+    return values
+
+
+def _likelihood(request: Request) -> str:
+    if request.composer.fills:
+        return IN_ANY_ORDER
+    return IN_ORDER
+
+
+def remarks(request: Request, composed: Composed) -> tuple[str, ...]:
+    """Return the remarks on the given notes and on the composed ones, a sentence each."""
+    return (*request.given.notes, *composed.notes)
+
+
+def key_name(piece: Piece) -> str:
+    """Return the key of a piece in words, such as D major."""
+    tonic = midi.key_name(*spelling.signed(piece))
+    if tonic.endswith("m"):
+        return f"{tonic.removesuffix('m')} minor"
+    return f"{tonic} major"
+
+
+def nats(log_probability: Float[np.ndarray, "t 4"]) -> Nats:
+    """Return the mean of -log p over the composed notes; given notes are NaN and do not count."""
+    composed = log_probability[~np.isnan(log_probability)]
+    if not composed.size:
+        return Nats(math.nan, 0)
+    return Nats(-float(composed.mean(dtype=np.float64)), composed.size)
+
+
+def summary(
+    request: Request, composed: Composed, judgement: Judgement, files: Sequence[Sequence[str]]
+) -> dict[str, object]:
+    """Return everything that is known of the pieces as JSON; `files` has the names of each piece's files."""
+    samples = []
+    for number, piece in enumerate(composed.pieces):
+        piece_nats = nats(composed.log_probability[number])
+        memorised = judgement.memorised_by_piece[number]
+        samples.append(
+            {
+                "name": piece.name,
+                "seed": request.options.seed,
+                "log_likelihood_per_note": -piece_nats.mean,
+                "notes_composed": piece_nats.notes,
+                "key": key_name(piece),
+                "coherence": judgement.by_piece[number]._asdict(),
+                "memorised_share": memorised.share,
+                # The only piece that was looked up here.
+                "longest_memorised_steps": memorised.longest[0],
+                "files": files[number],
+            }
+        )
+
+    memorised_by_column = {}
+    for name, memorised in ((SAMPLES, judgement.memorised), (BACH, judgement.bach_memorised)):
+        memorised_by_column[name] = {
+            "share": memorised.share,
+            "windows": memorised.windows,
+            "longest_steps": max(memorised.longest, default=0),
+        }
+
+    values = {
+        "settings": settings(request),
+        "said": remarks(request, composed),
+        "coherence": {name: column._asdict() for name, column in judgement.columns.items()},
+        "memorised": memorised_by_column,
+        "samples": samples,
+    }
+    return {name: _without_nan(value) for name, value in values.items()}
+
+
+def _without_nan(value: object) -> object:
+    """Return a value for JSON, which has no NaN: null takes its place."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    # A measure is NaN where a piece has nothing to measure.
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def markdown(request: Request, composed: Composed, judgement: Judgement, files: Sequence[Sequence[str]]) -> str:
+    """Return the report in Markdown; `files` has the names of each piece's files."""
+    rows = ["| piece | nats a note | key | memorised | longest, sixteenths | files |", "|---|---:|---|---:|---:|---|"]
+    for number, piece in enumerate(composed.pieces):
+        piece_nats = nats(composed.log_probability[number])
+        memorised = judgement.memorised_by_piece[number]
+        figures = f"{piece_nats.mean:.3f} | {key_name(piece)} | {memorised.share:.1%} | {memorised.longest[0]}"
+        rows.append(f"| {piece.name} | {figures} | {_links(piece, files[number])} |")
+    listing = "\n".join(rows)
+
+    likelihood = _likelihood(request)
+    options = []
+    for name, value in settings(request).items():
+        # Options that are not set decide nothing, and the likelihood has a place further down.
+        if value is not None and value != likelihood:
+            options.append(f"{name} {value}")
+    remark_lines = "".join(f"{text}.\n\n" for text in remarks(request, composed))
+
+    return f"""# {len(composed.pieces)} pieces by {request.options.run}
+
+{", ".join(options)}.
+
+{remark_lines}{coherence.table(judgement.columns)}
+
+Bach's own test part is the yardstick, not 0 or 1; of {DRAWS} draws of as many stretches from it, no longer than these, nine
+in ten lie from "{LOW}" to "{HIGH}": so far chance alone takes his own music. The 5-gram was counted on the training part; a
+frozen chord is a training piece's first, held. Pieces are averaged, however long; the divergences are from the training
+part. As numbers: `{TABLE_FILE}`.
+
+{memorised_sentence(judgement)}.
+
+{listing}
+
+{likelihood}. All of it is in `{SUMMARY_FILE}`.
+"""
+
+
+def _links(piece: Piece, names: Sequence[str]) -> str:
+    """Return links to a piece's files, each called by what distinguishes it."""
+    links = []
+    for name in names:
+        ending = name.removeprefix(piece.name).lstrip(".-")
+        links.append(f"[{ending}]({name})")
+    return " ".join(links)

@@ -1,23 +1,43 @@
-"""Baselines of a network: the last value, the last season, drift, least squares on the lags.
+"""Simple forecasts that a network has to beat: last value, means, drift, last season, smoothing, least squares.
 
-The first three are in Hyndman & Athanasopoulos, Forecasting: Principles and Practice, 3rd edition (2021), section 5.2.
+Last value, mean, drift and the seasonal naive forecast are in Hyndman & Athanasopoulos, Forecasting: Principles and
+Practice, 3rd edition (2021), section 5.2; simple exponential smoothing is in section 8.1. Each is fitted to the training
+part alone, and forecasts from the values before the origin of a window: from the whole past of its series where the data
+set has it, else from the window.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Float, Int
+from scipy.signal import lfilter
 
 from jaxseq.common.errors import UsageError
+from jaxseq.data.dataset import Background, Dataset
+from jaxseq.data.scaling import Scaling, batch
+from jaxseq.data.windows import Windows
+from jaxseq.forecasting import seasons
 
 NAIVE = "naive (last value)"
+TRAINING_MEAN = "training mean"
+EXPANDING_MEAN = "expanding mean"
 DRIFT = "drift"
+SIMPLE_SMOOTHING = "simple exponential smoothing"
+SEASONAL_NAIVE = "seasonal naive"
 LEAST_SQUARES = "least squares on the lags"
 SMOOTHING = "exponential smoothing"
 THETA = "theta"
 """Names of the baselines in tables, files and figures; that of the seasonal naive forecast has its period."""
+
+WEIGHTS = tuple(round(0.05 * number, 2) for number in range(1, 21))
+"""Weights of the newest value among which simple exponential smoothing chooses."""
+
+Path = Callable[[Float[np.ndarray, "m t"]], Float[np.ndarray, "m t"]]
+"""Function that gives, for each value of a series, the level forecast after it."""
 
 
 @runtime_checkable
@@ -40,7 +60,7 @@ class LinearForecast(NamedTuple):
     intercept: Float[np.ndarray, " k"]
 
     def predict(self, x: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]:
-        """The forecast for each row of `x`, in whatever representation it was fitted on. Raises `ValueError`."""
+        """Return the forecast for each row of `x`, in whatever representation it was fitted on. Raises `ValueError`."""
         rows = _rows(x)
         if rows.shape[1] != len(self.weights):
             raise ValueError(f"fitted on {len(self.weights)} lags, asked to forecast from {rows.shape[1]}")
@@ -49,16 +69,36 @@ class LinearForecast(NamedTuple):
 
 def seasonal_name(period: int) -> str:
     """Return the name of the seasonal naive forecast."""
-    return f"seasonal naive ({period})"
+    return f"{SEASONAL_NAIVE} ({period})"
+
+
+def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray, "n k"]]:
+    """Forecast the rows of a part by every baseline that fits the data, in the series' units.
+
+    The last value comes first. The seasonal naive forecast is made for each season of `seasons.plausible`.
+    """
+    windows, scaling, background = dataset
+    train = windows.train
+    forecasts = {
+        NAIVE: naive(part),
+        TRAINING_MEAN: training_mean(part, train, background),
+        EXPANDING_MEAN: _flat(part, background, expanding_means),
+        DRIFT: drift(part, train),
+        SIMPLE_SMOOTHING: simple_smoothing(part, train, background),
+        LEAST_SQUARES: _least_squares_of_windows(part, train, scaling),
+    }
+    for period in seasons.plausible(background):
+        forecasts[seasonal_name(period)] = seasonal_naive_of_series(part, background, period)
+    return forecasts
 
 
 def naive(windows: Past) -> Float[np.ndarray, "n k"]:
-    """The last value, for every step of the horizon: the best forecast of a random walk, in the series' unit."""
+    """Forecast the last value for every step of the horizon: the best forecast of a random walk, in the series' unit."""
     return np.repeat(windows.inputs[:, -1:], windows.targets.shape[1], axis=1)
 
 
 def seasonal_naive(windows: Past, period: int) -> Float[np.ndarray, "n k"]:
-    """The value of the same season, last time round, in the series' unit; with period 1, the last value.
+    """Forecast the value of the same season, last time round, in the series' unit; with period 1, the last value.
 
     The last `period` values are repeated for as long as the horizon is. Raises `UsageError` with both numbers if the
     window is shorter than the period.
@@ -69,26 +109,143 @@ def seasonal_naive(windows: Past, period: int) -> Float[np.ndarray, "n k"]:
     return windows.inputs[:, length - period + np.arange(windows.targets.shape[1]) % period]
 
 
-def drift(windows: Past, train: Past) -> Float[np.ndarray, "n k"]:
-    """The last value + h · the mean one-step change of the training windows, for h = 1 … k, in the series' unit.
+def seasonal_naive_of_series(windows: Windows, background: Background, period: int) -> Float[np.ndarray, "n k"]:
+    """Forecast the value of the same season, last time round; the period may be longer than the window.
 
-    The change is fitted once and not updated from row to row.
+    A value that is missing is replaced by that of the season before. Raises `UsageError` with both numbers if fewer than
+    `period` values are known at an origin.
     """
-    last, first_target = train.inputs[:, -1], train.targets[:, 0]
-    change = np.mean(first_target - last)
-    path = change * np.arange(1, windows.targets.shape[1] + 1)
-    return naive(windows) + path
+    earliest = int(windows.origins.min())
+    if not 1 <= period <= earliest:
+        raise UsageError("too few values before the first forecast", where="period", got=period, needed=earliest)
+
+    ahead = np.arange(windows.targets.shape[1]) % period
+    forecast = np.empty(windows.targets.shape)
+    for number, rows in rows_by_series(windows).items():
+        values = carried_forward(background.series[number].values, period)
+        forecast[rows] = values[windows.origins[rows][:, None] - period + ahead]
+    return forecast
+
+
+def training_mean(windows: Windows, train: Windows, background: Background) -> Float[np.ndarray, "n k"]:
+    """Forecast the mean of each series' training values; of all training windows where there are no series."""
+    if background.series:
+        means = np.array([np.nanmean(values) for values in background.training])
+    else:
+        means = np.array([np.nanmean(np.concatenate([train.inputs, train.targets], axis=1))])
+    return np.repeat(means[windows.series][:, None], windows.targets.shape[1], axis=1)
+
+
+def expanding_means(values: Float[np.ndarray, "m t"]) -> Float[np.ndarray, "m t"]:
+    """Return the mean of all values up to each one; missing values (NaN) are left out."""
+    known = np.isfinite(values)
+    sums = np.cumsum(np.where(known, values, 0.0), axis=1)
+    return sums / np.maximum(np.cumsum(known, axis=1), 1)
+
+
+def drift(windows: Windows, train: Windows) -> Float[np.ndarray, "n k"]:
+    """Forecast the last value + h · the mean one-step change of the series' training windows, for h = 1 … k.
+
+    The change is fitted once and not updated from row to row; in the series' unit.
+    """
+    changes = train.targets[:, 0] - train.inputs[:, -1]
+    number_of_series = max(int(windows.series.max()), int(train.series.max())) + 1
+    known = np.isfinite(changes)
+    counts = np.bincount(train.series[known], minlength=number_of_series)
+    sums = np.bincount(train.series[known], weights=changes[known], minlength=number_of_series)
+    mean_changes = sums / np.maximum(counts, 1)
+
+    steps = np.arange(1, windows.targets.shape[1] + 1)
+    return naive(windows) + mean_changes[windows.series][:, None] * steps
+
+
+def simple_smoothing(windows: Windows, train: Windows, background: Background) -> Float[np.ndarray, "n k"]:
+    """Forecast the level of simple exponential smoothing, for every step of the horizon, in the series' unit.
+
+    Each series has the weight of the newest value, one of `WEIGHTS`, with the smallest squared error one step ahead on
+    its training values; windows without series have one weight for all.
+    """
+    if not background.series:
+        weight = best_weight(np.column_stack([train.inputs, train.targets[:, :1]]))
+        return _flat(windows, background, lambda values: smoothed(values, weight))
+
+    levels = np.empty(len(windows.origins))
+    for number, rows in rows_by_series(windows).items():
+        weight = best_weight(carried_forward(background.training[number])[None])
+        values = carried_forward(background.series[number].values)[None]
+        levels[rows] = smoothed(values, weight)[0, windows.origins[rows] - 1]
+    return np.repeat(levels[:, None], windows.targets.shape[1], axis=1)
+
+
+def smoothed(values: Float[np.ndarray, "m t"], weight: float) -> Float[np.ndarray, "m t"]:
+    """Return the levels l_t = weight · y_t + (1 - weight) · l_(t-1) of simple exponential smoothing, with l_1 = y_1."""
+    # The filter's state before the first value is chosen so that the first level is that value.
+    state = (1 - weight) * values[:, :1]
+    levels, _ = lfilter([weight], [1, weight - 1], values, axis=1, zi=state)
+    return levels
+
+
+def best_weight(values: Float[np.ndarray, "m t"]) -> float:
+    """Return the weight in `WEIGHTS` with the smallest squared error one step ahead."""
+    errors = [np.mean((values[:, 1:] - smoothed(values, weight)[:, :-1]) ** 2) for weight in WEIGHTS]
+    return WEIGHTS[int(np.argmin(errors))]
 
 
 def least_squares(train_x: Float[np.ndarray, "n ..."], train_y: Float[np.ndarray, "n k"]) -> LinearForecast:
-    """Least squares on the lags: one regression with intercept for each step of the horizon, in float64.
+    """Fit least squares on the lags: one regression with intercept for each step of the horizon, in float64.
 
     The result has the smallest norm where the lags are linearly dependent (the last lag of "change" is always 0).
     """
-    rows, y = _rows(train_x), np.asarray(train_y, np.float64)
-    centre, mean = rows.mean(axis=0), y.mean(axis=0)
+    rows = _rows(train_x)
+    y = np.asarray(train_y, np.float64)
+    centre = rows.mean(axis=0)
+    mean = y.mean(axis=0)
     weights = np.linalg.lstsq(rows - centre, y - mean, rcond=None)[0]
     return LinearForecast(weights, mean - centre @ weights)
+
+
+def _least_squares_of_windows(windows: Windows, train: Windows, scaling: Scaling) -> Float[np.ndarray, "n k"]:
+    """Fit least squares to the training windows, as the network sees them, and forecast in the series' units."""
+    x, y = (np.asarray(array) for array in batch(train, scaling))
+    known = np.isfinite(y)
+    if np.all(known):
+        model = least_squares(x, y)
+    else:
+        # Each step has its own rows, those whose target is known.
+        steps = [least_squares(x[known[:, step]], y[known[:, step], step : step + 1]) for step in range(y.shape[1])]
+        model = LinearForecast(
+            weights=np.concatenate([step.weights for step in steps], axis=1),
+            intercept=np.concatenate([step.intercept for step in steps]),
+        )
+    return scaling.invert(model.predict(scaling.inputs(windows).astype(np.float32)), windows)
+
+
+def rows_by_series(part: Windows) -> dict[int, Int[np.ndarray, "_"]]:
+    """Return the rows of each series, in their order, by one sort."""
+    order = np.argsort(part.series, kind="stable")
+    numbers, starts = np.unique(part.series[order], return_index=True)
+    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def carried_forward(values: Float[np.ndarray, " t"], period: int = 1) -> Float[np.ndarray, " t"]:
+    """Replace each missing value (NaN) by the last known one of its season; the first ones by the first known value."""
+    if np.all(np.isfinite(values)):
+        return values
+    phase = np.arange(len(values)) % period
+    filled = pd.Series(values).groupby(phase).ffill()
+    return filled.bfill().ffill().to_numpy()
+
+
+def _flat(windows: Windows, background: Background, path: Path) -> Float[np.ndarray, "n k"]:
+    """Forecast one level for all steps: that of `path` after the last value before the origin."""
+    if background.series:
+        levels = np.empty(len(windows.origins))
+        for number, rows in rows_by_series(windows).items():
+            values = background.series[number].values[None]
+            levels[rows] = path(values)[0, windows.origins[rows] - 1]
+    else:
+        levels = path(windows.inputs)[:, -1]
+    return np.repeat(levels[:, None], windows.targets.shape[1], axis=1)
 
 
 def _rows(x: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n lags"]:

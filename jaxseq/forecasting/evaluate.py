@@ -7,14 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
-from jaxseq.data.scaling import Scaling, batch
+from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Windows, WindowSplits
 from jaxseq.forecasting import baselines, classical, conformal, metrics, significance, verdict
 from jaxseq.forecasting.coverage import Coverage, coverage_table
+from jaxseq.forecasting.significance import Loss, Rows, Scales
+from jaxseq.forecasting.verdict import Comparison
 
 INTERVALS = (0.5, 0.8, 0.95)
 """Nominal coverages of the intervals that every forecast comes with."""
@@ -45,18 +47,20 @@ class Margins(NamedTuple):
 class Judgement(NamedTuple):
     """Evaluation of one model on the test part.
 
-    rows         errors of the naive forecast, the other baselines and the model, in the series' unit
-    verdict      one sentence on the model
-    copying      one sentence on whether it only copies the last value
+    comparison   of the model and every baseline with the reference
+    scaled       whether its errors are scaled by each series' own seasonal change, as those of a panel are
+    verdict      sentence on the model against the reference
+    remarks      sentences on how it stands to the last value, to the best forecast and in each series, and on copying
     scores       a row for each forecast and step of the horizon, and for all steps together (step "all")
     coverage     of the model's intervals, nominal and measured
-    predictions  a row for each test window and step: series, time, step, actual, forecast, naive, intervals
+    predictions  a row for each test window and step: series, time, step, actual, forecast, naive, reference, intervals
     notes        what was left out, and why
     """
 
-    rows: list[verdict.Row]
+    comparison: Comparison
+    scaled: bool
     verdict: str
-    copying: str
+    remarks: tuple[str, ...]
     scores: pd.DataFrame
     coverage: list[Coverage]
     predictions: pd.DataFrame
@@ -104,113 +108,164 @@ def judge(
     test: Forecast,
     valid: Forecast,
     seed: int,
+    loss: Loss = "squared",
     progress: Callable[[int, int], None] | None = None,
 ) -> Judgement:
-    """Set a model's forecasts of the test part against the baselines, which saw the training part alone.
+    """Compare a model's forecasts of the test part with those of the baselines, which saw the training part alone.
 
-    The training rows of the background scale MASE and RMSSE; `seed` is that of the block bootstrap. With `progress`,
-    exponential smoothing and theta are fitted to every test window, too. Raises `UsageError` if a forecast is not finite.
+    The reference is the baseline with the smallest mean `loss` on the validation part. `seed` is that of the bootstrap.
+    With `progress`, exponential smoothing and theta are fitted to every test window, too. Raises `UsageError` if a
+    forecast is not finite.
     """
     windows, scaling, background = dataset
-    part, notes = windows.test, []
-    forecasts = _baselines(windows, scaling, background.period)
+    part = windows.test
+    notes = _season_notes(background)
+    scales = series_scales(background, notes)
+    reference = choose_reference(dataset, scales, loss)
+
+    forecasts = baselines.forecast_all(dataset, part)
     if progress is not None:
-        smoothing = classical.exponential_smoothing(part, background.period, progress)
-        theta = classical.theta(part, background.period, progress)
-        forecasts[baselines.SMOOTHING] = smoothing.forecast
-        forecasts[baselines.THETA] = theta.forecast
+        forecasts |= _classical_forecasts(part, background.period, progress)
     forecasts[name] = scaling.invert(test.centre, part)
-    times = part.times if len(background.names) > 1 else None  # series of one time are no independent witnesses
-    rows = verdict.compare(part.targets, forecasts, seed, times)
-    copied = significance.lag_one_copy(part.targets, forecasts[name], part.inputs[:, -1], times)
-    copying = verdict.copy_sentence(name, copied)
-    scales = _scales(background, notes)
+
+    rows = places(part.times, part.series, background, scales)
+    comparison = verdict.compare(part.targets, forecasts, reference, rows=rows, loss=loss, seed=seed)
+
     added = margins(valid, windows.valid, scaling)
     if len(added.levels) < len(INTERVALS):
         missing = ", ".join(f"{level:.0%}" for level in INTERVALS[len(added.levels) :])
         notes.append(f"no {missing} intervals: {len(windows.valid.inputs)} validation rows are too few for them")
     ends = bounds(test, added, part, scaling)
+    columns = {
+        "forecast": forecasts[name],
+        "naive": forecasts[baselines.NAIVE],
+        "reference": forecasts[reference],
+    }
     return Judgement(
-        rows,
-        verdict.sentence(rows[-1]),
-        copying,
-        _scores(part, forecasts, scales),
-        coverage_table(part.targets, ends) if ends else [],
-        frame(part, background.names, {"forecast": forecasts[name], "naive": forecasts[baselines.NAIVE]}, ends),
-        tuple(notes),
+        comparison=comparison,
+        scaled=rows.scales is not None,
+        verdict=verdict.sentence(comparison.model, reference),
+        remarks=_remarks(comparison, part, forecasts, rows, seed),
+        scores=_scores(part, forecasts, scales, reference),
+        coverage=coverage_table(part.targets, ends) if ends else [],
+        predictions=frame(part, background.names, columns, ends),
+        notes=tuple(notes),
     )
 
 
-def _baselines(windows: WindowSplits, scaling: Scaling, period: int) -> dict[str, Float[np.ndarray, "n k"]]:
-    """Return the forecasts of the test part by the baselines that need the training part alone."""
-    test = windows.test
-    forecasts = {baselines.NAIVE: baselines.naive(test), baselines.DRIFT: _drift(windows)}
+def choose_reference(dataset: Dataset, scales: Scales | None = None, loss: Loss = "squared") -> str:
+    """Return the name of the baseline with the smallest mean loss on the validation part.
 
-    # Without a season, or with one longer than the window, there is no last season to repeat.
-    if 1 < period <= test.inputs.shape[1]:
-        forecasts[baselines.seasonal_name(period)] = baselines.seasonal_naive(test, period)
-
-    x, y = batch(windows.train, scaling)
-    linear = baselines.least_squares(np.asarray(x), np.asarray(y))
-    lags = scaling.inputs(test).astype(np.float32)
-    forecasts[baselines.LEAST_SQUARES] = scaling.invert(linear.predict(lags), test)
-    return forecasts
-
-
-def _drift(windows: WindowSplits) -> Float[np.ndarray, "n k"]:
-    """Return the drift forecasts of the test part, fitted to each series by itself."""
-    forecast = np.empty_like(windows.test.targets)
-    training_rows = _rows_by_series(windows.train)
-    for number, rows in _rows_by_series(windows.test).items():
-        train = _take(windows.train, training_rows[number])
-        test = _take(windows.test, rows)
-        forecast[rows] = baselines.drift(test, train)
-    return forecast
+    scales  of each series' losses; None compares losses in the series' unit
+    """
+    part = dataset.windows.valid
+    means = {}
+    for name, forecast in baselines.forecast_all(dataset, part).items():
+        losses = significance.row_losses(part.targets, forecast, loss)
+        if scales is not None:
+            losses = losses / getattr(scales, loss)[part.series]
+        means[name] = np.nanmean(losses)
+    return min(means, key=lambda name: means[name])
 
 
-def _rows_by_series(part: Windows) -> dict[int, Int[np.ndarray, "_"]]:
-    """Return the rows of each series, in their order; one sort, so that many series take no time."""
-    order = np.argsort(part.series, kind="stable")
-    numbers, starts = np.unique(part.series[order], return_index=True)
-    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+def _classical_forecasts(
+    part: Windows, period: int, progress: Callable[[int, int], None]
+) -> dict[str, Float[np.ndarray, "n k"]]:
+    smoothing = classical.exponential_smoothing(part, period, progress)
+    theta = classical.theta(part, period, progress)
+    return {baselines.SMOOTHING: smoothing.forecast, baselines.THETA: theta.forecast}
 
 
-def _take(part: Windows, rows: Int[np.ndarray, "_"]) -> Windows:
-    return Windows(*(array[rows] for array in part))
+def _season_notes(background: Background) -> list[str]:
+    """Say that the training part is too short for the season of the dates."""
+    if background.period > 1 and background.training_rows:
+        shortest = min(background.training_rows)
+        if 2 * background.period > shortest:
+            return [
+                f"no seasonal naive forecast: the season of {background.period} time steps does not fit twice into "
+                f"{shortest} training rows"
+            ]
+    return []
 
 
-def _scales(background: Background, notes: list[str]) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]] | None:
-    """The scales of MASE and RMSSE of every series; None, and a note, where there are none."""
-    if not background.training:
+def series_scales(background: Background, notes: list[str] | None = None) -> Scales | None:
+    """Return the scales of MASE and RMSSE of every series; None, and a note, where there are none."""
+    if not background.training_rows:
         return None
-    try:
-        absolute, squared = (
-            np.array([metrics.seasonal_scale(v, background.period, squared=square, source=name) for name, v in each])
-            for square in (False, True)
-            for each in [list(zip(background.names, background.training, strict=True))]
-        )
-    except UsageError as error:
-        notes.append(f"no MASE and RMSSE: {error}")
-        return None
-    return absolute, squared
+    absolute = []
+    squared = []
+    for name, values in zip(background.names, background.training, strict=True):
+        try:
+            period = background.period
+            if len(values) <= period:
+                period = 1
+            absolute.append(metrics.seasonal_scale(values, period, source=name))
+            squared.append(metrics.seasonal_scale(values, period, squared=True, source=name))
+        except UsageError as error:
+            if notes is not None:
+                notes.append(f"no MASE and RMSSE: {error}")
+            return None
+    return Scales(np.array(absolute), np.array(squared))
+
+
+def places(
+    times: Shaped[np.ndarray, " n"],
+    series: Int[np.ndarray, " n"],
+    background: Background,
+    scales: Scales | None,
+) -> Rows:
+    """Return the places of test rows; the losses of a panel are scaled, those of a single series are not."""
+    if len(background.names) == 1:
+        return significance.IN_ORDER
+    by_row = None
+    if scales is not None:
+        by_row = Scales(scales.absolute[series], scales.squared[series])
+    return Rows(times, series, by_row)
+
+
+def _remarks(
+    comparison: Comparison, part: Windows, forecasts: Mapping[str, Float[np.ndarray, "n k"]], rows: Rows, seed: int
+) -> tuple[str, ...]:
+    """Return the sentences that stand beside the verdict."""
+    name = comparison.model.name
+    last_value = None
+    if comparison.reference.name != baselines.NAIVE:
+        pair = {baselines.NAIVE: forecasts[baselines.NAIVE], name: forecasts[name]}
+        last_value = verdict.compare(part.targets, pair, baselines.NAIVE, rows=rows, loss=comparison.loss, seed=seed)
+
+    remarks = [verdict.beside(comparison, last_value)]
+    if rows.series is not None:
+        remarks.append(verdict.series_sentence(name, significance.series_tests(comparison.losses)))
+    copied = significance.lag_one_copy(part.targets, forecasts[name], part.inputs[:, -1], rows.times)
+    copying = verdict.copy_sentence(name, copied)
+    if copying is not None:
+        remarks.append(copying)
+    return tuple(remarks)
 
 
 def _scores(
     part: Windows,
     forecasts: Mapping[str, Float[np.ndarray, "n k"]],
-    scales: tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]] | None,
+    scales: Scales | None,
+    reference: str,
 ) -> pd.DataFrame:
-    measures = {"rmse": metrics.rmse, "mae": metrics.mae, "smape": metrics.smape}
+    """Return the errors of every forecast, over all steps and by step; unknown targets are left out."""
+    measures = {"mse": metrics.mse, "rmse": metrics.rmse, "mae": metrics.mae, "smape": metrics.smape}
+    *_, model = forecasts
+    roles = {reference: "reference", model: "model"}
     rows = []
     for name, values in forecasts.items():
         for step in ("all", *range(1, values.shape[1] + 1)):
-            at = slice(None) if step == "all" else slice(int(step) - 1, int(step))
-            pair = part.targets[:, at], values[:, at]
-            row = {"forecast": name, "step": step, "mse": metrics.mse(*pair)}
-            row |= {measure: function(*pair) for measure, function in measures.items()}
+            columns = slice(None) if step == "all" else slice(int(step) - 1, int(step))
+            known = np.isfinite(part.targets[:, columns])
+            actual = part.targets[:, columns][known][:, None]
+            forecast = values[:, columns][known][:, None]
+            row = {"forecast": name, "role": roles.get(name, "baseline"), "step": step}
+            row |= {measure: function(actual, forecast) for measure, function in measures.items()}
             if scales is not None:
-                absolute, squared = (scale[part.series] for scale in scales)
-                row |= {"mase": metrics.mase(*pair, absolute), "rmsse": metrics.rmsse(*pair, squared)}
+                series = part.series[np.nonzero(known)[0]]
+                row["mase"] = metrics.mase(actual, forecast, scales.absolute[series])
+                row["rmsse"] = metrics.rmsse(actual, forecast, scales.squared[series])
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -218,7 +273,7 @@ def _scores(
 def naive_loss(windows: Windows, scaling: Scaling, steps: int) -> float:
     """Mean squared error of the last value over the first `steps`, in the model's own scale: the line to beat."""
     still = windows._replace(targets=baselines.naive(windows))
-    return float(np.mean((scaling.targets(still) - scaling.targets(windows))[:, :steps] ** 2))
+    return float(np.nanmean((scaling.targets(still) - scaling.targets(windows))[:, :steps] ** 2))
 
 
 def frame(
@@ -242,6 +297,11 @@ def frame(
     return pd.DataFrame(found)
 
 
+def take(part: Windows, rows: Int[np.ndarray, "_"]) -> Windows:
+    """Return some rows of a part."""
+    return Windows(*(array[rows] for array in part))
+
+
 def before_test(windows: WindowSplits) -> pd.DataFrame | None:
     """The values that precede the test part in the first series: date, part, actual; None for rows that are not in time.
 
@@ -251,6 +311,6 @@ def before_test(windows: WindowSplits) -> pd.DataFrame | None:
         return None
     frames = []
     for name, part in (("training", windows.train), ("validation", windows.valid)):
-        rows = _take(part, np.flatnonzero(part.series == windows.test.series[0]))
+        rows = take(part, np.flatnonzero(part.series == windows.test.series[0]))
         frames.append(pd.DataFrame({"date": rows.times, "part": name, "actual": rows.targets[:, 0]}))
     return pd.concat(frames, ignore_index=True)

@@ -1,144 +1,309 @@
-"""Verdicts on forecasts of a test set: a table with the naive forecast first, and a sentence for each row."""
+"""Verdicts on forecasts of a test part: a table with the reference first, and sentences on the model.
+
+The reference is the simple forecast that did best on the validation part. The verdict has three answers: the model
+improves on it; there is no evidence that it does; or the test part is too short to decide.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Shaped
 from rich.table import Table
 
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting.baselines import NAIVE
-from jaxseq.forecasting.metrics import Values, errors, mae, relative_mse, rmse
-from jaxseq.forecasting.significance import LagOne, block_bootstrap_interval, by_time, diebold_mariano
+from jaxseq.common.text import plural
+from jaxseq.forecasting import significance
+from jaxseq.forecasting.baselines import EXPANDING_MEAN, NAIVE, SEASONAL_NAIVE, TRAINING_MEAN
+from jaxseq.forecasting.metrics import Values
+from jaxseq.forecasting.significance import IN_ORDER, LagOne, Loss, Losses, Rows, SeriesTests, SkillInterval
 
-NO_EVIDENCE = "no evidence of improvement over the last value"
+Answer: TypeAlias = Literal["improves", "no evidence", "not decided"]
+
+DASH = "\N{EN DASH}"
+PHRASES = {
+    NAIVE: "the last value",
+    TRAINING_MEAN: "the training mean",
+    EXPANDING_MEAN: "the expanding mean",
+}
+"""Names of forecasts within a sentence, where they differ from those of the tables."""
+MEASURES = {"squared": "MSE", "absolute": "MAE"}
+"""Mean loss by loss."""
 
 
 class Row(NamedTuple):
-    """One forecast's errors (`rmse` and `mae` in the series' unit), the 95 % interval of its skill, and the p-value of the
-    Diebold-Mariano test against the last value; NaN where there is none."""
+    """Errors of one forecast, and how it compares with the reference.
+
+    rmse, mae      in the series' unit; of a panel scaled by each series' own seasonal change (RMSSE, MASE)
+    relative_loss  mean loss relative to the reference's
+    interval       95 % interval of the skill, 1 - relative_loss; None for the reference
+    p_value        of the Diebold-Mariano test against the reference; NaN where there is none. Those of baselines are
+                   adjusted for their number
+    """
 
     name: str
     rmse: float
     mae: float
-    relative_mse: float
-    skill: float
-    low: float
-    high: float
+    relative_loss: float
+    interval: SkillInterval | None
     p_value: float = math.nan
+
+    @property
+    def skill(self) -> float:
+        """Return 1 - relative_loss: 0 is as good as the reference, 1 is perfect, below 0 is worse."""
+        return 1 - self.relative_loss
+
+
+class Comparison(NamedTuple):
+    """Forecasts of one test part, compared with the reference.
+
+    rows    the reference first, the model last
+    losses  of the model and the reference
+    loss    that is compared
+    """
+
+    rows: list[Row]
+    losses: Losses
+    loss: Loss
+
+    @property
+    def reference(self) -> Row:
+        """The row of the reference."""
+        return self.rows[0]
+
+    @property
+    def model(self) -> Row:
+        """The row of the model."""
+        return self.rows[-1]
 
 
 def compare(
-    actual: Values, forecasts: Mapping[str, Values], seed: int = 0, times: Shaped[np.ndarray, " n"] | None = None
-) -> list[Row]:
-    """One row for each forecast, in the order given: chronological rows "n k", in the series' unit.
-
-    `times` "n" are needed where rows of several series share them: interval and p-value then take each time for one
-    draw, with all its series together (see `by_time`), and the rows may be in any order. The first forecast must be
-    `NAIVE`; its skill is 0 and has no interval. Raises `UsageError` if it is not there, is exact, or if a value is not
-    finite, and `ValueError` with both shapes if they differ.
-    """
-    if next(iter(forecasts), None) != NAIVE:
-        raise UsageError(f"the first forecast must be {NAIVE!r}; given were {', '.join(forecasts) or 'none'}")
-    for name, values in {"actual": actual, **forecasts}.items():
-        if count := np.count_nonzero(bad := ~np.isfinite(values)):
-            row = int(np.argmax(bad.any(axis=-1))) + 1
-            raise UsageError(f"{name}: {count} of {values.size} values are not finite, the first in row {row}")
-    return [_row(name, actual, values, forecasts[NAIVE], seed, times) for name, values in forecasts.items()]
-
-
-def _row(
-    name: str,
     actual: Values,
-    forecast: Values,
-    naive: Values,
-    seed: int,
-    times: Shaped[np.ndarray, " n"] | None,
-) -> Row:
-    ratio = relative_mse(actual, forecast, naive)
-    interval, p = (math.nan, math.nan), math.nan
-    if name != NAIVE:
-        trio = actual, forecast, naive
-        if times is not None:
-            ours, base = (by_time(errors(actual, values), times) for values in (forecast, naive))
-            trio = np.zeros_like(ours), ours, base
-        interval = block_bootstrap_interval(*trio, seed=seed)
-        p = diebold_mariano(*trio).p_value
-    return Row(name, rmse(actual, forecast), mae(actual, forecast), ratio, 1 - ratio, *interval, p)
+    forecasts: Mapping[str, Values],
+    reference: str,
+    *,
+    rows: Rows = IN_ORDER,
+    loss: Loss = "squared",
+    seed: int = 0,
+) -> Comparison:
+    """Compare forecasts "n k" of the same targets with the reference; the model is the last forecast.
+
+    Unknown targets (NaN) are left out; values are in the series' unit. `seed` is that of the bootstrap. Raises
+    `UsageError` if the reference is not among the forecasts, or if a forecast is not finite, and `ValueError` with both
+    shapes if they differ.
+    """
+    if reference not in forecasts:
+        raise UsageError("not among the forecasts", where="reference", got=reference, needed=", ".join(forecasts))
+    _check_finite(forecasts)
+
+    model = list(forecasts)[-1]
+    pairs = {
+        name: significance.pair_losses(actual, values, forecasts[reference], rows, loss)
+        for name, values in forecasts.items()
+    }
+    table = []
+    for name, losses in pairs.items():
+        interval = None
+        p_value = math.nan
+        if name != reference:
+            interval = significance.skill_interval(losses, seed=seed)
+            p_value = significance.diebold_mariano(losses).p_value
+        rmse, mae = _errors(actual, forecasts[name], rows)
+        row = Row(name, rmse, mae, 1 - significance.skill(losses), interval, p_value)
+        table.append(row)
+
+    # The model's test was planned; those of the baselines are many, and any of them may differ by chance.
+    others = [row for row in table if row.name != model]
+    adjusted = significance.holm([row.p_value for row in others])
+    others = [row._replace(p_value=p_value) for row, p_value in zip(others, adjusted, strict=True)]
+    others.sort(key=lambda row: row.name != reference)
+    return Comparison([*others, table[-1]], pairs[model], loss)
 
 
-def sentence(row: Row) -> str:
-    """Return the verdict on a forecast: an improvement only if the whole interval of its skill is above zero."""
-    if row.name == NAIVE:
-        return f"{row.name}: what the others are measured against"
-    if math.isnan(row.low):
-        return f"{row.name}: {NO_EVIDENCE}: skill {row.skill:+.4f}, too few test rows for an interval"
-    found = f"skill {row.skill:+.4f} (95 % interval {row.low:+.4f} to {row.high:+.4f})"
-    if row.low > 0:
-        return f"{row.name}: improves on the last value: {found}"
-    return f"{row.name}: {NO_EVIDENCE}: {'it is worse, ' if row.high < 0 else ''}{found}"
+def _check_finite(forecasts: Mapping[str, Values]) -> None:
+    for name, values in forecasts.items():
+        bad = ~np.isfinite(values)
+        if np.any(bad):
+            row = int(np.argmax(bad.any(axis=-1))) + 1
+            raise UsageError(
+                f"{name}: {np.count_nonzero(bad)} of {values.size} values are not finite, the first in row {row}"
+            )
 
 
-def copy_sentence(name: str, lag: LagOne) -> str:
-    """The answer to "is it only copying the last value?", with the numbers that it rests on."""
-    if lag.change_correlation > lag.chance_correlation:
-        answer, side = "does not only copy the last value", "above"
-    elif lag.copies:
-        answer, side = "only copies the last value", "within"
+def _errors(actual: Values, forecast: Values, rows: Rows) -> tuple[float, float]:
+    """Return the root mean squared and the mean absolute error; RMSSE and MASE where the rows have scales."""
+    error = actual - forecast
+    squared = error**2
+    absolute = np.abs(error)
+    if rows.scales is not None:
+        squared = squared / rows.scales.squared[:, None]
+        absolute = absolute / rows.scales.absolute[:, None]
+    return float(np.sqrt(np.nanmean(squared))), float(np.nanmean(absolute))
+
+
+def answer(row: Row) -> Answer:
+    """Return the verdict on a forecast: an improvement only if the whole interval of its skill is above zero.
+
+    Not decided are rows so few, or so varied, that not even a perfect forecast would have shown.
+    """
+    if row.interval is None or math.isnan(row.interval.low):
+        return "not decided"
+    if row.interval.low > 0:
+        return "improves"
+    if row.interval.high >= 0 and detectable_skill(row) >= 1:
+        return "not decided"
+    return "no evidence"
+
+
+def sentence(row: Row, reference: str) -> str:
+    """Return the verdict on a forecast as a sentence that names the reference and the numbers behind it."""
+    name = called(reference)
+    interval = row.interval
+    if interval is None:
+        return f"{row.name}: the reference"
+    if math.isnan(interval.low):
+        blocks = f"{interval.blocks} independent {plural('block', interval.blocks)}"
+        return (
+            f"{row.name}: not decided against {name} (skill {row.skill:+.4f}): the test windows make {blocks}; it takes "
+            f"about {interval.needed} windows in time"
+        )
+
+    if math.isinf(row.skill) or row.skill == interval.low == interval.high == 0:
+        return f"{row.name}: no evidence of improvement over {name}, which is as good as a forecast can be on the test part"
+
+    measured = f"skill {row.skill:+.4f} (95 % interval {interval.low:+.4f} to {interval.high:+.4f})"
+    if interval.low > 0:
+        return f"{row.name}: improves on {name}: {measured}"
+    if answer(row) == "not decided":
+        return f"{row.name}: not decided against {name}: {measured}; no skill would have shown in so few test windows"
+    opening = f"{row.name}: no evidence of improvement over {name}"
+    if interval.high < 0:
+        return f"{opening}: it is worse, {measured}"
+    return f"{opening}: {measured}; a skill of {detectable_skill(row):+.4f} would have shown"
+
+
+def detectable_skill(row: Row) -> float:
+    """Return the smallest skill that this test part would have shown: the distance of the skill from its lower end.
+
+    For a forecast worse than the reference, of one whose losses vary as much, relative to their mean, as its own.
+    """
+    if row.interval is None:
+        return math.nan
+    return (row.skill - row.interval.low) / max(1.0, row.relative_loss)
+
+
+def beside(comparison: Comparison, last_value: Comparison | None) -> str:
+    """Say how the model stands to the last value and to the best of all forecasts of the test part.
+
+    last_value  the comparison of the model with the last value; None where that is the reference
+    """
+    best = min(comparison.rows, key=lambda row: row.relative_loss)
+    parts = []
+    if last_value is not None:
+        row = last_value.model
+        interval = ""
+        if row.interval is not None and not math.isnan(row.interval.low):
+            interval = f" ({row.interval.low:+.4f} to {row.interval.high:+.4f})"
+        parts.append(f"against the last value its skill is {row.skill:+.4f}{interval}")
+    measure = MEASURES[comparison.loss]
+    if best.name == comparison.model.name:
+        parts.append(f"its {measure} is the smallest of all on the test part")
     else:
-        answer, side = "strays from the last value at random", "within"
+        ratio = best.relative_loss / comparison.model.relative_loss
+        parts.append(f"the smallest {measure} on the test part has {called(best.name)}, {ratio:.4f} of the model's")
+    return f"{comparison.model.name}: {'; '.join(parts)}"
+
+
+def series_sentence(name: str, tests: SeriesTests) -> str:
+    """Say in how many series of a panel the model improves on the reference."""
     return (
-        f"{name}: {answer}: it moves {lag.movement:.0%} as far as the series, and its moves correlate "
+        f"{name}: {tests.improved} of {tests.series} series improve ({tests.improved / tests.series:.0%}; taken as "
+        f"independent, sign test p {chance(tests.sign)}, Wilcoxon p {chance(tests.wilcoxon)})"
+    )
+
+
+def copy_sentence(name: str, lag: LagOne) -> str | None:
+    """Say whether the forecast only copies the last value, with the numbers behind it.
+
+    None where the test part is so short that no correlation could pass the bound of chance.
+    """
+    if lag.chance_correlation >= 1:
+        return None
+    if lag.change_correlation > lag.chance_correlation:
+        finding, side = "does not only copy the last value", "above"
+    elif lag.copies:
+        finding, side = "only copies the last value", "within"
+    else:
+        finding, side = "strays from the last value at random", "within"
+    return (
+        f"{name}: {finding}: it moves {lag.movement:.0%} as far as the series, and its moves correlate "
         f"{lag.change_correlation:+.3f} with the actual ones ({side} chance, {lag.chance_correlation:.3f})"
     )
 
 
+def called(name: str) -> str:
+    """Return a forecast's name as a sentence has it."""
+    if name.startswith(SEASONAL_NAIVE):
+        return f"the {name}"
+    return PHRASES.get(name, name)
+
+
 def number(value: float) -> str:
-    """An error with four decimals, or with four digits where those would say nothing or never end."""
+    """Format an error with four decimals, or with four digits where those would say nothing or never end."""
     return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def chance(p: float) -> str:
-    """A p-value with three decimals, which is never 0."""
+    """Format a p-value with three decimals; it is never 0."""
+    if math.isnan(p):
+        return DASH
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def written(row: Row, to: str) -> tuple[str, ...]:
-    """A row's RMSE, MAE, MSE / naive, skill, interval (with `to` between its ends) and p, as people read them."""
-    interval = "\N{EN DASH}" if math.isnan(row.low) else f"{row.low:+.4f}{to}{row.high:+.4f}"
-    skill = "0" if row.name == NAIVE else f"{row.skill:+.4f}"
-    p = "\N{EN DASH}" if math.isnan(row.p_value) else chance(row.p_value)
-    return number(row.rmse), number(row.mae), f"{row.relative_mse:.4f}", skill, interval, p
+    """Return a row's cells as people read them; `to` stands between the ends of the interval."""
+    skill = f"{row.skill:+.4f}"
+    ends = DASH
+    if row.interval is None:
+        skill = "0"
+    elif not math.isnan(row.interval.low):
+        ends = f"{row.interval.low:+.4f}{to}{row.interval.high:+.4f}"
+    return number(row.rmse), number(row.mae), number(row.relative_loss), skill, ends, chance(row.p_value)
 
 
-def markdown(rows: list[Row], unit: str) -> str:
-    """The rows as a Markdown table; `unit` may be empty."""
+def headings(unit: str, scaled: bool, loss: Loss = "squared") -> tuple[str, ...]:
+    """Return the names of the columns of errors and of the relative loss.
+
+    scaled  whether errors are scaled by each series' own seasonal change
+    """
     suffix = f", {unit}" if unit else ""
+    errors = ("RMSSE", "MASE") if scaled else (f"RMSE{suffix}", f"MAE{suffix}")
+    return (*errors, f"{MEASURES[loss]} / reference")
+
+
+def markdown(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """Return the rows as a Markdown table; `columns` are `headings`."""
     lines = [
-        f"| forecast | RMSE{suffix} | MAE{suffix} | MSE / naive | skill | 95 % interval | p |",
+        f"| forecast | {' | '.join(columns)} | skill | 95 % interval | p |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         name = row.name.replace("|", "\\|")
+        if row.interval is None:
+            name += " (reference)"
         lines.append(f"| {' | '.join([name, *written(row, ' to ')])} |")
     return "\n".join(lines)
 
 
-def score_table(rows: list[Row], unit: str, title: str) -> Table:
-    """Return the forecasts' scores as a table for a terminal of 80 columns.
-
-    "vs naive" is MSE over that of the last value, p that of the Diebold-Mariano test against it.
-    """
-    if unit:
-        title = f"{title}, errors in {unit}"
+def score_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> Table:
+    """Return the forecasts' scores as a table for a terminal of 80 columns; `columns` are `headings` without a unit."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
     # In a narrow terminal the names wrap, so that no digit is cut.
     table.add_column("forecast", overflow="fold")
-    for heading in ("RMSE", "MAE", "vs naive", "skill", "95 % interval", "p"):
+    *errors, _ = columns
+    for heading in (*errors, "vs ref.", "skill", "95 % interval", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.name, *written(row, " "))

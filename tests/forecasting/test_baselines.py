@@ -5,20 +5,51 @@ import pytest
 from forecasts import Past, windows_of
 
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting.baselines import drift, least_squares, naive, seasonal_naive
+from jaxseq.data.frequency import describe
+from jaxseq.data.splits import Panel
+from jaxseq.data.waves import Waves
+from jaxseq.data.windows import Series, lay_out
+from jaxseq.forecasting import baselines
+from jaxseq.forecasting.baselines import (
+    carried_forward,
+    drift,
+    expanding_means,
+    least_squares,
+    naive,
+    seasonal_naive,
+    seasonal_naive_of_series,
+    simple_smoothing,
+    smoothed,
+    training_mean,
+)
+
+
+def daily(*values, period=7):
+    """A panel of daily series, loaded with windows of 5 values and a horizon of 3."""
+    dates = np.datetime64("2020-01-01") + np.arange(max(map(len, values)))
+    series = tuple(Series(dates[: len(v)], np.asarray(v, np.float64)) for v in values)
+    names = tuple(f"series {number}" for number in range(len(values)))
+    return Panel(names, series, describe("D")._replace(period=period)).load("level", 5, 3)
 
 
 def test_naive_repeats_the_last_value_and_drift_goes_on_with_the_mean_change():
-    past = Past(np.array([[1.0, 2.0], [7.0, 4.0]]), np.zeros((2, 3)))
+    past = lay_out(np.array([[1.0, 2.0], [7.0, 4.0]]), np.zeros((2, 3)))
     np.testing.assert_array_equal(naive(past), [[2, 2, 2], [4, 4, 4]])
-    train = Past(np.array([[5.0, 1.0], [5.0, 9.0]]), np.array([[9.0, 0.0], [2.0, 0.0]]))  # changes 8 and -7
+    train = lay_out(np.array([[5.0, 1.0], [5.0, 9.0]]), np.array([[9.0, 0.0], [2.0, 0.0]]))  # changes 8 and -7
     np.testing.assert_array_equal(drift(past, train), [[2.5, 3, 3.5], [4.5, 5, 5.5]])
+
+
+def test_every_series_has_a_drift_of_its_own_from_known_targets():
+    series = np.array([0, 0, 1])
+    train = lay_out(np.zeros((3, 2)), np.array([[2.0], [np.nan], [-4.0]]), series=series)
+    past = lay_out(np.zeros((2, 2)), np.zeros((2, 2)), series=np.array([1, 0]))
+    np.testing.assert_array_equal(drift(past, train), [[-4, -8], [2, 4]])
 
 
 def test_drift_is_exact_on_a_straight_line():
     line = 3.0 + 0.5 * np.arange(20)
     whole = np.lib.stride_tricks.sliding_window_view(line, 7)
-    past = Past(whole[:, :4], whole[:, 4:])
+    past = lay_out(whole[:, :4].copy(), whole[:, 4:].copy())
     np.testing.assert_allclose(drift(past, past), whole[:, 4:], rtol=1e-14)
 
 
@@ -71,3 +102,110 @@ def test_seasonal_naive_is_exact_on_a_series_that_repeats_itself():
 def test_a_window_shorter_than_the_period_is_refused_with_both_numbers(period):
     with pytest.raises(UsageError, match=f"period {period} must be at least 1 and at most the window, which is 4"):
         seasonal_naive(Past(np.ones((2, 4)), np.ones((2, 1))), period)
+
+
+def test_a_season_longer_than_the_window_is_repeated_from_the_series():
+    season = np.random.default_rng(0).standard_normal(12)
+    dataset = daily(np.tile(season, 12), period=12)
+    test = dataset.windows.test
+    np.testing.assert_array_equal(seasonal_naive_of_series(test, dataset.background, 12), test.targets)
+    with pytest.raises(UsageError) as error:
+        seasonal_naive_of_series(test, dataset.background, 1000)
+    assert (error.value.where, error.value.got, error.value.needed) == ("period", 1000, int(test.origins.min()))
+
+
+def test_a_season_of_the_window_is_the_same_from_window_and_series():
+    dataset = daily(np.random.default_rng(0).standard_normal(100), np.random.default_rng(1).standard_normal(80))
+    test = dataset.windows.test
+    np.testing.assert_array_equal(seasonal_naive_of_series(test, dataset.background, 4), seasonal_naive(test, 4))
+
+
+def test_means_are_of_the_training_part_and_of_all_that_is_known_at_the_origin():
+    values = np.random.default_rng(0).standard_normal(100), 50 + np.random.default_rng(1).standard_normal(60)
+    windows, _, background = daily(*values)
+    means = training_mean(windows.test, windows.train, background)
+    growing = baselines.forecast_all(daily(*values), windows.test)[baselines.EXPANDING_MEAN]
+    for row, (number, origin) in enumerate(zip(windows.test.series, windows.test.origins, strict=True)):
+        np.testing.assert_allclose(means[row], values[number][: int(0.7 * len(values[number]))].mean())
+        np.testing.assert_allclose(growing[row], values[number][:origin].mean())
+
+
+def test_means_and_fillings_leave_missing_values_out():
+    values = np.array([[1.0, np.nan, 4.0, np.nan]])
+    np.testing.assert_allclose(expanding_means(values), [[1, 1, 2.5, 2.5]])
+    np.testing.assert_array_equal(carried_forward(np.array([np.nan, 2, np.nan, 4, np.nan])), [2, 2, 2, 4, 4])
+    np.testing.assert_array_equal(carried_forward(np.array([1.0, 2, np.nan, 4, 5, np.nan]), 2), [1, 2, 1, 4, 5, 4])
+
+
+def test_smoothing_is_that_of_statsmodels():
+    holtwinters = pytest.importorskip("statsmodels.tsa.holtwinters")
+    values = np.cumsum(np.random.default_rng(0).standard_normal(60))
+    for weight in (0.1, 0.55, 1.0):
+        model = holtwinters.SimpleExpSmoothing(values, initialization_method="known", initial_level=values[0])
+        theirs = model.fit(smoothing_level=weight, optimized=False).level
+        np.testing.assert_allclose(smoothed(values[None], weight)[0], theirs, rtol=1e-12)
+
+
+def test_the_smoothing_weight_is_that_of_the_planted_level():
+    """y = level + noise, where the level walks: the best weight is known from the ratio of both variances."""
+    random = np.random.default_rng(0)
+    level = np.cumsum(random.standard_normal(5000))
+    values = level + 2 * random.standard_normal(5000)
+    ratio = 1 / 4
+    best = (np.sqrt(ratio**2 + 4 * ratio) - ratio) / 2  # Muth (1960)
+    assert baselines.best_weight(values[None]) == pytest.approx(best, abs=0.05)
+
+
+def test_smoothing_of_a_series_goes_on_to_the_origin_and_is_flat():
+    values = np.cumsum(np.random.default_rng(0).standard_normal(100))
+    windows, _, background = daily(values)
+    found = simple_smoothing(windows.test, windows.train, background)
+    weight = baselines.best_weight(values[None, :70])
+    expected = [smoothed(values[None, :origin], weight)[0, -1] for origin in windows.test.origins]
+    np.testing.assert_allclose(found, np.repeat(np.array(expected)[:, None], 3, axis=1))
+
+
+def test_a_change_after_an_origin_changes_no_forecast_made_there():
+    values = np.cumsum(np.random.default_rng(0).standard_normal(100))
+    changed = values.copy()
+    changed[90:] += 100
+    before, after = daily(values), daily(changed)
+    forecasts = [baselines.forecast_all(dataset, dataset.windows.test) for dataset in (before, after)]
+    early = before.windows.test.origins <= 90
+    assert early.any() and set(forecasts[0]) == set(forecasts[1])
+    for name, values_before in forecasts[0].items():
+        np.testing.assert_array_equal(values_before[early], forecasts[1][name][early], err_msg=name)
+
+
+def test_waves_have_every_baseline_that_needs_no_series():
+    dataset = Waves(count=50).load(2)
+    test = dataset.windows.test
+    forecasts = baselines.forecast_all(dataset, test)
+    assert next(iter(forecasts)) == baselines.NAIVE and not any("seasonal" in name for name in forecasts)
+    whole = np.concatenate([dataset.windows.train.inputs, dataset.windows.train.targets], axis=1)
+    np.testing.assert_allclose(forecasts[baselines.TRAINING_MEAN], whole.mean())
+    np.testing.assert_allclose(forecasts[baselines.EXPANDING_MEAN][:, 0], test.inputs.mean(axis=1))
+    assert all(values.shape == test.targets.shape for values in forecasts.values())
+
+
+def test_least_squares_takes_the_rows_whose_target_is_known():
+    values = np.random.default_rng(0).standard_normal(60).cumsum()
+    dataset = daily(values)
+    train = dataset.windows.train
+    targets = train.targets.copy()
+    targets[3:9, 1] = np.nan
+    windows = dataset.windows._replace(train=train._replace(targets=targets))
+    found = baselines.forecast_all(dataset._replace(windows=windows), windows.test)[baselines.LEAST_SQUARES]
+    rows = np.delete(np.arange(len(targets)), np.arange(3, 9))
+    model = least_squares(train.inputs[rows], train.targets[rows, 1:2])
+    np.testing.assert_allclose(found[:, 1:2], model.predict(windows.test.inputs), atol=1e-4)
+
+
+def test_a_series_of_a_panel_has_the_baselines_that_it_has_alone():
+    random = np.random.default_rng(0)
+    dataset = daily(*random.standard_normal((30, 60)))
+    forecasts = baselines.forecast_all(dataset, dataset.windows.test)
+    alone = daily(dataset.background.series[29].values)
+    last = dataset.windows.test.series == 29
+    for name in (baselines.SIMPLE_SMOOTHING, baselines.DRIFT, baselines.EXPANDING_MEAN, baselines.TRAINING_MEAN):
+        np.testing.assert_allclose(forecasts[name][last], baselines.forecast_all(alone, alone.windows.test)[name])

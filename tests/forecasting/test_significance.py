@@ -1,5 +1,6 @@
 """Intervals of the skill, copies of the last value, and the test that compares two forecasts."""
 
+import itertools
 import math
 import time
 
@@ -9,13 +10,27 @@ from forecasts import ACTUAL, FORECAST, LAST, best_forecast
 from scipy import stats
 
 from jaxseq.common.errors import UsageError
+from jaxseq.forecasting import significance
 from jaxseq.forecasting.significance import (
-    block_bootstrap_interval,
+    Losses,
+    Rows,
+    Scales,
     block_length,
-    by_time,
-    diebold_mariano,
+    holm,
     lag_one_copy,
+    pair_losses,
+    series_tests,
+    skill_interval,
 )
+
+
+def interval_of(actual, forecast, reference, **options):
+    """Both ends of the skill's interval."""
+    return skill_interval(pair_losses(actual, forecast, reference), **options)[:2]
+
+
+def diebold_mariano(actual, forecast, other, *, loss="squared", lags=None):
+    return significance.diebold_mariano(pair_losses(actual, forecast, other, loss=loss), lags=lags)
 
 
 def test_the_interval_is_that_of_blocks_gathered_one_by_one():
@@ -27,15 +42,15 @@ def test_the_interval_is_that_of_blocks_gathered_one_by_one():
         picked = [(start + step) % rows for start in starts for step in range(block)][:rows]
         skills.append(1 - ours[picked].mean() / base[picked].mean())
     skills.sort()
-    interval = block_bootstrap_interval(actual, forecast, last, seed=7, draws=draws, block=block, level=0.9)
+    interval = interval_of(actual, forecast, last, seed=7, draws=draws, block=block, level=0.9)
     assert interval == pytest.approx((skills[1], skills[37]), rel=1e-12)  # 5 % and 95 % of 40
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_almost():
     case = best_forecast(0.5, 200, 1, seed=0)[:3]
-    first = block_bootstrap_interval(*case, seed=1)
-    assert block_bootstrap_interval(*case, seed=1) == first
-    other = block_bootstrap_interval(*case, seed=2)
+    first = interval_of(*case, seed=1)
+    assert interval_of(*case, seed=1) == first
+    other = interval_of(*case, seed=2)
     assert other != first
     assert other == pytest.approx(first, abs=0.02)
 
@@ -46,7 +61,7 @@ def test_the_interval_covers_the_true_skill_about_as_often_as_it_says(phi, n, k)
     hits = 0
     for seed in range(runs):
         *case, truth = best_forecast(phi, n, k, seed)
-        low, high = block_bootstrap_interval(*case, seed=seed, draws=400)
+        low, high = interval_of(*case, seed=seed, draws=400)
         hits += low <= truth <= high
     assert 0.91 <= hits / runs <= 0.995  # nominal 0.95, three standard errors of 300 runs
 
@@ -55,30 +70,93 @@ def test_neighbours_that_go_together_widen_the_interval():
     rng = np.random.default_rng(4)
     wild = np.repeat(rng.uniform(0.2, 3, 40), 25)[:, None]  # the forecast is good for 25 days, then bad for 25
     actual, last, forecast = np.zeros((1000, 1)), np.ones((1000, 1)), wild
-    narrow = block_bootstrap_interval(actual, forecast, last, block=1)
-    wide = block_bootstrap_interval(actual, forecast, last, block=25)
-    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
+    narrow = interval_of(actual, forecast, last, block=1)
+    wide = interval_of(actual, forecast, last, block=25)
+    assert np.diff(wide) > 3 * np.diff(narrow)
 
 
 def test_forecast_and_naive_are_resampled_together():
     rng = np.random.default_rng(5)
     actual, last = rng.standard_normal((300, 1)), np.zeros((300, 1))
-    low, high = block_bootstrap_interval(actual, actual * 0.1, last)  # every error is 0.9 of the naive one's
+    low, high = interval_of(actual, actual * 0.1, last)  # every error is 0.9 of the naive one's
     assert (low, high) == pytest.approx((0.19, 0.19), abs=1e-12)
 
 
-def test_too_few_rows_give_no_interval():
+def test_a_block_has_the_cube_root_of_the_rows_and_two_horizons():
     assert block_length(491, 1) == 8
     assert block_length(1000, 1) == 10
     assert block_length(491, 10) == 20
-    case = best_forecast(0.5, 29, 1, seed=0)[:3]
-    assert all(map(math.isnan, block_bootstrap_interval(*case)))
+
+
+def test_weights_count_how_often_a_time_is_drawn():
+    weights = significance._block_weights(np.array([[4, 1], [0, 0]]), times=5, size=3)
+    np.testing.assert_array_equal(weights, [[1, 2, 1, 0, 1], [2, 2, 1, 0, 0]])  # 4 0 1 | 1 2 and 0 1 2 | 0 1
+
+
+def test_a_bootstrap_of_many_times_in_parts_is_that_of_all_at_once(monkeypatch):
+    case = best_forecast(0.5, 200, 1, seed=0)[:3]
+    whole = interval_of(*case, seed=1)
+    monkeypatch.setattr(significance, "MAX_WEIGHTS", 1000)
+    assert interval_of(*case, seed=1) == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "k"), [(30, 1), (12, 1), (60, 6), (100, 12)])
+def test_few_blocks_cover_the_true_skill_at_least_as_often_as_they_say(n, k):
+    hits = 0
+    for seed in range(300):
+        *case, truth = best_forecast(0.5, n, k, seed)
+        low, high = interval_of(*case)
+        hits += not low > truth and not high < truth
+    assert hits / 300 >= 0.91
+
+
+@pytest.mark.parametrize(("n", "k"), [(30, 1), (12, 1), (60, 6), (100, 12)])
+def test_equally_good_forecasts_of_few_rows_seldom_look_better(n, k):
+    better = sum(interval_of(*equally_good(n, k, seed))[0] > 0 for seed in range(300))
+    assert better / 300 <= 0.05
+
+
+def test_the_interval_of_two_blocks_is_what_was_worked_by_hand():
+    """Losses 1 and 2 against 4 and 6: the ratios θ with (3 - 10 θ)² <= t² ((1 - 2θ)² of the difference of the sums)."""
+    losses = Losses(np.array([[0.5, 0.5, 1, 1]]).T, np.array([[2.0, 2, 3, 3]]).T, horizon=1)
+    t = stats.t.ppf(0.75, 1)  # a 50 % interval: t is 1
+    low, high, blocks, _ = skill_interval(losses, level=0.5)
+    thetas = np.linspace(0, 1, 100_001)
+    inside = thetas[(3 - 10 * thetas) ** 2 <= t**2 * (1 - 2 * thetas) ** 2]
+    assert (low, high) == pytest.approx((1 - inside.max(), 1 - inside.min()), abs=2e-5)
+    assert blocks == 2
+
+
+def test_targets_of_separate_blocks_do_not_overlap():
+    for times in (2, 3, 5, 17, 40, 59, 100, 239):
+        for horizon in (1, 2, 7, 12, 48):
+            blocks = significance._separate_blocks(times, horizon)
+            for early, late in itertools.pairwise(blocks):
+                assert early.stop - 1 + horizon <= late.start
+            assert all(0 <= block.start < block.stop <= times for block in blocks) and len(blocks) < 10
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 12, 48])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 9, 10, 21, 58, 200, 1000])
+def test_a_perfect_forecast_is_found_or_there_are_too_few_rows_and_more_would_be_enough(n, k):
+    actual, _, last, _ = best_forecast(0.8, n, k, seed=0)
+    interval = skill_interval(pair_losses(actual, actual, last))
+    if math.isnan(interval.low):
+        assert interval.needed > n
+    else:
+        assert interval.low == interval.high == 1 and not interval.needed
+
+
+def test_no_row_at_all_would_be_too_few_where_needed_says_enough():
+    actual, _, last, _ = best_forecast(0.8, 10, 12, seed=0)
+    interval = skill_interval(pair_losses(actual, actual, last))
+    assert math.isnan(interval.low) and interval.needed == 17  # two blocks of three windows, eleven between them
 
 
 def test_a_naive_forecast_that_is_seldom_wrong_gives_no_improvement_by_division_by_zero():
     actual, last = np.zeros((64, 1)), np.zeros((64, 1))
     actual[0] = 1
-    low, high = block_bootstrap_interval(actual, np.full((64, 1), 0.01), last)
+    low, high = interval_of(actual, np.full((64, 1), 0.01), last)
     assert low == -math.inf and high <= 1
 
 
@@ -86,7 +164,7 @@ def test_two_thousand_rows_take_less_than_a_second():
     rng = np.random.default_rng(0)
     case = [rng.standard_normal((2000, 10)) for _ in range(3)]
     began = time.perf_counter()
-    block_bootstrap_interval(*case)
+    interval_of(*case)
     assert time.perf_counter() - began < 1
 
 
@@ -116,14 +194,47 @@ def losses(*values):
     return actual, np.sqrt(values)[:, None], actual
 
 
-def test_errors_of_one_time_are_added_up_in_the_order_of_the_times():
-    error = np.array([[3.0, 1.0], [2.0, 0.0], [-4.0, 1.0], [0.0, -1.0]])
-    found = by_time(error, np.array([7, 5, 7, 7]))
-    np.testing.assert_allclose(found, [[2, 0], [5, math.sqrt(3)]], rtol=1e-15)
-    np.testing.assert_allclose(by_time(1e200 * error, np.array([7, 5, 7, 7])), 1e200 * found, rtol=1e-15)
-    np.testing.assert_array_equal(by_time(np.zeros((2, 1)), np.array([1, 1])), [[0]])
+def test_losses_are_arranged_by_time_and_series_scaled_and_without_unknown_targets():
+    actual = np.array([[1.0, 3.0], [2.0, np.nan], [4.0, 0.0], [np.nan, np.nan]])
+    forecast = np.zeros((4, 2))
+    reference = np.ones((4, 2))
+    scales = Scales(absolute=np.array([1.0, 2, 1, 1]), squared=np.array([1.0, 4, 1, 1]))
+    rows = Rows(np.array([7, 5, 5, 7]), np.array([0, 1, 0, 1]), scales)
+    losses = pair_losses(actual, forecast, reference, rows)
+    np.testing.assert_array_equal(losses.forecast, [[8, 1], [5, np.nan]])  # 16/2 and 4/4 at time 5; (1 + 9)/2 at 7
+    np.testing.assert_array_equal(losses.reference, [[5, 0.25], [2, np.nan]])
+    absolute = pair_losses(actual, forecast, reference, rows, "absolute")
+    np.testing.assert_array_equal(absolute.forecast, [[2, 1], [2, np.nan]])
+    in_order = pair_losses(actual, forecast, reference)
+    np.testing.assert_array_equal(in_order.forecast[:, 0], [5, 4, 8])
     with pytest.raises(ValueError, match=r"times \(3,\) must be one for each of the 4 rows"):
-        by_time(error, np.arange(3))
+        pair_losses(actual, forecast, reference, Rows(np.arange(3)))
+
+
+def test_values_as_large_as_a_series_may_have_keep_the_interval():
+    case = best_forecast(0.5, 30, 1, seed=0)[:3]
+    large = [1e99 * values for values in case]
+    assert interval_of(*large) == pytest.approx(interval_of(*case), rel=1e-9)
+
+
+def test_series_by_series_the_tests_are_those_of_scipy():
+    random = np.random.default_rng(0)
+    losses = Losses(random.normal(0.9, 0.3, (20, 15)), random.normal(1.0, 0.3, (20, 15)), horizon=1)
+    differences = np.mean(losses.forecast - losses.reference, axis=0)
+    found = series_tests(losses)
+    assert (found.series, found.improved) == (15, np.sum(differences < 0))
+    assert found.sign == pytest.approx(stats.binomtest(found.improved, 15).pvalue)
+    assert found.wilcoxon == pytest.approx(stats.wilcoxon(differences).pvalue)
+    same = series_tests(Losses(losses.forecast, losses.forecast, horizon=1))
+    assert (same.improved, same.sign, same.wilcoxon) == (0, 1, 1)
+
+
+def test_adjusted_p_values_are_those_of_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p_values = np.random.default_rng(0).uniform(0, 0.2, 7)
+    adjusted = holm(p_values.tolist())
+    np.testing.assert_allclose(adjusted, multitest.multipletests(p_values, method="holm")[1])
+    assert holm([math.nan, 0.03, math.nan]) == pytest.approx([math.nan, 0.03, math.nan], nan_ok=True)
 
 
 def test_chance_is_that_of_the_times_where_series_share_them():
@@ -232,12 +343,14 @@ def test_losses_that_differ_by_the_same_in_every_row_give_no_comparison():
     assert math.isnan(shifted.statistic) and "by the same in all 40 rows" in shifted.reason
 
 
+@pytest.mark.usefixtures("unannotated")
 def test_a_comparison_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"\(2, 2\) and forecast \(2, 1\)"):
         diebold_mariano(ACTUAL, FORECAST, LAST[:, :1])
     with pytest.raises(UsageError, match="lags is -1; it must be at least 0"):
         diebold_mariano(ACTUAL, FORECAST, LAST, lags=-1)
-    with pytest.raises(UsageError, match="loss 'square' is unknown; choose one of squared, absolute"):
+    with pytest.raises(UsageError) as error:
         diebold_mariano(ACTUAL, FORECAST, LAST, loss="square")
-    with pytest.raises(UsageError, match="1 of 4 errors are not finite, the first in row 2"):
+    assert (error.value.where, error.value.got, error.value.needed) == ("loss", "square", "squared, absolute")
+    with pytest.raises(UsageError, match="1 of 4 forecasts are not finite, the first in row 2"):
         diebold_mariano(ACTUAL, FORECAST, np.array([[1.0, 2.0], [np.nan, 0.0]]))

@@ -15,8 +15,37 @@ from jaxseq.data.windows import cut
 from jaxseq.forecasting import verdict
 from jaxseq.forecasting.baselines import NAIVE, drift, least_squares, naive
 from jaxseq.forecasting.metrics import mae, relative_mse, rmse
-from jaxseq.forecasting.significance import block_bootstrap_interval, diebold_mariano, lag_one_copy
-from jaxseq.forecasting.verdict import NO_EVIDENCE, Row, compare, copy_sentence, markdown, number, sentence
+from jaxseq.forecasting.significance import (
+    Rows,
+    Scales,
+    SkillInterval,
+    diebold_mariano,
+    lag_one_copy,
+    pair_losses,
+    skill_interval,
+)
+from jaxseq.forecasting.verdict import (
+    Row,
+    answer,
+    beside,
+    copy_sentence,
+    detectable_skill,
+    headings,
+    markdown,
+    number,
+    series_sentence,
+)
+
+COLUMNS = headings("USD", scaled=False)
+
+
+def compare(actual, forecasts, seed=0, times=None, series=None):
+    """The rows of a comparison with the last value."""
+    return verdict.compare(actual, forecasts, NAIVE, rows=Rows(times, series), seed=seed).rows
+
+
+def sentence(row):
+    return verdict.sentence(row, NAIVE)
 
 
 def test_on_a_random_walk_a_fitted_forecast_is_almost_never_called_an_improvement():
@@ -27,7 +56,7 @@ def test_on_a_random_walk_a_fitted_forecast_is_almost_never_called_an_improvemen
         x, y, last = whole[:, :10] - whole[:, 9:10], whole[:, 10:] - whole[:, 9:10], whole[:, 9:10]
         forecast = last + least_squares(x[:400], y[:400]).predict(x)
         rows = compare(whole[400:, 10:], {NAIVE: last[400:], "least squares": forecast[400:]}, seed)
-        said += NO_EVIDENCE in sentence(rows[1])
+        said += answer(rows[1]) == "no evidence"
     assert said >= 90
 
 
@@ -37,7 +66,7 @@ def test_forecasts_that_move_at_random_are_almost_never_called_an_improvement():
         rng = np.random.default_rng(seed)
         last = np.cumsum(rng.standard_normal((300, 1)), axis=0)
         actual, forecast = (last + scale * rng.standard_normal((300, 1)) for scale in (1.0, 0.05))
-        said += NO_EVIDENCE in sentence(compare(actual, {NAIVE: last, "model": forecast}, seed)[1])
+        said += answer(compare(actual, {NAIVE: last, "model": forecast}, seed)[1]) == "no evidence"
     assert said >= 90
 
 
@@ -45,85 +74,146 @@ def test_planted_skill_is_found_and_planted_harm_is_called_worse():
     found = worse = 0
     for seed in range(40):
         actual, forecast, last, _ = best_forecast(0.5, 491, 1, seed)
-        found += "improves on the last value: skill" in sentence(compare(actual, {NAIVE: last, "m": forecast})[1])
+        found += answer(compare(actual, {NAIVE: last, "m": forecast})[1]) == "improves"
         away = 2 * last - forecast
         text = sentence(compare(actual, {NAIVE: last, "m": away})[1])
-        worse += NO_EVIDENCE in text and "worse" in text
+        worse += "no evidence of improvement over the last value: it is worse" in text
     assert found >= 38
     assert worse >= 38
 
 
 def row(low, high):
-    return Row("GRU", 1.0, 0.5, 0.9, 0.1, low, high)
+    return Row("GRU", 1.0, 0.5, 0.9, SkillInterval(low, high, blocks=12))
 
 
 def test_only_an_interval_wholly_above_zero_is_called_an_improvement():
     assert sentence(row(0.02, 0.18)) == (
         "GRU: improves on the last value: skill +0.1000 (95 % interval +0.0200 to +0.1800)"
     )
-    for low, high in [(-0.02, 0.18), (0.0, 0.18), (-0.2, -0.1), (math.nan, math.nan)]:
-        assert NO_EVIDENCE in sentence(row(low, high))
-        assert "improves" not in sentence(row(low, high))
+    for low, high in [(-0.02, 0.18), (0.0, 0.18), (-0.2, -0.1)]:
+        assert answer(row(low, high)) == "no evidence"
+        assert "no evidence of improvement over the last value" in sentence(row(low, high))
     assert "worse" in sentence(row(-0.2, -0.1))
     assert "worse" not in sentence(row(-0.2, 0.1))
-    assert NO_EVIDENCE == "no evidence of improvement over the last value"
 
 
-def test_a_comparison_keeps_the_order_and_starts_with_naive_at_skill_zero():
+def test_without_evidence_the_sentence_says_what_would_have_shown():
+    assert sentence(row(-0.02, 0.18)).endswith("; a skill of +0.1200 would have shown")
+    worse = Row("GRU", 1.0, 0.5, 4.0, SkillInterval(-5.0, 0.5, blocks=12))  # a skill of -3, 2 above its lower end
+    assert detectable_skill(worse) == pytest.approx(0.5)
+
+
+def test_what_could_not_have_shown_is_not_decided():
+    unknown = Row("GRU", 1.0, 0.5, 0.9, SkillInterval(math.nan, math.nan, blocks=1, needed=40))
+    assert answer(unknown) == "not decided"
+    text = sentence(unknown)
+    assert (
+        "not decided against the last value" in text and "1 independent block;" in text and "about 40 windows" in text
+    )
+    assert answer(row(-0.95, 0.9)) == "not decided"
+    assert "no skill would have shown" in sentence(row(-0.95, 0.9))
+    assert answer(row(-3.0, -0.9)) == "no evidence", "it is worse, and that did show"
+
+
+@pytest.mark.parametrize("k", [1, 3, 12])
+@pytest.mark.parametrize("n", [2, 8, 30, 150, 600])
+def test_a_perfect_forecast_never_has_no_evidence(n, k):
+    actual, _, last, _ = best_forecast(0.8, n, k, seed=0)
+    model = compare(actual, {NAIVE: last, "m": actual})[1]
+    assert answer(model) == ("not decided" if math.isnan(model.interval.low) else "improves")
+    assert "no evidence" not in sentence(model)
+
+
+def test_a_reference_that_is_exact_cannot_be_improved_on():
+    actual, forecast, last, _ = best_forecast(0.5, 100, 1, seed=0)
+    found = verdict.compare(actual, {NAIVE: last, "exact": actual, "m": forecast}, "exact")
+    assert answer(found.model) == "no evidence" and found.model.skill == -math.inf
+    assert "as good as a forecast can be" in verdict.sentence(found.model, "exact")
+    assert "inf" in markdown(found.rows, COLUMNS)
+
+
+def test_a_comparison_starts_with_the_reference_at_skill_zero_and_ends_with_the_model():
     actual, forecast, last, _ = best_forecast(0.5, 100, 2, seed=0)
-    rows = compare(actual, {NAIVE: last, "b": forecast, "a": last}, seed=1)
-    assert [found.name for found in rows] == [NAIVE, "b", "a"]
-    assert rows[0].skill == 0 and rows[0].relative_mse == 1 and math.isnan(rows[0].low)
-    assert (rows[2].low, rows[2].high) == (0, 0) and NO_EVIDENCE in sentence(rows[2])
-    assert rows[1].rmse == rmse(actual, forecast) and rows[1].mae == mae(actual, forecast)
-    assert rows[1].low < rows[1].skill < rows[1].high
+    other = 0.5 * (forecast + last)
+    found = verdict.compare(actual, {NAIVE: last, "b": other, "a": forecast}, "b", seed=1)
+    assert [row.name for row in found.rows] == ["b", NAIVE, "a"]
+    assert found.reference.skill == 0 and found.reference.relative_loss == 1 and found.reference.interval is None
+    assert found.model.rmse == rmse(actual, forecast) and found.model.mae == mae(actual, forecast)
+    assert found.model.interval.low < found.model.skill < found.model.interval.high
+    assert found.model.relative_loss == pytest.approx(relative_mse(actual, forecast, other))
 
 
 def test_the_seed_of_a_comparison_is_that_of_its_intervals():
     actual, forecast, last, _ = best_forecast(0.5, 100, 1, seed=0)
     found = compare(actual, {NAIVE: last, "model": forecast}, seed=3)[1]
-    assert (found.low, found.high) == block_bootstrap_interval(actual, forecast, last, seed=3)
+    assert found.interval == skill_interval(pair_losses(actual, forecast, last), seed=3)
     assert found != compare(actual, {NAIVE: last, "model": forecast}, seed=4)[1]
 
 
-def test_a_comparison_without_naive_or_with_a_value_that_is_not_finite_is_refused():
-    with pytest.raises(UsageError, match=r"first forecast must be 'naive \(last value\)'; given were GRU"):
-        compare(ACTUAL, {"GRU": FORECAST, NAIVE: LAST})
-    with pytest.raises(UsageError, match="given were none"):
-        compare(ACTUAL, {})
+def test_p_values_of_baselines_are_adjusted_for_their_number_and_that_of_the_model_is_not():
+    actual, forecast, last, _ = best_forecast(0.5, 100, 1, seed=0)
+    random = np.random.default_rng(0)
+    others = {name: forecast + 0.3 * random.standard_normal(actual.shape) for name in "xyz"}
+    rows = compare(actual, {NAIVE: last, **others, "model": forecast})
+    alone = [compare(actual, {NAIVE: last, name: values})[1].p_value for name, values in others.items()]
+    assert min(row.p_value for row in rows[1:4]) == pytest.approx(3 * min(alone))
+    assert rows[4].p_value == diebold_mariano(pair_losses(actual, forecast, last)).p_value
+
+
+def test_beside_the_verdict_stand_the_last_value_and_the_best_of_all():
+    actual, forecast, last, _ = best_forecast(0.5, 200, 1, seed=0)
+    half = 0.5 * (forecast + last)
+    found = verdict.compare(actual, {NAIVE: last, "b": forecast, "m": half}, "b")
+    text = beside(found, verdict.compare(actual, {NAIVE: last, "m": half}, NAIVE))
+    ratio = relative_mse(actual, forecast, half)
+    assert f"the smallest MSE on the test part has b, {ratio:.4f} of the model's" in text
+    assert f"against the last value its skill is {1 - relative_mse(actual, half, last):+.4f} (" in text
+    best = verdict.compare(actual, {NAIVE: last, "m": forecast}, NAIVE, loss="absolute")
+    assert beside(best, None) == "m: its MAE is the smallest of all on the test part"
+    assert best.model.relative_loss == pytest.approx(mae(actual, forecast) / mae(actual, last))
+
+
+def test_a_comparison_without_its_reference_or_with_a_value_that_is_not_finite_is_refused():
+    with pytest.raises(UsageError) as error:
+        verdict.compare(ACTUAL, {"GRU": FORECAST}, NAIVE)
+    assert (error.value.where, error.value.got, error.value.needed) == ("reference", NAIVE, "GRU")
     with pytest.raises(UsageError, match="GRU: 1 of 4 values are not finite, the first in row 2"):
         compare(ACTUAL, {NAIVE: LAST, "GRU": np.array([[1.0, 2.0], [np.nan, 0.0]])})
 
 
 def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
     rows = [
-        Row(NAIVE, 1.2098, 0.8, 1.0, 0.0, math.nan, math.nan),
+        Row(NAIVE, 1.2098, 0.8, 1.0, None),
         row(0.02, 0.18),
         row(0.02, 0.18)._replace(p_value=0.0041),
         row(0.02, 0.18)._replace(p_value=0.00049),
+        Row("few", 1.0, 0.5, 0.9, SkillInterval(math.nan, math.nan, 1, 9)),
     ]
-    lines = markdown(rows, "USD").split("\n")
-    assert lines[0] == "| forecast | RMSE, USD | MAE, USD | MSE / naive | skill | 95 % interval | p |"
-    assert lines[2] == "| naive (last value) | 1.2098 | 0.8000 | 1.0000 | 0 | \N{EN DASH} | \N{EN DASH} |"
+    lines = markdown(rows, COLUMNS).split("\n")
+    assert lines[0] == "| forecast | RMSE, USD | MAE, USD | MSE / reference | skill | 95 % interval | p |"
+    assert lines[2].startswith("| naive (last value) (reference) | 1.2098 | 0.8000 | 1.0000 | 0 | \N{EN DASH} |")
     assert lines[3] == "| GRU | 1.0000 | 0.5000 | 0.9000 | +0.1000 | +0.0200 to +0.1800 | \N{EN DASH} |"
     assert lines[4].endswith("| +0.0200 to +0.1800 | 0.004 |")
     assert lines[5].endswith("| +0.0200 to +0.1800 | <0.001 |")
+    assert lines[6].endswith("| +0.1000 | \N{EN DASH} | \N{EN DASH} |")
     assert len({line.count("|") for line in lines}) == 1
+    far = Row("far", 2.6380557e91, 1e90, 1.0, SkillInterval(-0.1, 0.1, 12))
     shown = Console(file=io.StringIO(), width=120)
-    shown.print(verdict.score_table([*rows, Row("far", 2.6380557e91, 1e90, 1.0, 0.0, -0.1, 0.1)], "USD", "AAPL"))
+    shown.print(verdict.score_table([*rows, far], headings("", scaled=False), "AAPL"))
     on_screen = shown.file.getvalue()
     assert "+0.0200 +0.1800 <0.001" in on_screen and "2.638e+91" in on_screen, "the screen says the same"
-    assert "RMSE | MAE |" in markdown([row(0, 0)], "")
+    assert "RMSSE | MASE | MAE / reference |" in markdown([row(0, 0)], headings("USD", scaled=True, loss="absolute"))
 
 
 def test_no_digit_is_cut_on_a_terminal_of_80_columns():
     names = [NAIVE, "naive (same season), period 252", "exponential smoothing", "lstm (epoch 100)"]
-    rows = [Row(name, 1234.5678, 1034.5678, 10.1234, -9.1234, -10.1234, -0.1234, 0.0001) for name in names]
+    interval = SkillInterval(-10.1234, -0.1234, 12)
+    rows = [Row(name, 1234.5678, 1034.5678, 10.1234, interval, 0.0001) for name in names]
     terminal = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    terminal.print(verdict.score_table(rows, "USD", "AAPL"))
+    terminal.print(verdict.score_table(rows, headings("", scaled=False), "AAPL"))
     on_screen = terminal.file.getvalue()
-    numbers = "1234.5678 1034.5678  10.1234 -9.1234 -10.1234 -0.1234 <0.001"
-    assert sum(" ".join(line.split()).endswith(" ".join(numbers.split())) for line in on_screen.splitlines()) == 3
+    numbers = "1234.5678 1034.5678 10.1234 -9.1234 -10.1234 -0.1234 <0.001"
+    assert sum(" ".join(line.split()).endswith(numbers) for line in on_screen.splitlines()) == 4
     assert "…" not in on_screen and all(len(line) <= 80 for line in on_screen.splitlines())
 
 
@@ -147,7 +237,7 @@ def test_an_error_has_four_decimals_or_where_they_say_nothing_four_digits(value,
 
 
 def test_small_errors_are_not_nothing_in_the_table():
-    assert markdown([Row("model", 1.5e-5, 1.2e-5, 1.0, 0.0, -0.1, 0.1)], "").endswith(
+    assert markdown([Row("model", 1.5e-5, 1.2e-5, 1.0, SkillInterval(-0.1, 0.1, 12))], COLUMNS).endswith(
         "| model | 1.5e-05 | 1.2e-05 | 1.0000 | +0.0000 | -0.1000 to +0.1000 | \N{EN DASH} |"
     )
 
@@ -156,7 +246,7 @@ def test_a_comparison_has_the_p_value_of_the_test_against_the_last_value():
     actual, forecast, last, _ = best_forecast(0.5, 100, 2, seed=0)
     rows = compare(actual, {NAIVE: last, "model": forecast})
     assert math.isnan(rows[0].p_value)
-    assert rows[1].p_value == diebold_mariano(actual, forecast, last).p_value < 0.05
+    assert rows[1].p_value == diebold_mariano(pair_losses(actual, forecast, last)).p_value < 0.05
 
 
 def test_a_copy_of_the_last_value_is_told_from_a_forecast():
@@ -194,8 +284,8 @@ def test_on_apple_least_squares_does_not_beat_the_last_value(target, known):
     forecast = {"change": last + moved, "log-return": last * np.exp(moved), "level": moved}[target]
     rows = compare(windows.targets, {NAIVE: naive(windows), "least squares": forecast})
     assert rows[0].rmse == pytest.approx(1.2098, abs=5e-5)
-    assert rows[1].relative_mse == pytest.approx(known, abs=2e-3)
-    assert NO_EVIDENCE in sentence(rows[1])
+    assert rows[1].relative_loss == pytest.approx(known, abs=2e-3)
+    assert answer(rows[1]) == "no evidence"
     assert lag_one_copy(windows.targets, forecast, last[:, 0]).copies
 
 
@@ -203,11 +293,18 @@ def test_on_apple_drift_does_not_differ_from_the_last_value():
     train, windows = apple()
     forecast = drift(windows, train)
     assert relative_mse(windows.targets, forecast, naive(windows)) == pytest.approx(0.9998, abs=5e-5)
-    assert NO_EVIDENCE in sentence(compare(windows.targets, {NAIVE: naive(windows), "drift": forecast})[1])
+    assert answer(compare(windows.targets, {NAIVE: naive(windows), "drift": forecast})[1]) == "no evidence"
 
 
-def equals(share, series=30, dates=100, seed=0):
-    """Two equally good forecasts of many series, which have this share of their variance in common; and the dates."""
+def test_nothing_is_said_of_copies_where_no_correlation_could_pass_chance():
+    actual, forecast, last, _ = best_forecast(0.5, 40, 12, seed=0)
+    assert copy_sentence("m", lag_one_copy(actual, forecast, last[:, 0])) is None
+    actual, forecast, last, _ = best_forecast(0.5, 60, 12, seed=0)
+    assert copy_sentence("m", lag_one_copy(actual, forecast, last[:, 0])) is not None
+
+
+def panel(share, series=30, dates=100, seed=0):
+    """Two equally good forecasts of many series, which have this share of their variance in common; and the places."""
     random = np.random.default_rng(seed)
 
     def draw():
@@ -216,48 +313,79 @@ def equals(share, series=30, dates=100, seed=0):
 
     moves = draw()
     forecast = 0.1 * moves + np.sqrt(0.19) * draw()  # mean squares 0.9² + 0.19 and 1
-    return *(v.reshape(-1, 1) for v in (moves, forecast, np.zeros_like(moves))), np.tile(np.arange(dates), series)
+    arrays = (values.reshape(-1, 1) for values in (moves, forecast, np.zeros_like(moves)))
+    return *arrays, np.tile(np.arange(dates), series), np.repeat(np.arange(series), dates)
 
 
-def test_series_that_share_their_shocks_are_not_many_proofs_of_one_thing():
-    for share in (0.0, 0.5, 1.0):
-        by_row, by_date = [], []
-        for seed in range(60):
-            actual, forecast, last, dates = equals(share, seed=seed)
-            row = compare(actual, {NAIVE: last, "model": forecast}, seed, dates)[1]
-            by_date.append([row.p_value < 0.05, not row.low <= 0 <= row.high])
-            by_row.append(diebold_mariano(actual, forecast, last).p_value < 0.05)
-        assert np.all(np.mean(by_date, axis=0) < 0.15)
-        assert np.mean(by_row) > 0.3 or not share
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("dates", [6, 100])
+def test_series_that_share_their_shocks_are_not_many_proofs_of_one_thing(share, dates):
+    by_row, by_date = [], []
+    for seed in range(60):
+        actual, forecast, last, times, series = panel(share, dates=dates, seed=seed)
+        row = compare(actual, {NAIVE: last, "model": forecast}, seed, times, series)[1]
+        by_date.append(row.interval.low > 0)
+        by_row.append(diebold_mariano(pair_losses(actual, forecast, last)).p_value < 0.05)
+    assert np.mean(by_date) <= 0.05
+    assert np.mean(by_row) > 0.3 or share < 1
 
 
-def test_skill_in_many_series_is_still_found_date_by_date():
-    actual, forecast, last, dates = equals(0.5)
-    better = compare(actual, {NAIVE: last, "model": 0.5 * forecast + 0.2 * actual}, 0, dates)[1]
-    assert better.low > 0 and better.p_value < 0.001
+def test_skill_in_many_series_is_still_found():
+    actual, forecast, last, times, series = panel(0.5)
+    better = compare(actual, {NAIVE: last, "model": 0.5 * forecast + 0.2 * actual}, 0, times, series)[1]
+    assert answer(better) == "improves" and better.p_value < 0.001
+
+
+def test_skill_in_all_of_many_series_is_found_in_few_dates():
+    actual, _, last, times, series = panel(0.0, series=100, dates=8)
+    better = compare(actual, {NAIVE: last, "model": 0.7 * actual}, 0, times, series)[1]
+    assert answer(better) == "improves" and better.interval.blocks < 10
+
+
+def test_one_date_is_not_decided_however_many_the_series():
+    actual, _, last, times, series = panel(0.0, series=200, dates=1)
+    row = compare(actual, {NAIVE: last, "model": 0.5 * actual}, 0, times, series)[1]
+    assert answer(row) == "not decided" and row.interval.needed > 1
+
+
+def test_series_add_to_the_spread():
+    """Half of the series are forecast well and half are not: which ones there are decides the skill."""
+    actual, _, last, times, series = panel(0.0, series=20, dates=200)
+    forecast = np.where(series[:, None] % 2, 0.9 * actual, -0.8 * actual)
+    whole = compare(actual, {NAIVE: last, "model": forecast}, 0, times, series)[1].interval
+    fixed = compare(actual, {NAIVE: last, "model": forecast}, 0, times * 20 + series)[1].interval
+    assert whole.high - whole.low > 5 * (fixed.high - fixed.low)
+
+
+def test_a_series_in_a_large_unit_does_not_outweigh_the_others():
+    actual, _, last, times, series = panel(0.0, series=12, dates=100)
+    unit = np.where(series == 0, 1e6, 1.0)[:, None]
+    forecast = np.where(series[:, None] == 0, 0.9, -0.5) * actual  # only the series in a large unit is forecast well
+    scale = unit[:, 0]
+    rows = Rows(times, series, Scales(scale, scale**2))
+    arrays = (unit * actual, {NAIVE: last, "m": unit * forecast}, NAIVE)
+    scaled = verdict.compare(*arrays, rows=rows).model
+    raw = verdict.compare(*arrays, rows=Rows(times, series)).model
+    assert raw.skill > 0.9 and scaled.skill < 0
+    assert scaled.rmse == pytest.approx(rmse(actual, forecast)) and scaled.mae == pytest.approx(mae(actual, forecast))
 
 
 def test_the_order_of_rows_that_have_times_does_not_count_and_that_of_one_series_changes_nothing():
-    actual, forecast, last, dates = equals(0.5)
-    mixed = np.random.default_rng(1).permutation(len(dates))
+    actual, forecast, last, times, series = panel(0.5)
+    mixed = np.random.default_rng(1).permutation(len(times))
     one, other = (
-        compare(actual[rows], {NAIVE: last[rows], "model": forecast[rows]}, 0, dates[rows])[1]
-        for rows in (np.arange(len(dates)), mixed)
+        compare(actual[rows], {NAIVE: last[rows], "model": forecast[rows]}, 0, times[rows], series[rows])[1]
+        for rows in (np.arange(len(times)), mixed)
     )
-    assert tuple(one)[1:] == pytest.approx(tuple(other)[1:], rel=1e-9)
+    assert one.interval == pytest.approx(other.interval, rel=1e-9)
     actual, forecast, last, _ = best_forecast(0.5, 80, 2, seed=0)
     plain, dated = (compare(actual, {NAIVE: last, "model": forecast}, 3, t)[1] for t in (None, np.arange(80)))
-    assert tuple(plain)[1:] == pytest.approx(tuple(dated)[1:], rel=1e-9)
+    assert plain.interval == pytest.approx(dated.interval, rel=1e-9) and plain.p_value == pytest.approx(dated.p_value)
 
 
-def test_too_few_dates_are_no_evidence_however_many_the_series():
-    actual, forecast, last, dates = equals(0.0, series=200, dates=9)
-    row = compare(actual, {NAIVE: last, "model": forecast}, 0, dates)[1]
-    assert math.isnan(row.low) and math.isnan(row.p_value)
-    assert not math.isnan(compare(actual, {NAIVE: last, "model": forecast}, 0)[1].p_value)
-
-
-def test_too_few_rows_are_said_to_be_no_evidence():
-    actual, forecast, last, _ = best_forecast(0.5, 29, 1, seed=0)
-    text = sentence(compare(actual, {NAIVE: last, "model": forecast})[1])
-    assert NO_EVIDENCE in text and "too few test rows" in text
+def test_the_series_that_improve_are_counted():
+    actual, _, last, times, series = panel(0.0, series=10, dates=50)
+    forecast = np.where(series[:, None] < 8, 0.5 * actual, -actual)
+    found = verdict.compare(actual, {NAIVE: last, "m": forecast}, NAIVE, rows=Rows(times, series))
+    tests = verdict.significance.series_tests(found.losses)
+    assert "m: 8 of 10 series improve (80%;" in series_sentence("m", tests)

@@ -59,7 +59,12 @@ def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_fold
     whole = pd.concat(frames)
     ratio = ((whole["actual"] - whole["forecast"]) ** 2).mean() / ((whole["actual"] - whole["naive"]) ** 2).mean()
     runs = study.members(TINY, 2, 2, done)
-    assert f"| {ratio:.4f} |" in forecasts.summary(TINY, runs, study.gather(runs))
+    summary = forecasts.summary(TINY, runs, study.gather(runs))
+    assert f"by seed: mean {ratio:.4f} ±" in summary
+    relative = ((whole["actual"] - whole["forecast"]) ** 2).mean() / (
+        (whole["actual"] - whole["reference"]) ** 2
+    ).mean()
+    assert f"| {relative:.4f} |" in summary
     np.testing.assert_allclose(np.mean(forecasts._relative_mse_by_seed(runs)), ratio, rtol=1e-12)
 
 

@@ -127,7 +127,7 @@ def test_the_metrics_have_one_finite_row_an_epoch(sound: Path) -> None:
 
 def test_the_predictions_stand_beside_what_came_and_the_value_before(sound: Path) -> None:
     frame = pd.read_csv(sound / "predictions.csv")
-    assert list(frame)[:4] == ["date", "actual", "forecast", "naive"] and len(frame) == 491
+    assert list(frame)[:5] == ["date", "actual", "forecast", "naive", "reference"] and len(frame) == 491
     assert ((frame["low_95%"] < frame["low_50%"]) & (frame["high_50%"] < frame["high_95%"])).all()
     np.testing.assert_array_equal(frame["naive"][1:], frame["actual"][:-1])
     assert frame["date"].iloc[0] == "2011-03-18" and frame["date"].is_monotonic_increasing
@@ -163,7 +163,7 @@ def test_every_other_choice_of_the_command_line_trains(tmp_path: Path, monkeypat
     assert train.main(["waves", *data.split(), *model.split(), *training.split()]) == 0
     frame = pd.read_csv("runs/waves-0001/predictions.csv")
     ends = ["low_50%", "high_50%", "low_80%", "high_80%", "low_95%", "high_95%"]
-    assert list(frame) == ["row", "step", "actual", "forecast", "naive", *ends] and len(frame) == 20 * 3
+    assert list(frame) == ["row", "step", "actual", "forecast", "naive", "reference", *ends] and len(frame) == 20 * 3
 
 
 # Going on --------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.forecasting import baselines, diagnostics, evaluate, plots, verdict
 from jaxseq.forecasting.evaluate import Judgement
+from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.train import forecaster, run_folder
 from jaxseq.train.domains import Member
 from jaxseq.train.experiments.forecasts import ForecastExperiment
@@ -89,6 +90,7 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
             test=test,
             valid=valid,
             seed=experiment.seed,
+            loss=_judged_loss(experiment),
             progress=progress if classical else None,
         )
 
@@ -131,9 +133,14 @@ def _draw(
 
 def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Console) -> None:
     data = job.experiment.data
-    console.print(verdict.score_table(judgement.rows, data.unit, f"{data.name}, test part"))
+    comparison = judgement.comparison
+    title = f"{data.name}, test part; reference: {verdict.called(comparison.reference.name)}"
+    if data.unit and not judgement.scaled:
+        title = f"{title}; errors in {data.unit}"
+    columns = verdict.headings("", judgement.scaled, comparison.loss)
+    console.print(verdict.score_table(comparison.rows, columns, title))
     console.print(judgement.verdict, style="bold", highlight=False, markup=False)
-    for text in (judgement.copying, *_coverage_words(judgement), *judgement.notes):
+    for text in (*judgement.remarks, *_coverage_words(judgement), *judgement.notes):
         console.print(text, highlight=False, markup=False)
 
     written = (
@@ -144,6 +151,11 @@ def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Consol
         run_folder.ERRORS_PLOT,
     )
     console.print(f"{folder}: {', '.join(written)}, checkpoints", highlight=False)
+
+
+def _judged_loss(experiment: ForecastExperiment) -> Loss:
+    """Return the loss of the verdict: that of the training where it aims at the median, else the squared error."""
+    return "absolute" if experiment.loss == "mae" else "squared"
 
 
 def _coverage_words(judgement: Judgement) -> list[str]:
@@ -168,19 +180,24 @@ def report(
     times = job.material.windows.test.times
     first = _time_words(times.min())
     last = _time_words(times.max())
-    remarks = (*_coverage_words(judgement), *judgement.notes, *job.notes)
-    remark_lines = "\n".join(f"{text}.\n" for text in remarks)
+    comparison = judgement.comparison
+    columns = verdict.headings(data.unit, judgement.scaled, comparison.loss)
+    measure = verdict.MEASURES[comparison.loss]
+    remark_lines = "\n".join(f"{text}.\n" for text in judgement.remarks)
+    notes = (*_coverage_words(judgement), *judgement.notes, *job.notes)
+    note_lines = "\n".join(f"{text}.\n" for text in notes)
     return f"""# {experiment.name}: {data.name}, {experiment.model.cell}, {experiment.model.hidden} units, {experiment.task}
 
 {judgement.verdict}.
 
-{judgement.copying}.
-
-{verdict.markdown(judgement.rows, data.unit)}
-
 {remark_lines}
-Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - MSE / MSE of the last value; its 95 % interval
-is a block bootstrap over time, and p is that of the Diebold-Mariano test against the last value. The baselines and the
+{verdict.markdown(comparison.rows, columns)}
+
+{note_lines}
+Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - {measure} / {measure} of the reference, the baseline
+that did best on the validation part. Its 95 % interval resamples blocks of time (and series, from {MIN_SERIES} on); with
+fewer than {MIN_BLOCKS} blocks it compares their means by Student's t. p is that of the Diebold-Mariano test against the
+reference; those of the baselines are adjusted for their number (Holm). {_scaled_words(judgement)}The baselines and the
 scaling saw the training part alone; epoch {best_epoch} of {len(metrics)} and the width of the intervals were chosen on the
 validation part; the test part was used once, for this table. Every step of the horizon by itself: `{run_folder.SCORES}`.
 
@@ -200,6 +217,13 @@ def _time_words(time: np.datetime64 | np.number) -> str:
     if isinstance(time, np.datetime64):
         return np.datetime_as_string(time, "D")
     return f"{time}"
+
+
+def _scaled_words(judgement: Judgement) -> str:
+    """Say how the errors of a panel are scaled; nothing for those of a single series."""
+    if not judgement.scaled:
+        return ""
+    return "Errors are scaled by each series' own seasonal change in training. "
 
 
 def check(experiment: ForecastExperiment) -> None:
@@ -230,11 +254,23 @@ def row(member: Member) -> dict[str, int | float]:
 
 
 def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
-    """Summarise a study: the naive forecast, the model's mean over the seeds on all folds together, the spread."""
+    """Summarise a study: the model's mean over the seeds on all folds together against the references, its spread."""
     name = f"{experiment.model.cell}, mean over {table['seed'].nunique()} seeds"
-    pooled = _pooled(runs)
-    forecasts = {baselines.NAIVE: pooled.naive, name: pooled.actual - pooled.rms_error}
-    rows = verdict.compare(pooled.actual, forecasts, experiment.seed, pooled.times)
+    pooled = _pooled(experiment, runs)
+    forecasts = {
+        pooled.reference_name: pooled.reference,
+        baselines.NAIVE: pooled.naive,
+        name: pooled.actual - pooled.rms_error,
+    }
+    comparison = verdict.compare(
+        pooled.actual,
+        forecasts,
+        pooled.reference_name,
+        rows=pooled.rows,
+        loss=_judged_loss(experiment),
+        seed=experiment.seed,
+    )
+    columns = verdict.headings(experiment.data.unit, pooled.rows.scales is not None, comparison.loss)
 
     by_seed = _relative_mse_by_seed(runs)
     # A single seed has no standard deviation.
@@ -246,16 +282,16 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
     last_epoch = _mean_and_spread(valid["valid_mse_last_epoch"])
     return f"""# {experiment.name}: {experiment.data.name}, {experiment.model.cell}, {len(runs)} runs
 
-{verdict.sentence(rows[-1])}.
+{verdict.sentence(comparison.model, pooled.reference_name)}.
 
-{verdict.markdown(rows, experiment.data.unit)}
+{verdict.markdown(comparison.rows, columns)}
 
 MSE relative to the last value over all folds, by seed: mean {by_seed.mean():.4f}{spread}; {by_seed.min():.4f} to
 {by_seed.max():.4f}. In the model's row each error is the root mean square over the seeds: it is a single run's, not that of
 their mean forecast. Validation MSE in the model's own scale: best epoch {best_epoch}; last epoch {last_epoch}.
 
-Folds: {table["fold"].nunique()}, each with a model that was trained, chosen and calibrated on what comes before it. One
-row a run: `study.csv`.
+Folds: {table["fold"].nunique()}, each with a model that was trained, chosen and calibrated on what comes before it, and
+with the reference that did best on its own validation part. One row a run: `study.csv`.
 """
 
 
@@ -268,42 +304,66 @@ def _mean_and_spread(values: pd.Series) -> str:
 class _Pooled(NamedTuple):
     """Forecasts of all folds together, in the series' units.
 
-    rms_error  root mean square over the seeds of the model's error
-    times      of each row; None for a single series
+    reference       forecast by the reference of each fold
+    reference_name  that of the baseline, if it is the same in all folds
+    rms_error       root mean square over the seeds of the model's error
+    rows            times and series of a panel, and the scales of its losses
     """
 
     actual: Float[np.ndarray, "n k"]
     naive: Float[np.ndarray, "n k"]
+    reference: Float[np.ndarray, "n k"]
+    reference_name: str
     rms_error: Float[np.ndarray, "n k"]
-    times: np.ndarray | None
+    rows: Rows
 
 
-def _pooled(runs: Sequence[Member]) -> _Pooled:
+def _pooled(experiment: ForecastExperiment, runs: Sequence[Member]) -> _Pooled:
     """Read the predictions of all runs of a study."""
-    actual = []
-    naive = []
+    first_of_fold = {}
     rms_error = []
-    times = []
     for fold in sorted({member.fold for member in runs}):
-        frames = [_predictions(member) for member in runs if member.fold == fold]
+        members = [member for member in runs if member.fold == fold]
+        frames = [_predictions(member) for member in members]
         truth = _by_step(frames[0], "actual")
         squared_errors = [(truth - _by_step(frame, "forecast")) ** 2 for frame in frames]
-
-        # The seeds of a fold forecast the same rows, so one of them gives the truth and the last values.
-        actual.append(truth)
-        naive.append(_by_step(frames[0], "naive"))
         rms_error.append(np.sqrt(np.mean(squared_errors, axis=0)))
-        time_column = str(frames[0].columns[0])
-        times.append(_by_step(frames[0], time_column)[:, 0])
 
-    # Series at one time move together: the test of several needs to know which rows those are.
-    several_series = "series" in _predictions(runs[0])
-    return _Pooled(
-        actual=np.concatenate(actual),
-        naive=np.concatenate(naive),
-        rms_error=np.concatenate(rms_error),
-        times=np.concatenate(times) if several_series else None,
+        # The seeds of a fold forecast the same rows, so one of them gives the truth and the simple forecasts.
+        first_of_fold[members[0].folder] = frames[0]
+
+    names = {_reference_name(folder) for folder in first_of_fold}
+    reference_name = names.pop() if len(names) == 1 else "best baseline of each fold"
+    frames = list(first_of_fold.values())
+    actual, naive, reference = (
+        np.concatenate([_by_step(frame, column) for frame in frames]) for column in ("actual", "naive", "reference")
     )
+    return _Pooled(
+        actual=actual,
+        naive=naive,
+        reference=reference,
+        reference_name=reference_name,
+        rms_error=np.concatenate(rms_error),
+        rows=_places(experiment, frames),
+    )
+
+
+def _places(experiment: ForecastExperiment, frames: Sequence[pd.DataFrame]) -> Rows:
+    """Return the times, series and scales of the rows of a panel; a single series needs none."""
+    if "series" not in frames[0]:
+        return IN_ORDER
+    background = experiment.data.load(experiment.horizon).background
+    time_column = str(frames[0].columns[0])
+    times = np.concatenate([_by_step(frame, time_column)[:, 0] for frame in frames])
+    names = np.concatenate([_by_step(frame, "series")[:, 0] for frame in frames])
+    number = {name: place for place, name in enumerate(background.names)}
+    series = np.array([number[str(name)] for name in names])
+    return evaluate.places(times, series, background, evaluate.series_scales(background))
+
+
+def _reference_name(folder: Path) -> str:
+    scores = pd.read_csv(folder / run_folder.SCORES)
+    return str(scores.loc[scores["role"] == "reference", "forecast"].iloc[0])
 
 
 def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
@@ -314,7 +374,7 @@ def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
         model_error = frame["actual"] - frame["forecast"]
         naive_error = frame["actual"] - frame["naive"]
         # A ratio of means, not a mean of ratios, in which a quiet fold would count as much as a volatile one.
-        ratios.append(np.mean(model_error**2) / np.mean(naive_error**2))
+        ratios.append((model_error**2).mean() / (naive_error**2).mean())
     return np.array(ratios)
 
 

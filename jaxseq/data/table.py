@@ -21,9 +21,9 @@ class Table(PanelData):
     column: str | None = None
     """Column with the values; None if only one column has numbers."""
     time: str | None = None
-    """Column with dates; None takes one that is named date, time, timestamp, ds or datetime, else numbers the rows."""
+    """Column with dates; None finds it by its name or its contents, and numbers the rows if there is none."""
     series: str | None = None
-    """Column that names the series a row belongs to; None for a single series."""
+    """Column that names the series a row belongs to, or several: store,item; None for a single series."""
     covariates: str = ""
     """Further input columns, separated by commas: price,holiday."""
     missing: str = "error"

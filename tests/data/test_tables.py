@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from jaxseq.common.errors import UsageError
 from jaxseq.data import tables
 from jaxseq.data.aapl import FILE, Prices
+from jaxseq.data.frequency import continue_
 from jaxseq.data.tables import delimited, formats
 from jaxseq.data.tables.read import Options, Table
 
@@ -162,12 +163,162 @@ def test_a_column_is_found_by_any_name_that_dates_go_by(tmp_path):
         assert read(write(tmp_path, SALES.replace("date", name))).frequency.name == "D"
     refused(
         write(tmp_path, "date,time,v\n2020-01-01,1,2\n"),
-        "'date' and 'time' may both hold the dates; say which with time",
+        "'date' and 'time' may both hold the dates; say which with --data.time",
     )
 
 
 def test_a_column_called_rows_is_a_column(tmp_path):
     assert read(write(tmp_path, SALES.replace("date", "rows")), time="rows").frequency.name == "D"
+
+
+def test_a_number_with_three_decimals_may_be_a_thousand_and_is_refused(tmp_path):
+    values = ["995", "998", "1.001", "1.004"]
+    content = "date;y\n" + "".join(f"{day:02}.01.2010;{value}\n" for day, value in enumerate(values, 17))
+    refused(
+        write(tmp_path, content),
+        "row 4, column 'y': '1.001' is 1001 with a point for thousands or 1.001 with a decimal point",
+    )
+    refused(
+        write(tmp_path, content.replace(".001", ",001").replace(".004", ",004")), "row 4, column 'y': '1,001' is 1001"
+    )
+    for other in ("0.998", "998.5", "1.0010"):
+        table = read(write(tmp_path, content.replace("998", other)))
+        assert table.series[0].values.tolist() == [995, float(other), 1.001, 1.004]
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        ("y;z\n1,001;a\n1,004;b\n2,125;c\n", [1.001, 1.004, 2.125]),  # a decimal comma in every row
+        ("y;z\n1001;a\n998;b\n2125;c\n", [1001, 998, 2125]),
+        ("y,z\n1.001,a\n998,b\n2.125,c\n", [1.001, 998, 2.125]),
+    ],
+)
+def test_numbers_whose_decimal_mark_is_clear_are_read(tmp_path, content, values):
+    assert read(write(tmp_path, content), column="y").series[0].values.tolist() == values
+
+
+def test_a_table_without_a_header_is_refused_and_loses_no_row(tmp_path):
+    content = "".join(f"2024-01-{day:02},{1000 + 1.5 * day}\n" for day in range(1, 10))
+    refused(
+        write(tmp_path, content),
+        "row 1: '2024-01-01', '1001.5' look like values, not like the names of columns; add a header, such as date,value1",
+    )
+    refused(write(tmp_path, "1,5\n2,5\n"), "row 1: '1', '5' look like values")
+    assert read(write(tmp_path, "region,2024\na,1\nb,2\n"), column="2024").series[0].values.tolist() == [1, 2]
+
+
+def test_columns_may_be_separated_by_vertical_bars(tmp_path):
+    table = read(write(tmp_path, SALES.replace(",", "|")))
+    assert table.series[0].values.tolist() == (np.arange(1, 10) + 0.5).tolist()
+    assert table.notes[0] == "columns are separated by vertical bars"
+
+
+MONDAYS = ["2020-01-27", "2020-02-03", "2020-02-10", "2020-02-17"]
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "times", "frequency", "note"),
+    [
+        (
+            "date",
+            ["202011", "202012", "202101"],
+            ["2020-11-01", "2020-12-01", "2021-01-01"],
+            "MS",
+            "months are written",
+        ),
+        (
+            "month",
+            ["202011", "202012", "202101"],
+            ["2020-11-01", "2020-12-01", "2021-01-01"],
+            "MS",
+            "months are written",
+        ),
+        ("month", ["2020-11", "2020-12", "2021-01"], ["2020-11-01", "2020-12-01", "2021-01-01"], "MS", "'month' holds"),
+        ("Monat", ["2020-11", "2020-12", "2021-01"], ["2020-11-01", "2020-12-01", "2021-01-01"], "MS", "'Monat' holds"),
+        ("week", ["2020-W05", "2020-W06", "2020-W07", "2020-W08"], MONDAYS, "W-MON", "dated by its Monday"),
+        ("week", ["2020W05", "2020W06", "2020W07", "2020W08"], MONDAYS, "W-MON", "dated by its Monday"),
+        ("week", ["2020-W53", "2021-W01", "2021-W02"], ["2020-12-28", "2021-01-04", "2021-01-11"], "W-MON", "Monday"),
+        (
+            "unix",
+            [str(1577836800 + 3600 * hour) for hour in range(3)],
+            ["2020-01-01T00:00:00", "2020-01-01T01:00:00", "2020-01-01T02:00:00"],
+            "h",
+            "seconds since 1970",
+        ),
+        (
+            "timestamp",
+            [str(1577836800000 + 86_400_000 * day) for day in range(3)],
+            ["2020-01-01", "2020-01-02", "2020-01-03"],
+            "D",
+            "milliseconds since 1970",
+        ),
+        (
+            "quarter",
+            ["2020Q1", "2020Q2", "2020Q3"],
+            ["2020-01-01", "2020-04-01", "2020-07-01"],
+            "QS-JAN",
+            "'quarter' holds",
+        ),
+    ],
+)
+def test_times_in_other_notations_are_found_and_read(tmp_path, name, texts, times, frequency, note):
+    content = f"{name},v\n" + "".join(f"{text},{number}.5\n" for number, text in enumerate(texts))
+    table = read(write(tmp_path, content))
+    assert days(table) == times
+    assert table.frequency.name == frequency
+    assert any(note in line for line in table.notes)
+
+
+def test_numbers_that_only_may_be_dates_are_not_taken_for_them(tmp_path):
+    for name, first in (("people", 1577836800), ("people", 202001), ("year", 2001), ("month", 1)):
+        content = f"{name},v\n" + "".join(f"{first + number},{number}.5\n" for number in range(5))
+        table = read(write(tmp_path, content), column="v")
+        assert table.series[0].times.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_dates_that_are_out_of_order_or_in_two_columns_are_no_time_axis(tmp_path):
+    content = "born,v\n1990-05-01,1\n1980-01-02,2\n1985-03-04,3\n"
+    assert read(write(tmp_path, content)).series[0].times.tolist() == [0, 1, 2]
+    content = "from,until,v\n2020-01-01,2020-02-01,1\n2020-01-02,2020-02-02,2\n2020-01-03,2020-02-03,3\n"
+    table = read(write(tmp_path, content))
+    assert table.series[0].times.tolist() == [0, 1, 2]
+    assert any("'from' and 'until' may both hold them, say which with --data.time" in note for note in table.notes)
+
+
+def test_a_day_of_the_month_is_a_frequency(tmp_path):
+    months = [f"2019-{month:02}-15" for month in range(1, 13)]
+    table = read(write(tmp_path, "date,y\n" + "".join(f"{month},{number}.5\n" for number, month in enumerate(months))))
+    assert days(table) == months
+    assert (table.frequency.name, table.frequency.period) == ("M-15", 12)
+    assert continue_(table.series[0].times[-1], table.frequency, 3).astype(str).tolist() == [
+        "2020-01-15",
+        "2020-02-15",
+        "2020-03-15",
+    ]
+
+
+STOCK = "store,item,date,sold\n" + "".join(
+    f"{store},{item},2020-01-{day:02},{number}{day}\n"
+    for number, (store, item) in enumerate([("north", "tea"), ("north", "rye"), ("south", "tea"), ("south", "rye")])
+    for day in range(1, 7)
+)
+
+
+def test_two_columns_name_a_series_together(tmp_path):
+    header, *lines = STOCK.splitlines()
+    by_date = "\n".join([header, *sorted(lines, key=lambda line: line.split(",")[2])])
+    for content in (STOCK, by_date):
+        table = read(write(tmp_path, content), column="sold", series="store, item")
+        assert table.names == ("north/tea", "north/rye", "south/tea", "south/rye")
+        assert table.series[3].values.tolist() == [31, 32, 33, 34, 35, 36]
+        assert "4 series by 'store' and 'item', of 6 rows" in table.notes
+        for options in ({}, {"series": "store"}):
+            with pytest.raises(UsageError, match=r"told apart by 'store' and 'item'; say --data.series store,item$"):
+                read(tmp_path / "sales.csv", column="sold", **options)
+    content = "a,b,v\nx/y,z,1\nx,y/z,2\n"
+    refused(write(tmp_path, content), "two series are both called 'x/y/z'", column="v", series="a,b")
+    refused(write(tmp_path, content), "there is no column 'c'", column="v", series="a,c")
 
 
 def test_names_may_have_spaces_accents_quotation_marks_and_line_breaks(tmp_path):
@@ -561,10 +712,11 @@ def test_what_is_no_table_is_told_from_one(tmp_path, content, message, monkeypat
         ({"series": "stores"}, "there is no column 'stores'; did you mean 'store'?"),
         ({"column": "sales", "covariates": ("price", "")}, "there is no column ''; the columns are"),
         ({"column": "sales", "covariates": ("sales",)}, "column 'sales' is asked for 2 times; each has one role"),
-        ({"series": "store"}, "2 columns may hold the values, say with column which one does; the columns are"),
+        ({"series": "store"}, "2 columns may hold the values, say with --data.column which one does; the columns are"),
         (
             {"column": "sales"},
-            "row 5, column 'date': 2020-01-03 is in row 4 too: keep one of them, or name the column that tells",
+            "row 5, column 'date': 2020-01-03 is in row 4 too: the rows are of several series, told apart by 'store'; say "
+            "--data.series store",
         ),
         ({"column": "sales", "period": 0}, "period: too small; got 0, needed at least 1"),
         ({"column": "sales", "longest_gap": 0}, "longest_gap: too small; got 0, needed at least 1"),

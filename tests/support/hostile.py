@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import hypothesis.strategies as st
 import numpy as np
@@ -126,7 +126,7 @@ WORDS += (
 
 def read_table(suffix, content, folder, chance):
     path = put(folder, f"any{suffix}", content)
-    options = {"missing": chance.choice(get_args(read.Missing)), "series": chance.choice([None, "store"])}
+    options = {"missing": chance.choice(read.MISSING), "series": chance.choice([None, "store"])}
     options |= {"column": chance.choice([None, "sales"]), "time": chance.choice([None, "rows", "date"])}
     check_table(read.read(path, read.Options(**options)))
 

@@ -1,4 +1,4 @@
-"""Which column is what, and each as numbers, times or names."""
+"""Choose the columns of a table, and read each as numbers, times or names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,104 +18,209 @@ from jaxtyping import Float, Int
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted, shown
-from jaxseq.data.dates import Dates, forms, parse, settle, timestamps
+from jaxseq.data.dates import INTEGER, NUMBERS, Dates, forms, parse, settle, timestamps
 from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import MISSING_VALUES, Source
 from jaxseq.data.tables.rows import ROWS, Pick, Rows
 
 TIME_NAMES = ("date", "time", "timestamp", "ds", "datetime")
+"""Names of a column that holds the dates, whatever is in it."""
+HINTS = re.compile(
+    r"(year|calendar)?[ _-]?(month|week|quarter|day|hour)|ym|yyyymm(dd)?|datum|period|ts|t|(unix|epoch)[ _]?(time)?"
+    r"([ _]?m?s)?|time(stamp)?[ _]?m?s|utc",
+    re.IGNORECASE,
+)
+"""Names of a column that holds the dates if it has numbers that may be dates, such as 202001 or seconds since 1970."""
+INSPECTED_ROWS = 1000
+"""First rows by whose contents a column is chosen."""
+INSPECTED_COLUMNS = 100
+"""First columns that are inspected for dates."""
+
 _SWAP = str.maketrans(",.", ".,")
 _NUMBER = re.compile(r"\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)\s*", re.ASCII | re.IGNORECASE)
 
 
 class NotANumber(UsageError):
-    """Perhaps because of the decimal mark: `row` tells which mark got farther."""
+    """A text among numbers; the one in the highest `row` belongs to the decimal mark that fits best."""
 
     def __init__(self, message: str, row: int) -> None:
         super().__init__(message)
         self.row = row
 
 
+# Choosing columns ------------------------------------------------------------------------------------------------------
+
+
 def pick_columns(
-    file: Source, column: str | None, time: str | None, series: str | None, covariates: tuple[str, ...]
+    file: Source,
+    column: str | None,
+    time: str | None,
+    series: str | None,
+    covariates: tuple[str, ...],
 ) -> Pick:
-    """The columns that were asked for, or that can be taken for them. Raises `UsageError`."""
-    asked = [name for name in (column, time, series, *covariates) if name not in (None, ROWS)]
-    if twice := next((name for name in asked if asked.count(name) > 1), None):
-        raise UsageError(
-            f"{file.source}: column {shown(twice)} is asked for {asked.count(twice)} times; each has one role"
-        )
-    find = functools.partial(_find, file)
-    others = tuple(map(find, covariates))
-    group = None if series is None else find(series)
-    taken = {*others, *([] if group is None else [group]), *([] if column is None else [find(column)])}
-    clock, notes = _find_time(file, time, taken)
+    """Return the columns that are named, and infer those that are not. Raises `UsageError`."""
+    keys = _key_names(file, series)
+    names = [name for name in (column, time, *keys, *covariates) if name not in (None, ROWS)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"{file.source}: column {shown(name)} is asked for {names.count(name)} times; each has one role"
+            )
+
+    others = tuple(_find(file, name) for name in covariates)
+    groups = tuple(_find(file, name) for name in keys)
+    taken = {*others, *groups}
     if column is not None:
-        return Pick((find(column), *others), clock, group, notes)
-    value = _only_numbers(file, taken | ({clock} if clock is not None else set()))
+        taken.add(_find(file, column))
+    clock, time_notes = _find_time(file, time, taken, is_panel=bool(groups))
+    if column is not None:
+        return Pick(values=(_find(file, column), *others), time=clock, series=groups, notes=time_notes)
+
+    if clock is not None:
+        taken.add(clock)
+    value = _only_numbers(file, taken)
     note = f"{shown(file.names[value])} is forecast, as the only column that can be"
-    return Pick((value, *others), clock, group, (note, *notes))
+    return Pick(values=(value, *others), time=clock, series=groups, notes=(note, *time_notes))
+
+
+def _key_names(file: Source, series: str | None) -> tuple[str, ...]:
+    """Return the columns that name a series together: "store,item" are two, unless that is one column's name."""
+    if series is None:
+        return ()
+    if series in file.names or "," not in series:
+        return (series,)
+    return tuple(name.strip() for name in series.split(","))
 
 
 def _find(file: Source, name: str) -> int:
+    """Return the number of a column. Raises `UsageError` with a similar name if there is none."""
     if name and name in file.names:
         return file.names.index(name)
-    short = [known for known in file.names[:1000] if 0 < len(known) <= 100]  # the look for a like name takes its time
-    close = difflib.get_close_matches(name[:100], short, 1)
-    hint = f"did you mean {shown(close[0])}? " if close else ""
+    # The search for a similar name is slow, so it is limited.
+    candidates = [candidate for candidate in file.names[:1000] if 0 < len(candidate) <= 100]
+    similar = difflib.get_close_matches(name[:100], candidates, 1)
+    hint = ""
+    if similar:
+        hint = f"did you mean {shown(similar[0])}? "
     raise UsageError(f"{file.source}: there is no column {shown(name)}; {hint}{_listed(file.names)}")
 
 
 def _listed(names: Sequence[str]) -> str:
-    known = [shown(name, 40) for name in names if name]
-    rest = f" and {len(known) - 20} more" if len(known) > 20 else ""
-    return f"the columns are {', '.join(known[:20])}{rest}"
+    quoted = [shown(name, 40) for name in names if name]
+    rest = ""
+    if len(quoted) > 20:
+        rest = f" and {len(quoted) - 20} more"
+    return f"the columns are {', '.join(quoted[:20])}{rest}"
 
 
-def _find_time(file: Source, time: str | None, taken: set[int]) -> tuple[int | None, tuple[str, ...]]:
+def _find_time(file: Source, time: str | None, taken: set[int], is_panel: bool) -> tuple[int | None, tuple[str, ...]]:
+    """Return the column of the dates, None if the rows are counted, and a note if it is inferred."""
+    counted_note = "rows are counted from 0 in the place of dates"
     if time is not None and (time != ROWS or ROWS in file.names):
         return _find(file, time), ()
-    found = [
-        number
-        for number, name in enumerate(file.names)
-        if name.lower() in TIME_NAMES and number not in taken and not time
-    ]
-    if len(found) > 1:
-        both = " and ".join(shown(file.names[number]) for number in found[:2])
-        raise UsageError(f"{file.source}: {both} may both hold the dates; say which with time")
-    if found:
-        return found[0], (f"{shown(file.names[found[0]])} holds the dates, by its name",)
-    return None, ("rows are counted from 0 in the place of dates",)
+    if time == ROWS:
+        return None, (counted_note,)
+
+    free = [number for number, name in enumerate(file.names) if name and number not in taken]
+    by_name = [number for number in free if file.names[number].lower() in TIME_NAMES]
+    if len(by_name) > 1:
+        both_names = " and ".join(shown(file.names[number]) for number in by_name[:2])
+        raise UsageError(f"{file.source}: {both_names} may both hold the dates; say which with --data.time")
+    if by_name:
+        return by_name[0], (f"{shown(file.names[by_name[0]])} holds the dates, by its name",)
+
+    by_content = _columns_of_dates(file, free[:INSPECTED_COLUMNS], is_panel)
+    if len(by_content) == 1:
+        return by_content[0], (f"{shown(file.names[by_content[0]])} holds the dates, by its contents",)
+    if by_content:
+        both_names = " and ".join(shown(file.names[number]) for number in by_content[:2])
+        return None, (f"{counted_note}: {both_names} may both hold them, say which with --data.time",)
+    return None, (counted_note,)
+
+
+def _columns_of_dates(file: Source, free: Sequence[int], is_panel: bool) -> list[int]:
+    """Return the columns whose first rows are dates, increasing if all are of one series."""
+    if not free:
+        return []
+    with closing(file.frames(free, [], file.decimals[-1])) as frames:
+        head = next(frames).head(INSPECTED_ROWS)
+
+    columns = []
+    for number in free:
+        times = _dates_in(head[number], may_be_numbers=HINTS.fullmatch(file.names[number]) is not None)
+        if times is None:
+            continue
+        # Dates out of order are no time axis, but a property of each row, such as a day of delivery.
+        if is_panel or np.all(times[1:] > times[:-1]):
+            columns.append(number)
+    return columns
+
+
+def _dates_in(column: pd.Series, may_be_numbers: bool) -> np.ndarray | None:
+    """Return a column's times; None if it has others."""
+    if column.dtype.kind == "M":
+        dates = timestamps(column)
+        return dates.times if np.all(dates.read) else None
+
+    numbers, words = _words(column)
+    first_text = words[numbers[0]]
+    # Trying all forms is slow, and most columns have decimals or no digit at all.
+    if not re.search(r"\d", first_text) or (_NUMBER.fullmatch(first_text) and not first_text.isdigit()):
+        return None
+    for form in forms(first_text):
+        if form == INTEGER or (form in NUMBERS and not may_be_numbers):
+            # A bare number is no date: year 2020, or 2020 pieces.
+            return None
+        dates = parse(words, form).take(numbers)
+        if np.all(dates.read):
+            return dates.times
+    return None
 
 
 def _only_numbers(file: Source, taken: set[int]) -> int:
-    """The column that alone has no other role, or alone has numbers in the first rows. Raises `UsageError` if none is."""
+    """Return the column that alone has no other role, or alone has numbers in the first rows. Raises `UsageError`."""
     free = [number for number, name in enumerate(file.names) if name and number not in taken]
-    found = set(free) if len(free) == 1 else set()
-    for decimal in file.decimals if len(free) > 1 else ():
+    if len(free) == 1:
+        return free[0]
+
+    candidates: set[int] = set()
+    for decimal in file.decimals if free else ():
         with closing(file.frames([], free, decimal)) as frames:
             for frame in itertools.islice(frames, 1):
-                found |= {number for number in free if _has_numbers(frame[number].head(1000), decimal)}
-    if len(found) == 1:
-        return found.pop()
-    rule = f"{counted(len(found), 'column')} may hold the values, say with column which one does"
+                head = frame.head(INSPECTED_ROWS)
+                candidates |= {number for number in free if _has_numbers(head[number], decimal)}
+    if len(candidates) == 1:
+        return candidates.pop()
+    rule = f"{counted(len(candidates), 'column')} may hold the values, say with --data.column which one does"
     raise UsageError(f"{file.source}: {rule}; {_listed(file.names)}")
 
 
 def _has_numbers(column: pd.Series, decimal: str) -> bool:
-    """Whether there is any: a text among numbers is a mistake to be told of, not a reason to take another column."""
-    known = (None if isinstance(value, bool) else _number(value, decimal) for value in column.astype(object))
-    return any(value is not None and not math.isnan(value) for value in known)
+    """Return whether any value is a number: a text among numbers is a mistake to report, not another kind of column."""
+    for value in column.astype(object):
+        if isinstance(value, bool):
+            continue
+        number = _number(value, decimal)
+        if number is not None and not math.isnan(number):
+            return True
+    return False
+
+
+# Reading columns -------------------------------------------------------------------------------------------------------
 
 
 def collect(file: Source, pick: Pick) -> Rows:
-    """Raises `UsageError` for too many values, or the error of the decimal mark that got farthest, if none can be."""
-    if (cells := file.rows * (len(pick.values) + 2)) > formats.MAX_CELLS:
-        asked = f"{file.rows:,} rows of {counted(len(pick.values), 'column')}"
+    """Read the columns. Raises `UsageError` for too many values, or the error of the decimal mark that fits best."""
+    cells = file.rows * (len(pick.values) + 2)
+    if cells > formats.MAX_CELLS:
+        size = f"{file.rows:,} rows of {counted(len(pick.values), 'column')}"
         raise UsageError(
-            f"{file.source}: {asked} are {cells:,} values with their times and places; {formats.MAX_CELLS:,} are the most "
+            f"{file.source}: {size} are {cells:,} values with their times and places; {formats.MAX_CELLS:,} are the most "
             "that is read: take fewer rows or covariates"
         )
+    if len(file.decimals) > 1:
+        _check_decimal_mark(file, pick)
+
     failures = []
     for decimal in file.decimals:
         try:
@@ -124,16 +230,66 @@ def collect(file: Source, pick: Pick) -> Rows:
     raise max(failures, key=lambda error: error.row)
 
 
+class _Marked(NamedTuple):
+    """The first number with a mark, for the message about it."""
+
+    text: str
+    mark: str
+    column: int
+    row: int
+
+
+def _check_decimal_mark(file: Source, pick: Pick) -> None:
+    """Raise `UsageError` if a mark may be that of decimals or of thousands, as in 995, 998, 1.001.
+
+    A mark that is followed by three digits in every number is ambiguous. A decimal comma is usual beside semicolons, so
+    that it is only doubtful where some numbers have no mark at all.
+    """
+    first: _Marked | None = None
+    has_unmarked = False
+    start = 0
+    for frame in file.frames(pick.values, [], file.decimals[0]):
+        for column in pick.values:
+            numbers, words = _words(frame[column])
+            is_marked = np.asarray(words.str.contains("[.,]"), bool)
+            is_like_thousands = np.asarray(words.str.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}"), bool)
+            # One number that cannot have a mark for thousands settles it for the whole file.
+            if np.any(is_marked & ~is_like_thousands):
+                return
+            has_unmarked |= bool(np.any(np.asarray(words.str.fullmatch(r"[+-]?[1-9]\d*"), bool)))
+            if first is None and np.any(is_marked):
+                row = int(np.argmax(is_marked[numbers]))
+                text = words[numbers[row]]
+                first = _Marked(text, re.sub("[^.,]", "", text), column, start + row)
+        start += len(frame)
+
+    if first is None or (first.mark == "," and not has_unmarked):
+        return
+    digits = first.text.replace(first.mark, "")
+    kind = {".": "point", ",": "comma"}[first.mark]
+    raise UsageError(
+        f"{file.where(first.column, first.row)}: {shown(first.text)} is {digits} with a {kind} for thousands or "
+        f"{first.text.replace(first.mark, '.')} with a decimal {kind}, and no row tells which; write {digits}, or "
+        f"{first.text}0 with four decimals"
+    )
+
+
 def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
+    """Read the columns with one decimal mark."""
     readings: dict[str, list[Dates]] = {}
-    series, values, names, start = [], [], {}, 0
-    texts = [column for column in (pick.time, pick.series) if column is not None]
+    names: dict[tuple[str, ...], int] = {}
+    series = []
+    values = []
+    start = 0
+    texts = list(pick.series)
+    if pick.time is not None:
+        texts.append(pick.time)
+
     for frame in file.frames(texts, pick.values, decimal):
         if pick.time is not None:
             readings = _read_times(frame[pick.time], readings, functools.partial(_where, file, pick.time, start))
-        if pick.series is not None:
-            where = functools.partial(_where, file, pick.series, start)
-            series.append(_read_names(frame[pick.series], names, where))
+        if pick.series:
+            series.append(_read_names(frame, names, file, pick.series, start))
         columns = [_read_numbers(frame[column], decimal, file, column, start) for column in pick.values]
         values.append(np.stack(columns, axis=1))
         start += len(frame)
@@ -141,27 +297,40 @@ def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
         raise UsageError(
             f"{file.source}: {file.rows:,} rows were announced, {start:,} came: damaged, or changed meanwhile"
         )
-    group = np.concatenate(series) if series else np.zeros(start, np.int32)
+
+    group = np.zeros(start, np.int32)
+    if series:
+        group = np.concatenate(series)
     order = np.argsort(group, kind="stable")
     group = group[order]
-    whole = np.concatenate(values)[order]
     if pick.time is None:
         first = np.flatnonzero(np.diff(group, prepend=-1))
-        times, notes = np.arange(start) - first[group], ()
+        times = np.arange(start) - first[group]
+        notes = ()
     else:
         times, notes = settle(readings, functools.partial(_where, file, pick.time, 0))
         times = times[order]
+    numbers = np.concatenate(values)[order]
     return Rows(
         file=file,
         pick=pick,
-        names=tuple(names),
+        names=_joined(file, names),
         series=group,
         times=times,
-        values=whole,
+        values=numbers,
         order=order,
-        missing=np.zeros(whole.shape, bool),
+        missing=np.zeros(numbers.shape, bool),
         notes=notes,
     )
+
+
+def _joined(file: Source, names: dict[tuple[str, ...], int]) -> tuple[str, ...]:
+    """Return one name for each series, which may have several columns. Raises `UsageError` if two are then the same."""
+    joined = tuple("/".join(parts) for parts in names)
+    if len(set(joined)) < len(joined):
+        name = next(name for name in joined if joined.count(name) > 1)
+        raise UsageError(f"{file.source}: two series are both called {shown(name)}; rename one, without a slash")
+    return joined
 
 
 def _where(file: Source, column: int, start: int, row: int) -> str:
@@ -169,83 +338,124 @@ def _where(file: Source, column: int, start: int, row: int) -> str:
 
 
 def _words(column: pd.Series) -> tuple[Int[np.ndarray, " n"], pd.Index]:
-    """The texts that occur in a column, and the number of the one in each row; an empty one where there is none."""
-    numbers, found = pd.factorize(column.astype(object))
-    words = ["" if word is None else str(word).strip() for word in found]
+    """Return the texts that occur in a column, stripped, and the number of each row's text; "" where there is none."""
+    numbers, values = pd.factorize(column.astype(object))
+    words = ["" if value is None else str(value).strip() for value in values]
     return np.where(numbers < 0, len(words), numbers), pd.Index([*words, ""], dtype=object)
 
 
-def _read_names(column: pd.Series, names: dict[str, int], where: Callable[[int], str]) -> Int[np.ndarray, " n"]:
-    """The number of each row's series; `names` gets the new ones."""
-    numbers, words = _words(column)
-    empty = np.asarray(words == "")[numbers]
-    if np.any(empty):
-        raise UsageError(
-            f"{where(int(np.argmax(empty)))}: the name of the series is empty, in {counted(empty.sum(), 'row')} in all"
-        )
-    long = np.asarray(words.str.len() > formats.LONGEST_NAME, bool)[numbers]
-    if np.any(long):
-        row = int(np.argmax(long))
+def _read_names(
+    frame: pd.DataFrame,
+    names: dict[tuple[str, ...], int],
+    file: Source,
+    columns: Sequence[int],
+    start: int,
+) -> Int[np.ndarray, " n"]:
+    """Return the number of each row's series, and add new ones to `names`."""
+    codes = np.zeros(len(frame), np.int64)
+    words_of = []
+    for column in columns:
+        numbers, words = _words(frame[column])
+        _check_names(numbers, words, functools.partial(_where, file, column, start))
+        codes = codes * len(words) + numbers
+        words_of.append(words[numbers])
+
+    # In order of first appearance, as the series are numbered.
+    number_of_row, distinct = pd.factorize(codes)
+    first_rows = np.unique(number_of_row, return_index=True)[1]
+    keys = [tuple(words[row] for words in words_of) for row in first_rows]
+    series = [names.setdefault(key, len(names)) for key in keys]
+    if len(names) > formats.MAX_SERIES:
+        where = file.where(columns[0], start + len(frame) - 1)
+        raise UsageError(f"{where}: there are more than {formats.MAX_SERIES:,} series, the most that is read")
+    assert len(distinct) == len(series), "one key for each code"
+    return np.array(series, np.int32)[number_of_row]
+
+
+def _check_names(numbers: Int[np.ndarray, " n"], words: pd.Index, where: Callable[[int], str]) -> None:
+    """Raise `UsageError` for a row whose series has no name, or a very long one."""
+    is_empty = np.asarray(words == "")[numbers]
+    if np.any(is_empty):
+        row = int(np.argmax(is_empty))
+        raise UsageError(f"{where(row)}: the name of the series is empty, in {counted(is_empty.sum(), 'row')} in all")
+    is_long = np.asarray(words.str.len() > formats.LONGEST_NAME, bool)[numbers]
+    if np.any(is_long):
+        row = int(np.argmax(is_long))
         raise UsageError(
             f"{where(row)}: the name of the series has {len(words[numbers[row]]):,} letters; {formats.LONGEST_NAME} at most"
         )
-    known = [names.setdefault(word, len(names)) for word in words[:-1]]
-    if len(names) > formats.MAX_SERIES:
-        raise UsageError(
-            f"{where(len(column) - 1)}: there are more than {formats.MAX_SERIES:,} series, the most that is read"
-        )
-    return np.array([*known, -1], np.int32)[numbers]
 
 
 def _read_numbers(column: pd.Series, decimal: str, file: Source, number: int, start: int) -> Float[np.ndarray, " n"]:
+    """Return the numbers of a column. Raises `NotANumber` for the first other value."""
     if column.dtype.kind in "biuf":
         return column.to_numpy(np.float64)
+
     result = np.empty(len(column))
     for row, value in enumerate(column.astype(object)):
-        found = _number(value, decimal)
-        if found is None:
-            hint = "; write a decimal point and no mark for thousands" if re.search(r"\d,\d", str(value)) else ""
+        as_number = _number(value, decimal)
+        if as_number is None:
+            hint = ""
+            if re.search(r"\d,\d", str(value)):
+                hint = "; write a decimal point and no mark for thousands"
             raise NotANumber(
                 f"{file.where(number, start + row)}: {shown(_plain(value))} is not a number{hint}", start + row
             )
-        result[row] = found
+        result[row] = as_number
     return result
 
 
 def _plain(value: object) -> str:
-    return value if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return value
+    return str(value)
 
 
 def _number(value: object, decimal: str) -> float | None:
-    """A single value of a column that pandas does not take for numbers; None if it is none."""
+    """Return a value of a column that pandas does not take for numbers; None if it is no number."""
     if value is None or value is pd.NaT or value is pd.NA:
         return math.nan
     if isinstance(value, str):
-        text = value if decimal == "." else value.translate(_SWAP)
-        if value.strip() in MISSING_VALUES:  # pandas takes it for one only without spaces
+        # pandas recognises a missing value only without spaces.
+        if value.strip() in MISSING_VALUES:
             return math.nan
-        return float(text) if _NUMBER.fullmatch(text) else None
+        text = value
+        if decimal != ".":
+            text = value.translate(_SWAP)
+        if not _NUMBER.fullmatch(text):
+            return None
+        return float(text)
+    if type(value) is int:
+        # An integer beyond float64 becomes infinite only if it is read as a text.
+        return float(str(value))
     if isinstance(value, int | float | Decimal):
-        return float(str(value)) if type(value) is int else float(value)  # a large int is infinite as a text alone
+        return float(value)
     return None
 
 
 def _read_times(
     column: pd.Series, readings: dict[str, list[Dates]], where: Callable[[int], str]
 ) -> dict[str, list[Dates]]:
-    """`readings` and this piece of the column, in every form that fits all of both. Raises `UsageError` if none does."""
+    """Return `readings` with this piece of the column, in every form that fits all pieces. Raises `UsageError`."""
     if column.dtype.kind == "M":
-        made = {"timestamp in whole microseconds, year 2 to 9998": timestamps(column)}
+        pieces = {"timestamp in whole microseconds, year 2 to 9998": timestamps(column)}
     else:
         numbers, words = _words(column)
-        possible = readings or forms(words[numbers[0]])
-        made = {form: parse(words, form).take(numbers) for form in possible}
-    if fitting := {form: [*readings.get(form, []), dates] for form, dates in made.items() if np.all(dates.read)}:
+        possible_forms = readings or forms(words[numbers[0]])
+        pieces = {form: parse(words, form).take(numbers) for form in possible_forms}
+    fitting = {form: [*readings.get(form, []), dates] for form, dates in pieces.items() if np.all(dates.read)}
+    if fitting:
         return fitting
-    row, form = max(((int(np.argmin(dates.read)), form) for form, dates in made.items()), default=(0, ""))
-    world = column.dt.tz_convert(None) if isinstance(column.dtype, pd.DatetimeTZDtype) else column
+
+    # The form that gets farthest is the one that was meant.
+    row, form = max(((int(np.argmin(dates.read)), form) for form, dates in pieces.items()), default=(0, ""))
+    world = column
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        world = column.dt.tz_convert(None)
     value = world.to_numpy()[row]
     if pd.isna(value) or not str(value).strip():
         raise UsageError(f"{where(row)}: there is no date; every row needs one")
-    rule = f"a time in the form of the first row ({form})" if form else "a date, such as 2020-01-31, or an integer"
+    rule = "a date, such as 2020-01-31, or an integer"
+    if form:
+        rule = f"a time in the form of the first row ({form})"
     raise UsageError(f"{where(row)}: {shown(_plain(value))} is not {rule}")

@@ -6,11 +6,13 @@ import csv
 import functools
 import gzip
 import io
+import re
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -18,10 +20,15 @@ import pandas as pd
 from jaxtyping import Bool, Int, UInt8
 
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import counted, first_line, size_of
+from jaxseq.common.text import counted, first_line, shown, size_of
+from jaxseq.data.dates import forms
 from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import MISSING_VALUES, Source
 
+SEPARATORS = MappingProxyType({"\t": "tabs", ";": "semicolons", "|": "vertical bars"})
+"""Separators of columns beside the comma, with their names."""
+NUMBER = re.compile(r"[+-]?\d*[.,]?\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+"""A number with either decimal mark."""
 MAX_RECORD = 100_000
 """Bytes of one row."""
 _BLOCK = 4 * 2**20  # bytes looked at together
@@ -53,14 +60,31 @@ def open_text(path: Path, source: str, suffix: str) -> Source:
     with _stream(path, source) as stream:
         survey = survey_text(stream, ord(separator), source)
     names = tuple(name.strip() for name in _first_rows(head, separator)[0])
+    _check_header(source, names)
     rows = survey.records - 1 - len(survey.blank)
     if len(names) > formats.MAX_COLUMNS:
         raise UsageError(f"{source}: row 1: there are {len(names):,} columns; {formats.MAX_COLUMNS:,} are the most")
     if not rows:
         raise UsageError(f"{source}: there is only a header; at least one row must follow it")
     frames = functools.partial(_text_frames, path, source, separator, survey)
-    note = () if separator == "," else (f"columns are separated by {'tabs' if separator == chr(9) else 'semicolons'}",)
-    return Source(source, names, rows, survey.line, frames, (",", ".") if separator == ";" else (".",), note)
+    decimals = (".",)
+    if separator == ";":
+        decimals = (",", ".")
+    notes = ()
+    if separator in SEPARATORS:
+        notes = (f"columns are separated by {SEPARATORS[separator]}",)
+    return Source(source, names, rows, survey.line, frames, decimals, notes)
+
+
+def _check_header(source: str, names: Sequence[str]) -> None:
+    """Raise `UsageError` if the first row has no names of columns, but values: it would be lost."""
+    texts = [name for name in names if name not in MISSING_VALUES]
+    if texts and all(NUMBER.fullmatch(text) or forms(text) for text in texts):
+        listed = ", ".join(shown(text, 20) for text in texts[:3])
+        example = ",".join(["date", *(f"value{number}" for number in range(1, min(len(names), 3)))])
+        raise UsageError(
+            f"{source}: row 1: {listed} look like values, not like the names of columns; add a header, such as {example}"
+        )
 
 
 @contextmanager
@@ -82,7 +106,7 @@ def _first_rows(head: str, separator: str) -> tuple[list[str], list[str]]:
 
 def _separator(head: str) -> str:
     """The one that divides the first two rows into equally many fields; if several do, that with the most fields."""
-    fields = {separator: tuple(map(len, _first_rows(head, separator))) for separator in ";\t,"}
+    fields = {separator: tuple(map(len, _first_rows(head, separator))) for separator in ";\t|,"}
     best = max(fields, key=lambda separator: (len(set(fields[separator])) == 1, fields[separator]))
     return best if fields[best][0] > 1 else ","
 

@@ -59,9 +59,10 @@ class Options(NamedTuple):
     """Columns of a table by name, and how it is read.
 
     column       values; None if only one column has numbers
-    time         dates or integers; None for the column with one of `TIME_NAMES`, else, and with "rows", the rows are
-                 counted from 0 in each series
-    series       name of the series that a row belongs to, in any order; None for a single series
+    time         dates or integers; None for the column with one of `TIME_NAMES`, or the only one with dates in it; where
+                 there is none, and with "rows", the rows are counted from 0 in each series
+    series       name of the series that a row belongs to, in any order; several columns as "store,item"; None for a
+                 single series
     covariates   numbers known beside the values
     missing      one of `MISSING`: stop at a missing value, drop its row, or fill it with the last known value
     period       time steps of a season; None infers them from the dates
@@ -86,9 +87,10 @@ DEFAULTS = Options()
 def read(path: str | Path, options: Options = DEFAULTS) -> Table:
     """Read and check a table in UTF-8 with a header, or a Parquet file; see `SUFFIXES`.
 
-    The separator is the comma, semicolon or tab of the header; with a semicolon a decimal comma is read too. Dates are
-    ISO 8601, quarters as 2020Q1, or with the month in letters or the day and month in an order that the file shows to
-    be the only one possible. A clock with an offset from UTC is kept if the offset never changes or all times are
+    The separator is the comma, semicolon, vertical bar or tab of the header; with a semicolon a decimal comma is read
+    too. Dates are ISO 8601, months as 202001, weeks as 2020-W05, quarters as 2020Q1, seconds or milliseconds since
+    1970, or with the month in letters or the day and month in an order that the file shows to be the only one possible. A
+    clock with an offset from UTC is kept if the offset never changes or all times are
     midnights, else it is turned to UTC. Numbers have a decimal point and no mark for thousands; true and false are 1
     and 0. Blank lines are skipped, but within a table of one column they are missing values.
 
@@ -153,13 +155,14 @@ def _check_options(source: str, options: Options) -> None:
 
 def _series_notes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
     """Say how many series there are, and how long they are; no note for a single one without a name."""
-    if rows.pick.series is None:
+    if not rows.pick.series:
         return ()
     lengths = np.diff(np.flatnonzero(rows.starts), append=len(rows.times))
     length = f"{lengths.min():,} to {lengths.max():,}"
     if lengths.min() == lengths.max():
         length = f"{lengths.min():,}"
-    return (f"{len(names):,} series by {shown(rows.file.names[rows.pick.series])}, of {length} rows",)
+    keys = " and ".join(shown(rows.file.names[column]) for column in rows.pick.series)
+    return (f"{len(names):,} series by {keys}, of {length} rows",)
 
 
 def _floor(source: str, rows: Rows, floor: float | None) -> tuple[float | None, tuple[str, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,10 @@ from jaxseq.data.tables.formats import Source
 
 MAX_VALUE = 1e100
 """Magnitude of a value: its square, and sums of such squares, stay finite in float64."""
+INSPECTED_ROWS = 5000
+"""First rows in which names of series are looked for, if the times do not increase."""
+MOST_KEYS = 10
+"""Columns among which they are looked for."""
 ROWS = "rows"
 """As `time`: no column, the rows are counted."""
 
@@ -25,13 +31,13 @@ class Pick(NamedTuple):
 
     values  the one to forecast, then the covariates
     time    None if the rows are counted
-    series  None for a single series
+    series  those that name a series together; empty for a single series
     notes   how columns were inferred, one line each
     """
 
     values: tuple[int, ...]
     time: int | None
-    series: int | None
+    series: tuple[int, ...]
     notes: tuple[str, ...]
 
 
@@ -314,10 +320,42 @@ def _check_order(rows: Rows, time: int) -> None:
     if now == before:
         fault = f"{now} is in row {line_before} too"
         rule = "keep one of them"
-    if _is_clock_change(before, now):
-        raise UsageError(f"{rows.where(time, row)}: {fault}. {CLOCK_CHANGE}")
+    where = rows.where(time, row)
 
-    alone = ""
+    keys = _key_columns(rows)
+    if keys:
+        listed = " and ".join(shown(key) for key in keys)
+        raise UsageError(
+            f"{where}: {fault}: the rows are of several series, told apart by {listed}; say --data.series {','.join(keys)}"
+        )
+    if _is_clock_change(before, now):
+        raise UsageError(f"{where}: {fault}. {CLOCK_CHANGE}")
     if not rows.names:
-        alone = ", or name the column that tells several series apart with --data.series"
-    raise UsageError(f"{rows.where(time, row)}: {fault}: {rule}{alone}")
+        rule += ", or name the column that tells several series apart with --data.series"
+    raise UsageError(f"{where}: {fault}: {rule}")
+
+
+def _key_columns(rows: Rows) -> tuple[str, ...]:
+    """Return the fewest columns that name a series so that times increase within each, by the first rows; or none."""
+    pick = rows.pick
+    roles = {*pick.values, *pick.series, pick.time}
+    free = [number for number, name in enumerate(rows.file.names) if name and number not in roles]
+    if not free:
+        return ()
+    with closing(rows.file.frames([*pick.series, *free[:MOST_KEYS]], [], rows.file.decimals[0])) as frames:
+        head = next(frames).head(INSPECTED_ROWS)
+
+    times = np.empty_like(rows.times)
+    times[rows.order] = rows.times
+    times = times[: len(head)]
+    # A column of measurements differs in most rows, a name comes back with every date.
+    candidates = [number for number in free[:MOST_KEYS] if 1 < head[number].nunique() <= len(head) / 2]
+    for size in (1, 2, 3):
+        for columns in itertools.combinations(candidates, size):
+            keys = [*pick.series, *columns]
+            group = head.groupby(keys, sort=False).ngroup().to_numpy()
+            order = np.argsort(group, kind="stable")
+            is_same_series = np.diff(group[order]) == 0
+            if np.all((times[order][1:] > times[order][:-1])[is_same_series]):
+                return tuple(rows.file.names[number] for number in keys)
+    return ()

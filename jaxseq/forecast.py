@@ -15,10 +15,13 @@ import tyro
 
 from jaxseq.common import command_line, console, figures, files
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
 from jaxseq.data.frequency import continue_
 from jaxseq.data.scaling import Scaling, fit_scaling
 from jaxseq.data.splits import Panel, PanelData
-from jaxseq.forecasting import evaluate, plots
+from jaxseq.data.windows import Series, Windows, join
+from jaxseq.forecasting import plots, predictions
+from jaxseq.forecasting.intervals import for_series
 from jaxseq.train import forecaster, run_folder
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.experiments.base import Experiment
@@ -32,6 +35,8 @@ MAX_STEPS = 100_000
 """Longest horizon."""
 HISTORY_WINDOWS = 3
 """Windows of the past in the figure."""
+ARRIVED = 500
+"""Most forecasts of a series that adaptive intervals look back on: five times the memory of their levels."""
 PRINTED_ROWS = 40
 """Rows of the forecast that are printed; the file has all of them."""
 
@@ -179,17 +184,67 @@ def forecast(
         raise UsageError("too many steps", where="horizon", got=steps, needed=f"at most {MAX_STEPS:,}")
 
     windows = panel.last_windows(data.window, steps)
-    fitted = _scaling(trained, panel, _trained_series(Path(folder), data))
-    centre, intervals = trained.forecast(windows, fitted.scaling, steps)
-
+    trained_names = _trained_series(Path(folder), data)
+    fitted = _scaling(trained, panel, trained_names)
     notes = [*panel.notes, *fitted.notes]
+
+    series = _known_series(panel)
+    if trained.intervals is not None:
+        trained = trained._replace(intervals=for_series(trained.intervals, trained_names, panel.names))
+    centre, intervals = trained.forecast(windows, fitted.scaling, steps, series)
+
+    arrived = _arrived_windows(trained, panel, steps)
+    if arrived is not None:
+        notes.append(f"intervals follow the coverage of {counted(len(arrived.inputs), 'forecast')} since training")
+        _, followed = trained.forecast(join([arrived, windows]), fitted.scaling, steps, series)
+        # The last windows come last; the earlier ones only move the levels.
+        count = len(windows.inputs)
+        intervals = {level: (low[-count:], high[-count:]) for level, (low, high) in followed.items()}
+
     if not intervals:
         notes.append("no intervals: the run has none for this horizon")
-    table = evaluate.frame(windows, panel.names, {"forecast": centre}, intervals)
-    # `frame` dates every row by its window; a forecast beyond the data has the date that the value is for.
-    times = [continue_(series.times[-1], panel.frequency, steps) for series in panel.series]
-    table[table.columns[0]] = np.concatenate(times)
+    times = np.stack([continue_(series.times[-1], panel.frequency, steps) for series in panel.series])
+    table = predictions.frame(windows, panel.names, {"forecast": centre}, intervals, times)
     return Future(table.drop(columns="actual"), tuple(notes))
+
+
+def _known_series(panel: Panel) -> tuple[Series, ...]:
+    """Return all rows of each series, NaN where the value was missing."""
+    return tuple(Series(series.times, panel.known_values(number)) for number, series in enumerate(panel.series))
+
+
+def _arrived_windows(trained: forecaster.Trained, panel: Panel, steps: int) -> Windows | None:
+    """Return the windows before the last one whose forecasts have been made since the intervals were fitted.
+
+    Targets beyond the end of a series are unknown. None where the intervals do not adapt, or nothing has arrived.
+    """
+    intervals = trained.intervals
+    if intervals is None or intervals.kind != "adaptive" or steps > trained.experiment.horizon:
+        return None
+
+    parts = []
+    for number, series in enumerate(panel.series):
+        until = ""
+        if intervals.until:
+            until = intervals.until[number]
+        rows = len(series.values)
+        first = max(_first_row_after(series, until), trained.experiment.data.window, rows - ARRIVED)
+        if first < rows:
+            parts.append(panel.windows_from(number, first, trained.experiment.data.window, steps))
+    if not parts:
+        return None
+    return join(parts)
+
+
+def _first_row_after(series: Series, until: str) -> int:
+    """Return the first row later than a time that a run has written; 0 where it has written none."""
+    if not until:
+        return 0
+    try:
+        last = np.array(until).astype(series.times.dtype)
+    except ValueError as error:
+        raise UsageError("not a time of these series", where="intervals: until", got=until) from error
+    return int(np.searchsorted(series.times, last, side="right"))
 
 
 def _series_data(experiment: Experiment, folder: Path) -> PanelData:

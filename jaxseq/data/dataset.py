@@ -37,6 +37,16 @@ class Background(NamedTuple):
         """Training values of each series, "n"; empty where every window is a series of its own."""
         return [series.values[:rows] for series, rows in zip(self.series, self.training_rows, strict=True)]
 
+    @property
+    def known_series(self) -> tuple[Series, ...]:
+        """All rows of each series, NaN where the value was missing."""
+        if not self.missing:
+            return self.series
+        return tuple(
+            Series(series.times, np.where(missing, np.nan, series.values))
+            for series, missing in zip(self.series, self.missing, strict=True)
+        )
+
 
 class Dataset(NamedTuple):
     """A data set that is ready to train on.

@@ -106,6 +106,27 @@ class Panel:
             windows.append(last)
         return join(windows)
 
+    def windows_from(self, number: int, first: int, window: int, horizon: int) -> Windows:
+        """Return the windows of one series with origins from row `first` to its last row.
+
+        Targets beyond the end of the series are unknown (NaN).
+        """
+        series = self.series[number]
+        # The last row is the last origin: `horizon - 1` of its targets lie beyond the end.
+        beyond = horizon - 1
+        padded = Series(
+            times=np.concatenate([series.times, np.repeat(series.times[-1:], beyond)]),
+            values=np.concatenate([series.values, np.full(beyond, np.nan)]),
+        )
+        covariates = None
+        if self.covariates:
+            covariates = np.pad(self.covariates[number], ((0, beyond), (0, 0)))
+        rows = len(series.values) + beyond
+        windows = cut(padded, window, horizon, first, rows, number=number, covariates=covariates)
+        if self.missing:
+            windows = mark_missing(windows, self.missing[number])
+        return windows
+
     @property
     def _opening(self) -> str:
         return f"{self.source}: " if self.source else ""

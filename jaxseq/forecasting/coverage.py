@@ -14,6 +14,8 @@ from jaxseq.forecasting.sizes import rows_by_series
 
 STRETCH = 60
 """Consecutive forecasts of a series over which the worst coverage is taken."""
+MOST_STEPS = 12
+"""Most steps of the horizon that the table by step shows."""
 
 
 class Coverage(NamedTuple):
@@ -115,3 +117,85 @@ def rolling_shares(hits: Float[np.ndarray, " n"], counts: Shaped[np.ndarray, " n
 def _rolling_sums(values: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     return sums[STRETCH:] - sums[:-STRETCH]
+
+
+# Text.
+
+
+def sentence(coverage: list[Coverage], spreads: list[Spread]) -> str:
+    """Return one line: coverage of all values, of the worst stretch, and of the badly covered series; may be empty."""
+    overall = [row for row in coverage if row.step is None]
+    if not overall:
+        return ""
+    levels = "/".join(f"{row.level:.0%}".removesuffix("%") for row in overall)
+    text = f"{levels} % intervals cover {_percents([row.measured for row in overall])} % of the test values"
+
+    worst = [row.worst for row in spreads if row.worst is not None]
+    if worst:
+        text = f"{text}, {_percents(worst)} % in the worst {STRETCH} consecutive forecasts"
+    tenth = [row.by_series[0] for row in spreads if row.by_series is not None]
+    if tenth:
+        text = f"{text}, {_percents(tenth)} % of the series at the 10th percentile"
+    return text
+
+
+def _percents(shares: list[float]) -> str:
+    return "/".join(f"{100 * share:.1f}" for share in shares)
+
+
+def markdown(coverage: list[Coverage], spreads: list[Spread], unit: str) -> str:
+    """Return the coverage as a Markdown table, and a second one by step of the horizon; may be empty."""
+    overall = [row for row in coverage if row.step is None]
+    if not overall:
+        return ""
+    suffix = ""
+    if unit:
+        suffix = f", {unit}"
+    titles = ["interval", "coverage", f"worst {STRETCH} in a row", f"mean width{suffix}", f"interval score{suffix}"]
+    several_series = any(row.by_series is not None for row in spreads)
+    if several_series:
+        titles.insert(2, "10 %, 50 %, 90 % of the series")
+
+    lines = [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (len(titles) - 1)]
+    for row, of_level in zip(overall, spreads, strict=True):
+        cells = [
+            f"{row.level:.0%}",
+            f"{row.measured:.1%}",
+            _share_cell(of_level.worst),
+            f"{row.width:.4g}",
+            f"{row.score:.4g}",
+        ]
+        if several_series:
+            cells.insert(2, _spread_cell(of_level))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, *_by_step(coverage)])
+
+
+def _spread_cell(spread_of_level: Spread) -> str:
+    if spread_of_level.by_series is None:
+        return "\N{EN DASH}"
+    return ", ".join(f"{share:.0%}" for share in spread_of_level.by_series)
+
+
+def _share_cell(share: float | None) -> str:
+    if share is None:
+        return "\N{EN DASH}"
+    return f"{share:.1%}"
+
+
+def _by_step(coverage: list[Coverage]) -> list[str]:
+    """Return the lines of a table of the coverage at some steps of the horizon; none for a single step."""
+    levels = [row.level for row in coverage if row.step is None]
+    measured = {(row.step, row.level): row.measured for row in coverage if row.step is not None}
+    last = max(step for step, _ in measured)
+    if last == 1:
+        return []
+
+    # A long horizon is shown by steps at equal distances; its first and last are among them.
+    steps = np.unique(np.round(np.linspace(1, last, MOST_STEPS)).astype(int))
+    headings = " | ".join(f"{level:.0%} intervals" for level in levels)
+    lines = ["", f"| step | {headings} |", "|---:|" + "---:|" * len(levels)]
+    for step in steps.tolist():
+        shares = " | ".join(f"{measured[step, level]:.1%}" for level in levels)
+        lines.append(f"| {step} | {shares} |")
+    return lines

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -24,6 +25,8 @@ MARKERS = ("s", "^", "D", "v", "P")
 """Strokes and markers that tell the curves of these forecasts apart."""
 CHANCE = "#b8b8b8"
 """Colour of a band that chance alone would fill."""
+WIDE = 8
+"""Ratio of the largest error to the smallest above which errors are drawn on a logarithmic axis."""
 NAME_WIDTH = 20
 """Letters of a forecast's name on one line beside its bar."""
 
@@ -89,6 +92,9 @@ def _draw_bars(axes: Axes, names: list[str], rmse: pd.Series) -> None:
     axes.bar_label(bars, fmt="%.4g", padding=3)
     axes.set_yticks(range(len(names)), [wrapped(name, NAME_WIDTH) for name in names])
     axes.get_yticklabels()[-1].set_fontweight("bold")
+    # One poor forecast must not hide the differences of the others.
+    if rmse.max() > WIDE * rmse.min() > 0:
+        axes.set_xscale("log")
     axes.margins(x=0.15)
     axes.invert_yaxis()
 
@@ -293,7 +299,7 @@ def _draw_rolling_coverage(axes: Axes, predictions: pd.DataFrame) -> None:
         annotate_empty(axes, f"fewer than {STRETCH} forecasts")
         return
     axes.set(ylabel="measured coverage, %", ylim=(None, 103))
-    axes.tick_params(axis="x", rotation=20)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
     legend(axes)
 
 

@@ -12,36 +12,14 @@ from jaxtyping import Float, Int, Shaped
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Windows, WindowSplits
-from jaxseq.forecasting import baselines, classical, conformal, metrics, significance, verdict
-from jaxseq.forecasting.coverage import Coverage, coverage_table
+from jaxseq.data.windows import Windows
+from jaxseq.forecasting import baselines, classical, distributions, intervals, metrics, significance, verdict
+from jaxseq.forecasting.coverage import Coverage, Spread, coverage_table, spread
+from jaxseq.forecasting.distributions import Forecasts
+from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, Intervals, Part, above_floor, bounds
+from jaxseq.forecasting.predictions import frame, target_times
 from jaxseq.forecasting.significance import Loss, Rows, Scales
 from jaxseq.forecasting.verdict import Comparison
-
-INTERVALS = (0.5, 0.8, 0.95)
-"""Nominal coverages of the intervals that every forecast comes with."""
-
-
-class Forecast(NamedTuple):
-    """Forecasts in the model's own scale; `quantiles` are None for a point forecast.
-
-    levels     of the quantiles, q of them, the median among them
-    """
-
-    centre: Float[np.ndarray, "n k"]
-    quantiles: Float[np.ndarray, "n k q"] | None = None
-    levels: tuple[float, ...] = ()
-
-
-class Margins(NamedTuple):
-    """Half-widths of the intervals for each level and step, in the model's own scale.
-
-    Round the centre of a point forecast (split conformal), round its own interval for a distribution (conformalised
-    quantile regression); fitted on the validation part.
-    """
-
-    levels: tuple[float, ...]
-    sizes: tuple[tuple[float, ...], ...]
 
 
 class Judgement(NamedTuple):
@@ -53,6 +31,7 @@ class Judgement(NamedTuple):
     remarks      sentences on how it stands to the last value, to the best forecast and in each series, and on copying
     scores       a row for each forecast and step of the horizon, and for all steps together (step "all")
     coverage     of the model's intervals, nominal and measured
+    spread       of that coverage over series and time
     predictions  a row for each test window and step: series, time, step, actual, forecast, naive, reference, intervals
     notes        what was left out, and why
     """
@@ -63,42 +42,9 @@ class Judgement(NamedTuple):
     remarks: tuple[str, ...]
     scores: pd.DataFrame
     coverage: list[Coverage]
+    spread: list[Spread]
     predictions: pd.DataFrame
     notes: tuple[str, ...]
-
-
-def margins(valid: Forecast, windows: Windows, scaling: Scaling) -> Margins:
-    """The margins that the validation part asks for; levels that it has too few rows for are left out."""
-    y, found = scaling.targets(windows), {}
-    for level in INTERVALS:
-        if len(y) < round(level / (1 - level), 9):  # too few rows for this level
-            continue
-        if (ends := _ends(valid, level)) is None:
-            found[level] = conformal.conformal_radius(y - valid.centre, level)
-        else:
-            found[level] = conformal.conformal_margin(y, *ends, level)
-    return Margins(tuple(found), tuple(tuple(map(float, sizes)) for sizes in found.values()))
-
-
-def bounds(
-    forecast: Forecast, added: Margins, windows: Windows, scaling: Scaling
-) -> dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]:
-    """The intervals (low, high) of each level, in the series' units."""
-    found = {}
-    for level, size in zip(added.levels, added.sizes, strict=True):
-        low, high = _ends(forecast, level) or (forecast.centre, forecast.centre)
-        ends = np.stack([low - np.asarray(size), high + np.asarray(size)])
-        low, high = scaling.invert(np.sort(ends, axis=0), windows)  # where a margin closes an interval, it is a point
-        found[level] = (low, high)
-    return found
-
-
-def _ends(forecast: Forecast, level: float) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]] | None:
-    if forecast.quantiles is None:
-        return None
-    tail = round((1 - level) / 2, 6)
-    low, high = (forecast.levels.index(q) for q in (tail, round(1 - tail, 6)))
-    return forecast.quantiles[..., low], forecast.quantiles[..., high]
 
 
 def judge(
@@ -106,14 +52,15 @@ def judge(
     dataset: Dataset,
     *,
     test: Forecast,
-    valid: Forecast,
+    calibrated: Calibrated,
     seed: int,
     loss: Loss = "squared",
     progress: Callable[[int, int], None] | None = None,
 ) -> Judgement:
     """Compare a model's forecasts of the test part with those of the baselines, which saw the training part alone.
 
-    The reference is the baseline with the smallest mean `loss` on the validation part. `seed` is that of the bootstrap.
+    The reference is the baseline with the smallest mean `loss` on the validation part. `calibrated` are the intervals
+    of the model (`calibrate`), `seed` is that of the bootstrap.
     With `progress`, exponential smoothing and theta are fitted to every test window, too. Raises `UsageError` if a
     forecast is not finite.
     """
@@ -127,15 +74,14 @@ def judge(
     if progress is not None:
         forecasts |= _classical_forecasts(part, background.period, progress)
     forecasts[name] = scaling.invert(test.centre, part)
+    forecasts = {label: above_floor(values, background.floor) for label, values in forecasts.items()}
 
     rows = places(part.times, part.series, background, scales)
     comparison = verdict.compare(part.targets, forecasts, reference, rows=rows, loss=loss, seed=seed)
 
-    added = margins(valid, windows.valid, scaling)
-    if len(added.levels) < len(INTERVALS):
-        missing = ", ".join(f"{level:.0%}" for level in INTERVALS[len(added.levels) :])
-        notes.append(f"no {missing} intervals: {len(windows.valid.inputs)} validation rows are too few for them")
-    ends = bounds(test, added, part, scaling)
+    series = background.known_series
+    ends = bounds(test, calibrated.intervals, Part(part, scaling, series))
+    ends_by_name = {**_ends_of_baselines(dataset, forecasts, calibrated.intervals), name: ends}
     columns = {
         "forecast": forecasts[name],
         "naive": forecasts[baselines.NAIVE],
@@ -146,10 +92,35 @@ def judge(
         scaled=rows.scales is not None,
         verdict=verdict.sentence(comparison.model, reference),
         remarks=_remarks(comparison, part, forecasts, rows, seed),
-        scores=_scores(part, forecasts, scales, reference),
-        coverage=coverage_table(part.targets, ends) if ends else [],
-        predictions=frame(part, background.names, columns, ends),
-        notes=tuple(notes),
+        scores=_scores(part, forecasts, scales, reference, ends_by_name),
+        coverage=coverage_table(part.targets, ends),
+        spread=spread(part, ends, in_time=bool(series)),
+        predictions=frame(part, background.names, columns, ends, target_times(part, series)),
+        notes=(*notes, *calibrated.notes),
+    )
+
+
+def calibrate(dataset: Dataset, valid: Forecast, choice: Choice = "auto") -> Calibrated:
+    """Fit the intervals of a model to its forecasts of the validation part; see `intervals.calibrate`."""
+    background = dataset.background
+    part = Part(dataset.windows.valid, dataset.scaling, background.known_series)
+    calibrated = intervals.calibrate(choice, valid, part, background.floor)
+    if background.floor is None or not calibrated.intervals.levels:
+        return calibrated
+    note = f"forecasts and intervals below {background.floor:g}, the least possible value, are raised to it"
+    return calibrated._replace(notes=(*calibrated.notes, note))
+
+
+def _ends_of_baselines(dataset: Dataset, forecasts: Forecasts, fitted: Intervals) -> dict[str, Bounds]:
+    """Return intervals around the forecasts of the baselines, of the kind that the model has."""
+    windows, scaling, background = dataset
+    series = background.known_series
+    return distributions.around(
+        baselines.forecast_all(dataset, windows.valid),
+        forecasts,
+        fitted,
+        Part(windows.valid, scaling, series),
+        Part(windows.test, scaling, series),
     )
 
 
@@ -223,9 +194,7 @@ def places(
     return Rows(times, series, by_row)
 
 
-def _remarks(
-    comparison: Comparison, part: Windows, forecasts: Mapping[str, Float[np.ndarray, "n k"]], rows: Rows, seed: int
-) -> tuple[str, ...]:
+def _remarks(comparison: Comparison, part: Windows, forecasts: Forecasts, rows: Rows, seed: int) -> tuple[str, ...]:
     """Return the sentences that stand beside the verdict."""
     name = comparison.model.name
     last_value = None
@@ -245,28 +214,35 @@ def _remarks(
 
 def _scores(
     part: Windows,
-    forecasts: Mapping[str, Float[np.ndarray, "n k"]],
+    forecasts: Forecasts,
     scales: Scales | None,
     reference: str,
+    ends_by_name: Mapping[str, Bounds],
 ) -> pd.DataFrame:
-    """Return the errors of every forecast, over all steps and by step; unknown targets are left out."""
+    """Return the errors and scores of every forecast, over all steps and by step; unknown targets are left out."""
     measures = {"mse": metrics.mse, "rmse": metrics.rmse, "mae": metrics.mae, "smape": metrics.smape}
     *_, model = forecasts
     roles = {reference: "reference", model: "model"}
     rows = []
     for name, values in forecasts.items():
         for step in ("all", *range(1, values.shape[1] + 1)):
-            columns = slice(None) if step == "all" else slice(int(step) - 1, int(step))
-            known = np.isfinite(part.targets[:, columns])
-            actual = part.targets[:, columns][known][:, None]
-            forecast = values[:, columns][known][:, None]
+            columns = slice(None)
+            if step != "all":
+                columns = slice(int(step) - 1, int(step))
+            actual = part.targets[:, columns]
+            forecast = values[:, columns]
+            ends = {
+                level: (low[:, columns], high[:, columns]) for level, (low, high) in ends_by_name.get(name, {}).items()
+            }
+
             row = {"forecast": name, "role": roles.get(name, "baseline"), "step": step}
             row |= {measure: function(actual, forecast) for measure, function in measures.items()}
+            absolute = None
             if scales is not None:
-                series = part.series[np.nonzero(known)[0]]
-                row["mase"] = metrics.mase(actual, forecast, scales.absolute[series])
-                row["rmsse"] = metrics.rmsse(actual, forecast, scales.squared[series])
-            rows.append(row)
+                absolute = scales.absolute[part.series]
+                row["mase"] = metrics.mase(actual, forecast, absolute)
+                row["rmsse"] = metrics.rmsse(actual, forecast, scales.squared[part.series])
+            rows.append(row | distributions.scores(actual, forecast, ends, absolute))
     return pd.DataFrame(rows)
 
 
@@ -274,43 +250,3 @@ def naive_loss(windows: Windows, scaling: Scaling, steps: int) -> float:
     """Mean squared error of the last value over the first `steps`, in the model's own scale: the line to beat."""
     still = windows._replace(targets=baselines.naive(windows))
     return float(np.nanmean((scaling.targets(still) - scaling.targets(windows))[:, :steps] ** 2))
-
-
-def frame(
-    part: Windows,
-    names: tuple[str, ...],
-    columns: Mapping[str, Float[np.ndarray, "n k"]],
-    ends: Mapping[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]],
-) -> pd.DataFrame:
-    """A row for each window and step; `series` and `step` where there are several."""
-    n, k = part.targets.shape
-    time = "date" if np.issubdtype(part.times.dtype, np.datetime64) else "row"
-    found = {time: np.repeat(part.times, k)}
-    if len(names) > 1:
-        found["series"] = np.repeat(np.asarray(names)[part.series], k)
-    if k > 1:
-        found["step"] = np.tile(np.arange(1, k + 1), n)
-    found["actual"] = part.targets.ravel()
-    found |= {name: values.ravel() for name, values in columns.items()}
-    for level, pair in ends.items():
-        found |= {f"{end}_{level:.0%}": v.ravel() for end, v in zip(("low", "high"), pair, strict=True)}
-    return pd.DataFrame(found)
-
-
-def take(part: Windows, rows: Int[np.ndarray, "_"]) -> Windows:
-    """Return some rows of a part."""
-    return Windows(*(array[rows] for array in part))
-
-
-def before_test(windows: WindowSplits) -> pd.DataFrame | None:
-    """The values that precede the test part in the first series: date, part, actual; None for rows that are not in time.
-
-    A value is the first target of its window, so that rows which no window of a part may forecast are left out.
-    """
-    if not np.issubdtype(windows.test.times.dtype, np.datetime64):
-        return None
-    frames = []
-    for name, part in (("training", windows.train), ("validation", windows.valid)):
-        rows = take(part, np.flatnonzero(part.series == windows.test.series[0]))
-        frames.append(pd.DataFrame({"date": rows.times, "part": name, "actual": rows.targets[:, 0]}))
-    return pd.concat(frames, ignore_index=True)

@@ -9,7 +9,7 @@ the model's own scale; `bounds` returns the series' units.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -50,7 +50,7 @@ class Intervals(NamedTuple):
     size    size of a row that the scores were divided by: `kind`, unless that is adaptive
     least   smallest size of a row
     series  size of each series; empty unless rows have the size of their series
-    until   last time of each series whose value was used; empty where the rows are not in time
+    until   last time of each series whose value was used, empty for a new series; none where rows are not in time
     scores  order statistics of the scores, for each level and step: of adaptive intervals only
     floor   smallest possible value in the series' unit; None is none
     """
@@ -84,7 +84,7 @@ class Part(NamedTuple):
     series: Sequence[Series] = ()
 
 
-Bounds = dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]
+Bounds: TypeAlias = dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]
 """Low and high ends of the intervals, by level."""
 
 
@@ -276,6 +276,20 @@ def extend(intervals: Intervals, steps: int) -> Intervals:
         sizes=tuple(lengthen(margins) for margins in intervals.sizes),
         scores=tuple(lengthen(scores) for scores in intervals.scores),
     )
+
+
+def for_series(intervals: Intervals, trained: Sequence[str], names: Sequence[str]) -> Intervals:
+    """Return the intervals for series of other names and order; a series that is new has the median size of all.
+
+    trained  names of the series that the intervals were fitted to
+    """
+    fitted_size = dict(zip(trained, intervals.series, strict=False))
+    fitted_until = dict(zip(trained, intervals.until, strict=False))
+    series_sizes = ()
+    if fitted_size:
+        median = float(np.median(intervals.series))
+        series_sizes = tuple(fitted_size.get(name, median) for name in names)
+    return intervals._replace(series=series_sizes, until=tuple(fitted_until.get(name, "") for name in names))
 
 
 def quantiles(

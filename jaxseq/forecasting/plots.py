@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -23,6 +24,16 @@ PANELS = 6
 """Most series that a figure shows."""
 ZOOM = 40
 """Test rows in the zoom: few enough that one day's delay can be seen."""
+
+
+class _Look(NamedTuple):
+    """Look of one curve."""
+
+    label: str
+    color: str
+    stroke: str = "-"
+    width: float = 1.1
+    shape: str = "."
 
 
 def forecast(frame: pd.DataFrame, unit: str, title: str, before: pd.DataFrame | None = None) -> Figure:
@@ -50,25 +61,31 @@ def forecast(frame: pd.DataFrame, unit: str, title: str, before: pd.DataFrame | 
         if before is not None and len(before):
             _draw_before(whole, before.tail(3 * len(first) // 2), first)
         _draw_curves(whole, first, unit, marked=time != "date")
-        whole.set_title(wrapped(title), pad=16 if before is not None else None)
+        # The names of the parts stand between the panel and its title.
+        pad = None
+        if before is not None:
+            pad = 16
+        whole.set_title(wrapped(title), pad=pad)
         figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
         _draw_curves(zoom, first.tail(ZOOM), unit, marked=True)
-        zoom.set_title(f"The last {min(ZOOM, len(first))} test {'dates' if time == 'date' else 'rows'}")
+        zoom.set_title(f"The last {min(ZOOM, len(first))} test rows")
         if time == "date":
+            zoom.set_title(f"The last {min(ZOOM, len(first))} test dates")
             zoom.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))
         _draw_changes(changes, first, unit)
     return figure
 
 
 def _first_series_and_step(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of the first series and step, and notes on what was left out."""
+    """Return the rows of the first series and step, and notes on what is left out."""
     rows = first_step(frame)
     notes = []
     if "series" in frame and frame["series"].nunique() > 1:
         name = frame["series"].iloc[0]
         rows = rows[rows["series"] == name]
-        notes.append(f"{short(name)}, the first of {frame['series'].nunique()} series")
+        count = frame["series"].nunique()
+        notes.append(f"{short(name)}, the first of {count} series")
     if "step" in frame:
         notes.append(f"the first of {frame['step'].max()} steps")
     return rows, notes
@@ -77,13 +94,17 @@ def _first_series_and_step(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]
 def _draw_before(axes: Axes, before: pd.DataFrame, test: pd.DataFrame) -> None:
     """Draw the parts before the test part, each by itself so that a gap between two of them shows, and name all parts."""
     parts = [(str(name), rows) for name, rows in before.groupby("part", sort=False)]
-    for number, (_, rows) in enumerate(parts):
-        label = "actual, before the test part" if number == 0 else None
+    label = "actual, before the test part"
+    for _, rows in parts:
         axes.plot(rows["date"], rows["actual"], color=BEFORE, lw=1, label=label)
+        # The legend has a single entry for all of them.
+        label = None
 
     parts.append(("test", test))
     for (_, earlier), (_, later) in pairwise(parts):
-        axes.axvspan(earlier["date"].iloc[-1], later["date"].iloc[0], color=BEFORE, alpha=0.35, lw=0.8)
+        gap_start = earlier["date"].iloc[-1]
+        gap_end = later["date"].iloc[0]
+        axes.axvspan(gap_start, gap_end, color=BEFORE, alpha=0.35, lw=0.8)
 
     drawn_rows = sum(len(rows) for _, rows in parts)
     for name, rows in parts:
@@ -100,44 +121,57 @@ def _draw_curves(axes: Axes, frame: pd.DataFrame, unit: str, marked: bool) -> No
     in_time = time == "date"
     x = frame[time].to_numpy()
     if 80 in interval_levels(frame):
-        ends = (frame["low_80%"].to_numpy(), frame["high_80%"].to_numpy())
+        low = frame["low_80%"].to_numpy()
+        high = frame["high_80%"].to_numpy()
+        # Between rows that are not in time there is nothing to fill.
         if in_time:
-            axes.fill_between(x, *ends, color=FORECAST, alpha=0.2, lw=0, label="80 % interval")
+            axes.fill_between(x, low, high, color=FORECAST, alpha=0.2, lw=0, label="80 % interval")
         else:
-            axes.vlines(x, *ends, colors=FORECAST, alpha=0.3, lw=1.5, label="80 % interval")
+            axes.vlines(x, low, high, colors=FORECAST, alpha=0.3, lw=1.5, label="80 % interval")
 
     # The actual values come last and lie on top.
     looks = {
-        "naive": ("naive (last value)", NAIVE, ":", 1.2, "." if in_time else "x"),
-        "forecast": ("forecast", FORECAST, "-", 1.1, "."),
-        "actual": ("actual", ACTUAL, "-", 1.1, "."),
+        "naive": _Look("naive (last value)", NAIVE, stroke=":", width=1.2, shape="." if in_time else "x"),
+        "forecast": _Look("forecast", FORECAST),
+        "actual": _Look("actual", ACTUAL),
     }
-    for column, (label, color, stroke, width, shape) in looks.items():
+    for column, look in looks.items():
+        stroke = ""
+        if in_time:
+            stroke = look.stroke
+        marker = ""
+        if marked:
+            marker = look.shape
         axes.plot(
             x,
             frame[column],
-            ls=stroke if in_time else "",
-            color=color,
-            lw=width,
-            label=label,
-            marker=shape if marked else "",
+            ls=stroke,
+            color=look.color,
+            lw=look.width,
+            label=look.label,
+            marker=marker,
             ms=4,
         )
     axes.set_ylabel(unit or "value")
-    axes.set_xlabel("" if in_time else "test row")
+    if not in_time:
+        axes.set_xlabel("test row")
 
 
 def _draw_changes(axes: Axes, frame: pd.DataFrame, unit: str) -> None:
     """Draw forecast change against actual change, both from the last value, on one scale."""
     actual = frame["actual"] - frame["naive"]
     predicted = frame["forecast"] - frame["naive"]
-    limit = 1.05 * float(np.abs(np.concatenate([actual, predicted])).max())
+    # Unknown values are in no range.
+    limit = 1.05 * float(np.nanmax(np.abs(np.concatenate([actual, predicted]))))
     axes.plot([-limit, limit], [-limit, limit], color=ACTUAL, ls="--", lw=1, label="perfect")
     axes.axhline(0, color=NAIVE, ls=":", lw=1.2, label="naive")
     axes.plot(actual, predicted, ".", color=FORECAST, ms=3, alpha=0.6)
 
-    suffix = f", {unit}" if unit else ""
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title="Change from the last value", aspect="equal")
+    suffix = ""
+    if unit:
+        suffix = f", {unit}"
+    limits = (-limit, limit)
+    axes.set(xlim=limits, ylim=limits, title="Change from the last value", aspect="equal")
     axes.set(xlabel=f"actual{suffix}", ylabel=f"forecast{suffix}")
     axes.legend(loc="upper left")
 
@@ -151,7 +185,9 @@ def fan(history: pd.DataFrame, forecast: pd.DataFrame, unit: str, title: str) ->
     A line marks the last known value. The fan opens from there, so that a single step can be seen as well. At most
     `PANELS` series are drawn.
     """
-    names = list(dict.fromkeys(forecast["series"])) if "series" in forecast else [None]
+    names: list[object] = [None]
+    if "series" in forecast:
+        names = list(dict.fromkeys(forecast["series"]))
     if len(names) > PANELS:
         title = f"{title}\nfirst {PANELS} of {len(names)} series"
     drawn_names = names[:PANELS]
@@ -163,7 +199,8 @@ def fan(history: pd.DataFrame, forecast: pd.DataFrame, unit: str, title: str) ->
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, name in zip(panels, drawn_names, strict=False):
             _draw_fan(axes, _of_series(history, name), _of_series(forecast, name), unit)
-            axes.set_title("" if name is None else short(name))
+            if name is not None:
+                axes.set_title(short(name))
         for axes in panels[len(drawn_names) :]:
             axes.remove()
         headline(figure, title)
@@ -172,11 +209,16 @@ def fan(history: pd.DataFrame, forecast: pd.DataFrame, unit: str, title: str) ->
 
 
 def _of_series(frame: pd.DataFrame, name: object) -> pd.DataFrame:
-    return frame if name is None else frame[frame["series"] == name]
+    # A single series has no column of names.
+    if name is None:
+        return frame
+    return frame[frame["series"] == name]
 
 
 def _draw_fan(axes: Axes, history: pd.DataFrame, forecast: pd.DataFrame, unit: str) -> None:
-    time = "date" if "date" in forecast else "row"
+    time = "row"
+    if "date" in forecast:
+        time = "date"
     past = history.tail(max(ZOOM, 3 * len(forecast)))
     last = past.tail(1)
     x = np.concatenate([last[time], forecast[time]])
@@ -196,13 +238,16 @@ def _draw_fan(axes: Axes, history: pd.DataFrame, forecast: pd.DataFrame, unit: s
     axes.plot(past[time].to_numpy(), past["actual"], color=ACTUAL, lw=1.1, label="actual")
     axes.axvline(last[time].iloc[0], color=BEFORE, ls="--", lw=1, zorder=1, label="last known value")
 
-    axes.set(xlabel="" if time == "date" else "row", ylabel=unit or "value")
+    axes.set_ylabel(unit or "value")
     if time == "date":
         axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    else:
+        axes.set_xlabel("row")
 
 
 def _shade(depth: int) -> np.ndarray:
-    """The forecast's colour, the darker the deeper; opaque, so that the legend shows the colour that is drawn."""
+    """Return the forecast's colour, the darker the deeper."""
+    # Opaque, so that the legend shows the colour that is drawn.
     return 1 - (1 - np.array(to_rgb(FORECAST))) * (1 - 0.8**depth)
 
 

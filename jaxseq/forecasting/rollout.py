@@ -6,7 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.nn import apply, forecaster
@@ -19,58 +19,57 @@ def rollout(
     head: Head,
     params: Tree,
     stats: Tree,
-    x: Float[Array, "b t d"],
+    x: Float[Array, "b t 1"],
     horizon: int,
     key: Key | None = None,
 ) -> Float[Array, "b k"]:
-    """`horizon` one-step forecasts, each of which the model is given as its next input.
+    """Forecast `horizon` steps, one at a time; each forecast is the model's next input.
 
-    The window is read once; every later step goes on from the carried state, so k steps cost t + k - 1 and not k · t.
-    What is fed back is the centre of the forecast or, with a key, a draw from it (Salinas et al. 2020, DeepAR, section
+    The window is read once, and every later step resumes from the carried state: k steps cost t + k - 1, not k · t.
+    The value fed back is the centre of the forecast or, with a key, a draw from it (Salinas et al. 2020, DeepAR, section
     3.1): one path of the future.
     """
-    window, features = x.shape[1:]
+    window = x.shape[1]
 
     def choose(raw: Array, step_key: Key | None) -> Array:
         raw = raw.reshape(raw.shape[0], 1, head.width)
+        # A head without a distribution has nothing to draw from.
         if step_key is None or head.draw is None:
             return head.centre(raw)
         return head.draw(raw, step_key)
 
     def step(state: tuple[Tree, Array], step_key: Key | None) -> tuple[tuple[Tree, Array], Array]:
         carries, last = state
-        carries, raw = apply.resume(model, params, stats, _next_input(last, features), carries, window)
+        carries, raw = apply.resume(model, params, stats, x=last[..., None], carries=carries, first=window)
         following = choose(raw, step_key)
         return (carries, following), following[:, 0]
 
-    keys = None if key is None else jax.random.split(key, horizon)
-    carries, raw = apply.resume(model, params, stats, x, None, 0)
-    first = choose(raw, None if keys is None else keys[0])
-    later = None if keys is None else keys[1:]
-    _, rest = jax.lax.scan(step, (carries, first), later, length=horizon - 1)
-    return jnp.concatenate([first, rest.T], axis=1)
+    first_key = None
+    later_keys = None
+    if key is not None:
+        keys = jax.random.split(key, horizon)
+        first_key = keys[0]
+        later_keys = keys[1:]
+
+    carries, raw = apply.resume(model, params, stats, x=x, carries=None, first=0)
+    first = choose(raw, first_key)
+    _, later = jax.lax.scan(step, (carries, first), later_keys, length=horizon - 1)
+    return jnp.concatenate([first, later.T], axis=1)
 
 
-def _next_input(value: Float[Array, "b 1"], features: int) -> Float[Array, "b 1 d"]:
-    """Return a forecast as the next input: its masks of missing values, if it has any, are 0."""
-    step = value[..., None]
-    if features == 1:
-        return step
-    masks = jnp.zeros((*value.shape, features - 1), value.dtype)
-    return jnp.concatenate([step, masks], axis=-1)
-
-
-@partial(jax.jit, static_argnames=("model", "head", "horizon", "draws"))
+@partial(jax.jit, static_argnames=("model", "head", "horizon"))
 def paths(
     model: forecaster.Forecaster,
     head: Head,
     params: Tree,
     stats: Tree,
-    x: Float[Array, "b t d"],
+    x: Float[Array, "b t 1"],
     horizon: int,
-    key: Key,
-    draws: int,
+    keys: Shaped[Array, "m"],
 ) -> Float[Array, "m b k"]:
-    """So many paths of the future, each with draws of its own."""
-    one = partial(rollout, model, head, params, stats, x, horizon)
-    return jax.lax.map(one, jax.random.split(key, draws))
+    """Forecast a path of the future for each of m `keys`, from which it draws."""
+
+    def path(key: Key) -> Float[Array, "b k"]:
+        return rollout(model, head, params, stats, x=x, horizon=horizon, key=key)
+
+    return jax.lax.map(path, keys)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,9 +16,9 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Windows, check_series, lay_out
-from jaxseq.forecasting import rollout
-from jaxseq.forecasting.evaluate import Forecast, Margins, bounds
+from jaxseq.data.windows import Series, Windows, check_series, lay_out
+from jaxseq.forecasting import rollout, saved_intervals
+from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
 from jaxseq.nn import heads
 from jaxseq.train import devices, run_folder
 from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict
@@ -30,14 +30,11 @@ from jaxseq.train.restore import saved_experiment_of
 PATHS = 200
 """Sample paths from which the quantiles of an iterated forecast are estimated."""
 
-Intervals: TypeAlias = dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]
-"""Forecast intervals (low, high) by their level."""
-
 
 class Trained(NamedTuple):
     """A trained forecaster, restored: call it on windows in the series' own units.
 
-    margins  of the run's forecast intervals; None before the run was judged
+    intervals  of the run's forecasts; None before the run was judged
     """
 
     experiment: ForecastExperiment
@@ -45,7 +42,7 @@ class Trained(NamedTuple):
     setup: Setup
     state: TrainState
     scaling: Scaling
-    margins: Margins | None = None
+    intervals: Intervals | None = None
 
     def __call__(self, values: Float[np.ndarray, "*n t"]) -> Float[np.ndarray, "*n k"]:
         """Forecast one window "t" or several, "n t", in the units of the values.
@@ -89,10 +86,14 @@ class Trained(NamedTuple):
         part: Windows,
         scaling: Scaling,
         horizon: int | None = None,
-    ) -> tuple[Float[np.ndarray, "n k"], Intervals]:
+        series: Sequence[Series] = (),
+    ) -> tuple[Float[np.ndarray, "n k"], Bounds]:
         """Forecast in the series' units, with intervals (low, high) by level if the run has them.
 
-        Raises `UsageError` for a `horizon` beyond that of the training, unless the run has the strategy iterated.
+        `series` are all rows known of each series, NaN where a value is missing: intervals that grow with the volatility
+        take it from them, or from the windows' inputs where there are none. Adaptive intervals follow the known targets
+        of earlier rows of `part`. Raises `UsageError` for a `horizon` beyond that of the training, unless the run has the
+        strategy iterated.
         """
         trained_horizon = self.experiment.horizon
         steps = horizon or trained_horizon
@@ -109,14 +110,15 @@ class Trained(NamedTuple):
         x = jax.numpy.asarray(scaling.inputs(part), np.float32)
         predicted = _first_steps(_predict(network, x, steps), steps)
         centre = scaling.invert(predicted.centre, part)
-
-        if self.margins is None or not self.margins.levels:
+        if self.intervals is None:
             return centre, {}
+
+        centre = above_floor(centre, self.intervals.floor)
         # Nothing is known of the errors of a point forecast beyond the steps that were validated.
         if steps > trained_horizon and predicted.quantiles is None:
             return centre, {}
-        sizes = tuple(_extend(size, steps) for size in self.margins.sizes)
-        return centre, bounds(predicted, Margins(self.margins.levels, sizes), part, scaling)
+        fitted = extend(self.intervals, steps)
+        return centre, bounds(predicted, fitted, Part(part, scaling, series))
 
 
 def restore(folder: str | Path, epoch: int | None = None) -> Trained:
@@ -124,7 +126,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     folder = Path(folder)
     experiment = saved_experiment_of(folder, ForecastExperiment, "which forecasts nothing")
     scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
-    margins = _saved_margins(folder / run_folder.INTERVALS, experiment.horizon)
+    fitted_intervals = _saved_intervals(folder / run_folder.INTERVALS, experiment, len(scaling.shift))
 
     # The shapes come from config.json alone: the data may be gone, or have other rows by now.
     row = jax.ShapeDtypeStruct((1, experiment.data.window, scaling.features), np.float32)
@@ -135,7 +137,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
         setup=restored.setup,
         state=restored.state,
         scaling=scaling,
-        margins=margins,
+        intervals=fitted_intervals,
     )
 
 
@@ -195,7 +197,7 @@ def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
 
     # Each horizon has its own paths, the same at every call.
     key = jax.random.fold_in(jax.random.key(experiment.seed), horizon)
-    draws = rollout.paths(**arguments, key=key, draws=PATHS)
+    draws = rollout.paths(**arguments, keys=jax.random.split(key, PATHS))
     # Added up path by path: quantiles of single steps are not those of their sum.
     paths = scaling.add_up(np.asarray(draws))
     quantiles = np.quantile(paths, heads.LEVELS, axis=0)
@@ -209,28 +211,17 @@ def _first_steps(forecast: Forecast, steps: int) -> Forecast:
     return Forecast(forecast.centre[:, :steps], quantiles, forecast.levels)
 
 
-def _extend(sizes: tuple[float, ...], steps: int) -> tuple[float, ...]:
-    """Return margins for the first `steps`; beyond the fitted ones the last margin, as the intervals grow themselves."""
-    beyond = [sizes[-1]] * (steps - len(sizes))
-    return (*sizes, *beyond)[:steps]
-
-
-def _saved_margins(path: Path, horizon: int) -> Margins | None:
-    """Read the margins of a run's intervals; None if the run has no such file."""
+def _saved_intervals(path: Path, experiment: ForecastExperiment, series: int) -> Intervals | None:
+    """Read a run's intervals; None if the run has no such file."""
+    # A run that was stopped before its end has not been judged.
     if not path.is_file():
         return None
-
-    saved = files.read_json(path)
-    levels = saved.get("levels")
-    sizes = saved.get("sizes")
-    is_sound = isinstance(levels, list) and isinstance(sizes, list) and len(levels) == len(sizes)
-    if not is_sound or not all(isinstance(size, list) and len(size) == horizon for size in sizes):
-        raise UsageError(f"{path} must hold levels, and sizes with {horizon} numbers for each of them")
-
-    margins = [tuple(float(margin) for margin in size) for size in sizes]
-    return Margins(
-        levels=tuple(float(level) for level in levels),
-        sizes=tuple(margins),
+    return saved_intervals.parse(
+        files.read_json(path),
+        source=str(path),
+        horizon=experiment.horizon,
+        series=series,
+        point=experiment.head.quantiles is None,
     )
 
 

@@ -130,3 +130,54 @@ def test_by_default_it_stands_beside_the_run_and_overwrites_nothing_of_it(traine
 def test_a_run_whose_folder_was_copied_still_forecasts(trained: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(trained / "aapl", tmp_path / "copied")
     pd.testing.assert_frame_equal(forecast.forecast(copied)[0], forecast.forecast(trained / "aapl")[0])
+
+
+@pytest.fixture(scope="module")
+def adaptive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with adaptive intervals on a daily series of noise, two steps at once, and the file of the series."""
+    folder = tmp_path_factory.mktemp("adaptive")
+    _noise(300).to_csv(folder / "noise.csv", index=False)
+    words = f"table --data.path {folder}/noise.csv --data.target level --task direct --horizon 2 --intervals adaptive"
+    patch = pytest.MonkeyPatch()
+    patch.setattr(figures, "save", lambda figure, path: None)
+    assert train.main([*words.split(), *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
+    patch.undo()
+    return folder
+
+
+def _noise(rows: int, later: float = 1.0) -> pd.DataFrame:
+    """Daily noise about 20, whose spread changes after 300 rows."""
+    values = np.random.default_rng(0).standard_normal(rows) * np.where(np.arange(rows) < 300, 1, later)
+    return pd.DataFrame({"date": pd.date_range("2021-01-01", periods=rows), "value": 20 + values})
+
+
+def test_adaptive_intervals_go_on_from_the_test_part_as_they_were_judged(adaptive: Path) -> None:
+    frame, notes = forecast.forecast(adaptive / "run")
+    restored = forecaster.restore(adaptive / "run")
+    assert restored.intervals is not None and restored.intervals.kind == "adaptive"
+    dataset = restored.experiment.data.load(2)
+    # The test part has 45 rows, whose first window may not share a target with validation.
+    arrived = int(next(note for note in notes if "since training" in note).split(" forecasts")[0].split()[-1])
+    assert arrived >= len(dataset.windows.test.inputs)
+
+    panel = restored.experiment.data.panel()
+    rows = panel.windows_from(0, 300 - arrived, 8, 2)
+    assert rows.origins.tolist() == list(range(300 - arrived, 300))
+    assert np.isnan(rows.targets[-1]).tolist() == [False, True]
+    both = forecast.join([rows, panel.last_windows(8, 2)])
+    _, ends = restored.forecast(both, restored.scaling, 2, panel.series)
+    np.testing.assert_allclose(frame[["low_80%", "high_80%"]], np.stack(ends[0.8], axis=-1)[-1])
+
+
+def test_rows_that_have_arrived_widen_adaptive_intervals_that_missed_them(adaptive: Path, tmp_path: Path) -> None:
+    widths = []
+    for later in (0.3, 3.0):
+        path = tmp_path / "more.csv"
+        # The last rows are alike, so that size and forecast do not differ by much.
+        rows = _noise(420, later)
+        rows.loc[380:, "value"] = _noise(420)["value"][380:]
+        rows.to_csv(path, index=False)
+        assert forecast.main([str(adaptive / "run"), "--data.path", str(path), "--out", str(tmp_path / "f.csv")]) == 0
+        frame = pd.read_csv(tmp_path / "f.csv")
+        widths.append((frame["high_80%"] - frame["low_80%"]).to_numpy())
+    assert (widths[1] > 1.15 * widths[0]).all()

@@ -1,5 +1,7 @@
 """The verdict: skill where there is some and none where there is none, and intervals that cover what they promise."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,12 +16,20 @@ from jaxseq.data.scaling import Scaling, batch
 from jaxseq.data.splits import Panel
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
-from jaxseq.forecasting import baselines, evaluate
+from jaxseq.forecasting import baselines, evaluate, intervals
 from jaxseq.forecasting.baselines import NAIVE, least_squares, naive
-from jaxseq.forecasting.evaluate import Forecast, Margins, bounds, frame, judge, margins, naive_loss
+from jaxseq.forecasting.evaluate import naive_loss
+from jaxseq.forecasting.intervals import Forecast
+from jaxseq.forecasting.predictions import frame, target_times
 from jaxseq.forecasting.verdict import answer
 
 LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+
+
+def judge(name, dataset, *, test, valid, seed, choice="split", **settings):
+    """The judgement of forecasts of the test part, with intervals that are fitted to those of the validation part."""
+    calibrated = evaluate.calibrate(dataset, valid, choice)
+    return evaluate.judge(name, dataset, test=test, calibrated=calibrated, seed=seed, **settings)
 
 
 def panel(*values, frequency="B"):
@@ -178,7 +188,7 @@ def tolerance(level):
 @pytest.mark.parametrize("spread", [0.01, 5.0])
 def test_intervals_round_a_point_forecast_cover_what_they_promise(spread):
     found = of_noise(noise(VALID, 0, spread=spread), noise(TEST, 1, spread=spread))
-    assert set(covered(found)) == set(evaluate.INTERVALS)
+    assert set(covered(found)) == set(intervals.LEVELS)
     for level, measured in covered(found).items():
         assert measured == pytest.approx(level, abs=tolerance(level))
 
@@ -207,36 +217,11 @@ def test_intervals_of_a_distribution_cover_what_they_promise_however_wrong_its_w
         assert measured == pytest.approx(level, abs=tolerance(level))
 
 
-def test_an_interval_that_its_margin_closes_is_a_point_and_never_inside_out():
-    still = np.zeros((3, 1))
-    forecast = Forecast(still, still[..., None] + np.linspace(-1, 1, 7), LEVELS)
-    ends = bounds(forecast, Margins((0.5, 0.8, 0.95), ((-9.0,), (-0.2,), (0.5,))), noise(3), PLAIN)
-    assert all((low <= high).all() for low, high in ends.values())
-    np.testing.assert_allclose(ends[0.8], [[[-2 / 3 + 0.2]] * 3, [[2 / 3 - 0.2]] * 3], atol=1e-12)
-    np.testing.assert_allclose(ends[0.95], [[[-1.5]] * 3, [[1.5]] * 3], atol=1e-12)
-
-
-def test_bounds_are_in_the_units_of_the_series():
-    data = panel(100 * np.exp(0.01 * random_walk(300)))
-    dataset = data.load("log-return", 5, 2)
-    windows, scaling = dataset.windows.test, dataset.scaling
-    centre = scaling.targets(windows)
-    ends = bounds(Forecast(centre), Margins((0.5,), ((0.3, 0.7),)), windows, scaling)
-    np.testing.assert_allclose(ends[0.5][0], windows.targets * np.exp(-np.array([0.3, 0.7]) * scaling.scale), rtol=1e-9)
-    np.testing.assert_allclose(ends[0.5][1], windows.targets * np.exp(np.array([0.3, 0.7]) * scaling.scale), rtol=1e-9)
-
-
-def test_margins_are_those_worked_by_hand():
-    valid = part(np.zeros((9, 2)), np.array([[3.0, -1, 4, -2, 6, 9, -8, 5, 7]]).T)
-    found = margins(Forecast(np.zeros((9, 1))), valid, PLAIN)
-    assert found == Margins((0.5, 0.8), ((5.0,), (8.0,)))  # the 5th and the 8th smallest of 9; 95 % needs 19
-
-
 @pytest.mark.parametrize(("rows", "missing"), [(19, ""), (18, "95%"), (4, "95%"), (3, "80%, 95%"), (1, "80%, 95%")])
 def test_levels_that_the_validation_rows_are_too_few_for_are_left_out_and_named(rows, missing):
     found = of_noise(noise(rows), noise(100, 1))
     assert found.notes == ((f"no {missing} intervals: {rows} validation rows are too few for them",) if missing else ())
-    kept = [f"{level:.0%}" for level in evaluate.INTERVALS if f"{level:.0%}" not in missing]
+    kept = [f"{level:.0%}" for level in intervals.LEVELS if f"{level:.0%}" not in missing]
     assert [name for name in found.predictions if name.startswith("low")] == [f"low_{level}" for level in kept]
     assert [f"{row.level:.0%}" for row in found.coverage if row.step is None] == kept
 
@@ -364,7 +349,9 @@ def test_predictions_have_a_row_for_each_window_and_step_and_hold_what_was_judge
     assert list(table) == ["date", "series", "step", "actual", "forecast", "naive", "reference", *ends]
     assert len(table) == test.targets.size
     np.testing.assert_array_equal(table["actual"], test.targets.ravel())
-    np.testing.assert_array_equal(table["date"], np.repeat(test.times, 2))
+    dates = table["date"].to_numpy().reshape(-1, 2)
+    np.testing.assert_array_equal(dates[:, 0], test.times)
+    np.testing.assert_array_equal(dates[:, 1] - dates[:, 0], np.full(len(dates), np.timedelta64(1, "D")))
     np.testing.assert_array_equal(table["series"], [f"series {n}" for n in test.series for _ in range(2)])
     np.testing.assert_array_equal(table["step"], [1, 2] * len(test.times))
     np.testing.assert_array_equal(table["naive"], np.repeat(test.inputs[:, -1], 2))
@@ -376,7 +363,13 @@ def test_predictions_have_a_row_for_each_window_and_step_and_hold_what_was_judge
 
 def test_one_series_and_one_step_need_no_column_and_integers_are_rows():
     windows = noise(4)
-    table = frame(windows, ("one",), {"forecast": windows.targets}, {0.8: (windows.targets - 1, windows.targets + 1)})
+    table = frame(
+        windows,
+        ("one",),
+        {"forecast": windows.targets},
+        {0.8: (windows.targets - 1, windows.targets + 1)},
+        target_times(windows),
+    )
     assert list(table) == ["row", "actual", "forecast", "low_80%", "high_80%"]
     pd.testing.assert_series_equal(table["low_80%"] + 1, table["actual"], check_names=False)
 
@@ -399,7 +392,9 @@ def test_the_naive_loss_is_that_of_the_last_value_in_the_models_own_scale(kind):
 def test_a_forecast_that_is_not_finite_is_refused_with_its_row():
     def broken(part):
         centre = np.zeros_like(part.targets)
-        centre[4] = np.nan
+        # The validation part, of 50 rows, is sound.
+        if len(centre) == 60:
+            centre[4] = np.nan
         return Forecast(centre)
 
     with pytest.raises(UsageError, match="it: 1 of 60 values are not finite, the first in row 5"):
@@ -430,3 +425,47 @@ def test_classical_forecasts_are_fitted_where_they_are_asked_for_and_their_progr
     found = judge("it", dataset, **still, seed=0, progress=lambda *done: told.append(done))
     assert [row.name for row in found.comparison.rows[-3:]] == ["exponential smoothing", "theta", "it"]
     assert told == [(n, 12) for n in range(1, 13)] * 2
+
+
+def test_every_step_has_a_date_of_its_own_and_every_window_that_is_not_in_time_its_number():
+    dates = [np.datetime64("2020-01-01") + np.arange(n) ** 2 for n in (80, 90)]
+    names = ("a", "b")
+    data = Panel(names, tuple(Series(times, random_walk(len(times), 5)) for times in dates), frequency=describe("D"))
+    dataset = data.load("change", 5, 3)
+    test = dataset.windows.test
+    times = target_times(test, dataset.background.series)
+    for number, series in enumerate(data.series):
+        rows = test.series == number
+        value_at = dict(zip(series.times.tolist(), series.values, strict=True))
+        expected = [[value_at[time] for time in row] for row in times[rows].tolist()]
+        np.testing.assert_array_equal(expected, test.targets[rows])
+    np.testing.assert_array_equal(target_times(noise(3, k=2)), [[0, 0], [1, 1], [2, 2]])
+
+
+def test_distributions_are_scored_for_the_model_and_the_baselines_alike():
+    valid, test = noise(400, 2), noise(500, 3)
+    found = of_noise(valid, test, lambda part: Forecast(np.zeros_like(part.targets)))
+    table = found.scores[found.scores["step"] == "all"].set_index("forecast")
+    ends = found.predictions
+    levels = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+    columns = ["low_95%", "low_80%", "low_50%", "forecast", "high_50%", "high_80%", "high_95%"]
+    error = ends["actual"].to_numpy()[:, None] - ends[columns].to_numpy()
+    loss = np.mean(np.maximum(np.array(levels) * error, (np.array(levels) - 1) * error), axis=0)
+    assert table.loc["it", "pinball"] == pytest.approx(loss.mean())
+    assert table.loc["it", "coverage_80%"] == pytest.approx(covered(found)[0.8])
+    # The zero forecast is the best of white noise; the last value has the root of 2 times its spread.
+    assert table.loc["naive (last value)", "crps"] == pytest.approx(np.sqrt(2) * table.loc["it", "crps"], rel=0.1)
+    assert table.loc["naive (last value)", "interval_score_80%"] > table.loc["it", "interval_score_80%"]
+    assert table["crps"].notna().all()
+
+
+def test_forecasts_and_intervals_of_counts_do_not_fall_below_their_floor():
+    counts = np.random.default_rng(4).poisson(0.7, 600).astype(float)
+    dataset = dataclasses.replace(panel(counts), floor=0.0).load("level", 6, 2)
+    valid, test = (Forecast(np.full_like(part.targets, -0.5)) for part in (dataset.windows.valid, dataset.windows.test))
+    found = judge("it", dataset, test=test, valid=valid, seed=0)
+    ends = [name for name in found.predictions if "%" in name]
+    assert (found.predictions[["forecast", *ends]] >= 0).all(axis=None)
+    assert any("raised to it" in note for note in found.notes)
+    unbounded = judge("it", panel(counts).load("level", 6, 2), test=test, valid=valid, seed=0)
+    assert (unbounded.predictions["low_95%"] < 0).any()

@@ -14,7 +14,7 @@ from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.waves import Waves
-from jaxseq.forecasting import diagnostics, evaluate, plots
+from jaxseq.forecasting import diagnostics, plots, predictions
 from jaxseq.forecasting.coverage import STRETCH, Coverage
 from jaxseq.train.plots import loss_figure
 
@@ -158,14 +158,14 @@ def test_a_part_too_narrow_for_its_name_is_drawn_without_it() -> None:
 
 def test_the_first_series_before_its_test_part_is_read_off_the_windows() -> None:
     windows = Prices().load(1).windows
-    given = evaluate.before_test(windows)
+    given = predictions.before_test(windows)
     assert given is not None
     assert given["part"].value_counts().to_dict() == {
         "training": len(windows.train.times),
         "validation": len(windows.valid.times),
     }
     assert given["date"].is_monotonic_increasing and given["date"].iloc[-1] < pd.Timestamp(windows.test.times[0])
-    assert evaluate.before_test(Waves().load(1).windows) is None
+    assert predictions.before_test(Waves().load(1).windows) is None
 
 
 def test_of_several_steps_the_first_is_drawn() -> None:

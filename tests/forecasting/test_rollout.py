@@ -107,8 +107,8 @@ def test_the_window_is_read_once_however_many_steps_are_forecast(name, horizon):
     )  # the second layer's inputs are projected for all steps at once
     assert products(jaxpr, (HIDDEN, 4 * HIDDEN)) == model.layers * recurrent + (model.layers - 1) * projections
     assert products(jaxpr, (HIDDEN, 1)) == horizon
-    many = partial(rollout.paths, model, heads.point(), horizon=horizon, draws=7)
-    jaxpr = jax.make_jaxpr(many)(params, stats, X, key=jax.random.key(0))
+    many = partial(rollout.paths, model, heads.point(), horizon=horizon)
+    jaxpr = jax.make_jaxpr(many)(params, stats, X, keys=jax.random.split(jax.random.key(0), 7))
     assert products(jaxpr, (HIDDEN, 1)) == 7 * horizon
 
 
@@ -143,7 +143,9 @@ def test_paths_of_an_autoregression_have_the_mean_and_spread_that_they_must(head
     """x' = 0.6 x + e: 0.6^k x on average, and the spread of k shocks that fade."""
     draws, raw = 8000, [np.log(np.expm1(value)) for value in (0.8, 10.0)][: head.width - 1]
     model, params = autoregression(0.6, head, *raw)
-    found = np.asarray(rollout.paths(model, head, params, {}, X, HORIZON, jax.random.key(1), draws), np.float64)
+    found = np.asarray(
+        rollout.paths(model, head, params, {}, X, HORIZON, jax.random.split(jax.random.key(1), draws)), np.float64
+    )
     assert found.shape == (draws, ROWS, HORIZON)
     mean, deviation = moments_of_ar1(0.6, spread, HORIZON)
     np.testing.assert_allclose(found.mean(axis=0), X[:, -1] * mean, atol=4 * deviation.max() / np.sqrt(draws))
@@ -156,7 +158,10 @@ def test_paths_of_an_autoregression_have_the_mean_and_spread_that_they_must(head
 def test_paths_of_one_key_are_the_same_and_of_another_are_not():
     head = heads.GAUSSIAN
     model, params = autoregression(0.6, head, 0.5)
-    paths = [rollout.paths(model, head, params, {}, X, HORIZON, jax.random.key(key), 5) for key in (0, 0, 1)]
+    paths = [
+        rollout.paths(model, head, params, {}, X, HORIZON, jax.random.split(jax.random.key(key), 5))
+        for key in (0, 0, 1)
+    ]
     one, again, other = map(np.asarray, paths)
     np.testing.assert_array_equal(one, again)
     assert (one != other).all()
@@ -168,7 +173,7 @@ def test_paths_of_one_key_are_the_same_and_of_another_are_not():
 def test_every_path_of_a_point_forecast_is_its_rollout():
     model = STACKS["rnn"]
     params, stats = made(model)
-    found = rollout.paths(model, heads.point(), params, stats, X, HORIZON, jax.random.key(0), 2)
+    found = rollout.paths(model, heads.point(), params, stats, X, HORIZON, jax.random.split(jax.random.key(0), 2))
     expected = np.asarray(quick_rollout(model, heads.point(), params, stats, X, HORIZON))
     np.testing.assert_allclose(found, np.stack([expected, expected]), atol=1e-5)
 

@@ -18,7 +18,7 @@ from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
-from jaxseq.forecasting import baselines, diagnostics, evaluate, plots, verdict
+from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, evaluate, plots, predictions, verdict
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.train import forecaster, run_folder
@@ -83,19 +83,19 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
     test = forecaster.forecast(job, state, windows.test)
     # The errors of the validation part set the width of the intervals.
     valid = forecaster.forecast(job, state, windows.valid)
+    calibrated = evaluate.calibrate(job.material, valid, experiment.intervals)
     with counter(console, "exponential smoothing, theta") as progress:
         judgement = evaluate.judge(
             name,
             job.material,
             test=test,
-            valid=valid,
+            calibrated=calibrated,
             seed=experiment.seed,
             loss=_judged_loss(experiment),
             progress=progress if classical else None,
         )
 
-    margins = evaluate.margins(valid, windows.valid, job.material.scaling)
-    files.write_json(folder / run_folder.INTERVALS, margins._asdict())
+    files.write_json(folder / run_folder.INTERVALS, calibrated.intervals._asdict())
     files.write_table(folder / run_folder.PREDICTIONS, judgement.predictions)
     files.write_table(folder / run_folder.SCORES, judgement.scores)
     _draw(job, judgement, folder, best_epoch, name)
@@ -125,7 +125,7 @@ def _draw(
     figures.save(curve, folder / run_folder.LOSS_PLOT)
 
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
-    forecast = plots.forecast(judgement.predictions, data.unit, title, evaluate.before_test(windows))
+    forecast = plots.forecast(judgement.predictions, data.unit, title, predictions.before_test(windows))
     figures.save(forecast, folder / run_folder.FORECAST_PLOT)
     errors = diagnostics.errors(judgement.scores, judgement.predictions, judgement.coverage, data.unit, title)
     figures.save(errors, folder / run_folder.ERRORS_PLOT)
@@ -160,11 +160,10 @@ def _judged_loss(experiment: ForecastExperiment) -> Loss:
 
 def _coverage_words(judgement: Judgement) -> list[str]:
     """Return the measured coverage of the intervals as a line; no line if there are no intervals."""
-    overall = [row for row in judgement.coverage if row.step is None]
-    if not overall:
+    words = coverage.sentence(judgement.coverage, judgement.spread)
+    if not words:
         return []
-    words = "; ".join(f"{row.level:.0%} intervals cover {row.measured:.1%}" for row in overall)
-    return [f"on the test part, {words}"]
+    return [words]
 
 
 def report(
@@ -186,6 +185,12 @@ def report(
     remark_lines = "\n".join(f"{text}.\n" for text in judgement.remarks)
     notes = (*_coverage_words(judgement), *judgement.notes, *job.notes)
     note_lines = "\n".join(f"{text}.\n" for text in notes)
+    interval_tables = "\n\n".join(
+        [
+            coverage.markdown(judgement.coverage, judgement.spread, data.unit),
+            distributions.markdown(judgement.scores, data.unit, judgement.scaled),
+        ]
+    )
     return f"""# {experiment.name}: {data.name}, {experiment.model.cell}, {experiment.model.hidden} units, {experiment.task}
 
 {judgement.verdict}.
@@ -193,13 +198,17 @@ def report(
 {remark_lines}
 {verdict.markdown(comparison.rows, columns)}
 
+{interval_tables}
+
 {note_lines}
 Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - {measure} / {measure} of the reference, the baseline
 that did best on the validation part. Its 95 % interval resamples blocks of time (and series, from {MIN_SERIES} on); with
 fewer than {MIN_BLOCKS} blocks it compares their means by Student's t. p is that of the Diebold-Mariano test against the
 reference; those of the baselines are adjusted for their number (Holm). {_scaled_words(judgement)}The baselines and the
-scaling saw the training part alone; epoch {best_epoch} of {len(metrics)} and the width of the intervals were chosen on the
-validation part; the test part was used once, for this table. Every step of the horizon by itself: `{run_folder.SCORES}`.
+scaling saw the training part alone; epoch {best_epoch} of {len(metrics)} and the intervals were chosen on the
+validation part; the test part was used once, for these tables. The intervals of a baseline are of the model's kind, fitted
+to its own errors; scores are those of the quantiles that the intervals stand for. Every step of the horizon by itself:
+`{run_folder.SCORES}`.
 
 ![Forecast, test part]({run_folder.FORECAST_PLOT})
 

@@ -15,6 +15,7 @@ from jaxseq.data.dataset import SeriesData
 from jaxseq.data.table import Table
 from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
+from jaxseq.forecasting.intervals import Choice
 from jaxseq.nn import forecaster, heads, objectives
 from jaxseq.train.experiments.base import Experiment, NormName
 
@@ -109,6 +110,10 @@ class ForecastExperiment(Experiment, Generic[Data]):
     loss: LossName = "mse"
     """Training loss of a point forecast; a distribution is trained by its likelihood or pinball loss."""
 
+    intervals: Choice = "auto"
+    """Width of the intervals: split (constant), scaled (by the last value, or by series), volatility, adaptive; auto
+    takes the best on validation."""
+
     domain: ClassVar[str] = "forecasts"
 
     def __post_init__(self) -> None:
@@ -116,6 +121,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
         at_least(1, horizon=self.horizon)
         one_of(get_args(Strategy), task=self.task)
         one_of(get_args(LossName), loss=self.loss)
+        one_of(get_args(Choice), intervals=self.intervals)
         self._check_strategy()
 
     def _check_strategy(self) -> None:

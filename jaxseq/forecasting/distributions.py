@@ -1,0 +1,97 @@
+"""Scores of forecasts as distributions: of the model's intervals, and of intervals around each baseline's forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from jaxseq.forecasting import intervals, metrics
+from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part
+from jaxseq.forecasting.metrics import Values
+
+Forecasts: TypeAlias = Mapping[str, Values]
+"""Forecasts of one part in the series' units, by name."""
+
+
+def around(
+    valid: Forecasts, test: Forecasts, fitted: Intervals, valid_part: Part, test_part: Part
+) -> dict[str, Bounds]:
+    """Return intervals around forecasts by name, of the same kind as those of `fitted`, by the same code.
+
+    Both parts' forecasts are in the series' units. Without intervals are forecasts that only one part has, and those
+    that the model's own scale cannot express (a log-return needs a positive forecast).
+    """
+    bounds_by_name = {}
+    for name in valid:
+        if name not in test:
+            continue
+        pair = [_scaled(valid[name], valid_part), _scaled(test[name], test_part)]
+        if pair[0] is None or pair[1] is None:
+            continue
+        margins = intervals.fit(fitted.kind, pair[0], valid_part, fitted.size)
+        bounds_by_name[name] = intervals.bounds(pair[1], margins._replace(floor=fitted.floor), test_part)
+    return bounds_by_name
+
+
+def _scaled(forecast: Float[np.ndarray, "n k"], part: Part) -> Forecast | None:
+    """Return a forecast in the model's own scale; None where that is not possible."""
+    if part.scaling.kind == "log-return" and not np.all(forecast > 0):
+        return None
+    return Forecast(part.scaling.targets(part.windows._replace(targets=forecast)))
+
+
+def scores(
+    actual: Float[np.ndarray, "n k"],
+    centre: Float[np.ndarray, "n k"],
+    ends: Bounds,
+    scale: Float[np.ndarray, " n"] | None = None,
+) -> dict[str, float]:
+    """Return CRPS, pinball loss, and the interval score and coverage of each level; nothing without intervals.
+
+    All in the series' unit, but `scaled_crps` in that of each row's `scale`, so that the series of a panel count alike.
+    """
+    if not ends:
+        return {}
+    quantiles, levels = intervals.quantiles(centre, ends)
+    values = {
+        "crps": metrics.crps_quantiles(actual, quantiles, levels),
+        "pinball": metrics.quantile_loss(actual, quantiles, levels),
+    }
+    if scale is not None:
+        by_row = scale[:, None]
+        values["scaled_crps"] = metrics.crps_quantiles(actual / by_row, quantiles / by_row[..., None], levels)
+    for level, (low, high) in ends.items():
+        values[f"interval_score_{level:.0%}"] = metrics.interval_score(actual, low, high, level)
+        values[f"coverage_{level:.0%}"] = metrics.coverage(actual, low, high)
+    return values
+
+
+def markdown(table: pd.DataFrame, unit: str, scaled: bool) -> str:
+    """Return the scores over all steps of every forecast that has intervals as a Markdown table; may be empty.
+
+    table   forecast, step, and the columns of `scores`
+    scaled  whether the errors of a panel are scaled: its CRPS is, too
+    """
+    if "crps" not in table:
+        return ""
+    columns = {"crps": "CRPS", "pinball": "pinball loss"}
+    if scaled:
+        columns = {"scaled_crps": "scaled CRPS", **columns}
+    for name in map(str, table.columns):
+        if name.startswith("interval_score"):
+            columns[name] = name.replace("_", " ")
+    if unit:
+        # Scaled by each series' own change, the first one has no unit.
+        columns = {name: title if name == "scaled_crps" else f"{title}, {unit}" for name, title in columns.items()}
+
+    lines = [f"| forecast | {' | '.join(columns.values())} |", "|---|" + "---:|" * len(columns)]
+    rows = table[(table["step"] == "all") & table["crps"].notna()]
+    for row in rows.to_dict("records"):
+        name = str(row["forecast"]).replace("|", "\\|")
+        cells = " | ".join(f"{row[column]:.4g}" for column in columns)
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""Forecasts as a table: a row for each window and step, with the time that its value is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Shaped
+
+from jaxseq.data.windows import Series, Windows, WindowSplits
+from jaxseq.forecasting.intervals import Bounds
+
+
+def target_times(part: Windows, series: Sequence[Series] = ()) -> Shaped[np.ndarray, "n k"]:
+    """Return the time of every target of a part, all of which lie in their series.
+
+    Without `series`, where every window is a series of its own, all targets have the number of their window.
+    """
+    horizon = part.targets.shape[1]
+    if not series:
+        return np.repeat(part.times[:, None], horizon, axis=1)
+
+    rows = part.origins[:, None] + np.arange(horizon)
+    times = np.empty(rows.shape, series[0].times.dtype)
+    for number, one in enumerate(series):
+        of_series = part.series == number
+        times[of_series] = one.times[rows[of_series]]
+    return times
+
+
+def frame(
+    part: Windows,
+    names: tuple[str, ...],
+    columns: Mapping[str, Float[np.ndarray, "n k"]],
+    ends: Bounds,
+    times: Shaped[np.ndarray, "n k"],
+) -> pd.DataFrame:
+    """Return a row for each window and step: date or row of the value, `series` and `step` if several, actual, columns.
+
+    ends   of the intervals, low_80% and high_80% for each level
+    times  of every target
+    """
+    horizon = part.targets.shape[1]
+    time = "row"
+    if np.issubdtype(times.dtype, np.datetime64):
+        time = "date"
+
+    table = {time: times.ravel()}
+    if len(names) > 1:
+        table["series"] = np.repeat(np.asarray(names)[part.series], horizon)
+    if horizon > 1:
+        table["step"] = np.tile(np.arange(1, horizon + 1), len(part.targets))
+    table["actual"] = part.targets.ravel()
+    for name, values in columns.items():
+        table[name] = values.ravel()
+    for level, (low, high) in ends.items():
+        table[f"low_{level:.0%}"] = low.ravel()
+        table[f"high_{level:.0%}"] = high.ravel()
+    return pd.DataFrame(table)
+
+
+def before_test(windows: WindowSplits) -> pd.DataFrame | None:
+    """Return the values that precede the test part in the first series: date, part, actual; None for rows not in time.
+
+    A value is the first target of its window: rows that no window of a part may forecast are left out.
+    """
+    if not np.issubdtype(windows.test.times.dtype, np.datetime64):
+        return None
+    first_series = windows.test.series[0]
+    frames = []
+    for name, part in (("training", windows.train), ("validation", windows.valid)):
+        rows = part.series == first_series
+        values = {"date": part.times[rows], "part": name, "actual": part.targets[rows, 0]}
+        frames.append(pd.DataFrame(values))
+    return pd.concat(frames, ignore_index=True)

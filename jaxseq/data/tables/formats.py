@@ -10,11 +10,11 @@ import pandas as pd
 from jaxseq.common.text import shown
 
 MAX_BYTES = 2 * 2**30
-"""Of a file, and of what a compressed one unpacks to."""
+"""Size of a file, and of the content of a compressed one."""
 MAX_ROWS = 50_000_000
 MAX_COLUMNS = 10_000
 MAX_CELLS = 50_000_000
-"""Values that are kept: rows times the columns that were asked for, with two more for each row's time and place."""
+"""Values that are kept: rows times columns, with two more for each row's time and place."""
 MAX_SERIES = 500_000
 LONGEST_NAME = 200
 """Letters of a series' name."""
@@ -22,29 +22,36 @@ MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", 
 """Spellings of a missing value in a column of numbers."""
 
 
-CHUNK, CHUNK_CELLS = 250_000, 5_000_000
-"""Rows, and values of all columns, that are read together at most."""
+CHUNK = 250_000
+"""Most rows that are read together."""
+CHUNK_CELLS = 5_000_000
+"""Most values of all columns that are read together."""
 
 
 def chunk_of(width: int) -> int:
-    """Rows of so many columns that are read together."""
+    """Return the number of rows that are read together, if each has `width` columns."""
     return max(1, min(CHUNK, CHUNK_CELLS // max(width, 1)))
 
 
 class Source(NamedTuple):
-    """An open table: its columns, and its rows in chunks."""
+    """An open table: its columns, and its rows in chunks.
+
+    source    its path, for messages
+    rows      number of rows of data
+    line      the row as the user counts it, of a row of data, which are counted from 0
+    frames    (columns to read as texts, columns to read as numbers, decimal mark) -> chunks of rows
+    decimals  decimal marks that are possible
+    notes     how the table is written, one line each
+    """
 
     source: str
-    """Its path, for messages."""
     names: tuple[str, ...]
     rows: int
     line: Callable[[int], int]
-    """The row as the user counts it, of each row of data, which are counted from 0."""
     frames: Callable[[Sequence[int], Sequence[int], str], Generator[pd.DataFrame, None, None]]
-    """Columns by number, some as text and some as numbers with this decimal mark."""
     decimals: tuple[str, ...] = (".",)
     notes: tuple[str, ...] = ()
 
     def where(self, column: int, row: int) -> str:
-        """A cell, for messages: `row` is one of data, from 0."""
+        """Name a cell, for messages: `row` is one of the data, from 0."""
         return f"{self.source}: row {self.line(row)}, column {shown(self.names[column])}"

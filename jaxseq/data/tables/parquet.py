@@ -17,12 +17,14 @@ from jaxseq.data.tables.formats import Source
 
 
 def open_parquet(path: Path, source: str) -> Source:
-    """A Parquet file, of which nothing is read but its size and its columns. Raises `UsageError`."""
+    """Open a Parquet file, and read its size and its columns alone. Raises `UsageError`."""
     with _parquet(path, source) as file:
-        rows, schema = file.metadata.num_rows, file.schema_arrow
-        # a list or a struct cannot be asked for, as a column without a name
-        names = tuple("" if field.type.num_fields else field.name for field in schema)
-        size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))
+        rows = file.metadata.num_rows
+        # A list or a struct cannot be named as a column of values.
+        names = tuple("" if field.type.num_fields else field.name for field in file.schema_arrow)
+        groups = range(file.metadata.num_row_groups)
+        size = sum(file.metadata.row_group(group).total_byte_size for group in groups)
+
     if rows > formats.MAX_ROWS:
         raise UsageError(f"{source}: there are {rows:,} rows; at most {formats.MAX_ROWS:,} are read")
     if size > formats.MAX_BYTES:
@@ -31,7 +33,8 @@ def open_parquet(path: Path, source: str) -> Source:
         )
     if not rows:
         raise UsageError(f"{source}: the file has columns and no row; at least one is needed")
-    return Source(source, names, rows, _from_one, functools.partial(_parquet_frames, path, source, names))
+    frames = functools.partial(_parquet_frames, path, source, names)
+    return Source(source, names, rows, line=_from_one, frames=frames)
 
 
 def _from_one(row: int) -> int:
@@ -40,7 +43,7 @@ def _from_one(row: int) -> int:
 
 @contextmanager
 def _parquet(path: Path, source: str, texts: Sequence[str] = ()) -> Iterator[Any]:
-    """The file behind pyarrow's reader, with text kept as numbers of the words that occur in it."""
+    """Open a file with pyarrow, which keeps the `texts` as numbers of the words that occur in them."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -58,12 +61,12 @@ def _parquet(path: Path, source: str, texts: Sequence[str] = ()) -> Iterator[Any
 def _parquet_frames(
     path: Path, source: str, names: Sequence[str], texts: Sequence[int], numbers: Sequence[int], decimal: str
 ) -> Generator[pd.DataFrame, None, None]:
-    del decimal  # numbers are numbers here
-    wanted = sorted({*texts, *numbers})
-    # of all columns: one of numbers may turn out to be text, and hold one long word a million times
-    with _parquet(path, source, [names[column] for column in wanted]) as file:
-        for batch in file.iter_batches(
-            batch_size=formats.chunk_of(len(wanted)), columns=[names[column] for column in wanted]
-        ):
+    """Yield the columns in pieces; numbers are numbers here, whatever their `decimal` mark."""
+    del decimal
+    columns = sorted({*texts, *numbers})
+    column_names = [names[column] for column in columns]
+    # A column of numbers may turn out to be text, and hold one long word a million times.
+    with _parquet(path, source, column_names) as file:
+        for batch in file.iter_batches(batch_size=formats.chunk_of(len(columns)), columns=column_names):
             frame = batch.to_pandas(ignore_metadata=True, date_as_object=False)
             yield frame.set_axis([names.index(name) for name in frame.columns], axis=1)

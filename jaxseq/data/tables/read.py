@@ -179,27 +179,38 @@ def _floor(source: str, rows: Rows, floor: float | None) -> tuple[float | None, 
 
 
 def _open(path: Path, source: str) -> Source:
+    """Open a file by its suffix. Raises `UsageError` for one that cannot be a table."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:
         raise UsageError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise UsageError(
-            f"{source}: is {'a directory' if stat.S_ISDIR(found.st_mode) else 'no regular file'}; name a file"
-        )
-    suffix = next((end for end in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(end)), None)
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"{source}: is a directory; name a file")
+    # A pipe may never end.
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{source}: is no regular file; name a file")
+
+    # The longest first, so that ".csv.gz" is not taken for another ".gz".
+    by_length = sorted(SUFFIXES, key=len, reverse=True)
+    suffix = next((end for end in by_length if path.name.lower().endswith(end)), None)
     if suffix is None:
         raise UsageError(
             f"{source}: the suffix {shown(path.suffix)} is unknown; it must be one of {', '.join(SUFFIXES)}"
         )
-    if not found.st_size:
+    if not status.st_size:
         raise UsageError(f"{source}: the file is empty (0 bytes)")
-    if found.st_size > formats.MAX_BYTES:
+    if status.st_size > formats.MAX_BYTES:
         raise UsageError(
-            f"{source}: the file has {size_of(found.st_size)}, at most {size_of(formats.MAX_BYTES)} are read; split it"
+            f"{source}: the file has {size_of(status.st_size)}, at most {size_of(formats.MAX_BYTES)} are read; split it"
         )
-    file = open_parquet(path, source) if suffix == ".parquet" else open_text(path, source, suffix)
-    named = Counter(filter(None, file.names))  # a column without a name is allowed, it cannot be asked for
-    if twice := next((name for name, count in named.items() if count > 1), None):
-        raise UsageError(f"{source}: row 1: column {shown(twice)} is there {named[twice]} times; names must differ")
+
+    if suffix == ".parquet":
+        file = open_parquet(path, source)
+    else:
+        file = open_text(path, source, suffix)
+    # A column without a name is allowed: no option can name it.
+    counts = Counter(filter(None, file.names))
+    for name, count in counts.items():
+        if count > 1:
+            raise UsageError(f"{source}: row 1: column {shown(name)} is there {count} times; names must differ")
     return file

@@ -24,13 +24,13 @@ from fake_yahoo import FakeYahoo, Row, trading_days
 from jaxseq.common.errors import UsageError
 from jaxseq.data.cache import cache_folder
 from jaxseq.data.yahoo import client
-from jaxseq.data.yahoo.client import Cause, DownloadError, Patience
+from jaxseq.data.yahoo.client import Cause, Connection, DownloadError
 from jaxseq.data.yahoo.quotes import digest
 
 TODAY = datetime.date(2024, 6, 3)
 START, END = "2024-01-02", "2024-02-01"
-QUICK = Patience(attempt=5.0, pause=0.01)
-HASTY = Patience(attempt=0.6, pause=0.01)
+QUICK = Connection(attempt=5.0, pause=0.01)
+HASTY = Connection(attempt=0.6, pause=0.01)
 numbers = itertools.count()
 
 
@@ -63,9 +63,9 @@ def fetch(service, ticker, tmp_path):
     """`fetch` with this test's service, ticker and cache."""
     session = service.session()
 
-    def fetch(start=START, end=END, ticker=ticker, **options):
-        options = {"cache": tmp_path / "cache", "session": session, "patience": QUICK, "today": TODAY, **options}
-        return client.fetch(ticker, start, end, **options)
+    def fetch(start=START, end=END, ticker=ticker, session=session, patience=QUICK, **options):
+        options = {"cache": tmp_path / "cache", "today": TODAY, **options}
+        return client.fetch(ticker, start, end, connection=patience._replace(session=session), **options)
 
     return fetch
 
@@ -258,7 +258,7 @@ def test_a_service_that_is_too_slow_is_asked_twice_and_no_longer_than_the_time_s
 def test_with_the_times_that_users_get_every_failure_ends_within_15_seconds(service, fetch, answer):
     service.answers, service.cookie_delay = [answer], 30.0
     begin = time.monotonic()
-    failure(fetch, patience=client.PATIENCE)
+    failure(fetch, patience=client.DEFAULT)
     assert time.monotonic() - begin < 15
 
 
@@ -278,7 +278,7 @@ def test_no_request_is_begun_when_the_time_is_up(service, fetch):
 def test_a_slow_cookie_leaves_time_for_the_prices_and_nothing_is_said_of_it(service, fetch, caplog):
     service.cookie_delay = 30.0
     begin = time.monotonic()
-    assert len(fetch(patience=Patience(attempt=3.0, pause=0.01)).dates) == 22
+    assert len(fetch(patience=Connection(attempt=3.0, pause=0.01)).dates) == 22
     assert time.monotonic() - begin < 3
     assert caplog.records == []
 
@@ -287,7 +287,7 @@ def test_a_slow_cookie_leaves_time_for_the_prices_and_nothing_is_said_of_it(serv
 def test_what_passes_is_over_at_the_second_attempt_after_a_pause(service, fetch, answer):
     service.answers = [answer, "ok"]
     begin = time.monotonic()
-    assert len(fetch(patience=Patience(attempt=5.0, pause=0.5)).dates) == 22
+    assert len(fetch(patience=Connection(attempt=5.0, pause=0.5)).dates) == 22
     assert time.monotonic() - begin > 0.5
 
 
@@ -305,7 +305,7 @@ def test_a_consent_form_is_still_yfinances_to_fill_in(service, fetch):
 def test_no_network_is_said_at_once(service, fetch):
     service.close()
     begin = time.monotonic()
-    error = failure(fetch, patience=Patience(attempt=5.0, pause=5.0))
+    error = failure(fetch, patience=Connection(attempt=5.0, pause=5.0))
     assert error.cause == "offline"
     assert "Yahoo cannot be reached (" in str(error)
     assert "python -m jaxseq.train aapl, which needs no network" in str(error)

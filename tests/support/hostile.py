@@ -377,11 +377,10 @@ def read_answer(content, folder, chance):
             return response
 
     ticker = f"T{chance.randrange(10**9)}"
-    patience = client.Patience(float(LONGEST_SECONDS), 0.0)
+    connection = client.Connection(Session(), attempt=float(LONGEST_SECONDS), pause=0.0)
     found = client.fetch(
-        ticker, "2024-01-01", "2024-02-01", session=Session(), cache=folder / "cache", patience=patience,
-        today=date(2024, 6, 3),
-    )  # fmt: skip
+        ticker, "2024-01-01", "2024-02-01", connection=connection, cache=folder / "cache", today=date(2024, 6, 3)
+    )
     (folder / "cache" / f"{ticker}_2024-01-01_2024-02-01.csv").unlink()
     assert np.isfinite(found.close).all() and found.currency.isprintable() and len(found.dates)
 

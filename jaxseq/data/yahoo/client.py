@@ -1,9 +1,9 @@
 """Daily prices of one ticker from Yahoo, by yfinance, behind a cache (`quotes.py`).
 
-Only finished days are asked for: those before today in UTC, because every exchange has closed its yesterday by then. A
-range that had ended a day before it was fetched is complete and never asked for again; another is good for the day.
-yfinance's own files (a cookie, a time zone) are switched off: they save two small requests, and a full disk, a damaged
-file or a network drive makes them fail the download. Yahoo's data is for personal use: never publish a download.
+Only finished days are requested: those before today in UTC, because every exchange has closed its yesterday by then. A
+range that had ended a day before it was fetched is complete and never requested again; another is good for the day.
+The files of yfinance (a cookie, a time zone) are switched off: they save two small requests, but a full disk, a damaged
+file or a network drive would then fail the download. Yahoo's data is for personal use: never publish a download.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from jaxseq.data.yahoo.quotes import Quotes, Request, check_request, read, write
 Passing = Literal["timeout", "truncated", "rate-limited", "server"]
 """Causes that may be gone a second later."""
 Verdict = Literal["unknown-ticker", "empty"]
-"""Causes that are Yahoo's own answer: an older download would only hide it."""
+"""Causes that are Yahoo's answer: an older download would only hide it."""
 Cause = Literal[Passing, Verdict, "offline", "refused", "certificate", "not-json", "unexpected"]
 INSTEAD = "or use --data.path with a CSV of your own, or python -m jaxseq.train aapl, which needs no network"
 ADVICE: dict[Cause, tuple[str, str]] = {
@@ -51,7 +51,8 @@ ADVICE: dict[Cause, tuple[str, str]] = {
 """Message of each cause: the failure, and what to do about it."""
 CHART = "/finance/chart/"
 LONGEST_CURRENCY = 20
-_ONE_AT_A_TIME = threading.Lock()  # yfinance keeps its session and settings once for the whole process
+# yfinance keeps its session and settings once for the whole process.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class DownloadError(UsageError):
@@ -62,21 +63,30 @@ class DownloadError(UsageError):
         self.cause: Cause = cause
 
 
-class Patience(NamedTuple):
-    """Seconds for one attempt with all its requests, and between the first and the second, which is the last."""
+class Connection(NamedTuple):
+    """How Yahoo is reached.
 
+    session  a `curl_cffi.requests.Session`; None makes one
+    attempt  seconds for one attempt with all its requests
+    pause    seconds between the first attempt and the second, which is the last
+    """
+
+    session: Any = None
     attempt: float = 5.0
     pause: float = 1.0
 
 
-PATIENCE = Patience()
+DEFAULT = Connection()
+"""A session that is made once, and two attempts of five seconds."""
 
 
 class _Failure(Exception):
     def __init__(self, cause: Cause, detail: str = "") -> None:
         super().__init__(cause, detail)
         self.cause: Cause = cause
-        self.detail = f" ({printable(' '.join(detail.split()))[:160]})" if detail else ""
+        self.detail = ""
+        if detail:
+            self.detail = f" ({printable(' '.join(detail.split()))[:160]})"
 
 
 def fetch(
@@ -86,64 +96,82 @@ def fetch(
     *,
     refresh: bool = False,
     cache: Path | None = None,
-    session: Any = None,
-    patience: Patience = PATIENCE,
+    connection: Connection = DEFAULT,
     today: date | None = None,
 ) -> Quotes:
-    """Daily prices of the days from `start` up to, but without, `end`: out of the cache if there, else from Yahoo.
+    """Return the daily prices from `start` up to, but without, `end`, from the cache or else from Yahoo.
 
-    Dates are ISO; an open start is the first day there is, an open end is today. `refresh` asks Yahoo in any case.
-    `cache` is a folder in place of `cache_folder()`, `session` a `curl_cffi.requests.Session` in place of a plain one,
-    `today` the day in UTC. If Yahoo cannot be asked, an earlier download of the same range is returned and a note says
-    so, unless `refresh` is set. A cache that cannot be read or written is a note as well.
+    start, end  ISO dates; an open start is the first day there is, an open end is today
+    refresh     ask Yahoo in any case
+    cache       a folder in place of `cache_folder()`
+    today       the day in UTC
 
-    Raises `UsageError` for a ticker or date that cannot be, and `DownloadError` with its cause if there are no prices,
-    after at most two attempts and `2 * patience.attempt + patience.pause` seconds.
+    If Yahoo cannot be asked, an earlier download of the same range is returned with a note, unless `refresh` is set. A
+    cache that cannot be read or written is a note as well.
+
+    Raises `UsageError` for an invalid ticker or date, and `DownloadError` with its cause if there are no prices, after
+    at most two attempts.
     """
     request = check_request(ticker, start, end, today or datetime.now(UTC).date())
     file = (cache or cache_folder()) / request.name
-    kept, damage = read(file, request)
-    if kept and not refresh and _is_current(kept, request):
-        return _noted(kept)
+    cached, damage = read(file, request)
+    if cached and not refresh and _is_current(cached, request):
+        return _noted(cached)
+
     try:
-        quotes = _download(request, session, patience)
+        quotes = _download(request, connection)
     except _Failure as failure:
-        what, advice = ADVICE[failure.cause]
-        what = f"{request}: {what}{failure.detail}"
-        if kept and not refresh and failure.cause not in get_args(Verdict):
-            return _noted(kept, f"{what}; using the download of {kept.fetched}, which ends on {kept.dates[-1]}")
-        there = f"; the download of {kept.fetched} is still in {file}" if kept else damage and f"; {damage}"
-        raise DownloadError(f"{what}: {advice}{there}", failure.cause) from failure
-    return _noted(quotes, damage and f"{damage}: it was downloaded again", write(file, request, quotes))
+        fault, advice = ADVICE[failure.cause]
+        fault = f"{request}: {fault}{failure.detail}"
+        if cached and not refresh and failure.cause not in get_args(Verdict):
+            return _noted(cached, f"{fault}; using the download of {cached.fetched}, which ends on {cached.dates[-1]}")
+        remark = ""
+        if cached:
+            remark = f"; the download of {cached.fetched} is still in {file}"
+        elif damage:
+            remark = f"; {damage}"
+        raise DownloadError(f"{fault}: {advice}{remark}", failure.cause) from failure
+
+    write_fault = write(file, request, quotes)
+    read_fault = ""
+    if damage:
+        read_fault = f"{damage}: it was downloaded again"
+    return _noted(quotes, read_fault, write_fault)
 
 
-def _is_current(kept: Quotes, request: Request) -> bool:
-    # a day of grace after the end: some prices, those of funds say, come in late
-    return kept.fetched == request.today or (request.end is not None and kept.fetched > request.end)
+def _is_current(cached: Quotes, request: Request) -> bool:
+    if cached.fetched == request.today:
+        return True
+    # A day of grace after the end: some prices, such as those of funds, come in late.
+    return request.end is not None and cached.fetched > request.end
 
 
 def _noted(quotes: Quotes, *notes: str) -> Quotes:
-    days = quotes.dropped + len(quotes.dates)
-    gaps = f"{quotes.ticker}: {quotes.dropped} of {days} days came without a price and were left out"
-    return quotes._replace(notes=tuple(filter(None, (gaps if quotes.dropped else "", *notes))))
+    """Return the quotes with those notes that are not empty."""
+    lines = [note for note in notes if note]
+    if quotes.dropped:
+        days = quotes.dropped + len(quotes.dates)
+        lines.insert(0, f"{quotes.ticker}: {quotes.dropped} of {days} days came without a price and were left out")
+    return quotes._replace(notes=tuple(lines))
 
 
-def _download(request: Request, session: Any, patience: Patience) -> Quotes:
-    session = session or _own_session()
+def _download(request: Request, connection: Connection) -> Quotes:
+    """Ask Yahoo, a second time if the first failure may be gone by then."""
+    session = connection.session or _own_session()
     try:
-        return _attempt(request, session, patience.attempt)
+        return _attempt(request, session, connection.attempt)
     except _Failure as failure:
         if failure.cause not in get_args(Passing):
             raise
-    time.sleep(patience.pause)
-    return _attempt(request, session, patience.attempt)
+    time.sleep(connection.pause)
+    return _attempt(request, session, connection.attempt)
 
 
 @functools.cache
 def _own_session() -> Any:
     from curl_cffi import CurlOpt, requests
 
-    # without this option a name server that does not answer keeps the process from ending
+    # Without this option, a name server that does not answer keeps the process from ending.
     return requests.Session(impersonate="chrome", curl_options={CurlOpt.QUICK_EXIT: 1})
 
 
@@ -154,10 +182,10 @@ def _attempt(request: Request, session: Any, seconds: float) -> Quotes:
             with _watched(session, deadline):
                 ticker = yfinance.Ticker(request.ticker, session=session)
                 first, last = (day.isoformat() for day in request.days)
-                # yfinance answers an equal question from memory: what is left of the time makes each one different
-                left = deadline - time.monotonic()
+                # yfinance answers an equal question from memory: the time that is left makes each one different.
+                seconds_left = deadline - time.monotonic()
                 frame = ticker.history(
-                    start=first, end=last, auto_adjust=False, actions=False, keepna=True, timeout=left
+                    start=first, end=last, auto_adjust=False, actions=False, keepna=True, timeout=seconds_left
                 )
                 currency = ticker.history_metadata.get("currency") or ""
                 return _from_frame(request, frame, printable(str(currency))[:LONGEST_CURRENCY])
@@ -169,36 +197,45 @@ def _attempt(request: Request, session: Any, seconds: float) -> Quotes:
 
 @contextmanager
 def _quiet_yfinance() -> Iterator[Any]:
-    """The package, for a while without log lines, warnings and files, and with its exceptions let through."""
+    """Yield the package; within, it writes no log, warning or file, and its exceptions are raised."""
     log = logging.getLogger("yfinance")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import yfinance
 
-        warnings.simplefilter("ignore")  # once more, since the import puts a filter of its own before the first
-        yfinance.set_tz_cache_location(os.path.join(os.devnull, "yfinance"))  # cannot be made, so nothing is kept
+        # Once more, since the import puts a filter before the first.
+        warnings.simplefilter("ignore")
+        # This folder cannot be made, so nothing is written.
+        yfinance.set_tz_cache_location(os.path.join(os.devnull, "yfinance"))
         debug = yfinance.config.debug
-        before = log.disabled, debug.hide_exceptions
-        log.disabled, debug.hide_exceptions = True, False
+        was_disabled = log.disabled
+        hid_exceptions = debug.hide_exceptions
+        log.disabled = True
+        debug.hide_exceptions = False
         try:
             yield yfinance
         finally:
-            log.disabled, debug.hide_exceptions = before
+            log.disabled = was_disabled
+            debug.hide_exceptions = hid_exceptions
 
 
 @contextmanager
 def _watched(session: Any, deadline: float) -> Iterator[None]:
-    """Let no request of a session outlive the deadline, and judge every answer before yfinance makes less of it."""
-    ask, refusals = session.request, []
+    """Within, no request of a session outlives the deadline, and every answer is judged before yfinance sees it."""
+    original_request = session.request
+    refusals: list[int] = []
 
     def request(method: str, url: str, **options: Any) -> Any:
-        left = deadline - time.monotonic()
-        if left <= 0:
+        seconds_left = deadline - time.monotonic()
+        if seconds_left <= 0:
             raise _Failure("timeout", "no time is left for all that has to be asked")
-        # prices come without a cookie too, so those requests get less of the time
-        options["timeout"] = left if CHART in url else left / 4
-        response = ask(method=method, url=url, **options)
-        if CHART in response.url:  # and not where it was sent on to, a consent form say
+        options["timeout"] = seconds_left
+        if CHART not in url:
+            # Prices come without a cookie too, so the request for one gets less of the time.
+            options["timeout"] = seconds_left / 4
+        response = original_request(method=method, url=url, **options)
+        # The address of the answer may be another one, such as that of a consent form.
+        if CHART in response.url:
             _judge(response, refusals)
         return response
 
@@ -210,38 +247,38 @@ def _watched(session: Any, deadline: float) -> Iterator[None]:
 
 
 def _judge(response: Any, refusals: list[int]) -> None:
+    """Raise `_Failure` for an answer without prices; `refusals` collects those that denied access."""
     status = response.status_code
-    if status == 429 or status >= 500:
-        raise _Failure("rate-limited" if status == 429 else "server", f"HTTP {status}")
+    if status == 429:
+        raise _Failure("rate-limited", f"HTTP {status}")
+    if status >= 500:
+        raise _Failure("server", f"HTTP {status}")
     if status in (401, 403):
         refusals.append(status)
-        if len(refusals) > 1:  # after the first, yfinance tries another kind of cookie
+        # After the first refusal, yfinance tries another kind of cookie.
+        if len(refusals) > 1:
             raise _Failure("refused", f"HTTP {status}")
         return
+
     try:
         answer = json.loads(response.content)
     except ValueError as error:
-        begun = response.content.lstrip().startswith(b"{")
-        raise _Failure("truncated" if begun else "not-json", f"HTTP {status}") from error
-    if said := (answer.get("chart") or {}).get("error"):
+        cause: Cause = "not-json"
+        if response.content.lstrip().startswith(b"{"):
+            cause = "truncated"
+        raise _Failure(cause, f"HTTP {status}") from error
+    fault = (answer.get("chart") or {}).get("error")
+    if fault:
         causes: dict[int, Cause] = {400: "empty", 404: "unknown-ticker"}
-        raise _Failure(causes.get(status, "unexpected"), f"HTTP {status}: {said.get('description')}")
+        raise _Failure(causes.get(status, "unexpected"), f"HTTP {status}: {fault.get('description')}")
 
 
 def _failure(error: Exception, yfinance: Any) -> _Failure:
     """Return the failure behind an exception of yfinance or curl."""
-    from curl_cffi import CurlECode
     from curl_cffi.requests import exceptions as curl
 
     if isinstance(error, curl.RequestException):
-        unreachable = (CurlECode.COULDNT_CONNECT, CurlECode.COULDNT_RESOLVE_HOST, CurlECode.COULDNT_RESOLVE_PROXY)
-        kinds: list[tuple[bool, Cause]] = [
-            (isinstance(error, curl.Timeout), "timeout"),
-            (isinstance(error, curl.CertificateVerifyError), "certificate"),
-            (error.code in unreachable or isinstance(error, curl.ProxyError), "offline"),
-        ]
-        cause: Cause = next((cause for found, cause in kinds if found), "truncated")
-        return _Failure(cause, re.sub(r"^.*?curl: \(\d+\) |\. See http.*$", "", str(error)))
+        return _Failure(_cause_of(error), re.sub(r"^.*?curl: \(\d+\) |\. See http.*$", "", str(error)))
     if isinstance(error, json.JSONDecodeError):
         return _Failure("not-json")
     if isinstance(error, yfinance.exceptions.YFTickerMissingError):
@@ -249,14 +286,40 @@ def _failure(error: Exception, yfinance: Any) -> _Failure:
     return _Failure("unexpected", f"yfinance {yfinance.__version__}, {type(error).__name__}: {error}")
 
 
+def _cause_of(error: Any) -> Cause:
+    """Return the cause of a failed request of curl."""
+    from curl_cffi import CurlECode
+    from curl_cffi.requests import exceptions as curl
+
+    unreachable = (CurlECode.COULDNT_CONNECT, CurlECode.COULDNT_RESOLVE_HOST, CurlECode.COULDNT_RESOLVE_PROXY)
+    if isinstance(error, curl.Timeout):
+        return "timeout"
+    if isinstance(error, curl.CertificateVerifyError):
+        return "certificate"
+    if error.code in unreachable or isinstance(error, curl.ProxyError):
+        return "offline"
+    return "truncated"
+
+
 def _from_frame(request: Request, frame: Any, currency: str) -> Quotes:
+    """Return the prices of a frame of yfinance; days without a price are left out."""
     dates = frame.index.tz_localize(None).to_numpy().astype("datetime64[D]")
     first, last = (np.datetime64(day) for day in request.days)
-    inside = (dates >= first) & (dates < last)
+    is_requested = (dates >= first) & (dates < last)
     prices = frame[["Close", "Adj Close"]].to_numpy(np.float64).T
-    known = inside & np.isfinite(prices).all(axis=0) & prices.any(axis=0)  # Yahoo also sends 0 for "none"
-    if not known.any():
-        raise _Failure("empty", f"{np.count_nonzero(inside)} days, none with a price")
-    dropped = int(np.count_nonzero(inside & ~known))
-    close, adj_close = prices[:, known]
-    return Quotes(request.ticker, dates[known], close, adj_close, currency, request.today, dropped, "download")
+    # Yahoo also sends 0 for a missing price.
+    has_price = is_requested & np.isfinite(prices).all(axis=0) & prices.any(axis=0)
+    if not has_price.any():
+        raise _Failure("empty", f"{np.count_nonzero(is_requested)} days, none with a price")
+
+    close, adj_close = prices[:, has_price]
+    return Quotes(
+        ticker=request.ticker,
+        dates=dates[has_price],
+        close=close,
+        adj_close=adj_close,
+        currency=currency,
+        fetched=request.today,
+        dropped=int(np.count_nonzero(is_requested & ~has_price)),
+        source="download",
+    )

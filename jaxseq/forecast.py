@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
@@ -19,14 +19,15 @@ from jaxseq.common.text import counted
 from jaxseq.data.frequency import continue_
 from jaxseq.data.scaling import Scaling, fit_scaling
 from jaxseq.data.splits import Panel, PanelData
-from jaxseq.data.windows import Series, Windows, join
+from jaxseq.data.windows import Series, Windows, called, join
 from jaxseq.forecasting import plots, predictions
 from jaxseq.forecasting.intervals import for_series
-from jaxseq.train import forecaster, run_folder
+from jaxseq.train import forecaster, run_folder, trained_series
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.options import DEFAULT
 from jaxseq.train.restore import saved_experiment
+from jaxseq.train.trained_series import TrainedSeries
 
 PROGRAM = "python -m jaxseq.forecast"
 FILE = "future.csv"
@@ -184,8 +185,9 @@ def forecast(
         raise UsageError("too many steps", where="horizon", got=steps, needed=f"at most {MAX_STEPS:,}")
 
     windows = panel.last_windows(data.window, steps)
-    trained_names = _trained_series(Path(folder), data)
-    fitted = _scaling(trained, panel, trained_names)
+    trained_names = _trained_names(Path(folder), data)
+    config = run_folder.read_config(Path(folder))
+    fitted = _scaling(trained, panel, trained_names, config)
     notes = [*panel.notes, *fitted.notes]
 
     series = _known_series(panel)
@@ -254,7 +256,7 @@ def _series_data(experiment: Experiment, folder: Path) -> PanelData:
     return experiment.data
 
 
-def _trained_series(folder: Path, data: PanelData) -> tuple[str, ...]:
+def _trained_names(folder: Path, data: PanelData) -> tuple[str, ...]:
     """Return the names of the series that a run was trained on."""
     names = run_folder.read_config(folder).get("series")
     # Configs of the first format do not name the series; the data do.
@@ -274,35 +276,70 @@ def _scaling(
     trained: forecaster.Trained,
     panel: Panel,
     trained_names: tuple[str, ...],
+    config: Mapping[str, Any],
 ) -> _Fitted:
-    """Take the run's scaling for the series that it was trained on; fit that of new series on all of their rows."""
+    """Take the run's scaling for the series that it was trained on; fit that of others on all of their rows."""
     shift = dict(zip(trained_names, trained.scaling.shift, strict=True))
     scale = dict(zip(trained_names, trained.scaling.scale, strict=True))
+    facts = trained_series.read(config, trained_names)
 
-    new_names = []
-    new_values = []
+    new_numbers = []
+    changed_names = []
     for number, name in enumerate(panel.names):
         if name not in shift:
-            new_names.append(name)
-            new_values.append(panel.known_values(number))
+            new_numbers.append(number)
+            continue
 
-    notes = ()
-    if new_names:
+        # A column of the same name in another file may be another series, in another unit.
+        series = panel.series[number]
+        if name in facts and not trained_series.is_same(facts[name], series):
+            new_numbers.append(number)
+            changed_names.append(name)
+
+    notes = []
+    if new_numbers:
         # All rows are past at this point, so a fit on all of them does not look ahead.
+        new_names = [panel.names[number] for number in new_numbers]
+        new_values = [panel.known_values(number) for number in new_numbers]
         fitted = fit_scaling(trained.scaling.kind, new_values, new_names)
         shift.update(zip(new_names, fitted.shift, strict=True))
         scale.update(zip(new_names, fitted.scale, strict=True))
-        listed = ", ".join(new_names[:3])
-        if len(new_names) > 3:
-            listed += ", …"
-        notes = (f"scaled by the rows of {listed} themselves: the run was trained on other data",)
+
+        listed = _listed(new_names)
+        notes.append(f"scaled by the rows of {listed} themselves: the run was trained on other data")
+    if changed_names:
+        notes.append(_difference(changed_names[0], facts, panel))
 
     scaling = dataclasses.replace(
         trained.scaling,
         shift=tuple(shift[name] for name in panel.names),
         scale=tuple(scale[name] for name in panel.names),
     )
-    return _Fitted(scaling, notes)
+    return _Fitted(scaling, tuple(notes))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first three names."""
+    listed = ", ".join(names[:3])
+    if len(names) > 3:
+        listed += ", …"
+    return listed
+
+
+def _difference(name: str, facts: Mapping[str, TrainedSeries], panel: Panel) -> str:
+    """Say how a series differs from the one of the same name in the training."""
+    number = panel.names.index(name)
+    values = panel.known_values(number)
+    mean = np.nanmean(values)
+    deviation = np.nanstd(values)
+
+    trained = facts[name]
+    period = f"{trained.first} to {trained.last}"
+    return (
+        f"{called(name)} is not as in the training, {period}: "
+        f"mean {mean:.4g} and deviation {deviation:.4g}, "
+        f"where they were {trained.mean:.4g} and {trained.deviation:.4g}"
+    )
 
 
 if __name__ == "__main__":

@@ -246,7 +246,10 @@ def _scores(
     return pd.DataFrame(rows)
 
 
-def naive_loss(windows: Windows, scaling: Scaling, steps: int) -> float:
-    """Mean squared error of the last value over the first `steps`, in the model's own scale: the line to beat."""
+def naive_loss(windows: Windows, scaling: Scaling, steps: int, loss: Loss = "squared") -> float:
+    """Return the mean loss of the last value over the first `steps`, in the model's own scale."""
     still = windows._replace(targets=baselines.naive(windows))
-    return float(np.nanmean((scaling.targets(still) - scaling.targets(windows))[:, :steps] ** 2))
+    actual = scaling.targets(windows)[:, :steps]
+    forecast = scaling.targets(still)[:, :steps]
+    measure = metrics.mse if loss == "squared" else metrics.mae
+    return measure(actual, forecast)

@@ -41,6 +41,7 @@ class Head(NamedTuple):
     centre     raw -> "... k", the point forecast
     quantiles  raw -> "... k q" at `LEVELS`, never crossing; None for a point forecast
     draw       (raw, key) -> "... k"; None where there is no distribution to draw from
+    select     metric that says the same as the loss: "mse", "mae", or "loss" for the loss itself
     """
 
     name: str
@@ -49,6 +50,7 @@ class Head(NamedTuple):
     centre: Callable[[Array], Array]
     quantiles: Callable[[Array], Array] | None = None
     draw: Callable[[Array, Key], Array] | None = None
+    select: str = "loss"
 
 
 # A point forecast: one number for each step.
@@ -84,7 +86,17 @@ LOSSES: MappingProxyType[str, Loss] = MappingProxyType({"mse": _squared, "mae": 
 """Losses of a point forecast, in the model's own units."""
 
 # Made once: a head is a static argument of compiled functions, and another object would be compiled again.
-_POINTS = {name: Head("point", width=1, loss=loss, centre=lambda raw: raw[..., 0]) for name, loss in LOSSES.items()}
+_POINTS = {
+    name: Head(
+        name="point",
+        width=1,
+        loss=loss,
+        centre=lambda raw: raw[..., 0],
+        # The metrics have a squared and an absolute error, but none like Huber's.
+        select=name if name in ("mse", "mae") else "loss",
+    )
+    for name, loss in LOSSES.items()
+}
 
 
 def point(loss: str = "mse") -> Head:

@@ -84,8 +84,8 @@ def forecasting(head: Head, every_step: bool = False, masks_targets: bool = Fals
     With `masks_targets`, targets may be NaN, not known: they have no weight in the loss and in the metrics.
 
     The model predicts once, "b k*p", or with `every_step` after each time step of the window, "b t k*p"; the forecast is
-    then the one after the last. A point forecast is selected by its squared error, a distribution by its own loss. Equal
-    arguments give the same object. The loss raises `AssertionError` if outputs and targets do not fit.
+    then the one after the last. The best epoch is selected by the loss that is trained, see `Head.select`. Equal arguments
+    give the same object. The loss raises `AssertionError` if outputs and targets do not fit.
     """
 
     def split(raw: Float[Array, "*b kp"]) -> Float[Array, "*b k p"]:
@@ -122,13 +122,13 @@ def forecasting(head: Head, every_step: bool = False, masks_targets: bool = Fals
         ("mse", forecast_squared_error),
         ("mae", forecast_absolute_error),
     )
-    if head.quantiles is not None:
+    if head.select == "loss":
         metrics = (("loss", forecast_loss), *metrics)
 
     objective = Objective(
         loss=loss,
         metrics=metrics,
-        select=metrics[0][0],
+        select=head.select,
         at_end=_last_step if every_step else whole_output,
     )
     if masks_targets:

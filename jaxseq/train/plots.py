@@ -12,7 +12,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, STYLE, wrapped
 from jaxseq.train.run_folder import Row
 
-UNITS = {"valid_mse": "mean squared error, scaled", "valid_nats": "nats"}
+UNITS = {
+    "valid_mse": "mean squared error, scaled",
+    "valid_mae": "mean absolute error, scaled",
+    "valid_nats": "nats",
+}
+"""Label of the vertical axis by metric."""
 
 
 def loss_figure(

@@ -1,5 +1,6 @@
 """Forecasts beyond the end of the data: their dates, their scaling, what is refused."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pandas as pd
 import pytest
 
 from jaxseq import forecast
-from jaxseq.common import figures
+from jaxseq.common import figures, files
 from jaxseq.data.aapl import Prices
+from jaxseq.data.splits import Panel
 from jaxseq.train import __main__ as train
-from jaxseq.train import forecaster
+from jaxseq.train import forecaster, run_folder, trained_series
 
 FEW = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "512"]
 
@@ -74,6 +76,49 @@ def test_other_data_of_the_same_kind_are_forecast_and_scaled_by_themselves(
     frame = pd.read_csv(out)
     assert (frame["forecast"] > 9e5).all() and frame["date"][0] == "2022-07-11" and out.with_suffix(".png").is_file()
     assert "trained on other data" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_series_of_the_same_name_in_another_unit_is_scaled_by_its_own_rows(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same shop in thousandths: each forecast and interval is the run's own, divided by 1,000."""
+    table = pd.read_csv(trained / "sales.csv")
+    table["sales"] /= 1000
+    table.to_csv(tmp_path / "small.csv", index=False)
+    frame, notes = forecast.forecast(trained / "table", data_of(trained, tmp_path / "small.csv"))
+    own, own_notes = forecast.forecast(trained / "table")
+    assert any("series 'north' is not as in the training, 2021-01-01 to 2021-03-" in note for note in notes)
+    assert not any("not as in the training" in note for note in own_notes)
+    wide, own_wide = (table["high_80%"] - table["low_80%"] for table in (frame, own))
+    # Scaled by all rows in place of the training rows, so only about the same.
+    np.testing.assert_allclose(frame["forecast"], own["forecast"] / 1000, rtol=0.02)
+    np.testing.assert_allclose(wide, own_wide / 1000, rtol=0.1)
+
+
+def test_a_series_that_goes_on_keeps_the_scaling_of_the_training(trained: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(trained / "sales.csv")
+    later = table.copy()
+    later["date"] = (pd.to_datetime(later["date"]) + pd.Timedelta(days=120)).dt.strftime("%Y-%m-%d")
+    for rows in (pd.concat([table, later]), later.groupby("store").tail(30)):
+        rows.to_csv(tmp_path / "later.csv", index=False)
+        frame, notes = forecast.forecast(trained / "table", data_of(trained, tmp_path / "later.csv"))
+        own, _ = forecast.forecast(trained / "table")
+        np.testing.assert_allclose(frame["forecast"], own["forecast"], rtol=1e-6)
+        assert not any("scaled by" in note for note in notes)
+
+
+def test_a_run_without_facts_of_its_series_takes_their_name_for_it(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "older"
+    shutil.copytree(trained / "table", folder)
+    config = files.read_json(folder / run_folder.CONFIG)
+    del config[trained_series.CONFIG_KEY]
+    files.write_json(folder / run_folder.CONFIG, config)
+    pd.testing.assert_frame_equal(forecast.forecast(folder)[0], forecast.forecast(trained / "table")[0])
+
+
+def data_of(folder: Path, path: Path) -> Panel:
+    """The rows of another file, read as the run's own were."""
+    return dataclasses.replace(forecaster.restore(folder / "table").experiment.data, path=str(path)).panel()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from jaxseq.data.scaling import batch
 from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, evaluate, plots, predictions, verdict
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
-from jaxseq.train import forecaster, run_folder
+from jaxseq.train import forecaster, run_folder, trained_series
 from jaxseq.train.domains import Member
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.forecaster import Trained, restore
@@ -55,8 +55,19 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
     fitted = {
         "scaling": dataclasses.asdict(dataset.scaling),
         "series": list(dataset.background.names),
+        trained_series.CONFIG_KEY: trained_series.describe(dataset.background),
     }
-    return build_job(experiment, Splits(*batches), dataset, dataset.background.notes, fitted)
+    notes = (*dataset.background.notes, *_selection_note(experiment))
+    return build_job(experiment, Splits(*batches), dataset, notes, fitted)
+
+
+def _selection_note(experiment: ForecastExperiment) -> list[str]:
+    """Say by which loss the network is trained and its epoch chosen, unless it is the squared error."""
+    select = experiment.objective().select
+    if select == "mse":
+        return []
+    trained_by = experiment.loss if experiment.model.head == "point" else f"that of the {experiment.model.head} head"
+    return [f"training loss: {trained_by}; its validation value, valid_{select}, chooses the epoch"]
 
 
 def _with_known_targets(rows: Batch, part: str) -> Batch:
@@ -118,8 +129,9 @@ def _draw(
     metric = f"valid_{job.setup.objective.select}"
     # The last value has no likelihood to compare with that of a distribution.
     naive = None
-    if metric == "valid_mse":
-        naive = evaluate.naive_loss(windows.valid, job.material.scaling, job.experiment.steps_out)
+    if metric in ("valid_mse", "valid_mae"):
+        loss = _judged_loss(job.experiment)
+        naive = evaluate.naive_loss(windows.valid, job.material.scaling, job.experiment.steps_out, loss)
     metrics = run_folder.read_metrics(folder)
     curve = loss_figure(metrics, metric, best_epoch, naive=naive, title=f"{data.name}: {name}")
     figures.save(curve, folder / run_folder.LOSS_PLOT)

@@ -13,7 +13,7 @@ from jaxseq.train.experiments.base import Experiment
 
 ROWS = "rows_sha256"
 """Key of the hash over all rows of the data, which a resumed run must see again."""
-BESIDE_THE_FIELDS = ("experiment", "scaling", "series", ROWS, "axes")
+BESIDE_THE_FIELDS = ("experiment", "scaling", "series", "training_series", ROWS, "axes")
 """Keys of `config.json` that are not fields of an experiment: its name, and results of fitting."""
 OUTSIDE_JSON = ("name", "about")
 """Fields that are not written: the name stands under "experiment", the help text belongs to the code."""

@@ -1,0 +1,80 @@
+"""Series that a run was trained on, and how a later one of the same name is told from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxseq.data.dataset import Background
+from jaxseq.data.windows import Series
+
+CONFIG_KEY = "training_series"
+"""Key of the facts in a run's config."""
+SAME = 1e-6
+"""Relative difference of mean and deviation up to which they are of the same values, but for rounding."""
+SIMILAR = 4.0
+"""Deviations that the mean may have moved, and factor of the deviation, in rows after the training."""
+
+
+class TrainedSeries(NamedTuple):
+    """Facts about the training rows of one series, saved in the run's config.
+
+    first, last      times, as text
+    mean, deviation  of the known values, in the series' unit
+    """
+
+    first: str
+    last: str
+    mean: float
+    deviation: float
+
+
+def describe(background: Background) -> list[TrainedSeries]:
+    """Return the facts about every series; none where each window is a series of its own."""
+    facts = []
+    for series, rows in zip(background.series, background.training_rows, strict=True):
+        values = series.values[:rows]
+        facts.append(
+            TrainedSeries(
+                first=str(series.times[0]),
+                last=str(series.times[rows - 1]),
+                mean=float(np.nanmean(values)),
+                deviation=float(np.nanstd(values)),
+            )
+        )
+    return facts
+
+
+def read(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, TrainedSeries]:
+    """Return the facts of a run's config by the name of the series; none for runs that were made without them."""
+    saved = config.get(CONFIG_KEY)
+    if saved is None:
+        return {}
+    return {name: TrainedSeries(*fields) for name, fields in zip(names, saved, strict=True)}
+
+
+def is_same(trained: TrainedSeries, series: Series) -> bool:
+    """Return whether a series is the one that the run was trained on, or goes on like it.
+
+    Rows that cover the time of the training must have its mean and deviation; others must be of similar level and
+    spread, since a series may have moved since.
+    """
+    times = series.times
+    if np.issubdtype(times.dtype, np.datetime64):
+        first, last = np.datetime64(trained.first), np.datetime64(trained.last)
+    else:
+        first, last = int(trained.first), int(trained.last)
+
+    if times[0] <= first and times[-1] >= last:
+        values = series.values[(times >= first) & (times <= last)]
+        mean = float(np.nanmean(values))
+        deviation = float(np.nanstd(values))
+        tolerance = SAME * (abs(trained.mean) + trained.deviation)
+        return abs(mean - trained.mean) <= tolerance and abs(deviation - trained.deviation) <= tolerance
+
+    moved = abs(float(np.nanmean(series.values)) - trained.mean)
+    deviation = float(np.nanstd(series.values))
+    # A few rows spread less than many, so that only a larger spread tells another unit.
+    return moved <= SIMILAR * trained.deviation and deviation <= SIMILAR * trained.deviation

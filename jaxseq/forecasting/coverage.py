@@ -135,7 +135,7 @@ def sentence(coverage: list[Coverage], spreads: list[Spread]) -> str:
         text = f"{text}, {_percents(worst)} % in the worst {STRETCH} consecutive forecasts"
     tenth = [row.by_series[0] for row in spreads if row.by_series is not None]
     if tenth:
-        text = f"{text}, {_percents(tenth)} % of the series at the 10th percentile"
+        text = f"{text}, {_percents(tenth)} % in the series at the 10th percentile"
     return text
 
 

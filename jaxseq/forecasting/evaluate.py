@@ -16,7 +16,7 @@ from jaxseq.data.windows import Windows
 from jaxseq.forecasting import baselines, classical, distributions, intervals, metrics, significance, verdict
 from jaxseq.forecasting.coverage import Coverage, Spread, coverage_table, spread
 from jaxseq.forecasting.distributions import Forecasts
-from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, Intervals, Part, above_floor, bounds
+from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, Part, above_floor, bounds
 from jaxseq.forecasting.predictions import frame, target_times
 from jaxseq.forecasting.significance import Loss, Rows, Scales
 from jaxseq.forecasting.verdict import Comparison
@@ -68,7 +68,8 @@ def judge(
     part = windows.test
     notes = _season_notes(background)
     scales = series_scales(background, notes)
-    reference = choose_reference(dataset, scales, loss)
+    valid_forecasts = baselines.forecast_all(dataset, windows.valid)
+    reference = choose_reference(dataset, scales, loss, valid_forecasts)
 
     forecasts = baselines.forecast_all(dataset, part)
     if progress is not None:
@@ -80,8 +81,16 @@ def judge(
     comparison = verdict.compare(part.targets, forecasts, reference, rows=rows, loss=loss, seed=seed)
 
     series = background.known_series
-    ends = bounds(test, calibrated.intervals, Part(part, scaling, series))
-    ends_by_name = {**_ends_of_baselines(dataset, forecasts, calibrated.intervals), name: ends}
+    test_part = Part(part, scaling, series)
+    ends = bounds(test, calibrated.intervals, test_part)
+    ends_by_name = distributions.around(
+        valid_forecasts,
+        forecasts,
+        calibrated.intervals,
+        Part(windows.valid, scaling, series),
+        test_part,
+    )
+    ends_by_name[name] = ends
     columns = {
         "forecast": forecasts[name],
         "naive": forecasts[baselines.NAIVE],
@@ -111,27 +120,22 @@ def calibrate(dataset: Dataset, valid: Forecast, choice: Choice = "auto") -> Cal
     return calibrated._replace(notes=(*calibrated.notes, note))
 
 
-def _ends_of_baselines(dataset: Dataset, forecasts: Forecasts, fitted: Intervals) -> dict[str, Bounds]:
-    """Return intervals around the forecasts of the baselines, of the kind that the model has."""
-    windows, scaling, background = dataset
-    series = background.known_series
-    return distributions.around(
-        baselines.forecast_all(dataset, windows.valid),
-        forecasts,
-        fitted,
-        Part(windows.valid, scaling, series),
-        Part(windows.test, scaling, series),
-    )
-
-
-def choose_reference(dataset: Dataset, scales: Scales | None = None, loss: Loss = "squared") -> str:
+def choose_reference(
+    dataset: Dataset,
+    scales: Scales | None = None,
+    loss: Loss = "squared",
+    forecasts: Forecasts | None = None,
+) -> str:
     """Return the name of the baseline with the smallest mean loss on the validation part.
 
-    scales  of each series' losses; None compares losses in the series' unit
+    scales     of each series' losses; None compares losses in the series' unit
+    forecasts  by the baselines of the validation part, where they are known already
     """
     part = dataset.windows.valid
+    if forecasts is None:
+        forecasts = baselines.forecast_all(dataset, part)
     means = {}
-    for name, forecast in baselines.forecast_all(dataset, part).items():
+    for name, forecast in forecasts.items():
         losses = significance.row_losses(part.targets, forecast, loss)
         if scales is not None:
             losses = losses / getattr(scales, loss)[part.series]

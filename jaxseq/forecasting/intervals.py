@@ -332,7 +332,10 @@ def calibrate(choice: Choice, forecast: Forecast, part: Part, floor: float | Non
     kind, size = _chosen(choice, scores)
     if choice == "auto" and scores:
         listed = ", ".join(f"{name} {score:.4g}" for name, score in sorted(scores.items(), key=lambda pair: pair[1]))
-        notes.append(f"{kind} intervals, by their interval score on the later half of validation ({listed})")
+        title = f"{kind} intervals"
+        if kind == "adaptive":
+            title = f"adaptive intervals of {size} scores"
+        notes.append(f"{title}, by their interval score on the later half of validation ({listed})")
     elif choice == "auto":
         notes.append(f"split intervals: {counted(len(part.windows.inputs), 'validation row')} are too few to choose by")
 

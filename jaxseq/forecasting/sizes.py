@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+import pandas as pd
+from jaxtyping import Float, Int
 
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Series, Windows
@@ -56,7 +57,11 @@ def volatility(
         changes = _changes(windows.inputs, scaling) / scale[windows.series, None]
         ages = np.arange(changes.shape[1])[::-1]
         weights = np.where(np.isnan(changes), 0, DECAY**ages)
-        return _root_mean(np.nansum(weights * changes**2, axis=1), weights.sum(axis=1))
+        sums = np.nansum(weights * changes**2, axis=1)
+        weight_sums = weights.sum(axis=1)
+        means = np.full(len(sums), np.nan)
+        np.divide(sums, weight_sums, out=means, where=weight_sums > 0)
+        return np.sqrt(means)
 
     sizes = np.full(len(windows.inputs), np.nan)
     for number, rows in rows_by_series(windows.series).items():
@@ -77,24 +82,10 @@ def _changes(values: Float[np.ndarray, "n t"], scaling: Scaling) -> Float[np.nda
 
 def _running_volatility(changes: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
     """Return the volatility after each change, from the changes up to and including it."""
-    weighted_sums = np.empty(len(changes))
-    weight_sums = np.empty(len(changes))
-    weighted_sum = 0.0
-    weight_sum = 0.0
-    for index, square in enumerate((changes**2).tolist()):
-        # An unknown change leaves the estimate unchanged.
-        if square == square:
-            weighted_sum = DECAY * weighted_sum + square
-            weight_sum = DECAY * weight_sum + 1
-        weighted_sums[index] = weighted_sum
-        weight_sums[index] = weight_sum
-    return _root_mean(weighted_sums, weight_sums)
-
-
-def _root_mean(sums: Shaped[np.ndarray, " n"], weights: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    means = np.full(len(sums), np.nan)
-    np.divide(sums, weights, out=means, where=weights > 0)
-    return np.sqrt(means)
+    # `adjust` divides by the sum of the weights, `ignore_na` lets an unknown change leave the estimate unchanged.
+    squares = pd.Series(changes**2)
+    means = squares.ewm(alpha=1 - DECAY, adjust=True, ignore_na=True).mean()
+    return np.sqrt(means.to_numpy())
 
 
 def mean_absolute_errors(

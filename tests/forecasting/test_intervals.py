@@ -1,7 +1,6 @@
 """Intervals: sizes by hand, margins that cover on series of every kind, levels that follow what arrives."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 import simulated
@@ -39,13 +38,16 @@ def test_volatility_is_the_weighted_mean_of_the_squared_changes_before_the_forec
         assert found[row] == pytest.approx(np.sqrt(np.sum(weights * changes**2) / weights.sum()))
 
 
-def test_volatility_is_the_exponentially_weighted_mean_of_pandas():
+def test_a_change_next_to_an_unknown_value_has_no_weight():
     values = 100 + np.cumsum(np.random.default_rng(1).standard_normal(80))
     values[[20, 33, 34]] = np.nan
     part = in_time(values)
-    squares = pd.Series(np.diff(values) ** 2)
-    theirs = np.sqrt(squares.ewm(alpha=0.06, adjust=True, ignore_na=True).mean())
-    np.testing.assert_allclose(sizes.volatility(*part), theirs.to_numpy()[part.windows.origins - 2], rtol=1e-12)
+    found = sizes.volatility(*part)
+    for row, origin in enumerate(part.windows.origins):
+        changes = np.diff(values[:origin])
+        changes = changes[~np.isnan(changes)][::-1]
+        weights = 0.94 ** np.arange(len(changes))
+        assert found[row] == pytest.approx(np.sqrt(np.sum(weights * changes**2) / weights.sum()))
 
 
 def test_volatility_does_not_know_what_comes_after_the_origin():

@@ -14,6 +14,7 @@ def cache_folder(kind: str = "prices") -> Path:
     Raises `UsageError` if there is no home folder.
     """
     own = os.environ.get("JAXSEQ_CACHE")
+    # The variable wins for every kind of file, so that one folder holds the whole cache of a test or a job.
     folder = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxseq", kind)
     try:
         return folder.expanduser()

@@ -100,6 +100,7 @@ def microseconds(times: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
 
 def forms(text: str) -> tuple[str, ...]:
     """Return all forms in which one text is a time, for `parse`; several if day and month may be either way round."""
+    # Digits and ISO 8601 have one order of day and month, so the others are not tried.
     readable = tuple(form for form in _FIXED if _is_readable(text, form))
     if readable:
         return readable
@@ -165,6 +166,7 @@ def settle(
     all_times = [np.concatenate([part.times for part in parts]) for parts in readings.values()]
     times = all_times[0]
     for other in all_times[1:]:
+        # An integer is another kind of time, not another date.
         if times.dtype != other.dtype:
             continue
         differs = times != other
@@ -184,6 +186,7 @@ def settle(
     if not offsets:
         return coarsest(times), notes
 
+    # Hours are regular on a clock with one offset, or in UTC; days are regular on the local clock.
     offset = np.concatenate(offsets)
     if np.all(offset == offset[0]):
         hours = offset[0] / np.timedelta64(1, "h")

@@ -1,4 +1,4 @@
-"""One file from the network: bounded in time and size, checked by its sha256 before anything is used, kept for good."""
+"""Download a file once: bounded in time and size, checked by its sha256 before it is used, and kept in the cache."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from jaxseq.data.cache import cache_folder
 
 Cause = Literal["offline", "status", "timeout", "too-large", "truncated", "checksum", "certificate", "address", "cache"]
 MIRROR = "JAXSEQ_MIRROR"
-"""A variable of the environment: an address in place of everything before the file's own name in a URL."""
+"""Environment variable with an address that replaces everything before a file's name in its URL."""
 SECONDS = 60.0
-"""For a whole download."""
+"""Default limit of a whole download."""
 LARGEST = 64 * 2**20
-"""Bytes that are read at most, unless the caller says otherwise."""
+"""Default limit in bytes."""
 CHUNK = 2**16
 
 
 class FetchError(UsageError):
-    """A file could not be had, for `cause`."""
+    """A file could not be downloaded, for `cause`."""
 
     def __init__(self, message: str, cause: Cause) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class FetchError(UsageError):
 
 
 class Remote(NamedTuple):
-    """A file on the network: where, what its bytes must be, and its name in the cache."""
+    """A file on the network: its address, the sha256 of its bytes, and its name in the cache."""
 
     url: str
     sha256: str
@@ -46,8 +46,8 @@ class Remote(NamedTuple):
 
 
 class _Failure(Exception):
-    def __init__(self, cause: Cause, said: str) -> None:
-        super().__init__(said)
+    def __init__(self, cause: Cause, reason: str) -> None:
+        super().__init__(reason)
         self.cause: Cause = cause
 
 
@@ -60,9 +60,9 @@ def fetch(
     seconds: float = SECONDS,
     largest: int = LARGEST,
 ) -> Path:
-    """The file `name` of the cache, downloaded from `url` if it is not there or not sound any more.
+    """Return the file `name` of the cache, after a download from `url` if it is absent or damaged.
 
-    A kept copy is read and its sha256 compared every time; nothing is asked for if it is right. `cache` is a folder in
+    The sha256 of a cached copy is compared every time; if it is right, nothing is requested. `cache` is a folder in
     place of `cache_folder("downloads")`. Where $JAXSEQ_MIRROR is set, the file is taken from that address, by the last
     part of `url`; its sha256 has to be the same. Raises `FetchError` with its cause after at most `seconds`.
     """
@@ -73,10 +73,14 @@ def fetch(
     address = _address(url)
     try:
         content = _within(seconds, address, largest)
-        if (found := hashlib.sha256(content).hexdigest()) != sha256:
-            raise _Failure("checksum", f"its sha256 is {found[:12]}…, not {sha256[:12]}…: not the file that is meant")
+        received = hashlib.sha256(content).hexdigest()
+        if received != sha256:
+            raise _Failure(
+                "checksum", f"its sha256 is {received[:12]}…, not {sha256[:12]}…: not the file that is meant"
+            )
     except _Failure as failure:
         advice = f"try again, or download it yourself and give it with --data.path{damage}"
+        # A file that was damaged before the download failed is the more useful fault to know.
         raise FetchError(f"{name} from {printable(address)}: {failure}: {advice}", failure.cause) from failure
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,20 +92,26 @@ def fetch(
 
 
 def _damage(file: Path, sha256: str) -> str | None:
-    """None if the kept copy is sound; otherwise what is wrong with it, as the end of a message."""
+    """Return the fault of a cached copy, as the end of a message, which is "" if there is no copy; None if it is sound."""
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        cached = hashlib.sha256(file.read_bytes()).hexdigest()
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
         return f"; the copy {file} cannot be read ({error.strerror})"
-    return None if found == sha256 else f"; the copy {file} is damaged (sha256 {found[:12]}…, not {sha256[:12]}…)"
+    if cached == sha256:
+        return None
+    return f"; the copy {file} is damaged (sha256 {cached[:12]}…, not {sha256[:12]}…)"
 
 
 def _address(url: str) -> str:
+    """Return the address of a file, on the mirror if there is one."""
     mirror = os.environ.get(MIRROR)
-    address = f"{mirror.rstrip('/')}/{url.rsplit('/', 1)[1]}" if mirror else url
-    if not address.startswith(("http://", "https://")):  # urllib would open a file as well
+    address = url
+    if mirror:
+        address = f"{mirror.rstrip('/')}/{url.rsplit('/', 1)[1]}"
+    # urllib would open a file of this machine as well.
+    if not address.startswith(("http://", "https://")):
         raise FetchError(f"{MIRROR} is {address!r}: it must begin with http:// or https://", "address")
     return address
 
@@ -120,6 +130,7 @@ def _within(seconds: float, address: str, largest: int) -> bytes:
         except BaseException as error:
             answers.put(error)
 
+    # A daemon: a thread that still waits for a server does not keep the process from ending.
     threading.Thread(target=work, daemon=True).start()
     try:
         answer = answers.get(timeout=seconds)
@@ -133,14 +144,16 @@ def _within(seconds: float, address: str, largest: int) -> bytes:
 def _read(address: str, seconds: float, largest: int) -> bytes:
     deadline = time.monotonic() + seconds
     with urllib.request.urlopen(address, timeout=seconds) as response:
-        announced = response.length or 0  # none if it comes in chunks, which end by a mark
+        # No length is announced for an answer in chunks, which end by a mark.
+        announced = response.length or 0
         _check_size(announced, largest)
         content = bytearray()
-        while chunk := response.read1(CHUNK):
+        chunk = response.read1(CHUNK)
+        # After the deadline nobody waits any more.
+        while chunk and time.monotonic() <= deadline:
             content += chunk
             _check_size(len(content), largest)
-            if time.monotonic() > deadline:  # nobody waits any more
-                break
+            chunk = response.read1(CHUNK)
     if len(content) < announced:
         raise _Failure("truncated", f"the answer broke off after {len(content):,} of {announced:,} bytes")
     return bytes(content)

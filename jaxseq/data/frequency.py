@@ -126,6 +126,7 @@ def guess(times: Shaped[np.ndarray, " n"]) -> Frequency:
     if len(times) < 3:
         raise UsageError(f"{len(times)} dates are too few to tell their frequency; at least 3 are needed")
 
+    # Candidates come in order of preference, so a later one has to fit more times to be taken.
     best_name = ""
     most = -1
     for name in _candidates(times):
@@ -165,6 +166,7 @@ def steps_between(
         # Holidays cannot be told from business days that are absent.
         steps = ((gap >= 1) & (gap <= 1 + MAX_CLOSED)).astype(np.int64)
     else:
+        # A gap of several whole steps is a hole in the grid, not a time beside it.
         steps = np.where((gap > 0) & (gap % rule.step == 0), gap // rule.step, 0)
 
     # These grids count days, so the time of day has to stay the same.
@@ -238,6 +240,7 @@ def _continue_on_day(end: np.datetime64, frequency: Frequency, steps: int) -> Sh
     rule = _rule(frequency.name)
     months = end.astype("datetime64[M]") + rule.step * np.arange(1, steps + 1)
     days = months.astype("datetime64[D]") + (rule.day - 1)
+    # Beyond it, a time zone could leave the years that Python has.
     if days[-1] >= np.datetime64("9999-01-01"):
         raise UsageError(_beyond(end, frequency, steps))
     return days.astype(end.dtype) + (end - end.astype("datetime64[D]"))
@@ -249,6 +252,7 @@ def _beyond(end: np.datetime64, frequency: Frequency, steps: int) -> str:
 
 def _rule(name: str) -> _Rule:
     """Parse a frequency's name. Raises `UsageError` for an unknown one."""
+    # pandas has no alias for a day of the month between the first and the last.
     on_day = _DAY_OF_MONTH.fullmatch(name)
     if on_day is not None and int(on_day[2]) <= LAST_COMMON_DAY:
         return _Rule(int(on_day[1] or 1), "M", day=int(on_day[2]))

@@ -68,6 +68,7 @@ class Scaling:
         # The window's first value has none before it: its change is 0.
         previous = np.concatenate([windows.inputs[:, :1], windows.inputs[:, :-1]], axis=1)
         x = self._forward(windows.inputs, previous, windows.series)
+        # Over all series together: a covariate such as a holiday means the same in each.
         covariates = (windows.covariates - np.asarray(self.covariate_shift)) / np.asarray(self.covariate_scale)
         return np.concatenate([x[..., None], covariates, self._masks(windows)], axis=2)
 
@@ -186,6 +187,7 @@ def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float,
     if kind == "log-return":
         path = _log(values, f"{name}: ")
     changes = np.diff(path)
+    # A change next to a missing value is missing, too.
     changes = changes[np.isfinite(changes)]
     if len(changes) < 2:
         raise UsageError(
@@ -213,6 +215,7 @@ def check_reach(scaling: Scaling, series: Sequence[Series], names: Sequence[str]
             _log(values, f"{name}: ", times)
             continue
 
+        # A series of changes starts anywhere; its first value is as good an origin as any.
         origin = values[0]
         if scaling.kind == "level":
             origin = scaling.shift[number]

@@ -82,6 +82,7 @@ class Panel:
         values = self.series[number].values
         if not self.missing:
             return values
+        # The filled values are inputs, but nothing may be fitted to them.
         return np.where(self.missing[number][:, 0], np.nan, values)
 
     def last_windows(self, window: int, horizon: int) -> Windows:
@@ -159,6 +160,7 @@ class Panel:
                 cuts.append(windows)
             parts.append(join(cuts))
 
+        # In this order: a part without a target would pass for one that does not move.
         self._check_targets(parts)
         self._check_moves(parts)
         return Splits(*parts)
@@ -221,6 +223,7 @@ class Panel:
             missing_values = sum(int(of_series[:, 0].sum()) for of_series in missing)
             values.append(f"{missing_values:,} of {sum(map(len, missing)):,} in {name}")
 
+            # Windows without a known target were left out before, so their targets are counted by what fits into the rows.
             kept = getattr(windows, part).targets
             window = windows.train.inputs.shape[1]
             horizon = kept.shape[1]

@@ -61,6 +61,7 @@ class Table(PanelData):
             longest_gap=self.longest_gap,
             floor=self.floor,
         )
+        # Each fold and seed of a study loads the same table.
         return _read_panel(self.path, options, _file_state(self.path))
 
 
@@ -86,4 +87,5 @@ def _file_state(path: str) -> tuple[int, int] | None:
         status = Path(path).stat()
     except (OSError, ValueError):
         return None
+    # A file that is written within one tick of the clock still differs in its size, as a rule.
     return status.st_mtime_ns, status.st_size

@@ -38,6 +38,7 @@ class Ticker(PanelData):
 
 @functools.lru_cache(maxsize=8)
 def _quotes(ticker: str, start: str | None, end: str | None, column: Column, refresh: bool) -> Panel:
+    # Cached in memory as well: a study would read the file once for each of its runs.
     quotes = client.fetch(ticker, start, end, refresh=refresh)
     note = f"{ticker}: {len(quotes.dates)} days to {quotes.dates[-1]}, {quotes.currency}, fetched on {quotes.fetched}"
     return Panel((ticker,), (quotes.series(column),), describe("B"), notes=(note, *quotes.notes))

@@ -59,6 +59,7 @@ def pick_columns(
     covariates: tuple[str, ...],
 ) -> Pick:
     """Return the columns that are named, and infer those that are not. Raises `UsageError`."""
+    # A name with a comma in it may be that of one column.
     keys = _key_names(file, series)
     names = [name for name in (column, time, *keys, *covariates) if name not in (None, ROWS)]
     for name in names:
@@ -218,6 +219,7 @@ def collect(file: Source, pick: Pick) -> Rows:
             f"{file.source}: {size} are {cells:,} values with their times and places; {formats.MAX_CELLS:,} are the most "
             "that is read: take fewer rows or covariates"
         )
+    # Only a file with semicolons may have a decimal comma.
     if len(file.decimals) > 1:
         _check_decimal_mark(file, pick)
 
@@ -227,6 +229,7 @@ def collect(file: Source, pick: Pick) -> Rows:
             return _collect_with(file, pick, decimal)
         except NotANumber as error:
             failures.append(error)
+    # The mark that fits more rows is the one that was meant, so its error is the useful one.
     raise max(failures, key=lambda error: error.row)
 
 
@@ -293,6 +296,7 @@ def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
         columns = [_read_numbers(frame[column], decimal, file, column, start) for column in pick.values]
         values.append(np.stack(columns, axis=1))
         start += len(frame)
+    # The number of rows was counted when the file was checked.
     if start != file.rows:
         raise UsageError(
             f"{file.source}: {file.rows:,} rows were announced, {start:,} came: damaged, or changed meanwhile"
@@ -301,6 +305,7 @@ def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
     group = np.zeros(start, np.int32)
     if series:
         group = np.concatenate(series)
+    # Stable, so that each series keeps the order of the file.
     order = np.argsort(group, kind="stable")
     group = group[order]
     if pick.time is None:
@@ -388,6 +393,7 @@ def _check_names(numbers: Int[np.ndarray, " n"], words: pd.Index, where: Callabl
 
 def _read_numbers(column: pd.Series, decimal: str, file: Source, number: int, start: int) -> Float[np.ndarray, " n"]:
     """Return the numbers of a column. Raises `NotANumber` for the first other value."""
+    # pandas has read the whole piece as numbers, exactly.
     if column.dtype.kind in "biuf":
         return column.to_numpy(np.float64)
 

@@ -108,9 +108,12 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
     file = _open(Path(path), source)
     pick = pick_columns(file, options.column, options.time, options.series, options.covariates)
     rows = collect(file, pick)
+    # Before anything is computed with the values, which would overflow.
     check_magnitude(rows)
+    # Before rows are dropped, which would make the dates irregular.
     frequency, frequency_notes = frequency_of(rows, options.period, may_have_holes=options.missing == "fill")
     completed, missing_notes = complete(rows, frequency, options.missing, options.longest_gap)
+    # After filling, so that no missing value takes part.
     floor, floor_notes = _floor(source, completed, options.floor)
 
     names = completed.names or (file.names[pick.values[0]],)

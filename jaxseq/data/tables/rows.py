@@ -85,6 +85,7 @@ def check_magnitude(rows: Rows) -> None:
     """Raise `UsageError` for the first value beyond `MAX_VALUE`."""
     is_too_large = (np.abs(rows.values) > MAX_VALUE) & np.isfinite(rows.values)
     if np.any(is_too_large):
+        # The first in the file, not in the order of the series, as the user sees the file.
         row, column = _first(rows, is_too_large)
         raise UsageError(
             f"{rows.where(rows.pick.values[column], row)}: {rows.values[row, column]:g} is beyond {MAX_VALUE:g} "
@@ -105,6 +106,7 @@ def frequency_of(rows: Rows, period: int | None, may_have_holes: bool = False) -
         _check_order(rows, rows.pick.time)
 
     try:
+        # The longest series says most about a frequency that all series have to share.
         frequency = guess(rows.times[bounds[longest] : bounds[longest + 1]])
     except UsageError as error:
         raise UsageError(f"{rows.file.source}: {error}") from error
@@ -113,6 +115,7 @@ def frequency_of(rows: Rows, period: int | None, may_have_holes: bool = False) -
     # Times that are off the grid altogether, or most of them apart, are no grid with holes.
     if may_have_holes and 2 * np.count_nonzero(is_regular) > len(is_regular):
         is_regular |= steps_between(rows.times, frequency, starts) > 0
+    # Counted rows are regular by themselves.
     if rows.pick.time is not None and not np.all(is_regular):
         _raise_irregular(rows, rows.pick.time, frequency, is_regular)
 
@@ -281,6 +284,7 @@ def _check_gaps(rows: Rows, gaps: Int[np.ndarray, "n c"], longest_gap: int) -> N
     if gaps.max() <= longest_gap:
         return
     row, column = _first(rows, gaps > longest_gap)
+    # The count at its end is the length of the whole gap.
     end = row
     while end + 1 < len(gaps) and gaps[end + 1, column] > gaps[end, column]:
         end += 1
@@ -350,6 +354,7 @@ def _key_columns(rows: Rows) -> tuple[str, ...]:
     times = times[: len(head)]
     # A column of measurements differs in most rows, a name comes back with every date.
     candidates = [number for number in free[:MOST_KEYS] if 1 < head[number].nunique() <= len(head) / 2]
+    # One column is a simpler key than two.
     for size in (1, 2, 3):
         for columns in itertools.combinations(candidates, size):
             keys = [*pick.series, *columns]

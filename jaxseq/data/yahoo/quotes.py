@@ -102,6 +102,7 @@ def check_request(ticker: str, start: str | date | None, end: str | date | None,
             f"ticker {ticker[:40]!r} ({len(ticker)} characters) must be 1 to 20 letters, digits or . - = ^ and begin "
             "with a letter, a digit or ^"
         )
+    # yfinance would look up an ISIN elsewhere, by a request that is not timed.
     if re.fullmatch(r"[A-Z]{2}[A-Z0-9]{9}[0-9]", ticker.upper()):
         raise UsageError(f"ticker {ticker!r} is an ISIN: give the ticker, as in AAPL or SAP.DE")
 
@@ -133,6 +134,7 @@ def read(file: Path, request: Request) -> tuple[Quotes | None, str]:
     try:
         if not file.exists():
             return None, ""
+        # One byte more than allowed shows that a file is too large, without reading all of it.
         with open_plain(file) as stream:
             return _parse(stream.read(LARGEST + 1), request), ""
     except OSError as error:
@@ -191,6 +193,7 @@ def write(file: Path, request: Request, quotes: Quotes) -> str:
     """Write a download whole or not at all. Returns the fault, or "": a full disk must not lose the prices."""
     import yfinance
 
+    # `repr` gives every price back exactly.
     lines = ["date,close,adj_close\n"]
     prices = zip(quotes.dates.astype(str), quotes.close.tolist(), quotes.adj_close.tolist(), strict=True)
     lines += [f"{day},{close!r},{adj_close!r}\n" for day, close, adj_close in prices]

@@ -19,17 +19,18 @@ def rollout(
     head: Head,
     params: Tree,
     stats: Tree,
-    x: Float[Array, "b t 1"],
+    x: Float[Array, "b t d"],
     horizon: int,
     key: Key | None = None,
 ) -> Float[Array, "b k"]:
     """Forecast `horizon` steps, one at a time; each forecast is the model's next input.
 
+    Beside the values of a series, d may count masks of missing values; a value that is fed back is not missing.
     The window is read once, and every later step resumes from the carried state: k steps cost t + k - 1, not k · t.
     The value fed back is the centre of the forecast or, with a key, a draw from it (Salinas et al. 2020, DeepAR, section
     3.1): one path of the future.
     """
-    window = x.shape[1]
+    window, features = x.shape[1:]
 
     def choose(raw: Array, step_key: Key | None) -> Array:
         raw = raw.reshape(raw.shape[0], 1, head.width)
@@ -40,7 +41,7 @@ def rollout(
 
     def step(state: tuple[Tree, Array], step_key: Key | None) -> tuple[tuple[Tree, Array], Array]:
         carries, last = state
-        carries, raw = apply.resume(model, params, stats, x=last[..., None], carries=carries, first=window)
+        carries, raw = apply.resume(model, params, stats, x=_next_input(last, features), carries=carries, first=window)
         following = choose(raw, step_key)
         return (carries, following), following[:, 0]
 
@@ -57,13 +58,22 @@ def rollout(
     return jnp.concatenate([first, later.T], axis=1)
 
 
+def _next_input(value: Float[Array, "b 1"], features: int) -> Float[Array, "b 1 d"]:
+    """Return a forecast as the next input; the masks of missing values beside it, if there are any, are 0."""
+    step = value[..., None]
+    if features == 1:
+        return step
+    masks = jnp.zeros((*step.shape[:2], features - 1), step.dtype)
+    return jnp.concatenate([step, masks], axis=-1)
+
+
 @partial(jax.jit, static_argnames=("model", "head", "horizon"))
 def paths(
     model: forecaster.Forecaster,
     head: Head,
     params: Tree,
     stats: Tree,
-    x: Float[Array, "b t 1"],
+    x: Float[Array, "b t d"],
     horizon: int,
     keys: Shaped[Array, "m"],
 ) -> Float[Array, "m b k"]:

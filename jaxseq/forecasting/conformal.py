@@ -20,7 +20,10 @@ from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.metrics import Values, errors
 
 
-def conformal_radius(residuals: Float[np.ndarray, "_ _"], level: float) -> Float[np.ndarray, " k"]:
+def conformal_radius(
+    residuals: Float[np.ndarray, "_ _"],
+    level: float,
+) -> Float[np.ndarray, " k"]:
     """Return half the width of the interval forecast ± radius, for each step of the horizon, in the series' unit.
 
     `residuals` are "m k", actual - forecast of the calibration rows; the radius is the ⌈(m + 1) level⌉-th smallest of
@@ -29,7 +32,12 @@ def conformal_radius(residuals: Float[np.ndarray, "_ _"], level: float) -> Float
     return quantile(np.abs(np.asarray(residuals, np.float64)), level)
 
 
-def conformal_margin(actual: Values, low: Values, high: Values, level: float) -> Float[np.ndarray, " k"]:
+def conformal_margin(
+    actual: Values,
+    low: Values,
+    high: Values,
+    level: float,
+) -> Float[np.ndarray, " k"]:
     """Return the margin of a forecast interval, low - margin to high + margin, for each step of the horizon.
 
     Conformalised quantile regression: the ⌈(m + 1) level⌉-th smallest of max(low - a, a - high) over the m calibration
@@ -42,7 +50,10 @@ def conformal_margin(actual: Values, low: Values, high: Values, level: float) ->
     return quantile(np.maximum(below_low, above_high), level)
 
 
-def quantile(scores: Float[np.ndarray, "m k"], level: float) -> Float[np.ndarray, " k"]:
+def quantile(
+    scores: Float[np.ndarray, "m k"],
+    level: float,
+) -> Float[np.ndarray, " k"]:
     """Return the ⌈(m + 1) level⌉-th smallest score of each column.
 
     Raises `UsageError` with both numbers if there are fewer rows than `least_rows`, for a level not between 0 and 1, and
@@ -68,8 +79,13 @@ def least_rows(level: float) -> int:
     return math.ceil(share / (1 - share))
 
 
-def _rank(rows: int, level: float) -> int:
+def _rank(
+    rows: int,
+    level: float,
+) -> int:
+    # One more than the rows: the new value may lie in any gap between the scores.
     rank = math.ceil((rows + 1) * _share(level))
+    # Only an interval without ends would cover so often.
     if rank > rows:
         raise UsageError(f"level {level} needs at least {least_rows(level)} calibration rows; there are {rows}")
     return rank

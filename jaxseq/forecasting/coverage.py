@@ -48,7 +48,10 @@ class Spread(NamedTuple):
     worst: float | None
 
 
-def coverage_table(actual: metrics.Values, intervals: Bounds) -> list[Coverage]:
+def coverage_table(
+    actual: metrics.Values,
+    intervals: Bounds,
+) -> list[Coverage]:
     """Return coverage, width and score of the intervals of each level: over all steps, then one by one.
 
     Arrays are "n k", in the series' unit; unknown (NaN) actual values count nowhere. Raises `ValueError` with both
@@ -75,7 +78,11 @@ def coverage_table(actual: metrics.Values, intervals: Bounds) -> list[Coverage]:
     return rows
 
 
-def spread(windows: Windows, intervals: Bounds, in_time: bool) -> list[Spread]:
+def spread(
+    windows: Windows,
+    intervals: Bounds,
+    in_time: bool,
+) -> list[Spread]:
     """Return the spread of the coverage of each level; `in_time` says whether consecutive rows follow each other."""
     return [_spread(windows, level, ends, in_time) for level, ends in intervals.items()]
 
@@ -94,18 +101,23 @@ def _spread(
         total = counts[rows].sum()
         if total:
             shares.append(hits[rows].sum() / total)
+        # Rows that are not in time have no neighbours.
         if in_time:
             in_order = rows[np.argsort(windows.origins[rows], kind="stable")]
             worst.extend(rolling_shares(hits[in_order], counts[in_order]).tolist())
 
     by_series = None
+    # A single series has no spread.
     if len(shares) > 1:
         tenth, median, ninetieth = np.percentile(shares, [10, 50, 90])
         by_series = (float(tenth), float(median), float(ninetieth))
     return Spread(level, by_series, min(worst, default=None))
 
 
-def rolling_shares(hits: Float[np.ndarray, " n"], counts: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+def rolling_shares(
+    hits: Float[np.ndarray, " n"],
+    counts: Shaped[np.ndarray, " n"],
+) -> Float[np.ndarray, " m"]:
     """Return the share of hits in each stretch of `STRETCH` known rows, in their order; none if there are fewer."""
     # Rows without a known value are no forecasts to count.
     is_known = counts > 0
@@ -122,7 +134,10 @@ def _rolling_sums(values: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
 # Text.
 
 
-def sentence(coverage: list[Coverage], spreads: list[Spread]) -> str:
+def sentence(
+    coverage: list[Coverage],
+    spreads: list[Spread],
+) -> str:
     """Return one line: coverage of all values, of the worst stretch, and of the badly covered series; may be empty."""
     overall = [row for row in coverage if row.step is None]
     if not overall:
@@ -143,7 +158,11 @@ def _percents(shares: list[float]) -> str:
     return "/".join(f"{100 * share:.1f}" for share in shares)
 
 
-def markdown(coverage: list[Coverage], spreads: list[Spread], unit: str) -> str:
+def markdown(
+    coverage: list[Coverage],
+    spreads: list[Spread],
+    unit: str,
+) -> str:
     """Return the coverage as a Markdown table, and a second one by step of the horizon; may be empty."""
     overall = [row for row in coverage if row.step is None]
     if not overall:
@@ -153,6 +172,7 @@ def markdown(coverage: list[Coverage], spreads: list[Spread], unit: str) -> str:
         suffix = f", {unit}"
     titles = ["interval", "coverage", f"worst {STRETCH} in a row", f"mean width{suffix}", f"interval score{suffix}"]
     several_series = any(row.by_series is not None for row in spreads)
+    # For one series it would be a column of dashes.
     if several_series:
         titles.insert(2, "10 %, 50 %, 90 % of the series")
 

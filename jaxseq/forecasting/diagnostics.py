@@ -31,7 +31,13 @@ NAME_WIDTH = 20
 """Letters of a forecast's name on one line beside its bar."""
 
 
-def errors(scores: pd.DataFrame, predictions: pd.DataFrame, coverage: list[Coverage], unit: str, title: str) -> Figure:
+def errors(
+    scores: pd.DataFrame,
+    predictions: pd.DataFrame,
+    coverage: list[Coverage],
+    unit: str,
+    title: str,
+) -> Figure:
     """Draw errors by step, what is left in the residuals, and whether the intervals cover as often as they claim.
 
     scores        forecast, step ("all" or from 1), rmse: the naive forecast first, the model last
@@ -68,13 +74,18 @@ def errors(scores: pd.DataFrame, predictions: pd.DataFrame, coverage: list[Cover
 # Errors and residuals.
 
 
-def _draw_rmse(axes: Axes, scores: pd.DataFrame, unit: str) -> None:
+def _draw_rmse(
+    axes: Axes,
+    scores: pd.DataFrame,
+    unit: str,
+) -> None:
     """Draw bars for one step, lines for several."""
     names = list(dict.fromkeys(scores["forecast"]))
     label = "RMSE"
     if unit:
         label = f"RMSE, {unit}"
 
+    # A line through one step would be a point.
     if len(scores) == len(names):
         _draw_bars(axes, names, scores["rmse"])
         axes.set(xlabel=label, title="Error on the test part")
@@ -86,7 +97,11 @@ def _draw_rmse(axes: Axes, scores: pd.DataFrame, unit: str) -> None:
     legend(axes, columns=2)
 
 
-def _draw_bars(axes: Axes, names: list[str], rmse: pd.Series) -> None:
+def _draw_bars(
+    axes: Axes,
+    names: list[str],
+    rmse: pd.Series,
+) -> None:
     colors = [NAIVE, *[BASELINE] * (len(names) - 2), FORECAST]
     bars = axes.barh(range(len(names)), rmse, color=colors)
     axes.bar_label(bars, fmt="%.4g", padding=3)
@@ -99,7 +114,13 @@ def _draw_bars(axes: Axes, names: list[str], rmse: pd.Series) -> None:
     axes.invert_yaxis()
 
 
-def _draw_line(axes: Axes, scores: pd.DataFrame, name: str, number: int, last: int) -> None:
+def _draw_line(
+    axes: Axes,
+    scores: pd.DataFrame,
+    name: str,
+    number: int,
+    last: int,
+) -> None:
     """Draw the model, the last one, bold; the naive forecast, the first, dotted and above those that coincide with it."""
     if number == last:
         look: dict[str, Any] = {"color": FORECAST, "ls": "-", "lw": 2.6, "zorder": 4}
@@ -112,7 +133,11 @@ def _draw_line(axes: Axes, scores: pd.DataFrame, name: str, number: int, last: i
     axes.plot(scores["step"].astype(int), scores["rmse"], label=name, **look)
 
 
-def _draw_residual_autocorrelation(axes: Axes, first: pd.DataFrame, residuals: pd.Series) -> None:
+def _draw_residual_autocorrelation(
+    axes: Axes,
+    first: pd.DataFrame,
+    residuals: pd.Series,
+) -> None:
     """Draw the autocorrelation of the first step's residuals; the mean over series that are not shorter than most."""
     axes.set_title("Residuals of the first step: autocorrelation")
     if "date" not in first:
@@ -128,6 +153,7 @@ def _draw_residual_autocorrelation(axes: Axes, first: pd.DataFrame, residuals: p
     long_enough = []
     for values in by_series:
         is_constant = np.std(values) <= 1e-12 * np.abs(values).max()
+        # A short series would add noise, a constant one 0 / 0.
         if len(values) >= n and not is_constant:
             long_enough.append(values)
     if not long_enough:
@@ -149,21 +175,31 @@ def _draw_residual_autocorrelation(axes: Axes, first: pd.DataFrame, residuals: p
     legend(axes)
 
 
-def _by_series(frame: pd.DataFrame, values: pd.Series) -> list[np.ndarray]:
+def _by_series(
+    frame: pd.DataFrame,
+    values: pd.Series,
+) -> list[np.ndarray]:
     """Return the values of each series, in the order of their rows."""
     if "series" not in frame:
         return [values.to_numpy()]
     return [of_series.to_numpy() for _, of_series in values.groupby(frame["series"], sort=False)]
 
 
-def _autocorrelation(values: Float[np.ndarray, " n"], lags: int) -> Float[np.ndarray, " l"]:
+def _autocorrelation(
+    values: Float[np.ndarray, " n"],
+    lags: int,
+) -> Float[np.ndarray, " l"]:
     """Return Σ c_t c_{t-j} / Σ c_t² for j = 1 … `lags`, c the deviations from the mean: Box & Jenkins (1970), 2.1."""
     deviations = values - np.mean(values)
     products = [deviations[lag:] @ deviations[:-lag] for lag in range(1, lags + 1)]
     return np.array(products) / (deviations @ deviations)
 
 
-def _draw_residual_histogram(axes: Axes, residuals: Float[np.ndarray, " n"], unit: str) -> None:
+def _draw_residual_histogram(
+    axes: Axes,
+    residuals: Float[np.ndarray, " n"],
+    unit: str,
+) -> None:
     mean = float(np.mean(residuals))
     mean_label = f"mean {mean:+.3g}"
     axis_label = "actual - forecast"
@@ -180,7 +216,11 @@ def _draw_residual_histogram(axes: Axes, residuals: Float[np.ndarray, " n"], uni
 # Coverage.
 
 
-def _draw_calibration(axes: Axes, coverage: list[Coverage], n: int) -> None:
+def _draw_calibration(
+    axes: Axes,
+    coverage: list[Coverage],
+    n: int,
+) -> None:
     axes.set_title("Coverage of the intervals, over all steps")
     if not coverage:
         annotate_empty(axes, "no intervals")
@@ -197,7 +237,11 @@ def _draw_calibration(axes: Axes, coverage: list[Coverage], n: int) -> None:
     legend(axes)
 
 
-def _draw_coverage_by_step(axes: Axes, coverage: list[Coverage], n: int) -> None:
+def _draw_coverage_by_step(
+    axes: Axes,
+    coverage: list[Coverage],
+    n: int,
+) -> None:
     """Draw the coverage of the 80 % intervals, or of the widest there are."""
     if not coverage:
         axes.set_title("Coverage by step of the horizon")
@@ -221,7 +265,10 @@ def _shown_level(levels: Sequence[float]) -> float:
     return max(levels)
 
 
-def _chance(share: float | np.ndarray, n: int) -> np.ndarray:
+def _chance(
+    share: float | np.ndarray,
+    n: int,
+) -> np.ndarray:
     """Return the low and the high end of the share of n independent forecasts in 95 % of all cases: binomial."""
     # scipy.stats takes most of a second to import.
     from scipy.stats import binom
@@ -229,7 +276,11 @@ def _chance(share: float | np.ndarray, n: int) -> np.ndarray:
     return np.stack([binom.ppf(tail, n, share) for tail in (0.025, 0.975)]) / n
 
 
-def _draw_pit(axes: Axes, predictions: pd.DataFrame, n: int) -> None:
+def _draw_pit(
+    axes: Axes,
+    predictions: pd.DataFrame,
+    n: int,
+) -> None:
     """Draw the histogram of the probability integral transform, a bin between each two quantiles.
 
     The distribution is that of the intervals, with the forecast as its median. Flat bins are calibrated; high outer bins
@@ -244,6 +295,7 @@ def _draw_pit(axes: Axes, predictions: pd.DataFrame, n: int) -> None:
     edges, shares = pit_shares(predictions)
     widths = np.diff(edges)
     low, high = _chance(widths, n)
+    # Bins have different widths: their area is their share.
     axes.bar(edges[:-1], shares / widths, widths, align="edge", color=FORECAST, alpha=0.7, ec="white", label="measured")
     axes.stairs(high / widths, edges, baseline=low / widths, fill=True, color=CHANCE, alpha=0.4, label=f"95 %, n = {n}")
     axes.axhline(1, color=ACTUAL, ls="--", lw=1, label="calibrated")
@@ -268,7 +320,10 @@ def pit_shares(predictions: pd.DataFrame) -> tuple[Float[np.ndarray, " e"], Floa
     return edges, np.bincount(bins, minlength=len(edges) - 1) / len(predictions)
 
 
-def _draw_rolling_coverage(axes: Axes, predictions: pd.DataFrame) -> None:
+def _draw_rolling_coverage(
+    axes: Axes,
+    predictions: pd.DataFrame,
+) -> None:
     """Draw the coverage over stretches of consecutive forecasts; the lowest point is the worst stretch."""
     axes.set_title(f"Coverage over {STRETCH} forecasts")
     levels = interval_levels(predictions)
@@ -287,6 +342,7 @@ def _draw_rolling_coverage(axes: Axes, predictions: pd.DataFrame) -> None:
     for number, level in enumerate(sorted(levels)):
         covered = _covered(predictions, level)
         hits, counts, dates = _by_forecast(predictions, covered, steps)
+        # Levels share their rows: where one has no stretch, none has.
         shares = rolling_shares(hits, counts)
         if not len(shares):
             break
@@ -303,7 +359,10 @@ def _draw_rolling_coverage(axes: Axes, predictions: pd.DataFrame) -> None:
     legend(axes)
 
 
-def _covered(predictions: pd.DataFrame, level: int) -> pd.Series:
+def _covered(
+    predictions: pd.DataFrame,
+    level: int,
+) -> pd.Series:
     return predictions["actual"].between(predictions[f"low_{level}%"], predictions[f"high_{level}%"])
 
 
@@ -320,7 +379,10 @@ def _by_forecast(
     return groups.sum().to_numpy(float), groups.size().to_numpy(float), dates.to_numpy()
 
 
-def _draw_coverage_by_series(axes: Axes, predictions: pd.DataFrame) -> None:
+def _draw_coverage_by_series(
+    axes: Axes,
+    predictions: pd.DataFrame,
+) -> None:
     """Draw the coverage of each series at each level, from the worst covered series to the best."""
     axes.set_title("Coverage by series")
     levels = interval_levels(predictions)

@@ -30,14 +30,19 @@ def around(
         if name not in test:
             continue
         pair = [_scaled(valid[name], valid_part), _scaled(test[name], test_part)]
+        # Without a forecast in the scale of the scores there are none.
         if pair[0] is None or pair[1] is None:
             continue
+        # The kind is the model's, so that widths differ by the forecasts and by nothing else.
         margins = intervals.fit(fitted.kind, pair[0], valid_part, fitted.size)
         bounds_by_name[name] = intervals.bounds(pair[1], margins._replace(floor=fitted.floor), test_part)
     return bounds_by_name
 
 
-def _scaled(forecast: Float[np.ndarray, "n k"], part: Part) -> Forecast | None:
+def _scaled(
+    forecast: Float[np.ndarray, "n k"],
+    part: Part,
+) -> Forecast | None:
     """Return a forecast in the model's own scale; None where that is not possible."""
     if part.scaling.kind == "log-return" and not np.all(forecast > 0):
         return None
@@ -70,7 +75,11 @@ def scores(
     return values
 
 
-def markdown(table: pd.DataFrame, unit: str, scaled: bool) -> str:
+def markdown(
+    table: pd.DataFrame,
+    unit: str,
+    scaled: bool,
+) -> str:
     """Return the scores over all steps of every forecast that has intervals as a Markdown table; may be empty.
 
     table   forecast, step, and the columns of `scores`

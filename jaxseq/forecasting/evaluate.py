@@ -68,12 +68,14 @@ def judge(
     part = windows.test
     notes = _season_notes(background)
     scales = series_scales(background, notes)
+    # The test part has no say in the choice of the reference.
     valid_forecasts = baselines.forecast_all(dataset, windows.valid)
     reference = choose_reference(dataset, scales, loss, valid_forecasts)
 
     forecasts = baselines.forecast_all(dataset, part)
     if progress is not None:
         forecasts |= _classical_forecasts(part, background.period, progress)
+    # Comparisons are in the units of the series: errors of log-returns would favour low prices.
     forecasts[name] = scaling.invert(test.centre, part)
     forecasts = {label: above_floor(values, background.floor) for label, values in forecasts.items()}
 
@@ -109,11 +111,16 @@ def judge(
     )
 
 
-def calibrate(dataset: Dataset, valid: Forecast, choice: Choice = "auto") -> Calibrated:
+def calibrate(
+    dataset: Dataset,
+    valid: Forecast,
+    choice: Choice = "auto",
+) -> Calibrated:
     """Fit the intervals of a model to its forecasts of the validation part; see `intervals.calibrate`."""
     background = dataset.background
     part = Part(dataset.windows.valid, dataset.scaling, background.known_series)
     calibrated = intervals.calibrate(choice, valid, part, background.floor)
+    # Nothing is raised where nothing is bounded.
     if background.floor is None or not calibrated.intervals.levels:
         return calibrated
     note = f"forecasts and intervals below {background.floor:g}, the least possible value, are raised to it"
@@ -137,6 +144,7 @@ def choose_reference(
     means = {}
     for name, forecast in forecasts.items():
         losses = significance.row_losses(part.targets, forecast, loss)
+        # Otherwise the largest series of a panel would choose for all.
         if scales is not None:
             losses = losses / getattr(scales, loss)[part.series]
         means[name] = np.nanmean(losses)
@@ -163,7 +171,10 @@ def _season_notes(background: Background) -> list[str]:
     return []
 
 
-def series_scales(background: Background, notes: list[str] | None = None) -> Scales | None:
+def series_scales(
+    background: Background,
+    notes: list[str] | None = None,
+) -> Scales | None:
     """Return the scales of MASE and RMSSE of every series; None, and a note, where there are none."""
     if not background.training_rows:
         return None
@@ -198,7 +209,13 @@ def places(
     return Rows(times, series, by_row)
 
 
-def _remarks(comparison: Comparison, part: Windows, forecasts: Forecasts, rows: Rows, seed: int) -> tuple[str, ...]:
+def _remarks(
+    comparison: Comparison,
+    part: Windows,
+    forecasts: Forecasts,
+    rows: Rows,
+    seed: int,
+) -> tuple[str, ...]:
     """Return the sentences that stand beside the verdict."""
     name = comparison.model.name
     last_value = None
@@ -250,7 +267,12 @@ def _scores(
     return pd.DataFrame(rows)
 
 
-def naive_loss(windows: Windows, scaling: Scaling, steps: int, loss: Loss = "squared") -> float:
+def naive_loss(
+    windows: Windows,
+    scaling: Scaling,
+    steps: int,
+    loss: Loss = "squared",
+) -> float:
     """Return the mean loss of the last value over the first `steps`, in the model's own scale."""
     still = windows._replace(targets=baselines.naive(windows))
     actual = scaling.targets(windows)[:, :steps]

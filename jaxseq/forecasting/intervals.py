@@ -91,7 +91,12 @@ Bounds: TypeAlias = dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray
 # Fit.
 
 
-def fit(kind: Kind, forecast: Forecast, part: Part, size: Size = "split") -> Intervals:
+def fit(
+    kind: Kind,
+    forecast: Forecast,
+    part: Part,
+    size: Size = "split",
+) -> Intervals:
     """Fit the margins to the known targets of a part; levels that it has too few rows for are left out.
 
     `size` is that of adaptive intervals; the other kinds name their own. Raises `UsageError` for a forecast that is not
@@ -100,6 +105,7 @@ def fit(kind: Kind, forecast: Forecast, part: Part, size: Size = "split") -> Int
     _check_finite(forecast)
     if kind != "adaptive":
         size = kind
+    # In the model's own scale the series of a panel are alike, and log-returns add.
     y = part.scaling.targets(part.windows)
     series_sizes = ()
     if size == "scaled" and len(part.scaling.scale) > 1:
@@ -119,9 +125,11 @@ def fit(kind: Kind, forecast: Forecast, part: Part, size: Size = "split") -> Int
     for level in LEVELS:
         if _rows_of_each_step(y).min() < conformal.least_rows(level):
             continue
+        # Each step has its own margin: errors grow with the horizon.
         scores = _scores(y, forecast, level) / row_sizes[:, None]
         levels.append(level)
         margins.append(tuple(_quantile(column, level) for column in scores.T))
+        # The others need no score but the quantile.
         if kind == "adaptive":
             order_statistics.append(tuple(adaptive.thin(column) for column in scores.T))
 
@@ -140,7 +148,11 @@ def _rows_of_each_step(y: Float[np.ndarray, "n k"]) -> np.ndarray:
     return np.sum(~np.isnan(y), axis=0)
 
 
-def _scores(y: Float[np.ndarray, "n k"], forecast: Forecast, level: float) -> Float[np.ndarray, "n k"]:
+def _scores(
+    y: Float[np.ndarray, "n k"],
+    forecast: Forecast,
+    level: float,
+) -> Float[np.ndarray, "n k"]:
     """Return the distance of each value outside of the forecast's own interval, negative inside; NaN where unknown."""
     low, high = own_interval(forecast, level)
     return np.maximum(low - y, y - high)
@@ -160,13 +172,19 @@ def _check_finite(forecast: Forecast) -> None:
         )
 
 
-def _quantile(scores: Float[np.ndarray, " n"], level: float) -> float:
+def _quantile(
+    scores: Float[np.ndarray, " n"],
+    level: float,
+) -> float:
     # Unknown targets have no score.
     known_scores = scores[~np.isnan(scores)]
     return float(conformal.quantile(known_scores[:, None], level)[0])
 
 
-def own_interval(forecast: Forecast, level: float) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+def own_interval(
+    forecast: Forecast,
+    level: float,
+) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
     """Return the interval between a distribution's own quantiles, or the point forecast as both ends."""
     if forecast.quantiles is None:
         return forecast.centre, forecast.centre
@@ -176,11 +194,16 @@ def own_interval(forecast: Forecast, level: float) -> tuple[Float[np.ndarray, "n
     return forecast.quantiles[..., low], forecast.quantiles[..., high]
 
 
-def _unbounded_sizes(size: Size, part: Part, series_sizes: Sequence[float]) -> Float[np.ndarray, " n"]:
+def _unbounded_sizes(
+    size: Size,
+    part: Part,
+    series_sizes: Sequence[float],
+) -> Float[np.ndarray, " n"]:
     """Return the size of each row; NaN where nothing is known."""
     windows, scaling, series = part
     if size == "volatility":
         return sizes.volatility(windows, scaling, series)
+    # Of a panel: the last values of different series are no common measure.
     if size == "scaled" and series_sizes:
         return np.asarray(series_sizes, np.float64)[windows.series]
     if size == "scaled":
@@ -188,12 +211,18 @@ def _unbounded_sizes(size: Size, part: Part, series_sizes: Sequence[float]) -> F
     return np.ones(len(windows.inputs))
 
 
-def _at_least(row_sizes: Float[np.ndarray, " n"], least: float) -> Float[np.ndarray, " n"]:
+def _at_least(
+    row_sizes: Float[np.ndarray, " n"],
+    least: float,
+) -> Float[np.ndarray, " n"]:
     # A row without any known change has the least size rather than none.
     return np.fmax(row_sizes, least)
 
 
-def row_sizes(intervals: Intervals, part: Part) -> Float[np.ndarray, " n"]:
+def row_sizes(
+    intervals: Intervals,
+    part: Part,
+) -> Float[np.ndarray, " n"]:
     """Return the size of each row that its margins are multiplied by."""
     return _at_least(_unbounded_sizes(intervals.size, part, intervals.series), intervals.least)
 
@@ -201,7 +230,11 @@ def row_sizes(intervals: Intervals, part: Part) -> Float[np.ndarray, " n"]:
 # Apply.
 
 
-def bounds(forecast: Forecast, intervals: Intervals, part: Part) -> Bounds:
+def bounds(
+    forecast: Forecast,
+    intervals: Intervals,
+    part: Part,
+) -> Bounds:
     """Return the intervals of each level in the series' units; each lies within those of higher levels.
 
     Adaptive intervals follow the known targets of the part's own rows, in time order, as far as they are known when each
@@ -216,14 +249,21 @@ def bounds(forecast: Forecast, intervals: Intervals, part: Part) -> Bounds:
     return in_units
 
 
-def above_floor(values: Float[np.ndarray, "n k"], floor: float | None) -> Float[np.ndarray, "n k"]:
+def above_floor(
+    values: Float[np.ndarray, "n k"],
+    floor: float | None,
+) -> Float[np.ndarray, "n k"]:
     """Return the values, those below the floor raised to it."""
     if floor is None:
         return values
     return np.maximum(values, floor)
 
 
-def _scaled_bounds(forecast: Forecast, intervals: Intervals, part: Part) -> Bounds:
+def _scaled_bounds(
+    forecast: Forecast,
+    intervals: Intervals,
+    part: Part,
+) -> Bounds:
     """Return the intervals of each level in the model's own scale."""
     row_size = row_sizes(intervals, part)[:, None]
     margins = _margins(forecast, intervals, part, row_size)
@@ -265,7 +305,10 @@ def _margins(
     return list(np.moveaxis(walked, -1, 0))
 
 
-def extend(intervals: Intervals, steps: int) -> Intervals:
+def extend(
+    intervals: Intervals,
+    steps: int,
+) -> Intervals:
     """Return intervals of `steps` steps: the first ones, beyond the fitted ones the last margin again."""
 
     def lengthen(per_step: tuple) -> tuple:
@@ -278,7 +321,11 @@ def extend(intervals: Intervals, steps: int) -> Intervals:
     )
 
 
-def for_series(intervals: Intervals, trained: Sequence[str], names: Sequence[str]) -> Intervals:
+def for_series(
+    intervals: Intervals,
+    trained: Sequence[str],
+    names: Sequence[str],
+) -> Intervals:
     """Return the intervals for series of other names and order; a series that is new has the median size of all.
 
     trained  names of the series that the intervals were fitted to
@@ -288,6 +335,7 @@ def for_series(intervals: Intervals, trained: Sequence[str], names: Sequence[str
     series_sizes = ()
     if fitted_size:
         median = float(np.median(intervals.series))
+        # Nothing is known of the errors of a new series.
         series_sizes = tuple(fitted_size.get(name, median) for name in names)
     return intervals._replace(series=series_sizes, until=tuple(fitted_until.get(name, "") for name in names))
 
@@ -310,7 +358,12 @@ def quantiles(
 # Choose.
 
 
-def calibrate(choice: Choice, forecast: Forecast, part: Part, floor: float | None = None) -> Calibrated:
+def calibrate(
+    choice: Choice,
+    forecast: Forecast,
+    part: Part,
+    floor: float | None = None,
+) -> Calibrated:
     """Fit the intervals of a choice on the validation part; "auto" takes those with the best interval score there.
 
     Kinds are compared on the later half of the rows, with margins fitted to the earlier half; the margins of the result
@@ -318,10 +371,12 @@ def calibrate(choice: Choice, forecast: Forecast, part: Part, floor: float | Non
     """
     _check_finite(forecast)
     notes = []
+    # Sizes that the data do not have are not compared.
     candidates = available(part)
     if choice == "adaptive" and not part.series:
         notes.append("adaptive intervals need rows in time: split instead")
         choice = "split"
+    # A run that has been trained is judged, whatever its option.
     if choice in SIZES and choice not in candidates:
         notes.append(f"{choice} intervals do not fit these series, see docs/forecasting.md: split instead")
         choice = "split"
@@ -339,6 +394,7 @@ def calibrate(choice: Choice, forecast: Forecast, part: Part, floor: float | Non
     elif choice == "auto":
         notes.append(f"split intervals: {counted(len(part.windows.inputs), 'validation row')} are too few to choose by")
 
+    # All rows: the halves were for the choice alone.
     fitted = fit(kind, forecast, part, size)
     missing = [f"{level:.0%}" for level in LEVELS if level not in fitted.levels]
     if missing:
@@ -360,7 +416,11 @@ def available(part: Part) -> list[Size]:
     return names
 
 
-def compare(candidates: Sequence[Size], forecast: Forecast, part: Part) -> dict[Kind, float]:
+def compare(
+    candidates: Sequence[Size],
+    forecast: Forecast,
+    part: Part,
+) -> dict[Kind, float]:
     """Return the mean interval score, over levels, rows and steps, of each kind on the later half of the rows.
 
     In the model's own scale, in which the series of a panel are alike. Adaptive intervals take the best of the
@@ -413,23 +473,33 @@ def halves(windows: Windows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, "
             earlier[rows[:half]] = True
             later[rows[half:]] = True
             continue
+        # The last target of an earlier row comes before the first origin of a later one.
         earlier[rows] = origins + horizon <= middle
         later[rows] = origins >= middle
     return earlier, later
 
 
-def _rows(forecast: Forecast, rows: Bool[np.ndarray, " n"]) -> Forecast:
+def _rows(
+    forecast: Forecast,
+    rows: Bool[np.ndarray, " n"],
+) -> Forecast:
     quantiles_of_rows = forecast.quantiles
     if quantiles_of_rows is not None:
         quantiles_of_rows = quantiles_of_rows[rows]
     return Forecast(forecast.centre[rows], quantiles_of_rows, forecast.levels)
 
 
-def _rows_of_part(part: Part, rows: Bool[np.ndarray, " n"]) -> Part:
+def _rows_of_part(
+    part: Part,
+    rows: Bool[np.ndarray, " n"],
+) -> Part:
     return part._replace(windows=Windows(*(array[rows] for array in part.windows)))
 
 
-def _chosen(choice: Choice, scores: dict[Kind, float]) -> tuple[Kind, Size]:
+def _chosen(
+    choice: Choice,
+    scores: dict[Kind, float],
+) -> tuple[Kind, Size]:
     """Return the kind of a choice, and the size of its scores."""
     if choice not in ("auto", "adaptive"):
         return choice, choice

@@ -24,7 +24,10 @@ Values: TypeAlias = Float[np.ndarray, "_ _"]
 """Actual or forecast values, "n k", in the series' unit; every function checks that two agree in shape."""
 
 
-def errors(actual: Values, forecast: Values) -> Float[np.ndarray, "n k"]:
+def errors(
+    actual: Values,
+    forecast: Values,
+) -> Float[np.ndarray, "n k"]:
     """Return actual - forecast, NaN where the actual value is unknown.
 
     Raises `ValueError` unless both have the same shape, with at least one row and one step.
@@ -37,7 +40,10 @@ def errors(actual: Values, forecast: Values) -> Float[np.ndarray, "n k"]:
     return np.asarray(actual, np.float64) - np.asarray(forecast, np.float64)
 
 
-def _mean(values: Float[np.ndarray, "n k"], actual: Values) -> float:
+def _mean(
+    values: Float[np.ndarray, "n k"],
+    actual: Values,
+) -> float:
     """Return the mean of the values whose actual value is known."""
     known_values = values[~np.isnan(actual)]
     # numpy would warn about the mean of nothing.
@@ -80,28 +86,42 @@ def by_horizon(
 # Point forecasts.
 
 
-def mse(actual: Values, forecast: Values) -> float:
+def mse(
+    actual: Values,
+    forecast: Values,
+) -> float:
     """Return the mean squared error, mean((a - f)²), in the unit squared."""
     return _mean(errors(actual, forecast) ** 2, actual)
 
 
-def rmse(actual: Values, forecast: Values) -> float:
+def rmse(
+    actual: Values,
+    forecast: Values,
+) -> float:
     """Return the root of the mean squared error, √mean((a - f)²), in the series' unit."""
     return float(np.sqrt(mse(actual, forecast)))
 
 
-def mae(actual: Values, forecast: Values) -> float:
+def mae(
+    actual: Values,
+    forecast: Values,
+) -> float:
     """Return the mean absolute error, mean(|a - f|), in the series' unit."""
     return _mean(np.abs(errors(actual, forecast)), actual)
 
 
-def relative_mse(actual: Values, forecast: Values, reference: Values) -> float:
+def relative_mse(
+    actual: Values,
+    forecast: Values,
+    reference: Values,
+) -> float:
     """Return the MSE of the forecast over that of a reference forecast; below 1 is better than the reference.
 
     With the last value as reference, the square of Theil's U2 (1966), section 2.3 of Hyndman & Koehler. Raises
     `UsageError` if the reference makes no error at all.
     """
     reference_mse = mse(actual, reference)
+    # A ratio to nothing would call every forecast infinitely worse.
     if reference_mse == 0:
         raise UsageError(
             f"the reference forecast is exact on all {actual.size} values: no error to compare with; the series is constant"
@@ -109,12 +129,16 @@ def relative_mse(actual: Values, forecast: Values, reference: Values) -> float:
     return mse(actual, forecast) / reference_mse
 
 
-def smape(actual: Values, forecast: Values) -> float:
+def smape(
+    actual: Values,
+    forecast: Values,
+) -> float:
     """Return the symmetric mean absolute percentage error, mean(200 |a - f| / (|a| + |f|)), from 0 to 200 %.
 
     The definition of the M4 competition: Makridakis, Spiliotis & Assimakopoulos (2020), International Journal of
     Forecasting 36(1). Where both values are 0 the forecast is exact and the term is 0.
     """
+    # Both terms of the sum are absolute values: 1 forecast as -1 is wrong by all of the 200 %.
     size = np.abs(errors(actual, forecast))
     total = np.abs(np.asarray(actual, np.float64)) + np.abs(np.asarray(forecast, np.float64))
     terms = np.divide(200 * size, total, out=np.zeros_like(size), where=total != 0)
@@ -160,7 +184,11 @@ def seasonal_scale(
     return scale
 
 
-def mase(actual: Values, forecast: Values, scale: Float[np.ndarray, " _"]) -> float:
+def mase(
+    actual: Values,
+    forecast: Values,
+    scale: Float[np.ndarray, " _"],
+) -> float:
     """Return the mean absolute scaled error, mean(|a - f| / scale).
 
     Below 1 is better than the naive forecast was in training. `scale` "n" is the `seasonal_scale` of each row's series.
@@ -170,7 +198,11 @@ def mase(actual: Values, forecast: Values, scale: Float[np.ndarray, " _"]) -> fl
     return _mean(scaled, actual)
 
 
-def rmsse(actual: Values, forecast: Values, scale: Float[np.ndarray, " _"]) -> float:
+def rmsse(
+    actual: Values,
+    forecast: Values,
+    scale: Float[np.ndarray, " _"],
+) -> float:
     """Return the root mean squared scaled error, √mean((a - f)² / scale); the root comes last, over all rows together.
 
     `scale` "n" is the `seasonal_scale` of each row's series with `squared=True`. For one row, the measure of the M5
@@ -181,7 +213,11 @@ def rmsse(actual: Values, forecast: Values, scale: Float[np.ndarray, " _"]) -> f
     return float(np.sqrt(_mean(scaled, actual)))
 
 
-def _checked_scale(scale: Float[np.ndarray, " _"], actual: Values) -> Float[np.ndarray, "n 1"]:
+def _checked_scale(
+    scale: Float[np.ndarray, " _"],
+    actual: Values,
+) -> Float[np.ndarray, "n 1"]:
+    # A single scale would be broadcast over the series.
     if scale.shape != actual.shape[:1]:
         raise ValueError(f"scales {scale.shape} must be one for each of the {len(actual)} rows")
     unusable = ~((scale > 0) & np.isfinite(scale))
@@ -205,6 +241,7 @@ def _pinball(
             f'quantiles {quantiles.shape} must be "n k q": the shape of the actual values {actual.shape} and then one '
             f"for each of the {levels.size} levels, at least one of each"
         )
+    # Levels out of order would give weights below 0.
     if not (np.all(levels > 0) and np.all(levels < 1) and np.all(np.diff(levels) > 0)):
         raise UsageError(f"levels {levels.tolist()} must lie between 0 and 1 and increase")
 
@@ -238,11 +275,16 @@ def crps_quantiles(
     errors as for `quantile_loss`.
     """
     loss = _pinball(actual, quantiles, levels)
+    # The loss at a level stands for all levels nearer to it than to its neighbours.
     edges = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
     return 2 * float(np.sum(np.diff(edges) * loss))
 
 
-def crps_gaussian(actual: Values, mean: Values, sd: Values) -> float:
+def crps_gaussian(
+    actual: Values,
+    mean: Values,
+    sd: Values,
+) -> float:
     """Return the CRPS of normal distributions, mean(σ (z (2Φ(z) - 1) + 2φ(z) - 1/√π)) with z = (a - μ) / σ.
 
     In the series' unit. Gneiting & Raftery, section 4.2, with the sign turned. Raises `UsageError` for a σ that is not
@@ -254,7 +296,12 @@ def crps_gaussian(actual: Values, mean: Values, sd: Values) -> float:
     return _mean(sd * score, actual)
 
 
-def crps_student_t(actual: Values, location: Values, scale: Values, df: float | Values) -> float:
+def crps_student_t(
+    actual: Values,
+    location: Values,
+    scale: Values,
+    df: float | Values,
+) -> float:
     """Return the CRPS of Student's t distributions with location, scale and ν = `df` degrees of freedom.
 
     In the series' unit; `df` is one number or "n k". Jordan, Krüger & Lerch (2019), "Evaluating probabilistic forecasts
@@ -262,10 +309,12 @@ def crps_student_t(actual: Values, location: Values, scale: Values, df: float | 
     is infinite otherwise) and the scale is above 0.
     """
     nu = np.broadcast_to(np.asarray(df, np.float64), actual.shape)
+    # With one degree of freedom or less there is no mean distance.
     if not np.all(nu > 1):
         raise UsageError(f"the smallest of the degrees of freedom is {np.min(nu):g}; the CRPS needs more than 1")
 
     z = errors(actual, location) / _positive(scale, actual, "scale")
+    # By logarithms: the beta function leaves the range of float64 for many degrees of freedom.
     log_beta = betaln(0.5, nu / 2)
     density = np.exp(-(nu + 1) / 2 * np.log1p(z**2 / nu) - log_beta) / np.sqrt(nu)
     spread = 2 * np.sqrt(nu) * np.exp(betaln(0.5, nu - 0.5) - 2 * log_beta)
@@ -273,7 +322,11 @@ def crps_student_t(actual: Values, location: Values, scale: Values, df: float | 
     return _mean(scale * score, actual)
 
 
-def _positive(spread: Values, actual: Values, name: str) -> Float[np.ndarray, "n k"]:
+def _positive(
+    spread: Values,
+    actual: Values,
+    name: str,
+) -> Float[np.ndarray, "n k"]:
     # Called for its check of the shapes.
     errors(actual, spread)
     not_positive = ~(spread > 0)
@@ -284,7 +337,11 @@ def _positive(spread: Values, actual: Values, name: str) -> Float[np.ndarray, "n
     return np.asarray(spread, np.float64)
 
 
-def crps_ensemble(actual: Values, draws: Float[np.ndarray, "m _ _"], fair: bool = True) -> float:
+def crps_ensemble(
+    actual: Values,
+    draws: Float[np.ndarray, "m _ _"],
+    fair: bool = True,
+) -> float:
     """Return the CRPS from m draws of each value, mean |x - a| - ½ mean |x - x'|; `draws` are "m n k".
 
     In the series' unit. `fair` takes the second mean over pairs of different draws, so that the score of few draws
@@ -313,26 +370,44 @@ def crps_ensemble(actual: Values, draws: Float[np.ndarray, "m _ _"], fair: bool 
 # Intervals.
 
 
-def inside(actual: Values, low: Values, high: Values) -> Float[np.ndarray, "n k"]:
+def inside(
+    actual: Values,
+    low: Values,
+    high: Values,
+) -> Float[np.ndarray, "n k"]:
     """Return 1 where low <= a <= high and 0 elsewhere; NaN where one of the three is NaN."""
     above_low = errors(actual, low)
     below_high = -errors(actual, high)
     covered = ((above_low >= 0) & (below_high >= 0)).astype(np.float64)
+    # Comparisons with NaN are false: it would count as a value outside.
     undefined = np.isnan(above_low) | np.isnan(below_high)
     return np.where(undefined, np.nan, covered)
 
 
-def coverage(actual: Values, low: Values, high: Values) -> float:
+def coverage(
+    actual: Values,
+    low: Values,
+    high: Values,
+) -> float:
     """Return the share of the values within their interval, ends included: low <= a <= high."""
     return _mean(inside(actual, low, high), actual)
 
 
-def interval_width(actual: Values, low: Values, high: Values) -> float:
+def interval_width(
+    actual: Values,
+    low: Values,
+    high: Values,
+) -> float:
     """Return the mean width of the intervals of known values; an inverted interval has width 0."""
     return _mean(np.maximum(errors(high, low), 0), actual)
 
 
-def interval_score(actual: Values, low: Values, high: Values, level: float) -> float:
+def interval_score(
+    actual: Values,
+    low: Values,
+    high: Values,
+    level: float,
+) -> float:
     """Return Winkler's interval score: the mean width, plus 2/α times the distance of a value outside; α = 1 - `level`.
 
     In the series' unit. Gneiting & Raftery, equation 43; Winkler (1972), JASA 67(337). Raises `UsageError` for a level
@@ -340,6 +415,7 @@ def interval_score(actual: Values, low: Values, high: Values, level: float) -> f
     """
     if not 0 < level < 1:
         raise UsageError(f"level {level} must lie between 0 and 1")
+    # Its width would be negative, a reward.
     inverted = np.count_nonzero(low > high)
     if inverted:
         raise UsageError(f"{inverted} of {low.size} intervals have their low end above their high one")

@@ -36,7 +36,12 @@ class _Look(NamedTuple):
     shape: str = "."
 
 
-def forecast(frame: pd.DataFrame, unit: str, title: str, before: pd.DataFrame | None = None) -> Figure:
+def forecast(
+    frame: pd.DataFrame,
+    unit: str,
+    title: str,
+    before: pd.DataFrame | None = None,
+) -> Figure:
     """Draw the test part of a forecast: all of it, a zoom, and forecast change against actual change.
 
     frame   date (or row), actual, forecast, naive; the band from `low_80%` to `high_80%` is drawn if both are there
@@ -91,7 +96,11 @@ def _first_series_and_step(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]
     return rows, notes
 
 
-def _draw_before(axes: Axes, before: pd.DataFrame, test: pd.DataFrame) -> None:
+def _draw_before(
+    axes: Axes,
+    before: pd.DataFrame,
+    test: pd.DataFrame,
+) -> None:
     """Draw the parts before the test part, each by itself so that a gap between two of them shows, and name all parts."""
     parts = [(str(name), rows) for name, rows in before.groupby("part", sort=False)]
     label = "actual, before the test part"
@@ -115,7 +124,12 @@ def _draw_before(axes: Axes, before: pd.DataFrame, test: pd.DataFrame) -> None:
             axes.annotate(name, (middle, 1), xycoords=("data", "axes fraction"), color=BEFORE, **position)
 
 
-def _draw_curves(axes: Axes, frame: pd.DataFrame, unit: str, marked: bool) -> None:
+def _draw_curves(
+    axes: Axes,
+    frame: pd.DataFrame,
+    unit: str,
+    marked: bool,
+) -> None:
     """Draw the curves over time; rows that are not in time are points, told apart by shape too."""
     time = frame.columns[0]
     in_time = time == "date"
@@ -157,7 +171,11 @@ def _draw_curves(axes: Axes, frame: pd.DataFrame, unit: str, marked: bool) -> No
         axes.set_xlabel("test row")
 
 
-def _draw_changes(axes: Axes, frame: pd.DataFrame, unit: str) -> None:
+def _draw_changes(
+    axes: Axes,
+    frame: pd.DataFrame,
+    unit: str,
+) -> None:
     """Draw forecast change against actual change, both from the last value, on one scale."""
     actual = frame["actual"] - frame["naive"]
     predicted = frame["forecast"] - frame["naive"]
@@ -176,7 +194,12 @@ def _draw_changes(axes: Axes, frame: pd.DataFrame, unit: str) -> None:
     axes.legend(loc="upper left")
 
 
-def fan(history: pd.DataFrame, forecast: pd.DataFrame, unit: str, title: str) -> Figure:
+def fan(
+    history: pd.DataFrame,
+    forecast: pd.DataFrame,
+    unit: str,
+    title: str,
+) -> Figure:
     """Draw the end of a history and the forecast beyond it with its intervals; a panel for each of the first series.
 
     history    date (or row), series if there are several, actual
@@ -208,14 +231,22 @@ def fan(history: pd.DataFrame, forecast: pd.DataFrame, unit: str, title: str) ->
     return figure
 
 
-def _of_series(frame: pd.DataFrame, name: object) -> pd.DataFrame:
+def _of_series(
+    frame: pd.DataFrame,
+    name: object,
+) -> pd.DataFrame:
     # A single series has no column of names.
     if name is None:
         return frame
     return frame[frame["series"] == name]
 
 
-def _draw_fan(axes: Axes, history: pd.DataFrame, forecast: pd.DataFrame, unit: str) -> None:
+def _draw_fan(
+    axes: Axes,
+    history: pd.DataFrame,
+    forecast: pd.DataFrame,
+    unit: str,
+) -> None:
     time = "row"
     if "date" in forecast:
         time = "date"

@@ -12,7 +12,10 @@ from jaxseq.data.windows import Series, Windows, WindowSplits
 from jaxseq.forecasting.intervals import Bounds
 
 
-def target_times(part: Windows, series: Sequence[Series] = ()) -> Shaped[np.ndarray, "n k"]:
+def target_times(
+    part: Windows,
+    series: Sequence[Series] = (),
+) -> Shaped[np.ndarray, "n k"]:
     """Return the time of every target of a part, all of which lie in their series.
 
     Without `series`, where every window is a series of its own, all targets have the number of their window.
@@ -47,6 +50,7 @@ def frame(
         time = "date"
 
     table = {time: times.ravel()}
+    # A single series, and a single step, need no column.
     if len(names) > 1:
         table["series"] = np.repeat(np.asarray(names)[part.series], horizon)
     if horizon > 1:
@@ -67,6 +71,7 @@ def before_test(windows: WindowSplits) -> pd.DataFrame | None:
     """
     if not np.issubdtype(windows.test.times.dtype, np.datetime64):
         return None
+    # The figure shows the first series of a panel.
     first_series = windows.test.series[0]
     frames = []
     for name, part in (("training", windows.train), ("validation", windows.valid)):

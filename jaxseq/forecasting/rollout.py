@@ -32,14 +32,20 @@ def rollout(
     """
     window, features = x.shape[1:]
 
-    def choose(raw: Array, step_key: Key | None) -> Array:
+    def choose(
+        raw: Array,
+        step_key: Key | None,
+    ) -> Array:
         raw = raw.reshape(raw.shape[0], 1, head.width)
         # A head without a distribution has nothing to draw from.
         if step_key is None or head.draw is None:
             return head.centre(raw)
         return head.draw(raw, step_key)
 
-    def step(state: tuple[Tree, Array], step_key: Key | None) -> tuple[tuple[Tree, Array], Array]:
+    def step(
+        state: tuple[Tree, Array],
+        step_key: Key | None,
+    ) -> tuple[tuple[Tree, Array], Array]:
         carries, last = state
         carries, raw = apply.resume(model, params, stats, x=_next_input(last, features), carries=carries, first=window)
         following = choose(raw, step_key)
@@ -47,6 +53,7 @@ def rollout(
 
     first_key = None
     later_keys = None
+    # Without a key nothing is drawn: the path of the centres.
     if key is not None:
         keys = jax.random.split(key, horizon)
         first_key = keys[0]

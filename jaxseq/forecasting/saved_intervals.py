@@ -16,7 +16,14 @@ MOST_LEVELS = 99
 """Most levels that a file may have."""
 
 
-def parse(saved: Mapping[str, Any], *, source: str, horizon: int, series: int, point: bool) -> Intervals:
+def parse(
+    saved: Mapping[str, Any],
+    *,
+    source: str,
+    horizon: int,
+    series: int,
+    point: bool,
+) -> Intervals:
     """Return the intervals of a run; those without a kind are split, as all runs once were.
 
     horizon  steps that the run forecasts
@@ -27,10 +34,12 @@ def parse(saved: Mapping[str, Any], *, source: str, horizon: int, series: int, p
     finite, a level not between 0 and 1, and for levels, margins or scores that do not increase.
     """
     kind = _one_of(saved.get("kind", "split"), get_args(Kind), f"{source}: kind")
+    # Every kind but the adaptive one is the name of a size.
     fallback = "split" if kind == "adaptive" else kind
     size = _one_of(saved.get("size", fallback), get_args(Size), f"{source}: size")
     levels = _levels(saved.get("levels"), f"{source}: levels")
     margins = _margins(saved.get("sizes"), len(levels), horizon, f"{source}: sizes")
+    # Around a distribution's own quantiles a margin may have either sign.
     if point:
         _check_widths(margins, f"{source}: sizes")
 
@@ -42,6 +51,7 @@ def parse(saved: Mapping[str, Any], *, source: str, horizon: int, series: int, p
         raise UsageError("another number of sizes", where=f"{source}: series", got=len(series_sizes), needed=series)
 
     scores = ()
+    # The other kinds have no use for scores.
     if kind == "adaptive":
         scores = _scores(saved.get("scores"), len(levels), horizon, f"{source}: scores")
     floor = saved.get("floor")
@@ -60,13 +70,21 @@ def parse(saved: Mapping[str, Any], *, source: str, horizon: int, series: int, p
     )
 
 
-def _one_of(value: Any, choices: tuple[str, ...], where: str) -> Any:
+def _one_of(
+    value: Any,
+    choices: tuple[str, ...],
+    where: str,
+) -> Any:
     if value not in choices:
         raise UsageError("unknown", where=where, got=value, needed=f"one of {', '.join(choices)}")
     return value
 
 
-def _list(value: Any, length: int | None, where: str) -> list[Any]:
+def _list(
+    value: Any,
+    length: int | None,
+    where: str,
+) -> list[Any]:
     """Return a list that has `length` items, where that is not None."""
     if not isinstance(value, list):
         raise UsageError("not a list", where=where, got=value, needed="a list")
@@ -75,7 +93,11 @@ def _list(value: Any, length: int | None, where: str) -> list[Any]:
     return value
 
 
-def _numbers(value: Any, length: int | None, where: str) -> tuple[float, ...]:
+def _numbers(
+    value: Any,
+    length: int | None,
+    where: str,
+) -> tuple[float, ...]:
     numbers = _list(value, length, where)
     for number in numbers:
         # JSON's true would pass as the number 1.
@@ -85,8 +107,12 @@ def _numbers(value: Any, length: int | None, where: str) -> tuple[float, ...]:
     return tuple(float(number) for number in numbers)
 
 
-def _levels(value: Any, where: str) -> tuple[float, ...]:
+def _levels(
+    value: Any,
+    where: str,
+) -> tuple[float, ...]:
     levels = _numbers(value, None, where)
+    # A damaged file must not take all memory.
     if len(levels) > MOST_LEVELS:
         raise UsageError("too many", where=where, got=len(levels), needed=f"at most {MOST_LEVELS}")
     for level in levels:
@@ -97,18 +123,31 @@ def _levels(value: Any, where: str) -> tuple[float, ...]:
     return levels
 
 
-def _margins(value: Any, levels: int, horizon: int, where: str) -> tuple[tuple[float, ...], ...]:
+def _margins(
+    value: Any,
+    levels: int,
+    horizon: int,
+    where: str,
+) -> tuple[tuple[float, ...], ...]:
     return tuple(_numbers(margins, horizon, where) for margins in _list(value, levels, where))
 
 
-def _check_widths(margins: tuple[tuple[float, ...], ...], where: str) -> None:
+def _check_widths(
+    margins: tuple[tuple[float, ...], ...],
+    where: str,
+) -> None:
     """Raise `UsageError` for a negative width, and for intervals that are narrower than those of a lower level."""
     for of_step in zip(*margins, strict=True):
         if of_step[0] < 0 or not _increase(of_step):
             raise UsageError("not widths", where=where, got=list(of_step), needed="margins that grow with the level")
 
 
-def _scores(value: Any, levels: int, horizon: int, where: str) -> tuple[tuple[tuple[float, ...], ...], ...]:
+def _scores(
+    value: Any,
+    levels: int,
+    horizon: int,
+    where: str,
+) -> tuple[tuple[tuple[float, ...], ...], ...]:
     scores = []
     for of_level in _list(value, levels, where):
         of_steps = [_numbers(of_step, KEPT_SCORES, where) for of_step in _list(of_level, horizon, where)]
@@ -118,14 +157,21 @@ def _scores(value: Any, levels: int, horizon: int, where: str) -> tuple[tuple[tu
     return tuple(scores)
 
 
-def _until(value: Any, series: int, where: str) -> tuple[str, ...]:
+def _until(
+    value: Any,
+    series: int,
+    where: str,
+) -> tuple[str, ...]:
     times = _list(value, None, where)
     if len(times) not in (0, series) or not all(isinstance(time, str) for time in times):
         raise UsageError("not a time for each series", where=where, got=len(times), needed=series)
     return tuple(times)
 
 
-def _increase(numbers: tuple[float, ...], strictly: bool = False) -> bool:
+def _increase(
+    numbers: tuple[float, ...],
+    strictly: bool = False,
+) -> bool:
     if strictly and len(set(numbers)) < len(numbers):
         return False
     return all(earlier <= later for earlier, later in pairwise(numbers))

@@ -34,7 +34,10 @@ def rows_by_series(series: Int[np.ndarray, " n"]) -> dict[int, Int[np.ndarray, "
     return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def last_value(windows: Windows, scaling: Scaling) -> Float[np.ndarray, " n"]:
+def last_value(
+    windows: Windows,
+    scaling: Scaling,
+) -> Float[np.ndarray, " n"]:
     """Return the absolute last value of each window; for log-returns, which are relative to it already, 1."""
     if scaling.kind == "log-return":
         return np.ones(len(windows.inputs))
@@ -73,7 +76,10 @@ def volatility(
     return sizes
 
 
-def _changes(values: Float[np.ndarray, "n t"], scaling: Scaling) -> Float[np.ndarray, "n _"]:
+def _changes(
+    values: Float[np.ndarray, "n t"],
+    scaling: Scaling,
+) -> Float[np.ndarray, "n _"]:
     """Return one-step changes, or log-returns where the model sees those."""
     if scaling.kind == "log-return":
         values = np.log(values)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxseq.data.windows import lay_out
-from jaxseq.forecasting.coverage import STRETCH, Coverage, coverage_table, spread
+from jaxseq.forecasting.coverage import STRETCH, Coverage, Spread, coverage_table, markdown, sentence, spread
 
 
 def column(*values):
@@ -75,3 +75,33 @@ def test_unknown_values_lengthen_the_stretch_and_count_as_neither():
     windows.targets[30:45] = np.nan
     (row,) = spread(windows, ends, in_time=True)
     assert row.worst == pytest.approx(30 / STRETCH)
+
+
+def table(steps):
+    return [
+        Coverage(level, step, level - 0.01 * (step or 0), width=2.0, score=3.0)
+        for level in (0.5, 0.8)
+        for step in (None, *range(1, steps + 1))
+    ]
+
+
+def test_one_line_has_the_coverage_of_all_of_the_worst_stretch_and_of_the_badly_covered_series():
+    spreads = [Spread(0.5, (0.1, 0.5, 0.9), 0.25), Spread(0.8, (0.4, 0.8, 1.0), 0.6)]
+    line = sentence(table(1), spreads)
+    assert line.startswith("50/80 % intervals cover 50.0/80.0 % of the test values")
+    assert f"25.0/60.0 % in the worst {STRETCH} " in line and "10.0/40.0 % in the series" in line
+    alone = sentence(table(1), [Spread(0.5, None, None), Spread(0.8, None, None)])
+    assert "worst" not in alone and "series" not in alone
+    assert sentence([], []) == markdown([], [], "") == ""
+
+
+def test_the_tables_have_a_row_for_each_level_and_for_some_steps_of_a_long_horizon():
+    spreads = [Spread(0.5, (0.1, 0.5, 0.9), 0.25), Spread(0.8, (0.4, 0.8, 1.0), None)]
+    lines = markdown(table(48), spreads, "USD").splitlines()
+    assert lines[2] == "| 50% | 50.0% | 10%, 50%, 90% | 25.0% | 2 | 3 |"
+    assert lines[3] == "| 80% | 80.0% | 40%, 80%, 100% | \N{EN DASH} | 2 | 3 |"
+    by_step = [line.split(" | ")[0].strip("| ") for line in lines[7:]]
+    assert (by_step[0], by_step[-1], len(by_step)) == ("1", "48", 12)
+    assert lines[7] == "| 1 | 49.0% | 79.0% |"
+    single = markdown(table(1), [Spread(0.5, None, 0.25), Spread(0.8, None, 0.5)], "")
+    assert len(single.splitlines()) == 4 and "series" not in single

@@ -206,6 +206,14 @@ def test_margins_of_the_last_step_hold_for_those_beyond_it():
     assert intervals.extend(fitted, 1).sizes == ((1,), (3,))
 
 
+def test_series_are_known_by_their_names_and_a_new_one_has_the_median_size():
+    fitted = Intervals("scaled", (0.5,), ((1.0,),), size="scaled", series=(1.0, 5.0, 2.0), until=("3", "4", "5"))
+    moved = intervals.for_series(fitted, ("a", "b", "c"), ("c", "new", "a"))
+    assert moved.series == (2.0, 2.0, 1.0) and moved.until == ("5", "", "3")
+    constant = Intervals("split", (0.5,), ((1.0,),))
+    assert intervals.for_series(constant, ("a",), ("b", "c")).series == ()
+
+
 def test_the_quantiles_of_intervals_score_as_the_distribution_that_they_are_of():
     part = rows(20_000)
     spread_of_target = {level: scipy.stats.norm.interval(level) for level in intervals.LEVELS}

@@ -28,7 +28,7 @@ from jaxseq.forecasting.metrics import (
     seasonal_scale,
     smape,
 )
-from jaxseq.forecasting.significance import skill
+from jaxseq.forecasting.significance import Losses, row_losses, skill
 
 RNG = np.random.default_rng(0)
 WALK, GUESS = RNG.standard_normal((2, 30, 4)).cumsum(axis=2)
@@ -43,7 +43,8 @@ def test_errors_are_what_was_worked_by_hand():
     assert rmse(ACTUAL, FORECAST) == math.sqrt(5 / 4)
     assert mae(ACTUAL, FORECAST) == 3 / 4
     assert relative_mse(ACTUAL, FORECAST, LAST) == 5 / 7
-    assert skill(ACTUAL, FORECAST, LAST) == pytest.approx(2 / 7, rel=1e-15)
+    losses = [row_losses(ACTUAL, forecast, "squared") for forecast in (FORECAST, LAST)]
+    assert skill(Losses(*losses, horizon=2)) == pytest.approx(2 / 7, rel=1e-15)
 
 
 def test_errors_of_float32_values_are_computed_in_float64():

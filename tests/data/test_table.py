@@ -373,3 +373,20 @@ def test_a_part_of_missing_targets_alone_is_refused(alone):
     Path(alone).write_text("\n".join(lines) + "\n")
     with pytest.raises(UsageError, match="all targets of the test part are missing"):
         Table(path=alone, window=5, missing="fill", longest_gap=50).load(1)
+
+
+def test_the_floor_of_a_table_is_in_its_background(alone, tmp_path):
+    assert Table(path=alone, window=5).load(1).background.floor is None
+    assert Table(path=alone, window=5, floor=-5.0).load(1).background.floor == -5
+    counts = tmp_path / "counts.csv"
+    counts.write_text("date,sold\n" + "".join(f"{day},{row % 7}\n" for row, day in enumerate(DAYS)))
+    assert Table(path=str(counts), window=5).load(1).background.floor == 0
+
+
+def test_an_hour_that_a_clock_change_skips_is_filled(tmp_path):
+    path = tmp_path / "hours.csv"
+    hours = pd.date_range("2020-03-28 00:00", periods=60, freq="h").delete(26)
+    path.write_text("time,v\n" + "".join(f"{hour},{row % 5 + 0.5}\n" for row, hour in enumerate(hours)))
+    panel = Table(path=str(path), window=5, missing="fill").panel()
+    assert np.flatnonzero(panel.missing[0][:, 0]).tolist() == [26]
+    assert len(panel.series[0].values) == 60

@@ -1,5 +1,6 @@
 """Every test runs on four CPU devices, with strict dtype promotion; warnings are errors (pyproject.toml)."""
 
+import gc
 import importlib.metadata
 import os
 import platform
@@ -42,3 +43,10 @@ def unannotated():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the modules, and call it seldom: tracing makes many objects that live."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)

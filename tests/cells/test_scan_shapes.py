@@ -1,12 +1,17 @@
 """Shapes, trees and dtypes that a scan promises, for every cell and norm; and that it is traced once.
 
-Everything is traced and nothing computed, except where traces are counted.
+Everything is traced and nothing computed, except where traces are counted. Of three parameters, every pair of values is
+tried on each change; the full product is `slow`.
 """
+
+import itertools
+import math
 
 import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from pairwise import choose, grid, pairs_of
 
 from jaxseq.cells import CELLS, norm, normalised, recurrence
 from jaxseq.cells.norm import NORMS, Norm
@@ -15,8 +20,8 @@ from jaxseq.cells.recurrence import Rows, Traversal
 
 D = 3
 every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=list(CELLS))
-every_slot = pytest.mark.parametrize("slot", [None, *NORMS])
-every_size = pytest.mark.parametrize(("t", "b", "h"), [(1, 2, 1), (2, 5, 3), (5, 2, 4)])
+SLOTS = {str(slot): slot for slot in (None, *NORMS)}
+SIZES = {"one step": (1, 2, 1), "many rows": (2, 5, 3), "many steps": (5, 2, 4)}
 
 
 def arrays(cell, slot, t, b, h, d=D):
@@ -68,25 +73,19 @@ def check_promises(values, gradients, results, drop=None):
         chex.assert_trees_all_equal_shapes_and_dtypes(moments, running)
 
 
-@every_cell
-@every_slot
-@every_size
-def test_a_scan_keeps_the_shapes_it_promises(cell, slot, t, b, h):
-    values = arrays(cell, slot, t, b, h)
+@grid(cell=CELLS, slot=SLOTS, size=SIZES)
+def test_a_scan_keeps_the_shapes_it_promises(cell, slot, size):
+    values = arrays(cell, slot, *size)
     check_promises(values, *abstract_scan(cell, slot, values))
 
 
-@every_cell
-@every_slot
-@pytest.mark.parametrize("d", [1, 2])
+@grid(cell=CELLS, slot=SLOTS, d={"one": 1, "two": 2})
 def test_few_features_keep_them_too(cell, slot, d):
     values = arrays(cell, slot, 4, 3, 2, d)
     check_promises(values, *abstract_scan(cell, slot, values))
 
 
-@every_cell
-@every_slot
-@pytest.mark.parametrize("reverse", [False, True])
+@grid(cell=CELLS, slot=SLOTS, reverse={"forwards": False, "backwards": True})
 def test_lengths_dropout_and_direction_change_no_shape(cell, slot, reverse):
     values = arrays(cell, slot, 4, 3, 2)
     rows = Rows(jnp.asarray([4, 1, 0]), jnp.ones((3, 2)))
@@ -139,3 +138,14 @@ def test_every_cell_has_the_same_names_in_the_same_order(name):
     module = __import__(f"jaxseq.cells.{name}", fromlist=[name])
     names = ["Params", "Carry", "Saved", "Local", "start", "init", "gates", "linearise", "adjoint", "CELL"]
     assert [key for key in vars(module) if key in names] == names
+
+
+def test_every_pair_of_values_is_tried():
+    """Of the combinations of parameters that are not slow."""
+    axes = [CELLS, SLOTS, SIZES, ["forwards", "backwards"]]
+    chosen = choose([list(axis) for axis in axes])
+    seen = set().union(*map(pairs_of, chosen))
+    for (first, one), (second, other) in itertools.combinations(enumerate(axes), 2):
+        for i, j in itertools.product(range(len(one)), range(len(other))):
+            assert ((first, i), (second, j)) in seen
+    assert len(chosen) < math.prod(map(len, axes)) / 3

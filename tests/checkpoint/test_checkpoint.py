@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -247,7 +247,7 @@ def flip_anywhere(folder: Path, seed: int) -> str:
     return restored_or_named(folder)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_flipped_bit_anywhere_is_harmless_or_detected(few: Path, tmp_path: Path, seed: int) -> None:
     folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
     if flip_anywhere(folder, seed) == "detected":
@@ -288,17 +288,38 @@ def test_values_changed_with_the_right_form_are_named_by_leaf(folder: Path, tmp_
         store.restore(folder, LIKE, epoch=2)
 
 
-@pytest.mark.parametrize("how", ["deleted", "emptied", "truncated"])
-def test_every_broken_file_is_harmless_or_detected(few: Path, tmp_path: Path, how: str) -> None:
+DAMAGES = ("deleted", "emptied", "truncated")
+
+
+def damage_file(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "deleted":
+        path.unlink()
+    elif how == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.write_bytes(content[: len(content) // 2])
+
+
+def damage_each_file(few: Path, tmp_path: Path, ways: Sequence[str]) -> list[str]:
+    """Damage one file of a copy after another, in these ways by turns; what was found of each."""
     found = []
     for number, name in enumerate(path.relative_to(few) for path in files(few / "2")):
         folder = Path(shutil.copytree(few, tmp_path / str(number)))
-        if how == "deleted":
-            (folder / name).unlink()
-        else:
-            content = (folder / name).read_bytes()
-            (folder / name).write_bytes(content[: len(content) // 2] if how == "truncated" else b"")
+        damage_file(folder / name, ways[number % len(ways)])
         found.append(restored_or_named(folder))
+    return found
+
+
+def test_every_broken_file_is_harmless_or_detected(few: Path, tmp_path: Path) -> None:
+    found = damage_each_file(few, tmp_path, DAMAGES)
+    assert found.count("detected") >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", DAMAGES)
+def test_every_file_broken_in_every_way_is_harmless_or_detected(few: Path, tmp_path: Path, how: str) -> None:
+    found = damage_each_file(few, tmp_path, [how])
     print(f"{len(found)} files {how}: {found.count('detected')} detected, {found.count('harmless')} harmless")
     assert found.count("detected") >= 4
 
@@ -313,23 +334,33 @@ class Planted:
         return (Path.touch, (self.mark,))
 
 
-def test_code_that_was_planted_is_never_run(few: Path, tmp_path: Path) -> None:
+def plant_code(few: Path, tmp_path: Path, contents: int) -> None:
+    """Plant code in one file of a copy after another: a pickle and a script by turns, `contents` of them in each."""
     mark = tmp_path / "run"
     code = pickle.dumps(Planted(mark))
     pickle.loads(code)
     assert mark.exists(), "the plant does nothing"
     mark.unlink()
+
     script = f"open({str(mark)!r}, 'w')\n".encode()
-    for number, name in enumerate(
-        path.relative_to(few) for path in files(few) if "1" not in path.relative_to(few).parts
-    ):
-        for content in (code, script):
+    names = [path.relative_to(few) for path in files(few) if "1" not in path.relative_to(few).parts]
+    for number, name in enumerate(names):
+        for content in [code, script, code][number % 2 :][:contents]:
             folder = Path(shutil.copytree(few, tmp_path / f"{number}-{len(content)}"))
             (folder / name).write_bytes(content)
             for beside in ("2/state/d/x.pkl", "2/__init__.py", "metadata/x.pkl", "2/state/x.npy"):
                 (folder / beside).write_bytes(script if beside.endswith("py") else code)
             restored_or_named(folder)
     assert not mark.exists()
+
+
+def test_code_that_was_planted_is_never_run(few: Path, tmp_path: Path) -> None:
+    plant_code(few, tmp_path, contents=1)
+
+
+@pytest.mark.slow
+def test_a_pickle_and_a_script_planted_in_every_file_are_never_run(few: Path, tmp_path: Path) -> None:
+    plant_code(few, tmp_path, contents=2)
 
 
 @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt"])

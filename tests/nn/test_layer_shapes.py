@@ -1,10 +1,14 @@
-"""Shapes and dtypes that layers, heads and forecasters promise. Nothing is computed: they are traced."""
+"""Shapes and dtypes that layers, heads and forecasters promise. Nothing is computed: they are traced.
+
+Every pair of values of a layer's parameters is tried on each change; the full product is `slow`.
+"""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pairwise import grid
 
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import NORMS, Norm
@@ -23,10 +27,9 @@ OPTIONS = {
     "dropout and learnt start": {"recurrent_dropout": 0.5, "learn_start": True},
     "reverse and truncated": {"reverse": True, "truncate": 2},
 }
-CASES = {f"{name}, padded": (options, LENGTHS) for name, options in OPTIONS.items()}
-CASES |= {f"{name}, whole": (OPTIONS[name], None) for name in ("plain", "batch")}
+DIRECTIONS = {"one way": False, "both ways": True}
+ROWS = {"padded": LENGTHS, "whole": None}
 every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=list(CELLS))
-every_case = pytest.mark.parametrize(("options", "lengths"), CASES.values(), ids=list(CASES))
 HEADS = [*(heads.point(loss) for loss in heads.LOSSES), *heads.HEADS.values()]
 every_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: head.loss.__name__)
 
@@ -51,27 +54,17 @@ def train_layer(layer, lengths):
     return variables, results, gradient
 
 
-@every_cell
-@every_case
-def test_a_layer_keeps_the_shapes_it_promises(cell, options, lengths):
-    variables, (carry, outputs, changed), gradient = train_layer(Recurrent(cell, H, **options), lengths)
-
-    chex.assert_shape(outputs, (B, T, H))
-    chex.assert_type(outputs, X.dtype)
-    chex.assert_trees_all_equal_shapes_and_dtypes(carry, cell.start((B, H), X.dtype))
-    chex.assert_trees_all_equal_shapes_and_dtypes(gradient, variables["params"])
-    chex.assert_trees_all_equal_shapes_and_dtypes({**variables, **changed}, variables)
-
-
-@every_cell
-@every_case
-def test_two_directions_put_their_units_side_by_side(cell, options, lengths):
-    layer = Bidirectional(Recurrent(cell, H, **options))
+@grid(cell=CELLS, options=OPTIONS, both=DIRECTIONS, lengths=ROWS)
+def test_a_layer_keeps_the_shapes_it_promises(cell, options, both, lengths):
+    """Two directions put their units side by side."""
+    layer, units = Recurrent(cell, H, **options), H
+    if both:
+        layer, units = Bidirectional(layer), 2 * H
     variables, (carry, outputs, changed), gradient = train_layer(layer, lengths)
 
-    chex.assert_shape(outputs, (B, T, 2 * H))
+    chex.assert_shape(outputs, (B, T, units))
     chex.assert_type(outputs, X.dtype)
-    chex.assert_trees_all_equal_shapes_and_dtypes(carry, cell.start((B, 2 * H), X.dtype))
+    chex.assert_trees_all_equal_shapes_and_dtypes(carry, cell.start((B, units), X.dtype))
     chex.assert_trees_all_equal_shapes_and_dtypes(gradient, variables["params"])
     chex.assert_trees_all_equal_shapes_and_dtypes({**variables, **changed}, variables)
 

@@ -236,3 +236,35 @@ def test_a_fold_that_there_is_not_is_refused(count, fold, message):
     check_fold("it", 2, 2)
     with pytest.raises(UsageError, match=f"^{message}"):
         check_fold("it", count, fold)
+
+
+def test_windows_from_a_row_reach_the_last_one_and_have_unknown_targets_beyond_the_end():
+    data = ramp(20, 12)
+    part = data.windows_from(1, 9, window=4, horizon=3)
+    np.testing.assert_array_equal(part.origins, [9, 10, 11])
+    np.testing.assert_array_equal(part.inputs[0], [1005, 1006, 1007, 1008])
+    np.testing.assert_array_equal(part.targets, [[1009, 1010, 1011], [1010, 1011, np.nan], [1011, np.nan, np.nan]])
+    np.testing.assert_array_equal(part.series, [1, 1, 1])
+    # All targets known: the windows are those of the parts.
+    whole = data.windows_from(0, 17, window=4, horizon=1)
+    np.testing.assert_array_equal(whole.targets, data.load("level", 4, 1).windows.test.targets[:3])
+
+
+def test_windows_from_a_row_keep_covariates_and_mark_what_was_missing():
+    missing = np.zeros((20, 3), bool)
+    missing[[10, 18], 0] = True
+    missing[17, 1] = True
+    covariates = np.arange(40.0).reshape(20, 2)
+    data = dataclasses.replace(ramp(20), covariates=(covariates,), missing=(missing,))
+    part = data.windows_from(0, 16, window=3, horizon=2)
+    np.testing.assert_array_equal(part.covariates[-1], covariates[16:19])
+    np.testing.assert_array_equal(np.isnan(part.targets), [[0, 0], [0, 1], [1, 0], [0, 1]])
+    np.testing.assert_array_equal(part.filled[2], missing[15:18])
+
+
+def test_the_background_knows_which_values_were_missing():
+    missing = np.zeros((40, 1), bool)
+    missing[[5, 30]] = True
+    background = dataclasses.replace(ramp(40), missing=(missing,)).load("level", 3, 1).background
+    assert np.flatnonzero(np.isnan(background.known_series[0].values)).tolist() == [5, 30]
+    assert ramp(40).load("level", 3, 1).background.known_series[0].values.tolist() == list(range(40))

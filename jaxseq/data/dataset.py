@@ -34,8 +34,8 @@ class Background(NamedTuple):
 
     @property
     def training(self) -> list[Float[np.ndarray, "_"]]:
-        """Training values of each series, "n"; empty where every window is a series of its own."""
-        return [series.values[:rows] for series, rows in zip(self.series, self.training_rows, strict=True)]
+        """Training values of each series, "n", NaN where missing; empty where every window is a series of its own."""
+        return [series.values[:rows] for series, rows in zip(self.known_series, self.training_rows, strict=True)]
 
     @property
     def known_series(self) -> tuple[Series, ...]:

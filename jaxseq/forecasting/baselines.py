@@ -78,6 +78,8 @@ def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray,
     The last value comes first. The seasonal naive forecast is made for each season of `seasons.plausible`.
     """
     windows, scaling, background = dataset
+    # Filled values are no observations: means and smoothing leave them out.
+    background = background._replace(series=background.known_series, missing=())
     train = windows.train
     forecasts = {
         NAIVE: naive(part),

@@ -219,10 +219,11 @@ def _block_weights(starts: Int[np.ndarray, "r b"], times: int, size: int) -> Flo
     lengths[-1] = times - size * (blocks - 1)
 
     # A block adds 1 from its first time on and takes it back after its last: the running sum counts the blocks.
-    changes = np.zeros((draws, times + size + 1))
-    rows = np.repeat(np.arange(draws), blocks)
-    np.add.at(changes, (rows, starts.ravel()), 1)
-    np.add.at(changes, (rows, (starts + lengths).ravel()), -1)
+    width = times + size + 1
+    first = np.arange(draws)[:, None] * width + starts
+    changes = np.bincount(first.ravel(), minlength=draws * width).astype(np.float64)
+    changes -= np.bincount((first + lengths).ravel(), minlength=draws * width)
+    changes = changes.reshape(draws, width)
     counts = np.cumsum(changes, axis=1)
     weights = counts[:, :times]
     weights[:, :size] += counts[:, times : times + size]

@@ -17,8 +17,8 @@ from jaxseq.common import command_line, console, figures, files
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.frequency import continue_
+from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.scaling import Scaling, fit_scaling
-from jaxseq.data.splits import Panel, PanelData
 from jaxseq.data.windows import Series, Windows, called, join
 from jaxseq.forecasting import plots, predictions
 from jaxseq.forecasting.intervals import for_series

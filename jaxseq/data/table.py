@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable
-from jaxseq.data.splits import Panel, PanelData
+from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.tables import read
 
 

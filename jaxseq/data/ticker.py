@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jaxseq.data.aapl import Column
 from jaxseq.data.frequency import describe
-from jaxseq.data.splits import Panel, PanelData
+from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.yahoo import client
 
 

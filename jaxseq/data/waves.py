@@ -17,8 +17,8 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.checks import at_least
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Rows, folds
+from jaxseq.data.panel import check_fold
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.splits import check_fold
 from jaxseq.data.windows import Windows, lay_out
 
 FRACTIONS = (0.70, 0.20)

@@ -6,28 +6,20 @@ more epochs than before, it is extended.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from jaxseq.checkpoint import records
 from jaxseq.common import files, lock
 from jaxseq.common.console import terminal
-from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted, UsageError
+from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.train import devices, domains, loop, processes, run_folder
-from jaxseq.train.experiments import from_config
 from jaxseq.train.experiments.base import Experiment
-from jaxseq.train.experiments.config import ROWS
 from jaxseq.train.job import Job, check_rows, initial_state, on_local_devices, run_config
 from jaxseq.train.loop import Run
-
-MAY_CHANGE = ("epochs", "patience", "on_nonfinite")
-"""Fields that may differ when a run resumes: how long it trains, and what it does where it stopped. With any other
-change it would be another run."""
+from jaxseq.train.resume import check_resumable
 
 
 def train(
@@ -115,82 +107,6 @@ def _resume(job: Job, folder: Path, console: Console) -> Run:
     run = loop.resume(job, folder, console)
     processes.from_first(update_config)
     return run
-
-
-def check_resumable(folder: Path, experiment: Experiment) -> None:
-    """Raise `UsageError`, with both values, unless the run in `folder` is this experiment apart from `MAY_CHANGE`.
-
-    The run's recipe is its `config.json`, which must agree with the sealed copy in the checkpoints. If the hash of the
-    rows is stored, the path of the data may change: `check_rows` compares the rows themselves.
-    """
-    config_file = folder / run_folder.CONFIG
-    config = run_folder.read_config(folder)
-    saved = from_config(config, str(config_file))
-    if saved.name != experiment.name:
-        raise UsageError("the run has another experiment", where=folder, got=experiment.name, needed=saved.name)
-
-    sealed_config = records.sealed_config(folder / run_folder.CHECKPOINTS)
-    has_hash = ROWS in {**config, **sealed_config}
-    change = _first_change(saved, experiment, MAY_CHANGE, may_move=has_hash)
-    if change is not None:
-        raise UsageError(
-            f"a resumed run may only change {', '.join(MAY_CHANGE)}", where=folder, got=change.new, needed=change.old
-        )
-
-    # A cosine falls to zero at the last epoch, so another number of epochs changes every step from the first.
-    has_cosine = saved.schedule == "cosine"
-    if has_cosine and saved.epochs != experiment.epochs:
-        raise UsageError(
-            "a run with a cosine schedule cannot be extended; start a new run",
-            where=folder,
-            got=f"--epochs {experiment.epochs}",
-            needed=f"--epochs {saved.epochs}",
-        )
-
-    if sealed_config:
-        may_differ = [name for name in MAY_CHANGE if not (has_cosine and name == "epochs")]
-        begun = from_config(sealed_config, f"{folder}")
-        change = _first_change(begun, saved, may_differ, may_move=has_hash)
-        if change is not None:
-            raise UsageError(
-                "the file was changed since the run began; restore it, or start a new run",
-                where=config_file,
-                got=change.new,
-                needed=change.old,
-            )
-
-
-class _Change(NamedTuple):
-    """The old and the new value of a field, as ``--field value``."""
-
-    old: str
-    new: str
-
-
-def _first_change(old: Experiment, new: Experiment, may_change: Sequence[str], may_move: bool) -> _Change | None:
-    """Return the first field outside `may_change` in which two experiments differ, None if they agree."""
-    old_fields: dict[str, Any] = dataclasses.asdict(old)
-    new_fields: dict[str, Any] = dataclasses.asdict(new)
-    if may_move:
-        old_fields["data"].pop("path", None)
-        new_fields["data"].pop("path", None)
-
-    for name, new_value in new_fields.items():
-        old_value = old_fields.get(name)
-        if name in may_change or new_value == old_value:
-            continue
-        if isinstance(old_value, Mapping) and isinstance(new_value, Mapping):
-            return _nested_change(name, old_value, new_value)
-        return _Change(f"--{name} {old_value}", f"--{name} {new_value}")
-    return None
-
-
-def _nested_change(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> _Change:
-    """Return the fields of `data` or `model` that differ."""
-    names = [field for field in old if old[field] != new.get(field)]
-    old_words = [f"--{name}.{field} {old[field]}" for field in names]
-    new_words = [f"--{name}.{field} {new.get(field)}" for field in names]
-    return _Change(", ".join(old_words), ", ".join(new_words))
 
 
 # To the end of a run ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from jaxseq import forecast
 from jaxseq.common import figures, files
 from jaxseq.data.aapl import Prices
-from jaxseq.data.splits import Panel
+from jaxseq.data.panel import Panel
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, run_folder, trained_series
 

@@ -6,7 +6,7 @@ from forecasts import Past, windows_of
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import describe
-from jaxseq.data.splits import Panel
+from jaxseq.data.panel import Panel
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.forecasting import baselines

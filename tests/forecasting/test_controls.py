@@ -20,8 +20,8 @@ from scipy.signal import lfilter
 from jaxseq.data.aapl import Prices
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.frequency import describe
+from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.scaling import batch
-from jaxseq.data.splits import Panel, PanelData
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series
 from jaxseq.forecasting.evaluate import Judgement, calibrate, judge

@@ -12,8 +12,8 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.frequency import describe
+from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling, batch
-from jaxseq.data.splits import Panel
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.forecasting import baselines, evaluate, intervals

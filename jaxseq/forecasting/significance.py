@@ -1,7 +1,7 @@
 """Is a forecast better than the reference by more than chance, or is it the last value in disguise?
 
 Losses of neighbouring forecasts are correlated (calm and wild weeks, targets that overlap), and so are those of series
-that live in the same world. So what is resampled are blocks of time, with all series together, and series; where there
+of the same market. The bootstrap therefore resamples blocks of time, with all series together, and series; where there
 are only a few blocks, their means are compared by Student's t. Forecast and reference are always resampled together.
 """
 
@@ -21,13 +21,13 @@ from jaxseq.forecasting.metrics import Values, errors
 MIN_BLOCKS = 10
 """Fewest blocks of time (or, for `diebold_mariano`, rows per lag and one) that are resampled."""
 MIN_SERIES = 10
-"""Fewest series that are resampled; fewer are taken as all that the question is about."""
+"""Fewest series that are resampled; fewer are taken as the whole population."""
 MAX_WEIGHTS = 2**24
 """Weights of times that are held at once while resampling: 128 MiB."""
 
 Loss: TypeAlias = Literal["squared", "absolute"]
 Weights: TypeAlias = Literal["rectangular", "Bartlett"]
-"""Of the autocovariances: see `_long_run_variance`."""
+"""Weights of the autocovariances: see `_long_run_variance`."""
 
 
 class Losses(NamedTuple):
@@ -87,33 +87,48 @@ IN_ORDER = Rows()
 
 
 def pair_losses(
-    actual: Values, forecast: Values, reference: Values, rows: Rows = IN_ORDER, loss: Loss = "squared"
+    actual: Values,
+    forecast: Values,
+    reference: Values,
+    rows: Rows = IN_ORDER,
+    loss: Loss = "squared",
 ) -> Losses:
     """Return the losses of a forecast and its reference, the mean of each row's steps, arranged by time and series.
 
     Unknown targets (NaN) are left out. Raises `ValueError` with the shapes where they differ, and `UsageError` for
     another loss or a forecast that is not finite.
     """
-    known = np.isfinite(actual).any(axis=1)
-    pair = [row_losses(actual, values, loss)[known] for values in (forecast, reference)]
+    has_target = np.isfinite(actual).any(axis=1)
+    forecast_losses = row_losses(actual, forecast, loss)[has_target]
+    reference_losses = row_losses(actual, reference, loss)[has_target]
     if rows.scales is not None:
-        scale = getattr(rows.scales, loss)[known]
-        pair = [losses / scale for losses in pair]
+        scale = getattr(rows.scales, loss)[has_target]
+        forecast_losses = forecast_losses / scale
+        reference_losses = reference_losses / scale
+
+    horizon = actual.shape[1]
+    # Without times the rows are in order already: one column, as they come.
     if rows.times is None:
-        return Losses(pair[0][:, None], pair[1][:, None], actual.shape[1])
-
-    if rows.times.shape != known.shape:
+        return Losses(forecast_losses[:, None], reference_losses[:, None], horizon)
+    if rows.times.shape != has_target.shape:
         raise ValueError(f"times {rows.times.shape} must be one for each of the {len(actual)} rows")
-    times, row = np.unique(rows.times[known], return_inverse=True)
-    column = np.zeros(len(row), int)
+
+    times, time_of_row = np.unique(rows.times[has_target], return_inverse=True)
+    series_of_row = np.zeros(len(time_of_row), int)
     if rows.series is not None:
-        column = np.unique(rows.series[known], return_inverse=True)[1]
-    tables = np.full((2, len(times), column.max() + 1), np.nan)
-    tables[:, row, column] = pair
-    return Losses(tables[0], tables[1], actual.shape[1])
+        series_of_row = np.unique(rows.series[has_target], return_inverse=True)[1]
+    # A series without a row at a time has NaN there, which every mean leaves out.
+    tables = np.full((2, len(times), series_of_row.max() + 1), np.nan)
+    tables[0, time_of_row, series_of_row] = forecast_losses
+    tables[1, time_of_row, series_of_row] = reference_losses
+    return Losses(tables[0], tables[1], horizon)
 
 
-def row_losses(actual: Values, forecast: Values, loss: Loss = "squared") -> Float[np.ndarray, " n"]:
+def row_losses(
+    actual: Values,
+    forecast: Values,
+    loss: Loss = "squared",
+) -> Float[np.ndarray, " n"]:
     """Return the mean loss of each row over its known targets; NaN where none is known.
 
     Raises `ValueError` with both shapes where they differ, and `UsageError` for another loss or a forecast that is not
@@ -122,17 +137,19 @@ def row_losses(actual: Values, forecast: Values, loss: Loss = "squared") -> Floa
     if loss not in get_args(Loss):
         raise UsageError("unknown", where="loss", got=loss, needed=", ".join(get_args(Loss)))
     error = errors(actual, forecast)
-    bad = ~np.isfinite(forecast)
-    if np.any(bad):
-        row = int(np.argmax(bad.any(axis=1))) + 1
-        raise UsageError(f"{np.count_nonzero(bad)} of {bad.size} forecasts are not finite, the first in row {row}")
+    not_finite = ~np.isfinite(forecast)
+    if np.any(not_finite):
+        row = int(np.argmax(not_finite.any(axis=1))) + 1
+        count = np.count_nonzero(not_finite)
+        raise UsageError(f"{count} of {not_finite.size} forecasts are not finite, the first in row {row}")
 
-    each = np.abs(error)
+    step_losses = np.abs(error)
     if loss == "squared":
-        each = error**2
-    known = np.isfinite(actual)
-    counts = known.sum(axis=1)
-    means = np.sum(np.where(known, each, 0.0), axis=1) / np.maximum(counts, 1)
+        step_losses = error**2
+    known_targets = np.isfinite(actual)
+    counts = known_targets.sum(axis=1)
+    sums = np.sum(np.where(known_targets, step_losses, 0.0), axis=1)
+    means = sums / np.maximum(counts, 1)
     return np.where(counts > 0, means, np.nan)
 
 
@@ -142,43 +159,75 @@ def skill(losses: Losses) -> float:
     For squared errors, Murphy (1988), "Skill scores based on the mean square error", Monthly Weather Review 116(12),
     equation 4. Against a reference that makes no error at all it is 0 for a forecast that makes none, else -inf.
     """
-    ours = float(np.nanmean(losses.forecast))
-    reference = float(np.nanmean(losses.reference))
-    if reference == 0:
-        return -math.inf if ours else 0.0
-    return 1 - ours / reference
+    forecast_mean = float(np.nanmean(losses.forecast))
+    reference_mean = float(np.nanmean(losses.reference))
+    # The ratio to a perfect reference is not defined.
+    if reference_mean == 0:
+        if forecast_mean:
+            return -math.inf
+        return 0.0
+    return 1 - forecast_mean / reference_mean
 
 
-def block_length(rows: int, horizon: int) -> int:
+def block_length(
+    rows: int,
+    horizon: int,
+) -> int:
     """Return the rows of a block: ⌈rows^(1/3)⌉, the rate of Künsch (1989), but at least twice the horizon.
 
     Errors of forecasts of k steps overlap, so they are correlated over k - 1 rows even if the forecast is perfect.
     """
-    return max(math.ceil(round(rows ** (1 / 3), 9)), 2 * horizon if horizon > 1 else 1)
+    # Targets of a single step do not overlap.
+    least = 1
+    if horizon > 1:
+        least = 2 * horizon
+    return max(_cube_root(rows), least)
+
+
+def _cube_root(rows: int) -> int:
+    """Return ⌈rows^(1/3)⌉."""
+    # Rounded: the power of an exact cube may lie just above its root.
+    return math.ceil(round(rows ** (1 / 3), 9))
 
 
 def skill_interval(
-    losses: Losses, *, seed: int = 0, draws: int = 2000, block: int | None = None, level: float = 0.95
+    losses: Losses,
+    *,
+    seed: int = 0,
+    draws: int = 2000,
+    block: int | None = None,
+    level: float = 0.95,
 ) -> SkillInterval:
     """Return the interval of the skill: a bootstrap of blocks, or Student's t where there are fewer than `MIN_BLOCKS`.
 
     `block` is `block_length` unless given, and the same seed gives the same interval.
     """
-    if not np.nanmax(losses.reference):
-        return SkillInterval(skill(losses), skill(losses), len(losses.reference))
+    largest = np.nanmax(losses.reference)
+    # Against a perfect reference every draw has the same skill.
+    if not largest:
+        point = skill(losses)
+        return SkillInterval(low=point, high=point, blocks=len(losses.reference))
+
     # Squares of sums of squares would leave float64 for values that fit into it.
-    unit = np.nanmax(losses.reference)
-    losses = Losses(losses.forecast / unit, losses.reference / unit, losses.horizon)
-
+    losses = Losses(losses.forecast / largest, losses.reference / largest, losses.horizon)
     times = len(losses.forecast)
-    size = block_length(times, losses.horizon) if block is None else block
-    if times >= MIN_BLOCKS * size:
-        low, high = _bootstrap(losses, size, seed=seed, draws=draws, level=level)
-        return SkillInterval(low, high, times // size)
-    return _student_interval(losses, level)
+    if block is None:
+        block = block_length(times, losses.horizon)
+    # The interval of a bootstrap of few blocks is too narrow.
+    if times < MIN_BLOCKS * block:
+        return _student_interval(losses, level)
+    ends = _bootstrap(losses, block, seed=seed, draws=draws, level=level)
+    return SkillInterval(ends.low, ends.high, blocks=times // block)
 
 
-def _bootstrap(losses: Losses, size: int, *, seed: int, draws: int, level: float) -> tuple[float, float]:
+def _bootstrap(
+    losses: Losses,
+    size: int,
+    *,
+    seed: int,
+    draws: int,
+    level: float,
+) -> Interval:
     """Return the percentile interval of the skill from resampled blocks of time and, from `MIN_SERIES` on, series.
 
     Circular blocks of time: Künsch (1989), Annals of Statistics 17(3); Politis & Romano (1992). Times and series are
@@ -188,31 +237,42 @@ def _bootstrap(losses: Losses, size: int, *, seed: int, draws: int, level: float
     """
     times, series = losses.forecast.shape
     generator = np.random.default_rng(seed)
-    starts = generator.integers(times, size=(draws, -(-times // size)))
+    blocks = -(-times // size)
+    starts = generator.integers(times, size=(draws, blocks))
     series_weights = np.ones((draws, series))
     if series >= MIN_SERIES:
-        series_weights = generator.multinomial(series, np.full(series, 1 / series), size=draws).astype(np.float64)
+        equal_shares = np.full(series, 1 / series)
+        series_weights = generator.multinomial(series, equal_shares, size=draws).astype(np.float64)
 
     # A time at which a series has no row adds nothing to either sum.
-    ours = np.nan_to_num(losses.forecast)
-    base = np.nan_to_num(losses.reference)
+    forecast_losses = np.nan_to_num(losses.forecast)
+    reference_losses = np.nan_to_num(losses.reference)
+    forecast_sums = np.empty(draws)
+    reference_sums = np.empty(draws)
+    # In chunks: the weights of all draws at once would need gigabytes for a long panel.
     chunk = max(1, MAX_WEIGHTS // (times + size))
-    sums = []
     for first in range(0, draws, chunk):
         rows = slice(first, first + chunk)
         time_weights = _block_weights(starts[rows], times, size)
-        sums.append([np.sum((time_weights @ table) * series_weights[rows], axis=1) for table in (ours, base)])
-    our_sums, base_sums = np.concatenate(sums, axis=1)
+        forecast_sums[rows] = np.sum((time_weights @ forecast_losses) * series_weights[rows], axis=1)
+        reference_sums[rows] = np.sum((time_weights @ reference_losses) * series_weights[rows], axis=1)
 
     # A draw in which the reference makes no error has no finite skill unless the forecast makes none either.
-    exact = np.where(our_sums > 0, -np.inf, 0.0)
-    skills = np.where(base_sums > 0, 1 - our_sums / np.where(base_sums > 0, base_sums, 1.0), exact)
+    has_errors = reference_sums > 0
+    ratios = forecast_sums / np.where(has_errors, reference_sums, 1.0)
+    skill_without_errors = np.where(forecast_sums > 0, -np.inf, 0.0)
+    skills = np.where(has_errors, 1 - ratios, skill_without_errors)
+
     tail = (1 - level) / 2
     low, high = np.quantile(skills, [tail, 1 - tail], method="inverted_cdf")
-    return float(low), float(high)
+    return Interval(float(low), float(high))
 
 
-def _block_weights(starts: Int[np.ndarray, "r b"], times: int, size: int) -> Float[np.ndarray, "r m"]:
+def _block_weights(
+    starts: Int[np.ndarray, "r b"],
+    times: int,
+    size: int,
+) -> Float[np.ndarray, "r m"]:
     """Return how often each time is in the circular blocks of each draw; the last block is cut to `times` in all."""
     draws, blocks = starts.shape
     lengths = np.full(blocks, size)
@@ -220,17 +280,22 @@ def _block_weights(starts: Int[np.ndarray, "r b"], times: int, size: int) -> Flo
 
     # A block adds 1 from its first time on and takes it back after its last: the running sum counts the blocks.
     width = times + size + 1
-    first = np.arange(draws)[:, None] * width + starts
-    changes = np.bincount(first.ravel(), minlength=draws * width).astype(np.float64)
-    changes -= np.bincount((first + lengths).ravel(), minlength=draws * width)
-    changes = changes.reshape(draws, width)
-    counts = np.cumsum(changes, axis=1)
+    firsts = np.arange(draws)[:, None] * width + starts
+    ends = firsts + lengths
+    changes = np.bincount(firsts.ravel(), minlength=draws * width).astype(np.float64)
+    changes -= np.bincount(ends.ravel(), minlength=draws * width)
+    counts = np.cumsum(changes.reshape(draws, width), axis=1)
+
+    # A block that runs over the end continues at the beginning.
     weights = counts[:, :times]
     weights[:, :size] += counts[:, times : times + size]
     return weights
 
 
-def _student_interval(losses: Losses, level: float) -> SkillInterval:
+def _student_interval(
+    losses: Losses,
+    level: float,
+) -> SkillInterval:
     """Return the interval of the skill from a few blocks of time, by Student's t and Fieller's theorem.
 
     Sums of blocks whose targets do not overlap are nearly independent, whatever the correlation within them: Ibragimov
@@ -241,64 +306,94 @@ def _student_interval(losses: Losses, level: float) -> SkillInterval:
     """
     times, series = losses.forecast.shape
     blocks = _separate_blocks(times, losses.horizon)
+    # One block has no variance.
     if len(blocks) < 2:
-        needed = times
-        while len(_separate_blocks(needed, losses.horizon)) < 2:
-            needed += 1
+        needed = _windows_of_two_blocks(times, losses.horizon)
         return SkillInterval(math.nan, math.nan, len(blocks), needed)
 
-    ours = np.nan_to_num(losses.forecast)
-    base = np.nan_to_num(losses.reference)
-    pairs = np.array([[ours[block].sum(), base[block].sum()] for block in blocks])
-    covariance = _covariance_of_sum(pairs)
+    forecast_losses = np.nan_to_num(losses.forecast)
+    reference_losses = np.nan_to_num(losses.reference)
+    block_sums = np.array([[forecast_losses[block].sum(), reference_losses[block].sum()] for block in blocks])
+    covariance = _covariance_of_sum(block_sums)
     degrees = len(blocks) - 1
     if series >= MIN_SERIES:
         rows = np.concatenate([np.arange(times)[block] for block in blocks])
-        by_series = np.stack([ours[rows].sum(axis=0), base[rows].sum(axis=0)], axis=1)
-        covariance = covariance + _covariance_of_sum(by_series)
+        series_sums = np.stack([forecast_losses[rows].sum(axis=0), reference_losses[rows].sum(axis=0)], axis=1)
+        covariance = covariance + _covariance_of_sum(series_sums)
         degrees = min(degrees, series - 1)
 
-    # (a - θ r)² <= c² Var(A - θ R) is a quadratic inequality in θ.
-    ours_sum, base_sum = pairs.sum(axis=0)
+    # With sums A and R: (A - θ R)² <= c² Var(A - θ R) is the inequality square θ² - 2 middle θ + constant <= 0.
+    forecast_sum, reference_sum = block_sums.sum(axis=0)
     c = stdtrit(degrees, (1 + level) / 2)
-    square = base_sum**2 - c**2 * covariance[1, 1]
+    square = reference_sum**2 - c**2 * covariance[1, 1]
+    # The reference's own loss may be 0 within chance, so that any ratio to it is possible.
     if square <= 0:
-        needed = _needed(pairs[:, 1], times, losses.horizon, level)
+        needed = _needed_windows(block_sums[:, 1], times, losses.horizon, level)
         return SkillInterval(math.nan, math.nan, len(blocks), needed)
-    middle = ours_sum * base_sum - c**2 * covariance[0, 1]
-    constant = ours_sum**2 - c**2 * covariance[0, 0]
+    middle = forecast_sum * reference_sum - c**2 * covariance[0, 1]
+    constant = forecast_sum**2 - c**2 * covariance[0, 0]
+    # Rounding may leave a discriminant of 0 slightly below it.
     root = math.sqrt(max(middle**2 - square * constant, 0.0))
 
     # The blocks leave out windows between them, so that the skill of all windows might lie outside.
-    low = min(1 - (middle + root) / square, skill(losses))
-    high = max(1 - (middle - root) / square, skill(losses))
+    point = skill(losses)
+    low = min(1 - (middle + root) / square, point)
+    high = max(1 - (middle - root) / square, point)
     return SkillInterval(low, high, len(blocks))
 
 
-def _separate_blocks(times: int, horizon: int) -> list[slice]:
+def _separate_blocks(
+    times: int,
+    horizon: int,
+) -> list[slice]:
     """Return at most `MIN_BLOCKS` - 1 blocks of windows, of at least times^(1/3) each, whose targets do not overlap."""
-    least = math.ceil(round(times ** (1 / 3), 9))
+    least = _cube_root(times)
     for count in range(MIN_BLOCKS - 1, 0, -1):
-        width = (times - (count - 1) * (horizon - 1)) // count
+        # Targets overlap over horizon - 1 windows, which are left out between two blocks.
+        left_out = (count - 1) * (horizon - 1)
+        width = (times - left_out) // count
         if width >= least:
-            starts = [number * (times - width) // max(count - 1, 1) for number in range(count)]
+            gaps = max(count - 1, 1)
+            starts = [number * (times - width) // gaps for number in range(count)]
             return [slice(start, start + width) for start in starts]
     return []
 
 
+def _windows_of_two_blocks(
+    times: int,
+    horizon: int,
+) -> int:
+    """Return the fewest windows, from `times` on, that make two separate blocks."""
+    needed = times
+    while len(_separate_blocks(needed, horizon)) < 2:
+        needed += 1
+    return needed
+
+
 def _covariance_of_sum(pairs: Float[np.ndarray, "g 2"]) -> Float[np.ndarray, "2 2"]:
     """Return the covariance of the sum of g independent pairs."""
+    g = len(pairs)
     deviations = pairs - pairs.mean(axis=0)
-    return len(pairs) / (len(pairs) - 1) * deviations.T @ deviations
+    return g / (g - 1) * deviations.T @ deviations
 
 
-def _needed(reference: Float[np.ndarray, " g"], times: int, horizon: int, level: float) -> int:
-    """Return the windows in whose blocks a perfect forecast would be told from a reference that varies as this one does."""
+def _needed_windows(
+    reference: Float[np.ndarray, " g"],
+    times: int,
+    horizon: int,
+    level: float,
+) -> int:
+    """Return the windows, in time, that would be enough to tell a perfect forecast from the reference.
+
+    `reference` are the reference's losses in g blocks; further blocks are assumed to vary as these do.
+    """
     variation = float(np.std(reference, ddof=1) / np.mean(reference))
     blocks = len(reference) + 1
     while blocks < stdtrit(blocks - 1, (1 + level) / 2) ** 2 * variation**2:
         blocks += 1
-    width = (times - (len(reference) - 1) * (horizon - 1)) // len(reference)
+
+    left_out = (len(reference) - 1) * (horizon - 1)
+    width = (times - left_out) // len(reference)
     return blocks * width + (blocks - 1) * (horizon - 1)
 
 
@@ -322,28 +417,41 @@ def series_tests(losses: Losses) -> SeriesTests:
     differences = np.nanmean(losses.forecast - losses.reference, axis=0)
     improved = int(np.sum(differences < 0))
     untied = int(np.sum(differences != 0))
+    # Wilcoxon's test is not defined for ties alone.
     if not untied:
-        return SeriesTests(len(differences), 0, 1.0, 1.0)
+        return SeriesTests(len(differences), improved=0, sign=1.0, wilcoxon=1.0)
 
-    fewer = min(improved, untied - improved)
-    sign = min(1.0, 2 * float(bdtr(fewer, untied, 0.5)))
-    # Imported here: scipy.stats takes most of a second.
+    # scipy.stats takes most of a second to import.
     from scipy.stats import wilcoxon
 
-    return SeriesTests(len(differences), improved, sign, float(wilcoxon(differences).pvalue))
+    fewer = min(improved, untied - improved)
+    # Both tails hold the middle value of an even number of series: together they may exceed 1.
+    sign = min(1.0, 2 * float(bdtr(fewer, untied, 0.5)))
+    return SeriesTests(
+        series=len(differences),
+        improved=improved,
+        sign=sign,
+        wilcoxon=float(wilcoxon(differences).pvalue),
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number, which keep the chance of any false one; NaN stays and does not count.
+    """Return p-values adjusted for their number: below a level, any one is false with at most that probability.
 
-    Holm (1979), "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6(2).
+    NaN stays and does not count. Holm (1979), "A simple sequentially rejective multiple test procedure", Scandinavian
+    Journal of Statistics 6(2).
     """
     values = np.asarray(p_values, np.float64)
     adjusted = values.copy()
-    known = np.flatnonzero(~np.isnan(values))
+    tested = np.flatnonzero(~np.isnan(values))
+    ascending = tested[np.argsort(values[tested], kind="stable")]
+
     largest = 0.0
-    for rank, place in enumerate(known[np.argsort(values[known], kind="stable")]):
-        largest = max(largest, min(1.0, (len(known) - rank) * values[place]))
+    for rank, place in enumerate(ascending):
+        hypotheses_left = len(tested) - rank
+        bounded = min(1.0, hypotheses_left * values[place])
+        # A hypothesis is rejected only after all with smaller p-values.
+        largest = max(largest, bounded)
         adjusted[place] = largest
     return adjusted.tolist()
 
@@ -367,45 +475,63 @@ class LagOne(NamedTuple):
 
 
 def lag_one_copy(
-    actual: Values, forecast: Values, last: Float[np.ndarray, " n"], times: Shaped[np.ndarray, " n"] | None = None
+    actual: Values,
+    forecast: Values,
+    last: Float[np.ndarray, " n"],
+    times: Shaped[np.ndarray, " n"] | None = None,
 ) -> LagOne:
     """Tell a forecast of the next value from a copy of the last one: a = actual, f = forecast, v = last value.
 
     A curve of levels that follows the actual one a day late looks like a good forecast (R² of 0.99 is a property of
-    the naive one), and so does a good forecast of a random walk. What tells them apart is the CHANGE from the last
-    value: does the forecast make any, and does it go with the series'? `chance_correlation` is 1.96 / √(n / k), the
+    the naive one), and so does a good forecast of a random walk. The difference is in the CHANGE from the last value:
+    does the forecast make any, and does it agree with the series'? `chance_correlation` is 1.96 / √(n / k), the
     limit for n / k independent pairs (Bartlett 1946); with `times` n is how many different ones there are. Unknown
     targets are left out. Raises `ValueError` with the shapes where they do not fit.
     """
+    # Called for its check of the shapes.
     errors(actual, forecast)
     if last.shape != actual.shape[:1]:
         raise ValueError(f"last values {last.shape} must be one for each of the {len(actual)} rows")
-    rows = len(actual) if times is None else len(np.unique(times))
+    rows = len(actual)
+    # Series move together: rows of one time are no independent pairs.
+    if times is not None:
+        rows = len(np.unique(times))
 
-    known = np.isfinite(actual)
-    forecast_change = (forecast - last[:, None])[known]
-    actual_change = (actual - last[:, None])[known]
+    known_targets = np.isfinite(actual)
+    forecast_change = (forecast - last[:, None])[known_targets]
+    actual_change = (actual - last[:, None])[known_targets]
     forecast_size = float(np.sqrt(np.mean(forecast_change**2)))
     actual_size = float(np.sqrt(np.mean(actual_change**2)))
+    # A series that never moves leaves nothing to compare a move with.
+    movement = math.inf
+    if actual_size:
+        movement = forecast_size / actual_size
+
+    independent_pairs = rows / actual.shape[1]
     return LagOne(
-        # A series that never moves leaves nothing to compare a move with.
-        movement=forecast_size / actual_size if actual_size else math.inf,
+        movement=movement,
         change_correlation=_correlation(forecast_change, actual_change),
-        chance_correlation=1.96 / math.sqrt(rows / actual.shape[1]),
+        chance_correlation=1.96 / math.sqrt(independent_pairs),
     )
 
 
-def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
+def _correlation(
+    a: Float[np.ndarray, " n"],
+    b: Float[np.ndarray, " n"],
+) -> float:
     """Return Pearson's correlation; 0 where one of the two is constant but for rounding."""
-    deviations = [array - array.mean() for array in (a, b)]
-    lengths = [float(np.linalg.norm(deviation)) for deviation in deviations]
-    if any(length <= 1e-12 * np.linalg.norm(array) for length, array in zip(lengths, (a, b), strict=True)):
+    a_deviations = a - a.mean()
+    b_deviations = b - b.mean()
+    a_length = float(np.linalg.norm(a_deviations))
+    b_length = float(np.linalg.norm(b_deviations))
+    # Deviations of a constant are rounding errors, and would correlate by chance.
+    if a_length <= 1e-12 * np.linalg.norm(a) or b_length <= 1e-12 * np.linalg.norm(b):
         return 0.0
-    return float(np.sum(deviations[0] * deviations[1])) / (lengths[0] * lengths[1])
+    return float(np.sum(a_deviations * b_deviations)) / (a_length * b_length)
 
 
 class DieboldMariano(NamedTuple):
-    """See `diebold_mariano`.
+    """Test of equally good forecasts; see `diebold_mariano`.
 
     statistic  Student's t with rows - 1 degrees of freedom if the two are equally good; below 0 favours the forecast
     p_value    two-sided: how often two equally good forecasts differ by as much
@@ -420,7 +546,11 @@ class DieboldMariano(NamedTuple):
     reason: str = ""
 
 
-def diebold_mariano(losses: Losses, *, lags: int | None = None) -> DieboldMariano:
+def diebold_mariano(
+    losses: Losses,
+    *,
+    lags: int | None = None,
+) -> DieboldMariano:
     """Test whether forecast and reference are equally good, by their mean losses at each time.
 
     `lags` is the horizon - 1 unless given: rows one apart share horizon - 1 of their values. The variance is that of
@@ -433,9 +563,10 @@ def diebold_mariano(losses: Losses, *, lags: int | None = None) -> DieboldMarian
     good forecasts of several steps differ at the level of 5 % (tests/forecasting/test_significance.py). Raises
     `UsageError` for lags below 0.
     """
-    lags = losses.horizon - 1 if lags is None else lags
+    if lags is None:
+        lags = losses.horizon - 1
     if lags < 0:
-        raise UsageError(f"lags is {lags}; it must be at least 0")
+        raise UsageError("too few", where="lags", got=lags, needed="at least 0")
 
     # Series of one time are one draw of the world: their differences are added up.
     differences = np.nansum(losses.forecast - losses.reference, axis=1)
@@ -444,27 +575,37 @@ def diebold_mariano(losses: Losses, *, lags: int | None = None) -> DieboldMarian
     if n < least:
         reason = f"{n} rows; at least {least} are needed with {lags} lags"
         return DieboldMariano(math.nan, math.nan, lags, reason=reason)
+
     mean = float(np.mean(differences))
-    size = float(np.max(np.abs(differences)))
-    if np.max(np.abs(differences - mean)) <= 1e-12 * size:
+    largest = float(np.max(np.abs(differences)))
+    # Without variance there is no statistic; what is left of it would be rounding.
+    if np.max(np.abs(differences - mean)) <= 1e-12 * largest:
         reason = f"the losses differ by the same in all {n} rows"
         return DieboldMariano(math.nan, math.nan, lags, reason=reason)
 
     # Scaled to at most 1: the statistic has no unit, and squares of squared errors soon leave float64.
-    variance, weights = _long_run_variance((differences - mean) / size, lags)
+    variance, weights = _long_run_variance((differences - mean) / largest, lags)
+    standard_error = math.sqrt(variance / n)
     h = lags + 1
     correction = math.sqrt((n + 1 - 2 * h + h * (h - 1) / n) / n)
-    statistic = correction * (mean / size) / math.sqrt(variance / n)
-    return DieboldMariano(statistic, 2 * float(stdtr(n - 1, -abs(statistic))), lags, weights)
+    statistic = correction * (mean / largest) / standard_error
+    p_value = 2 * float(stdtr(n - 1, -abs(statistic)))
+    return DieboldMariano(statistic, p_value, lags, weights)
 
 
-def _long_run_variance(centred: Float[np.ndarray, " n"], lags: int) -> tuple[float, Weights]:
+def _long_run_variance(
+    centred: Float[np.ndarray, " n"],
+    lags: int,
+) -> tuple[float, Weights]:
     """Return γ_0 + 2 Σ w_j γ_j over j = 1 … lags, γ_j the autocovariances: w = 1, or 1 - j / (lags + 1) if that is <= 0."""
     n = len(centred)
-    covariances = np.array([np.dot(centred[j:], centred[: n - j]) / n for j in range(lags + 1)])
+    products = [np.dot(centred[lag:], centred[: n - lag]) for lag in range(lags + 1)]
+    covariances = np.array(products) / n
+    # Each lag stands for itself and for its mirror image.
     covariances[1:] *= 2
     variance = float(np.sum(covariances))
     if variance > 0:
         return variance, "rectangular"
-    weights = 1 - np.arange(lags + 1) / (lags + 1)
-    return float(np.sum(covariances * weights)), "Bartlett"
+
+    bartlett = 1 - np.arange(lags + 1) / (lags + 1)
+    return float(np.sum(covariances * bartlett)), "Bartlett"

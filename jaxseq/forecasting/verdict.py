@@ -111,53 +111,70 @@ def compare(
             interval = significance.skill_interval(losses, seed=seed)
             p_value = significance.diebold_mariano(losses).p_value
         rmse, mae = _errors(actual, forecasts[name], rows)
-        row = Row(name, rmse, mae, 1 - significance.skill(losses), interval, p_value)
+        row = Row(
+            name=name,
+            rmse=rmse,
+            mae=mae,
+            relative_loss=1 - significance.skill(losses),
+            interval=interval,
+            p_value=p_value,
+        )
         table.append(row)
 
     # The model's test was planned; those of the baselines are many, and any of them may differ by chance.
-    others = [row for row in table if row.name != model]
-    adjusted = significance.holm([row.p_value for row in others])
-    others = [row._replace(p_value=p_value) for row, p_value in zip(others, adjusted, strict=True)]
-    others.sort(key=lambda row: row.name != reference)
-    return Comparison([*others, table[-1]], pairs[model], loss)
+    baselines = [row for row in table if row.name != model]
+    adjusted = significance.holm([row.p_value for row in baselines])
+    baselines = [row._replace(p_value=p_value) for row, p_value in zip(baselines, adjusted, strict=True)]
+    # False sorts before true: the reference comes first, the others stay in their order.
+    baselines.sort(key=lambda row: row.name != reference)
+    return Comparison([*baselines, table[-1]], pairs[model], loss)
 
 
 def _check_finite(forecasts: Mapping[str, Values]) -> None:
     for name, values in forecasts.items():
-        bad = ~np.isfinite(values)
-        if np.any(bad):
-            row = int(np.argmax(bad.any(axis=-1))) + 1
-            raise UsageError(
-                f"{name}: {np.count_nonzero(bad)} of {values.size} values are not finite, the first in row {row}"
-            )
+        not_finite = ~np.isfinite(values)
+        if np.any(not_finite):
+            row = int(np.argmax(not_finite.any(axis=-1))) + 1
+            count = np.count_nonzero(not_finite)
+            raise UsageError(f"{name}: {count} of {values.size} values are not finite, the first in row {row}")
 
 
-def _errors(actual: Values, forecast: Values, rows: Rows) -> tuple[float, float]:
+def _errors(
+    actual: Values,
+    forecast: Values,
+    rows: Rows,
+) -> tuple[float, float]:
     """Return the root mean squared and the mean absolute error; RMSSE and MASE where the rows have scales."""
     error = actual - forecast
     squared = error**2
     absolute = np.abs(error)
+    # In a panel's own units the series with the largest values would be all that counts.
     if rows.scales is not None:
         squared = squared / rows.scales.squared[:, None]
         absolute = absolute / rows.scales.absolute[:, None]
-    return float(np.sqrt(np.nanmean(squared))), float(np.nanmean(absolute))
+    root_mean_square = float(np.sqrt(np.nanmean(squared)))
+    return root_mean_square, float(np.nanmean(absolute))
 
 
 def answer(row: Row) -> Answer:
     """Return the verdict on a forecast: an improvement only if the whole interval of its skill is above zero.
 
-    Not decided are rows so few, or so varied, that not even a perfect forecast would have shown.
+    "not decided" is for test rows so few, or so varied, that not even a perfect forecast would have shown.
     """
     if row.interval is None or math.isnan(row.interval.low):
         return "not decided"
     if row.interval.low > 0:
         return "improves"
+    # No skill is above 1.
     if row.interval.high >= 0 and detectable_skill(row) >= 1:
         return "not decided"
     return "no evidence"
 
 
-def sentence(row: Row, reference: str) -> str:
+def sentence(
+    row: Row,
+    reference: str,
+) -> str:
     """Return the verdict on a forecast as a sentence that names the reference and the numbers behind it."""
     name = called(reference)
     interval = row.interval
@@ -170,6 +187,7 @@ def sentence(row: Row, reference: str) -> str:
             f"about {interval.needed} windows in time"
         )
 
+    # The reference makes no error at all, so that no skill can be measured.
     if math.isinf(row.skill) or row.skill == interval.low == interval.high == 0:
         return f"{row.name}: no evidence of improvement over {name}, which is as good as a forecast can be on the test part"
 
@@ -187,26 +205,33 @@ def sentence(row: Row, reference: str) -> str:
 def detectable_skill(row: Row) -> float:
     """Return the smallest skill that this test part would have shown: the distance of the skill from its lower end.
 
-    For a forecast worse than the reference, of one whose losses vary as much, relative to their mean, as its own.
+    NaN for the reference, which has no interval.
     """
     if row.interval is None:
         return math.nan
-    return (row.skill - row.interval.low) / max(1.0, row.relative_loss)
+    # Losses above the reference's vary more; a better forecast's are taken to vary as much relative to their mean.
+    variation = max(1.0, row.relative_loss)
+    return (row.skill - row.interval.low) / variation
 
 
-def beside(comparison: Comparison, last_value: Comparison | None) -> str:
-    """Say how the model stands to the last value and to the best of all forecasts of the test part.
+def beside(
+    comparison: Comparison,
+    last_value: Comparison | None,
+) -> str:
+    """Return a sentence that compares the model with the last value and with the best forecast of the test part.
 
     last_value  the comparison of the model with the last value; None where that is the reference
     """
-    best = min(comparison.rows, key=lambda row: row.relative_loss)
     parts = []
+    # The verdict compares with the reference already.
     if last_value is not None:
         row = last_value.model
         interval = ""
         if row.interval is not None and not math.isnan(row.interval.low):
             interval = f" ({row.interval.low:+.4f} to {row.interval.high:+.4f})"
         parts.append(f"against the last value its skill is {row.skill:+.4f}{interval}")
+
+    best = min(comparison.rows, key=lambda row: row.relative_loss)
     measure = MEASURES[comparison.loss]
     if best.name == comparison.model.name:
         parts.append(f"its {measure} is the smallest of all on the test part")
@@ -216,27 +241,34 @@ def beside(comparison: Comparison, last_value: Comparison | None) -> str:
     return f"{comparison.model.name}: {'; '.join(parts)}"
 
 
-def series_sentence(name: str, tests: SeriesTests) -> str:
-    """Say in how many series of a panel the model improves on the reference."""
-    return (
-        f"{name}: {tests.improved} of {tests.series} series improve ({tests.improved / tests.series:.0%}; taken as "
-        f"independent, sign test p {chance(tests.sign)}, Wilcoxon p {chance(tests.wilcoxon)})"
-    )
+def series_sentence(
+    name: str,
+    tests: SeriesTests,
+) -> str:
+    """Return a sentence on the number of a panel's series in which the model improves on the reference."""
+    share = tests.improved / tests.series
+    p_values = f"sign test p {chance(tests.sign)}, Wilcoxon p {chance(tests.wilcoxon)}"
+    return f"{name}: {tests.improved} of {tests.series} series improve ({share:.0%}; taken as independent, {p_values})"
 
 
-def copy_sentence(name: str, lag: LagOne) -> str | None:
-    """Say whether the forecast only copies the last value, with the numbers behind it.
+def copy_sentence(
+    name: str,
+    lag: LagOne,
+) -> str | None:
+    """Return a sentence on whether the forecast only copies the last value, with the numbers behind it.
 
     None where the test part is so short that no correlation could pass the bound of chance.
     """
     if lag.chance_correlation >= 1:
         return None
+    side = "within"
     if lag.change_correlation > lag.chance_correlation:
-        finding, side = "does not only copy the last value", "above"
+        finding = "does not only copy the last value"
+        side = "above"
     elif lag.copies:
-        finding, side = "only copies the last value", "within"
+        finding = "only copies the last value"
     else:
-        finding, side = "strays from the last value at random", "within"
+        finding = "strays from the last value at random"
     return (
         f"{name}: {finding}: it moves {lag.movement:.0%} as far as the series, and its moves correlate "
         f"{lag.change_correlation:+.3f} with the actual ones ({side} chance, {lag.chance_correlation:.3f})"
@@ -244,60 +276,86 @@ def copy_sentence(name: str, lag: LagOne) -> str | None:
 
 
 def called(name: str) -> str:
-    """Return a forecast's name as a sentence has it."""
+    """Return a forecast's name within a sentence."""
     if name.startswith(SEASONAL_NAIVE):
         return f"the {name}"
     return PHRASES.get(name, name)
 
 
 def number(value: float) -> str:
-    """Format an error with four decimals, or with four digits where those would say nothing or never end."""
-    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1e6 else f"{value:.4g}"
+    """Format an error with four decimals; very small and very large ones with four significant digits."""
+    if value == 0 or 0.01 <= abs(value) < 1e6:
+        return f"{value:.4f}"
+    return f"{value:.4g}"
 
 
 def chance(p: float) -> str:
-    """Format a p-value with three decimals; it is never 0."""
+    """Format a p-value with three decimals; it is never shown as 0."""
     if math.isnan(p):
         return DASH
-    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+    if p < 0.0005:
+        return "<0.001"
+    return f"{p:.3f}"
 
 
-def written(row: Row, to: str) -> tuple[str, ...]:
-    """Return a row's cells as people read them; `to` stands between the ends of the interval."""
+def written(
+    row: Row,
+    to: str,
+) -> tuple[str, ...]:
+    """Return the text of a row's cells; `to` stands between the ends of the interval."""
     skill = f"{row.skill:+.4f}"
     ends = DASH
     if row.interval is None:
         skill = "0"
     elif not math.isnan(row.interval.low):
         ends = f"{row.interval.low:+.4f}{to}{row.interval.high:+.4f}"
-    return number(row.rmse), number(row.mae), number(row.relative_loss), skill, ends, chance(row.p_value)
+    errors = [number(error) for error in (row.rmse, row.mae, row.relative_loss)]
+    return (*errors, skill, ends, chance(row.p_value))
 
 
-def headings(unit: str, scaled: bool, loss: Loss = "squared") -> tuple[str, ...]:
+def headings(
+    unit: str,
+    scaled: bool,
+    loss: Loss = "squared",
+) -> tuple[str, ...]:
     """Return the names of the columns of errors and of the relative loss.
 
     scaled  whether errors are scaled by each series' own seasonal change
     """
-    suffix = f", {unit}" if unit else ""
-    errors = ("RMSSE", "MASE") if scaled else (f"RMSE{suffix}", f"MAE{suffix}")
+    suffix = ""
+    if unit:
+        suffix = f", {unit}"
+    errors = (f"RMSE{suffix}", f"MAE{suffix}")
+    # Scaled errors have no unit.
+    if scaled:
+        errors = ("RMSSE", "MASE")
     return (*errors, f"{MEASURES[loss]} / reference")
 
 
-def markdown(rows: Sequence[Row], columns: Sequence[str]) -> str:
+def markdown(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+) -> str:
     """Return the rows as a Markdown table; `columns` are `headings`."""
     lines = [
         f"| forecast | {' | '.join(columns)} | skill | 95 % interval | p |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
+        # A bar would end the cell.
         name = row.name.replace("|", "\\|")
         if row.interval is None:
-            name += " (reference)"
-        lines.append(f"| {' | '.join([name, *written(row, ' to ')])} |")
+            name = f"{name} (reference)"
+        cells = [name, *written(row, " to ")]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def score_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> Table:
+def score_table(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    title: str,
+) -> Table:
     """Return the forecasts' scores as a table for a terminal of 80 columns; `columns` are `headings` without a unit."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
     # In a narrow terminal the names wrap, so that no digit is cut.

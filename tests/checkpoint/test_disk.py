@@ -98,7 +98,7 @@ def at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("size", [pytest.param(0, marks=SLOW), 60, pytest.param(700, marks=SLOW), 4500])
+@pytest.mark.parametrize("size", [*(pytest.param(size, marks=SLOW) for size in (0, 60, 700)), 4500])
 def test_where_no_file_may_grow_the_run_stops_with_one_line_and_goes_on_later(
     begun: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int
 ) -> None:
@@ -158,7 +158,7 @@ def fill(disk: Path, free: int) -> Path:
     return ballast
 
 
-@pytest.mark.parametrize("free", [0, pytest.param(4096, marks=SLOW), 16384, pytest.param(32768, marks=SLOW)])
+@pytest.mark.parametrize("free", [0, *(pytest.param(size, marks=SLOW) for size in (4096, 16384, 32768))])
 def test_on_a_full_disk_the_run_stops_with_one_line_and_goes_on_with_space(
     begun: Path, whole: Path, disk: Path, capsys: pytest.CaptureFixture[str], free: int
 ) -> None:

@@ -49,6 +49,8 @@ NETS = {
     "chords by intervals": (chord_net(relative=True, voice_dropout=0.2), True),
     "chords of windows, two layers of lstm": (chord_net(cell=CELLS["lstm"], layers=2, dropout=0.3), False),
 }
+FEW = ("notes of windows, two layers", "notes, batch norm, no convolutions", "chords by intervals")
+"""One with each thing that the others have; the others are `slow` where they would be compiled once more."""
 quick_apply = quickly(apply.apply, "model")
 
 
@@ -156,7 +158,7 @@ def test_equal_keys_are_equal_music_and_other_keys_other_music(name):
     assert (first[0] != first[1]).any()  # rows are drawn by themselves
 
 
-@every_net
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FEW else [pytest.mark.slow]) for name in NETS])
 def test_avoided_parallels_are_none_by_the_measure_and_all_else_is_as_likely_as_it_was(name):
     model, params, stats, started = made(name)
     forced = np.full((40, 12, 4), FREE)

@@ -1,4 +1,7 @@
-"""What can be learnt is learnt: on sums of sines each cell beats least squares on the lags, with epochs to spare."""
+"""What can be learnt is learnt: on sums of sines each cell beats least squares on the lags, with epochs to spare.
+
+On each change the default cell alone; the others are `slow`.
+"""
 
 import functools
 
@@ -22,7 +25,9 @@ def waves():
     return train, valid, float(np.mean((linear.predict(valid.x) - valid.y) ** 2))
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "gru" else [pytest.mark.slow]) for name in CELLS]
+)
 def test_every_cell_beats_least_squares_on_waves(name):
     train, valid, linear = waves()
     recipe = named("waves", model=forecasts.Model(cell=name), epochs=8, batch=64)

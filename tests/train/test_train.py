@@ -181,12 +181,13 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, error
 
 
+APART = [*SMALL, "--clip", "0.1", "--seed", "3"]
+"""What runs of other processes train: one after the other, so that they share what is compiled."""
+
+
 def test_a_run_in_two_processes_is_bit_for_bit_the_run_in_one(tmp_path: Path) -> None:
-    words = [*SMALL, "--model.cell", "lstm", "--clip", "0.1", "--seed", "3"]
-    whole = start(tmp_path, *words, "--epochs", "5", "--out", "whole")
-    first = start(tmp_path, *words, "--epochs", "2", "--out", "parts")
-    for process in (whole, first):
-        status, _, error = finish(process)
+    for epochs, name in (("5", "whole"), ("2", "parts")):
+        status, _, error = finish(start(tmp_path, *APART, "--epochs", epochs, "--out", name))
         assert status == 0, error
     status, out, error = finish(start(tmp_path, "--resume", "parts", "--epochs", "5"))
     assert status == 0 and "resuming after epoch 2 of 5" in out, error
@@ -262,7 +263,7 @@ def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
 
 
 def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(tmp_path: Path) -> None:
-    process = start(tmp_path, *SMALL, "--epochs", "100000")
+    process = start(tmp_path, *APART, "--epochs", "100000")
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch") and int(line.split()[1].partition("/")[0]) >= 2:

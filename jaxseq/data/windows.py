@@ -223,6 +223,16 @@ def join(parts: Sequence[Windows]) -> Windows:
     return Windows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
+def rows_by_series(series: Int[np.ndarray, " n"]) -> dict[int, Int[np.ndarray, "_"]]:
+    """Return the rows of each series, in their order; one sort, so that the time is linear in the series."""
+    # Splitting nothing would still give one part.
+    if not len(series):
+        return {}
+    order = np.argsort(series, kind="stable")
+    numbers, starts = np.unique(series[order], return_index=True)
+    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+
+
 def last_window(series: Series, window: int, horizon: int) -> Windows:
     """Return the window at the end of a series, with unknown (NaN) targets.
 

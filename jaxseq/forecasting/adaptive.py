@@ -13,8 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxseq.data.windows import Windows
-from jaxseq.forecasting.sizes import rows_by_series
+from jaxseq.data.windows import Windows, rows_by_series
 
 GAMMA = 0.01
 """Step size γ: about 100 forecasts until a shift is forgotten."""
@@ -25,8 +24,11 @@ KEPT_SCORES = 200
 def thin(scores: Float[np.ndarray, " m"]) -> tuple[float, ...]:
     """Return `KEPT_SCORES` order statistics of the known scores, at equal shares of them."""
     ordered = np.sort(scores[~np.isnan(scores)])
-    ranks = np.ceil(np.arange(1, KEPT_SCORES + 1) * (len(ordered) + 1) / (KEPT_SCORES + 1))
-    return tuple(ordered[np.minimum(ranks.astype(int), len(ordered)) - 1].tolist())
+    numbers = np.arange(1, KEPT_SCORES + 1)
+    ranks = np.ceil(numbers * (len(ordered) + 1) / (KEPT_SCORES + 1)).astype(int)
+    # With few scores the last rank may lie beyond the largest.
+    ranks = np.minimum(ranks, len(ordered))
+    return tuple(ordered[ranks - 1].tolist())
 
 
 def walk(
@@ -44,38 +46,46 @@ def walk(
     The score of a step h is known h rows later: the forecast made at origin o + h is the first that it changes.
     """
     rows_at = _rows_at(windows)
+    series, times = rows_at.shape
     count, horizon, _ = scores.shape
+    nominal = 1 - np.asarray(levels)
+
     margins = np.empty_like(scores)
+    alpha = np.broadcast_to(nominal, (series, horizon, len(levels))).copy()
     # The further row, -1, stands for one that is missing.
     outside = np.full((count + 1, *scores.shape[1:]), np.nan)
-
-    nominal = 1 - np.asarray(levels)
-    alpha = np.broadcast_to(nominal, (len(rows_at), horizon, len(levels))).copy()
-    for position in range(rows_at.shape[1]):
-        steps = np.arange(min(horizon, position))
-        arrived = rows_at[:, position - 1 - steps]
+    for time in range(times):
+        # Step h of the forecast made h rows ago has arrived by now, for every h.
+        steps = np.arange(min(horizon, time))
+        arrived = rows_at[:, time - 1 - steps]
         surprise = nominal - outside[arrived, steps]
         # An unknown target has neither covered nor missed.
         alpha[:, steps] += GAMMA * np.where(np.isnan(surprise), 0, surprise)
         # Beyond 0 and 1 no interval changes any more, and the way back would be longer.
         np.clip(alpha, 0, 1, out=alpha)
 
-        present = rows_at[:, position] >= 0
-        rows = rows_at[present, position]
-        margins[rows] = _quantiles(order_statistics, alpha[present])
-        missed = (scores[rows] > margins[rows]).astype(np.float64)
-        outside[rows] = np.where(np.isnan(scores[rows]), np.nan, missed)
+        has_row = rows_at[:, time] >= 0
+        rows = rows_at[has_row, time]
+        row_scores = scores[rows]
+        row_margins = _quantiles(order_statistics, alpha[has_row])
+        margins[rows] = row_margins
+        missed = (row_scores > row_margins).astype(np.float64)
+        outside[rows] = np.where(np.isnan(row_scores), np.nan, missed)
     return margins
 
 
 def _rows_at(windows: Windows) -> Int[np.ndarray, "s t"]:
     """Return the row of each series at each time step from its first forecast on; -1 where there is none."""
-    series_rows = rows_by_series(windows.series).values()
-    positions = [windows.origins[rows] - windows.origins[rows].min() for rows in series_rows]
-    last = max(int(steps.max()) for steps in positions)
-    rows_at = np.full((len(positions), last + 1), -1)
-    for number, (rows, steps) in enumerate(zip(series_rows, positions, strict=True)):
-        rows_at[number, steps] = rows
+    series_rows = list(rows_by_series(windows.series).values())
+    series_times = []
+    for rows in series_rows:
+        origins = windows.origins[rows]
+        series_times.append(origins - origins.min())
+
+    last = max(int(times.max()) for times in series_times)
+    rows_at = np.full((len(series_rows), last + 1), -1)
+    for number, rows in enumerate(series_rows):
+        rows_at[number, series_times[number]] = rows
     return rows_at
 
 
@@ -86,8 +96,11 @@ def _quantiles(
     """Return the score of rank ⌈(m + 1)(1 - α)⌉ for each α; the smallest or largest where there is none."""
     m = order_statistics.shape[-1]
     # Rounded, so that 201 · 0.05 is read as a decimal.
-    ranks = np.ceil(np.round((m + 1) * (1 - alpha), 9)).astype(int)
-    ranks = np.clip(ranks, 1, m) - 1
+    exact_ranks = np.round((m + 1) * (1 - alpha), 9)
+    ranks = np.ceil(exact_ranks).astype(int)
+    ranks = np.clip(ranks, 1, m)
+
+    # Broadcast against the ranks "r k l", each picks from the scores of its step and level.
     steps = np.arange(order_statistics.shape[1])[:, None]
     levels = np.arange(len(order_statistics))
-    return order_statistics[levels, steps, ranks]
+    return order_statistics[levels, steps, ranks - 1]

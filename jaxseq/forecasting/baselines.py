@@ -2,8 +2,8 @@
 
 Last value, mean, drift and the seasonal naive forecast are in Hyndman & Athanasopoulos, Forecasting: Principles and
 Practice, 3rd edition (2021), section 5.2; simple exponential smoothing is in section 8.1. Each is fitted to the training
-part alone, and forecasts from the values before the origin of a window: from the whole past of its series where the data
-set has it, else from the window.
+part alone. It forecasts from the values before the origin of a window: all of its series where the data set has them,
+else those of the window.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.signal import lfilter
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling, batch
-from jaxseq.data.windows import Windows
+from jaxseq.data.windows import Windows, rows_by_series
 from jaxseq.forecasting import seasons
 
 NAIVE = "naive (last value)"
@@ -31,7 +31,7 @@ SEASONAL_NAIVE = "seasonal naive"
 LEAST_SQUARES = "least squares on the lags"
 SMOOTHING = "exponential smoothing"
 THETA = "theta"
-"""Names of the baselines in tables, files and figures; that of the seasonal naive forecast has its period."""
+"""Names of the baselines in tables, files and figures; the period is added to that of the seasonal naive forecast."""
 
 WEIGHTS = tuple(round(0.05 * number, 2) for number in range(1, 21))
 """Weights of the newest value among which simple exponential smoothing chooses."""
@@ -78,9 +78,10 @@ def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray,
     The last value comes first. The seasonal naive forecast is made for each season of `seasons.plausible`.
     """
     windows, scaling, background = dataset
+    train = windows.train
     # Filled values are no observations: means and smoothing leave them out.
     background = background._replace(series=background.known_series, missing=())
-    train = windows.train
+
     forecasts = {
         NAIVE: naive(part),
         TRAINING_MEAN: training_mean(part, train, background),
@@ -96,11 +97,14 @@ def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray,
 
 def naive(windows: Past) -> Float[np.ndarray, "n k"]:
     """Forecast the last value for every step of the horizon: the best forecast of a random walk, in the series' unit."""
-    return np.repeat(windows.inputs[:, -1:], windows.targets.shape[1], axis=1)
+    return _for_all_steps(windows.inputs[:, -1], windows)
 
 
-def seasonal_naive(windows: Past, period: int) -> Float[np.ndarray, "n k"]:
-    """Forecast the value of the same season, last time round, in the series' unit; with period 1, the last value.
+def seasonal_naive(
+    windows: Past,
+    period: int,
+) -> Float[np.ndarray, "n k"]:
+    """Forecast the value of the same season, one period ago, in the series' unit; with period 1, the last value.
 
     The last `period` values are repeated for as long as the horizon is. Raises `UsageError` with both numbers if the
     window is shorter than the period.
@@ -108,11 +112,16 @@ def seasonal_naive(windows: Past, period: int) -> Float[np.ndarray, "n k"]:
     length = windows.inputs.shape[1]
     if not 1 <= period <= length:
         raise UsageError(f"period {period} must be at least 1 and at most the window, which is {length} values long")
-    return windows.inputs[:, length - period + np.arange(windows.targets.shape[1]) % period]
+    ahead = np.arange(windows.targets.shape[1]) % period
+    return windows.inputs[:, length - period + ahead]
 
 
-def seasonal_naive_of_series(windows: Windows, background: Background, period: int) -> Float[np.ndarray, "n k"]:
-    """Forecast the value of the same season, last time round; the period may be longer than the window.
+def seasonal_naive_of_series(
+    windows: Windows,
+    background: Background,
+    period: int,
+) -> Float[np.ndarray, "n k"]:
+    """Forecast the value of the same season, one period ago; the period may be longer than the window.
 
     A value that is missing is replaced by that of the season before. Raises `UsageError` with both numbers if fewer than
     `period` values are known at an origin.
@@ -123,63 +132,89 @@ def seasonal_naive_of_series(windows: Windows, background: Background, period: i
 
     ahead = np.arange(windows.targets.shape[1]) % period
     forecast = np.empty(windows.targets.shape)
-    for number, rows in rows_by_series(windows).items():
+    for number, rows in rows_by_series(windows.series).items():
         values = carried_forward(background.series[number].values, period)
-        forecast[rows] = values[windows.origins[rows][:, None] - period + ahead]
+        last_season = windows.origins[rows] - period
+        forecast[rows] = values[last_season[:, None] + ahead]
     return forecast
 
 
-def training_mean(windows: Windows, train: Windows, background: Background) -> Float[np.ndarray, "n k"]:
+def training_mean(
+    windows: Windows,
+    train: Windows,
+    background: Background,
+) -> Float[np.ndarray, "n k"]:
     """Forecast the mean of each series' training values; of all training windows where there are no series."""
     if background.series:
         means = np.array([np.nanmean(values) for values in background.training])
     else:
-        means = np.array([np.nanmean(np.concatenate([train.inputs, train.targets], axis=1))])
-    return np.repeat(means[windows.series][:, None], windows.targets.shape[1], axis=1)
+        # Windows without series are draws from one population.
+        values = np.concatenate([train.inputs, train.targets], axis=1)
+        means = np.array([np.nanmean(values)])
+    return _for_all_steps(means[windows.series], windows)
 
 
 def expanding_means(values: Float[np.ndarray, "m t"]) -> Float[np.ndarray, "m t"]:
     """Return the mean of all values up to each one; missing values (NaN) are left out."""
-    known = np.isfinite(values)
-    sums = np.cumsum(np.where(known, values, 0.0), axis=1)
-    return sums / np.maximum(np.cumsum(known, axis=1), 1)
+    is_known = np.isfinite(values)
+    sums = np.cumsum(np.where(is_known, values, 0.0), axis=1)
+    counts = np.cumsum(is_known, axis=1)
+    # Before the first known value the sum is 0, and so is its mean.
+    return sums / np.maximum(counts, 1)
 
 
-def drift(windows: Windows, train: Windows) -> Float[np.ndarray, "n k"]:
+def drift(
+    windows: Windows,
+    train: Windows,
+) -> Float[np.ndarray, "n k"]:
     """Forecast the last value + h · the mean one-step change of the series' training windows, for h = 1 … k.
 
     The change is fitted once and not updated from row to row; in the series' unit.
     """
     changes = train.targets[:, 0] - train.inputs[:, -1]
+    is_known = np.isfinite(changes)
+    changes = changes[is_known]
+    series = train.series[is_known]
+
+    # A series without training windows has no drift.
     number_of_series = max(int(windows.series.max()), int(train.series.max())) + 1
-    known = np.isfinite(changes)
-    counts = np.bincount(train.series[known], minlength=number_of_series)
-    sums = np.bincount(train.series[known], weights=changes[known], minlength=number_of_series)
+    counts = np.bincount(series, minlength=number_of_series)
+    sums = np.bincount(series, weights=changes, minlength=number_of_series)
     mean_changes = sums / np.maximum(counts, 1)
 
     steps = np.arange(1, windows.targets.shape[1] + 1)
     return naive(windows) + mean_changes[windows.series][:, None] * steps
 
 
-def simple_smoothing(windows: Windows, train: Windows, background: Background) -> Float[np.ndarray, "n k"]:
+def simple_smoothing(
+    windows: Windows,
+    train: Windows,
+    background: Background,
+) -> Float[np.ndarray, "n k"]:
     """Forecast the level of simple exponential smoothing, for every step of the horizon, in the series' unit.
 
     Each series has the weight of the newest value, one of `WEIGHTS`, with the smallest squared error one step ahead on
     its training values; windows without series have one weight for all.
     """
     if not background.series:
+        # Of several targets only the first is one step ahead.
         weight = best_weight(np.column_stack([train.inputs, train.targets[:, :1]]))
         return _flat(windows, background, lambda values: smoothed(values, weight))
 
     levels = np.empty(len(windows.origins))
-    for number, rows in rows_by_series(windows).items():
-        weight = best_weight(carried_forward(background.training[number])[None])
-        values = carried_forward(background.series[number].values)[None]
-        levels[rows] = smoothed(values, weight)[0, windows.origins[rows] - 1]
-    return np.repeat(levels[:, None], windows.targets.shape[1], axis=1)
+    for number, rows in rows_by_series(windows.series).items():
+        training = carried_forward(background.training[number])
+        weight = best_weight(training[None])
+        values = carried_forward(background.series[number].values)
+        path = smoothed(values[None], weight)[0]
+        levels[rows] = path[windows.origins[rows] - 1]
+    return _for_all_steps(levels, windows)
 
 
-def smoothed(values: Float[np.ndarray, "m t"], weight: float) -> Float[np.ndarray, "m t"]:
+def smoothed(
+    values: Float[np.ndarray, "m t"],
+    weight: float,
+) -> Float[np.ndarray, "m t"]:
     """Return the levels l_t = weight · y_t + (1 - weight) · l_(t-1) of simple exponential smoothing, with l_1 = y_1."""
     # The filter's state before the first value is chosen so that the first level is that value.
     state = (1 - weight) * values[:, :1]
@@ -189,64 +224,91 @@ def smoothed(values: Float[np.ndarray, "m t"], weight: float) -> Float[np.ndarra
 
 def best_weight(values: Float[np.ndarray, "m t"]) -> float:
     """Return the weight in `WEIGHTS` with the smallest squared error one step ahead."""
-    errors = [np.mean((values[:, 1:] - smoothed(values, weight)[:, :-1]) ** 2) for weight in WEIGHTS]
-    return WEIGHTS[int(np.argmin(errors))]
+    squared_errors = []
+    for weight in WEIGHTS:
+        levels = smoothed(values, weight)
+        errors = values[:, 1:] - levels[:, :-1]
+        squared_errors.append(np.mean(errors**2))
+    return WEIGHTS[int(np.argmin(squared_errors))]
 
 
-def least_squares(train_x: Float[np.ndarray, "n ..."], train_y: Float[np.ndarray, "n k"]) -> LinearForecast:
+def least_squares(
+    train_x: Float[np.ndarray, "n ..."],
+    train_y: Float[np.ndarray, "n k"],
+) -> LinearForecast:
     """Fit least squares on the lags: one regression with intercept for each step of the horizon, in float64.
 
     The result has the smallest norm where the lags are linearly dependent (the last lag of "change" is always 0).
     """
-    rows = _rows(train_x)
+    x = _rows(train_x)
     y = np.asarray(train_y, np.float64)
-    centre = rows.mean(axis=0)
-    mean = y.mean(axis=0)
-    weights = np.linalg.lstsq(rows - centre, y - mean, rcond=None)[0]
-    return LinearForecast(weights, mean - centre @ weights)
+    x_mean = x.mean(axis=0)
+    y_mean = y.mean(axis=0)
+    # Centred, so that the intercept is no part of the norm that is made small.
+    weights = np.linalg.lstsq(x - x_mean, y - y_mean, rcond=None)[0]
+    return LinearForecast(weights, intercept=y_mean - x_mean @ weights)
 
 
-def _least_squares_of_windows(windows: Windows, train: Windows, scaling: Scaling) -> Float[np.ndarray, "n k"]:
+def _least_squares_of_windows(
+    windows: Windows,
+    train: Windows,
+    scaling: Scaling,
+) -> Float[np.ndarray, "n k"]:
     """Fit least squares to the training windows, as the network sees them, and forecast in the series' units."""
     x, y = (np.asarray(array) for array in batch(train, scaling))
-    known = np.isfinite(y)
-    if np.all(known):
+    is_known = np.isfinite(y)
+    if np.all(is_known):
         model = least_squares(x, y)
     else:
-        # Each step has its own rows, those whose target is known.
-        steps = [least_squares(x[known[:, step]], y[known[:, step], step : step + 1]) for step in range(y.shape[1])]
+        # Each step of the horizon has its own rows, those whose target is known.
+        steps = []
+        for step in range(y.shape[1]):
+            rows = is_known[:, step]
+            steps.append(least_squares(x[rows], y[rows, step : step + 1]))
         model = LinearForecast(
             weights=np.concatenate([step.weights for step in steps], axis=1),
             intercept=np.concatenate([step.intercept for step in steps]),
         )
-    return scaling.invert(model.predict(scaling.inputs(windows).astype(np.float32)), windows)
+
+    # In float32, as `batch` gives the training inputs.
+    inputs = scaling.inputs(windows).astype(np.float32)
+    return scaling.invert(model.predict(inputs), windows)
 
 
-def rows_by_series(part: Windows) -> dict[int, Int[np.ndarray, "_"]]:
-    """Return the rows of each series, in their order, by one sort."""
-    order = np.argsort(part.series, kind="stable")
-    numbers, starts = np.unique(part.series[order], return_index=True)
-    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
-
-
-def carried_forward(values: Float[np.ndarray, " t"], period: int = 1) -> Float[np.ndarray, " t"]:
+def carried_forward(
+    values: Float[np.ndarray, " t"],
+    period: int = 1,
+) -> Float[np.ndarray, " t"]:
     """Replace each missing value (NaN) by the last known one of its season; the first ones by the first known value."""
     if np.all(np.isfinite(values)):
         return values
     phase = np.arange(len(values)) % period
     filled = pd.Series(values).groupby(phase).ffill()
+    # A phase of the season may begin with missing values: those of its neighbours stand in.
     return filled.bfill().ffill().to_numpy()
 
 
-def _flat(windows: Windows, background: Background, path: Path) -> Float[np.ndarray, "n k"]:
+def _flat(
+    windows: Windows,
+    background: Background,
+    path: Path,
+) -> Float[np.ndarray, "n k"]:
     """Forecast one level for all steps: that of `path` after the last value before the origin."""
-    if background.series:
-        levels = np.empty(len(windows.origins))
-        for number, rows in rows_by_series(windows).items():
-            values = background.series[number].values[None]
-            levels[rows] = path(values)[0, windows.origins[rows] - 1]
-    else:
-        levels = path(windows.inputs)[:, -1]
+    if not background.series:
+        return _for_all_steps(path(windows.inputs)[:, -1], windows)
+
+    levels = np.empty(len(windows.origins))
+    for number, rows in rows_by_series(windows.series).items():
+        values = background.series[number].values
+        levels[rows] = path(values[None])[0, windows.origins[rows] - 1]
+    return _for_all_steps(levels, windows)
+
+
+def _for_all_steps(
+    levels: Float[np.ndarray, " n"],
+    windows: Past,
+) -> Float[np.ndarray, "n k"]:
+    """Repeat each row's level for every step of the horizon."""
     return np.repeat(levels[:, None], windows.targets.shape[1], axis=1)
 
 

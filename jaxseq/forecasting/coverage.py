@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from jaxseq.data.windows import Windows
+from jaxseq.data.windows import Windows, rows_by_series
 from jaxseq.forecasting import metrics
 from jaxseq.forecasting.intervals import Bounds
-from jaxseq.forecasting.sizes import rows_by_series
 
 STRETCH = 60
 """Consecutive forecasts of a series over which the worst coverage is taken."""
@@ -88,7 +87,10 @@ def spread(
 
 
 def _spread(
-    windows: Windows, level: float, ends: tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]], in_time: bool
+    windows: Windows,
+    level: float,
+    ends: tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]],
+    in_time: bool,
 ) -> Spread:
     inside = metrics.inside(windows.targets, *ends)
     known_steps = ~np.isnan(inside)

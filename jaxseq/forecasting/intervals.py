@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Series, Windows
+from jaxseq.data.windows import Series, Windows, rows_by_series
 from jaxseq.forecasting import adaptive, conformal, metrics, sizes
 from jaxseq.forecasting.sizes import Size
 
@@ -464,7 +464,7 @@ def halves(windows: Windows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, "
     earlier = np.zeros(len(windows.inputs), bool)
     later = np.zeros(len(windows.inputs), bool)
     horizon = windows.targets.shape[1]
-    for rows in sizes.rows_by_series(windows.series).values():
+    for rows in rows_by_series(windows.series).values():
         origins = windows.origins[rows]
         middle = np.median(origins)
         # Rows that are not in time all have one origin; they are independent, and their order decides.
@@ -517,7 +517,7 @@ def _chosen(
 def _until(part: Part) -> tuple[str, ...]:
     """Return the last time of each series whose value was used; empty where the rows are not in time."""
     times = []
-    for number, rows in sizes.rows_by_series(part.windows.series).items():
+    for number, rows in rows_by_series(part.windows.series).items():
         if not part.series:
             return ()
         last = int(part.windows.origins[rows].max()) + part.windows.targets.shape[1] - 1

@@ -26,9 +26,9 @@ def target_times(
 
     rows = part.origins[:, None] + np.arange(horizon)
     times = np.empty(rows.shape, series[0].times.dtype)
-    for number, one in enumerate(series):
-        of_series = part.series == number
-        times[of_series] = one.times[rows[of_series]]
+    for number, of_number in enumerate(series):
+        selected = part.series == number
+        times[selected] = of_number.times[rows[selected]]
     return times
 
 
@@ -39,10 +39,15 @@ def frame(
     ends: Bounds,
     times: Shaped[np.ndarray, "n k"],
 ) -> pd.DataFrame:
-    """Return a row for each window and step: date or row of the value, `series` and `step` if several, actual, columns.
+    """Return a table of a row for each window and step, and a column for each forecast.
 
-    ends   of the intervals, low_80% and high_80% for each level
-    times  of every target
+    Before the forecasts come the date (or row) of the value, `series` and `step` if there are several, and `actual`.
+
+
+    names    of the series, by number
+    columns  forecasts by the name of their column
+    ends     of the intervals, which become low_80% and high_80% for each level
+    times    of every target
     """
     horizon = part.targets.shape[1]
     time = "row"

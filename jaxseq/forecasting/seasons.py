@@ -1,4 +1,4 @@
-"""Seasons that a series may have: those of its dates, and those that its training values show."""
+"""Candidate seasons of a series: those of its dates, and those that its training values show."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ def plausible(background: Background) -> tuple[int, ...]:
     if not background.training_rows:
         return ()
 
-    candidates = {background.period, LONGER_SEASON.get(background.period, 1)}
-    candidates.add(detect(background.training[:INSPECTED_SERIES]))
+    by_dates = background.period
+    longer = LONGER_SEASON.get(by_dates, 1)
+    by_values = detect(background.training[:INSPECTED_SERIES])
+
+    # A season of 1 time step is none.
     longest = min(background.training_rows) // 2
-    return tuple(sorted(period for period in candidates if 1 < period <= longest))
+    fitting = [period for period in {by_dates, longer, by_values} if 1 < period <= longest]
+    return tuple(sorted(fitting))
 
 
 def detect(training: Sequence[Float[np.ndarray, "_"]]) -> int:
@@ -38,34 +42,46 @@ def detect(training: Sequence[Float[np.ndarray, "_"]]) -> int:
     """
     shortest = min(len(values) for values in training)
     lags = min(shortest // 3, MAX_LAG)
+    # A peak has a neighbour on either side.
     if lags < 3:
         return 1
 
     correlations = np.mean([_autocorrelation(values, lags) for values in training], axis=0)
     inner = correlations[1:-1]
-    lowest_before = np.minimum.accumulate(correlations)[:-2]
-    peaks = (inner >= correlations[:-2]) & (inner >= correlations[2:])
-    peaks &= (inner > MIN_AUTOCORRELATION) & (inner - lowest_before > MIN_AUTOCORRELATION)
-    if not np.any(peaks):
+    is_peak = (inner >= correlations[:-2]) & (inner >= correlations[2:])
+    # The autocorrelation of a random walk is high as well, but it seldom rises.
+    rise = inner - np.minimum.accumulate(correlations)[:-2]
+    is_season = is_peak & (inner > MIN_AUTOCORRELATION) & (rise > MIN_AUTOCORRELATION)
+    if not np.any(is_season):
         return 1
 
     # Twice the season is a peak as well, and chance may make it the higher one.
-    near_highest = peaks & (inner > 0.9 * inner[peaks].max())
+    highest = inner[is_season].max()
+    near_highest = is_season & (inner > 0.9 * highest)
     return int(np.argmax(near_highest)) + 1
 
 
-def _autocorrelation(values: Float[np.ndarray, " n"], lags: int) -> Float[np.ndarray, " l"]:
+def _autocorrelation(
+    values: Float[np.ndarray, " n"],
+    lags: int,
+) -> Float[np.ndarray, " l"]:
     """Return the autocorrelation, without a linear trend, at the lags 0 to `lags`; zeros for constant values."""
-    known = np.isfinite(values)
-    steps = np.arange(len(values))
-    if np.count_nonzero(known) < 3:
+    is_known = np.isfinite(values)
+    # A line passes through any two values.
+    if np.count_nonzero(is_known) < 3:
         return np.zeros(lags + 1)
-    trend = np.polyval(np.polyfit(steps[known], values[known], 1), steps)
-    deviations = np.where(known, values - trend, 0.0)
+
+    steps = np.arange(len(values))
+    line = np.polyfit(steps[is_known], values[is_known], 1)
+    trend = np.polyval(line, steps)
+    # A missing value lies on the line: it adds nothing to any product.
+    deviations = np.where(is_known, values - trend, 0.0)
+    # Deviations from a straight series are rounding errors.
     if np.max(np.abs(deviations)) <= 1e-9 * np.nanmax(np.abs(values)):
         return np.zeros(lags + 1)
 
     # Twice the length, or the circular convolution of the transform would join the end to the beginning.
-    spectrum = np.abs(np.fft.rfft(deviations, 2 * len(deviations))) ** 2
+    transform = np.fft.rfft(deviations, 2 * len(deviations))
+    spectrum = np.abs(transform) ** 2
     products = np.fft.irfft(spectrum)[: lags + 1]
     return products / products[0]

@@ -13,25 +13,15 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Series, Windows
+from jaxseq.data.windows import Series, Windows, rows_by_series
 
 Size = Literal["split", "scaled", "volatility"]
 """Size of a row: 1; the last value, or in a panel the mean absolute error of its series; the recent volatility."""
 DECAY = 0.94
 """Weight of a squared change relative to the next one: RiskMetrics' for daily data (J.P. Morgan 1996, section 5.3)."""
-
-
-def rows_by_series(series: Int[np.ndarray, " n"]) -> dict[int, Int[np.ndarray, "_"]]:
-    """Return the rows of each series, in their order; one sort, so that the time is linear in the series."""
-    # Splitting nothing would still give one part.
-    if not len(series):
-        return {}
-    order = np.argsort(series, kind="stable")
-    numbers, starts = np.unique(series[order], return_index=True)
-    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def last_value(
@@ -55,25 +45,38 @@ def volatility(
     the series' rows before each window's origin, or of the window's inputs where `series` is empty. A change next to an
     unknown value is unknown. NaN where no change is known.
     """
-    scale = np.asarray(scaling.scale)
     if not series:
-        changes = _changes(windows.inputs, scaling) / scale[windows.series, None]
-        ages = np.arange(changes.shape[1])[::-1]
-        weights = np.where(np.isnan(changes), 0, DECAY**ages)
-        sums = np.nansum(weights * changes**2, axis=1)
-        weight_sums = weights.sum(axis=1)
-        means = np.full(len(sums), np.nan)
-        np.divide(sums, weight_sums, out=means, where=weight_sums > 0)
-        return np.sqrt(means)
+        return _window_volatility(windows, scaling)
 
+    scale = np.asarray(scaling.scale)
     sizes = np.full(len(windows.inputs), np.nan)
     for number, rows in rows_by_series(windows.series).items():
-        changes = _changes(series[number].values[None], scaling)[0] / scale[number]
-        path = _running_volatility(changes)
+        values = series[number].values[None]
+        changes = _changes(values, scaling)[0] / scale[number]
+        after_each_change = _running_volatility(changes)
         # The change to the last known value, at origin - 1, has the index origin - 2.
         latest = windows.origins[rows] - 2
-        sizes[rows] = np.where(latest >= 0, path[np.maximum(latest, 0)], np.nan)
+        volatilities = after_each_change[np.maximum(latest, 0)]
+        sizes[rows] = np.where(latest >= 0, volatilities, np.nan)
     return sizes
+
+
+def _window_volatility(
+    windows: Windows,
+    scaling: Scaling,
+) -> Float[np.ndarray, " n"]:
+    """Return the volatility of each window's inputs alone."""
+    scale = np.asarray(scaling.scale)[windows.series]
+    changes = _changes(windows.inputs, scaling) / scale[:, None]
+    ages = np.arange(changes.shape[1])[::-1]
+    weights = np.where(np.isnan(changes), 0, DECAY**ages)
+
+    sums = np.nansum(weights * changes**2, axis=1)
+    weight_sums = weights.sum(axis=1)
+    # Windows without a known change stay NaN, without a warning about 0 / 0.
+    means = np.full(len(sums), np.nan)
+    np.divide(sums, weight_sums, out=means, where=weight_sums > 0)
+    return np.sqrt(means)
 
 
 def _changes(
@@ -104,18 +107,19 @@ def mean_absolute_errors(
     The mean of all rows counts as one further row of each series, so that few rows give no extreme size, and a series
     without rows has the size of all. NaN where no error is known.
     """
-    sizes = np.abs(errors)
-    known_steps = np.isfinite(sizes)
-    # Rows count once whatever their horizon: their steps are not independent.
-    counts = known_steps.sum(axis=1)
-    row_means = np.divide(
-        np.where(known_steps, sizes, 0).sum(axis=1), counts, out=np.zeros(len(sizes)), where=counts > 0
-    )
-    rows = counts > 0
-    if not np.any(rows):
+    absolute = np.abs(errors)
+    known_steps = np.isfinite(absolute)
+    step_counts = known_steps.sum(axis=1)
+    has_error = step_counts > 0
+    if not np.any(has_error):
         return np.full(series, np.nan)
 
-    overall = row_means[rows].mean()
-    totals = np.bincount(windows.series[rows], weights=row_means[rows], minlength=series)
-    row_counts = np.bincount(windows.series[rows], minlength=series)
+    # Rows count once whatever their horizon: their steps are not independent.
+    sums = np.where(known_steps, absolute, 0).sum(axis=1)
+    row_means = sums[has_error] / step_counts[has_error]
+    row_series = windows.series[has_error]
+
+    overall = row_means.mean()
+    totals = np.bincount(row_series, weights=row_means, minlength=series)
+    row_counts = np.bincount(row_series, minlength=series)
     return (totals + overall) / (row_counts + 1)

@@ -33,7 +33,7 @@ class Table(PanelData):
     period: int | None = None
     """Time steps of a season; None infers them from the dates."""
     floor: float | None = None
-    """Least value that is possible, for intervals; None takes 0 for non-negative integers, else none."""
+    """Least possible value, for forecasts and intervals; None takes 0 for non-negative integers, else none."""
 
     @property
     def name(self) -> str:

@@ -240,7 +240,7 @@ def gru_verdict(data, seed: int) -> Answer:
         batch=experiment.batch,
         numbers=range(1, experiment.epochs + 1),
     ):
-        loss = finished.metrics["mse"]
+        loss = finished.valid["mse"]
         if best is None or loss < best[0]:
             best = (loss, jax.tree.map(jnp.copy, finished.state))
     assert best is not None

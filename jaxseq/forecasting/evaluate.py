@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Windows
+from jaxseq.data.windows import Windows, join
 from jaxseq.forecasting import baselines, classical, distributions, intervals, metrics, significance, verdict
 from jaxseq.forecasting.coverage import Coverage, Spread, coverage_table, spread
 from jaxseq.forecasting.distributions import Forecasts
@@ -68,11 +68,14 @@ def judge(
     part = windows.test
     notes = _season_notes(background)
     scales = series_scales(background, notes)
-    # The test part has no say in the choice of the reference.
-    valid_forecasts = baselines.forecast_all(dataset, windows.valid)
-    reference = choose_reference(dataset, scales, loss, valid_forecasts)
+    # Both parts at once, so that every baseline is fitted once.
+    valid_rows = len(windows.valid.inputs)
+    by_baseline = baselines.forecast_all(dataset, join([windows.valid, part]))
+    valid_forecasts = {label: values[:valid_rows] for label, values in by_baseline.items()}
+    forecasts = {label: values[valid_rows:] for label, values in by_baseline.items()}
 
-    forecasts = baselines.forecast_all(dataset, part)
+    # The test part has no say in the choice of the reference.
+    reference = choose_reference(dataset, scales, loss, valid_forecasts)
     if progress is not None:
         forecasts |= _classical_forecasts(part, background.period, progress)
     # Comparisons are in the units of the series: errors of log-returns would favour low prices.

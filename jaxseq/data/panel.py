@@ -1,4 +1,4 @@
-"""Series in chronological order, split into training, validation and test."""
+"""Panels: one series or many in chronological order, split into training, validation and test, and cut into windows."""
 
 from __future__ import annotations
 

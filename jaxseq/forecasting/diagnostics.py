@@ -367,7 +367,9 @@ def _covered(
 
 
 def _by_forecast(
-    predictions: pd.DataFrame, covered: pd.Series, steps: int
+    predictions: pd.DataFrame,
+    covered: pd.Series,
+    steps: int,
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], np.ndarray]:
     """Return the covered and the known steps of each forecast, and the date of its first step there is."""
     if steps == 1:

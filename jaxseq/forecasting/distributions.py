@@ -18,7 +18,11 @@ Forecasts: TypeAlias = Mapping[str, Values]
 
 
 def around(
-    valid: Forecasts, test: Forecasts, fitted: Intervals, valid_part: Part, test_part: Part
+    valid: Forecasts,
+    test: Forecasts,
+    fitted: Intervals,
+    valid_part: Part,
+    test_part: Part,
 ) -> dict[str, Bounds]:
     """Return intervals around forecasts by name, of the same kind as those of `fitted`, by the same code.
 

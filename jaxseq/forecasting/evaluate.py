@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -55,47 +55,53 @@ def judge(
     calibrated: Calibrated,
     seed: int,
     loss: Loss = "squared",
-    progress: Callable[[int, int], None] | None = None,
+    progress: classical.Progress | None = None,
 ) -> Judgement:
     """Compare a model's forecasts of the test part with those of the baselines, which saw the training part alone.
 
     The reference is the baseline with the smallest mean `loss` on the validation part. `calibrated` are the intervals
     of the model (`calibrate`), `seed` is that of the bootstrap.
-    With `progress`, exponential smoothing and theta are fitted to every test window, too. Raises `UsageError` if a
-    forecast is not finite.
+    With `progress`, exponential smoothing and theta are fitted to every test window, too; it is called after each.
+    Raises `UsageError` if a forecast is not finite.
     """
     windows, scaling, background = dataset
     part = windows.test
-    notes = _season_notes(background)
-    scales = series_scales(background, notes)
+    scales, scale_notes = series_scales(background)
+
     # Both parts at once, so that every baseline is fitted once.
+    both_parts = join([windows.valid, part])
+    by_baseline = baselines.forecast_all(dataset, both_parts)
     valid_rows = len(windows.valid.inputs)
-    by_baseline = baselines.forecast_all(dataset, join([windows.valid, part]))
     valid_forecasts = {label: values[:valid_rows] for label, values in by_baseline.items()}
     forecasts = {label: values[valid_rows:] for label, values in by_baseline.items()}
 
     # The test part has no say in the choice of the reference.
     reference = choose_reference(dataset, scales, loss, valid_forecasts)
+    # A fit to every window may take minutes.
     if progress is not None:
         forecasts |= _classical_forecasts(part, background.period, progress)
     # Comparisons are in the units of the series: errors of log-returns would favour low prices.
     forecasts[name] = scaling.invert(test.centre, part)
+    # Every forecast is raised to the floor, so that none gains by it alone.
     forecasts = {label: above_floor(values, background.floor) for label, values in forecasts.items()}
 
-    rows = places(part.times, part.series, background, scales)
+    rows = locate_rows(part.times, part.series, background=background, scales=scales)
     comparison = verdict.compare(part.targets, forecasts, reference, rows=rows, loss=loss, seed=seed)
 
     series = background.known_series
+    valid_part = Part(windows.valid, scaling, series)
     test_part = Part(part, scaling, series)
     ends = bounds(test, calibrated.intervals, test_part)
     ends_by_name = distributions.around(
-        valid_forecasts,
-        forecasts,
-        calibrated.intervals,
-        Part(windows.valid, scaling, series),
-        test_part,
+        valid=valid_forecasts,
+        test=forecasts,
+        fitted=calibrated.intervals,
+        valid_part=valid_part,
+        test_part=test_part,
     )
+    # Those of the model may come from its own distribution.
     ends_by_name[name] = ends
+
     columns = {
         "forecast": forecasts[name],
         "naive": forecasts[baselines.NAIVE],
@@ -110,7 +116,7 @@ def judge(
         coverage=coverage_table(part.targets, ends),
         spread=spread(part, ends, in_time=bool(series)),
         predictions=frame(part, background.names, columns, ends, target_times(part, series)),
-        notes=(*notes, *calibrated.notes),
+        notes=(*_season_notes(background), *scale_notes, *calibrated.notes),
     )
 
 
@@ -138,8 +144,8 @@ def choose_reference(
 ) -> str:
     """Return the name of the baseline with the smallest mean loss on the validation part.
 
-    scales     of each series' losses; None compares losses in the series' unit
-    forecasts  by the baselines of the validation part, where they are known already
+    scales     of each series' losses, by its number; None compares losses in the series' unit
+    forecasts  of the validation part by the baselines; None computes them
     """
     part = dataset.windows.valid
     if forecasts is None:
@@ -149,13 +155,15 @@ def choose_reference(
         losses = significance.row_losses(part.targets, forecast, loss)
         # Otherwise the largest series of a panel would choose for all.
         if scales is not None:
-            losses = losses / getattr(scales, loss)[part.series]
+            losses = losses / scales.of(loss)[part.series]
         means[name] = np.nanmean(losses)
     return min(means, key=lambda name: means[name])
 
 
 def _classical_forecasts(
-    part: Windows, period: int, progress: Callable[[int, int], None]
+    part: Windows,
+    period: int,
+    progress: classical.Progress,
 ) -> dict[str, Float[np.ndarray, "n k"]]:
     smoothing = classical.exponential_smoothing(part, period, progress)
     theta = classical.theta(part, period, progress)
@@ -163,53 +171,61 @@ def _classical_forecasts(
 
 
 def _season_notes(background: Background) -> list[str]:
-    """Say that the training part is too short for the season of the dates."""
-    if background.period > 1 and background.training_rows:
-        shortest = min(background.training_rows)
-        if 2 * background.period > shortest:
-            return [
-                f"no seasonal naive forecast: the season of {background.period} time steps does not fit twice into "
-                f"{shortest} training rows"
-            ]
-    return []
+    """Return a note where the training part is too short for the season of the dates."""
+    # Without a season, or without series, there is no such forecast to miss.
+    if background.period == 1 or not background.training_rows:
+        return []
+    shortest = min(background.training_rows)
+    if 2 * background.period <= shortest:
+        return []
+    return [
+        f"no seasonal naive forecast: the season of {background.period} time steps does not fit twice into "
+        f"{shortest} training rows"
+    ]
 
 
-def series_scales(
-    background: Background,
-    notes: list[str] | None = None,
-) -> Scales | None:
-    """Return the scales of MASE and RMSSE of every series; None, and a note, where there are none."""
+def series_scales(background: Background) -> tuple[Scales | None, list[str]]:
+    """Return the scales of MASE and RMSSE of every series, by its number, and notes.
+
+    Without series there are none; nor if a series has no scale (`metrics.seasonal_scale`), which a note explains.
+    """
     if not background.training_rows:
-        return None
+        return None, []
+
     absolute = []
     squared = []
     for name, values in zip(background.names, background.training, strict=True):
+        period = background.period
+        # A series without a whole season is scaled by its one-step changes.
+        if len(values) <= period:
+            period = 1
         try:
-            period = background.period
-            if len(values) <= period:
-                period = 1
             absolute.append(metrics.seasonal_scale(values, period, source=name))
             squared.append(metrics.seasonal_scale(values, period, squared=True, source=name))
         except UsageError as error:
-            if notes is not None:
-                notes.append(f"no MASE and RMSSE: {error}")
-            return None
-    return Scales(np.array(absolute), np.array(squared))
+            return None, [f"no MASE and RMSSE: {error}"]
+    return Scales(np.array(absolute), np.array(squared)), []
 
 
-def places(
+def locate_rows(
     times: Shaped[np.ndarray, " n"],
     series: Int[np.ndarray, " n"],
+    *,
     background: Background,
     scales: Scales | None,
 ) -> Rows:
-    """Return the places of test rows; the losses of a panel are scaled, those of a single series are not."""
+    """Return the places of test rows in time and among the series, and the scales of their losses.
+
+    times, series  of each row
+    scales         of each series, by its number; used for a panel alone
+    """
+    # The losses of one series need no common unit.
     if len(background.names) == 1:
         return significance.IN_ORDER
-    by_row = None
+    row_scales = None
     if scales is not None:
-        by_row = Scales(scales.absolute[series], scales.squared[series])
-    return Rows(times, series, by_row)
+        row_scales = Scales(scales.absolute[series], scales.squared[series])
+    return Rows(times, series, row_scales)
 
 
 def _remarks(
@@ -219,20 +235,25 @@ def _remarks(
     rows: Rows,
     seed: int,
 ) -> tuple[str, ...]:
-    """Return the sentences that stand beside the verdict."""
+    """Return the remarks that follow the verdict; see `Judgement`."""
     name = comparison.model.name
     last_value = None
+    # Otherwise the verdict is this comparison already.
     if comparison.reference.name != baselines.NAIVE:
         pair = {baselines.NAIVE: forecasts[baselines.NAIVE], name: forecasts[name]}
         last_value = verdict.compare(part.targets, pair, baselines.NAIVE, rows=rows, loss=comparison.loss, seed=seed)
 
-    remarks = [verdict.beside(comparison, last_value)]
+    remarks = [verdict.ranking_sentence(comparison, last_value)]
     if rows.series is not None:
-        remarks.append(verdict.series_sentence(name, significance.series_tests(comparison.losses)))
-    copied = significance.lag_one_copy(part.targets, forecasts[name], part.inputs[:, -1], rows.times)
-    copying = verdict.copy_sentence(name, copied)
-    if copying is not None:
-        remarks.append(copying)
+        tests = significance.series_tests(comparison.losses)
+        remarks.append(verdict.series_sentence(name, tests))
+
+    last_inputs = part.inputs[:, -1]
+    copying = significance.lag_one_copy(part.targets, forecasts[name], last_inputs, rows.times)
+    copy_remark = verdict.copy_sentence(name, copying)
+    # A short test part does not decide it.
+    if copy_remark is not None:
+        remarks.append(copy_remark)
     return tuple(remarks)
 
 
@@ -244,30 +265,44 @@ def _scores(
     ends_by_name: Mapping[str, Bounds],
 ) -> pd.DataFrame:
     """Return the errors and scores of every forecast, over all steps and by step; unknown targets are left out."""
-    measures = {"mse": metrics.mse, "rmse": metrics.rmse, "mae": metrics.mae, "smape": metrics.smape}
+    # The model is the last forecast.
     *_, model = forecasts
     roles = {reference: "reference", model: "model"}
-    rows = []
-    for name, values in forecasts.items():
-        for step in ("all", *range(1, values.shape[1] + 1)):
+    row_scales = None
+    if scales is not None:
+        row_scales = Scales(scales.absolute[part.series], scales.squared[part.series])
+
+    table = []
+    for name, forecast in forecasts.items():
+        ends = ends_by_name.get(name, {})
+        for step in ("all", *range(1, forecast.shape[1] + 1)):
             columns = slice(None)
             if step != "all":
                 columns = slice(int(step) - 1, int(step))
-            actual = part.targets[:, columns]
-            forecast = values[:, columns]
-            ends = {
-                level: (low[:, columns], high[:, columns]) for level, (low, high) in ends_by_name.get(name, {}).items()
-            }
+            step_ends = {level: (low[:, columns], high[:, columns]) for level, (low, high) in ends.items()}
+            scores = _score(part.targets[:, columns], forecast[:, columns], step_ends, row_scales)
+            table.append({"forecast": name, "role": roles.get(name, "baseline"), "step": step, **scores})
+    return pd.DataFrame(table)
 
-            row = {"forecast": name, "role": roles.get(name, "baseline"), "step": step}
-            row |= {measure: function(actual, forecast) for measure, function in measures.items()}
-            absolute = None
-            if scales is not None:
-                absolute = scales.absolute[part.series]
-                row["mase"] = metrics.mase(actual, forecast, absolute)
-                row["rmsse"] = metrics.rmsse(actual, forecast, scales.squared[part.series])
-            rows.append(row | distributions.scores(actual, forecast, ends, absolute))
-    return pd.DataFrame(rows)
+
+def _score(
+    actual: Float[np.ndarray, "n k"],
+    forecast: Float[np.ndarray, "n k"],
+    ends: Bounds,
+    scales: Scales | None,
+) -> dict[str, float]:
+    """Return the errors of one forecast, and the scores of its intervals; `scales` are of each row."""
+    errors = {
+        "mse": metrics.mse(actual, forecast),
+        "rmse": metrics.rmse(actual, forecast),
+        "mae": metrics.mae(actual, forecast),
+        "smape": metrics.smape(actual, forecast),
+    }
+    if scales is None:
+        return errors | distributions.scores(actual, forecast, ends)
+    errors["mase"] = metrics.mase(actual, forecast, scales.absolute)
+    errors["rmsse"] = metrics.rmsse(actual, forecast, scales.squared)
+    return errors | distributions.scores(actual, forecast, ends, scales.absolute)
 
 
 def naive_loss(
@@ -277,8 +312,10 @@ def naive_loss(
     loss: Loss = "squared",
 ) -> float:
     """Return the mean loss of the last value over the first `steps`, in the model's own scale."""
-    still = windows._replace(targets=baselines.naive(windows))
+    # The scaling converts targets alone, so the forecast takes their place.
+    forecast_windows = windows._replace(targets=baselines.naive(windows))
+    forecast = scaling.targets(forecast_windows)[:, :steps]
     actual = scaling.targets(windows)[:, :steps]
-    forecast = scaling.targets(still)[:, :steps]
-    measure = metrics.mse if loss == "squared" else metrics.mae
-    return measure(actual, forecast)
+    if loss == "squared":
+        return metrics.mse(actual, forecast)
+    return metrics.mae(actual, forecast)

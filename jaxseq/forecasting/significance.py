@@ -68,6 +68,12 @@ class Scales(NamedTuple):
     absolute: Float[np.ndarray, " n"]
     squared: Float[np.ndarray, " n"]
 
+    def of(self, loss: Loss) -> Float[np.ndarray, " n"]:
+        """Return the scales of a loss."""
+        if loss == "squared":
+            return self.squared
+        return self.absolute
+
 
 class Rows(NamedTuple):
     """Places of the rows of a test part in time and among the series.
@@ -102,7 +108,7 @@ def pair_losses(
     forecast_losses = row_losses(actual, forecast, loss)[has_target]
     reference_losses = row_losses(actual, reference, loss)[has_target]
     if rows.scales is not None:
-        scale = getattr(rows.scales, loss)[has_target]
+        scale = rows.scales.of(loss)[has_target]
         forecast_losses = forecast_losses / scale
         reference_losses = reference_losses / scale
 

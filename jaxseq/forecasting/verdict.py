@@ -214,7 +214,7 @@ def detectable_skill(row: Row) -> float:
     return (row.skill - row.interval.low) / variation
 
 
-def beside(
+def ranking_sentence(
     comparison: Comparison,
     last_value: Comparison | None,
 ) -> str:

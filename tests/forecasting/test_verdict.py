@@ -27,12 +27,12 @@ from jaxseq.forecasting.significance import (
 from jaxseq.forecasting.verdict import (
     Row,
     answer,
-    beside,
     copy_sentence,
     detectable_skill,
     headings,
     markdown,
     number,
+    ranking_sentence,
     series_sentence,
 )
 
@@ -164,12 +164,12 @@ def test_beside_the_verdict_stand_the_last_value_and_the_best_of_all():
     actual, forecast, last, _ = best_forecast(0.5, 200, 1, seed=0)
     half = 0.5 * (forecast + last)
     found = verdict.compare(actual, {NAIVE: last, "b": forecast, "m": half}, "b")
-    text = beside(found, verdict.compare(actual, {NAIVE: last, "m": half}, NAIVE))
+    text = ranking_sentence(found, verdict.compare(actual, {NAIVE: last, "m": half}, NAIVE))
     ratio = relative_mse(actual, forecast, half)
     assert f"the smallest MSE on the test part has b, {ratio:.4f} of the model's" in text
     assert f"against the last value its skill is {1 - relative_mse(actual, half, last):+.4f} (" in text
     best = verdict.compare(actual, {NAIVE: last, "m": forecast}, NAIVE, loss="absolute")
-    assert beside(best, None) == "m: its MAE is the smallest of all on the test part"
+    assert ranking_sentence(best, None) == "m: its MAE is the smallest of all on the test part"
     assert best.model.relative_loss == pytest.approx(mae(actual, forecast) / mae(actual, last))
 
 

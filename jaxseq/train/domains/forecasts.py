@@ -379,7 +379,8 @@ def _places(experiment: ForecastExperiment, frames: Sequence[pd.DataFrame]) -> R
     names = np.concatenate([_by_step(frame, "series")[:, 0] for frame in frames])
     number = {name: place for place, name in enumerate(background.names)}
     series = np.array([number[str(name)] for name in names])
-    return evaluate.places(times, series, background, evaluate.series_scales(background))
+    scales, _ = evaluate.series_scales(background)
+    return evaluate.locate_rows(times, series, background=background, scales=scales)
 
 
 def _reference_name(folder: Path) -> str:

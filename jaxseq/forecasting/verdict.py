@@ -183,7 +183,7 @@ def sentence(
     if math.isnan(interval.low):
         blocks = f"{interval.blocks} independent {plural('block', interval.blocks)}"
         return (
-            f"{row.name}: not decided against {name} (skill {row.skill:+.4f}): the test windows make {blocks}; it takes "
+            f"{row.name}: not decided against {name} (skill {signed(row.skill)}): the test windows make {blocks}; it takes "
             f"about {interval.needed} windows in time"
         )
 
@@ -191,7 +191,7 @@ def sentence(
     if math.isinf(row.skill) or row.skill == interval.low == interval.high == 0:
         return f"{row.name}: no evidence of improvement over {name}, which is as good as a forecast can be on the test part"
 
-    measured = f"skill {row.skill:+.4f} (95 % interval {interval.low:+.4f} to {interval.high:+.4f})"
+    measured = f"skill {signed(row.skill)} (95 % interval {signed(interval.low)} to {signed(interval.high)})"
     if interval.low > 0:
         return f"{row.name}: improves on {name}: {measured}"
     if answer(row) == "not decided":
@@ -228,8 +228,8 @@ def ranking_sentence(
         row = last_value.model
         interval = ""
         if row.interval is not None and not math.isnan(row.interval.low):
-            interval = f" ({row.interval.low:+.4f} to {row.interval.high:+.4f})"
-        parts.append(f"against the last value its skill is {row.skill:+.4f}{interval}")
+            interval = f" ({signed(row.interval.low)} to {signed(row.interval.high)})"
+        parts.append(f"against the last value its skill is {signed(row.skill)}{interval}")
 
     best = min(comparison.rows, key=lambda row: row.relative_loss)
     measure = MEASURES[comparison.loss]
@@ -237,7 +237,7 @@ def ranking_sentence(
         parts.append(f"its {measure} is the smallest of all on the test part")
     else:
         ratio = best.relative_loss / comparison.model.relative_loss
-        parts.append(f"the smallest {measure} on the test part has {called(best.name)}, {ratio:.4f} of the model's")
+        parts.append(f"the smallest {measure} on the test part has {called(best.name)}, {number(ratio)} of the model's")
     return f"{comparison.model.name}: {'; '.join(parts)}"
 
 
@@ -289,6 +289,14 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def signed(skill: float) -> str:
+    """Format a skill with four decimals; a very large one with four significant digits."""
+    # Beside a reference that is exact but for rounding, a skill may have thirty digits.
+    if abs(skill) < 1000 or math.isinf(skill):
+        return f"{skill:+.4f}"
+    return f"{skill:+.4g}"
+
+
 def chance(p: float) -> str:
     """Format a p-value with three decimals; it is never shown as 0."""
     if math.isnan(p):
@@ -303,12 +311,12 @@ def written(
     to: str,
 ) -> tuple[str, ...]:
     """Return the text of a row's cells; `to` stands between the ends of the interval."""
-    skill = f"{row.skill:+.4f}"
+    skill = signed(row.skill)
     ends = DASH
     if row.interval is None:
         skill = "0"
     elif not math.isnan(row.interval.low):
-        ends = f"{row.interval.low:+.4f}{to}{row.interval.high:+.4f}"
+        ends = f"{signed(row.interval.low)}{to}{signed(row.interval.high)}"
     errors = [number(error) for error in (row.rmse, row.mae, row.relative_loss)]
     return (*errors, skill, ends, chance(row.p_value))
 

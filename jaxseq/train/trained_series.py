@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from jaxseq.data.dataset import Background
 from jaxseq.data.windows import Series
@@ -59,16 +60,11 @@ def is_same(trained: TrainedSeries, series: Series) -> bool:
     """Return whether a series is the one that the run was trained on, or goes on like it.
 
     Rows that cover the time of the training must have its mean and deviation; others must be of similar level and
-    spread, since a series may have moved since.
+    spread, since a series may have moved since. Rows without dates cannot be placed beside a training with dates.
     """
-    times = series.times
-    if np.issubdtype(times.dtype, np.datetime64):
-        first, last = np.datetime64(trained.first), np.datetime64(trained.last)
-    else:
-        first, last = int(trained.first), int(trained.last)
-
-    if times[0] <= first and times[-1] >= last:
-        values = series.values[(times >= first) & (times <= last)]
+    period = _rows_of_training(trained, series)
+    if period is not None:
+        values = series.values[period]
         mean = float(np.nanmean(values))
         deviation = float(np.nanstd(values))
         tolerance = SAME * (abs(trained.mean) + trained.deviation)
@@ -78,3 +74,19 @@ def is_same(trained: TrainedSeries, series: Series) -> bool:
     deviation = float(np.nanstd(series.values))
     # A few rows spread less than many, so that only a larger spread tells another unit.
     return moved <= SIMILAR * trained.deviation and deviation <= SIMILAR * trained.deviation
+
+
+def _rows_of_training(trained: TrainedSeries, series: Series) -> Bool[np.ndarray, " n"] | None:
+    """Return which rows lie in the time of the training; None where they do not cover it."""
+    times = series.times
+    has_dates = np.issubdtype(times.dtype, np.datetime64)
+    # A date has dashes between its numbers; an integer at most a sign before it.
+    if has_dates != ("-" in trained.first[1:]):
+        return None
+
+    # Not in the unit of the rows: hours are no days.
+    read = np.datetime64 if has_dates else int
+    first, last = read(trained.first), read(trained.last)
+    if times[0] > first or times[-1] < last:
+        return None
+    return (times >= first) & (times <= last)

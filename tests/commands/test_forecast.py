@@ -12,6 +12,7 @@ from jaxseq import forecast
 from jaxseq.common import figures, files
 from jaxseq.data.aapl import Prices
 from jaxseq.data.panel import Panel
+from jaxseq.data.windows import Series
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, run_folder, trained_series
 
@@ -105,6 +106,21 @@ def test_a_series_that_goes_on_keeps_the_scaling_of_the_training(trained: Path, 
         own, _ = forecast.forecast(trained / "table")
         np.testing.assert_allclose(frame["forecast"], own["forecast"], rtol=1e-6)
         assert not any("scaled by" in note for note in notes)
+
+
+def test_rows_without_dates_are_compared_by_level_and_spread_alone() -> None:
+    values = 100 + np.random.default_rng(0).standard_normal(60)
+    dated = Series(np.datetime64("2021-01-01") + np.arange(60), values)
+    counted = Series(np.arange(60), values)
+    for trained_on, other in ((dated, counted), (counted, dated)):
+        facts = trained_series.TrainedSeries(
+            first=str(trained_on.times[0]),
+            last=str(trained_on.times[-1]),
+            mean=float(values.mean()),
+            deviation=float(values.std()),
+        )
+        assert trained_series.is_same(facts, trained_on) and trained_series.is_same(facts, other)
+        assert not trained_series.is_same(facts, other._replace(values=values / 1000))
 
 
 def test_a_run_without_facts_of_its_series_takes_their_name_for_it(trained: Path, tmp_path: Path) -> None:

@@ -501,6 +501,10 @@ def test_rows_before_the_first_known_value_are_left_out_and_the_last_ones_are_fi
     assert days(table) == [f"2020-01-0{day}" for day in range(2, 10)]
     assert table.series[0].values.tolist() == [2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 8.5]
     assert "1 row before the first known value of a series left out" in table.notes
+    # The value that was left out has not been filled.
+    assert "1 missing value filled with the last known one, the first in row 10, column 'sales'" in table.notes
+    alone = read(write(tmp_path, SALES.replace(",1.5", ",")), missing="fill")
+    assert not any("filled with" in note for note in alone.notes)
 
 
 def test_a_value_is_not_filled_from_another_series(tmp_path):
@@ -595,7 +599,8 @@ def test_another_absent_hour_is_no_clock_change(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "floor"), [("0 3 0 1", 0), ("2 3", 0), ("0 3.5", None), ("-1 0 2", None), ("0 NA 2", 0)]
+    ("values", "floor"),
+    [("0 3 0 1", 0), ("2 3", 0), ("0 3.5", None), ("-1 0 2", None), ("0 NA 2", 0), ("1e17 3e17", None)],
 )
 def test_the_floor_of_non_negative_integers_is_zero(tmp_path, values, floor):
     table = read(write(tmp_path, "\n".join(["v", *values.split()])), missing="fill")
@@ -608,7 +613,7 @@ def test_a_floor_is_the_one_that_is_given(tmp_path):
     assert read(path, floor=-4.0).floor == -4
     with pytest.raises(UsageError) as raised:
         read(path, floor=2.0)
-    assert (raised.value.got, raised.value.needed) == (2.0, 1.0)
+    assert (raised.value.got, raised.value.needed) == (2.0, "at most 1.0")
 
 
 def test_a_blank_line_is_skipped_but_in_a_single_column_it_is_a_missing_value(tmp_path):

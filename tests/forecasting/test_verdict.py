@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 
 import numpy as np
 import pytest
@@ -132,6 +133,21 @@ def test_a_reference_that_is_exact_cannot_be_improved_on():
     assert "inf" in markdown(found.rows, COLUMNS)
 
 
+def test_a_reference_that_is_exact_but_for_rounding_leaves_sentences_and_table_readable():
+    actual, forecast, last, _ = best_forecast(0.5, 100, 1, seed=0)
+    found = verdict.compare(actual, {NAIVE: last, "exact": actual + 1e-14, "m": forecast}, "exact")
+    assert found.model.skill < -1e20
+    texts = [
+        verdict.sentence(found.model, "exact"),
+        beside(found, verdict.compare(actual, {NAIVE: last, "m": forecast}, NAIVE)),
+    ]
+    assert all(len(number) < 12 for text in texts for number in re.findall(r"[-+]?[\d.]+(?:e[-+]\d+)?", text))
+    assert "0.0000 of the model's" not in texts[1]
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    terminal.print(verdict.score_table(found.rows, headings("", scaled=False), "AAPL"))
+    assert "…" not in terminal.file.getvalue()
+
+
 def test_a_comparison_starts_with_the_reference_at_skill_zero_and_ends_with_the_model():
     actual, forecast, last, _ = best_forecast(0.5, 100, 2, seed=0)
     other = 0.5 * (forecast + last)
@@ -202,7 +218,9 @@ def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
     shown.print(verdict.score_table([*rows, far], headings("", scaled=False), "AAPL"))
     on_screen = shown.file.getvalue()
     assert "+0.0200 +0.1800 <0.001" in on_screen and "2.638e+91" in on_screen, "the screen says the same"
-    assert "RMSSE | MASE | MAE / reference |" in markdown([row(0, 0)], headings("USD", scaled=True, loss="absolute"))
+    assert "RMSSE | MASE | MAE / reference |" in markdown(
+        [row(0.0, 0.0)], headings("USD", scaled=True, loss="absolute")
+    )
 
 
 def test_no_digit_is_cut_on_a_terminal_of_80_columns():

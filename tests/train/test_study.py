@@ -11,6 +11,7 @@ import pytest
 
 from jaxseq.common import figures
 from jaxseq.common.errors import Interrupted, UsageError
+from jaxseq.data.table import Table
 from jaxseq.data.waves import Waves
 from jaxseq.train import __main__ as train
 from jaxseq.train import run, study
@@ -66,6 +67,20 @@ def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_fold
     ).mean()
     assert f"| {relative:.4f} |" in summary
     np.testing.assert_allclose(np.mean(forecasts._relative_mse_by_seed(runs)), ratio, rtol=1e-12)
+
+
+def test_a_panel_whose_series_have_numbers_as_names_is_pooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    random = np.random.default_rng(0)
+    names = np.repeat(["01", "1", "NA"], 60)
+    rows = pd.DataFrame({"name": names, "t": np.tile(np.arange(60), 3), "v": random.normal(size=180)})
+    path = tmp_path / "panel.csv"
+    rows.to_csv(path, index=False)
+    data = Table(path=str(path), series="name", time="t", window=5)
+    experiment = named("table", data=data, model=Model(hidden=3), epochs=1, batch=8)
+    folder = study.study(experiment, seeds=1, folds=2, out=tmp_path / "s")
+    text = (folder / study.SUMMARY).read_text()
+    assert "Folds: 2" in text and "gru, mean over 1 seed:" in text
 
 
 def test_typed_again_it_trains_nothing_and_a_member_that_is_gone_is_trained_again(

@@ -30,6 +30,8 @@ from jaxseq.data.windows import Series
 LONGEST_GAP = 5
 """Default number of missing values in a row that may be filled."""
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
+LARGEST_COUNT = 2.0**53
+"""Largest number up to which float64 tells integers from fractions."""
 MISSING = ("error", "drop", "fill")
 """Treatments of missing values."""
 
@@ -174,9 +176,13 @@ def _floor(source: str, rows: Rows, floor: float | None) -> tuple[float | None, 
     least = float(values.min())
     if floor is not None:
         if not least >= floor:
-            raise UsageError("a value is below the floor", where=f"{source}: --data.floor", got=floor, needed=least)
+            raise UsageError(
+                "a value is below the floor", where=f"{source}: --data.floor", got=floor, needed=f"at most {least}"
+            )
         return floor, ()
-    if least < 0 or np.any(values != np.floor(values)):
+    # Larger floating-point numbers are integers whatever they measure.
+    are_counts = np.all((values == np.floor(values)) & (values <= LARGEST_COUNT))
+    if least < 0 or not are_counts:
         return None, ()
     return 0.0, ("all values are non-negative integers, so intervals end at 0 (--data.floor sets another bound)",)
 

@@ -215,8 +215,6 @@ def _fill(rows: Rows, frequency: Frequency, longest_gap: int) -> tuple[Rows, tup
     is_missing = np.isnan(rows.values)
     if not np.any(is_missing):
         return rows, notes
-    first_row, first_column = _first(rows, is_missing)
-    where_first = _place(rows, first_row, first_column)
 
     # The last known row of each column, as long as it belongs to the same series.
     numbers = np.arange(len(rows.times))
@@ -236,8 +234,11 @@ def _fill(rows: Rows, frequency: Frequency, longest_gap: int) -> tuple[Rows, tup
         raise UsageError(f"{rows.file.source}: {name} has no row with a known value")
 
     filled_rows = rows._replace(values=filled, missing=is_missing).take(np.flatnonzero(is_usable))
-    count = np.count_nonzero(filled_rows.missing)
-    notes += (f"{counted(count, 'missing value')} filled with the last known one, {where_first}",)
+    is_filled = np.logical_and(is_missing, np.all(has_known, axis=1, keepdims=True))
+    if np.any(is_filled):
+        count = np.count_nonzero(is_filled)
+        where_first = _place(rows, *_first(rows, is_filled))
+        notes += (f"{counted(count, 'missing value')} filled with the last known one, {where_first}",)
     unusable = np.count_nonzero(~is_usable)
     if unusable:
         notes += (f"{counted(unusable, 'row')} before the first known value of a series left out",)

@@ -16,6 +16,7 @@ from jaxseq.common import figures, files
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, evaluate, plots, predictions, verdict
@@ -29,6 +30,9 @@ from jaxseq.train.job import Job, build_job, restore_best
 from jaxseq.train.plots import loss_figure
 
 __all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "row", "summary"]
+
+BEST_OF_FOLDS = "the best baseline of each fold"
+"""Name of the reference of a study whose folds have different ones."""
 
 ForecastJob: TypeAlias = Job[ForecastExperiment, Dataset]
 """A forecast with its data: windows in the series' own units, their scaling and background."""
@@ -276,7 +280,7 @@ def row(member: Member) -> dict[str, int | float]:
 
 def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """Summarise a study: the model's mean over the seeds on all folds together against the references, its spread."""
-    name = f"{experiment.model.cell}, mean over {table['seed'].nunique()} seeds"
+    name = f"{experiment.model.cell}, mean over {counted(table['seed'].nunique(), 'seed')}"
     pooled = _pooled(experiment, runs)
     forecasts = {
         pooled.reference_name: pooled.reference,
@@ -354,7 +358,7 @@ def _pooled(experiment: ForecastExperiment, runs: Sequence[Member]) -> _Pooled:
         first_of_fold[members[0].folder] = frames[0]
 
     names = {_reference_name(folder) for folder in first_of_fold}
-    reference_name = names.pop() if len(names) == 1 else "best baseline of each fold"
+    reference_name = names.pop() if len(names) == 1 else BEST_OF_FOLDS
     frames = list(first_of_fold.values())
     actual, naive, reference = (
         np.concatenate([_by_step(frame, column) for frame in frames]) for column in ("actual", "naive", "reference")
@@ -401,7 +405,9 @@ def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
 
 
 def _predictions(member: Member) -> pd.DataFrame:
-    return pd.read_csv(member.folder / run_folder.PREDICTIONS)
+    # A series may be named 01 or NA; only actual values may be missing.
+    path = member.folder / run_folder.PREDICTIONS
+    return pd.read_csv(path, dtype={"series": str}, keep_default_na=False, na_values={"actual": [""]})
 
 
 def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:

@@ -29,6 +29,7 @@ from jaxseq.forecasting.intervals import Forecast
 from jaxseq.forecasting.verdict import Answer, answer
 from jaxseq.train import epoch, forecaster
 from jaxseq.train.domains import forecasts
+from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import ForecastExperiment, Model
 from jaxseq.train.job import initial_state
 
@@ -218,9 +219,9 @@ class Made(PanelData):
         return self.made
 
 
-def gru_verdict(data, seed: int) -> Answer:
-    """The verdict on a GRU of 16 units after the best of 8 epochs."""
-    experiment = ForecastExperiment(
+def small_gru(data, seed: int) -> ForecastExperiment:
+    """A GRU of 16 units, trained for 8 epochs."""
+    return ForecastExperiment(
         name="control",
         about="",
         data=data,
@@ -230,6 +231,10 @@ def gru_verdict(data, seed: int) -> Answer:
         lr=5e-3,
         seed=seed,
     )
+
+
+def gru_verdict(experiment: ForecastExperiment) -> Answer:
+    """The verdict on a network after its best epoch."""
     job = forecasts.prepare(experiment)
     best = None
     for finished in epoch.epochs(
@@ -247,7 +252,7 @@ def gru_verdict(data, seed: int) -> Answer:
 
     valid, test = (forecaster.forecast(job, best[1], part) for part in job.material.windows[1:])
     calibrated = calibrate(job.material, valid, "split")
-    found = judge("gru", job.material, test=test, calibrated=calibrated, seed=seed)
+    found = judge("gru", job.material, test=test, calibrated=calibrated, seed=experiment.seed)
     return answer(found.comparison.model)
 
 
@@ -255,12 +260,12 @@ def gru_verdict(data, seed: int) -> Answer:
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.__name__)
 def test_where_nothing_can_be_gained_hardly_any_gru_is_an_improvement(control):
     data = [Made(window=WINDOW, made=control(np.random.default_rng(seed))) for seed in range(DRAWS)]
-    verdicts = [gru_verdict(made, seed) for seed, made in enumerate(data)]
+    verdicts = [gru_verdict(small_gru(made, seed)) for seed, made in enumerate(data)]
     print(control.__name__, {found: verdicts.count(found) for found in set(verdicts)})
     assert verdicts.count("improves") <= 0.05 * DRAWS, verdicts
 
 
 @pytest.mark.slow
 def test_waves_are_found_by_the_gru():
-    verdicts = [gru_verdict(Waves(count=3000, seed=seed), seed) for seed in range(5)]
+    verdicts = [gru_verdict(named("waves", data=Waves(seed=seed), seed=seed)) for seed in range(5)]
     assert verdicts.count("improves") >= 4, verdicts

@@ -176,7 +176,7 @@ def sentence(
     reference: str,
 ) -> str:
     """Return the verdict on a forecast as a sentence that names the reference and the numbers behind it."""
-    name = called(reference)
+    name = phrase(reference)
     interval = row.interval
     if interval is None:
         return f"{row.name}: the reference"
@@ -237,7 +237,9 @@ def ranking_sentence(
         parts.append(f"its {measure} is the smallest of all on the test part")
     else:
         ratio = best.relative_loss / comparison.model.relative_loss
-        parts.append(f"the smallest {measure} on the test part has {called(best.name)}, {number(ratio)} of the model's")
+        parts.append(
+            f"the smallest {measure} on the test part has {phrase(best.name)}, {format_error(ratio)} of the model's"
+        )
     return f"{comparison.model.name}: {'; '.join(parts)}"
 
 
@@ -247,7 +249,7 @@ def series_sentence(
 ) -> str:
     """Return a sentence on the number of a panel's series in which the model improves on the reference."""
     share = tests.improved / tests.series
-    p_values = f"sign test p {chance(tests.sign)}, Wilcoxon p {chance(tests.wilcoxon)}"
+    p_values = f"sign test p {format_p_value(tests.sign)}, Wilcoxon p {format_p_value(tests.wilcoxon)}"
     return f"{name}: {tests.improved} of {tests.series} series improve ({share:.0%}; taken as independent, {p_values})"
 
 
@@ -275,14 +277,14 @@ def copy_sentence(
     )
 
 
-def called(name: str) -> str:
+def phrase(name: str) -> str:
     """Return a forecast's name within a sentence."""
     if name.startswith(SEASONAL_NAIVE):
         return f"the {name}"
     return PHRASES.get(name, name)
 
 
-def number(value: float) -> str:
+def format_error(value: float) -> str:
     """Format an error with four decimals; very small and very large ones with four significant digits."""
     if value == 0 or 0.01 <= abs(value) < 1e6:
         return f"{value:.4f}"
@@ -297,7 +299,7 @@ def signed(skill: float) -> str:
     return f"{skill:+.4g}"
 
 
-def chance(p: float) -> str:
+def format_p_value(p: float) -> str:
     """Format a p-value with three decimals; it is never shown as 0."""
     if math.isnan(p):
         return DASH
@@ -306,7 +308,7 @@ def chance(p: float) -> str:
     return f"{p:.3f}"
 
 
-def written(
+def row_cells(
     row: Row,
     to: str,
 ) -> tuple[str, ...]:
@@ -317,8 +319,8 @@ def written(
         skill = "0"
     elif not math.isnan(row.interval.low):
         ends = f"{signed(row.interval.low)}{to}{signed(row.interval.high)}"
-    errors = [number(error) for error in (row.rmse, row.mae, row.relative_loss)]
-    return (*errors, skill, ends, chance(row.p_value))
+    errors = [format_error(error) for error in (row.rmse, row.mae, row.relative_loss)]
+    return (*errors, skill, ends, format_p_value(row.p_value))
 
 
 def headings(
@@ -354,7 +356,7 @@ def markdown(
         name = row.name.replace("|", "\\|")
         if row.interval is None:
             name = f"{name} (reference)"
-        cells = [name, *written(row, " to ")]
+        cells = [name, *row_cells(row, " to ")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -372,5 +374,5 @@ def score_table(
     for heading in (*errors, "vs ref.", "skill", "95 % interval", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row.name, *written(row, " "))
+        table.add_row(row.name, *row_cells(row, " "))
     return table

@@ -30,9 +30,9 @@ from jaxseq.forecasting.verdict import (
     answer,
     copy_sentence,
     detectable_skill,
+    format_error,
     headings,
     markdown,
-    number,
     ranking_sentence,
     series_sentence,
 )
@@ -139,7 +139,7 @@ def test_a_reference_that_is_exact_but_for_rounding_leaves_sentences_and_table_r
     assert found.model.skill < -1e20
     texts = [
         verdict.sentence(found.model, "exact"),
-        beside(found, verdict.compare(actual, {NAIVE: last, "m": forecast}, NAIVE)),
+        ranking_sentence(found, verdict.compare(actual, {NAIVE: last, "m": forecast}, NAIVE)),
     ]
     assert all(len(number) < 12 for text in texts for number in re.findall(r"[-+]?[\d.]+(?:e[-+]\d+)?", text))
     assert "0.0000 of the model's" not in texts[1]
@@ -251,7 +251,7 @@ def test_no_digit_is_cut_on_a_terminal_of_80_columns():
     ],
 )
 def test_an_error_has_four_decimals_or_where_they_say_nothing_four_digits(value, text):
-    assert number(value) == text
+    assert format_error(value) == text
 
 
 def test_small_errors_are_not_nothing_in_the_table():

@@ -150,7 +150,7 @@ def _draw(
 def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Console) -> None:
     data = job.experiment.data
     comparison = judgement.comparison
-    title = f"{data.name}, test part; reference: {verdict.called(comparison.reference.name)}"
+    title = f"{data.name}, test part; reference: {verdict.phrase(comparison.reference.name)}"
     if data.unit and not judgement.scaled:
         title = f"{title}; errors in {data.unit}"
     columns = verdict.headings("", judgement.scaled, comparison.loss)

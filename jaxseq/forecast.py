@@ -26,7 +26,7 @@ from jaxseq.train import forecaster, run_folder, trained_series
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.options import DEFAULT
-from jaxseq.train.restore import saved_experiment
+from jaxseq.train.saved_experiment import saved_experiment
 from jaxseq.train.trained_series import TrainedSeries
 
 PROGRAM = "python -m jaxseq.forecast"

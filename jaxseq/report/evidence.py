@@ -22,6 +22,7 @@ from jaxseq.common import files
 from jaxseq.report.plan import Row
 from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import domains, experiments, run_folder
+from jaxseq.train.domains.base import Member
 from jaxseq.train.experiments.base import Experiment
 
 MEASURED = ".measured.json"
@@ -163,7 +164,7 @@ def gather(row: Row, key: str, runs: Sequence[PlannedRun], measured: Sequence[di
     lines = []
     for run, figures, curve in zip(runs, measured, curves, strict=True):
         seed = run.experiment.seed
-        scores = domain.row(domains.Member(1, seed, run.experiment, run.folder))
+        scores = domain.row(Member(1, seed, run.experiment, run.folder))
         lines.append({"seed": seed, **scores, **figures, "train_loss": curve[-1]["train_loss"]})
 
     names = [name for name in curves[0][0] if name == "train_loss" or name.startswith("valid_")]

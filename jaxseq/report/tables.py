@@ -16,7 +16,7 @@ from jaxseq.report import document, learning_curves
 from jaxseq.report.claims import Claim
 from jaxseq.report.evidence import RowRuns
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
-from jaxseq.train.domains import measured
+from jaxseq.train.domains.base import measured
 
 NOTHING = "\N{EN DASH}"
 SPREAD = "± is the standard deviation over the seeds."

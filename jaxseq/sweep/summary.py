@@ -9,6 +9,7 @@ import pandas as pd
 from jaxseq.sweep.grid import Point
 from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import domains
+from jaxseq.train.domains.base import Member
 
 TABLE = "sweep.csv"
 SUMMARY = "sweep.md"
@@ -18,7 +19,7 @@ def table(grid: Sequence[Point], runs: Sequence[PlannedRun]) -> pd.DataFrame:
     """Return a row for each finished run: the values that vary, then the scores of its domain."""
     rows = []
     for point, run in zip(grid, runs, strict=True):
-        member = domains.Member(1, run.experiment.seed, run.experiment, run.folder)
+        member = Member(1, run.experiment.seed, run.experiment, run.folder)
         scores = domains.of(run.experiment).row(member)
         rows.append({**point.values, **scores})
     return pd.DataFrame(rows)

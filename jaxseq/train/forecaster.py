@@ -25,7 +25,7 @@ from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict
 from jaxseq.train.experiments.config import rebuild
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.job import Job, restore_epoch
-from jaxseq.train.restore import saved_experiment_of
+from jaxseq.train.saved_experiment import saved_experiment_of
 
 PATHS = 200
 """Sample paths from which the quantiles of an iterated forecast are estimated."""

@@ -15,7 +15,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.train.experiments import EXPERIMENTS, named
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.processes import Processes
-from jaxseq.train.restore import saved_experiment
+from jaxseq.train.saved_experiment import saved_experiment
 
 DEFAULT = "aapl"
 """The experiment that runs if none is named."""

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
-from jaxseq.common.errors import UsageError
-from jaxseq.train import domains, experiments, run_folder
-from jaxseq.train.domains import RestoredRun
-from jaxseq.train.experiments.base import Experiment
-
-AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
+from jaxseq.train import domains
+from jaxseq.train.domains.base import RestoredRun
+from jaxseq.train.saved_experiment import saved_experiment
 
 
 def restore(folder: str | Path, epoch: int | None = None) -> RestoredRun:
@@ -23,22 +19,3 @@ def restore(folder: str | Path, epoch: int | None = None) -> RestoredRun:
     experiment = saved_experiment(folder)
     domain = domains.of(experiment)
     return domain.restore(folder, epoch)
-
-
-def saved_experiment(folder: str | Path) -> Experiment:
-    """Return the experiment of a run. Raises `UsageError` if there is no such run."""
-    folder = Path(folder)
-    config = run_folder.read_config(folder)
-    return experiments.from_config(config, str(folder / run_folder.CONFIG))
-
-
-def saved_experiment_of(
-    folder: str | Path,
-    kind: type[AnyExperiment],
-    hint: str,
-) -> AnyExperiment:
-    """Return the experiment of a run of one domain. Raises `UsageError`, with the `hint`, for a run of another."""
-    experiment = saved_experiment(folder)
-    if not isinstance(experiment, kind):
-        raise UsageError(f"{folder} is a run of {experiment.name}, {hint}")
-    return experiment

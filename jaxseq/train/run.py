@@ -16,6 +16,7 @@ from jaxseq.common import files, lock
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.train import devices, domains, loop, processes, run_folder
+from jaxseq.train.domains.base import Domain
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.job import Job, check_rows, initial_state, on_local_devices, run_config
 from jaxseq.train.loop import Run
@@ -62,7 +63,7 @@ def train(
     return run.folder
 
 
-def _prepare(domain: domains.Domain, experiment: Experiment, console: Console) -> Job:
+def _prepare(domain: Domain, experiment: Experiment, console: Console) -> Job:
     job = domain.prepare(experiment)
     for note in job.notes:
         console.print(note, highlight=False, markup=False)
@@ -112,7 +113,7 @@ def _resume(job: Job, folder: Path, console: Console) -> Run:
 # To the end of a run ---------------------------------------------------------------------------------------------------
 
 
-def _fit_and_judge(run: Run, domain: domains.Domain, console: Console, classical: bool) -> None:
+def _fit_and_judge(run: Run, domain: Domain, console: Console, classical: bool) -> None:
     """Train the remaining epochs, then judge the best one in the first process."""
 
     def judge() -> None:

@@ -20,7 +20,7 @@ from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.dataset import SeriesData
 from jaxseq.train import domains, experiments, run, run_folder
-from jaxseq.train.domains import Member
+from jaxseq.train.domains.base import Member
 from jaxseq.train.experiments.base import Experiment
 
 RECIPE, MEMBERS, SUMMARY = "study.json", "study.csv", "study.md"

@@ -14,7 +14,8 @@ from jaxseq.data.waves import Waves
 from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.corpora.pianoroll import PianoRoll
 from jaxseq.train import domains, epoch, run, run_folder
-from jaxseq.train.domains import Domain, chorales, forecasts, pianoroll
+from jaxseq.train.domains import chorales, forecasts, pianoroll
+from jaxseq.train.domains.base import Domain
 from jaxseq.train.experiments import EXPERIMENTS, named, to_config
 from jaxseq.train.experiments.chorale_networks import Notes
 from jaxseq.train.experiments.forecasts import Model

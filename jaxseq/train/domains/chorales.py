@@ -26,13 +26,13 @@ from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling import Drawn, SamplingOptions
 from jaxseq.train import run_folder
-from jaxseq.train.domains import Member, measured
+from jaxseq.train.domains.base import Member, measured
 from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, stretches
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.chorales import ChoraleExperiment
 from jaxseq.train.job import build_job, restore_best, restore_epoch
 from jaxseq.train.plots import loss_figure
-from jaxseq.train.restore import saved_experiment_of
+from jaxseq.train.saved_experiment import saved_experiment_of
 
 HEADINGS = ("nats a note", "accuracy", "of changed notes", "notes")
 HIDDEN = """

@@ -23,7 +23,7 @@ from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, 
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.train import forecaster, run_folder, trained_series
-from jaxseq.train.domains import Member
+from jaxseq.train.domains.base import Member
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.forecaster import Trained, restore
 from jaxseq.train.job import Job, build_job, restore_best

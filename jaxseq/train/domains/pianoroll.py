@@ -18,12 +18,12 @@ from jaxseq.common.arrays import Batch, Splits
 from jaxseq.music.corpora.pianoroll import KEYS, RollSplits
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.train import run_folder
-from jaxseq.train.domains import Member, measured
+from jaxseq.train.domains.base import Member, measured
 from jaxseq.train.epoch import Setup, TrainState, evaluate
 from jaxseq.train.experiments.pianoroll import PianorollExperiment
 from jaxseq.train.job import Job, build_job, restore_best, restore_epoch
 from jaxseq.train.plots import loss_figure
-from jaxseq.train.restore import saved_experiment_of
+from jaxseq.train.saved_experiment import saved_experiment_of
 
 FREQUENCY = "each key's frequency"
 CHAIN = "each key by itself, given its last state"

@@ -1,0 +1,31 @@
+"""The experiment of a run, read from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from jaxseq.common.errors import UsageError
+from jaxseq.train import experiments, run_folder
+from jaxseq.train.experiments.base import Experiment
+
+AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
+
+
+def saved_experiment(folder: str | Path) -> Experiment:
+    """Return the experiment of a run. Raises `UsageError` if there is no such run."""
+    folder = Path(folder)
+    config = run_folder.read_config(folder)
+    return experiments.from_config(config, str(folder / run_folder.CONFIG))
+
+
+def saved_experiment_of(
+    folder: str | Path,
+    kind: type[AnyExperiment],
+    hint: str,
+) -> AnyExperiment:
+    """Return the experiment of a run of one domain. Raises `UsageError`, with the `hint`, for a run of another."""
+    experiment = saved_experiment(folder)
+    if not isinstance(experiment, kind):
+        raise UsageError(f"{folder} is a run of {experiment.name}, {hint}")
+    return experiment

@@ -1,4 +1,4 @@
-"""What a domain provides: `Domain` is the interface of its module, `RestoredRun` that of its trained models."""
+"""Interface of a domain: `Domain` for its module, `RestoredRun` for its trained models."""
 
 from __future__ import annotations
 

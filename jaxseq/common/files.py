@@ -64,9 +64,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as CSV as `write` does, with numbers to seven significant digits."""
-    write_text(path, frame.to_csv(index=False, float_format="%.7g"))
+def write_table(path: Path, frame: pd.DataFrame, digits: int | None = 7) -> None:
+    """Write a table as CSV as `write` does, with numbers to this many significant digits; None keeps every digit."""
+    float_format = None if digits is None else f"%.{digits}g"
+    write_text(path, frame.to_csv(index=False, float_format=float_format))
 
 
 def read_json(path: Path) -> dict[str, Any]:

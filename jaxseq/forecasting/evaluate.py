@@ -19,13 +19,14 @@ from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, Part, above_floor, bounds
 from jaxseq.forecasting.predictions import frame, target_times
 from jaxseq.forecasting.significance import Loss, Rows, Scales
-from jaxseq.forecasting.verdict import Comparison
+from jaxseq.forecasting.verdict import Answer, Comparison
 
 
 class Judgement(NamedTuple):
     """Evaluation of one model on the test part.
 
     comparison   of the model and every baseline with the reference
+    answer       verdict on the model: it improves on the reference and on the last value, or not, or it is not decided
     scaled       whether its errors are scaled by each series' own seasonal change, as those of a panel are
     verdict      sentence on the model against the reference
     remarks      sentences on how it stands to the last value, to the best forecast and in each series, and on copying
@@ -37,6 +38,7 @@ class Judgement(NamedTuple):
     """
 
     comparison: Comparison
+    answer: Answer
     scaled: bool
     verdict: str
     remarks: tuple[str, ...]
@@ -87,6 +89,12 @@ def judge(
 
     rows = locate_rows(part.times, part.series, background=background, scales=scales)
     comparison = verdict.compare(part.targets, forecasts, reference, rows=rows, loss=loss, seed=seed)
+    last_value = None
+    # Otherwise the comparison is with the last value already.
+    if reference != baselines.NAIVE:
+        pair = {baselines.NAIVE: forecasts[baselines.NAIVE], name: forecasts[name]}
+        last_value = verdict.compare(part.targets, pair, baselines.NAIVE, rows=rows, loss=loss, seed=seed)
+    deciding = verdict.deciding_comparison(comparison, last_value)
 
     series = background.known_series
     valid_part = Part(windows.valid, scaling, series)
@@ -110,8 +118,9 @@ def judge(
     return Judgement(
         comparison=comparison,
         scaled=rows.scales is not None,
-        verdict=verdict.sentence(comparison.model, reference),
-        remarks=_remarks(comparison, part, forecasts, rows, seed),
+        answer=verdict.answer(deciding.model),
+        verdict=verdict.sentence(deciding.model, deciding.reference.name),
+        remarks=_remarks(comparison, last_value, part, forecasts[name], rows),
         scores=_scores(part, forecasts, scales, reference, ends_by_name),
         coverage=coverage_table(part.targets, ends),
         spread=spread(part, ends, in_time=bool(series)),
@@ -230,26 +239,20 @@ def locate_rows(
 
 def _remarks(
     comparison: Comparison,
+    last_value: Comparison | None,
     part: Windows,
-    forecasts: Forecasts,
+    forecast: Float[np.ndarray, "n k"],
     rows: Rows,
-    seed: int,
 ) -> tuple[str, ...]:
     """Return the remarks that follow the verdict; see `Judgement`."""
     name = comparison.model.name
-    last_value = None
-    # Otherwise the verdict is this comparison already.
-    if comparison.reference.name != baselines.NAIVE:
-        pair = {baselines.NAIVE: forecasts[baselines.NAIVE], name: forecasts[name]}
-        last_value = verdict.compare(part.targets, pair, baselines.NAIVE, rows=rows, loss=comparison.loss, seed=seed)
-
     remarks = [verdict.ranking_sentence(comparison, last_value)]
     if rows.series is not None:
         tests = significance.series_tests(comparison.losses)
         remarks.append(verdict.series_sentence(name, tests))
 
     last_inputs = part.inputs[:, -1]
-    copying = significance.lag_one_copy(part.targets, forecasts[name], last_inputs, rows.times)
+    copying = significance.lag_one_copy(part.targets, forecast, last_inputs, rows.times)
     copy_remark = verdict.copy_sentence(name, copying)
     # A short test part does not decide it.
     if copy_remark is not None:

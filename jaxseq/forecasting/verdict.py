@@ -171,6 +171,21 @@ def answer(row: Row) -> Answer:
     return "no evidence"
 
 
+def deciding_comparison(comparison: Comparison, last_value: Comparison | None) -> Comparison:
+    """Return the comparison by which the model is judged: that with the reference, or else with the last value.
+
+    A baseline that did well on the validation part by chance may be a weak reference. So an improvement on it counts
+    only for a model that improves on the last value as well.
+
+    last_value  comparison of the model with the last value; None where that is the reference
+    """
+    if last_value is None or answer(comparison.model) != "improves":
+        return comparison
+    if answer(last_value.model) == "improves":
+        return comparison
+    return last_value
+
+
 def sentence(
     row: Row,
     reference: str,

@@ -184,7 +184,7 @@ def against_the_optimum(found: Judgement, dataset: Dataset) -> Answer:
 
 
 def verdict_of(panel: Panel, seed: int, units: int = 60) -> Answer:
-    return answer(judgement_of(panel, seed, units).comparison.model)
+    return judgement_of(panel, seed, units).answer
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.__name__)
@@ -214,7 +214,7 @@ def test_an_autoregression_is_found_beside_the_last_value_and_no_improvement_ove
         re.search(r"last value its skill is \S+ \((\S+) to", judgement.remarks[0]) for judgement in found
     ]
     assert sum(match is not None and float(match[1]) > 0 for match in beside_last_value) >= 0.8 * DRAWS
-    assert [answer(judgement.comparison.model) for judgement in found].count("improves") <= 0.05 * DRAWS
+    assert [judgement.answer for judgement in found].count("improves") <= 0.05 * DRAWS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,7 +271,7 @@ def gru_judgement(experiment: ForecastExperiment) -> Judgement:
 
 
 def gru_verdict(experiment: ForecastExperiment) -> Answer:
-    return answer(gru_judgement(experiment).comparison.model)
+    return gru_judgement(experiment).answer
 
 
 @pytest.mark.slow

@@ -407,3 +407,18 @@ def test_the_series_that_improve_are_counted():
     found = verdict.compare(actual, {NAIVE: last, "m": forecast}, NAIVE, rows=Rows(times, series))
     tests = verdict.significance.series_tests(found.losses)
     assert "m: 8 of 10 series improve (80%;" in series_sentence("m", tests)
+
+
+def test_an_improvement_on_a_weak_reference_does_not_count_where_the_last_value_is_as_good():
+    """The reference is far off, the model is the last value with noise."""
+    random = np.random.default_rng(0)
+    last = random.standard_normal((400, 1)).cumsum(axis=0)
+    actual = last + random.standard_normal((400, 1))
+    model = last + 0.2 * random.standard_normal((400, 1))
+    found = verdict.compare(actual, {NAIVE: last, "weak": last + 5, "m": model}, "weak")
+    beside = verdict.compare(actual, {NAIVE: last, "m": model}, NAIVE)
+    assert answer(found.model) == "improves"
+    assert verdict.deciding_comparison(found, beside) is beside
+    assert verdict.deciding_comparison(found, None) is found
+    good = verdict.compare(actual, {NAIVE: last, "m": 0.5 * (actual + last)}, NAIVE)
+    assert verdict.deciding_comparison(found, good) is found

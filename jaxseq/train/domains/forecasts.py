@@ -111,7 +111,8 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
         )
 
     files.write_json(folder / run_folder.INTERVALS, calibrated.intervals._asdict())
-    files.write_table(folder / run_folder.PREDICTIONS, judgement.predictions)
+    # Exact, since a study pools its runs from these files.
+    files.write_table(folder / run_folder.PREDICTIONS, judgement.predictions, digits=None)
     files.write_table(folder / run_folder.SCORES, judgement.scores)
     _draw(job, judgement, folder, best_epoch, name)
     metrics = run_folder.read_metrics(folder)
@@ -295,6 +296,15 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
         loss=_judged_loss(experiment),
         seed=experiment.seed,
     )
+    last_value = verdict.compare(
+        pooled.actual,
+        {baselines.NAIVE: pooled.naive, name: forecasts[name]},
+        baselines.NAIVE,
+        rows=pooled.rows,
+        loss=comparison.loss,
+        seed=experiment.seed,
+    )
+    deciding = verdict.deciding_comparison(comparison, last_value)
     columns = verdict.headings(experiment.data.unit, pooled.rows.scales is not None, comparison.loss)
 
     by_seed = _relative_mse_by_seed(runs)
@@ -307,7 +317,7 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
     last_epoch = _mean_and_spread(valid["valid_mse_last_epoch"])
     return f"""# {experiment.name}: {experiment.data.name}, {experiment.model.cell}, {len(runs)} runs
 
-{verdict.sentence(comparison.model, pooled.reference_name)}.
+{verdict.sentence(deciding.model, deciding.reference.name)}.
 
 {verdict.markdown(comparison.rows, columns)}
 

@@ -56,7 +56,7 @@ def test_a_run_of_every_format_has_its_parameters_and_its_forecast(number: int) 
     wanted, trained = json.loads((folder / "expected.json").read_text()), forecaster.restore(folder / "run")
     assert trained.epoch == wanted["epoch"] and make.digest(trained) == wanted["parameters"]
     np.testing.assert_allclose(trained(make.windows()), wanted["forecast"], atol=1e-5)
-    assert trained.margins is not None and len(run_folder.read_metrics(folder / "run")) == 2
+    assert trained.intervals is not None and len(run_folder.read_metrics(folder / "run")) == 2
 
 
 def test_the_fixtures_stay_small() -> None:

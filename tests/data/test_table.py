@@ -106,7 +106,8 @@ def test_missing_values_stop_unless_it_is_said_what_to_do(alone, tmp_path):
     with pytest.raises(UsageError, match=r"gap\.csv: .*row 12"):
         Table(path=str(path), window=5).load(1)
     filled = Table(path=str(path), window=5, missing="fill").load(1).background
-    assert filled.training[0][10] == pytest.approx(A[9], abs=1e-6)
+    assert filled.series[0].values[10] == pytest.approx(A[9], abs=1e-6)
+    assert np.flatnonzero(np.isnan(filled.training[0])).tolist() == [10]
     assert np.flatnonzero(filled.missing[0]).tolist() == [10]
     assert "missing values: 1 of 70 in training, 0 of 15 in validation, 0 of 15 in test" in filled.notes
     dropped = Table(path=str(path), window=5, missing="drop").panel().series[0]
@@ -121,7 +122,8 @@ def test_a_longer_gap_is_filled_where_that_is_allowed(alone):
         Table(path=alone, window=5, missing="fill").load(1)
     assert (raised.value.got, raised.value.needed) == (7, "at most 5")
     dataset = Table(path=alone, window=5, missing="fill", longest_gap=7).load(1)
-    np.testing.assert_allclose(dataset.background.training[0][3:12], [A[3]] * 8 + [A[11]], atol=1e-6)
+    values = dataset.background.series[0].values
+    np.testing.assert_allclose(values[3:12], [A[3]] * 8 + [A[11]], atol=1e-6)
 
 
 def test_a_table_is_read_once_for_one_recipe_and_again_where_the_file_has_changed(alone, monkeypatch):

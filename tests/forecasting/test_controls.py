@@ -24,9 +24,10 @@ from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series
-from jaxseq.forecasting.evaluate import Judgement, calibrate, judge
+from jaxseq.forecasting import baselines
+from jaxseq.forecasting.evaluate import Judgement, calibrate, choose_reference, judge, locate_rows, series_scales
 from jaxseq.forecasting.intervals import Forecast
-from jaxseq.forecasting.verdict import Answer, answer, compare
+from jaxseq.forecasting.verdict import Answer, answer, compare, deciding_comparison
 from jaxseq.train import epoch, forecaster
 from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import named
@@ -184,7 +185,27 @@ def against_the_optimum(found: Judgement, dataset: Dataset) -> Answer:
 
 
 def verdict_of(panel: Panel, seed: int, units: int = 60) -> Answer:
-    return judgement_of(panel, seed, units).answer
+    """The answer alone, without the tables and scores of a judgement."""
+    dataset = panel.load("change", WINDOW, 1)
+    _, forecast = RandomLayer(units).forecasts(dataset, seed)
+    scales, _ = series_scales(dataset.background)
+    test = dataset.windows.test
+    rows = locate_rows(test.times, test.series, background=dataset.background, scales=scales)
+    simple = baselines.forecast_all(dataset, test)
+    model = dataset.scaling.invert(forecast.centre, test)
+
+    def against(reference):
+        pair = {reference: simple[reference], "m": model}
+        return compare(test.targets, pair, reference, rows=rows, seed=seed)
+
+    chosen = against(choose_reference(dataset, scales))
+    return answer(deciding_comparison(chosen, against(baselines.NAIVE)).model)
+
+
+def test_the_answer_alone_is_that_of_the_whole_judgement():
+    for control in (white_noise, random_walk, common_factor, sawtooth):
+        panel = control(np.random.default_rng(0))
+        assert verdict_of(panel, 0, units=300) == judgement_of(panel, 0, units=300).answer
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.__name__)

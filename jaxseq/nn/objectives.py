@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import chex
@@ -88,8 +89,7 @@ def forecasting(head: Head, every_step: bool = False, masks_targets: bool = Fals
     give the same object. The loss raises `AssertionError` if outputs and targets do not fit.
     """
 
-    def split(raw: Float[Array, "*b kp"]) -> Float[Array, "*b k p"]:
-        return raw.reshape(*raw.shape[:-1], -1, head.width)
+    split = partial(_by_step, width=head.width)
 
     def loss(
         raw: Float[Array, "b *t kp"],
@@ -136,11 +136,15 @@ def forecasting(head: Head, every_step: bool = False, masks_targets: bool = Fals
     return objective
 
 
+def _by_step(raw: Float[Array, "*b kp"], width: int) -> Float[Array, "*b k p"]:
+    """Return the outputs with an axis for the `width` numbers of each step."""
+    return raw.reshape(*raw.shape[:-1], -1, width)
+
+
 def _masked(objective: Objective, head: Head) -> Objective:
     """Return a forecasting objective whose means leave out unknown targets, NaN."""
 
-    def split(raw: Float[Array, "*b kp"]) -> Float[Array, "*b k p"]:
-        return raw.reshape(*raw.shape[:-1], -1, head.width)
+    split = partial(_by_step, width=head.width)
 
     def loss(
         raw: Float[Array, "b *t kp"],

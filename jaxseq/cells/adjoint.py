@@ -8,8 +8,8 @@ gradients after the backward scan. `docs/adjoint.md` derives it; `jaxseq.cells.s
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from functools import partial, wraps
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +20,16 @@ from jaxseq.cells.base import Carry, Cell, Saved
 from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Norm, Residual, Slots, SlotValues, Transposes, Weights
 from jaxseq.cells.products import Deltas
 from jaxseq.cells.strategy import Accumulation, Buffers, Linearisation, Projection
+from jaxseq.common import precision
 from jaxseq.common.arrays import Tree
 
 
 class Layer(NamedTuple):
-    """The constants of a recurrence: a cell, and the layer norm in its slots, if any."""
+    """The constants of a recurrence: a cell, the layer norm in its slots, if any, and JAX's precision of its products."""
 
     cell: Cell
     norm: Norm | None = None
+    precision: str = precision.FULL
 
     def slots(self, gains: Weights | None) -> Slots:
         """Return the slots that the gains fill."""
@@ -40,6 +42,26 @@ class Layer(NamedTuple):
         if self.norm is None or gains is None:
             return PLAIN_TRANSPOSES
         return layer_norm.layer_transposes(self.cell.groups, gains)
+
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+
+def in_its_precision(
+    function: Callable[Concatenate[Layer, Arguments], Returned],
+) -> Callable[Concatenate[Layer, Arguments], Returned]:
+    """Compute the products of a function in the precision of its layer.
+
+    JAX may trace a derivative long after the caller's `jax.default_matmul_precision` has ended.
+    """
+
+    @wraps(function)
+    def with_precision(layer: Layer, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+        with precision.within(layer.precision):
+            return function(layer, *args, **kwargs)
+
+    return with_precision
 
 
 class Trainable(NamedTuple):
@@ -150,6 +172,7 @@ def hold(
     return carry, jnp.where(rows, new.h, 0)
 
 
+@in_its_precision
 def _forward(
     layer: Layer,
     trainable: Trainable,
@@ -241,6 +264,7 @@ class _Preserved(NamedTuple):
     h_before: Float[Array, "b h"] | None
 
 
+@in_its_precision
 def _backward(
     layer: Layer,
     residuals: Residuals,

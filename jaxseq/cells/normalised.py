@@ -32,6 +32,7 @@ from jaxseq.cells.norm import (
     Weights,
 )
 from jaxseq.cells.recurrence import FORWARDS, WHOLE_ROWS, Rows, Traversal
+from jaxseq.common import precision
 from jaxseq.common.arrays import Tree
 
 
@@ -92,6 +93,7 @@ class Inputs(NamedTuple):
     traversal: Traversal
 
 
+@precision.in_full()
 def _scan(
     layer_recurrence: Recurrence,
     cell: Cell,
@@ -109,8 +111,9 @@ def _scan(
     valid = None
     if inputs.rows.lengths is not None:
         valid = padding.valid_steps(inputs.rows.lengths, inputs.x.shape[0])
-    trainable, x = _normalise_projection(Layer(cell, norm), Trainable(params, normalisation.gains), inputs.x, valid)
-    bound = partial(layer_recurrence, Layer(cell, norm), trainable)
+    layer = Layer(cell, norm, precision.current())
+    trainable, x = _normalise_projection(layer, Trainable(params, normalisation.gains), inputs.x, valid)
+    bound = partial(layer_recurrence, layer, trainable)
     last, outputs = recurrence.traverse(bound, x, inputs.carry, inputs.rows, inputs.traversal)
     return last, outputs, normalisation.running
 
@@ -140,7 +143,7 @@ def _normalise_projection(
     valid: Bool[Array, "t b"] | None,
 ) -> tuple[Trainable, Float[Array, "t b _"]]:
     """Apply layer norm to x W: the weights that are left for the scan, and its input."""
-    cell, norm = layer
+    cell, norm = layer.cell, layer.norm
     params, gains = trainable
     # The norm of the sum acts in the loop.
     if norm is None or gains is None or isinstance(gains, SumGains):
@@ -173,7 +176,7 @@ def _of_one_feature(
 
     The deviation of x w over the gates is |x| times that of w, so each group's norm is a factor for x.
     """
-    cell, norm = layer
+    cell, norm = layer.cell, layer.norm
     assert norm is not None
     parts = [layer_norm.centre(part) for part in norms.split_groups(kernel, cell.groups)]
     scales = [jax.lax.rsqrt(x * x * jnp.mean(part * part) + norm.epsilon) for part in parts]

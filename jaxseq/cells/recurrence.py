@@ -35,6 +35,7 @@ from jaxseq.cells import adjoint, padding, products
 from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.norm import PLAIN
+from jaxseq.common import precision
 from jaxseq.common.arrays import Tree
 
 
@@ -68,6 +69,7 @@ FORWARDS = Traversal()
 """From the first step to the last, without truncation."""
 
 
+@precision.in_full()
 def step(
     cell: Cell,
     params: Tree,
@@ -98,13 +100,17 @@ def scan(
     Padding beyond a row's length changes nothing: outputs there are zero, the last carry is that of the last valid step,
     and gradients of padding are zero. Truncation leaves the values as they are.
 
+    Products are float32 in full, on a GPU too, unless the caller sets `jax.default_matmul_precision`, whose precision the
+    derivative keeps.
+
     Reverse-mode differentiable in params, x, carry and `rows.drop`, by the hand-written adjoint; JAX refuses forward mode
     (`jax.jvp`), for which there is `scan_by_autodiff`. Raises `ValueError`, which names the argument, if a shape or dtype
     does not fit, or if a length is not between 0 and t.
     """
     check(cell, params, x, carry, rows)
     # `traverse` stays outside the custom derivative, for autodiff handles padding, direction and chunks well.
-    recurrence = partial(adjoint.with_adjoint, Layer(cell), Trainable(params))
+    layer = Layer(cell, precision=precision.current())
+    recurrence = partial(adjoint.with_adjoint, layer, Trainable(params))
     return traverse(recurrence, x, carry, rows, traversal)
 
 
@@ -118,7 +124,8 @@ def scan_by_autodiff(
 ) -> tuple[Carry, Float[Array, "t b h"]]:
     """Scan as `scan` does, without the hand-written adjoint: the same values, and autodiff's gradients."""
     check(cell, params, x, carry, rows)
-    recurrence = partial(adjoint.plain, Layer(cell), Trainable(params))
+    layer = Layer(cell, precision=precision.current())
+    recurrence = partial(adjoint.plain, layer, Trainable(params))
     return traverse(recurrence, x, carry, rows, traversal)
 
 

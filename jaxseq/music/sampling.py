@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxseq.common import precision
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.music.evaluation.coherence import FIFTH
 from jaxseq.music.networks.chord_net import ChordNet
@@ -153,6 +154,7 @@ def _template(
 
 
 @partial(jax.jit, static_argnames=("model", "program"))
+@precision.in_full()
 def _sweeps(
     model: FillNet,
     program: _Program,
@@ -256,6 +258,7 @@ class _NoteStep(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("model", "program"))
+@precision.in_full()
 def _by_note(
     model: NoteNet,
     program: _Program,
@@ -367,6 +370,7 @@ class _ChordStep(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("model", "program"))
+@precision.in_full()
 def _by_chord(
     model: ChordNet,
     program: _Program,

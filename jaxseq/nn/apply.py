@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from jaxseq.common import precision
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.nn.recurrent import STATS
 
@@ -40,6 +41,7 @@ class Model(Layer, Protocol):
         ...
 
 
+@precision.in_full()
 def init(
     model: Layer,
     key: Key,
@@ -66,6 +68,7 @@ def apply(
     return predictions
 
 
+@precision.in_full()
 def resume(
     model: Model,
     params: Tree,
@@ -84,6 +87,7 @@ def resume(
     return carries, jnp.asarray(predictions)
 
 
+@precision.in_full()
 def apply_train(
     model: Model,
     params: Tree,

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.padding import valid_steps
+from jaxseq.common import precision
 from jaxseq.nn.recurrent import Bidirectional, Recurrent
 
 
@@ -40,6 +41,7 @@ class Forecaster(nn.Module):
         return bool(self.dropout or self.recurrent_dropout)
 
     @nn.compact
+    @precision.in_full()
     def __call__(
         self,
         x: Float[Array, "b t d"],

@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Shaped
 
+from jaxseq.common import precision
 from jaxseq.common.arrays import Batch, Key, Tree
+from jaxseq.common.precision import Precision
 from jaxseq.nn import apply
 from jaxseq.nn.apply import Model
 from jaxseq.nn.objectives import Objective
@@ -49,6 +51,7 @@ class Setup(NamedTuple):
     model           Flax module whose `draws` says whether it needs a key in training (for dropout)
     batch_sharding  layout of a batch over the devices; None leaves it to JAX
     skip_nonfinite  whether a step with a non-finite loss or gradient leaves parameters, moments and optimiser unchanged
+    precision       of matrix products and convolutions; the caller's `jax.default_matmul_precision` plays no part
     """
 
     model: Model
@@ -56,6 +59,7 @@ class Setup(NamedTuple):
     optimiser: optax.GradientTransformation
     batch_sharding: jax.sharding.NamedSharding | None = None
     skip_nonfinite: bool = False
+    precision: Precision = "float32"
 
 
 class StepLog(NamedTuple):
@@ -97,7 +101,8 @@ def init(
 ) -> TrainState:
     """Return the state before the first step, for inputs of the shape of `x`."""
     init_key, key = jax.random.split(key)
-    params, stats = apply.init(setup.model, init_key, x)
+    with _in_its_precision(setup):
+        params, stats = apply.init(setup.model, init_key, x)
 
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -239,7 +244,8 @@ def _gradient(
         row_weight = _row_weight(setup, y, weight)
         return _weighted_mean(losses, row_weight), stats
 
-    with _batch_mesh(setup):
+    # Around the derivative as well, whose products are traced after the model.
+    with _batch_mesh(setup), _in_its_precision(setup):
         loss_and_gradient = jax.value_and_grad(mean_loss, has_aux=True)
         (loss, stats), gradient = loss_and_gradient(state.params)
     return _Gradient(loss, stats, gradient, key)
@@ -252,6 +258,11 @@ def _batch_mesh(setup: Setup) -> AbstractContextManager[object]:
 
     mesh = setup.batch_sharding.mesh
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def _in_its_precision(setup: Setup) -> AbstractContextManager[object]:
+    """Compute the products that are traced within in the precision of the setup."""
+    return precision.within(precision.JAX_NAMES[setup.precision])
 
 
 def _split_over_devices(setup: Setup, batch: Tree) -> Tree:
@@ -305,7 +316,8 @@ def predict(
 
     def predict_batch(index: Int[Array, "b"]) -> Float[Array, "b *k"]:
         batch_x = _split_over_devices(setup, x[index])
-        raw = apply.apply(setup.model, params, stats, batch_x)
+        with _in_its_precision(setup):
+            raw = apply.apply(setup.model, params, stats, batch_x)
         return setup.objective.at_end(raw)
 
     predictions = jax.lax.map(predict_batch, index)

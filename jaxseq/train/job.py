@@ -80,6 +80,7 @@ def build_job(
         objective=experiment.objective(),
         optimiser=experiment.optimiser(epoch.steps_per_epoch(train_rows, experiment.batch)),
         batch_sharding=batch_sharding,
+        precision=experiment.precision,
     )
 
     rows_sha256 = fingerprint(batches)
@@ -222,7 +223,12 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
     `records.DamagedError` if it is damaged.
     """
     # The learning rate plays no part in restoring, so the number of steps in an epoch may be any.
-    setup = Setup(experiment.build(), experiment.objective(), experiment.optimiser(1))
+    setup = Setup(
+        model=experiment.build(),
+        objective=experiment.objective(),
+        optimiser=experiment.optimiser(1),
+        precision=experiment.precision,
+    )
     abstract = jax.eval_shape(partial(epoch.init, setup), jax.random.key(0), row)
 
     checkpoints = folder / run_folder.CHECKPOINTS

@@ -1,6 +1,7 @@
 """Training as pure functions: every row once an epoch, compiled once, and what is measured is a mean over rows."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import chex
@@ -13,6 +14,7 @@ from problems import quickly
 
 from jaxseq import cells
 from jaxseq.common.arrays import Batch
+from jaxseq.common.precision import Precision
 from jaxseq.nn import apply, forecaster, heads, objectives
 from jaxseq.train import epoch
 
@@ -237,3 +239,26 @@ def test_an_epoch_is_compiled_once_for_all_epochs() -> None:
     again = epoch.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), REGRESSION, ADAM)
     list(epoch.epochs(again, start(again, seed=1), data, valid, 4, range(1, 3)))
     assert epoch.epoch._cache_size() == 1 and epoch.evaluate._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "mark"),
+    [
+        ("float32", "precision = [HIGHEST, HIGHEST]"),
+        ("tf32", "precision = [HIGH, HIGH]"),
+        ("bfloat16", "lhs_precision_type = bf16"),
+    ],
+)
+def test_every_product_of_an_epoch_has_the_precision_of_the_setup_whatever_the_caller_sets(
+    precision: Precision, mark: str
+) -> None:
+    setup = SETUP._replace(precision=precision)
+    state = jax.eval_shape(partial(epoch.init, setup), jax.random.key(0), rows(1).x)
+    with jax.default_matmul_precision("default"):
+        programs = [
+            epoch.epoch.lower(setup, state, rows(ROWS), 4),
+            epoch.predict.lower(setup, state.params, state.stats, rows(ROWS).x, 4),
+        ]
+    for program in programs:
+        products = [line for line in program.as_text().splitlines() if "dot_general" in line]
+        assert products and all(mark in line for line in products)

@@ -30,7 +30,7 @@ def test_an_experiment_by_name_is_its_recipe(name: str) -> None:
 def test_every_field_can_be_set() -> None:
     words = (
         "waves --model.cell lstm --model.hidden 7 --model.layers 2 --data.window 9 --data.noise 0.2 --epochs 3 --batch 8"
-        " --lr 0.5 --schedule constant --clip None --seed 6 --patience 4 --out somewhere"
+        " --lr 0.5 --schedule constant --clip None --seed 6 --patience 4 --precision tf32 --out somewhere"
     )
     asked = options.parse(words.split())
     wanted = named(
@@ -44,6 +44,7 @@ def test_every_field_can_be_set() -> None:
         clip=None,
         seed=6,
         patience=4,
+        precision="tf32",
     )
     assert asked.experiment == wanted and asked.out == Path("somewhere")
 

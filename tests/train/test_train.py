@@ -420,6 +420,7 @@ MISTAKES_BESIDE_A_RUN = {
     "--resume=run --data.window 9": ["--data.window 8", "--data.window 9"],
     "--resume run --lr 0.5": ["--lr 0.001", "--lr 0.5"],
     "--resume run --batch 256": ["--batch 512", "--batch 256"],
+    "--resume run --precision tf32": ["--precision float32", "--precision tf32"],
     "--resume run --epochs 1": ["more epochs", "at least 2", "--epochs 1"],
     "--resume run --out new": ["--out", "--resume", "leave out one"],
     "--resume run/config.json": ["no run at run/config.json"],

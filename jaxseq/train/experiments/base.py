@@ -13,6 +13,7 @@ import tyro
 from jaxseq.cells.norm import Norm
 from jaxseq.common.checks import at_least, one_of
 from jaxseq.common.errors import UsageError
+from jaxseq.common.precision import Precision
 from jaxseq.data.dataset import DataOptions
 from jaxseq.nn.apply import Model
 from jaxseq.nn.objectives import Objective
@@ -75,6 +76,8 @@ class Experiment(ABC):
     """Early stopping: epochs without a better validation score before training stops; None disables it."""
     on_nonfinite: OnNonFinite = "stop"
     """Reaction to a loss or gradient that is not finite: stop, or skip that step (up to 10 in a row)."""
+    precision: Precision = "float32"
+    """Precision of matrix products on a GPU: float32 in full, or the faster tf32 and bfloat16; a CPU ignores it."""
 
     domain: ClassVar[str]
     """The module of `jaxseq.train.domains` that prepares and judges runs of this class."""
@@ -91,6 +94,7 @@ class Experiment(ABC):
                 raise UsageError("not a positive number", where=name, got=value, needed="finite, above 0")
         one_of(get_args(Schedule), schedule=self.schedule)
         one_of(get_args(OnNonFinite), on_nonfinite=self.on_nonfinite)
+        one_of(get_args(Precision), precision=self.precision)
 
     @abstractmethod
     def objective(self) -> Objective:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,10 @@ class Options:
     """Time the sampling of 256 notes against stateful loops in torch, instead of the comparison."""
     scaling: bool = False
     """Time a step on 1, 2 and 4 devices, and name its limits, instead of the comparison; with --quick one workload only."""
+    gpu: bool = False
+    """Measure layers, training steps, generation and errors on one GPU within --minutes, instead of the comparison."""
+    minutes: float = 6.0
+    """Time budget of --gpu; what does not fit into it is listed as not reached."""
     cell: str = "gru"
     """Cell that --sweep measures: rnn, lstm or gru."""
     device: Literal["cpu", "gpu"] = "cpu"
@@ -64,9 +69,28 @@ def check(options: Options) -> None:
         raise UsageError("--scaling stands alone: leave out --plot, --sweep, --sampling and --only")
     if options.scaling and (options.device != "cpu" or options.core is not None):
         raise UsageError("--scaling takes all cores of the CPU: leave out --device and --core")
+    if options.gpu:
+        _check_gpu_alone(options)
     for path in (options.out, options.plot):
         if path is not None:
             _check_writable(path)
+
+
+def _check_gpu_alone(options: Options) -> None:
+    others = {
+        "--quick": options.quick,
+        "--only": options.only is not None,
+        "--sweep": options.sweep,
+        "--sampling": options.sampling,
+        "--scaling": options.scaling,
+        "--core": options.core is not None,
+        "--plot": options.plot is not None,
+    }
+    other_options = [name for name, is_given in others.items() if is_given]
+    if other_options:
+        raise UsageError("stands alone", where="--gpu", got=other_options[0], needed="--minutes and --out at most")
+    if not 0 < options.minutes < math.inf:
+        raise UsageError("not a time budget", where="--minutes", got=options.minutes, needed="a positive number")
 
 
 def _check_only(options: Options) -> None:
@@ -94,6 +118,11 @@ def _check_writable(path: Path) -> None:
 def run(options: Options) -> None:
     """Measure, show and write."""
     check(options)
+    if options.gpu:
+        from jaxseq.benchmark.gpu import run as gpu_run
+
+        gpu_run.run(gpu_run.Settings(minutes=options.minutes, out=options.out))
+        return None
     if options.scaling:
         return _write(options, _scaling(options))
     core = machine.prepare(options.device, options.core)

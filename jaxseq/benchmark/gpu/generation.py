@@ -1,0 +1,149 @@
+"""Generation one step at a time: each output is the next input, without gradients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxseq.benchmark.gpu import torch_peers
+from jaxseq.benchmark.gpu.loads import Load
+from jaxseq.benchmark.gpu.programs import PRECISIONS
+from jaxseq.benchmark.gpu.start import Start
+from jaxseq.benchmark.gpu.turns import Turn
+from jaxseq.cells import CELLS, convert, recurrence
+from jaxseq.common.arrays import Tree
+from jaxseq.common.errors import UsageError
+
+STEPS = 256
+"""Steps of a call."""
+
+
+class Weights(NamedTuple):
+    """Weights of a cell and of the head that gives its next input."""
+
+    params: Tree
+    kernel: Float[Array | np.ndarray, "h 1"]
+    bias: Float[Array | np.ndarray, "1"]
+
+
+def ours(load: Load, start: Start) -> Turn:
+    """Compile a scan of our step."""
+    cell = CELLS[load.cell]
+
+    def generate(weights: Weights, first: Float[Array, "b 1"]) -> Float[Array, "n b 1"]:
+        def step(state: tuple[Any, Array], _: None) -> tuple[tuple[Any, Array], Array]:
+            carry, x = state
+            carry = recurrence.step(cell, weights.params, x, carry)
+            output = carry.h @ weights.kernel + weights.bias
+            return (carry, output), output
+
+        carry = cell.start((load.batch, load.hidden))
+        return jax.lax.scan(step, (carry, first), length=load.time_steps)[1]
+
+    arguments = jax.device_put((Weights(start.params, start.head_kernel, start.head_bias), start.y[0]))
+    with jax.default_matmul_precision(PRECISIONS[load.precision]):
+        lowered = jax.jit(generate).lower(*arguments)
+    began = time.perf_counter()
+    compiled = lowered.compile()
+    compile_s = time.perf_counter() - began
+
+    outputs = compiled(*arguments)
+    check = [float(number) for number in np.asarray(outputs)[[0, -1], 0, 0]]
+
+    def call() -> None:
+        nonlocal outputs
+        outputs = compiled(*arguments)
+
+    return Turn(call, lambda: jax.block_until_ready(outputs), check, compile_s)
+
+
+def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callable[[], Any]:
+    """Return a loop of torch's cell, or of its layer on one step; it gives the outputs "n b 1"."""
+    import torch as t
+
+    torch_peers.set_precision(load.precision)
+    weights = {name: t.tensor(array) for name, array in convert.to_torch(load.cell, start.params).items()}
+    if layer_in_loop:
+        net = {"rnn": t.nn.RNN, "lstm": t.nn.LSTM, "gru": t.nn.GRU}[load.cell](load.features, load.hidden)
+    else:
+        net = {"rnn": t.nn.RNNCell, "lstm": t.nn.LSTMCell, "gru": t.nn.GRUCell}[load.cell](load.features, load.hidden)
+        weights = {name.removesuffix("_l0"): array for name, array in weights.items()}
+    net.load_state_dict(weights)
+    net = net.to(device)
+    kernel = t.tensor(start.head_kernel, device=device)
+    bias = t.tensor(start.head_bias, device=device)
+    first = t.tensor(start.y[0], device=device)
+
+    def generate() -> Any:
+        output = first
+        state = None
+        outputs = []
+        for _ in range(load.time_steps):
+            if layer_in_loop:
+                h, state = net(output[None], state)
+                h = h[0]
+            else:
+                state = net(output, state)
+                h = state[0] if load.cell == "lstm" else state
+            output = t.addmm(bias, h, kernel)
+            outputs.append(output)
+        return t.stack(outputs)
+
+    return generate
+
+
+def torch_cells(load: Load, start: Start, device: str) -> Turn:
+    """Run a loop of torch's cell."""
+    return _eager(_torch(load, start, device, layer_in_loop=False), device)
+
+
+def torch_layer(load: Load, start: Start, device: str) -> Turn:
+    """Run a loop of torch's layer, cuDNN's on a GPU, on one step."""
+    return _eager(_torch(load, start, device, layer_in_loop=True), device)
+
+
+def torch_graph(load: Load, start: Start, device: str) -> Turn:
+    """Replay the loop of torch's cell as one CUDA graph."""
+    import torch as t
+
+    if device == "cpu":
+        raise UsageError("a CUDA graph needs a GPU")
+    generate = _torch(load, start, device, layer_in_loop=False)
+    with t.no_grad():
+        side = t.cuda.Stream()
+        side.wait_stream(t.cuda.current_stream())
+        with t.cuda.stream(side):
+            generate()
+        t.cuda.current_stream().wait_stream(side)
+        graph = t.cuda.CUDAGraph()
+        with t.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = generate()
+    graph.replay()
+    return Turn(graph.replay, lambda: torch_peers.wait(device), _check(outputs))
+
+
+def _eager(generate: Callable[[], Any], device: str) -> Turn:
+    import torch as t
+
+    def call() -> Any:
+        with t.inference_mode():
+            return generate()
+
+    return Turn(call, lambda: torch_peers.wait(device), _check(call()))
+
+
+def _check(outputs: Any) -> list[float]:
+    return [float(outputs[0, 0, 0]), float(outputs[-1, 0, 0])]
+
+
+PEERS: dict[str, Callable[[Load, Start, str], Turn]] = {
+    "torch cells": torch_cells,
+    "torch layer": torch_layer,
+    "torch graph": torch_graph,
+}
+"""torch's loops by name."""

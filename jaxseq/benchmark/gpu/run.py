@@ -1,0 +1,306 @@
+"""Runs the GPU benchmark: every item that fits into the budget, in one process; the results are written after each.
+
+Nothing here needs the command line's packages: `run(Settings(out=Path("gpu.json")))` from Python is the same as
+`python -m jaxseq.benchmark --gpu --out gpu.json`. JAX is imported when the environment is set.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from jaxseq.benchmark import machine
+from jaxseq.benchmark.gpu import loads, table
+from jaxseq.benchmark.gpu.budget import Budget
+from jaxseq.benchmark.gpu.loads import Load
+from jaxseq.benchmark.gpu.reasons import reason
+from jaxseq.common.files import write_json
+
+SCHEMA = 1
+"""Number of the layout of the results; it changes when a reader has to."""
+PACKAGES = ("jaxseq", "jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda12-plugin", "flax", "optax", "keras", "torch")
+ENVIRONMENT = {
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
+    # torch shares the GPU, so JAX must not take its memory beforehand, nor more than this share of it.
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": ".60",
+    "KERAS_BACKEND": "jax",
+}
+TORCH_MEMORY = 0.35
+"""Share of the GPU's memory that torch may take."""
+NOT_REACHED = "not reached: budget"
+QUERY = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "temperature.gpu")
+"""Fields of the GPU's state that are asked of nvidia-smi."""
+
+
+class Settings(NamedTuple):
+    """Contents and limits of a run.
+
+    minutes     the time budget
+    out         JSON file of the results; None only prints them
+    device      "cuda", or "cpu" to try the code without a GPU
+    rows        workloads in their order
+    parity      (cell, norm) pairs of the parity block
+    generation  (cell, rows at once) pairs
+    peers       names of the peers to time; None times all
+    """
+
+    minutes: float = 6.0
+    out: Path | None = None
+    device: Literal["cuda", "cpu"] = "cuda"
+    rows: tuple[Load, ...] = tuple(loads.ordered())
+    parity: tuple[tuple[str, str], ...] = loads.PARITY
+    generation: tuple[Load, ...] = loads.GENERATION
+    peers: frozenset[str] | None = None
+    clock: Callable[[], float] = time.perf_counter
+
+
+class Item(NamedTuple):
+    """A part of the run that is measured or left out as a whole.
+
+    kind     "row", "parity" or "generation", also the name of its list in the results without the plural
+    weight   expected cost relative to others of its kind
+    measure  give the result
+    """
+
+    kind: str
+    name: str
+    weight: float
+    measure: Callable[[], dict[str, Any]]
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Measure, print and write; return the results. Raises `UsageError` if JAX finds no GPU for "cuda"."""
+    budget = Budget(settings.minutes * 60, settings.clock)
+    prepare(settings.device)
+
+    results: dict[str, Any] = header(settings)
+    results |= {"rows": [], "parity": [], "generation": [], "not_reached": []}
+    for item in items(settings, budget):
+        estimate = budget.estimate(item.kind, item.weight)
+        if estimate > budget.left():
+            results["not_reached"].append({"kind": item.kind, "name": item.name, "why": NOT_REACHED})
+            _write(settings.out, results)
+            continue
+
+        before = budget.used()
+        result = _measured(item)
+        cost = budget.used() - before
+        budget.spent(item.kind, item.weight, cost)
+        results[LISTS[item.kind]].append({"name": item.name, "seconds": cost, **result})
+        results["seconds"] = budget.used()
+        _write(settings.out, results)
+        print(f"{budget.used():6.1f} s  {item.name}  ({cost:.1f} s)", file=sys.stderr, flush=True)
+        _free_memory(settings.device)
+
+    results["gpu_after"] = gpu_state()
+    _write(settings.out, results)
+    print(table.text(results), flush=True)
+    return results
+
+
+LISTS = {"row": "rows", "parity": "parity", "generation": "generation"}
+
+
+def prepare(device: str) -> None:
+    """Set the environment before JAX is imported, and check that JAX finds the GPU."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import jax
+
+    if device == "cpu":
+        return
+    machine.check_gpu(jax.default_backend())
+    try:
+        import torch
+    except ImportError:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(TORCH_MEMORY)
+
+
+def header(settings: Settings) -> dict[str, Any]:
+    """Describe the machine, the versions and the conditions."""
+    import jax
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "schema": SCHEMA,
+        "device": jax.devices()[0].device_kind,
+        "gpu_before": gpu_state(),
+        "versions": versions,
+        "environment": {name: os.environ.get(name) for name in (*ENVIRONMENT, "XLA_FLAGS")},
+        "clock": machine.CLOCKS["gpu"][0],
+        "cores": os.cpu_count(),
+        "minutes": settings.minutes,
+    }
+
+
+def gpu_state() -> dict[str, str]:
+    """Return name, driver, clocks, power and temperature of the GPU as nvidia-smi gives them; empty without it."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    values = answer.strip().splitlines()[0].split(", ")
+    return dict(zip(QUERY, values, strict=False))
+
+
+def items(settings: Settings, budget: Budget) -> Iterator[Item]:
+    """Yield all items in their order: the first rows, parity, generation, and the other rows."""
+    first = [load for load in settings.rows if load in loads.FIRST]
+    others = [load for load in settings.rows if load not in loads.FIRST]
+    for load in first:
+        yield Item("row", load.name, load.weight, partial(measure_row, load, settings, budget))
+
+    for cell, norm in settings.parity:
+        name = f"parity: {f'{norm} ' if norm else ''}{cell}"
+        yield Item("parity", name, 1.0, partial(_measure_parity, cell, norm))
+    for load in settings.generation:
+        name = f"generation: {load.cell}, {load.hidden} units, batch {load.batch}"
+        yield Item("generation", name, 1.0, partial(measure_generation, load, settings))
+
+    for load in others:
+        yield Item("row", load.name, load.weight, partial(measure_row, load, settings, budget))
+
+
+def _measured(item: Item) -> dict[str, Any]:
+    try:
+        return item.measure()
+    # One item that fails must not cost the others, which may be measured once only.
+    except Exception as error:
+        return {"error": reason(error)}
+
+
+def _measure_parity(cell: str, norm: str) -> dict[str, Any]:
+    from jaxseq.benchmark.gpu import parity
+
+    return parity.measure(cell, norm)
+
+
+def measure_row(load: Load, settings: Settings, budget: Budget) -> dict[str, Any]:
+    """Time all peers of a workload; a peer that raises is listed with its reason."""
+    from jaxseq.benchmark.gpu import layers, programs, torch_peers, trainer, turns
+    from jaxseq.benchmark.gpu.start import draw
+
+    start = draw(load)
+    data = programs.on_device(load, start)
+    ready: dict[str, turns.Turn] = {}
+    absent: dict[str, str] = {}
+
+    tracers: dict[str, Callable[[], programs.Lowered]] = {
+        name: partial(_trace, make, load, start, data) for name, make in layers.MAKERS.items()
+    }
+    if load.task == "step":
+        tracers["jaxseq trainer"] = partial(trainer.trace, load, start)
+    lowered = _collect(_chosen(tracers, settings), absent, budget)
+
+    # XLA compiles outside of Python's lock, so each peer has a thread.
+    with ThreadPoolExecutor() as pool:
+        futures = {name: pool.submit(programs.compiled, program) for name, program in lowered.items()}
+    for name, future in futures.items():
+        try:
+            ready[name] = future.result()()
+        except Exception as error:
+            absent[name] = reason(error)
+
+    torches = {name: partial(make, load, start, settings.device) for name, make in torch_peers.MAKERS.items()}
+    ready |= _collect(_chosen(torches, settings), absent, budget)
+    return _timed(ready, load.steps, settings) | {"load": load._asdict(), "steps": load.steps, "absent": absent}
+
+
+def _trace(make: Callable[..., Any], load: Load, start: Any, data: Any) -> Any:
+    from jaxseq.benchmark.gpu import programs
+
+    return programs.trace(make(load, start), load, start, data)
+
+
+def measure_generation(load: Load, settings: Settings) -> dict[str, Any]:
+    """Time the generation of a sequence by our step and by torch's loops."""
+    from jaxseq.benchmark.gpu import generation
+    from jaxseq.benchmark.gpu.start import draw
+
+    start = draw(load)
+    makers: dict[str, Callable[[], Any]] = {"jaxseq step": partial(generation.ours, load, start)}
+    makers |= {name: partial(make, load, start, settings.device) for name, make in generation.PEERS.items()}
+    absent: dict[str, str] = {}
+    ready = _collect(_chosen(makers, settings), absent, None)
+    return _timed(ready, load.time_steps, settings) | {"load": load._asdict(), "absent": absent}
+
+
+def _chosen(makers: Mapping[str, Callable[[], Any]], settings: Settings) -> dict[str, Callable[[], Any]]:
+    return {name: make for name, make in makers.items() if settings.peers is None or name in settings.peers}
+
+
+def _collect(
+    makers: Mapping[str, Callable[[], Any]],
+    absent: dict[str, str],
+    budget: Budget | None,
+) -> dict[str, Any]:
+    """Call the makers; those that raise, or that the budget has no time for, go to `absent` with the reason."""
+    collected = {}
+    for name, make in makers.items():
+        if budget is not None and budget.left() < 0:
+            absent[name] = NOT_REACHED
+            continue
+        try:
+            collected[name] = make()
+        except Exception as error:
+            absent[name] = reason(error)
+    return collected
+
+
+def _timed(ready: Mapping[str, Any], steps: int, settings: Settings) -> dict[str, Any]:
+    """Time the peers in turn, and compare what they have computed with the first of them."""
+    import numpy as np
+
+    from jaxseq.benchmark.gpu import turns
+
+    times = turns.measure(ready, steps, settings.clock)
+    peers = {}
+    for name, (milliseconds, calls) in times.items():
+        turn = ready[name]
+        peers[name] = {
+            "ms": float(np.median(milliseconds)),
+            "ms_range": [min(milliseconds), max(milliseconds)],
+            "ms_rounds": milliseconds,
+            "calls": calls,
+            "compile_s": turn.compile_s,
+            "check": turn.check,
+        }
+
+    checks = {name: np.array(turn.check) for name, turn in ready.items() if turn.check}
+    if checks:
+        expected = next(iter(checks.values()))
+        for name, check in checks.items():
+            peers[name]["apart"] = float(np.max(np.abs(check - expected) / np.abs(expected)))
+    return {"peers": peers}
+
+
+def _free_memory(device: str) -> None:
+    """Give cached memory back: torch's cache of one row would be missing to JAX in the next."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if device != "cpu" and torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _write(out: Path | None, results: Mapping[str, Any]) -> None:
+    if out is not None:
+        write_json(out, results)

@@ -1,0 +1,270 @@
+"""torch's layers: eager, and replayed as a CUDA graph; plain ones are cuDNN's on a GPU, normalised ones a loop of cells."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxseq.benchmark.gpu.loads import Load
+from jaxseq.benchmark.gpu.start import Start
+from jaxseq.benchmark.gpu.turns import Turn
+from jaxseq.cells import convert
+from jaxseq.common.errors import UsageError
+
+RATE = 1e-3
+EPSILON = 1e-5
+WARM_UP_STEPS = 3
+"""Steps before a CUDA graph is captured, in which cuDNN and the allocator settle."""
+
+
+class Net(NamedTuple):
+    """A recurrent layer: its parameters, and its outputs "t b h" of an input "t b d"."""
+
+    parameters: list[Any]
+    forward: Callable[[Any], Any]
+
+
+def set_precision(precision: str) -> None:
+    """Allow TF32 in torch's products and in cuDNN, or forbid it."""
+    import torch as t
+
+    allowed = precision == "tf32"
+    with warnings.catch_warnings():
+        # The newer names of these switches differ between torch's releases.
+        warnings.simplefilter("ignore")
+        t.backends.cuda.matmul.allow_tf32 = allowed
+        t.backends.cudnn.allow_tf32 = allowed
+
+
+def library_layer(load: Load, start: Start, device: str) -> Net:
+    """Build torch's own `RNN`, `LSTM` or `GRU`."""
+    import torch as t
+
+    layers = {"rnn": t.nn.RNN, "lstm": t.nn.LSTM, "gru": t.nn.GRU}
+    layer = layers[load.cell](load.features, load.hidden)
+    weights = convert.to_torch(load.cell, start.params)
+    layer.load_state_dict({name: t.tensor(array) for name, array in weights.items()})
+    layer = layer.to(device)
+    return Net(list(layer.parameters()), lambda x: layer(x)[0])
+
+
+def normalised_layer(load: Load, start: Start, device: str) -> Net:
+    """Build a loop of a cell with layer norm of both projections, and of the LSTM's memory (Ba et al. 2016)."""
+    import torch as t
+
+    if load.norm != "layer":
+        raise UsageError(f"no torch cell with the norm {load.norm}")
+
+    def parameter(array: np.ndarray) -> Any:
+        return t.nn.Parameter(t.tensor(array, device=device))
+
+    params = {name: parameter(array) for name, array in start.params._asdict().items()}
+    params |= {f"gain_{name}": parameter(array) for name, array in start.gains._asdict().items()}
+    step = {"rnn": _rnn_step, "lstm": _lstm_step, "gru": _gru_step}[load.cell]
+    groups = {"rnn": [1], "lstm": [4], "gru": [2, 1]}[load.cell]
+    widths = [group * load.hidden for group in groups]
+    recurrent_bias = params.get("recurrent_bias")
+
+    def normed(sums: Any, gain: Any, bias: Any) -> Any:
+        parts = zip(sums.split(widths, -1), gain.split(widths), strict=True)
+        scaled = [t.nn.functional.layer_norm(part, part.shape[-1:], scale, None, EPSILON) for part, scale in parts]
+        joined = scaled[0] if len(scaled) == 1 else t.cat(scaled, -1)
+        return joined if bias is None else joined + bias
+
+    def forward(x: Any) -> Any:
+        # The input's projection needs no state: it is one product over all time steps.
+        z = normed(x @ params["input_kernel"], params["gain_x"], params["bias"])
+        h = x.new_zeros(x.shape[1], load.hidden)
+        c = h
+        outputs = []
+        for z_t in z.unbind():
+            u = normed(h @ params["recurrent_kernel"], params["gain_h"], recurrent_bias)
+            h, c = step(z_t, u, h, c, params)
+            outputs.append(h)
+        return t.stack(outputs)
+
+    return Net(list(params.values()), forward)
+
+
+def _rnn_step(z: Any, u: Any, h: Any, c: Any, params: dict[str, Any]) -> tuple[Any, Any]:
+    return (z + u).tanh(), c
+
+
+def _lstm_step(z: Any, u: Any, h: Any, c: Any, params: dict[str, Any]) -> tuple[Any, Any]:
+    import torch as t
+
+    i, f, g, o = (z + u).chunk(4, -1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    visible_c = t.nn.functional.layer_norm(c, c.shape[-1:], params["gain_c"], params["gain_c_shift"], EPSILON)
+    return o.sigmoid() * visible_c.tanh(), c
+
+
+def _gru_step(z: Any, u: Any, h: Any, c: Any, params: dict[str, Any]) -> tuple[Any, Any]:
+    z_r, z_update, z_n = z.chunk(3, -1)
+    u_r, u_update, u_n = u.chunk(3, -1)
+    r = (z_r + u_r).sigmoid()
+    update = (z_update + u_update).sigmoid()
+    n = (z_n + r * u_n).tanh()
+    return n + update * (h - n), c
+
+
+class Work(NamedTuple):
+    """One repetition on a device.
+
+    inputs   of every repetition; those of a graph are copied into its own
+    run      (inputs of one repetition) -> a loss "", or an input gradient "t b d"
+    state    tensors that `run` changes
+    """
+
+    inputs: list[tuple[Any, ...]]
+    run: Callable[..., Any]
+    state: Callable[[], list[Any]]
+
+
+def training(net: Net, start: Start, device: str) -> Work:
+    """Return a training step: the layer, a dense head on its last output, squared error, Adam in one fused kernel."""
+    import torch as t
+
+    kernel = t.nn.Parameter(t.tensor(start.head_kernel, device=device))
+    bias = t.nn.Parameter(t.tensor(start.head_bias, device=device))
+    parameters = [*net.parameters, kernel, bias]
+    # A graph cannot read the step's number from the host.
+    adam = t.optim.Adam(parameters, lr=RATE, fused=True, capturable=device != "cpu")
+    xs = t.tensor(start.x, device=device).unbind()
+    ys = t.tensor(start.y, device=device).unbind()
+
+    def run(x: Any, y: Any) -> Any:
+        adam.zero_grad(set_to_none=True)
+        prediction = t.addmm(bias, net.forward(x)[-1], kernel)
+        loss = ((prediction - y) ** 2).mean()
+        loss.backward()
+        adam.step()
+        return loss.detach()
+
+    def state() -> list[Any]:
+        return parameters + [tensor for moments in adam.state.values() for tensor in moments.values()]
+
+    return Work(list(zip(xs, ys, strict=True)), run, state)
+
+
+def passes(net: Net, start: Start, device: str) -> Work:
+    """Return a forward and backward pass of the layer, whose parameter gradients are added up."""
+    import torch as t
+
+    xs = [(x.requires_grad_(),) for x in t.tensor(start.x, device=device).unbind()]
+    cotangent = t.tensor(start.cotangent, device=device)
+    for parameter in net.parameters:
+        parameter.grad = t.zeros_like(parameter)
+
+    def run(x: Any) -> Any:
+        x.grad = None
+        net.forward(x).backward(cotangent)
+        return x.grad
+
+    return Work(xs, run, lambda: [parameter.grad for parameter in net.parameters])
+
+
+def eager(work: Work, device: str) -> Turn:
+    """Run every repetition from Python."""
+    results = [work.run(*inputs) for inputs in work.inputs]
+    check = _check(results)
+
+    def call() -> None:
+        for inputs in work.inputs:
+            work.run(*inputs)
+
+    return Turn(call, partial(wait, device), check)
+
+
+def graphed(work: Work, device: str) -> Turn:
+    """Capture one repetition as a CUDA graph, and replay it on copies of the inputs."""
+    import torch as t
+
+    if device == "cpu":
+        raise UsageError("a CUDA graph needs a GPU")
+    own = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in work.inputs[0]]
+    with _unchanged(work):
+        side = t.cuda.Stream()
+        side.wait_stream(t.cuda.current_stream())
+        with t.cuda.stream(side):
+            for _ in range(WARM_UP_STEPS):
+                work.run(*own)
+        t.cuda.current_stream().wait_stream(side)
+
+    graph = t.cuda.CUDAGraph()
+    # Other threads of the process, JAX's, may use the device meanwhile.
+    with t.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = work.run(*own)
+
+    def replay(inputs: tuple[Any, ...]) -> Any:
+        with t.no_grad():
+            for tensor, value in zip(own, inputs, strict=True):
+                tensor.copy_(value)
+        graph.replay()
+        return result
+
+    check = _check([replay(inputs).clone() for inputs in work.inputs])
+
+    def call() -> None:
+        for inputs in work.inputs:
+            replay(inputs)
+
+    return Turn(call, partial(wait, device), check)
+
+
+@contextlib.contextmanager
+def _unchanged(work: Work) -> Iterator[None]:
+    """Undo in place what steps do to the state; state that appears meanwhile becomes zero, as Adam's is at first."""
+    import torch as t
+
+    before = {id(tensor): tensor.detach().clone() for tensor in work.state()}
+    yield
+    with t.no_grad():
+        for tensor in work.state():
+            if id(tensor) in before:
+                tensor.copy_(before[id(tensor)])
+            else:
+                tensor.zero_()
+
+
+def _check(results: list[Any]) -> list[float]:
+    ends = [results[0], results[-1]]
+    return [float(end.norm() if end.ndim else end) for end in ends]
+
+
+def wait(device: str) -> None:
+    """Wait until the device has finished."""
+    import torch as t
+
+    if device != "cpu":
+        t.cuda.synchronize()
+
+
+def _make(way: Callable[[Work, str], Turn], load: Load, start: Start, device: str) -> Turn:
+    import torch as t
+
+    if device != "cpu" and not t.cuda.is_available():
+        raise UsageError("torch finds no GPU")
+    if device == "cpu":
+        t.set_num_threads(1)
+    set_precision(load.precision)
+    layer = library_layer
+    if load.norm:
+        layer = normalised_layer
+    net = layer(load, start, device)
+    task = passes
+    if load.task == "step":
+        task = training
+    return way(task(net, start, device), device)
+
+
+MAKERS: MappingProxyType[str, Callable[[Load, Start, str], Turn]] = MappingProxyType(
+    {"torch": partial(_make, eager), "torch graph": partial(_make, graphed)}
+)
+"""torch's peers by name; each takes the device, "cuda" or "cpu"."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxseq.common.files import write
@@ -31,6 +32,9 @@ STYLE = {
 PLAIN = STYLE | {"text.parse_math": False}
 """Style for names that the user chose: a dollar sign in them starts no formula."""
 
+DPI = 140
+"""Pixels per inch of a figure."""
+
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the suffix. Raises `UsageError` if it cannot be written."""
@@ -40,7 +44,12 @@ def save(figure: Figure, path: Path) -> None:
 def drawn(figure: Figure, file_format: str) -> bytes:
     """Draw a figure; returns the content of a file in this format, such as png."""
     content = io.BytesIO()
-    figure.savefig(content, format=file_format, dpi=140)
+    if file_format == "png":
+        # `savefig` lays out and draws every text once more before it draws the same pixels.
+        figure.set_dpi(DPI)
+        FigureCanvasAgg(figure).print_png(content)
+    else:
+        figure.savefig(content, format=file_format, dpi=DPI)
     return content.getvalue()
 
 

@@ -8,6 +8,7 @@ else those of the window.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -18,7 +19,7 @@ from scipy.signal import lfilter
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
-from jaxseq.data.scaling import Scaling, batch
+from jaxseq.data.scaling import Scaling, batch, fit_scaling
 from jaxseq.data.windows import Windows, rows_by_series
 from jaxseq.forecasting import seasons
 
@@ -29,6 +30,7 @@ DRIFT = "drift"
 SIMPLE_SMOOTHING = "simple exponential smoothing"
 SEASONAL_NAIVE = "seasonal naive"
 LEAST_SQUARES = "least squares on the lags"
+LEAST_SQUARES_ON_LEVELS = "least squares on the levels"
 SMOOTHING = "exponential smoothing"
 THETA = "theta"
 """Names of the baselines in tables, files and figures; the period is added to that of the seasonal naive forecast."""
@@ -75,7 +77,8 @@ def seasonal_name(period: int) -> str:
 def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray, "n k"]]:
     """Forecast the rows of a part by every baseline that fits the data, in the series' units.
 
-    The last value comes first. The seasonal naive forecast is made for each season of `seasons.plausible`.
+    The last value comes first. The seasonal naive forecast is made for each season of `seasons.plausible`, and least
+    squares on the levels where the network sees something else.
     """
     windows, scaling, background = dataset
     train = windows.train
@@ -90,6 +93,10 @@ def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray,
         SIMPLE_SMOOTHING: simple_smoothing(part, train, background),
         LEAST_SQUARES: _least_squares_of_windows(part, train, scaling),
     }
+    # Changes do not show how far a series is from its mean, to which it may return.
+    if scaling.kind != "level":
+        levels = _scaling_of_levels(scaling, background)
+        forecasts[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(part, train, levels)
     for period in seasons.plausible(background):
         forecasts[seasonal_name(period)] = seasonal_naive_of_series(part, background, period)
     return forecasts
@@ -254,7 +261,7 @@ def _least_squares_of_windows(
     train: Windows,
     scaling: Scaling,
 ) -> Float[np.ndarray, "n k"]:
-    """Fit least squares to the training windows, as the network sees them, and forecast in the series' units."""
+    """Fit least squares to the training windows, as `scaling` lays them out, and forecast in the series' units."""
     x, y = (np.asarray(array) for array in batch(train, scaling))
     is_known = np.isfinite(y)
     if np.all(is_known):
@@ -273,6 +280,15 @@ def _least_squares_of_windows(
     # In float32, as `batch` gives the training inputs.
     inputs = scaling.inputs(windows).astype(np.float32)
     return scaling.invert(model.predict(inputs), windows)
+
+
+def _scaling_of_levels(
+    scaling: Scaling,
+    background: Background,
+) -> Scaling:
+    """Return the scaling of each series by the range of its training values; covariates and masks stay as they are."""
+    levels = fit_scaling("level", background.training, background.names)
+    return dataclasses.replace(scaling, kind="level", shift=levels.shift, scale=levels.scale)
 
 
 def carried_forward(

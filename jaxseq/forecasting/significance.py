@@ -208,40 +208,55 @@ def skill_interval(
 
     `block` is `block_length` unless given, and the same seed gives the same interval.
     """
-    largest = np.nanmax(losses.reference)
+    return skill_intervals([losses], seed=seed, draws=draws, block=block, level=level)[0]
+
+
+def skill_intervals(
+    pairs: Sequence[Losses],
+    *,
+    seed: int = 0,
+    draws: int = 2000,
+    block: int | None = None,
+    level: float = 0.95,
+) -> list[SkillInterval]:
+    """Return the `skill_interval` of each of several forecasts, which have rows, reference and bootstrap in common."""
+    # A reference alone has no skill to resample.
+    if not pairs:
+        return []
+    largest = np.nanmax(pairs[0].reference)
     # Against a perfect reference every draw has the same skill.
     if not largest:
-        point = skill(losses)
-        return SkillInterval(low=point, high=point, blocks=len(losses.reference))
+        points = [skill(losses) for losses in pairs]
+        return [SkillInterval(low=point, high=point, blocks=len(pairs[0].reference)) for point in points]
 
     # Squares of sums of squares would leave float64 for values that fit into it.
-    losses = Losses(losses.forecast / largest, losses.reference / largest, losses.horizon)
-    times = len(losses.forecast)
+    scaled = [Losses(losses.forecast / largest, losses.reference / largest, losses.horizon) for losses in pairs]
+    times = len(scaled[0].forecast)
     if block is None:
-        block = block_length(times, losses.horizon)
+        block = block_length(times, scaled[0].horizon)
     # The interval of a bootstrap of few blocks is too narrow.
     if times < MIN_BLOCKS * block:
-        return _student_interval(losses, level)
-    ends = _bootstrap(losses, block, seed=seed, draws=draws, level=level)
-    return SkillInterval(ends.low, ends.high, blocks=times // block)
+        return [_student_interval(losses, level) for losses in scaled]
+    intervals = _bootstrap(scaled, block, seed=seed, draws=draws, level=level)
+    return [SkillInterval(ends.low, ends.high, blocks=times // block) for ends in intervals]
 
 
 def _bootstrap(
-    losses: Losses,
+    pairs: Sequence[Losses],
     size: int,
     *,
     seed: int,
     draws: int,
     level: float,
-) -> Interval:
-    """Return the percentile interval of the skill from resampled blocks of time and, from `MIN_SERIES` on, series.
+) -> list[Interval]:
+    """Return the percentile interval of each skill from resampled blocks of time and, from `MIN_SERIES` on, series.
 
     Circular blocks of time: Künsch (1989), Annals of Statistics 17(3); Politis & Romano (1992). Times and series are
     drawn independently, which is conservative for their interaction: Owen (2007), "The pigeonhole bootstrap", Annals of
     Applied Statistics 1(2). Every draw has as many times as the original (its last block is cut), and its skill is a
     ratio of sums.
     """
-    times, series = losses.forecast.shape
+    times, series = pairs[0].forecast.shape
     generator = np.random.default_rng(seed)
     blocks = -(-times // size)
     starts = generator.integers(times, size=(draws, blocks))
@@ -250,19 +265,27 @@ def _bootstrap(
         equal_shares = np.full(series, 1 / series)
         series_weights = generator.multinomial(series, equal_shares, size=draws).astype(np.float64)
 
-    # A time at which a series has no row adds nothing to either sum.
-    forecast_losses = np.nan_to_num(losses.forecast)
-    reference_losses = np.nan_to_num(losses.reference)
-    forecast_sums = np.empty(draws)
-    reference_sums = np.empty(draws)
+    # A time at which a series has no row adds nothing to any sum. The reference comes last.
+    tables = [np.nan_to_num(losses.forecast) for losses in pairs]
+    tables.append(np.nan_to_num(pairs[0].reference))
+    sums = np.empty((len(tables), draws))
     # In chunks: the weights of all draws at once would need gigabytes for a long panel.
     chunk = max(1, MAX_WEIGHTS // (times + size))
     for first in range(0, draws, chunk):
         rows = slice(first, first + chunk)
         time_weights = _block_weights(starts[rows], times, size)
-        forecast_sums[rows] = np.sum((time_weights @ forecast_losses) * series_weights[rows], axis=1)
-        reference_sums[rows] = np.sum((time_weights @ reference_losses) * series_weights[rows], axis=1)
+        for number, losses in enumerate(tables):
+            sums[number, rows] = np.sum((time_weights @ losses) * series_weights[rows], axis=1)
 
+    return [_percentiles(forecast_sums, sums[-1], level) for forecast_sums in sums[:-1]]
+
+
+def _percentiles(
+    forecast_sums: Float[np.ndarray, " r"],
+    reference_sums: Float[np.ndarray, " r"],
+    level: float,
+) -> Interval:
+    """Return the interval that holds the middle `level` of the skills of all draws."""
     # A draw in which the reference makes no error has no finite skill unless the forecast makes none either.
     has_errors = reference_sums > 0
     ratios = forecast_sums / np.where(has_errors, reference_sums, 1.0)

@@ -103,12 +103,14 @@ def compare(
         name: significance.pair_losses(actual, values, forecasts[reference], rows, loss)
         for name, values in forecasts.items()
     }
+    compared = [name for name in pairs if name != reference]
+    intervals = significance.skill_intervals([pairs[name] for name in compared], seed=seed)
+    interval_of = dict(zip(compared, intervals, strict=True))
     table = []
     for name, losses in pairs.items():
-        interval = None
+        interval = interval_of.get(name)
         p_value = math.nan
-        if name != reference:
-            interval = significance.skill_interval(losses, seed=seed)
+        if interval is not None:
             p_value = significance.diebold_mariano(losses).p_value
         rmse, mae = _errors(actual, forecasts[name], rows)
         row = Row(

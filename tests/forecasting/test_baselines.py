@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from forecasts import Past, windows_of
+from forecasts import Past, autoregression, windows_of
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import describe
@@ -22,14 +22,15 @@ from jaxseq.forecasting.baselines import (
     smoothed,
     training_mean,
 )
+from jaxseq.forecasting.metrics import relative_mse
 
 
-def daily(*values, period=7):
+def daily(*values, period=7, target="level"):
     """A panel of daily series, loaded with windows of 5 values and a horizon of 3."""
     dates = np.datetime64("2020-01-01") + np.arange(max(map(len, values)))
     series = tuple(Series(dates[: len(v)], np.asarray(v, np.float64)) for v in values)
     names = tuple(f"series {number}" for number in range(len(values)))
-    return Panel(names, series, describe("D")._replace(period=period)).load("level", 5, 3)
+    return Panel(names, series, describe("D")._replace(period=period)).load(target, 5, 3)
 
 
 def test_naive_repeats_the_last_value_and_drift_goes_on_with_the_mean_change():
@@ -186,6 +187,59 @@ def test_waves_have_every_baseline_that_needs_no_series():
     np.testing.assert_allclose(forecasts[baselines.TRAINING_MEAN], whole.mean())
     np.testing.assert_allclose(forecasts[baselines.EXPANDING_MEAN][:, 0], test.inputs.mean(axis=1))
     assert all(values.shape == test.targets.shape for values in forecasts.values())
+
+
+def forecast_of(path, target="change", part="test"):
+    """Windows of a part of a daily series, and the forecasts of all baselines."""
+    dates = np.datetime64("2020-01-01") + np.arange(len(path))
+    panel = Panel(("y",), (Series(dates, np.asarray(path, np.float64)),), describe("D"))
+    dataset = panel.load(target, 10, 1)
+    windows = getattr(dataset.windows, part)
+    return windows, baselines.forecast_all(dataset, windows)
+
+
+@pytest.mark.parametrize("target", ["change", "log-return"])
+def test_least_squares_on_the_levels_is_the_regression_of_scikit_learn_on_the_values_themselves(target):
+    from sklearn.linear_model import LinearRegression
+
+    path = 500 + autoregression(0.9, 600, seed=1)
+    windows, found = forecast_of(path, target)
+    train, _ = forecast_of(path, target, part="train")
+    oracle = LinearRegression().fit(train.inputs, train.targets).predict(windows.inputs)
+    np.testing.assert_allclose(found[baselines.LEAST_SQUARES_ON_LEVELS], oracle, atol=1e-4)
+
+
+def test_a_forecast_that_returns_to_the_mean_has_no_skill_over_least_squares_on_the_levels():
+    """0.7 y_t is the best forecast of this series; ten changes do not show it, ten levels do."""
+    skills = {name: [] for name in (baselines.LEAST_SQUARES, baselines.LEAST_SQUARES_ON_LEVELS)}
+    for seed in range(20):
+        windows, found = forecast_of(autoregression(0.7, 800, seed))
+        optimum = 0.7 * windows.inputs[:, -1:]
+        for name, of_seeds in skills.items():
+            of_seeds.append(1 - relative_mse(windows.targets, optimum, found[name]))
+    assert np.mean(skills[baselines.LEAST_SQUARES]) > 0.06
+    assert abs(np.mean(skills[baselines.LEAST_SQUARES_ON_LEVELS])) < 0.04
+
+
+def test_least_squares_on_the_levels_finds_nothing_in_a_random_walk():
+    ratios = []
+    for seed in range(20):
+        windows, found = forecast_of(np.random.default_rng(seed).standard_normal(800).cumsum())
+        ratios.append(relative_mse(windows.targets, found[baselines.LEAST_SQUARES_ON_LEVELS], found[baselines.NAIVE]))
+    # Eleven coefficients on 550 rows cost 2 % within the training range, more beyond it.
+    assert 1 < np.mean(ratios) < 1.3
+
+
+def test_levels_are_regressed_in_the_unit_of_each_series_and_not_twice_where_the_network_sees_them():
+    paths = [50 + autoregression(0.7, 300, seed) for seed in range(3)]
+    plain, in_pence = daily(*paths, target="change"), daily(paths[0], 100 * paths[1], paths[2], target="change")
+    name = baselines.LEAST_SQUARES_ON_LEVELS
+    ours = baselines.forecast_all(plain, plain.windows.test)[name]
+    factor = np.where(plain.windows.test.series == 1, 100.0, 1.0)[:, None]
+    theirs = baselines.forecast_all(in_pence, in_pence.windows.test)[name]
+    np.testing.assert_allclose(theirs / factor, ours, rtol=1e-5)
+    assert name not in forecast_of(paths[0], "level")[1]
+    assert name not in baselines.forecast_all(Waves(count=50).load(1), Waves(count=50).load(1).windows.test)
 
 
 def test_least_squares_takes_the_rows_whose_target_is_known():

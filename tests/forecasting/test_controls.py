@@ -65,7 +65,7 @@ def random_walk_with_drift(random):
 
 
 def autoregression_of_order_one(random):
-    """Its best forecast is 0.7 times the last value: against that alone there is nothing to gain."""
+    """Its best forecast is 0.7 times the last value, which least squares on the levels comes near."""
     return dated(autoregression(0.7, LENGTH, int(random.integers(2**31))))
 
 
@@ -111,6 +111,7 @@ CONTROLS = (
     white_noise,
     random_walk,
     random_walk_with_drift,
+    autoregression_of_order_one,
     apple_returns,
     shuffled,
     counts,

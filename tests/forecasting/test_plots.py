@@ -1,5 +1,6 @@
 """Pictures: they show the numbers that they were given."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
@@ -20,6 +22,17 @@ from jaxseq.train.plots import loss_figure
 
 ROWS = [{"epoch": n, "train_loss": 1 / n, "valid_mse": 2 / n} for n in (1, 2, 3)]
 NAMES = ("naive (last value)", "drift", "LSTM (epoch 3)")
+
+
+def test_a_png_has_the_pixels_of_savefig():
+    def content(save):
+        figure = plots.forecast(bounded(frame(), 80), "USD", "title")
+        buffer = io.BytesIO()
+        save(figure, buffer)
+        return imread(io.BytesIO(buffer.getvalue()))
+
+    drawn = content(lambda figure, buffer: buffer.write(figures.drawn(figure, "png")))
+    np.testing.assert_array_equal(drawn, content(lambda figure, buffer: figure.savefig(buffer, dpi=figures.DPI)))
 
 
 def curve(axes: Axes, label: str) -> np.ndarray:

@@ -100,6 +100,16 @@ def test_a_bootstrap_of_many_times_in_parts_is_that_of_all_at_once(monkeypatch):
     assert interval_of(*case, seed=1) == pytest.approx(whole, rel=1e-12)
 
 
+@pytest.mark.parametrize("n", [12, 200])
+def test_forecasts_that_are_resampled_together_have_the_intervals_that_each_has_alone(n):
+    actual, forecast, reference, _ = best_forecast(0.5, n, 1, seed=0)
+    pairs = [pair_losses(actual, values, reference) for values in (forecast, 0.5 * (forecast + reference), actual)]
+    assert significance.skill_intervals(pairs, seed=1) == [skill_interval(losses, seed=1) for losses in pairs]
+    still = [pair_losses(actual, values, actual) for values in (actual, forecast)]
+    assert [interval.low for interval in significance.skill_intervals(still)] == [0, -np.inf]
+    assert significance.skill_intervals([]) == []
+
+
 @pytest.mark.parametrize(("n", "k"), [(30, 1), (12, 1), (60, 6), (100, 12)])
 def test_few_blocks_cover_the_true_skill_at_least_as_often_as_they_say(n, k):
     hits = 0

@@ -129,7 +129,7 @@ def test_what_does_not_fit_into_the_budget_is_listed_and_cheaper_items_follow(mo
     long = TINY._replace(time_steps=16384)
     rows = (TINY, TINY._replace(batch=2), long, TINY._replace(batch=1))
 
-    results = measured(rows=rows, minutes=65 / 60, clock=clock)
+    results = measured(rows=rows, minutes=75 / 60, clock=clock)
 
     assert [row["name"] for row in results["rows"]] == [rows[0].name, rows[1].name, rows[3].name]
     assert results["not_reached"] == [{"kind": "row", "name": long.name, "why": run.NOT_REACHED}]

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float
 
 from jaxseq.benchmark.gpu import torch_peers
 from jaxseq.benchmark.gpu.loads import Load
-from jaxseq.benchmark.gpu.programs import PRECISIONS
 from jaxseq.benchmark.gpu.start import Start
 from jaxseq.benchmark.gpu.turns import Turn
 from jaxseq.cells import CELLS, convert, recurrence
+from jaxseq.common import precision
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 
@@ -46,7 +46,7 @@ def ours(load: Load, start: Start) -> Turn:
         return jax.lax.scan(step, (carry, first), length=load.time_steps)[1]
 
     arguments = jax.device_put((Weights(start.params, start.head_kernel, start.head_bias), start.y[0]))
-    with jax.default_matmul_precision(PRECISIONS[load.precision]):
+    with precision.within(precision.JAX_NAMES[load.precision]):
         lowered = jax.jit(generate).lower(*arguments)
     began = time.perf_counter()
     compiled = lowered.compile()
@@ -84,6 +84,7 @@ def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callab
         state = None
         outputs = []
         for _ in range(load.time_steps):
+            # A layer has axes of time and of layers, a cell has not.
             if layer_in_loop:
                 h, state = net(output[None], state)
                 h = h[0]
@@ -115,6 +116,7 @@ def torch_graph(load: Load, start: Start, device: str) -> Turn:
         raise UsageError("a CUDA graph needs a GPU")
     generate = _torch(load, start, device, layer_in_loop=False)
     with t.no_grad():
+        # Libraries allocate at their first use, which a capture must not see; it also must not see the default stream.
         side = t.cuda.Stream()
         side.wait_stream(t.cuda.current_stream())
         with t.cuda.stream(side):

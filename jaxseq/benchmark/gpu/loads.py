@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 Task = Literal["step", "layer"]
 Precision = Literal["float32", "tf32"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "tf32")
 
 MOST_STEPS = 16
 """Most repetitions in one compiled call."""
@@ -50,7 +52,7 @@ class Load(NamedTuple):
     @property
     def name(self) -> str:
         """Name in tables and in progress lines."""
-        prefix = f"{self.norm} " if self.norm else ""
+        prefix = f"{self.norm} norm " if self.norm else ""
         size = f"{self.hidden} units, batch {self.batch}, T {self.time_steps}"
         return f"{self.task}: {prefix}{self.cell}, {size}, {self.precision}"
 
@@ -61,10 +63,9 @@ class Load(NamedTuple):
             return 1.0
         if self.time_steps <= 1024:
             return 1.5
-        return 6.0
+        return 4.0
 
 
-CELLS = ("gru", "lstm", "rnn")
 FIRST = (
     Load("step", "lstm", 50, 32, 50),
     Load("step", "gru", 50, 32, 50),
@@ -73,44 +74,41 @@ FIRST = (
     Load("step", "lstm", 50, 32, 50, norm="layer"),
     Load("layer", "lstm", 128, 256, 128),
 )
-"""Measured before parity and generation."""
+"""Workloads that come before parity and generation."""
+THEN = (
+    Load("step", "rnn", 50, 32, 50),
+    Load("step", "gru", 50, 32, 50, norm="layer"),
+    Load("layer", "gru", 128, 256, 128),
+    Load("layer", "lstm", 128, 32, 128, precision="tf32"),
+    Load("layer", "gru", 128, 32, 128, precision="tf32"),
+    Load("layer", "lstm", 64, 32, 50),
+    Load("layer", "gru", 64, 32, 50),
+    Load("layer", "lstm", 256, 32, 128),
+    Load("layer", "gru", 256, 32, 128),
+    Load("layer", "lstm", 512, 256, 128),
+    Load("layer", "lstm", 128, 32, 1024),
+    Load("layer", "gru", 128, 32, 1024),
+    Load("layer", "lstm", 128, 32, 50, norm="layer"),
+    Load("step", "lstm", 50, 256, 50),
+    Load("step", "gru", 50, 256, 50),
+    Load("layer", "lstm", 64, 32, 16384),
+    Load("layer", "gru", 512, 256, 128),
+    Load("layer", "lstm", 512, 256, 128, precision="tf32"),
+    Load("layer", "gru", 128, 32, 50, norm="layer"),
+    Load("layer", "gru", 64, 32, 16384),
+)
+"""Workloads that come after them."""
 
 
 def ordered() -> Iterator[Load]:
-    """Yield all workloads, those of `FIRST` first, each once."""
-    seen = set()
-    for load in (*FIRST, *_rest()):
-        if load not in seen:
-            seen.add(load)
-            yield load
-
-
-def _rest() -> Iterator[Load]:
-    yield from (
-        Load("step", "rnn", 50, 32, 50),
-        Load("step", "gru", 50, 32, 50, norm="layer"),
-        Load("layer", "gru", 128, 256, 128),
-        Load("layer", "lstm", 64, 32, 50),
-        Load("layer", "lstm", 128, 32, 128, precision="tf32"),
-        Load("layer", "gru", 128, 32, 128, precision="tf32"),
-        Load("layer", "lstm", 256, 32, 128),
-        Load("layer", "gru", 256, 32, 128),
-        Load("layer", "lstm", 128, 32, 1024),
-        Load("layer", "gru", 128, 32, 1024),
-        Load("step", "lstm", 50, 256, 50),
-        Load("step", "gru", 50, 256, 50),
-    )
-    for batch in (32, 256):
-        for hidden in (64, 128):
-            yield from (Load("layer", cell, hidden, batch, 50) for cell in CELLS)
-    for cell in ("lstm", "gru"):
-        yield Load("layer", cell, 128, 32, 50, norm="layer")
-        yield Load("layer", cell, 512, 256, 128)
-        yield Load("layer", cell, 512, 256, 128, precision="tf32")
-        yield Load("step", cell, 128, 32, 128)
-    # Long sequences last: a single step of a scan takes a second there.
-    yield from (Load("layer", cell, 64, 32, 16384) for cell in CELLS)
-    yield from (Load("layer", cell, 256, 256, 1024) for cell in CELLS)
+    """Yield all workloads: those of `FIRST`, those of `THEN`, and the rest of a grid of sizes."""
+    yield from FIRST
+    yield from THEN
+    for batch, hidden, cell in itertools.product((32, 256), (64, 128, 256), ("lstm", "gru", "rnn")):
+        for time_steps in (50, 128, 1024):
+            load = Load("layer", cell, hidden, batch, time_steps)
+            if load not in FIRST + THEN:
+                yield load
 
 
 PARITY = tuple((cell, norm) for norm in ("", "layer", "layer-sum") for cell in ("lstm", "gru", "rnn"))

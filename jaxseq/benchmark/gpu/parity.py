@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.benchmark.gpu import layers
-from jaxseq.benchmark.gpu.loads import Load, Precision
-from jaxseq.benchmark.gpu.programs import PRECISIONS
+from jaxseq.benchmark.gpu.loads import PRECISIONS, Load, Precision
 from jaxseq.benchmark.gpu.reasons import reason
 from jaxseq.benchmark.gpu.start import draw, norm_of
 from jaxseq.cells import CELLS, normalised, recurrence
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.normalised import Normalisation
+from jaxseq.common import precision as common_precision
 from jaxseq.common.arrays import Tree
 
 SIZE = Load("layer", "", hidden=64, batch=32, time_steps=50)
@@ -123,7 +123,7 @@ def _trace(load: Load, kernel: str, precision: Precision, arguments: tuple[Input
         return normalised.scan(cell, Normalisation(norm, gains), params, x, carry, **layers.by(kernel))[:2]
 
     program = jax.jit(lambda inputs, cotangents: _outcome(scan, inputs, cotangents))
-    with jax.default_matmul_precision(PRECISIONS[precision]):
+    with common_precision.within(common_precision.JAX_NAMES[precision]):
         return program.lower(*arguments)
 
 

@@ -13,15 +13,14 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxseq.benchmark.gpu.layers import Layer
-from jaxseq.benchmark.gpu.loads import Load, Precision
+from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.start import Start
 from jaxseq.benchmark.gpu.turns import Turn
+from jaxseq.common import precision
 from jaxseq.common.arrays import Tree
 
 RATE = 1e-3
 ADAM = optax.adam(RATE)
-PRECISIONS: dict[Precision, str] = {"float32": "highest", "tf32": "tensorfloat32"}
-"""JAX's names of the precisions of a product."""
 
 Program = Callable[[Tree, Tree], tuple[Tree, Array]]
 """(state, data) -> (state after the call, losses "n" or input gradients "n t b d")."""
@@ -51,7 +50,7 @@ def trace(layer: Layer, load: Load, start: Start, data: Tree) -> Lowered:
     # The state is donated, as in training: it is updated in place.
     state = jax.device_put(state)
     jitted = jax.jit(program, donate_argnums=0)
-    with jax.default_matmul_precision(PRECISIONS[load.precision]):
+    with precision.within(precision.JAX_NAMES[load.precision]):
         return Lowered(jitted.lower(state, data), state, data)
 
 

@@ -170,7 +170,7 @@ def items(settings: Settings, budget: Budget) -> Iterator[Item]:
         yield Item("row", load.name, load.weight, partial(measure_row, load, settings, budget))
 
     for cell, norm in settings.parity:
-        name = f"parity: {f'{norm} ' if norm else ''}{cell}"
+        name = f"parity: {f'{norm} norm ' if norm else ''}{cell}"
         yield Item("parity", name, 1.0, partial(_measure_parity, cell, norm))
     for load in settings.generation:
         name = f"generation: {load.cell}, {load.hidden} units, batch {load.batch}"
@@ -207,6 +207,7 @@ def measure_row(load: Load, settings: Settings, budget: Budget) -> dict[str, Any
     tracers: dict[str, Callable[[], programs.Lowered]] = {
         name: partial(_trace, make, load, start, data) for name, make in layers.MAKERS.items()
     }
+    # The trainer has no pass of a layer alone.
     if load.task == "step":
         tracers["jaxseq trainer"] = partial(trainer.trace, load, start)
     lowered = _collect(_chosen(tracers, settings), absent, budget)
@@ -220,6 +221,7 @@ def measure_row(load: Load, settings: Settings, budget: Budget) -> dict[str, Any
         except Exception as error:
             absent[name] = reason(error)
 
+    # After JAX has compiled and run: a capture forbids some calls of other threads.
     torches = {name: partial(make, load, start, settings.device) for name, make in torch_peers.MAKERS.items()}
     ready |= _collect(_chosen(torches, settings), absent, budget)
     return _timed(ready, load.steps, settings) | {"load": load._asdict(), "steps": load.steps, "absent": absent}

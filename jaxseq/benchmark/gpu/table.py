@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 OURS = "jaxseq "
 """Begins the names of our own peers."""
+MOST_NAMES = 3
+"""Most names in a line of a reason."""
 
 
 def text(results: Mapping[str, Any]) -> str:
@@ -31,9 +33,25 @@ def _times(rows: Sequence[Mapping[str, Any]]) -> str:
         peers = row.get("peers", {})
         cells = [_milliseconds(peers.get(name)) for name in names]
         lines.append([row["name"], *cells, _ratio(peers)])
-    failures = [f"{row['name']}: {row['error']}" for row in rows if "error" in row]
-    failures += [f"{row['name']}, {name}: {why}" for row in rows for name, why in row.get("absent", {}).items()]
-    return "\n".join([_columns(lines), *failures])
+
+    failures: dict[str, list[str]] = {}
+    for row in rows:
+        if "error" in row:
+            failures.setdefault(row["error"], []).append(row["name"])
+        for name, why in row.get("absent", {}).items():
+            failures.setdefault(f"{name}: {why}", []).append(row["name"])
+    return "\n".join([_columns(lines), *_by_reason(failures, len(rows))])
+
+
+def _by_reason(failures: Mapping[str, Sequence[str]], count: int) -> Iterator[str]:
+    """Yield a line for each reason with the names that it holds for, of `count` altogether."""
+    for why, names in failures.items():
+        if len(names) == count:
+            yield f"all: {why}"
+        elif len(names) > MOST_NAMES:
+            yield f"{len(names)} rows: {why}"
+        else:
+            yield f"{'; '.join(names)}: {why}"
 
 
 def _milliseconds(peer: Mapping[str, Any] | None) -> str:
@@ -54,19 +72,19 @@ def _ratio(peers: Mapping[str, Any]) -> str:
 def _parity(blocks: Sequence[Mapping[str, Any]]) -> str:
     """Return the worst relative errors, a line for each cell and norm."""
     lines = [["relative error", "kernel", "precision", "values", "gradients"]]
-    failures = []
+    failures: dict[str, list[str]] = {}
     for block in blocks:
         if "error" in block:
-            failures.append(f"{block['name']}: {block['error']}")
+            failures.setdefault(block["error"], []).append(block["name"])
             continue
         for kernel, by_precision in block["errors"].items():
             for precision, errors in by_precision.items():
                 if isinstance(errors, str):
-                    failures.append(f"{block['name']}, {kernel}, {precision}: {errors}")
+                    failures.setdefault(f"{kernel}, {precision}: {errors}", []).append(block["name"])
                     continue
                 numbers = [f"{errors['value']:.1e}", f"{errors['gradient']:.1e}"]
                 lines.append([block["name"], kernel, precision, *numbers])
-    return "\n".join([_columns(lines), *failures])
+    return "\n".join([_columns(lines), *_by_reason(failures, len(blocks))])
 
 
 def _columns(lines: Sequence[Sequence[str]]) -> str:

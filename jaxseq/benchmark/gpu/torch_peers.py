@@ -147,6 +147,7 @@ def training(net: Net, start: Start, device: str) -> Work:
         adam.step()
         return loss.detach()
 
+    # Adam makes its moments in the first step, so the list is asked for anew.
     def state() -> list[Any]:
         return parameters + [tensor for moments in adam.state.values() for tensor in moments.values()]
 
@@ -159,6 +160,7 @@ def passes(net: Net, start: Start, device: str) -> Work:
 
     xs = [(x.requires_grad_(),) for x in t.tensor(start.x, device=device).unbind()]
     cotangent = t.tensor(start.cotangent, device=device)
+    # With a gradient there, the backward pass adds to it in place, also within a graph.
     for parameter in net.parameters:
         parameter.grad = t.zeros_like(parameter)
 
@@ -190,6 +192,7 @@ def graphed(work: Work, device: str) -> Turn:
         raise UsageError("a CUDA graph needs a GPU")
     own = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in work.inputs[0]]
     with _unchanged(work):
+        # Libraries allocate at their first use, which a capture must not see; it also must not see the default stream.
         side = t.cuda.Stream()
         side.wait_stream(t.cuda.current_stream())
         with t.cuda.stream(side):
@@ -253,6 +256,9 @@ def _make(way: Callable[[Work, str], Turn], load: Load, start: Start, device: st
         raise UsageError("torch finds no GPU")
     if device == "cpu":
         t.set_num_threads(1)
+    else:
+        # A capture that failed leaves its own stream as the current one.
+        t.cuda.set_stream(t.cuda.default_stream())
     set_precision(load.precision)
     layer = library_layer
     if load.norm:

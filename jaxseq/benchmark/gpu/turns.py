@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-TURN_SECONDS = 0.05
+TURN_SECONDS = 0.03
 """Length of a turn, long against the clock and the wait for the device."""
 MOST_CALLS = 400
 LEAST_ROUNDS = 3
 MOST_ROUNDS = 7
-ROUND_SECONDS = 4.0
+ROUND_SECONDS = 2.5
 """Time for the rounds of one row, unless `LEAST_ROUNDS` take longer."""
 
 

@@ -205,9 +205,12 @@ def test_parity_finds_our_scan_right(norm):
 
 
 def test_parity_finds_a_wrong_gradient_and_nan():
-    reference = parity.Outcome(np.ones(2), np.ones(3), parity.Inputs(np.ones(2), None, np.full(2, 4.0), np.ones(1)))
-    wrong = reference._replace(gradient=reference.gradient._replace(x=np.array([4.0, 5.0])))
-    nan = wrong._replace(outputs=np.array([1.0, math.nan, 1.0]))
+    reference = parity.Outcome(
+        parity.Results(np.ones(2), np.ones(3)),
+        parity.Inputs(np.ones(2), None, np.full((1, 1, 2), 4.0), np.ones(1)),
+    )
+    wrong = reference._replace(gradient=reference.gradient._replace(x=np.array([[[4.0, 5.0]]])))
+    nan = wrong._replace(results=wrong.results._replace(outputs=np.array([1.0, math.nan, 1.0])))
 
     assert parity._errors(wrong, reference)["gradient"] == 0.25
     assert parity._errors(wrong, reference)["gradient_leaf"] == ".x"

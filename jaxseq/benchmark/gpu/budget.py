@@ -28,6 +28,7 @@ class Budget:
     def estimate(self, kind: str, weight: float) -> float:
         """Return the expected seconds of an item, from the mean cost of earlier ones of its kind at weight 1."""
         costs = self._costs.get(kind)
+        # The first item of a kind has no predecessor.
         if not costs:
             return FIRST_GUESS[kind] * weight
         return weight * sum(costs) / len(costs)

@@ -38,14 +38,24 @@ def ours(load: Load, start: Start) -> Turn:
     def generate(weights: Weights, first: Float[Array, "b 1"]) -> Float[Array, "n b 1"]:
         def step(state: tuple[Any, Array], _: None) -> tuple[tuple[Any, Array], Array]:
             carry, x = state
-            carry = recurrence.step(cell, weights.params, x, carry)
+            carry = recurrence.step(
+                cell,
+                weights.params,
+                x,
+                carry,
+            )
             output = carry.h @ weights.kernel + weights.bias
             return (carry, output), output
 
         carry = cell.start((load.batch, load.hidden))
         return jax.lax.scan(step, (carry, first), length=load.time_steps)[1]
 
-    arguments = jax.device_put((Weights(start.params, start.head_kernel, start.head_bias), start.y[0]))
+    weights = Weights(
+        start.params,
+        start.head_kernel,
+        start.head_bias,
+    )
+    arguments = jax.device_put((weights, start.y[0]))
     with precision.within(precision.JAX_NAMES[load.precision]):
         lowered = jax.jit(generate).lower(*arguments)
     began = time.perf_counter()
@@ -53,13 +63,21 @@ def ours(load: Load, start: Start) -> Turn:
     compile_s = time.perf_counter() - began
 
     outputs = compiled(*arguments)
-    check = [float(number) for number in np.asarray(outputs)[[0, -1], 0, 0]]
+    check = _check(np.asarray(outputs))
 
     def call() -> None:
         nonlocal outputs
         outputs = compiled(*arguments)
 
-    return Turn(call, lambda: jax.block_until_ready(outputs), check, compile_s)
+    def wait() -> None:
+        jax.block_until_ready(outputs)
+
+    return Turn(
+        call,
+        wait,
+        check,
+        compile_s,
+    )
 
 
 def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callable[[], Any]:
@@ -67,12 +85,22 @@ def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callab
     import torch as t
 
     torch_peers.set_precision(load.precision)
-    weights = {name: t.tensor(array) for name, array in convert.to_torch(load.cell, start.params).items()}
-    if layer_in_loop:
-        net = {"rnn": t.nn.RNN, "lstm": t.nn.LSTM, "gru": t.nn.GRU}[load.cell](load.features, load.hidden)
-    else:
-        net = {"rnn": t.nn.RNNCell, "lstm": t.nn.LSTMCell, "gru": t.nn.GRUCell}[load.cell](load.features, load.hidden)
+    arrays = convert.to_torch(load.cell, start.params)
+    weights = {name: t.tensor(array) for name, array in arrays.items()}
+    modules = {
+        "rnn": t.nn.RNN,
+        "lstm": t.nn.LSTM,
+        "gru": t.nn.GRU,
+    }
+    if not layer_in_loop:
+        modules = {
+            "rnn": t.nn.RNNCell,
+            "lstm": t.nn.LSTMCell,
+            "gru": t.nn.GRUCell,
+        }
+        # A cell has no layers to number.
         weights = {name.removesuffix("_l0"): array for name, array in weights.items()}
+    net = modules[load.cell](load.features, load.hidden)
     net.load_state_dict(weights)
     net = net.to(device)
     kernel = t.tensor(start.head_kernel, device=device)
@@ -90,7 +118,9 @@ def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callab
                 h = h[0]
             else:
                 state = net(output, state)
-                h = state[0] if load.cell == "lstm" else state
+                h = state
+                if load.cell == "lstm":
+                    h, _ = state
             output = t.addmm(bias, h, kernel)
             outputs.append(output)
         return t.stack(outputs)

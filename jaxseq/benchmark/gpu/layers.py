@@ -22,6 +22,7 @@ from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 
 KERNELS = ("scan", "pallas", "cudnn")
+"""Our kernels, the values of the argument `kernel` of a scan."""
 
 
 class Layer(NamedTuple):
@@ -31,40 +32,80 @@ class Layer(NamedTuple):
     apply: Callable[[Tree, Float[Array, "t b d"]], Float[Array, "t b h"]]
 
 
-def ours(kernel: str, load: Load, start: Start) -> Layer:
-    """Our scan by one of its kernels."""
+class Inputs(NamedTuple):
+    """Arguments of a scan that have gradients; `gains` are None for the plain cell."""
+
+    params: Tree
+    gains: Tree
+    x: Any
+    carry: Any
+
+
+def scan(
+    kernel: str,
+    load: Load,
+    inputs: Inputs,
+) -> tuple[Any, Float[Array, "t b h"]]:
+    """Scan by one of our kernels: the last carry, and the outputs."""
     cell = CELLS[load.cell]
     norm = norm_of(load)
+    chosen = _kernel_argument(kernel)
+    if norm is None:
+        return recurrence.scan(
+            cell,
+            inputs.params,
+            inputs.x,
+            inputs.carry,
+            **chosen,
+        )
 
-    def apply(weights: Tree, x: Float[Array, "t b d"]) -> Float[Array, "t b h"]:
-        params, gains = weights
-        carry = cell.start((x.shape[1], load.hidden), x.dtype)
-        if norm is None:
-            return recurrence.scan(cell, params, x, carry, **by(kernel))[1]
-        return normalised.scan(cell, Normalisation(norm, gains), params, x, carry, **by(kernel))[1]
+    # The running moments, which come third, are those of batch norm.
+    last, outputs, _ = normalised.scan(
+        cell,
+        Normalisation(norm, inputs.gains),
+        inputs.params,
+        inputs.x,
+        inputs.carry,
+        **chosen,
+    )
+    return last, outputs
 
-    return Layer((start.params, start.gains), apply)
 
-
-def by(kernel: str) -> dict[str, Any]:
-    """Return the argument that chooses the kernel of a scan."""
+def _kernel_argument(kernel: str) -> dict[str, Any]:
     # The scan over time is what a version without other kernels has.
     if kernel == "scan" and "kernel" not in inspect.signature(recurrence.scan).parameters:
         return {}
     return {"kernel": kernel}
 
 
+def ours(kernel: str, load: Load, start: Start) -> Layer:
+    """Build our layer by one of its kernels."""
+
+    def apply(weights: Tree, x: Float[Array, "t b d"]) -> Float[Array, "t b h"]:
+        params, gains = weights
+        carry = CELLS[load.cell].start((load.batch, load.hidden), x.dtype)
+        _, outputs = scan(kernel, load, Inputs(params, gains, x, carry))
+        return outputs
+
+    return Layer((start.params, start.gains), apply)
+
+
 def _check_plain(library: str, load: Load) -> None:
+    # A cell written by us for their library would not be a measurement of the library.
     if load.norm:
         raise UsageError(f"{library} has no cell with layer norm")
 
 
 def linen(load: Load, start: Start) -> Layer:
-    """Flax Linen's cell, the optimised one of the LSTM, in `nn.RNN`."""
+    """Build Flax Linen's cell, the optimised one of the LSTM, in `nn.RNN`."""
     import flax.linen as nn
 
     _check_plain("flax", load)
-    cells = {"rnn": nn.SimpleCell, "lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
+    cells = {
+        "rnn": nn.SimpleCell,
+        "lstm": nn.OptimizedLSTMCell,
+        "gru": nn.GRUCell,
+    }
     layer = nn.RNN(cells[load.cell](load.hidden), time_major=True)
 
     def apply(weights: Tree, x: Float[Array, "t b d"]) -> Float[Array, "t b h"]:
@@ -75,53 +116,78 @@ def linen(load: Load, start: Start) -> Layer:
 
 
 def nnx(load: Load, start: Start) -> Layer:
-    """Flax NNX's cell, the optimised one of the LSTM, in `nnx.RNN`."""
+    """Build Flax NNX's cell, the optimised one of the LSTM, in `nnx.RNN`."""
     from flax import nnx
 
     _check_plain("flax", load)
-    cells = {"rnn": nnx.SimpleCell, "lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell}
+    cells = {
+        "rnn": nnx.SimpleCell,
+        "lstm": nnx.OptimizedLSTMCell,
+        "gru": nnx.GRUCell,
+    }
     params = start.params
+
     # Compiling its initialisers for a GPU takes seconds.
     with jax.default_device(jax.devices("cpu")[0]):
         cell = cells[load.cell](load.features, load.hidden, rngs=nnx.Rngs(0))
         cell.dense_i.kernel[...] = jnp.asarray(params.input_kernel)
         cell.dense_h.kernel[...] = jnp.asarray(params.recurrent_kernel)
-        # Its GRU has no bias beside h; ours starts at zero.
-        biased: Any = cell.dense_h if load.cell == "lstm" else cell.dense_i
+        # One of the two projections has a bias. The GRU lacks our second one, which starts at zero.
+        biased: Any = cell.dense_i
+        if load.cell == "lstm":
+            biased = cell.dense_h
         biased.bias[...] = jnp.asarray(params.bias)
         graph, variables = nnx.split(nnx.RNN(cell, time_major=True, rngs=False))
 
     def apply(weights: Tree, x: Float[Array, "t b d"]) -> Float[Array, "t b h"]:
         zeros = jnp.zeros((x.shape[1], load.hidden), x.dtype)
-        carry = (zeros, zeros) if load.cell == "lstm" else zeros
+        carry: Any = zeros
+        if load.cell == "lstm":
+            carry = (zeros, zeros)
         return nnx.merge(graph, weights)(x, initial_carry=carry)
 
-    # Arrays of numpy, which belong to no device.
+    # Arrays of numpy belong to no device; those of JAX would keep the program on the CPU.
     return Layer(jax.tree.map(np.asarray, variables), apply)
 
 
 def keras(load: Load, start: Start) -> Layer:
-    """Keras's layer on its JAX backend."""
+    """Build Keras's layer on its JAX backend."""
     import keras as k
 
     _check_plain("keras", load)
     if k.backend.backend() != "jax":
-        raise UsageError("not on JAX", where="KERAS_BACKEND", got=k.backend.backend(), needed="jax")
-    layers = {"rnn": k.layers.SimpleRNN, "lstm": k.layers.LSTM, "gru": k.layers.GRU}
+        raise UsageError(
+            "Keras does not compute with JAX",
+            where="KERAS_BACKEND",
+            got=k.backend.backend(),
+            needed="jax",
+        )
+    layers = {
+        "rnn": k.layers.SimpleRNN,
+        "lstm": k.layers.LSTM,
+        "gru": k.layers.GRU,
+    }
     layer = layers[load.cell](load.hidden, return_sequences=True)
+    # Compiling its initialisers for a GPU takes seconds.
     with jax.default_device(jax.devices("cpu")[0]):
         layer.build((load.batch, load.time_steps, load.features))
     others = [variable.value for variable in layer.non_trainable_variables]
 
     def apply(weights: Tree, x: Float[Array, "t b d"]) -> Float[Array, "t b h"]:
-        outputs, _ = layer.stateless_call(weights, others, jnp.swapaxes(x, 0, 1))
+        # Keras has no layer that takes time first.
+        batch_first = jnp.swapaxes(x, 0, 1)
+        outputs, _ = layer.stateless_call(weights, others, batch_first)
         return jnp.swapaxes(outputs, 0, 1)
 
-    return Layer([np.asarray(array) for array in convert.to_keras(load.cell, start.params)], apply)
+    return Layer(convert.to_keras(load.cell, start.params), apply)
 
 
 MAKERS: MappingProxyType[str, Callable[[Load, Start], Layer]] = MappingProxyType(
-    {f"jaxseq {kernel}": partial(ours, kernel) for kernel in KERNELS}
-    | {"flax linen": linen, "flax nnx": nnx, "keras": keras}
+    {
+        **{f"jaxseq {kernel}": partial(ours, kernel) for kernel in KERNELS},
+        "flax linen": linen,
+        "flax nnx": nnx,
+        "keras": keras,
+    }
 )
 """JAX layers by the name of the peer."""

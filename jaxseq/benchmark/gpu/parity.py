@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,34 +12,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.benchmark.gpu import layers
+from jaxseq.benchmark.gpu.layers import Inputs
 from jaxseq.benchmark.gpu.loads import PRECISIONS, Load, Precision
 from jaxseq.benchmark.gpu.reasons import reason
 from jaxseq.benchmark.gpu.start import draw, norm_of
 from jaxseq.cells import CELLS, normalised, recurrence
-from jaxseq.cells.norm import Norm
 from jaxseq.cells.normalised import Normalisation
-from jaxseq.common import precision as common_precision
+from jaxseq.common import precision as precisions
 from jaxseq.common.arrays import Tree
 
 SIZE = Load("layer", "", hidden=64, batch=32, time_steps=50)
-NORMS = ("", "layer", "layer-sum")
+"""Size of the scan whose errors are measured."""
 
 
-class Inputs(NamedTuple):
-    """Arguments of a scan that have gradients."""
-
-    params: Tree
-    gains: Tree
-    x: Any
-    carry: Any
-
-
-class Outcome(NamedTuple):
-    """Results of a scan, and the gradients of `Inputs` for given cotangents of them."""
+class Results(NamedTuple):
+    """Results of a scan, or their cotangents."""
 
     last: Any
     outputs: Any
+
+
+class Outcome(NamedTuple):
+    """Results of a scan, and the gradients of its inputs for given cotangents."""
+
+    results: Results
     gradient: Inputs
+
+
+class WorstError(NamedTuple):
+    """Largest difference over the largest value of an array, in the worst array of several, and that array's name."""
+
+    error: float
+    leaf: str
 
 
 def measure(cell_name: str, norm_name: str, size: Load = SIZE) -> dict[str, Any]:
@@ -46,31 +51,40 @@ def measure(cell_name: str, norm_name: str, size: Load = SIZE) -> dict[str, Any]
     load = size._replace(cell=cell_name, norm=norm_name)
     inputs, cotangents = _draw(load)
 
-    programs = {}
-    results: dict[str, dict[str, Any]] = {}
+    # A kernel may refuse a cell or a norm when it is traced, compiled or run.
+    errors: dict[str, dict[str, Any]] = {}
+    lowered = {}
     for kernel in layers.KERNELS:
-        results[kernel] = {}
+        errors[kernel] = {}
         for precision in PRECISIONS:
             try:
-                programs[kernel, precision] = _trace(load, kernel, precision, (inputs, cotangents))
+                lowered[kernel, precision] = _trace(load, kernel, precision, inputs, cotangents)
             except Exception as error:
-                results[kernel][precision] = reason(error)
+                errors[kernel][precision] = reason(error)
 
+    # XLA compiles outside of Python's lock, so each program has a thread.
     with ThreadPoolExecutor() as pool:
         reference_future = pool.submit(_reference, load, inputs, cotangents)
-        futures = {key: pool.submit(program.compile) for key, program in programs.items()}
+        futures = {key: pool.submit(program.compile) for key, program in lowered.items()}
+
     reference = reference_future.result()
     for (kernel, precision), future in futures.items():
         try:
             outcome = future.result()(inputs, cotangents)
-            results[kernel][precision] = _errors(jax.tree.map(np.asarray, outcome), reference)
+            host_outcome = jax.tree.map(np.asarray, outcome)
+            errors[kernel][precision] = _errors(host_outcome, reference)
         except Exception as error:
-            results[kernel][precision] = reason(error)
-    return {"cell": cell_name, "norm": norm_name, "size": size._asdict(), "errors": results}
+            errors[kernel][precision] = reason(error)
+    return {
+        "cell": cell_name,
+        "norm": norm_name,
+        "size": size._asdict(),
+        "errors": errors,
+    }
 
 
-def _draw(load: Load) -> tuple[Inputs, tuple[Any, Any]]:
-    """Draw inputs with a carry and biases that are not zero, and cotangents of the last carry and the outputs."""
+def _draw(load: Load) -> tuple[Inputs, Results]:
+    """Draw inputs with a carry and biases that are not zero, and cotangents of the results."""
     start = draw(load)
     generator = np.random.default_rng(1)
 
@@ -80,66 +94,103 @@ def _draw(load: Load) -> tuple[Inputs, tuple[Any, Any]]:
     def shifted(leaf: np.ndarray) -> np.ndarray:
         return leaf + np.float32(0.1) * normal_like(leaf)
 
-    zeros = jax.tree.map(np.array, CELLS[load.cell].start((load.batch, load.hidden)))
-    carry = jax.tree.map(normal_like, zeros)
-    params, gains = jax.tree.map(shifted, (start.params, start.gains))
-    inputs = Inputs(params, gains, start.x[0], carry)
-    return inputs, (jax.tree.map(normal_like, zeros), start.cotangent)
+    # States of zero would hide what the first step does with them.
+    zeros = CELLS[load.cell].start((load.batch, load.hidden))
+    host_zeros = jax.tree.map(np.array, zeros)
+    inputs = Inputs(
+        params=jax.tree.map(shifted, start.params),
+        gains=jax.tree.map(shifted, start.gains),
+        x=start.x[0],
+        carry=jax.tree.map(normal_like, host_zeros),
+    )
+    cotangents = Results(
+        last=jax.tree.map(normal_like, host_zeros),
+        outputs=start.cotangent,
+    )
+    return inputs, cotangents
 
 
-def _outcome(scan: Callable[[Inputs], tuple[Any, Any]], inputs: Inputs, cotangents: tuple[Any, Any]) -> Outcome:
-    (last, outputs), transpose = jax.vjp(scan, inputs)
+Scan = Callable[[Inputs], tuple[Any, Any]]
+"""A scan as a function of all that has a gradient: the last carry, and the outputs."""
+
+
+def _outcome(scan: Scan, inputs: Inputs, cotangents: Results) -> Outcome:
+    """Compute results and gradients."""
+
+    def results_of(inputs: Inputs) -> Results:
+        return Results(*scan(inputs))
+
+    results, transpose = jax.vjp(results_of, inputs)
     (gradient,) = transpose(cotangents)
-    return Outcome(last, outputs, gradient)
+    return Outcome(results, gradient)
 
 
-def _reference(load: Load, inputs: Inputs, cotangents: tuple[Any, Any]) -> Outcome:
-    """Compute in float64 on the CPU, without our adjoint."""
+def _reference(load: Load, inputs: Inputs, cotangents: Results) -> Outcome:
+    """Compute in float64 on the CPU, without our adjoint and our kernels."""
     cell = CELLS[load.cell]
     norm = norm_of(load)
 
     def scan(inputs: Inputs) -> tuple[Any, Any]:
-        params, gains, x, carry = inputs
         if norm is None:
-            return recurrence.scan_by_autodiff(cell, params, x, carry)
-        return normalised.scan_by_autodiff(cell, Normalisation(norm, gains), params, x, carry)[:2]
+            return recurrence.scan_by_autodiff(cell, inputs.params, inputs.x, inputs.carry)
 
+        last, outputs, _ = normalised.scan_by_autodiff(
+            cell,
+            Normalisation(norm, inputs.gains),
+            inputs.params,
+            inputs.x,
+            inputs.carry,
+        )
+        return last, outputs
+
+    def double(leaf: np.ndarray) -> jax.Array:
+        return jnp.asarray(leaf, jnp.float64)
+
+    cpu = jax.devices("cpu")[0]
     # JAX's name of the parameter changes between releases.
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):  # noqa: FBT003
-        doubles = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (inputs, cotangents))
-        outcome = jax.jit(lambda inputs, cotangents: _outcome(scan, inputs, cotangents))(*doubles)
+    with jax.enable_x64(True), jax.default_device(cpu):  # noqa: FBT003
+        outcome = jax.jit(partial(_outcome, scan))(
+            jax.tree.map(double, inputs),
+            jax.tree.map(double, cotangents),
+        )
         return jax.tree.map(np.asarray, outcome)
 
 
-def _trace(load: Load, kernel: str, precision: Precision, arguments: tuple[Inputs, tuple[Any, Any]]) -> Any:
+def _trace(
+    load: Load,
+    kernel: str,
+    precision: Precision,
+    inputs: Inputs,
+    cotangents: Results,
+) -> Any:
     """Trace our scan by a kernel, with its gradients."""
-    cell = CELLS[load.cell]
-    norm: Norm | None = norm_of(load)
-
-    def scan(inputs: Inputs) -> tuple[Any, Any]:
-        params, gains, x, carry = inputs
-        if norm is None:
-            return recurrence.scan(cell, params, x, carry, **layers.by(kernel))
-        return normalised.scan(cell, Normalisation(norm, gains), params, x, carry, **layers.by(kernel))[:2]
-
-    program = jax.jit(lambda inputs, cotangents: _outcome(scan, inputs, cotangents))
-    with common_precision.within(common_precision.JAX_NAMES[precision]):
-        return program.lower(*arguments)
+    scan = partial(layers.scan, kernel, load)
+    program = jax.jit(partial(_outcome, scan))
+    with precisions.within(precisions.JAX_NAMES[precision]):
+        return program.lower(inputs, cotangents)
 
 
-def _errors(outcome: Outcome, reference: Outcome) -> dict[str, Any]:
-    """Return the worst error of values and of gradients; each is the largest difference over the largest value."""
-
-    def worst(part: Tree, expected: Tree) -> tuple[float, str]:
-        errors = jax.tree.map(lambda a, b: float(np.abs(a - b).max() / np.abs(b).max()), part, expected)
-        leaves, _ = jax.tree_util.tree_flatten_with_path(errors)
-        # NaN must not hide behind a number.
-        return max(((error, jax.tree_util.keystr(path)) for path, error in leaves), key=_nan_first)
-
-    value, value_leaf = worst((outcome.last, outcome.outputs), (reference.last, reference.outputs))
-    gradient, gradient_leaf = worst(outcome.gradient, reference.gradient)
-    return {"value": value, "value_leaf": value_leaf, "gradient": gradient, "gradient_leaf": gradient_leaf}
+def _errors(outcome: Outcome, reference: Outcome) -> Mapping[str, Any]:
+    """Return the worst errors of results and of gradients."""
+    value = _worst(outcome.results, reference.results)
+    gradient = _worst(outcome.gradient, reference.gradient)
+    return {
+        "value": value.error,
+        "value_leaf": value.leaf,
+        "gradient": gradient.error,
+        "gradient_leaf": gradient.leaf,
+    }
 
 
-def _nan_first(item: tuple[float, str]) -> tuple[bool, float]:
-    return bool(np.isnan(item[0])), item[0]
+def _worst(tree: Tree, expected: Tree) -> WorstError:
+    """Return the error of the worst array of a tree."""
+
+    def relative_error(array: np.ndarray, expected_array: np.ndarray) -> float:
+        difference = np.abs(array - expected_array)
+        return float(difference.max() / np.abs(expected_array).max())
+
+    errors = jax.tree.map(relative_error, tree, expected)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(errors)
+    named = [WorstError(error, jax.tree_util.keystr(path)) for path, error in leaves]
+    # NaN compares as neither more nor less; it must not hide behind a number.
+    return max(named, key=lambda leaf: (np.isnan(leaf.error), leaf.error))

@@ -40,7 +40,11 @@ def trace(layer: Layer, load: Load, start: Start, data: Tree) -> Lowered:
     """Trace the program of a row; `data` is that of `on_device`."""
     weights = layer.weights
     if load.task == "step":
-        weights = {"layer": weights, "kernel": start.head_kernel, "bias": start.head_bias}
+        weights = {
+            "layer": layer.weights,
+            "kernel": start.head_kernel,
+            "bias": start.head_bias,
+        }
         program = _training(layer)
         state = (weights, zeros(jax.eval_shape(ADAM.init, weights)))
     else:
@@ -72,6 +76,7 @@ def compiled(lowered: Lowered) -> Callable[[], Turn]:
 def _first_call(executable: Any, lowered: Lowered, compile_s: float) -> Turn:
     data = lowered.data
     state, result = executable(lowered.state, data)
+    # The trainer's batches are other rows.
     check = []
     if lowered.comparable:
         check = [float(number) for number in np.asarray(_check(result))]
@@ -84,7 +89,12 @@ def _first_call(executable: Any, lowered: Lowered, compile_s: float) -> Turn:
     def wait() -> None:
         jax.block_until_ready((state, result))
 
-    return Turn(call, wait, check, compile_s)
+    return Turn(
+        call,
+        wait,
+        check,
+        compile_s,
+    )
 
 
 @jax.jit

@@ -88,6 +88,7 @@ def run(settings: Settings) -> dict[str, Any]:
     results |= {"rows": [], "parity": [], "generation": [], "not_reached": []}
     for item in items(settings, budget):
         estimate = budget.estimate(item.kind, item.weight)
+        # Later items may be cheaper, so the run goes on.
         if estimate > budget.left():
             results["not_reached"].append({"kind": item.kind, "name": item.name, "why": NOT_REACHED})
             _write(settings.out, results)
@@ -157,6 +158,7 @@ def gpu_state() -> dict[str, str]:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
+        # Its absence must not cost the measurements.
         return {}
     values = answer.strip().splitlines()[0].split(", ")
     return dict(zip(QUERY, values, strict=False))
@@ -287,6 +289,7 @@ def _timed(ready: Mapping[str, Any], steps: int, settings: Settings) -> dict[str
             "check": turn.check,
         }
 
+    # The trainer has none: its batches are other rows.
     checks = {name: np.array(turn.check) for name, turn in ready.items() if turn.check}
     if checks:
         expected = next(iter(checks.values()))

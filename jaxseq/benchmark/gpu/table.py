@@ -32,6 +32,7 @@ def _times(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         peers = row.get("peers", {})
         cells = [_milliseconds(peers.get(name)) for name in names]
+        # Peers that are absent from a row have a dash there, and a reason below the table.
         lines.append([row["name"], *cells, _ratio(peers)])
 
     failures: dict[str, list[str]] = {}

@@ -14,7 +14,7 @@ import numpy as np
 from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.start import Start
 from jaxseq.benchmark.gpu.turns import Turn
-from jaxseq.cells import convert
+from jaxseq.cells import CELLS, convert
 from jaxseq.common.errors import UsageError
 
 RATE = 1e-3
@@ -35,6 +35,7 @@ def set_precision(precision: str) -> None:
     import torch as t
 
     allowed = precision == "tf32"
+
     with warnings.catch_warnings():
         # The newer names of these switches differ between torch's releases.
         warnings.simplefilter("ignore")
@@ -46,12 +47,22 @@ def library_layer(load: Load, start: Start, device: str) -> Net:
     """Build torch's own `RNN`, `LSTM` or `GRU`."""
     import torch as t
 
-    layers = {"rnn": t.nn.RNN, "lstm": t.nn.LSTM, "gru": t.nn.GRU}
+    layers = {
+        "rnn": t.nn.RNN,
+        "lstm": t.nn.LSTM,
+        "gru": t.nn.GRU,
+    }
     layer = layers[load.cell](load.features, load.hidden)
     weights = convert.to_torch(load.cell, start.params)
     layer.load_state_dict({name: t.tensor(array) for name, array in weights.items()})
+    # Moved after loading, so that cuDNN finds its weights in one piece.
     layer = layer.to(device)
-    return Net(list(layer.parameters()), lambda x: layer(x)[0])
+
+    def forward(x: Any) -> Any:
+        outputs, _ = layer(x)
+        return outputs
+
+    return Net(list(layer.parameters()), forward)
 
 
 def normalised_layer(load: Load, start: Start, device: str) -> Net:
@@ -59,23 +70,31 @@ def normalised_layer(load: Load, start: Start, device: str) -> Net:
     import torch as t
 
     if load.norm != "layer":
-        raise UsageError(f"no torch cell with the norm {load.norm}")
+        raise UsageError("no cell in torch's terms", where="norm", got=load.norm, needed="layer")
 
     def parameter(array: np.ndarray) -> Any:
         return t.nn.Parameter(t.tensor(array, device=device))
 
-    params = {name: parameter(array) for name, array in start.params._asdict().items()}
-    params |= {f"gain_{name}": parameter(array) for name, array in start.gains._asdict().items()}
-    step = {"rnn": _rnn_step, "lstm": _lstm_step, "gru": _gru_step}[load.cell]
-    groups = {"rnn": [1], "lstm": [4], "gru": [2, 1]}[load.cell]
-    widths = [group * load.hidden for group in groups]
+    params = {}
+    for name, array in start.params._asdict().items():
+        params[name] = parameter(array)
+    for name, array in start.gains._asdict().items():
+        params[f"gain_{name}"] = parameter(array)
+
+    step = STEPS[load.cell]
+    widths = [group * load.hidden for group in CELLS[load.cell].groups]
+    # Only the GRU has a bias beside h.
     recurrent_bias = params.get("recurrent_bias")
 
     def normed(sums: Any, gain: Any, bias: Any) -> Any:
-        parts = zip(sums.split(widths, -1), gain.split(widths), strict=True)
-        scaled = [t.nn.functional.layer_norm(part, part.shape[-1:], scale, None, EPSILON) for part, scale in parts]
-        joined = scaled[0] if len(scaled) == 1 else t.cat(scaled, -1)
-        return joined if bias is None else joined + bias
+        # The norm of a single group adds the bias itself; copies would be torch's loss.
+        if len(widths) == 1:
+            return t.nn.functional.layer_norm(sums, sums.shape[-1:], gain, bias, EPSILON)
+
+        scaled = []
+        for part, scale in zip(sums.split(widths, -1), gain.split(widths), strict=True):
+            scaled.append(t.nn.functional.layer_norm(part, part.shape[-1:], scale, None, EPSILON))
+        return t.cat(scaled, -1) + bias
 
     def forward(x: Any) -> Any:
         # The input's projection needs no state: it is one product over all time steps.
@@ -92,26 +111,55 @@ def normalised_layer(load: Load, start: Start, device: str) -> Net:
     return Net(list(params.values()), forward)
 
 
-def _rnn_step(z: Any, u: Any, h: Any, c: Any, params: dict[str, Any]) -> tuple[Any, Any]:
+def _rnn_step(
+    z: Any,
+    u: Any,
+    h: Any,
+    c: Any,
+    params: dict[str, Any],
+) -> tuple[Any, Any]:
     return (z + u).tanh(), c
 
 
-def _lstm_step(z: Any, u: Any, h: Any, c: Any, params: dict[str, Any]) -> tuple[Any, Any]:
+def _lstm_step(
+    z: Any,
+    u: Any,
+    h: Any,
+    c: Any,
+    params: dict[str, Any],
+) -> tuple[Any, Any]:
     import torch as t
 
     i, f, g, o = (z + u).chunk(4, -1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    visible_c = t.nn.functional.layer_norm(c, c.shape[-1:], params["gain_c"], params["gain_c_shift"], EPSILON)
+    # The norm acts on the way to the output; c itself is carried on as it was.
+    visible_c = t.nn.functional.layer_norm(
+        c,
+        c.shape[-1:],
+        weight=params["gain_c"],
+        bias=params["gain_c_shift"],
+        eps=EPSILON,
+    )
     return o.sigmoid() * visible_c.tanh(), c
 
 
-def _gru_step(z: Any, u: Any, h: Any, c: Any, params: dict[str, Any]) -> tuple[Any, Any]:
+def _gru_step(
+    z: Any,
+    u: Any,
+    h: Any,
+    c: Any,
+    params: dict[str, Any],
+) -> tuple[Any, Any]:
     z_r, z_update, z_n = z.chunk(3, -1)
     u_r, u_update, u_n = u.chunk(3, -1)
     r = (z_r + u_r).sigmoid()
     update = (z_update + u_update).sigmoid()
     n = (z_n + r * u_n).tanh()
     return n + update * (h - n), c
+
+
+STEPS = MappingProxyType({"rnn": _rnn_step, "lstm": _lstm_step, "gru": _gru_step})
+"""Steps of normalised cells, (z, u, h, c, parameters) -> (h, c)."""
 
 
 class Work(NamedTuple):
@@ -135,13 +183,19 @@ def training(net: Net, start: Start, device: str) -> Work:
     bias = t.nn.Parameter(t.tensor(start.head_bias, device=device))
     parameters = [*net.parameters, kernel, bias]
     # A graph cannot read the step's number from the host.
-    adam = t.optim.Adam(parameters, lr=RATE, fused=True, capturable=device != "cpu")
+    adam = t.optim.Adam(
+        parameters,
+        lr=RATE,
+        fused=True,
+        capturable=device != "cpu",
+    )
     xs = t.tensor(start.x, device=device).unbind()
     ys = t.tensor(start.y, device=device).unbind()
 
     def run(x: Any, y: Any) -> Any:
         adam.zero_grad(set_to_none=True)
-        prediction = t.addmm(bias, net.forward(x)[-1], kernel)
+        outputs = net.forward(x)
+        prediction = t.addmm(bias, outputs[-1], kernel)
         loss = ((prediction - y) ** 2).mean()
         loss.backward()
         adam.step()
@@ -149,7 +203,10 @@ def training(net: Net, start: Start, device: str) -> Work:
 
     # Adam makes its moments in the first step, so the list is asked for anew.
     def state() -> list[Any]:
-        return parameters + [tensor for moments in adam.state.values() for tensor in moments.values()]
+        tensors = list(parameters)
+        for moments in adam.state.values():
+            tensors += moments.values()
+        return tensors
 
     return Work(list(zip(xs, ys, strict=True)), run, state)
 
@@ -158,7 +215,7 @@ def passes(net: Net, start: Start, device: str) -> Work:
     """Return a forward and backward pass of the layer, whose parameter gradients are added up."""
     import torch as t
 
-    xs = [(x.requires_grad_(),) for x in t.tensor(start.x, device=device).unbind()]
+    inputs = [(x.requires_grad_(),) for x in t.tensor(start.x, device=device).unbind()]
     cotangent = t.tensor(start.cotangent, device=device)
     # With a gradient there, the backward pass adds to it in place, also within a graph.
     for parameter in net.parameters:
@@ -169,7 +226,10 @@ def passes(net: Net, start: Start, device: str) -> Work:
         net.forward(x).backward(cotangent)
         return x.grad
 
-    return Work(xs, run, lambda: [parameter.grad for parameter in net.parameters])
+    def state() -> list[Any]:
+        return [parameter.grad for parameter in net.parameters]
+
+    return Work(inputs, run, state)
 
 
 def eager(work: Work, device: str) -> Turn:
@@ -190,28 +250,33 @@ def graphed(work: Work, device: str) -> Turn:
 
     if device == "cpu":
         raise UsageError("a CUDA graph needs a GPU")
-    own = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in work.inputs[0]]
+    own_inputs = []
+    for tensor in work.inputs[0]:
+        copy = tensor.detach().clone()
+        own_inputs.append(copy.requires_grad_(tensor.requires_grad))
+
     with _unchanged(work):
         # Libraries allocate at their first use, which a capture must not see; it also must not see the default stream.
         side = t.cuda.Stream()
         side.wait_stream(t.cuda.current_stream())
         with t.cuda.stream(side):
             for _ in range(WARM_UP_STEPS):
-                work.run(*own)
+                work.run(*own_inputs)
         t.cuda.current_stream().wait_stream(side)
 
     graph = t.cuda.CUDAGraph()
     # Other threads of the process, JAX's, may use the device meanwhile.
     with t.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = work.run(*own)
+        result = work.run(*own_inputs)
 
     def replay(inputs: tuple[Any, ...]) -> Any:
         with t.no_grad():
-            for tensor, value in zip(own, inputs, strict=True):
+            for tensor, value in zip(own_inputs, inputs, strict=True):
                 tensor.copy_(value)
         graph.replay()
         return result
 
+    # Every replay writes into the same result.
     check = _check([replay(inputs).clone() for inputs in work.inputs])
 
     def call() -> None:
@@ -230,15 +295,16 @@ def _unchanged(work: Work) -> Iterator[None]:
     yield
     with t.no_grad():
         for tensor in work.state():
-            if id(tensor) in before:
-                tensor.copy_(before[id(tensor)])
-            else:
+            earlier = before.get(id(tensor))
+            if earlier is None:
                 tensor.zero_()
+            else:
+                tensor.copy_(earlier)
 
 
 def _check(results: list[Any]) -> list[float]:
-    ends = [results[0], results[-1]]
-    return [float(end.norm() if end.ndim else end) for end in ends]
+    # The norm of a scalar is its size; losses are positive.
+    return [float(results[0].norm()), float(results[-1].norm())]
 
 
 def wait(device: str) -> None:

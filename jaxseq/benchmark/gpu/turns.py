@@ -57,6 +57,7 @@ def measure(turns: Mapping[str, Turn], steps: int, clock: Callable[[], float]) -
         # The first call, which loaded code and allocated memory, was that of the check.
         one_call = max(seconds(turn, 1, clock), 1e-6)
         calls[name] = min(MOST_CALLS, math.ceil(TURN_SECONDS / one_call))
+        # A slow peer's turn is a single call, however long.
         round_seconds += calls[name] * one_call
 
     rounds = MOST_ROUNDS

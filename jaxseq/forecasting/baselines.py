@@ -9,7 +9,7 @@ else those of the window.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -100,6 +100,22 @@ def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray,
     for period in seasons.plausible(background):
         forecasts[seasonal_name(period)] = seasonal_naive_of_series(part, background, period)
     return forecasts
+
+
+def distinct(
+    forecasts: Mapping[str, Float[np.ndarray, "n k"]],
+) -> tuple[dict[str, Float[np.ndarray, "n k"]], list[str]]:
+    """Leave out every forecast that equals an earlier one in all values; a note names both."""
+    kept: dict[str, Float[np.ndarray, "n k"]] = {}
+    notes = []
+    for name, values in forecasts.items():
+        twin = next((other for other in kept if np.array_equal(kept[other], values)), None)
+        # Smoothing with all weight on the newest value is the last value, no further baseline.
+        if twin is None:
+            kept[name] = values
+        else:
+            notes.append(f"{name} is left out: it gives the same forecasts as {twin}")
+    return kept, notes
 
 
 def naive(windows: Past) -> Float[np.ndarray, "n k"]:

@@ -201,7 +201,7 @@ def _draw_residual_histogram(
     unit: str,
 ) -> None:
     mean = float(np.mean(residuals))
-    mean_label = f"mean {mean:+.3g}"
+    mean_label = f"mean {mean:+z.3g}"
     axis_label = "actual - forecast"
     if unit:
         mean_label = f"{mean_label} {unit}"

@@ -27,7 +27,6 @@ class Judgement(NamedTuple):
 
     comparison   of the model and every baseline with the reference
     answer       verdict on the model: it improves on the reference and on the last value, or not, or it is not decided
-    scaled       whether its errors are scaled by each series' own seasonal change, as those of a panel are
     verdict      sentence on the model against the reference
     remarks      sentences on how it stands to the last value, to the best forecast and in each series, and on copying
     scores       a row for each forecast and step of the horizon, and for all steps together (step "all")
@@ -39,7 +38,6 @@ class Judgement(NamedTuple):
 
     comparison: Comparison
     answer: Answer
-    scaled: bool
     verdict: str
     remarks: tuple[str, ...]
     scores: pd.DataFrame
@@ -72,7 +70,7 @@ def judge(
 
     # Both parts at once, so that every baseline is fitted once.
     both_parts = join([windows.valid, part])
-    by_baseline = baselines.forecast_all(dataset, both_parts)
+    by_baseline, twin_notes = baselines.distinct(baselines.forecast_all(dataset, both_parts))
     valid_rows = len(windows.valid.inputs)
     valid_forecasts = {label: values[:valid_rows] for label, values in by_baseline.items()}
     forecasts = {label: values[valid_rows:] for label, values in by_baseline.items()}
@@ -117,7 +115,6 @@ def judge(
     }
     return Judgement(
         comparison=comparison,
-        scaled=rows.scales is not None,
         answer=verdict.answer(deciding.model),
         verdict=verdict.sentence(deciding.model, deciding.reference.name),
         remarks=_remarks(comparison, last_value, part, forecasts[name], rows),
@@ -125,7 +122,7 @@ def judge(
         coverage=coverage_table(part.targets, ends),
         spread=spread(part, ends, in_time=bool(series)),
         predictions=frame(part, background.names, columns, ends, target_times(part, series)),
-        notes=(*_season_notes(background), *scale_notes, *calibrated.notes),
+        notes=(*_season_notes(background), *twin_notes, *scale_notes, *calibrated.notes),
     )
 
 

@@ -43,7 +43,6 @@ def frame(
 
     Before the forecasts come the date (or row) of the value, `series` and `step` if there are several, and `actual`.
 
-
     names    of the series, by number
     columns  forecasts by the name of their column
     ends     of the intervals, which become low_80% and high_80% for each level
@@ -60,12 +59,13 @@ def frame(
         table["series"] = np.repeat(np.asarray(names)[part.series], horizon)
     if horizon > 1:
         table["step"] = np.tile(np.arange(1, horizon + 1), len(part.targets))
-    table["actual"] = part.targets.ravel()
-    for name, values in columns.items():
-        table[name] = values.ravel()
+    numbers = {"actual": part.targets, **columns}
     for level, (low, high) in ends.items():
-        table[f"low_{level:.0%}"] = low.ravel()
-        table[f"high_{level:.0%}"] = high.ravel()
+        numbers[f"low_{level:.0%}"] = low
+        numbers[f"high_{level:.0%}"] = high
+    for name, values in numbers.items():
+        # The sum of a negative zero and 0 is a positive one: no table has -0.0.
+        table[name] = values.ravel() + 0.0
     return pd.DataFrame(table)
 
 

@@ -51,15 +51,19 @@ class Interval(NamedTuple):
 class SkillInterval(NamedTuple):
     """95 % interval of the skill.
 
-    low     NaN where there are too few rows for an interval; so is `high`
-    blocks  blocks of time that are taken as independent
-    needed  test windows, in time, that would be enough; 0 where there are enough
+    low      NaN where there are too few rows for an interval; so is `high`
+    blocks   blocks of time that are taken as independent
+    needed   windows in time that would be enough for one; 0 where there are enough
+    windows  windows in time that there are
+    horizon  targets of each window
     """
 
     low: float
     high: float
     blocks: int
     needed: int = 0
+    windows: int = 0
+    horizon: int = 1
 
 
 class Scales(NamedTuple):
@@ -223,22 +227,24 @@ def skill_intervals(
     # A reference alone has no skill to resample.
     if not pairs:
         return []
+    times = len(pairs[0].reference)
+    horizon = pairs[0].horizon
     largest = np.nanmax(pairs[0].reference)
     # Against a perfect reference every draw has the same skill.
     if not largest:
         points = [skill(losses) for losses in pairs]
-        return [SkillInterval(low=point, high=point, blocks=len(pairs[0].reference)) for point in points]
+        return [SkillInterval(low=point, high=point, blocks=times, windows=times, horizon=horizon) for point in points]
 
     # Squares of sums of squares would leave float64 for values that fit into it.
-    scaled = [Losses(losses.forecast / largest, losses.reference / largest, losses.horizon) for losses in pairs]
-    times = len(scaled[0].forecast)
+    scaled = [Losses(losses.forecast / largest, losses.reference / largest, horizon) for losses in pairs]
     if block is None:
-        block = block_length(times, scaled[0].horizon)
+        block = block_length(times, horizon)
     # The interval of a bootstrap of few blocks is too narrow.
     if times < MIN_BLOCKS * block:
         return [_student_interval(losses, level) for losses in scaled]
     intervals = _bootstrap(scaled, block, seed=seed, draws=draws, level=level)
-    return [SkillInterval(ends.low, ends.high, blocks=times // block) for ends in intervals]
+    blocks = times // block
+    return [SkillInterval(*ends, blocks=blocks, windows=times, horizon=horizon) for ends in intervals]
 
 
 def _bootstrap(
@@ -338,7 +344,7 @@ def _student_interval(
     # One block has no variance.
     if len(blocks) < 2:
         needed = _windows_of_two_blocks(times, losses.horizon)
-        return SkillInterval(math.nan, math.nan, len(blocks), needed)
+        return SkillInterval(math.nan, math.nan, len(blocks), needed, windows=times, horizon=losses.horizon)
 
     forecast_losses = np.nan_to_num(losses.forecast)
     reference_losses = np.nan_to_num(losses.reference)
@@ -358,7 +364,7 @@ def _student_interval(
     # The reference's own loss may be 0 within chance, so that any ratio to it is possible.
     if square <= 0:
         needed = _needed_windows(block_sums[:, 1], times, losses.horizon, level)
-        return SkillInterval(math.nan, math.nan, len(blocks), needed)
+        return SkillInterval(math.nan, math.nan, len(blocks), needed, windows=times, horizon=losses.horizon)
     middle = forecast_sum * reference_sum - c**2 * covariance[0, 1]
     constant = forecast_sum**2 - c**2 * covariance[0, 0]
     # Rounding may leave a discriminant of 0 slightly below it.
@@ -368,7 +374,15 @@ def _student_interval(
     point = skill(losses)
     low = min(1 - (middle + root) / square, point)
     high = max(1 - (middle - root) / square, point)
-    return SkillInterval(low, high, len(blocks))
+    return SkillInterval(low, high, len(blocks), windows=times, horizon=losses.horizon)
+
+
+def separate_windows(
+    windows: int,
+    horizon: int,
+) -> int:
+    """Return how many of consecutive windows have targets that do not overlap: one in `horizon`."""
+    return -(-windows // horizon)
 
 
 def _separate_blocks(

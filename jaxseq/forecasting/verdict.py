@@ -14,11 +14,20 @@ import numpy as np
 from rich.table import Table
 
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import plural
+from jaxseq.common.text import counted
 from jaxseq.forecasting import significance
 from jaxseq.forecasting.baselines import EXPANDING_MEAN, NAIVE, SEASONAL_NAIVE, TRAINING_MEAN
 from jaxseq.forecasting.metrics import Values
-from jaxseq.forecasting.significance import IN_ORDER, LagOne, Loss, Losses, Rows, SeriesTests, SkillInterval
+from jaxseq.forecasting.significance import (
+    IN_ORDER,
+    LagOne,
+    Loss,
+    Losses,
+    Rows,
+    SeriesTests,
+    SkillInterval,
+    separate_windows,
+)
 
 Answer: TypeAlias = Literal["improves", "no evidence", "not decided"]
 
@@ -31,6 +40,10 @@ PHRASES = {
 """Names of forecasts within a sentence, where they differ from those of the tables."""
 MEASURES = {"squared": "MSE", "absolute": "MAE"}
 """Mean loss by loss."""
+SCALED_MEASURES = {"squared": "RMSSE", "absolute": "MASE"}
+"""Error of a panel by loss, as the columns of its table have it."""
+WORST_SHOWN = 10.0
+"""Largest mean loss, relative to the reference's, of a baseline that tables show."""
 
 
 class Row(NamedTuple):
@@ -62,11 +75,13 @@ class Comparison(NamedTuple):
     rows    the reference first, the model last
     losses  of the model and the reference
     loss    that is compared
+    scaled  whether errors are scaled by each series' own seasonal change, as those of a panel are
     """
 
     rows: list[Row]
     losses: Losses
     loss: Loss
+    scaled: bool = False
 
     @property
     def reference(self) -> Row:
@@ -129,7 +144,7 @@ def compare(
     baselines = [row._replace(p_value=p_value) for row, p_value in zip(baselines, adjusted, strict=True)]
     # False sorts before true: the reference comes first, the others stay in their order.
     baselines.sort(key=lambda row: row.name != reference)
-    return Comparison([*baselines, table[-1]], pairs[model], loss)
+    return Comparison([*baselines, table[-1]], pairs[model], loss, scaled=rows.scales is not None)
 
 
 def _check_finite(forecasts: Mapping[str, Values]) -> None:
@@ -198,11 +213,7 @@ def sentence(
     if interval is None:
         return f"{row.name}: the reference"
     if math.isnan(interval.low):
-        blocks = f"{interval.blocks} independent {plural('block', interval.blocks)}"
-        return (
-            f"{row.name}: not decided against {name} (skill {signed(row.skill)}): the test windows make {blocks}; it takes "
-            f"about {interval.needed} windows in time"
-        )
+        return f"{row.name}: not decided against {name}: skill {signed(row.skill)}; {_too_few_windows(row, interval)}"
 
     # The reference makes no error at all, so that no skill can be measured.
     if math.isinf(row.skill) or row.skill == interval.low == interval.high == 0:
@@ -212,11 +223,29 @@ def sentence(
     if interval.low > 0:
         return f"{row.name}: improves on {name}: {measured}"
     if answer(row) == "not decided":
-        return f"{row.name}: not decided against {name}: {measured}; no skill would have shown in so few test windows"
+        return f"{row.name}: not decided against {name}: {measured}; {_too_few_windows(row, interval)}"
     opening = f"{row.name}: no evidence of improvement over {name}"
     if interval.high < 0:
         return f"{opening}: it is worse, {measured}"
-    return f"{opening}: {measured}; a skill of {detectable_skill(row):+.4f} would have shown"
+    return f"{opening}: {measured}; a skill of {signed(detectable_skill(row))} would have shown"
+
+
+def _too_few_windows(
+    row: Row,
+    interval: SkillInterval,
+) -> str:
+    """Say how many windows without overlap the test part has, and about how many would decide."""
+    separate = separate_windows(interval.windows, interval.horizon)
+    has = f"the test part has {counted(separate, 'window')} without overlap"
+    needed = interval.needed
+    if not needed:
+        detectable = detectable_skill(row)
+        # One window made all the error, so that further windows may bring anything.
+        if not math.isfinite(detectable):
+            return f"{has}, too few for any skill to show"
+        # The width of an interval shrinks with the root of the number of windows.
+        needed = math.ceil(interval.windows * detectable**2) + 1
+    return f"{has}, about {separate_windows(needed, interval.horizon):,} would be needed"
 
 
 def detectable_skill(row: Row) -> float:
@@ -248,16 +277,30 @@ def ranking_sentence(
             interval = f" ({signed(row.interval.low)} to {signed(row.interval.high)})"
         parts.append(f"against the last value its skill is {signed(row.skill)}{interval}")
 
-    best = min(comparison.rows, key=lambda row: row.relative_loss)
+    best = min(comparison.rows, key=lambda row: _ranked_error(row, comparison))
     measure = MEASURES[comparison.loss]
+    if comparison.scaled:
+        measure = SCALED_MEASURES[comparison.loss]
     if best.name == comparison.model.name:
         parts.append(f"its {measure} is the smallest of all on the test part")
     else:
-        ratio = best.relative_loss / comparison.model.relative_loss
+        ratio = _ranked_error(best, comparison) / _ranked_error(comparison.model, comparison)
         parts.append(
             f"the smallest {measure} on the test part has {phrase(best.name)}, {format_error(ratio)} of the model's"
         )
     return f"{comparison.model.name}: {'; '.join(parts)}"
+
+
+def _ranked_error(
+    row: Row,
+    comparison: Comparison,
+) -> float:
+    """Return the error that the ranking is by: that of the panel's table, or else the mean loss."""
+    if not comparison.scaled:
+        return row.relative_loss
+    if comparison.loss == "squared":
+        return row.rmse
+    return row.mae
 
 
 def series_sentence(
@@ -290,7 +333,7 @@ def copy_sentence(
         finding = "strays from the last value at random"
     return (
         f"{name}: {finding}: it moves {lag.movement:.0%} as far as the series, and its moves correlate "
-        f"{lag.change_correlation:+.3f} with the actual ones ({side} chance, {lag.chance_correlation:.3f})"
+        f"{lag.change_correlation:+z.3f} with the actual ones ({side} chance, {lag.chance_correlation:.3f})"
     )
 
 
@@ -304,16 +347,16 @@ def phrase(name: str) -> str:
 def format_error(value: float) -> str:
     """Format an error with four decimals; very small and very large ones with four significant digits."""
     if value == 0 or 0.01 <= abs(value) < 1e6:
-        return f"{value:.4f}"
-    return f"{value:.4g}"
+        return f"{value:z.4f}"
+    return f"{value:z.4g}"
 
 
 def signed(skill: float) -> str:
-    """Format a skill with four decimals; a very large one with four significant digits."""
+    """Format a skill with four decimals, a very large one with four significant digits; there is no -0.0000."""
     # Beside a reference that is exact but for rounding, a skill may have thirty digits.
     if abs(skill) < 1000 or math.isinf(skill):
-        return f"{skill:+.4f}"
-    return f"{skill:+.4g}"
+        return f"{skill:+z.4f}"
+    return f"{skill:+z.4g}"
 
 
 def format_p_value(p: float) -> str:
@@ -352,11 +395,59 @@ def headings(
     suffix = ""
     if unit:
         suffix = f", {unit}"
-    errors = (f"RMSE{suffix}", f"MAE{suffix}")
     # Scaled errors have no unit.
     if scaled:
-        errors = ("RMSSE", "MASE")
-    return (*errors, f"{MEASURES[loss]} / reference")
+        return ("RMSSE", "MASE", f"{mean_loss(scaled, loss)} / reference")
+    return (f"RMSE{suffix}", f"MAE{suffix}", f"{mean_loss(scaled, loss)} / reference")
+
+
+def mean_loss(
+    scaled: bool,
+    loss: Loss,
+) -> str:
+    """Return the name of the mean loss that the skill is measured by: that of squared scaled errors is RMSSE²."""
+    if not scaled:
+        return MEASURES[loss]
+    if loss == "squared":
+        return f"{SCALED_MEASURES[loss]}²"
+    return SCALED_MEASURES[loss]
+
+
+class Shown(NamedTuple):
+    """Rows of a comparison that tables show, and the names of the others."""
+
+    rows: list[Row]
+    omitted: list[str]
+
+
+def shown(comparison: Comparison) -> Shown:
+    """Leave out the baselines whose mean loss is more than `WORST_SHOWN` times the reference's.
+
+    The reference, the last value and the model stay.
+    """
+    always = (comparison.reference.name, NAIVE, comparison.model.name)
+    rows = []
+    omitted = []
+    for row in comparison.rows:
+        if row.name in always or row.relative_loss <= WORST_SHOWN:
+            rows.append(row)
+        else:
+            omitted.append(row.name)
+    return Shown(rows, omitted)
+
+
+def omission_sentence(
+    comparison: Comparison,
+    file: str,
+) -> str | None:
+    """Return a sentence that names the baselines that tables leave out, and the file that has them; None without any."""
+    omitted = shown(comparison).omitted
+    if not omitted:
+        return None
+    measure = mean_loss(comparison.scaled, comparison.loss)
+    return (
+        f"not shown, with more than {WORST_SHOWN:g} times the reference's {measure}: {', '.join(omitted)}; see {file}"
+    )
 
 
 def markdown(

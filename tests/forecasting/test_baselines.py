@@ -47,6 +47,12 @@ def test_every_series_has_a_drift_of_its_own_from_known_targets():
     np.testing.assert_array_equal(drift(past, train), [[-4, -8], [2, 4]])
 
 
+def test_of_equal_forecasts_the_first_stays():
+    one, other = np.ones((2, 1)), np.zeros((2, 1))
+    kept, notes = baselines.distinct({"a": one, "b": other, "c": one.copy(), "d": other + 1e-12})
+    assert list(kept) == ["a", "b", "d"] and notes == ["c is left out: it gives the same forecasts as a"]
+
+
 def test_drift_is_exact_on_a_straight_line():
     line = 3.0 + 0.5 * np.arange(20)
     whole = np.lib.stride_tricks.sliding_window_view(line, 7)

@@ -316,6 +316,12 @@ def test_a_seasonal_series_is_compared_with_its_season():
     assert found.comparison.reference.name.startswith("seasonal naive")
 
 
+def test_smoothing_that_is_the_last_value_is_no_further_row():
+    found = judged(panel(np.exp(0.01 * random_walk(1500, 1)).cumsum()), 1, noisy(7))
+    assert "simple exponential smoothing" not in found.scores["forecast"].tolist()
+    assert "simple exponential smoothing is left out: it gives the same forecasts as naive (last value)" in found.notes
+
+
 def test_unknown_targets_count_nowhere():
     windows = panel(random_walk(400)).load("change", 10, 2).windows
     targets = windows.test.targets.copy()
@@ -340,11 +346,18 @@ def test_unknown_targets_count_nowhere():
 
 def test_a_panel_is_judged_by_scaled_errors_and_says_how_many_series_improve():
     found = two_series()[2]
-    assert found.scaled
+    assert found.comparison.scaled
     whole = found.scores[found.scores["step"] == "all"].set_index("forecast")
     for row in found.comparison.rows:
         assert row.rmse == pytest.approx(whole["rmsse"][row.name]) and row.mae == pytest.approx(whole["mase"][row.name])
     assert "of 2 series improve" in found.remarks[1]
+
+
+def test_predictions_have_no_negative_zero():
+    part = panel(random_walk(400)).load("change", 10, 1).windows.test
+    zeros = np.full(part.targets.shape, -0.0)
+    table = frame(part, ("y",), {"forecast": zeros}, {0.8: (zeros, zeros)}, target_times(part))
+    assert not np.signbit(table[["forecast", "low_80%", "high_80%"]].to_numpy()).any()
 
 
 def test_predictions_have_a_row_for_each_window_and_step_and_hold_what_was_judged():

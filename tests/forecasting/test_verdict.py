@@ -17,6 +17,7 @@ from jaxseq.forecasting import verdict
 from jaxseq.forecasting.baselines import NAIVE, drift, least_squares, naive
 from jaxseq.forecasting.metrics import mae, relative_mse, rmse
 from jaxseq.forecasting.significance import (
+    LagOne,
     Rows,
     Scales,
     SkillInterval,
@@ -35,6 +36,7 @@ from jaxseq.forecasting.verdict import (
     markdown,
     ranking_sentence,
     series_sentence,
+    signed,
 )
 
 COLUMNS = headings("USD", scaled=False)
@@ -105,15 +107,37 @@ def test_without_evidence_the_sentence_says_what_would_have_shown():
 
 
 def test_what_could_not_have_shown_is_not_decided():
-    unknown = Row("GRU", 1.0, 0.5, 0.9, SkillInterval(math.nan, math.nan, blocks=1, needed=40))
+    few = SkillInterval(math.nan, math.nan, blocks=1, needed=40, windows=25, horizon=12)
+    unknown = Row("GRU", 1.0, 0.5, 0.9, few)
     assert answer(unknown) == "not decided"
-    text = sentence(unknown)
-    assert (
-        "not decided against the last value" in text and "1 independent block;" in text and "about 40 windows" in text
-    )
-    assert answer(row(-0.95, 0.9)) == "not decided"
-    assert "no skill would have shown" in sentence(row(-0.95, 0.9))
+    # The first of 25 windows and those 12 and 24 later; the first of 40, and 12, 24 and 36 later.
+    words = "the test part has 3 windows without overlap, about 4 would be needed"
+    assert sentence(unknown) == f"GRU: not decided against the last value: skill +0.1000; {words}"
+    wide = row(-1.9, 0.9)._replace(interval=SkillInterval(-1.9, 0.9, blocks=12, windows=30))
+    assert answer(wide) == "not decided"
+    assert sentence(wide).endswith("the test part has 30 windows without overlap, about 121 would be needed")  # 30 · 2²
+    endless = row(-math.inf, 0.9)._replace(interval=SkillInterval(-math.inf, 0.9, blocks=12, windows=30))
+    assert sentence(endless).endswith("has 30 windows without overlap, too few for any skill to show")
     assert answer(row(-3.0, -0.9)) == "no evidence", "it is worse, and that did show"
+
+
+def test_about_as_many_windows_as_a_verdict_asks_for_decide():
+    """Errors with heavy tails, as large again as those of the reference."""
+    decided = undecided = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+
+        def at(n, random=random):
+            actual, off = random.standard_t(4, (n, 1)), 2 * random.standard_t(4, (n, 1))
+            return compare(actual, {NAIVE: np.zeros((n, 1)), "m": off})[1]
+
+        few = at(20)
+        needed = re.search(r"about ([\d,]+) would be needed", sentence(few))
+        assert (needed is not None) == (answer(few) == "not decided")
+        if needed is not None:
+            undecided += 1
+            decided += answer(at(int(needed[1].replace(",", "")))) != "not decided"
+    assert undecided >= 10 and decided >= 0.5 * undecided, (decided, undecided)
 
 
 @pytest.mark.parametrize("k", [1, 3, 12])
@@ -189,6 +213,20 @@ def test_beside_the_verdict_stand_the_last_value_and_the_best_of_all():
     assert best.model.relative_loss == pytest.approx(mae(actual, forecast) / mae(actual, last))
 
 
+@pytest.mark.parametrize(("loss", "column", "heading"), [("squared", "RMSSE", "RMSSE²"), ("absolute", "MASE", "MASE")])
+def test_the_words_on_a_panel_are_those_of_its_columns(loss, column, heading):
+    actual, forecast, last, times, series = panel(0.0, series=12, dates=100)
+    rows = Rows(times, series, Scales(np.full(len(times), 2.0), np.full(len(times), 4.0)))
+    found = verdict.compare(actual, {NAIVE: last, "b": 0.5 * actual, "m": forecast}, NAIVE, rows=rows, loss=loss)
+    titles = headings("USD", scaled=True, loss=loss)
+    assert column in titles and titles[2] == f"{heading} / reference"
+    best, model = (row.rmse if loss == "squared" else row.mae for row in found.rows[1:])
+    text = ranking_sentence(found, None)
+    assert text == f"m: the smallest {column} on the test part has b, {best / model:.4f} of the model's"
+    alone = verdict.compare(actual, {NAIVE: last, "m": 0.5 * actual}, NAIVE, rows=rows, loss=loss)
+    assert ranking_sentence(alone, None) == f"m: its {column} is the smallest of all on the test part"
+
+
 def test_a_comparison_without_its_reference_or_with_a_value_that_is_not_finite_is_refused():
     with pytest.raises(UsageError) as error:
         verdict.compare(ACTUAL, {"GRU": FORECAST}, NAIVE)
@@ -235,11 +273,36 @@ def test_no_digit_is_cut_on_a_terminal_of_80_columns():
     assert "…" not in on_screen and all(len(line) <= 80 for line in on_screen.splitlines())
 
 
+def test_no_zero_is_negative_in_a_table_or_a_sentence():
+    tiny = Row("m", 1.0, 0.5, 1 + 1e-6, SkillInterval(-2e-6, -1e-6, 12))
+    texts = [
+        sentence(tiny),
+        sentence(tiny._replace(interval=SkillInterval(-1e-6, 1e-6, 12))),
+        markdown([tiny, tiny._replace(rmse=-0.0)], COLUMNS),
+        copy_sentence("m", LagOne(movement=0.1, change_correlation=-1e-5, chance_correlation=0.1)),
+    ]
+    assert all("+0.000" in text and "-0.000" not in text for text in texts), texts
+    assert signed(-0.00004) == signed(0.0) == "+0.0000" and signed(-0.00006) == "-0.0001"
+
+
+def test_a_table_leaves_out_baselines_far_worse_than_the_reference_and_says_so():
+    actual, forecast, last, _ = best_forecast(0.5, 100, 1, seed=0)
+    forecasts = {NAIVE: last, "near": last + 1, "mean": last + 50, "b": forecast, "m": last - 99}
+    found = verdict.compare(actual, forecasts, "b")
+    rows, omitted = verdict.shown(found)
+    assert [row.name for row in rows] == ["b", NAIVE, "near", "m"] and omitted == ["mean"]
+    words = "not shown, with more than 10 times the reference's MSE: mean; see scores.csv"
+    assert verdict.omission_sentence(found, "scores.csv") == words
+    near = verdict.compare(actual, {NAIVE: last, "m": forecast}, NAIVE)
+    assert verdict.omission_sentence(near, "scores.csv") is None
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
         (1.20984, "1.2098"),
         (0.0, "0.0000"),
+        (-0.0, "0.0000"),
         (0.0123456, "0.0123"),
         (0.0051234567, "0.005123"),
         (0.00012345678, "0.0001235"),
@@ -384,6 +447,7 @@ def test_a_series_in_a_large_unit_does_not_outweigh_the_others():
     arrays = (unit * actual, {NAIVE: last, "m": unit * forecast}, NAIVE)
     scaled = verdict.compare(*arrays, rows=rows).model
     raw = verdict.compare(*arrays, rows=Rows(times, series)).model
+    assert verdict.compare(*arrays, rows=rows).scaled and not verdict.compare(*arrays, rows=Rows(times, series)).scaled
     assert raw.skill > 0.9 and scaled.skill < 0
     assert scaled.rmse == pytest.approx(rmse(actual, forecast)) and scaled.mae == pytest.approx(mae(actual, forecast))
 

@@ -144,7 +144,8 @@ def _draw(
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
     forecast = plots.forecast(judgement.predictions, data.unit, title, predictions.before_test(windows))
     figures.save(forecast, folder / run_folder.FORECAST_PLOT)
-    errors = diagnostics.errors(judgement.scores, judgement.predictions, judgement.coverage, data.unit, title)
+    scores = _shown_scores(judgement)
+    errors = diagnostics.errors(scores, judgement.predictions, judgement.coverage, data.unit, title)
     figures.save(errors, folder / run_folder.ERRORS_PLOT)
 
 
@@ -152,10 +153,12 @@ def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Consol
     data = job.experiment.data
     comparison = judgement.comparison
     title = f"{data.name}, test part; reference: {verdict.phrase(comparison.reference.name)}"
-    if data.unit and not judgement.scaled:
+    if data.unit and not comparison.scaled:
         title = f"{title}; errors in {data.unit}"
-    columns = verdict.headings("", judgement.scaled, comparison.loss)
-    console.print(verdict.score_table(comparison.rows, columns, title))
+    columns = verdict.headings("", comparison.scaled, comparison.loss)
+    console.print(verdict.score_table(verdict.shown(comparison).rows, columns, title))
+    for text in _omission_words(comparison):
+        console.print(text, highlight=False, markup=False)
     console.print(judgement.verdict, style="bold", highlight=False, markup=False)
     for text in (*judgement.remarks, *_coverage_words(judgement), *judgement.notes):
         console.print(text, highlight=False, markup=False)
@@ -173,6 +176,20 @@ def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Consol
 def _judged_loss(experiment: ForecastExperiment) -> Loss:
     """Return the loss of the verdict: that of the training where it aims at the median, else the squared error."""
     return "absolute" if experiment.loss == "mae" else "squared"
+
+
+def _shown_scores(judgement: Judgement) -> pd.DataFrame:
+    """Return the scores of the forecasts that tables and figures show."""
+    names = [row.name for row in verdict.shown(judgement.comparison).rows]
+    return judgement.scores[judgement.scores["forecast"].isin(names)]
+
+
+def _omission_words(comparison: verdict.Comparison) -> list[str]:
+    """Return a line on the baselines that tables do not show; no line if they show all."""
+    words = verdict.omission_sentence(comparison, run_folder.SCORES)
+    if words is None:
+        return []
+    return [words]
 
 
 def _coverage_words(judgement: Judgement) -> list[str]:
@@ -197,15 +214,16 @@ def report(
     first = _time_words(times.min())
     last = _time_words(times.max())
     comparison = judgement.comparison
-    columns = verdict.headings(data.unit, judgement.scaled, comparison.loss)
-    measure = verdict.MEASURES[comparison.loss]
+    columns = verdict.headings(data.unit, comparison.scaled, comparison.loss)
+    measure = verdict.mean_loss(comparison.scaled, comparison.loss)
+    omission = "".join(f"\n{text}.\n" for text in _omission_words(comparison))
     remark_lines = "\n".join(f"{text}.\n" for text in judgement.remarks)
     notes = (*_coverage_words(judgement), *judgement.notes, *job.notes)
     note_lines = "\n".join(f"{text}.\n" for text in notes)
     interval_tables = "\n\n".join(
         [
             coverage.markdown(judgement.coverage, judgement.spread, data.unit),
-            distributions.markdown(judgement.scores, data.unit, judgement.scaled),
+            distributions.markdown(_shown_scores(judgement), data.unit, comparison.scaled),
         ]
     )
     return f"""# {experiment.name}: {data.name}, {experiment.model.cell}, {experiment.model.hidden} units, {experiment.task}
@@ -213,8 +231,8 @@ def report(
 {judgement.verdict}.
 
 {remark_lines}
-{verdict.markdown(comparison.rows, columns)}
-
+{verdict.markdown(verdict.shown(comparison).rows, columns)}
+{omission}
 {interval_tables}
 
 {note_lines}
@@ -247,7 +265,7 @@ def _time_words(time: np.datetime64 | np.number) -> str:
 
 def _scaled_words(judgement: Judgement) -> str:
     """Say how the errors of a panel are scaled; nothing for those of a single series."""
-    if not judgement.scaled:
+    if not judgement.comparison.scaled:
         return ""
     return "Errors are scaled by each series' own seasonal change in training. "
 

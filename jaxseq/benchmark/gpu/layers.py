@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.start import Start, norm_of
 from jaxseq.cells import CELLS, convert, normalised, recurrence
 from jaxseq.cells.normalised import Normalisation
+from jaxseq.cells.recurrence import Traversal
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 
@@ -72,10 +72,13 @@ def scan(
 
 
 def _kernel_argument(kernel: str) -> dict[str, Any]:
-    # The scan over time is what a version without other kernels has.
-    if kernel == "scan" and "kernel" not in inspect.signature(recurrence.scan).parameters:
+    choice: dict[str, Any] = {"kernel": kernel}
+    if "kernel" in Traversal._fields:
+        return {"traversal": Traversal(**choice)}
+    # A version without other kernels has the scan alone, and says so.
+    if kernel == "scan":
         return {}
-    return {"kernel": kernel}
+    return choice
 
 
 def ours(kernel: str, load: Load, start: Start) -> Layer:

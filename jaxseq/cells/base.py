@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, orthogonal
 from jaxtyping import Array, Float
 
-from jaxseq.cells.norm import Slots, SlotValues, Transposes
+from jaxseq.cells.norm import GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key, Tree
 
 Carry: TypeAlias = Any
@@ -65,6 +65,21 @@ class Gates(Protocol):
         slots: Slots = ...,
     ) -> tuple[Carry, Saved]:
         """Return the next carry and the saved values; sums and memory pass through `slots`."""
+        ...
+
+
+@runtime_checkable
+class Pointwise(Protocol):
+    """The same step as `Gates` with an array for each gate, as kernels hold it; its derivative is autodiff's."""
+
+    def __call__(
+        self,
+        z: tuple[Float[Array, "*b h"], ...],
+        u: tuple[Float[Array, "*b h"], ...],
+        carry: Carry,
+        slots: GateSlots = ...,
+    ) -> Carry:
+        """Return the next carry; sums and memory pass through `slots`."""
         ...
 
 
@@ -128,9 +143,10 @@ class Cell(NamedTuple):
     recurrent_bias  whether the recurrent projection has a separate bias, `recurrent_bias` in the parameters
     groups          number of gates in each group whose sums z + u are formed together; layer norm takes its moments
                     over a group
+    pointwise       the step by gates, for `jaxseq.cells.persistent`; None leaves the cell to the scan
 
-    Every module of a cell defines `Params`, `Carry`, `Saved`, `Local`, `start`, `init`, `gates`, `linearise`, `adjoint`
-    and `CELL`, in this order.
+    Every module of a cell defines `Params`, `Carry`, `Saved`, `Local`, `start`, `init`, `gates`, `pointwise`,
+    `linearise`, `adjoint` and `CELL`, in this order.
     """
 
     name: str
@@ -142,6 +158,7 @@ class Cell(NamedTuple):
     gates: Gates
     linearise: Linearise
     adjoint: Adjoint
+    pointwise: Pointwise | None = None
 
 
 def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseq.cells.base import Cell, StepGradient, init_kernels, sigmoid, sigmoid_slope, tanh_slope
-from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Slots, SlotValues, Transposes
+from jaxseq.cells.norm import PLAIN, PLAIN_GATES, PLAIN_TRANSPOSES, GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
 
 
@@ -106,6 +106,19 @@ def gates(
     return Carry(h_after), Saved(rz, n, u_n, residuals)
 
 
+def pointwise(
+    z: tuple[Float[Array, "*b h"], ...],
+    u: tuple[Float[Array, "*b h"], ...],
+    carry: Carry,
+    slots: GateSlots = PLAIN_GATES,
+) -> Carry:
+    """Compute one step, gate by gate."""
+    r_sum, update_sum = slots.total((z[0] + u[0], z[1] + u[1]), 0)
+    (n_sum,) = slots.total((z[2] + sigmoid(r_sum) * u[2],), 1)
+    n = jnp.tanh(n_sum)
+    return Carry(n + sigmoid(update_sum) * (carry.h - n))
+
+
 def linearise(
     saved: Saved,
     h_before: Float[Array, "*b h"],
@@ -155,6 +168,7 @@ CELL = Cell(
     start=start,
     init=init,
     gates=gates,
+    pointwise=pointwise,
     linearise=linearise,
     adjoint=adjoint,
 )

@@ -8,6 +8,8 @@ Axis w is the width of whatever is normalised: g, a group of gates, or h.
 
 from __future__ import annotations
 
+import itertools
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,8 +18,10 @@ from jaxtyping import Array, Float
 
 from jaxseq.cells.norm import (
     PLAIN,
+    PLAIN_GATES,
     PLAIN_TRANSPOSES,
     Gains,
+    GateSlots,
     Norm,
     Residual,
     Slots,
@@ -172,3 +176,64 @@ def gain_gradients(
         return gains._replace(h=recurrent)
     c_grad, c_shift_grad = cell.memory
     return gains._replace(h=recurrent, c=c_grad, c_shift=c_shift_grad)
+
+
+def _centre_gates(gates: tuple[Float[Array, "*b w"], ...], units: int) -> tuple[Float[Array, "*b w"], ...]:
+    """Subtract from the gates of a group their mean, and leave columns beyond the units at zero."""
+    # One sum over the units for all gates, since each is a meeting of all threads.
+    mean = jnp.sum(sum(gates), axis=-1, keepdims=True) / (len(gates) * units)
+    width = gates[0].shape[-1]
+    if width == units:
+        return tuple(gate - mean for gate in gates)
+    inside = jax.lax.broadcasted_iota(jnp.int32, gates[0].shape, gates[0].ndim - 1) < units
+    return tuple(jnp.where(inside, gate - mean, 0) for gate in gates)
+
+
+def _scale_gates(
+    gates: tuple[Float[Array, "*b w"], ...],
+    units: int,
+    epsilon: float,
+) -> tuple[Float[Array, "*b w"], ...]:
+    """Divide centred gates of a group by their standard deviation."""
+    squares = sum(gate * gate for gate in gates)
+    variance = jnp.sum(squares, axis=-1, keepdims=True) / (len(gates) * units)
+    inverse = jax.lax.rsqrt(variance + epsilon)
+    return tuple(gate * inverse for gate in gates)
+
+
+def gate_slots(
+    norm: Norm,
+    groups: tuple[int, ...],
+    gains: Weights,
+    units: int,
+) -> GateSlots:
+    """Return the slots of `layer_slots` for a step by gates.
+
+    As there, R has passed `centre_groups`. Each array of `gains` is a tuple with an array "w" for each gate, filled up with zeros from `units` to w.
+    """
+    scale = partial(_scale_gates, units=units, epsilon=norm.epsilon)
+    ends = list(itertools.accumulate(groups))
+    bounds = list(zip([0, *ends], ends, strict=False))
+
+    if isinstance(gains, SumGains):
+
+        def total(sums: tuple[Array, ...], group: int) -> tuple[Array, ...]:
+            first, end = bounds[group]
+            normed = scale(_centre_gates(sums, units))
+            weights = zip(normed, gains.total[first:end], gains.shift[first:end], strict=True)
+            return tuple(gate * gain + shift for gate, gain, shift in weights)
+
+        return PLAIN_GATES._replace(total=total)
+
+    def recurrent(product: tuple[Array, ...]) -> tuple[Array, ...]:
+        normed = [gate for first, end in bounds for gate in scale(product[first:end])]
+        return tuple(gate * gain for gate, gain in zip(normed, gains.h, strict=True))
+
+    if isinstance(gains, Gains):
+        return PLAIN_GATES._replace(recurrent=recurrent)
+
+    def memory(c: Array) -> Array:
+        (normed,) = scale(_centre_gates((c,), units))
+        return normed * gains.c[0] + gains.c_shift[0]
+
+    return PLAIN_GATES._replace(recurrent=recurrent, memory=memory)

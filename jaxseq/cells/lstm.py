@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseq.cells.base import Cell, Params, StepGradient, init_kernels, sigmoid_slope, tanh_slope
-from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Slots, SlotValues, Transposes
+from jaxseq.cells.base import Cell, Params, StepGradient, init_kernels, sigmoid, sigmoid_slope, tanh_slope
+from jaxseq.cells.norm import PLAIN, PLAIN_GATES, PLAIN_TRANSPOSES, GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
 
 
@@ -91,6 +91,18 @@ def gates(
     return Carry(h, c), Saved(activated, carry.c, tanh_c, residuals)
 
 
+def pointwise(
+    z: tuple[Float[Array, "*b h"], ...],
+    u: tuple[Float[Array, "*b h"], ...],
+    carry: Carry,
+    slots: GateSlots = PLAIN_GATES,
+) -> Carry:
+    """Compute one step, gate by gate."""
+    i_sum, f_sum, g_sum, o_sum = slots.total(tuple(map(jnp.add, z, u)), 0)
+    c = sigmoid(f_sum) * carry.c + sigmoid(i_sum) * jnp.tanh(g_sum)
+    return Carry(sigmoid(o_sum) * jnp.tanh(slots.memory(c)), c)
+
+
 def _activate(a: Float[Array, "*b g"]) -> Float[Array, "*b g"]:
     """Apply σ to i, f and o and tanh to g, in one loop: σ(a) = ½ tanh(½ a) + ½."""
     h = a.shape[-1] // 4
@@ -145,6 +157,7 @@ CELL = Cell(
     start=start,
     init=init,
     gates=gates,
+    pointwise=pointwise,
     linearise=linearise,
     adjoint=adjoint,
 )

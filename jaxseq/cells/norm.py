@@ -140,6 +140,19 @@ class Transposes(NamedTuple):
     memory: Callable[[Residual, Array], tuple[Array, WeightsGradient]]
 
 
+class GateSlots(NamedTuple):
+    """`Slots` of a step with an array "*b h" for each gate, and without residuals.
+
+    recurrent  the gates of h R
+    total      (the sums of a group of gates, index of the group), applied by the cell
+    memory     c, applied by the cell
+    """
+
+    recurrent: Callable[[tuple[Array, ...]], tuple[Array, ...]]
+    total: Callable[[tuple[Array, ...], int], tuple[Array, ...]]
+    memory: Callable[[Array], Array]
+
+
 def _identity(a: Float[Array, "*b w"], group: int = 0) -> tuple[Float[Array, "*b w"], Residual]:
     return a, ()
 
@@ -156,6 +169,14 @@ PLAIN = Slots(_identity, _identity, _identity)
 """Empty slots: no normalisation."""
 PLAIN_TRANSPOSES = Transposes(_identity_transpose, _identity_transpose, _identity_transpose)
 """Transposes of empty slots."""
+
+
+def _unchanged(a: Any, group: int = 0) -> Any:
+    return a
+
+
+PLAIN_GATES = GateSlots(_unchanged, _unchanged, _unchanged)
+"""Empty slots of a step by gates: no normalisation."""
 
 
 def init(

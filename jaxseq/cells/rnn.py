@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseq.cells.base import Cell, Params, StepGradient, init_kernels, tanh_slope
-from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Slots, SlotValues, Transposes
+from jaxseq.cells.norm import PLAIN, PLAIN_GATES, PLAIN_TRANSPOSES, GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
 
 
@@ -62,6 +62,17 @@ def gates(
     return Carry(h), Saved(SlotValues(total=(a_residual,), memory=()))
 
 
+def pointwise(
+    z: tuple[Float[Array, "*b h"], ...],
+    u: tuple[Float[Array, "*b h"], ...],
+    carry: Carry,
+    slots: GateSlots = PLAIN_GATES,
+) -> Carry:
+    """Compute one step, gate by gate."""
+    (total,) = slots.total((z[0] + u[0],), 0)
+    return Carry(jnp.tanh(total))
+
+
 def linearise(
     saved: Saved,
     h_before: Float[Array, "*b h"],
@@ -96,6 +107,7 @@ CELL = Cell(
     start=start,
     init=init,
     gates=gates,
+    pointwise=pointwise,
     linearise=linearise,
     adjoint=adjoint,
 )

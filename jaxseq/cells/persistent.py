@@ -1,0 +1,462 @@
+"""The recurrence as two kernels for NVIDIA GPUs, one forwards and one backwards, which hold R and the state on the chip.
+
+A scan starts several kernels at each time step, and each reads R again; with few units that is most of its time. Here a
+block of threads runs one row of the batch through all time steps, with R in its registers (persistent RNNs: Diamos et
+al. 2016; FlashRNN: Pöppel et al. 2024). The kernels are written in Pallas, once for all cells, around `Cell.pointwise`,
+whose derivative is autodiff's.
+
+    forwards   p_t = (m ∘ h_{t-1}) R,  s_t = step(z_t, p_t, s_{t-1});  stores s_t and p_t
+    backwards  dp_t, ds_{t-1} = step'(ds_t),  ds_{t-1}.h += m ∘ (dp_t R');  stores ds_t alone
+
+All other cotangents follow from ds_t at once, over all time steps, outside the kernels.
+
+Axes of a kernel's arrays are powers of two: the units are filled up with zeros from h to w, and the gates stand in groups
+of 4, 2 and 1, the last axis k, so that a thread holds all gates of a unit and a group takes one sum over the threads.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseq.cells import layer_norm, products
+from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable
+from jaxseq.cells.base import Carry
+from jaxseq.cells.norm import PLAIN_GATES
+from jaxseq.common.arrays import Tree
+
+Grouped: TypeAlias = tuple[Float[Array, "... k"], ...]
+"""An array for each group of gates."""
+
+Gates: TypeAlias = tuple[Float[Array, "*b w"], ...]
+"""An array for each gate."""
+
+
+class Plan(NamedTuple):
+    """How the kernels are laid out, a constant.
+
+    units      h, of which w - h are zeros
+    groups     gates in each group, powers of two
+    warps      warps of a block, 32 threads each
+    kept       groups whose R stays in registers; that of the others is read at every step
+    interpret  whether the kernels run as ordinary JAX, on any platform
+    """
+
+    units: int
+    groups: tuple[int, ...]
+    warps: int
+    kept: int
+    interpret: bool = False
+
+    @property
+    def width(self) -> int:
+        """The units, filled up to a power of two."""
+        return pl.next_power_of_2(max(self.units, 16))
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """First gate of each group, and the one after its last."""
+        ends = [sum(self.groups[: number + 1]) for number in range(len(self.groups))]
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+class GateWeights(NamedTuple):
+    """Weights of the pointwise step, "n w" each, or "1 w" where they belong to the memory."""
+
+    recurrent_bias: Float[Array, "n w"] | None
+    gains: Tree
+
+
+class Inputs(NamedTuple):
+    """Inputs of the recurrence, filled up.
+
+    z       projected inputs with their bias, "t b w k" for each group
+    kernel  R, "w w k" for each group
+    """
+
+    z: Grouped
+    kernel: Grouped
+    weights: GateWeights
+    start: Carry
+    valid: Any
+    drop: Float[Array, "b w"] | None
+
+
+def scan(
+    layer: Layer,
+    trainable: Trainable,
+    sequence: Sequence,
+    plan: Plan,
+) -> Result:
+    """Scan as `adjoint.with_adjoint` does, by two kernels."""
+    params, gains = trainable
+    x, carry, valid, drop = sequence
+    columns = plan.width - plan.units
+
+    def fill(state: Float[Array, "*b h"]) -> Float[Array, "*b w"]:
+        return jnp.pad(state, [(0, 0)] * (state.ndim - 1) + [(0, columns)])
+
+    if params.input_kernel is None:
+        z = _group(plan, x)
+    else:
+        # The columns of W are put in order, rather than those of x W at every step.
+        pairs = zip(_group(plan, params.input_kernel), _group(plan, params.bias), strict=True)
+        z = tuple(jnp.tensordot(x, kernel, axes=1) + bias for kernel, bias in pairs)
+
+    inputs = Inputs(
+        z=z,
+        kernel=tuple(jnp.pad(k, [(0, columns), (0, 0), (0, 0)]) for k in _group(plan, params.recurrent_kernel)),
+        weights=jax.tree.map(
+            lambda a: fill(a.reshape(-1, plan.units)), GateWeights(getattr(params, "recurrent_bias", None), gains)
+        ),
+        start=jax.tree.map(fill, carry),
+        valid=valid,
+        drop=None if drop is None else fill(drop),
+    )
+    last, outputs = _recurrence(layer, plan, inputs)
+    return jax.tree.map(lambda s: s[..., : plan.units], last), outputs[..., : plan.units]
+
+
+def _group(plan: Plan, array: Float[Array, "*b g"]) -> Grouped:
+    """Put gates side by side into groups, each "*b w k"."""
+    gates = array.reshape(*array.shape[:-1], -1, plan.units)
+    columns = plan.width - plan.units
+    grouped = []
+    for first, end in plan.bounds:
+        group = jnp.moveaxis(gates[..., first:end, :], -2, -1)
+        # The last group may lack gates.
+        padding = [(0, 0)] * (array.ndim - 1) + [(0, columns), (0, end - first - group.shape[-1])]
+        grouped.append(jnp.pad(group, padding))
+    return tuple(grouped)
+
+
+def _by_gate(count: int, grouped: Grouped) -> Gates:
+    """Split the last axis of each group, in halves as Triton does, into so many gates."""
+    gates: list[Array] = []
+    for group in grouped:
+        parts = [group]
+        while parts[0].shape[-1] > 1:
+            parts = [half for part in parts for half in jnp.split(part, 2, axis=-1)]
+        gates.extend(part.reshape(part.shape[:-1]) for part in parts)
+    return tuple(gates[:count])
+
+
+def _join(size: int, gates: Gates) -> Float[Array, "*b k"]:
+    """Stack the gates of a group on a new last axis of a size, in pairs as Triton does."""
+    gates = (*gates, *[jnp.zeros_like(gates[0])] * (size - len(gates)))
+    parts = [gate[..., None] for gate in gates]
+    if len(parts) == 1:
+        return parts[0]
+    if len(parts) == 2:
+        return jnp.concatenate(parts, axis=-1)
+    first, second, third, fourth = gates
+    # (first, third) and (second, fourth), interleaved, are in order.
+    pairs = [_join(2, (first, third)), _join(2, (second, fourth))]
+    joined = jnp.concatenate([pair[..., None] for pair in pairs], axis=-1)
+    return joined.reshape(*joined.shape[:-2], 4)
+
+
+def _rows(weights: Any) -> Any:
+    """Read weights "n w" as a row for each gate, inside a kernel as well."""
+    return jax.tree.map(lambda array: tuple(array[gate] for gate in range(array.shape[0])), weights)
+
+
+def _step(
+    layer: Layer,
+    units: int,
+    weights: Any,
+    z: Gates,
+    product: Gates,
+    carry: Carry,
+) -> Carry:
+    """Compute one step from h R."""
+    slots = PLAIN_GATES
+    if weights.gains is not None:
+        assert layer.norm is not None
+        slots = layer_norm.gate_slots(layer.norm, layer.cell.groups, weights.gains, units)
+    u = slots.recurrent(product)
+    if weights.recurrent_bias is not None:
+        u = tuple(map(jnp.add, u, weights.recurrent_bias))
+    assert layer.cell.pointwise is not None
+    return layer.cell.pointwise(z, u, carry, slots)
+
+
+class Stored(NamedTuple):
+    """Stored by the forward kernel: the carry after each step, of which the first field is the output, and h R."""
+
+    states: tuple[Float[Array, "t b w"], ...]
+    product: Grouped | None
+
+
+def _kernel_reader(plan: Plan, refs: Any) -> Any:
+    """Return a function that gives R of each group: from registers, or read again."""
+    kept = [ref[...] for ref in refs[: plan.kept]]
+    return lambda: [*kept, *(ref[...] for ref in refs[plan.kept :])]
+
+
+def _repeat(steps: int, body: Any, state: Any) -> Any:
+    """Apply ``state = body(i, state)`` for each step."""
+
+    def advance(counted: Any) -> Any:
+        i, state = counted
+        return i + 1, body(i, state)
+
+    # Triton moves work through the carry of a loop with a count, and would compute every gate in many threads at once.
+    _, state = jax.lax.while_loop(lambda counted: counted[0] < steps, advance, (0, state))
+    return state
+
+
+def _forward_kernel(
+    layer: Layer,
+    plan: Plan,
+    inputs: Any,
+    last: Any,
+    stored: Any,
+) -> None:
+    """Run a row through all time steps; the arguments hold references."""
+    steps = inputs.z[0].shape[0]
+    kernel = _kernel_reader(plan, inputs.kernel)
+    by_gate = partial(_by_gate, layer.cell.gate_count)
+    weights = _rows(inputs.weights)
+    drop = None if inputs.drop is None else inputs.drop[...]
+
+    def read(t: Any) -> Any:
+        z = tuple(ref[t] for ref in inputs.z)
+        return z, None if inputs.valid is None else inputs.valid[t] != 0
+
+    def body(t: Any, state: Any) -> Any:
+        carry, (z, valid) = state
+        # Read a step ahead, so that nothing waits for it.
+        ahead = read(jnp.minimum(t + 1, steps - 1))
+
+        recurrent_input = products.apply_drop(drop, carry.h)[:, None, None]
+        product = tuple(jnp.sum(recurrent_input * matrix, axis=0) for matrix in kernel())
+        new = _step(layer, plan.units, weights, by_gate(z), by_gate(product), carry)
+        output = new.h
+        if valid is not None:
+            new = jax.tree.map(partial(jnp.where, valid), new, carry)
+            output = jnp.where(valid, output, 0)
+
+        for ref, value in zip(stored.states, (output, *new[1:]), strict=False):
+            ref[t] = value
+        if stored.product is not None:
+            for ref, value in zip(stored.product, product, strict=True):
+                ref[t] = value
+        return new, ahead
+
+    carry, _ = _repeat(steps, body, (jax.tree.map(lambda ref: ref[...], inputs.start), read(0)))
+    for ref, value in zip(last, carry, strict=True):
+        ref[...] = value
+
+
+class BackwardInputs(NamedTuple):
+    """Inputs of the backward kernel: those of the forward one, what it has stored, and cotangents."""
+
+    forward: Inputs
+    product: Grouped
+    before: Carry
+    output_grads: Float[Array, "t b w"]
+    last_grad: Carry
+
+
+def _backward_kernel(
+    layer: Layer,
+    plan: Plan,
+    inputs: Any,
+    start_grad: Any,
+    state_grads: Any,
+) -> None:
+    """Run a row back through all time steps; the arguments hold references, R is transposed."""
+    forward = inputs.forward
+    steps = forward.z[0].shape[0]
+    kernel = _kernel_reader(plan, forward.kernel)
+    by_gate = partial(_by_gate, layer.cell.gate_count)
+    weights = _rows(forward.weights)
+    drop = None if forward.drop is None else forward.drop[...]
+
+    def read(t: Any) -> Any:
+        z = tuple(ref[t] for ref in forward.z)
+        product = tuple(ref[t] for ref in inputs.product)
+        before = jax.tree.map(lambda ref: ref[t], inputs.before)
+        valid = None if forward.valid is None else forward.valid[t] != 0
+        return z, product, before, inputs.output_grads[t], valid
+
+    def body(i: Any, state: Any) -> Any:
+        t = steps - 1 - i
+        carry_grad, (z, product, before, output_grad, valid) = state
+        ahead = read(jnp.maximum(t - 1, 0))
+
+        grad = carry_grad._replace(h=carry_grad.h + output_grad)
+        if valid is not None:
+            grad = jax.tree.map(lambda g: jnp.where(valid, g, 0), grad)
+        for ref, value in zip(state_grads, grad, strict=True):
+            ref[t] = value
+
+        step = partial(_step, layer, plan.units, weights, by_gate(z))
+        _, transpose = jax.vjp(step, by_gate(product), before)
+        product_grad, before_grad = transpose(grad)
+
+        through_product = jnp.zeros_like(grad.h)
+        for (first, end), matrix in zip(plan.bounds, kernel(), strict=True):
+            gates = _join(end - first, product_grad[first:end])
+            through_product += jnp.sum(jnp.sum(gates[:, None, :] * matrix, axis=2), axis=0)
+        new = before_grad._replace(h=before_grad.h + products.apply_drop(drop, through_product))
+        if valid is not None:
+            new = jax.tree.map(partial(jnp.where, valid), new, carry_grad)
+        return new, ahead
+
+    last_grad = jax.tree.map(lambda ref: ref[...], inputs.last_grad)
+    carry_grad, _ = _repeat(steps, body, (last_grad, read(steps - 1)))
+    for ref, value in zip(start_grad, carry_grad, strict=True):
+        ref[...] = value
+
+
+def _axes(tree: Tree, axis: int) -> Tree:
+    return jax.tree.map(lambda _: axis, tree)
+
+
+def _input_axes(inputs: Inputs) -> Inputs:
+    """Return the number of the axis b of each input, or -1 where every row reads all of it."""
+    return Inputs(
+        z=_axes(inputs.z, 1),
+        kernel=_axes(inputs.kernel, -1),
+        weights=_axes(inputs.weights, -1),
+        start=_axes(inputs.start, 0),
+        valid=_axes(inputs.valid, 1),
+        drop=_axes(inputs.drop, 0),
+    )
+
+
+def _row(array: Any, axis: int) -> pl.BlockSpec:
+    """Give a kernel its row of an array."""
+    dimensions = range(len(array.shape))
+    shape = tuple(pl.squeezed if number == axis else array.shape[number] for number in dimensions)
+    return pl.BlockSpec(shape, lambda row: tuple(row if number == axis else 0 for number in dimensions))
+
+
+def _call(
+    kernel: Any,
+    plan: Plan,
+    inputs: tuple[Tree, Tree],
+    outputs: tuple[Tree, Tree],
+    name: str,
+) -> Any:
+    """Call a kernel for each row; `inputs` and `outputs` are arrays or shapes, and their axes b."""
+    arrays, axes = inputs
+    shapes, shape_axes = outputs
+    rows = jax.tree.leaves(shapes)[0].shape[jax.tree.leaves(shape_axes)[0]]
+    return pl.pallas_call(
+        kernel,
+        out_shape=shapes,
+        grid=(rows,),
+        in_specs=[jax.tree.map(_row, arrays, axes)],
+        out_specs=jax.tree.map(_row, shapes, shape_axes),
+        interpret=plan.interpret,
+        compiler_params=None if plan.interpret else triton.CompilerParams(num_warps=plan.warps, num_stages=1),
+        name=name,
+    )(arrays)
+
+
+def _shapes(tree: Tree) -> Tree:
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), tree)
+
+
+def _as_numbers(valid: Bool[Array, "t b"] | None) -> Int[Array, "t b"] | None:
+    """Convert what a kernel loads as numbers."""
+    return None if valid is None else valid.astype(jnp.int32)
+
+
+def _forward(
+    layer: Layer,
+    plan: Plan,
+    inputs: Inputs,
+    save: bool,
+) -> tuple[Carry, Stored]:
+    inputs = inputs._replace(valid=_as_numbers(inputs.valid))
+    steps = inputs.z[0].shape[0]
+    states = jax.tree.map(lambda s: jax.ShapeDtypeStruct((steps, *s.shape), s.dtype), tuple(inputs.start))
+    stored = Stored(states[:1], None)
+    if save:
+        stored = Stored(states, _shapes(inputs.z))
+    last = _shapes(inputs.start)
+    return _call(
+        partial(_forward_kernel, layer, plan),
+        plan,
+        (inputs, _input_axes(inputs)),
+        ((last, stored), (_axes(last, 0), _axes(stored, 1))),
+        name=f"{layer.cell.name}_forward",
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _recurrence(layer: Layer, plan: Plan, inputs: Inputs) -> Result:
+    last, stored = _forward(layer, plan, inputs, save=False)
+    return last, stored.states[0]
+
+
+def _save(layer: Layer, plan: Plan, inputs: Inputs) -> tuple[Result, tuple[Inputs, Stored]]:
+    last, stored = _forward(layer, plan, inputs, save=True)
+    return (last, stored.states[0]), (inputs, stored)
+
+
+def _backward(
+    layer: Layer,
+    plan: Plan,
+    residuals: tuple[Inputs, Stored],
+    cotangents: Result,
+) -> tuple[Inputs]:
+    inputs, stored = residuals
+    last_grad, output_grads = cotangents
+    assert stored.product is not None
+
+    # The sequential part: cotangents of the carries.
+    before = jax.tree.map(
+        lambda first, states: jnp.concatenate([first[None], states[:-1]]), inputs.start, type(inputs.start)(*stored.states)
+    )
+    transposed = inputs._replace(
+        kernel=tuple(jnp.swapaxes(matrix, 0, 1) for matrix in inputs.kernel), valid=_as_numbers(inputs.valid)
+    )
+    backward_inputs = BackwardInputs(transposed, stored.product, before, output_grads, last_grad)
+    axes = BackwardInputs(
+        _input_axes(transposed), _axes(stored.product, 1), _axes(before, 1), 1, _axes(last_grad, 0)
+    )
+    shapes = _shapes((inputs.start, before))
+    start_grad, state_grads = _call(
+        partial(_backward_kernel, layer, plan),
+        plan,
+        (backward_inputs, axes),
+        (shapes, (_axes(inputs.start, 0), _axes(before, 1))),
+        name=f"{layer.cell.name}_backward",
+    )
+
+    # All the rest at once, over all time steps.
+    def all_steps(z: Grouped, product: Grouped, weights: GateWeights) -> Carry:
+        rows = _rows(weights)
+        by_gate = partial(_by_gate, layer.cell.gate_count)
+
+        def step(z: Grouped, product: Grouped, before: Carry) -> Carry:
+            return _step(layer, plan.units, rows, by_gate(z), by_gate(product), before)
+
+        return jax.vmap(jax.vmap(step))(z, product, before)
+
+    _, transpose = jax.vjp(all_steps, inputs.z, stored.product, inputs.weights)
+    z_grad, product_grad, weights_grad = transpose(state_grads)
+    recurrent_input = products.apply_drop(inputs.drop, before.h)
+    kernel_grad = tuple(jnp.einsum("tbi,tbjk->ijk", recurrent_input, group) for group in product_grad)
+    drop_grad = None
+    if inputs.drop is not None:
+        through_product = sum(
+            jnp.einsum("tbjk,ijk->tbi", group, matrix)
+            for group, matrix in zip(product_grad, inputs.kernel, strict=True)
+        )
+        drop_grad = jnp.sum(through_product * before.h, axis=0)
+    return (Inputs(z_grad, kernel_grad, weights_grad, start_grad, None, drop_grad),)
+
+
+_recurrence.defvjp(_save, _backward)

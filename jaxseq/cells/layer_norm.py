@@ -209,7 +209,8 @@ def gate_slots(
 ) -> GateSlots:
     """Return the slots of `layer_slots` for a step by gates.
 
-    As there, R has passed `centre_groups`. Each array of `gains` is a tuple with an array "w" for each gate, filled up with zeros from `units` to w.
+    As there, R has passed `centre_groups`. Each array of `gains` is a tuple with an array "w" for each gate, filled up
+    with zeros from `units` to w.
     """
     scale = partial(_scale_gates, units=units, epsilon=norm.epsilon)
     ends = list(itertools.accumulate(groups))
@@ -225,9 +226,12 @@ def gate_slots(
 
         return PLAIN_GATES._replace(total=total)
 
+    # A name of a type that does not change, for the function below.
+    recurrent_gains = gains.h
+
     def recurrent(product: tuple[Array, ...]) -> tuple[Array, ...]:
         normed = [gate for first, end in bounds for gate in scale(product[first:end])]
-        return tuple(gate * gain for gate, gain in zip(normed, gains.h, strict=True))
+        return tuple(gate * gain for gate, gain in zip(normed, recurrent_gains, strict=True))
 
     if isinstance(gains, Gains):
         return PLAIN_GATES._replace(recurrent=recurrent)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.cells import adjoint, batch_norm, layer_norm, padding, products, recurrence
+from jaxseq.cells import adjoint, batch_norm, kernels, layer_norm, padding, products, recurrence
 from jaxseq.cells import norm as norms
 from jaxseq.cells.adjoint import Layer, Recurrence, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
@@ -68,7 +68,7 @@ def scan(
     unchanged. Raises `ValueError` as there, and for batch norm without running moments, with `truncate`, or in training
     with a single row, whose variance is zero.
     """
-    return _scan(adjoint.with_adjoint, cell, normalisation, params, Inputs(x, carry, rows, traversal))
+    return _scan(kernels.recurrence(traversal.kernel), cell, normalisation, params, Inputs(x, carry, rows, traversal))
 
 
 def scan_by_autodiff(
@@ -206,6 +206,9 @@ def _scan_by_batch(
         raise ValueError(
             f"truncate is {traversal.truncate}; batch norm, which counts steps from the first, expects None"
         )
+
+    if traversal.kernel not in {"auto", "scan"}:
+        raise ValueError(f"kernel is {traversal.kernel!r}; batch norm, which mixes rows, expects 'auto' or 'scan'")
 
     valid = None
     if rows.lengths is not None:

@@ -25,8 +25,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.cells import layer_norm, products
-from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable
+from jaxseq.cells import layer_norm, products, strategy
+from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, in_its_precision
 from jaxseq.cells.base import Carry
 from jaxseq.cells.norm import PLAIN_GATES
 from jaxseq.common.arrays import Tree
@@ -88,13 +88,42 @@ class Inputs(NamedTuple):
     drop: Float[Array, "b w"] | None
 
 
+NUMBERS_OF_A_WARP = 4096
+"""Numbers of R in the registers of a warp: 128 in each of its threads."""
+MOST_WARPS = 16
+"""Most warps of a block; with more, each thread has fewer registers than it holds numbers of R."""
+
+
+def plan(layer: Layer, units: int) -> Plan:
+    """Choose the layout of the kernels for a layer, for other platforms than a GPU interpreted."""
+    count = pl.next_power_of_2(layer.cell.gate_count)
+    width = pl.next_power_of_2(max(units, 16))
+    numbers = width * width * count
+    interpret = strategy.platform() != "gpu"
+    if numbers < MOST_WARPS * NUMBERS_OF_A_WARP:
+        return Plan(units, (count,), max(1, numbers // NUMBERS_OF_A_WARP), 1, interpret)
+    # All of R would leave no registers for anything else.
+    groups = (2, layer.cell.gate_count - 2)
+    return Plan(units, groups, MOST_WARPS, 3 - groups[1], interpret)
+
+
 def scan(
+    layer: Layer,
+    trainable: Trainable,
+    sequence: Sequence,
+) -> Result:
+    """Scan as `adjoint.with_adjoint` does, by two kernels; `kernels.refusal` says which layers they can compute."""
+    return scan_by_plan(layer, trainable, sequence, plan(layer, sequence.carry.h.shape[-1]))
+
+
+@in_its_precision
+def scan_by_plan(
     layer: Layer,
     trainable: Trainable,
     sequence: Sequence,
     plan: Plan,
 ) -> Result:
-    """Scan as `adjoint.with_adjoint` does, by two kernels."""
+    """Scan by a plan of one's choice."""
     params, gains = trainable
     x, carry, valid, drop = sequence
     columns = plan.width - plan.units
@@ -405,6 +434,7 @@ def _save(layer: Layer, plan: Plan, inputs: Inputs) -> tuple[Result, tuple[Input
     return (last, stored.states[0]), (inputs, stored)
 
 
+@in_its_precision
 def _backward(
     layer: Layer,
     plan: Plan,
@@ -417,14 +447,20 @@ def _backward(
 
     # The sequential part: cotangents of the carries.
     before = jax.tree.map(
-        lambda first, states: jnp.concatenate([first[None], states[:-1]]), inputs.start, type(inputs.start)(*stored.states)
+        lambda first, states: jnp.concatenate([first[None], states[:-1]]),
+        inputs.start,
+        type(inputs.start)(*stored.states),
     )
     transposed = inputs._replace(
         kernel=tuple(jnp.swapaxes(matrix, 0, 1) for matrix in inputs.kernel), valid=_as_numbers(inputs.valid)
     )
     backward_inputs = BackwardInputs(transposed, stored.product, before, output_grads, last_grad)
     axes = BackwardInputs(
-        _input_axes(transposed), _axes(stored.product, 1), _axes(before, 1), 1, _axes(last_grad, 0)
+        _input_axes(transposed),
+        _axes(stored.product, 1),
+        _axes(before, 1),
+        _axes(output_grads, 1),
+        _axes(last_grad, 0),
     )
     shapes = _shapes((inputs.start, before))
     start_grad, state_grads = _call(

@@ -31,9 +31,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.cells import adjoint, padding, products
+from jaxseq.cells import adjoint, kernels, padding, products
 from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import PLAIN
 from jaxseq.common import precision
 from jaxseq.common.arrays import Tree
@@ -57,10 +58,12 @@ class Traversal(NamedTuple):
     reverse   scan each row backwards within its length; output t still belongs to input t
     truncate  time steps after which gradients are stopped (truncated back-propagation through time: Williams & Peng
               1990); None keeps them whole
+    kernel    program that computes the recurrence, `jaxseq.cells.kernels`
     """
 
     reverse: bool = False
     truncate: int | None = None
+    kernel: Kernel = "auto"
 
 
 WHOLE_ROWS = Rows()
@@ -105,12 +108,12 @@ def scan(
 
     Reverse-mode differentiable in params, x, carry and `rows.drop`, by the hand-written adjoint; JAX refuses forward mode
     (`jax.jvp`), for which there is `scan_by_autodiff`. Raises `ValueError`, which names the argument, if a shape or dtype
-    does not fit, or if a length is not between 0 and t.
+    does not fit, if a length is not between 0 and t, or if the kernel that is asked for cannot compute the layer.
     """
     check(cell, params, x, carry, rows)
     # `traverse` stays outside the custom derivative, for autodiff handles padding, direction and chunks well.
     layer = Layer(cell, precision=precision.current())
-    recurrence = partial(adjoint.with_adjoint, layer, Trainable(params))
+    recurrence = partial(kernels.recurrence(traversal.kernel), layer, Trainable(params))
     return traverse(recurrence, x, carry, rows, traversal)
 
 
@@ -122,7 +125,7 @@ def scan_by_autodiff(
     rows: Rows = WHOLE_ROWS,
     traversal: Traversal = FORWARDS,
 ) -> tuple[Carry, Float[Array, "t b h"]]:
-    """Scan as `scan` does, without the hand-written adjoint: the same values, and autodiff's gradients."""
+    """Scan as `scan` does, by the plain scan without the hand-written adjoint: the same values, autodiff's gradients."""
     check(cell, params, x, carry, rows)
     layer = Layer(cell, precision=precision.current())
     recurrence = partial(adjoint.plain, layer, Trainable(params))

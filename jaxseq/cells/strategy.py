@@ -7,7 +7,7 @@ change of a threshold. "In the loop" is inside the scan over time, "at once" is 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 
@@ -28,6 +28,10 @@ A cell with that bias has separate cotangents of its two projections, so that ac
 
 REGISTER, ALIGNMENT = 8, 32
 """Numbers in a vector register of a CPU, and the multiple that columns of other counts are padded to."""
+
+
+Platform: TypeAlias = Literal["cpu", "gpu"]
+"""A CPU, where bytes and cache lines cost time, or a GPU, where every kernel of a step does."""
 
 
 class Projection(Enum):
@@ -122,6 +126,25 @@ def padded_columns(columns: int) -> int:
     if columns % REGISTER == 0:
         return 0
     return -columns % ALIGNMENT
+
+
+def platform() -> Platform:
+    """Return the platform that a program is traced for.
+
+    That is the device of the mesh that is set, or else the default device. Every strategy computes the same on every
+    platform, so an array that the caller has put elsewhere costs time alone.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    if device is None:
+        device = jax.config.jax_default_device  # pyrefly: ignore[missing-attribute]
+
+    if device is None:
+        name = jax.default_backend()
+    elif isinstance(device, str):
+        name = device
+    else:
+        name = device.platform
+    return "cpu" if name == "cpu" else "gpu"
 
 
 def on_mesh() -> bool:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from jaxseq.cells import norm as norms
 from jaxseq.cells import normalised, recurrence
 from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.common.arrays import Key, Tree
@@ -30,6 +31,7 @@ class Recurrent(nn.Module):
     learn_start        make the initial state a parameter
     truncate           time steps after which gradients are stopped (truncated back-propagation through time: Williams &
                        Peng 1990); None keeps them whole
+    kernel             program that computes the recurrence, `jaxseq.cells.kernels`; "auto" is the fastest
 
     Parameters are "cell" and, where used, "norm" and "start", each the NamedTuple of its cell or norm. The running
     moments of batch norm are the variable "moments" of the collection `STATS`, which has to be mutable in training.
@@ -42,6 +44,7 @@ class Recurrent(nn.Module):
     recurrent_dropout: float = 0.0
     learn_start: bool = False
     truncate: int | None = None
+    kernel: Kernel = "auto"
 
     @nn.compact
     def __call__(
@@ -76,7 +79,7 @@ class Recurrent(nn.Module):
         steps = jnp.swapaxes(x, 0, 1)
         rows = Rows(lengths, drop)
         if self.norm is None:
-            traversal = Traversal(self.reverse, self.truncate)
+            traversal = Traversal(self.reverse, self.truncate, self.kernel)
             last, outputs = recurrence.scan(self.cell, params, steps, carry, rows=rows, traversal=traversal)
         else:
             last, outputs = self._normalised_scan(params, steps, carry, rows, train=train, first=first)
@@ -152,7 +155,7 @@ class Recurrent(nn.Module):
             steps,
             carry,
             rows=rows,
-            traversal=Traversal(self.reverse, self.truncate),
+            traversal=Traversal(self.reverse, self.truncate, self.kernel),
         )
 
         # Flax refuses to write to a collection that the caller has not made mutable.

@@ -16,6 +16,7 @@ of 4, 2 and 1, the last axis k, so that a thread holds all gates of a unit and a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -44,14 +45,16 @@ class Plan(NamedTuple):
     units      h, of which w - h are zeros
     groups     gates in each group, powers of two
     warps      warps of a block, 32 threads each
-    kept       groups whose R stays in registers; that of the others is read at every step
+    parts      parts of R by its rows, a power of two; part p has rows p, p + parts, and so on
+    kept       parts that stay in registers; the others are read at every step
     interpret  whether the kernels run as ordinary JAX, on any platform
     """
 
     units: int
     groups: tuple[int, ...]
     warps: int
-    kept: int
+    parts: int = 1
+    kept: int = 1
     interpret: bool = False
 
     @property
@@ -77,11 +80,11 @@ class Inputs(NamedTuple):
     """Inputs of the recurrence, filled up.
 
     z       projected inputs with their bias, "t b w k" for each group
-    kernel  R, "w w k" for each group
+    kernel  R, for each part a "w/parts w k" for each group
     """
 
     z: Grouped
-    kernel: Grouped
+    kernel: tuple[Grouped, ...]
     weights: GateWeights
     start: Carry
     valid: Any
@@ -101,10 +104,9 @@ def plan(layer: Layer, units: int) -> Plan:
     numbers = width * width * count
     interpret = strategy.platform() != "gpu"
     if numbers < MOST_WARPS * NUMBERS_OF_A_WARP:
-        return Plan(units, (count,), max(1, numbers // NUMBERS_OF_A_WARP), 1, interpret)
+        return Plan(units, (count,), max(1, numbers // NUMBERS_OF_A_WARP), interpret=interpret)
     # All of R would leave no registers for anything else.
-    groups = (2, layer.cell.gate_count - 2)
-    return Plan(units, groups, MOST_WARPS, 3 - groups[1], interpret)
+    return Plan(units, (count,), MOST_WARPS, parts=2, kept=1, interpret=interpret)
 
 
 def scan(
@@ -140,7 +142,7 @@ def scan_by_plan(
 
     inputs = Inputs(
         z=z,
-        kernel=tuple(jnp.pad(k, [(0, columns), (0, 0), (0, 0)]) for k in _group(plan, params.recurrent_kernel)),
+        kernel=_in_parts(plan, _group(plan, jnp.pad(params.recurrent_kernel, [(0, columns), (0, 0)]))),
         weights=jax.tree.map(
             lambda a: fill(a.reshape(-1, plan.units)), GateWeights(getattr(params, "recurrent_bias", None), gains)
         ),
@@ -165,14 +167,33 @@ def _group(plan: Plan, array: Float[Array, "*b g"]) -> Grouped:
     return tuple(grouped)
 
 
+def _in_parts(plan: Plan, kernel: Grouped) -> tuple[Grouped, ...]:
+    """Part R by its rows."""
+    return tuple(tuple(matrix[part :: plan.parts] for matrix in kernel) for part in range(plan.parts))
+
+
+def _whole(plan: Plan, parts: tuple[Grouped, ...]) -> Grouped:
+    """Undo `_in_parts`."""
+    stacked = [jnp.stack(matrices, axis=1) for matrices in zip(*parts, strict=True)]
+    return tuple(matrix.reshape(plan.width, *matrix.shape[2:]) for matrix in stacked)
+
+
+def _halves(array: Float[Array, "*b k"]) -> list[Float[Array, "*b"]]:
+    """Split the last axis, a power of two, in halves as Triton does."""
+    parts = [array]
+    while parts[0].shape[-1] > 1:
+        parts = [half for part in parts for half in jnp.split(part, 2, axis=-1)]
+    return [part.reshape(part.shape[:-1]) for part in parts]
+
+
+def _vector_parts(plan: Plan, vector: Float[Array, "w"]) -> list[Float[Array, "_"]]:
+    """Part a vector as the rows of R are."""
+    return _halves(vector.reshape(-1, plan.parts))
+
+
 def _by_gate(count: int, grouped: Grouped) -> Gates:
-    """Split the last axis of each group, in halves as Triton does, into so many gates."""
-    gates: list[Array] = []
-    for group in grouped:
-        parts = [group]
-        while parts[0].shape[-1] > 1:
-            parts = [half for part in parts for half in jnp.split(part, 2, axis=-1)]
-        gates.extend(part.reshape(part.shape[:-1]) for part in parts)
+    """Split the last axis of each group into so many gates."""
+    gates = [gate for group in grouped for gate in _halves(group)]
     return tuple(gates[:count])
 
 
@@ -223,10 +244,14 @@ class Stored(NamedTuple):
     product: Grouped | None
 
 
-def _kernel_reader(plan: Plan, refs: Any) -> Any:
-    """Return a function that gives R of each group: from registers, or read again."""
-    kept = [ref[...] for ref in refs[: plan.kept]]
-    return lambda: [*kept, *(ref[...] for ref in refs[plan.kept :])]
+def _kernel_reader(plan: Plan, refs: Any) -> Callable[[], list[Grouped]]:
+    """Return a function that gives the parts of R: from registers, or read again."""
+
+    def read(part: Any) -> Grouped:
+        return tuple(ref[...] for ref in part)
+
+    kept = [read(part) for part in refs[: plan.kept]]
+    return lambda: [*kept, *(read(part) for part in refs[plan.kept :])]
 
 
 def _repeat(steps: int, body: Any, state: Any) -> Any:
@@ -239,6 +264,31 @@ def _repeat(steps: int, body: Any, state: Any) -> Any:
     # Triton moves work through the carry of a loop with a count, and would compute every gate in many threads at once.
     _, state = jax.lax.while_loop(lambda counted: counted[0] < steps, advance, (0, state))
     return state
+
+
+def _multiply(left: list[Float[Array, "_"]], kernel: list[Grouped]) -> Grouped:
+    """Compute h R, "w k" for each group, from the parts of both."""
+    product = []
+    for group in range(len(kernel[0])):
+        terms = [part[:, None, None] * matrices[group] for part, matrices in zip(left, kernel, strict=True)]
+        # One sum over the threads.
+        product.append(jnp.sum(sum(terms), axis=0))
+    return tuple(product)
+
+
+def _multiply_transposed(
+    plan: Plan,
+    gates: Gates,
+    kernel: list[Grouped],
+) -> Float[Array, "w"]:
+    """Compute the product of the gates, side by side, and R' from its parts."""
+    gate_parts = [_vector_parts(plan, gate) for gate in gates]
+    terms = []
+    for part, matrices in enumerate(kernel):
+        for (first, end), matrix in zip(plan.bounds, matrices, strict=True):
+            group = _join(end - first, tuple(parts[part] for parts in gate_parts[first:end]))
+            terms.append(jnp.sum(group[:, None, :] * matrix, axis=2))
+    return jnp.sum(sum(terms), axis=0)
 
 
 def _forward_kernel(
@@ -264,8 +314,8 @@ def _forward_kernel(
         # Read a step ahead, so that nothing waits for it.
         ahead = read(jnp.minimum(t + 1, steps - 1))
 
-        recurrent_input = products.apply_drop(drop, carry.h)[:, None, None]
-        product = tuple(jnp.sum(recurrent_input * matrix, axis=0) for matrix in kernel())
+        recurrent_input = _vector_parts(plan, products.apply_drop(drop, carry.h))
+        product = _multiply(recurrent_input, kernel())
         new = _step(layer, plan.units, weights, by_gate(z), by_gate(product), carry)
         output = new.h
         if valid is not None:
@@ -331,10 +381,7 @@ def _backward_kernel(
         _, transpose = jax.vjp(step, by_gate(product), before)
         product_grad, before_grad = transpose(grad)
 
-        through_product = jnp.zeros_like(grad.h)
-        for (first, end), matrix in zip(plan.bounds, kernel(), strict=True):
-            gates = _join(end - first, product_grad[first:end])
-            through_product += jnp.sum(jnp.sum(gates[:, None, :] * matrix, axis=2), axis=0)
+        through_product = _multiply_transposed(plan, product_grad, kernel())
         new = before_grad._replace(h=before_grad.h + products.apply_drop(drop, through_product))
         if valid is not None:
             new = jax.tree.map(partial(jnp.where, valid), new, carry_grad)
@@ -451,8 +498,9 @@ def _backward(
         inputs.start,
         type(inputs.start)(*stored.states),
     )
+    kernel = _whole(plan, inputs.kernel)
     transposed = inputs._replace(
-        kernel=tuple(jnp.swapaxes(matrix, 0, 1) for matrix in inputs.kernel), valid=_as_numbers(inputs.valid)
+        kernel=_in_parts(plan, tuple(jnp.swapaxes(matrix, 0, 1) for matrix in kernel)), valid=_as_numbers(inputs.valid)
     )
     backward_inputs = BackwardInputs(transposed, stored.product, before, output_grads, last_grad)
     axes = BackwardInputs(
@@ -485,11 +533,11 @@ def _backward(
     z_grad, product_grad, weights_grad = transpose(state_grads)
     recurrent_input = products.apply_drop(inputs.drop, before.h)
     kernel_grad = tuple(jnp.einsum("tbi,tbjk->ijk", recurrent_input, group) for group in product_grad)
+    kernel_grad = _in_parts(plan, kernel_grad)
     drop_grad = None
     if inputs.drop is not None:
         through_product = sum(
-            jnp.einsum("tbjk,ijk->tbi", group, matrix)
-            for group, matrix in zip(product_grad, inputs.kernel, strict=True)
+            jnp.einsum("tbjk,ijk->tbi", group, matrix) for group, matrix in zip(product_grad, kernel, strict=True)
         )
         drop_grad = jnp.sum(through_product * before.h, axis=0)
     return (Inputs(z_grad, kernel_grad, weights_grad, start_grad, None, drop_grad),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax.experimental import rnn
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
 from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, in_its_precision
@@ -22,17 +23,17 @@ def scan(
     params = trainable.params
     x, carry, _, _ = sequence
     units, features = carry.h.shape[-1], x.shape[-1]
-    # "highest" keeps cuDNN from TF32.
-    tensor_cores = jax.lax.Precision.DEFAULT
+    # "highest" keeps cuDNN from TF32; it knows no other precision.
+    tensor_cores = jax.lax.Precision.HIGH
     if layer.precision in {precision.FULL, "highest"}:
         tensor_cores = jax.lax.Precision.HIGHEST
     steps = jnp.full(x.shape[1], x.shape[0], jnp.int32)
 
     # cuDNN scans batch-major rows, and its states have an axis of layers and directions.
     outputs, h, c = rnn.lstm(
-        jnp.swapaxes(x, 0, 1),
-        carry.h[None],
-        carry.c[None],
+        _row_major(jnp.swapaxes(x, 0, 1)),
+        _row_major(carry.h[None]),
+        _row_major(carry.c[None]),
         _in_one_vector(params),
         steps,
         input_size=features,
@@ -42,7 +43,12 @@ def scan(
         bidirectional=False,
         precision=tensor_cores,
     )
-    return carry._replace(h=h[0], c=c[0]), jnp.swapaxes(outputs, 0, 1)
+    return carry._replace(h=_row_major(h)[0], c=_row_major(c)[0]), jnp.swapaxes(_row_major(outputs), 0, 1)
+
+
+def _row_major(array: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Keep XLA from giving an array, or its cotangent, to cuDNN transposed in memory, which JAX does not rule out."""
+    return with_layout_constraint(array, Layout(tuple(range(array.ndim))))
 
 
 def _in_one_vector(params: Params) -> Float[Array, "_"]:

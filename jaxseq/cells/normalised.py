@@ -112,7 +112,7 @@ def _scan(
     if inputs.rows.lengths is not None:
         valid = padding.valid_steps(inputs.rows.lengths, inputs.x.shape[0])
     layer = Layer(cell, norm, precision.current())
-    trainable, x = _normalise_projection(layer, Trainable(params, normalisation.gains), inputs.x, valid)
+    trainable, x = normalise_projection(layer, Trainable(params, normalisation.gains), inputs.x, valid)
     bound = partial(layer_recurrence, layer, trainable)
     last, outputs = recurrence.traverse(bound, x, inputs.carry, inputs.rows, inputs.traversal)
     return last, outputs, normalisation.running
@@ -136,7 +136,7 @@ def check_gains(
         chex.assert_tree_shape_suffix((normalisation.running.x, normalisation.running.h), (g,))
 
 
-def _normalise_projection(
+def normalise_projection(
     layer: Layer,
     trainable: Trainable,
     x: Float[Array, "t b d"],

@@ -32,8 +32,8 @@ from jaxseq.cells.base import Carry
 from jaxseq.cells.norm import PLAIN_GATES
 from jaxseq.common.arrays import Tree
 
-Grouped: TypeAlias = tuple[Float[Array, "... k"], ...]
-"""An array for each group of gates."""
+Grouped: TypeAlias = tuple[Float[Array, "..."], ...]
+"""An array for each group of gates, which are its last axis k."""
 
 Gates: TypeAlias = tuple[Float[Array, "*b w"], ...]
 """An array for each gate."""
@@ -197,7 +197,7 @@ def _by_gate(count: int, grouped: Grouped) -> Gates:
     return tuple(gates[:count])
 
 
-def _join(size: int, gates: Gates) -> Float[Array, "*b k"]:
+def _join(size: int, gates: Gates) -> Float[Array, "*b w k"]:
     """Stack the gates of a group on a new last axis of a size, in pairs as Triton does."""
     gates = (*gates, *[jnp.zeros_like(gates[0])] * (size - len(gates)))
     parts = [gate[..., None] for gate in gates]

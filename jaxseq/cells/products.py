@@ -93,8 +93,8 @@ def recurrent(
     return apply_drop(drop, carry.h) @ params.recurrent_kernel
 
 
-def apply_drop(drop: Float[Array, "b h"] | None, h: Float[Array, "*t b h"]) -> Float[Array, "*t b h"]:
-    """Multiply h by the mask of recurrent dropout, if there is one."""
+def apply_drop(drop: Float[Array, "... h"] | None, h: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
+    """Multiply h, of any number of steps and rows, by the mask of recurrent dropout, if there is one."""
     return h if drop is None else h * drop
 
 

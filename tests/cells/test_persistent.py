@@ -1,0 +1,242 @@
+"""The persistent kernels, interpreted, against the scan and its hand-written adjoint; and the choice among kernels."""
+
+import dataclasses
+import random
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental import pallas as pl
+from pairwise import grid
+
+from jaxseq.cells import CELLS, adjoint, normalised, persistent, recurrence
+from jaxseq.cells import norm as norms
+from jaxseq.cells.adjoint import Layer, Sequence, Trainable
+from jaxseq.cells.norm import Norm
+from jaxseq.cells.normalised import Normalisation
+from jaxseq.cells.persistent import Plan
+from jaxseq.cells.recurrence import Rows, Traversal
+from jaxseq.nn.recurrent import Recurrent
+
+every_cell = pytest.mark.parametrize("name", CELLS)
+SLOTS = (None, "layer", "layer-sum")
+GROUPS = {"lstm": ((4,), (2, 2)), "gru": ((4,), (2, 1)), "rnn": ((1,),)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A layer, its sizes and its options."""
+
+    name: str
+    slot: str | None
+    t: int
+    b: int
+    h: int
+    d: int
+    lengths: bool
+    drop: bool
+    reverse: bool
+    truncate: int | None
+
+
+def draw(case, seed=0):
+    """Parameters, gains, inputs, carry and rows; nothing is zero but what dropout and padding make so."""
+    cell = CELLS[case.name]
+    keys = jax.random.split(jax.random.key(seed), 6)
+
+    def shifted(tree, key):
+        return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(key, leaf.shape), tree)
+
+    params = shifted(cell.init(keys[0], case.d, case.h), keys[1])
+    carry = shifted(cell.start((case.b, case.h)), keys[2])
+    gains = None
+    if case.slot is not None:
+        gains = shifted(norms.init(Norm(case.slot), cell.gate_count, len(carry) > 1, case.h), keys[3])
+    lengths = jax.random.randint(keys[4], (case.b,), 0, case.t + 1) if case.lengths else None
+    drop = jax.random.bernoulli(keys[5], 0.7, (case.b, case.h)).astype(jnp.float32) / 0.7 if case.drop else None
+    x = jax.random.normal(jax.random.key(seed + 1), (case.t, case.b, case.d))
+    return params, gains, x, carry, Rows(lengths, drop)
+
+
+def outcome(case, kernel, seed=0):
+    """Values of a scan by a kernel, and gradients by everything."""
+    cell = CELLS[case.name]
+    params, gains, x, carry, rows = draw(case, seed)
+    traversal = Traversal(case.reverse, case.truncate, kernel)
+
+    def scan(params, gains, x, carry, drop):
+        rows_of = Rows(rows.lengths, drop)
+        if case.slot is None:
+            return recurrence.scan(cell, params, x, carry, rows_of, traversal)
+        return normalised.scan(cell, Normalisation(Norm(case.slot), gains), params, x, carry, rows_of, traversal)[:2]
+
+    @jax.jit
+    def both(*arguments):
+        values, transpose = jax.vjp(scan, *arguments)
+        return values, transpose(jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), values))
+
+    return both(params, gains, x, carry, rows.drop)
+
+
+def assert_near(tree, expected, tolerance):
+    """Assert that each leaf deviates by less than the tolerance times its largest value."""
+    chex.assert_trees_all_equal_structs(tree, expected)
+    for leaf, expected_leaf in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
+        assert jnp.abs(leaf - expected_leaf).max() <= tolerance * max(1, float(jnp.abs(expected_leaf).max()))
+
+
+SIZES = {"one step": (1, 1, 3, 1), "many steps": (4, 3, 5, 2), "wide": (3, 2, 17, 1)}
+OPTIONS = {
+    "plain": (False, False, False, None),
+    "padded": (True, True, False, None),
+    "reverse": (True, False, True, 2),
+    "drop": (False, True, True, None),
+}
+
+
+@grid(name={name: name for name in CELLS}, slot={str(slot): slot for slot in SLOTS}, size=SIZES, options=OPTIONS)
+def test_the_kernels_compute_what_the_scan_does(name, slot, size, options):
+    case = Case(name, slot, *size, *options)
+    values, gradients = outcome(case, "pallas")
+    expected_values, expected_gradients = outcome(case, "scan")
+    assert_near(values, expected_values, 1e-6)
+    assert_near(gradients, expected_gradients, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200))
+def test_the_kernels_compute_what_the_scan_does_on_random_layers(seed):
+    draws = random.Random(seed)
+    case = Case(
+        name=draws.choice(list(CELLS)),
+        slot=draws.choice(SLOTS),
+        t=draws.randint(1, 9),
+        b=draws.randint(1, 5),
+        h=draws.randint(1, 40),
+        d=draws.randint(1, 4),
+        lengths=draws.random() < 0.5,
+        drop=draws.random() < 0.5,
+        reverse=draws.random() < 0.5,
+        truncate=draws.choice([None, 1, 3]),
+    )
+    values, gradients = outcome(case, "pallas", seed)
+    expected_values, expected_gradients = outcome(case, "scan", seed)
+    assert_near(values, expected_values, 3e-6)
+    assert_near(gradients, expected_gradients, 3e-5)
+
+
+PLANS = [
+    (name, groups, parts, kept)
+    for name, choices in GROUPS.items()
+    for groups in choices
+    for parts, kept in ((2, 1), (4, 2))
+]
+
+
+@pytest.mark.parametrize(("name", "groups", "parts", "kept"), PLANS)
+def test_every_layout_of_the_kernels_computes_the_same(name, groups, parts, kept):
+    params, _, x, carry, _ = draw(Case(name, None, 3, 2, 5, 2, lengths=False, drop=False, reverse=False, truncate=None))
+    layer = Layer(CELLS[name])
+    plan = Plan(5, groups, warps=4, parts=parts, kept=kept, interpret=True)
+
+    def loss(scan, params):
+        last, outputs = scan(layer, Trainable(params), Sequence(x, carry))
+        return jnp.sum(outputs**2) + jnp.sum(last.h)
+
+    by_plan = jax.jit(jax.grad(partial(loss, partial(persistent.scan_by_plan, plan=plan))))
+    assert_near(by_plan(params), jax.grad(partial(loss, adjoint.with_adjoint))(params), 1e-5)
+
+
+@every_cell
+@pytest.mark.parametrize("units", [1, 16, 20, 50, 64, 65, 128])
+def test_a_plan_fits_the_registers(name, units):
+    cell = CELLS[name]
+    plan = persistent.plan(Layer(cell), units)
+    numbers_of_a_thread = plan.width**2 * sum(plan.groups) * plan.kept // plan.parts // (32 * plan.warps)
+    assert plan.width >= units and plan.width == pl.next_power_of_2(plan.width)
+    assert sum(plan.groups) >= cell.gate_count
+    # A thread has 255 registers, and fewer where more than 8 warps share a multiprocessor's 65,536.
+    assert numbers_of_a_thread + 60 <= min(255, 65536 // (32 * plan.warps))
+
+
+@every_cell
+@pytest.mark.parametrize("slot", SLOTS)
+def test_the_pointwise_step_is_that_of_the_scan(name, slot):
+    cell = CELLS[name]
+    case = Case(name, slot, 1, 3, 6, 2, lengths=False, drop=False, reverse=False, truncate=None)
+    params, gains, x, carry, _ = draw(case)
+    layer = Layer(cell, None if slot is None else Norm(slot))
+    trainable, projected = Trainable(params), x
+    if slot is not None:
+        trainable, projected = normalised.normalise_projection(layer, Trainable(params, gains), x, None)
+
+    expected, _ = adjoint.plain(layer, trainable, Sequence(projected, carry))
+    last, _ = persistent.scan_by_plan(
+        layer, trainable, Sequence(projected, carry), Plan(6, (4,) if cell.gate_count > 1 else (1,), 1, interpret=True)
+    )
+    assert_near(last, expected, 1e-6)
+
+
+def test_the_kernels_take_a_batch_of_layers():
+    cell = CELLS["gru"]
+    params, _, x, carry, _ = draw(
+        Case("gru", None, 3, 2, 5, 2, lengths=False, drop=False, reverse=False, truncate=None)
+    )
+    layers = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), params)
+
+    def outputs(kernel, params):
+        return recurrence.scan(cell, params, x, carry, traversal=Traversal(kernel=kernel))[1]
+
+    assert_near(jax.vmap(partial(outputs, "pallas"))(layers), jax.vmap(partial(outputs, "scan"))(layers), 1e-6)
+
+
+def test_on_a_cpu_the_scan_is_chosen():
+    params, _, x, carry, _ = draw(
+        Case("lstm", None, 3, 2, 5, 2, lengths=False, drop=False, reverse=False, truncate=None)
+    )
+
+    def program(kernel):
+        scan = partial(recurrence.scan, CELLS["lstm"], traversal=Traversal(kernel=kernel))
+        return jax.jit(scan).lower(params, x, carry).as_text()
+
+    assert program("auto") == program("scan") != program("pallas")
+
+
+REFUSALS = {
+    "units": ("pallas", Case("gru", None, 2, 1, 129, 1, False, False, False, None), "129"),
+    "cell": ("cudnn", Case("gru", None, 2, 1, 4, 1, False, False, False, None), "gru"),
+    "norm": ("cudnn", Case("lstm", "layer", 2, 1, 4, 1, False, False, False, None), "layer"),
+    "lengths": ("cudnn", Case("lstm", None, 2, 1, 4, 1, True, False, False, None), "lengths"),
+    "dropout": ("cudnn", Case("lstm", None, 2, 1, 4, 1, False, True, False, None), "dropout"),
+    "platform": ("cudnn", Case("lstm", None, 2, 1, 4, 1, False, False, False, None), "cpu"),
+}
+
+
+@pytest.mark.parametrize(("kernel", "case", "word"), REFUSALS.values(), ids=list(REFUSALS))
+def test_a_kernel_refuses_what_it_cannot_compute(kernel, case, word):
+    with pytest.raises(ValueError, match=f"kernel is '{kernel}'.*{word}"):
+        outcome(case, kernel)
+
+
+def test_a_kernel_refuses_a_cell_without_a_pointwise_step():
+    cell = CELLS["rnn"]._replace(name="mine", pointwise=None)
+    params, _, x, carry, _ = draw(Case("rnn", None, 2, 1, 4, 1, False, False, False, None))
+    with pytest.raises(ValueError, match="mine has no pointwise step"):
+        recurrence.scan(cell, params, x, carry, traversal=Traversal(kernel="pallas"))
+    recurrence.scan(cell, params, x, carry, traversal=Traversal(kernel="auto"))
+
+
+def test_batch_norm_refuses_a_kernel():
+    layer = Recurrent(CELLS["rnn"], 4, Norm("batch"), kernel="pallas")
+    with pytest.raises(ValueError, match="batch norm"):
+        layer.init(jax.random.key(0), jnp.ones((2, 3, 1)))
+
+
+@every_cell
+def test_a_layer_takes_a_kernel(name):
+    layer = Recurrent(CELLS[name], 4, Norm("layer"))
+    x = jax.random.normal(jax.random.key(0), (2, 3, 1))
+    variables = layer.init(jax.random.key(1), x)
+    assert_near(layer.clone(kernel="pallas").apply(variables, x), layer.apply(variables, x), 1e-6)

@@ -67,6 +67,7 @@ def _fastest(
     # Neither kernel can share a batch between devices.
     if strategy.platform() != "gpu" or strategy.on_mesh():
         return "scan"
+    # Wider layers need registers that a multiprocessor has not.
     units = sequence.carry.h.shape[-1]
     if units <= FASTER_UNITS and not refusal("pallas", layer, trainable, sequence):
         return "pallas"
@@ -110,12 +111,14 @@ def _refusal_of_cudnn(
         return f"it computes the LSTM alone, and the cell is {layer.cell.name}"
     if layer.norm is not None:
         return f"it has no normalisation, and the norm is {layer.norm.name}"
+    # The input of a normalised layer passes its norm before the recurrence.
     if trainable.params.input_kernel is None:
         return "it projects the input itself, and x is projected already"
     if sequence.valid is not None:
         return "it scans whole rows, and these have lengths"
     if sequence.drop is not None:
         return "it has no recurrent dropout, and there is a mask"
+    # Last, so that on other platforms the layer's own reason is named first.
     if strategy.platform() != "gpu":
         return f"it needs an NVIDIA GPU, and the platform is {strategy.platform()}"
     return None

@@ -102,6 +102,7 @@ def plan(layer: Layer, units: int) -> Plan:
     count = pl.next_power_of_2(layer.cell.gate_count)
     width = pl.next_power_of_2(max(units, 16))
     numbers = width * width * count
+    # Other platforms have no such kernels, but their interpreter computes the same.
     interpret = strategy.platform() != "gpu"
     if numbers < MOST_WARPS * NUMBERS_OF_A_WARP:
         return Plan(units, (count,), max(1, numbers // NUMBERS_OF_A_WARP), interpret=interpret)
@@ -199,6 +200,7 @@ def _by_gate(count: int, grouped: Grouped) -> Gates:
 
 def _join(size: int, gates: Gates) -> Float[Array, "*b w k"]:
     """Stack the gates of a group on a new last axis of a size, in pairs as Triton does."""
+    # The last group may lack gates.
     gates = (*gates, *[jnp.zeros_like(gates[0])] * (size - len(gates)))
     parts = [gate[..., None] for gate in gates]
     if len(parts) == 1:
@@ -226,6 +228,7 @@ def _step(
     carry: Carry,
 ) -> Carry:
     """Compute one step from h R."""
+    # Gains without their input's part: that has acted on z before the recurrence.
     slots = PLAIN_GATES
     if weights.gains is not None:
         assert layer.norm is not None
@@ -250,6 +253,7 @@ def _kernel_reader(plan: Plan, refs: Any) -> Callable[[], list[Grouped]]:
     def read(part: Any) -> Grouped:
         return tuple(ref[...] for ref in part)
 
+    # Read before the loop over time, these values live in registers; the others come from the cache at every step.
     kept = [read(part) for part in refs[: plan.kept]]
     return lambda: [*kept, *(read(part) for part in refs[plan.kept :])]
 
@@ -316,8 +320,9 @@ def _forward_kernel(
 
         recurrent_input = _vector_parts(plan, products.apply_drop(drop, carry.h))
         product = _multiply(recurrent_input, kernel())
-        new = _step(layer, plan.units, weights, by_gate(z), by_gate(product), carry)
+        new = _step(layer, plan.units, weights, z=by_gate(z), product=by_gate(product), carry=carry)
         output = new.h
+        # Rows past their length keep the old carry and put out zero, as in the scan.
         if valid is not None:
             new = jax.tree.map(partial(jnp.where, valid), new, carry)
             output = jnp.where(valid, output, 0)
@@ -371,16 +376,22 @@ def _backward_kernel(
         carry_grad, (z, product, before, output_grad, valid) = state
         ahead = read(jnp.maximum(t - 1, 0))
 
+        # h_t has two readers: the output of this step, and the next step.
         grad = carry_grad._replace(h=carry_grad.h + output_grad)
         if valid is not None:
             grad = jax.tree.map(lambda g: jnp.where(valid, g, 0), grad)
         for ref, value in zip(state_grads, grad, strict=True):
             ref[t] = value
 
-        step = partial(_step, layer, plan.units, weights, by_gate(z))
+        # The gates are computed again, for that is faster than storing and reading what autodiff needs of them.
+
+        def step(product: Gates, before: Carry) -> Carry:
+            return _step(layer, plan.units, weights, z=by_gate(z), product=product, carry=before)
+
         _, transpose = jax.vjp(step, by_gate(product), before)
         product_grad, before_grad = transpose(grad)
 
+        # z's cotangent is not needed here, and what is not used costs nothing.
         through_product = _multiply_transposed(plan, product_grad, kernel())
         new = before_grad._replace(h=before_grad.h + products.apply_drop(drop, through_product))
         if valid is not None:
@@ -426,6 +437,7 @@ def _call(
     """Call a kernel for each row; `inputs` and `outputs` are arrays or shapes, and their axes b."""
     arrays, axes = inputs
     shapes, shape_axes = outputs
+    # Every output has the axis b.
     rows = jax.tree.leaves(shapes)[0].shape[jax.tree.leaves(shape_axes)[0]]
     return pl.pallas_call(
         kernel,
@@ -457,6 +469,7 @@ def _forward(
     inputs = inputs._replace(valid=_as_numbers(inputs.valid))
     steps = inputs.z[0].shape[0]
     states = jax.tree.map(lambda s: jax.ShapeDtypeStruct((steps, *s.shape), s.dtype), tuple(inputs.start))
+    # Without a derivative only the outputs are stored.
     stored = Stored(states[:1], None)
     if save:
         stored = Stored(states, _shapes(inputs.z))
@@ -525,7 +538,7 @@ def _backward(
         by_gate = partial(_by_gate, layer.cell.gate_count)
 
         def step(z: Grouped, product: Grouped, before: Carry) -> Carry:
-            return _step(layer, plan.units, rows, by_gate(z), by_gate(product), before)
+            return _step(layer, plan.units, rows, z=by_gate(z), product=by_gate(product), carry=before)
 
         return jax.vmap(jax.vmap(step))(z, product, before)
 
@@ -534,13 +547,22 @@ def _backward(
     recurrent_input = products.apply_drop(inputs.drop, before.h)
     kernel_grad = tuple(jnp.einsum("tbi,tbjk->ijk", recurrent_input, group) for group in product_grad)
     kernel_grad = _in_parts(plan, kernel_grad)
+    # XLA leaves out a gradient that nobody reads.
     drop_grad = None
     if inputs.drop is not None:
         through_product = sum(
             jnp.einsum("tbjk,ijk->tbi", group, matrix) for group, matrix in zip(product_grad, kernel, strict=True)
         )
         drop_grad = jnp.sum(through_product * before.h, axis=0)
-    return (Inputs(z_grad, kernel_grad, weights_grad, start_grad, None, drop_grad),)
+    gradient = Inputs(
+        z=z_grad,
+        kernel=kernel_grad,
+        weights=weights_grad,
+        start=start_grad,
+        valid=None,
+        drop=drop_grad,
+    )
+    return (gradient,)
 
 
 _recurrence.defvjp(_save, _backward)

@@ -16,13 +16,14 @@ from jaxseq.benchmark import peers
 from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.start import Start, norm_of
 from jaxseq.cells import CELLS, convert, normalised, recurrence
+from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.normalised import Normalisation
 from jaxseq.cells.recurrence import Traversal
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 
-KERNELS = ("scan", "pallas", "cudnn")
-"""Our kernels, the values of the argument `kernel` of a scan."""
+KERNELS: tuple[Kernel, ...] = ("scan", "pallas", "cudnn")
+"""Our kernels, `jaxseq.cells.kernels`."""
 
 
 class Layer(NamedTuple):
@@ -42,21 +43,21 @@ class Inputs(NamedTuple):
 
 
 def scan(
-    kernel: str,
+    kernel: Kernel,
     load: Load,
     inputs: Inputs,
 ) -> tuple[Any, Float[Array, "t b h"]]:
     """Scan by one of our kernels: the last carry, and the outputs."""
     cell = CELLS[load.cell]
     norm = norm_of(load)
-    chosen = _kernel_argument(kernel)
+    traversal = Traversal(kernel=kernel)
     if norm is None:
         return recurrence.scan(
             cell,
             inputs.params,
             inputs.x,
             inputs.carry,
-            **chosen,
+            traversal=traversal,
         )
 
     # The running moments, which come third, are those of batch norm.
@@ -66,22 +67,12 @@ def scan(
         inputs.params,
         inputs.x,
         inputs.carry,
-        **chosen,
+        traversal=traversal,
     )
     return last, outputs
 
 
-def _kernel_argument(kernel: str) -> dict[str, Any]:
-    choice: dict[str, Any] = {"kernel": kernel}
-    if "kernel" in Traversal._fields:
-        return {"traversal": Traversal(**choice)}
-    # A version without other kernels has the scan alone, and says so.
-    if kernel == "scan":
-        return {}
-    return choice
-
-
-def ours(kernel: str, load: Load, start: Start) -> Layer:
+def ours(kernel: Kernel, load: Load, start: Start) -> Layer:
     """Build our layer by one of its kernels."""
 
     def apply(weights: Tree, x: Float[Array, "t b d"]) -> Float[Array, "t b h"]:

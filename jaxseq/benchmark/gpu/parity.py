@@ -17,6 +17,7 @@ from jaxseq.benchmark.gpu.loads import PRECISIONS, Load, Precision
 from jaxseq.benchmark.gpu.reasons import reason
 from jaxseq.benchmark.gpu.start import draw, norm_of
 from jaxseq.cells import CELLS, normalised, recurrence
+from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.normalised import Normalisation
 from jaxseq.common import precision as precisions
 from jaxseq.common.arrays import Tree
@@ -158,7 +159,7 @@ def _reference(load: Load, inputs: Inputs, cotangents: Results) -> Outcome:
 
 def _trace(
     load: Load,
-    kernel: str,
+    kernel: Kernel,
     precision: Precision,
     inputs: Inputs,
     cotangents: Results,

@@ -219,22 +219,30 @@ def test_a_wildcard_stands_for_one_expression_wherever_it_comes_again():
     assert mutate(source, "f", "A + B", "B") == "def f(a, b):\n    return a - b\n"
 
 
+SAY_WHAT_IS_TESTED = """
+
+def pytest_sessionfinish():
+    import jaxseq
+    print("tested:", jaxseq.__file__)
+"""
+"""End of the copy's conftest.py."""
+
+
 @pytest.mark.slow
 @every_mutant
 def test_a_planted_bug_is_found(mutant, tmp_path):
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "jaxseq", tmp_path / "jaxseq", ignore=ignored)
-    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=ignored)
+    # Byte code is copied, too, as it is kept for a file's size and time: without it each copy compiles everything anew.
+    shutil.copytree(ROOT / "jaxseq", tmp_path / "jaxseq")
+    shutil.copytree(ROOT / "tests", tmp_path / "tests")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "jaxseq/cells" / mutant.module).with_suffix(".py").write_text(plant(mutant, read(mutant)))
+    with (tmp_path / "tests/conftest.py").open("a") as conftest:
+        conftest.write(SAY_WHAT_IS_TESTED)
 
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    imports = [sys.executable, "-c", "import jaxseq.nn.apply, jaxseq; print(jaxseq.__file__)"]
-    loaded = subprocess.run(imports, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert loaded.stdout.startswith(str(tmp_path)), "the copy is not what is tested"
-
     files = [f"tests/cells/{name}" for name in mutant.tests]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *files]
     tested = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    assert f"tested: {tmp_path}/jaxseq/__init__.py" in tested.stdout, "the copy is not what is tested"
     # 1 is a failed test; 2 to 5 are errors of collection and the like, which prove nothing.
     assert tested.returncode == 1, tested.stdout[-2000:]

@@ -214,52 +214,27 @@ def test_columns_may_be_separated_by_vertical_bars(tmp_path):
     assert table.notes[0] == "columns are separated by vertical bars"
 
 
+MONTHS = ["2020-11-01", "2020-12-01", "2021-01-01"]
 MONDAYS = ["2020-01-27", "2020-02-03", "2020-02-10", "2020-02-17"]
+MONDAYS_OF_53_WEEKS = ["2020-12-28", "2021-01-04", "2021-01-11"]
+HOURS = ["2020-01-01T00:00:00", "2020-01-01T01:00:00", "2020-01-01T02:00:00"]
+NEW_YEAR = ["2020-01-01", "2020-01-02", "2020-01-03"]
+QUARTERS = ["2020-01-01", "2020-04-01", "2020-07-01"]
 
 
 @pytest.mark.parametrize(
     ("name", "texts", "times", "frequency", "note"),
     [
-        (
-            "date",
-            ["202011", "202012", "202101"],
-            ["2020-11-01", "2020-12-01", "2021-01-01"],
-            "MS",
-            "months are written",
-        ),
-        (
-            "month",
-            ["202011", "202012", "202101"],
-            ["2020-11-01", "2020-12-01", "2021-01-01"],
-            "MS",
-            "months are written",
-        ),
-        ("month", ["2020-11", "2020-12", "2021-01"], ["2020-11-01", "2020-12-01", "2021-01-01"], "MS", "'month' holds"),
-        ("Monat", ["2020-11", "2020-12", "2021-01"], ["2020-11-01", "2020-12-01", "2021-01-01"], "MS", "'Monat' holds"),
+        ("date", ["202011", "202012", "202101"], MONTHS, "MS", "months are written"),
+        ("month", ["202011", "202012", "202101"], MONTHS, "MS", "months are written"),
+        ("month", ["2020-11", "2020-12", "2021-01"], MONTHS, "MS", "'month' holds"),
+        ("Monat", ["2020-11", "2020-12", "2021-01"], MONTHS, "MS", "'Monat' holds"),
         ("week", ["2020-W05", "2020-W06", "2020-W07", "2020-W08"], MONDAYS, "W-MON", "dated by its Monday"),
         ("week", ["2020W05", "2020W06", "2020W07", "2020W08"], MONDAYS, "W-MON", "dated by its Monday"),
-        ("week", ["2020-W53", "2021-W01", "2021-W02"], ["2020-12-28", "2021-01-04", "2021-01-11"], "W-MON", "Monday"),
-        (
-            "unix",
-            [str(1577836800 + 3600 * hour) for hour in range(3)],
-            ["2020-01-01T00:00:00", "2020-01-01T01:00:00", "2020-01-01T02:00:00"],
-            "h",
-            "seconds since 1970",
-        ),
-        (
-            "timestamp",
-            [str(1577836800000 + 86_400_000 * day) for day in range(3)],
-            ["2020-01-01", "2020-01-02", "2020-01-03"],
-            "D",
-            "milliseconds since 1970",
-        ),
-        (
-            "quarter",
-            ["2020Q1", "2020Q2", "2020Q3"],
-            ["2020-01-01", "2020-04-01", "2020-07-01"],
-            "QS-JAN",
-            "'quarter' holds",
-        ),
+        ("week", ["2020-W53", "2021-W01", "2021-W02"], MONDAYS_OF_53_WEEKS, "W-MON", "Monday"),
+        ("unix", ["1577836800", "1577840400", "1577844000"], HOURS, "h", "seconds since 1970"),
+        ("timestamp", ["1577836800000", "1577923200000", "1578009600000"], NEW_YEAR, "D", "milliseconds since 1970"),
+        ("quarter", ["2020Q1", "2020Q2", "2020Q3"], QUARTERS, "QS-JAN", "'quarter' holds"),
     ],
 )
 def test_times_in_other_notations_are_found_and_read(tmp_path, name, texts, times, frequency, note):

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxseq.cells import strategy
 from jaxseq.cells.base import Cell, StepGradient, init_kernels, sigmoid, sigmoid_slope, tanh_slope
 from jaxseq.cells.norm import PLAIN, PLAIN_GATES, PLAIN_TRANSPOSES, GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
@@ -91,12 +91,12 @@ def gates(
 
     # The barriers keep XLA from computing a gate again for each of its consumers.
     rz_sum, rz_residual = slots.total(z[..., : 2 * h] + u[..., : 2 * h], 0)
-    rz = jax.lax.optimization_barrier(sigmoid(rz_sum))
+    rz = strategy.materialise(sigmoid(rz_sum))
     r, update = jnp.split(rz, 2, axis=-1)
 
     u_n = u[..., 2 * h :]
     n_sum, n_residual = slots.total(z[..., 2 * h :] + r * u_n, 1)
-    n = jax.lax.optimization_barrier(jnp.tanh(n_sum))
+    n = strategy.materialise(jnp.tanh(n_sum))
 
     # (1 - z) n + z h_{t-1}, with one product less.
     h_after = n + update * (carry.h - n)
@@ -149,7 +149,7 @@ def adjoint(
 
     # XLA miscompiles a concatenation inside another when it fuses them in a loop on CPUs; the barrier separates them.
     rz_sum_grad = jnp.concatenate([n_grad * local.r_sum, cotangent.h * local.update_sum], axis=-1)
-    rz_sum_grad = jax.lax.optimization_barrier(rz_sum_grad)
+    rz_sum_grad = strategy.separate(rz_sum_grad)
     rz_grad, rz_weights_grad = transposes.total(rz_residual, rz_sum_grad, 0)
 
     return StepGradient(

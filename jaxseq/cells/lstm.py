@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxseq.cells import strategy
 from jaxseq.cells.base import Cell, Params, StepGradient, init_kernels, sigmoid, sigmoid_slope, tanh_slope
 from jaxseq.cells.norm import PLAIN, PLAIN_GATES, PLAIN_TRANSPOSES, GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
@@ -108,7 +108,7 @@ def _activate(a: Float[Array, "*b g"]) -> Float[Array, "*b g"]:
     h = a.shape[-1] // 4
     half = np.repeat(np.asarray([0.5, 0.5, 1.0, 0.5], a.dtype), h)
     # Without the barrier XLA computes the tanh again for each of its consumers.
-    return jax.lax.optimization_barrier(half * jnp.tanh(half * a) + (1 - half))
+    return strategy.materialise(half * jnp.tanh(half * a) + (1 - half))  # pyrefly: ignore[bad-argument-type]
 
 
 def linearise(

@@ -134,7 +134,7 @@ def pad_columns(right: Float[Array, "*t r g"]) -> Float[Array, "*t r _"]:
     fill = strategy.padded_columns(right.shape[-1])
     padding = [(0, 0)] * (right.ndim - 1) + [(0, fill)]
     # The barrier keeps the layout out of the loop, where XLA would make it again at each step.
-    return jax.lax.optimization_barrier(jnp.pad(right, padding))
+    return strategy.materialise(jnp.pad(right, padding))
 
 
 def over_rows(x: Float[Array, "*t b d"], delta: Float[Array, "*t b g"]) -> Float[Array, "d g"]:

@@ -1,7 +1,8 @@
 """Strategies of the recurrence: the same mathematics in the order that is fastest for a shape and a device.
 
 Every choice stands here with its condition; `python -m jaxseq.benchmark` measures the whole step, before and after a
-change of a threshold. "In the loop" is inside the scan over time, "at once" is one operation over all time steps.
+change of a threshold. Thresholds, padding and barriers are those of a CPU; a GPU takes the choice with the fewest kernels
+in a step. "In the loop" is inside the scan over time, "at once" is one operation over all time steps.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
+from jaxtyping import Array, Float
 
 from jaxseq.cells.base import Cell
 from jaxseq.cells.norm import Norm
@@ -96,6 +98,10 @@ def backward(
     units: int,
 ) -> Backward:
     """Choose the strategies of the backward scan."""
+    # A GPU is kept busy by one product over all steps, and pays for every kernel of a step, a copy of an input too.
+    if platform() == "gpu":
+        return Backward(Accumulation.AT_ONCE, Linearisation.AT_ONCE, Buffers.NEW)
+
     accumulation = Accumulation.AT_ONCE
     # Devices that share a batch would have to meet at each step, and a norm's gradients are not accumulated so.
     if norm is None and not on_mesh() and units <= rows * ACCUMULATE_IN_LOOP[cell.recurrent_bias]:
@@ -122,8 +128,8 @@ def product(features: int, time_axis: bool) -> Product:
 
 
 def padded_columns(columns: int) -> int:
-    """Count the zero columns that make the right side of a product fast on a CPU."""
-    if columns % REGISTER == 0:
+    """Count the zero columns that make the right side of a product fast on a CPU; a GPU needs none."""
+    if columns % REGISTER == 0 or platform() == "gpu":
         return 0
     return -columns % ALIGNMENT
 
@@ -145,6 +151,21 @@ def platform() -> Platform:
     else:
         name = device.platform
     return "cpu" if name == "cpu" else "gpu"
+
+
+def materialise(x: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
+    """Keep XLA on a CPU from computing an array again for each of its consumers; on a GPU that is what joins kernels."""
+    if platform() == "gpu":
+        return x
+    return jax.lax.optimization_barrier(x)
+
+
+def separate(x: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
+    """Keep XLA on a CPU from fusing a concatenation into the next one, which it miscompiles in a loop."""
+    if platform() == "gpu":
+        # The program may still be compiled for a CPU, where leaving out this barrier would give wrong numbers.
+        return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+    return jax.lax.optimization_barrier(x)
 
 
 def on_mesh() -> bool:

@@ -252,7 +252,7 @@ def _gradient(
 
 
 def _batch_mesh(setup: Setup) -> AbstractContextManager[object]:
-    """Make the mesh of the batch known to the functions that are traced within (the recurrence needs it)."""
+    """Make the mesh of the batch known to the functions that are traced within: the recurrence asks for its devices."""
     if setup.batch_sharding is None:
         return nullcontext()
 
@@ -316,7 +316,7 @@ def predict(
 
     def predict_batch(index: Int[Array, "b"]) -> Float[Array, "b *k"]:
         batch_x = _split_over_devices(setup, x[index])
-        with _in_its_precision(setup):
+        with _batch_mesh(setup), _in_its_precision(setup):
             raw = apply.apply(setup.model, params, stats, batch_x)
         return setup.objective.at_end(raw)
 

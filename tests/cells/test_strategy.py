@@ -1,0 +1,61 @@
+"""Strategies: which platform a program is traced for, and the same numbers by the strategies of either."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
+from problems import Size, close, differentiate, inputs
+
+from jaxseq.cells import CELLS, strategy
+from jaxseq.cells.norm import Norm
+from jaxseq.cells.strategy import Accumulation, Backward, Buffers, Linearisation
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def mesh(platform, devices=1):
+    device = AbstractDevice(device_kind="a device", num_cores=None, platform=platform)
+    return AbstractMesh((devices,), ("data",), axis_types=(AxisType.Auto,), abstract_device=device)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("cpu", "cpu"), ("gpu", "gpu"), ("cuda", "gpu"), ("rocm", "gpu")])
+def test_the_mesh_that_is_set_says_the_platform(name, expected):
+    with jax.sharding.use_abstract_mesh(mesh(name)):
+        assert strategy.platform() == expected
+    assert strategy.platform() == "cpu"
+
+
+def test_without_a_mesh_the_default_device_says_it(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert strategy.platform() == "gpu"
+    for device in ("cpu", jax.devices("cpu")[1]):
+        with jax.default_device(device):
+            assert strategy.platform() == "cpu"
+            with jax.sharding.use_abstract_mesh(mesh("gpu")):
+                assert strategy.platform() == "gpu"
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("norm", [None, Norm("layer")])
+@pytest.mark.parametrize(("rows", "units"), [(1, 1), (32, 50), (2, 300)])
+def test_a_gpu_has_one_strategy_for_all_sizes(name, norm, rows, units):
+    with jax.sharding.use_abstract_mesh(mesh("gpu")):
+        chosen = strategy.backward(CELLS[name], norm, rows=rows, units=units)
+        assert strategy.padded_columns(units) == 0
+    assert chosen == Backward(Accumulation.AT_ONCE, Linearisation.AT_ONCE, Buffers.NEW)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("slot", ["none", "layer", "layer-sum"])
+@pytest.mark.parametrize(("b", "h"), [(1, 1), (5, 33)])
+def test_what_is_traced_for_a_gpu_is_right_on_a_cpu_too(name, slot, b, h):
+    """Compiled as it is used: the barrier of the GRU's adjoint keeps XLA from wrong numbers on a CPU."""
+    i = inputs(name, slot, Size(4, b, 3, h, gated=False), 1, [4] * b)
+    arrays = jax.tree.map(jnp.asarray, i)
+    results = []
+    for way, platform in (("scan", "gpu"), ("scan_by_autodiff", "cpu")):
+        with jax.sharding.use_abstract_mesh(mesh(platform)):
+            results.append(jax.jit(partial(differentiate, name=name, slot=slot, way=way))(arrays))
+    close(*results, 1e-9)

@@ -114,7 +114,7 @@ def _run(options: Options[Any]) -> None:
     saved = _series_data(saved_experiment(options.run), options.run)
     # Before the panel is read, which may take a while or a download.
     _check_same_inputs(options.run, saved, options.data)
-    panel = options.data.panel()
+    panel = usable(options.run, options.data.panel())
     future = forecast(options.run, panel, options.horizon)
 
     path = options.run / FILE if options.out is None else options.out
@@ -184,6 +184,7 @@ def forecast(
     if steps > MAX_STEPS:
         raise UsageError("too many steps", where="horizon", got=steps, needed=f"at most {MAX_STEPS:,}")
 
+    panel = usable(folder, panel)
     windows = panel.last_windows(data.window, steps)
     trained_names = _trained_names(Path(folder), data)
     config = run_folder.read_config(Path(folder))
@@ -192,13 +193,14 @@ def forecast(
 
     series = _known_series(panel)
     if trained.intervals is not None:
-        trained = trained._replace(intervals=for_series(trained.intervals, trained_names, panel.names))
+        own_intervals = for_series(trained.intervals, trained_names, panel.names, new=fitted.new)
+        trained = trained._replace(intervals=own_intervals)
     centre, intervals = trained.forecast(windows, fitted.scaling, steps, series)
 
     arrived = _arrived_windows(trained, panel, steps)
-    if arrived is not None:
-        notes.append(f"intervals follow the coverage of {counted(len(arrived.inputs), 'forecast')} since training")
-        _, followed = trained.forecast(join([arrived, windows]), fitted.scaling, steps, series)
+    notes += arrived.notes
+    if arrived.windows is not None:
+        _, followed = trained.forecast(join([arrived.windows, windows]), fitted.scaling, steps, series)
         # The last windows come last; the earlier ones only move the levels.
         count = len(windows.inputs)
         intervals = {level: (low[-count:], high[-count:]) for level, (low, high) in followed.items()}
@@ -210,42 +212,96 @@ def forecast(
     return Future(table.drop(columns="actual"), tuple(notes))
 
 
+def usable(
+    folder: str | Path,
+    panel: Panel,
+) -> Panel:
+    """Return the panel without the series that cannot be forecast, if its data set leaves such series out.
+
+    Those are series that are shorter than the run's window, or that are new and have no scale. Raises `UsageError` where
+    no series is left.
+    """
+    if not panel.drops:
+        return panel
+    data = _series_data(saved_experiment(folder), Path(folder))
+    trained_names = _trained_names(Path(folder), data)
+    failures = {}
+    for number, name in enumerate(panel.names):
+        try:
+            panel.select([number]).last_windows(data.window, 1)
+            # A series of the training keeps its scale, whatever its last rows are.
+            if name not in trained_names:
+                fit_scaling(data.target, [panel.known_values(number)], [name])
+        except UsageError as error:
+            failures[name] = error
+    return panel.without(failures)
+
+
 def _known_series(panel: Panel) -> tuple[Series, ...]:
     """Return all rows of each series, NaN where the value was missing."""
     return tuple(Series(series.times, panel.known_values(number)) for number, series in enumerate(panel.series))
 
 
-def _arrived_windows(trained: forecaster.Trained, panel: Panel, steps: int) -> Windows | None:
-    """Return the windows before the last one whose forecasts have been made since the intervals were fitted.
+class _Arrived(NamedTuple):
+    """Windows before the last one whose forecasts move adaptive intervals, or None, and remarks on them."""
 
-    Targets beyond the end of a series are unknown. None where the intervals do not adapt, or nothing has arrived.
+    windows: Windows | None
+    notes: tuple[str, ...] = ()
+
+
+def _arrived_windows(trained: forecaster.Trained, panel: Panel, steps: int) -> _Arrived:
+    """Return the windows whose forecasts have been made since the intervals were fitted, and those of new series.
+
+    Targets beyond the end of a series are unknown. There are none where the intervals do not adapt.
     """
     intervals = trained.intervals
-    if intervals is None or intervals.kind != "adaptive" or steps > trained.experiment.horizon:
-        return None
+    if intervals is None or intervals.kind != "adaptive" or not intervals.levels:
+        return _Arrived(None)
+    # Beyond the horizon of the training there are no levels to follow.
+    if steps > trained.experiment.horizon:
+        return _Arrived(None)
 
-    parts = []
+    since_training = []
+    of_new_series = []
+    unplaced = []
     for number, series in enumerate(panel.series):
         until = ""
         if intervals.until:
             until = intervals.until[number]
+        if until and trained_series.is_dated(until) != trained_series.has_dates(series):
+            unplaced.append(panel.names[number])
+            continue
+
         rows = len(series.values)
         first = max(_first_row_after(series, until), trained.experiment.data.window, rows - ARRIVED)
         if first < rows:
-            parts.append(panel.windows_from(number, first, trained.experiment.data.window, steps))
+            windows = panel.windows_from(number, first, trained.experiment.data.window, steps)
+            if until:
+                since_training.append(windows)
+            else:
+                of_new_series.append(windows)
+
+    notes = []
+    for parts, which in ((since_training, "since training"), (of_new_series, "of series that the run does not know")):
+        if parts:
+            count = sum(len(part.inputs) for part in parts)
+            notes.append(f"intervals follow the coverage of {counted(count, 'forecast')} {which}")
+    if unplaced:
+        notes.append(
+            f"intervals stay as they were fitted for {_listed(unplaced)}: rows and training cannot be compared in time, "
+            "as only one of them has dates"
+        )
+    parts = [*since_training, *of_new_series]
     if not parts:
-        return None
-    return join(parts)
+        return _Arrived(None, tuple(notes))
+    return _Arrived(join(parts), tuple(notes))
 
 
 def _first_row_after(series: Series, until: str) -> int:
     """Return the first row later than a time that a run has written; 0 where it has written none."""
     if not until:
         return 0
-    try:
-        last = np.array(until).astype(series.times.dtype)
-    except ValueError as error:
-        raise UsageError("not a time of these series", where="intervals: until", got=until) from error
+    last = np.array(until).astype(series.times.dtype)
     return int(np.searchsorted(series.times, last, side="right"))
 
 
@@ -266,10 +322,11 @@ def _trained_names(folder: Path, data: PanelData) -> tuple[str, ...]:
 
 
 class _Fitted(NamedTuple):
-    """Scaling of every series of a panel, in the panel's order, and remarks on it."""
+    """Scaling of every series of a panel, in the panel's order, remarks on it, and the series that are new to the run."""
 
     scaling: Scaling
     notes: tuple[str, ...]
+    new: tuple[str, ...]
 
 
 def _scaling(
@@ -301,7 +358,10 @@ def _scaling(
         # All rows are past at this point, so a fit on all of them does not look ahead.
         new_names = [panel.names[number] for number in new_numbers]
         new_values = [panel.known_values(number) for number in new_numbers]
-        fitted = fit_scaling(trained.scaling.kind, new_values, new_names)
+        try:
+            fitted = fit_scaling(trained.scaling.kind, new_values, new_names)
+        except UsageError as error:
+            raise UsageError(f"{error}{panel.way_out}") from error
         shift.update(zip(new_names, fitted.shift, strict=True))
         scale.update(zip(new_names, fitted.scale, strict=True))
 
@@ -315,7 +375,7 @@ def _scaling(
         shift=tuple(shift[name] for name in panel.names),
         scale=tuple(scale[name] for name in panel.names),
     )
-    return _Fitted(scaling, tuple(notes))
+    return _Fitted(scaling, tuple(notes), new=tuple(panel.names[number] for number in new_numbers))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -43,6 +43,7 @@ class Panel:
     notes       what the user should know about how the data were read
     missing     which values (column 0) and covariates were missing and are filled in; an empty tuple if none was
     floor       least value that the series can take; None where there is no bound
+    drops       whether series that cannot be used are left out with a note, where an error would name them
     """
 
     names: tuple[str, ...]
@@ -53,6 +54,7 @@ class Panel:
     source: str = ""
     missing: tuple[Bool[np.ndarray, "_ m"], ...] = ()
     floor: float | None = None
+    drops: bool = False
 
     def load(self, target: Kind, window: int, horizon: int, count: int = 1, fold: int = 1) -> Dataset:
         """Split the series into the three parts of one of `count` folds, cut their windows and fit their scaling.
@@ -60,6 +62,10 @@ class Panel:
         Raises `UsageError`, which names the series, if a part is too short for a window, if the last value is exact in
         the whole test part (no forecast can be compared with it), and as `fit_scaling` and `check_reach` do.
         """
+        if self.drops:
+            usable = self._usable(target, window, horizon, count)
+            return usable.load(target, window, horizon, count, fold)
+
         rows = self._split(window, horizon, count, fold)
         windows = self._windows(rows, window, horizon)
         return Dataset(
@@ -75,6 +81,58 @@ class Panel:
                 floor=self.floor,
                 notes=(*self.notes, *self._missing_notes(rows, windows)),
             ),
+        )
+
+    def _usable(self, target: Kind, window: int, horizon: int, count: int) -> Panel:
+        """Return the panel of the series that can be split and scaled, in every fold.
+
+        The first fold decides: its training rows are part of those of all others, so that all have the same series.
+        """
+        failures = {}
+        for number, name in enumerate(self.names):
+            # The note, or the error, opens with the file itself.
+            alone = dataclasses.replace(self.select([number]), source="")
+            try:
+                parts = alone._split(window, horizon, count, fold=1)
+                alone._scaling(target, parts)
+            except UsageError as error:
+                failures[name] = error
+        return self.without(failures)
+
+    def without(self, failures: Mapping[str, UsageError]) -> Panel:
+        """Return the panel without the series that failed, by name, and with a note on them; it drops no more.
+
+        Raises `UsageError` where no series is left.
+        """
+        rest = [number for number, name in enumerate(self.names) if name not in failures]
+        if not failures:
+            return dataclasses.replace(self, drops=False)
+        if not rest:
+            raise UsageError(self._opening + summarise_failures("unusable", list(failures.items()), len(self.names)))
+
+        first = next(iter(failures))
+        listed = ", ".join(called(name) for name in list(failures)[:5])
+        if len(failures) > 5:
+            listed = f"{listed}, …"
+        note = (
+            f"left out: {len(failures)} of {len(self.names)} series that cannot be used: {listed}; "
+            f"the first: {failures[first]}"
+        )
+        return dataclasses.replace(self.select(rest), notes=(*self.notes, note), drops=False)
+
+    def select(self, numbers: Sequence[int]) -> Panel:
+        """Return the panel of some of its series, in the order of `numbers`."""
+
+        def chosen(of_each: tuple) -> tuple:
+            # Without covariates, or without missing values, there is an empty tuple.
+            return tuple(of_each[number] for number in numbers) if of_each else ()
+
+        return dataclasses.replace(
+            self,
+            names=chosen(self.names),
+            series=chosen(self.series),
+            covariates=chosen(self.covariates),
+            missing=chosen(self.missing),
         )
 
     def known_values(self, number: int) -> Float[np.ndarray, "_"]:
@@ -96,7 +154,7 @@ class Panel:
                 last = last_window(series, window, horizon)
             except UsageError as error:
                 name = self.names[number]
-                raise UsageError(f"{self.source or name}: {called(name)}: {error}") from error
+                raise UsageError(f"{self.source or name}: {called(name)}: {error}{self.way_out}") from error
 
             last = last._replace(series=np.full(1, number))
             # A panel without covariates has an empty tuple; `last_window` makes their empty array.
@@ -132,6 +190,13 @@ class Panel:
     def _opening(self) -> str:
         return f"{self.source}: " if self.source else ""
 
+    @property
+    def way_out(self) -> str:
+        """End of a message about some of the series; nothing where there is no other series."""
+        if len(self.names) == 1:
+            return ""
+        return "; --data.unusable drop leaves such series out"
+
     def _split(self, window: int, horizon: int, count: int, fold: int) -> list[Fold]:
         """Return the rows of the three parts, for each series."""
         splits = []
@@ -144,7 +209,8 @@ class Panel:
                 failures.append((f"{name} ({n} rows)", error))
 
         if failures:
-            raise UsageError(self._opening + summarise_failures("too short", failures, len(self.names)))
+            rule = summarise_failures("too short", failures, len(self.names))
+            raise UsageError(f"{self._opening}{rule}{self.way_out}")
         return splits
 
     def _windows(self, rows: Sequence[Fold], window: int, horizon: int) -> WindowSplits:
@@ -206,7 +272,7 @@ class Panel:
             scaling = fit_scaling(target, training, self.names, covariates)
             check_reach(scaling, self.series, self.names)
         except UsageError as error:
-            raise UsageError(f"{self._opening}{error}") from error
+            raise UsageError(f"{self._opening}{error}{self.way_out}") from error
         # A mask that is 0 in all training rows would enter the network with weights that were never trained.
         return dataclasses.replace(scaling, masks=tuple(sorted(masks)))
 

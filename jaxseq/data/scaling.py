@@ -137,10 +137,10 @@ def fit_scaling(
 ) -> Scaling:
     """Fit the scaling of each series' training rows: its range for "level", else the spread of its (log) changes.
 
-    `covariates` are those of the same rows. Missing values are NaN, and nothing is fitted to them; a change is one
-    between two neighbouring rows that are both known. Raises `UsageError`, which names the series, for fewer than three
-    known rows, for values that do not vary or by less than `MIN_SPREAD`, and for "log-return" where a value is not
-    positive.
+    Changes that are all the same have their own size as scale. `covariates` are those of the same rows. Missing values
+    are NaN, and nothing is fitted to them; a change is one between two neighbouring rows that are both known. Raises
+    `UsageError`, which names the series, for fewer than three known rows, for values that do not vary or by less than
+    `MIN_SPREAD`, and for "log-return" where a value is not positive.
     """
     fitted = []
     failures = []
@@ -195,10 +195,14 @@ def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float,
             f'rows; there are {len(changes)}: use target "level"'
         )
     scale = float(changes.std())
-    if scale <= ROUNDING * np.nanmax(np.abs(path)):
+    rounding = ROUNDING * np.nanmax(np.abs(path))
+    # A straight line: its changes do not spread, and their own size is the only scale there is.
+    if scale <= rounding:
+        scale = abs(float(changes.mean()))
+    if scale <= rounding:
         raise UsageError(
-            f'{name}: the {len(changes)} one-step changes ("{kind}") of the training rows are constant '
-            f'({changes[0]:g}): there is no scale in them; use target "level"'
+            f'{name}: the {len(changes)} one-step changes ("{kind}") of the training rows are '
+            f'{changes[0]:g} throughout: there is no scale in them; use target "level"'
         )
     return 0.0, scale
 

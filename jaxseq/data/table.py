@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
+from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable
 from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.tables import read
+
+Unusable = Literal["error", "drop"]
+"""Treatment of the series of a panel that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,17 @@ class Table(PanelData):
     """Missing values: error, drop (leave out their rows) or fill (the last known value, and a mask as a further input)."""
     longest_gap: int = read.LONGEST_GAP
     """Largest number of consecutive missing values to fill; a longer gap is refused."""
+    unusable: Unusable = "error"
+    """Series of a panel that are constant, too short or without a scale: error, or drop (leave them out, with a note)."""
     period: int | None = None
     """Time steps of a season; None infers them from the dates."""
     floor: float | None = None
     """Least possible value, for forecasts and intervals; None takes 0 for non-negative integers, else none."""
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for an invalid field."""
+        super().__post_init__()
+        one_of(get_args(Unusable), where=self.name, unusable=self.unusable)
 
     @property
     def name(self) -> str:
@@ -62,7 +75,8 @@ class Table(PanelData):
             floor=self.floor,
         )
         # Each fold and seed of a study loads the same table.
-        return _read_panel(self.path, options, _file_state(self.path))
+        panel = _read_panel(self.path, options, _file_state(self.path))
+        return dataclasses.replace(panel, drops=self.unusable == "drop")
 
 
 @functools.lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ the model's own scale; `bounds` returns the series' units.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -325,19 +325,22 @@ def for_series(
     intervals: Intervals,
     trained: Sequence[str],
     names: Sequence[str],
+    new: Collection[str] = (),
 ) -> Intervals:
     """Return the intervals for series of other names and order; a series that is new has the median size of all.
 
     trained  names of the series that the intervals were fitted to
+    new      names among them that are of other series by now
     """
     fitted_size = dict(zip(trained, intervals.series, strict=False))
     fitted_until = dict(zip(trained, intervals.until, strict=False))
     series_sizes = ()
     if fitted_size:
-        median = float(np.median(intervals.series))
         # Nothing is known of the errors of a new series.
-        series_sizes = tuple(fitted_size.get(name, median) for name in names)
-    return intervals._replace(series=series_sizes, until=tuple(fitted_until.get(name, "") for name in names))
+        median = float(np.median(intervals.series))
+        series_sizes = tuple(median if name in new else fitted_size.get(name, median) for name in names)
+    until = tuple("" if name in new else fitted_until.get(name, "") for name in names)
+    return intervals._replace(series=series_sizes, until=until)
 
 
 def quantiles(

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, get_args
 
+import numpy as np
+
 from jaxseq.common.errors import UsageError
+from jaxseq.data.scaling import MAX_REACH
 from jaxseq.forecasting.adaptive import KEPT_SCORES
 from jaxseq.forecasting.intervals import Intervals, Kind
 from jaxseq.forecasting.sizes import Size
 
 MOST_LEVELS = 99
 """Most levels that a file may have."""
+INTEGER = re.compile(r"-?\d{1,18}")
+DATE = re.compile(r"-?\d{4,}-\d\d")
+"""Number of a row and beginning of a date, as text."""
+LARGEST = MAX_REACH**2
+"""Largest size, margin or score: in the model's own scale no value is farther away than `MAX_REACH`."""
 
 
 def parse(
@@ -43,12 +52,15 @@ def parse(
     if point:
         _check_widths(margins, f"{source}: sizes")
 
-    least = _numbers([saved.get("least", 0.0)], 1, f"{source}: least")[0]
-    series_sizes = _numbers(saved.get("series", []), None, f"{source}: series")
+    least = _bounded(_numbers([saved.get("least", 0.0)], 1, f"{source}: least"), f"{source}: least")[0]
+    series_sizes = _bounded(_numbers(saved.get("series", []), None, f"{source}: series"), f"{source}: series")
     if least < 0 or any(value <= 0 for value in series_sizes):
         raise UsageError("a size that is not positive", where=source)
     if len(series_sizes) not in (0, series):
         raise UsageError("another number of sizes", where=f"{source}: series", got=len(series_sizes), needed=series)
+    # In a panel the last values of different series are no common measure, so that each has a size.
+    if size == "scaled" and series > 1 and not series_sizes:
+        raise UsageError("no sizes", where=f"{source}: series", got=0, needed=series)
 
     scores = ()
     # The other kinds have no use for scores.
@@ -107,6 +119,17 @@ def _numbers(
     return tuple(float(number) for number in numbers)
 
 
+def _bounded(
+    numbers: tuple[float, ...],
+    where: str,
+) -> tuple[float, ...]:
+    """Return the numbers. Raises `UsageError` for one with which a bound would leave the range of float64."""
+    for number in numbers:
+        if abs(number) > LARGEST:
+            raise UsageError("too large", where=where, got=number, needed=f"at most {LARGEST:g}")
+    return numbers
+
+
 def _levels(
     value: Any,
     where: str,
@@ -129,7 +152,7 @@ def _margins(
     horizon: int,
     where: str,
 ) -> tuple[tuple[float, ...], ...]:
-    return tuple(_numbers(margins, horizon, where) for margins in _list(value, levels, where))
+    return tuple(_bounded(_numbers(margins, horizon, where), where) for margins in _list(value, levels, where))
 
 
 def _check_widths(
@@ -150,7 +173,9 @@ def _scores(
 ) -> tuple[tuple[tuple[float, ...], ...], ...]:
     scores = []
     for of_level in _list(value, levels, where):
-        of_steps = [_numbers(of_step, KEPT_SCORES, where) for of_step in _list(of_level, horizon, where)]
+        of_steps = [
+            _bounded(_numbers(of_step, KEPT_SCORES, where), where) for of_step in _list(of_level, horizon, where)
+        ]
         if not all(_increase(of_step) for of_step in of_steps):
             raise UsageError("not in order", where=where, needed="increasing scores")
         scores.append(tuple(of_steps))
@@ -165,7 +190,24 @@ def _until(
     times = _list(value, None, where)
     if len(times) not in (0, series) or not all(isinstance(time, str) for time in times):
         raise UsageError("not a time for each series", where=where, got=len(times), needed=series)
+    for time in times:
+        # A run writes no time for a series that had no row in validation.
+        if time and not _is_time(time):
+            raise UsageError("not a time", where=where, got=time, needed="a date or the number of a row")
     return tuple(times)
+
+
+def _is_time(text: str) -> bool:
+    if INTEGER.fullmatch(text):
+        return True
+    # NumPy reads "NaT" and "now" as well.
+    if not DATE.match(text):
+        return False
+    try:
+        np.datetime64(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _increase(

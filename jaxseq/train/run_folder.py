@@ -27,6 +27,7 @@ from jaxseq.common.files import (
     write_json,
     write_text,
 )
+from jaxseq.common.text import counted
 
 RUNS = Path("runs")
 CONFIG = "config.json"
@@ -124,6 +125,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not is_folder:
         raise UsageError(f"no run at {folder}: there is no such folder")
     if not is_run:
+        runs = sorted(child.name for child in folder.iterdir() if (child / CONFIG).is_file())
+        # A study is a folder of runs.
+        if runs:
+            raise UsageError(
+                f"{folder} holds {counted(len(runs), 'run')}: name one of them, such as {folder / runs[0]}"
+            )
         raise UsageError(f"no run at {folder}: it has no {CONFIG}")
     return formats.unstamped(read_json(path), str(path))
 

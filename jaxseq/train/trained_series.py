@@ -76,16 +76,25 @@ def is_same(trained: TrainedSeries, series: Series) -> bool:
     return moved <= SIMILAR * trained.deviation and deviation <= SIMILAR * trained.deviation
 
 
+def has_dates(series: Series) -> bool:
+    """Return whether the rows of a series have dates; others are numbered."""
+    return np.issubdtype(series.times.dtype, np.datetime64)
+
+
+def is_dated(time: str) -> bool:
+    """Return whether a time that a run has written is a date; others are integers."""
+    # A date has dashes between its numbers; an integer at most a sign before it.
+    return "-" in time[1:]
+
+
 def _rows_of_training(trained: TrainedSeries, series: Series) -> Bool[np.ndarray, " n"] | None:
     """Return which rows lie in the time of the training; None where they do not cover it."""
     times = series.times
-    has_dates = np.issubdtype(times.dtype, np.datetime64)
-    # A date has dashes between its numbers; an integer at most a sign before it.
-    if has_dates != ("-" in trained.first[1:]):
+    if has_dates(series) != is_dated(trained.first):
         return None
 
     # Not in the unit of the rows: hours are no days.
-    read = np.datetime64 if has_dates else int
+    read = np.datetime64 if has_dates(series) else int
     first, last = read(trained.first), read(trained.last)
     if times[0] > first or times[-1] < last:
         return None

@@ -142,6 +142,7 @@ def data_of(folder: Path, path: Path) -> Panel:
     [
         ("", "name the folder of a run"),
         ("nowhere", "no run at nowhere"),
+        ("{}", "holds 2 runs: name one of them, such as"),
         (
             "{}/table --horizon 30",
             "with --task iterated; got 30, needed at most 7",
@@ -168,6 +169,23 @@ def test_a_series_that_is_shorter_than_the_window_is_named(trained: Path, tmp_pa
     (tmp_path / "few.csv").write_text(rows)
     assert forecast.main([str(trained / "table"), "--data.path", str(tmp_path / "few.csv")]) == 2
     assert "window 8 needs at least 8 rows; there are 5" in capsys.readouterr().err
+
+
+def test_series_that_cannot_be_forecast_are_left_out_where_that_is_asked_for(
+    trained: Path, tmp_path: Path, capsys
+) -> None:
+    table = pd.read_csv(trained / "sales.csv")
+    flat = table[table["store"] == "north"].assign(store="flat", sales=3.0)
+    short = table[table["store"] == "north"].head(5).assign(store="short")
+    pd.concat([flat, table, short]).to_csv(tmp_path / "more.csv", index=False)
+    words = [str(trained / "table"), "--data.path", str(tmp_path / "more.csv"), "--out", str(tmp_path / "f.csv")]
+    assert forecast.main(words) == 2
+    assert "--data.unusable drop leaves such series out" in capsys.readouterr().err
+    assert forecast.main([*words, "--data.unusable", "drop"]) == 0
+    own, _ = forecast.forecast(trained / "table")
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "f.csv")["forecast"], own["forecast"], rtol=1e-6)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "left out: 2 of 4 series that cannot be used: series 'flat', series 'short'" in printed
 
 
 def test_waves_have_no_end_to_forecast_beyond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -242,3 +260,31 @@ def test_rows_that_have_arrived_widen_adaptive_intervals_that_missed_them(adapti
         frame = pd.read_csv(tmp_path / "f.csv")
         widths.append((frame["high_80%"] - frame["low_80%"]).to_numpy())
     assert (widths[1] > 1.15 * widths[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda rows: rows.drop(columns="date"), "intervals stay as they were fitted for value: rows and training"),
+        (lambda rows: rows.rename(columns={"value": "other"}), "292 forecasts of series that the run does not know"),
+        (lambda rows: rows.assign(value=1000 * rows["value"]), "292 forecasts of series that the run does not know"),
+    ],
+    ids=["undated", "new", "in another unit"],
+)
+def test_adaptive_intervals_go_on_only_from_the_series_and_time_that_they_were_fitted_to(
+    adaptive: Path, tmp_path: Path, change, note: str
+) -> None:
+    change(_noise(300)).to_csv(tmp_path / "rows.csv", index=False)
+    data = dataclasses.replace(forecaster.restore(adaptive / "run").experiment.data, path=str(tmp_path / "rows.csv"))
+    frame, notes = forecast.forecast(adaptive / "run", data.panel())
+    assert any(note in text for text in notes), notes
+    assert not any("since training" in text for text in notes)
+    assert np.isfinite(frame.filter(like="%")).all(axis=None)
+
+
+def test_without_levels_nothing_is_followed_and_the_notes_agree(adaptive: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(adaptive / "run", tmp_path / "copied")
+    saved = files.read_json(copied / run_folder.INTERVALS)
+    files.write_json(copied / run_folder.INTERVALS, {**saved, "levels": [], "sizes": [], "scores": []})
+    notes = forecast.forecast(copied)[1]
+    assert "no intervals: the run has none for this horizon" in notes and not any("follow" in note for note in notes)

@@ -156,9 +156,10 @@ def test_series_that_are_too_short_are_named_five_of_them_at_most(short):
 
 
 def test_a_single_series_that_is_too_short_is_named_alone():
+    way_out = "take a smaller window or more rows; --data.unusable drop leaves such series out"
     with pytest.raises(
         UsageError,
-        match=r"^series 'ramp 1': the training part has 2 of 4 rows; .* at least 4: take a smaller window or more rows$",
+        match=rf"^series 'ramp 1': the training part has 2 of 4 rows; .* at least 4: {way_out}$",
     ):
         ramp(100, 4, 100).load("level", 3, 1)
 
@@ -179,6 +180,44 @@ def test_what_cannot_be_used_is_told_with_the_file_that_it_is_in(values, message
         with pytest.raises(UsageError, match=f"^{re.escape(opening + message)}") as caught:
             mine.load("change", 3, 1)
         assert "\n" not in str(caught.value)
+
+
+def with_unusable_series(**options) -> Panel:
+    """A panel of which two series have no scale and one is too short, with a covariate and a missing value."""
+    values = (walk(100), np.zeros(100), walk(100, 1), walk(7), np.full(100, 3.0))
+    missing = tuple((np.arange(len(series)) == 2)[:, None] & np.array([True, False]) for series in values)
+    covariates = tuple(np.arange(len(series), dtype=float)[:, None] for series in values)
+    series = tuple(dated(of_series) for of_series in values)
+    return Panel(("a", "flat", "b", "short", "still"), series, DAILY, covariates, missing=missing, **options)
+
+
+def test_series_that_cannot_be_used_are_left_out_where_that_is_asked_for_and_the_error_says_how():
+    with pytest.raises(
+        UsageError, match=r"series 'short': the training .*; --data.unusable drop leaves such series out$"
+    ):
+        with_unusable_series().load("change", 5, 1)
+    dataset = with_unusable_series(drops=True, notes=("daily",)).load("change", 5, 1)
+    assert dataset.background.names == ("a", "b") and dataset.background.notes[0] == "daily"
+    note = "left out: 3 of 5 series that cannot be used: series 'flat', series 'short', series 'still'; the first: "
+    assert dataset.background.notes[1].startswith(f"{note}series 'flat': the 69 training rows are constant (0)")
+    plain = with_unusable_series().select([0, 2]).load("change", 5, 1)
+    for ours, theirs in zip(dataset.windows, plain.windows, strict=True):
+        for array, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(array, other)
+    assert dataset.scaling == plain.scaling
+
+
+def test_every_fold_leaves_out_the_same_series():
+    late = np.where(np.arange(400) < 345, 1.0, walk(400))
+    panel = Panel(("late", "other"), (dated(late), dated(walk(400, 1))), DAILY, drops=True)
+    assert {panel.load("change", 5, 1, 4, fold).background.names for fold in (1, 2, 3, 4)} == {("other",)}
+
+
+def test_a_panel_without_any_usable_series_is_refused():
+    with pytest.raises(
+        UsageError, match=r"^t.csv: 2 of 2 series are unusable: flat, still; the first: series 'flat': "
+    ):
+        with_unusable_series(drops=True, source="t.csv").select([1, 4]).load("change", 5, 1)
 
 
 def test_a_test_part_that_never_moves_is_refused_and_one_that_moves_once_is_not():

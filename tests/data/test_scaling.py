@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import hypothesis.strategies as st
 import numpy as np
@@ -221,10 +222,28 @@ def test_a_constant_series_is_refused_by_its_name(kind):
         fit_scaling(kind, [walk(20), np.full(20, 0.1)], ("sound", "flat"))
 
 
-@pytest.mark.parametrize(("kind", "values"), [("change", 0.1 * np.arange(50.0)), ("log-return", 1.1 ** np.arange(50))])
-def test_constant_growth_has_no_scale_whatever_the_rounding(kind, values):
-    with pytest.raises(UsageError, match=r"49 one-step changes .* are constant \([0-9.]+\): .* use target .level"):
-        fit_scaling(kind, [values])
+@pytest.mark.parametrize(
+    ("kind", "values", "size"),
+    [
+        ("change", 0.1 * np.arange(50.0), 0.1),
+        ("change", 1000 - 1.5 * np.arange(50.0), 1.5),
+        ("change", np.where(np.arange(50) == 7, np.nan, np.arange(50.0)), 1.0),
+        ("log-return", 1.1 ** np.arange(50), math.log(1.1)),
+    ],
+)
+def test_a_straight_line_is_scaled_by_the_size_of_its_step(kind, values, size):
+    scaling = fit_scaling(kind, [values])
+    assert scaling.scale[0] == pytest.approx(size)
+    known = np.arange(10.0, 50) if np.isnan(values).any() else values[10:]
+    x, y = batch(windows_of(known, 4), scaling)
+    np.testing.assert_allclose(np.abs(x[:, 1:]), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.abs(y[:, 0]), 1, rtol=1e-5)
+
+
+def test_changes_that_are_all_zero_where_they_are_known_are_no_scale():
+    steps = np.array([1.0, 1, np.nan, 5, 5, np.nan, 9, 9])
+    with pytest.raises(UsageError, match=r"3 one-step changes .* are 0 throughout: .* use target .level"):
+        fit_scaling("change", [steps])
 
 
 def test_a_log_return_of_a_value_that_is_not_positive_is_refused_with_its_series_and_row():

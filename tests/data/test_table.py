@@ -392,3 +392,29 @@ def test_an_hour_that_a_clock_change_skips_is_filled(tmp_path):
     panel = Table(path=str(path), window=5, missing="fill").panel()
     assert np.flatnonzero(panel.missing[0][:, 0]).tolist() == [26]
     assert len(panel.series[0].values) == 60
+
+
+def test_a_table_leaves_series_out_only_where_that_is_asked_for(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("date,y\n" + "".join(f"2020-01-{day:02},{day**2}\n" for day in range(1, 30)))
+    assert not Table(path=str(path)).panel().drops
+    assert Table(path=str(path), unusable="drop").panel().drops
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("date,y\n" + "".join(f"{2020 + n // 12}{n % 12 + 1:02},{n}\n" for n in range(40)), "MS"),
+        ("date,y\n" + "".join(f"{2019 + n // 12}-{n % 12 + 1:02}-15,{n}.0\n" for n in range(37)), "M-15"),
+        ("date|y\n" + "".join(f"2024-01-{n + 1:02}|{1000 + 1.5 * n}\n" for n in range(30)), "D"),
+    ],
+    ids=["months without a dash", "the 15th of a month", "bars"],
+)
+def test_a_straight_line_is_a_series_like_any_other(tmp_path, text, name):
+    (tmp_path / "t.csv").write_text(text)
+    data = Table(path=str(tmp_path / "t.csv"), window=5)
+    assert data.panel().frequency.name == name
+    dataset = data.load(1)
+    assert dataset.scaling.scale[0] in (1.0, 1.5)
+    windows = dataset.windows
+    np.testing.assert_array_equal(dataset.scaling.targets(windows.test), 1)

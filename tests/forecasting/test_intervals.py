@@ -210,6 +210,8 @@ def test_series_are_known_by_their_names_and_a_new_one_has_the_median_size():
     fitted = Intervals("scaled", (0.5,), ((1.0,),), size="scaled", series=(1.0, 5.0, 2.0), until=("3", "4", "5"))
     moved = intervals.for_series(fitted, ("a", "b", "c"), ("c", "new", "a"))
     assert moved.series == (2.0, 2.0, 1.0) and moved.until == ("5", "", "3")
+    other = intervals.for_series(fitted, ("a", "b", "c"), ("c", "b", "a"), new=("c", "a"))
+    assert other.series == (2.0, 5.0, 2.0) and other.until == ("", "4", ""), "the same name, but another series"
     constant = Intervals("split", (0.5,), ((1.0,),))
     assert intervals.for_series(constant, ("a",), ("b", "c")).series == ()
 

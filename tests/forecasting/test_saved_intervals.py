@@ -26,6 +26,20 @@ def test_intervals_come_back_from_json_as_they_were(choice):
     assert parse(saved, series=2) == written
 
 
+@pytest.mark.parametrize("until", ["", "699", "-3", "2020-01-31", "2020-01-31T05:00:00.000000000"])
+def test_times_that_runs_write_are_read(until):
+    assert parse({**SOUND, "until": [until]}).until == (until,)
+
+
+def test_scaled_intervals_of_a_panel_need_a_size_for_each_series():
+    saved = {**SOUND, "kind": "scaled", "series": []}
+    assert parse(saved).size == "scaled"
+    for kind in (saved, {**saved, "kind": "adaptive", "size": "scaled", "scores": SCORES}):
+        with pytest.raises(UsageError) as raised:
+            parse(kind, series=3)
+        assert (raised.value.where, raised.value.got, raised.value.needed) == ("intervals.json: series", 0, 3)
+
+
 def test_a_file_without_a_kind_is_read_as_split():
     assert parse(SOUND) == Intervals("split", (0.5, 0.8), ((1.0, 2.0), (1.5, 2.0)))
 
@@ -40,6 +54,12 @@ def test_margins_of_a_distribution_may_be_negative_and_fall_with_the_level():
 
 SCORES = [[[0.0] * 200] * 2] * 2
 WRONG = [
+    ("until", {"until": ["NaT"]}),
+    ("until", {"until": ["now"]}),
+    ("until", {"until": ["2020-13-01"]}),
+    ("least", {"least": 1e308}),
+    ("sizes", {"sizes": [[1.0, 2.0], [3.0, 1e31]]}),
+    ("scores", {"kind": "adaptive", "scores": [[[0.0] * 199 + [1e308]] * 2] * 2}),
     ("levels", {"levels": [0.5, 1.0]}),
     ("levels", {"levels": [0.0, 0.5]}),
     ("levels", {"levels": [0.8, 0.5]}),

@@ -1,4 +1,4 @@
-"""Every test runs on four CPU devices, with strict dtype promotion; warnings are errors (pyproject.toml)."""
+"""Tests run on four CPU devices unless marked `gpu`, with strict dtype promotion; warnings are errors (pyproject.toml)."""
 
 import gc
 import importlib.metadata
@@ -31,13 +31,27 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config):
-    """Compile two to three times as fast in the run of each change, where XLA still has its older emitter of loops.
+    """Choose devices and compiler before JAX starts.
 
-    The slow tests, newer versions of jaxlib (the second leg of `.ci/run`) and whoever sets XLA_FLAGS compile as users do.
-    The flag is set before JAX starts its CPU; child processes read the environment, too.
+    The run of each change compiles two to three times as fast where XLA still has its older emitter of loops. The slow
+    tests, newer versions of jaxlib (the second leg of `.ci/run`) and whoever sets XLA_FLAGS compile as users do. Child
+    processes read the environment, too.
+
+    The tests of `-m gpu` have the devices that JAX finds, and their processes share the memory of one GPU.
     """
-    if JAXLIB.startswith("0.10.") and config.option.markexpr == "not slow":
+    if JAXLIB.startswith("0.10.") and config.option.markexpr == "not slow and not gpu":
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    if config.option.markexpr == "gpu":
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        jax.config.update("jax_platforms", None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Limit the processes of `-m gpu`, each of which compiles on its own cores and has a context on the GPU."""
+    if config.option.markexpr == "gpu":
+        return min(8, os.cpu_count() or 1)
+    return None
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """Forecasts beyond the end of the data: their dates, their scaling, what is refused."""
 
 import dataclasses
+import io
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from jaxseq import forecast
 from jaxseq.common import figures, files
@@ -15,6 +17,7 @@ from jaxseq.data.panel import Panel
 from jaxseq.data.windows import Series
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, run_folder, trained_series
+from jaxseq.train.domains import forecasts as domain
 
 FEW = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "512"]
 
@@ -280,6 +283,39 @@ def test_adaptive_intervals_go_on_only_from_the_series_and_time_that_they_were_f
     assert any(note in text for text in notes), notes
     assert not any("since training" in text for text in notes)
     assert np.isfinite(frame.filter(like="%")).all(axis=None)
+
+
+@pytest.fixture(scope="module", params=["point", "quantile", "gaussian", "student-t"])
+def headed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with one of the heads on two series, two steps at once."""
+    folder = tmp_path_factory.mktemp(request.param)
+    both = pd.concat([_noise(200).assign(store=name, value=lambda rows: rows["value"] + 5) for name in ("a", "b")])
+    both.to_csv(folder / "noise.csv", index=False)
+    words = f"table --data.path {folder}/noise.csv --data.series store --task direct --horizon 2 --model.head"
+    patch = pytest.MonkeyPatch()
+    patch.setattr(figures, "save", lambda figure, path: None)
+    assert train.main([*words.split(), request.param, *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
+    patch.undo()
+    return folder / "run"
+
+
+@pytest.mark.parametrize("kind", ["auto", "split", "scaled", "volatility", "adaptive"])
+def test_every_head_is_judged_and_forecasts_with_every_kind_of_intervals(
+    headed: Path, kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    copied = shutil.copytree(headed, tmp_path / "run")
+    experiment = dataclasses.replace(forecaster.restore(copied).experiment, intervals=kind)
+    domain.judge(domain.prepare(experiment), copied, Console(file=io.StringIO()))
+    written = files.read_json(copied / run_folder.INTERVALS)
+    assert kind in ("auto", written["kind"]) and written["levels"] == [0.5, 0.8, 0.95]
+    scores = pd.read_csv(copied / run_folder.SCORES).iloc[-3]
+    assert scores["role"] == "model" and 0.5 < scores["coverage_80%"] <= 1 and scores["crps"] > 0
+
+    frame, _ = forecast.forecast(copied)
+    assert frame["series"].tolist() == ["a", "a", "b", "b"]
+    ends = frame[[f"low_{level}%" for level in (95, 80, 50)] + [f"high_{level}%" for level in (50, 80, 95)]].to_numpy()
+    assert np.isfinite(ends).all() and (np.diff(ends, axis=1) >= 0).all() and (ends[:, 0] < ends[:, -1]).all()
 
 
 def test_without_levels_nothing_is_followed_and_the_notes_agree(adaptive: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from jaxseq.checkpoint import records
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.common import figures, files, formats
 from jaxseq.common.errors import UsageError
+from jaxseq.data.windows import lay_out
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, run_folder
 
@@ -56,6 +57,11 @@ def test_a_run_of_every_format_has_its_parameters_and_its_forecast(number: int) 
     wanted, trained = json.loads((folder / "expected.json").read_text()), forecaster.restore(folder / "run")
     assert trained.epoch == wanted["epoch"] and make.digest(trained) == wanted["parameters"]
     np.testing.assert_allclose(trained(make.windows()), wanted["forecast"], atol=1e-5)
+    centre, ends = trained.forecast(lay_out(make.windows(), np.full((3, 1), np.nan)), trained.scaling)
+    saved_margins = files.read_json(folder / "run" / run_folder.INTERVALS)["sizes"]
+    for (low, high), margins in zip(ends.values(), saved_margins, strict=True):
+        np.testing.assert_allclose(high - centre, margins[0], rtol=1e-9)
+        np.testing.assert_allclose(centre - low, margins[0], rtol=1e-9)
     assert trained.intervals is not None and len(run_folder.read_metrics(folder / "run")) == 2
 
 

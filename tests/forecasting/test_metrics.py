@@ -29,6 +29,7 @@ from jaxseq.forecasting.metrics import (
     smape,
 )
 from jaxseq.forecasting.significance import Losses, row_losses, skill
+from jaxseq.nn import heads
 
 RNG = np.random.default_rng(0)
 WALK, GUESS = RNG.standard_normal((2, 30, 4)).cumsum(axis=2)
@@ -347,3 +348,14 @@ def test_forecasts_of_another_horizon_are_refused_with_both_shapes():
         by_horizon(mae, WALK, np.ones((30, 5)))
     with pytest.raises(ValueError, match=r"\(30, 4\) and forecast \(30, 5\)"):
         by_horizon(crps_ensemble, WALK, draws=np.ones((2, 30, 5)))
+
+
+@pytest.mark.parametrize(
+    ("sd", "shift", "bias"), [(1.0, 0.0, -0.030), (0.5, 0.0, -0.022), (2.0, 0.0, -0.020), (1.0, 1.0, -0.029)]
+)
+def test_the_crps_of_seven_quantiles_is_two_to_three_percent_below_that_of_the_whole_normal(sd, shift, bias):
+    """Standard normal values, forecast by a normal of another spread and mean; exact is Gneiting & Raftery's formula."""
+    actual = stats.norm.ppf((np.arange(20_000)[:, None] + 0.5) / 20_000)
+    quantiles = np.broadcast_to(shift + sd * stats.norm.ppf(heads.LEVELS), (*actual.shape, len(heads.LEVELS)))
+    exact = crps_gaussian(actual, np.full_like(actual, shift), np.full_like(actual, sd))
+    assert crps_quantiles(actual, quantiles, np.array(heads.LEVELS)) / exact - 1 == pytest.approx(bias, abs=1e-3)

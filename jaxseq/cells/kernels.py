@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxseq.cells import adjoint, cudnn, persistent, strategy
 from jaxseq.cells.adjoint import Layer, Recurrence, Result, Sequence, Trainable
@@ -23,9 +24,7 @@ cudnn   `jaxseq.cells.cudnn`, the plain LSTM on NVIDIA GPUs
 """
 
 MOST_UNITS = 128
-"""Most units whose recurrent kernel fits on the chip."""
-FASTER_UNITS = 64
-"""Most units of which the persistent kernels are chosen for every cell."""
+"""Most units of the persistent kernels; half of the recurrent kernel of so wide a layer fits into the registers."""
 
 
 def recurrence(kernel: Kernel) -> Recurrence:
@@ -43,7 +42,7 @@ def recurrence(kernel: Kernel) -> Recurrence:
     ) -> Result:
         chosen = kernel
         if kernel == "auto":
-            chosen = _fastest(layer, trainable, sequence)
+            chosen = _fastest(layer, sequence)
         elif reason := refusal(kernel, layer, trainable, sequence):
             raise ValueError(f"kernel is {kernel!r}; {reason}")
 
@@ -58,22 +57,14 @@ def recurrence(kernel: Kernel) -> Recurrence:
     return scan
 
 
-def _fastest(
-    layer: Layer,
-    trainable: Trainable,
-    sequence: Sequence,
-) -> Kernel:
-    """Choose a kernel by what was measured on an H100."""
-    # Neither kernel can share a batch between devices.
+def _fastest(layer: Layer, sequence: Sequence) -> Kernel:
+    """Choose a kernel by what was measured on an H100, where cuDNN by JAX was slower than the scan at every size."""
+    # The kernels cannot share a batch between devices.
     if strategy.platform() != "gpu" or strategy.on_mesh():
         return "scan"
-    # Wider layers need registers that a multiprocessor has not.
-    units = sequence.carry.h.shape[-1]
-    if units <= FASTER_UNITS and not refusal("pallas", layer, trainable, sequence):
-        return "pallas"
-    if not refusal("cudnn", layer, trainable, sequence):
-        return "cudnn"
-    return "scan"
+    if _refusal_of_pallas(layer, sequence.carry.h):
+        return "scan"
+    return "pallas"
 
 
 def refusal(
@@ -84,22 +75,27 @@ def refusal(
 ) -> str | None:
     """Return the reason why a kernel cannot compute a layer, None if it can."""
     h = sequence.carry.h
+    if kernel == "pallas":
+        return _refusal_of_pallas(layer, h)
+    return _refusal_of_array(h) or _refusal_of_cudnn(layer, trainable, sequence)
+
+
+def _refusal_of_array(h: Float[Array, "b h"]) -> str | None:
     if h.dtype != jnp.float32:
         return f"it needs float32, and the layer has {h.dtype}"
     if not h.shape[0]:
         return "it needs a row, and the batch has none"
-
-    if kernel == "pallas":
-        return _refusal_of_pallas(layer, units=h.shape[-1])
-    return _refusal_of_cudnn(layer, trainable, sequence)
+    return None
 
 
-def _refusal_of_pallas(layer: Layer, units: int) -> str | None:
+def _refusal_of_pallas(layer: Layer, h: Float[Array, "b h"]) -> str | None:
+    units = h.shape[-1]
     if layer.cell.pointwise is None:
         return f"the cell {layer.cell.name} has no pointwise step"
+    # Wider layers need registers that a multiprocessor has not.
     if units > MOST_UNITS:
-        return f"it holds at most {MOST_UNITS} units, and the layer has {units}"
-    return None
+        return f"it computes at most {MOST_UNITS} units, and the layer has {units}"
+    return _refusal_of_array(h)
 
 
 def _refusal_of_cudnn(

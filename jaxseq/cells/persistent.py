@@ -91,23 +91,26 @@ class Inputs(NamedTuple):
     drop: Float[Array, "b w"] | None
 
 
-NUMBERS_OF_A_WARP = 4096
-"""Numbers of R in the registers of a warp: 128 in each of its threads."""
-MOST_WARPS = 16
-"""Most warps of a block; with more, each thread has fewer registers than it holds numbers of R."""
+NUMBERS_OF_A_WARP = 2048
+"""Numbers of R in the registers of a warp, 64 in each of its threads, where all of R is kept."""
+MOST_NUMBERS = 32768
+"""Most numbers of R that are kept: 128 in each thread of 8 warps, whose other registers hold the step."""
 
 
 def plan(layer: Layer, units: int) -> Plan:
-    """Choose the layout of the kernels for a layer, for other platforms than a GPU interpreted."""
+    """Choose the layout of the kernels for a layer; on other platforms than a GPU they are interpreted.
+
+    Of the layouts that were timed on an H100 it is the fastest (`docs/gpu.md`).
+    """
     count = pl.next_power_of_2(layer.cell.gate_count)
     width = pl.next_power_of_2(max(units, 16))
     numbers = width * width * count
     # Other platforms have no such kernels, but their interpreter computes the same.
     interpret = strategy.platform() != "gpu"
-    if numbers < MOST_WARPS * NUMBERS_OF_A_WARP:
+    if numbers <= MOST_NUMBERS:
         return Plan(units, (count,), max(1, numbers // NUMBERS_OF_A_WARP), interpret=interpret)
-    # All of R would leave no registers for anything else.
-    return Plan(units, (count,), MOST_WARPS, parts=2, kept=1, interpret=interpret)
+    # The other half of R comes from the cache.
+    return Plan(units, (count,), warps=8, parts=2, kept=1, interpret=interpret)
 
 
 def scan(

@@ -60,7 +60,7 @@ def recurrence(kernel: Kernel) -> Recurrence:
 def _fastest(layer: Layer, sequence: Sequence) -> Kernel:
     """Choose a kernel by what was measured on an H100, where cuDNN by JAX was slower than the scan at every size."""
     # The kernels cannot share a batch between devices.
-    if strategy.platform() != "gpu" or strategy.on_mesh():
+    if not strategy.on_nvidia() or strategy.on_mesh():
         return "scan"
     if _refusal_of_pallas(layer, sequence.carry.h):
         return "scan"
@@ -115,6 +115,6 @@ def _refusal_of_cudnn(
     if sequence.drop is not None:
         return "it has no recurrent dropout, and there is a mask"
     # Last, so that on other platforms the layer's own reason is named first.
-    if strategy.platform() != "gpu":
+    if not strategy.on_nvidia():
         return f"it needs an NVIDIA GPU, and the platform is {strategy.platform()}"
     return None

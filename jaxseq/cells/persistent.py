@@ -26,7 +26,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.cells import layer_norm, products, strategy
+from jaxseq.cells import layer_norm, products
 from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, in_its_precision
 from jaxseq.cells.base import Carry
 from jaxseq.cells.norm import PLAIN_GATES
@@ -47,7 +47,6 @@ class Plan(NamedTuple):
     warps      warps of a block, 32 threads each
     parts      parts of R by its rows, a power of two; part p has rows p, p + parts, and so on
     kept       parts that stay in registers; the others are read at every step
-    interpret  whether the kernels run as ordinary JAX, on any platform
     """
 
     units: int
@@ -55,7 +54,6 @@ class Plan(NamedTuple):
     warps: int
     parts: int = 1
     kept: int = 1
-    interpret: bool = False
 
     @property
     def width(self) -> int:
@@ -98,19 +96,17 @@ MOST_NUMBERS = 32768
 
 
 def plan(layer: Layer, units: int) -> Plan:
-    """Choose the layout of the kernels for a layer; on other platforms than a GPU they are interpreted.
+    """Choose the layout of the kernels for a layer.
 
     Of the layouts that were timed on an H100 it is the fastest (`docs/gpu.md`).
     """
     count = pl.next_power_of_2(layer.cell.gate_count)
     width = pl.next_power_of_2(max(units, 16))
     numbers = width * width * count
-    # Other platforms have no such kernels, but their interpreter computes the same.
-    interpret = strategy.platform() != "gpu"
     if numbers <= MOST_NUMBERS:
-        return Plan(units, (count,), max(1, numbers // NUMBERS_OF_A_WARP), interpret=interpret)
+        return Plan(units, (count,), max(1, numbers // NUMBERS_OF_A_WARP))
     # The other half of R comes from the cache.
-    return Plan(units, (count,), warps=8, parts=2, kept=1, interpret=interpret)
+    return Plan(units, (count,), warps=8, parts=2, kept=1)
 
 
 def scan(
@@ -442,16 +438,18 @@ def _call(
     shapes, shape_axes = outputs
     # Every output has the axis b.
     rows = jax.tree.leaves(shapes)[0].shape[jax.tree.leaves(shape_axes)[0]]
-    return pl.pallas_call(
+    call = partial(
+        pl.pallas_call,
         kernel,
         out_shape=shapes,
         grid=(rows,),
         in_specs=[jax.tree.map(_row, arrays, axes)],
         out_specs=jax.tree.map(_row, shapes, shape_axes),
-        interpret=plan.interpret,
-        compiler_params=None if plan.interpret else triton.CompilerParams(num_warps=plan.warps, num_stages=1),
         name=name,
-    )(arrays)
+    )
+    compiled = call(compiler_params=triton.CompilerParams(num_warps=plan.warps, num_stages=1))
+    # Wherever the arrays are: other platforms have no such kernels, but interpreted they compute the same.
+    return jax.lax.platform_dependent(arrays, cuda=compiled, default=call(interpret=True))
 
 
 def _shapes(tree: Tree) -> Tree:

@@ -8,7 +8,7 @@ in a step. "In the loop" is inside the scan over time, "at once" is one operatio
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float
@@ -140,17 +140,37 @@ def platform() -> Platform:
     That is the device of the mesh that is set, or else the default device. Every strategy computes the same on every
     platform, so an array that the caller has put elsewhere costs time alone.
     """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    if device is None:
-        device = jax.config.jax_default_device  # pyrefly: ignore[missing-attribute]
+    return "cpu" if _device().platform == "cpu" else "gpu"
 
+
+def on_nvidia() -> bool:
+    """Whether a program is traced for a GPU by NVIDIA, as `platform` finds it."""
+    return platform() == "gpu" and _device().device_kind.startswith("NVIDIA")
+
+
+@runtime_checkable
+class _Device(Protocol):
+    """The fields that `jax.Device` and `jax.sharding.AbstractDevice` share."""
+
+    @property
+    def platform(self) -> str: ...
+
+    @property
+    def device_kind(self) -> str: ...
+
+
+def _device() -> _Device:
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    if device is not None:
+        return device
+
+    device = jax.config.jax_default_device  # pyrefly: ignore[missing-attribute]
     if device is None:
-        name = jax.default_backend()
-    elif isinstance(device, str):
-        name = device
-    else:
-        name = device.platform
-    return "cpu" if name == "cpu" else "gpu"
+        return jax.local_devices()[0]
+    # JAX takes the name of a platform, too.
+    if isinstance(device, str):
+        return jax.local_devices(backend=device)[0]
+    return device
 
 
 def materialise(x: Float[Array, "*b w"]) -> Float[Array, "*b w"]:

@@ -139,7 +139,7 @@ PLANS = [
 def test_every_layout_of_the_kernels_computes_the_same(name, groups, parts, kept):
     params, _, x, carry, _ = draw(Case(name, None, 3, 2, 5, 2, lengths=False, drop=False, reverse=False, truncate=None))
     layer = Layer(CELLS[name])
-    plan = Plan(5, groups, warps=4, parts=parts, kept=kept, interpret=True)
+    plan = Plan(5, groups, warps=4, parts=parts, kept=kept)
 
     def loss(scan, params):
         last, outputs = scan(layer, Trainable(params), Sequence(x, carry))
@@ -174,7 +174,7 @@ def test_the_pointwise_step_is_that_of_the_scan(name, slot):
 
     expected, _ = adjoint.plain(layer, trainable, Sequence(projected, carry))
     last, _ = persistent.scan_by_plan(
-        layer, trainable, Sequence(projected, carry), Plan(6, (4,) if cell.gate_count > 1 else (1,), 1, interpret=True)
+        layer, trainable, Sequence(projected, carry), Plan(6, (4,) if cell.gate_count > 1 else (1,), 1)
     )
     assert_near(last, expected, 1e-6)
 

@@ -8,15 +8,15 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 from problems import Size, close, differentiate, inputs
 
-from jaxseq.cells import CELLS, strategy
+from jaxseq.cells import CELLS, recurrence, strategy
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.strategy import Accumulation, Backward, Buffers, Linearisation
 
 pytestmark = pytest.mark.usefixtures("double")
 
 
-def mesh(platform, devices=1):
-    device = AbstractDevice(device_kind="a device", num_cores=None, platform=platform)
+def mesh(platform, devices=1, kind="a device"):
+    device = AbstractDevice(device_kind=kind, num_cores=None, platform=platform)
     return AbstractMesh((devices,), ("data",), axis_types=(AxisType.Auto,), abstract_device=device)
 
 
@@ -28,8 +28,11 @@ def test_the_mesh_that_is_set_says_the_platform(name, expected):
 
 
 def test_without_a_mesh_the_default_device_says_it(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = jax.local_devices
+    gpu = AbstractDevice(device_kind="NVIDIA H100", num_cores=None, platform="gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda backend=None: found(backend=backend) if backend else [gpu])
     assert strategy.platform() == "gpu"
+    assert strategy.on_nvidia()
     for device in ("cpu", jax.devices("cpu")[1]):
         with jax.default_device(device):
             assert strategy.platform() == "cpu"
@@ -59,3 +62,22 @@ def test_what_is_traced_for_a_gpu_is_right_on_a_cpu_too(name, slot, b, h):
         with jax.sharding.use_abstract_mesh(mesh(platform)):
             results.append(jax.jit(partial(differentiate, name=name, slot=slot, way=way))(arrays))
     close(*results, 1e-9)
+
+
+LAYERS = {
+    "a GPU": ("NVIDIA H100", 1, 128, jnp.float32, True),
+    "another maker": ("AMD Instinct", 1, 128, jnp.float32, False),
+    "a mesh": ("NVIDIA H100", 2, 128, jnp.float32, False),
+    "a wide layer": ("NVIDIA H100", 1, 129, jnp.float32, False),
+    "half precision": ("NVIDIA H100", 1, 8, jnp.bfloat16, False),
+}
+
+
+@pytest.mark.parametrize(("kind", "devices", "units", "dtype", "persistent"), LAYERS.values(), ids=list(LAYERS))
+def test_a_gpu_by_nvidia_takes_the_persistent_kernels_where_they_fit(kind, devices, units, dtype, persistent):
+    cell = CELLS["gru"]
+    params = cell.init(jax.random.key(0), 1, units, dtype)
+    x = jnp.zeros((2, 4, 1), dtype)
+    with jax.sharding.use_abstract_mesh(mesh("gpu", devices, kind)):
+        scan = jax.make_jaxpr(partial(recurrence.scan, cell))(params, x, cell.start((4, units), dtype))
+    assert ("pallas_call" in str(scan)) == persistent

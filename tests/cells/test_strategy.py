@@ -69,7 +69,7 @@ LAYERS = {
     "another maker": ("AMD Instinct", 1, 128, jnp.float32, False),
     "a mesh": ("NVIDIA H100", 2, 128, jnp.float32, False),
     "a wide layer": ("NVIDIA H100", 1, 129, jnp.float32, False),
-    "half precision": ("NVIDIA H100", 1, 8, jnp.bfloat16, False),
+    "double precision": ("NVIDIA H100", 1, 8, jnp.float64, False),
 }
 
 

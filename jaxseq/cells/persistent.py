@@ -8,17 +8,15 @@ whose derivative is autodiff's.
     forwards   p_t = (m ∘ h_{t-1}) R,  s_t = step(z_t, p_t, s_{t-1});  stores s_t and p_t
     backwards  dp_t, ds_{t-1} = step'(ds_t),  ds_{t-1}.h += m ∘ (dp_t R');  stores ds_t alone
 
-All other cotangents follow from ds_t at once, over all time steps, outside the kernels.
-
-Axes of a kernel's arrays are powers of two: the units are filled up with zeros from h to w, and the gates stand in groups
-of 4, 2 and 1, the last axis k, so that a thread holds all gates of a unit and a group takes one sum over the threads.
+All other cotangents follow from ds_t at once, over all time steps, outside the kernels. `jaxseq.cells.kernel_layout` says
+how the arrays are laid out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,45 +24,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.cells import layer_norm, products
+from jaxseq.cells import kernel_layout, layer_norm, products
 from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, in_its_precision
 from jaxseq.cells.base import Carry
+from jaxseq.cells.kernel_layout import Gates, Grouped, Plan
 from jaxseq.cells.norm import PLAIN_GATES
 from jaxseq.common.arrays import Tree
-
-Grouped: TypeAlias = tuple[Float[Array, "..."], ...]
-"""An array for each group of gates, which are its last axis k."""
-
-Gates: TypeAlias = tuple[Float[Array, "*b w"], ...]
-"""An array for each gate."""
-
-
-class Plan(NamedTuple):
-    """How the kernels are laid out, a constant.
-
-    units      h, of which w - h are zeros
-    groups     gates in each group, powers of two
-    warps      warps of a block, 32 threads each
-    parts      parts of R by its rows, a power of two; part p has rows p, p + parts, and so on
-    kept       parts that stay in registers; the others are read at every step
-    """
-
-    units: int
-    groups: tuple[int, ...]
-    warps: int
-    parts: int = 1
-    kept: int = 1
-
-    @property
-    def width(self) -> int:
-        """The units, filled up to a power of two."""
-        return pl.next_power_of_2(max(self.units, 16))
-
-    @property
-    def bounds(self) -> list[tuple[int, int]]:
-        """First gate of each group, and the one after its last."""
-        ends = [sum(self.groups[: number + 1]) for number in range(len(self.groups))]
-        return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 class GateWeights(NamedTuple):
@@ -89,33 +54,13 @@ class Inputs(NamedTuple):
     drop: Float[Array, "b w"] | None
 
 
-NUMBERS_OF_A_WARP = 2048
-"""Numbers of R in the registers of a warp, 64 in each of its threads, where all of R is kept."""
-MOST_NUMBERS = 32768
-"""Most numbers of R that are kept: 128 in each thread of 8 warps, whose other registers hold the step."""
-
-
-def plan(layer: Layer, units: int) -> Plan:
-    """Choose the layout of the kernels for a layer.
-
-    Of the layouts that were timed on an H100 it is the fastest (`docs/gpu.md`).
-    """
-    count = pl.next_power_of_2(layer.cell.gate_count)
-    width = pl.next_power_of_2(max(units, 16))
-    numbers = width * width * count
-    if numbers <= MOST_NUMBERS:
-        return Plan(units, (count,), max(1, numbers // NUMBERS_OF_A_WARP))
-    # The other half of R comes from the cache.
-    return Plan(units, (count,), warps=8, parts=2, kept=1)
-
-
 def scan(
     layer: Layer,
     trainable: Trainable,
     sequence: Sequence,
 ) -> Result:
     """Scan as `adjoint.with_adjoint` does, by two kernels; `kernels.refusal` says which layers they can compute."""
-    return scan_by_plan(layer, trainable, sequence, plan(layer, sequence.carry.h.shape[-1]))
+    return scan_by_plan(layer, trainable, sequence, kernel_layout.plan(layer, sequence.carry.h.shape[-1]))
 
 
 @in_its_precision
@@ -134,15 +79,17 @@ def scan_by_plan(
         return jnp.pad(state, [(0, 0)] * (state.ndim - 1) + [(0, columns)])
 
     if params.input_kernel is None:
-        z = _group(plan, x)
+        z = kernel_layout.group(plan, x)
     else:
         # The columns of W are put in order, rather than those of x W at every step.
-        pairs = zip(_group(plan, params.input_kernel), _group(plan, params.bias), strict=True)
+        pairs = zip(kernel_layout.group(plan, params.input_kernel), kernel_layout.group(plan, params.bias), strict=True)
         z = tuple(jnp.tensordot(x, kernel, axes=1) + bias for kernel, bias in pairs)
 
     inputs = Inputs(
         z=z,
-        kernel=_in_parts(plan, _group(plan, jnp.pad(params.recurrent_kernel, [(0, columns), (0, 0)]))),
+        kernel=kernel_layout.in_parts(
+            plan, kernel_layout.group(plan, jnp.pad(params.recurrent_kernel, [(0, columns), (0, 0)]))
+        ),
         weights=jax.tree.map(
             lambda a: fill(a.reshape(-1, plan.units)), GateWeights(getattr(params, "recurrent_bias", None), gains)
         ),
@@ -152,65 +99,6 @@ def scan_by_plan(
     )
     last, outputs = _recurrence(layer, plan, inputs)
     return jax.tree.map(lambda s: s[..., : plan.units], last), outputs[..., : plan.units]
-
-
-def _group(plan: Plan, array: Float[Array, "*b g"]) -> Grouped:
-    """Put gates side by side into groups, each "*b w k"."""
-    gates = array.reshape(*array.shape[:-1], -1, plan.units)
-    columns = plan.width - plan.units
-    grouped = []
-    for first, end in plan.bounds:
-        group = jnp.moveaxis(gates[..., first:end, :], -2, -1)
-        # The last group may lack gates.
-        padding = [(0, 0)] * (array.ndim - 1) + [(0, columns), (0, end - first - group.shape[-1])]
-        grouped.append(jnp.pad(group, padding))
-    return tuple(grouped)
-
-
-def _in_parts(plan: Plan, kernel: Grouped) -> tuple[Grouped, ...]:
-    """Part R by its rows."""
-    return tuple(tuple(matrix[part :: plan.parts] for matrix in kernel) for part in range(plan.parts))
-
-
-def _whole(plan: Plan, parts: tuple[Grouped, ...]) -> Grouped:
-    """Undo `_in_parts`."""
-    stacked = [jnp.stack(matrices, axis=1) for matrices in zip(*parts, strict=True)]
-    return tuple(matrix.reshape(plan.width, *matrix.shape[2:]) for matrix in stacked)
-
-
-def _halves(array: Float[Array, "*b k"]) -> list[Float[Array, "*b"]]:
-    """Split the last axis, a power of two, in halves as Triton does."""
-    parts = [array]
-    while parts[0].shape[-1] > 1:
-        parts = [half for part in parts for half in jnp.split(part, 2, axis=-1)]
-    return [part.reshape(part.shape[:-1]) for part in parts]
-
-
-def _vector_parts(plan: Plan, vector: Float[Array, "w"]) -> list[Float[Array, "_"]]:
-    """Part a vector as the rows of R are."""
-    return _halves(vector.reshape(-1, plan.parts))
-
-
-def _by_gate(count: int, grouped: Grouped) -> Gates:
-    """Split the last axis of each group into so many gates."""
-    gates = [gate for group in grouped for gate in _halves(group)]
-    return tuple(gates[:count])
-
-
-def _join(size: int, gates: Gates) -> Float[Array, "*b w k"]:
-    """Stack the gates of a group on a new last axis of a size, in pairs as Triton does."""
-    # The last group may lack gates.
-    gates = (*gates, *[jnp.zeros_like(gates[0])] * (size - len(gates)))
-    parts = [gate[..., None] for gate in gates]
-    if len(parts) == 1:
-        return parts[0]
-    if len(parts) == 2:
-        return jnp.concatenate(parts, axis=-1)
-    first, second, third, fourth = gates
-    # (first, third) and (second, fourth), interleaved, are in order.
-    pairs = [_join(2, (first, third)), _join(2, (second, fourth))]
-    joined = jnp.concatenate([pair[..., None] for pair in pairs], axis=-1)
-    return joined.reshape(*joined.shape[:-2], 4)
 
 
 def _rows(weights: Any) -> Any:
@@ -285,11 +173,11 @@ def _multiply_transposed(
     kernel: list[Grouped],
 ) -> Float[Array, "w"]:
     """Compute the product of the gates, side by side, and R' from its parts."""
-    gate_parts = [_vector_parts(plan, gate) for gate in gates]
+    gate_parts = [kernel_layout.vector_parts(plan, gate) for gate in gates]
     terms = []
     for part, matrices in enumerate(kernel):
         for (first, end), matrix in zip(plan.bounds, matrices, strict=True):
-            group = _join(end - first, tuple(parts[part] for parts in gate_parts[first:end]))
+            group = kernel_layout.join(end - first, tuple(parts[part] for parts in gate_parts[first:end]))
             terms.append(jnp.sum(group[:, None, :] * matrix, axis=2))
     return jnp.sum(sum(terms), axis=0)
 
@@ -304,7 +192,7 @@ def _forward_kernel(
     """Run a row through all time steps; the arguments hold references."""
     steps = inputs.z[0].shape[0]
     kernel = _kernel_reader(plan, inputs.kernel)
-    by_gate = partial(_by_gate, layer.cell.gate_count)
+    by_gate = partial(kernel_layout.by_gate, layer.cell.gate_count)
     weights = _rows(inputs.weights)
     drop = None if inputs.drop is None else inputs.drop[...]
 
@@ -317,7 +205,7 @@ def _forward_kernel(
         # Read a step ahead, so that nothing waits for it.
         ahead = read(jnp.minimum(t + 1, steps - 1))
 
-        recurrent_input = _vector_parts(plan, products.apply_drop(drop, carry.h))
+        recurrent_input = kernel_layout.vector_parts(plan, products.apply_drop(drop, carry.h))
         product = _multiply(recurrent_input, kernel())
         new = _step(layer, plan.units, weights, z=by_gate(z), product=by_gate(product), carry=carry)
         output = new.h
@@ -359,7 +247,7 @@ def _backward_kernel(
     forward = inputs.forward
     steps = forward.z[0].shape[0]
     kernel = _kernel_reader(plan, forward.kernel)
-    by_gate = partial(_by_gate, layer.cell.gate_count)
+    by_gate = partial(kernel_layout.by_gate, layer.cell.gate_count)
     weights = _rows(forward.weights)
     drop = None if forward.drop is None else forward.drop[...]
 
@@ -512,9 +400,10 @@ def _backward(
         inputs.start,
         type(inputs.start)(*stored.states),
     )
-    kernel = _whole(plan, inputs.kernel)
+    kernel = kernel_layout.whole(plan, inputs.kernel)
     transposed = inputs._replace(
-        kernel=_in_parts(plan, tuple(jnp.swapaxes(matrix, 0, 1) for matrix in kernel)), valid=_as_numbers(inputs.valid)
+        kernel=kernel_layout.in_parts(plan, tuple(jnp.swapaxes(matrix, 0, 1) for matrix in kernel)),
+        valid=_as_numbers(inputs.valid),
     )
     backward_inputs = BackwardInputs(transposed, stored.product, before, output_grads, last_grad)
     axes = BackwardInputs(
@@ -536,7 +425,7 @@ def _backward(
     # All the rest at once, over all time steps.
     def all_steps(z: Grouped, product: Grouped, weights: GateWeights) -> Carry:
         rows = _rows(weights)
-        by_gate = partial(_by_gate, layer.cell.gate_count)
+        by_gate = partial(kernel_layout.by_gate, layer.cell.gate_count)
 
         def step(z: Grouped, product: Grouped, before: Carry) -> Carry:
             return _step(layer, plan.units, rows, z=by_gate(z), product=by_gate(product), carry=before)
@@ -547,7 +436,7 @@ def _backward(
     z_grad, product_grad, weights_grad = transpose(state_grads)
     recurrent_input = products.apply_drop(inputs.drop, before.h)
     kernel_grad = tuple(jnp.einsum("tbi,tbjk->ijk", recurrent_input, group) for group in product_grad)
-    kernel_grad = _in_parts(plan, kernel_grad)
+    kernel_grad = kernel_layout.in_parts(plan, kernel_grad)
     # XLA leaves out a gradient that nobody reads.
     drop_grad = None
     if inputs.drop is not None:

@@ -11,12 +11,12 @@ import pytest
 from jax.experimental import pallas as pl
 from pairwise import grid
 
-from jaxseq.cells import CELLS, adjoint, normalised, persistent, recurrence
+from jaxseq.cells import CELLS, adjoint, kernel_layout, normalised, persistent, recurrence
 from jaxseq.cells import norm as norms
 from jaxseq.cells.adjoint import Layer, Sequence, Trainable
+from jaxseq.cells.kernel_layout import Plan
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.normalised import Normalisation
-from jaxseq.cells.persistent import Plan
 from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.nn.recurrent import Recurrent
 
@@ -153,7 +153,7 @@ def test_every_layout_of_the_kernels_computes_the_same(name, groups, parts, kept
 @pytest.mark.parametrize("units", [1, 16, 20, 50, 64, 65, 128])
 def test_a_plan_fits_the_registers(name, units):
     cell = CELLS[name]
-    plan = persistent.plan(Layer(cell), units)
+    plan = kernel_layout.plan(Layer(cell), units)
     numbers_of_a_thread = plan.width**2 * sum(plan.groups) * plan.kept // plan.parts // (32 * plan.warps)
     assert plan.width >= units and plan.width == pl.next_power_of_2(plan.width)
     assert sum(plan.groups) >= cell.gate_count

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas as pl
 from pairwise import grid
+from problems import quickly
 
 from jaxseq.cells import CELLS, adjoint, kernel_layout, normalised, persistent, recurrence
 from jaxseq.cells import norm as norms
@@ -72,12 +73,11 @@ def outcome(case, kernel, seed=0):
             return recurrence.scan(cell, params, x, carry, rows_of, traversal)
         return normalised.scan(cell, Normalisation(Norm(case.slot), gains), params, x, carry, rows_of, traversal)[:2]
 
-    @jax.jit
     def both(*arguments):
         values, transpose = jax.vjp(scan, *arguments)
         return values, transpose(jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), values))
 
-    return both(params, gains, x, carry, rows.drop)
+    return quickly(both)(params, gains, x, carry, rows.drop)
 
 
 def assert_near(tree, expected, tolerance):

@@ -130,11 +130,11 @@ def test_the_interval_of_two_blocks_is_what_was_worked_by_hand():
     """Losses 1 and 2 against 4 and 6: the ratios θ with (3 - 10 θ)² <= t² ((1 - 2θ)² of the difference of the sums)."""
     losses = Losses(np.array([[0.5, 0.5, 1, 1]]).T, np.array([[2.0, 2, 3, 3]]).T, horizon=1)
     t = stats.t.ppf(0.75, 1)  # a 50 % interval: t is 1
-    low, high, blocks, _ = skill_interval(losses, level=0.5)
+    interval = skill_interval(losses, level=0.5)
     thetas = np.linspace(0, 1, 100_001)
     inside = thetas[(3 - 10 * thetas) ** 2 <= t**2 * (1 - 2 * thetas) ** 2]
-    assert (low, high) == pytest.approx((1 - inside.max(), 1 - inside.min()), abs=2e-5)
-    assert blocks == 2
+    assert (interval.low, interval.high) == pytest.approx((1 - inside.max(), 1 - inside.min()), abs=2e-5)
+    assert interval.blocks == 2
 
 
 def test_targets_of_separate_blocks_do_not_overlap():

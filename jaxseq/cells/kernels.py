@@ -6,7 +6,7 @@ scan where nothing was measured; `docs/gpu.md` has the figures.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -17,7 +17,7 @@ from jaxseq.cells.adjoint import Layer, Recurrence, Result, Sequence, Trainable
 Kernel: TypeAlias = Literal["auto", "scan", "pallas", "cudnn"]
 """Program of a recurrence.
 
-auto    the fastest one for the layer, its size and the platform
+auto    the fastest one for the layer, its size and the platform; the scan on a host with several GPUs
 scan    `jaxseq.cells.adjoint`, on any platform
 pallas  `jaxseq.cells.persistent`, for NVIDIA GPUs; on other platforms it is interpreted, which is slow and for tests
 cudnn   `jaxseq.cells.cudnn`, the plain LSTM on NVIDIA GPUs
@@ -27,11 +27,14 @@ MOST_UNITS = 128
 """Most units of the persistent kernels; half of the recurrent kernel of so wide a layer fits into the registers."""
 
 
-def recurrence(kernel: Kernel) -> Recurrence:
-    """Return the scan of layers by a kernel.
+def recurrence(kernel: str) -> Recurrence:
+    """Return the scan of layers by a kernel, one of `Kernel`.
 
-    Its calls raise `ValueError`, which names the reason, for a layer that the kernel cannot compute.
+    Its calls raise `ValueError`, which names the reason, for a layer that the kernel cannot compute. Raises `ValueError`
+    for another name.
     """
+    if kernel not in get_args(Kernel):
+        raise ValueError(f"kernel is {kernel!r}; expected one of {', '.join(get_args(Kernel))}")
     if kernel == "scan":
         return adjoint.with_adjoint
 
@@ -40,7 +43,7 @@ def recurrence(kernel: Kernel) -> Recurrence:
         trainable: Trainable,
         sequence: Sequence,
     ) -> Result:
-        chosen = kernel
+        chosen: str = kernel
         if kernel == "auto":
             chosen = _fastest(layer, sequence)
         elif reason := refusal(kernel, layer, trainable, sequence):
@@ -59,8 +62,9 @@ def recurrence(kernel: Kernel) -> Recurrence:
 
 def _fastest(layer: Layer, sequence: Sequence) -> Kernel:
     """Choose a kernel by what was measured on an H100, where cuDNN by JAX was slower than the scan at every size."""
-    # The kernels cannot share a batch between devices.
-    if not strategy.on_nvidia() or strategy.on_mesh():
+    # The kernels cannot share a batch between devices, and where there are several the caller's arrays may be spread
+    # over them without a mesh being set.
+    if not strategy.on_nvidia() or strategy.on_many_devices():
         return "scan"
     if _refusal_of_pallas(layer, sequence.carry.h):
         return "scan"
@@ -68,7 +72,7 @@ def _fastest(layer: Layer, sequence: Sequence) -> Kernel:
 
 
 def refusal(
-    kernel: Kernel,
+    kernel: str,
     layer: Layer,
     trainable: Trainable,
     sequence: Sequence,

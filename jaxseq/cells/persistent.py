@@ -25,7 +25,7 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq.cells import kernel_layout, layer_norm, products
-from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, in_its_precision
+from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, hold, in_its_precision
 from jaxseq.cells.base import Carry
 from jaxseq.cells.kernel_layout import Gates, Grouped, Plan
 from jaxseq.cells.norm import PLAIN_GATES
@@ -44,13 +44,14 @@ class Inputs(NamedTuple):
 
     z       projected inputs with their bias, "t b w k" for each group
     kernel  R, for each part a "w/parts w k" for each group
+    valid   numbers inside the kernels, which load no truth values
     """
 
     z: Grouped
     kernel: tuple[Grouped, ...]
     weights: GateWeights
     start: Carry
-    valid: Any
+    valid: Bool[Array, "t b"] | Int[Array, "t b"] | None
     drop: Float[Array, "b w"] | None
 
 
@@ -214,6 +215,7 @@ def _forward_kernel(
             new = jax.tree.map(partial(jnp.where, valid), new, carry)
             output = jnp.where(valid, output, 0)
 
+        # Without a derivative there is room for the output alone.
         for ref, value in zip(stored.states, (output, *new[1:]), strict=False):
             ref[t] = value
         if stored.product is not None:
@@ -378,19 +380,72 @@ def _recurrence(layer: Layer, plan: Plan, inputs: Inputs) -> Result:
     return last, stored.states[0]
 
 
-def _save(layer: Layer, plan: Plan, inputs: Inputs) -> tuple[Result, tuple[Inputs, Stored]]:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _recurrence_and_stored(layer: Layer, plan: Plan, inputs: Inputs) -> tuple[Result, Stored]:
     last, stored = _forward(layer, plan, inputs, save=True)
-    return (last, stored.states[0]), (inputs, stored)
+    return (last, stored.states[0]), stored
 
 
-@in_its_precision
-def _backward(
+def _save(layer: Layer, plan: Plan, inputs: Inputs) -> tuple[Result, tuple[Inputs, Stored]]:
+    result, stored = _recurrence_and_stored(layer, plan, inputs)
+    return result, (inputs, stored)
+
+
+def _save_both(
+    layer: Layer,
+    plan: Plan,
+    inputs: Inputs,
+) -> tuple[tuple[Result, Stored], tuple[Inputs, Stored]]:
+    result, stored = _recurrence_and_stored(layer, plan, inputs)
+    return (result, stored), (inputs, stored)
+
+
+def _transpose(
     layer: Layer,
     plan: Plan,
     residuals: tuple[Inputs, Stored],
     cotangents: Result,
 ) -> tuple[Inputs]:
-    inputs, stored = residuals
+    return (_gradient(layer, plan, *residuals, cotangents),)
+
+
+def _transpose_both(
+    layer: Layer,
+    plan: Plan,
+    residuals: tuple[Inputs, Stored],
+    cotangents: tuple[Result, Stored],
+) -> tuple[Inputs]:
+    # `_gradient` alone reads what is stored, and its derivative takes that for a function of the inputs.
+    result_grad, _ = cotangents
+    return _transpose(layer, plan, residuals, result_grad)
+
+
+def _by_scan(layer: Layer, plan: Plan, inputs: Inputs) -> Result:
+    """Compute the recurrence by an ordinary scan, whose derivative can be differentiated again."""
+    kernel = kernel_layout.whole(plan, inputs.kernel)
+    by_gate = partial(kernel_layout.by_gate, layer.cell.gate_count)
+    weights = _rows(inputs.weights)
+
+    def body(carry: Carry, step: Any) -> tuple[Carry, Float[Array, "b w"]]:
+        z, valid = step
+        recurrent_input = products.apply_drop(inputs.drop, carry.h)
+        product = tuple(jnp.einsum("bi,ijk->bjk", recurrent_input, matrix) for matrix in kernel)
+        new = _step(layer, plan.units, weights, z=by_gate(z), product=by_gate(product), carry=carry)
+        return hold(valid, new, carry)
+
+    return jax.lax.scan(body, inputs.start, (inputs.z, inputs.valid))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@in_its_precision
+def _gradient(
+    layer: Layer,
+    plan: Plan,
+    inputs: Inputs,
+    stored: Stored,
+    cotangents: Result,
+) -> Inputs:
+    """Compute the cotangents of the inputs by the backward kernel."""
     last_grad, output_grads = cotangents
     assert stored.product is not None
 
@@ -444,7 +499,7 @@ def _backward(
             jnp.einsum("tbjk,ijk->tbi", group, matrix) for group, matrix in zip(product_grad, kernel, strict=True)
         )
         drop_grad = jnp.sum(through_product * before.h, axis=0)
-    gradient = Inputs(
+    return Inputs(
         z=z_grad,
         kernel=kernel_grad,
         weights=weights_grad,
@@ -452,7 +507,39 @@ def _backward(
         valid=None,
         drop=drop_grad,
     )
-    return (gradient,)
 
 
-_recurrence.defvjp(_save, _backward)
+def _save_gradient(
+    layer: Layer,
+    plan: Plan,
+    inputs: Inputs,
+    stored: Stored,
+    cotangents: Result,
+) -> tuple[Inputs, tuple[Inputs, Stored, Result]]:
+    return _gradient(layer, plan, inputs, stored, cotangents), (inputs, stored, cotangents)
+
+
+@in_its_precision
+def _second_transpose(
+    layer: Layer,
+    plan: Plan,
+    residuals: tuple[Inputs, Stored, Result],
+    cotangent: Inputs,
+) -> tuple[Inputs, Stored, Result]:
+    """Differentiate the gradient, which is that of `_by_scan`."""
+    inputs, stored, cotangents = residuals
+
+    def gradient(inputs_without_valid: Inputs, cotangents: Result) -> Inputs:
+        _, transpose = jax.vjp(
+            lambda changed: _by_scan(layer, plan, changed._replace(valid=inputs.valid)), inputs_without_valid
+        )
+        return transpose(cotangents)[0]
+
+    _, transpose = jax.vjp(gradient, inputs._replace(valid=None), cotangents)
+    inputs_grad, cotangents_grad = transpose(cotangent)
+    return inputs_grad, jax.tree.map(jnp.zeros_like, stored), cotangents_grad
+
+
+_recurrence.defvjp(_save, _transpose)
+_recurrence_and_stored.defvjp(_save_both, _transpose_both)
+_gradient.defvjp(_save_gradient, _second_transpose)

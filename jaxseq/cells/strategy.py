@@ -191,3 +191,11 @@ def separate(x: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
 def on_mesh() -> bool:
     """Whether a mesh of several devices is set (`jax.set_mesh`, `jax.sharding.use_abstract_mesh`)."""
     return jax.sharding.get_abstract_mesh().size > 1
+
+
+def on_many_devices() -> bool:
+    """Whether a program may be split over devices: by the mesh that is set, or else by the devices of its platform."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty:
+        return mesh.size > 1
+    return len(jax.local_devices()) > 1

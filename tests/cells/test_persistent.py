@@ -192,6 +192,45 @@ def test_the_kernels_take_a_batch_of_layers():
     assert_near(jax.vmap(partial(outputs, "pallas"))(layers), jax.vmap(partial(outputs, "scan"))(layers), 1e-6)
 
 
+@pytest.mark.parametrize("slot", [None, "layer"])
+def test_a_gradient_has_a_derivative(slot):
+    case = Case("gru", slot, 3, 2, 5, 2, lengths=True, drop=True, reverse=False, truncate=None)
+    cell = CELLS[case.name]
+    params, gains, x, carry, rows = draw(case)
+
+    def loss(kernel, params):
+        traversal = Traversal(kernel=kernel)
+        if slot is None:
+            return jnp.sum(recurrence.scan(cell, params, x, carry, rows, traversal)[1] ** 2)
+        normalisation = Normalisation(Norm(slot), gains)
+        return jnp.sum(normalised.scan(cell, normalisation, params, x, carry, rows, traversal)[1] ** 2)
+
+    def squared_gradient(kernel, params):
+        gradient = jax.grad(partial(loss, kernel))(params)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient))
+
+    by_kernels, by_scan = (
+        quickly(jax.grad(partial(squared_gradient, kernel)))(params) for kernel in ("pallas", "scan")
+    )
+    assert_near(by_kernels, by_scan, 1e-5)
+
+
+def test_rows_of_other_lengths_take_a_batch_of_gradients():
+    case = Case("lstm", None, 4, 3, 5, 2, lengths=False, drop=False, reverse=False, truncate=None)
+    params, _, x, carry, _ = draw(case)
+
+    def gradient(kernel, lengths):
+        def loss(params):
+            scanned = recurrence.scan(CELLS["lstm"], params, x, carry, Rows(lengths), Traversal(kernel=kernel))
+            return jnp.sum(scanned[0].c ** 2)
+
+        return jax.grad(loss)(params)
+
+    lengths = jnp.array([[4, 0, 2], [1, 3, 4]])
+    by_kernels, by_scan = (quickly(jax.vmap(partial(gradient, kernel)))(lengths) for kernel in ("pallas", "scan"))
+    assert_near(by_kernels, by_scan, 1e-5)
+
+
 def test_on_a_cpu_the_scan_is_chosen():
     params, _, x, carry, _ = draw(
         Case("lstm", None, 3, 2, 5, 2, lengths=False, drop=False, reverse=False, truncate=None)
@@ -218,6 +257,23 @@ REFUSALS = {
 def test_a_kernel_refuses_what_it_cannot_compute(kernel, case, word):
     with pytest.raises(ValueError, match=f"kernel is '{kernel}'.*{word}"):
         outcome(case, kernel)
+
+
+def test_another_name_is_refused():
+    with pytest.raises(ValueError, match=r"kernel is 'pallsa'.*auto, scan, pallas, cudnn"):
+        outcome(Case("lstm", None, 2, 1, 4, 1, False, False, False, None), "pallsa")
+
+
+def test_a_kernel_refuses_other_dtypes_and_no_rows():
+    cell = CELLS["lstm"]
+    traversal = Traversal(kernel="pallas")
+    params = cell.init(jax.random.key(0), 1, 4)
+    with pytest.raises(ValueError, match="a row"):
+        recurrence.scan(cell, params, jnp.ones((2, 0, 1)), cell.start((0, 4)), traversal=traversal)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), params)
+    x = jnp.ones((2, 1, 1), jnp.float16)
+    with pytest.raises(ValueError, match="float16"):
+        recurrence.scan(cell, half, x, cell.start((1, 4), jnp.float16), traversal=traversal)
 
 
 def test_a_kernel_refuses_a_cell_without_a_pointwise_step():

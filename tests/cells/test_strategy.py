@@ -81,3 +81,14 @@ def test_a_gpu_by_nvidia_takes_the_persistent_kernels_where_they_fit(kind, devic
     with jax.sharding.use_abstract_mesh(mesh("gpu", devices, kind)):
         scan = jax.make_jaxpr(partial(recurrence.scan, cell))(params, x, cell.start((4, units), dtype))
     assert ("pallas_call" in str(scan)) == persistent
+
+
+@pytest.mark.parametrize(("count", "persistent"), [(1, True), (2, False)])
+def test_on_several_gpus_without_a_mesh_the_batch_may_be_spread(monkeypatch, count, persistent):
+    gpu = AbstractDevice(device_kind="NVIDIA H100", num_cores=None, platform="gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu] * count)
+    cell = CELLS["rnn"]
+    params = cell.init(jax.random.key(0), 1, 4, jnp.float32)
+    x = jnp.zeros((2, 3, 1), jnp.float32)
+    scan = jax.make_jaxpr(partial(recurrence.scan, cell))(params, x, cell.start((3, 4), jnp.float32))
+    assert ("pallas_call" in str(scan)) == persistent

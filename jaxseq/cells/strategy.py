@@ -2,7 +2,8 @@
 
 Every choice stands here with its condition; `python -m jaxseq.benchmark` measures the whole step, before and after a
 change of a threshold. Thresholds, padding and barriers are those of a CPU; a GPU takes the choice with the fewest kernels
-in a step. "In the loop" is inside the scan over time, "at once" is one operation over all time steps.
+in a step, which `tests/gpu/test_compiles.py` counts. "In the loop" is inside the scan over time, "at once" is one
+operation over all time steps.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_a_gpu_has_one_strategy_for_all_sizes(name, norm, rows, units):
 @pytest.mark.parametrize("slot", ["none", "layer", "layer-sum"])
 @pytest.mark.parametrize(("b", "h"), [(1, 1), (5, 33)])
 def test_what_is_traced_for_a_gpu_is_right_on_a_cpu_too(name, slot, b, h):
-    """Compiled as it is used: the barrier of the GRU's adjoint keeps XLA from wrong numbers on a CPU."""
+    """Compiled as it is used, with all of XLA's optimisations."""
     i = inputs(name, slot, Size(4, b, 3, h, gated=False), 1, [4] * b)
     arrays = jax.tree.map(jnp.asarray, i)
     results = []

@@ -31,16 +31,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config):
-    """Choose devices and compiler before JAX starts.
-
-    The run of each change compiles two to three times as fast where XLA still has its older emitter of loops. The slow
-    tests, newer versions of jaxlib (the second leg of `.ci/run`) and whoever sets XLA_FLAGS compile as users do. Child
-    processes read the environment, too.
-
-    The tests of `-m gpu` have the devices that JAX finds, and their processes share the memory of one GPU.
-    """
-    if JAXLIB.startswith("0.10.") and config.option.markexpr == "not slow and not gpu":
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    """Give the tests of `-m gpu` the devices that JAX finds; their processes share the memory of one GPU."""
     if config.option.markexpr == "gpu":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         jax.config.update("jax_platforms", None)

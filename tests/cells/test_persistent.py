@@ -161,24 +161,6 @@ def test_a_plan_fits_the_registers(name, units):
     assert numbers_of_a_thread + 60 <= min(255, 65536 // (32 * plan.warps))
 
 
-@every_cell
-@pytest.mark.parametrize("slot", SLOTS)
-def test_the_pointwise_step_is_that_of_the_scan(name, slot):
-    cell = CELLS[name]
-    case = Case(name, slot, 1, 3, 6, 2, lengths=False, drop=False, reverse=False, truncate=None)
-    params, gains, x, carry, _ = draw(case)
-    layer = Layer(cell, None if slot is None else Norm(slot))
-    trainable, projected = Trainable(params), x
-    if slot is not None:
-        trainable, projected = normalised.normalise_projection(layer, Trainable(params, gains), x, None)
-
-    expected, _ = adjoint.plain(layer, trainable, Sequence(projected, carry))
-    last, _ = persistent.scan_by_plan(
-        layer, trainable, Sequence(projected, carry), Plan(6, (4,) if cell.gate_count > 1 else (1,), 1)
-    )
-    assert_near(last, expected, 1e-6)
-
-
 def test_the_kernels_take_a_batch_of_layers():
     cell = CELLS["gru"]
     params, _, x, carry, _ = draw(

@@ -1,7 +1,6 @@
 """Random problems for the tests of cells, slots and recurrence, what is measured of them, and how closely it agrees."""
 
 import functools
-import os
 from typing import Any, NamedTuple
 
 import jax
@@ -184,13 +183,6 @@ def quickly(function, *static):
     Tests against somebody else's numbers, and those of the adjoint at many sizes, compile with them.
     """
     return jax.jit(function, static_argnames=static, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def as_users_do(function, *static):
-    """Compiled with all optimisations, whatever conftest.py sets for most tests to compile fast."""
-    emitters = "--xla_cpu_use_fusion_emitters=false" in os.environ.get("XLA_FLAGS", "")
-    options = {"xla_cpu_use_fusion_emitters": True} if emitters else {}
-    return jax.jit(function, static_argnames=static, compiler_options=options)
 
 
 compiled_run = quickly(run, "name", "slot", "way", "reverse", "epsilon")

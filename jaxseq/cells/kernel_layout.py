@@ -22,6 +22,11 @@ Gates: TypeAlias = tuple[Float[Array, "*b w"], ...]
 """An array for each gate."""
 
 
+def filled_width(units: int) -> int:
+    """Return w, the least power of two from 16 on that holds the units."""
+    return pl.next_power_of_2(max(units, 16))
+
+
 class Plan(NamedTuple):
     """How the kernels are laid out, a constant.
 
@@ -41,7 +46,7 @@ class Plan(NamedTuple):
     @property
     def width(self) -> int:
         """The units, filled up to a power of two."""
-        return pl.next_power_of_2(max(self.units, 16))
+        return filled_width(self.units)
 
     @property
     def bounds(self) -> list[tuple[int, int]]:
@@ -62,8 +67,7 @@ def plan(layer: Layer, units: int) -> Plan:
     Of the layouts that were timed on an H100 it is the fastest (`docs/gpu.md`).
     """
     count = pl.next_power_of_2(layer.cell.gate_count)
-    width = pl.next_power_of_2(max(units, 16))
-    numbers = width * width * count
+    numbers = filled_width(units) ** 2 * count
     if numbers <= MOST_NUMBERS:
         return Plan(units, (count,), max(1, numbers // NUMBERS_OF_A_WARP))
     # The other half of R comes from the cache.

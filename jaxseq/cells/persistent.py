@@ -293,16 +293,20 @@ def _backward_kernel(
         ref[...] = value
 
 
+SHARED = -1
+"""In the place of the axis b: every row reads the whole array."""
+
+
 def _axes(tree: Tree, axis: int) -> Tree:
     return jax.tree.map(lambda _: axis, tree)
 
 
 def _input_axes(inputs: Inputs) -> Inputs:
-    """Return the number of the axis b of each input, or -1 where every row reads all of it."""
+    """Return the number of the axis b of each input, or `SHARED`."""
     return Inputs(
         z=_axes(inputs.z, 1),
-        kernel=_axes(inputs.kernel, -1),
-        weights=_axes(inputs.weights, -1),
+        kernel=_axes(inputs.kernel, SHARED),
+        weights=_axes(inputs.weights, SHARED),
         start=_axes(inputs.start, 0),
         valid=_axes(inputs.valid, 1),
         drop=_axes(inputs.drop, 0),

@@ -19,6 +19,7 @@ FLOORS = (
 )
 DOORS = {
     "curl_cffi": {"data/yahoo", "data/download"},
+    "filelock": {"common/lock"},
     "flax": {"nn", "music/networks", "benchmark"},
     "markdown_it": {"report"},
     "matplotlib": {"common/figures", "forecasting", "music/plots", "train/plots", "report/plots", "benchmark/plots"},

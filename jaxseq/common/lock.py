@@ -1,31 +1,35 @@
-"""One process at a time in a folder, by a file that its owner holds locked and that names the owner.
+"""One process at a time in a folder, by a lock of `filelock` with a note beside it that names the owner.
 
-The lock is the kernel's (`flock`): it ends with its process, however that ends, so that no stale lock remains. Over NFS
+The lock is the operating system's: it ends with its process, however that ends, so that no stale lock remains. Over NFS
 it holds between hosts where the server keeps locks, which is the default; a mount with `nolock` or `local_lock` keeps
-them within each host. Where a file system has no locks at all, the content of the file decides: an owner on this host is
-believed while its process lives, one on another host until its file is deleted.
+them within each host. Where a file system has no locks at all, a marker stands for the lock: its owner is believed while
+its process lives on this host, and on another host until the marker is deleted.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import os
 import platform
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from jaxseq.common import files
 from jaxseq.common.errors import UsageError
-from jaxseq.common.files import cannot_write, write_whole
+from jaxseq.common.text import printable
 
 NAME = ".lock"
+OWNER = ".lock.json"
+"""Name of the owner's note. It is a file of its own, because Windows lets nobody else read a file that is locked."""
+MARKER = ".lock.soft"
+"""Name of the marker on a file system without locks; filelock may leave others that begin with it."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""Errors of `flock` on a file system without locks."""
+"""Errors of locking on a file system without locks."""
 PATIENCE = 0.3
 """Seconds to wait for a lock, which `check` in another process holds for a moment."""
 PAUSE = 0.02
@@ -33,12 +37,11 @@ PAUSE = 0.02
 
 
 class Owner(NamedTuple):
-    """The process that holds a lock; `born` is its start in the kernel's ticks, None where that is not known."""
+    """The process that holds a lock, and the time when it took it."""
 
     pid: int
     host: str
     since: str
-    born: int | None
 
 
 @contextmanager
@@ -47,149 +50,74 @@ def hold(folder: Path) -> Iterator[None]:
 
     Raises `UsageError`, which names the owner, if another process holds the folder.
     """
-    path = folder / NAME
+    lock = _acquire(folder)
+    owner = _this_process()
     try:
-        descriptor = _acquire(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
+        files.write_json(folder / OWNER, owner._asdict())
         yield
     finally:
-        # The folder may be gone or read-only by now; the lock ends with the descriptor all the same.
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+        # The folder may be another one by now, gone or read-only; the lock ends all the same.
+        if _owner(folder) == owner:
+            # Before the release, because who waits for a file that was removed tries again. Windows removes no open
+            # file; there filelock does it.
+            for name in (OWNER, NAME):
+                with suppress(OSError):
+                    (folder / name).unlink()
+        lock.release()
 
 
 def check(folder: Path) -> None:
     """Raise the error that `hold` would raise if another process holds the folder; writes nothing."""
+    # Without such a file there is nothing to take; acquiring would make one.
+    if os.path.lexists(folder / NAME):
+        _acquire(folder).release()
+
+
+def is_part(name: str) -> bool:
+    """Return whether a file of this name belongs to a lock."""
+    return name in (NAME, OWNER) or name.startswith(MARKER)
+
+
+def _acquire(folder: Path) -> BaseFileLock:
+    """Return the lock of a folder, held. Raises `UsageError` if another process holds it or no file can be written."""
     path = folder / NAME
     try:
-        descriptor = os.open(path, os.O_RDWR)
-    # There is no lock, or it may not be written, which `hold` will report.
-    except OSError:
-        return
-
-    try:
-        _lock(descriptor, path)
+        # filelock would make a folder that is missing.
+        os.scandir(folder).close()
+        try:
+            lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+            lock.acquire(timeout=PATIENCE, poll_interval=PAUSE)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            lock = SoftFileLock(folder / MARKER, thread_local=False)
+            lock.acquire(timeout=PATIENCE, poll_interval=PAUSE)
+    except Timeout as error:
+        raise _refusal(folder, Path(error.lock_file)) from None
     except OSError as error:
-        if error.errno in NO_LOCKS:
-            _check_content(path)
-    finally:
-        os.close(descriptor)
+        raise files.cannot_write(path, error) from error
+    return lock
 
 
-def _acquire(path: Path) -> int:
-    """Return a descriptor of the locked file, with this process written in it."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                _lock(descriptor, path)
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    raise
-                _acquire_by_content(path)
-                return descriptor
-            if _is_at(descriptor, path):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, _content(), 0)
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # Its owner removed the file after we had opened it: what we locked is no longer the lock.
-        os.close(descriptor)
+def _this_process() -> Owner:
+    since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return Owner(os.getpid(), platform.node(), since)
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    """Lock an open file. Raises `UsageError`, which names the owner, if another process holds it for `PATIENCE`."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise _refusal(path, _owner(path)) from None
-        time.sleep(PAUSE)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file is the one at the path."""
+def _owner(folder: Path) -> Owner | None:
+    """Return the owner that the note names; None if it names none."""
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _check_content(path: Path) -> None:
-    """Raise `UsageError` if the file names a living owner."""
-    owner = _owner(path)
-    if owner is not None and _lives(owner):
-        raise _refusal(path, owner)
-
-
-def _acquire_by_content(path: Path) -> None:
-    """Write this process into the file, unless a living owner is there; of several at once, the last to write wins."""
-    _check_content(path)
-    write_whole(path, _content())
-
-    # Others that found no owner either write within this time.
-    time.sleep(PATIENCE)
-    owner = _owner(path)
-    if owner is None or (owner.pid, owner.host) != (os.getpid(), platform.node()):
-        raise _refusal(path, owner)
-
-
-def _content() -> bytes:
-    owner = Owner(
-        pid=os.getpid(),
-        host=platform.node(),
-        since=datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
-        born=birth(os.getpid()),
-    )
-    return json.dumps(owner._asdict()).encode()
-
-
-def _owner(path: Path) -> Owner | None:
-    """Return the owner that a lock names; None if it names none."""
-    try:
-        record = json.loads(path.read_bytes())
+        record = files.read_json(folder / OWNER)
         # A message shows both, on one line.
-        host, since = (" ".join(str(record[name]).split())[:100] for name in ("host", "since"))
-        return Owner(int(record["pid"]), host, since, record["born"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        host, since = (printable(str(record[name]))[:100] for name in ("host", "since"))
+        return Owner(int(record["pid"]), host, since)
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
-def _lives(owner: Owner) -> bool:
-    """Return whether the owner may still run; a later process with its number is another one."""
-    if owner.host != platform.node():
-        return True
-    try:
-        os.kill(owner.pid, 0)
-    except ProcessLookupError:
-        return False
-    # The process of another user.
-    except PermissionError:
-        pass
-    born = birth(owner.pid)
-    return owner.born is None or born is None or owner.born == born
-
-
-def birth(pid: int) -> int | None:
-    """Return when a process started, in the kernel's ticks; None where there is no /proc."""
-    try:
-        # Field 22 of proc(5); the second field, the name, may contain spaces and ends in a bracket.
-        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
-        return int(after_name.split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _refusal(path: Path, owner: Owner | None) -> UsageError:
-    folder = path.parent
+def _refusal(folder: Path, path: Path) -> UsageError:
+    """Return the error of a lock, at `path`, that another process holds."""
+    owner = _owner(folder)
     if owner is None:
         return UsageError("another process works here: wait until it has ended", where=folder)
 

@@ -196,8 +196,9 @@ def _workers(count: int) -> Iterator[_Pool]:
 
 def _prepare_worker(stop: Event) -> None:
     """Make a worker obey its parent's signals alone, and end when its parent does."""
-    # In the parent's session Ctrl-C would arrive twice: from the terminal and from the parent.
-    os.setsid()
+    # In the parent's session Ctrl-C would arrive twice: from the terminal and from the parent. Windows has no sessions.
+    if hasattr(os, "setsid"):
+        os.setsid()
     _Worker.stop = stop
 
     def interrupt(number: int, frame: FrameType | None) -> None:

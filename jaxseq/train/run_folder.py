@@ -89,7 +89,7 @@ def _not_writable(folder: Path, reason: str) -> UsageError:
 def check_empty(out: Path) -> None:
     """Raise `UsageError` if a folder holds more than a lock and temporary files of an interrupted start."""
     names = [path.name for path in out.iterdir()]
-    if any(name != lock.NAME and not TEMPORARY.fullmatch(name) for name in names):
+    if any(not lock.is_part(name) and not TEMPORARY.fullmatch(name) for name in names):
         raise UsageError("the output folder is not empty", where=out, needed=f"another folder, or --resume {out}")
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -23,9 +24,17 @@ from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
 
 HOLD = """
-import sys, time
+import errno, fcntl, platform, socket, sys, time
 from pathlib import Path
 from jaxseq.common import lock
+
+def refuse(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+if "no locks" in sys.argv:
+    fcntl.flock = refuse
+if "elsewhere" in sys.argv:
+    platform.node = socket.gethostname = lambda: "elsewhere"
 with lock.hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -34,10 +43,10 @@ TINY = named("waves", data=Waves(count=200, window=6), model=Model(hidden=3), ep
 WORDS = ["waves", "--data.count", "200", "--data.window", "6", "--model.hidden", "3", "--epochs", "1"]
 
 
-def holder(folder: Path) -> subprocess.Popen[str]:
-    """Another process that holds a folder."""
+def holder(folder: Path, *how: str) -> subprocess.Popen[str]:
+    """Another process that holds a folder: on a file system with "no locks", on a host called "elsewhere"."""
     environment = {**os.environ, "PYTHONPATH": str(Path(lock.__file__).parents[2])}
-    command = [sys.executable, "-c", HOLD, str(folder)]
+    command = [sys.executable, "-c", HOLD, str(folder), *how]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
@@ -48,18 +57,9 @@ def kill(process: subprocess.Popen[str]) -> None:
         process.send_signal(signal.SIGKILL)
 
 
-def leave(folder: Path, pid: int, host: str = platform.node(), born: int | None = None) -> None:
-    """The lock of another process, as its file says it."""
-    since = "2026-01-02 03:04:05+00:00"
-    (folder / lock.NAME).write_text(json.dumps({"pid": pid, "host": host, "since": since, "born": born}))
-
-
-@pytest.fixture
-def gone() -> int:
-    """The number of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+def hold(folder: Path) -> None:
+    with lock.hold(folder):
+        pass
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_held_folder_refuses_the_second_with_process_host_and_time(tmp_path: Path) -> None:
     process = holder(tmp_path)
-    for ask in (lock.check, lambda folder: lock.hold(folder).__enter__()):
+    for ask in (lock.check, hold):
         with pytest.raises(UsageError) as raised:
             ask(tmp_path)
         said = str(raised.value)
@@ -84,24 +84,72 @@ def test_a_held_folder_refuses_the_second_with_process_host_and_time(tmp_path: P
 
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
     kill(holder(tmp_path))
-    assert (tmp_path / lock.NAME).is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {lock.NAME, lock.OWNER}
     lock.check(tmp_path)
     with lock.hold(tmp_path):
-        assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
+        assert json.loads((tmp_path / lock.OWNER).read_text())["pid"] == os.getpid()
     assert not list(tmp_path.iterdir())
+
+
+def test_looking_writes_nothing(tmp_path: Path) -> None:
+    def state() -> tuple[int, dict[str, bytes]]:
+        # The time of the folder changes with every file that is made or removed in it.
+        return tmp_path.stat().st_mtime_ns, {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    empty = state()
+    lock.check(tmp_path)
+    assert state() == empty
+
+    kill(holder(tmp_path))
+    left = state()
+    lock.check(tmp_path)
+    assert state() == left
 
 
 def test_a_lock_is_let_go_of_whatever_happens_within(tmp_path: Path) -> None:
     with pytest.raises(KeyError), lock.hold(tmp_path):
         raise KeyError
     assert not list(tmp_path.iterdir())
-    with lock.hold(tmp_path):
-        (tmp_path / lock.NAME).unlink()
+    for name in (lock.NAME, lock.OWNER):
+        with lock.hold(tmp_path):
+            (tmp_path / name).unlink()
+        lock.check(tmp_path)
+
+
+def test_a_folder_may_vanish_while_it_is_held(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with lock.hold(folder):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+    assert not folder.exists()
+
+
+def test_the_lock_of_a_folder_that_was_made_anew_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with lock.hold(folder):
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()
+        process = holder(folder)
+    with pytest.raises(UsageError, match=f"held by process {process.pid} "):
+        lock.check(folder)
+    kill(process)
+
+
+def test_files_of_a_lock_have_the_permissions_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with lock.hold(tmp_path):
+            assert stat.S_IMODE((tmp_path / lock.NAME).stat().st_mode) == 0o640
+    finally:
+        os.umask(before)
 
 
 def test_one_process_holds_a_folder_once(tmp_path: Path) -> None:
     with lock.hold(tmp_path), pytest.raises(UsageError, match=f"held by process {os.getpid()} "):
-        lock.hold(tmp_path).__enter__()
+        hold(tmp_path)
 
 
 def test_a_lock_that_its_owner_removed_after_it_was_opened_is_taken_anew(
@@ -112,13 +160,14 @@ def test_a_lock_that_its_owner_removed_after_it_was_opened_is_taken_anew(
     def late(descriptor: int, how: int) -> None:
         if not seen:  # between our opening of the file and our lock on it, the owner ends and another comes
             (tmp_path / lock.NAME).unlink()
-            (tmp_path / lock.NAME).write_text("another's")
+            (tmp_path / lock.NAME).touch()
         seen.append(descriptor)
         real(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
     with lock.hold(tmp_path):
-        assert len(seen) == 2 and json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
+        locked = os.fstat(seen[-1])
+        assert len(seen) == 2 and os.path.samestat(locked, (tmp_path / lock.NAME).stat())
 
 
 def test_of_many_at_once_one_gets_the_folder(tmp_path: Path) -> None:
@@ -158,47 +207,95 @@ while done < 12 and time.monotonic() < until:
         process.stdout.close()
 
 
+# Files that are no lock ------------------------------------------------------------------------------------------------
+
+
 def test_where_a_file_cannot_be_written_it_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "nowhere"):
         with pytest.raises(UsageError, match=rf"cannot write .*{folder.name}/\.lock: "):
-            lock.hold(folder).__enter__()
+            hold(folder)
+    assert not (tmp_path / "nowhere").exists()
 
 
-# Without the kernel's locks --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", [lock.NAME, lock.OWNER])
+def test_a_folder_in_the_place_of_a_file_is_one_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UsageError, match=rf"cannot write {tmp_path}/{name}: "):
+        hold(tmp_path)
+    (tmp_path / name).rmdir()
+    hold(tmp_path)
+
+
+def test_a_link_in_the_place_of_a_lock_is_one_error_and_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    for target in (victim, tmp_path / "new"):
+        victim.write_text("mine")
+        folder = tmp_path / f"to-{target.name}"
+        folder.mkdir()
+        (folder / lock.NAME).symlink_to(target)
+        for ask in (lock.check, hold):
+            with pytest.raises(UsageError, match=rf"cannot write {folder}/\.lock: "):
+                ask(folder)
+    assert victim.read_text() == "mine" and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1e999}', "[" * 100_000, "\0"])
+def test_a_note_that_names_nobody_holds_nothing_and_spoils_no_message(tmp_path: Path, content: str) -> None:
+    (tmp_path / lock.OWNER).write_text(content)
+    with lock.hold(tmp_path):
+        (tmp_path / lock.OWNER).write_text(content)
+        with pytest.raises(UsageError, match="another process works here") as raised:
+            hold(tmp_path)
+        assert "\n" not in str(raised.value)
+
+
+def test_what_a_note_says_stays_on_one_line(tmp_path: Path) -> None:
+    with lock.hold(tmp_path):
+        (tmp_path / lock.OWNER).write_text(json.dumps({"pid": 7, "host": "\x1b[2Ja\nb" * 99, "since": "now"}))
+        with pytest.raises(UsageError, match=r"process 7 on .x1b\[2Ja.nb") as raised:
+            hold(tmp_path)
+        assert str(raised.value).isprintable() and len(str(raised.value)) < 500
+
+
+# Without the system's locks --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_the_owner_that_lives_is_believed(tmp_path: Path) -> None:
-    leave(tmp_path, os.getppid(), born=lock.birth(os.getppid()))
-    for ask in (lock.check, lambda folder: lock.hold(folder).__enter__()):
-        with pytest.raises(UsageError, match=rf"held by process {os.getppid()} on .* since 2026-01-02 03:04:05"):
+    process = holder(tmp_path, "no locks")
+    for ask in (lock.check, hold):
+        with pytest.raises(UsageError, match=rf"held by process {process.pid} on {platform.node()} since 20"):
             ask(tmp_path)
+    kill(process)
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_locks_a_process_that_is_gone_or_another_by_now_holds_nothing(tmp_path: Path, gone: int) -> None:
-    for pid, born in ((gone, None), (os.getppid(), 12345)):
-        leave(tmp_path, pid, born=born)
-        lock.check(tmp_path)
-        with lock.hold(tmp_path):
-            assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
-        assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.usefixtures("no_locks")
-def test_without_locks_another_host_is_believed_and_its_file_named(tmp_path: Path, gone: int) -> None:
-    leave(tmp_path, gone, host="elsewhere")
-    with pytest.raises(UsageError, match=rf"on elsewhere since .*: .*delete {tmp_path}/\.lock"):
-        lock.hold(tmp_path).__enter__()
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1e999}', "[" * 100_000, "\0"])
-@pytest.mark.usefixtures("no_locks")
-def test_without_locks_a_file_that_names_nobody_holds_nothing(tmp_path: Path, content: str) -> None:
-    (tmp_path / lock.NAME).write_text(content)
+def test_without_locks_a_process_that_is_gone_holds_nothing(tmp_path: Path) -> None:
+    kill(holder(tmp_path, "no locks"))
+    lock.check(tmp_path)
     with lock.hold(tmp_path):
-        pass
+        assert json.loads((tmp_path / lock.OWNER).read_text())["pid"] == os.getpid()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_another_process_of_the_same_number_holds_nothing(tmp_path: Path) -> None:
+    kill(holder(tmp_path, "no locks"))
+    marker = tmp_path / lock.MARKER
+    # The marker says number, host and start of its process.
+    _, host, start = marker.read_text().splitlines()
+    marker.write_text(f"{os.getppid()}\n{host}\n{start}\n")
+    hold(tmp_path)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_another_host_is_believed_and_its_file_named(tmp_path: Path) -> None:
+    kill(holder(tmp_path, "no locks", "elsewhere"))
+    with pytest.raises(UsageError, match=rf"on elsewhere since .*: .*delete {tmp_path}/{lock.MARKER}"):
+        hold(tmp_path)
+    (tmp_path / lock.MARKER).unlink()
+    hold(tmp_path)
 
 
 # Runs and studies ------------------------------------------------------------------------------------------------------

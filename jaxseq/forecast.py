@@ -32,6 +32,14 @@ from jaxseq.train.trained_series import TrainedSeries
 PROGRAM = "python -m jaxseq.forecast"
 FILE = "future.csv"
 """Default file in the run's folder, beside `forecast.png`, which shows the test part."""
+RUN_FILES = (
+    run_folder.PREDICTIONS,
+    run_folder.SCORES,
+    run_folder.LOSS_PLOT,
+    run_folder.FORECAST_PLOT,
+    run_folder.ERRORS_PLOT,
+)
+"""Files of a run that have a suffix of the outputs."""
 MAX_STEPS = 100_000
 """Longest horizon."""
 HISTORY_WINDOWS = 3
@@ -55,6 +63,8 @@ class Options(Generic[Data]):
     """Steps to forecast; None takes the horizon of the training. A longer one needs a run with --task iterated."""
     out: Path | None = None
     """CSV file to write, with a figure of the same name beside it; None writes future.csv into the run's folder."""
+    overwrite: bool = False
+    """Replace both files if they exist; the data that are read and the run's own files are never replaced."""
 
     def __post_init__(self) -> None:
         if self.horizon is not None and self.horizon < 1:
@@ -96,7 +106,7 @@ def parse(words: Sequence[str]) -> Options[Any]:
     folder = Path("RUN")
     data = EXPERIMENTS[DEFAULT].data
     if names_run:
-        folder = Path(words[0])
+        folder = files.user_path(words[0])
         data = saved_experiment(folder).data
 
     generic: Any = Options
@@ -111,13 +121,14 @@ def parse(words: Sequence[str]) -> Options[Any]:
 
 def _run(options: Options[Any]) -> None:
     """Forecast, write the table and the figure, print both."""
+    path = options.run / FILE if options.out is None else options.out
+    _check_outputs(options, path)
     saved = _series_data(saved_experiment(options.run), options.run)
     # Before the panel is read, which may take a while or a download.
     _check_same_inputs(options.run, saved, options.data)
     panel = usable(options.run, options.data.panel())
     future = forecast(options.run, panel, options.horizon)
 
-    path = options.run / FILE if options.out is None else options.out
     files.write_table(path, future.table)
     title = f"{options.data.name}: forecast beyond {panel.series[0].times[-1]}"
     time_column = future.table.columns[0]
@@ -135,6 +146,19 @@ def _run(options: Options[Any]) -> None:
         screen.print(note, highlight=False, markup=False)
     screen.print(printed.to_string(index=False), highlight=False, markup=False)
     screen.print(f"{path} and {path.stem}.png{omitted}", highlight=False)
+
+
+def _check_outputs(options: Options[Any], path: Path) -> None:
+    """Raise `UsageError` for outputs that exist without --overwrite, and for those that would destroy what is read."""
+    inputs = [options.run / name for name in RUN_FILES]
+    # Only tables are read from a file of the user.
+    table = getattr(options.data, "path", None)
+    if table:
+        inputs.append(files.user_path(table))
+    # The default files are the program's own.
+    overwrite = options.overwrite or options.out is None
+    for output in (path, path.with_suffix(".png")):
+        files.check_output(output, "--out", overwrite, inputs)
 
 
 def _check_same_inputs(folder: Path, saved: PanelData, new: PanelData) -> None:
@@ -175,8 +199,9 @@ def forecast(
     Dates continue in the frequency of the data. A series that the run was trained on keeps its scaling; for a new one it
     is fitted on all of its rows, which are past. Raises `UsageError` for data that do not fit the run.
     """
+    folder = files.user_path(folder)
     trained = forecaster.restore(folder)
-    data = _series_data(trained.experiment, Path(folder))
+    data = _series_data(trained.experiment, folder)
     if panel is None:
         panel = data.panel()
     steps = horizon or trained.experiment.horizon
@@ -186,8 +211,8 @@ def forecast(
 
     panel = usable(folder, panel)
     windows = panel.last_windows(data.window, steps)
-    trained_names = _trained_names(Path(folder), data)
-    config = run_folder.read_config(Path(folder))
+    trained_names = _trained_names(folder, data)
+    config = run_folder.read_config(folder)
     fitted = _scaling(trained, panel, trained_names, config)
     notes = [*panel.notes, *fitted.notes]
 
@@ -223,8 +248,9 @@ def usable(
     """
     if not panel.drops:
         return panel
-    data = _series_data(saved_experiment(folder), Path(folder))
-    trained_names = _trained_names(Path(folder), data)
+    folder = files.user_path(folder)
+    data = _series_data(saved_experiment(folder), folder)
+    trained_names = _trained_names(folder, data)
     failures = {}
     for number, name in enumerate(panel.names):
         try:

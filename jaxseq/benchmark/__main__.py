@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import math
 import sys
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from jaxseq.benchmark import machine, workloads
 from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
-from jaxseq.common.files import cannot_write, write_json
+from jaxseq.common.files import STDOUT, check_output, with_user_paths, write_json
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,11 @@ class Options:
     core: int | None = None
     """CPU core to run on; by default the last one that this process may use."""
     out: Path | None = None
-    """JSON file for the results."""
+    """JSON file for the results; /dev/stdout prints them."""
     plot: Path | None = None
     """PNG file for a figure of the comparison or of --sweep."""
+    overwrite: bool = False
+    """Replace the files of --out and --plot if they exist."""
 
 
 def check(options: Options) -> None:
@@ -71,9 +74,11 @@ def check(options: Options) -> None:
         raise UsageError("--scaling takes all cores of the CPU: leave out --device and --core")
     if options.gpu:
         _check_gpu_alone(options)
-    for path in (options.out, options.plot):
-        if path is not None:
-            _check_writable(path)
+    for option, path in (("--out", options.out), ("--plot", options.plot)):
+        # The results of --gpu are written after every item, which on stdout would be no JSON.
+        is_screen = path == STDOUT and option == "--out" and not options.gpu
+        if path is not None and not is_screen:
+            check_output(path, option, options.overwrite)
 
 
 def _check_gpu_alone(options: Options) -> None:
@@ -104,19 +109,9 @@ def _check_only(options: Options) -> None:
         raise UsageError(f"--plot draws the plain workloads, and --only {options.only} leaves none")
 
 
-def _check_writable(path: Path) -> None:
-    """Open the file to find out; its content stays, and a file that did not exist is removed again."""
-    existed = path.exists()
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    if not existed:
-        path.unlink()
-
-
 def run(options: Options) -> None:
     """Measure, show and write."""
+    options = with_user_paths(options)
     check(options)
     if options.gpu:
         from jaxseq.benchmark.gpu import run as gpu_run
@@ -147,8 +142,12 @@ def _write(options: Options, results: dict[str, Any]) -> None:
     if options.out is not None:
         packages = ("jax", "jaxlib", "flax", "torch")
         versions = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
-        write_json(options.out, {"versions": versions, **results})
-        print(f"{options.out} written")
+        record = {"versions": versions, **results}
+        if options.out == STDOUT:
+            print(json.dumps(record, indent=2))
+        else:
+            write_json(options.out, record)
+            print(f"{options.out} written")
     if options.plot is not None:
         from jaxseq.benchmark import plots
         from jaxseq.common import figures
@@ -240,9 +239,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parsed(argv: list[str] | None) -> Options:
-    import tyro
-
-    return tyro.cli(Options, args=argv, prog="python -m jaxseq.benchmark", description=__doc__)
+    words = argv
+    if words is None:
+        words = sys.argv[1:]
+    return command_line.parse(Options, words, program="python -m jaxseq.benchmark", description=__doc__)
 
 
 if __name__ == "__main__":

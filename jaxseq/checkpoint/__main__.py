@@ -19,6 +19,7 @@ from jaxseq.checkpoint.leaves import Leaf
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import user_path
 
 PROGRAM = "python -m jaxseq.checkpoint"
 LEFT_COLUMNS = ("name", "axes", "shape", "dtype", "sha256", "bits")
@@ -132,12 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     words = _with_epochs(words)
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            {"show": show, "verify": verify, "diff": diff},
-            args=words,
-            prog=PROGRAM,
-            description=main.__doc__,
-            config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+        return command_line.call(
+            {"show": show, "verify": verify, "diff": diff}, words, program=PROGRAM, description=main.__doc__
         )
     except DamagedError as error:
         print(error, file=sys.stderr)
@@ -154,6 +151,7 @@ def _with_epochs(words: Sequence[str]) -> list[str]:
 
 def _checkpoints(run: Path) -> Path:
     """Return the folder of a run's checkpoints. Raises `UsageError` if there are none."""
+    run = user_path(run)
     folder = run / "checkpoints"
     if not folder.is_dir():
         folder = run

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxseq.common.errors import EXIT_INTERRUPTED, EXIT_USAGE, Ended, UsageError
+from jaxseq.common.files import user_path
 from jaxseq.common.text import first_line
 
 
@@ -63,20 +67,93 @@ def parse(
     `default` gives the values of the options that the words leave out. An error refers to `help_command`, by default
     `program` with --help. For --help itself, tyro prints the text and exits.
 
-    Raises `UsageError` for an unknown option or a value that does not fit.
+    Paths are resolved by `user_path`. Raises `UsageError` for an unknown option or a value that does not fit.
     """
     arguments: dict[str, Any] = {}
     if default is not None:
         arguments["default"] = default
 
+    def parse_words() -> Options:
+        return tyro.cli(options, args=words, prog=program, description=description, registry=_USER_PATHS, **arguments)
+
+    return _in_one_line(parse_words, help_command or f"{program} --help")
+
+
+def call(
+    subcommands: Mapping[str, Callable[..., int]],
+    words: Sequence[str],
+    *,
+    program: str,
+    description: str | None = None,
+) -> int:
+    """Parse the words of a command line and call the subcommand that they name; returns its result.
+
+    The parameters of a subcommand are its options. Raises as `parse` does.
+    """
+
+    def deferred(function: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+        @functools.wraps(function)
+        def bind(*arguments: Any, **options: Any) -> Callable[[], int]:
+            return functools.partial(function, *arguments, **options)
+
+        return bind
+
+    # Called after the parsing, so that only tyro's own words on stderr are taken for a usage error.
+    def parse_words() -> Callable[[], int]:
+        return tyro.extras.subcommand_cli_from_dict(
+            {name: deferred(function) for name, function in subcommands.items()},
+            args=words,
+            prog=program,
+            description=description,
+            config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+            registry=_USER_PATHS,
+        )
+
+    return _in_one_line(parse_words, f"{program} --help")()
+
+
+_USER_PATHS = ConstructorRegistry()
+"""Rules by which tyro makes values of words, beside its own."""
+
+
+@_USER_PATHS.primitive_rule
+def _path_rule(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    """Make a `Path` of a word, before the word has lost the ./ with which it may begin."""
+    if kind.type is not Path:
+        return None
+
+    def path_of(words: list[str]) -> Path:
+        try:
+            return user_path(words[0])
+        except UsageError as error:
+            raise _RefusedPathError from error
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=path_of,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
+class _RefusedPathError(Exception):
+    """A path that cannot be resolved; tyro would take a `ValueError` for a value of another type, and drop its reason."""
+
+
+def _in_one_line(parse_words: Callable[[], Options], help_command: str) -> Options:
+    """Call tyro; what it prints before it exits with a status becomes a `UsageError`."""
     box = io.StringIO()
     try:
         with redirect_stderr(box):
-            return tyro.cli(options, args=words, prog=program, description=description, **arguments)
+            return parse_words()
+    except _RefusedPathError as refusal:
+        assert isinstance(refusal.__cause__, UsageError)
+        raise refusal.__cause__ from None
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise _usage_error(stop, box.getvalue(), help_command or f"{program} --help") from None
+        raise _usage_error(stop, box.getvalue(), help_command) from None
 
 
 def _usage_error(stop: SystemExit, box: str, help_command: str) -> UsageError:

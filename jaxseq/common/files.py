@@ -1,44 +1,134 @@
-"""Files are written whole or not at all, and read up to a bounded size."""
+"""Files are written whole or not at all, and read up to a bounded size; paths of the user are resolved here alone."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-import tempfile
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Options = TypeVar("Options")
 
 MOST_JSON = 16 * 2**20
 """Bytes of the largest JSON file that is read."""
 
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+MARK = "jaxseq"
+"""Mark in the names of temporary files and folders; nothing without it is ever taken for one and removed."""
+
+TEMPORARY = re.compile(rf"\..+\.{MARK}-[0-9a-f]{{8}}")
 """Names of the temporary files of an interrupted `write_whole`."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, readable by everybody. Raises `OSError`."""
-    # Devices such as /dev/stdout are written to and must not be replaced.
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)
-        return
+# Paths -----------------------------------------------------------------------------------------------------------------
 
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+
+def user_path(path: str | Path) -> Path:
+    """Return a path that a user gave, with a leading ``~`` or ``~user`` replaced by the home folder.
+
+    A shell leaves both alone after an equals sign. Every command and every function for users resolves its paths by this
+    function; a path that it returned stays the same. Raises `UsageError` for an unknown user.
+    """
+    try:
+        expanded = Path(os.path.expanduser(path))
+    # A name with a null byte is not looked up.
+    except ValueError as error:
+        raise UsageError(f"not a path: {error}", where=printable(str(path))) from error
+    if not expanded.parts or not expanded.parts[0].startswith("~"):
+        return expanded
+    if str(path).startswith("~"):
+        raise UsageError(
+            "no such user, or one without a home folder",
+            where=printable(str(path)),
+            got=expanded.parts[0],
+            needed=f"./{printable(str(path))} for a file of that name",
+        )
+    # The name of a ./~ has lost its ./ and would be taken for the home folder the next time.
+    return Path.cwd() / expanded
+
+
+def with_user_paths(options: Options) -> Options:
+    """Return a dataclass of options with each of its paths resolved by `user_path`."""
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}  # pyrefly: ignore[bad-argument-type]
+    paths = {name: user_path(value) for name, value in values.items() if isinstance(value, Path)}
+    return dataclasses.replace(options, **paths)  # pyrefly: ignore[bad-specialization]
+
+
+STDOUT = Path("/dev/stdout")
+"""The device that a user may name as an output; no other one is written to."""
+
+
+def check_output(path: Path, where: str, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Raise `UsageError` if an output that a user named cannot be written, before any work is done. Writes nothing.
+
+    A file may stand there only with `overwrite`, and then neither an input nor anything but a plain file or a link, which
+    is replaced and not followed. `where` names the option.
+    """
+    place = f"{where} {printable(str(path))}"
+    if any(_is_same_file(path, file) for file in inputs):
+        raise UsageError("is read here and would be overwritten", where=place, needed="another name")
+    try:
+        exists = os.path.lexists(path)
+        is_plain = path.is_symlink() or path.is_file()
+        can_write = path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot be written: {getattr(error, 'strerror', None) or error}", where=place) from error
+
+    if exists and not is_plain:
+        kind = "a folder" if path.is_dir() else "no plain file"
+        raise UsageError(f"is {kind}", where=place, needed="the name of a file")
+    if exists and not overwrite:
+        raise UsageError("exists", where=place, needed="another name, or --overwrite to replace it")
+    if not can_write:
+        raise UsageError(
+            "cannot be written", where=place, got=str(path.parent), needed="a file in a folder that may be written"
+        )
+
+
+def _is_same_file(a: Path, b: Path) -> bool:
+    """Return whether two paths lead to one file; False if one of them leads nowhere."""
+    try:
+        return a.samefile(b)
+    except (OSError, ValueError):
+        return False
+
+
+# Writing ---------------------------------------------------------------------------------------------------------------
+
+
+def temporary_name(name: str) -> str:
+    """Return a new name that `TEMPORARY` knows, for a file or folder that will be renamed to `name`."""
+    # Short enough for a file system, whose names have at most 255 bytes.
+    return f".{name[:50]}.{MARK}-{secrets.token_hex(4)}"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, with the permissions that new files have in this process.
+
+    Whatever stands at the path is replaced: a link, and never what it points to. Raises `OSError`.
+    """
+    temporary = path.with_name(temporary_name(path.name))
+    # The mode x refuses an existing file, and a link.
+    file = temporary.open("xb")
+    try:
+        with file:
             file.write(content)
             file.flush()
             # After a loss of power, a renamed file that had not reached the disk would be empty.
             os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write(path: Path, content: bytes) -> None:
@@ -70,6 +160,9 @@ def write_table(path: Path, frame: pd.DataFrame, digits: int | None = 7) -> None
     write_text(path, frame.to_csv(index=False, float_format=float_format))
 
 
+# Reading ---------------------------------------------------------------------------------------------------------------
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file.
 
@@ -90,6 +183,9 @@ def check_size(path: Path, most: int) -> None:
     size = path.stat().st_size
     if size > most:
         raise ValueError(f"{size:,} bytes; at most {most:,} are read")
+
+
+# Folders ---------------------------------------------------------------------------------------------------------------
 
 
 def numbered_folder(parent: Path, name: str) -> Path:

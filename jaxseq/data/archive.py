@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import user_path
 from jaxseq.common.text import first_line, printable, shown, size_of
 
 LARGEST = 64 * 2**20
@@ -44,7 +45,7 @@ def read_bounded(path: str | Path, what: str) -> bytes:
     """Return the bytes of a user's file. Raises `UsageError`, which asks for `what`, if it cannot be read."""
     source = printable(str(path))
     try:
-        file = Path(path).expanduser()
+        file = user_path(path)
         source = printable(str(file))
         if file.is_dir():
             raise UsageError(f"{source} is a folder: give {what}")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import user_path
 
 
 def cache_folder(kind: str = "prices") -> Path:
@@ -17,6 +18,6 @@ def cache_folder(kind: str = "prices") -> Path:
     # The variable wins for every kind of file, so that one folder holds the whole cache of a test or a job.
     folder = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxseq", kind)
     try:
-        return folder.expanduser()
-    except RuntimeError as error:
+        return user_path(folder)
+    except UsageError as error:
         raise UsageError(f"no home folder for the cache {folder}: set JAXSEQ_CACHE to a folder") from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import user_path
 from jaxseq.common.text import printable
 from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.tables import read
@@ -98,7 +98,7 @@ def _read_panel(path: str, options: read.Options, state: tuple[int, int] | None)
 def _file_state(path: str) -> tuple[int, int] | None:
     """Return time and size of a file, which change when it is written; None where the reader will refuse it."""
     try:
-        status = Path(path).stat()
+        status = user_path(path).stat()
     except (OSError, ValueError):
         return None
     # A file that is written within one tick of the clock still differs in its size, as a rule.

@@ -52,10 +52,12 @@ class Options:
 def report(options: Options) -> Path:
     """Train, measure and write; return the report's folder. Raises `UsageError`, and `Stopped` on a signal."""
     # Imported here, so that --help and a mistyped option answer at once.
+    from jaxseq.common import files
     from jaxseq.common.console import terminal
     from jaxseq.report import contents, evidence, plan, write
     from jaxseq.sweep import pool
 
+    options = files.with_user_paths(options)
     console = terminal()
     began = time.monotonic()
     rows = plan.rows(options.budget, options.seeds, options.chorales)
@@ -82,9 +84,9 @@ def report(options: Options) -> Path:
     samples = _samples(options, budget, planned[-1][0].folder, keys[-1], console)
 
     page = contents.page(options.budget, options.out, finished, gradients, times, samples)
-    files = ", ".join(map(str, write.write(page, options.out)))
+    pages = ", ".join(map(str, write.write(page, options.out)))
     minutes = (time.monotonic() - began) / 60
-    console.print(f"{files}, figures and tables as PNG and CSV; {minutes:.0f} min", highlight=False)
+    console.print(f"{pages}, figures and tables as PNG and CSV; {minutes:.0f} min", highlight=False)
     return options.out
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxseq.common import command_line
+from jaxseq.common import command_line, files
 from jaxseq.sample.options import SampleOptions, parse
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def sample(options: SampleOptions, console: Console | None = None) -> Path:
     from jaxseq.sample.write import write
 
     screen = console or terminal()
+    options = files.with_user_paths(options)
 
     request = read_request(options)
     for note in request.given.notes:

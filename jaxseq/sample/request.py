@@ -8,13 +8,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import user_path
 from jaxseq.common.text import counted
 from jaxseq.music import sound, tokens
 from jaxseq.music.bars import Bar, bars
@@ -349,7 +349,7 @@ def find_piece(word: str, parts: PieceSplits) -> midi.Reading:
     if word in pieces:
         return midi.Reading(pieces[word], ())
     if _is_file(word):
-        return midi.read(Path(word))
+        return midi.read(user_path(word))
     raise _unknown(word, "--prime", pieces)
 
 
@@ -359,7 +359,7 @@ def find_melody(word: str, parts: PieceSplits) -> midi.Melody | Piece:
     if word in pieces:
         return pieces[word]
     if _is_file(word):
-        return midi.read_melody(Path(word))
+        return midi.read_melody(user_path(word))
     raise _unknown(word, "--melody", pieces)
 
 
@@ -368,8 +368,9 @@ def _pieces_by_name(parts: PieceSplits) -> dict[str, Piece]:
 
 
 def _is_file(word: str) -> bool:
+    path = user_path(word)
     # A missing file with such a suffix is reported as missing, not as an unknown piece.
-    return Path(word).suffix.lower() in (".mid", ".midi") or Path(word).is_file()
+    return path.suffix.lower() in (".mid", ".midi") or path.is_file()
 
 
 def _unknown(word: str, option: str, names: Collection[str]) -> UsageError:

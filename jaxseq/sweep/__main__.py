@@ -66,15 +66,16 @@ def _folder(options: Options, grid: Sequence[Point]) -> Path:
     if len(set(names)) < len(names):
         raise UsageError("two combinations would share a folder: write the values of the fields differently")
 
+    out = None if options.out is None else files.user_path(options.out)
     record = {"words": options.words}
-    if options.out is not None and (options.out / RECORD).is_file():
-        earlier = files.read_json(options.out / RECORD)
+    if out is not None and (out / RECORD).is_file():
+        earlier = files.read_json(out / RECORD)
         if earlier != record:
             words = " ".join(map(str, earlier.get("words", [])))
-            raise UsageError(f"{options.out} holds another sweep, {words}: name another --out")
-        return options.out
+            raise UsageError(f"{out} holds another sweep, {words}: name another --out")
+        return out
 
-    folder = run_folder.create(f"{grid[0].experiment.name}-sweep", options.out)
+    folder = run_folder.create(f"{grid[0].experiment.name}-sweep", out)
     files.write_json(folder / RECORD, record)
     return folder
 

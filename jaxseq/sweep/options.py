@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import user_path
 from jaxseq.sweep.slurm import Cluster
 from jaxseq.train import devices
 
@@ -78,7 +79,7 @@ def parse(words: Sequence[str]) -> Options:
     at_once = _at_once(values.get("--workers"))
     out = None
     if "--out" in values:
-        out = Path(values["--out"])
+        out = user_path(values["--out"])
     return Options(
         words=run_words,
         out=out,

@@ -123,7 +123,7 @@ class Trained(NamedTuple):
 
 def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     """Restore a forecaster; see `jaxseq.train.restore.restore`."""
-    folder = Path(folder)
+    folder = files.user_path(folder)
     experiment = saved_experiment_of(folder, ForecastExperiment, "which forecasts nothing")
     scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
     fitted_intervals = _saved_intervals(folder / run_folder.INTERVALS, experiment, len(scaling.shift))

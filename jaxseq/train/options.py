@@ -87,7 +87,7 @@ def parse(words: list[str]) -> Options[Experiment]:
     folder = _value_of("--resume", words)
     if folder is not None:
         # The saved experiment replaces the one of the table: options change its values.
-        experiment = saved_experiment(Path(folder))
+        experiment = saved_experiment(folder)
         _check_resume(folder, experiment, name, words)
     elif name is None and OVERVIEW.intersection(word.partition("=")[0] for word in words):
         return _show_overview(words)

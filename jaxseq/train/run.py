@@ -49,12 +49,12 @@ def train(
 
     with ExitStack() as locks:
         if resume is None:
-            out_folder = None if out is None else Path(out)
+            out_folder = None if out is None else files.user_path(out)
             processes.from_first(lambda: run_folder.check_writable(out_folder))
             job = _prepare(domain, experiment, console)
             run = _begin(job, out_folder, locks)
         else:
-            folder = Path(resume)
+            folder = files.user_path(resume)
             check_resumable(folder, experiment)
             processes.from_first(lambda: locks.enter_context(lock.hold(folder)))
             job = _prepare(domain, experiment, console)

@@ -97,8 +97,10 @@ def remove_leftovers(folder: Path) -> None:
     """Remove temporary files that an interrupted process left in a folder."""
     # They do no harm, so failing to remove them is not an error.
     with suppress(OSError):
-        for path in folder.iterdir():
-            if TEMPORARY.fullmatch(path.name):
+        leftovers = [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)]
+        for path in leftovers:
+            # A folder of such a name is none of ours.
+            with suppress(OSError):
                 path.unlink()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import user_path
 from jaxseq.train import experiments, run_folder
 from jaxseq.train.experiments.base import Experiment
 
@@ -14,7 +15,7 @@ AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
 
 def saved_experiment(folder: str | Path) -> Experiment:
     """Return the experiment of a run. Raises `UsageError` if there is no such run."""
-    folder = Path(folder)
+    folder = user_path(folder)
     config = run_folder.read_config(folder)
     return experiments.from_config(config, str(folder / run_folder.CONFIG))
 

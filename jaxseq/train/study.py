@@ -46,7 +46,7 @@ def study(
         # Now, because invalid data of a later fold would otherwise appear after hours of training.
         domain.check(member.experiment)
 
-    out_folder = None if out is None else Path(out)
+    out_folder = None if out is None else files.user_path(out)
     with ExitStack() as locks:
         folder = _folder(experiment, seeds, folds, out_folder, locks)
         runs = members(experiment, seeds, folds, folder)

@@ -200,14 +200,14 @@ def test_the_picture_shows_the_ratios_and_the_floor() -> None:
     [
         (
             ["--out", "nowhere/bench.json"],
-            "jaxseq.benchmark: cannot write nowhere/bench.json: No such file or directory",
+            "jaxseq.benchmark: --out nowhere/bench.json: cannot be written; got 'nowhere'",
         ),
         (
             ["--plot", "nowhere/bench.png"],
-            "jaxseq.benchmark: cannot write nowhere/bench.png: No such file or directory",
+            "jaxseq.benchmark: --plot nowhere/bench.png: cannot be written; got 'nowhere'",
         ),
         (["--plot", "bench.jpeg"], "jaxseq.benchmark: --plot bench.jpeg: a name that ends in .png is needed"),
-        (["--out", "."], "jaxseq.benchmark: cannot write .: Is a directory"),
+        (["--out", "."], "jaxseq.benchmark: --out .: is a folder"),
         (["--rounds", "0"], "jaxseq.benchmark: --rounds 0: at least 1 is needed"),
         (["--sweep", "--cell", "foo"], "jaxseq.benchmark: --cell foo: choose one of rnn, lstm, gru"),
         (
@@ -244,7 +244,7 @@ def test_what_cannot_work_is_one_line_before_anything_is_measured(words, said, t
 def test_a_file_that_is_there_survives_the_check(tmp_path: Path) -> None:
     old = tmp_path / "bench.json"
     old.write_text("old")
-    program.check(program.Options(out=old, plot=tmp_path / "new.png"))
+    program.check(program.Options(out=old, plot=tmp_path / "new.png", overwrite=True))
     assert old.read_text() == "old" and list(tmp_path.iterdir()) == [old]
 
 

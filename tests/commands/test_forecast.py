@@ -259,7 +259,12 @@ def test_rows_that_have_arrived_widen_adaptive_intervals_that_missed_them(adapti
         rows = _noise(420, later)
         rows.loc[380:, "value"] = _noise(420)["value"][380:]
         rows.to_csv(path, index=False)
-        assert forecast.main([str(adaptive / "run"), "--data.path", str(path), "--out", str(tmp_path / "f.csv")]) == 0
+        assert (
+            forecast.main(
+                [str(adaptive / "run"), "--data.path", str(path), "--overwrite", "--out", str(tmp_path / "f.csv")]
+            )
+            == 0
+        )
         frame = pd.read_csv(tmp_path / "f.csv")
         widths.append((frame["high_80%"] - frame["low_80%"]).to_numpy())
     assert (widths[1] > 1.15 * widths[0]).all()

@@ -13,8 +13,8 @@ import pytest
 from made_up import BARS, chorale, edition
 from quick_sampling import quick
 from rich.console import Console
+from untrained import untrained
 
-from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import files
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import ABSENT, UsageError
@@ -25,8 +25,6 @@ from jaxseq.music.sampling import FREE
 from jaxseq.sample import __main__ as sample
 from jaxseq.sample import compose, options, report, request
 from jaxseq.train import experiments, run_folder
-from jaxseq.train.domains import chorales
-from jaxseq.train.job import initial_state, run_config
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,22 +47,7 @@ def run_of(archive: Path, tmp_path_factory: pytest.TempPathFactory):
     def folder(name: str) -> Path:
         if name in made:
             return made[name]
-        small = {"hidden": 6, "embedding": 4} | ({"convolutions": [5]} if name == "jsb" else {"voice_hidden": 5})
-        fields = {
-            "experiment": name,
-            "data": {"path": str(archive)},
-            "model": small,
-            "batch": 4,
-            "stretch": 32,
-            "hop": 32,
-        }
-        experiment = experiments.from_config(fields, "test")
-        job = chorales.prepare(experiment)
-        made[name] = tmp_path_factory.mktemp("run") / name
-        made[name].mkdir()
-        files.write_json(made[name] / run_folder.CONFIG, run_config(job))
-        with Writer(made[name] / run_folder.CHECKPOINTS, run_config(job), "valid_nats") as writer:
-            writer.save(1, initial_state(job), {"valid_nats": 1.0})
+        made[name] = untrained(name, archive, tmp_path_factory.mktemp("run") / name)
         return made[name]
 
     return folder

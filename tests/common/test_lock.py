@@ -345,7 +345,7 @@ def test_what_a_start_that_was_killed_left_is_no_run_and_is_cleared_away(
 
     monkeypatch.setattr(forecasts, "judge", lambda *_: None)
     kill(holder(tmp_path))
-    (tmp_path / ".config.json.a1_b2c3d").write_text('{"exp')
+    (tmp_path / ".config.json.jaxseq-a1b2c3d4").write_text('{"exp')
     run.train(TINY, out=tmp_path)
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 
 from jaxseq.common.checks import at_least, one_of
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import user_path
 from jaxseq.common.text import printable, shown, size_of
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.tables import formats
@@ -107,7 +108,7 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
     source = printable(str(path))
     _check_options(source, options)
 
-    file = _open(Path(path), source)
+    file = _open(user_path(path), source)
     pick = pick_columns(file, options.column, options.time, options.series, options.covariates)
     rows = collect(file, pick)
     # Before anything is computed with the values, which would overflow.

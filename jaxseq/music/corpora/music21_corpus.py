@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
-from jaxseq.common.files import write_whole
+from jaxseq.common.files import user_path, write_whole
 from jaxseq.common.text import printable, size_of
 from jaxseq.data.archive import MOST, read_bounded, zip_members
 from jaxseq.data.cache import cache_folder
@@ -92,9 +92,10 @@ def find(path: str | None = None) -> Scores:
             raise UsageError(f"music21 is not installed: {INSTALL} by --data.path")
         return _folder(Path(next(iter(places)), "corpus", "bach"))
     try:
-        place = Path(path).expanduser()
+        place = user_path(path)
         within = place.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # the name of nobody after a tilde, say
+    # The name of nobody after a tilde, say.
+    except (OSError, ValueError) as error:
         raise UsageError(f"{printable(path)} cannot be read ({error}): {INSTALL}") from error
     if within:
         return _folder(*(place / within for within in _WITHIN))

@@ -144,7 +144,7 @@ def _scored_rows(experiment: ChoraleExperiment, part: Sequence[Stretch], seed: i
 
 def restore(folder: str | Path, epoch: int | None = None) -> Composer:
     """Restore a model of chorales; see `jaxseq.train.restore.restore`."""
-    folder = Path(folder)
+    folder = files.user_path(folder)
     hint = "which composes nothing: train chorales, say jsb-chords"
     experiment = saved_experiment_of(folder, ChoraleExperiment, hint)
     steps = scores.WINDOW

@@ -71,7 +71,7 @@ def _rows(rolls: Sequence[Float[np.ndarray, "_ d"]]) -> Batch:
 
 def restore(folder: str | Path, epoch: int | None = None) -> RollModel:
     """Restore a model of piano rolls; see `jaxseq.train.restore.restore`."""
-    folder = Path(folder)
+    folder = files.user_path(folder)
     experiment = saved_experiment_of(folder, PianorollExperiment, "which has no piano rolls")
     # No parameter depends on the number of frames.
     row = jax.ShapeDtypeStruct((1, 2, KEYS), np.float32)

@@ -1,0 +1,248 @@
+"""The user's paths and files: one folder for ~, and nothing that is there is replaced or removed unasked."""
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import sales
+from quick_sampling import quick
+
+from jaxseq import forecast
+from jaxseq.benchmark import __main__ as benchmark
+from jaxseq.benchmark import machine
+from jaxseq.checkpoint import __main__ as checkpoint
+from jaxseq.common import figures
+from jaxseq.common.errors import UsageError
+from jaxseq.report import __main__ as report
+from jaxseq.report import plan
+from jaxseq.sample import __main__ as sample
+from jaxseq.sweep import __main__ as sweep
+from jaxseq.sweep import pool
+from jaxseq.sweep.planned import PlannedRun
+from jaxseq.train import __main__ as train
+from jaxseq.train import restore, run, study
+from jaxseq.train.saved_experiment import saved_experiment
+
+TINY = ["waves", "--data.count", "60", "--data.window", "8", "--model.hidden", "2", "--epochs", "1", "--batch", "16"]
+PIECE = ["--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time of a small run."""
+    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a sweep are trained here; a worker would first load JAX."""
+
+    def train_all(runs: Sequence[PlannedRun], *_: object) -> None:
+        for planned in runs:
+            assert pool.train_run(planned.experiment, planned.folder) == ""
+
+    monkeypatch.setattr(pool, "train_all", train_all)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder; afterwards no folder anywhere is called ~."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    yield tmp_path / "home"
+    assert not list(tmp_path.rglob("~*"))
+    assert not list((tmp_path / "work").iterdir())
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """The bytes of every file of a folder, None for a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_train_lands_in_the_home_folder_and_every_reader_finds_it(home: Path, capsys: pytest.CaptureFixture) -> None:
+    assert train.main([*TINY, "--out=~/a"]) == 0
+    assert {"config.json", "report.md", "checkpoints"} <= {path.name for path in (home / "a").iterdir()}
+    assert train.main(["--resume=~/a"]) == 0
+    assert checkpoint.main(["verify", "~/a"]) == 0
+    assert "epoch 1: sound" in capsys.readouterr().out
+    assert [path.name for path in home.iterdir()] == ["a"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_study_and_a_sweep_land_in_the_home_folder(home: Path) -> None:
+    assert train.main([*TINY, "--seeds", "2", "--out=~/study"]) == 0
+    assert sweep.main([*TINY, "--seed", "0,1", "--workers", "1", "--out=~/sweep"]) == 0
+    assert (home / "study" / "study.md").is_file() and (home / "sweep" / "sweep.md").is_file()
+
+
+def test_a_forecast_reads_and_writes_in_the_home_folder(home: Path, table_run: Path) -> None:
+    shutil.copytree(table_run, home / "run")
+    shutil.copy(table_run.parent / "sales.csv", home / "new.csv")
+    assert forecast.main(["~/run", "--data.path=~/new.csv", "--out=~/a.csv"]) == 0
+    assert (home / "a.csv").is_file() and (home / "a.png").is_file()
+    with pytest.raises(UsageError, match="exists"):
+        forecast._run(forecast.parse(["~/run", "--out=~/a.csv"]))
+
+
+def test_pieces_and_measurements_land_in_the_home_folder(
+    home: Path, chords_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with quick():
+        assert sample.main([str(chords_run), *PIECE, "--out=~/pieces"]) == 0
+    assert (home / "pieces" / "samples.json").is_file()
+
+    monkeypatch.setattr(machine, "prepare", lambda device, core: 0)
+    monkeypatch.setattr(benchmark, "_compare", lambda options, rounds: {"results": []})
+    assert benchmark.main(["--quick", "--out=~/bench.json"]) == 0
+    assert (home / "bench.json").is_file()
+
+    def stop(*_: object) -> None:
+        raise UsageError("far enough")
+
+    monkeypatch.setattr(report, "_workers", lambda workers: 1)
+    monkeypatch.setattr(plan, "rows", lambda *_: [])
+    monkeypatch.setattr("jaxseq.sweep.pool.map_in_workers", stop)
+    assert report.main(["--budget", "quick", "--out=~/report"]) == 2
+    assert (home / "report" / "runs").is_dir()
+
+
+def test_functions_for_users_resolve_their_paths(home: Path, table_run: Path) -> None:
+    shutil.copytree(table_run, home / "run")
+    assert restore.restore("~/run").epoch == 1
+    assert len(forecast.forecast("~/run").table) == 1
+    experiment = saved_experiment("~/run")
+    run.train(experiment, out="~/new")
+    run.train(experiment, resume="~/new")
+    study.study(experiment, seeds=1, out=Path("~/study"))
+    assert {path.name for path in home.iterdir()} == {"run", "new", "study"}
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (train, [*TINY, "--out=~nobody-of-that-name/a"]),
+        (train, ["--resume", "~nobody-of-that-name/a"]),
+        (train, ["table", "--data.path=~nobody-of-that-name/a.csv"]),
+        (forecast, ["~nobody-of-that-name/a"]),
+        (sample, ["~nobody-of-that-name/a"]),
+        (sweep, [*TINY, "--out", "~nobody-of-that-name/a"]),
+        (report, ["--out", "~nobody-of-that-name/a"]),
+        (benchmark, ["--out", "~nobody-of-that-name/a"]),
+        (checkpoint, ["show", "~nobody-of-that-name/a"]),
+    ],
+)
+def test_the_home_of_nobody_is_refused_in_one_line(program, words, home: Path, capsys: pytest.CaptureFixture) -> None:
+    assert program.main(words) == 2
+    error = capsys.readouterr().err
+    assert "no such user" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [".config.personal", ".env.testing1", ".config.json.abcdefgh"])
+def test_a_hidden_file_of_the_user_is_no_leftover(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / name).write_text("mine")
+    for words in ([], ["--seeds", "2"]):
+        assert train.main([*TINY, *words, "--out", str(tmp_path)]) == 2
+        assert "not empty" in capsys.readouterr().err
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_only_leftovers_of_our_own_are_removed_and_no_folder_or_target(tmp_path: Path) -> None:
+    from jaxseq.common import files
+    from jaxseq.train import run_folder
+
+    canary = tmp_path / "canary"
+    canary.write_text("mine")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / files.temporary_name("config.json")).write_text("{")
+    (folder / files.temporary_name("a.csv")).symlink_to(canary)
+    (folder / files.temporary_name("b.csv")).mkdir()
+    (folder / files.temporary_name("z.csv")).write_text("")
+    (folder / ".config.personal").write_text("mine")
+    run_folder.remove_leftovers(folder)
+    left = [path for path in folder.iterdir() if not path.is_dir()]
+    assert [path.name for path in left] == [".config.personal"] and canary.read_text() == "mine"
+
+
+@pytest.fixture
+def nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal comes before any work."""
+    monkeypatch.setattr(forecast, "forecast", lambda *_: pytest.fail("forecast"))
+    monkeypatch.setattr(machine, "prepare", lambda *_: pytest.fail("measured"))
+
+
+@pytest.mark.usefixtures("nothing_is_computed")
+def test_a_forecast_replaces_no_file_unasked(table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = sales(tmp_path / "data.csv")
+    (tmp_path / "chart.png").write_text("mine")
+    (tmp_path / "link.csv").symlink_to(data)
+    (tmp_path / "dangling.csv").symlink_to(tmp_path / "nothing")
+    before = contents(tmp_path)
+    for name in ("data.csv", "chart.csv", "link.csv", "dangling.csv"):
+        assert forecast.main([str(table_run), "--out", str(tmp_path / name)]) == 2
+        assert "exists" in capsys.readouterr().err
+
+    # The data that are read are not replaced even on demand, by whatever name, nor are the files of the run.
+    (tmp_path / "same.csv").hardlink_to(data)
+    for out in ("data.csv", "link.csv", "same.csv"):
+        words = ["--data.path", str(data), "--overwrite", "--out", str(tmp_path / out)]
+        assert forecast.main([str(table_run), *words]) == 2
+        assert "is read here" in capsys.readouterr().err
+    for name in ("predictions.csv", "scores.csv", "forecast.csv", "loss.csv"):
+        assert forecast.main([str(table_run), "--overwrite", "--out", str(table_run / name)]) == 2
+    (tmp_path / "same.csv").unlink()
+    assert contents(tmp_path) == before
+
+
+def test_a_forecast_replaces_what_it_is_told_to(table_run: Path, tmp_path: Path) -> None:
+    data = sales(tmp_path / "data.csv")
+    canary = data.read_bytes()
+    (tmp_path / "a.csv").symlink_to(data)
+    (tmp_path / "a.png").write_text("old")
+    assert forecast.main([str(table_run), "--overwrite", "--out", str(tmp_path / "a.csv")]) == 0
+    assert data.read_bytes() == canary and not (tmp_path / "a.csv").is_symlink()
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("nothing_is_computed")
+def test_a_benchmark_replaces_no_file_unasked(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "a.json").write_text("mine")
+    (tmp_path / "dangling.json").symlink_to(tmp_path / "nothing")
+    for words in (["--out", "a.json"], ["--out", "dangling.json"], ["--gpu", "--out", "a.json"]):
+        assert benchmark.main([*words[:-1], str(tmp_path / words[-1])]) == 2
+        assert "exists" in capsys.readouterr().err
+    # For the superuser, a file that is renamed to /dev/null would take the place of the device.
+    for words in (["--out", "/dev/null", "--overwrite"], ["--gpu", "--out", "/dev/stdout", "--overwrite"]):
+        assert benchmark.main(words) == 2
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert (tmp_path / "a.json").read_text() == "mine" and not (tmp_path / "nothing").exists()
+
+
+def test_results_are_printed_where_stdout_is_named(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "prepare", lambda device, core: 0)
+    monkeypatch.setattr(benchmark, "_compare", lambda options, rounds: {"results": []})
+    with contextlib.suppress(SystemExit):
+        assert benchmark.main(["--quick", "--out", "/dev/stdout"]) == 0
+    assert '"results": []' in capsys.readouterr().out
+
+
+def test_a_folder_that_holds_anything_is_refused_by_every_command_that_fills_one(
+    tmp_path: Path, chords_run: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for program, words in (
+        (train, TINY),
+        (train, [*TINY, "--seeds", "2"]),
+        (sweep, [*TINY, "--seed", "0,1", "--workers", "1"]),
+        (sample, [str(chords_run), *PIECE]),
+    ):
+        assert program.main([*words, "--out", str(tmp_path)]) == 2
+        assert "empty" in capsys.readouterr().err
+    assert contents(tmp_path) == {"thesis.txt": b"mine"}

@@ -18,6 +18,7 @@ from jax.nn.initializers import glorot_uniform, orthogonal
 from jaxtyping import Array, Float
 
 from jaxseq.cells.norm import GateSlots, Slots, SlotValues, Transposes
+from jaxseq.common import checks
 from jaxseq.common.arrays import DType, Key, Tree
 
 Carry: TypeAlias = Any
@@ -194,7 +195,10 @@ def init_kernels(
     """Draw a Glorot-uniform input kernel (Glorot & Bengio 2010) and an orthogonal recurrent kernel (Saxe et al. 2014).
 
     Each gate is drawn separately, as in Keras and flax: the limits and the orthogonality are those of one gate.
+
+    Raises `UsageError` for sizes that are no integers of at least 1.
     """
+    checks.count(d=d, h=h)
     glorot = glorot_uniform()
     ortho = orthogonal()
     input_key, recurrent_key = jax.random.split(key)

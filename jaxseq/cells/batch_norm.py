@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
+from jaxseq.cells import padding
 from jaxseq.cells.norm import Fixed, Moments, Running
 
 
@@ -79,17 +80,20 @@ def follow_all(
 def at_steps(
     running: Moments,
     t: int,
-    first: int | Int[Array, ""] = 0,
+    first: int | Integer[Array, ""] = 0,
 ) -> Moments:
     """Take the running moments of t steps, counted from `first`; beyond the trained length those of the last step."""
-    index = jnp.minimum(first + jnp.arange(t), running.mean.shape[0] - 1)
+    last = running.mean.shape[0] - 1
+    # Limited before it is added to, for a sum beyond int32 would be negative.
+    first = padding.limit(jnp.asarray(first), last)
+    index = jnp.minimum(first + jnp.arange(t, dtype=jnp.int32), last)
     return Moments(running.mean[index], running.var[index])
 
 
 def fixed_at_steps(
     running: Running,
     t: int,
-    first: int | Int[Array, ""] = 0,
+    first: int | Integer[Array, ""] = 0,
 ) -> Fixed:
     """Apply `at_steps` to the moments of both projections and of the memory."""
     c = None

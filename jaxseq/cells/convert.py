@@ -38,6 +38,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from jaxseq.cells import base, gru
+from jaxseq.common import checks
 from jaxseq.common.errors import UsageError
 
 Params: TypeAlias = base.Params | gru.Params
@@ -205,6 +206,7 @@ def from_onnx(
         given["B"] = B
     arrays = _checked("onnx", cell, given, {"W": "k g d", "R": "k g h", "B": "k 2*g"})
     directions = len(arrays[0])
+    checks.count(0, where="onnx W", direction=direction)
     if not 0 <= direction < directions:
         raise UsageError("no such direction", where="onnx W", got=direction, needed=f"direction 0 to {directions - 1}")
 

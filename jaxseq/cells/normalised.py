@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseq.cells import adjoint, batch_norm, kernels, layer_norm, padding, products, recurrence
 from jaxseq.cells import norm as norms
@@ -32,7 +32,7 @@ from jaxseq.cells.norm import (
     Weights,
 )
 from jaxseq.cells.recurrence import FORWARDS, WHOLE_ROWS, Rows, Traversal
-from jaxseq.common import precision
+from jaxseq.common import checks, precision
 from jaxseq.common.arrays import Tree
 
 
@@ -50,7 +50,7 @@ class Normalisation(NamedTuple):
     gains: Weights
     running: Running | None = None
     train: bool = False
-    first: int | Int[Array, ""] = 0
+    first: int | Integer[Array, ""] = 0
 
 
 def scan(
@@ -209,6 +209,10 @@ def _scan_by_batch(
 
     if traversal.kernel not in {"auto", "scan"}:
         raise ValueError(f"kernel is {traversal.kernel!r}; batch norm, which mixes rows, expects 'auto' or 'scan'")
+
+    # Under jit there is no value to look at.
+    if not isinstance(first, jax.core.Tracer):
+        checks.count(0, first=first)  # pyrefly: ignore[bad-argument-type]
 
     valid = None
     if rows.lengths is not None:

@@ -1,11 +1,18 @@
-"""Rows of unequal length in one array: which steps are valid, and rows reversed within their length."""
+"""Rows of unequal length in one array: which steps are valid, and rows reversed within their length.
+
+Lengths may have any integer dtype. Where values are known, one beyond the time steps is an error (`check_lengths`); under
+`jax.jit` it counts as all of them, and a negative one as none.
+"""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
+
+NARROWEST = 4
+"""Bytes of the narrowest integers that hold every number of time steps."""
 
 
 def check_lengths(
@@ -14,6 +21,7 @@ def check_lengths(
     steps: int,
 ) -> None:
     """Raise `ValueError` unless `lengths` has an integer for each row, between 0 and `steps` where values are known."""
+    check_is_array("lengths", lengths)
     if lengths.shape != (rows,):
         raise ValueError(f"lengths has the shape {lengths.shape}; expected one for each of the {rows} rows, ({rows},)")
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
@@ -29,16 +37,32 @@ def check_lengths(
         raise ValueError(f"lengths[{row}] is {values[row]}; expected 0 to {steps}, the steps of x")
 
 
-def valid_steps(lengths: Int[Array, "b"], steps: int) -> Bool[Array, "t b"]:
+def check_is_array(name: str, value: object) -> None:
+    """Raise `ValueError`, which names the argument, for a list or a number."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        raise ValueError(f"{name} is a {type(value).__name__}; expected an array")
+
+
+def limit(numbers: Integer[Array, "*b"], most: int) -> Integer[Array, "*b"]:
+    """Return integers of any dtype as int32, limited to 0 and `most`."""
+    # A narrow dtype may not hold `most`, and int32 may not hold the numbers of a wide one.
+    if numbers.dtype.itemsize < NARROWEST:
+        numbers = numbers.astype(jnp.int32)
+    return jnp.clip(numbers, 0, most).astype(jnp.int32)
+
+
+def valid_steps(lengths: Integer[Array, "b"], steps: int) -> Bool[Array, "t b"]:
     """Mark the steps that are within their row's length."""
-    return jnp.arange(steps, dtype=lengths.dtype)[:, None] < lengths
+    return jnp.arange(steps, dtype=jnp.int32)[:, None] < limit(lengths, steps)
 
 
-def turn(x: Float[Array, "t b d"], lengths: Int[Array, "b"] | None) -> Float[Array, "t b d"]:
+def turn(x: Float[Array, "t b d"], lengths: Integer[Array, "b"] | None) -> Float[Array, "t b d"]:
     """Reverse every row within its length and leave its padding in place; this is its own inverse."""
     if lengths is None:
         return jnp.flip(x, axis=0)
-    t = jnp.arange(x.shape[0], dtype=lengths.dtype)[:, None]
+    steps = x.shape[0]
+    lengths = limit(lengths, steps)
+    t = jnp.arange(steps, dtype=jnp.int32)[:, None]
     # Step t of a row of length n is step n - 1 - t of the reversed one.
     index = jnp.where(t < lengths, lengths - 1 - t, t)
     return jnp.take_along_axis(x, index[..., None], axis=0)

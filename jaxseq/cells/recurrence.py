@@ -29,14 +29,14 @@ from typing import NamedTuple, TypeAlias
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseq.cells import adjoint, kernels, padding, products
 from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import PLAIN
-from jaxseq.common import precision
+from jaxseq.common import checks, precision
 from jaxseq.common.arrays import Tree
 
 
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
              (Gal & Ghahramani 2016)
     """
 
-    lengths: Int[Array, "b"] | None = None
+    lengths: Integer[Array, "b"] | None = None
     drop: Float[Array, "b h"] | None = None
 
 
@@ -169,8 +169,9 @@ def _in_chunks(
     size: int,
 ) -> Result:
     """Apply a recurrence to chunks of time steps, without a gradient from one to the one before."""
-    if size < 1:
-        raise ValueError(f"truncate is {size}; expected at least 1 step")
+    checks.count(truncate=size)
+    # NumPy's narrow integers would wrap when they are added up.
+    size = int(size)
 
     x, carry, valid, drop = sequence
     outputs = []
@@ -201,8 +202,8 @@ def check(
     rows: Rows = WHOLE_ROWS,
 ) -> None:
     """Raise `ValueError`, which names the argument and both values, if a shape or dtype does not fit."""
-    d, g = params.input_kernel.shape
-    h = g // cell.gate_count
+    d, h, g = _sizes(cell, params)
+    padding.check_is_array("x", x)
     if x.ndim != 3 or x.shape[-1] != d or not x.shape[0]:
         raise ValueError(f"x has the shape {x.shape}; expected (steps, rows, {d}), with at least 1 step")
 
@@ -229,12 +230,25 @@ def check(
     # Mixed dtypes would promote silently, and change the type of the carry within the scan.
     dtype = params.input_kernel.dtype
     for name, array in arrays.items():
+        padding.check_is_array(name, array)
         if array.shape != shapes[name]:
             raise ValueError(f"{name} has the shape {array.shape}; expected {shapes[name]}")
         if array.dtype != dtype:
             raise ValueError(f"{name} has the dtype {array.dtype}; expected {dtype}, as the parameters")
     if rows.lengths is not None:
         padding.check_lengths(rows.lengths, b, t)
+
+
+def _sizes(cell: Cell, params: Tree) -> tuple[int, int, int]:
+    """Return d, h and g of the parameters, each at least 1."""
+    shape = params.input_kernel.shape
+    if len(shape) != 2 or 0 in shape or shape[1] % cell.gate_count:
+        raise ValueError(
+            f"params.input_kernel has the shape {shape}; expected at least 1 feature, and a multiple of the "
+            f"{cell.gate_count} gates of {cell.name}"
+        )
+    d, g = shape
+    return d, g // cell.gate_count, g
 
 
 def check_result(

@@ -6,6 +6,7 @@ place if one is given: "waves: window".
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 
 from jaxseq.common.errors import UsageError
@@ -22,6 +23,25 @@ def at_least(least: int, where: str | None = None, most: int | float = MOST, **f
             raise UsageError("too small", where=_place(where, name), got=value, needed=f"at least {least}")
         if value > most:
             raise UsageError("too large", where=_place(where, name), got=value, needed=f"at most {most}")
+
+
+def count(least: int = 1, where: str | None = None, most: int = MOST, **fields: int) -> None:
+    """Raise `UsageError` for a field that is no integer, such as 1.0 or True, or is below `least` or above `most`."""
+    for name, value in fields.items():
+        if not _is_integer(value):
+            raise UsageError("not an integer", where=_place(where, name), got=value, needed=f"at least {least}")
+        at_least(least, where=where, most=most, **{name: value})
+
+
+def _is_integer(value: object) -> bool:
+    # A truth value counts as 0 or 1 in Python, but nobody means it so.
+    if isinstance(value, bool):
+        return False
+    try:
+        operator.index(value)  # pyrefly: ignore[bad-argument-type]
+    except TypeError:
+        return False
+    return True
 
 
 def share(where: str | None = None, **fields: int | float) -> None:

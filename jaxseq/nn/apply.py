@@ -8,7 +8,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Integer, Shaped
 
 from jaxseq.common import precision
 from jaxseq.common.arrays import Key, Tree
@@ -75,7 +75,7 @@ def resume(
     stats: Tree,
     x: Shaped[Array, "b t d"],
     carries: Tree,
-    first: int | Int[Array, ""],
+    first: int | Integer[Array, ""],
 ) -> tuple[Tree, Float[Array, "b *k"]]:
     """Predict from the carries of an earlier call that saw `first` time steps; None starts anew.
 

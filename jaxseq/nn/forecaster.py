@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.padding import valid_steps
-from jaxseq.common import precision
+from jaxseq.common import checks, precision
 from jaxseq.nn.recurrent import Bidirectional, Recurrent
 
 
@@ -45,10 +45,10 @@ class Forecaster(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b t d"],
-        lengths: Int[Array, "b"] | None = None,
+        lengths: Integer[Array, "b"] | None = None,
         train: bool = False,
         carries: tuple[Carry, ...] | None = None,
-        first: int | Int[Array, ""] = 0,
+        first: int | Integer[Array, ""] = 0,
     ) -> tuple[tuple[Carry, ...], Float[Array, "b *k"]]:
         """Return the last carry of each layer and the predictions, "b k" or "b t k".
 
@@ -57,8 +57,10 @@ class Forecaster(nn.Module):
         carries  last carries of an earlier call, from which this one resumes
         first    number of time steps that `carries` have seen
 
-        Raises `ValueError` if a shape or dtype does not fit, and for `carries` of a bidirectional stack.
+        Raises `ValueError` if a shape or dtype does not fit, if there is no layer or output, and for `carries` of a
+        bidirectional stack.
         """
+        checks.count(layers=self.layers, outputs=self.outputs)
         if self.bidirectional and carries is not None:
             # The backward layers have read these time steps before those that `carries` come from.
             raise ValueError("carries were given to a bidirectional forecaster; expected None")
@@ -95,7 +97,7 @@ class Forecaster(nn.Module):
     def _between(
         self,
         x: Float[Array, "b t h"],
-        lengths: Int[Array, "b"] | None,
+        lengths: Integer[Array, "b"] | None,
         train: bool,
         number: int,
     ) -> Float[Array, "b t h"]:

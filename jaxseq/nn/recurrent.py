@@ -5,14 +5,15 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from jaxseq.cells import norm as norms
-from jaxseq.cells import normalised, recurrence
+from jaxseq.cells import normalised, padding, recurrence
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.recurrence import Rows, Traversal
+from jaxseq.common import checks
 from jaxseq.common.arrays import Key, Tree
 
 STATS = "batch_stats"
@@ -51,9 +52,9 @@ class Recurrent(nn.Module):
         self,
         x: Float[Array, "b t d"],
         carry: Carry | None = None,
-        lengths: Int[Array, "b"] | None = None,
+        lengths: Integer[Array, "b"] | None = None,
         train: bool = False,
-        first: int | Int[Array, ""] = 0,
+        first: int | Integer[Array, ""] = 0,
     ) -> tuple[Carry, Float[Array, "b t h"]]:
         """Return the last carry, each state "b h", and the output of every time step.
 
@@ -64,6 +65,7 @@ class Recurrent(nn.Module):
 
         Raises `ValueError`, which names the argument, if a shape or dtype does not fit.
         """
+        padding.check_is_array("x", x)
         if x.ndim != 3:
             raise ValueError(f"x has the shape {x.shape}; expected (rows, steps, features)")
 
@@ -96,6 +98,7 @@ class Recurrent(nn.Module):
 
     def _dropout_mask(self, x: Float[Array, "b t d"]) -> Float[Array, "b h"]:
         """Factors 0 or 1 / keep, one mask for all time steps of a row."""
+        checks.share(recurrent_dropout=self.recurrent_dropout)
         keep = 1 - self.recurrent_dropout
         mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (x.shape[0], self.hidden))
         return mask.astype(x.dtype) / keep
@@ -107,7 +110,7 @@ class Recurrent(nn.Module):
         carry: Carry,
         rows: Rows,
         train: bool,
-        first: int | Int[Array, ""],
+        first: int | Integer[Array, ""],
     ) -> tuple[Carry, Float[Array, "t b h"]]:
         # A local name, which the type checker can narrow inside the initialisers too.
         norm = self.norm
@@ -178,7 +181,7 @@ class Bidirectional(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b t d"],
-        lengths: Int[Array, "b"] | None = None,
+        lengths: Integer[Array, "b"] | None = None,
         train: bool = False,
     ) -> tuple[Carry, Float[Array, "b t _"]]:
         """Return the last carries, each state "b 2*h", and the outputs of every time step, "b t 2*h".

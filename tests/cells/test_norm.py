@@ -9,9 +9,10 @@ from problems import close, draw, quickly, slots
 
 from jaxseq.cells import CELLS, batch_norm, layer_norm, normalised
 from jaxseq.cells import norm as norms
-from jaxseq.cells.norm import Norm
+from jaxseq.cells.norm import Moments, Norm
 from jaxseq.cells.normalised import Normalisation
 from jaxseq.cells.recurrence import Rows
+from jaxseq.common.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("double")
 every_cell = pytest.mark.parametrize("name", CELLS)
@@ -152,6 +153,28 @@ def test_a_scan_that_goes_on_takes_the_moments_of_the_steps_it_is_at(name):
     middle, before, _ = run(p, "batch", x=p.x[:3], train=False, made=made)
     end, after, _ = run(p, "batch", x=p.x[3:], start=middle, train=False, made=made, first=3)
     close((end, jnp.concatenate([before, after])), (last, outputs))
+
+
+at_steps = jax.jit(batch_norm.at_steps, static_argnums=1)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "int64"])
+def test_the_first_step_may_have_any_dtype_and_is_limited_to_the_trained_ones(dtype):
+    moments = Moments(*np.random.default_rng(3).normal(size=(2, 130, 1)))
+    limits = np.iinfo(dtype)
+    for first in (0, 3, 126, limits.max, limits.min):
+        steps = np.clip(np.clip(first, 0, 129) + np.arange(5), 0, 129)
+        close(at_steps(moments, 5, np.asarray(first, dtype)), Moments(moments.mean[steps], moments.var[steps]))
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize("first", [-1, 1.5, True])
+def test_a_first_step_that_cannot_be_is_refused(first):
+    p = draw("gru", b=4)
+    norm, weights, running = slots(p, "batch")
+    with pytest.raises(UsageError) as error:
+        normalised.scan(p.cell, Normalisation(norm, weights, running, first=first), p.params, p.x, p.start)
+    assert (error.value.where, error.value.got, error.value.needed) == ("first", first, "at least 0")
 
 
 @every_cell

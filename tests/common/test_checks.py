@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from jaxseq.common.checks import MOST, at_least, one_of, share
+from jaxseq.common.checks import MOST, at_least, count, one_of, share
 from jaxseq.common.errors import UsageError
 
 
@@ -25,6 +26,16 @@ def test_the_first_field_that_fails_is_named():
     assert refusal(at_least, 2, horizon=2, window=1, folds=0) == ("window", 1, "at least 2")
     assert refusal(one_of, ("a", "b"), norm="a", head="c") == ("head", "c", "one of a, b")
     assert refusal(share, dropout=0.5, decay=1) == ("decay", 1, "at least 0 and below 1")
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize("value", [1.0, True, np.True_, "1", None, np.float32(1)])
+def test_a_count_is_an_integer(value):
+    count(units=1, layers=np.int8(127))
+    assert refusal(count, units=1, layers=value) == ("layers", value, "at least 1")
+    assert refusal(count, 0, where="onnx", direction=value) == ("onnx: direction", value, "at least 0")
+    assert refusal(count, layers=0) == ("layers", 0, "at least 1")
+    assert refusal(count, layers=MOST + 1) == ("layers", MOST + 1, f"at most {MOST}")
 
 
 def test_the_place_stands_before_the_field():

@@ -10,6 +10,7 @@ from problems import quickly
 
 from jaxseq.cells import CELLS, recurrence
 from jaxseq.cells.norm import Norm
+from jaxseq.common.errors import UsageError
 from jaxseq.nn import apply, forecaster, recurrent
 
 every_cell = pytest.mark.parametrize("name", CELLS)
@@ -169,6 +170,42 @@ def test_dropout_draws_in_training_from_the_key_alone():
     one, again, other = map(np.asarray, drawn)
     chex.assert_trees_all_equal(one, again)
     assert (one != other).all() and (np.asarray(apply_model(model, params, stats, X)) != one).all()
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize(
+    ("make", "field", "value"),
+    [
+        (lambda: recurrent.Recurrent(CELLS["rnn"], 0), "h", 0),
+        (lambda: recurrent.Recurrent(CELLS["lstm"], 2.5), "h", 2.5),
+        (lambda: recurrent.Recurrent(CELLS["gru"], True), "h", True),
+        (lambda: recurrent.Recurrent(CELLS["gru"], 4, truncate=1.5), "truncate", 1.5),
+        (lambda: recurrent.Recurrent(CELLS["gru"], 4, norm=Norm("layer"), truncate=True), "truncate", True),
+        (lambda: recurrent.Bidirectional(recurrent.Recurrent(CELLS["gru"], 4, truncate=0)), "truncate", 0),
+        (lambda: forecaster.Forecaster(CELLS["gru"], 4, layers=0, outputs=1), "layers", 0),
+        (lambda: forecaster.Forecaster(CELLS["gru"], 4, layers=1, outputs=0), "outputs", 0),
+        (
+            lambda: forecaster.Forecaster(CELLS["gru"], 4, layers=1, outputs=1, recurrent_dropout=1.0),
+            "recurrent_dropout",
+            1.0,
+        ),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(make, field, value):
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    module = make()
+    with pytest.raises(UsageError) as error:
+        jax.eval_shape(lambda x: module.init(keys, x, train=True), X)
+    assert (error.value.where, error.value.got) == (field, value)
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_a_layer_reads_arrays_of_rows_steps_and_features():
+    layer = recurrent.Recurrent(CELLS["gru"], 4)
+    with pytest.raises(ValueError, match="x is a list; expected an array"):
+        layer.init(jax.random.key(0), X.tolist())
+    with pytest.raises(ValueError, match=r"x has the shape \(6, 2\); expected \(rows, steps, features\)"):
+        layer.init(jax.random.key(0), X[0])
 
 
 @pytest.mark.parametrize("norm", [None, Norm("layer"), Norm("layer-sum")], ids=str)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from jaxseq.common.errors import EXIT_INTERRUPTED, EXIT_USAGE, Ended, UsageError
+from jaxseq.common.errors import EXIT_INTERRUPTED, EXIT_USAGE, Ended, UsageError, is_out_of_memory
 from jaxseq.common.files import user_path
 from jaxseq.common.text import first_line
 
@@ -36,8 +36,7 @@ def run(program: str, work: Callable[[], object], stopped: str, smaller: str = "
     except KeyboardInterrupt:
         return _report(program, stopped, EXIT_INTERRUPTED)
     except (MemoryError, RuntimeError, ValueError) as error:
-        # JAX raises a RuntimeError or a ValueError with this word where memory runs out.
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         message = f"not enough memory ({first_line(error)}): choose a smaller {smaller}"
         return _report(program, message, EXIT_USAGE)

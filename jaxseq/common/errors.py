@@ -26,7 +26,23 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 
-class UsageError(ValueError):
+class Portable(BaseException):
+    """Base of exceptions that survive pickling with all their fields, as on the way back from a worker process.
+
+    Exceptions pickle by calling their class with `args`, so that keywords and a subclass's own arguments would be lost.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(kind: type[Portable], arguments: tuple[Any, ...], fields: dict[str, Any]) -> Portable:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(fields)
+    return error
+
+
+class UsageError(Portable, ValueError):
     """A mistake of the user, told in one line that is made of its fields.
 
     where   the place: an option, a file with its row, an argument
@@ -59,18 +75,8 @@ class UsageError(ValueError):
             return f"{place}{self.rule}"
         return f"{place}{self.rule}; {', '.join(values)}"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions pickle by calling their class with `args`; keywords and a subclass's own arguments would be lost.
-        return _unpickled, (type(self), self.args, self.__dict__)
 
-
-def _unpickled(kind: type[UsageError], arguments: tuple[Any, ...], fields: dict[str, Any]) -> UsageError:
-    error = kind.__new__(kind, *arguments)
-    error.__dict__.update(fields)
-    return error
-
-
-class Ended(Exception):
+class Ended(Portable, Exception):
     """Work that was ended from outside, after everything was saved; the message says how to resume it."""
 
     status: int
@@ -121,3 +127,22 @@ class Lost(Ended):
             "another process of this run has ended or cannot be reached; when all have ended, resume with --resume and "
             f"the run's folder ({why})"
         )
+
+
+class WorkerKilled(Ended):
+    """The end of a worker process from outside, with which the other workers ended, too; `again` resumes their work."""
+
+    status = EXIT_LOST
+
+    def __init__(self, again: str) -> None:
+        super().__init__(
+            f"a worker process was killed, as the system does when memory runs out; {again} resumes, and fewer workers "
+            "take less memory"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that memory ran out."""
+    # JAX raises a RuntimeError or a ValueError with this word.
+    is_of_jax = isinstance(error, RuntimeError | ValueError) and "RESOURCE_EXHAUSTED" in str(error)
+    return is_of_jax or isinstance(error, MemoryError)

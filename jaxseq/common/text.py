@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, or the name of its class if it has no message."""
     lines = str(error).splitlines() or [""]
     return printable(lines[0][:200] or type(error).__name__)

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jaxseq.common.errors import UsageError
+from jaxseq.common.errors import Portable, UsageError
 from jaxseq.common.files import write_whole
 from jaxseq.common.text import printable, size_of
 from jaxseq.data.cache import cache_folder
@@ -30,10 +30,11 @@ CHUNK = 2**16
 
 
 class FetchError(UsageError):
-    """A file could not be downloaded, for `cause`."""
+    """A file could not be downloaded, for `cause`; the sentence is `reason` with `advice` after it."""
 
-    def __init__(self, message: str, cause: Cause) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, cause: Cause, advice: str) -> None:
+        super().__init__(f"{reason}: {advice}")
+        self.reason = reason
         self.cause: Cause = cause
 
 
@@ -45,7 +46,7 @@ class Remote(NamedTuple):
     name: str
 
 
-class _Failure(Exception):
+class _Failure(Portable, Exception):
     def __init__(self, cause: Cause, reason: str) -> None:
         super().__init__(reason)
         self.cause: Cause = cause
@@ -81,13 +82,13 @@ def fetch(
     except _Failure as failure:
         advice = f"try again, or download it yourself and give it with --data.path{damage}"
         # A file that was damaged before the download failed is the more useful fault to know.
-        raise FetchError(f"{name} from {printable(address)}: {failure}: {advice}", failure.cause) from failure
+        raise FetchError(f"{name} from {printable(address)}: {failure}", failure.cause, advice) from failure
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, content)
     except OSError as error:
         reason = f"the cache file {file} cannot be written ({error.strerror})"
-        raise FetchError(f"{reason}: free it, or set JAXSEQ_CACHE to another folder", "cache") from error
+        raise FetchError(reason, "cache", "free it, or set JAXSEQ_CACHE to another folder") from error
     return file
 
 
@@ -112,7 +113,7 @@ def _address(url: str) -> str:
         address = f"{mirror.rstrip('/')}/{url.rsplit('/', 1)[1]}"
     # urllib would open a file of this machine as well.
     if not address.startswith(("http://", "https://")):
-        raise FetchError(f"{MIRROR} is {address!r}: it must begin with http:// or https://", "address")
+        raise FetchError(f"{MIRROR} is {address!r}", "address", "it must begin with http:// or https://")
     return address
 
 

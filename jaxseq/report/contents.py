@@ -16,7 +16,7 @@ from jaxseq.report import claims, figures, tables
 from jaxseq.report.claims import Claim
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
 from jaxseq.report.evidence import RowRuns
-from jaxseq.report.plan import BOOK, BUDGETS, CELL, CHANGE, LEVEL, NORM, ONE, TEN
+from jaxseq.report.plan import BOOK, BUDGETS, CELL, CHANGE, EDITIONS, LEVEL, NORM, ONE, TEN
 from jaxseq.report.to_markdown import plain
 
 SHOWN = 4
@@ -140,6 +140,7 @@ def _provenance(budget: str, found: Sequence[RowRuns]) -> list[str]:
     commits = sorted(
         {f"{one}"[:10] + ("+" if f"{one}".endswith("+") else "") for row in found for one in row.runs.attrs["commits"]}
     )
+    edition = EDITIONS[found[-1].row.recipe.data.name]
     versions = sorted({one for row in found for one in row.runs.attrs["versions"]})
     return [
         f"python -m jaxseq.report --budget {budget}; jaxseq {__version__}, source {', '.join(commits)}.",
@@ -147,5 +148,5 @@ def _provenance(budget: str, found: Sequence[RowRuns]) -> list[str]:
         "The key of a row is a hash of its recipe, of all the rows that it was trained and judged on, and of the "
         "version of jaxseq; its runs stand in a folder of that name.",
         "Data: AAPL, 2000 to 2013, adjusted close (in the package, public domain); waves after Géron 2019; Bach's "
-        "chorales in the benchmark edition, 229 / 76 / 77 pieces.",
+        f"chorales in {edition}.",
     ]

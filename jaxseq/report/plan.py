@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
+from jaxseq.data.download import FetchError
+from jaxseq.music.corpora.chorales import Chorales
 from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.base import Experiment
@@ -24,6 +27,15 @@ LEVEL, CHANGE, CELL, NORM, ONE, TEN, BOOK = (
     "ten-steps",
     "conv-lstm",
 )
+
+
+MUSIC21 = "music21"
+"""Word in the place of the archive's path that asks for the edition of the installed music21."""
+EDITIONS = {
+    Jsb.name: "the benchmark edition, 229 / 76 / 77 pieces",
+    Chorales.name: "music21's edition, not the paper's, with whose figures none on Bach can be compared",
+}
+"""Editions of Bach's chorales by the name of their data set."""
 
 
 class Budget(NamedTuple):
@@ -121,15 +133,21 @@ BOOK_MSE = {
 
 
 def rows(budget: str, seeds: int | None = None, chorales: str | None = None) -> list[Row]:
-    """All rows, in the order in which they are trained: what is short comes first. `chorales` is the archive of the
-    benchmark edition, if it is not to be downloaded. Raises `UsageError` for an unknown budget or no seed."""
+    """Return all rows, in the order in which they are trained: the short ones come first.
+
+    `chorales` is the archive of the benchmark edition, None to download it, or `MUSIC21` for that edition. Raises
+    `UsageError` for an unknown budget or no seed.
+    """
     if budget not in BUDGETS:
         raise UsageError(f"unknown budget {budget!r}: choose one of {', '.join(BUDGETS)}")
     if seeds is not None and seeds < 1:
         raise UsageError(f"seeds must be at least 1; it is {seeds}")
     size = BUDGETS[budget]
     count = size.seeds if seeds is None else seeds
-    found = [*_prices(size), *_waves(size), *_bach(size, Jsb(path=chorales))]
+    data: Jsb | Chorales = Jsb(path=chorales)
+    if chorales == MUSIC21:
+        data = Chorales()
+    found = [*_prices(size), *_waves(size), *_bach(size, data)]
     return [Row(group, label, recipe, 1 if group == BOOK else count) for group, label, recipe in found]
 
 
@@ -172,12 +190,26 @@ def _waves(size: Budget) -> Found:
     ]
 
 
-def _bach(size: Budget, data: Jsb) -> Found:
+def check_chorales(rows: Sequence[Row]) -> str:
+    """Return a sentence on the edition of the rows' chorales, after reading them.
+
+    Raises `UsageError` where they cannot be had, with what can be given in their place.
+    """
+    data = rows[-1].recipe.data
+    try:
+        data.load()
+    except FetchError as error:
+        instead = f"give jsb_chorales.tgz with --chorales PATH, or --chorales {MUSIC21} for music21's edition"
+        raise UsageError(f"{error.reason}: {instead}") from error
+    return EDITIONS[data.name]
+
+
+def _bach(size: Budget, data: Jsb | Chorales) -> Found:
     """The paper's tables by the recurrent layer alone, and its network with convolutions."""
 
     def net(cell: str, norm: str = "none") -> Experiment:
         model = Notes(cell, size.hidden, convolutions=(), norm=norm)  # pyrefly: ignore[bad-argument-type]
-        return named("jsb", data=data, model=model, epochs=size.bach, schedule="constant")
+        return named(data.name, data=data, model=model, epochs=size.bach, schedule="constant")
 
     return [
         *((CELL, words, net(cell)) for cell, words in CELLS.items()),
@@ -185,6 +217,6 @@ def _bach(size: Budget, data: Jsb) -> Found:
         (
             BOOK,
             "convolutions and LSTM",
-            named("jsb", data=data, model=Notes(hidden=size.book_hidden), epochs=size.book),
+            named(data.name, data=data, model=Notes(hidden=size.book_hidden), epochs=size.book),
         ),
     ]

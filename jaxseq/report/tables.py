@@ -15,7 +15,7 @@ from jaxseq.music.evaluation.ngram import COPY, GRAM
 from jaxseq.report import document, learning_curves
 from jaxseq.report.claims import Claim
 from jaxseq.report.evidence import RowRuns
-from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
+from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, EDITIONS, LEVEL, NORM, ONE, PUBLISHED, TEN
 from jaxseq.train.domains.base import measured
 
 NOTHING = "\N{EN DASH}"
@@ -52,8 +52,8 @@ def bach(group: str, rows: Sequence[RowRuns], times: Mapping[str, Sequence[float
             [found.row.label, *paper, *ours, clock, _reached(found, target), f"{runs['parameters'][0]:,.0f}", found.key]
         )
     note = (
-        f"{SPREAD} {_seeds(rows)} Paper: Saberi 2024, no split, seed or spread given. Ours: the benchmark edition, "
-        "windows of 33 chords. The training "
+        f"{SPREAD} {_seeds(rows)} Paper: Saberi 2024, no split, seed or spread given. Ours: "
+        f"{EDITIONS[rows[0].row.recipe.data.name]}; windows of 33 chords. The training "
         f"loss is that of the last epoch, everything else that of the epoch with the best validation. Epochs to "
         f"{target:.3f}: the "
         f"first one whose training loss is no higher, which is the last one of {slowest.row.label} on average. CPU "

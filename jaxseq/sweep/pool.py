@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context, parent_process
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from jaxseq.common import signals
-from jaxseq.common.errors import EXIT_TERMINATED, Interrupted, Stopped, UsageError
+from jaxseq.common.errors import (
+    EXIT_TERMINATED,
+    Interrupted,
+    Stopped,
+    UsageError,
+    WorkerKilled,
+    is_out_of_memory,
+)
+from jaxseq.common.text import first_line
 from jaxseq.sweep.display import Display
 from jaxseq.sweep.planned import LOG, PlannedRun, is_finished, raise_failures
 from jaxseq.train import run_folder
@@ -35,6 +47,7 @@ POLL_SECONDS = 0.5
 """Time between two updates of the display."""
 ORPHAN_SECONDS = 30.0
 """Time that a worker without a parent has to save its epoch, between two signals."""
+SAME_COMMAND = "the same command"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,12 +68,13 @@ def train_all(
     runs: Sequence[PlannedRun],
     workers: int,
     console: Console,
-    command: str = "the same command",
+    command: str = SAME_COMMAND,
 ) -> None:
     """Train all runs that are not finished, `workers` at a time, and show their progress.
 
     On Ctrl-C or SIGTERM the runs in training finish and save their epoch; then `Stopped` is raised, whose message names
-    `command` as the way to resume. Raises `UsageError` after all runs have ended if some of them failed.
+    `command` as the way to resume; if a worker is killed, `WorkerKilled`. Raises `UsageError` after all runs have ended
+    if some of them failed.
     """
     pending = [run for run in runs if not is_finished(run)]
     if not pending:
@@ -68,7 +82,7 @@ def train_all(
 
     failures: dict[PlannedRun, str] = {}
     display = Display(runs, pending, workers, console)
-    with display, _workers(workers) as pool, _forwarded_signals(pool) as exit_status:
+    with display, _workers(workers, command) as pool, _forwarded_signals(pool) as exit_status:
         futures = {pool.executor.submit(_train_in_worker, run.experiment, run.folder): run for run in pending}
         running = set(futures)
         while running and not exit_status():
@@ -90,33 +104,55 @@ def train_all(
 
 
 def _failure(future: Future[str]) -> str:
-    """Return why a run failed; empty if it did not."""
+    """Return why a run failed; empty if it did not. Raises `BrokenProcessPool` if a worker was killed."""
     error = future.exception()
     if error is None:
         return future.result()
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, BrokenProcessPool):
+        raise error
+    return _reason(error)
 
 
-def map_in_workers(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> list[Result]:
+def _reason(error: BaseException) -> str:
+    """Return a run's exception in one line."""
+    if is_out_of_memory(error):
+        return f"not enough memory ({first_line(error)})"
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def map_in_workers(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    command: str = SAME_COMMAND,
+) -> list[Result]:
     """Apply `work` to each item in worker processes; results are in the items' order.
 
-    `work`, items and results are pickled. Raises the first exception that `work` raises.
+    `work`, items and results are pickled. Raises the first exception that `work` raises, and `WorkerKilled`, which names
+    `command`, if a worker is killed.
     """
-    with _workers(min(workers, max(1, len(items)))) as pool:
-        futures = [pool.executor.submit(work, item) for item in items]
+    with _workers(min(workers, max(1, len(items))), command) as pool:
+        futures = [pool.executor.submit(_apply, work, item) for item in items]
+        return [future.result() for future in futures]
+
+
+def _apply(work: Callable[[Item], Result], item: Item) -> Result:
+    """Apply `work`, and raise only what the process that waits can unpickle: anything else would break its pool."""
+    try:
+        return work(item)
+    except Exception as error:
         try:
-            return [future.result() for future in futures]
-        except BaseException:
-            # One failure makes the other results useless: do not wait for them.
-            pool.stop.set()
-            pool.executor.shutdown(wait=False, cancel_futures=True)
-            raise
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise RuntimeError(_reason(error)) from error
+        raise
 
 
 def train_run(experiment: Experiment, folder: Path) -> str:
     """Train or resume a run in this process; returns why it failed, or an empty text.
 
-    The run's output goes into a log beside its folder. Raises `Interrupted` on Ctrl-C or SIGTERM, after the epoch is saved.
+    The run's output goes into a log beside its folder, and the traceback of an exception that is no fault of the user.
+    Raises `Interrupted` on Ctrl-C or SIGTERM, after the epoch is saved.
     """
     from rich.console import Console
 
@@ -137,6 +173,9 @@ def train_run(experiment: Experiment, folder: Path) -> str:
         except UsageError as error:
             print(error, file=file)
             return str(error)
+        except Exception as error:
+            traceback.print_exc(file=file)
+            return _reason(error)
         except KeyboardInterrupt:
             # The signal came before the training loop had its handler; nothing is to be saved.
             return "stopped before the training began"
@@ -174,28 +213,42 @@ class _Pool(NamedTuple):
 
 
 @contextlib.contextmanager
-def _workers(count: int) -> Iterator[_Pool]:
-    """Start worker processes; they inherit neither threads nor devices of this one."""
+def _workers(count: int, command: str) -> Iterator[_Pool]:
+    """Start worker processes; they inherit neither threads nor devices of this one.
+
+    Raises `WorkerKilled`, which names `command`, where the pool breaks because a worker is killed.
+    """
     context = get_context("spawn")
     stop = context.Event()
+    # Nothing is ever sent: workers see the end of the pipe when this process closes it or dies.
+    lifeline, held_end = context.Pipe(duplex=False)
 
     # Spawned processes read the flags from the environment, as XLA takes no others.
     flags = os.environ.get("XLA_FLAGS")
     if count > 1:
         os.environ["XLA_FLAGS"] = f"{flags or ''} {ONE_THREAD}".strip()
-    executor = ProcessPoolExecutor(count, context, _prepare_worker, (stop,))
+    executor = ProcessPoolExecutor(count, context, _prepare_worker, (stop, lifeline))
     try:
         yield _Pool(executor, stop)
+    except BaseException as error:
+        # The executor waits for all workers. Their work is not needed any more, and those without work hear no signal.
+        stop.set()
+        held_end.close()
+        if isinstance(error, BrokenProcessPool):
+            raise WorkerKilled(command) from error
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+        lifeline.close()
+        held_end.close()
         if flags is None:
             os.environ.pop("XLA_FLAGS", None)
         else:
             os.environ["XLA_FLAGS"] = flags
 
 
-def _prepare_worker(stop: Event) -> None:
-    """Make a worker obey its parent's signals alone, and end when its parent does."""
+def _prepare_worker(stop: Event, lifeline: Connection) -> None:
+    """Make a worker obey its parent's signals alone, and end when its parent closes the lifeline or ends."""
     # In the parent's session Ctrl-C would arrive twice: from the terminal and from the parent. Windows has no sessions.
     if hasattr(os, "setsid"):
         os.setsid()
@@ -207,12 +260,13 @@ def _prepare_worker(stop: Event) -> None:
             raise KeyboardInterrupt
 
     def end_with_parent() -> None:
-        parent = parent_process()
-        assert parent is not None
-        parent.join()
+        with contextlib.suppress(EOFError, OSError):
+            lifeline.recv()
         while _Worker.is_training:
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(ORPHAN_SECONDS)
+            deadline = time.monotonic() + ORPHAN_SECONDS
+            while _Worker.is_training and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
         os._exit(EXIT_TERMINATED)
 
     signal.signal(signal.SIGTERM, interrupt)

@@ -11,7 +11,7 @@ import pytest
 
 import jaxseq.report.__main__ as command
 from jaxseq.common.errors import UsageError
-from jaxseq.report import claims, contents, evidence, plan, write
+from jaxseq.report import claims, contents, evidence, plan, tables, write
 from jaxseq.report.evidence import RowRuns
 from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
@@ -227,7 +227,30 @@ def test_an_archive_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Ca
     ]
     assert command.main(words) == 2
     assert "none.tgz" in capsys.readouterr().err
-    assert not list((tmp_path / "out" / "runs").iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_network_what_works_is_offered_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAXSEQ_CACHE", str(tmp_path / "cache"))
+    # Nothing listens on the discard port.
+    monkeypatch.setenv("JAXSEQ_MIRROR", "http://127.0.0.1:9")
+    assert command.main(["--budget", "quick", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "jsb_chorales.tgz" in said and "--chorales PATH" in said and "--chorales music21" in said
+    assert "--data.path" not in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_edition_is_asked_for_by_its_name_and_named_on_the_page() -> None:
+    rows = plan.rows("quick", chorales=plan.MUSIC21)
+    assert {row.recipe.data.name for row in rows if row.group in (CELL, NORM, BOOK)} == {"chorales"}
+    for chorales, word in ((plan.MUSIC21, "music21's edition"), (None, "the benchmark edition")):
+        row = next(row for row in plan.rows("quick", chorales=chorales) if row.group == CELL)
+        ours = found(CELL, "RNN", FAST, 0.3)._replace(row=row)
+        note = tables.bach(CELL, [ours], {}, "caption").table.note
+        assert word in note and word in contents._provenance("quick", [ours])[-1]
 
 
 @pytest.mark.slow

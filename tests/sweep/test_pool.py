@@ -1,10 +1,12 @@
 """A list of runs: trained once, skipped when finished, resumed when stopped."""
 
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from jaxseq.checkpoint import records
-from jaxseq.common.errors import UsageError
+from jaxseq.common import command_line
+from jaxseq.common.errors import UsageError, WorkerKilled
 from jaxseq.sweep import pool
 from jaxseq.sweep.planned import PlannedRun, is_finished
 from jaxseq.train import run_folder
@@ -73,6 +76,88 @@ def test_each_gives_results_in_order_and_raises_what_was_raised() -> None:
     assert pool.map_in_workers(abs, [-3, 2, -1], 2) == [3, 2, 1]
     with pytest.raises(TypeError):
         pool.map_in_workers(abs, ["x"], 1)
+
+
+class Peculiar(Exception):
+    """An exception that cannot be unpickled."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first + second)
+
+
+def refuse(_: int) -> None:
+    raise UsageError("too few", where="--epochs", got=0, needed="at least 1")
+
+
+def run_out_of_memory(_: int) -> None:
+    raise MemoryError
+
+
+def fail_peculiarly(_: int) -> None:
+    raise Peculiar("so", " so")
+
+
+def be_killed(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("work", "kind", "sentence", "status"),
+    [
+        (refuse, UsageError, "--epochs: too few; got 0, needed at least 1", 2),
+        (run_out_of_memory, MemoryError, "not enough memory", 2),
+        (fail_peculiarly, RuntimeError, "Peculiar: so so", None),
+        (be_killed, WorkerKilled, "a worker process was killed", 1),
+    ],
+    ids=["usage", "memory", "unpicklable", "killed"],
+)
+def test_an_error_of_a_worker_is_the_command_s_own_line(work, kind, sentence, status, capsys) -> None:
+    # Of two workers the one that waits must end as well.
+    workers = 2 if work is be_killed else 1
+    with pytest.raises(kind) as raised:
+        pool.map_in_workers(work, list(range(workers)), workers)
+
+    def raise_again() -> None:
+        raise raised.value
+
+    if status is None:
+        assert sentence in str(raised.value)
+    else:
+        assert command_line.run("command", raise_again, "stopped") == status
+        said = capsys.readouterr().err
+        assert sentence in said and said.count("\n") == 1
+
+
+def test_a_sweep_whose_worker_is_killed_ends_in_a_line_that_resumes(tmp_path: Path) -> None:
+    def kill_first_worker() -> None:
+        workers: list = []
+        while not workers:
+            workers = [child for child in multiprocessing.active_children() if child.pid]
+            time.sleep(0.01)
+        os.kill(workers[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_first_worker, daemon=True)
+    killer.start()
+    with pytest.raises(WorkerKilled, match="the same command with --out here resumes"):
+        pool.train_all(
+            [tiny(tmp_path, seed) for seed in range(2)],
+            2,
+            Console(file=io.StringIO()),
+            "the same command with --out here",
+        )
+    killer.join()
+
+
+def test_a_run_without_memory_is_named_and_its_log_has_the_traceback(tmp_path: Path, monkeypatch) -> None:
+    from jaxseq.train import run
+
+    def exhaust(*_: object, **__: object) -> None:
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.\nmore")
+
+    monkeypatch.setattr(run, "train", exhaust)
+    planned = tiny(tmp_path)
+    assert pool.train_run(planned.experiment, planned.folder).startswith("not enough memory (RESOURCE_EXHAUSTED: ")
+    assert "Traceback" in planned.folder.with_suffix(".log").read_text()
 
 
 SCRIPT = """

@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from jaxseq.common.errors import UsageError
+from jaxseq.common.errors import Portable, UsageError
 from jaxseq.common.text import printable
 from jaxseq.data.cache import cache_folder
 from jaxseq.data.yahoo.quotes import Quotes, Request, check_request, read, write
@@ -80,7 +80,7 @@ DEFAULT = Connection()
 """A session that is made once, and two attempts of five seconds."""
 
 
-class _Failure(Exception):
+class _Failure(Portable, Exception):
     def __init__(self, cause: Cause, detail: str = "") -> None:
         super().__init__(cause, detail)
         self.cause: Cause = cause

@@ -23,7 +23,7 @@ from jaxseq.checkpoint.orbax_calls import attempt, bytes_uncounted, folder_made_
 from jaxseq.checkpoint.records import DamagedError
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
-from jaxseq.common.files import cannot_write
+from jaxseq.common.files import cannot_write, check_links
 
 PROBE = "probe-"
 """Start of the name of a folder in which a trial file is written."""
@@ -58,6 +58,8 @@ class Writer:
     def __init__(
         self, folder: str | Path, config: Mapping[str, Any], best: str, report: Callable[[str], object] = print
     ) -> None:
+        # Before the links are resolved.
+        check_links(Path(folder))
         self.folder = Path(folder).expanduser().resolve()
         self.best = best
         self._report = report

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable
@@ -131,6 +133,27 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
+def open_to_append(path: Path) -> TextIO:
+    """Open a text file of our own to append to it, made if it is absent. Raises `OSError` for a link and for a device.
+
+    A file that has a second name, as in a backup of hard links, becomes a file of its own first.
+    """
+    # Some systems lack these flags. A pipe without a reader would block without the second.
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link, and what it points to is left alone")
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | flags, 0o666)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file")
+    if status.st_nlink > 1:
+        os.close(descriptor)
+        write_whole(path, path.read_bytes())
+        return open_to_append(path)
+    return open(descriptor, "a", encoding="utf-8")
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a file as `write_whole` does. Raises `UsageError` if it cannot be written."""
     try:
@@ -179,13 +202,40 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_size(path: Path, most: int) -> None:
-    """Raise `ValueError` for a file of more than `most` bytes."""
-    size = path.stat().st_size
-    if size > most:
-        raise ValueError(f"{size:,} bytes; at most {most:,} are read")
+    """Raise `ValueError` for a file of more than `most` bytes, and for a pipe or device, which may never end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("no plain file")
+    if status.st_size > most:
+        raise ValueError(f"{status.st_size:,} bytes; at most {most:,} are read")
 
 
 # Folders ---------------------------------------------------------------------------------------------------------------
+
+
+def check_links(folder: Path) -> None:
+    """Raise `UsageError` for a folder to be filled that is a link, or that holds a link that leads out of it.
+
+    What is written, renamed or deleted below it would be somewhere else. A folder that is absent holds none.
+    """
+    refuse_link(folder)
+    # `Path.resolve` fails for links in a circle.
+    root = os.path.realpath(folder)
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(parent, name)
+            if not Path(os.path.realpath(path)).is_relative_to(root):
+                refuse_link(path)
+
+
+def refuse_link(path: Path) -> None:
+    """Raise `UsageError` for a link in the place of a file or folder of our own."""
+    if path.is_symlink():
+        raise UsageError(
+            "a link to somewhere else, where nothing is written",
+            where=printable(str(path)),
+            needed="a file or a folder, or nothing",
+        )
 
 
 def numbered_folder(parent: Path, name: str) -> Path:

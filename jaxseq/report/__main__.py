@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
+from jaxseq.common.files import refuse_link
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +97,7 @@ def report(options: Options) -> Path:
 def _make_folder(out: Path) -> None:
     """Make the folder of the runs. Raises `UsageError` if it cannot be written."""
     rule = "the report's folder cannot be written"
+    refuse_link(out / RUNS)
     try:
         (out / RUNS).mkdir(parents=True, exist_ok=True)
     except OSError as error:

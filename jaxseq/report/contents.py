@@ -101,7 +101,7 @@ def _trained(found: RowRuns) -> Text:
 def _composed(folder: Path, samples: Path) -> list[Table | Figure | Sound]:
     """The table of coherence, and the first pieces: sound, score, roll."""
     frame = pd.read_csv(samples / "coherence.csv")
-    frame.to_csv(folder / "table-coherence.csv", index=False)
+    files.write_table(folder / "table-coherence.csv", frame, digits=None)
     said = json.loads((samples / "samples.json").read_text(encoding="utf-8"))
     body = [
         [str(line.iloc[0]), *("\N{EN DASH}" if np.isnan(value) else f"{value:.4g}" for value in line.iloc[1:])]
@@ -120,12 +120,12 @@ def _composed(folder: Path, samples: Path) -> list[Table | Figure | Sound]:
         links = []
         for words, ending in (("MIDI", ".mid"), ("MusicXML", ".musicxml")):
             if (made := samples / f"{name}{ending}").is_file():
-                (folder / made.name).write_bytes(made.read_bytes())
+                files.write(folder / made.name, made.read_bytes())
                 links.append((words, folder / made.name))
         score = samples / f"{name}-score.png"
         picture = score if score.is_file() else samples / f"{name}.png"
         here = folder / f"{name}.png"
-        here.write_bytes(picture.read_bytes())
+        files.write(here, picture.read_bytes())
         parts.append(Sound(f"{name}, {one['key']}", samples / f"{name}.wav", links))
         parts.append(
             Figure(

@@ -89,7 +89,7 @@ def measure(run: PlannedRun) -> dict[str, float]:
     from jaxseq.train import epoch
     from jaxseq.train.job import restore_best
 
-    file = run.folder.with_suffix(MEASURED)
+    file = run.folder.with_name(f"{run.folder.name}{MEASURED}")
     if file.is_file():
         return files.read_json(file)
 
@@ -114,7 +114,7 @@ def influence(run: PlannedRun) -> dict[str, list[float]]:
     from jaxseq.report import vanishing_gradients
     from jaxseq.train.job import initial_state, restore_best
 
-    file = run.folder.with_suffix(GRADIENTS)
+    file = run.folder.with_name(f"{run.folder.name}{GRADIENTS}")
     if file.is_file():
         return files.read_json(file)
 

@@ -20,7 +20,8 @@ PREFIX = ".samples-"
 def check(run: Path, out: Path | None) -> None:
     """Raise `UsageError` for a folder that is not empty or cannot be written; composing may take long."""
     with _one_line(run, out):
-        if out is not None and (out.is_file() or _has_entries(out)):
+        # A link could not be replaced by a folder, which would be found out after the composing.
+        if out is not None and (out.is_symlink() or out.is_file() or _has_entries(out)):
             raise UsageError("not an empty folder", where="--out", got=out, needed="another folder")
 
         parent = _nearest_parent(run, out)

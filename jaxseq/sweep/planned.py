@@ -27,6 +27,12 @@ class PlannedRun(NamedTuple):
     folder: Path
 
 
+def log_of(folder: Path) -> Path:
+    """Return the file beside a run's folder that holds the run's output."""
+    # `with_suffix` would cut the name of a run at a dot, as in lr-0.001.
+    return folder.with_name(f"{folder.name}{LOG}")
+
+
 def is_finished(run: PlannedRun) -> bool:
     """Return whether the run is trained and judged. Raises `UsageError` if its folder holds a run of another recipe."""
     config = run.folder / run_folder.CONFIG
@@ -54,5 +60,6 @@ def raise_failures(failures: Mapping[PlannedRun, str], count: int) -> None:
     if not failures:
         return
     first, reason = next(iter(failures.items()))
-    log = first.folder.with_suffix(LOG)
-    raise UsageError(f"{len(failures)} of {count} runs failed, first {first.name}: {reason} (see {log})")
+    raise UsageError(
+        f"{len(failures)} of {count} runs failed, first {first.name}: {reason} (see {log_of(first.folder)})"
+    )

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from jaxseq.common import signals
+from jaxseq.common import files, signals
 from jaxseq.common.errors import (
     EXIT_TERMINATED,
     Interrupted,
@@ -34,7 +34,7 @@ from jaxseq.common.errors import (
 )
 from jaxseq.common.text import first_line
 from jaxseq.sweep.display import Display
-from jaxseq.sweep.planned import LOG, PlannedRun, is_finished, raise_failures
+from jaxseq.sweep.planned import PlannedRun, is_finished, log_of, raise_failures
 from jaxseq.train import run_folder
 from jaxseq.train.experiments.base import Experiment
 
@@ -158,9 +158,16 @@ def train_run(experiment: Experiment, folder: Path) -> str:
 
     from jaxseq.train import run
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    log = folder.with_suffix(LOG)
-    with log.open("a", encoding="utf-8") as file:
+    try:
+        files.refuse_link(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        log = files.open_to_append(log_of(folder))
+    except UsageError as error:
+        return str(error)
+    except OSError as error:
+        return str(files.cannot_write(log_of(folder), error))
+
+    with log as file:
         console = Console(file=file, width=120)
         try:
             if (folder / run_folder.CONFIG).is_file():

@@ -136,6 +136,8 @@ def train_all(
 def _executor(cluster: Cluster, folder: Path) -> submitit.AutoExecutor:
     """Return submitit's executor. Raises `UsageError` without the cluster's commands, or for an unknown parameter."""
     kind = cluster.kind
+    # submitit writes there through links, and makes some of its own within the folder.
+    files.check_links(folder)
     try:
         import submitit
     except ImportError as error:

@@ -23,6 +23,7 @@ from jaxseq.common.files import (
     cannot_write,
     check_size,
     numbered_folder,
+    open_to_append,
     read_json,
     write_json,
     write_text,
@@ -177,7 +178,7 @@ def append_metrics(folder: Path, row: Row) -> None:
     """Append an epoch's row to `metrics.jsonl` and sync it to disk. Raises `UsageError` if it cannot be written."""
     path = folder / METRICS
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with open_to_append(path) as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())

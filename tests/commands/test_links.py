@@ -266,7 +266,6 @@ ALLOWED = {
     ("common/figures.py", "savefig"),
     ("music/corpora/music21_corpus.py", "savez"),
     ("music/sound.py", "open"),
-    ("sample/report.py", "to_csv"),
 }
 
 

@@ -1,6 +1,7 @@
 """The persistent kernels, interpreted, against the scan and its hand-written adjoint; and the choice among kernels."""
 
 import dataclasses
+import functools
 import itertools
 import random
 from functools import partial
@@ -8,12 +9,12 @@ from functools import partial
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.experimental import pallas as pl
-from problems import quickly
+from problems import normal, quickly, shapes, untrained
 
 from jaxseq.cells import CELLS, adjoint, kernel_layout, normalised, persistent, recurrence
-from jaxseq.cells import norm as norms
 from jaxseq.cells.adjoint import Layer, Sequence, Trainable
 from jaxseq.cells.kernel_layout import Plan
 from jaxseq.cells.norm import Norm
@@ -44,21 +45,26 @@ class Case:
 
 def draw(case, seed=0):
     """Parameters, gains, inputs, carry and rows; nothing is zero but what dropout and padding make so."""
+    # By numpy: JAX compiles each draw of its own anew for each shape, which takes longer than most of these tests.
+    source = np.random.default_rng(seed)
     cell = CELLS[case.name]
-    keys = jax.random.split(jax.random.key(seed), 6)
-
-    def shifted(tree, key):
-        return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(key, leaf.shape), tree)
-
-    params = shifted(cell.init(keys[0], case.d, case.h), keys[1])
-    carry = shifted(cell.start((case.b, case.h)), keys[2])
+    params, carry = shapes(cell, case.b, case.d, case.h, jnp.dtype("float32"))
+    params, carry = normal(source, params, 0.4), normal(source, carry, 0.4)
     gains = None
     if case.slot is not None:
-        gains = shifted(norms.init(Norm(case.slot), cell.gate_count, len(carry) > 1, case.h), keys[3])
-    lengths = jax.random.randint(keys[4], (case.b,), 0, case.t + 1) if case.lengths else None
-    drop = jax.random.bernoulli(keys[5], 0.7, (case.b, case.h)).astype(jnp.float32) / 0.7 if case.drop else None
-    x = jax.random.normal(jax.random.key(seed + 1), (case.t, case.b, case.d))
-    return params, gains, x, carry, Rows(lengths, drop)
+        untrained_gains, _ = untrained(
+            Norm(case.slot), cell.gate_count, len(carry) > 1, case.t, case.h, jnp.dtype("float32")
+        )
+        gains = jax.tree.map(np.add, untrained_gains, normal(source, untrained_gains, 0.1))
+    lengths = source.integers(0, case.t + 1, case.b) if case.lengths else None
+    drop = source.binomial(1, 0.7, (case.b, case.h)) / np.float32(0.7) if case.drop else None
+    x = source.normal(size=(case.t, case.b, case.d))
+    return jax.tree.map(_on_device, (params, gains, x, carry, Rows(lengths, drop)))
+
+
+def _on_device(array):
+    dtype = np.int32 if np.issubdtype(array.dtype, np.integer) else np.float32
+    return jnp.asarray(np.asarray(array, dtype))
 
 
 def outcome(case, kernel, seed=0):
@@ -83,8 +89,9 @@ def outcome(case, kernel, seed=0):
 def assert_near(tree, expected, tolerance):
     """Assert that each leaf deviates by less than the tolerance times its largest value."""
     chex.assert_trees_all_equal_structs(tree, expected)
-    for leaf, expected_leaf in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
-        assert jnp.abs(leaf - expected_leaf).max() <= tolerance * max(1, float(jnp.abs(expected_leaf).max()))
+    leaves = (map(np.asarray, jax.tree.leaves(each)) for each in (tree, expected))
+    for leaf, expected_leaf in zip(*leaves, strict=True):
+        assert np.abs(leaf - expected_leaf).max() <= tolerance * max(1, np.abs(expected_leaf).max())
 
 
 SIZES = {"one step": (1, 1, 3, 1), "many steps": (4, 3, 5, 2), "wide": (3, 2, 17, 1)}
@@ -150,18 +157,30 @@ PLANS = [
 ]
 
 
+def small_layer(name):
+    """A layer without options, parameters and its input."""
+    case = Case(name, None, 3, 2, 5, 2, lengths=False, drop=False, reverse=False, truncate=None)
+    params, _, x, carry, _ = draw(case)
+    return Layer(CELLS[name]), params, Sequence(x, carry)
+
+
+def loss_by(scan, layer, sequence, params):
+    last, outputs = scan(layer, Trainable(params), sequence)
+    return jnp.sum(outputs**2) + jnp.sum(last.h)
+
+
+@functools.cache
+def gradient_by_the_scan(name):
+    layer, params, sequence = small_layer(name)
+    return quickly(jax.grad(partial(loss_by, adjoint.with_adjoint, layer, sequence)))(params)
+
+
 @pytest.mark.parametrize(("name", "groups", "parts", "kept"), PLANS)
 def test_every_layout_of_the_kernels_computes_the_same(name, groups, parts, kept):
-    params, _, x, carry, _ = draw(Case(name, None, 3, 2, 5, 2, lengths=False, drop=False, reverse=False, truncate=None))
-    layer = Layer(CELLS[name])
-    plan = Plan(5, groups, warps=4, parts=parts, kept=kept)
-
-    def loss(scan, params):
-        last, outputs = scan(layer, Trainable(params), Sequence(x, carry))
-        return jnp.sum(outputs**2) + jnp.sum(last.h)
-
-    by_plan = jax.jit(jax.grad(partial(loss, partial(persistent.scan_by_plan, plan=plan))))
-    assert_near(by_plan(params), jax.grad(partial(loss, adjoint.with_adjoint))(params), 1e-5)
+    layer, params, sequence = small_layer(name)
+    by_plan = partial(persistent.scan_by_plan, plan=Plan(5, groups, warps=4, parts=parts, kept=kept))
+    gradient = quickly(jax.grad(partial(loss_by, by_plan, layer, sequence)))(params)
+    assert_near(gradient, gradient_by_the_scan(name), 1e-5)
 
 
 @every_cell
@@ -181,12 +200,13 @@ def test_the_kernels_take_a_batch_of_layers():
     params, _, x, carry, _ = draw(
         Case("gru", None, 3, 2, 5, 2, lengths=False, drop=False, reverse=False, truncate=None)
     )
-    layers = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), params)
+    layers = jax.tree.map(lambda leaf: np.stack([leaf, 2 * np.asarray(leaf)]), params)
 
     def outputs(kernel, params):
         return recurrence.scan(cell, params, x, carry, traversal=Traversal(kernel=kernel))[1]
 
-    assert_near(jax.vmap(partial(outputs, "pallas"))(layers), jax.vmap(partial(outputs, "scan"))(layers), 1e-6)
+    by_kernels, by_scan = (quickly(jax.vmap(partial(outputs, kernel)))(layers) for kernel in ("pallas", "scan"))
+    assert_near(by_kernels, by_scan, 1e-6)
 
 
 @pytest.mark.parametrize("slot", [None, "layer"])
@@ -290,6 +310,8 @@ def test_batch_norm_refuses_a_kernel():
 @every_cell
 def test_a_layer_takes_a_kernel(name):
     layer = Recurrent(CELLS[name], 4, Norm("layer"))
-    x = jax.random.normal(jax.random.key(0), (2, 3, 1))
-    variables = layer.init(jax.random.key(1), x)
-    assert_near(layer.clone(kernel="pallas").apply(variables, x), layer.apply(variables, x), 1e-6)
+    source = np.random.default_rng(0)
+    x = source.normal(size=(2, 3, 1)).astype(np.float32)
+    variables = normal(source, jax.eval_shape(layer.init, jax.random.key(1), x), 0.4)
+    by_kernels, by_scan = (quickly(each.apply)(variables, x) for each in (layer.clone(kernel="pallas"), layer))
+    assert_near(by_kernels, by_scan, 1e-6)

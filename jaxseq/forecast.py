@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import command_line, console, figures, files
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
@@ -61,6 +62,9 @@ class Options(Generic[Data]):
     data: Data
     horizon: int | None = None
     """Steps to forecast; None takes the horizon of the training. A longer one needs a run with --task iterated."""
+    epoch: int | None = None
+    """Saved epoch to forecast with; None takes the one that was judged, or the best one so far. Intervals belong to the
+    epoch that was judged."""
     out: Path | None = None
     """CSV file to write, with a figure of the same name beside it; None writes future.csv into the run's folder."""
     overwrite: bool = False
@@ -127,7 +131,7 @@ def _run(options: Options[Any]) -> None:
     # Before the panel is read, which may take a while or a download.
     _check_same_inputs(options.run, saved, options.data)
     panel = usable(options.run, options.data.panel())
-    future = forecast(options.run, panel, options.horizon)
+    future = forecast(options.run, panel, options.horizon, options.epoch)
 
     files.write_table(path, future.table)
     title = f"{options.data.name}: forecast beyond {panel.series[0].times[-1]}"
@@ -193,14 +197,17 @@ def forecast(
     folder: str | Path,
     panel: Panel | None = None,
     horizon: int | None = None,
+    epoch: int | None = None,
 ) -> Future:
     """Forecast beyond the end of a run's series, or of those of `panel`, for `horizon` steps or the run's own.
+
+    The epoch is the one that was judged, or the given one.
 
     Dates continue in the frequency of the data. A series that the run was trained on keeps its scaling; for a new one it
     is fitted on all of its rows, which are past. Raises `UsageError` for data that do not fit the run.
     """
     folder = files.user_path(folder)
-    trained = forecaster.restore(folder)
+    trained = forecaster.restore(folder, epoch)
     data = _series_data(trained.experiment, folder)
     if panel is None:
         panel = data.panel()
@@ -231,10 +238,20 @@ def forecast(
         intervals = {level: (low[-count:], high[-count:]) for level, (low, high) in followed.items()}
 
     if not intervals:
-        notes.append("no intervals: the run has none for this horizon")
+        notes.append(_no_intervals(Path(folder), trained))
     times = np.stack([continue_(series.times[-1], panel.frequency, steps) for series in panel.series])
     table = predictions.frame(windows, panel.names, {"forecast": centre}, intervals, times)
     return Future(table.drop(columns="actual"), tuple(notes))
+
+
+def _no_intervals(folder: Path, trained: forecaster.Trained) -> str:
+    """Say why a forecast has no intervals."""
+    if trained.intervals is not None:
+        return "no intervals: the run has none for this horizon"
+    judged = run_seal.read_judged(folder)
+    if judged is None:
+        return f"no intervals: the run has not been judged; python -m jaxseq.train --resume {folder} judges it"
+    return f"no intervals: they were fitted to epoch {judged.epoch}, and epoch {trained.epoch} forecasts"
 
 
 def usable(

@@ -14,14 +14,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from jaxseq.checkpoint import records, store, writer
-from jaxseq.checkpoint.leaves import Leaf
-from jaxseq.checkpoint.records import DamagedError
-from jaxseq.common import command_line
+from jaxseq.checkpoint import records, run_seal, store, writer
+from jaxseq.checkpoint.records import Leaf
+from jaxseq.common import command_line, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
+from jaxseq.common.sealed import DamagedError
 
 PROGRAM = "python -m jaxseq.checkpoint"
+SEALED_RECORDS = ("study.json", "sweep.json")
+"""Recipes in folders of runs."""
 LEFT_COLUMNS = ("name", "axes", "shape", "dtype", "sha256", "bits")
 """Columns that are aligned left; numbers are aligned right."""
 
@@ -44,7 +46,7 @@ def show(run: Path, epoch: int | None = None, all_leaves: Annotated[bool, tyro.c
     metrics = [f"{name} {value:.6g}" for name, value in records.metrics(folder, epoch).items()]
     print(", ".join([f"{config.get('experiment', folder)}: epoch {epoch}", *metrics]))
     epochs = ", ".join(map(str, records.epochs(folder)))
-    print(f"epochs {epochs}; the best is {records.best_epoch(folder)}\n")
+    print(f"epochs {epochs}; the best is {_best_words(folder)}\n")
 
     # A state of one array has no part that is called params.
     params = {path: leaf for path, leaf in leaves.items() if _part(path) == "params"} or leaves
@@ -62,12 +64,51 @@ def show(run: Path, epoch: int | None = None, all_leaves: Annotated[bool, tyro.c
 
 
 def verify(run: Path, epoch: int | None = None) -> int:
-    """Check every array against the hash that was saved with it; exit status 1 if anything is damaged.
+    """Check every array and every file of a run against the hash that was saved with it; exit status 1 for damage.
 
     Args:
-        run: Run folder, such as runs/aapl-0001, or its folder of checkpoints.
-        epoch: Epoch to check; by default all of them, and the configuration.
+        run: Run folder, such as runs/aapl-0001, its folder of checkpoints, or a folder of runs: a study or a sweep.
+        epoch: Epoch to check; by default all of them, and the other files of the run.
     """
+    runs = _runs(run)
+    if not runs:
+        return int(_verify_run(run, epoch))
+
+    damaged = [_verify_sealed(run / name) for name in SEALED_RECORDS]
+    for folder in runs:
+        print(f"{folder}:")
+        damaged.append(_verify_run(folder, epoch))
+    return int(any(damaged))
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder with checkpoints is that of a run, by its files or by what its checkpoints say."""
+    if any((folder / name).exists() for name in (run_seal.CONFIG, run_seal.JUDGED)):
+        return True
+    return sealed.RUN_ID in records.sealed_config(folder / run_seal.CHECKPOINTS)
+
+
+def _runs(folder: Path) -> list[Path]:
+    """Return the runs in a folder of runs; none for a folder that is a run itself, or its checkpoints."""
+    if not folder.is_dir() or (folder / run_seal.CHECKPOINTS).is_dir():
+        return []
+    return sorted(path.parent for path in folder.glob(f"*/{run_seal.CONFIG}"))
+
+
+def _verify_sealed(path: Path) -> bool:
+    """Return whether a sealed file is damaged, and print it; one that is not there is sound."""
+    if not path.exists():
+        return False
+    try:
+        sealed.read(path)
+    except UsageError as error:
+        print(error)
+        return True
+    return False
+
+
+def _verify_run(run: Path, epoch: int | None) -> bool:
+    """Return whether anything of a run is damaged, and print a line for each epoch and for each damaged file."""
     folder = _checkpoints(run)
     damaged = False
     if epoch is None:
@@ -76,6 +117,10 @@ def verify(run: Path, epoch: int | None = None) -> int:
         except DamagedError as error:
             damaged = True
             print(error)
+        if folder != run and _is_run(run):
+            for line in run_seal.damage(run):
+                damaged = True
+                print(line)
 
     for number in records.epochs(folder) if epoch is None else [epoch]:
         reasons = store.damage(folder, number)
@@ -86,7 +131,7 @@ def verify(run: Path, epoch: int | None = None) -> int:
         else:
             damaged = True
             print(f"epoch {number}: damaged: {'; '.join(reasons)}")
-    return int(damaged)
+    return damaged
 
 
 def diff(run_a: Path, run_b: Path, epoch_a: int | None = None, epoch_b: int | None = None) -> int:
@@ -152,7 +197,7 @@ def _with_epochs(words: Sequence[str]) -> list[str]:
 def _checkpoints(run: Path) -> Path:
     """Return the folder of a run's checkpoints. Raises `UsageError` if there are none."""
     run = user_path(run)
-    folder = run / "checkpoints"
+    folder = run / run_seal.CHECKPOINTS
     if not folder.is_dir():
         folder = run
     if not folder.is_dir():
@@ -175,6 +220,14 @@ def _print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
         longest_name = max((len(row[0]) for row in rows), default=0)
         width = max(160, 120 + longest_name)
     Console(width=width, markup=False, highlight=False, emoji=False).print(table)
+
+
+def _best_words(folder: Path) -> str:
+    """Return the best epoch, or why it is not known: the others can be shown all the same."""
+    try:
+        return str(records.best_epoch(folder))
+    except DamagedError as error:
+        return f"not known: {error}"
 
 
 def _part(path: str) -> str:

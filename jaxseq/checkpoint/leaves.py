@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
+from jaxseq.checkpoint.records import Leaf
 from jaxseq.common.arrays import Tree
-
-
-class Leaf(NamedTuple):
-    """The description of a leaf without its values; the dtype of a typed PRNG key is ``key<threefry2x32>``."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    sha256: str
 
 
 def is_key(leaf: Any) -> bool:

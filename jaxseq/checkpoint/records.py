@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxseq.checkpoint import choice
-from jaxseq.checkpoint.leaves import Leaf
-from jaxseq.common import formats
+from jaxseq.common import sealed
 from jaxseq.common.errors import UsageError
+from jaxseq.common.sealed import RUN_ID, DamagedError
+
+BEST_EPOCH = "best_epoch"
+"""Key, in an epoch's record, of the best epoch so far."""
+LOG_SHA256 = "log_sha256"
+"""Key, in an epoch's record, of the hash of the log up to this epoch."""
 
 
-class DamagedError(UsageError):
-    """Stored data that differ from what was saved; `reasons` has one line for each damaged leaf or file."""
+class Leaf(NamedTuple):
+    """The description of a leaf without its values; the dtype of a typed PRNG key is ``key<threefry2x32>``."""
 
-    def __init__(self, where: str, reasons: list[str]) -> None:
-        more = f"; and {len(reasons) - 1} more" if len(reasons) > 1 else ""
-        super().__init__(f"damaged ({reasons[0]}{more})", where=where)
-        self.reasons = reasons
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
 
 
 def root_cause(error: BaseException) -> str:
@@ -45,41 +50,26 @@ def place(folder: str | Path, epoch: int) -> str:
     return f"epoch {epoch} of {folder}"
 
 
-def digest(record: Mapping[str, Any]) -> str:
-    """Return the sha256 of a record as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def seal(**record: Any) -> dict[str, Any]:
-    """Return a record, as JSON holds it, with the format number and its own sha256."""
-    # JSON turns tuples into lists, and the digest has to be that of what is read again.
-    sealed = json.loads(json.dumps(formats.stamped(record)))
-    return {**sealed, "sha256": digest(sealed)}
-
-
-def unseal(file: Path, where: str) -> dict[str, Any]:
-    """Read the record in a file of Orbax, without its format number and sha256.
+def _record_in(file: Path, where: str) -> dict[str, Any]:
+    """Read the sealed record in a file of Orbax.
 
     Orbax itself would open every array for it. Raises `DamagedError` for a broken seal, `UsageError` for a newer format
     and for a file that may not be read; `where` names the record.
     """
     try:
         record = dict(json.loads(file.read_bytes())["custom_metadata"])
-        sound = record.pop("sha256") == digest(record)
+        return sealed.unseal(record, where, file.name)
+    except UsageError:
+        raise
     except PermissionError as error:
         raise UsageError(f"cannot be read ({root_cause(error)})", where=where) from None
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedError(where, [f"{file.name}: {root_cause(error)}"]) from None
 
-    # The seal is checked before the format: the number may be what is damaged.
-    if not sound:
-        raise DamagedError(where, [f"{file.name}: sha256 differs"])
-    return formats.unstamped(record, where)
-
 
 def epochs(folder: str | Path) -> list[int]:
     """Return the epochs with a checkpoint in a folder, sound or not, ascending; empty if there is no such folder."""
-    path = Path(folder).expanduser()
+    path = Path(folder)
     if not path.is_dir():
         return []
     return sorted(int(entry.name) for entry in path.iterdir() if entry.name.isdecimal())
@@ -91,11 +81,33 @@ def latest_epoch(folder: str | Path) -> int | None:
 
 
 def best_epoch(folder: str | Path) -> int | None:
-    """Return the epoch with the smallest value of the metric that its writer named.
+    """Return the epoch with the smallest value of the metric that its writer named, by the newest epoch's record.
 
-    None if no epoch has a readable record.
+    None if there are no epochs. Raises `DamagedError` if the record of the newest or of the best epoch is damaged, or if
+    the best epoch is gone: another one must not silently stand in for it.
     """
-    return choice.best_epoch(deciding_values(Path(folder)))
+    path = Path(folder)
+    newest = latest_epoch(path)
+    if newest is None:
+        return None
+    return best_until(path, newest)
+
+
+def best_until(folder: Path, epoch: int) -> int:
+    """Return the best epoch up to one; raises as `best_epoch` does."""
+    record = record_of(folder, epoch)
+    best = record.get(BEST_EPOCH)
+    if best is None:
+        # Records before format 3 do not name it: it is among the epochs that are left, if all of them can be read.
+        until = [number for number in epochs(folder) if number <= epoch]
+        for number in until:
+            record_of(folder, number)
+        values = deciding_values(folder)
+        best = choice.best_epoch({number: values[number] for number in until if number in values}) or epoch
+    if best not in epochs(folder):
+        raise DamagedError(place(folder, best), ["the best epoch is missing"])
+    record_of(folder, best)
+    return best
 
 
 def metrics(folder: str | Path, epoch: int) -> dict[str, float]:
@@ -137,7 +149,7 @@ def root_of(folder: Path) -> dict[str, Any]:
     """Return the record of a folder of checkpoints; raises as `config` does."""
     if not folder.is_dir():
         raise UsageError("no such folder", where=folder)
-    return unseal(folder / "metadata" / "_ROOT_METADATA", f"the configuration in {folder}")
+    return _record_in(folder / "metadata" / "_ROOT_METADATA", f"the configuration in {folder}")
 
 
 def record_of(folder: Path, epoch: int) -> dict[str, Any]:
@@ -150,7 +162,41 @@ def record_of(folder: Path, epoch: int) -> dict[str, Any]:
         listing = ", ".join(map(str, available))
         needed = f"one of {listing}" if available else "an epoch, and there are none"
         raise UsageError("no checkpoint of this epoch", where=folder, got=epoch, needed=needed)
-    return unseal(folder / str(epoch) / "_CHECKPOINT_METADATA", place(folder, epoch))
+    where = place(folder, epoch)
+    record = _record_in(folder / str(epoch) / "_CHECKPOINT_METADATA", where)
+    # A folder that was renamed would resume from another epoch than its name says.
+    if record.get("step", epoch) != epoch:
+        raise DamagedError(where, [f"the folder holds epoch {record['step']}"])
+    return record
+
+
+def check_run(folder: Path, epoch: int, config: Mapping[str, Any]) -> None:
+    """Raise `DamagedError` unless an epoch was saved by the run of a configuration; runs before format 3 have no identity.
+
+    Raises as `metrics` does, too.
+    """
+    if record_of(folder, epoch).get(RUN_ID) != config.get(RUN_ID):
+        raise DamagedError(place(folder, epoch), ["it belongs to another run"])
+
+
+def state_sha256(folder: Path, epoch: int) -> str:
+    """Return a sha256 over the fingerprints of all leaves of an epoch; raises as `metrics` does."""
+    return sealed.digest({"leaves": record_of(folder, epoch)["leaves"]})
+
+
+def log_sha256(folder: Path, epoch: int) -> str | None:
+    """Return the sha256 of the log up to an epoch; None if its writer was given none. Raises as `metrics` does."""
+    return record_of(folder, epoch).get(LOG_SHA256)
+
+
+def remove_after(folder: Path, epoch: int) -> None:
+    """Remove the checkpoints of later epochs, sound or not. Raises `UsageError` if that cannot be done."""
+    for number in reversed(epochs(folder)):
+        if number > epoch:
+            try:
+                shutil.rmtree(folder / str(number))
+            except OSError as error:
+                raise UsageError(f"cannot be removed: {error.strerror or error}", where=folder / str(number)) from error
 
 
 def deciding_values(folder: Path) -> dict[int, float]:

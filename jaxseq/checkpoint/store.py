@@ -23,24 +23,30 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jaxseq.checkpoint import records
-from jaxseq.checkpoint.leaves import Leaf, blank_of, by_path, digest_of, dtype_of, is_key_dtype, key_impl
+from jaxseq.checkpoint.leaves import blank_of, by_path, digest_of, dtype_of, is_key_dtype, key_impl
 from jaxseq.checkpoint.orbax_calls import attempt, quiet
-from jaxseq.checkpoint.records import DamagedError
+from jaxseq.checkpoint.records import Leaf
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
+from jaxseq.common.sealed import DamagedError
 
 ENVIRONMENT_FAILURES = ("PermissionError", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
 """Failures to read that say nothing about the data."""
 
 
 def restore(
-    folder: str | Path, like: Tree, epoch: int | None = None, report: Callable[[str], object] = print
+    folder: str | Path,
+    like: Tree,
+    epoch: int | None = None,
+    report: Callable[[str], object] = print,
+    config: Mapping[str, Any] | None = None,
 ) -> tuple[int, Tree]:
     """Restore the newest sound checkpoint, or that of `epoch`; return its epoch and its state, bit for bit as saved.
 
     `like` is the abstract state, `jax.eval_shape(init)`: its structure, shapes and dtypes must be those that were
     saved. A leaf is put where its sharding says, without one on the first local device. Every leaf is verified, and
-    `report` receives a line for each newer epoch that is damaged.
+    `report` receives a line for each newer epoch that is damaged. With the `config` of a run, an epoch that another run
+    saved counts as damaged.
 
     Raises `DamagedError` if no epoch is sound (or `epoch` is not), `UsageError` if there is no checkpoint, its format is
     newer, or it holds another model.
@@ -55,12 +61,12 @@ def restore(
         records.root_of(folder)
 
     if epoch is not None:
-        return epoch, _restore_epoch(folder, like, epoch)
+        return epoch, _restore_epoch(folder, like, epoch, config)
 
     failures: list[DamagedError] = []
     for candidate in reversed(available):
         try:
-            state = _restore_epoch(folder, like, candidate)
+            state = _restore_epoch(folder, like, candidate, config)
         except DamagedError as failure:
             failures.append(failure)
             continue
@@ -78,16 +84,21 @@ def load_leaves(folder: str | Path, epoch: int) -> dict[str, np.ndarray]:
     return _load(Path(folder), epoch)
 
 
-def damage(folder: str | Path, epoch: int) -> list[str]:
-    """Return a line for each damaged leaf of an epoch; empty if it is sound."""
+def damage(folder: str | Path, epoch: int, config: Mapping[str, Any] | None = None) -> list[str]:
+    """Return a line for each damaged leaf of an epoch; empty if it is sound, and saved by the run of the `config`."""
     try:
+        if config is not None:
+            records.check_run(Path(folder), epoch, config)
         _load(Path(folder), epoch)
     except DamagedError as error:
         return error.reasons
     return []
 
 
-def _restore_epoch(folder: Path, like: Tree, epoch: int) -> Tree:
+def _restore_epoch(folder: Path, like: Tree, epoch: int, config: Mapping[str, Any] | None) -> Tree:
+    # The arrays of another run may have the same shapes.
+    if config is not None:
+        records.check_run(folder, epoch, config)
     saved = records.saved_leaves(folder, epoch)
     expected = by_path(like)
     _check_same_model(saved, expected, records.place(folder, epoch))
@@ -125,7 +136,7 @@ def _load(folder: Path, epoch: int) -> dict[str, np.ndarray]:
     """Return every leaf of an epoch, each with the recorded hash; raise `DamagedError` with everything that is wrong."""
     leaves = records.saved_leaves(folder, epoch)
     arrays = {path: blank_of(leaf) for path, leaf in leaves.items()}
-    path = str(folder.expanduser().resolve() / str(epoch))
+    path = str(folder.resolve() / str(epoch))
     # Orbax refuses empty arrays; they are never saved.
     stored = {name: blank for name, blank in arrays.items() if blank.size}
 

@@ -20,10 +20,11 @@ from orbax.checkpoint import v1 as ocp
 from jaxseq.checkpoint import choice, records, store
 from jaxseq.checkpoint.leaves import by_path, data_of, fingerprints
 from jaxseq.checkpoint.orbax_calls import attempt, bytes_uncounted, folder_made_by_us
-from jaxseq.checkpoint.records import DamagedError
+from jaxseq.common import sealed
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import cannot_write, check_links
+from jaxseq.common.sealed import RUN_ID, DamagedError
 
 PROBE = "probe-"
 """Start of the name of a folder in which a trial file is written."""
@@ -52,7 +53,7 @@ class Writer:
     The last two epochs and the best one are kept. A checkpoint that is damaged when the writer is made is set aside, as
     ``damaged-7``. Of several processes, one has a writer, and saves what is on its own devices.
 
-    Raises `UsageError` if the folder cannot be written or has a newer format.
+    Raises `UsageError` if the folder cannot be written, has a newer format, or holds the checkpoints of another run.
     """
 
     def __init__(
@@ -60,16 +61,21 @@ class Writer:
     ) -> None:
         # Before the links are resolved.
         check_links(Path(folder))
-        self.folder = Path(folder).expanduser().resolve()
+        self.folder = Path(folder).resolve()
         self.best = best
+        self._config = dict(config)
         self._report = report
         self._pending: Saving | None = None
 
-        _set_damaged_aside(self.folder, report)
+        _check_owner(self.folder, config)
+        _set_damaged_aside(self.folder, config, report)
         self._policy = _KeepLastTwoAndBest(self.folder, records.deciding_values(self.folder))
         if self.folder.is_dir():
             try:
-                records.root_of(self.folder)
+                root = records.root_of(self.folder)
+                # Somebody may have copied the file of another run here.
+                if root["config"].get(RUN_ID) != config.get(RUN_ID):
+                    raise DamagedError(f"{self.folder}", ["the configuration is of another run"])
             except DamagedError:
                 # Orbax writes the root once, and never over a damaged one.
                 shutil.rmtree(self.folder / "metadata", ignore_errors=True)
@@ -83,16 +89,17 @@ class Writer:
             str(self.folder),
             cleanup_tmp_directories=True,
             preservation_policy=self._policy,
-            custom_metadata=records.seal(config=dict(config)),
+            custom_metadata=sealed.seal(config=self._config),
         )
         with folder_made_by_us():
             self._checkpointer = _write(self.folder, open_folder)
 
-    def save(self, epoch: int, state: Tree, metrics: Mapping[str, float]) -> None:
+    def save(self, epoch: int, state: Tree, metrics: Mapping[str, float], log_sha256: str | None = None) -> None:
         """Start to save the state of an epoch and return; replaces a checkpoint of the same epoch.
 
-        The state may be donated right afterwards. First waits for the save before it, and raises `UsageError` if that
-        one could not be written. Raises `ValueError` if `metrics` lack the one that decides which epoch is best.
+        The state may be donated right afterwards. `log_sha256` is that of the log up to this epoch, sealed with it. First
+        waits for the save before it, and raises `UsageError` if that one could not be written. Raises `ValueError` if
+        `metrics` lack the one that decides which epoch is best.
         """
         if self.best not in metrics:
             raise ValueError(f"the metrics of epoch {epoch} lack {self.best}, they are {', '.join(metrics) or 'none'}")
@@ -100,13 +107,17 @@ class Writer:
 
         values = {name: float(value) for name, value in metrics.items()}
         leaves = list(fingerprints(state).values())
+        self._policy.add(epoch, values[self.best])
+        facts = {
+            RUN_ID: self._config.get(RUN_ID),
+            records.BEST_EPOCH: self._policy.best_epoch(),
+            records.LOG_SHA256: log_sha256,
+        }
         # The name "step" is part of the format.
-        record = records.seal(step=epoch, best=self.best, metrics=values, leaves=leaves)
+        record = sealed.seal(step=epoch, best=self.best, metrics=values, leaves=leaves, **facts)
         # Orbax refuses empty arrays.
         arrays: Any = {path: _storable(data_of(leaf)) for path, leaf in by_path(state).items() if leaf.size}
 
-        self._policy.values[epoch] = values[self.best]
-        self._policy.newest = epoch
         _write(self.folder, self._probe)
         replaced = contextlib.ExitStack()
         replaced.enter_context(bytes_uncounted())
@@ -182,6 +193,15 @@ class _KeepLastTwoAndBest:
         self.values = values
         self.newest = -1
 
+    def add(self, epoch: int, value: float) -> None:
+        """Take in an epoch that is about to be saved."""
+        self.values[epoch] = value
+        self.newest = epoch
+
+    def best_epoch(self) -> int | None:
+        """Return the best epoch up to the newest; later ones are about to be trained again."""
+        return choice.best_epoch({epoch: value for epoch, value in self.values.items() if epoch <= self.newest})
+
     def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
         past = sorted(info.step for info in checkpoints if info.step <= self.newest)
         best = choice.best_epoch({epoch: self.values.get(epoch, math.inf) for epoch in past})
@@ -225,13 +245,30 @@ def _remove_marks(folder: Path) -> None:
             mark.unlink()
 
 
-def _set_damaged_aside(folder: Path, report: Callable[[str], object]) -> None:
+def _check_owner(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for a folder in which no checkpoint, nor the configuration, is known to be of this run.
+
+    One of another run among those of this run is damage.
+    """
+    owners = []
+    # Damaged records say nothing about an owner.
+    with contextlib.suppress(DamagedError):
+        if folder.is_dir():
+            owners.append(records.config(folder).get(RUN_ID))
+    for epoch in records.epochs(folder):
+        with contextlib.suppress(DamagedError):
+            owners.append(records.record_of(folder, epoch).get(RUN_ID))
+    if owners and config.get(RUN_ID) not in owners:
+        raise UsageError("holds the checkpoints of another run", where=folder, needed="a folder of this run")
+
+
+def _set_damaged_aside(folder: Path, config: Mapping[str, Any], report: Callable[[str], object]) -> None:
     """Rename damaged checkpoints, and delete what is left of those that were being deleted.
 
     Orbax refuses to open a folder with some of them, and none of them may count as the best.
     """
     for epoch in records.epochs(folder):
-        if not store.damage(folder, epoch):
+        if not store.damage(folder, epoch, config):
             continue
         if was_clearing(folder, epoch):
             shutil.rmtree(folder / str(epoch), ignore_errors=True)

@@ -1,8 +1,9 @@
 """The number of the layout of a run's files.
 
 `config.json` and every record of the checkpoints carry the number; without one, a record has format 0. All formats up
-to `FORMAT` are read alike: the later ones only add optional fields. To change the layout so that this no longer holds,
-raise `FORMAT`, convert older records in `unstamped`, and keep a run of the old format in `tests/fixtures/`.
+to `FORMAT` are read alike: the later ones only add optional fields, and from format 3 on every file that is read back is
+sealed (`sealed.SINCE`). To change the layout so that this no longer holds, raise `FORMAT`, convert older records in
+`unstamped`, and keep a run of the old format in `tests/fixtures/`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from jaxseq.common.errors import UsageError
 
-FORMAT = 2
+FORMAT = 3
 Record = dict[str, Any]
 
 

@@ -145,7 +145,7 @@ def _gradients(
 
 def _times(out: Path, finished: Sequence[RowRuns], rounds: int) -> Mapping[str, Sequence[float]]:
     """CPU seconds of an epoch of every row on Bach, measured in turn by one process while no other of ours runs."""
-    from jaxseq.common import files
+    from jaxseq.common import sealed
     from jaxseq.report import evidence
     from jaxseq.report.plan import CELL, NORM
     from jaxseq.sweep import pool
@@ -154,13 +154,13 @@ def _times(out: Path, finished: Sequence[RowRuns], rounds: int) -> Mapping[str, 
     request = {"keys": {label: row.key for label, row in timed.items()}, "rounds": rounds}
     path = out / RUNS / evidence.TIMES
     if path.is_file():
-        saved = files.read_json(path)
+        saved = evidence.read_times(path)
         if all(saved.get(name) == value for name, value in request.items()):
             return saved["seconds"]
 
     recipes = {label: row.row.recipe for label, row in timed.items()}
     (seconds,) = pool.map_in_workers(partial(evidence.times, rounds=rounds), [recipes], 1)
-    files.write_json(path, {**request, "seconds": seconds})
+    sealed.write(path, {**request, "seconds": seconds})
     return seconds
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +18,12 @@ import pandas as pd
 from jaxtyping import Float
 
 from jaxseq import __version__
-from jaxseq.common import files
+from jaxseq.checkpoint import run_seal
+from jaxseq.common import sealed
+from jaxseq.common.errors import UsageError
 from jaxseq.report.plan import Row
 from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import domains, experiments, run_folder
-from jaxseq.train.domains.base import Member
 from jaxseq.train.experiments.base import Experiment
 
 MEASURED = ".measured.json"
@@ -90,8 +91,9 @@ def measure(run: PlannedRun) -> dict[str, float]:
     from jaxseq.train.job import restore_best
 
     file = run.folder.with_name(f"{run.folder.name}{MEASURED}")
-    if file.is_file():
-        return files.read_json(file)
+    kept = _kept(file, run)
+    if kept is not None:
+        return kept
 
     job = domains.of(run.experiment).prepare(run.experiment)
     _, state = restore_best(job, run.folder)
@@ -104,7 +106,7 @@ def measure(run: PlannedRun) -> dict[str, float]:
         windows = material.windows.valid
         steps = run.experiment.steps_out  # pyrefly: ignore[missing-attribute]
         figures["naive_loss"] = evaluate.naive_loss(windows, material.scaling, steps)
-    files.write_json(file, figures)
+    _keep(file, run, figures)
     return figures
 
 
@@ -115,8 +117,9 @@ def influence(run: PlannedRun) -> dict[str, list[float]]:
     from jaxseq.train.job import initial_state, restore_best
 
     file = run.folder.with_name(f"{run.folder.name}{GRADIENTS}")
-    if file.is_file():
-        return files.read_json(file)
+    kept = _kept(file, run)
+    if kept is not None:
+        return kept
 
     job = domains.of(run.experiment).prepare(run.experiment)
     rows = Batch(*(part[:INFLUENCE_ROWS] for part in job.data.valid))
@@ -125,8 +128,31 @@ def influence(run: PlannedRun) -> dict[str, list[float]]:
     for moment, state in states.items():
         gradient = vanishing_gradients.influence(job.setup, state.params, state.stats, rows)
         norms[moment] = np.asarray(gradient, np.float64).tolist()
-    files.write_json(file, norms)
+    _keep(file, run, norms)
     return norms
+
+
+def _kept(file: Path, run: PlannedRun) -> dict[str, Any] | None:
+    """Return what was measured of a run's state before; None if nothing was, or of another state, or if it is damaged."""
+    if not file.is_file():
+        return None
+    try:
+        kept = sealed.read(file)
+    except UsageError:
+        return None
+    if kept.get("state_sha256") != _state_sha256(run):
+        return None
+    return kept["figures"]
+
+
+def _keep(file: Path, run: PlannedRun, figures: Mapping[str, Any]) -> None:
+    sealed.write(file, {"state_sha256": _state_sha256(run), "figures": figures})
+
+
+def _state_sha256(run: PlannedRun) -> str:
+    judged = run_seal.read_judged(run.folder)
+    assert judged is not None, "the runs of a report are finished before anything is measured"
+    return judged.state_sha256
 
 
 def times(recipes: dict[str, Experiment], rounds: int) -> dict[str, list[float]]:
@@ -157,27 +183,40 @@ def times(recipes: dict[str, Experiment], rounds: int) -> dict[str, list[float]]
     return seconds
 
 
+def read_times(file: Path) -> dict[str, Any]:
+    """Return what was timed before and for which request; nothing if the file is damaged: then it is timed again."""
+    try:
+        return sealed.read(file)
+    except UsageError:
+        return {}
+
+
 def gather(row: Row, key: str, runs: Sequence[PlannedRun], measured: Sequence[dict[str, float]]) -> RowRuns:
     """Read the finished runs of a row; `measured` are the figures of `measure`."""
-    domain = domains.of(row.recipe)
-    curves = [run_folder.read_metrics(run.folder) for run in runs]
+    curves = [_curve(run.folder) for run in runs]
     lines = []
     for run, figures, curve in zip(runs, measured, curves, strict=True):
         seed = run.experiment.seed
-        scores = domain.row(Member(1, seed, run.experiment, run.folder))
+        scores = run_seal.judged_row(run.folder)
         lines.append({"seed": seed, **scores, **figures, "train_loss": curve[-1]["train_loss"]})
 
     names = [name for name in curves[0][0] if name == "train_loss" or name.startswith("valid_")]
     epochs = {name: np.array([[line[name] for line in curve] for curve in curves], np.float64) for name in names}
 
     frame = pd.DataFrame(lines)
-    environments = [files.read_json(run.folder / run_folder.ENVIRONMENT) for run in runs]
+    environments = [sealed.read(run.folder / run_folder.ENVIRONMENT) for run in runs]
     frame.attrs["baselines"] = baselines(runs[0].folder)
     frame.attrs["commits"] = [environment["git_commit"] for environment in environments]
     frame.attrs["versions"] = [
         f"jax {environment['libraries']['jax']}, {environment['devices']}" for environment in environments
     ]
     return RowRuns(row, key, epochs, frame)
+
+
+def _curve(folder: Path) -> list[run_folder.Row]:
+    """Return the rows of a finished run's log. Raises `sealed.DamagedError` if they are not those of its training."""
+    run_seal.check_judged_log(folder)
+    return run_folder.read_metrics(folder)
 
 
 def baselines(folder: Path) -> dict[str, dict[str, float]]:

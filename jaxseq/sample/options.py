@@ -78,6 +78,8 @@ class SampleOptions:
     """Tempo of MIDI and sound, in quarter notes a minute."""
     score: bool = True
     """Engrave a score of each piece as SVG and PNG (needs jaxseq[score])."""
+    epoch: int | None = None
+    """Saved epoch to compose with; None takes the one that was judged, or the best one so far."""
     out: Path | None = None
     """Folder to write. None takes the next number in the run's folder, for example RUN/samples-0001."""
 

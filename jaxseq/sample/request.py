@@ -65,7 +65,7 @@ def read_request(options: SampleOptions) -> Request:
     Raises `UsageError` for a run that cannot compose, a folder that cannot be written, options that exclude each other,
     and given notes that are unreadable or too long.
     """
-    composer = chorales.restore(options.run)
+    composer = chorales.restore(options.run, options.epoch)
     # Checked before the data are loaded, which may be a download.
     folder.check(options.run, options.out)
     parts = composer.experiment.data.load()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jaxseq.common import command_line, files
+from jaxseq.common import command_line, files, sealed
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import pool, slurm, summary
@@ -69,14 +69,14 @@ def _folder(options: Options, grid: Sequence[Point]) -> Path:
     out = None if options.out is None else files.user_path(options.out)
     record = {"words": options.words}
     if out is not None and (out / RECORD).is_file():
-        earlier = files.read_json(out / RECORD)
+        earlier = sealed.read(out / RECORD)
         if earlier != record:
             words = " ".join(map(str, earlier.get("words", [])))
             raise UsageError(f"{out} holds another sweep, {words}: name another --out")
         return out
 
     folder = run_folder.create(f"{grid[0].experiment.name}-sweep", out)
-    files.write_json(folder / RECORD, record)
+    sealed.write(folder / RECORD, record)
     return folder
 
 

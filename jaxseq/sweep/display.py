@@ -102,7 +102,7 @@ class Display:
             left = overhead * (len(self._pending) - self._ended)
         for run, run_seconds in seconds.items():
             # Patience may have ended a run before its last epoch: the report tells, not the count.
-            if (run.folder / run_folder.REPORT).is_file():
+            if (run.folder / run_folder.JUDGED).is_file():
                 continue
             costs = alike[_without_seed(run)] or measured
             epochs = run.experiment.epochs - len(run_seconds)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import UsageError
 from jaxseq.train import experiments, run_folder
 from jaxseq.train.experiments.base import Experiment
@@ -44,8 +45,8 @@ def is_finished(run: PlannedRun) -> bool:
     if saved != run.experiment:
         raise UsageError(f"{config} is of another recipe than {run.name}: name another --out")
 
-    # The report is written last.
-    return (run.folder / run_folder.REPORT).is_file()
+    # The seal of the judgement is written last; a run whose files were changed since is judged again.
+    return not run_seal.judged_damage(run.folder)
 
 
 def read_metrics(run: PlannedRun) -> list[run_folder.Row]:

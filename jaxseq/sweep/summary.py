@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.sweep.grid import Point
 from jaxseq.sweep.planned import PlannedRun
-from jaxseq.train import domains
-from jaxseq.train.domains.base import Member
 
 TABLE = "sweep.csv"
 SUMMARY = "sweep.md"
@@ -19,9 +18,7 @@ def table(grid: Sequence[Point], runs: Sequence[PlannedRun]) -> pd.DataFrame:
     """Return a row for each finished run: the values that vary, then the scores of its domain."""
     rows = []
     for point, run in zip(grid, runs, strict=True):
-        member = Member(1, run.experiment.seed, run.experiment, run.folder)
-        scores = domains.of(run.experiment).row(member)
-        rows.append({**point.values, **scores})
+        rows.append({**point.values, **run_seal.judged_row(run.folder)})
     return pd.DataFrame(rows)
 
 

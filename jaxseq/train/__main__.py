@@ -44,6 +44,7 @@ def _train(words: list[str]) -> None:
                 request.experiment,
                 out=request.out,
                 resume=request.resume,
+                from_epoch=request.from_epoch,
                 classical=request.classical,
             )
 

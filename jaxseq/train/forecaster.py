@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
@@ -126,11 +127,10 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     folder = files.user_path(folder)
     experiment = saved_experiment_of(folder, ForecastExperiment, "which forecasts nothing")
     scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
-    fitted_intervals = _saved_intervals(folder / run_folder.INTERVALS, experiment, len(scaling.shift))
-
     # The shapes come from config.json alone: the data may be gone, or have other rows by now.
     row = jax.ShapeDtypeStruct((1, experiment.data.window, scaling.features), np.float32)
     restored = restore_epoch(folder, experiment, row, epoch)
+    fitted_intervals = _saved_intervals(folder, restored.epoch, experiment, len(scaling.shift))
     return Trained(
         experiment=experiment,
         epoch=restored.epoch,
@@ -211,10 +211,15 @@ def _first_steps(forecast: Forecast, steps: int) -> Forecast:
     return Forecast(forecast.centre[:, :steps], quantiles, forecast.levels)
 
 
-def _saved_intervals(path: Path, experiment: ForecastExperiment, series: int) -> Intervals | None:
-    """Read a run's intervals; None if the run has no such file."""
-    # A run that was stopped before its end has not been judged.
-    if not path.is_file():
+def _saved_intervals(folder: Path, epoch: int, experiment: ForecastExperiment, series: int) -> Intervals | None:
+    """Read the intervals of an epoch; None if they were fitted to another one, or if the run has not been judged."""
+    path = folder / run_folder.INTERVALS
+    judged = run_seal.read_judged(folder)
+    if judged is not None:
+        if judged.epoch != epoch:
+            return None
+        run_seal.check_output(folder, judged, run_folder.INTERVALS)
+    elif run_seal.has_seals(folder) or not path.is_file():
         return None
     return saved_intervals.parse(
         files.read_json(path),

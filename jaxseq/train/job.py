@@ -16,9 +16,11 @@ import jax
 from jax.sharding import Mesh, Sharding
 from jaxtyping import Array, Shaped
 
-from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint import records, run_seal, store
+from jaxseq.checkpoint.run_seal import Judged
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.common.errors import UsageError
+from jaxseq.common.sealed import DamagedError
 from jaxseq.data.windows import BatchSplits, fingerprint
 from jaxseq.nn import apply
 from jaxseq.train import devices, epoch, experiments, processes, run_folder
@@ -174,7 +176,10 @@ def _first_row(job: Job) -> Shaped[Array, "1 t d"]:
 
 
 def run_config(job: Job) -> dict[str, Any]:
-    """Return what `config.json` and the checkpoints store: the recipe, fitted values, the rows' hash, the axes."""
+    """Return what `config.json` and the checkpoints store: the recipe, fitted values, the rows' hash, the axes.
+
+    The run's identity is added where the run begins.
+    """
     params = abstract_state(job).params
     axes = {f"params/{path}": names for path, names in apply.axes(params).items()}
     return {
@@ -190,9 +195,7 @@ def check_rows(job: Job, folder: Path) -> None:
 
     Runs of format 1 have no hash; they are not checked.
     """
-    sealed_config = records.sealed_config(folder / run_folder.CHECKPOINTS)
-    config = {**run_folder.read_config(folder), **sealed_config}
-    saved_sha256 = config.get(ROWS, job.rows_sha256)
+    saved_sha256 = run_folder.read_config(folder).get(ROWS, job.rows_sha256)
     if saved_sha256 != job.rows_sha256:
         raise UsageError(
             "the data differs from the rows that the run was trained on; restore the data, or start a new run",
@@ -203,9 +206,11 @@ def check_rows(job: Job, folder: Path) -> None:
 
 
 def restore_best(job: Job, folder: Path) -> tuple[int, TrainState]:
-    """Return the best epoch of the job's run and the state after it, verified. Raises as `store.restore`."""
+    """Return the best epoch of the job's run and the state after it, verified. Raises as `restore_epoch`."""
+    config = run_folder.read_config(folder)
     checkpoints = folder / run_folder.CHECKPOINTS
-    return store.restore(checkpoints, abstract_state(job), records.best_epoch(checkpoints))
+    best_epoch = records.best_epoch(checkpoints)
+    return store.restore(checkpoints, abstract_state(job), best_epoch, config=config)
 
 
 class Restored(NamedTuple):
@@ -217,10 +222,10 @@ class Restored(NamedTuple):
 
 
 def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruct, number: int | None) -> Restored:
-    """Restore an epoch of a run without its data, verified; without a number, the best epoch.
+    """Restore an epoch of a run without its data, verified; without a number, the epoch that was judged, or the best.
 
     `row` has the shape "1 t d" and the dtype of one input row. Raises `UsageError` if there is no such epoch,
-    `records.DamagedError` if it is damaged.
+    `sealed.DamagedError` if it is damaged: another epoch must be asked for by its number.
     """
     # The learning rate plays no part in restoring, so the number of steps in an epoch may be any.
     setup = Setup(
@@ -231,8 +236,40 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
     )
     abstract = jax.eval_shape(partial(epoch.init, setup), jax.random.key(0), row)
 
+    config = run_folder.read_config(folder)
     checkpoints = folder / run_folder.CHECKPOINTS
-    if number is None:
-        number = records.best_epoch(checkpoints)
-    restored_epoch, state = store.restore(checkpoints, abstract, number)
+    judged = run_seal.read_judged(folder)
+    try:
+        chosen = number
+        if chosen is None:
+            chosen = _chosen_epoch(checkpoints, judged)
+        restored_epoch, state = store.restore(checkpoints, abstract, chosen, config=config)
+    except DamagedError as error:
+        raise _with_other_epochs(error, checkpoints) from None
     return Restored(restored_epoch, setup, state)
+
+
+def _chosen_epoch(checkpoints: Path, judged: Judged | None) -> int | None:
+    """Return the epoch of a run that was judged; of a run that was not, the best one so far.
+
+    Raises `DamagedError` if that epoch is not there any more, or not in the state that was judged.
+    """
+    if judged is None:
+        return records.best_epoch(checkpoints)
+
+    where = records.place(checkpoints, judged.epoch)
+    if judged.epoch not in records.epochs(checkpoints):
+        raise DamagedError(where, ["the epoch that was judged is missing"])
+    if records.state_sha256(checkpoints, judged.epoch) != judged.state_sha256:
+        raise DamagedError(where, ["it is not in the state that was judged"])
+    return judged.epoch
+
+
+def _with_other_epochs(error: DamagedError, checkpoints: Path) -> DamagedError:
+    """Add how another epoch can be had on purpose to the first reason of an error."""
+    sound = [number for number in records.epochs(checkpoints) if not store.damage(checkpoints, number)]
+    if not sound:
+        return error
+    choices = ", ".join(f"--epoch {number}" for number in sound)
+    first, *others = error.reasons
+    return DamagedError(str(error.where), [f"{first}; {choices} takes another one on purpose", *others])

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
-from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import signals
 from jaxseq.common.errors import Interrupted, UsageError
+from jaxseq.common.sealed import RUN_ID, DamagedError
 from jaxseq.train import devices, epoch, nonfinite, processes, progress, run_folder
 from jaxseq.train.epoch import Epoch, TrainState
 from jaxseq.train.job import Job, abstract_state, initial_state, run_config
@@ -25,10 +26,13 @@ from jaxseq.train.run_folder import Row
 
 
 class Run(NamedTuple):
-    """A run between two epochs: its folder, its job, the state after its last epoch, and one row for each epoch."""
+    """A run between two epochs: its folder, its job, its config with the identity of the run, the state after its last
+    epoch, and one row for each epoch.
+    """
 
     folder: Path
     job: Job
+    config: Mapping[str, Any]
     state: TrainState
     rows: list[Row]
 
@@ -58,6 +62,9 @@ def fit_epochs(run: Run, console: Console) -> None:
     # A run that stopped early stays stopped: resumed with the same patience, it is only judged again.
     if _patience_is_over(run):
         numbers = range(0)
+    if numbers:
+        # Beside later checkpoints, the files of an earlier judgement would pass for files about them.
+        processes.from_first(partial(run_seal.set_judgement_aside, run.folder))
 
     with (
         _writer(run, _warner(console)) as writer,
@@ -125,7 +132,7 @@ def _writer(run: Run, warn: Callable[[str], None]) -> Iterator[Writer | None]:
     writers: list[Writer] = []
 
     def open_writer() -> None:
-        writers.append(Writer(run.checkpoints, run_config(run.job), run.metric, warn))
+        writers.append(Writer(run.checkpoints, run.config, run.metric, warn))
 
     def abandon(
         kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,7 +153,8 @@ def _log_and_save(folder: Path, writer: Writer | None, finished: Epoch, row: Row
     assert writer is not None, "only the first process writes"
     run_folder.append_metrics(folder, row)
     losses = {name: value for name, value in row.items() if name.startswith(("train", "valid"))}
-    writer.save(finished.number, devices.first_local_copy(finished.state), losses)
+    log_sha256 = run_seal.log_sha256(folder / run_folder.METRICS, finished.number)
+    writer.save(finished.number, devices.first_local_copy(finished.state), losses, log_sha256)
 
 
 def _wait(writer: Writer | None) -> None:
@@ -190,36 +198,63 @@ def _last_saved(checkpoints: Path) -> str:
 # Resuming --------------------------------------------------------------------------------------------------------------
 
 
-def resume(job: Job, folder: Path, console: Console) -> Run:
+def resume(job: Job, folder: Path, from_epoch: int | None, console: Console) -> Run:
     """Restore the newest intact epoch of a run, and drop the rows of later epochs, which are trained again.
 
-    Raises `UsageError` if the run has more epochs than the experiment, or if its metrics lack an epoch or a column.
+    With `from_epoch`, restore that one, and drop the later ones, too; 0 is the state before the first epoch.
+
+    Raises `UsageError` if the run has more epochs than the experiment, or if its metrics lack an epoch or a column, and
+    `DamagedError` if the best epoch so far is lost and no epoch is named, or if a row was changed.
     """
     warn = _warner(console)
     total = job.experiment.epochs
-    checkpoints = folder / run_folder.CHECKPOINTS
-
-    # A run that was stopped in its first epoch has a folder, but no checkpoint yet.
-    if records.epochs(checkpoints):
-        done, state = store.restore(checkpoints, abstract_state(job), report=warn)
-    else:
-        done = 0
-        state = initial_state(job)
-    processes.check_same(f"{done}", f"see different epochs in {folder}: all of them need the same files")
+    done, run = _restored(job, folder, from_epoch, warn)
     if done > total:
         raise UsageError(
             "the run already has more epochs", where=folder, got=f"--epochs {total}", needed=f"at least {done}"
         )
 
-    run = Run(folder, job, state, [])
     for row in run_folder.read_metrics(folder):
         missing = [name for name in ("step", "train_loss", run.metric, "seconds") if name not in row]
         if missing:
             raise UsageError(f"epoch {row['epoch']} lacks {', '.join(missing)}", where=folder / run_folder.METRICS)
-    rows = processes.from_first(lambda: run_folder.keep_metrics(folder, done))
 
+    def drop_later_epochs() -> list[Row]:
+        if from_epoch is not None:
+            records.remove_after(run.checkpoints, done)
+        return run_folder.keep_metrics(folder, done)
+
+    rows = processes.from_first(drop_later_epochs)
     warn(f"{folder}: resuming after epoch {done} of {total}")
     return run._replace(rows=rows)
+
+
+def _restored(job: Job, folder: Path, from_epoch: int | None, warn: Callable[[str], None]) -> tuple[int, Run]:
+    """Return the epoch that a run resumes from, and the run without the rows of its log."""
+    checkpoints = folder / run_folder.CHECKPOINTS
+    saved_config = run_folder.read_config(folder)
+    config = {**run_config(job), RUN_ID: saved_config.get(RUN_ID)}
+
+    # A run that was stopped in its first epoch has a folder, but no checkpoint yet.
+    if from_epoch == 0 or (from_epoch is None and not records.epochs(checkpoints)):
+        done = 0
+        state = initial_state(job)
+    else:
+        done, state = store.restore(checkpoints, abstract_state(job), from_epoch, report=warn, config=config)
+    # Whoever names an epoch takes on purpose what is there.
+    if done and from_epoch is None:
+        _check_best(checkpoints, done, config)
+    processes.check_same(f"{done}", f"see different epochs in {folder}: all of them need the same files")
+    return done, Run(folder, job, config, state, [])
+
+
+def _check_best(checkpoints: Path, done: int, config: Mapping[str, Any]) -> None:
+    """Raise `DamagedError` if the best epoch so far is damaged or gone: the run would end with a worse one."""
+    best_epoch = records.best_until(checkpoints, done)
+    reasons = store.damage(checkpoints, best_epoch, config)
+    if reasons:
+        way_out = "--from-epoch N resumes from another epoch, --from-epoch 0 trains the run anew"
+        raise DamagedError(records.place(checkpoints, best_epoch), [f"{reasons[0]}; it is the best so far: {way_out}"])
 
 
 def _warner(console: Console) -> Callable[[str], None]:

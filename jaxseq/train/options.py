@@ -47,6 +47,8 @@ class Options(Generic[AnyExperiment]):
     """Folder of the new run; None takes the next number, such as runs/aapl-0001."""
     resume: Path | None = None
     """Resume the run in this folder, bit for bit; --epochs, --patience and --on-nonfinite may change."""
+    from_epoch: int | None = None
+    """With --resume: resume from this saved epoch, and train the later ones again; 0 starts anew. None takes the newest."""
     seeds: int = 1
     """Number of runs that differ in their seed alone, from --seed on; reports mean and spread."""
     backtest: int = 1
@@ -58,6 +60,11 @@ class Options(Generic[AnyExperiment]):
     """Processes that train one run together."""
 
     def __post_init__(self) -> None:
+        if self.from_epoch is not None:
+            if self.resume is None:
+                raise UsageError("no run resumes", where="--from-epoch", got=self.from_epoch, needed="--resume RUN")
+            if self.from_epoch < 0:
+                raise UsageError("no epoch", where="--from-epoch", got=self.from_epoch, needed="at least 0")
         for name, value in {"--seeds": self.seeds, "--backtest": self.backtest}.items():
             if value < 1:
                 raise UsageError("too few runs", where=name, got=value, needed="at least 1")

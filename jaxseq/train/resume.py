@@ -7,23 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxseq.checkpoint import records
 from jaxseq.common.errors import UsageError
 from jaxseq.train import run_folder
 from jaxseq.train.experiments import from_config
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import ROWS
-
-MAY_CHANGE = ("epochs", "patience", "on_nonfinite")
-"""Fields that may differ when a run resumes: how long it trains, and what it does where it stopped. With any other
-change it would be another run."""
+from jaxseq.train.run_folder import MAY_CHANGE
 
 
 def check_resumable(folder: Path, experiment: Experiment) -> None:
     """Raise `UsageError`, with both values, unless the run in `folder` is this experiment apart from `MAY_CHANGE`.
 
-    The run's recipe is its `config.json`, which must agree with the sealed copy in the checkpoints. If the hash of the
-    rows is stored, the path of the data may change: `check_rows` compares the rows themselves.
+    The run's recipe is its sealed `config.json`. If the hash of the rows is stored, the path of the data may change:
+    `check_rows` compares the rows themselves.
     """
     config_file = folder / run_folder.CONFIG
     config = run_folder.read_config(folder)
@@ -31,12 +27,14 @@ def check_resumable(folder: Path, experiment: Experiment) -> None:
     if saved.name != experiment.name:
         raise UsageError("the run has another experiment", where=folder, got=experiment.name, needed=saved.name)
 
-    sealed_config = records.sealed_config(folder / run_folder.CHECKPOINTS)
-    has_hash = ROWS in {**config, **sealed_config}
+    has_hash = ROWS in config
     change = _first_change(saved, experiment, MAY_CHANGE, may_move=has_hash)
     if change is not None:
         raise UsageError(
-            f"a resumed run may only change {', '.join(MAY_CHANGE)}", where=folder, got=change.new, needed=change.old
+            f"a resumed run may only change {', '.join(MAY_CHANGE)}",
+            where=folder,
+            got=change.new,
+            needed=change.old,
         )
 
     # A cosine falls to zero at the last epoch, so another number of epochs changes every step from the first.
@@ -48,18 +46,6 @@ def check_resumable(folder: Path, experiment: Experiment) -> None:
             got=f"--epochs {experiment.epochs}",
             needed=f"--epochs {saved.epochs}",
         )
-
-    if sealed_config:
-        may_differ = [name for name in MAY_CHANGE if not (has_cosine and name == "epochs")]
-        begun = from_config(sealed_config, f"{folder}")
-        change = _first_change(begun, saved, may_differ, may_move=has_hash)
-        if change is not None:
-            raise UsageError(
-                "the file was changed since the run began; restore it, or start a new run",
-                where=config_file,
-                got=change.new,
-                needed=change.old,
-            )
 
 
 class _Change(NamedTuple):

@@ -6,15 +6,18 @@ more epochs than before, it is extended.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from jaxseq.checkpoint import records
-from jaxseq.common import files, lock
+from jaxseq.checkpoint import records, run_seal
+from jaxseq.common import lock
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
+from jaxseq.common.sealed import RUN_ID
 from jaxseq.train import devices, domains, loop, processes, run_folder
 from jaxseq.train.domains.base import Domain
 from jaxseq.train.experiments.base import Experiment
@@ -29,11 +32,13 @@ def train(
     resume: str | Path | None = None,
     console: Console | None = None,
     classical: bool = False,
+    from_epoch: int | None = None,
 ) -> Path:
     """Train an experiment, judge it on the test part, and return the run's folder.
 
     A new run is written to `out`, or to the next number in `runs/`. With `resume`, the run in that folder continues up
-    to the experiment's epochs. `classical` adds classical baselines to the judgement of forecasts.
+    to the experiment's epochs, from its newest intact epoch or after `from_epoch`, 0 to train it anew. `classical` adds
+    classical baselines to the judgement of forecasts.
 
     Raises `UsageError` for an invalid request, before anything is written wherever it can be known, and if another
     process works in the folder. Raises `Interrupted` on Ctrl-C or SIGTERM, after the last finished epoch is saved.
@@ -58,7 +63,7 @@ def train(
             check_resumable(folder, experiment)
             processes.from_first(lambda: locks.enter_context(lock.hold(folder)))
             job = _prepare(domain, experiment, console)
-            run = _resume(job, folder, console)
+            run = _resume(job, folder, from_epoch, console)
         _fit_and_judge(run, domain, console, classical)
     return run.folder
 
@@ -77,11 +82,13 @@ def _begin(job: Job, out: Path | None, locks: ExitStack) -> Run:
     """Draw the first state and make the run's folder, which stays locked."""
     # First, because a model that does not fit into memory should leave no folder behind.
     state = initial_state(job)
-    folder = processes.from_first(lambda: str(_new_folder(job, out, locks)))
-    return Run(Path(folder), job, state, rows=[])
+    config = run_config(job)
+    config[RUN_ID] = run_folder.identity(config)
+    folder = processes.from_first(lambda: str(_new_folder(job, config, out, locks)))
+    return Run(Path(folder), job, config, state, rows=[])
 
 
-def _new_folder(job: Job, out: Path | None, locks: ExitStack) -> Path:
+def _new_folder(job: Job, config: Mapping[str, Any], out: Path | None, locks: ExitStack) -> Path:
     folder = run_folder.create(job.experiment.name, out)
     locks.enter_context(lock.hold(folder))
     # Another process may have begun and ended a run here before this one held the lock.
@@ -89,23 +96,24 @@ def _new_folder(job: Job, out: Path | None, locks: ExitStack) -> Path:
     run_folder.remove_leftovers(folder)
 
     # The config makes the folder a run, so it is written before everything else.
-    run_folder.write_config(folder, run_config(job))
-    files.write_json(folder / run_folder.ENVIRONMENT, run_folder.environment(devices.describe(job.mesh)))
+    run_folder.write_config(folder, config)
+    run_folder.write_environment(folder, devices.describe(job.mesh))
     return folder
 
 
 # A run that resumes ----------------------------------------------------------------------------------------------------
 
 
-def _resume(job: Job, folder: Path, console: Console) -> Run:
-    """Restore the run's newest intact epoch, and write its config with the fields that were allowed to change."""
+def _resume(job: Job, folder: Path, from_epoch: int | None, console: Console) -> Run:
+    """Restore the newest intact epoch of a run, or the given one; write its config with the fields that may change."""
 
     def update_config() -> None:
         run_folder.remove_leftovers(folder)
-        run_folder.write_config(folder, run_config(job))
+        run_folder.write_config(folder, run.config)
+        run_folder.keep_environment(folder, devices.describe(job.mesh))
 
     check_rows(job, folder)
-    run = loop.resume(job, folder, console)
+    run = loop.resume(job, folder, from_epoch, console)
     processes.from_first(update_config)
     return run
 
@@ -118,7 +126,16 @@ def _fit_and_judge(run: Run, domain: Domain, console: Console, classical: bool) 
 
     def judge() -> None:
         job = on_local_devices(loop.note_skipped_steps(run.job, run.rows))
-        domain.judge(job, run.folder, console, classical)
+        # Until all of its files are written again, the run counts as not judged.
+        run_seal.break_seal(run.folder)
+        row = domain.judge(job, run.folder, console, classical)
+        run_seal.write_judged(
+            run.folder,
+            run.config,
+            epoch=records.best_until(run.checkpoints, len(run.rows)),
+            epochs=len(run.rows),
+            row=row,
+        )
 
     try:
         loop.fit_epochs(run, console)

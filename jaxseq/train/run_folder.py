@@ -15,37 +15,59 @@ from pathlib import Path
 from typing import Any
 
 from jaxseq import __version__
-from jaxseq.checkpoint import choice
-from jaxseq.common import formats, lock
+from jaxseq.checkpoint import choice, records, run_seal
+from jaxseq.checkpoint.run_seal import (
+    CHECKPOINTS as CHECKPOINTS,
+)
+from jaxseq.checkpoint.run_seal import (
+    CONFIG as CONFIG,
+)
+from jaxseq.checkpoint.run_seal import (
+    ENVIRONMENT as ENVIRONMENT,
+)
+from jaxseq.checkpoint.run_seal import (
+    ERRORS_PLOT as ERRORS_PLOT,
+)
+from jaxseq.checkpoint.run_seal import (
+    FORECAST_PLOT as FORECAST_PLOT,
+)
+from jaxseq.checkpoint.run_seal import (
+    INTERVALS as INTERVALS,
+)
+from jaxseq.checkpoint.run_seal import (
+    JUDGED as JUDGED,
+)
+from jaxseq.checkpoint.run_seal import (
+    LOSS_PLOT as LOSS_PLOT,
+)
+from jaxseq.checkpoint.run_seal import (
+    METRICS as METRICS,
+)
+from jaxseq.checkpoint.run_seal import (
+    PREDICTIONS as PREDICTIONS,
+)
+from jaxseq.checkpoint.run_seal import (
+    REPORT as REPORT,
+)
+from jaxseq.checkpoint.run_seal import (
+    SCORES as SCORES,
+)
+from jaxseq.common import lock, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import (
     TEMPORARY,
     cannot_write,
-    check_size,
     numbered_folder,
     open_to_append,
-    read_json,
-    write_json,
     write_text,
 )
 from jaxseq.common.text import counted
 
 RUNS = Path("runs")
-CONFIG = "config.json"
-ENVIRONMENT = "environment.json"
-METRICS = "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
-REPORT = "report.md"
-PREDICTIONS = "predictions.csv"
-SCORES = "scores.csv"
-INTERVALS = "intervals.json"
-LOSS_PLOT = "loss.png"
-FORECAST_PLOT = "forecast.png"
-ERRORS_PLOT = "errors.png"
+MAY_CHANGE = ("epochs", "patience", "on_nonfinite")
+"""Fields that may differ when a run resumes: how long it trains, and what it does where it stopped. With any other
+change it would be another run."""
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
-
-MOST_METRICS = 256 * 2**20
-"""Maximum size in bytes of a `metrics.jsonl` that is read: a million epochs."""
 
 Row = dict[str, Any]
 """The metrics of one epoch: numbers by name, among them `epoch` and `step` as integers."""
@@ -109,14 +131,27 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write `config.json`, stamped with the number of its format. A folder with this file is a run."""
-    write_json(folder / CONFIG, formats.stamped(config))
+    """Write `config.json`, sealed. A folder with this file is a run."""
+    sealed.write(folder / CONFIG, config)
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """Return the identity of a run that begins with a config: its sha256 without what may change when it resumes.
+
+    It is no random number: a run is what its recipe and its rows say.
+    """
+    may_change = set(MAY_CHANGE)
+    # A cosine falls to zero at the last epoch, so that the number of epochs decides about every step.
+    if config.get("schedule") == "cosine":
+        may_change.remove("epochs")
+    return sealed.digest({name: _unmoved(value) for name, value in config.items() if name not in may_change})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the `config.json` of a run in the current format, without its number.
+    """Return the `config.json` of a run in the current format, without its number and seal.
 
-    Raises `UsageError` if there is no such run, it cannot be read, or its format is newer.
+    Raises `UsageError` if there is no such run, it cannot be read, or its format is newer, and `sealed.DamagedError` if
+    it was changed since it was written.
     """
     path = folder / CONFIG
     try:
@@ -135,7 +170,45 @@ def read_config(folder: Path) -> dict[str, Any]:
                 f"{folder} holds {counted(len(runs), 'run')}: name one of them, such as {folder / runs[0]}"
             )
         raise UsageError(f"no run at {folder}: it has no {CONFIG}")
-    return formats.unstamped(read_json(path), str(path))
+    config = sealed.read(path)
+    if not run_seal.has_seals(folder):
+        _check_unsealed(folder, config)
+    return config
+
+
+def _check_unsealed(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise `DamagedError` for a config without a seal that differs from the sealed copy in the checkpoints.
+
+    Raises nothing if there is no such copy, as in a run that has saved no epoch.
+    """
+    begun = records.sealed_config(folder / CHECKPOINTS)
+    if sealed.RUN_ID in begun:
+        raise sealed.DamagedError(f"{folder / CONFIG}", ["its seal is missing"])
+    for name, value in begun.items():
+        if name in MAY_CHANGE or name not in config:
+            continue
+        if _unmoved(config[name]) != _unmoved(value):
+            raise sealed.DamagedError(f"{folder / CONFIG}", [f"{name} was changed since the run began"])
+
+
+def _unmoved(value: Any) -> Any:
+    """Return a field of a config without the path of its data, which may lie elsewhere by now."""
+    if isinstance(value, Mapping):
+        return {name: field for name, field in value.items() if name != "path"}
+    return value
+
+
+def write_environment(folder: Path, devices: str) -> None:
+    """Write `environment.json`, sealed: versions, machine and source of this process; `devices` describes the mesh."""
+    sealed.write(folder / ENVIRONMENT, environment(devices))
+
+
+def keep_environment(folder: Path, devices: str) -> None:
+    """Write `environment.json` if it is missing or damaged: the process that began the run was killed before, say."""
+    try:
+        sealed.read(folder / ENVIRONMENT)
+    except UsageError:
+        write_environment(folder, devices)
 
 
 def environment(devices: str) -> dict[str, Any]:
@@ -194,14 +267,7 @@ def read_metrics(folder: Path) -> list[Row]:
     path = folder / METRICS
     if not path.is_file():
         return []
-    try:
-        # The file is read as a whole, so a damaged one of any size could fill the memory.
-        check_size(path, MOST_METRICS)
-        lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror or error}", where=path) from error
-    except ValueError as error:
-        raise UsageError(f"cannot be read: {error}", where=path) from error
+    lines = run_seal.log_content(path).decode(errors="replace").splitlines(keepends=True)
 
     rows = []
     for number, line in enumerate(lines, 1):
@@ -230,7 +296,8 @@ def _parsed_row(line: str) -> Row:
 def keep_metrics(folder: Path, last_epoch: int) -> list[Row]:
     """Drop the rows after an epoch, and return the others. The checkpoint of a resumed run may be older than its rows.
 
-    Raises `UsageError` unless there is exactly one row for each epoch up to `last_epoch`.
+    Raises `UsageError` unless there is exactly one row for each epoch up to `last_epoch`, and `sealed.DamagedError` unless
+    they are the rows that were there when that epoch was saved.
     """
     path = folder / METRICS
     rows = [row for row in read_metrics(folder) if row["epoch"] <= last_epoch]
@@ -238,6 +305,8 @@ def keep_metrics(folder: Path, last_epoch: int) -> list[Row]:
     if epochs != list(range(1, last_epoch + 1)):
         needed = f"the epochs 1 to {last_epoch}, once each"
         raise UsageError("epochs are missing or repeated", where=path, got=epochs, needed=needed)
+    if last_epoch:
+        run_seal.check_log(folder, last_epoch)
 
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows

@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from jaxseq.common import files, lock
+from jaxseq.checkpoint import run_seal
+from jaxseq.common import files, lock, sealed
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.dataset import SeriesData
@@ -65,7 +66,7 @@ def study(
 def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -> None:
     """Train the unfinished runs, one after the other."""
     started = time.perf_counter()
-    unfinished = [member for member in runs if not (member.folder / run_folder.REPORT).is_file()]
+    unfinished = [member for member in runs if not _is_finished(member, console)]
     finished_before = len(runs) - len(unfinished)
 
     for trained, member in enumerate(unfinished):
@@ -84,6 +85,16 @@ def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -
             reason = f"{stop}".split(";")[0]
             console.print(f"{reason}; repeat the command with --out {folder} to resume the study", highlight=False)
             raise
+
+
+def _is_finished(member: Member, console: Console) -> bool:
+    """Return whether a member is judged and its files are as they were written; say which of them is not."""
+    if not (member.folder / run_folder.JUDGED).exists():
+        return False
+    reasons = run_seal.judged_damage(member.folder)
+    if reasons:
+        console.print(f"{reasons[0]}: the run is judged again", highlight=False, markup=False)
+    return not reasons
 
 
 def members(
@@ -127,7 +138,7 @@ def _folder(
     locks.enter_context(lock.hold(folder))
     # Another process may have begun here before this one held the lock.
     run_folder.check_empty(folder)
-    files.write_json(folder / RECIPE, recipe)
+    sealed.write(folder / RECIPE, recipe)
     return folder
 
 
@@ -143,7 +154,7 @@ def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
 
 def _recipe(path: Path) -> dict[str, Any]:
     """Read the recipe of a study; fields that are newer than the file have their defaults."""
-    saved = files.read_json(path)
+    saved = sealed.read(path)
     counts = {name: saved.pop(name, None) for name in ("seeds", "folds")}
     experiment = experiments.from_config(saved, str(path))
     return {**experiments.to_config(experiment), **counts}
@@ -159,10 +170,9 @@ def _run(member: Member, console: Console, classical: bool) -> None:
 
 
 def gather(runs: list[Member]) -> pd.DataFrame:
-    """Return a table with a row for each run: fold, seed, and the summary of its domain."""
-    domain = domains.of(runs[0].experiment)
+    """Return a table with a row for each finished run: fold, seed, and its row as it was judged."""
     rows = []
     for member in runs:
         place = {"fold": member.fold, "seed": member.seed}
-        rows.append({**place, **domain.row(member)})
+        rows.append({**place, **run_seal.judged_row(member.folder)})
     return pd.DataFrame(rows)

@@ -25,10 +25,10 @@ from orbax.checkpoint._src.serialization import tensorstore_utils
 from jaxseq.checkpoint import __main__ as command
 from jaxseq.checkpoint import leaves, records, store
 from jaxseq.checkpoint.orbax_calls import bytes_uncounted
-from jaxseq.checkpoint.records import DamagedError
 from jaxseq.checkpoint.writer import CLEARING, PROBE, Writer
 from jaxseq.common import formats
 from jaxseq.common.errors import UsageError
+from jaxseq.common.sealed import RUN_ID, DamagedError
 
 
 class Cell(NamedTuple):
@@ -377,7 +377,7 @@ def test_a_key_that_orbax_does_not_know_keeps_nobody_from_going_on(few: Path, tm
     save_again(folder)
 
 
-def test_a_damaged_best_epoch_is_set_aside_with_a_word_and_is_best_no_more(folder: Path) -> None:
+def test_a_damaged_best_epoch_is_set_aside_with_a_word_and_none_stands_in_for_it(folder: Path) -> None:
     write(folder, {3: 0.6, 4: 0.6, 5: 0.6})
     assert (records.epochs(folder), records.best_epoch(folder)) == ([2, 4, 5], 2)
     path = stored_values(folder, 2)
@@ -385,7 +385,47 @@ def test_a_damaged_best_epoch_is_set_aside_with_a_word_and_is_best_no_more(folde
     said: list[str] = []
     Writer(folder, {}, "loss", said.append).close()
     assert said == [f"epoch 2 of {folder.resolve()} is damaged: set aside as damaged-2"]
-    assert (records.epochs(folder), records.best_epoch(folder)) == ([4, 5], 5)
+    assert records.epochs(folder) == [4, 5]
+    with pytest.raises(DamagedError, match="the best epoch is missing"):
+        records.best_epoch(folder)
+
+    write(folder, {6: 0.7})
+    assert (records.epochs(folder), records.best_epoch(folder)) == ([5, 6], 5)
+
+
+def test_a_damaged_newest_record_leaves_the_best_epoch_unknown(folder: Path) -> None:
+    write(folder, {3: 0.6})
+    assert records.best_epoch(folder) == 2
+    (folder / "3" / "_CHECKPOINT_METADATA").write_bytes(b"{}")
+    with pytest.raises(DamagedError, match="epoch 3"):
+        records.best_epoch(folder)
+    assert records.best_until(folder, 2) == 2
+
+
+def test_a_renamed_epoch_is_not_taken_for_another(folder: Path) -> None:
+    (folder / "1").rename(folder / "3")
+    assert store.damage(folder, 3) == ["the folder holds epoch 1"]
+    said: list[str] = []
+    epoch, _ = store.restore(folder, jax.eval_shape(init), report=said.append)
+    assert epoch == 2 and len(said) == 1 and "epoch 3" in said[0]
+
+
+def test_an_epoch_of_another_run_is_damage_and_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    ours, theirs = {RUN_ID: "a"}, {RUN_ID: "b"}
+    for name, config in (("ours", ours), ("theirs", theirs)):
+        with Writer(tmp_path / name, config, "loss") as writer:
+            for epoch in (1, 2):
+                writer.save(epoch, init(epoch), {"loss": 1.0 / epoch})
+    with pytest.raises(UsageError, match="another run"):
+        Writer(tmp_path / "theirs", ours, "loss")
+    assert records.epochs(tmp_path / "theirs") == [1, 2]
+
+    shutil.rmtree(tmp_path / "ours" / "2")
+    shutil.copytree(tmp_path / "theirs" / "2", tmp_path / "ours" / "2")
+    assert store.damage(tmp_path / "ours", 2, ours) == ["it belongs to another run"]
+    said: list[str] = []
+    epoch, _ = store.restore(tmp_path / "ours", jax.eval_shape(init), report=said.append, config=ours)
+    assert epoch == 1 and "it belongs to another run" in said[0]
 
 
 def test_changed_metrics_are_found(folder: Path) -> None:
@@ -393,7 +433,8 @@ def test_changed_metrics_are_found(folder: Path) -> None:
     record.write_text(record.read_text().replace('"loss": 0.4', '"loss": 0.1'))
     with pytest.raises(DamagedError, match=r"epoch 2 of .*_CHECKPOINT_METADATA: sha256 differs"):
         records.metrics(folder, 2)
-    assert records.best_epoch(folder) == 1
+    with pytest.raises(DamagedError, match="epoch 2"):
+        records.best_epoch(folder)
 
 
 def test_a_failing_load_says_nothing_on_its_own(

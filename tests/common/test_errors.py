@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxseq.checkpoint.records import DamagedError
 from jaxseq.common import command_line, errors
 from jaxseq.common.errors import ABSENT, UsageError
+from jaxseq.common.sealed import DamagedError
 from jaxseq.data import download
 from jaxseq.data.tables.columns import NotANumber
 from jaxseq.data.yahoo import client

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from jaxseq.checkpoint import records
-from jaxseq.checkpoint.records import DamagedError
-from jaxseq.common import figures, files, formats
+from jaxseq.common import figures, files, formats, sealed
 from jaxseq.common.errors import UsageError
+from jaxseq.common.sealed import DamagedError
 from jaxseq.data.windows import lay_out
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, run_folder
@@ -42,12 +42,15 @@ def relabel(folder: Path, number: object) -> None:
     change = {} if number is None else {"format": number}
     config = files.read_json(folder / run_folder.CONFIG)
     config.pop("format")
-    files.write_json(folder / run_folder.CONFIG, {**change, **config})
+    config = {**change, **config}
+    if isinstance(number, int) and number >= sealed.SINCE:
+        config["sha256"] = sealed.digest(config)
+    files.write_json(folder / run_folder.CONFIG, config)
     for path in (*folder.rglob("_CHECKPOINT_METADATA"), *folder.rglob("_ROOT_METADATA")):
         whole = json.loads(path.read_text())
         record = {key: value for key, value in whole["custom_metadata"].items() if key not in ("format", "sha256")}
         record = {**change, **record}
-        whole["custom_metadata"] = {**record, "sha256": records.digest(record)}
+        whole["custom_metadata"] = {**record, "sha256": sealed.digest(record)}
         path.write_text(json.dumps(whole))
 
 

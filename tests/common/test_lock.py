@@ -343,7 +343,7 @@ def test_what_a_start_that_was_killed_left_is_no_run_and_is_cleared_away(
 ) -> None:
     from jaxseq.train.domains import forecasts
 
-    monkeypatch.setattr(forecasts, "judge", lambda *_: None)
+    monkeypatch.setattr(forecasts, "judge", lambda *_: {})
     kill(holder(tmp_path))
     (tmp_path / ".config.json.jaxseq-a1b2c3d4").write_text('{"exp')
     run.train(TINY, out=tmp_path)

@@ -447,27 +447,28 @@ def read_metrics(content, folder, chance):
 
 
 def records_file():
-    from jaxseq.checkpoint import records
+    from jaxseq.common import sealed
 
-    sealed = records.seal(metrics={"valid": 0.5}, best="valid", leaves=[["params/a", [1, 2], "float32", "0" * 64]])
-    return [(json.dumps({"custom_metadata": sealed, "metrics": {}}).encode(), as_it_is)]
+    record = sealed.seal(metrics={"valid": 0.5}, best="valid", leaves=[["params/a", [1, 2], "float32", "0" * 64]])
+    return [(json.dumps({"custom_metadata": record, "metrics": {}}).encode(), as_it_is)]
 
 
 def odd_record(chance):
-    from jaxseq.checkpoint import records
+    from jaxseq.common import sealed
 
     ((content, _),) = records_file()
     record = json.loads(content)["custom_metadata"]
     del record["sha256"]
     made = odd_within(record, chance)
     made = made if isinstance(made, dict) else {}
-    return json.dumps({"custom_metadata": {**made, "sha256": records.digest(made)}}).encode()
+    return json.dumps({"custom_metadata": {**made, "sha256": sealed.digest(made)}}).encode()
 
 
 def read_record(content, folder, chance):
     from jaxseq.checkpoint import records
 
-    record = records.unseal(put(folder, "_CHECKPOINT_METADATA", content), f"step 1 of {folder}/any")
+    path = put(folder / "checkpoints" / "1", "_CHECKPOINT_METADATA", content)
+    record = records.record_of(path.parent.parent, 1)
     assert isinstance(record, dict)
 
 

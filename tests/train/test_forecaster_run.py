@@ -13,8 +13,10 @@ import pytest
 import scipy.stats
 from problems import quickly
 
-from jaxseq.checkpoint.records import DamagedError
+from jaxseq.checkpoint import run_seal
+from jaxseq.common import sealed
 from jaxseq.common.errors import UsageError
+from jaxseq.common.sealed import DamagedError
 from jaxseq.data import aapl
 from jaxseq.data.aapl import Prices
 from jaxseq.data.scaling import Scaling
@@ -25,7 +27,7 @@ from jaxseq.forecasting.evaluate import calibrate
 from jaxseq.forecasting.intervals import Forecast, Intervals
 from jaxseq.nn import apply
 from jaxseq.train import __main__ as train
-from jaxseq.train import epoch, forecaster
+from jaxseq.train import epoch, forecaster, run_folder
 from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
@@ -116,15 +118,15 @@ def test_what_is_no_sound_run_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run at"):
         forecaster.restore(tmp_path / "nowhere")
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    config = json.loads((copy / "config.json").read_text())
+    config = run_folder.read_config(copy)
     sound = config["scaling"]
     wrong = [{"shift": 0.0}, {"scale": "x"}, {"scale": ["x"]}, {"scale": []}, {"scale": [np.nan]}, {"kind": "odd"}]
     for scaling in (None, [], {}, {"width": 1.0}, *({**sound, **change} for change in wrong)):
-        (copy / "config.json").write_text(json.dumps({**config, "scaling": scaling}))
+        run_folder.write_config(copy, {**config, "scaling": scaling})
         with pytest.raises(UsageError, match=r"config\.json: scaling") as raised:
             forecaster.restore(copy)
         assert "\n" not in str(raised.value)
-    (copy / "config.json").write_text(json.dumps({**config, "model": {"cell": "gru", "hidden": 5, "layers": 1}}))
+    run_folder.write_config(copy, {**config, "model": {"cell": "gru", "hidden": 5, "layers": 1}})
     with pytest.raises(UsageError, match="another model"):
         forecaster.restore(copy)
 
@@ -196,10 +198,21 @@ def test_a_run_that_was_not_judged_has_no_intervals_and_damaged_ones_are_refused
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     for saved in ([], {}, {"levels": [0.5]}, {"levels": [0.5], "sizes": []}, {"levels": [0.5], "sizes": [[1.0, 2.0]]}):
         (copy / "intervals.json").write_text(json.dumps(saved))
+        with pytest.raises(DamagedError, match="it was changed since it was written") as raised:
+            forecaster.restore(copy)
+        assert str(raised.value.where) == str(copy / "intervals.json")
+        # Sealed as they are, they are refused for what they say.
+        judged = sealed.read(copy / "judged.json")
+        hashes = {**judged["files"], "intervals.json": sealed.digest_of_file(copy / "intervals.json")}
+        sealed.write(copy / "judged.json", {**judged, "files": hashes})
         with pytest.raises(UsageError) as raised:
             forecaster.restore(copy)
         assert str(raised.value.where).startswith(str(copy / "intervals.json"))
     (copy / "intervals.json").unlink()
+    with pytest.raises(DamagedError, match=r"intervals\.json: damaged \(it is missing"):
+        forecaster.restore(copy)
+
+    run_seal.set_judgement_aside(copy)
     part, trained = Prices(window=WINDOW).load(1).windows.test, forecaster.restore(copy)
     centre, ends = trained.forecast(part, trained.scaling)
     assert centre.shape == (491, 1) and ends == {}

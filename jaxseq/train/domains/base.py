@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from jaxseq.train.experiments.base import Experiment
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
 Material = TypeVar("Material")
+
+
+RunRow: TypeAlias = dict[str, int | float]
+"""A run in the table of a study or a sweep: numbers by column."""
 
 
 class Member(NamedTuple):
@@ -72,16 +76,15 @@ class Domain(Protocol[AnyExperiment, Material]):
         """
         ...
 
-    def judge(self, job: Job[AnyExperiment, Material], folder: Path, console: Console, classical: bool = False) -> None:
-        """Judge the best epoch on the test part: tables on the console, reports and figures in the folder."""
+    def judge(self, job: Job[AnyExperiment, Material], folder: Path, console: Console, classical: bool = False) -> RunRow:
+        """Judge the best epoch on the test part: tables on the console, reports and figures in the folder.
+
+        Returns the run as a row of its study's table: numbers by the name of their column.
+        """
         ...
 
     def check(self, experiment: AnyExperiment) -> None:
         """Raise `UsageError` for data that cannot be used, before anything is written."""
-        ...
-
-    def row(self, member: Member) -> dict[str, int | float]:
-        """Return a finished run as a row of its study's table: numbers by the name of their column."""
         ...
 
     def summary(self, experiment: AnyExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:

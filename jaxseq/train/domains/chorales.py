@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling import Drawn, SamplingOptions
 from jaxseq.train import run_folder
-from jaxseq.train.domains.base import Member, measured
+from jaxseq.train.domains.base import Member, RunRow, measured
 from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, stretches
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.chorales import ChoraleExperiment
@@ -159,7 +159,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Composer:
     return Composer(experiment, restored.epoch, restored.setup, restored.state)
 
 
-def judge(job: ChoraleJob, folder: Path, console: Console, classical: bool = False) -> None:
+def judge(job: ChoraleJob, folder: Path, console: Console, classical: bool = False) -> RunRow:
     """Score the best epoch on the test part beside the baselines, on the console and in the folder."""
     experiment = job.experiment
     metrics = run_folder.read_metrics(folder)
@@ -180,6 +180,7 @@ def judge(job: ChoraleJob, folder: Path, console: Console, classical: bool = Fal
     console.print(comparison.verdict, style="bold", highlight=False, markup=False)
     written = ", ".join((run_folder.REPORT, run_folder.SCORES, run_folder.LOSS_PLOT))
     console.print(f"{folder}: {written}, checkpoints", highlight=False)
+    return _row(experiment, folder)
 
 
 def _cells(row: Scores) -> list[str]:
@@ -232,14 +233,14 @@ def check(experiment: ChoraleExperiment) -> None:
     experiment.data.load()
 
 
-def row(member: Member) -> dict[str, Any]:
+def _row(experiment: ChoraleExperiment, folder: Path) -> RunRow:
     """Return a run's nats and accuracy on the test part, and its validation."""
-    table = pd.read_csv(member.folder / run_folder.SCORES)
+    table = pd.read_csv(folder / run_folder.SCORES)
     # The first row after the baselines; a second one leaves out near-duplicates.
     is_baseline = table["predictions"].isin([COPY, GRAM])
     model = table[~is_baseline].iloc[0]
-    metrics = run_folder.read_metrics(member.folder)
-    best = run_folder.best_row(metrics, f"valid_{member.experiment.objective().select}")
+    metrics = run_folder.read_metrics(folder)
+    best = run_folder.best_row(metrics, f"valid_{experiment.objective().select}")
     return {
         "epoch": best["epoch"],
         "epochs": len(metrics),

@@ -23,13 +23,13 @@ from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, 
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.train import forecaster, run_folder, trained_series
-from jaxseq.train.domains.base import Member
+from jaxseq.train.domains.base import Member, RunRow
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.forecaster import Trained, restore
 from jaxseq.train.job import Job, build_job, restore_best
 from jaxseq.train.plots import loss_figure
 
-__all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "row", "summary"]
+__all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "summary"]
 
 BEST_OF_FOLDS = "the best baseline of each fold"
 """Name of the reference of a study whose folds have different ones."""
@@ -85,7 +85,7 @@ def _with_known_targets(rows: Batch, part: str) -> Batch:
     return Batch(rows.x[has_target], rows.y[has_target])
 
 
-def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = False) -> None:
+def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = False) -> RunRow:
     """Judge the best epoch on the test part: table and verdict on the console, report, figures and predictions.
 
     `classical` also fits exponential smoothing and theta to every test window.
@@ -119,6 +119,7 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
     files.write_text(folder / run_folder.REPORT, report(job, judgement, best_epoch, metrics))
 
     _print(job, judgement, folder, console)
+    return _row(experiment, folder)
 
 
 def _draw(
@@ -275,15 +276,15 @@ def check(experiment: ForecastExperiment) -> None:
     experiment.data.load(experiment.horizon)
 
 
-def row(member: Member) -> dict[str, int | float]:
+def _row(experiment: ForecastExperiment, folder: Path) -> RunRow:
     """Return a run's errors on its test block, relative to the last value, and its validation."""
-    scores = pd.read_csv(member.folder / run_folder.SCORES)
+    scores = pd.read_csv(folder / run_folder.SCORES)
     over_all_steps = scores[scores["step"] == "all"]
     # The last value stands first in the table, the model last.
     naive = over_all_steps.iloc[0]
     model = over_all_steps.iloc[-1]
-    metrics = run_folder.read_metrics(member.folder)
-    best = run_folder.best_row(metrics, f"valid_{member.experiment.objective().select}")
+    metrics = run_folder.read_metrics(folder)
+    best = run_folder.best_row(metrics, f"valid_{experiment.objective().select}")
     return {
         "epoch": best["epoch"],
         "epochs": len(metrics),

@@ -18,7 +18,7 @@ from jaxseq.common.arrays import Batch, Splits
 from jaxseq.music.corpora.pianoroll import KEYS, RollSplits
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.train import run_folder
-from jaxseq.train.domains.base import Member, measured
+from jaxseq.train.domains.base import Member, RunRow, measured
 from jaxseq.train.epoch import Setup, TrainState, evaluate
 from jaxseq.train.experiments.pianoroll import PianorollExperiment
 from jaxseq.train.job import Job, build_job, restore_best, restore_epoch
@@ -79,7 +79,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> RollModel:
     return RollModel(experiment, restored.epoch, restored.setup, restored.state)
 
 
-def judge(job: PianorollJob, folder: Path, console: Console, classical: bool = False) -> None:
+def judge(job: PianorollJob, folder: Path, console: Console, classical: bool = False) -> RunRow:
     """Score the best epoch on the test part beside the baselines, on the console and in the folder."""
     experiment = job.experiment
     metrics = run_folder.read_metrics(folder)
@@ -108,6 +108,7 @@ def judge(job: PianorollJob, folder: Path, console: Console, classical: bool = F
     console.print(f"{LITERATURE} nats a frame", highlight=False)
     written = (run_folder.REPORT, run_folder.SCORES, run_folder.LOSS_PLOT)
     console.print(f"{folder}: {', '.join(written)}, checkpoints", highlight=False)
+    return _row(experiment, folder)
 
 
 def _score_table(scores: Sequence[Score], title: str) -> Table:
@@ -215,10 +216,10 @@ def check(experiment: PianorollExperiment) -> None:
     experiment.data.load()
 
 
-def row(member: Member) -> dict[str, int | float]:
+def _row(experiment: PianorollExperiment, folder: Path) -> RunRow:
     """Return a run's nats on the test part, and its validation."""
-    scores = pd.read_csv(member.folder / run_folder.SCORES)
-    metrics = run_folder.read_metrics(member.folder)
+    scores = pd.read_csv(folder / run_folder.SCORES)
+    metrics = run_folder.read_metrics(folder)
     best = run_folder.best_row(metrics, "valid_nats")
     return {
         "epoch": best["epoch"],

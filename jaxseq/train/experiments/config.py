@@ -8,13 +8,14 @@ from types import MappingProxyType, NoneType
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.sealed import RUN_ID
 from jaxseq.common.text import cut, printable
 from jaxseq.train.experiments.base import Experiment
 
 ROWS = "rows_sha256"
 """Key of the hash over all rows of the data, which a resumed run must see again."""
-BESIDE_THE_FIELDS = ("experiment", "scaling", "series", "training_series", ROWS, "axes")
-"""Keys of `config.json` that are not fields of an experiment: its name, and results of fitting."""
+BESIDE_THE_FIELDS = ("experiment", "scaling", "series", "training_series", ROWS, "axes", RUN_ID)
+"""Keys of `config.json` that are not fields of an experiment: its name, results of fitting, and the run's identity."""
 OUTSIDE_JSON = ("name", "about")
 """Fields that are not written: the name stands under "experiment", the help text belongs to the code."""
 LONGEST_REASON = 600

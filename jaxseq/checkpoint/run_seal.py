@@ -1,0 +1,278 @@
+"""What a run's folder holds, and the seals by which its readers know that it is what the run wrote.
+
+`config.json` and `environment.json` carry their own sha256. Each epoch's record names the run and holds the sha256 of the
+log up to this epoch. `judged.json` is written last: it names the epoch that was judged, and has the sha256 of every file
+that the judgement wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxseq.checkpoint import records
+from jaxseq.common import files, sealed
+from jaxseq.common.errors import UsageError
+from jaxseq.common.sealed import RUN_ID, DamagedError
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+JUDGED = "judged.json"
+REPORT = "report.md"
+PREDICTIONS = "predictions.csv"
+SCORES = "scores.csv"
+INTERVALS = "intervals.json"
+LOSS_PLOT = "loss.png"
+FORECAST_PLOT = "forecast.png"
+ERRORS_PLOT = "errors.png"
+
+MOST_METRICS = 256 * 2**20
+"""Maximum size in bytes of a log that is read: a million epochs."""
+
+OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, REPORT)
+"""Files that a judgement writes; those of a domain are some of them."""
+
+
+class Judged(NamedTuple):
+    """A finished judgement.
+
+    run_id        of the run; None for one that began before format 3
+    epoch         the best epoch, which was judged
+    epochs        number of epochs that were trained
+    state_sha256  of the arrays that were judged
+    log_sha256    of the log's rows by then
+    row           the run in the tables of studies and sweeps: numbers by column
+    files         sha256 of each file by name
+    """
+
+    run_id: str | None
+    epoch: int
+    epochs: int
+    state_sha256: str
+    log_sha256: str
+    row: Mapping[str, int | float]
+    files: Mapping[str, str]
+
+
+# Judgements ------------------------------------------------------------------------------------------------------------
+
+
+def write_judged(
+    run: Path,
+    config: Mapping[str, Any],
+    *,
+    epoch: int,
+    epochs: int,
+    row: Mapping[str, int | float],
+) -> None:
+    """Seal the files of a judgement, which are all written. Raises `UsageError` if that cannot be written."""
+    hashes = {name: sealed.digest_of_file(run / name) for name in OUTPUTS if (run / name).is_file()}
+    judged = Judged(
+        run_id=config.get(RUN_ID),
+        epoch=epoch,
+        epochs=epochs,
+        state_sha256=records.state_sha256(run / CHECKPOINTS, epoch),
+        log_sha256=log_sha256(run / METRICS, epochs),
+        row=row,
+        files=hashes,
+    )
+    sealed.write(run / JUDGED, judged._asdict())
+
+
+def read_judged(run: Path) -> Judged | None:
+    """Return the judgement of a run; None if it has not been judged, or if training has gone on since.
+
+    Raises `DamagedError` for a broken seal, and for files of a judgement without a seal. Runs of formats before 3 have
+    none.
+    """
+    path = run / JUDGED
+    if not path.exists():
+        # Without the seal, nothing tells whether these files are of the epochs that lie beside them.
+        left = [name for name in OUTPUTS if (run / name).exists()]
+        if left and has_seals(run):
+            raise _to_be_judged(path, f"it is missing beside {left[-1]}")
+        return None
+    try:
+        return _parsed(sealed.read(path), path)
+    except DamagedError as error:
+        raise _to_be_judged(path, error.reasons[0]) from None
+    except UsageError as error:
+        raise _to_be_judged(path, error.rule) from None
+
+
+def _parsed(record: Mapping[str, Any], path: Path) -> Judged:
+    try:
+        return Judged(**record)
+    except TypeError:
+        raise DamagedError(str(path), ["it has other fields than a judgement"]) from None
+
+
+def check_output(run: Path, judged: Judged, name: str) -> None:
+    """Raise `DamagedError` unless a file of a judgement is as it was written."""
+    reason = _change(run, judged, name)
+    # A file that is made again costs seconds; one that is believed by mistake costs more.
+    if reason is not None:
+        raise _to_be_judged(run / name, reason)
+
+
+def _to_be_judged(path: Path, reason: str) -> DamagedError:
+    again = f"python -m jaxseq.train --resume {path.parent} judges the run again"
+    return DamagedError(f"{path}", [f"{reason}; {again}"])
+
+
+def _change(run: Path, judged: Judged, name: str) -> str | None:
+    """Say how a file differs from the one that the judgement wrote; None if it does not."""
+    path = run / name
+    if name not in judged.files:
+        return f"{JUDGED} does not name it"
+    try:
+        if sealed.digest_of_file(path) != judged.files[name]:
+            return "it was changed since it was written"
+    except FileNotFoundError:
+        return "it is missing"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+    return None
+
+
+def judged_row(run: Path) -> Mapping[str, int | float]:
+    """Return a finished run as a row of a table. Raises `DamagedError` if it is not finished, as `read_judged` does."""
+    judged = read_judged(run)
+    if judged is None:
+        raise DamagedError(f"{run}", ["it has not been judged"])
+    return judged.row
+
+
+def judged_damage(run: Path) -> list[str]:
+    """Return a line for each file of a run's judgement that is not as it was written, and for another state.
+
+    Empty if the run is finished; for one that has not been judged, the line says so.
+    """
+    try:
+        judged = read_judged(run)
+        if judged is None:
+            return [f"{run}: it has not been judged"]
+        state = records.state_sha256(run / CHECKPOINTS, judged.epoch)
+    except UsageError as error:
+        return [str(error)]
+
+    # All of them: whoever repairs a folder wants to know every file.
+    changes = {name: _change(run, judged, name) for name in judged.files}
+    reasons = [f"{run / name}: {change}" for name, change in changes.items() if change is not None]
+    if state != judged.state_sha256:
+        reasons.append(f"{run / JUDGED}: it is of another state than epoch {judged.epoch}")
+    return reasons
+
+
+def break_seal(run: Path) -> None:
+    """Remove the seal of a judgement, whose files are about to be written again. Raises `UsageError` if it cannot be."""
+    path = run / JUDGED
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise files.cannot_write(path, error) from error
+
+
+def set_judgement_aside(run: Path) -> None:
+    """Move a judgement's files into a folder such as `judged-20`, named after the epochs that had been trained by then.
+
+    Done before training goes on: beside later checkpoints they would pass for files about them. Raises `UsageError` if
+    that cannot be written.
+    """
+    present = [name for name in (JUDGED, *OUTPUTS) if (run / name).is_symlink() or (run / name).exists()]
+    if not present:
+        return
+    aside = run / f"judged-{_judged_epochs(run)}"
+    try:
+        # What a link points to is not of this run.
+        if aside.is_symlink():
+            aside.unlink()
+        aside.mkdir(exist_ok=True)
+        # The seal goes first: without it nothing that is left counts as a judgement.
+        for name in present:
+            os.replace(run / name, aside / name)
+    except OSError as error:
+        raise files.cannot_write(aside, error) from error
+
+
+def _judged_epochs(run: Path) -> str:
+    try:
+        judged = read_judged(run)
+    except UsageError:
+        return "unsealed"
+    return "unsealed" if judged is None else str(judged.epochs)
+
+
+# Configuration and log -------------------------------------------------------------------------------------------------
+
+
+def has_seals(run: Path) -> bool:
+    """Return whether a run is of a format that seals its files."""
+    return sealed.is_sealed(files.read_json(run / CONFIG))
+
+
+def log_sha256(path: Path, epochs: int) -> str:
+    """Return the sha256 of the first lines of a log, one for each epoch. Raises `UsageError` if it cannot be read."""
+    lines = log_content(path).splitlines(keepends=True)
+    return hashlib.sha256(b"".join(lines[:epochs])).hexdigest()
+
+
+def log_content(path: Path) -> bytes:
+    """Return the bytes of a log. Raises `UsageError` if it cannot be read or is larger than `MOST_METRICS`."""
+    try:
+        # The file is read as a whole, so a damaged one of any size could fill the memory.
+        files.check_size(path, MOST_METRICS)
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror or error}", where=path) from error
+    except ValueError as error:
+        raise UsageError(f"cannot be read: {error}", where=path) from error
+
+
+def check_log(run: Path, epoch: int) -> None:
+    """Raise `DamagedError` unless the rows of a run's log up to an epoch are those that were there when it was saved."""
+    path = run / METRICS
+    saved = records.log_sha256(run / CHECKPOINTS, epoch)
+    # Records before format 3 have none.
+    if saved is not None and log_sha256(path, epoch) != saved:
+        raise DamagedError(f"{path}", [f"its rows up to epoch {epoch} were changed since that epoch was saved"])
+
+
+def check_judged_log(run: Path) -> None:
+    """Raise `DamagedError` unless the log of a finished run has the rows that it was judged with."""
+    path = run / METRICS
+    judged = read_judged(run)
+    if judged is not None and log_sha256(path, judged.epochs) != judged.log_sha256:
+        raise DamagedError(f"{path}", ["it was changed since the run was judged"])
+
+
+def damage(run: Path) -> Iterator[str]:
+    """Yield a line for each file of a run's folder that is not as it was written; the checkpoints' arrays apart."""
+    checkpoints = run / CHECKPOINTS
+    config: dict[str, Any] = {}
+    # A damaged config does not say of which format the run is; then it is taken for one with seals.
+    seals = True
+    try:
+        config = sealed.read(run / CONFIG)
+        seals = has_seals(run)
+        if seals:
+            sealed.read(run / ENVIRONMENT)
+    except UsageError as error:
+        yield str(error)
+
+    for epoch in records.epochs(checkpoints):
+        try:
+            if config:
+                records.check_run(checkpoints, epoch, config)
+            check_log(run, epoch)
+        except UsageError as error:
+            yield str(error)
+
+    # A run that is stopped before its end has no judgement, which is no damage.
+    if seals and any((run / name).exists() for name in (JUDGED, *OUTPUTS)):
+        yield from judged_damage(run)

@@ -1,4 +1,4 @@
-"""What a run's folder holds, and the seals by which its readers know that it is what the run wrote.
+"""The files in a run's folder, and the seals by which its readers know that it is what the run wrote.
 
 `config.json` and `environment.json` carry their own sha256. Each epoch's record names the run and holds the sha256 of the
 log up to this epoch. `judged.json` is written last: it names the epoch that was judged, and has the sha256 of every file

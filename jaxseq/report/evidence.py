@@ -91,9 +91,9 @@ def measure(run: PlannedRun) -> dict[str, float]:
     from jaxseq.train.job import restore_best
 
     file = run.folder.with_name(f"{run.folder.name}{MEASURED}")
-    kept = _kept(file, run)
-    if kept is not None:
-        return kept
+    earlier = _earlier_figures(file, run)
+    if earlier is not None:
+        return earlier
 
     job = domains.of(run.experiment).prepare(run.experiment)
     _, state = restore_best(job, run.folder)
@@ -117,9 +117,9 @@ def influence(run: PlannedRun) -> dict[str, list[float]]:
     from jaxseq.train.job import initial_state, restore_best
 
     file = run.folder.with_name(f"{run.folder.name}{GRADIENTS}")
-    kept = _kept(file, run)
-    if kept is not None:
-        return kept
+    earlier = _earlier_figures(file, run)
+    if earlier is not None:
+        return earlier
 
     job = domains.of(run.experiment).prepare(run.experiment)
     rows = Batch(*(part[:INFLUENCE_ROWS] for part in job.data.valid))
@@ -132,17 +132,19 @@ def influence(run: PlannedRun) -> dict[str, list[float]]:
     return norms
 
 
-def _kept(file: Path, run: PlannedRun) -> dict[str, Any] | None:
+def _earlier_figures(file: Path, run: PlannedRun) -> dict[str, Any] | None:
     """Return what was measured of a run's state before; None if nothing was, or of another state, or if it is damaged."""
     if not file.is_file():
         return None
+    # What cannot be trusted is measured again, which costs seconds.
     try:
-        kept = sealed.read(file)
+        record = sealed.read(file)
     except UsageError:
         return None
-    if kept.get("state_sha256") != _state_sha256(run):
+    # The run may have been trained again since.
+    if record.get("state_sha256") != _state_sha256(run):
         return None
-    return kept["figures"]
+    return record["figures"]
 
 
 def _keep(file: Path, run: PlannedRun, figures: Mapping[str, Any]) -> None:

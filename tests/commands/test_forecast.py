@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from sealing import reseal
 
 from jaxseq import forecast
 from jaxseq.common import figures, files
@@ -129,9 +130,9 @@ def test_rows_without_dates_are_compared_by_level_and_spread_alone() -> None:
 def test_a_run_without_facts_of_its_series_takes_their_name_for_it(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "older"
     shutil.copytree(trained / "table", folder)
-    config = files.read_json(folder / run_folder.CONFIG)
+    config = run_folder.read_config(folder)
     del config[trained_series.CONFIG_KEY]
-    files.write_json(folder / run_folder.CONFIG, config)
+    run_folder.write_config(folder, config)
     pd.testing.assert_frame_equal(forecast.forecast(folder)[0], forecast.forecast(trained / "table")[0])
 
 
@@ -312,6 +313,7 @@ def test_every_head_is_judged_and_forecasts_with_every_kind_of_intervals(
     copied = shutil.copytree(headed, tmp_path / "run")
     experiment = dataclasses.replace(forecaster.restore(copied).experiment, intervals=kind)
     domain.judge(domain.prepare(experiment), copied, Console(file=io.StringIO()))
+    reseal(copied)
     written = files.read_json(copied / run_folder.INTERVALS)
     assert kind in ("auto", written["kind"]) and written["levels"] == [0.5, 0.8, 0.95]
     scores = pd.read_csv(copied / run_folder.SCORES).iloc[-3]
@@ -327,5 +329,6 @@ def test_without_levels_nothing_is_followed_and_the_notes_agree(adaptive: Path, 
     copied = shutil.copytree(adaptive / "run", tmp_path / "copied")
     saved = files.read_json(copied / run_folder.INTERVALS)
     files.write_json(copied / run_folder.INTERVALS, {**saved, "levels": [], "sizes": [], "scores": []})
+    reseal(copied)
     notes = forecast.forecast(copied)[1]
     assert "no intervals: the run has none for this horizon" in notes and not any("follow" in note for note in notes)

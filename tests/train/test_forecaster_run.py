@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 from problems import quickly
+from sealing import reseal
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
 from jaxseq.data import aapl
@@ -202,9 +202,7 @@ def test_a_run_that_was_not_judged_has_no_intervals_and_damaged_ones_are_refused
             forecaster.restore(copy)
         assert str(raised.value.where) == str(copy / "intervals.json")
         # Sealed as they are, they are refused for what they say.
-        judged = sealed.read(copy / "judged.json")
-        hashes = {**judged["files"], "intervals.json": sealed.digest_of_file(copy / "intervals.json")}
-        sealed.write(copy / "judged.json", {**judged, "files": hashes})
+        reseal(copy)
         with pytest.raises(UsageError) as raised:
             forecaster.restore(copy)
         assert str(raised.value.where).startswith(str(copy / "intervals.json"))

@@ -95,7 +95,7 @@ def complaint(capsys, program="jaxseq.train"):
 
 def test_a_run_leaves_its_files_and_a_finite_row_an_epoch(sound):
     folder, words = sound
-    files = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "report.md", "loss.png"}
+    files = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "report.md", "loss.png", "judged.json"}
     assert files | {"scores.csv", "predictions.csv"} == {path.name for path in folder.iterdir()}
     rows = run_folder.read_metrics(folder)
     assert [row["epoch"] for row in rows] == [1, 2]

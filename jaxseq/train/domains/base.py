@@ -76,7 +76,9 @@ class Domain(Protocol[AnyExperiment, Material]):
         """
         ...
 
-    def judge(self, job: Job[AnyExperiment, Material], folder: Path, console: Console, classical: bool = False) -> RunRow:
+    def judge(
+        self, job: Job[AnyExperiment, Material], folder: Path, console: Console, classical: bool = False
+    ) -> RunRow:
         """Judge the best epoch on the test part: tables on the console, reports and figures in the folder.
 
         Returns the run as a row of its study's table: numbers by the name of their column.

@@ -70,6 +70,7 @@ def verify(run: Path, epoch: int | None = None) -> int:
         run: Run folder, such as runs/aapl-0001, its folder of checkpoints, or a folder of runs: a study or a sweep.
         epoch: Epoch to check; by default all of them, and the other files of the run.
     """
+    run = user_path(run)
     runs = _runs(run)
     if not runs:
         return int(_verify_run(run, epoch))

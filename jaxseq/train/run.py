@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxseq.checkpoint import records, run_seal
-from jaxseq.common import lock
+from jaxseq.common import files, lock
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.common.sealed import RUN_ID

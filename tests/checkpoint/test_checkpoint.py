@@ -354,6 +354,7 @@ def plant_code(few: Path, tmp_path: Path, contents: int) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.exact_versions
 def test_code_that_was_planted_is_never_run(few: Path, tmp_path: Path) -> None:
     plant_code(few, tmp_path, contents=1)
 

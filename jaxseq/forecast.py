@@ -222,6 +222,8 @@ def forecast(
     config = run_folder.read_config(folder)
     fitted = _scaling(trained, panel, trained_names, config)
     notes = [*panel.notes, *fitted.notes]
+    if not run_seal.has_seals(folder):
+        notes.append(f"the run is of an older format, whose files have no seals; --resume {folder} writes them")
 
     series = _known_series(panel)
     if trained.intervals is not None:

@@ -225,10 +225,9 @@ def _announced(load: workloads.Workload, rounds: int) -> workloads.Workload:
 
 
 def _print(table: Any) -> None:
-    from rich.console import Console
+    from jaxseq.common.console import terminal
 
-    console = Console()
-    (console if console.is_terminal else Console(width=150)).print(table)
+    terminal(narrowest=150).print(table)
 
 
 def main(argv: list[str] | None = None) -> int:

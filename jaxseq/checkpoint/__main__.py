@@ -11,15 +11,16 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from jaxseq.checkpoint import records, run_seal, store, writer
 from jaxseq.checkpoint.records import Leaf
 from jaxseq.common import command_line, sealed
+from jaxseq.common.console import say, terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.sealed import DamagedError
+from jaxseq.common.text import printable
 
 PROGRAM = "python -m jaxseq.checkpoint"
 SEALED_RECORDS = ("study.json", "sweep.json")
@@ -44,9 +45,9 @@ def show(run: Path, epoch: int | None = None, all_leaves: Annotated[bool, tyro.c
     config = records.config(folder)
 
     metrics = [f"{name} {value:.6g}" for name, value in records.metrics(folder, epoch).items()]
-    print(", ".join([f"{config.get('experiment', folder)}: epoch {epoch}", *metrics]))
+    say(", ".join([f"{config.get('experiment', folder)}: epoch {epoch}", *metrics]))
     epochs = ", ".join(map(str, records.epochs(folder)))
-    print(f"epochs {epochs}; the best is {_best_words(folder)}\n")
+    say(f"epochs {epochs}; the best is {_best_words(folder)}\n")
 
     # A state of one array has no part that is called params.
     params = {path: leaf for path, leaf in leaves.items() if _part(path) == "params"} or leaves
@@ -55,11 +56,11 @@ def show(run: Path, epoch: int | None = None, all_leaves: Annotated[bool, tyro.c
     columns = ["name", "axes", "shape", "dtype", "count", "mean", "std", "norm", "sha256"]
     _print_table(columns, [_described(leaf, arrays[path], axes.get(path, "")) for path, leaf in listed.items()])
 
-    print(f"\n{sum(map(_size, params.values())):,} parameters in {len(params)} leaves")
+    say(f"\n{sum(map(_size, params.values())):,} parameters in {len(params)} leaves")
     others = [leaf for path, leaf in leaves.items() if path not in listed]
     for part in dict.fromkeys(_part(leaf.path) for leaf in others):
         sizes = [_size(leaf) for leaf in others if _part(leaf.path) == part]
-        print(f"besides: {part}, {sum(sizes):,} values in {len(sizes)} leaves (--all lists them)")
+        say(f"besides: {part}, {sum(sizes):,} values in {len(sizes)} leaves (--all lists them)")
     return 0
 
 
@@ -77,7 +78,7 @@ def verify(run: Path, epoch: int | None = None) -> int:
 
     damaged = [_verify_sealed(run / name) for name in SEALED_RECORDS]
     for folder in runs:
-        print(f"{folder}:")
+        say(f"{folder}:")
         damaged.append(_verify_run(folder, epoch))
     return int(any(damaged))
 
@@ -103,7 +104,7 @@ def _verify_sealed(path: Path) -> bool:
     try:
         sealed.read(path)
     except UsageError as error:
-        print(error)
+        say(str(error))
         return True
     return False
 
@@ -117,21 +118,21 @@ def _verify_run(run: Path, epoch: int | None) -> bool:
             records.config(folder)
         except DamagedError as error:
             damaged = True
-            print(error)
+            say(str(error))
         if folder != run and _is_run(run):
             for line in run_seal.damage(run):
                 damaged = True
-                print(line)
+                say(line)
 
     for number in records.epochs(folder) if epoch is None else [epoch]:
         reasons = store.damage(folder, number)
         if not reasons:
-            print(f"epoch {number}: sound")
+            say(f"epoch {number}: sound")
         elif writer.was_clearing(folder, number):
-            print(f"epoch {number}: was being deleted when its process was killed")
+            say(f"epoch {number}: was being deleted when its process was killed")
         else:
             damaged = True
-            print(f"epoch {number}: damaged: {'; '.join(reasons)}")
+            say(f"epoch {number}: damaged: {'; '.join(reasons)}")
     return damaged
 
 
@@ -156,14 +157,14 @@ def diff(run_a: Path, run_b: Path, epoch_a: int | None = None, epoch_b: int | No
     b = store.load_leaves(folder_b, epoch_b)
 
     rows = [_compared(path, a.get(path), b.get(path)) for path in {**a, **b}]
-    print(f"{records.place(folder_a, epoch_a)} against {records.place(folder_b, epoch_b)}\n")
+    say(f"{records.place(folder_a, epoch_a)} against {records.place(folder_b, epoch_b)}\n")
     _print_table(["name", "shape", "largest difference", "relative", "bits"], rows)
 
     differing = sum(row[-1] != "equal" for row in rows)
     if differing:
-        print(f"\n{differing} of {len(rows)} leaves differ")
+        say(f"\n{differing} of {len(rows)} leaves differ")
         return 1
-    print(f"\nall {len(rows)} leaves equal bit for bit")
+    say(f"\nall {len(rows)} leaves equal bit for bit")
     return 0
 
 
@@ -183,7 +184,7 @@ def _run(words: Sequence[str]) -> int:
             {"show": show, "verify": verify, "diff": diff}, words, program=PROGRAM, description=main.__doc__
         )
     except DamagedError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
 
 
@@ -216,11 +217,8 @@ def _print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
         table.add_row(*row)
 
     # Where the output is read by a program, no line is cut.
-    width = None
-    if not sys.stdout.isatty():
-        longest_name = max((len(row[0]) for row in rows), default=0)
-        width = max(160, 120 + longest_name)
-    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
+    longest_name = max((len(row[0]) for row in rows), default=0)
+    terminal(narrowest=max(160, 120 + longest_name)).print(table)
 
 
 def _best_words(folder: Path) -> str:

@@ -73,6 +73,14 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
+def wait_for_threads(seconds: float = 10.0) -> None:
+    """Wait for the threads in which Orbax tidies up: they print a traceback if the interpreter ends before they do."""
+    for thread in threading.enumerate():
+        # Of Orbax's threads, those of its pools never end by themselves.
+        if type(thread).__name__ == "_SignalingThread":
+            thread.join(seconds)
+
+
 def _single_process() -> contextlib.AbstractContextManager[Any]:
     """Return a context in which Orbax waits for no other process: one saves, and each reads by itself."""
     if jax.process_count() == 1:

@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from jaxseq.common.errors import EXIT_INTERRUPTED, EXIT_USAGE, Ended, UsageError, is_out_of_memory
+from jaxseq.common import streams
+from jaxseq.common.errors import EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, Ended, UsageError, is_out_of_memory
 from jaxseq.common.files import user_path
-from jaxseq.common.text import first_line
+from jaxseq.common.text import first_line, printable, printable_lines
+
+COLOUR = r"\x1b\[[0-9;]*m"
+"""Sequence that changes the colour of a terminal."""
 
 
 def run(program: str, work: Callable[[], object], stopped: str, smaller: str = "window, batch or model") -> int:
     """Run a command and return its exit status.
 
-    The status is what `work` returns if that is an integer, else 0; 2 for a mistake of the user or a lack of memory, 1
-    if another process was lost, 130 or 143 if a signal stopped it. A failure is one line on stderr: for Ctrl-C it says
-    `stopped`, for a lack of memory to choose a smaller `smaller`. Every other exception is a fault of the program and
-    raised.
+    The status is what `work` returns if that is an integer, else 0; 2 for a mistake of the user, a lack of memory, of
+    open files or of space for what is printed, 1 if another process was lost, 130 or 143 if a signal stopped it, and 141
+    if nobody reads what is printed. A failure is one line on stderr, but for the last: for Ctrl-C it says `stopped`, for
+    a lack of memory to choose a smaller `smaller`. Every other exception is a fault of the program and raised.
     """
+    streams.open_missing()
     try:
+        try:
+            return _status(program, work, stopped, smaller)
+        finally:
+            # What is buffered fails here, and not when the interpreter ends, where nobody catches it.
+            sys.stdout.flush()
+    except OSError as error:
+        return _after_output_failed(program, error)
+
+
+def _after_output_failed(program: str, error: OSError) -> int:
+    """Return the exit status after an error of a stream or of the machine; raises every other error."""
+    if isinstance(error, BrokenPipeError):
+        # A pipe to another process of ours may break as well, which would be a fault of the program.
+        if not streams.is_abandoned(sys.stdout):
+            raise error
+        streams.silence(sys.stdout)
+        return EXIT_PIPE
+    if error.errno in streams.OUTPUT_FAILURES and error.filename is None:
+        streams.silence(sys.stdout)
+        return _report(program, f"the output cannot be written: {error.strerror}", EXIT_USAGE)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return _report(program, f"{error.strerror}: raise the limit (ulimit -n)", EXIT_USAGE)
+    raise error
+
+
+def _status(program: str, work: Callable[[], object], stopped: str, smaller: str) -> int:
+    """Return the exit status of a command, after one line on stderr if something stopped it."""
+    try:
+        streams.check_open_files()
         status = work()
     except UsageError as error:
         return _report(program, error, EXIT_USAGE)
@@ -44,7 +79,13 @@ def run(program: str, work: Callable[[], object], stopped: str, smaller: str = "
 
 
 def _report(program: str, message: object, status: int) -> int:
-    print(f"{program}: {message}", file=sys.stderr)
+    # Messages quote names out of files.
+    line = printable(f"{program}: {message}")
+    try:
+        print(line, file=sys.stderr, flush=True)
+    # The status still tells that the command failed.
+    except OSError:
+        streams.silence(sys.stderr)
     return status
 
 
@@ -140,17 +181,44 @@ class _RefusedPathError(Exception):
     """A path that cannot be resolved; tyro would take a `ValueError` for a value of another type, and drop its reason."""
 
 
+class _HelpText(io.StringIO):
+    """A help text, formatted as for stdout."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Asked before this takes the place of stdout.
+        self.is_for_terminal = sys.stdout.isatty()
+
+    def isatty(self) -> bool:
+        """Return whether the text will be shown on a terminal, for which tyro adds colours."""
+        return self.is_for_terminal
+
+    def printable(self) -> str:
+        """Return the text, in which only colours of a terminal are not escaped."""
+        if not self.isatty():
+            return printable_lines(self.getvalue())
+        parts = re.split(f"({COLOUR})", self.getvalue())
+        # The odd parts are the colours.
+        parts[::2] = map(printable_lines, parts[::2])
+        return "".join(parts)
+
+
 def _in_one_line(parse_words: Callable[[], Options], help_command: str) -> Options:
     """Call tyro; what it prints before it exits with a status becomes a `UsageError`."""
     box = io.StringIO()
+    help_text = _HelpText()
     try:
-        with redirect_stderr(box):
+        with redirect_stderr(box), redirect_stdout(help_text):
             return parse_words()
     except _RefusedPathError as refusal:
         assert isinstance(refusal.__cause__, UsageError)
         raise refusal.__cause__ from None
     except SystemExit as stop:
         if not stop.code:
+            # A help text shows the defaults, which may come out of a file.
+            print(help_text.printable(), end="")
             raise
         raise _usage_error(stop, box.getvalue(), help_command) from None
 
@@ -164,7 +232,7 @@ def _usage_error(stop: SystemExit, box: str, help_command: str) -> UsageError:
             return cause
         cause = cause.__context__
 
-    without_colours = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    without_colours = re.sub(COLOUR, "", box)
     inner_lines = [line.strip("|│ ") for line in without_colours.splitlines()[1:-1]]
     text = "\n".join("" if set(line) <= set("-─") else line for line in inner_lines).strip()
     complaint, _, advice = text.partition("\n\n")

@@ -1,12 +1,48 @@
-"""The terminal, and a progress bar for work in pieces."""
+"""The terminal: text out of files is shown as text, and a progress bar for work in pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import StringIO, TextIOWrapper
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.text import Text
+
+from jaxseq.common.text import printable_lines
+
+NARROWEST = 120
+"""Columns off a terminal, so that no column of a table is cut."""
+
+
+class Screen(Console):
+    """Console that escapes what a terminal would obey: names and texts may come out of anybody's file.
+
+    Nor has it markup such as ``[red]``, emoji codes, or colours for numbers.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a `Text` of a string; it is measured as it will be shown, so that tables stay aligned."""
+        return super().render_str(printable_lines(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of anything that is shown, also of a `Text` that was not made by `render_str`."""
+        for segment in super().render(renderable, options):
+            # Control segments move the cursor of a progress bar.
+            if segment.control:
+                yield segment
+            else:
+                yield segment._replace(text=printable_lines(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """Let `command_line.run` decide on the exit status; rich would exit with its own."""
+        raise BrokenPipeError
 
 
 @contextmanager
@@ -18,9 +54,14 @@ def counter(console: Console, label: str) -> Iterator[Callable[[int, int], None]
         yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 
-def terminal() -> Console:
-    """Return the console of stdout, which is 120 characters wide off a terminal, so that no column is cut."""
-    console = Console()
-    if console.is_terminal:
-        return console
-    return Console(width=120)
+def terminal(file: TextIOWrapper | StringIO | None = None, narrowest: int = NARROWEST) -> Screen:
+    """Return the console of stdout or of a file; off a terminal it has `narrowest` columns."""
+    screen = Screen(file=file)
+    if screen.is_terminal:
+        return screen
+    return Screen(file=file, width=narrowest)
+
+
+def say(text: str) -> None:
+    """Print a text on stdout, with its lines as they are."""
+    print(printable_lines(text), flush=True)

@@ -23,6 +23,8 @@ ABSENT = _Absent.ABSENT
 EXIT_LOST = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
+"""Status of a command whose output nobody reads any more: that of one which SIGPIPE has ended."""
 EXIT_TERMINATED = 143
 
 

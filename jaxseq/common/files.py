@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable
@@ -133,7 +134,7 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def open_to_append(path: Path) -> TextIO:
+def open_to_append(path: Path) -> io.TextIOWrapper:
     """Open a text file of our own to append to it, made if it is absent. Raises `OSError` for a link and for a device.
 
     A file that has a second name, as in a backup of hard links, becomes a file of its own first.

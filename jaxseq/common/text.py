@@ -16,6 +16,13 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return a text with its lines, in which all other unprintable characters are escaped."""
+    if text.isprintable():
+        return text
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def shown(value: object, most: int = 60) -> str:
     """Return a value on one line of at most `most` characters, a string in quotation marks.
 

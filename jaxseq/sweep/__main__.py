@@ -25,12 +25,14 @@ RECORD = "sweep.json"
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for a usage error, 130 if interrupted."""
     words = sys.argv[1:] if argv is None else argv
-    if not words or {"-h", "--help"} & set(words):
-        print(HELP)
-        return 0
+    asks_for_help = not words or {"-h", "--help"} & set(words)
 
-    stopped = "stopped; resume with the same command and --out"
-    return command_line.run("jaxseq.sweep", lambda: sweep(parse(words)), stopped)
+    def work() -> object:
+        if asks_for_help:
+            return print(HELP)
+        return sweep(parse(words))
+
+    return command_line.run("jaxseq.sweep", work, "stopped; resume with the same command and --out")
 
 
 def sweep(options: Options, console: Console | None = None) -> Path:

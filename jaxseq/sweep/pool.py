@@ -154,8 +154,7 @@ def train_run(experiment: Experiment, folder: Path) -> str:
     The run's output goes into a log beside its folder, and the traceback of an exception that is no fault of the user.
     Raises `Interrupted` on Ctrl-C or SIGTERM, after the epoch is saved.
     """
-    from rich.console import Console
-
+    from jaxseq.common.console import terminal
     from jaxseq.train import run
 
     try:
@@ -168,7 +167,7 @@ def train_run(experiment: Experiment, folder: Path) -> str:
         return str(files.cannot_write(log_of(folder), error))
 
     with log as file:
-        console = Console(file=file, width=120)
+        console = terminal(file)
         try:
             if (folder / run_folder.CONFIG).is_file():
                 run.train(experiment, console=console, resume=folder)

@@ -108,6 +108,7 @@ def test_pieces_and_measurements_land_in_the_home_folder(
 
     monkeypatch.setattr(report, "_workers", lambda workers: 1)
     monkeypatch.setattr(plan, "rows", lambda *_: [])
+    monkeypatch.setattr(plan, "check_chorales", lambda _: "none")
     monkeypatch.setattr("jaxseq.sweep.pool.map_in_workers", stop)
     assert report.main(["--budget", "quick", "--out=~/report"]) == 2
     assert (home / "report" / "runs").is_dir()

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.common import figures, sealed
+from jaxseq.forecast import forecast
 from jaxseq.train import __main__ as train
 from jaxseq.train import epoch, progress, run_folder
 from jaxseq.train.domains import forecasts
@@ -198,6 +199,7 @@ APART = [*SMALL, "--clip", "0.1", "--seed", "3"]
 def test_a_run_in_two_processes_is_bit_for_bit_the_run_in_one(tmp_path: Path) -> None:
     # One process trains the whole run and the first part of the other, and draws nothing, which takes as long as both.
     program = f"""from jaxseq.common import figures, sealed
+from jaxseq.forecast import forecast
 from jaxseq.train.__main__ import main
 figures.save = lambda figure, path: None
 statuses = [main({APART} + ["--epochs", epochs, "--out", name]) for epochs, name in (("5", "whole"), ("2", "parts"))]
@@ -220,6 +222,50 @@ def test_going_on_with_a_finished_run_only_judges_it_again(run: Path) -> None:
     (run / "report.md").unlink()
     assert train.main(["--resume", "run"]) == 0
     assert contents(run) == before
+
+
+def test_an_extended_run_that_is_killed_has_no_judgement_of_earlier_epochs_beside_its_checkpoints(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = (run / "report.md").read_bytes()
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.EpochDisplay, "show", killed)
+        assert train.main(["--resume", "run", "--epochs", "4"]) == 130
+    assert records.latest_epoch(run / "checkpoints") == 3
+    assert not run_seal.has_judgement(run) and (run / "judged-2" / "report.md").read_bytes() == report
+    restored = restore(run)
+    assert isinstance(restored, forecasts.Trained) and restored.intervals is None
+    assert any("the run has not been judged" in note for note in forecast(run).notes)
+
+    assert train.main(["--resume", "run"]) == 0
+    assert run_seal.judged_damage(run) == [] and sealed.read(run / "judged.json")["epochs"] == 4
+    assert not any("has not been judged" in note for note in forecast(run).notes)
+
+
+def test_a_lost_best_epoch_is_not_replaced_unasked(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoints = run / "checkpoints"
+    best = records.best_epoch(checkpoints)
+    assert best is not None
+    (other,) = {1, 2} - {best}
+    wanted = leaves(run), (run / "predictions.csv").read_bytes(), (run / "intervals.json").read_bytes()
+    shutil.rmtree(checkpoints / str(best))
+
+    with pytest.raises(sealed.DamagedError, match=f"--epoch {other} takes another one on purpose") as raised:
+        restore(run)
+    assert f"epoch {best} of" in str(raised.value)
+    restored = restore(run, other)
+    assert isinstance(restored, forecasts.Trained) and restored.epoch == other and restored.intervals is None
+    assert any(f"they were fitted to epoch {best}" in note for note in forecast(run, epoch=other).notes)
+
+    if best < other:
+        assert train.main(["--resume", "run"]) == 2
+        assert f"epoch {best} of" in complaint(capsys)
+    assert train.main(["--resume", "run", "--from-epoch", "0"]) == 0
+    assert (leaves(run), (run / "predictions.csv").read_bytes(), (run / "intervals.json").read_bytes()) == wanted
 
 
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_taken(

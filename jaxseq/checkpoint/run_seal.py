@@ -140,6 +140,11 @@ def _change(run: Path, judged: Judged, name: str) -> str | None:
     return None
 
 
+def has_judgement(run: Path) -> bool:
+    """Return whether a run has been judged: whether any file of a judgement is there, sound or not."""
+    return any((run / name).exists() for name in (JUDGED, *OUTPUTS))
+
+
 def judged_row(run: Path) -> Mapping[str, int | float]:
     """Return a finished run as a row of a table. Raises `DamagedError` if it is not finished, as `read_judged` does."""
     judged = read_judged(run)
@@ -274,5 +279,5 @@ def damage(run: Path) -> Iterator[str]:
             yield str(error)
 
     # A run that is stopped before its end has no judgement, which is no damage.
-    if seals and any((run / name).exists() for name in (JUDGED, *OUTPUTS)):
+    if seals and has_judgement(run):
         yield from judged_damage(run)

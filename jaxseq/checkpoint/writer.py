@@ -8,10 +8,11 @@ import math
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -31,6 +32,9 @@ PROBE = "probe-"
 CLEARING = "clearing-"
 """Start of the name of the mark beside a checkpoint that is being deleted."""
 
+MOST_HELD = 64 * 2**20
+"""Bytes of the largest state that is held in memory: up to three of them are, and larger ones take longer to train."""
+
 Result = TypeVar("Result")
 
 
@@ -42,6 +46,21 @@ class Saving(Protocol):
         """Wait for the end of the save; raises what went wrong."""
 
 
+class _Held(NamedTuple):
+    """A state that is not on disk yet.
+
+    metrics     by name
+    best_epoch  the best epoch up to this one
+    log_sha256  of the log up to this epoch
+    """
+
+    epoch: int
+    state: Tree
+    metrics: Mapping[str, float]
+    best_epoch: int | None
+    log_sha256: str | None
+
+
 class Writer:
     """Saves checkpoints of a run in the background; a context manager.
 
@@ -49,6 +68,7 @@ class Writer:
     config  anything that JSON can hold; stored once, when the folder is new
     best    the metric whose smallest value marks the best epoch
     report  called with a line about each damaged checkpoint, and, from another thread, about a save that fails
+    pause   least seconds between two saves: epochs in between are held in memory until `wait`, if their states are small
 
     The last two epochs and the best one are kept. A checkpoint that is damaged when the writer is made is set aside, as
     ``damaged-7``. Of several processes, one has a writer, and saves what is on its own devices.
@@ -57,7 +77,12 @@ class Writer:
     """
 
     def __init__(
-        self, folder: str | Path, config: Mapping[str, Any], best: str, report: Callable[[str], object] = print
+        self,
+        folder: str | Path,
+        config: Mapping[str, Any],
+        best: str,
+        report: Callable[[str], object] = print,
+        pause: float = 0.0,
     ) -> None:
         # Before the links are resolved.
         check_links(Path(folder))
@@ -66,6 +91,10 @@ class Writer:
         self._config = dict(config)
         self._report = report
         self._pending: Saving | None = None
+        self._failed = False
+        self._pause = pause
+        self._saved_at = -math.inf
+        self._held: dict[int, _Held] = {}
 
         _check_owner(self.folder, config)
         _set_damaged_aside(self.folder, config, report)
@@ -95,7 +124,7 @@ class Writer:
             self._checkpointer = _write(self.folder, open_folder)
 
     def save(self, epoch: int, state: Tree, metrics: Mapping[str, float], log_sha256: str | None = None) -> None:
-        """Start to save the state of an epoch and return; replaces a checkpoint of the same epoch.
+        """Start to save the state of an epoch, or hold it in memory, and return; replaces a checkpoint of the same epoch.
 
         The state may be donated right afterwards. `log_sha256` is that of the log up to this epoch, sealed with it. First
         waits for the save before it, and raises `UsageError` if that one could not be written. Raises `ValueError` if
@@ -103,20 +132,46 @@ class Writer:
         """
         if self.best not in metrics:
             raise ValueError(f"the metrics of epoch {epoch} lack {self.best}, they are {', '.join(metrics) or 'none'}")
-        self.wait()
+        if self._failed:
+            self._finish_pending()
 
         values = {name: float(value) for name, value in metrics.items()}
-        leaves = list(fingerprints(state).values())
         self._policy.add(epoch, values[self.best])
+        best_epoch = self._policy.best_epoch()
+        now = time.monotonic()
+        if now - self._saved_at < self._pause and _bytes(state) <= MOST_HELD:
+            # Copied, because the next epoch is computed in place.
+            copied = jax.tree.map(lambda leaf: leaf.copy(), state)
+            self._held[epoch] = _Held(epoch, copied, values, best_epoch, log_sha256)
+            self._forget(epoch, best_epoch)
+            return
+
+        best = None if best_epoch is None else self._held.pop(best_epoch, None)
+        if best is not None:
+            self._start(best)
+        self._start(_Held(epoch, state, values, best_epoch, log_sha256))
+        self._forget(epoch, best_epoch)
+        self._saved_at = now
+
+    def _forget(self, epoch: int, best_epoch: int | None) -> None:
+        """Drop the held states that are neither the best nor one of the last two."""
+        for number in list(self._held):
+            if number not in (best_epoch, epoch - 1, epoch):
+                del self._held[number]
+
+    def _start(self, held: _Held) -> None:
+        """Start to save a state, after the save before it has ended."""
+        self._finish_pending()
+        leaves = list(fingerprints(held.state).values())
         facts = {
             RUN_ID: self._config.get(RUN_ID),
-            records.BEST_EPOCH: self._policy.best_epoch(),
-            records.LOG_SHA256: log_sha256,
+            records.BEST_EPOCH: held.best_epoch,
+            records.LOG_SHA256: held.log_sha256,
         }
         # The name "step" is part of the format.
-        record = sealed.seal(step=epoch, best=self.best, metrics=values, leaves=leaves, **facts)
+        record = sealed.seal(step=held.epoch, best=self.best, metrics=held.metrics, leaves=leaves, **facts)
         # Orbax refuses empty arrays.
-        arrays: Any = {path: _storable(data_of(leaf)) for path, leaf in by_path(state).items() if leaf.size}
+        arrays: Any = {path: _storable(data_of(leaf)) for path, leaf in by_path(held.state).items() if leaf.size}
 
         _write(self.folder, self._probe)
         replaced = contextlib.ExitStack()
@@ -124,7 +179,7 @@ class Writer:
         try:
             start = partial(
                 self._checkpointer.save_async,
-                epoch,
+                held.epoch,
                 arrays,
                 overwrite=True,
                 force=True,
@@ -135,12 +190,19 @@ class Writer:
             replaced.close()
             raise
         self._pending = pending
-        threading.Thread(target=self._watch, args=(epoch, pending, replaced), daemon=True).start()
+        threading.Thread(target=self._watch, args=(held.epoch, pending, replaced), daemon=True).start()
 
     def wait(self) -> None:
-        """Wait until the last save is on disk; raises `UsageError` if it could not be written."""
+        """Wait until the best epoch and the last two are on disk; raises `UsageError` if one could not be written."""
+        for number in sorted(self._held):
+            self._start(self._held.pop(number))
+        self._finish_pending()
+
+    def _finish_pending(self) -> None:
+        """Wait for the save in the background; raises `UsageError` if it failed."""
         pending = self._pending
         self._pending = None
+        self._failed = False
         if pending is not None:
             _write(self.folder, pending.result)
             _remove_marks(self.folder)
@@ -172,6 +234,7 @@ class Writer:
             try:
                 pending.result()
             except Exception as error:
+                self._failed = True
                 cause = records.root_cause(error)
                 self._report(f"epoch {epoch} could not be saved ({cause}): stopping after this epoch")
 
@@ -237,6 +300,10 @@ def _storable(leaf: jax.Array) -> jax.Array | np.ndarray:
     if jax.process_count() > 1:
         return np.array(leaf)
     return leaf
+
+
+def _bytes(state: Tree) -> int:
+    return sum(data_of(leaf).nbytes for leaf in jax.tree.leaves(state))
 
 
 def _remove_marks(folder: Path) -> None:

@@ -24,6 +24,9 @@ from jaxseq.train.epoch import Epoch, TrainState
 from jaxseq.train.job import Job, abstract_state, initial_state, run_config
 from jaxseq.train.run_folder import Row
 
+SAVE_PAUSE = 3.0
+"""Least seconds between two saves of quick epochs: what a killed process may lose. A save takes tens of milliseconds."""
+
 
 class Run(NamedTuple):
     """A run between two epochs: its folder, its job, its config with the identity of the run, the state after its last
@@ -50,8 +53,9 @@ class Run(NamedTuple):
 def fit_epochs(run: Run, console: Console) -> None:
     """Train the epochs that follow those in `run.rows`, and append a row for each; its state is donated.
 
-    Each epoch is logged, then saved in the background. The row is written before the checkpoint, so that no saved epoch
-    lacks its row wherever the process is stopped. Raises as `run.train` does.
+    Each epoch is logged, then saved in the background, quick ones every `SAVE_PAUSE` seconds; the best one and the last
+    two are on disk at the end and after a stop. The row is written before the checkpoint, so that no saved epoch lacks its
+    row wherever the process is stopped. Raises as `run.train` does.
     """
     experiment = run.job.experiment
     data = run.job.data
@@ -132,7 +136,7 @@ def _writer(run: Run, warn: Callable[[str], None]) -> Iterator[Writer | None]:
     writers: list[Writer] = []
 
     def open_writer() -> None:
-        writers.append(Writer(run.checkpoints, run.config, run.metric, warn))
+        writers.append(Writer(run.checkpoints, run.config, run.metric, warn, SAVE_PAUSE))
 
     def abandon(
         kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -89,7 +89,8 @@ def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -
 
 def _is_finished(member: Member, console: Console) -> bool:
     """Return whether a member is judged and its files are as they were written; say which of them is not."""
-    if not (member.folder / run_folder.JUDGED).exists():
+    # An interrupted member resumes, and has nothing to judge again.
+    if not run_seal.has_judgement(member.folder):
         return False
     reasons = run_seal.judged_damage(member.folder)
     if reasons:

@@ -71,6 +71,7 @@ def test_the_adjoint_is_autodiff_after_all_optimisations(name, b, d, h):
     optimised_gradients_agree(name, "none", Size(4, b, d, h, gated=False))
 
 
+@pytest.mark.exact_versions
 @every_cell
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("reverse", [False, True])

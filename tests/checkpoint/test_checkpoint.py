@@ -137,6 +137,51 @@ def test_every_generator_empty_arrays_and_several_keys_come_back(tmp_path: Path)
     assert leaves.fingerprints(state)["keys"].dtype == "key<rbg>"
 
 
+def test_quick_epochs_are_held_and_the_best_and_the_last_two_are_on_disk_after_a_wait(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    losses = {1: 0.9, 2: 0.3, 3: 0.8, 4: 0.7, 5: 0.6}
+    step = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf, state), donate_argnums=0)
+    with Writer(folder, {}, "loss", pause=60.0) as writer:
+        for epoch, loss in losses.items():
+            state = init(epoch)
+            writer.save(epoch, state, {"loss": loss})
+            jax.block_until_ready(step(state))
+        writer._finish_pending()
+        assert records.epochs(folder) == [1], "the first is saved at once"
+        writer.wait()
+        assert records.epochs(folder) == [2, 4, 5]
+    for epoch in (2, 4, 5):
+        assert records.best_until(folder, epoch) == 2
+        _, state = store.restore(folder, LIKE, epoch)
+        assert hashes(state) == hashes(init(epoch))
+
+
+def test_the_best_epoch_is_saved_before_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a kill comes, the newest epoch's best one is there."""
+    clock = [0.0]
+    monkeypatch.setattr("jaxseq.checkpoint.writer.time.monotonic", lambda: clock[0])
+    saved: list[int] = []
+    start = Writer._start
+    monkeypatch.setattr(Writer, "_start", lambda self, held: (saved.append(held.epoch), start(self, held))[1])
+    with Writer(tmp_path / "checkpoints", {}, "loss", pause=1.0) as writer:
+        for epoch, loss in {1: 0.9, 2: 0.3, 3: 0.8, 4: 0.7}.items():
+            clock[0] = 0.4 * epoch
+            writer.save(epoch, init(epoch), {"loss": loss})
+        assert saved == [1, 2, 4]
+    assert saved == [1, 2, 4, 3], "the last two are there at the end"
+    assert records.epochs(tmp_path / "checkpoints") == [2, 3, 4]
+    assert records.best_epoch(tmp_path / "checkpoints") == 2
+
+
+def test_a_large_state_is_saved_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxseq.checkpoint.writer.MOST_HELD", 100)
+    with Writer(tmp_path / "checkpoints", {}, "loss", pause=60.0) as writer:
+        for epoch in (1, 2):
+            writer.save(epoch, init(epoch), {"loss": 1.0})
+        writer._finish_pending()
+        assert records.epochs(tmp_path / "checkpoints") == [1, 2]
+
+
 def test_the_state_may_be_donated_right_after_the_save(tmp_path: Path) -> None:
     overwrite = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
     state = {"kernel": jnp.arange(1_000_000.0), "step": jnp.int32(1)}
@@ -354,6 +399,7 @@ def plant_code(few: Path, tmp_path: Path, contents: int) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.exact_versions
 def test_code_that_was_planted_is_never_run(few: Path, tmp_path: Path) -> None:
     plant_code(few, tmp_path, contents=1)
 

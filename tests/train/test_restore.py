@@ -23,7 +23,7 @@ from jaxseq.train.experiments.pianoroll import Roll
 from jaxseq.train.job import initial_state, run_config
 from jaxseq.train.restore import restore
 
-FUNCTIONS = ("prepare", "restore", "judge", "check", "row", "summary")
+FUNCTIONS = ("prepare", "restore", "judge", "check", "summary")
 every_domain = pytest.mark.parametrize("module", [forecasts, chorales, pianoroll])
 
 

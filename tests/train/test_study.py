@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import figures
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.table import Table
@@ -125,6 +126,26 @@ def test_an_interrupted_member_goes_on_where_it_stopped(copy: Path, monkeypatch:
     monkeypatch.setattr(run, "train", real)
     study.study(TINY, seeds=2, folds=2, out=copy)
     assert (copy / "fold-1-seed-1" / "report.md").is_file()
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "scores.csv", "report.md", "judged.json", "intervals.json"])
+@pytest.mark.parametrize("damage", ["edited", "gone"])
+def test_a_member_with_damaged_outputs_is_judged_again_from_its_checkpoints(
+    copy: Path, name: str, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in copy.rglob("*.csv")}
+    file = copy / "fold-1-seed-1" / name
+    if damage == "gone":
+        file.unlink()
+    else:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    study.study(TINY, seeds=2, folds=2, out=copy)
+    said = capsys.readouterr().out
+    assert f"{name}: " in " ".join(said.split()) and "the run is judged again" in " ".join(said.split())
+    assert {path: path.read_bytes() for path in copy.rglob("*.csv")} == before
+    assert run_seal.judged_damage(copy / "fold-1-seed-1") == []
 
 
 def test_another_recipe_is_not_mixed_in(copy: Path) -> None:

@@ -162,6 +162,7 @@ def test_two_runs_started_in_the_same_folder_get_different_numbers(
     assert leaves(Path("runs/aapl-0001")) == leaves(Path("runs/aapl-0002"))
 
 
+@pytest.mark.exact_versions
 def test_every_other_choice_of_the_command_line_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
@@ -196,6 +197,7 @@ APART = [*SMALL, "--clip", "0.1", "--seed", "3"]
 """What runs of other processes train: one after the other, so that they share what is compiled."""
 
 
+@pytest.mark.exact_versions
 def test_a_run_in_two_processes_is_bit_for_bit_the_run_in_one(tmp_path: Path) -> None:
     # One process trains the whole run and the first part of the other, and draws nothing, which takes as long as both.
     program = f"""from jaxseq.common import figures, sealed
@@ -302,6 +304,7 @@ def test_a_row_whose_checkpoint_was_never_written_comes_again_once(run: Path) ->
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4] and rows[2]["valid_mse"] > 0
 
 
+@pytest.mark.exact_versions
 def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -323,6 +326,7 @@ def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
 # Stopping --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exact_versions
 def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(tmp_path: Path) -> None:
     process = start(tmp_path, *APART, "--epochs", "100000")
     assert process.stdout is not None
@@ -593,6 +597,7 @@ def test_a_damaged_copy_of_the_config_does_not_stop_a_run(run: Path) -> None:
     assert train.main(["--resume", "run", "--epochs", "3"]) == 0
 
 
+@pytest.mark.exact_versions
 def test_a_run_goes_on_with_the_rows_that_it_had_wherever_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -663,6 +668,7 @@ def test_a_cosine_schedule_cannot_be_made_longer(run: Path, capsys: pytest.Captu
     assert "cosine" in said and "got '--epochs 3', needed --epochs 2" in said
 
 
+@pytest.mark.exact_versions
 def test_a_loss_that_is_not_finite_names_epoch_and_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,7 +109,7 @@ MUTANTS = {
     "reverse that begins in the padding": Mutant(
         "padding", "turn", "jnp.where(A, B, t)", "x.shape[0] - 1 - t + 0 * lengths", RECURRENT
     ),
-    "length that is one step too long": Mutant("padding", "valid_steps", "A < lengths", "A <= lengths", RECURRENT),
+    "length that is one step too long": Mutant("padding", "valid_steps", "A < B", "A <= B", RECURRENT),
     "dropout that the gradient does not see": Mutant(
         "adjoint", "_backward.body", "products.apply_drop(drop, through_u)", "through_u", RECURRENT
     ),
@@ -172,7 +172,7 @@ MUTANTS = {
     ),
     "moments of unseen steps that fade": Mutant("batch_norm", "follow", "valid is None", "True", NORM),
     "beyond the trained length, the first moments": Mutant(
-        "batch_norm", "at_steps", "jnp.minimum(A, B - 1)", "A % B", NORM
+        "batch_norm", "at_steps", "jnp.minimum(A, last)", "A % (last + 1)", NORM
     ),
     "moments that start again where a scan goes on": Mutant("batch_norm", "at_steps", "first + A", "A", NORM),
     "gains of batch norm that start at one": Mutant("norm", "init", "0.1", "1.0", NORM),

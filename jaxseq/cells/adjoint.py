@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxseq.cells import inplace_scan, layer_norm, products, strategy
+from jaxseq.cells import inplace_scan, layer_norm, products, spread, strategy
 from jaxseq.cells.base import Carry, Cell, Saved
 from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Norm, Residual, Slots, SlotValues, Transposes, Weights
 from jaxseq.cells.products import Deltas
@@ -328,7 +328,8 @@ def _backward(
     # Empty trees cost nothing: a scan carries what its strategy accumulates.
     state = _State(
         carry=last_grad,
-        gains=_zeros_for_rows(gains, h_start.shape[0]),
+        # A gradient for each row: devices that share a batch then meet once, after the scan.
+        gains=jax.tree.map(partial(spread.zeros_for_rows, rows=h_start.shape[0]), gains),
         params=jax.tree.map(jnp.zeros_like, params) if accumulates else (),
     )
     preserved = _Preserved(residuals.product, residuals.saved.slots, valid, None, None)
@@ -354,11 +355,6 @@ def _zero_padding(valid: Bool[Array, "b"], carry_grad: Carry) -> Carry:
     """Set rows past their length to zero, for their outputs and gates depend on nothing."""
     rows = valid[:, None]
     return jax.tree.map(lambda state_grad: jnp.where(rows, state_grad, 0), carry_grad)
-
-
-def _zeros_for_rows(gains: Tree, rows: int) -> Tree:
-    """Zero gradients of the gains, one for each row: devices that share a batch then meet once, after the scan."""
-    return jax.tree.map(lambda gain: jnp.zeros((rows, *gain.shape), gain.dtype), gains)
 
 
 with_adjoint.defvjp(_save, _backward)

@@ -12,21 +12,31 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from jaxseq.cells import padding
+from jaxseq.cells import padding, spread
 from jaxseq.cells.norm import Fixed, Moments, Running
+from jaxseq.cells.spread import Axes
 
 
-def batch_moments(a: Float[Array, "*t b w"], valid: Bool[Array, "*t b"] | None) -> Moments:
-    """Compute mean and biased variance over the valid rows; both are 0 where no row is valid."""
+def batch_moments(
+    a: Float[Array, "*t b w"],
+    valid: Bool[Array, "*t b"] | None,
+    devices: Axes = (),
+) -> Moments:
+    """Compute mean and biased variance over the valid rows; both are 0 where no row is valid.
+
+    `devices` are the axes of a mesh over which the rows are divided (`jaxseq.cells.spread`).
+    """
     if valid is None:
-        mean = jnp.mean(a, axis=-2)
-        return Moments(mean, jnp.mean((a - mean[..., None, :]) ** 2, axis=-2))
+        # Devices have equally many rows.
+        mean = spread.mean_over(devices, jnp.mean(a, axis=-2))
+        return Moments(mean, spread.mean_over(devices, jnp.mean((a - mean[..., None, :]) ** 2, axis=-2)))
 
     weight = valid[..., None].astype(a.dtype)
     # At least 1, so that a step without a valid row divides 0 by 1.
-    count = jnp.maximum(jnp.sum(weight, axis=-2), 1)
-    mean = jnp.sum(a * weight, axis=-2) / count
-    return Moments(mean, jnp.sum(weight * (a - mean[..., None, :]) ** 2, axis=-2) / count)
+    count = jnp.maximum(spread.sum_over(devices, jnp.sum(weight, axis=-2)), 1)
+    mean = spread.sum_over(devices, jnp.sum(a * weight, axis=-2)) / count
+    squares = jnp.sum(weight * (a - mean[..., None, :]) ** 2, axis=-2)
+    return Moments(mean, spread.sum_over(devices, squares) / count)
 
 
 def standardise(
@@ -56,6 +66,10 @@ def follow(
         reached = jnp.ones((t, 1), bool)
     else:
         reached = valid[:t].any(axis=1, keepdims=True)
+        # A step is reached if it is on any of the devices that share the batch, as `batch` is.
+        devices = spread.axes_of_rows(reached, batch)
+        if devices:
+            reached = spread.sum_over(devices, reached.astype(jnp.int32)) > 0
 
     def updated(old: Float[Array, "_ w"], new: Float[Array, "_ w"]) -> Float[Array, "_ w"]:
         moved = jnp.where(reached, momentum * old[:t] + (1 - momentum) * new[:t], old[:t])

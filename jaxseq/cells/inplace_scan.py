@@ -36,7 +36,9 @@ def scan(
     step_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (overwritten, preserved))
     _, output_shapes = jax.eval_shape(body, carry, step_shapes)
     outputs, output_structure = jax.tree.flatten(output_shapes)
-    plan = _assign_buffers(inputs, outputs, steps)
+    # On devices that share a batch the outputs vary as the carry does, and so do the buffers that they are written to.
+    like = jax.tree.leaves(carry)[0]
+    plan = _assign_buffers(inputs, outputs, steps, like)
 
     def advance(i: Int[Array, ""], state: tuple[Tree, list[Array]]) -> tuple[Tree, list[Array]]:
         carry, buffers = state
@@ -75,8 +77,9 @@ def _assign_buffers(
     inputs: list[Array],
     outputs: list[jax.ShapeDtypeStruct],
     steps: int,
+    like: Array,
 ) -> _Plan:
-    """Give every output the first free input of its shape and dtype, or else a new array."""
+    """Give every output the first free input of its shape and dtype, or else a new array that varies like another."""
     buffers = list(inputs)
     free = list(range(len(inputs)))
     slots = []
@@ -89,6 +92,6 @@ def _assign_buffers(
             free.remove(slot)
         else:
             slot = len(buffers)
-            buffers.append(jnp.zeros((steps, *output.shape), output.dtype))
+            buffers.append(jnp.zeros_like(like, output.dtype, shape=(steps, *output.shape)))
         slots.append(slot)
     return _Plan(buffers, slots)

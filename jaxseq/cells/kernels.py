@@ -11,14 +11,15 @@ from typing import Literal, TypeAlias, get_args
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.cells import adjoint, cudnn, persistent, strategy
+from jaxseq.cells import adjoint, cudnn, persistent, spread, strategy
 from jaxseq.cells.adjoint import Layer, Recurrence, Result, Sequence, Trainable
 
 Kernel: TypeAlias = Literal["auto", "scan", "pallas", "cudnn"]
 """Program of a recurrence.
 
-auto    the fastest one for the layer, its size and the platform; the scan on a host with several GPUs
-scan    `jaxseq.cells.adjoint`, on any platform
+auto    the fastest one for the layer, its size and the platform; the scan on a host with several GPUs, and in
+        `jax.shard_map`
+scan    `jaxseq.cells.adjoint`, on any platform; the other two are refused in `jax.shard_map` unless `check_vma=False`
 pallas  `jaxseq.cells.persistent`, for NVIDIA GPUs; on other platforms it is interpreted, which is slow and for tests
 cudnn   `jaxseq.cells.cudnn`, the plain LSTM on NVIDIA GPUs
 """
@@ -85,6 +86,10 @@ def refusal(
 
 
 def _refusal_of_array(h: Float[Array, "b h"]) -> str | None:
+    # JAX neither interprets a Pallas kernel whose arrays vary nor knows how the results of cuDNN do.
+    axes = spread.varying_axes(h)
+    if axes:
+        return f"in jax.shard_map it needs check_vma=False, and the arrays vary over {', '.join(axes)}"
     if h.dtype != jnp.float32:
         return f"it needs float32, and the layer has {h.dtype}"
     if not h.shape[0]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from jaxseq.cells import adjoint, batch_norm, kernels, layer_norm, padding, products, recurrence
+from jaxseq.cells import adjoint, batch_norm, kernels, layer_norm, padding, products, recurrence, spread
 from jaxseq.cells import norm as norms
 from jaxseq.cells.adjoint import Layer, Recurrence, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
@@ -31,7 +31,7 @@ from jaxseq.cells.norm import (
     SumGains,
     Weights,
 )
-from jaxseq.cells.recurrence import FORWARDS, WHOLE_ROWS, Rows, Traversal
+from jaxseq.cells.recurrence import FORWARDS, WHOLE_ROWS, Inputs, Rows, Traversal
 from jaxseq.common import checks, precision
 from jaxseq.common.arrays import Tree
 
@@ -65,8 +65,10 @@ def scan(
     """Scan as `recurrence.scan` does, and return the running moments as well.
 
     Batch norm in training returns running moments that have followed those of this batch; otherwise they come back
-    unchanged. Raises `ValueError` as there, and for batch norm without running moments, with `truncate`, or in training
-    with a single row, whose variance is zero.
+    unchanged. Devices of `jax.shard_map` that have the same gains share a batch.
+
+    Raises `ValueError` as there, and for batch norm without running moments, with `truncate`, or in training with a single
+    row, whose variance is zero.
     """
     return _scan(kernels.recurrence(traversal.kernel), cell, normalisation, params, Inputs(x, carry, rows, traversal))
 
@@ -84,15 +86,6 @@ def scan_by_autodiff(
     return _scan(adjoint.plain, cell, normalisation, params, Inputs(x, carry, rows, traversal))
 
 
-class Inputs(NamedTuple):
-    """A batch of sequences and the way through it, as in `recurrence.scan`."""
-
-    x: Float[Array, "t b d"]
-    carry: Carry
-    rows: Rows
-    traversal: Traversal
-
-
 @precision.in_full()
 def _scan(
     layer_recurrence: Recurrence,
@@ -107,14 +100,25 @@ def _scan(
     if normalisation.norm.by_batch:
         return _scan_by_batch(cell, normalisation, params, inputs)
 
-    norm = normalisation.norm
-    valid = None
-    if inputs.rows.lengths is not None:
-        valid = padding.valid_steps(inputs.rows.lengths, inputs.x.shape[0])
-    layer = Layer(cell, norm, precision.current())
-    trainable, x = normalise_projection(layer, Trainable(params, normalisation.gains), inputs.x, valid)
-    bound = partial(layer_recurrence, layer, trainable)
-    last, outputs = recurrence.traverse(bound, x, inputs.carry, inputs.rows, inputs.traversal)
+    x, carry, rows, traversal = inputs
+    layer = Layer(cell, normalisation.norm, precision.current())
+
+    def on_one_type(
+        x: Float[Array, "t b d"],
+        carry: Carry,
+        rows: Rows,
+        trainable: Trainable,
+    ) -> tuple[Carry, Float[Array, "t b h"], None]:
+        valid = None
+        if rows.lengths is not None:
+            valid = padding.valid_steps(rows.lengths, x.shape[0])
+        trainable, x = normalise_projection(layer, trainable, x, valid)
+        bound = partial(layer_recurrence, layer, trainable)
+        return *recurrence.traverse(bound, x, carry, rows, traversal), None
+
+    trainable = Trainable(params, normalisation.gains)
+    x, carry, rows, trainable = spread.vary_alike((x, carry, rows, trainable))
+    last, outputs, _ = spread.by_rows(on_one_type, x, carry, rows, trainable)
     return last, outputs, normalisation.running
 
 
@@ -195,13 +199,38 @@ def _scan_by_batch(
     params: Tree,
     inputs: Inputs,
 ) -> tuple[Carry, Float[Array, "t b h"], Running]:
-    """Scan with batch norm in the slots."""
-    norm, _, running, train, first = normalisation
-    x, carry, rows, traversal = inputs
+    """Scan with batch norm in the slots, on one device or several."""
+    _check_batch_norm(normalisation, inputs)
+
+    def on_one_type(
+        x: Float[Array, "t b d"],
+        carry: Carry,
+        rows: Rows,
+        shared: tuple[Tree, Weights, Running | None, int | Integer[Array, ""]],
+    ) -> tuple[Carry, Float[Array, "t b h"], Running]:
+        params, gains, running, first = shared
+        own = normalisation._replace(gains=gains, running=running, first=first)
+        return _scan_rows_together(cell, own, params, Inputs(x, carry, rows, inputs.traversal))
+
+    # The weights keep their type, by which the devices are known that share a batch (`spread.axes_of_rows`).
+    shared = (params, normalisation.gains, normalisation.running, normalisation.first)
+    x, carry, rows = spread.vary_alike(inputs[:3], others=shared)
+    return spread.by_rows(on_one_type, x, carry, rows, shared)
+
+
+def _check_batch_norm(
+    normalisation: Normalisation,
+    inputs: Inputs,
+) -> None:
+    """Raise `ValueError` for what batch norm cannot do."""
+    _, gains, running, train, first = normalisation
+    x, _, _, traversal = inputs
     if running is None:
         raise ValueError("running is None; batch norm expects running moments, `cells.norm.init_running`")
-    if train and x.shape[1] < 2:
-        raise ValueError(f"x has a batch of {x.shape[1]} row; batch norm in training expects at least 2")
+    # Devices that share a batch have a part of its rows each.
+    row_count = x.shape[1] * spread.sum_over(spread.axes_of_rows(x, gains), 1)
+    if train and row_count < 2:
+        raise ValueError(f"x has a batch of {row_count} row; batch norm in training expects at least 2")
     if traversal.truncate is not None:
         raise ValueError(
             f"truncate is {traversal.truncate}; batch norm, which counts steps from the first, expects None"
@@ -214,6 +243,17 @@ def _scan_by_batch(
     if not isinstance(first, jax.core.Tracer):
         checks.count(0, first=first)  # pyrefly: ignore[bad-argument-type]
 
+
+def _scan_rows_together(
+    cell: Cell,
+    normalisation: Normalisation,
+    params: Tree,
+    inputs: Inputs,
+) -> tuple[Carry, Float[Array, "t b h"], Running]:
+    """Scan with batch norm in the slots, of arrays that have passed `spread.by_rows`."""
+    norm, _, running, train, first = normalisation
+    x, carry, rows, traversal = inputs
+    assert running is not None
     valid = None
     if rows.lengths is not None:
         valid = padding.valid_steps(rows.lengths, x.shape[0])
@@ -293,5 +333,5 @@ def _standardise(
     """Standardise rows by fixed moments, or by those of the batch, which are then the residual."""
     if fixed is not None:
         return batch_norm.standardise(a, fixed, gain, norm.epsilon), ()
-    moments = batch_norm.batch_moments(a, valid)
+    moments = batch_norm.batch_moments(a, valid, spread.axes_of_rows(a, gain))
     return batch_norm.standardise(a, moments, gain, norm.epsilon), moments

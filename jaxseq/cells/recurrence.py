@@ -31,8 +31,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from jaxseq.cells import adjoint, kernels, padding, products
-from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable
+from jaxseq.cells import adjoint, kernels, padding, products, spread
+from jaxseq.cells.adjoint import Layer, Recurrence, Result, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import PLAIN
@@ -106,15 +106,14 @@ def scan(
     Products are float32 in full, on a GPU too, unless the caller sets `jax.default_matmul_precision`, whose precision the
     derivative keeps.
 
+    The batch may be divided over devices, by `jax.shard_map` or a mesh (`jaxseq.cells.spread`).
+
     Reverse-mode differentiable in params, x, carry and `rows.drop`, by the hand-written adjoint; JAX refuses forward mode
     (`jax.jvp`), for which there is `scan_by_autodiff`. Raises `ValueError`, which names the argument, if a shape or dtype
     does not fit, if a length is not between 0 and t, or if the kernel that is asked for cannot compute the layer.
     """
     check(cell, params, x, carry, rows)
-    # `traverse` stays outside the custom derivative, for autodiff handles padding, direction and chunks well.
-    layer = Layer(cell, precision=precision.current())
-    recurrence = partial(kernels.recurrence(traversal.kernel), layer, Trainable(params))
-    return traverse(recurrence, x, carry, rows, traversal)
+    return _scan(kernels.recurrence(traversal.kernel), cell, params, Inputs(x, carry, rows, traversal))
 
 
 def scan_by_autodiff(
@@ -127,9 +126,39 @@ def scan_by_autodiff(
 ) -> tuple[Carry, Float[Array, "t b h"]]:
     """Scan as `scan` does, by the plain scan without the hand-written adjoint: the same values, autodiff's gradients."""
     check(cell, params, x, carry, rows)
+    return _scan(adjoint.plain, cell, params, Inputs(x, carry, rows, traversal))
+
+
+class Inputs(NamedTuple):
+    """A batch of sequences and the way through it, as in `scan`."""
+
+    x: Float[Array, "t b d"]
+    carry: Carry
+    rows: Rows
+    traversal: Traversal
+
+
+def _scan(
+    recurrence: Recurrence,
+    cell: Cell,
+    params: Tree,
+    inputs: Inputs,
+) -> tuple[Carry, Float[Array, "t b h"]]:
     layer = Layer(cell, precision=precision.current())
-    recurrence = partial(adjoint.plain, layer, Trainable(params))
-    return traverse(recurrence, x, carry, rows, traversal)
+
+    def on_one_type(
+        x: Float[Array, "t b d"],
+        carry: Carry,
+        rows: Rows,
+        params: Tree,
+    ) -> tuple[Carry, Float[Array, "t b h"], None]:
+        bound = partial(recurrence, layer, Trainable(params))
+        # `traverse` stays outside the custom derivative, for autodiff handles padding, direction and chunks well.
+        return *traverse(bound, x, carry, rows, inputs.traversal), None
+
+    x, carry, rows, params = spread.vary_alike((*inputs[:3], params))
+    last, outputs, _ = spread.by_rows(on_one_type, x, carry, rows, params)
+    return last, outputs
 
 
 BoundRecurrence: TypeAlias = Callable[[Sequence], Result]

@@ -8,6 +8,7 @@ operation over all time steps.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -190,8 +191,13 @@ def separate(x: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
 
 
 def on_mesh() -> bool:
-    """Whether a mesh of several devices is set (`jax.set_mesh`, `jax.sharding.use_abstract_mesh`)."""
-    return jax.sharding.get_abstract_mesh().size > 1
+    """Whether a mesh is set over whose devices XLA divides a program (`jax.set_mesh`, `jax.sharding.use_abstract_mesh`).
+
+    Within `jax.shard_map` each device has its program for itself.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    divided = math.prod(size for axis, size in mesh.shape.items() if axis not in mesh.manual_axes)
+    return divided > 1
 
 
 def on_many_devices() -> bool:

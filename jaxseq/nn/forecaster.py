@@ -18,7 +18,8 @@ class Forecaster(nn.Module):
 
     every_step         predict after every time step, "b t k", and not after the last alone, "b k"
     norm               normalisation inside the cells
-    norm_between       batch norm over rows and time steps between two layers; its momentum and epsilon are used
+    norm_between       batch norm over rows and time steps between two layers; its momentum and epsilon are used. Within
+                       `jax.shard_map` it takes the moments of each device's own rows
     bidirectional      scan each layer both ways
     dropout            dropout rate between two layers
     recurrent_dropout  dropout rate of h on its way into the recurrent product

@@ -34,6 +34,9 @@ class Recurrent(nn.Module):
                        Peng 1990); None keeps them whole
     kernel             program that computes the recurrence, `jaxseq.cells.kernels`; "auto" is the fastest
 
+    The batch may be divided over devices, by `jax.shard_map` or a mesh (`jaxseq.cells.spread`). In `jax.shard_map` each
+    device draws dropout for its own rows.
+
     Parameters are "cell" and, where used, "norm" and "start", each the NamedTuple of its cell or norm. The running
     moments of batch norm are the variable "moments" of the collection `STATS`, which has to be mutable in training.
     """

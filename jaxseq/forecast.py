@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from jaxseq.checkpoint import run_seal
-from jaxseq.common import command_line, console, figures, files
+from jaxseq.checkpoint import records, run_seal
+from jaxseq.common import command_line, console, csv_tables, figures, files, written
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.frequency import continue_
@@ -41,6 +41,8 @@ RUN_FILES = (
     run_folder.ERRORS_PLOT,
 )
 """Files of a run that have a suffix of the outputs."""
+RECORD = "future.json"
+"""Record of the default files: their sha256, the run, its epoch, the horizon and the last time of each series."""
 MAX_STEPS = 100_000
 """Longest horizon."""
 HISTORY_WINDOWS = 3
@@ -133,12 +135,17 @@ def _run(options: Options[Any]) -> None:
     panel = usable(options.run, options.data.panel())
     future = forecast(options.run, panel, options.horizon, options.epoch)
 
-    files.write_table(path, future.table)
     title = f"{options.data.name}: forecast beyond {panel.series[0].times[-1]}"
     time_column = future.table.columns[0]
     history = _history(panel, HISTORY_WINDOWS * saved.window, time_column)
     figure = plots.fan(history, future.table, saved.unit, title)
-    figures.save(figure, path.with_suffix(".png"))
+    table = csv_tables.content(future.table)
+    picture = figures.drawn(figure, "png")
+    if options.out is None:
+        _write_default(options, {FILE: table, path.with_suffix(".png").name: picture}, future, panel)
+    else:
+        files.write(path, table)
+        files.write(path.with_suffix(".png"), picture)
 
     printed = future.table.head(PRINTED_ROWS)
     rows = len(future.table)
@@ -159,10 +166,28 @@ def _check_outputs(options: Options[Any], path: Path) -> None:
     table = getattr(options.data, "path", None)
     if table:
         inputs.append(files.user_path(table))
-    # The default files are the program's own.
-    overwrite = options.overwrite or options.out is None
-    for output in (path, path.with_suffix(".png")):
-        files.check_output(output, "--out", overwrite, inputs)
+    outputs = (path, path.with_suffix(".png"))
+    # The default files are the program's own, as long as nobody has edited them.
+    is_default = options.out is None
+    for output in outputs:
+        files.check_output(output, "--out", options.overwrite or is_default, inputs)
+    if is_default and not options.overwrite:
+        written.check(path.with_name(RECORD), [output.name for output in outputs])
+
+
+def _write_default(options: Options[Any], contents: Mapping[str, bytes], future: Future, panel: Panel) -> None:
+    """Write future.csv and future.png into the run's folder, with the record by which the next call knows them."""
+    epoch = options.epoch
+    if epoch is None:
+        epoch = records.best_epoch(options.run / run_folder.CHECKPOINTS)
+    written.write(
+        options.run / RECORD,
+        contents,
+        run=options.run.resolve().name,
+        epoch=epoch,
+        horizon=len(future.table) // len(panel.series),
+        last=[str(series.times[-1]) for series in panel.series],
+    )
 
 
 def _check_same_inputs(folder: Path, saved: PanelData, new: PanelData) -> None:

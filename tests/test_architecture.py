@@ -26,7 +26,7 @@ DOORS = {
     "mido": {"music/midi"},
     "optax": {"train", "benchmark"},
     "orbax": {"checkpoint"},
-    "pandas": {"data", "forecasting", "train", "report", "sweep", "forecast", "common/figures", "common/files"},
+    "pandas": {"data", "forecasting", "train", "report", "sweep", "forecast", "common/csv_tables", "common/figures"},
     "pyarrow": {"data/tables/parquet"},
     "resvg_py": {"music/notation/engrave"},
     "statsmodels": {"forecasting/classical"},

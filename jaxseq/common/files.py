@@ -12,13 +12,10 @@ import secrets
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Options = TypeVar("Options")
 
@@ -176,12 +173,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write indented JSON as `write` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_table(path: Path, frame: pd.DataFrame, digits: int | None = 7) -> None:
-    """Write a table as CSV as `write` does, with numbers to this many significant digits; None keeps every digit."""
-    float_format = None if digits is None else f"%.{digits}g"
-    write_text(path, frame.to_csv(index=False, float_format=float_format))
 
 
 # Reading ---------------------------------------------------------------------------------------------------------------

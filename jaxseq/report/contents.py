@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from jaxseq import __version__
-from jaxseq.common import files
+from jaxseq.common import csv_tables, files
 from jaxseq.report import claims, figures, tables
 from jaxseq.report.claims import Claim
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
@@ -51,7 +50,7 @@ def page(
         **{name: tables.book(name, groups[name], tables.CAPTIONS[name]) for name in (ONE, TEN)},
     }
     for both in there.values():
-        files.write_table(folder / f"{both.name}.csv", both.numbers)
+        csv_tables.write(folder / f"{both.name}.csv", both.numbers)
     shown = {name: both.table for name, both in there.items()}
     norm = figures.bach(
         folder, "figure-norms", groups[NORM], "Figures 2 and 3 of the paper: an LSTM on Bach, by normalisation."
@@ -100,8 +99,8 @@ def _trained(found: RowRuns) -> Text:
 
 def _composed(folder: Path, samples: Path) -> list[Table | Figure | Sound]:
     """The table of coherence, and the first pieces: sound, score, roll."""
-    frame = pd.read_csv(samples / "coherence.csv")
-    files.write_table(folder / "table-coherence.csv", frame, digits=None)
+    frame = csv_tables.read(samples / "coherence.csv")
+    csv_tables.write(folder / "table-coherence.csv", frame, digits=None)
     said = json.loads((samples / "samples.json").read_text(encoding="utf-8"))
     body = [
         [str(line.iloc[0]), *("\N{EN DASH}" if np.isnan(value) else f"{value:.4g}" for value in line.iloc[1:])]

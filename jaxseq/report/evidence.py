@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from jaxseq import __version__
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import sealed
+from jaxseq.common import csv_tables, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.report.plan import Row
 from jaxseq.sweep.planned import PlannedRun
@@ -223,7 +223,7 @@ def _curve(folder: Path) -> list[run_folder.Row]:
 
 def baselines(folder: Path) -> dict[str, dict[str, float]]:
     """The scores in a run's folder by the name of the predictions; of a forecast, over its whole horizon."""
-    scores = pd.read_csv(folder / run_folder.SCORES)
+    scores = csv_tables.read(folder / run_folder.SCORES)
     if "step" in scores:
         scores = scores[scores["step"] == "all"].drop(columns="step")
     return scores.set_index(scores.columns[0]).to_dict("index")  # pyrefly: ignore[bad-return]

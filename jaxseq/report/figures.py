@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxseq.common import figures, files
+from jaxseq.common import csv_tables, figures
 from jaxseq.forecasting.baselines import NAIVE
 from jaxseq.report import document
 from jaxseq.report.evidence import RowRuns
@@ -66,7 +66,7 @@ def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.
                     for seed, each in enumerate(values)
                     for k, value in enumerate(each)
                 ]
-    files.write_table(folder / "figure-gradients.csv", pd.DataFrame(lines))
+    csv_tables.write(folder / "figure-gradients.csv", pd.DataFrame(lines))
     path = folder / "figure-gradients.png"
     figures.save(gradients(panels), path)
     caption = (
@@ -103,6 +103,6 @@ def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows
         for k in range(len(found.runs))
         for epoch in range(found.epochs["train_loss"].shape[1])
     ]
-    files.write_table(folder / f"{name}.csv", pd.DataFrame(lines))
+    csv_tables.write(folder / f"{name}.csv", pd.DataFrame(lines))
     figures.save(drawn, folder / f"{name}.png")  # pyrefly: ignore[bad-argument-type]
     return document.Figure(folder / f"{name}.png", caption, alt)

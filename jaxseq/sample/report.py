@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from rich.table import Table
 
+from jaxseq.common import csv_tables
 from jaxseq.music.evaluation import coherence, memorisation
 from jaxseq.music.evaluation.coherence import Coherence
 from jaxseq.music.midi import write as midi
@@ -72,7 +73,7 @@ def table_csv(columns: Mapping[str, Coherence]) -> str:
     """Return the table of coherence as CSV with a row for each measure; a value that is NaN is empty."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["measure", *columns])
+    lines.writerow(["measure", *map(csv_tables.guarded, columns)])
     # To seven digits, as all tables; the screen and the report round by measure.
     for field, (label, _) in coherence.LABELS.items():
         values = [getattr(column, field) for column in columns.values()]

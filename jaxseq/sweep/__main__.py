@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jaxseq.common import command_line, files, sealed
+from jaxseq.common import command_line, csv_tables, files, sealed
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import pool, slurm, summary
@@ -53,7 +53,7 @@ def sweep(options: Options, console: Console | None = None) -> Path:
         slurm.train_all(runs, options.cluster, folder, console, command)
 
     scores = summary.table(grid, runs)
-    files.write_table(folder / summary.TABLE, scores)
+    csv_tables.write(folder / summary.TABLE, scores)
     text = summary.markdown(grid, scores)
     files.write_text(folder / summary.SUMMARY, text)
     console.print(text, highlight=False, markup=False, soft_wrap=True)

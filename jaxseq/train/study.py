@@ -16,7 +16,7 @@ import pandas as pd
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import files, lock, sealed
+from jaxseq.common import csv_tables, files, lock, sealed
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.dataset import SeriesData
@@ -54,7 +54,7 @@ def study(
         _fill(runs, folder, console, classical)
 
         table = gather(runs)
-        files.write_table(folder / MEMBERS, table)
+        csv_tables.write(folder / MEMBERS, table)
         text = domain.summary(experiment, runs, table)
         files.write_text(folder / SUMMARY, text)
 

@@ -204,7 +204,7 @@ def test_by_default_it_stands_beside_the_run_and_overwrites_nothing_of_it(traine
     before = {path.name: path.stat().st_mtime_ns for path in copied.iterdir()}
     assert forecast.main([str(copied)]) == 0
     after = {path.name: path.stat().st_mtime_ns for path in copied.iterdir()}
-    assert after.keys() - before.keys() == {"future.csv", "future.png"}
+    assert after.keys() - before.keys() == {"future.csv", "future.png", "future.json"}
     assert {name: after[name] for name in before if name != "checkpoints"} == {
         name: before[name] for name in before if name != "checkpoints"
     }

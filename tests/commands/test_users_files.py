@@ -1,6 +1,7 @@
 """The user's paths and files: one folder for ~, and nothing that is there is replaced or removed unasked."""
 
 import contextlib
+import json
 import os
 import shutil
 import stat
@@ -15,7 +16,7 @@ from jaxseq import forecast
 from jaxseq.benchmark import __main__ as benchmark
 from jaxseq.benchmark import machine
 from jaxseq.checkpoint import __main__ as checkpoint
-from jaxseq.common import figures
+from jaxseq.common import figures, written
 from jaxseq.common.errors import UsageError
 from jaxseq.report import __main__ as report
 from jaxseq.report import plan
@@ -210,6 +211,43 @@ def test_a_forecast_replaces_what_it_is_told_to(table_run: Path, tmp_path: Path)
     assert forecast.main([str(table_run), "--overwrite", "--out", str(tmp_path / "a.csv")]) == 0
     assert data.read_bytes() == canary and not (tmp_path / "a.csv").is_symlink()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_default_files_of_a_forecast_are_replaced_as_long_as_nobody_edits_them(
+    table_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(table_run, folder)
+    words = [str(folder)]
+    for more in ([], ["--epoch", "1"]):
+        assert forecast.main([*words, *more]) == 0
+    record = json.loads((folder / "future.json").read_text())
+    assert (record["run"], record["epoch"], record["horizon"]) == ("run", 1, 1)
+    assert record["last"] == ["2021-04-30"]
+
+    with monkeypatch.context() as patch:
+        # Killed between the two files.
+        patch.setattr(written.files, "write", lambda path, content: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            forecast.main(words)
+    assert forecast.main(words) == 0
+
+    capsys.readouterr()
+    for name in ("future.csv", "future.png"):
+        sound = (folder / name).read_bytes()
+        (folder / name).write_bytes(sound + b"mine")
+        with monkeypatch.context() as patch:
+            patch.setattr(forecast, "forecast", lambda *_: pytest.fail("forecast"))
+            assert forecast.main(words) == 2
+        error = capsys.readouterr().err
+        assert name in error and "--overwrite" in error
+        assert (folder / name).read_bytes() == sound + b"mine"
+        (folder / name).write_bytes(sound)
+    (folder / "future.csv").write_text("mine")
+    assert forecast.main([*words, "--overwrite"]) == 0
+    assert forecast.main(words) == 0
+    (folder / "future.json").write_text("{}")
+    assert forecast.main(words) == 2
 
 
 @pytest.mark.usefixtures("nothing_is_computed")

@@ -191,5 +191,5 @@ def test_the_environment_tells_versions_machine_and_source() -> None:
 
 
 def test_tables_have_seven_digits_however_small_the_number(tmp_path: Path) -> None:
-    files.write_table(tmp_path / "t.csv", pd.DataFrame({"row": [1, 2], "forecast": [1 / 3, 1e-9 / 3]}))
+    csv_tables.write(tmp_path / "t.csv", pd.DataFrame({"row": [1, 2], "forecast": [1 / 3, 1e-9 / 3]}))
     assert (tmp_path / "t.csv").read_text() == "row,forecast\n1,0.3333333\n2,3.333333e-10\n"

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 
-from jaxseq.common import figures, files
+from jaxseq.common import csv_tables, figures, files
 from jaxseq.common.arrays import Batch, Key, Splits, Tree
 from jaxseq.music import sampling
 from jaxseq.music.corpora.chorales import Chorales
@@ -168,8 +168,8 @@ def judge(job: ChoraleJob, folder: Path, console: Console, classical: bool = Fal
     comparison = compare(job, state, name)
 
     score_rows = [{"predictions": row.name, **row.scores._asdict()} for row in comparison.rows]
-    files.write_table(folder / run_folder.SCORES, pd.DataFrame(score_rows))
-    files.write_table(folder / run_folder.PREDICTIONS, comparison.pieces)
+    csv_tables.write(folder / run_folder.SCORES, pd.DataFrame(score_rows))
+    csv_tables.write(folder / run_folder.PREDICTIONS, comparison.pieces)
     metric = f"valid_{job.setup.objective.select}"
     # A baseline has no loss by epoch to compare with.
     curve = loss_figure(metrics, metric, best_epoch, None, f"{experiment.data.name}: {name}")
@@ -235,7 +235,7 @@ def check(experiment: ChoraleExperiment) -> None:
 
 def _row(experiment: ChoraleExperiment, folder: Path) -> RunRow:
     """Return a run's nats and accuracy on the test part, and its validation."""
-    table = pd.read_csv(folder / run_folder.SCORES)
+    table = csv_tables.read(folder / run_folder.SCORES)
     # The first row after the baselines; a second one leaves out near-duplicates.
     is_baseline = table["predictions"].isin([COPY, GRAM])
     model = table[~is_baseline].iloc[0]
@@ -256,7 +256,7 @@ def _row(experiment: ChoraleExperiment, folder: Path) -> RunRow:
 def summary(experiment: ChoraleExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """Summarise a study: the baselines first, then the mean over the seeds and the spread."""
     # Baselines have no seed: they are the same in every run.
-    baselines = pd.read_csv(runs[0].folder / run_folder.SCORES).set_index("predictions")
+    baselines = csv_tables.read(runs[0].folder / run_folder.SCORES).set_index("predictions")
     names = ("nats", "accuracy", "changed_accuracy")
     lines = [f"| predictions | {' | '.join(HEADINGS[:-1])} |", "|---|" + "---:|" * len(names)]
     for label in (COPY, GRAM):

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 from rich.console import Console
 
-from jaxseq.common import figures, files
+from jaxseq.common import csv_tables, figures, files
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
@@ -112,8 +112,8 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
 
     files.write_json(folder / run_folder.INTERVALS, calibrated.intervals._asdict())
     # Exact, since a study pools its runs from these files.
-    files.write_table(folder / run_folder.PREDICTIONS, judgement.predictions, digits=None)
-    files.write_table(folder / run_folder.SCORES, judgement.scores)
+    csv_tables.write(folder / run_folder.PREDICTIONS, judgement.predictions, digits=None)
+    csv_tables.write(folder / run_folder.SCORES, judgement.scores)
     _draw(job, judgement, folder, best_epoch, name)
     metrics = run_folder.read_metrics(folder)
     files.write_text(folder / run_folder.REPORT, report(job, judgement, best_epoch, metrics))
@@ -278,7 +278,7 @@ def check(experiment: ForecastExperiment) -> None:
 
 def _row(experiment: ForecastExperiment, folder: Path) -> RunRow:
     """Return a run's errors on its test block, relative to the last value, and its validation."""
-    scores = pd.read_csv(folder / run_folder.SCORES)
+    scores = csv_tables.read(folder / run_folder.SCORES)
     over_all_steps = scores[scores["step"] == "all"]
     # The last value stands first in the table, the model last.
     naive = over_all_steps.iloc[0]
@@ -417,7 +417,7 @@ def _places(experiment: ForecastExperiment, frames: Sequence[pd.DataFrame]) -> R
 
 
 def _reference_name(folder: Path) -> str:
-    scores = pd.read_csv(folder / run_folder.SCORES)
+    scores = csv_tables.read(folder / run_folder.SCORES)
     return str(scores.loc[scores["role"] == "reference", "forecast"].iloc[0])
 
 
@@ -436,7 +436,7 @@ def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
 def _predictions(member: Member) -> pd.DataFrame:
     # A series may be named 01 or NA; only actual values may be missing.
     path = member.folder / run_folder.PREDICTIONS
-    return pd.read_csv(path, dtype={"series": str}, keep_default_na=False, na_values={"actual": [""]})
+    return csv_tables.read(path, dtype={"series": str}, keep_default_na=False, na_values={"actual": [""]})
 
 
 def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from rich.console import Console
 from rich.table import Table
 
-from jaxseq.common import figures, files
+from jaxseq.common import csv_tables, figures, files
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.music.corpora.pianoroll import KEYS, RollSplits
 from jaxseq.music.networks.inputs import PADDING
@@ -96,7 +96,7 @@ def judge(job: PianorollJob, folder: Path, console: Console, classical: bool = F
     scores = [*baselines(job.material.train, job.material.test), model]
 
     table = pd.DataFrame(scores, columns=["predictions", "nats"])
-    files.write_table(folder / run_folder.SCORES, table)
+    csv_tables.write(folder / run_folder.SCORES, table)
     metric = f"valid_{job.setup.objective.select}"
     title = f"{experiment.data.name}: {name}"
     # A copy of the last frame is certain of every key: one mistake costs infinitely many nats.
@@ -218,7 +218,7 @@ def check(experiment: PianorollExperiment) -> None:
 
 def _row(experiment: PianorollExperiment, folder: Path) -> RunRow:
     """Return a run's nats on the test part, and its validation."""
-    scores = pd.read_csv(folder / run_folder.SCORES)
+    scores = csv_tables.read(folder / run_folder.SCORES)
     metrics = run_folder.read_metrics(folder)
     best = run_folder.best_row(metrics, "valid_nats")
     return {

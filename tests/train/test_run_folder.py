@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import csv_tables, sealed
+from jaxseq.common import csv_tables, files, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.train import run_folder
 

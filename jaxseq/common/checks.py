@@ -15,6 +15,12 @@ MOST = 2**31 - 1
 """The largest count that XLA's 32-bit integers hold."""
 
 
+MOST_RUNS = 10_000
+"""Maximum number of runs of a study, a sweep or a row of a report."""
+MOST_WORKERS = 1000
+"""Maximum number of worker processes."""
+
+
 def at_least(least: int, where: str | None = None, most: int | float = MOST, **fields: int | float) -> None:
     """Raise `UsageError` for a field below `least` or above `most`, and for NaN."""
     for name, value in fields.items():

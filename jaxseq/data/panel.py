@@ -23,6 +23,7 @@ from jaxseq.data.windows import (
     Windows,
     WindowSplits,
     called,
+    check_memory,
     cut,
     join,
     last_window,
@@ -215,6 +216,12 @@ class Panel:
 
     def _windows(self, rows: Sequence[Fold], window: int, horizon: int) -> WindowSplits:
         covariates = self.covariates or [None] * len(self.series)
+        count = sum(max(0, len(series.values) - window) for series in self.series)
+        columns = 1
+        if self.covariates:
+            columns += self.covariates[0].shape[1]
+        check_memory(count, window + horizon, columns=columns, where="--data.window")
+
         parts = []
         for part in Splits._fields:
             cuts = []

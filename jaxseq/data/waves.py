@@ -19,7 +19,7 @@ from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Rows, folds
 from jaxseq.data.panel import check_fold
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Windows, lay_out
+from jaxseq.data.windows import Windows, check_memory, lay_out
 
 FRACTIONS = (0.70, 0.20)
 """Géron's shares of the series for training and validation; the rest is for the test."""
@@ -69,6 +69,10 @@ class Waves:
         the waves, which are of order 1. Raises `UsageError` for a part without a wave.
         """
         at_least(1, where=self.name, horizon=horizon)
+        where = "--data.window"
+        if self.count > self.window:
+            where = "--data.count"
+        check_memory(self.count, self.window + horizon, where=where)
         waves = generate(self.count, self.window + horizon, self.seed, self.noise).astype(np.float64)
 
         # A row is a whole series here, so that one row is enough for a part.

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from jaxseq.common import memory
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
 
 
 class Series(NamedTuple):
@@ -49,6 +51,22 @@ if TYPE_CHECKING:
     BatchSplits: TypeAlias = Splits[Batch]
 else:  # beartype cannot check a generic NamedTuple
     WindowSplits = BatchSplits = tuple
+
+
+BYTES_A_NUMBER = 44
+"""Bytes of a run for each number of its windows: in float64 and float32, on the device, and in the baselines."""
+
+
+def check_memory(windows: int, steps: int, where: str, columns: int = 1) -> None:
+    """Raise `UsageError`, with both numbers, if so many windows of `steps` time steps and targets do not fit into memory.
+
+    columns  numbers in each time step
+    """
+    memory.check(
+        f"{counted(windows, 'window')} of {steps:,} time steps do not fit into memory",
+        needed=memory.RUNTIME + windows * steps * columns * BYTES_A_NUMBER,
+        where=where,
+    )
 
 
 def lay_out(

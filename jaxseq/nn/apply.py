@@ -23,6 +23,10 @@ class Layer(Protocol):
         """Make the module's variables for these inputs, as `flax.linen.Module.init`."""
         ...
 
+    def lazy_init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Make the module's variables for inputs of these shapes, as `flax.linen.Module.lazy_init`."""
+        ...
+
 
 @runtime_checkable
 class Model(Layer, Protocol):
@@ -46,13 +50,20 @@ def init(
     model: Layer,
     key: Key,
     x: Shaped[Array, "b t d"],
+    by_layer: bool = False,
 ) -> tuple[Tree, Tree]:
     """Initialise a module for inputs shaped like x.
+
+    Outside of `jax.jit`, `by_layer` draws one layer after the other without calling the module: equal layers share their
+    compiled functions, where one function for the draws of all layers takes minutes to compile.
 
     Returns the parameters and the statistics (running moments; an empty dict if the module keeps none).
     """
     chex.assert_rank(x, 3)
-    variables = dict(model.init(key, x))
+    if by_layer:
+        variables = dict(model.lazy_init(key, jax.ShapeDtypeStruct(x.shape, x.dtype)))
+    else:
+        variables = dict(model.init(key, x))
     params = variables.pop("params")
     return params, variables
 

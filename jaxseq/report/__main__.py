@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jaxseq.common import command_line
+from jaxseq.common.checks import MOST_WORKERS, at_least
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import refuse_link
 
@@ -111,9 +112,8 @@ def _workers(workers: int | None) -> int:
     from jaxseq.sweep import pool
     from jaxseq.train import devices
 
-    if workers is not None and workers < 1:
-        raise UsageError("too few", where="--workers", got=workers, needed="at least 1")
     if workers is not None:
+        at_least(1, most=MOST_WORKERS, **{"--workers": workers})
         return workers
     return 1 if pool.has_accelerator() else devices.cores()
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from jaxseq.common.checks import MOST_RUNS, at_least
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.download import FetchError
@@ -140,8 +141,8 @@ def rows(budget: str, seeds: int | None = None, chorales: str | None = None) -> 
     """
     if budget not in BUDGETS:
         raise UsageError(f"unknown budget {budget!r}: choose one of {', '.join(BUDGETS)}")
-    if seeds is not None and seeds < 1:
-        raise UsageError(f"seeds must be at least 1; it is {seeds}")
+    if seeds is not None:
+        at_least(1, most=MOST_RUNS, **{"--seeds": seeds})
     size = BUDGETS[budget]
     count = size.seeds if seeds is None else seeds
     data: Jsb | Chorales = Jsb(path=chorales)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jaxseq.common.checks import MOST_RUNS
 from jaxseq.common.errors import UsageError
 from jaxseq.train import options
 from jaxseq.train.experiments.base import Experiment
 
-MAX_RUNS = 10_000
 RANGE = re.compile(r"(\d+):(\d+)")
 
 
@@ -38,7 +39,7 @@ class Point(NamedTuple):
 def points(words: Sequence[str]) -> list[Point]:
     """Return every combination of the values in a command line; those of the last field vary fastest.
 
-    Raises `UsageError` for more than `MAX_RUNS` combinations, a value that stands twice, or an invalid recipe.
+    Raises `UsageError` for more than `MOST_RUNS` combinations, a value that stands twice, or an invalid recipe.
     """
     choices: list[list[str]] = []
     fields: list[str] = []
@@ -58,18 +59,34 @@ def points(words: Sequence[str]) -> list[Point]:
         fields.append(flag.removeprefix("--") if len(values) > 1 else "")
 
     count = math.prod(map(len, choices))
-    if count > MAX_RUNS:
-        raise UsageError(f"a sweep of {count} runs is too large; needed at most {MAX_RUNS}")
-    return [_point(fields, combination) for combination in itertools.product(*choices)]
+    if count > MOST_RUNS:
+        raise UsageError(
+            "too many combinations", where="a sweep", got=f"{count:,} runs", needed=f"at most {MOST_RUNS:,}"
+        )
+    recipes: dict[tuple[str, ...], Experiment] = {}
+    return [_point(fields, combination, recipes) for combination in itertools.product(*choices)]
 
 
-def _point(fields: Sequence[str], words: Sequence[str]) -> Point:
+def _point(fields: Sequence[str], words: Sequence[str], recipes: dict[tuple[str, ...], Experiment]) -> Point:
+    """Return one combination; `recipes` keeps those with the seed 0, by their words."""
     values = {}
+    without_seed = []
     for field, word in zip(fields, words, strict=True):
         # Words without a field stand for themselves in every combination.
         if field:
             values[field] = word.partition("=")[2] if word.startswith("--") else word
-    return Point(values, options.parse(list(words)).experiment)
+        if field == "seed" and values[field].isdecimal():
+            word = word.removesuffix(values[field]) + "0"
+        without_seed.append(word)
+
+    # Parsing takes some milliseconds, which would be minutes for thousands of seeds.
+    key = tuple(without_seed)
+    if key not in recipes:
+        recipes[key] = options.parse(without_seed).experiment
+    experiment = recipes[key]
+    if key != tuple(words):
+        experiment = dataclasses.replace(experiment, seed=int(values["seed"]))
+    return Point(values, experiment)
 
 
 def _expand(text: str) -> list[str]:
@@ -82,7 +99,7 @@ def _expand(text: str) -> list[str]:
             continue
         first, last = map(int, ends.groups())
         # Bounded here: a mistyped end would fill the memory before the runs are counted.
-        if not first < last <= first + MAX_RUNS:
-            raise UsageError("a range is empty or too long", got=part, needed=f"1 to {MAX_RUNS} integers")
+        if not first < last <= first + MOST_RUNS:
+            raise UsageError("a range is empty or too long", got=part, needed=f"1 to {MOST_RUNS} integers")
         values.extend(map(str, range(first, last)))
     return values

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxseq.common.checks import MOST_WORKERS
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.sweep.slurm import Cluster
@@ -40,7 +41,6 @@ OWN_FLAGS = ("--out", "--workers", "--on")
 """Flags of the sweep; all others but those with `RESOURCE` belong to its runs."""
 RESOURCE = "--slurm."
 """Prefix of the flags for the parameters of a job."""
-MAX_WORKERS = 1000
 
 
 class Options(NamedTuple):
@@ -101,8 +101,8 @@ def _at_once(text: str | None) -> int | None:
     if text is None:
         return None
     # Of a longer text nine digits are enough to see that it is out of range.
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= MAX_WORKERS:
-        raise UsageError("out of range", where="--workers", got=text, needed=f"an integer from 1 to {MAX_WORKERS}")
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_WORKERS:
+        raise UsageError("out of range", where="--workers", got=text, needed=f"an integer from 1 to {MOST_WORKERS}")
     return int(text)
 
 

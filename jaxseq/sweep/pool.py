@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from jaxseq.common import files, signals
+from jaxseq.common import files, memory, signals
 from jaxseq.common.errors import (
     EXIT_TERMINATED,
     Interrupted,
@@ -32,7 +32,7 @@ from jaxseq.common.errors import (
     WorkerKilled,
     is_out_of_memory,
 )
-from jaxseq.common.text import first_line
+from jaxseq.common.text import counted, first_line
 from jaxseq.sweep.display import Display
 from jaxseq.sweep.planned import PlannedRun, is_finished, log_of, raise_failures
 from jaxseq.train import run_folder
@@ -81,6 +81,7 @@ def train_all(
         return
 
     failures: dict[PlannedRun, str] = {}
+    workers = min(workers, len(pending))
     display = Display(runs, pending, workers, console)
     with display, _workers(workers, command) as pool, _forwarded_signals(pool) as exit_status:
         futures = {pool.executor.submit(_train_in_worker, run.experiment, run.folder): run for run in pending}
@@ -224,6 +225,7 @@ def _workers(count: int, command: str) -> Iterator[_Pool]:
 
     Raises `WorkerKilled`, which names `command`, where the pool breaks because a worker is killed.
     """
+    memory.check(f"{counted(count, 'worker')} do not fit into memory", needed=count * memory.RUNTIME, where="--workers")
     context = get_context("spawn")
     stop = context.Event()
     # Nothing is ever sent: workers see the end of the pipe when this process closes it or dies.
@@ -233,7 +235,7 @@ def _workers(count: int, command: str) -> Iterator[_Pool]:
     flags = os.environ.get("XLA_FLAGS")
     if count > 1:
         os.environ["XLA_FLAGS"] = f"{flags or ''} {ONE_THREAD}".strip()
-    executor = ProcessPoolExecutor(count, context, _prepare_worker, (stop, lifeline))
+    executor = ProcessPoolExecutor(count, context, _prepare_worker, (stop, lifeline, count))
     try:
         yield _Pool(executor, stop)
     except BaseException as error:
@@ -253,8 +255,9 @@ def _workers(count: int, command: str) -> Iterator[_Pool]:
             os.environ["XLA_FLAGS"] = flags
 
 
-def _prepare_worker(stop: Event, lifeline: Connection) -> None:
-    """Make a worker obey its parent's signals alone, and end when its parent closes the lifeline or ends."""
+def _prepare_worker(stop: Event, lifeline: Connection, count: int) -> None:
+    """Make one of `count` workers obey its parent's signals alone, and end when its parent closes the lifeline or ends."""
+    memory.share(count)
     # In the parent's session Ctrl-C would arrive twice: from the terminal and from the parent. Windows has no sessions.
     if hasattr(os, "setsid"):
         os.setsid()

@@ -98,11 +98,12 @@ def init(
     setup: Setup,
     key: Key,
     x: Shaped[Array, "b t d"],
+    by_layer: bool = False,
 ) -> TrainState:
-    """Return the state before the first step, for inputs of the shape of `x`."""
+    """Return the state before the first step, for inputs of the shape of `x`; `by_layer` as `apply.init` has it."""
     init_key, key = jax.random.split(key)
     with _in_its_precision(setup):
-        params, stats = apply.init(setup.model, init_key, x)
+        params, stats = apply.init(setup.model, init_key, x, by_layer=by_layer)
 
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -231,24 +232,67 @@ def _gradient(
         augment_key, key = jax.random.split(key)
         x, y = setup.objective.augment(augment_key, x, y)
 
-    def mean_loss(params: Tree) -> tuple[Float[Array, ""], Tree]:
-        prediction, stats = apply.apply_train(
-            setup.model,
-            params,
-            state.stats,
-            x,
-            rows=weight,
-            key=dropout_key,
-        )
-        losses = setup.objective.loss(prediction, y)
-        row_weight = _row_weight(setup, y, weight)
-        return _weighted_mean(losses, row_weight), stats
-
+    mean_loss = partial(
+        _mean_loss,
+        setup=setup,
+        stats=state.stats,
+        x=x,
+        y=y,
+        weight=weight,
+        dropout_key=dropout_key,
+    )
     # Around the derivative as well, whose products are traced after the model.
     with _batch_mesh(setup), _in_its_precision(setup):
         loss_and_gradient = jax.value_and_grad(mean_loss, has_aux=True)
         (loss, stats), gradient = loss_and_gradient(state.params)
     return _Gradient(loss, stats, gradient, key)
+
+
+def _mean_loss(
+    params: Tree,
+    setup: Setup,
+    stats: Tree,
+    x: Shaped[Array, "b t d"],
+    y: Shaped[Array, "b *k"],
+    weight: Float[Array, "b"],
+    dropout_key: Key,
+) -> tuple[Float[Array, ""], Tree]:
+    """Return the mean loss of a batch, and the moments after it."""
+    prediction, new_stats = apply.apply_train(
+        setup.model,
+        params,
+        stats,
+        x,
+        rows=weight,
+        key=dropout_key,
+    )
+    losses = setup.objective.loss(prediction, y)
+    row_weight = _row_weight(setup, y, weight)
+    return _weighted_mean(losses, row_weight), new_stats
+
+
+def kept_arrays(setup: Setup, state: Tree, x: jax.ShapeDtypeStruct, y: jax.ShapeDtypeStruct) -> Tree:
+    """Return the shapes of what the forward pass of a training step keeps for its backward pass; computes nothing.
+
+    `state` has the shapes of a `TrainState`. The parameters are among the arrays that are kept.
+    """
+
+    def forward(state: TrainState, x: Shaped[Array, "b t d"], y: Shaped[Array, "b *k"]) -> Tree:
+        mean_loss = partial(
+            _mean_loss,
+            setup=setup,
+            stats=state.stats,
+            x=x,
+            y=y,
+            weight=jnp.ones(x.shape[0]),
+            dropout_key=state.key,
+        )
+        _, backward, _ = jax.vjp(mean_loss, state.params, has_aux=True)
+        # A function that JAX stores as a tree of the arrays it holds.
+        return backward
+
+    with _in_its_precision(setup):
+        return jax.eval_shape(forward, state, x, y)
 
 
 def _batch_mesh(setup: Setup) -> AbstractContextManager[object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,22 +13,28 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 from jax.sharding import Mesh, Sharding
-from jaxtyping import Array, Shaped
+from jaxtyping import Array
 
 from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.checkpoint.run_seal import Judged
+from jaxseq.common import memory
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
+from jaxseq.common.text import counted
 from jaxseq.data.windows import BatchSplits, fingerprint
 from jaxseq.nn import apply
-from jaxseq.train import devices, epoch, experiments, processes, run_folder
+from jaxseq.train import devices, epoch, experiments, footprint, processes, run_folder
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import ROWS
 
 MOST_LAYERS = 64
 """Maximum number of stacked recurrent layers. XLA compiles each one separately, which would take hours for more."""
+MOST_LAYERS_AT_ONCE = 8
+"""Maximum number of layers that are drawn by one compiled function: 16 take longer to compile than they train."""
+LARGE = 10_000_000
+"""Parameters of a model that takes a while to draw: the orthogonal kernels cost h³ operations for each gate."""
 
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 
@@ -84,6 +89,7 @@ def build_job(
         batch_sharding=batch_sharding,
         precision=experiment.precision,
     )
+    _check_memory(experiment, setup, batches, mesh)
 
     rows_sha256 = fingerprint(batches)
     data = devices.replicate(mesh, batches)
@@ -127,16 +133,30 @@ def _check_sizes(experiment: Experiment, train_rows: int, device_count: int) -> 
     if layers > MOST_LAYERS:
         raise UsageError("too many layers", where="--model.layers", got=layers, needed=f"at most {MOST_LAYERS}")
 
-    # A lower bound, in float32: the recurrent and input weights of a plain RNN, and Adam's two moments of each.
-    state_bytes = 4 * 3 * (2 * layers - 1) * hidden**2
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if state_bytes > memory:
-        raise UsageError(
-            f"the training state of {hidden} units in each of {layers} layers does not fit this machine's memory",
-            where="--model.hidden",
-            got=f"at least {state_bytes / 2**30:,.1f} GiB",
-            needed=f"at most {memory / 2**30:,.1f} GiB",
-        )
+    # A lower bound in float32, before shapes overflow: the weights of plain RNNs, and Adam's two moments of each.
+    memory.check(
+        f"the training state of {hidden} units in each of {layers} layers does not fit into memory",
+        needed=4 * 3 * (2 * layers - 1) * hidden**2,
+        where="--model.hidden",
+    )
+
+
+def _check_memory(experiment: Experiment, setup: Setup, batches: BatchSplits, mesh: Mesh) -> None:
+    """Raise `UsageError` if the training needs more memory than its devices have, by its estimate."""
+    needed = footprint.estimate(
+        setup,
+        _shapes(setup, *_row_shape(batches)),
+        batches,
+        batch=experiment.batch,
+        layers=experiment.model.layers,
+    )
+    device = mesh.local_devices[0]
+    # None on a CPU, whose devices take the memory of the host.
+    device_memory = device.memory_stats()
+    if device_memory and "bytes_limit" in device_memory:
+        needed.on(mesh.size).check(device_memory["bytes_limit"])
+    else:
+        needed.within(len(mesh.local_devices)).check()
 
 
 def on_local_devices(job: Job[Experiment_, Material]) -> Job[Experiment_, Material]:
@@ -151,15 +171,21 @@ def on_local_devices(job: Job[Experiment_, Material]) -> Job[Experiment_, Materi
 
 def initial_state(job: Job) -> TrainState:
     """Draw the state before the first step from the experiment's seed, replicated over the mesh."""
-    initialise = _compiled_init(job.setup, devices.replicated(job.mesh))
-    return initialise(jax.random.key(job.experiment.seed), _first_row(job))
+    sharding = devices.replicated(job.mesh)
+    key = jax.random.key(job.experiment.seed)
+    row = jax.numpy.asarray(job.batches.train.x[:1])
+    if job.experiment.model.layers <= MOST_LAYERS_AT_ONCE:
+        return _compiled_init(job.setup, sharding)(key, row)
+
+    state = epoch.init(job.setup, key, row, by_layer=True)
+    replicate = jax.jit(lambda tree: tree, out_shardings=sharding, donate_argnums=0)
+    return replicate(state)
 
 
 def abstract_state(job: Job) -> Tree:
     """Return shapes, dtypes and shardings of the state without computing it."""
     sharding = devices.replicated(job.mesh)
-    key = jax.random.key(job.experiment.seed)
-    shapes = jax.eval_shape(partial(epoch.init, job.setup), key, _first_row(job))
+    shapes = _shapes(job.setup, *_row_shape(job.batches))
     # Without a sharding on every leaf Orbax restores onto the devices that saved, which may be others than these.
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
@@ -171,8 +197,30 @@ def _compiled_init(setup: Setup, sharding: Sharding) -> Callable[[Key, Array], T
     return jax.jit(partial(epoch.init, setup), out_shardings=sharding)
 
 
-def _first_row(job: Job) -> Shaped[Array, "1 t d"]:
-    return jax.numpy.asarray(job.batches.train.x[:1])
+# Cached, because deep stacks take seconds to trace.
+@functools.lru_cache(maxsize=8)
+def _shapes(setup: Setup, shape: tuple[int, ...], dtype: str) -> TrainState:
+    """Return shapes and dtypes of the state for input rows of this shape and dtype."""
+    row = jax.ShapeDtypeStruct(shape, dtype)
+    return jax.eval_shape(partial(epoch.init, setup), jax.random.key(0), row)
+
+
+def _row_shape(batches: BatchSplits) -> tuple[tuple[int, ...], str]:
+    """Return the shape of one input row, "1 t d", and its dtype."""
+    x = batches.train.x
+    return (1, *x.shape[1:]), str(x.dtype)
+
+
+def size_note(job: Job) -> str | None:
+    """Return a sentence on a model that takes minutes to draw and to compile; None for any other."""
+    model = job.experiment.model
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_state(job).params))
+    if model.layers <= MOST_LAYERS_AT_ONCE and parameters < LARGE:
+        return None
+    return (
+        f"{counted(model.layers, 'layer')} of {model.hidden:,} units, {counted(parameters, 'parameter')}: drawing and "
+        "compiling them may take minutes"
+    )
 
 
 def run_config(job: Job) -> dict[str, Any]:
@@ -234,7 +282,13 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
         optimiser=experiment.optimiser(1),
         precision=experiment.precision,
     )
-    abstract = jax.eval_shape(partial(epoch.init, setup), jax.random.key(0), row)
+    abstract = _shapes(setup, row.shape, str(row.dtype))
+    # The run may come from a larger machine.
+    memory.check(
+        "the state of this run does not fit into memory",
+        needed=memory.RUNTIME + footprint.bytes_of(abstract),
+        where=str(folder),
+    )
 
     config = run_folder.read_config(folder)
     checkpoints = folder / run_folder.CHECKPOINTS

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union
 import tyro
 
 from jaxseq.common import command_line
+from jaxseq.common.checks import MOST_RUNS, at_least
 from jaxseq.common.errors import UsageError
 from jaxseq.train.experiments import EXPERIMENTS, named
 from jaxseq.train.experiments.base import Experiment
@@ -65,9 +66,8 @@ class Options(Generic[AnyExperiment]):
                 raise UsageError("no run resumes", where="--from-epoch", got=self.from_epoch, needed="--resume RUN")
             if self.from_epoch < 0:
                 raise UsageError("no epoch", where="--from-epoch", got=self.from_epoch, needed="at least 0")
-        for name, value in {"--seeds": self.seeds, "--backtest": self.backtest}.items():
-            if value < 1:
-                raise UsageError("too few runs", where=name, got=value, needed="at least 1")
+        counts = {"--seeds": self.seeds, "--backtest": self.backtest}
+        at_least(1, most=MOST_RUNS, where=None, **counts)
 
         if self.seeds == 1 and self.backtest == 1:
             return

@@ -21,7 +21,7 @@ from jaxseq.common.sealed import RUN_ID
 from jaxseq.train import devices, domains, loop, processes, run_folder
 from jaxseq.train.domains.base import Domain
 from jaxseq.train.experiments.base import Experiment
-from jaxseq.train.job import Job, check_rows, initial_state, on_local_devices, run_config
+from jaxseq.train.job import Job, check_rows, initial_state, on_local_devices, run_config, size_note
 from jaxseq.train.loop import Run
 from jaxseq.train.resume import check_resumable
 
@@ -57,7 +57,7 @@ def train(
             out_folder = None if out is None else files.user_path(out)
             processes.from_first(lambda: run_folder.check_writable(out_folder))
             job = _prepare(domain, experiment, console)
-            run = _begin(job, out_folder, locks)
+            run = _begin(job, out_folder, console, locks)
         else:
             folder = files.user_path(resume)
             check_resumable(folder, experiment)
@@ -78,8 +78,11 @@ def _prepare(domain: Domain, experiment: Experiment, console: Console) -> Job:
 # A new run -------------------------------------------------------------------------------------------------------------
 
 
-def _begin(job: Job, out: Path | None, locks: ExitStack) -> Run:
+def _begin(job: Job, out: Path | None, console: Console, locks: ExitStack) -> Run:
     """Draw the first state and make the run's folder, which stays locked."""
+    note = size_note(job)
+    if note:
+        console.print(note, highlight=False, markup=False)
     # First, because a model that does not fit into memory should leave no folder behind.
     state = initial_state(job)
     config = run_config(job)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, files, lock, sealed
+from jaxseq.common.checks import MOST_RUNS, at_least
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.dataset import SeriesData
@@ -40,6 +41,7 @@ def study(
     The folder holds the runs, `study.csv` with a row for each run, and `study.md`, which judges the mean over the seeds
     on all folds together. Raises as `run.train` does; an interrupted study resumes where it stopped.
     """
+    at_least(1, most=MOST_RUNS, **{"--seeds times --backtest": seeds * folds})
     if console is None:
         console = terminal()
     domain = domains.of(experiment)

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from jaxseq.checkpoint import records
-from jaxseq.common import command_line
+from jaxseq.common import command_line, memory
 from jaxseq.common.errors import UsageError, WorkerKilled
 from jaxseq.sweep import pool
 from jaxseq.sweep.planned import PlannedRun, is_finished
@@ -146,6 +146,21 @@ def test_a_sweep_whose_worker_is_killed_ends_in_a_line_that_resumes(tmp_path: Pa
             "the same command with --out here",
         )
     killer.join()
+
+
+def test_more_workers_than_memory_are_refused_before_any_starts(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(memory, "limit", lambda: 3 * memory.RUNTIME)
+    with pytest.raises(UsageError, match="4 workers do not fit into memory") as raised:
+        filled([tiny(tmp_path, seed) for seed in range(5)], workers=4)
+    assert raised.value.where == "--workers" and not list(tmp_path.iterdir())
+
+
+def share_of_memory(_: int) -> float:
+    return memory.limit()
+
+
+def test_workers_share_the_memory() -> None:
+    assert pool.map_in_workers(share_of_memory, [0, 1], 2) == [memory.limit() / 2] * 2
 
 
 def test_a_run_without_memory_is_named_and_its_log_has_the_traceback(tmp_path: Path, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """A sweep: which combinations words stand for, and a table that says what its runs do."""
 
 import io
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +33,20 @@ def test_every_combination_is_the_recipe_that_train_would_make_of_it() -> None:
         assert recipe.model.hidden == 2 and recipe.batch == 512
 
 
+@pytest.mark.parametrize("seeds", [["--seed", "0:10000"], ["--seed=0:10000"]], ids=["two words", "one word"])
+def test_thousands_of_seeds_are_read_in_seconds(seeds: list[str]) -> None:
+    began = time.monotonic()
+    points = grid.points([*TINY, *seeds])
+    assert time.monotonic() - began < 60
+    assert [point.experiment.seed for point in points] == [int(point.values["seed"]) for point in points]
+    assert len({point.name for point in points}) == 10_000
+
+
+def test_a_seed_is_checked_although_it_is_not_parsed() -> None:
+    with pytest.raises(UsageError, match="seed"):
+        grid.points([*TINY, "--seed", f"0,{2**32}"])
+
+
 def test_a_grid_without_a_choice_is_one_run() -> None:
     assert values() == [{}]
 
@@ -48,7 +63,7 @@ def test_fields_of_several_words_keep_them() -> None:
         (["--seed", "0:99999999"], "too long; got '0:99999999', needed 1 to 10000"),
         (["--model.cell", "rnn,rnn"], "twice"),
         (["--model.cell", "rnn,tree"], "tree"),
-        (["--seed", "0:200", "--epochs", "1:200"], "39800 runs"),
+        (["--seed", "0:200", "--epochs", "1:200"], "39,800 runs"),
         (["--seed", "0,-1"], "seed"),
     ],
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import math
+import os
 import subprocess
 import sys
 import time
@@ -18,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from jaxseq.common import files, signals
+from jaxseq.common import files, sealed, signals
 from jaxseq.common.errors import Detached, Interrupted, UsageError
-from jaxseq.common.text import cut, first_line
+from jaxseq.common.text import cut, first_line, printable
 from jaxseq.sweep import pool
 from jaxseq.sweep.display import Display
 from jaxseq.sweep.planned import PlannedRun, is_finished, raise_failures
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 JOBS = "jobs"
 """Folder, in that of the sweep, for scripts, logs and results of the jobs."""
+FAILURE = "failure"
+"""Key of the result of a job: why its run failed, or an empty text."""
+LOG_END = 4096
+"""Bytes at the end of a log in which its last line is looked for."""
 NUMBERS = "jobs.json"
 """File in it with the jobs' numbers, by the name of the run's folder."""
 MINUTES = 60
@@ -67,16 +72,25 @@ class Cluster(NamedTuple):
 
 
 class Job:
-    """The work of a job; submitit pickles it and calls `checkpoint` when the job has to be queued again."""
+    """The work of a job; submitit pickles it and calls `checkpoint` when the job has to be queued again.
 
-    def __init__(self, experiment: Experiment, folder: Path) -> None:
+    The result goes into a sealed JSON file in the folder `results`. What submitit pickles of it is never loaded: whoever
+    can write into that folder could run code in the command that watches the jobs.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path, results: Path) -> None:
         self.experiment = experiment
         self.folder = folder
+        self.results = results
 
-    def __call__(self) -> str:
-        """Train or resume the run; returns why it failed, or an empty text."""
+    def __call__(self) -> None:
+        """Train or resume the run, and write why it failed, or an empty text."""
+        import submitit
+
         try:
-            return pool.train_run(self.experiment, self.folder)
+            failure = pool.train_run(self.experiment, self.folder)
+            number = submitit.JobEnvironment().job_id
+            sealed.write(_result_file(self.results, number), {FAILURE: failure})
         except Interrupted as stop:
             # Without a result the job may be queued again; a result would mark it as ended.
             print(stop, file=sys.stderr)
@@ -179,16 +193,20 @@ class _Queue:
             self._queried = time.monotonic()
         return self._numbers
 
-    def holds(self, job: submitit.Job[str]) -> bool:
+    def holds(self, job: submitit.Job[None]) -> bool:
         """Return whether a job is under way, or may be."""
         if self.kind == "local":
             return job.state == "RUNNING"
         numbers = self.numbers()
         return numbers is None or job.job_id in numbers
 
-    def has_ended(self, job: submitit.Job[str]) -> bool:
+    def has_ended(self, job: submitit.Job[None]) -> bool:
         """Return whether a job has a result or cannot get one any more."""
-        if job.paths.result_pickle.exists():
+        # A process of this machine is waited for, so that none is left behind.
+        if self.kind == "local":
+            return not self.holds(job)
+        # A job that raised an error has only the pickle.
+        if _result_file(job.paths.folder, job.job_id).exists() or job.paths.result_pickle.exists():
             return True
         if self.holds(job):
             # Back in the queue: the time without it must start anew.
@@ -208,13 +226,13 @@ def _submit(
     queue: _Queue,
     cluster: Cluster,
     path: Path,
-) -> dict[PlannedRun, submitit.Job[str]]:
+) -> dict[PlannedRun, submitit.Job[None]]:
     """Return a job for each run: the one under way, by the numbers in the file at `path`, or a new one."""
     numbers: dict[str, str] = {}
     if cluster.kind == "slurm":
         numbers = _read_numbers(path)
 
-    jobs: dict[PlannedRun, submitit.Job[str]] = {}
+    jobs: dict[PlannedRun, submitit.Job[None]] = {}
     for run in pending:
         if run.folder.name in numbers:
             jobs[run] = _earlier_job(executor, numbers[run.folder.name])
@@ -231,7 +249,9 @@ def _submit(
                 parallelism = max(1, cluster.at_once // len(arrays))
                 executor.update_parameters(slurm_array_parallelism=parallelism)
             with executor.batch():
-                submitted = [executor.submit(Job(run.experiment, run.folder.absolute())) for run in array]
+                submitted = [
+                    executor.submit(Job(run.experiment, run.folder.absolute(), path.parent.absolute())) for run in array
+                ]
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             rule = f"the jobs were refused: {first_line(error)}"
             raise UsageError(rule, where=f"--on {cluster.kind}") from error
@@ -251,23 +271,41 @@ def _read_numbers(path: Path) -> dict[str, str]:
     return {name: number for name, number in record.items() if isinstance(number, str)}
 
 
-def _earlier_job(executor: submitit.AutoExecutor, number: str) -> submitit.Job[str]:
+def _earlier_job(executor: submitit.AutoExecutor, number: str) -> submitit.Job[None]:
     import submitit
 
     return submitit.SlurmJob(folder=executor.folder, job_id=number)
 
 
-def _failure(job: submitit.Job[str]) -> str:
-    """Return why a job's run failed; empty if it did not."""
-    import submitit
+def _result_file(folder: Path, number: str) -> Path:
+    """Return the file for the result of a job, beside submitit's own files."""
+    return folder / f"{number}_result.json"
 
-    with contextlib.suppress(submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError):
-        if job.paths.result_pickle.exists():
-            return job.result()
+
+def _failure(job: submitit.Job[None]) -> str:
+    """Return why a job's run failed; empty if it did not."""
+    path = _result_file(job.paths.folder, job.job_id)
+    if path.is_file():
+        try:
+            return printable(str(sealed.read(path)[FAILURE]))
+        except (UsageError, KeyError) as error:
+            return f"the result of job {job.job_id} cannot be read: {first_line(error)}"
 
     # A job that was killed has no result; the end of its log tells the most.
     failure = f"job {job.job_id} ended without a result"
-    lines = (job.stderr() or "").strip().splitlines()
-    if lines:
-        failure += f": {cut(lines[-1], 200)}"
+    line = _last_line(job.paths.stderr)
+    if line:
+        failure += f": {cut(line, 200)}"
     return failure
+
+
+def _last_line(path: Path) -> str:
+    """Return the last line of a log; empty if there is none."""
+    # A device or a pipe in its place might never end.
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - LOG_END))
+        lines = file.read(LOG_END).decode(errors="replace").strip().splitlines()
+    return printable(lines[-1]) if lines else ""

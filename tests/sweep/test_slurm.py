@@ -6,6 +6,7 @@ SLURM is played by scripts that do what its `sbatch`, `srun` and `squeue` do for
 import io
 import json
 import os
+import pickle
 import signal
 import stat
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from rich.console import Console
 from test_pool import tiny
 
+from jaxseq.common import sealed
 from jaxseq.common.errors import Detached, Interrupted, UsageError
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import pool, slurm
@@ -182,17 +184,49 @@ def test_a_job_that_a_signal_stops_ends_without_a_result(tmp_path: Path, monkeyp
     monkeypatch.setattr(pool, "train_run", stopped)
     run = tiny(tmp_path)
     with pytest.raises(SystemExit) as found:
-        slurm.Job(run.experiment, run.folder)()
+        slurm.Job(run.experiment, run.folder, tmp_path)()
     assert found.value.code == 143
 
 
 def test_a_job_that_is_queued_again_is_the_same_job(tmp_path: Path) -> None:
     run = tiny(tmp_path)
-    again = slurm.Job(run.experiment, run.folder).checkpoint()
+    again = slurm.Job(run.experiment, run.folder, tmp_path).checkpoint()
     assert again.function.experiment == run.experiment and again.function.folder == run.folder
 
 
+class Trap:
+    """An object whose pickle runs code."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_result_is_read_from_json_and_no_pickle_is_loaded(tmp_path: Path) -> None:
+    """Somebody else may write into the shared folder of the jobs."""
+    sprung = tmp_path / "sprung"
+    job = submitit.SlurmJob(folder=tmp_path, job_id="7")
+    job.paths.result_pickle.write_bytes(pickle.dumps(("success", Trap(sprung))))
+    assert slurm._Queue("slurm").has_ended(job)
+    job.paths.stderr.write_text("first\nout of \x1b[2Jmemory\n")
+    assert slurm._failure(job) == r"job 7 ended without a result: out of \x1b[2Jmemory"
+
+    result = tmp_path / "7_result.json"
+    for failure in ("", "not empty \x1b[2J"):
+        sealed.write(result, {"failure": failure})
+        assert slurm._failure(job) == failure.replace("\x1b", r"\x1b")
+    for damaged in (result.read_text().replace("empty", "full"), "{}", "", "[" * 10_000):
+        result.write_text(damaged)
+        assert slurm._failure(job).startswith("the result of job 7 cannot be read")
+    assert not sprung.exists()
+    pickle.loads(job.paths.result_pickle.read_bytes())
+    assert sprung.exists(), "the trap works"
+
+
 def test_processes_of_this_machine_do_what_a_cluster_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submitit.core.utils, "pickle_load", lambda _: pytest.fail("loaded a pickle"))
     monkeypatch.setenv("PYTHONPATH", str(Path(slurm.__file__).parents[2]))
     run = tiny(tmp_path / "runs")
     assert "run 1 of 1" in filled([run], Cluster("local", {}), tmp_path / "out")

@@ -20,6 +20,9 @@ import hypothesis
 import jax
 import jaxtyping
 import pytest
+from quick_compilation import quick_compilation
+
+pytest_plugins = ["trained_runs"]
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
@@ -49,6 +52,13 @@ def pytest_xdist_auto_num_workers(config):
 def double():
     """float64 for the test: `pytestmark = pytest.mark.usefixtures("double")` gives it to a whole file."""
     with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def compiled_quickly():
+    """Programs of the test are compiled as `quick_compilation` says; it says, too, for which tests that is right."""
+    with quick_compilation():
         yield
 
 

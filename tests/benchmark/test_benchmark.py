@@ -34,6 +34,7 @@ def cudnn_by_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rnn, "lstm", lstm)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("load", [LAST, TINY._replace(cell="gru"), TINY], ids=lambda load: load.cell)
 def test_everybody_does_the_same_work(load: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     cudnn_by_reference(monkeypatch)
@@ -56,6 +57,7 @@ def test_everybody_does_the_same_work(load: Workload, monkeypatch: pytest.Monkey
             np.testing.assert_allclose(np.diff(found), np.diff(ours), **close, err_msg=name)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_each_step_of_a_turn_has_its_own_batch() -> None:
     load = LAST._replace(cell="gru", steps=3)
     start = peers.given(load)
@@ -137,6 +139,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return program.main(list(words))
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_figures_are_shown_written_and_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
     out, plot = tmp_path / "bench.json", tmp_path / "bench.png"
     assert run(monkeypatch, "--quick", "--rounds", "2", "--out", str(out), "--plot", str(plot)) == 0

@@ -27,6 +27,7 @@ def test_every_device_has_its_line() -> None:
     assert scaling.table([row(1, 10, 10, 0), row(4, 5, 4, 1.5)]).row_count == 2
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_step_on_four_devices_has_its_sums_and_all_are_timed() -> None:
     found = scaling.timed(TINY, 1)
     assert found["devices"] == 4 and found["sums"] > 0 and all(ms > 0 for ms in found["ms"].values())

@@ -14,13 +14,16 @@ from jaxseq.benchmark import machine, sampling
 from jaxseq.benchmark.__main__ import Options, check
 from jaxseq.common.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 STEPS = 5
 
 
 def network():
     """A small network of notes with random numbers, moments too."""
     model = NoteNet(CELLS["lstm"], hidden=8, convolutions=(6, 5, 7))
-    params, stats = apply.init(model, jax.random.key(0), jax.numpy.zeros((1, 4, 2), jax.numpy.int32))
+    notes = jax.numpy.zeros((1, 4, 2), jax.numpy.int32)
+    params, stats = jax.eval_shape(lambda key: apply.init(model, key, notes), jax.random.key(0))
     source = np.random.default_rng(1)
     params = jax.tree.map(lambda p: jax.numpy.asarray(source.normal(0, 0.6, p.shape), p.dtype), params)
     return model, params, jax.tree.map(lambda m: jax.numpy.asarray(source.uniform(0.5, 2, m.shape), m.dtype), stats)

@@ -13,6 +13,8 @@ from jaxseq.benchmark.gpu.budget import FIRST_GUESS, Budget
 from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.start import draw
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 TINY = Load("step", "lstm", hidden=8, batch=4, time_steps=6)
 FEW = frozenset(["jaxseq scan", "flax linen", "flax nnx", "torch", "torch graph", "jaxseq step", "torch cells"])
 NOTHING = run.Settings(device="cpu", rows=(), parity=(), generation=(), peers=FEW)
@@ -75,7 +77,7 @@ def test_the_results_are_written_after_every_item(tmp_path, monkeypatch):
     monkeypatch.setattr(
         run, "_write", lambda path, results: lengths.append(len(results["rows"])) or write(path, results)
     )
-    rows = (TINY, TINY._replace(batch=2))
+    rows = (TINY, TINY)
 
     measured(out=out, rows=rows, peers=frozenset(["jaxseq scan", "jaxseq trainer"]))
 

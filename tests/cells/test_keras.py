@@ -13,6 +13,8 @@ from functools import partial
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 T, B, D, H = 7, 4, 3, 5
 LENGTHS = (3, 7, 1, 5)
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}

@@ -11,6 +11,8 @@ import pytest
 from jaxseq.cells import CELLS, convert, recurrence
 from jaxseq.cells.recurrence import Rows, Traversal
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 T, B, D, H = 7, 4, 3, 5
 LENGTHS = (3, 7, 1, 5)
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_compilation import quick_compilation
 
 from jaxseq.checkpoint import records, store
 from jaxseq.common import figures
 from jaxseq.train import __main__ as train
 from jaxseq.train import loop, progress, run_folder
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 WORDS = ["waves", "--data.count", "200", "--data.window", "6", "--model.hidden", "8", "--schedule", "constant"]
 
@@ -33,7 +36,7 @@ def wait_until(there: Callable[[], bool]) -> None:
 
 
 def trained(factory: pytest.TempPathFactory, epochs: int) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, quick_compilation():
         patch.setattr(figures, "save", lambda figure, path: None)
         folder = factory.mktemp("trained") / "run"
         assert train.main([*WORDS, "--epochs", str(epochs), "--out", str(folder)]) == 0

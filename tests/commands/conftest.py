@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import edition
-from quick_sampling import quick
+from quick_compilation import quick_compilation
 from untrained import untrained
 
 from jaxseq.train import __main__ as train
@@ -34,7 +34,8 @@ def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a table of one series; the table lies beside it as sales.csv."""
     folder = tmp_path_factory.mktemp("table")
     path = sales(folder / "sales.csv")
-    assert train.main(["table", "--data.path", str(path), *TABLE, "--out", str(folder / "run")]) == 0
+    with quick_compilation():
+        assert train.main(["table", "--data.path", str(path), *TABLE, "--out", str(folder / "run")]) == 0
     return folder / "run"
 
 
@@ -42,5 +43,5 @@ def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chords_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained run that composes chorales."""
     folder = tmp_path_factory.mktemp("chords")
-    with quick():
+    with quick_compilation():
         return untrained("jsb-chords", edition(folder), folder / "run")

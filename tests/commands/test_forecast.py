@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from quick_compilation import quick_compilation
 from rich.console import Console
 from sealing import reseal
 
@@ -19,6 +20,8 @@ from jaxseq.data.windows import Series
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, run_folder, trained_series
 from jaxseq.train.domains import forecasts as domain
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 FEW = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "512"]
 
@@ -34,14 +37,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         values = level * (5 + np.sin(2 * np.pi * np.arange(120) / 7) + 0.1 * random.normal(size=120))
         frames.append(pd.DataFrame({"date": days, "store": store, "sales": values, "price": random.normal(size=120)}))
     pd.concat(frames).to_csv(folder / "sales.csv", index=False)
-    patch = pytest.MonkeyPatch()
-    patch.setattr(figures, "save", lambda figure, path: None)
-    table = f"table --data.path {folder}/sales.csv --data.column sales --data.series store --data.covariates price"
-    batch = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "32"]
-    assert train.main([*table.split(), *batch, "--task", "direct", "--horizon", "7", "--out", f"{folder}/table"]) == 0
-    aapl = ["aapl", *FEW, "--task", "iterated", "--horizon", "3", "--model.head", "gaussian"]
-    assert train.main([*aapl, "--out", f"{folder}/aapl"]) == 0
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch, quick_compilation():
+        patch.setattr(figures, "save", lambda figure, path: None)
+        table = f"table --data.path {folder}/sales.csv --data.column sales --data.series store --data.covariates price"
+        batch = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "32"]
+        assert (
+            train.main([*table.split(), *batch, "--task", "direct", "--horizon", "7", "--out", f"{folder}/table"]) == 0
+        )
+        aapl = ["aapl", *FEW, "--task", "iterated", "--horizon", "3", "--model.head", "gaussian"]
+        assert train.main([*aapl, "--out", f"{folder}/aapl"]) == 0
     return folder
 
 
@@ -221,10 +225,9 @@ def adaptive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adaptive")
     _noise(300).to_csv(folder / "noise.csv", index=False)
     words = f"table --data.path {folder}/noise.csv --data.target level --task direct --horizon 2 --intervals adaptive"
-    patch = pytest.MonkeyPatch()
-    patch.setattr(figures, "save", lambda figure, path: None)
-    assert train.main([*words.split(), *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch, quick_compilation():
+        patch.setattr(figures, "save", lambda figure, path: None)
+        assert train.main([*words.split(), *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
     return folder
 
 
@@ -298,10 +301,9 @@ def headed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     both = pd.concat([_noise(200).assign(store=name, value=lambda rows: rows["value"] + 5) for name in ("a", "b")])
     both.to_csv(folder / "noise.csv", index=False)
     words = f"table --data.path {folder}/noise.csv --data.series store --task direct --horizon 2 --model.head"
-    patch = pytest.MonkeyPatch()
-    patch.setattr(figures, "save", lambda figure, path: None)
-    assert train.main([*words.split(), request.param, *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch, quick_compilation():
+        patch.setattr(figures, "save", lambda figure, path: None)
+        assert train.main([*words.split(), request.param, *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
     return folder / "run"
 
 

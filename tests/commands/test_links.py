@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from quick_sampling import quick
 
 import jaxseq
 from jaxseq import forecast
@@ -24,6 +23,8 @@ from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import pool, summary
 from jaxseq.train import __main__ as train
 from jaxseq.train import domains, run, run_folder, study
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 TINY = ["waves", "--data.count", "60", "--data.window", "8", "--model.hidden", "2", "--epochs", "1", "--batch", "16"]
 PIECE = ["--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
@@ -230,8 +231,7 @@ def test_pieces_are_written_into_no_link(chords_run: Path, tmp_path: Path, capsy
     (tmp_path / "empty").mkdir()
     (folder / "samples-0001").symlink_to(tmp_path / "empty")
     (folder / "samples-0002").symlink_to(tmp_path / "nothing")
-    with quick():
-        assert sample.main([str(folder), *PIECE]) == 0
+    assert sample.main([str(folder), *PIECE]) == 0
     assert (folder / "samples-0003" / "samples.json").is_file()
     for name in ("samples-0001", "samples-0002"):
         assert sample.main([str(folder), *PIECE, "--out", str(folder / name)]) == 2

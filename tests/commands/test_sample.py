@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up import BARS, chorale, edition
-from quick_sampling import quick
+from quick_compilation import quick_compilation
 from rich.console import Console
 from untrained import untrained
 
@@ -26,11 +26,7 @@ from jaxseq.sample import __main__ as sample
 from jaxseq.sample import compose, options, report, request
 from jaxseq.train import experiments, run_folder
 
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    with quick():
-        yield
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +72,9 @@ def refused(*words: str) -> UsageError:
 @pytest.fixture(scope="module")
 def pieces(run_of, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of chords composes: two pieces of three bars."""
-    return composed(
-        run_of("jsb-chords"), tmp_path_factory.mktemp("out") / "pieces", "--count", "2", "--bars", str(BARS)
-    )
+    out = tmp_path_factory.mktemp("out") / "pieces"
+    with quick_compilation():
+        return composed(run_of("jsb-chords"), out, "--count", "2", "--bars", str(BARS))
 
 
 def test_every_piece_has_its_files_and_all_say_the_same(pieces: Path) -> None:

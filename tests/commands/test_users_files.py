@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from conftest import sales
-from quick_sampling import quick
 
 from jaxseq import forecast
 from jaxseq.benchmark import __main__ as benchmark
@@ -27,6 +26,8 @@ from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import __main__ as train
 from jaxseq.train import restore, run, study
 from jaxseq.train.saved_experiment import saved_experiment
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 TINY = ["waves", "--data.count", "60", "--data.window", "8", "--model.hidden", "2", "--epochs", "1", "--batch", "16"]
 PIECE = ["--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
@@ -95,8 +96,7 @@ def test_a_forecast_reads_and_writes_in_the_home_folder(home: Path, table_run: P
 def test_pieces_and_measurements_land_in_the_home_folder(
     home: Path, chords_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with quick():
-        assert sample.main([str(chords_run), *PIECE, "--out=~/pieces"]) == 0
+    assert sample.main([str(chords_run), *PIECE, "--out=~/pieces"]) == 0
     assert (home / "pieces" / "samples.json").is_file()
 
     monkeypatch.setattr(machine, "prepare", lambda device, core: 0)

@@ -23,6 +23,8 @@ from jaxseq.train import run, run_folder, study
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 HOLD = """
 import errno, fcntl, platform, socket, sys, time
 from pathlib import Path

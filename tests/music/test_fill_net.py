@@ -14,6 +14,8 @@ from jaxseq.music import tokens
 from jaxseq.music.networks import inputs, objectives
 from jaxseq.train import experiments
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 HIGHEST = tokens.VOCABULARY - 1
 ROWS, STEPS = 2000, 5
 

@@ -16,6 +16,8 @@ from jaxseq.train.domains.chorales import prepare
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.chorale_networks import Chords, Notes
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 COLD = pytest.mark.parametrize("cold", [True, False])
 
 

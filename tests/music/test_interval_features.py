@@ -9,6 +9,8 @@ from jaxseq.music.networks import interval_features
 from jaxseq.music.networks.interval_features import INTERVALS, NOTES, FromAnchors, Heard
 from jaxseq.music.tokens import MASKED, START, VOCABULARY
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 FIFTH = 7
 
 

@@ -18,6 +18,8 @@ from jaxseq.nn import apply, heads
 from jaxseq.nn.objectives import forecasting
 from jaxseq.train import epoch
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 LOWEST, HIGHEST = 1, 46
 WAYS = {"notes": (inputs.notes, inputs.NOTE_COLUMNS), "chords": (inputs.chords, inputs.CHORD_COLUMNS)}
 NETS = {

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import quickly
-from quick_sampling import quick
 from scipy import stats as statistics
 
 from jaxseq.cells import CELLS
@@ -20,6 +19,8 @@ from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling import FREE, UNCHANGED, SamplingOptions, ancestral, draw, gibbs, parallel
 from jaxseq.nn import apply
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 STEPS, ROWS = 6, 3
 
@@ -52,12 +53,6 @@ NETS = {
 FEW = ("notes of windows, two layers", "notes, batch norm, no convolutions", "chords by intervals")
 """One with each thing that the others have; the others are `slow` where they would be compiled once more."""
 quick_apply = quickly(apply.apply, "model")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    with quick():
-        yield
 
 
 every_net = pytest.mark.parametrize("name", NETS)

@@ -13,6 +13,8 @@ from jaxseq.cells.norm import Norm
 from jaxseq.common.errors import UsageError
 from jaxseq.nn import apply, forecaster, recurrent
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 every_cell = pytest.mark.parametrize("name", CELLS)
 X = np.random.default_rng(7).normal(size=(5, 6, 2)).astype(np.float32)
 ONES = np.ones(5, np.float32)

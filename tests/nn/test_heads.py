@@ -15,6 +15,8 @@ from problems import quickly
 from jaxseq.common.errors import UsageError
 from jaxseq.nn import heads
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 POINTS = [heads.point(loss) for loss in heads.LOSSES]
 DISTRIBUTIONS = list(heads.HEADS.values())
 every_distribution = pytest.mark.parametrize("head", DISTRIBUTIONS, ids=lambda head: head.name)

@@ -15,7 +15,7 @@ from jaxseq.nn.recurrent import Recurrent
 from jaxseq.report import vanishing_gradients
 from jaxseq.train import epoch
 
-pytestmark = pytest.mark.usefixtures("double")
+pytestmark = pytest.mark.usefixtures("double", "compiled_quickly")
 B, T, H, K = 3, 5, 4, 2
 BACK = [1, 4]
 SOURCE = np.random.default_rng(11)

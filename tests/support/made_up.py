@@ -30,6 +30,23 @@ def edition(folder: Path) -> Path:
     return path
 
 
+def uneven_edition(path: Path, steps: tuple[int, int] = (33, 70), low: int = 0) -> Path:
+    """Pieces of different lengths, six of them to train on: each voice walks about its range. One is a near-duplicate."""
+    random = np.random.default_rng(0)
+    with tarfile.open(path, "w:gz") as archive:
+        for part, count in {"train": 6, "valid": 2, "test": 3}.items():
+            for number in range(count):
+                moves = random.integers(-2, 3, (random.integers(*steps), 4)) * (random.random((1, 4)) < 0.9)
+                notes = np.array([70, 63, 56, 48]) + low + np.clip(moves.cumsum(axis=0), -8, 8)
+                lines = ["note0,note1,note2,note3", *(",".join(map(str, row)) for row in notes)]
+                body = ("\n".join(lines) + "\n").encode()
+                name = f"{part}/chorale_{'374' if (part, number) == ('test', 1) else f'{number:03}'}.csv"
+                member = tarfile.TarInfo(f"jsb_chorales/{name}")
+                member.size = len(body)
+                archive.addfile(member, io.BytesIO(body))
+    return path
+
+
 def rolls(folder: Path) -> Path:
     """A file of twelve piano rolls, eight of them to train on: the keys of `chorale` in quarters."""
     pieces = []

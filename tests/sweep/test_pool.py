@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from trained_runs import SWEEP
 
 from jaxseq.checkpoint import records
 from jaxseq.common import command_line, memory
 from jaxseq.common.errors import UsageError, WorkerKilled
-from jaxseq.sweep import pool
+from jaxseq.sweep import grid, pool
 from jaxseq.sweep.planned import PlannedRun, is_finished
 from jaxseq.train import run_folder
 from jaxseq.train.experiments import named
@@ -35,10 +36,11 @@ def filled(runs: list[PlannedRun], workers: int = 2) -> str:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[PlannedRun], str]:
-    folder = tmp_path_factory.mktemp("pool")
-    runs = [tiny(folder, seed) for seed in range(2)]
-    return runs, filled(runs)
+def two(sweep_folder: Path) -> tuple[list[PlannedRun], str]:
+    """The runs of a sweep, which two workers have trained, and what was said."""
+    points = grid.points([*SWEEP, "--seed", "0:2"])
+    runs = [PlannedRun(point.name, point.experiment, sweep_folder / point.name) for point in points]
+    return runs, (sweep_folder.parent / "output.txt").read_text()
 
 
 def test_every_run_is_trained_and_judged_and_what_it_said_lies_beside_it(two: tuple[list[PlannedRun], str]) -> None:
@@ -196,7 +198,7 @@ if __name__ == "__main__":
 def test_a_signal_saves_every_run_s_epoch_and_the_same_call_ends_as_if_there_had_been_none(tmp_path, number) -> None:
     here = Path(__file__).parent
     (tmp_path / "go.py").write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": f"{here.parents[1]}:{here}"}
+    environment = {**os.environ, "PYTHONPATH": f"{here.parents[1]}:{here}:{here.parent / 'support'}"}
     folders = {name: tmp_path / name for name in ("stopped", "left")}
 
     def start(name: str) -> subprocess.Popen:

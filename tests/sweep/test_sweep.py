@@ -2,15 +2,20 @@
 
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from quick_compilation import quick_compilation
 from rich.console import Console
 
+from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import __main__ as sweep
-from jaxseq.sweep import grid, options
+from jaxseq.sweep import grid, options, pool
+from jaxseq.sweep.planned import PlannedRun, is_finished
 from jaxseq.train import run_folder
 
 TINY = ["aapl", "--model.hidden", "2", "--epochs", "1", "--batch", "512"]
@@ -86,6 +91,22 @@ def test_help_says_how_values_are_given(capsys: pytest.CaptureFixture) -> None:
     assert "--seed 0:5" in capsys.readouterr().out
 
 
+@pytest.fixture
+def only_the_last_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All runs of a sweep but the last are trained here, without pictures; the workers find them finished."""
+    train_all = pool.train_all
+
+    def train_most_here(runs: Sequence[PlannedRun], *rest: Any) -> None:
+        with monkeypatch.context() as patch, quick_compilation():
+            patch.setattr(figures, "save", lambda figure, path: None)
+            for run in runs[:-1]:
+                assert is_finished(run) or pool.train_run(run.experiment, run.folder) == ""
+        train_all(runs, *rest)
+
+    monkeypatch.setattr(pool, "train_all", train_most_here)
+
+
+@pytest.mark.usefixtures("only_the_last_in_a_worker")
 def test_the_table_says_what_the_runs_do_and_the_same_words_train_nothing_again(tmp_path: Path) -> None:
     words, out = [*TINY, "--model.cell", "rnn,gru", "--seed", "0:2"], tmp_path / "out"
     asked, said = options.parse([*words, "--out", str(out), "--workers=1"]), Console(file=io.StringIO(), width=120)

@@ -18,6 +18,8 @@ from jaxseq.common.precision import Precision
 from jaxseq.nn import apply, forecaster, heads, objectives
 from jaxseq.train import epoch
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 ADAM = optax.adam(1e-2)
 REGRESSION = objectives.forecasting(heads.point())
 SETUP = epoch.Setup(forecaster.Forecaster(cells.named("rnn"), 3, 1, 1), REGRESSION, ADAM)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 from problems import quickly
+from quick_compilation import quick_compilation
 from sealing import reseal
 
 from jaxseq.checkpoint import run_seal
@@ -33,6 +34,8 @@ from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.job import abstract_state, initial_state
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 WINDOW = 8
 
 
@@ -41,7 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was trained for three epochs at a high rate, so that its forecasts are not the naive one."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     words = f"--model.hidden 4 --data.window {WINDOW} --batch 256 --lr 0.02 --epochs 3 --out {folder}"
-    assert train.main(words.split()) == 0
+    with quick_compilation():
+        assert train.main(words.split()) == 0
     return folder
 
 

@@ -1,6 +1,5 @@
 """Runs of chorales: what a training leaves, its scores against numpy's and the n-gram's, going on, and mistakes."""
 
-import io
 import json
 import shutil
 import tarfile
@@ -9,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import uneven_edition
+from quick_compilation import quick_compilation
 from served import Server
+from trained_runs import NOTES
 
 from jaxseq import forecast
 from jaxseq.checkpoint import records, store
@@ -20,8 +22,8 @@ from jaxseq.music.evaluation import ngram, scores
 from jaxseq.train import __main__ as train
 from jaxseq.train import run_folder
 
-PARTS = {"train": 6, "valid": 2, "test": 3}
-SMALL = ["--model.hidden", "4", "--model.convolutions", "3", "4", "--batch", "8", "--schedule", "constant"]
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CHORDS = [
     "--model.hidden",
     "4",
@@ -36,37 +38,22 @@ CHORDS = [
     "--schedule",
     "constant",
 ]
-VOICES = np.array([70, 63, 56, 48])
-
-
-def write_archive(path, steps=(33, 70), low=0):
-    """A few pieces in the benchmark's format, drawn: each voice walks about in its own range. One is a near-duplicate."""
-    random = np.random.default_rng(0)
-    with tarfile.open(path, "w:gz") as archive:
-        for part, count in PARTS.items():
-            for number in range(count):
-                moves = random.integers(-2, 3, (random.integers(*steps), 4)) * (random.random((1, 4)) < 0.9)
-                notes = VOICES + low + np.clip(moves.cumsum(axis=0), -8, 8)
-                lines = ["note0,note1,note2,note3", *(",".join(map(str, row)) for row in notes)]
-                body = ("\n".join(lines) + "\n").encode()
-                name = f"{part}/chorale_{'374' if (part, number) == ('test', 1) else f'{number:03}'}.csv"
-                member = tarfile.TarInfo(f"jsb_chorales/{name}")
-                member.size = len(body)
-                archive.addfile(member, io.BytesIO(body))
-    return path
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    return write_archive(tmp_path_factory.mktemp("data") / "few.tgz")
+def archive(chorales_run):
+    return chorales_run.parent / "few.tgz"
 
 
 @pytest.fixture(scope="module", params=["jsb", "jsb-chords"])
-def sound(request, archive, tmp_path_factory):
-    """A run of two epochs of each network; copied, never changed."""
+def sound(request, chorales_run, archive, tmp_path_factory):
+    """A run of two epochs of each network, and its words; copied, never changed."""
+    if request.param == "jsb":
+        return chorales_run, ["jsb", *NOTES, "--data.path", str(archive)]
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    words = [request.param, *(SMALL if request.param == "jsb" else CHORDS), "--data.path", str(archive)]
-    assert train.main([*words, "--epochs", "2", "--out", str(folder)]) == 0
+    words = ["jsb-chords", *CHORDS, "--data.path", str(archive)]
+    with quick_compilation():
+        assert train.main([*words, "--epochs", "2", "--out", str(folder)]) == 0
     return folder, words
 
 
@@ -238,8 +225,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(line, archive, tmp_path, monke
     with tarfile.open("other.tgz", "w:gz") as other:
         other.add("text.tgz")
     named = {"FEW": archive, "SHORT": "short.tgz", "HIGH": "high.tgz"}
-    write_archive("short.tgz", (9, 10))
-    write_archive("high.tgz", low=30)
+    uneven_edition("short.tgz", (9, 10))
+    uneven_edition("high.tgz", low=30)
     words = [str(named.get(word, word)) for word in line.split()]
     try:
         status = train.main(words)
@@ -258,7 +245,7 @@ def test_another_file_than_the_benchmark_is_no_download(tmp_path, monkeypatch, c
     monkeypatch.setenv("JAXSEQ_CACHE", str(tmp_path / "cache"))
     with Server(b"something else") as server:
         monkeypatch.setenv("JAXSEQ_MIRROR", server.root)
-        assert train.main(["jsb", *SMALL]) == 2
+        assert train.main(["jsb", *NOTES]) == 2
     assert "its sha256 is" in complaint(capsys)
     assert not Path("runs").exists()
 

@@ -26,6 +26,8 @@ from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.job import Job
 from jaxseq.train.optimiser import optimiser
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 WORDS = "--data.count 200 --data.window 6 --model.hidden 3 --schedule constant"
 WORDS = ["waves", *WORDS.split()]
 SETUP = epoch.Setup(

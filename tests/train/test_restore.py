@@ -1,12 +1,14 @@
 """A run of any domain is restored by one function, and every domain offers the same ones."""
 
+import functools
 import inspect
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import edition, rolls
+from made_up import rolls
+from quick_compilation import quick_compilation
 
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common.errors import UsageError
@@ -22,6 +24,8 @@ from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.experiments.pianoroll import Roll
 from jaxseq.train.job import initial_state, run_config
 from jaxseq.train.restore import restore
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 FUNCTIONS = ("prepare", "restore", "judge", "check", "summary")
 every_domain = pytest.mark.parametrize("module", [forecasts, chorales, pianoroll])
@@ -54,35 +58,45 @@ def test_a_run_is_restored_by_its_own_domain(tmp_path):
         pianoroll.restore(tmp_path)
 
 
-def experiment_of(domain, folder):
-    """A small experiment whose data lie in `folder`."""
-    if domain is forecasts:
-        return named("waves", data=Waves(count=100, window=6), model=Model(hidden=3), epochs=3)
-    if domain is chorales:
-        data = Jsb(str(edition(folder)))
-        return named("jsb", data=data, model=Notes(hidden=3, convolutions=(2,)), batch=8, epochs=3)
-    return named("pianoroll", data=PianoRoll(str(rolls(folder))), model=Roll(hidden=3), batch=4, epochs=3, lr=0.05)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, chorales_run):
+    """A function that gives the experiment of a domain and the folder of its run, which is trained once."""
+
+    @functools.cache
+    def of_domain(domain):
+        if domain is chorales:
+            data, model = Jsb(str(chorales_run.parent / "few.tgz")), Notes(hidden=4, convolutions=(3, 4))
+            return named("jsb", data=data, model=model, batch=8, epochs=2, schedule="constant"), chorales_run
+
+        folder = tmp_path_factory.mktemp("finished")
+        if domain is forecasts:
+            experiment = named("waves", data=Waves(count=100, window=6), model=Model(hidden=3), epochs=3)
+        else:
+            data = PianoRoll(str(rolls(folder)))
+            experiment = named("pianoroll", data=data, model=Roll(hidden=3), batch=4, epochs=3, lr=0.05)
+        with quick_compilation():
+            return experiment, run.train(experiment, out=folder / "run")
+
+    return of_domain
 
 
 @every_domain
-def test_a_trained_run_is_restored_to_the_evaluation_that_it_logged(module, tmp_path):
-    experiment = experiment_of(module, tmp_path)
-    folder = run.train(experiment, out=tmp_path / "run")
+def test_a_trained_run_is_restored_to_the_evaluation_that_it_logged(module, finished):
+    experiment, folder = finished(module)
     model = restore(folder)
 
     job = module.prepare(experiment)
     rows = epoch.EVALUATION_BATCHES * experiment.batch
     measured = epoch.evaluate(model.setup, model.state.params, model.state.stats, job.batches.valid, rows)
     logged = run_folder.read_metrics(folder)
-    assert model.experiment == experiment and 1 <= model.epoch <= 3
-    assert len({row[f"valid_{model.setup.objective.select}"] for row in logged}) == 3
+    assert model.experiment == experiment and 1 <= model.epoch <= experiment.epochs
+    assert len({row[f"valid_{model.setup.objective.select}"] for row in logged}) == experiment.epochs > 1
     for name, value in measured.items():
         np.testing.assert_allclose(value, logged[model.epoch - 1][f"valid_{name}"], rtol=1e-6)
 
 
-def test_a_restored_model_of_piano_rolls_scores_the_test_part_as_its_run_did(tmp_path):
-    experiment = experiment_of(pianoroll, tmp_path)
-    folder = run.train(experiment, out=tmp_path / "run")
+def test_a_restored_model_of_piano_rolls_scores_the_test_part_as_its_run_did(finished):
+    experiment, folder = finished(pianoroll)
     model = restore(folder)
     assert isinstance(model, pianoroll.RollModel)
 

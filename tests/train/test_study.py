@@ -20,34 +20,28 @@ from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import Experiment, named
 from jaxseq.train.experiments.forecasts import Model
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 TINY = named("waves", data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(figures, "save", lambda figure, path: None)
-    folder = study.study(TINY, seeds=2, folds=2, out=tmp_path_factory.mktemp("study") / "s")
-    patch.undo()
-    return folder
+"""The experiment of `study_folder`."""
 
 
 @pytest.fixture
-def copy(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copy(study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
-    return Path(shutil.copytree(done, tmp_path / "s"))
+    return Path(shutil.copytree(study_folder, tmp_path / "s"))
 
 
-def test_every_seed_meets_every_fold_once(done: Path) -> None:
-    table = pd.read_csv(done / study.MEMBERS)
+def test_every_seed_meets_every_fold_once(study_folder: Path) -> None:
+    table = pd.read_csv(study_folder / study.MEMBERS)
     assert sorted(zip(table["fold"], table["seed"], strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     for fold, seed in zip(table["fold"], table["seed"], strict=True):
-        config = json.loads((done / f"fold-{fold}-seed-{seed}" / "config.json").read_text())
+        config = json.loads((study_folder / f"fold-{fold}-seed-{seed}" / "config.json").read_text())
         assert (config["data"]["folds"], config["data"]["fold"], config["seed"]) == (2, fold, seed)
 
 
-def test_the_folds_tile_the_test_part_and_the_later_one_learns_from_the_earlier(done: Path) -> None:
-    rows = [pd.read_csv(done / f"fold-{fold}-seed-0" / "predictions.csv")["row"].to_list() for fold in (1, 2)]
+def test_the_folds_tile_the_test_part_and_the_later_one_learns_from_the_earlier(study_folder: Path) -> None:
+    rows = [pd.read_csv(study_folder / f"fold-{fold}-seed-0" / "predictions.csv")["row"].to_list() for fold in (1, 2)]
     assert rows[0] + rows[1] == list(range(216, 240))
     sizes = [
         len(TINY.data.__class__(count=240, window=6, folds=2, fold=fold).load(1).windows.train.inputs)
@@ -56,11 +50,11 @@ def test_the_folds_tile_the_test_part_and_the_later_one_learns_from_the_earlier(
     assert sizes == [168, 180]
 
 
-def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_folds(done: Path) -> None:
-    frames = [pd.read_csv(done / f"fold-{f}-seed-{s}" / "predictions.csv") for f in (1, 2) for s in (0, 1)]
+def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_folds(study_folder: Path) -> None:
+    frames = [pd.read_csv(study_folder / f"fold-{f}-seed-{s}" / "predictions.csv") for f in (1, 2) for s in (0, 1)]
     whole = pd.concat(frames)
     ratio = ((whole["actual"] - whole["forecast"]) ** 2).mean() / ((whole["actual"] - whole["naive"]) ** 2).mean()
-    runs = study.members(TINY, 2, 2, done)
+    runs = study.members(TINY, 2, 2, study_folder)
     summary = forecasts.summary(TINY, runs, study.gather(runs))
     assert f"by seed: mean {ratio:.4f} ±" in summary
     relative = ((whole["actual"] - whole["forecast"]) ** 2).mean() / (

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from trained_runs import AAPL
 
 from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.common import figures, sealed
@@ -23,7 +24,6 @@ from jaxseq.train import epoch, progress, run_folder
 from jaxseq.train.domains import forecasts
 from jaxseq.train.restore import restore
 
-SMALL = ["--model.hidden", "4", "--data.window", "8", "--batch", "512"]
 FILES = {
     "config.json",
     "environment.json",
@@ -41,20 +41,12 @@ FILES = {
 PACKAGE = Path(train.__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs; copied, never changed."""
-    folder = tmp_path_factory.mktemp("sound") / "run"
-    assert train.main([*SMALL, "--epochs", "2", "--out", str(folder)]) == 0
-    return folder
-
-
 @pytest.fixture
-def run(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(aapl_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that run, as `run` in the current folder; pictures are not drawn again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
-    return Path(shutil.copytree(sound, "run"))
+    return Path(shutil.copytree(aapl_run, "run"))
 
 
 @pytest.fixture
@@ -113,28 +105,28 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
 # What a run leaves -----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_every_file_of_its_folder(sound: Path) -> None:
-    assert {path.name for path in sound.iterdir()} == FILES
-    assert (sound / "loss.png").read_bytes()[:4] == (sound / "forecast.png").read_bytes()[:4] == b"\x89PNG"
-    config = json.loads((sound / "config.json").read_text())
+def test_a_run_leaves_every_file_of_its_folder(aapl_run: Path) -> None:
+    assert {path.name for path in aapl_run.iterdir()} == FILES
+    assert (aapl_run / "loss.png").read_bytes()[:4] == (aapl_run / "forecast.png").read_bytes()[:4] == b"\x89PNG"
+    config = json.loads((aapl_run / "config.json").read_text())
     assert config["experiment"] == "aapl" and config["epochs"] == 2 and config["batch"] == 512
     assert {"cell": "gru", "hidden": 4, "layers": 1}.items() <= config["model"].items()
     assert config["data"]["window"] == 8
     assert {"jaxseq", "python", "devices", "libraries", "command"} <= set(
-        json.loads((sound / "environment.json").read_text())
+        json.loads((aapl_run / "environment.json").read_text())
     )
 
 
-def test_the_metrics_have_one_finite_row_an_epoch(sound: Path) -> None:
-    rows = run_folder.read_metrics(sound)
+def test_the_metrics_have_one_finite_row_an_epoch(aapl_run: Path) -> None:
+    rows = run_folder.read_metrics(aapl_run)
     assert [row["epoch"] for row in rows] == [1, 2]
     assert [row["step"] for row in rows] == [5, 10]  # 2,281 windows in batches of 512
     assert all(np.isfinite(list(row.values())).all() for row in rows)
     assert all(row["train_loss"] > 0 and row["valid_mse"] > 0 and row["seconds"] > 0 for row in rows)
 
 
-def test_the_predictions_stand_beside_what_came_and_the_value_before(sound: Path) -> None:
-    frame = pd.read_csv(sound / "predictions.csv")
+def test_the_predictions_stand_beside_what_came_and_the_value_before(aapl_run: Path) -> None:
+    frame = pd.read_csv(aapl_run / "predictions.csv")
     assert list(frame)[:5] == ["date", "actual", "forecast", "naive", "reference"] and len(frame) == 491
     assert ((frame["low_95%"] < frame["low_50%"]) & (frame["high_50%"] < frame["high_95%"])).all()
     np.testing.assert_array_equal(frame["naive"][1:], frame["actual"][:-1])
@@ -142,9 +134,9 @@ def test_the_predictions_stand_beside_what_came_and_the_value_before(sound: Path
     assert 0 < np.abs(frame["forecast"] - frame["naive"]).max() < 5
 
 
-def test_the_report_gives_the_scores_of_the_predictions(sound: Path) -> None:
-    frame, report = pd.read_csv(sound / "predictions.csv"), (sound / "report.md").read_text()
-    best = records.best_epoch(sound / "checkpoints")
+def test_the_report_gives_the_scores_of_the_predictions(aapl_run: Path) -> None:
+    frame, report = pd.read_csv(aapl_run / "predictions.csv"), (aapl_run / "report.md").read_text()
+    best = records.best_epoch(aapl_run / "checkpoints")
     for name, column in (("naive (last value)", "naive"), (f"gru (epoch {best})", "forecast")):
         rmse = np.sqrt(np.mean((frame[column] - frame["actual"]) ** 2))
         assert f"| {name} | {rmse:.4f} |" in report
@@ -157,7 +149,7 @@ def test_two_runs_started_in_the_same_folder_get_different_numbers(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(forecasts, "judge", lambda *_: {})
     for _ in range(2):
-        assert train.main([*SMALL, "--epochs", "1"]) == 0
+        assert train.main([*AAPL, "--epochs", "1"]) == 0
     assert sorted(path.name for path in Path("runs").iterdir()) == ["aapl-0001", "aapl-0002"]
     assert leaves(Path("runs/aapl-0001")) == leaves(Path("runs/aapl-0002"))
 
@@ -193,7 +185,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, error
 
 
-APART = [*SMALL, "--clip", "0.1", "--seed", "3"]
+APART = [*AAPL, "--clip", "0.1", "--seed", "3"]
 """What runs of other processes train: one after the other, so that they share what is compiled."""
 
 
@@ -310,7 +302,7 @@ def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
-    assert train.main([*SMALL, "--epochs", "60", "--patience", "2", "--out", "run"]) == 0
+    assert train.main([*AAPL, "--epochs", "60", "--patience", "2", "--out", "run"]) == 0
     rows = run_folder.read_metrics(Path("run"))
     best = min(rows, key=lambda row: row["valid_mse"])["epoch"]
     assert len(rows) == best + 2 < 60
@@ -402,7 +394,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_a_run_to_go_on_with(
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
     with monkeypatch.context() as patch:
         patch.setattr(epoch, "epochs", interrupted)
-        assert train.main([*SMALL, "--epochs", "1", "--out", "my run"]) == 130
+        assert train.main([*AAPL, "--epochs", "1", "--out", "my run"]) == 130
     assert "stopped before an epoch was saved; resume with: python -m jaxseq.train --resume 'my run'" in complaint(
         capsys
     )
@@ -418,7 +410,7 @@ def test_ctrl_c_before_anything_is_written_leaves_nothing(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("jaxseq.train.run.train", interrupted)
-    assert train.main(SMALL) == 130
+    assert train.main(AAPL) == 130
     assert "before the training began" in complaint(capsys) and not list(tmp_path.iterdir())
 
 
@@ -519,7 +511,7 @@ def test_an_output_folder_that_is_not_empty_or_not_a_folder_is_refused(
         "run/config.json": "cannot write",
         "run/config.json/new": "cannot write",
     }.items():
-        assert train.main([*SMALL, "--epochs", "1", "--out", out]) == 2
+        assert train.main([*AAPL, "--epochs", "1", "--out", out]) == 2
         error = complaint(capsys)
         assert said in error and out in error
     assert contents(run) == before
@@ -673,7 +665,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert train.main([*SMALL, "--lr", "1e30", "--epochs", "3"]) == 2
+    assert train.main([*AAPL, "--lr", "1e30", "--epochs", "3"]) == 2
     said = complaint(capsys)
     assert "epoch 1, step 2 of 5" in said and "no epoch was finished in runs/aapl-0001" in said and "--lr" in said
     assert records.epochs(Path("runs/aapl-0001/checkpoints")) == [] and metrics(Path("runs/aapl-0001")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ from jaxseq.common.sealed import DamagedError
 from jaxseq.common.text import printable
 
 PROGRAM = "python -m jaxseq.checkpoint"
-SEALED_RECORDS = ("study.json", "sweep.json")
-"""Recipes in folders of runs."""
+RECIPES = {"study.json": ("study.csv", "study.md"), "sweep.json": ("sweep.csv", "sweep.md")}
+"""Recipes in folders of runs, and the tables beside them that are made of the runs."""
 LEFT_COLUMNS = ("name", "axes", "shape", "dtype", "sha256", "bits")
 """Columns that are aligned left; numbers are aligned right."""
 
@@ -76,7 +77,7 @@ def verify(run: Path, epoch: int | None = None) -> int:
     if not runs:
         return int(_verify_run(run, epoch))
 
-    damaged = [_verify_sealed(run / name) for name in SEALED_RECORDS]
+    damaged = [_verify_recipe(run, name) for name in RECIPES]
     for folder in runs:
         say(f"{folder}:")
         damaged.append(_verify_run(folder, epoch))
@@ -84,33 +85,48 @@ def verify(run: Path, epoch: int | None = None) -> int:
 
 
 def _is_run(folder: Path) -> bool:
-    """Return whether a folder with checkpoints is that of a run, by its files or by what its checkpoints say."""
-    if any((folder / name).exists() for name in (run_seal.CONFIG, run_seal.JUDGED)):
+    """Return whether a folder is that of a run, by its files or by what its checkpoints say."""
+    if any(os.path.lexists(folder / name) for name in (run_seal.CONFIG, run_seal.JUDGED)):
         return True
     return sealed.RUN_ID in records.sealed_config(folder / run_seal.CHECKPOINTS)
 
 
 def _runs(folder: Path) -> list[Path]:
     """Return the runs in a folder of runs; none for a folder that is a run itself, or its checkpoints."""
-    if not folder.is_dir() or (folder / run_seal.CHECKPOINTS).is_dir():
+    if not folder.is_dir() or os.path.lexists(folder / run_seal.CHECKPOINTS) or _is_run(folder):
         return []
-    return sorted(path.parent for path in folder.glob(f"*/{run_seal.CONFIG}"))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
 
 
-def _verify_sealed(path: Path) -> bool:
-    """Return whether a sealed file is damaged, and print it; one that is not there is sound."""
-    if not path.exists():
-        return False
-    try:
-        sealed.read(path)
-    except UsageError as error:
-        say(str(error))
-        return True
-    return False
+def _verify_recipe(folder: Path, name: str) -> bool:
+    """Return whether the recipe of a folder of runs is damaged, or in the way of its tables, and print it."""
+    lines = []
+    if os.path.lexists(folder / name):
+        try:
+            sealed.read(folder / name)
+        except UsageError as error:
+            lines.append(str(error))
+    for table in RECIPES[name]:
+        if not os.path.lexists(folder / table):
+            continue
+        if not os.path.lexists(folder / name):
+            lines.append(f"{folder / name}: it is missing beside {table}")
+        # What the tables say is made again from the runs.
+        if (folder / table).is_dir():
+            lines.append(f"{folder / table}: a folder in the place of a file")
+    for line in lines:
+        print(line)
+    return bool(lines)
 
 
 def _verify_run(run: Path, epoch: int | None) -> bool:
     """Return whether anything of a run is damaged, and print a line for each epoch and for each damaged file."""
+    # Of a finished run, the epochs themselves may be gone.
+    if epoch is None and not records.epochs(run / run_seal.CHECKPOINTS) and _is_run(run):
+        lines = list(run_seal.damage(run))
+        print("\n".join(lines) or "no epoch is saved yet")
+        return bool(lines)
+
     folder = _checkpoints(run)
     damaged = False
     if epoch is None:

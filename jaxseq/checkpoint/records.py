@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxseq.checkpoint import choice
-from jaxseq.common import sealed
+from jaxseq.common import files, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import RUN_ID, DamagedError
 
@@ -57,6 +57,7 @@ def _record_in(file: Path, where: str) -> dict[str, Any]:
     and for a file that may not be read; `where` names the record.
     """
     try:
+        files.check_size(file, files.MOST_JSON)
         record = dict(json.loads(file.read_bytes())["custom_metadata"])
         return sealed.unseal(record, where, file.name)
     except UsageError:
@@ -176,7 +177,7 @@ def check_run(folder: Path, epoch: int, config: Mapping[str, Any]) -> None:
     Raises as `metrics` does, too.
     """
     if record_of(folder, epoch).get(RUN_ID) != config.get(RUN_ID):
-        raise DamagedError(place(folder, epoch), ["it belongs to another run"])
+        raise DamagedError(place(folder, epoch), ["it belongs to another run than config.json"])
 
 
 def state_sha256(folder: Path, epoch: int) -> str:

@@ -87,8 +87,8 @@ def write_judged(
 def read_judged(run: Path) -> Judged | None:
     """Return the judgement of a run; None if it has not been judged, or if training has gone on since.
 
-    Raises `DamagedError` for a broken seal, and for files of a judgement without a seal. Runs of formats before 3 have
-    none.
+    Raises `DamagedError` for a broken seal, for that of another run, and for files of a judgement without a seal. Runs of
+    formats before 3 have none.
     """
     path = run / JUDGED
     if not path.exists():
@@ -97,8 +97,13 @@ def read_judged(run: Path) -> Judged | None:
         if left and has_seals(run):
             raise _to_be_judged(path, f"it is missing beside {left[-1]}")
         return None
+    config = sealed.read(run / CONFIG)
     try:
-        return _parsed(sealed.read(path), path)
+        judged = _parsed(sealed.read(path), path)
+        # Somebody may have copied the file of another run here.
+        if judged.run_id != config.get(RUN_ID):
+            raise DamagedError(str(path), [f"it is of another run than {CONFIG}"])
+        return judged
     except DamagedError as error:
         raise _to_be_judged(path, error.reasons[0]) from None
     except UsageError as error:
@@ -106,10 +111,18 @@ def read_judged(run: Path) -> Judged | None:
 
 
 def _parsed(record: Mapping[str, Any], path: Path) -> Judged:
+    """Return a record as a judgement. Raises `DamagedError` for other fields, and for names that are no output's."""
+    other_fields = DamagedError(str(path), ["it has other fields than a judgement"])
     try:
-        return Judged(**record)
+        judged = Judged(**record)
+        # A name such as ../../x would be read outside of the run.
+        names_outputs = set(judged.files) <= set(OUTPUTS)
     except TypeError:
-        raise DamagedError(str(path), ["it has other fields than a judgement"]) from None
+        raise other_fields from None
+    is_counted = type(judged.epoch) is int and type(judged.epochs) is int
+    if not (is_counted and names_outputs and isinstance(judged.row, Mapping)):
+        raise other_fields
+    return judged
 
 
 def check_output(run: Path, judged: Judged, name: str) -> None:
@@ -142,7 +155,7 @@ def _change(run: Path, judged: Judged, name: str) -> str | None:
 
 def has_judgement(run: Path) -> bool:
     """Return whether a run has been judged: whether any file of a judgement is there, sound or not."""
-    return any((run / name).exists() for name in (JUDGED, *OUTPUTS))
+    return any(os.path.lexists(run / name) for name in (JUDGED, *OUTPUTS))
 
 
 def judged_row(run: Path) -> Mapping[str, int | float]:
@@ -156,7 +169,7 @@ def judged_row(run: Path) -> Mapping[str, int | float]:
 def judged_damage(run: Path) -> list[str]:
     """Return a line for each file of a run's judgement that is not as it was written, and for another state.
 
-    Empty if the run is finished; for one that has not been judged, the line says so.
+    Empty if the run is finished; for one that has not been judged, or has no sound config, the line says so.
     """
     try:
         judged = read_judged(run)
@@ -169,9 +182,18 @@ def judged_damage(run: Path) -> list[str]:
     # All of them: whoever repairs a folder wants to know every file.
     changes = {name: _change(run, judged, name) for name in judged.files}
     reasons = [f"{run / name}: {change}" for name, change in changes.items() if change is not None]
+    reasons += _environment_damage(run)
     if state != judged.state_sha256:
         reasons.append(f"{run / JUDGED}: it is of another state than epoch {judged.epoch}")
     return reasons
+
+
+def _environment_damage(run: Path) -> list[str]:
+    try:
+        sealed.read(run / ENVIRONMENT)
+    except UsageError as error:
+        return [str(error)]
+    return []
 
 
 def break_seal(run: Path) -> None:
@@ -260,13 +282,16 @@ def damage(run: Path) -> Iterator[str]:
     """Yield a line for each file of a run's folder that is not as it was written; the checkpoints' arrays apart."""
     checkpoints = run / CHECKPOINTS
     config: dict[str, Any] = {}
-    # A damaged config does not say of which format the run is; then it is taken for one with seals.
-    seals = True
+    seals = False
     try:
         config = sealed.read(run / CONFIG)
         seals = has_seals(run)
-        if seals:
-            sealed.read(run / ENVIRONMENT)
+    except UsageError as error:
+        yield str(error)
+
+    # Nothing is saved through a link, so that a run with one cannot resume.
+    try:
+        files.check_links(checkpoints)
     except UsageError as error:
         yield str(error)
 
@@ -281,3 +306,5 @@ def damage(run: Path) -> Iterator[str]:
     # A run that is stopped before its end has no judgement, which is no damage.
     if seals and has_judgement(run):
         yield from judged_damage(run)
+    elif seals:
+        yield from _environment_damage(run)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -135,6 +136,7 @@ def _put(array: np.ndarray, like: Any, dtype: str) -> jax.Array:
 def _load(folder: Path, epoch: int) -> dict[str, np.ndarray]:
     """Return every leaf of an epoch, each with the recorded hash; raise `DamagedError` with everything that is wrong."""
     leaves = records.saved_leaves(folder, epoch)
+    _check_plain(folder, epoch)
     arrays = {path: blank_of(leaf) for path, leaf in leaves.items()}
     path = str(folder.resolve() / str(epoch))
     # Orbax refuses empty arrays; they are never saved.
@@ -153,6 +155,15 @@ def _load(folder: Path, epoch: int) -> dict[str, np.ndarray]:
     if reasons:
         raise DamagedError(records.place(folder, epoch), reasons)
     return arrays
+
+
+def _check_plain(folder: Path, epoch: int) -> None:
+    """Raise `DamagedError` for a pipe or a device in an epoch's folder: Orbax would wait for it without an end."""
+    for parent, _, names in os.walk(folder / str(epoch)):
+        for name in names:
+            path = Path(parent, name)
+            if path.exists() and not path.is_file():
+                raise DamagedError(records.place(folder, epoch), [f"{name}: no plain file"])
 
 
 def _read(path: str, arrays: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -194,12 +194,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_size(path: Path, most: int) -> None:
-    """Raise `ValueError` for a file of more than `most` bytes, and for a pipe or device, which may never end."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("no plain file")
-    if status.st_size > most:
-        raise ValueError(f"{status.st_size:,} bytes; at most {most:,} are read")
+    """Raise `ValueError` for a file of more than `most` bytes, `OSError` as `check_plain` does."""
+    check_plain(path)
+    size = path.stat().st_size
+    if size > most:
+        raise ValueError(f"{size:,} bytes; at most {most:,} are read")
+
+
+def check_plain(path: Path) -> None:
+    """Raise `OSError` for a file that is absent, and for a folder, a pipe or a device, which may never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "no plain file")
 
 
 # Folders ---------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ def digest(record: Mapping[str, Any]) -> str:
 
 
 def digest_of_file(path: Path) -> str:
-    """Return the sha256 of a file's content. Raises `OSError`."""
+    """Return the sha256 of a file's content. Raises `OSError`, also for a pipe or device, which may never end."""
+    files.check_plain(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -70,11 +70,11 @@ def _folder(options: Options, grid: Sequence[Point]) -> Path:
 
     out = None if options.out is None else files.user_path(options.out)
     record = {"words": options.words}
-    if out is not None and (out / RECORD).is_file():
+    if out is not None and run_folder.has_recipe(out, RECORD, summary.SUMMARY):
         earlier = sealed.read(out / RECORD)
         if earlier != record:
             words = " ".join(map(str, earlier.get("words", [])))
-            raise UsageError(f"{out} holds another sweep, {words}: name another --out")
+            raise UsageError(f"of another sweep, {words}", where=out / RECORD, needed="another --out")
         return out
 
     folder = run_folder.create(f"{grid[0].experiment.name}-sweep", out)

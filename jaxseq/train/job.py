@@ -299,7 +299,7 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
             chosen = _chosen_epoch(checkpoints, judged)
         restored_epoch, state = store.restore(checkpoints, abstract, chosen, config=config)
     except DamagedError as error:
-        raise _with_other_epochs(error, checkpoints) from None
+        raise _with_other_epochs(error, checkpoints, config) from None
     return Restored(restored_epoch, setup, state)
 
 
@@ -315,13 +315,13 @@ def _chosen_epoch(checkpoints: Path, judged: Judged | None) -> int | None:
     if judged.epoch not in records.epochs(checkpoints):
         raise DamagedError(where, ["the epoch that was judged is missing"])
     if records.state_sha256(checkpoints, judged.epoch) != judged.state_sha256:
-        raise DamagedError(where, ["it is not in the state that was judged"])
+        raise DamagedError(where, [f"it is not in the state that {run_seal.JUDGED} names"])
     return judged.epoch
 
 
-def _with_other_epochs(error: DamagedError, checkpoints: Path) -> DamagedError:
+def _with_other_epochs(error: DamagedError, checkpoints: Path, config: Mapping[str, Any]) -> DamagedError:
     """Add how another epoch can be had on purpose to the first reason of an error."""
-    sound = [number for number in records.epochs(checkpoints) if not store.damage(checkpoints, number)]
+    sound = [number for number in records.epochs(checkpoints) if not store.damage(checkpoints, number, config)]
     if not sound:
         return error
     choices = ", ".join(f"--epoch {number}" for number in sound)

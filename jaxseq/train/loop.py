@@ -247,18 +247,28 @@ def _restored(job: Job, folder: Path, from_epoch: int | None, warn: Callable[[st
         done, state = store.restore(checkpoints, abstract_state(job), from_epoch, report=warn, config=config)
     # Whoever names an epoch takes on purpose what is there.
     if done and from_epoch is None:
-        _check_best(checkpoints, done, config)
+        _check_best(Run(folder, job, config, state, []), done)
     processes.check_same(f"{done}", f"see different epochs in {folder}: all of them need the same files")
     return done, Run(folder, job, config, state, [])
 
 
-def _check_best(checkpoints: Path, done: int, config: Mapping[str, Any]) -> None:
-    """Raise `DamagedError` if the best epoch so far is damaged or gone: the run would end with a worse one."""
-    best_epoch = records.best_until(checkpoints, done)
-    reasons = store.damage(checkpoints, best_epoch, config)
+def _check_best(run: Run, done: int) -> None:
+    """Raise `DamagedError` if the best epoch up to `done` is damaged or gone: the run would end with a worse one."""
+    checkpoints = run.checkpoints
+    try:
+        best_epoch = records.best_until(checkpoints, done)
+        reasons = store.damage(checkpoints, best_epoch, run.config)
+        where = records.place(checkpoints, best_epoch)
+    except DamagedError as error:
+        # It is removed when a later epoch is better, which is trained again from here, bit for bit.
+        rows = run_folder.read_metrics(run.folder)
+        if run_folder.best_row(rows, run.metric)["epoch"] > done:
+            return
+        reasons = error.reasons
+        where = str(error.where)
     if reasons:
         way_out = "--from-epoch N resumes from another epoch, --from-epoch 0 trains the run anew"
-        raise DamagedError(records.place(checkpoints, best_epoch), [f"{reasons[0]}; it is the best so far: {way_out}"])
+        raise DamagedError(where, [f"{reasons[0]}; it is the best so far: {way_out}"])
 
 
 def _warner(console: Console) -> Callable[[str], None]:

@@ -112,8 +112,22 @@ def _not_writable(folder: Path, reason: str) -> UsageError:
 def check_empty(out: Path) -> None:
     """Raise `UsageError` if a folder holds more than a lock and temporary files of an interrupted start."""
     names = [path.name for path in out.iterdir()]
+    if CHECKPOINTS in names and not (out / CONFIG).is_file():
+        raise UsageError(f"holds a run whose {CONFIG} is missing or no file", where=out, needed="another folder")
     if any(not lock.is_part(name) and not TEMPORARY.fullmatch(name) for name in names):
         raise UsageError("the output folder is not empty", where=out, needed=f"another folder, or --resume {out}")
+
+
+def has_recipe(folder: Path, recipe: str, summary: str) -> bool:
+    """Return whether a folder of runs has the file of its recipe, sound or not.
+
+    Raises `UsageError` if the file is missing beside the summary, which is written last.
+    """
+    if os.path.lexists(folder / recipe):
+        return True
+    if os.path.lexists(folder / summary):
+        raise UsageError("it is missing", where=folder / recipe, needed="the file, or another --out")
+    return False
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -132,7 +132,7 @@ def _folder(
 ) -> Path:
     """Return the study's folder, which may exist already, and keep it locked."""
     recipe = {**experiments.to_config(experiment), "seeds": seeds, "folds": folds}
-    if out is not None and (out / RECIPE).is_file():
+    if out is not None and run_folder.has_recipe(out, RECIPE, SUMMARY):
         _check_recipe(out, recipe)
         locks.enter_context(lock.hold(out))
         return out
@@ -151,7 +151,7 @@ def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
     changed = [name for name in recipe if saved.get(name) != recipe[name]]
     if changed:
         raise UsageError(
-            f"the folder holds another study: {', '.join(changed)} differ", where=folder, needed="another --out"
+            f"of another study: {', '.join(changed)} differ", where=folder / RECIPE, needed="another --out"
         )
 
 

@@ -468,7 +468,7 @@ def test_an_epoch_of_another_run_is_damage_and_a_folder_of_another_run_is_refuse
 
     shutil.rmtree(tmp_path / "ours" / "2")
     shutil.copytree(tmp_path / "theirs" / "2", tmp_path / "ours" / "2")
-    assert store.damage(tmp_path / "ours", 2, ours) == ["it belongs to another run"]
+    assert store.damage(tmp_path / "ours", 2, ours) == ["it belongs to another run than config.json"]
     said: list[str] = []
     epoch, _ = store.restore(tmp_path / "ours", jax.eval_shape(init), report=said.append, config=ours)
     assert epoch == 1 and "it belongs to another run" in said[0]

@@ -24,7 +24,7 @@ import pytest
 from damages import Command, Damage, Outcome, Tally, damages, damages_of_run, examine, outcome
 from made_up import edition
 from matplotlib.figure import Figure
-from quick_sampling import quick
+from quick_compilation import quick_compilation
 
 from jaxseq import forecast
 from jaxseq.checkpoint import __main__ as checkpoint
@@ -322,7 +322,7 @@ def folder_copy(folder: Path, work: Path) -> Path:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     quicken(monkeypatch)
-    with quick():
+    with quick_compilation():
         yield
 
 

@@ -370,7 +370,9 @@ def examine(
             tally.ends["harmless"] += 1
         else:
             tally.ends["named"] += 1
-            if not reports:
+            # A recipe of another study is sound by itself: only the command knows what was asked for.
+            is_sound_recipe = damage.what == "that of another run" and damage.names[0] in ("study.json", "sweep.json")
+            if not reports and not is_sound_recipe:
                 tally.faults.append(f"{damage}: {name} refuses and verify is silent: {end.error.strip()}")
         if name in writers and end.status == 0 and not wrong:
             after = verify(copy)

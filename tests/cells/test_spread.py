@@ -106,11 +106,12 @@ SLOW = [
     *itertools.product(CELLS, ("none", "layer", "layer-sum"), (False, True), (False, True), (4,)),
     *itertools.product(CELLS, SLOTS, (True,), (False,), (None,), (1,)),
 ]
+CASES = [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW if case not in QUICK)]
 slow = pytest.mark.slow
 
 
 @pytest.mark.parametrize("spread", SPREADS)
-@pytest.mark.parametrize("case", [*QUICK, *(pytest.param(case, marks=slow) for case in SLOW)], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_four_devices_compute_what_one_computes(case, spread):
     close(SPREADS[spread](*problem(*case)), expected(*case), 1e-9)
 

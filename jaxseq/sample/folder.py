@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxseq.common import files
+from jaxseq.common import files, lock
 from jaxseq.common.errors import UsageError
 
 NAME = "samples"
-PREFIX = ".samples-"
-"""Beginning of the names of hidden folders that are not complete."""
+HIDDEN = re.compile(rf"\.{NAME}\.{files.MARK}-[0-9a-f]{{8}}")
+"""Names of hidden folders that are not complete."""
+TRIES = 3
+"""Tries to make one, which another process may take for one that is left over in the moment before it is locked."""
 
 
 def check(run: Path, out: Path | None) -> None:
@@ -27,9 +29,11 @@ def check(run: Path, out: Path | None) -> None:
         parent = _nearest_parent(run, out)
         if not parent.is_dir():
             raise UsageError("cannot be written", where=out or run, got=parent, needed="a folder to write into")
+        _remove_leftovers(parent)
         # Permissions alone do not tell: the file system may be read-only or full.
-        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent):
-            pass
+        trial = parent / files.temporary_name(NAME)
+        trial.mkdir()
+        trial.rmdir()
 
 
 @contextlib.contextmanager
@@ -38,15 +42,12 @@ def unpublished(run: Path, out: Path | None) -> Iterator[Path]:
 
     Raises `UsageError` for a file system that cannot be written.
     """
-    with _one_line(run, out):
+    with _one_line(run, out), contextlib.ExitStack() as stack:
         # On the same file system as its destination, so that it can be renamed.
-        hidden = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_nearest_parent(run, out)))
-        try:
-            folder = hidden / NAME
-            folder.mkdir()
-            yield folder
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
+        hidden = _locked_folder(_nearest_parent(run, out), stack)
+        folder = hidden / NAME
+        folder.mkdir()
+        yield folder
 
 
 def publish(folder: Path, run: Path, out: Path | None) -> Path:
@@ -60,6 +61,29 @@ def publish(folder: Path, run: Path, out: Path | None) -> Path:
     # Replaces the destination only if that is an empty folder.
     os.rename(folder, destination)
     return destination
+
+
+def _locked_folder(parent: Path, stack: contextlib.ExitStack) -> Path:
+    """Make a hidden folder, locked and at last removed by `stack`."""
+    for _ in range(TRIES):
+        hidden = parent / files.temporary_name(NAME)
+        hidden.mkdir()
+        with contextlib.suppress(UsageError):
+            stack.enter_context(lock.hold(hidden))
+            # The stack ends in reverse, so that nobody finds the folder without its lock.
+            stack.callback(shutil.rmtree, hidden, ignore_errors=True)
+            return hidden
+        shutil.rmtree(hidden, ignore_errors=True)
+    raise UsageError("no folder can be locked", where=parent)
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Remove the hidden folders of processes that were killed; those of living ones are locked."""
+    for path in parent.iterdir():
+        if not HIDDEN.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            continue
+        with contextlib.suppress(UsageError), lock.hold(path):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 import shutil
 import wave
 from pathlib import Path
@@ -15,7 +16,7 @@ from quick_compilation import quick_compilation
 from rich.console import Console
 from untrained import untrained
 
-from jaxseq.common import files
+from jaxseq.common import files, lock
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.music.midi import read as midi_read
@@ -24,6 +25,7 @@ from jaxseq.music.piece import BAR, Piece, from_notes
 from jaxseq.music.sampling import FREE
 from jaxseq.sample import __main__ as sample
 from jaxseq.sample import compose, options, report, request
+from jaxseq.sample import folder as sample_folder
 from jaxseq.train import experiments, run_folder
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -292,6 +294,38 @@ def test_without_out_it_is_the_next_number_in_the_run(run_of) -> None:
     assert [folder.name for folder in folders] == ["samples-0001", "samples-0002"]
     for folder in folders:
         shutil.rmtree(folder)
+
+
+def test_folders_of_killed_processes_are_removed_and_no_others(run_of, tmp_path: Path) -> None:
+    killed, living, link = (tmp_path / files.temporary_name("samples") for _ in range(3))
+    mine = [tmp_path / name for name in (".samples-abcdefgh", ".samples.old", ".samples.jaxseq-mine")]
+    elsewhere = tmp_path / "elsewhere"
+    for path in (killed, living, elsewhere, *mine):
+        (path / "samples").mkdir(parents=True)
+        (path / "samples" / "a.mid").write_text("notes")
+    link.symlink_to(elsewhere)
+    with lock.hold(living):
+        sample_folder.check(run_of("jsb-chords"), tmp_path / "out")
+        assert not killed.exists() and link.is_symlink()
+        for path in (living, elsewhere, *mine):
+            assert (path / "samples" / "a.mid").read_text() == "notes"
+    sample_folder.check(run_of("jsb-chords"), tmp_path / "out")
+    assert not living.exists()
+
+
+def test_a_folder_that_is_being_filled_is_not_taken_for_a_leftover(run_of, tmp_path: Path) -> None:
+    run = run_of("jsb-chords")
+    former = os.umask(0o027)
+    try:
+        with sample_folder.unpublished(run, tmp_path / "out") as draft:
+            sample_folder.check(run, tmp_path / "out")
+            files.write_text(draft / "report.md", "text")
+            sample_folder.publish(draft, run, tmp_path / "out")
+    finally:
+        os.umask(former)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "out" / "report.md").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])

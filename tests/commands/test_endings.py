@@ -83,7 +83,7 @@ def shown_by(command, words: list[str], capsys) -> str:
 
 
 def test_names_out_of_files_reach_no_screen_as_commands(tmp_path: Path, monkeypatch, capsys) -> None:
-    from conftest import TABLE, sales
+    from sales_tables import TABLE, sales
 
     monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
     data = sales(tmp_path / "sales.csv", "north\x1b[2J", "south[/red]\x9b31m")

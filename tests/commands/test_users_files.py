@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import sales
+from sales_tables import sales
 
 from jaxseq import forecast
 from jaxseq.benchmark import __main__ as benchmark

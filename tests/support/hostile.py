@@ -467,8 +467,10 @@ def odd_record(chance):
 def read_record(content, folder, chance):
     from jaxseq.checkpoint import records
 
-    path = put(folder / "checkpoints" / "1", "_CHECKPOINT_METADATA", content)
-    record = records.record_of(path.parent.parent, 1)
+    epoch = folder / "checkpoints" / "1"
+    epoch.mkdir(parents=True, exist_ok=True)
+    put(epoch, "_CHECKPOINT_METADATA", content)
+    record = records.record_of(epoch.parent, 1)
     assert isinstance(record, dict)
 
 

@@ -286,7 +286,7 @@ PLANTED = {
         "config", "epochs: does not fit into 64 bits", P(config, "epochs", int("9" * 4000))
     ),
     "an experiment of 5,000 letters": Planted("config", "unknown experiment", P(config, "experiment", "a" * 5_000)),
-    "a format of 4,000 digits": Planted("config", "the format is newer", P(config, "format", int("9" * 4000))),
+    "a format of 4,000 digits": Planted("config", "changed since it was written", P(config, "format", int("9" * 4000))),
     "metrics of 100,000 lists": Planted("metrics", "line 1", lambda: DEEP + b"\n"),
 }
 SLOW = {

@@ -65,6 +65,7 @@ def test_a_run_of_another_recipe_is_never_taken_for_the_one_that_is_wanted(two: 
         filled([other])
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_when_the_others_are_through(tmp_path: Path) -> None:
     (tmp_path / "tiny-1").mkdir()
     (tmp_path / "tiny-1" / "mine").write_text("in the way")

@@ -71,6 +71,7 @@ def filled(runs: list[PlannedRun], asked: Cluster, folder: Path) -> str:
     return said.getvalue()
 
 
+@pytest.mark.slow
 def test_jobs_of_slurm_train_every_run_and_the_one_that_cannot_is_named(tmp_path: Path, queue: Path) -> None:
     queue.write_text("7_0\n7_1\n")
     runs = [tiny(tmp_path / "runs", seed) for seed in range(2)]

@@ -8,6 +8,7 @@ from quick_compilation import quick_compilation
 from sales_tables import TABLE, sales
 from untrained import untrained
 
+from jaxseq.common import figures
 from jaxseq.train import __main__ as train
 
 
@@ -27,3 +28,9 @@ def chords_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chords")
     with quick_compilation():
         return untrained("jsb-chords", edition(folder), folder / "run")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time of a small run."""
+    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")

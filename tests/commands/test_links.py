@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from quick_words import PIECE, TINY
 
 import jaxseq
 from jaxseq import forecast
 from jaxseq.checkpoint.writer import Writer
-from jaxseq.common import figures, files
+from jaxseq.common import files
 from jaxseq.common.errors import UsageError
 from jaxseq.report import __main__ as report
 from jaxseq.report import plan
@@ -24,16 +25,7 @@ from jaxseq.sweep import pool, summary
 from jaxseq.train import __main__ as train
 from jaxseq.train import domains, run, run_folder, study
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
-TINY = ["waves", "--data.count", "60", "--data.window", "8", "--model.hidden", "2", "--epochs", "1", "--batch", "16"]
-PIECE = ["--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take most of the time of a small run."""
-    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
 
 
 def state(folder: Path) -> dict[str, tuple[float, bytes]]:

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from quick_words import PIECE, TINY
 from sales_tables import sales
 
 from jaxseq import forecast
 from jaxseq.benchmark import __main__ as benchmark
 from jaxseq.benchmark import machine
 from jaxseq.checkpoint import __main__ as checkpoint
-from jaxseq.common import figures, written
+from jaxseq.common import written
 from jaxseq.common.errors import UsageError
 from jaxseq.report import __main__ as report
 from jaxseq.report import plan
@@ -27,16 +28,7 @@ from jaxseq.train import __main__ as train
 from jaxseq.train import restore, run, study
 from jaxseq.train.saved_experiment import saved_experiment
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
-TINY = ["waves", "--data.count", "60", "--data.window", "8", "--model.hidden", "2", "--epochs", "1", "--batch", "16"]
-PIECE = ["--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take most of the time of a small run."""
-    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
 
 
 @pytest.fixture

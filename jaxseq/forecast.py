@@ -34,11 +34,11 @@ PROGRAM = "python -m jaxseq.forecast"
 FILE = "future.csv"
 """Default file in the run's folder, beside `forecast.png`, which shows the test part."""
 RUN_FILES = (
-    run_folder.PREDICTIONS,
-    run_folder.SCORES,
-    run_folder.LOSS_PLOT,
-    run_folder.FORECAST_PLOT,
-    run_folder.ERRORS_PLOT,
+    run_seal.PREDICTIONS,
+    run_seal.SCORES,
+    run_seal.LOSS_PLOT,
+    run_seal.FORECAST_PLOT,
+    run_seal.ERRORS_PLOT,
 )
 """Files of a run that have a suffix of the outputs."""
 RECORD = "future.json"
@@ -179,7 +179,7 @@ def _write_default(options: Options[Any], contents: Mapping[str, bytes], future:
     """Write future.csv and future.png into the run's folder, with the record by which the next call knows them."""
     epoch = options.epoch
     if epoch is None:
-        epoch = records.best_epoch(options.run / run_folder.CHECKPOINTS)
+        epoch = records.best_epoch(options.run / run_seal.CHECKPOINTS)
     written.write(
         options.run / RECORD,
         contents,

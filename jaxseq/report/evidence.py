@@ -206,7 +206,7 @@ def gather(row: Row, key: str, runs: Sequence[PlannedRun], measured: Sequence[di
     epochs = {name: np.array([[line[name] for line in curve] for curve in curves], np.float64) for name in names}
 
     frame = pd.DataFrame(lines)
-    environments = [sealed.read(run.folder / run_folder.ENVIRONMENT) for run in runs]
+    environments = [sealed.read(run.folder / run_seal.ENVIRONMENT) for run in runs]
     frame.attrs["baselines"] = baselines(runs[0].folder)
     frame.attrs["commits"] = [environment["git_commit"] for environment in environments]
     frame.attrs["versions"] = [
@@ -223,7 +223,7 @@ def _curve(folder: Path) -> list[run_folder.Row]:
 
 def baselines(folder: Path) -> dict[str, dict[str, float]]:
     """The scores in a run's folder by the name of the predictions; of a forecast, over its whole horizon."""
-    scores = csv_tables.read(folder / run_folder.SCORES)
+    scores = csv_tables.read(folder / run_seal.SCORES)
     if "step" in scores:
         scores = scores[scores["step"] == "all"].drop(columns="step")
     return scores.set_index(scores.columns[0]).to_dict("index")  # pyrefly: ignore[bad-return]

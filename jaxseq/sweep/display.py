@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.sweep.planned import PlannedRun, read_metrics
-from jaxseq.train import experiments, run_folder
+from jaxseq.train import experiments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,7 +103,7 @@ class Display:
             left = overhead * (len(self._pending) - self._ended)
         for run, run_seconds in seconds.items():
             # Patience may have ended a run before its last epoch: the report tells, not the count.
-            if (run.folder / run_folder.JUDGED).is_file():
+            if (run.folder / run_seal.JUDGED).is_file():
                 continue
             costs = alike[_without_seed(run)] or measured
             epochs = run.experiment.epochs - len(run_seconds)

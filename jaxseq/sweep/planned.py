@@ -36,7 +36,7 @@ def log_of(folder: Path) -> Path:
 
 def is_finished(run: PlannedRun) -> bool:
     """Return whether the run is trained and judged. Raises `UsageError` if its folder holds a run of another recipe."""
-    config = run.folder / run_folder.CONFIG
+    config = run.folder / run_seal.CONFIG
     if not config.is_file():
         return False
 
@@ -51,7 +51,7 @@ def is_finished(run: PlannedRun) -> bool:
 
 def read_metrics(run: PlannedRun) -> list[run_folder.Row]:
     """Return a row for each epoch so far; none before the run has begun."""
-    if not (run.folder / run_folder.METRICS).is_file():
+    if not (run.folder / run_seal.METRICS).is_file():
         return []
     return run_folder.read_metrics(run.folder)
 

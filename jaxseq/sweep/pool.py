@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import files, memory, signals
 from jaxseq.common.errors import (
     EXIT_TERMINATED,
@@ -35,7 +36,6 @@ from jaxseq.common.errors import (
 from jaxseq.common.text import counted, first_line
 from jaxseq.sweep.display import Display
 from jaxseq.sweep.planned import PlannedRun, is_finished, log_of, raise_failures
-from jaxseq.train import run_folder
 from jaxseq.train.experiments.base import Experiment
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def train_run(experiment: Experiment, folder: Path) -> str:
     with log as file:
         console = terminal(file)
         try:
-            if (folder / run_folder.CONFIG).is_file():
+            if (folder / run_seal.CONFIG).is_file():
                 run.train(experiment, console=console, resume=folder)
             else:
                 run.train(experiment, console=console, out=folder)

@@ -126,7 +126,7 @@ def restore(folder: str | Path, epoch: int | None = None) -> Trained:
     """Restore a forecaster; see `jaxseq.train.restore.restore`."""
     folder = files.user_path(folder)
     experiment = saved_experiment_of(folder, ForecastExperiment, "which forecasts nothing")
-    scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
+    scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_seal.CONFIG))
     # The shapes come from config.json alone: the data may be gone, or have other rows by now.
     row = jax.ShapeDtypeStruct((1, experiment.data.window, scaling.features), np.float32)
     restored = restore_epoch(folder, experiment, row, epoch)
@@ -213,12 +213,12 @@ def _first_steps(forecast: Forecast, steps: int) -> Forecast:
 
 def _saved_intervals(folder: Path, epoch: int, experiment: ForecastExperiment, series: int) -> Intervals | None:
     """Read the intervals of an epoch; None if they were fitted to another one, or if the run has not been judged."""
-    path = folder / run_folder.INTERVALS
+    path = folder / run_seal.INTERVALS
     judged = run_seal.read_judged(folder)
     if judged is not None:
         if judged.epoch != epoch:
             return None
-        run_seal.check_output(folder, judged, run_folder.INTERVALS)
+        run_seal.check_output(folder, judged, run_seal.INTERVALS)
     elif run_seal.has_seals(folder) or not path.is_file():
         return None
     return saved_intervals.parse(

@@ -256,7 +256,7 @@ def check_rows(job: Job, folder: Path) -> None:
 def restore_best(job: Job, folder: Path) -> tuple[int, TrainState]:
     """Return the best epoch of the job's run and the state after it, verified. Raises as `restore_epoch`."""
     config = run_folder.read_config(folder)
-    checkpoints = folder / run_folder.CHECKPOINTS
+    checkpoints = folder / run_seal.CHECKPOINTS
     best_epoch = records.best_epoch(checkpoints)
     return store.restore(checkpoints, abstract_state(job), best_epoch, config=config)
 
@@ -291,7 +291,7 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
     )
 
     config = run_folder.read_config(folder)
-    checkpoints = folder / run_folder.CHECKPOINTS
+    checkpoints = folder / run_seal.CHECKPOINTS
     judged = run_seal.read_judged(folder)
     try:
         chosen = number

@@ -47,7 +47,7 @@ class Run(NamedTuple):
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.folder / run_folder.CHECKPOINTS
+        return self.folder / run_seal.CHECKPOINTS
 
 
 def fit_epochs(run: Run, console: Console) -> None:
@@ -157,7 +157,7 @@ def _log_and_save(folder: Path, writer: Writer | None, finished: Epoch, row: Row
     assert writer is not None, "only the first process writes"
     run_folder.append_metrics(folder, row)
     losses = {name: value for name, value in row.items() if name.startswith(("train", "valid"))}
-    log_sha256 = run_seal.log_sha256(folder / run_folder.METRICS, finished.number)
+    log_sha256 = run_seal.log_sha256(folder / run_seal.METRICS, finished.number)
     writer.save(finished.number, devices.first_local_copy(finished.state), losses, log_sha256)
 
 
@@ -221,7 +221,7 @@ def resume(job: Job, folder: Path, from_epoch: int | None, console: Console) -> 
     for row in run_folder.read_metrics(folder):
         missing = [name for name in ("step", "train_loss", run.metric, "seconds") if name not in row]
         if missing:
-            raise UsageError(f"epoch {row['epoch']} lacks {', '.join(missing)}", where=folder / run_folder.METRICS)
+            raise UsageError(f"epoch {row['epoch']} lacks {', '.join(missing)}", where=folder / run_seal.METRICS)
 
     def drop_later_epochs() -> list[Row]:
         if from_epoch is not None:
@@ -235,7 +235,7 @@ def resume(job: Job, folder: Path, from_epoch: int | None, console: Console) -> 
 
 def _restored(job: Job, folder: Path, from_epoch: int | None, warn: Callable[[str], None]) -> tuple[int, Run]:
     """Return the epoch that a run resumes from, and the run without the rows of its log."""
-    checkpoints = folder / run_folder.CHECKPOINTS
+    checkpoints = folder / run_seal.CHECKPOINTS
     saved_config = run_folder.read_config(folder)
     config = {**run_config(job), RUN_ID: saved_config.get(RUN_ID)}
 

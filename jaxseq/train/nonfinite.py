@@ -10,10 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
-from jaxseq.checkpoint import store
+from jaxseq.checkpoint import run_seal, store
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
-from jaxseq.train import epoch, processes, run_folder
+from jaxseq.train import epoch, processes
 from jaxseq.train.epoch import Epoch, Setup, TrainState
 from jaxseq.train.job import Job, abstract_state, initial_state
 
@@ -116,6 +116,6 @@ def _state_before(job: Job, folder: Path, number: int) -> TrainState:
     if number == 1:
         return initial_state(job)
 
-    checkpoints = folder / run_folder.CHECKPOINTS
+    checkpoints = folder / run_seal.CHECKPOINTS
     _, state = store.restore(checkpoints, abstract_state(job), number - 1)
     return state

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import UsageError
 from jaxseq.train import run_folder
 from jaxseq.train.experiments import from_config
@@ -21,7 +22,7 @@ def check_resumable(folder: Path, experiment: Experiment) -> None:
     The run's recipe is its sealed `config.json`. If the hash of the rows is stored, the path of the data may change:
     `check_rows` compares the rows themselves.
     """
-    config_file = folder / run_folder.CONFIG
+    config_file = folder / run_seal.CONFIG
     config = run_folder.read_config(folder)
     saved = from_config(config, str(config_file))
     if saved.name != experiment.name:

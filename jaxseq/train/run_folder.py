@@ -16,42 +16,6 @@ from typing import Any
 
 from jaxseq import __version__
 from jaxseq.checkpoint import choice, records, run_seal
-from jaxseq.checkpoint.run_seal import (
-    CHECKPOINTS as CHECKPOINTS,
-)
-from jaxseq.checkpoint.run_seal import (
-    CONFIG as CONFIG,
-)
-from jaxseq.checkpoint.run_seal import (
-    ENVIRONMENT as ENVIRONMENT,
-)
-from jaxseq.checkpoint.run_seal import (
-    ERRORS_PLOT as ERRORS_PLOT,
-)
-from jaxseq.checkpoint.run_seal import (
-    FORECAST_PLOT as FORECAST_PLOT,
-)
-from jaxseq.checkpoint.run_seal import (
-    INTERVALS as INTERVALS,
-)
-from jaxseq.checkpoint.run_seal import (
-    JUDGED as JUDGED,
-)
-from jaxseq.checkpoint.run_seal import (
-    LOSS_PLOT as LOSS_PLOT,
-)
-from jaxseq.checkpoint.run_seal import (
-    METRICS as METRICS,
-)
-from jaxseq.checkpoint.run_seal import (
-    PREDICTIONS as PREDICTIONS,
-)
-from jaxseq.checkpoint.run_seal import (
-    REPORT as REPORT,
-)
-from jaxseq.checkpoint.run_seal import (
-    SCORES as SCORES,
-)
 from jaxseq.common import lock, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import (
@@ -112,8 +76,10 @@ def _not_writable(folder: Path, reason: str) -> UsageError:
 def check_empty(out: Path) -> None:
     """Raise `UsageError` if a folder holds more than a lock and temporary files of an interrupted start."""
     names = [path.name for path in out.iterdir()]
-    if CHECKPOINTS in names and not (out / CONFIG).is_file():
-        raise UsageError(f"holds a run whose {CONFIG} is missing or no file", where=out, needed="another folder")
+    if run_seal.CHECKPOINTS in names and not (out / run_seal.CONFIG).is_file():
+        raise UsageError(
+            f"holds a run whose {run_seal.CONFIG} is missing or no file", where=out, needed="another folder"
+        )
     if any(not lock.is_part(name) and not TEMPORARY.fullmatch(name) for name in names):
         raise UsageError("the output folder is not empty", where=out, needed=f"another folder, or --resume {out}")
 
@@ -146,7 +112,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write `config.json`, sealed. A folder with this file is a run."""
-    sealed.write(folder / CONFIG, config)
+    sealed.write(folder / run_seal.CONFIG, config)
 
 
 def identity(config: Mapping[str, Any]) -> str:
@@ -167,7 +133,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises `UsageError` if there is no such run, it cannot be read, or its format is newer, and `sealed.DamagedError` if
     it was changed since it was written.
     """
-    path = folder / CONFIG
+    path = folder / run_seal.CONFIG
     try:
         is_run = path.is_file()
         is_folder = folder.is_dir()
@@ -177,13 +143,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not is_folder:
         raise UsageError(f"no run at {folder}: there is no such folder")
     if not is_run:
-        runs = sorted(child.name for child in folder.iterdir() if (child / CONFIG).is_file())
+        runs = sorted(child.name for child in folder.iterdir() if (child / run_seal.CONFIG).is_file())
         # A study is a folder of runs.
         if runs:
             raise UsageError(
                 f"{folder} holds {counted(len(runs), 'run')}: name one of them, such as {folder / runs[0]}"
             )
-        raise UsageError(f"no run at {folder}: it has no {CONFIG}")
+        raise UsageError(f"no run at {folder}: it has no {run_seal.CONFIG}")
     config = sealed.read(path)
     if not run_seal.has_seals(folder):
         _check_unsealed(folder, config)
@@ -195,14 +161,14 @@ def _check_unsealed(folder: Path, config: Mapping[str, Any]) -> None:
 
     Raises nothing if there is no such copy, as in a run that has saved no epoch.
     """
-    begun = records.sealed_config(folder / CHECKPOINTS)
+    begun = records.sealed_config(folder / run_seal.CHECKPOINTS)
     if sealed.RUN_ID in begun:
-        raise sealed.DamagedError(f"{folder / CONFIG}", ["its seal is missing"])
+        raise sealed.DamagedError(f"{folder / run_seal.CONFIG}", ["its seal is missing"])
     for name, value in begun.items():
         if name in MAY_CHANGE or name not in config:
             continue
         if _unmoved(config[name]) != _unmoved(value):
-            raise sealed.DamagedError(f"{folder / CONFIG}", [f"{name} was changed since the run began"])
+            raise sealed.DamagedError(f"{folder / run_seal.CONFIG}", [f"{name} was changed since the run began"])
 
 
 def _unmoved(value: Any) -> Any:
@@ -214,13 +180,13 @@ def _unmoved(value: Any) -> Any:
 
 def write_environment(folder: Path, devices: str) -> None:
     """Write `environment.json`, sealed: versions, machine and source of this process; `devices` describes the mesh."""
-    sealed.write(folder / ENVIRONMENT, environment(devices))
+    sealed.write(folder / run_seal.ENVIRONMENT, environment(devices))
 
 
 def keep_environment(folder: Path, devices: str) -> None:
     """Write `environment.json` if it is missing or damaged: the process that began the run was killed before, say."""
     try:
-        sealed.read(folder / ENVIRONMENT)
+        sealed.read(folder / run_seal.ENVIRONMENT)
     except UsageError:
         write_environment(folder, devices)
 
@@ -263,7 +229,7 @@ def _git_commit() -> str | None:
 
 def append_metrics(folder: Path, row: Row) -> None:
     """Append an epoch's row to `metrics.jsonl` and sync it to disk. Raises `UsageError` if it cannot be written."""
-    path = folder / METRICS
+    path = folder / run_seal.METRICS
     try:
         with open_to_append(path) as file:
             file.write(json.dumps(row) + "\n")
@@ -278,7 +244,7 @@ def read_metrics(folder: Path) -> list[Row]:
 
     Raises `UsageError` if the file cannot be read, and with file and line for any other line that is no row of numbers.
     """
-    path = folder / METRICS
+    path = folder / run_seal.METRICS
     if not path.is_file():
         return []
     lines = run_seal.log_content(path).decode(errors="replace").splitlines(keepends=True)
@@ -313,7 +279,7 @@ def keep_metrics(folder: Path, last_epoch: int) -> list[Row]:
     Raises `UsageError` unless there is exactly one row for each epoch up to `last_epoch`, and `sealed.DamagedError` unless
     they are the rows that were there when that epoch was saved.
     """
-    path = folder / METRICS
+    path = folder / run_seal.METRICS
     rows = [row for row in read_metrics(folder) if row["epoch"] <= last_epoch]
     epochs = [row["epoch"] for row in rows]
     if epochs != list(range(1, last_epoch + 1)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.train import experiments, run_folder
@@ -17,7 +18,7 @@ def saved_experiment(folder: str | Path) -> Experiment:
     """Return the experiment of a run. Raises `UsageError` if there is no such run."""
     folder = user_path(folder)
     config = run_folder.read_config(folder)
-    return experiments.from_config(config, str(folder / run_folder.CONFIG))
+    return experiments.from_config(config, str(folder / run_seal.CONFIG))
 
 
 def saved_experiment_of(

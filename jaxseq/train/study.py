@@ -166,7 +166,7 @@ def _recipe(path: Path) -> dict[str, Any]:
 def _run(member: Member, console: Console, classical: bool) -> None:
     """Train a member, or resume it where it was interrupted."""
     files.refuse_link(member.folder)
-    if (member.folder / run_folder.CONFIG).is_file():
+    if (member.folder / run_seal.CONFIG).is_file():
         run.train(member.experiment, resume=member.folder, console=console, classical=classical)
     else:
         run.train(member.experiment, out=member.folder, console=console, classical=classical)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from quick_compilation import quick_compilation
 
-from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.common import figures
 from jaxseq.train import __main__ as train
 from jaxseq.train import loop, progress, run_folder
@@ -61,7 +61,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leaves(folder: Path) -> dict[str, bytes]:
-    kept = folder / run_folder.CHECKPOINTS
+    kept = folder / run_seal.CHECKPOINTS
     newest = records.latest_epoch(kept)
     assert newest is not None
     return {path: array.tobytes() for path, array in store.load_leaves(kept, newest).items()}
@@ -78,7 +78,7 @@ def refused(run: Path, capsys: pytest.CaptureFixture[str], *said: str) -> None:
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("jaxseq.train: cannot write "), error
     assert any(word in error for word in said), error
-    kept = run / run_folder.CHECKPOINTS
+    kept = run / run_seal.CHECKPOINTS
     assert max(records.epochs(kept)) >= 2
     assert [store.damage(kept, step) for step in records.epochs(kept)] == [[]] * len(records.epochs(kept))
 
@@ -122,7 +122,7 @@ def test_a_save_in_the_background_that_fails_is_told_at_once_and_ends_the_traini
     def shown(self: progress.EpochDisplay, row: dict[str, Any], *rest: Any) -> None:
         show(self, row, *rest)
         if row["epoch"] == 3:
-            wait_until(lambda: records.latest_epoch(run / run_folder.CHECKPOINTS) == 3)
+            wait_until(lambda: records.latest_epoch(run / run_seal.CHECKPOINTS) == 3)
             limits.enter_context(at_most(4500))
         if row["epoch"] == 4:  # a long one
             wait_until(lambda: any("could not be saved" in text for text in heard))
@@ -135,7 +135,7 @@ def test_a_save_in_the_background_that_fails_is_told_at_once_and_ends_the_traini
     (told,) = [text for text in heard if "could not be saved" in text]
     assert "epoch 4 could not be saved (" in told and "stopping after this epoch" in told
     assert run_folder.read_metrics(run)[-1]["epoch"] <= 5
-    assert records.latest_epoch(run / run_folder.CHECKPOINTS) == 3
+    assert records.latest_epoch(run / run_seal.CHECKPOINTS) == 3
     goes_on(run, whole)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.train import __main__ as train
 from jaxseq.train import run_folder
 
@@ -86,13 +86,13 @@ def server(folder: Path) -> Iterator[Server]:
 
 def epochs(run: Path) -> int:
     """Rows of the log, whole or not."""
-    file = run / run_folder.METRICS
+    file = run / run_seal.METRICS
     return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
 def entries(run: Path) -> set[str]:
     """What lies in the folder of checkpoints at this moment."""
-    folder = run / run_folder.CHECKPOINTS
+    folder = run / run_seal.CHECKPOINTS
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
@@ -129,7 +129,7 @@ def torture(folder: Path, phases: Sequence[str], seed: int) -> Counter[str]:
     draw, run, hit, at = random.Random(seed), folder / "run", Counter[str](), 0
     with server(folder) as processes:
         for phase in phases:
-            begun, last = (run / run_folder.CONFIG).is_file(), records.latest_epoch(run / run_folder.CHECKPOINTS) or 0
+            begun, last = (run / run_seal.CONFIG).is_file(), records.latest_epoch(run / run_seal.CHECKPOINTS) or 0
             assert last >= at, "a kill cost an epoch that was saved"
             at = last
             wanted = last + 1 if phase == "judge" else FOREVER
@@ -143,7 +143,7 @@ def torture(folder: Path, phases: Sequence[str], seed: int) -> Counter[str]:
             status = processes.finish()
             assert status in (0, signal.SIGKILL), (folder / "log.txt").read_text()[-2000:]
             hit[phase if status else "after the end"] += 1
-        last = (records.latest_epoch(run / run_folder.CHECKPOINTS) or 0) + 2
+        last = (records.latest_epoch(run / run_seal.CHECKPOINTS) or 0) + 2
         for words in (f"--resume run --epochs {last}", f"{WORDS} --out alone --epochs {last}"):
             processes.start(words)
             assert processes.finish() == 0, (folder / "log.txt").read_text()[-2000:]
@@ -156,7 +156,7 @@ def compare(run: Path, alone: Path) -> None:
     rows = run_folder.read_metrics(run)
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert [untimed(row) for row in rows] == [untimed(row) for row in run_folder.read_metrics(alone)]
-    mine, theirs = run / run_folder.CHECKPOINTS, alone / run_folder.CHECKPOINTS
+    mine, theirs = run / run_seal.CHECKPOINTS, alone / run_seal.CHECKPOINTS
     assert records.best_epoch(mine) == records.best_epoch(theirs)
     assert (
         set(records.epochs(theirs)) <= set(records.epochs(mine))
@@ -168,7 +168,7 @@ def compare(run: Path, alone: Path) -> None:
         assert {path: leaf.tobytes() for path, leaf in ours.items()} == {
             p: leaf.tobytes() for p, leaf in others.items()
         }
-    for name in (run_folder.CONFIG, run_folder.PREDICTIONS, run_folder.SCORES, run_folder.REPORT, run_folder.INTERVALS):
+    for name in (run_seal.CONFIG, run_seal.PREDICTIONS, run_seal.SCORES, run_seal.REPORT, run_seal.INTERVALS):
         assert (run / name).read_bytes() == (alone / name).read_bytes(), name
     assert {path.name for path in run.iterdir()} == {path.name for path in alone.iterdir()}
     assert entries(run) == entries(alone), "a kill left something behind"

@@ -13,6 +13,7 @@ from rich.console import Console
 from sealing import reseal
 
 from jaxseq import forecast
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import figures, files
 from jaxseq.data.aapl import Prices
 from jaxseq.data.panel import Panel
@@ -316,9 +317,9 @@ def test_every_head_is_judged_and_forecasts_with_every_kind_of_intervals(
     experiment = dataclasses.replace(forecaster.restore(copied).experiment, intervals=kind)
     domain.judge(domain.prepare(experiment), copied, Console(file=io.StringIO()))
     reseal(copied)
-    written = files.read_json(copied / run_folder.INTERVALS)
+    written = files.read_json(copied / run_seal.INTERVALS)
     assert kind in ("auto", written["kind"]) and written["levels"] == [0.5, 0.8, 0.95]
-    scores = pd.read_csv(copied / run_folder.SCORES).iloc[-3]
+    scores = pd.read_csv(copied / run_seal.SCORES).iloc[-3]
     assert scores["role"] == "model" and 0.5 < scores["coverage_80%"] <= 1 and scores["crps"] > 0
 
     frame, _ = forecast.forecast(copied)
@@ -329,8 +330,8 @@ def test_every_head_is_judged_and_forecasts_with_every_kind_of_intervals(
 
 def test_without_levels_nothing_is_followed_and_the_notes_agree(adaptive: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(adaptive / "run", tmp_path / "copied")
-    saved = files.read_json(copied / run_folder.INTERVALS)
-    files.write_json(copied / run_folder.INTERVALS, {**saved, "levels": [], "sizes": [], "scores": []})
+    saved = files.read_json(copied / run_seal.INTERVALS)
+    files.write_json(copied / run_seal.INTERVALS, {**saved, "levels": [], "sizes": [], "scores": []})
     reseal(copied)
     notes = forecast.forecast(copied)[1]
     assert "no intervals: the run has none for this horizon" in notes and not any("follow" in note for note in notes)

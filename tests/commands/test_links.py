@@ -12,6 +12,7 @@ from quick_words import PIECE, TINY
 
 import jaxseq
 from jaxseq import forecast
+from jaxseq.checkpoint import run_seal
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
@@ -82,11 +83,11 @@ def test_a_row_is_appended_to_no_link_and_no_device(tmp_path: Path) -> None:
     for target in (canary, tmp_path / "nothing", Path("/dev/null")):
         folder = tmp_path / target.name.upper()
         folder.mkdir()
-        (folder / run_folder.METRICS).symlink_to(target)
+        (folder / run_seal.METRICS).symlink_to(target)
         with pytest.raises(UsageError, match="link"):
             write_log(folder)
-    os.mkfifo(tmp_path / run_folder.METRICS)
-    with pytest.raises(UsageError, match=run_folder.METRICS):
+    os.mkfifo(tmp_path / run_seal.METRICS)
+    with pytest.raises(UsageError, match=run_seal.METRICS):
         write_log(tmp_path)
     assert canary.read_text() == "mine\n" and not (tmp_path / "nothing").exists()
 
@@ -94,19 +95,19 @@ def test_a_row_is_appended_to_no_link_and_no_device(tmp_path: Path) -> None:
 def test_a_row_is_not_appended_to_a_backup_by_hard_links(tmp_path: Path) -> None:
     write_log(tmp_path)
     backup = tmp_path / "backup"
-    backup.hardlink_to(tmp_path / run_folder.METRICS)
+    backup.hardlink_to(tmp_path / run_seal.METRICS)
     write_log(tmp_path)
     assert len(backup.read_text().splitlines()) == 1
-    assert len((tmp_path / run_folder.METRICS).read_text().splitlines()) == 2
+    assert len((tmp_path / run_seal.METRICS).read_text().splitlines()) == 2
 
 
 def test_checkpoints_that_are_links_or_hold_one_are_not_opened_to_write(table_run: Path, tmp_path: Path) -> None:
-    original = table_run / run_folder.CHECKPOINTS
+    original = table_run / run_seal.CHECKPOINTS
     extras = ["clearing-1", "probe-1", "damaged-1", "2"]
     names = [str(path.relative_to(original)) for path in original.rglob("*")]
     assert len(names) > 5
     for number, name in enumerate([".", *names, *extras]):
-        folder = tmp_path / f"{number}" / run_folder.CHECKPOINTS
+        folder = tmp_path / f"{number}" / run_seal.CHECKPOINTS
         elsewhere = tmp_path / f"{number}" / "elsewhere"
         shutil.copytree(original, folder)
         if name in extras:
@@ -124,7 +125,7 @@ def test_checkpoints_that_are_links_or_hold_one_are_not_opened_to_write(table_ru
 def test_a_resumed_run_is_refused_in_one_line(table_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "run"
     shutil.copytree(table_run, folder)
-    moved(folder / run_folder.CHECKPOINTS, tmp_path / "elsewhere")
+    moved(folder / run_seal.CHECKPOINTS, tmp_path / "elsewhere")
     before = state(tmp_path / "elsewhere")
     assert train.main(["--resume", str(folder)]) == 2
     error = capsys.readouterr().err

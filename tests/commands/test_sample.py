@@ -16,6 +16,7 @@ from quick_compilation import quick_compilation
 from rich.console import Console
 from untrained import untrained
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import files, lock
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import ABSENT, UsageError
@@ -26,7 +27,7 @@ from jaxseq.music.sampling import FREE
 from jaxseq.sample import __main__ as sample
 from jaxseq.sample import compose, options, report, request
 from jaxseq.sample import folder as sample_folder
-from jaxseq.train import experiments, run_folder
+from jaxseq.train import experiments
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -259,7 +260,7 @@ def test_a_run_that_cannot_compose_is_refused(tmp_path: Path) -> None:
     assert "no run at" in refused(str(tmp_path / "none")).rule
     assert refused().needed == "the folder of a run, such as runs/jsb-chords-0001"
     assert "no run at" in refused(str(tmp_path)).rule
-    files.write_json(tmp_path / run_folder.CONFIG, experiments.to_config(experiments.named("waves")))
+    files.write_json(tmp_path / run_seal.CONFIG, experiments.to_config(experiments.named("waves")))
     assert "is a run of waves, which composes nothing" in refused(str(tmp_path)).rule
 
 

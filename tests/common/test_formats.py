@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from jaxseq.checkpoint import records
+from jaxseq.checkpoint import records, run_seal
 from jaxseq.common import figures, files, formats, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
@@ -40,12 +40,12 @@ def saved(tmp_path: Path) -> Path:
 def relabel(folder: Path, number: object) -> None:
     """Give all that a run holds another format number, soundly sealed; None for no number at all."""
     change = {} if number is None else {"format": number}
-    config = files.read_json(folder / run_folder.CONFIG)
+    config = files.read_json(folder / run_seal.CONFIG)
     config.pop("format")
     config = {**change, **config}
     if isinstance(number, int) and number >= sealed.SINCE:
         config["sha256"] = sealed.digest(config)
-    files.write_json(folder / run_folder.CONFIG, config)
+    files.write_json(folder / run_seal.CONFIG, config)
     for path in (*folder.rglob("_CHECKPOINT_METADATA"), *folder.rglob("_ROOT_METADATA")):
         whole = json.loads(path.read_text())
         record = {key: value for key, value in whole["custom_metadata"].items() if key not in ("format", "sha256")}
@@ -61,7 +61,7 @@ def test_a_run_of_every_format_has_its_parameters_and_its_forecast(number: int) 
     assert trained.epoch == wanted["epoch"] and make.digest(trained) == wanted["parameters"]
     np.testing.assert_allclose(trained(make.windows()), wanted["forecast"], atol=1e-5)
     centre, ends = trained.forecast(lay_out(make.windows(), np.full((3, 1), np.nan)), trained.scaling)
-    saved_margins = files.read_json(folder / "run" / run_folder.INTERVALS)["sizes"]
+    saved_margins = files.read_json(folder / "run" / run_seal.INTERVALS)["sizes"]
     for (low, high), margins in zip(ends.values(), saved_margins, strict=True):
         np.testing.assert_allclose(high - centre, margins[0], rtol=1e-9)
         np.testing.assert_allclose(centre - low, margins[0], rtol=1e-9)
@@ -81,15 +81,15 @@ def test_an_old_run_is_gone_on_with_and_then_bears_todays_number(saved: Path, mo
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
     relabel(saved, None)
     assert train.main(["--resume", str(saved), "--epochs", "3"]) == 0
-    assert json.loads((saved / run_folder.CONFIG).read_text())["format"] == formats.FORMAT
+    assert json.loads((saved / run_seal.CONFIG).read_text())["format"] == formats.FORMAT
     assert "format" not in run_folder.read_config(saved)
     assert [row["epoch"] for row in run_folder.read_metrics(saved)] == [1, 2, 3]
 
 
 def test_what_bears_no_number_is_of_format_0_and_means_the_same(saved: Path) -> None:
-    config, root = run_folder.read_config(saved), records.config(saved / run_folder.CHECKPOINTS)
+    config, root = run_folder.read_config(saved), records.config(saved / run_seal.CHECKPOINTS)
     relabel(saved, None)
-    assert run_folder.read_config(saved) == config and records.config(saved / run_folder.CHECKPOINTS) == root
+    assert run_folder.read_config(saved) == config and records.config(saved / run_seal.CHECKPOINTS) == root
     assert make.digest(forecaster.restore(saved)) == make.digest(forecaster.restore(FIXTURES / "format-1" / "run"))
 
 
@@ -102,28 +102,28 @@ def test_a_newer_run_is_refused_with_both_numbers(saved: Path, capsys: pytest.Ca
         assert f"got 7, needed at most {formats.FORMAT}" in error
         assert error.count("\n") == 1
     with pytest.raises(UsageError, match="the format is newer") as raised:
-        records.metrics(saved / run_folder.CHECKPOINTS, 2)
+        records.metrics(saved / run_seal.CHECKPOINTS, 2)
     assert (raised.value.got, raised.value.needed) == (7, f"at most {formats.FORMAT}")
     assert not isinstance(raised.value, DamagedError)
 
 
 @pytest.mark.parametrize("number", ["1", -1, 1.0, True, None, [1]])
 def test_a_format_that_is_no_number_is_refused(number: object, tmp_path: Path) -> None:
-    files.write_json(tmp_path / run_folder.CONFIG, {"format": number})
+    files.write_json(tmp_path / run_seal.CONFIG, {"format": number})
     with pytest.raises(UsageError, match="not a format number") as error:
         run_folder.read_config(tmp_path)
-    assert error.value.where == str(tmp_path / run_folder.CONFIG)
+    assert error.value.where == str(tmp_path / run_seal.CONFIG)
     assert (error.value.got, error.value.needed) == (number, f"a number from 0 to {formats.FORMAT}")
 
 
 def test_a_number_that_was_damaged_is_damage_and_no_newer_format(saved: Path) -> None:
     """The one is fallen back from, the other is refused."""
-    record = saved / run_folder.CHECKPOINTS / "2" / "_CHECKPOINT_METADATA"
+    record = saved / run_seal.CHECKPOINTS / "2" / "_CHECKPOINT_METADATA"
     text = record.read_text()
     assert text.count('"format": 1') == 1
     record.write_text(text.replace('"format": 1', '"format": 3'))
     with pytest.raises(DamagedError, match="sha256 differs"):
-        records.metrics(saved / run_folder.CHECKPOINTS, 2)
+        records.metrics(saved / run_seal.CHECKPOINTS, 2)
 
 
 @pytest.mark.parametrize("number", [None, *range(formats.FORMAT + 1)])

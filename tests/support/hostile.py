@@ -417,11 +417,12 @@ def odd_config(chance):
 
 
 def read_config(content, folder, chance):
+    from jaxseq.checkpoint import run_seal
     from jaxseq.train import run_folder
     from jaxseq.train.experiments import from_config, to_config
     from jaxseq.train.experiments.config import BESIDE_THE_FIELDS
 
-    path = put(folder, run_folder.CONFIG, content)
+    path = put(folder, run_seal.CONFIG, content)
     found = run_folder.read_config(folder)
     recipe = to_config(from_config(found, str(path)))
 
@@ -439,9 +440,10 @@ def metrics():
 
 
 def read_metrics(content, folder, chance):
+    from jaxseq.checkpoint import run_seal
     from jaxseq.train import run_folder
 
-    put(folder, run_folder.METRICS, content)
+    put(folder, run_seal.METRICS, content)
     for row in run_folder.read_metrics(folder):
         assert type(row["epoch"]) is int and all(type(value) in (int, float) for value in row.values())
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import files
-from jaxseq.train import experiments, run_folder
+from jaxseq.train import experiments
 from jaxseq.train.domains import chorales
 from jaxseq.train.job import initial_state, run_config
 
@@ -23,7 +24,7 @@ def untrained(name: str, archive: Path, folder: Path) -> Path:
     }
     job = chorales.prepare(experiments.from_config(fields, "test"))
     folder.mkdir(parents=True)
-    files.write_json(folder / run_folder.CONFIG, run_config(job))
-    with Writer(folder / run_folder.CHECKPOINTS, run_config(job), "valid_nats") as writer:
+    files.write_json(folder / run_seal.CONFIG, run_config(job))
+    with Writer(folder / run_seal.CHECKPOINTS, run_config(job), "valid_nats") as writer:
         writer.save(1, initial_state(job), {"valid_nats": 1.0})
     return folder

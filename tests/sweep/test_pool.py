@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from trained_runs import SWEEP
 
-from jaxseq.checkpoint import records
+from jaxseq.checkpoint import records, run_seal
 from jaxseq.common import command_line, memory
 from jaxseq.common.errors import UsageError, WorkerKilled
 from jaxseq.sweep import grid, pool
@@ -54,9 +54,9 @@ def test_every_run_is_trained_and_judged_and_what_it_said_lies_beside_it(two: tu
 
 def test_what_is_finished_is_not_trained_again(two: tuple[list[PlannedRun], str]) -> None:
     runs, _ = two
-    before = [(run.folder / run_folder.REPORT).stat().st_mtime_ns for run in runs]
+    before = [(run.folder / run_seal.REPORT).stat().st_mtime_ns for run in runs]
     assert filled(runs) == ""
-    assert before == [(run.folder / run_folder.REPORT).stat().st_mtime_ns for run in runs]
+    assert before == [(run.folder / run_seal.REPORT).stat().st_mtime_ns for run in runs]
 
 
 def test_a_run_of_another_recipe_is_never_taken_for_the_one_that_is_wanted(two: tuple[list[PlannedRun], str]) -> None:
@@ -215,12 +215,12 @@ def test_a_signal_saves_every_run_s_epoch_and_the_same_call_ends_as_if_there_had
     said, _ = going.communicate(timeout=120)
     assert going.returncode == 128 + number and "the same command resumes them" in said
     begun = [folder for folder in folders["stopped"].iterdir() if folder.is_dir()]
-    assert begun and any(not (folder / run_folder.REPORT).is_file() for folder in begun)
+    assert begun and any(not (folder / run_seal.REPORT).is_file() for folder in begun)
     for name in folders:
         with start(name) as again:
             again.communicate(timeout=300)
             assert again.returncode == 0
     for seed in range(3):
         first, second = (folder / f"tiny-{seed}" for folder in folders.values())
-        assert (first / run_folder.PREDICTIONS).read_bytes() == (second / run_folder.PREDICTIONS).read_bytes()
-        assert records.best_epoch(first / run_folder.CHECKPOINTS) == records.best_epoch(second / run_folder.CHECKPOINTS)
+        assert (first / run_seal.PREDICTIONS).read_bytes() == (second / run_seal.PREDICTIONS).read_bytes()
+        assert records.best_epoch(first / run_seal.CHECKPOINTS) == records.best_epoch(second / run_seal.CHECKPOINTS)

@@ -11,12 +11,12 @@ import pytest
 from quick_compilation import quick_compilation
 from rich.console import Console
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import grid, options, pool
 from jaxseq.sweep.planned import PlannedRun, is_finished
-from jaxseq.train import run_folder
 
 TINY = ["aapl", "--model.hidden", "2", "--epochs", "1", "--batch", "512"]
 
@@ -115,7 +115,7 @@ def test_the_table_says_what_the_runs_do_and_the_same_words_train_nothing_again(
     assert list(table["model.cell"]) == ["rnn", "rnn", "gru", "gru"] and list(table["seed"]) == [0, 1, 0, 1]
     for line in table.itertuples():
         folder = out / f"aapl-cell-{line[1]}-seed-{line.seed}"
-        scores = pd.read_csv(folder / run_folder.SCORES)
+        scores = pd.read_csv(folder / run_seal.SCORES)
         assert line.mse == pytest.approx(scores["mse"].iloc[-1], rel=1e-6)
     summary = (out / "sweep.md").read_text()
     mean, spread = table["mse"][2:].mean(), table["mse"][2:].std(ddof=1)

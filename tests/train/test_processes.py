@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from jaxseq.checkpoint import records, store
+from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.train import __main__ as train
 from jaxseq.train import run_folder
 
@@ -124,7 +124,7 @@ def test_two_processes_train_what_one_trains_and_each_goes_on_with_what_the_othe
         assert f"resuming after epoch {epochs - 1}" in ends[0].said
     together = measured(tmp_path / "run")
     np.testing.assert_allclose(together, measured(alone), atol=1e-6)
-    mine, theirs = (store.load_leaves(run / run_folder.CHECKPOINTS, 5) for run in (tmp_path / "run", alone))
+    mine, theirs = (store.load_leaves(run / run_seal.CHECKPOINTS, 5) for run in (tmp_path / "run", alone))
     assert mine.keys() == theirs.keys()
     for path in mine:
         np.testing.assert_allclose(mine[path], theirs[path], atol=1e-6, err_msg=path)
@@ -140,9 +140,7 @@ def test_two_processes_that_stopped_end_bit_for_bit_as_two_that_did_not(tmp_path
             words = f"--resume run --epochs {epochs}" if number else f"{WORDS} --epochs {epochs} --out run"
             ends = done(tmp_path / name, words, 2)
             assert [status for status, _ in ends] == [0, 0], ends
-    whole, parts = (
-        store.load_leaves(tmp_path / name / "run" / run_folder.CHECKPOINTS, 3) for name in ("whole", "parts")
-    )
+    whole, parts = (store.load_leaves(tmp_path / name / "run" / run_seal.CHECKPOINTS, 3) for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     for path in whole:
         np.testing.assert_array_equal(whole[path], parts[path], err_msg=path)

@@ -10,6 +10,7 @@ import pytest
 from made_up import rolls
 from quick_compilation import quick_compilation
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.checkpoint.writer import Writer
 from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
@@ -47,7 +48,7 @@ def test_a_run_is_restored_by_its_own_domain(tmp_path):
     experiment = named("waves", data=Waves(count=100, window=6), model=Model(hidden=3))
     job = forecasts.prepare(experiment)
     run_folder.write_config(tmp_path, run_config(job))
-    with Writer(tmp_path / run_folder.CHECKPOINTS, run_config(job), "valid_mse") as writer:
+    with Writer(tmp_path / run_seal.CHECKPOINTS, run_config(job), "valid_mse") as writer:
         writer.save(1, initial_state(job), {"train_loss": 1.0, "valid_mse": 1.0})
 
     model = restore(tmp_path)
@@ -102,14 +103,14 @@ def test_a_restored_model_of_piano_rolls_scores_the_test_part_as_its_run_did(fin
 
     test = pianoroll.prepare(experiment).batches.test
     score = epoch.evaluate(model.setup, model.state.params, model.state.stats, test, experiment.batch)
-    written = pd.read_csv(folder / run_folder.SCORES)["nats"].iloc[-1]
+    written = pd.read_csv(folder / run_seal.SCORES)["nats"].iloc[-1]
     np.testing.assert_allclose(score["nats"], written, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "data"), [("jsb", Jsb()), ("pianoroll", PianoRoll())])
 def test_the_domain_is_asked_that_the_config_names(name, data, tmp_path, monkeypatch):
     experiment = named(name, data=data)
-    (tmp_path / run_folder.CONFIG).write_text(json.dumps(to_config(experiment)))
+    (tmp_path / run_seal.CONFIG).write_text(json.dumps(to_config(experiment)))
     module = domains.of(experiment)
 
     def refuse(folder, epoch):

@@ -18,8 +18,8 @@ from jaxseq.train import run_folder
 
 def seal_log(folder: Path, epoch: int) -> None:
     """A checkpoint of an epoch that has the rows' sha256, as far as the log needs one."""
-    record = sealed.seal(step=epoch, log_sha256=run_seal.log_sha256(folder / run_folder.METRICS, epoch))
-    path = folder / run_folder.CHECKPOINTS / str(epoch) / "_CHECKPOINT_METADATA"
+    record = sealed.seal(step=epoch, log_sha256=run_seal.log_sha256(folder / run_seal.METRICS, epoch))
+    path = folder / run_seal.CHECKPOINTS / str(epoch) / "_CHECKPOINT_METADATA"
     path.parent.mkdir(parents=True)
     files.write_json(path, {"custom_metadata": record})
 
@@ -98,7 +98,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_a_last_line_that_was_cut_off_is_left_out_and_any_other_is_named(tmp_path: Path) -> None:
     rows(tmp_path, 1, 2)
-    file = tmp_path / run_folder.METRICS
+    file = tmp_path / run_seal.METRICS
     with file.open("a") as stream:
         stream.write('{"epoch": 3, "val')
     assert [row["epoch"] for row in run_folder.read_metrics(tmp_path)] == [1, 2]
@@ -126,7 +126,7 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_any_other_is_named(tmp_pat
 def test_flipped_bits_in_the_log_are_rows_or_one_line_that_names_them(tmp_path: Path) -> None:
     rows(tmp_path, *range(1, 6))
     seal_log(tmp_path, 4)
-    file, choose = tmp_path / run_folder.METRICS, random.Random(0)
+    file, choose = tmp_path / run_seal.METRICS, random.Random(0)
     whole, found = file.read_bytes(), []
     for _ in range(300):
         content = bytearray(whole)
@@ -139,7 +139,7 @@ def test_flipped_bits_in_the_log_are_rows_or_one_line_that_names_them(tmp_path: 
         else:
             # The row that is dropped may hold anything that can be read.
             assert file.read_bytes() == whole[: len(file.read_bytes())]
-    assert len(found) > 240 and all(run_folder.METRICS in said and "\n" not in said for said in found)
+    assert len(found) > 240 and all(run_seal.METRICS in said and "\n" not in said for said in found)
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epochs", [(1, 3), (1, 2, 2, 3), (2, 3), (1, 2), ()])
 def test_rows_that_are_not_one_an_epoch_are_refused_and_left(tmp_path: Path, epochs: tuple[int, ...]) -> None:
-    (tmp_path / run_folder.METRICS).touch()
+    (tmp_path / run_seal.METRICS).touch()
     rows(tmp_path, *epochs)
-    before = (tmp_path / run_folder.METRICS).read_bytes()
+    before = (tmp_path / run_seal.METRICS).read_bytes()
     with pytest.raises(UsageError, match="epochs 1 to 3, once each"):
         run_folder.keep_metrics(tmp_path, 3)
-    assert (tmp_path / run_folder.METRICS).read_bytes() == before
+    assert (tmp_path / run_seal.METRICS).read_bytes() == before
 
 
 def test_the_best_row_is_the_smallest_the_newest_of_equals_and_never_nan() -> None:
@@ -178,7 +178,7 @@ def test_a_config_that_is_not_there_or_no_object_is_named(tmp_path: Path) -> Non
         (b"\xff\xfe", "cannot be read"),
         (b"[]", "got 'list'"),
     ):
-        (tmp_path / run_folder.CONFIG).write_bytes(content)
+        (tmp_path / run_seal.CONFIG).write_bytes(content)
         with pytest.raises(UsageError, match=said):
             run_folder.read_config(tmp_path)
 

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, figures, files
 from jaxseq.common.arrays import Batch, Key, Splits, Tree
 from jaxseq.music import sampling
@@ -168,17 +169,17 @@ def judge(job: ChoraleJob, folder: Path, console: Console, classical: bool = Fal
     comparison = compare(job, state, name)
 
     score_rows = [{"predictions": row.name, **row.scores._asdict()} for row in comparison.rows]
-    csv_tables.write(folder / run_folder.SCORES, pd.DataFrame(score_rows))
-    csv_tables.write(folder / run_folder.PREDICTIONS, comparison.pieces)
+    csv_tables.write(folder / run_seal.SCORES, pd.DataFrame(score_rows))
+    csv_tables.write(folder / run_seal.PREDICTIONS, comparison.pieces)
     metric = f"valid_{job.setup.objective.select}"
     # A baseline has no loss by epoch to compare with.
     curve = loss_figure(metrics, metric, best_epoch, None, f"{experiment.data.name}: {name}")
-    figures.save(curve, folder / run_folder.LOSS_PLOT)
-    files.write_text(folder / run_folder.REPORT, report(job, comparison, best_epoch, metrics))
+    figures.save(curve, folder / run_seal.LOSS_PLOT)
+    files.write_text(folder / run_seal.REPORT, report(job, comparison, best_epoch, metrics))
 
     console.print(_table(comparison.rows, f"{experiment.data.name}, test part, {comparison.protocol}"))
     console.print(comparison.verdict, style="bold", highlight=False, markup=False)
-    written = ", ".join((run_folder.REPORT, run_folder.SCORES, run_folder.LOSS_PLOT))
+    written = ", ".join((run_seal.REPORT, run_seal.SCORES, run_seal.LOSS_PLOT))
     console.print(f"{folder}: {written}, checkpoints", highlight=False)
     return _row(experiment, folder)
 
@@ -219,11 +220,11 @@ def report(job: ChoraleJob, comparison: Comparison, best_epoch: int, metrics: li
 {remarks}
 Every note of the test part counts alike. Copying holds each voice's last note on; the 5-gram (Witten-Bell) was counted
 on the training part. Epoch {best_epoch} of {len(metrics)} was chosen on the validation part; the test part was used once,
-for this table. Piece by piece: `{run_folder.PREDICTIONS}`.{hidden}
+for this table. Piece by piece: `{run_seal.PREDICTIONS}`.{hidden}
 
-![Loss by epoch]({run_folder.LOSS_PLOT})
+![Loss by epoch]({run_seal.LOSS_PLOT})
 
-Rows: {parts}. The experiment is in `{run_folder.CONFIG}`, the versions are in `{run_folder.ENVIRONMENT}`. See the weights
+Rows: {parts}. The experiment is in `{run_seal.CONFIG}`, the versions are in `{run_seal.ENVIRONMENT}`. See the weights
 with `python -m jaxseq.checkpoint show RUN`. Compose with `python -m jaxseq.sample RUN`.
 """
 
@@ -235,7 +236,7 @@ def check(experiment: ChoraleExperiment) -> None:
 
 def _row(experiment: ChoraleExperiment, folder: Path) -> RunRow:
     """Return a run's nats and accuracy on the test part, and its validation."""
-    table = csv_tables.read(folder / run_folder.SCORES)
+    table = csv_tables.read(folder / run_seal.SCORES)
     # The first row after the baselines; a second one leaves out near-duplicates.
     is_baseline = table["predictions"].isin([COPY, GRAM])
     model = table[~is_baseline].iloc[0]
@@ -256,7 +257,7 @@ def _row(experiment: ChoraleExperiment, folder: Path) -> RunRow:
 def summary(experiment: ChoraleExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """Summarise a study: the baselines first, then the mean over the seeds and the spread."""
     # Baselines have no seed: they are the same in every run.
-    baselines = csv_tables.read(runs[0].folder / run_folder.SCORES).set_index("predictions")
+    baselines = csv_tables.read(runs[0].folder / run_seal.SCORES).set_index("predictions")
     names = ("nats", "accuracy", "changed_accuracy")
     lines = [f"| predictions | {' | '.join(HEADINGS[:-1])} |", "|---|" + "---:|" * len(names)]
     for label in (COPY, GRAM):

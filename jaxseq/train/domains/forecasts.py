@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 from rich.console import Console
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, figures, files
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.console import counter
@@ -110,13 +111,13 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
             progress=progress if classical else None,
         )
 
-    files.write_json(folder / run_folder.INTERVALS, calibrated.intervals._asdict())
+    files.write_json(folder / run_seal.INTERVALS, calibrated.intervals._asdict())
     # Exact, since a study pools its runs from these files.
-    csv_tables.write(folder / run_folder.PREDICTIONS, judgement.predictions, digits=None)
-    csv_tables.write(folder / run_folder.SCORES, judgement.scores)
+    csv_tables.write(folder / run_seal.PREDICTIONS, judgement.predictions, digits=None)
+    csv_tables.write(folder / run_seal.SCORES, judgement.scores)
     _draw(job, judgement, folder, best_epoch, name)
     metrics = run_folder.read_metrics(folder)
-    files.write_text(folder / run_folder.REPORT, report(job, judgement, best_epoch, metrics))
+    files.write_text(folder / run_seal.REPORT, report(job, judgement, best_epoch, metrics))
 
     _print(job, judgement, folder, console)
     return _row(experiment, folder)
@@ -140,14 +141,14 @@ def _draw(
         naive = evaluate.naive_loss(windows.valid, job.material.scaling, job.experiment.steps_out, loss)
     metrics = run_folder.read_metrics(folder)
     curve = loss_figure(metrics, metric, best_epoch, naive=naive, title=f"{data.name}: {name}")
-    figures.save(curve, folder / run_folder.LOSS_PLOT)
+    figures.save(curve, folder / run_seal.LOSS_PLOT)
 
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
     forecast = plots.forecast(judgement.predictions, data.unit, title, predictions.before_test(windows))
-    figures.save(forecast, folder / run_folder.FORECAST_PLOT)
+    figures.save(forecast, folder / run_seal.FORECAST_PLOT)
     scores = _shown_scores(judgement)
     errors = diagnostics.errors(scores, judgement.predictions, judgement.coverage, data.unit, title)
-    figures.save(errors, folder / run_folder.ERRORS_PLOT)
+    figures.save(errors, folder / run_seal.ERRORS_PLOT)
 
 
 def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Console) -> None:
@@ -165,11 +166,11 @@ def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Consol
         console.print(text, highlight=False, markup=False)
 
     written = (
-        run_folder.REPORT,
-        run_folder.SCORES,
-        run_folder.LOSS_PLOT,
-        run_folder.FORECAST_PLOT,
-        run_folder.ERRORS_PLOT,
+        run_seal.REPORT,
+        run_seal.SCORES,
+        run_seal.LOSS_PLOT,
+        run_seal.FORECAST_PLOT,
+        run_seal.ERRORS_PLOT,
     )
     console.print(f"{folder}: {', '.join(written)}, checkpoints", highlight=False)
 
@@ -187,7 +188,7 @@ def _shown_scores(judgement: Judgement) -> pd.DataFrame:
 
 def _omission_words(comparison: verdict.Comparison) -> list[str]:
     """Return a line on the baselines that tables do not show; no line if they show all."""
-    words = verdict.omission_sentence(comparison, run_folder.SCORES)
+    words = verdict.omission_sentence(comparison, run_seal.SCORES)
     if words is None:
         return []
     return [words]
@@ -244,16 +245,16 @@ reference; those of the baselines are adjusted for their number (Holm). {_scaled
 scaling saw the training part alone; epoch {best_epoch} of {len(metrics)} and the intervals were chosen on the
 validation part; the test part was used once, for these tables. The intervals of a baseline are of the model's kind, fitted
 to its own errors; scores are those of the quantiles that the intervals stand for. Every step of the horizon by itself:
-`{run_folder.SCORES}`.
+`{run_seal.SCORES}`.
 
-![Forecast, test part]({run_folder.FORECAST_PLOT})
+![Forecast, test part]({run_seal.FORECAST_PLOT})
 
-![Errors and intervals, test part]({run_folder.ERRORS_PLOT})
+![Errors and intervals, test part]({run_seal.ERRORS_PLOT})
 
-![Loss by epoch]({run_folder.LOSS_PLOT})
+![Loss by epoch]({run_seal.LOSS_PLOT})
 
-Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The experiment is in `{run_folder.CONFIG}`,
-the versions are in `{run_folder.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
+Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The experiment is in `{run_seal.CONFIG}`,
+the versions are in `{run_seal.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
 """
 
 
@@ -278,7 +279,7 @@ def check(experiment: ForecastExperiment) -> None:
 
 def _row(experiment: ForecastExperiment, folder: Path) -> RunRow:
     """Return a run's errors on its test block, relative to the last value, and its validation."""
-    scores = csv_tables.read(folder / run_folder.SCORES)
+    scores = csv_tables.read(folder / run_seal.SCORES)
     over_all_steps = scores[scores["step"] == "all"]
     # The last value stands first in the table, the model last.
     naive = over_all_steps.iloc[0]
@@ -417,7 +418,7 @@ def _places(experiment: ForecastExperiment, frames: Sequence[pd.DataFrame]) -> R
 
 
 def _reference_name(folder: Path) -> str:
-    scores = csv_tables.read(folder / run_folder.SCORES)
+    scores = csv_tables.read(folder / run_seal.SCORES)
     return str(scores.loc[scores["role"] == "reference", "forecast"].iloc[0])
 
 
@@ -435,7 +436,7 @@ def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
 
 def _predictions(member: Member) -> pd.DataFrame:
     # A series may be named 01 or NA; only actual values may be missing.
-    path = member.folder / run_folder.PREDICTIONS
+    path = member.folder / run_seal.PREDICTIONS
     return csv_tables.read(path, dtype={"series": str}, keep_default_na=False, na_values={"actual": [""]})
 
 

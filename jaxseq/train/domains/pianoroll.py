@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from rich.console import Console
 from rich.table import Table
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, figures, files
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.music.corpora.pianoroll import KEYS, RollSplits
@@ -96,17 +97,17 @@ def judge(job: PianorollJob, folder: Path, console: Console, classical: bool = F
     scores = [*baselines(job.material.train, job.material.test), model]
 
     table = pd.DataFrame(scores, columns=["predictions", "nats"])
-    csv_tables.write(folder / run_folder.SCORES, table)
+    csv_tables.write(folder / run_seal.SCORES, table)
     metric = f"valid_{job.setup.objective.select}"
     title = f"{experiment.data.name}: {name}"
     # A copy of the last frame is certain of every key: one mistake costs infinitely many nats.
     curve = loss_figure(metrics, metric, best_epoch, naive=None, title=title)
-    figures.save(curve, folder / run_folder.LOSS_PLOT)
-    files.write_text(folder / run_folder.REPORT, report(job, scores, best_epoch, len(metrics)))
+    figures.save(curve, folder / run_seal.LOSS_PLOT)
+    files.write_text(folder / run_seal.REPORT, report(job, scores, best_epoch, len(metrics)))
 
     console.print(_score_table(scores, f"{experiment.data.name}, test part"))
     console.print(f"{LITERATURE} nats a frame", highlight=False)
-    written = (run_folder.REPORT, run_folder.SCORES, run_folder.LOSS_PLOT)
+    written = (run_seal.REPORT, run_seal.SCORES, run_seal.LOSS_PLOT)
     console.print(f"{folder}: {', '.join(written)}, checkpoints", highlight=False)
     return _row(experiment, folder)
 
@@ -205,9 +206,9 @@ def report(
 {LITERATURE}. Summed over the keys, averaged over all frames of the test part from the second of each piece on. Epoch
 {best_epoch} of {epochs} was chosen on the validation part; the test part was used once, for this table.
 
-![Loss by epoch]({run_folder.LOSS_PLOT})
+![Loss by epoch]({run_seal.LOSS_PLOT})
 
-Pieces: {parts}. The experiment is in `{run_folder.CONFIG}`, the versions are in `{run_folder.ENVIRONMENT}`.
+Pieces: {parts}. The experiment is in `{run_seal.CONFIG}`, the versions are in `{run_seal.ENVIRONMENT}`.
 """
 
 
@@ -218,7 +219,7 @@ def check(experiment: PianorollExperiment) -> None:
 
 def _row(experiment: PianorollExperiment, folder: Path) -> RunRow:
     """Return a run's nats on the test part, and its validation."""
-    scores = csv_tables.read(folder / run_folder.SCORES)
+    scores = csv_tables.read(folder / run_seal.SCORES)
     metrics = run_folder.read_metrics(folder)
     best = run_folder.best_row(metrics, "valid_nats")
     return {

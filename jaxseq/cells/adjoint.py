@@ -153,6 +153,7 @@ def advance(
     if cell.recurrent_bias:
         u = u + params.recurrent_bias
 
+    assert cell.gates is not None
     new_carry, saved = cell.gates(z, u, carry, slots)
     # `saved` comes first, for the first outputs are written over z (`inplace_scan`): it was computed from z. The slot's
     # residual was not, and XLA would write it before it has read z, which it then copies whole at each step.
@@ -272,6 +273,9 @@ def _backward(
 ) -> tuple[Trainable, Sequence]:
     """Scan backwards: the cotangents of all that `plain` differentiates by."""
     cell = layer.cell
+    assert cell.linearise is not None
+    assert cell.adjoint is not None
+    linearise, transpose = cell.linearise, cell.adjoint
     params, gains = residuals.trainable
     x, h_start, valid, drop = residuals.x, residuals.h_start, residuals.valid, residuals.drop
     last_grad, output_grads = cotangents
@@ -286,7 +290,7 @@ def _backward(
     def body(state: _State, step: Any) -> tuple[_State, Any]:
         (local, output_grad), preserved = step
         if plan.linearisation is Linearisation.IN_LOOP:
-            local = cell.linearise(*local)
+            local = linearise(*local)
         local = local._replace(slots=preserved.slots)
 
         # h_t has two readers: the output of this step, and the next step.
@@ -294,7 +298,7 @@ def _backward(
         if preserved.valid is not None:
             carry_grad = _zero_padding(preserved.valid, carry_grad)
 
-        grad = cell.adjoint(local, carry_grad, transposes)
+        grad = transpose(local, carry_grad, transposes)
         product_grad, product_gains = transposes.recurrent(preserved.product, grad.u)
         deltas = Deltas(grad.z, grad.u, product_grad)
 
@@ -324,7 +328,7 @@ def _backward(
     scan = inplace_scan.scan if plan.buffers is Buffers.OVERWRITE else _into_new_arrays
     local = (residuals.saved._replace(slots=()), h_before, residuals.outputs)
     if plan.linearisation is Linearisation.AT_ONCE:
-        local = cell.linearise(*local)
+        local = linearise(*local)
     # Empty trees cost nothing: a scan carries what its strategy accumulates.
     state = _State(
         carry=last_grad,

@@ -1,11 +1,21 @@
-"""Interface of a cell: a constant of pure functions around one elementwise gate function.
+"""Interface of a cell: a constant of pure functions, of one of three families. `docs/cells.md` is its page.
+
+A step cell computes a whole step from the input projection. Its derivative is autodiff's:
 
     z_t = x_t W + b                                   input projection, independent of the state
+    carry_t = step(params, z_t, h_{t-1}, carry_{t-1})
+
+A gated cell leaves the products to the layer, and is elementwise. It takes normalisation, and may have an adjoint:
+
     u_t = h_{t-1} R  (+ b_R)                          recurrent projection, the only matrix product of the recursion
     carry_t, saved_t = gates(z_t, u_t, carry_{t-1})   elementwise
 
-`jaxseq.cells.recurrence` owns the products, the scan and the adjoint of all cells; a cell owns the elementwise part and
-its derivative. `docs/adjoint.md` derives the adjoint in these symbols.
+A linear cell has steps that may be computed in parallel:
+
+    s_t = a_t ∘ s_{t-1} + b_t                         a_t and b_t do not depend on the state
+
+`jaxseq.cells.recurrence` owns the scan of all cells, and the products and the adjoint of the gated ones. `docs/adjoint.md`
+derives the adjoint in these symbols.
 """
 
 from __future__ import annotations
@@ -15,7 +25,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, orthogonal
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxseq.cells.norm import GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common import checks
@@ -136,29 +146,117 @@ class Init(Protocol):
         ...
 
 
+@runtime_checkable
+class Project(Protocol):
+    """The input projection of any number of steps and rows, which does not depend on the state."""
+
+    def __call__(self, params: Tree, x: Float[Array, "*b d"]) -> Tree:
+        """Return an array, or a tree of arrays, with the leading axes of x."""
+        ...
+
+
+@runtime_checkable
+class Step(Protocol):
+    """One whole step of a cell that computes its recurrent products itself."""
+
+    def __call__(
+        self,
+        params: Tree,
+        z: Tree,
+        h: Float[Array, "b h"],
+        carry: Carry,
+    ) -> Carry:
+        """Return the next carry; `h` is ``carry.h`` after recurrent dropout, for products with the state."""
+        ...
+
+
+class Coefficients(NamedTuple):
+    """Coefficients of s_t = a_t ∘ s_{t-1} + b_t, real or complex."""
+
+    a: Inexact[Array, "*b n"]
+    b: Inexact[Array, "*b n"]
+
+
+@runtime_checkable
+class FindCoefficients(Protocol):
+    """The coefficients of any number of steps, which do not depend on the state."""
+
+    def __call__(self, params: Tree, x: Float[Array, "*b d"]) -> Coefficients:
+        """Return a_t and b_t of every step."""
+        ...
+
+
+@runtime_checkable
+class ReadState(Protocol):
+    """The state s that a carry holds."""
+
+    def __call__(self, carry: Carry) -> Inexact[Array, "*b n"]:
+        """Return s."""
+        ...
+
+
+@runtime_checkable
+class MakeCarry(Protocol):
+    """The carries, and with them the outputs, of any number of steps."""
+
+    def __call__(
+        self,
+        params: Tree,
+        s: Inexact[Array, "*b n"],
+        x: Float[Array, "*b d"],
+    ) -> Carry:
+        """Return the carries of steps with the states s and the features x."""
+        ...
+
+
+class Linear(NamedTuple):
+    """The functions of a linear cell; `state` of `carry` gives s back."""
+
+    coefficients: FindCoefficients
+    state: ReadState
+    carry: MakeCarry
+
+
 class Cell(NamedTuple):
     """A recurrent cell as a constant: it hashes, pickles and never retraces; sizes live in the parameters' shapes.
 
     name            name on the command line
-    gate_count      g = gate_count · h
-    recurrent_bias  whether the recurrent projection has a separate bias, `recurrent_bias` in the parameters
-    groups          number of gates in each group whose sums z + u are formed together; layer norm takes its moments
-                    over a group
-    pointwise       the step by gates, for `jaxseq.cells.persistent`; None leaves the cell to the scan
+    start           carry before the first step, a NamedTuple of states with a leading axis b; the first is `h`, the output
+    init            parameters before training, a NamedTuple of arrays
 
-    Every module of a cell defines `Params`, `Carry`, `Saved`, `Local`, `start`, `init`, `gates`, `pointwise`,
-    `linearise`, `adjoint` and `CELL`, in this order.
+    One of these three makes the family:
+
+    step            a whole step, with the products that it needs
+    gates           an elementwise step, given both projections
+    linear          coefficients of a linear recurrence, whose steps may be computed in parallel
+
+    All others have defaults:
+
+    gate_count      g = gate_count · h, the width of the input projection
+    project         input projection of a step cell; None is x W + b of the parameters `input_kernel` and `bias`
+    recurrent_bias  whether the recurrent projection of `gates` has a separate bias, `recurrent_bias` in the parameters
+    groups          number of gates in each group whose sums z + u are formed together; layer norm takes its moments
+                    over a group; () is one group of all gates
+    linearise       local derivatives of `gates`, and
+    adjoint         their transpose; None takes autodiff of the same scan, at 1.1 to 1.5 times the time
+    pointwise       `gates` with an array for each gate, for `jaxseq.cells.persistent`; None leaves the cell to the scan
+
+    Every module of a cell defines those that it has of `Params`, `Carry`, `Saved`, `Local`, `start`, `init`, `gates`,
+    `pointwise`, `linearise`, `adjoint`, `step`, `coefficients`, `state`, `carry` and `CELL`, in this order.
     """
 
     name: str
-    gate_count: int
-    recurrent_bias: bool
-    groups: tuple[int, ...]
     start: Start
     init: Init
-    gates: Gates
-    linearise: Linearise
-    adjoint: Adjoint
+    gates: Gates | None = None
+    step: Step | None = None
+    linear: Linear | None = None
+    gate_count: int = 1
+    project: Project | None = None
+    recurrent_bias: bool = False
+    groups: tuple[int, ...] = ()
+    linearise: Linearise | None = None
+    adjoint: Adjoint | None = None
     pointwise: Pointwise | None = None
 
 

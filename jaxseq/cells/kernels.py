@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.cells import adjoint, cudnn, persistent, spread, strategy
+from jaxseq.cells import adjoint, cudnn, persistent, spread, stepwise, strategy
 from jaxseq.cells.adjoint import Layer, Recurrence, Result, Sequence, Trainable
 
 Kernel: TypeAlias = Literal["auto", "scan", "pallas", "cudnn"]
@@ -37,7 +37,7 @@ def recurrence(kernel: str) -> Recurrence:
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel is {kernel!r}; expected one of {', '.join(get_args(Kernel))}")
     if kernel == "scan":
-        return adjoint.with_adjoint
+        return by_scan
 
     def scan(
         layer: Layer,
@@ -56,9 +56,31 @@ def recurrence(kernel: str) -> Recurrence:
             case "cudnn":
                 return cudnn.scan(layer, trainable, sequence)
             case _:
-                return adjoint.with_adjoint(layer, trainable, sequence)
+                return by_scan(layer, trainable, sequence)
 
     return scan
+
+
+def by_scan(
+    layer: Layer,
+    trainable: Trainable,
+    sequence: Sequence,
+) -> Result:
+    """Scan a cell of any family; the derivative is the cell's adjoint where it has one, or else autodiff's."""
+    if layer.cell.adjoint is not None:
+        return adjoint.with_adjoint(layer, trainable, sequence)
+    return by_autodiff(layer, trainable, sequence)
+
+
+def by_autodiff(
+    layer: Layer,
+    trainable: Trainable,
+    sequence: Sequence,
+) -> Result:
+    """Scan a cell of any family, with autodiff's derivative."""
+    if layer.cell.step is not None:
+        return stepwise.scan(layer, trainable, sequence)
+    return adjoint.plain(layer, trainable, sequence)
 
 
 def _fastest(layer: Layer, sequence: Sequence) -> Kernel:

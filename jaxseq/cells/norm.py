@@ -224,7 +224,9 @@ def init_running(
 
 
 def split_groups(a: Float[Array, "*b g"], groups: tuple[int, ...]) -> list[Float[Array, "*b _"]]:
-    """Split the last axis into groups of gates; `groups` is the number of gates in each."""
+    """Split the last axis into groups of gates; `groups` is the number of gates in each, () one group of all."""
+    if not groups:
+        return [a]
     h = a.shape[-1] // sum(groups)
     ends = [h * sum(groups[:index]) for index in range(1, len(groups))]
     return jnp.split(a, ends, axis=-1)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from jaxseq.cells import adjoint, batch_norm, kernels, layer_norm, padding, products, recurrence, spread
+from jaxseq.cells import adjoint, batch_norm, contract, kernels, layer_norm, padding, products, recurrence, spread
 from jaxseq.cells import norm as norms
 from jaxseq.cells.adjoint import Layer, Recurrence, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
@@ -83,7 +83,7 @@ def scan_by_autodiff(
     traversal: Traversal = FORWARDS,
 ) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
     """Scan as `scan` does, without the hand-written adjoint: the same values, and autodiff's gradients."""
-    return _scan(adjoint.plain, cell, normalisation, params, Inputs(x, carry, rows, traversal))
+    return _scan(kernels.by_autodiff, cell, normalisation, params, Inputs(x, carry, rows, traversal))
 
 
 @precision.in_full()
@@ -95,6 +95,7 @@ def _scan(
     inputs: Inputs,
 ) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
     recurrence.check(cell, params, inputs.x, inputs.carry, inputs.rows)
+    contract.check_slots(cell, normalisation.norm, contract.sizes_of(inputs.x, inputs.carry))
     check_gains(cell, normalisation, params)
 
     if normalisation.norm.by_batch:
@@ -288,6 +289,8 @@ def _standardised_scan(
     assert not isinstance(gains, SumGains)
     x, start, valid, drop = sequence
     z, x_moments = _standardise(norm, x @ params.input_kernel, gains.x, valid, fixed.x)
+    gates = cell.gates
+    assert gates is not None
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
         z_t, valid_t, fixed_t = step
@@ -296,10 +299,12 @@ def _standardised_scan(
         if cell.recurrent_bias:
             u = u + params.recurrent_bias
 
-        slots = _memory_slot(norm, gains, valid_t, fixed_t.c)
-        new_carry, saved = cell.gates(z_t, u, carry, slots)
+        # Filled while the step is traced, so that a cell need not return it.
+        c_moments: list[Residual] = []
+        slots = _memory_slot(norm, gains, valid_t, fixed_t.c, c_moments)
+        new_carry, _ = gates(z_t, u, carry, slots)
         carry, output = adjoint.hold(valid_t, new_carry, carry)
-        return carry, (output, h_moments, saved.slots.memory)
+        return carry, (output, h_moments, c_moments[0] if c_moments else ())
 
     last, (outputs, h_moments, c_moments) = jax.lax.scan(body, start, (z + params.bias, valid, fixed))
     return last, outputs, Running(x_moments, h_moments, c_moments)
@@ -310,14 +315,16 @@ def _memory_slot(
     gains: Gains | MemoryGains,
     valid: Bool[Array, "b"] | None,
     fixed: Moments | None,
+    moments_of_batch: list[Residual],
 ) -> Slots:
-    """Return the slots inside a cell, of which batch norm fills that of the memory."""
+    """Return the slots inside a cell, of which batch norm fills that of the memory, and notes the moments it took."""
     # A cell without a memory has no such slot.
     if isinstance(gains, Gains):
         return PLAIN
 
     def memory(c: Float[Array, "b h"]) -> tuple[Float[Array, "b h"], Residual]:
         normed, moments = _standardise(norm, c, gains.c, valid, fixed)
+        moments_of_batch.append(moments)
         return normed + gains.c_shift, moments
 
     return PLAIN._replace(memory=memory)

@@ -47,8 +47,15 @@ def unshare(deltas: StoredDeltas) -> Deltas:
     return Deltas(deltas.z, u, product)
 
 
-def project(params: Tree, x: Float[Array, "b d"]) -> Float[Array, "b g"]:
-    """Compute x W + b of one step."""
+def project_input(cell: Cell, params: Tree, x: Float[Array, "*t b d"]) -> Tree:
+    """Compute the input projection of any number of steps: the cell's own, or x W + b."""
+    if cell.project is not None:
+        return cell.project(params, x)
+    return project(params, x)
+
+
+def project(params: Tree, x: Float[Array, "*t b d"]) -> Float[Array, "*t b g"]:
+    """Compute x W + b."""
     kernel = params.input_kernel
     match strategy.projection(kernel, x.shape[-1]):
         case Projection.GIVEN:

@@ -31,13 +31,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from jaxseq.cells import adjoint, kernels, padding, products, spread
+from jaxseq.cells import adjoint, contract, kernels, padding, products, spread
 from jaxseq.cells.adjoint import Layer, Recurrence, Result, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import PLAIN
 from jaxseq.common import checks, precision
-from jaxseq.common.arrays import Tree
+from jaxseq.common.arrays import DType, Tree
 
 
 class Rows(NamedTuple):
@@ -84,8 +84,11 @@ def step(
     Raises `ValueError`, which names the argument, if a shape or dtype does not fit the parameters.
     """
     check(cell, params, x[None], carry)
-    z = products.project(params, x)
-    new_carry, _ = adjoint.advance(cell, PLAIN, params, drop=None, carry=carry, z=z)
+    if cell.gates is None:
+        new_carry = contract.one_step(cell, params, x, carry)
+    else:
+        z = products.project(params, x)
+        new_carry, _ = adjoint.advance(cell, PLAIN, params, drop=None, carry=carry, z=z)
     chex.assert_trees_all_equal_shapes_and_dtypes(new_carry, carry)
     return new_carry
 
@@ -126,7 +129,7 @@ def scan_by_autodiff(
 ) -> tuple[Carry, Float[Array, "t b h"]]:
     """Scan as `scan` does, by the plain scan without the hand-written adjoint: the same values, autodiff's gradients."""
     check(cell, params, x, carry, rows)
-    return _scan(adjoint.plain, cell, params, Inputs(x, carry, rows, traversal))
+    return _scan(kernels.by_autodiff, cell, params, Inputs(x, carry, rows, traversal))
 
 
 class Inputs(NamedTuple):
@@ -230,13 +233,18 @@ def check(
     carry: Carry,
     rows: Rows = WHOLE_ROWS,
 ) -> None:
-    """Raise `ValueError`, which names the argument and both values, if a shape or dtype does not fit."""
-    d, h, g = _sizes(cell, params)
+    """Raise `ValueError`, which names the argument and both values, if a shape or dtype does not fit.
+
+    Raises `UsageError` for a cell that does not keep its contract, `jaxseq.cells.contract`.
+    """
+    contract.check_cell(cell)
     padding.check_is_array("x", x)
+    # A cell that projects its input itself has the features that it has.
+    d = _features(cell, params) or x.shape[-1]
     if x.ndim != 3 or x.shape[-1] != d or not x.shape[0]:
         raise ValueError(f"x has the shape {x.shape}; expected (steps, rows, {d}), with at least 1 step")
 
-    expected_type = type(cell.start((0, 0), x.dtype))
+    expected_type = type(jax.eval_shape(lambda: cell.start((1, 1), x.dtype)))
     if type(carry) is not expected_type:
         carry_type = type(carry)
         raise ValueError(
@@ -244,20 +252,18 @@ def check(
         )
 
     t, b, _ = x.shape
-    arrays = {"x": x, "params.recurrent_kernel": params.recurrent_kernel, "params.bias": params.bias}
-    shapes = {"x": x.shape, "params.recurrent_kernel": (h, g), "params.bias": (g,)}
-    if cell.recurrent_bias:
-        arrays["params.recurrent_bias"] = params.recurrent_bias
-        shapes["params.recurrent_bias"] = (g,)
+    arrays, shapes = _expected_params(cell, params, x)
+    h = _units(cell, params, carry)
+    expected = jax.eval_shape(lambda: cell.start((b, h), x.dtype))
     for field, state in carry._asdict().items():
         arrays[f"carry.{field}"] = state
-        shapes[f"carry.{field}"] = (b, h)
+        shapes[f"carry.{field}"] = getattr(expected, field).shape
     if rows.drop is not None:
         arrays["drop"] = rows.drop
         shapes["drop"] = (b, h)
 
     # Mixed dtypes would promote silently, and change the type of the carry within the scan.
-    dtype = params.input_kernel.dtype
+    dtype = _dtype(params)
     for name, array in arrays.items():
         padding.check_is_array(name, array)
         if array.shape != shapes[name]:
@@ -267,17 +273,65 @@ def check(
     if rows.lengths is not None:
         padding.check_lengths(rows.lengths, b, t)
 
+    sizes = contract.sizes_of(x, carry)
+    contract.check_step(cell, sizes)
+    if rows.drop is not None:
+        contract.check_dropout(cell, sizes)
 
-def _sizes(cell: Cell, params: Tree) -> tuple[int, int, int]:
-    """Return d, h and g of the parameters, each at least 1."""
-    shape = params.input_kernel.shape
-    if len(shape) != 2 or 0 in shape or shape[1] % cell.gate_count:
+
+def _expected_params(
+    cell: Cell,
+    params: Tree,
+    x: Array,
+) -> tuple[dict[str, Array], dict[str, tuple[int, ...]]]:
+    """Return the arrays that a call multiplies, by their names, and the shapes that they should have."""
+    arrays = {"x": x}
+    shapes = {"x": x.shape}
+    if cell.gates is None:
+        return arrays, shapes
+
+    h, g = _gate_sizes(cell, params)
+    arrays |= {"params.recurrent_kernel": params.recurrent_kernel, "params.bias": params.bias}
+    shapes |= {"params.recurrent_kernel": (h, g), "params.bias": (g,)}
+    if cell.recurrent_bias:
+        arrays["params.recurrent_bias"] = params.recurrent_bias
+        shapes["params.recurrent_bias"] = (g,)
+    return arrays, shapes
+
+
+def _features(cell: Cell, params: Tree) -> int | None:
+    """Return d of the parameters; None where the cell projects its input itself."""
+    kernel = getattr(params, "input_kernel", None)
+    if kernel is None or cell.project is not None:
+        return None
+    if len(kernel.shape) != 2 or 0 in kernel.shape or (cell.gates is not None and kernel.shape[1] % cell.gate_count):
         raise ValueError(
-            f"params.input_kernel has the shape {shape}; expected at least 1 feature, and a multiple of the "
+            f"params.input_kernel has the shape {kernel.shape}; expected at least 1 feature, and a multiple of the "
             f"{cell.gate_count} gates of {cell.name}"
         )
-    d, g = shape
-    return d, g // cell.gate_count, g
+    return kernel.shape[0]
+
+
+def _gate_sizes(cell: Cell, params: Tree) -> tuple[int, int]:
+    """Return h and g of the parameters of a gated cell."""
+    g = params.input_kernel.shape[1]
+    return g // cell.gate_count, g
+
+
+def _units(
+    cell: Cell,
+    params: Tree,
+    carry: Carry,
+) -> int:
+    """Return h."""
+    if cell.gates is None:
+        return carry.h.shape[-1]
+    return _gate_sizes(cell, params)[0]
+
+
+def _dtype(params: Tree) -> DType:
+    """Return the dtype of the parameters, that of the first."""
+    return jax.tree.leaves(params)[0].dtype
 
 
 def check_result(

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from jaxseq.cells import contract, normalised, padding, recurrence
 from jaxseq.cells import norm as norms
-from jaxseq.cells import normalised, padding, recurrence
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import Norm
@@ -23,7 +23,7 @@ STATS = "batch_stats"
 class Recurrent(nn.Module):
     """Recurrent layer: `hidden` units of `cell`, scanned over a batch of sequences.
 
-    cell               the cell, say `jaxseq.cells.CELLS["lstm"]`
+    cell               the cell, say `jaxseq.cells.CELLS["lstm"]`, or one of your own (`docs/cells.md`)
     hidden             h, the number of units
     norm               normalisation inside the cell; None leaves the plain cell
     reverse            scan each row backwards within its length
@@ -66,8 +66,10 @@ class Recurrent(nn.Module):
         train    draw dropout, and normalise by the moments of this batch
         first    number of time steps that `carry` has seen, by which batch norm finds its running moments
 
-        Raises `ValueError`, which names the argument, if a shape or dtype does not fit.
+        Raises `ValueError`, which names the argument, if a shape or dtype does not fit, and `UsageError` for a cell that
+        does not keep its contract, or ignores the norm or the recurrent dropout.
         """
+        contract.check_cell(self.cell)
         padding.check_is_array("x", x)
         if x.ndim != 3:
             raise ValueError(f"x has the shape {x.shape}; expected (rows, steps, features)")

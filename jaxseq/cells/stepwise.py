@@ -1,0 +1,35 @@
+"""The scan of a cell that computes its whole step itself, with autodiff's derivative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from jaxseq.cells import products
+from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, hold, in_its_precision
+from jaxseq.cells.base import Carry
+
+
+@in_its_precision
+def scan(
+    layer: Layer,
+    trainable: Trainable,
+    sequence: Sequence,
+) -> Result:
+    """Scan as `adjoint.plain` does, by the cell's `step`."""
+    params = trainable.params
+    step = layer.cell.step
+    assert step is not None
+    x, start, valid, drop = sequence
+
+    # The input does not depend on the state: one product of all steps beats one in each.
+    z = products.project_input(layer.cell, params, x)
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Float[Array, "b h"]]:
+        z_t, valid_t = inputs
+        h = products.apply_drop(drop, carry.h)
+        return hold(valid_t, step(params, z_t, h, carry), carry)
+
+    return jax.lax.scan(body, start, (z, valid))

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from jaxseq.checkpoint import records, run_seal, store, writer
+from jaxseq.checkpoint import records, retention, run_seal, store
 from jaxseq.checkpoint.records import Leaf
 from jaxseq.common import command_line, sealed
 from jaxseq.common.console import say, terminal
@@ -144,7 +144,7 @@ def _verify_run(run: Path, epoch: int | None) -> bool:
         reasons = store.damage(folder, number)
         if not reasons:
             say(f"epoch {number}: sound")
-        elif writer.was_clearing(folder, number):
+        elif retention.was_clearing(folder, number):
             say(f"epoch {number}: was being deleted when its process was killed")
         else:
             damaged = True

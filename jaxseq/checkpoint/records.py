@@ -19,6 +19,11 @@ BEST_EPOCH = "best_epoch"
 LOG_SHA256 = "log_sha256"
 """Key, in an epoch's record, of the hash of the log up to this epoch."""
 
+EPOCH_RECORD = "_CHECKPOINT_METADATA"
+"""File, in the folder of an epoch, of its record."""
+DAMAGED = "damaged-"
+"""Start of the name of the folder that a damaged checkpoint is set aside as."""
+
 
 class Leaf(NamedTuple):
     """The description of a leaf without its values; the dtype of a typed PRNG key is ``key<threefry2x32>``."""
@@ -111,6 +116,23 @@ def best_until(folder: Path, epoch: int) -> int:
     return best
 
 
+def later_best(folder: Path, epoch: int, run_id: str | None) -> int | None:
+    """Return a later epoch of a run that was better than all up to `epoch`; None if no record that is left names one.
+
+    The record of an epoch whose arrays are damaged counts, also of one that was set aside.
+    """
+    names = [path.name.removeprefix(DAMAGED) for path in folder.iterdir()]
+    later = [int(name) for name in names if name.isdecimal() and int(name) > epoch]
+    for number in sorted(set(later), reverse=True):
+        for name in (f"{number}", f"{DAMAGED}{number}"):
+            with contextlib.suppress(UsageError):
+                record = _record_in(folder / name / EPOCH_RECORD, place(folder, number))
+                best = record.get(BEST_EPOCH)
+                if record.get(RUN_ID) == run_id and best is not None and best > epoch:
+                    return best
+    return None
+
+
 def metrics(folder: str | Path, epoch: int) -> dict[str, float]:
     """Return the metrics that were saved with an epoch, without loading its arrays.
 
@@ -164,7 +186,7 @@ def record_of(folder: Path, epoch: int) -> dict[str, Any]:
         needed = f"one of {listing}" if available else "an epoch, and there are none"
         raise UsageError("no checkpoint of this epoch", where=folder, got=epoch, needed=needed)
     where = place(folder, epoch)
-    record = _record_in(folder / str(epoch) / "_CHECKPOINT_METADATA", where)
+    record = _record_in(folder / str(epoch) / EPOCH_RECORD, where)
     # A folder that was renamed would resume from another epoch than its name says.
     if record.get("step", epoch) != epoch:
         raise DamagedError(where, [f"the folder holds epoch {record['step']}"])

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, written in the background: which are kept, and how failures and kills are cleaned up."""
+"""Checkpoints of a run, written in the background; `retention` says which of them stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -18,19 +18,17 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from jaxseq.checkpoint import choice, records, store
+from jaxseq.checkpoint import records, retention
 from jaxseq.checkpoint.leaves import by_path, data_of, fingerprints
 from jaxseq.checkpoint.orbax_calls import attempt, bytes_uncounted, folder_made_by_us, wait_for_threads
 from jaxseq.common import sealed
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
-from jaxseq.common.files import cannot_write, check_links
+from jaxseq.common.files import check_links
 from jaxseq.common.sealed import RUN_ID, DamagedError
 
 PROBE = "probe-"
 """Start of the name of a folder in which a trial file is written."""
-CLEARING = "clearing-"
-"""Start of the name of the mark beside a checkpoint that is being deleted."""
 
 MOST_HELD = 64 * 2**20
 """Bytes of the largest state that is held in memory: up to three of them are, and larger ones take longer to train."""
@@ -96,9 +94,9 @@ class Writer:
         self._saved_at = -math.inf
         self._held: dict[int, _Held] = {}
 
-        _check_owner(self.folder, config)
-        _set_damaged_aside(self.folder, config, report)
-        self._policy = _KeepLastTwoAndBest(self.folder, records.deciding_values(self.folder))
+        retention.check_owner(self.folder, config)
+        retention.set_damaged_aside(self.folder, config, report)
+        self._policy = retention.KeepLastTwoAndBest(self.folder, records.deciding_values(self.folder))
         if self.folder.is_dir():
             try:
                 root = records.root_of(self.folder)
@@ -205,7 +203,7 @@ class Writer:
         self._failed = False
         if pending is not None:
             _write(self.folder, pending.result)
-            _remove_marks(self.folder)
+            retention.remove_marks(self.folder)
 
     def close(self) -> None:
         """Wait for the last save and release the folder; raises as `wait` does."""
@@ -244,45 +242,6 @@ class Writer:
             (Path(probe) / "probe").write_bytes(bytes(4096))
 
 
-class _KeepLastTwoAndBest:
-    """The policy by which Orbax deletes checkpoints: all but the last two and the best.
-
-    Epochs after the one just saved are kept until they are saved again: a run that resumes from an older epoch would
-    otherwise lose them first. A checkpoint that is deleted has a mark beside it until it is gone, by which half a
-    checkpoint that a killed process leaves is recognised.
-    """
-
-    def __init__(self, folder: Path, values: dict[int, float]) -> None:
-        self.folder = folder
-        self.values = values
-        self.newest = -1
-
-    def add(self, epoch: int, value: float) -> None:
-        """Take in an epoch that is about to be saved."""
-        self.values[epoch] = value
-        self.newest = epoch
-
-    def best_epoch(self) -> int | None:
-        """Return the best epoch up to the newest; later ones are about to be trained again."""
-        return choice.best_epoch({epoch: value for epoch, value in self.values.items() if epoch <= self.newest})
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
-        past = sorted(info.step for info in checkpoints if info.step <= self.newest)
-        best = choice.best_epoch({epoch: self.values.get(epoch, math.inf) for epoch in past})
-        preserved = {*past[-2:], best}
-
-        for epoch in set(past) - preserved:
-            # Without its mark, half a checkpoint is set aside as damaged instead.
-            with contextlib.suppress(OSError):
-                (self.folder / f"{CLEARING}{epoch}").touch()
-        return [info.step in preserved or info.step > self.newest for info in checkpoints]
-
-
-def was_clearing(folder: Path, epoch: int) -> bool:
-    """Return whether a checkpoint was being deleted when its process ended; it may be whole, in part, or gone."""
-    return (folder / f"{CLEARING}{epoch}").exists()
-
-
 def _not_from_orbax(record: logging.LogRecord) -> bool:
     """Drop the log lines of Orbax, whose background threads print pages about a failure that `wait` raises."""
     return "orbax" not in record.pathname
@@ -304,49 +263,3 @@ def _storable(leaf: jax.Array) -> jax.Array | np.ndarray:
 
 def _bytes(state: Tree) -> int:
     return sum(data_of(leaf).nbytes for leaf in jax.tree.leaves(state))
-
-
-def _remove_marks(folder: Path) -> None:
-    for mark in folder.glob(f"{CLEARING}*"):
-        # Where nothing may be written, the next save reports it.
-        with contextlib.suppress(OSError):
-            mark.unlink()
-
-
-def _check_owner(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for a folder in which no checkpoint, nor the configuration, is known to be of this run.
-
-    One of another run among those of this run is damage.
-    """
-    owners = []
-    # Damaged records say nothing about an owner.
-    with contextlib.suppress(DamagedError):
-        if folder.is_dir():
-            owners.append(records.config(folder).get(RUN_ID))
-    for epoch in records.epochs(folder):
-        with contextlib.suppress(DamagedError):
-            owners.append(records.record_of(folder, epoch).get(RUN_ID))
-    if owners and config.get(RUN_ID) not in owners:
-        raise UsageError("holds the checkpoints of another run", where=folder, needed="a folder of this run")
-
-
-def _set_damaged_aside(folder: Path, config: Mapping[str, Any], report: Callable[[str], object]) -> None:
-    """Rename damaged checkpoints, and delete what is left of those that were being deleted.
-
-    Orbax refuses to open a folder with some of them, and none of them may count as the best.
-    """
-    for epoch in records.epochs(folder):
-        if not store.damage(folder, epoch, config):
-            continue
-        if was_clearing(folder, epoch):
-            shutil.rmtree(folder / str(epoch), ignore_errors=True)
-            continue
-
-        aside = folder / f"damaged-{epoch}"
-        try:
-            shutil.rmtree(aside, ignore_errors=True)
-            (folder / str(epoch)).rename(aside)
-        except OSError as error:
-            raise cannot_write(aside, error) from error
-        report(f"{records.place(folder, epoch)} is damaged: set aside as {aside.name}")
-    _remove_marks(folder)

@@ -261,14 +261,27 @@ def _check_best(run: Run, done: int) -> None:
         where = records.place(checkpoints, best_epoch)
     except DamagedError as error:
         # It is removed when a later epoch is better, which is trained again from here, bit for bit.
-        rows = run_folder.read_metrics(run.folder)
-        if run_folder.best_row(rows, run.metric)["epoch"] > done:
+        if _has_later_best(run, done):
             return
         reasons = error.reasons
         where = str(error.where)
     if reasons:
         way_out = "--from-epoch N resumes from another epoch, --from-epoch 0 trains the run anew"
         raise DamagedError(where, [f"{reasons[0]}; it is the best so far: {way_out}"])
+
+
+def _has_later_best(run: Run, done: int) -> bool:
+    """Return whether a sealed record says that an epoch after `done` was better than all before.
+
+    The rows of the log say so, too, but nothing seals those after the newest sound epoch.
+    """
+    if records.later_best(run.checkpoints, done, run.config.get(RUN_ID)) is not None:
+        return True
+    # What is damaged says nothing.
+    with suppress(UsageError):
+        judged = run_seal.read_judged(run.folder)
+        return judged is not None and judged.epoch > done
+    return False
 
 
 def _warner(console: Console) -> Callable[[str], None]:

@@ -25,7 +25,8 @@ from orbax.checkpoint._src.serialization import tensorstore_utils
 from jaxseq.checkpoint import __main__ as command
 from jaxseq.checkpoint import leaves, records, store
 from jaxseq.checkpoint.orbax_calls import bytes_uncounted
-from jaxseq.checkpoint.writer import CLEARING, PROBE, Writer
+from jaxseq.checkpoint.retention import CLEARING
+from jaxseq.checkpoint.writer import PROBE, Writer
 from jaxseq.common import formats
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import RUN_ID, DamagedError

@@ -288,6 +288,47 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_taken(
     assert metrics(run) == whole and leaves(run) == wanted
 
 
+@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_best_epoch_that_was_removed_for_a_better_one_is_believed_by_a_seal_alone(
+    is_sealed: bool, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Epoch 2 says that epoch 1 was the best, which is gone; epoch 3, which was better, is damaged."""
+    assert train.main(["--resume", "run", "--epochs", "3"]) == 0
+    whole, wanted = metrics(run), leaves(run)
+    checkpoints = run / "checkpoints"
+    shutil.rmtree(checkpoints / "1", ignore_errors=True)
+    run_seal.set_judgement_aside(run)
+    for epoch_number, best_epoch in ((2, 1), (3, 3)):
+        reseal(checkpoints / f"{epoch_number}" / "_CHECKPOINT_METADATA", best_epoch=best_epoch)
+    for file in (checkpoints / "3" / "state").rglob("d/*"):
+        file.write_bytes(b"")
+    if not is_sealed:
+        (checkpoints / "3" / "_CHECKPOINT_METADATA").write_text("{}")
+        # A forged end of the log, where nothing seals the rows.
+        rows = [{**row, "valid_mse": row["valid_mse"] / row["epoch"]} for row in run_folder.read_metrics(run)]
+        lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (run / "metrics.jsonl").write_text("".join(lines[:2]) + json.dumps(rows[2]) + "\n")
+
+    capsys.readouterr()
+    if is_sealed:
+        assert train.main(["--resume", "run"]) == 0
+        # Once set aside, the damaged epoch says it still.
+        assert records.later_best(checkpoints, 2, records.config(checkpoints)[sealed.RUN_ID]) == 3
+        assert metrics(run) == whole and leaves(run) == wanted
+    else:
+        assert train.main(["--resume", "run"]) == 2
+        assert "epoch 1 of" in complaint(capsys)
+        assert train.main(["--resume", "run", "--from-epoch", "2"]) == 0
+
+
+def reseal(path: Path, **fields: Any) -> None:
+    """Write the record of an epoch as its writer would have done with other fields."""
+    whole = json.loads(path.read_text())
+    record = {name: value for name, value in whole["custom_metadata"].items() if name not in ("sha256", "format")}
+    path.write_text(json.dumps({**whole, "custom_metadata": sealed.seal(**{**record, **fields})}))
+
+
 def test_a_row_whose_checkpoint_was_never_written_comes_again_once(run: Path) -> None:
     row = run_folder.read_metrics(run)[-1]
     run_folder.append_metrics(run, {**row, "epoch": 3, "valid_mse": 0.0})

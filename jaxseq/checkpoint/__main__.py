@@ -77,7 +77,7 @@ def verify(run: Path, epoch: int | None = None) -> int:
     if not runs:
         return int(_verify_run(run, epoch))
 
-    damaged = [_verify_recipe(run, name) for name in RECIPES]
+    damaged = [_verify_recipe(run, name, runs) for name in RECIPES]
     for folder in runs:
         say(f"{folder}:")
         damaged.append(_verify_run(folder, epoch))
@@ -98,12 +98,13 @@ def _runs(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
 
 
-def _verify_recipe(folder: Path, name: str) -> bool:
-    """Return whether the recipe of a folder of runs is damaged, or in the way of its tables, and print it."""
+def _verify_recipe(folder: Path, name: str, runs: Sequence[Path]) -> bool:
+    """Return whether the recipe of a folder of runs is damaged, of other runs, or in the way of its tables; print it."""
     lines = []
     if os.path.lexists(folder / name):
         try:
-            sealed.read(folder / name)
+            recipe = sealed.read(folder / name)
+            run_seal.check_members(runs, recipe, folder / name)
         except UsageError as error:
             lines.append(str(error))
     for table in RECIPES[name]:

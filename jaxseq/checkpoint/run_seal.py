@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,11 @@ ERRORS_PLOT = "errors.png"
 
 MOST_METRICS = 256 * 2**20
 """Maximum size in bytes of a log that is read: a million epochs."""
+
+MEMBERS = "members"
+"""Key, in the recipe of a study or a sweep, of the hash of each run's recipe, by the name of its folder."""
+FIELDS = "member_fields"
+"""Key of the names of the fields that are hashed."""
 
 OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, REPORT)
 """Files that a judgement writes; those of a domain are some of them."""
@@ -233,6 +238,49 @@ def _judged_epochs(run: Path) -> str:
     except UsageError:
         return "unsealed"
     return "unsealed" if judged is None else str(judged.epochs)
+
+
+# Members of studies and sweeps -------------------------------------------------------------------------------------------
+
+
+def members_record(configs: Mapping[str, Mapping[str, Any]], may_change: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the part of a recipe of runs that names its members: the hash of each recipe, by the run's folder.
+
+    Fields in `may_change` are left out, and the path of the data, which may be moved.
+    """
+    names = {name for config in configs.values() for name in config}
+    fields = sorted(names - set(may_change))
+    return {FIELDS: fields, MEMBERS: {name: _recipe_sha256(config, fields) for name, config in configs.items()}}
+
+
+def check_members(runs: Iterable[Path], recipe: Mapping[str, Any], file: Path) -> None:
+    """Raise `DamagedError` unless runs are the members that a recipe of runs has in their folders; `file` holds it.
+
+    A recipe of a version that did not name them says nothing, and a run of another name beside them is no member. Raises
+    `UsageError` for a config that cannot be read.
+    """
+    members = recipe.get(MEMBERS)
+    present = [run for run in runs if (run / CONFIG).is_file()]
+    if members is None or not present:
+        return
+    if not any(run.name in members for run in present):
+        raise DamagedError(f"{file}", [f"it is of other runs than {present[0].name}"])
+    for run in present:
+        if run.name not in members:
+            continue
+        if members[run.name] != _recipe_sha256(sealed.read(run / CONFIG), recipe[FIELDS]):
+            raise DamagedError(f"{file}", [f"it has another recipe for {run.name}"])
+
+
+def _recipe_sha256(config: Mapping[str, Any], fields: Iterable[str]) -> str:
+    return sealed.digest({name: unmoved(config.get(name)) for name in fields})
+
+
+def unmoved(value: Any) -> Any:
+    """Return a field of a config without the path of its data, which may lie elsewhere by now."""
+    if isinstance(value, Mapping):
+        return {name: field for name, field in value.items() if name != "path"}
+    return value
 
 
 # Configuration and log -------------------------------------------------------------------------------------------------

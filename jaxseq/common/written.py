@@ -1,19 +1,22 @@
 """Files that a command may write again: a sealed record beside them tells whether they are still what it wrote.
 
-Only such files are replaced unasked. A file that somebody has edited since, or that was there before, is theirs.
+Only such files are replaced unasked. A file that somebody has edited since, or that was there before, is theirs: `check`
+refuses it before any work is done; `Outputs`, for results of hours, sets it aside.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxseq.common import files, sealed
 from jaxseq.common.errors import UsageError
 
+RECORD = "written.json"
+"""Name of the record in a folder of `Outputs`."""
 FILES = "files"
 """Key of the sha256 of each file, by its name."""
 REPLACED = "replaced"
@@ -25,10 +28,10 @@ def check(record: Path, names: Iterable[str]) -> None:
 
     Writes nothing.
     """
-    known = _known(record)
+    own_digests = _known(record)
     for name in names:
         path = record.with_name(name)
-        if os.path.lexists(path) and _digest(path) not in known.get(name, ()):
+        if os.path.lexists(path) and _digest(path) not in own_digests.get(name, ()):
             raise UsageError(
                 "it was edited since it was written, or is a file of somebody else",
                 where=path,
@@ -46,6 +49,55 @@ def write(record: Path, contents: Mapping[str, bytes], **facts: Any) -> None:
         files.write(record.with_name(name), content)
 
 
+class Outputs:
+    """Files of a folder that a command writes one after the other, and writes again when it is repeated.
+
+    folder  of the files, and of the record `RECORD`
+    report  called with a line about each file of somebody else, which is renamed before another one takes its name
+    """
+
+    def __init__(self, folder: Path, report: Callable[[str], object]) -> None:
+        self.folder = folder
+        self._record = folder / RECORD
+        self._report = report
+        self._known = _known(self._record)
+        self._files: dict[str, str] = {}
+
+    def begin(self) -> None:
+        """Mark a new folder as one of this command's. Raises `UsageError` if it cannot be written."""
+        if not os.path.lexists(self._record):
+            sealed.write(self._record, {FILES: {}, REPLACED: {}})
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file and return its path. Raises `UsageError` if it cannot be written, and for a folder in its place."""
+        path = self.folder / name
+        digest = hashlib.sha256(content).hexdigest()
+        own_digests = self._known.setdefault(name, set())
+        if os.path.lexists(path) and not path.is_dir() and _digest(path) not in {*own_digests, digest}:
+            self._set_aside(path)
+
+        # Before the file: a process that is killed then leaves none that the record does not know.
+        replaced = {other: sorted(digests) for other, digests in self._known.items() if digests}
+        own_digests.add(digest)
+        self._files[name] = digest
+        sealed.write(self._record, {FILES: self._files, REPLACED: replaced})
+        files.write(path, content)
+        self._known[name] = {digest}
+        return path
+
+    def _set_aside(self, path: Path) -> None:
+        """Rename a file, or a link, to a name such as `sweep.edited-1.md`."""
+        number = 1
+        while os.path.lexists(path.with_name(f"{path.stem}.edited-{number}{path.suffix}")):
+            number += 1
+        aside = path.with_name(f"{path.stem}.edited-{number}{path.suffix}")
+        try:
+            path.rename(aside)
+        except OSError as error:
+            raise files.cannot_write(aside, error) from error
+        self._report(f"{path} was edited since it was written, or is a file of somebody else: kept as {aside.name}")
+
+
 def _known(record: Path) -> dict[str, set[str]]:
     """Return the sha256 that each file may have, by its name; empty without a sound record."""
     try:
@@ -54,11 +106,13 @@ def _known(record: Path) -> dict[str, set[str]]:
     except (UsageError, KeyError, TypeError, ValueError):
         return {}
 
-    known: dict[str, set[str]] = {}
+    digests_by_name: dict[str, set[str]] = {}
     for table in tables:
-        for name, digest in table.items():
-            known.setdefault(name, set()).add(str(digest))
-    return known
+        for name, digests in table.items():
+            # One digest, or several of a file that was written again before a kill.
+            listed = digests if isinstance(digests, list) else [digests]
+            digests_by_name.setdefault(name, set()).update(map(str, listed))
+    return digests_by_name
 
 
 def _digest(path: Path) -> str:

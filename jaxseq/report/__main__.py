@@ -57,6 +57,7 @@ def report(options: Options) -> Path:
     # Imported here, so that --help and a mistyped option answer at once.
     from jaxseq.common import files
     from jaxseq.common.console import terminal
+    from jaxseq.common.written import Outputs
     from jaxseq.report import contents, evidence, plan, write
     from jaxseq.sweep import pool
 
@@ -68,7 +69,9 @@ def report(options: Options) -> Path:
     # Before anything is trained, because without a network there may be no chorales.
     edition = plan.check_chorales(rows)
     workers = _workers(options.workers)
+    outputs = Outputs(options.out, partial(console.print, highlight=False, markup=False, soft_wrap=True))
     _make_folder(options.out)
+    outputs.begin()
     console.print(f"{options.budget}: {budget.words} Bach's chorales are {edition}.", highlight=False)
 
     digests = pool.map_in_workers(evidence.digest, [row.recipe for row in rows], workers)
@@ -88,18 +91,24 @@ def report(options: Options) -> Path:
     times = _times(options.out, finished, budget.rounds)
     samples = _samples(options, budget, planned[-1][0].folder, keys[-1], console)
 
-    page = contents.page(options.budget, options.out, finished, gradients, times, samples)
-    pages = ", ".join(map(str, write.write(page, options.out)))
+    page = contents.page(options.budget, outputs, finished, gradients, times, samples)
+    pages = ", ".join(map(str, write.write(page, outputs)))
     minutes = (time.monotonic() - began) / 60
     console.print(f"{pages}, figures and tables as PNG and CSV; {minutes:.0f} min", highlight=False)
     return options.out
 
 
 def _make_folder(out: Path) -> None:
-    """Make the folder of the runs. Raises `UsageError` if it cannot be written."""
+    """Make the folder of the runs. Raises `UsageError` if it cannot be written, or holds anything but a report."""
+    from jaxseq.common import written
+    from jaxseq.train import run_folder
+
     rule = "the report's folder cannot be written"
     refuse_link(out / RUNS)
     try:
+        # The record tells the folder of a report, begun or finished, from one of the user's.
+        if out.is_dir() and not os.path.lexists(out / written.RECORD) and not run_folder.is_empty(out):
+            raise UsageError("is not empty, and holds no report", where=f"--out {out}", needed="another folder")
         (out / RUNS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{rule}: {error.strerror or error}", where=f"--out {out}") from error

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxseq import __version__
-from jaxseq.common import csv_tables, files
+from jaxseq.common import csv_tables
+from jaxseq.common.written import Outputs
 from jaxseq.report import claims, figures, tables
 from jaxseq.report.claims import Claim
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
@@ -29,13 +30,13 @@ LEAD = (
 
 def page(
     budget: str,
-    folder: Path,
+    outputs: Outputs,
     found: Sequence[RowRuns],
     gradients: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
     times: Mapping[str, Sequence[float]],
     samples: Path,
 ) -> Page:
-    """The report. The pictures, and the numbers of every table and figure, are written into `folder` on the way."""
+    """The report. The pictures, and the numbers of every table and figure, are written on the way."""
     rows = {(one.row.group, one.row.label): one for one in found}
     groups = {
         name: [one for one in found if one.row.group == name] for name in (LEVEL, CHANGE, CELL, NORM, ONE, TEN, BOOK)
@@ -50,21 +51,21 @@ def page(
         **{name: tables.book(name, groups[name], tables.CAPTIONS[name]) for name in (ONE, TEN)},
     }
     for both in there.values():
-        csv_tables.write(folder / f"{both.name}.csv", both.numbers)
+        outputs.write(f"{both.name}.csv", csv_tables.content(both.numbers))
     shown = {name: both.table for name, both in there.items()}
     norm = figures.bach(
-        folder, "figure-norms", groups[NORM], "Figures 2 and 3 of the paper: an LSTM on Bach, by normalisation."
+        outputs, "figure-norms", groups[NORM], "Figures 2 and 3 of the paper: an LSTM on Bach, by normalisation."
     )
-    cell = figures.bach(folder, "figure-cells", groups[CELL], "The cells on Bach.")
+    cell = figures.bach(outputs, "figure-cells", groups[CELL], "The cells on Bach.")
     sections = [
         Section("Which claims hold", [_verdicts(judged), shown["all"]]),
-        Section("The share price", [figures.losses(folder, groups), shown["prices"]]),
-        Section("Vanishing gradients", [figures.back_in_time(folder, gradients)]),
+        Section("The share price", [figures.losses(outputs, groups), shown["prices"]]),
+        Section("Vanishing gradients", [figures.back_in_time(outputs, gradients)]),
         Section("Normalisation on Bach", [norm, shown[NORM]]),
         Section("Cells on Bach", [cell, shown[CELL]]),
         Section("The book's waves", [shown[ONE], shown[TEN]]),
         Section(
-            "Chorales by the paper's network", [_trained(groups[BOOK][0]), shown[BOOK], *_composed(folder, samples)]
+            "Chorales by the paper's network", [_trained(groups[BOOK][0]), shown[BOOK], *_composed(outputs, samples)]
         ),
     ]
     return Page(
@@ -97,10 +98,10 @@ def _trained(found: RowRuns) -> Text:
     return Text(said)
 
 
-def _composed(folder: Path, samples: Path) -> list[Table | Figure | Sound]:
+def _composed(outputs: Outputs, samples: Path) -> list[Table | Figure | Sound]:
     """The table of coherence, and the first pieces: sound, score, roll."""
     frame = csv_tables.read(samples / "coherence.csv")
-    csv_tables.write(folder / "table-coherence.csv", frame, digits=None)
+    outputs.write("table-coherence.csv", csv_tables.content(frame, digits=None))
     said = json.loads((samples / "samples.json").read_text(encoding="utf-8"))
     body = [
         [str(line.iloc[0]), *("\N{EN DASH}" if np.isnan(value) else f"{value:.4g}" for value in line.iloc[1:])]
@@ -119,12 +120,10 @@ def _composed(folder: Path, samples: Path) -> list[Table | Figure | Sound]:
         links = []
         for words, ending in (("MIDI", ".mid"), ("MusicXML", ".musicxml")):
             if (made := samples / f"{name}{ending}").is_file():
-                files.write(folder / made.name, made.read_bytes())
-                links.append((words, folder / made.name))
+                links.append((words, outputs.write(made.name, made.read_bytes())))
         score = samples / f"{name}-score.png"
         picture = score if score.is_file() else samples / f"{name}.png"
-        here = folder / f"{name}.png"
-        files.write(here, picture.read_bytes())
+        here = outputs.write(f"{name}.png", picture.read_bytes())
         parts.append(Sound(f"{name}, {one['key']}", samples / f"{name}.wav", links))
         parts.append(
             Figure(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from jaxseq.common import csv_tables, figures
+from jaxseq.common.written import Outputs
 from jaxseq.forecasting.baselines import NAIVE
 from jaxseq.report import document
 from jaxseq.report.evidence import RowRuns
@@ -18,7 +19,7 @@ from jaxseq.report.plots import Curve, Norms, Panel, Reference, curves, gradient
 BAND = "Lines are means over the seeds, bands reach from the least to the most; validation is solid, training dashed."
 
 
-def losses(folder: Path, groups: Mapping[str, Sequence[RowRuns]]) -> document.Figure:
+def losses(outputs: Outputs, groups: Mapping[str, Sequence[RowRuns]]) -> document.Figure:
     """Figures 1, 4 and 5 of the paper: the share price, by cell, in both set-ups."""
     titles = {LEVEL: "as in the paper: level, scaled to 0..1", CHANGE: "honest: change from the last value"}
     panels = []
@@ -32,7 +33,7 @@ def losses(folder: Path, groups: Mapping[str, Sequence[RowRuns]]) -> document.Fi
         "validation part lie above nearly all that was trained on."
     )
     return _figure(
-        folder,
+        outputs,
         "figure-losses",
         curves(panels),
         caption,
@@ -41,7 +42,7 @@ def losses(folder: Path, groups: Mapping[str, Sequence[RowRuns]]) -> document.Fi
     )
 
 
-def bach(folder: Path, name: str, rows: Sequence[RowRuns], caption: str) -> document.Figure:
+def bach(outputs: Outputs, name: str, rows: Sequence[RowRuns], caption: str) -> document.Figure:
     """Figures 2 and 3 of the paper: loss and accuracy on Bach."""
     accuracy = [Curve(row.row.label, row.epochs["valid_accuracy"]) for row in rows]
     panels = [
@@ -50,11 +51,11 @@ def bach(folder: Path, name: str, rows: Sequence[RowRuns], caption: str) -> docu
     ]
     labels = ", ".join(row.row.label for row in rows)
     return _figure(
-        folder, name, curves(panels), f"{caption} {BAND}", f"Loss and accuracy by epoch on Bach: {labels}", rows
+        outputs, name, curves(panels), f"{caption} {BAND}", f"Loss and accuracy by epoch on Bach: {labels}", rows
     )
 
 
-def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> document.Figure:
+def back_in_time(outputs: Outputs, norms: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> document.Figure:
     """How far back each cell feels its loss: by set-up and moment ("before", "after"), the norms by cell, "s t"."""
     panels, lines = [], []
     for setup, moments in norms.items():
@@ -66,9 +67,8 @@ def back_in_time(folder: Path, norms: Mapping[str, Mapping[str, Mapping[str, np.
                     for seed, each in enumerate(values)
                     for k, value in enumerate(each)
                 ]
-    csv_tables.write(folder / "figure-gradients.csv", pd.DataFrame(lines))
-    path = folder / "figure-gradients.png"
-    figures.save(gradients(panels), path)
+    outputs.write("figure-gradients.csv", csv_tables.content(pd.DataFrame(lines)))
+    path = outputs.write("figure-gradients.png", figures.drawn(gradients(panels), "png"))
     caption = (
         "How far back the loss is felt on AAPL: the norm of the gradient of the last step's loss with respect to "
         "the state k steps back (of the LSTM, h and c), mean over "
@@ -88,7 +88,9 @@ def _curve(found: RowRuns) -> Curve:
     return Curve(found.row.label, found.epochs[found.metric], found.epochs["train_loss"])
 
 
-def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows: Sequence[RowRuns]) -> document.Figure:
+def _figure(
+    outputs: Outputs, name: str, drawn: Figure, caption: str, alt: str, rows: Sequence[RowRuns]
+) -> document.Figure:
     """Write the picture and its numbers: a line an epoch."""
     lines = [
         {
@@ -103,6 +105,6 @@ def _figure(folder: Path, name: str, drawn: object, caption: str, alt: str, rows
         for k in range(len(found.runs))
         for epoch in range(found.epochs["train_loss"].shape[1])
     ]
-    csv_tables.write(folder / f"{name}.csv", pd.DataFrame(lines))
-    figures.save(drawn, folder / f"{name}.png")  # pyrefly: ignore[bad-argument-type]
-    return document.Figure(folder / f"{name}.png", caption, alt)
+    outputs.write(f"{name}.csv", csv_tables.content(pd.DataFrame(lines)))
+    picture = outputs.write(f"{name}.png", figures.drawn(drawn, "png"))
+    return document.Figure(picture, caption, alt)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from jaxseq.common import command_line, csv_tables, files, sealed
+from jaxseq.checkpoint import run_seal
+from jaxseq.common import command_line, csv_tables, files, sealed, written
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import pool, slurm, summary
 from jaxseq.sweep.grid import Point, points
 from jaxseq.sweep.options import HELP, Options, parse
 from jaxseq.sweep.planned import PlannedRun
-from jaxseq.train import run_folder
+from jaxseq.train import experiments, run_folder
 
 RECORD = "sweep.json"
 """File in the sweep's folder with the words of its command line."""
+WORDS = "words"
+"""Key of these words."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,9 +57,10 @@ def sweep(options: Options, console: Console | None = None) -> Path:
         slurm.train_all(runs, options.cluster, folder, console, command)
 
     scores = summary.table(grid, runs)
-    csv_tables.write(folder / summary.TABLE, scores)
     text = summary.markdown(grid, scores)
-    files.write_text(folder / summary.SUMMARY, text)
+    outputs = written.Outputs(folder, partial(console.print, highlight=False, markup=False, soft_wrap=True))
+    outputs.write(summary.TABLE, csv_tables.content(scores))
+    outputs.write(summary.SUMMARY, text.encode())
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{folder}: {summary.SUMMARY}, {summary.TABLE}, and a folder for each run", highlight=False)
     return folder
@@ -69,16 +74,16 @@ def _folder(options: Options, grid: Sequence[Point]) -> Path:
         raise UsageError("two combinations would share a folder: write the values of the fields differently")
 
     out = None if options.out is None else files.user_path(options.out)
-    record = {"words": options.words}
     if out is not None and run_folder.has_recipe(out, RECORD, summary.SUMMARY):
-        earlier = sealed.read(out / RECORD)
-        if earlier != record:
-            words = " ".join(map(str, earlier.get("words", [])))
+        earlier = sealed.read(out / RECORD).get(WORDS, [])
+        if earlier != options.words:
+            words = " ".join(map(str, earlier))
             raise UsageError(f"of another sweep, {words}", where=out / RECORD, needed="another --out")
         return out
 
     folder = run_folder.create(f"{grid[0].experiment.name}-sweep", out)
-    sealed.write(folder / RECORD, record)
+    configs = {point.name: experiments.to_config(point.experiment) for point in grid}
+    sealed.write(folder / RECORD, {WORDS: options.words, **run_seal.members_record(configs)})
     return folder
 
 

@@ -75,13 +75,17 @@ def _not_writable(folder: Path, reason: str) -> UsageError:
 
 def check_empty(out: Path) -> None:
     """Raise `UsageError` if a folder holds more than a lock and temporary files of an interrupted start."""
-    names = [path.name for path in out.iterdir()]
-    if run_seal.CHECKPOINTS in names and not (out / run_seal.CONFIG).is_file():
+    if os.path.lexists(out / run_seal.CHECKPOINTS) and not (out / run_seal.CONFIG).is_file():
         raise UsageError(
             f"holds a run whose {run_seal.CONFIG} is missing or no file", where=out, needed="another folder"
         )
-    if any(not lock.is_part(name) and not TEMPORARY.fullmatch(name) for name in names):
+    if not is_empty(out):
         raise UsageError("the output folder is not empty", where=out, needed=f"another folder, or --resume {out}")
+
+
+def is_empty(folder: Path) -> bool:
+    """Return whether a folder holds no more than a lock and temporary files of an interrupted start."""
+    return all(lock.is_part(path.name) or TEMPORARY.fullmatch(path.name) for path in folder.iterdir())
 
 
 def has_recipe(folder: Path, recipe: str, summary: str) -> bool:
@@ -124,7 +128,7 @@ def identity(config: Mapping[str, Any]) -> str:
     # A cosine falls to zero at the last epoch, so that the number of epochs decides about every step.
     if config.get("schedule") == "cosine":
         may_change.remove("epochs")
-    return sealed.digest({name: _unmoved(value) for name, value in config.items() if name not in may_change})
+    return sealed.digest({name: run_seal.unmoved(value) for name, value in config.items() if name not in may_change})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -167,15 +171,8 @@ def _check_unsealed(folder: Path, config: Mapping[str, Any]) -> None:
     for name, value in begun.items():
         if name in MAY_CHANGE or name not in config:
             continue
-        if _unmoved(config[name]) != _unmoved(value):
+        if run_seal.unmoved(config[name]) != run_seal.unmoved(value):
             raise sealed.DamagedError(f"{folder / run_seal.CONFIG}", [f"{name} was changed since the run began"])
-
-
-def _unmoved(value: Any) -> Any:
-    """Return a field of a config without the path of its data, which may lie elsewhere by now."""
-    if isinstance(value, Mapping):
-        return {name: field for name, field in value.items() if name != "path"}
-    return value
 
 
 def write_environment(folder: Path, devices: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import csv_tables, files, lock, sealed
+from jaxseq.common import csv_tables, files, lock, sealed, written
 from jaxseq.common.checks import MOST_RUNS, at_least
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
@@ -56,9 +57,10 @@ def study(
         _fill(runs, folder, console, classical)
 
         table = gather(runs)
-        csv_tables.write(folder / MEMBERS, table)
         text = domain.summary(experiment, runs, table)
-        files.write_text(folder / SUMMARY, text)
+        outputs = written.Outputs(folder, partial(console.print, highlight=False, markup=False, soft_wrap=True))
+        outputs.write(MEMBERS, csv_tables.content(table))
+        outputs.write(SUMMARY, text.encode())
 
     console.print(text, highlight=False, markup=False)
     console.print(f"{folder}: {SUMMARY}, {MEMBERS}, and a folder for each run", highlight=False)
@@ -141,7 +143,9 @@ def _folder(
     locks.enter_context(lock.hold(folder))
     # Another process may have begun here before this one held the lock.
     run_folder.check_empty(folder)
-    sealed.write(folder / RECIPE, recipe)
+    runs = members(experiment, seeds, folds, folder)
+    configs = {member.folder.name: experiments.to_config(member.experiment) for member in runs}
+    sealed.write(folder / RECIPE, {**recipe, **run_seal.members_record(configs, run_folder.MAY_CHANGE)})
     return folder
 
 
@@ -158,6 +162,8 @@ def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
 def _recipe(path: Path) -> dict[str, Any]:
     """Read the recipe of a study; fields that are newer than the file have their defaults."""
     saved = sealed.read(path)
+    for name in (run_seal.MEMBERS, run_seal.FIELDS):
+        saved.pop(name, None)
     counts = {name: saved.pop(name, None) for name in ("seeds", "folds")}
     experiment = experiments.from_config(saved, str(path))
     return {**experiments.to_config(experiment), **counts}

@@ -14,7 +14,7 @@ import jaxseq
 from jaxseq import forecast
 from jaxseq.checkpoint import run_seal
 from jaxseq.checkpoint.writer import Writer
-from jaxseq.common import files
+from jaxseq.common import files, written
 from jaxseq.common.errors import UsageError
 from jaxseq.report import __main__ as report
 from jaxseq.report import plan
@@ -238,7 +238,7 @@ def test_a_report_replaces_links_and_trains_into_none(tmp_path: Path, monkeypatc
     canary.write_text("mine")
     for name in ("report.md", "report.html"):
         (tmp_path / name).symlink_to(canary)
-    report_pages.write(Page("Title", "Lead", [], []), tmp_path)
+    report_pages.write(Page("Title", "Lead", [], []), written.Outputs(tmp_path, print))
     assert canary.read_text() == "mine" and "Title" in (tmp_path / "report.md").read_text()
 
     (tmp_path / "out").mkdir()

@@ -16,7 +16,8 @@ from jaxseq import forecast
 from jaxseq.benchmark import __main__ as benchmark
 from jaxseq.benchmark import machine
 from jaxseq.checkpoint import __main__ as checkpoint
-from jaxseq.common import written
+from jaxseq.checkpoint import run_seal
+from jaxseq.common import sealed, written
 from jaxseq.common.errors import UsageError
 from jaxseq.report import __main__ as report
 from jaxseq.report import plan
@@ -85,6 +86,7 @@ def test_a_forecast_reads_and_writes_in_the_home_folder(home: Path, table_run: P
         forecast._run(forecast.parse(["~/run", "--out=~/a.csv"]))
 
 
+@pytest.mark.usefixtures("reported")
 def test_pieces_and_measurements_land_in_the_home_folder(
     home: Path, chords_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,13 +98,6 @@ def test_pieces_and_measurements_land_in_the_home_folder(
     assert benchmark.main(["--quick", "--out=~/bench.json"]) == 0
     assert (home / "bench.json").is_file()
 
-    def stop(*_: object) -> None:
-        raise UsageError("far enough")
-
-    monkeypatch.setattr(report, "_workers", lambda workers: 1)
-    monkeypatch.setattr(plan, "rows", lambda *_: [])
-    monkeypatch.setattr(plan, "check_chorales", lambda _: "none")
-    monkeypatch.setattr("jaxseq.sweep.pool.map_in_workers", stop)
     assert report.main(["--budget", "quick", "--out=~/report"]) == 2
     assert (home / "report" / "runs").is_dir()
 
@@ -240,6 +235,101 @@ def test_the_default_files_of_a_forecast_are_replaced_as_long_as_nobody_edits_th
     assert forecast.main(words) == 0
     (folder / "future.json").write_text("{}")
     assert forecast.main(words) == 2
+
+
+def far_enough(*_: object) -> None:
+    raise UsageError("far enough")
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report gets as far as its first work."""
+    monkeypatch.setattr(report, "_workers", lambda workers: 1)
+    monkeypatch.setattr(plan, "rows", lambda *_: [])
+    monkeypatch.setattr(plan, "check_chorales", lambda _: "none")
+    monkeypatch.setattr("jaxseq.sweep.pool.map_in_workers", far_enough)
+
+
+@pytest.mark.usefixtures("reported")
+def test_a_report_goes_into_an_empty_folder_or_that_of_a_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "thesis" / "runs").mkdir(parents=True)
+    (tmp_path / "thesis" / "report.md").write_text("mine")
+    before = contents(tmp_path)
+    assert report.main(["--out", str(tmp_path / "thesis")]) == 2
+    error = capsys.readouterr().err
+    assert "is not empty, and holds no report" in error and error.count("\n") == 1
+    assert contents(tmp_path) == before
+
+    for _ in range(2):
+        assert report.main(["--out", str(tmp_path / "report")]) == 2
+        assert "far enough" in capsys.readouterr().err
+    # What a user puts beside a report stays, and does not stop it.
+    (tmp_path / "report" / "notes.txt").write_text("mine")
+    assert report.main(["--out", str(tmp_path / "report")]) == 2
+    assert "far enough" in capsys.readouterr().err
+    assert (tmp_path / "report" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("in_process")
+def test_edited_tables_of_a_study_and_a_sweep_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    study_words = (train, [*TINY, "--seeds", "2"], "study")
+    sweep_words = (sweep, [*TINY, "--seed", "0,1", "--workers", "1"], "sweep")
+    for program, words, name in (study_words, sweep_words):
+        folder = tmp_path / name
+        assert program.main([*words, "--out", str(folder)]) == 0
+        tables = contents(folder)
+        (folder / f"{name}.md").write_text("my notes")
+        (folder / f"{name}.csv").unlink()
+        capsys.readouterr()
+        for _ in range(2):
+            assert program.main([*words, "--out", str(folder)]) == 0
+        assert "kept as" in capsys.readouterr().out
+        assert (folder / f"{name}.edited-1.md").read_text() == "my notes"
+        assert not list(folder.glob("*.edited-2.*"))
+        for suffix in ("md", "csv"):
+            assert (folder / f"{name}.{suffix}").read_bytes() == tables[f"{name}.{suffix}"]
+
+        # The recipe of another study or sweep is seen.
+        assert checkpoint.main(["verify", str(folder)]) == 0
+        recipe = sealed.read(folder / f"{name}.json")
+        member = folder / sorted(recipe[run_seal.MEMBERS])[0]
+        config = sealed.read(member / run_seal.CONFIG)
+        sealed.write(member / run_seal.CONFIG, {**config, "lr": 0.5})
+        assert checkpoint.main(["verify", str(folder)]) == 1
+        assert f"{name}.json: damaged (it has another recipe for {member.name})" in capsys.readouterr().out
+        sealed.write(member / run_seal.CONFIG, config)
+        sealed.write(folder / f"{name}.json", {**recipe, run_seal.MEMBERS: {"fold-9-seed-9": "0"}})
+        assert checkpoint.main(["verify", str(folder)]) == 1
+        assert f"{name}.json: damaged (it is of other runs than" in capsys.readouterr().out
+
+
+def test_outputs_are_known_again_wherever_a_process_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def write_two(first: bytes, second: bytes) -> None:
+        outputs = written.Outputs(tmp_path, said.append)
+        outputs.write("a.md", first)
+        outputs.write("b.csv", second)
+
+    write_two(b"1", b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(written.files, "write", lambda path, content: 1 / 0)
+        for content in (b"2", b"3"):
+            with pytest.raises(ZeroDivisionError):
+                write_two(content, content)
+    write_two(b"4", b"4")
+    assert said == [] and set(contents(tmp_path)) == {"a.md", "b.csv", "written.json"}
+
+    # A link is somebody else's, and what it points to stays.
+    (tmp_path / "a.md").rename(tmp_path / "canary")
+    (tmp_path / "a.md").symlink_to("canary")
+    (tmp_path / "b.csv").write_bytes(b"5")
+    write_two(b"6", b"5")
+    assert (tmp_path / "canary").read_bytes() == b"4" and len(said) == 0
+    (tmp_path / "b.csv").unlink()
+    (tmp_path / "b.csv").mkdir()
+    with pytest.raises(UsageError, match=r"b\.csv"):
+        write_two(b"6", b"7")
 
 
 @pytest.mark.usefixtures("nothing_is_computed")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.written import Outputs
 from jaxseq.report import document as parts
 from jaxseq.report import to_html, to_markdown, write
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
@@ -279,12 +280,12 @@ def test_markdown_names_its_files_by_their_path_from_its_folder(report: Page, tm
 
 
 def test_both_files_are_written_and_a_folder_that_is_not_there_is_named(report: Page, tmp_path: Path) -> None:
-    markdown, html = write.write(report, tmp_path)
+    markdown, html = write.write(report, Outputs(tmp_path, print))
     assert (markdown.name, html.name) == ("report.md", "report.html")
     assert markdown.read_text("utf-8") == to_markdown.markdown(report, tmp_path)
     assert html.read_text("utf-8") == page(report, tmp_path)
-    with pytest.raises(UsageError, match=r"cannot write .*nowhere.*report\.md"):
-        write.write(report, tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"cannot write .*nowhere"):
+        write.write(report, Outputs(tmp_path / "nowhere", print))
 
 
 def luminance(colour: str) -> float:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import jaxseq.report.__main__ as command
+from jaxseq.common import written
 from jaxseq.common.errors import UsageError
 from jaxseq.report import claims, contents, evidence, plan, tables, write
 from jaxseq.report.evidence import RowRuns
@@ -17,6 +18,7 @@ from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
 
 SEEDS, EPOCHS = 4, 12
+PAPER = Path(command.__file__).parents[2] / "runs" / "paper"
 
 
 def test_every_figure_of_the_paper_and_of_the_book_has_its_row() -> None:
@@ -184,8 +186,9 @@ def test_the_whole_page_is_written_with_its_numbers(tmp_path: Path, samples: Pat
     times = {label: [1.0, 1.1] for _, label in PUBLISHED}
     out = tmp_path / "out"
     out.mkdir()
-    made = contents.page(budget, out, there, norms, times, samples)
-    markdown, html = (path.read_text() for path in write.write(made, out))
+    outputs = written.Outputs(out, print)
+    made = contents.page(budget, outputs, there, norms, times, samples)
+    markdown, html = (path.read_text() for path in write.write(made, outputs))
     for group in (LEVEL, CELL, NORM, ONE, TEN):
         for one in there:
             if one.row.group == group:
@@ -202,6 +205,22 @@ def test_the_whole_page_is_written_with_its_numbers(tmp_path: Path, samples: Pat
         map(len, (claim.parts for claim in claims.judge(rows(), TIMES)))
     )
     assert html.count("<audio") == 1 and "data:audio/wav" in html
+
+    # All of them are the report's own, and what a user has edited is kept.
+    written.check(out / written.RECORD, [path.name for path in out.iterdir() if path.name != written.RECORD])
+    if budget == "standard":
+        return
+    (out / "figure-norms.csv").write_text("mine")
+    said: list[str] = []
+    contents.page(budget, written.Outputs(out, said.append), there, norms, times, samples)
+    assert (out / "figure-norms.edited-1.csv").read_text() == "mine" and len(said) == 1
+
+
+@pytest.mark.skipif(not PAPER.is_dir(), reason="needs a checkout")
+def test_the_report_in_this_checkout_is_known_as_one() -> None:
+    kinds = (".md", ".csv", ".png", ".mid", ".musicxml")
+    names = [path.name for path in PAPER.iterdir() if path.suffix in kinds]
+    written.check(PAPER / written.RECORD, names)
 
 
 def test_what_cannot_be_is_one_line_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -18,11 +18,15 @@ from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, annotate_empty
 from jaxseq.forecasting.coverage import STRETCH, Coverage, rolling_shares
 from jaxseq.forecasting.plots import interval_levels
 
+REFERENCE = NAIVE
+"""Colour of the forecast that the model is judged against: the last value, unless another one did better in validation."""
 BASELINE = "#8a8a8a"
-"""Colour of every forecast between the naive one and the model: they are named, and no colour stands for one of them."""
+"""Colour of every other forecast but the model: they are named, and no colour stands for one of them."""
 STROKES = ("--", "-.", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("s", "^", "D", "v", "P")
 """Strokes and markers that tell the curves of these forecasts apart."""
+MODEL_LOOK: dict[str, Any] = {"color": FORECAST, "ls": "-", "lw": 2.6, "zorder": 4}
+"""Look of the model's curve: bold, and above all others."""
 CHANCE = "#b8b8b8"
 """Colour of a band that chance alone would fill."""
 WIDE = 8
@@ -40,7 +44,7 @@ def errors(
 ) -> Figure:
     """Draw errors by step, what is left in the residuals, and whether the intervals cover as often as they claim.
 
-    scores        forecast, step ("all" or from 1), rmse: the naive forecast first, the model last
+    scores        forecast, role, step ("all" or from 1), rmse: the naive forecast first, the model last
     predictions   the model's, of the test part: date (or row), series and step if there are several, actual, forecast,
                   and low_80%, high_80% for each level there is
     coverage      of the model's intervals; the list may be empty
@@ -81,17 +85,22 @@ def _draw_rmse(
 ) -> None:
     """Draw bars for one step, lines for several."""
     names = list(dict.fromkeys(scores["forecast"]))
+    reference = names.index(scores.loc[scores["role"] == "reference", "forecast"].iloc[0])
     label = "RMSE"
     if unit:
         label = f"RMSE, {unit}"
 
     # A line through one step would be a point.
     if len(scores) == len(names):
-        _draw_bars(axes, names, scores["rmse"])
+        _draw_bars(axes, names, scores["rmse"], reference)
         axes.set(xlabel=label, title="Error on the test part")
         return
     for number, name in enumerate(names):
-        _draw_line(axes, scores[scores["forecast"] == name], name, number, last=len(names) - 1)
+        of_forecast = scores[scores["forecast"] == name]
+        if number == len(names) - 1:
+            axes.plot(of_forecast["step"].astype(int), of_forecast["rmse"], label=name, **MODEL_LOOK)
+        else:
+            _draw_line(axes, of_forecast, name, number, reference)
     axes.set(xlabel="step of the horizon", ylabel=label, title="Error by step of the horizon")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(axes, columns=2)
@@ -101,11 +110,17 @@ def _draw_bars(
     axes: Axes,
     names: list[str],
     rmse: pd.Series,
+    reference: int,
 ) -> None:
-    colors = [NAIVE, *[BASELINE] * (len(names) - 2), FORECAST]
+    """Draw a bar for each forecast, that of the reference in its colour, that of the model, the last, in the model's."""
+    colors = [BASELINE] * len(names)
+    colors[reference] = REFERENCE
+    colors[-1] = FORECAST
     bars = axes.barh(range(len(names)), rmse, color=colors)
     axes.bar_label(bars, fmt="%.4g", padding=3)
-    axes.set_yticks(range(len(names)), [wrapped(name, NAME_WIDTH) for name in names])
+    labels = [wrapped(name, NAME_WIDTH) for name in names]
+    labels[reference] += "\n(reference)"
+    axes.set_yticks(range(len(names)), labels)
     axes.get_yticklabels()[-1].set_fontweight("bold")
     # One poor forecast must not hide the differences of the others.
     if rmse.max() > WIDE * rmse.min() > 0:
@@ -119,16 +134,15 @@ def _draw_line(
     scores: pd.DataFrame,
     name: str,
     number: int,
-    last: int,
+    reference: int,
 ) -> None:
-    """Draw the model, the last one, bold; the naive forecast, the first, dotted and above those that coincide with it."""
-    if number == last:
-        look: dict[str, Any] = {"color": FORECAST, "ls": "-", "lw": 2.6, "zorder": 4}
-    elif number == 0:
-        look = {"color": NAIVE, "ls": ":", "lw": 1.8, "zorder": 3}
+    """Draw the steps of a baseline: the reference dotted and above those that coincide with it."""
+    if number == reference:
+        name = f"{name} (reference)"
+        look: dict[str, Any] = {"color": REFERENCE, "ls": ":", "lw": 1.8, "zorder": 3}
     else:
-        stroke = STROKES[(number - 1) % len(STROKES)]
-        marker = MARKERS[(number - 1) % len(MARKERS)]
+        stroke = STROKES[number % len(STROKES)]
+        marker = MARKERS[number % len(MARKERS)]
         look = {"color": BASELINE, "ls": stroke, "lw": 1.2, "zorder": 2, "marker": marker, "ms": 4}
     axes.plot(scores["step"].astype(int), scores["rmse"], label=name, **look)
 

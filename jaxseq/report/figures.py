@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from jaxseq.common import csv_tables, figures
 from jaxseq.common.written import Outputs
@@ -89,7 +88,7 @@ def _curve(found: RowRuns) -> Curve:
 
 
 def _figure(
-    outputs: Outputs, name: str, drawn: Figure, caption: str, alt: str, rows: Sequence[RowRuns]
+    outputs: Outputs, name: str, drawn: object, caption: str, alt: str, rows: Sequence[RowRuns]
 ) -> document.Figure:
     """Write the picture and its numbers: a line an epoch."""
     lines = [
@@ -106,5 +105,5 @@ def _figure(
         for epoch in range(found.epochs["train_loss"].shape[1])
     ]
     outputs.write(f"{name}.csv", csv_tables.content(pd.DataFrame(lines)))
-    picture = outputs.write(f"{name}.png", figures.drawn(drawn, "png"))
+    picture = outputs.write(f"{name}.png", figures.drawn(drawn, "png"))  # pyrefly: ignore[bad-argument-type]
     return document.Figure(picture, caption, alt)

@@ -6,8 +6,8 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jaxseq.common.checks import MOST_RUNS
 from jaxseq.common.errors import UsageError
@@ -15,6 +15,10 @@ from jaxseq.train import options
 from jaxseq.train.experiments.base import Experiment
 
 RANGE = re.compile(r"(\d+):(\d+)")
+PLAIN_NUMBER = {int: re.compile(r"\d{1,18}", re.ASCII), float: re.compile(r"\d+(\.\d*)?(e-?\d+)?", re.ASCII)}
+"""Numbers that need no parsing of the whole command line."""
+MOST_PARSED = 500
+"""Values of a field that may need it: a minute."""
 
 
 class Point(NamedTuple):
@@ -36,13 +40,51 @@ class Point(NamedTuple):
         return re.sub(r"[^\w.=+-]", "_", "-".join(parts))
 
 
+class _Word(NamedTuple):
+    """A word of the command line, once for each value.
+
+    field    the field that varies, empty for a word that stays the same
+    texts    the word with each value
+    values   the values alone
+    """
+
+    field: str
+    texts: list[str]
+    values: list[str]
+
+
 def points(words: Sequence[str]) -> list[Point]:
     """Return every combination of the values in a command line; those of the last field vary fastest.
 
     Raises `UsageError` for more than `MOST_RUNS` combinations, a value that stands twice, or an invalid recipe.
     """
-    choices: list[list[str]] = []
-    fields: list[str] = []
+    parts = _words(words)
+    count = math.prod(len(part.texts) for part in parts)
+    if count > MOST_RUNS:
+        raise UsageError(
+            "too many combinations", where="a sweep", got=f"{count:,} runs", needed=f"at most {MOST_RUNS:,}"
+        )
+
+    first = [part.texts[0] for part in parts]
+    base = options.parse(first).experiment
+    varied = [(position, part) for position, part in enumerate(parts) if part.field]
+    fields = [part.field for _, part in varied]
+    # Words of one option: each alone says nothing.
+    if len(set(fields)) < len(fields):
+        raise UsageError("only one word of an option may vary", where=f"--{max(fields, key=fields.count)}")
+
+    settings = [_settings(base, first, position, part) for position, part in varied]
+    points = []
+    for combination in itertools.product(*settings):
+        values = {field: setting.text for field, setting in zip(fields, combination, strict=True)}
+        changes = {tuple(_path(field)): setting.value for field, setting in zip(fields, combination, strict=True)}
+        points.append(Point(values, _with_values(base, changes)))
+    return points
+
+
+def _words(words: Sequence[str]) -> list[_Word]:
+    """Return the words of a command line, each with its values. Raises `UsageError` for a value that stands twice."""
+    parts = []
     flag = ""
     for word in words:
         # `--flag=value` is one word; otherwise the value is the word after `--flag`.
@@ -55,38 +97,72 @@ def points(words: Sequence[str]) -> list[Point]:
         values = _expand(text) if is_value else [text]
         if len(set(values)) < len(values):
             raise UsageError("a value stands twice", where=flag, got=text)
-        choices.append([prefix + value for value in values])
-        fields.append(flag.removeprefix("--") if len(values) > 1 else "")
 
-    count = math.prod(map(len, choices))
-    if count > MOST_RUNS:
-        raise UsageError(
-            "too many combinations", where="a sweep", got=f"{count:,} runs", needed=f"at most {MOST_RUNS:,}"
-        )
-    recipes: dict[tuple[str, ...], Experiment] = {}
-    return [_point(fields, combination, recipes) for combination in itertools.product(*choices)]
+        field = ""
+        if len(values) > 1:
+            field = flag.removeprefix("--")
+        parts.append(_Word(field, [prefix + value for value in values], values))
+    return parts
 
 
-def _point(fields: Sequence[str], words: Sequence[str], recipes: dict[tuple[str, ...], Experiment]) -> Point:
-    """Return one combination; `recipes` keeps those with the seed 0, by their words."""
-    values = {}
-    without_seed = []
-    for field, word in zip(fields, words, strict=True):
-        # Words without a field stand for themselves in every combination.
-        if field:
-            values[field] = word.partition("=")[2] if word.startswith("--") else word
-        if field == "seed" and values[field].isdecimal():
-            word = word.removesuffix(values[field]) + "0"
-        without_seed.append(word)
+class _Setting(NamedTuple):
+    """A value of a field: as text, and as the recipe has it."""
 
-    # Parsing takes some milliseconds, which would be minutes for thousands of seeds.
-    key = tuple(without_seed)
-    if key not in recipes:
-        recipes[key] = options.parse(without_seed).experiment
-    experiment = recipes[key]
-    if key != tuple(words):
-        experiment = dataclasses.replace(experiment, seed=int(values["seed"]))
-    return Point(values, experiment)
+    text: str
+    value: Any
+
+
+def _settings(base: Experiment, first: Sequence[str], position: int, part: _Word) -> list[_Setting]:
+    """Return the values of a field as the command line of a training would parse them.
+
+    `base` is the recipe of the words `first`, of which the one at `position` varies.
+    """
+    path = _path(part.field)
+    first_value = _value_of(base, path, part.field)
+    settings = [_Setting(part.values[0], first_value)]
+    number = type(first_value)
+    parsed = 0
+    for text, value in zip(part.texts[1:], part.values[1:], strict=True):
+        # Parsing takes a tenth of a second, which would be minutes for thousands of values.
+        if number in PLAIN_NUMBER and PLAIN_NUMBER[number].fullmatch(value):
+            settings.append(_Setting(value, number(value)))
+            continue
+        parsed += 1
+        if parsed > MOST_PARSED:
+            raise UsageError(
+                "too many values that are no plain numbers", where=f"--{part.field}", needed=f"at most {MOST_PARSED}"
+            )
+        words = [*first[:position], text, *first[position + 1 :]]
+        settings.append(_Setting(value, _value_of(options.parse(words).experiment, path, part.field)))
+    return settings
+
+
+def _path(field: str) -> list[str]:
+    """Return the names of a field and of those it lies in: model.hidden is that of `experiment.model.hidden`."""
+    return field.replace("-", "_").split(".")
+
+
+def _value_of(experiment: Experiment, path: Sequence[str], field: str) -> Any:
+    value: Any = experiment
+    for name in path:
+        if not hasattr(value, name):
+            raise UsageError("is no field of a recipe, so that it cannot vary", where=f"--{field}")
+        value = getattr(value, name)
+    return value
+
+
+def _with_values(base: Any, changes: Mapping[tuple[str, ...], Any]) -> Any:
+    """Return a recipe with other values of some fields, all set at once: some may fit together alone."""
+    nested: dict[str, dict[tuple[str, ...], Any]] = {}
+    values: dict[str, Any] = {}
+    for (name, *inner), value in changes.items():
+        if inner:
+            nested.setdefault(name, {})[tuple(inner)] = value
+        else:
+            values[name] = value
+    for name, inner_changes in nested.items():
+        values[name] = _with_values(getattr(base, name), inner_changes)
+    return dataclasses.replace(base, **values)
 
 
 def _expand(text: str) -> list[str]:

@@ -80,10 +80,12 @@ def of_several(given: pd.DataFrame, *names: str) -> pd.DataFrame:
     return pd.concat(moved, ignore_index=True)
 
 
-def scores(horizon: int = 1) -> pd.DataFrame:
+def scores(horizon: int = 1, reference: int = 1) -> pd.DataFrame:
+    roles = ["baseline", "baseline", "model"]
+    roles[reference] = "reference"
     rows = [
-        {"forecast": name, "step": step, "rmse": 1 + number + (0 if step == "all" else int(step) / 8)}
-        for number, name in enumerate(NAMES)
+        {"forecast": name, "role": role, "step": step, "rmse": 1 + number + (0 if step == "all" else int(step) / 8)}
+        for number, (name, role) in enumerate(zip(NAMES, roles, strict=True))
         for step in ("all", *range(1, horizon + 1))
     ]
     return pd.DataFrame(rows)
@@ -234,18 +236,21 @@ def test_a_single_series_and_step_need_no_word_in_the_title() -> None:
 
 def test_one_step_has_a_bar_for_each_forecast_with_the_naive_one_on_top_and_the_model_bold() -> None:
     bars = errors(frame(), 0.8).axes[0]
-    assert [label.get_text() for label in bars.get_yticklabels()] == list(NAMES) and bars.yaxis_inverted()
+    named = [NAMES[0], f"{NAMES[1]}\n(reference)", NAMES[2]]
+    assert [label.get_text() for label in bars.get_yticklabels()] == named and bars.yaxis_inverted()
     np.testing.assert_allclose([bar.get_width() for bar in bars.containers[0]], [1.125, 2.125, 3.125])
     assert words(bars) == "1.125 2.125 3.125" and bars.get_xlabel() == "RMSE, USD"
     assert [label.get_fontweight() for label in bars.get_yticklabels()] == ["normal", "normal", "bold"]
     colors = [to_hex(bar.get_facecolor()) for bar in bars.containers[0]]
-    assert colors == [figures.NAIVE, diagnostics.BASELINE, figures.FORECAST]
+    assert colors == [diagnostics.BASELINE, diagnostics.REFERENCE, figures.FORECAST]
 
 
 def test_several_steps_have_a_line_for_each_forecast_with_the_model_thickest() -> None:
     lines = errors(frame(horizon=4), 0.8).axes[0]
-    assert [line.get_label() for line in lines.get_lines()] == list(NAMES)
-    for number, name in enumerate(NAMES):
+    named = [NAMES[0], f"{NAMES[1]} (reference)", NAMES[2]]
+    assert [line.get_label() for line in lines.get_lines()] == named
+    assert [line.get_color() for line in lines.get_lines()].index(diagnostics.REFERENCE) == 1
+    for number, name in enumerate(named):
         np.testing.assert_allclose(curve(lines, name), 1 + number + np.arange(1, 5) / 8)
     *others, model = (line.get_linewidth() for line in lines.get_lines())
     assert model > max(others) and lines.get_ylabel() == "RMSE, USD"

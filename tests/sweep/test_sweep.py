@@ -1,7 +1,6 @@
 """A sweep: which combinations words stand for, and a table that says what its runs do."""
 
 import io
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import grid, options, pool
 from jaxseq.sweep.planned import PlannedRun, is_finished
+from jaxseq.train import options as train_options
 
 TINY = ["aapl", "--model.hidden", "2", "--epochs", "1", "--batch", "512"]
 
@@ -38,13 +38,34 @@ def test_every_combination_is_the_recipe_that_train_would_make_of_it() -> None:
         assert recipe.model.hidden == 2 and recipe.batch == 512
 
 
-@pytest.mark.parametrize("seeds", [["--seed", "0:10000"], ["--seed=0:10000"]], ids=["two words", "one word"])
-def test_thousands_of_seeds_are_read_in_seconds(seeds: list[str]) -> None:
-    began = time.monotonic()
-    points = grid.points([*TINY, *seeds])
-    assert time.monotonic() - began < 60
-    assert [point.experiment.seed for point in points] == [int(point.values["seed"]) for point in points]
-    assert len({point.name for point in points}) == 10_000
+def test_thousands_of_combinations_are_read_with_a_few_parses(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[list[str]] = []
+    parse = train_options.parse
+    monkeypatch.setattr(train_options, "parse", lambda words: parsed.append(words) or parse(words))
+    rates = ",".join(f"{1e-3 * number:.4f}" for number in range(1, 41))
+    points = grid.points([*TINY, "--lr", rates, "--model.cell=rnn,lstm", "--seed=0:25"])
+    assert len(parsed) == 2
+    assert len({point.name for point in points}) == 2000
+    for point in points[::499]:
+        values = [word for field, value in point.values.items() for word in (f"--{field}", value)]
+        assert point.experiment == parse([*TINY, *values]).experiment
+
+
+def test_the_fields_of_a_combination_are_set_together() -> None:
+    words = ["waves", "--data.window", "8,16", "--patience", "3,None", "--schedule", "constant,cosine"]
+    for point in grid.points(words):
+        values = [word for field, value in point.values.items() for word in (f"--{field}", value)]
+        assert point.experiment == train_options.parse(["waves", *values]).experiment
+
+
+def test_what_is_no_field_of_a_recipe_does_not_vary(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"no field of a recipe.*"):
+        values("--mesh.processes", "1,2")
+    monkeypatch.setattr(grid, "MOST_PARSED", 2)
+    with pytest.raises(UsageError, match=r"too many values.*at most 2"):
+        values("--patience", "None,1,2,3")
+    with pytest.raises(UsageError, match="only one word"):
+        grid.points(["jsb", "--model.convolutions", "8,4", "16,32"])
 
 
 def test_a_seed_is_checked_although_it_is_not_parsed() -> None:

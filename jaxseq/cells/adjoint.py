@@ -75,6 +75,17 @@ class Trainable(NamedTuple):
     gains: Weights | None = None
 
 
+class Restarts(NamedTuple):
+    """Steps at which the state of a row starts anew, within its length.
+
+    before  whether the state before the step is replaced
+    carry   state to replace it by
+    """
+
+    before: Bool[Array, "t b"]
+    carry: Carry
+
+
 class Sequence(NamedTuple):
     """A batch of sequences, scanned from the first time step.
 
@@ -82,12 +93,14 @@ class Sequence(NamedTuple):
     carry  state before the first step
     valid  whether a step is within its row's length; at the others the carry stays and the output is zero
     drop   recurrent dropout: a factor for h on its way into the recurrent product
+    anew   restarts within the rows, if there are any
     """
 
     x: Float[Array, "t b d"]
     carry: Carry
     valid: Bool[Array, "t b"] | None = None
     drop: Float[Array, "b h"] | None = None
+    anew: Restarts | None = None
 
 
 class Residuals(NamedTuple):
@@ -101,6 +114,7 @@ class Residuals(NamedTuple):
     outputs: Float[Array, "t b h"]
     saved: Saved
     product: Residual
+    anew: Restarts | None
 
 
 Result: TypeAlias = tuple[Carry, Float[Array, "t b h"]]
@@ -173,6 +187,22 @@ def hold(
     return carry, jnp.where(rows, new.h, 0)
 
 
+def restarted(
+    before: Bool[Array, "b"] | None,
+    anew: Restarts | None,
+    carry: Carry,
+) -> Carry:
+    """Return the carry before a step, in which some rows start anew."""
+    if before is None or anew is None:
+        return carry
+    return jax.tree.map(partial(jnp.where, before[:, None]), anew.carry, carry)
+
+
+def steps_of(anew: Restarts | None) -> Bool[Array, "t b"] | None:
+    """Return the steps of restarts, to scan over."""
+    return None if anew is None else anew.before
+
+
 @in_its_precision
 def _forward(
     layer: Layer,
@@ -183,7 +213,7 @@ def _forward(
     """Scan forwards, and keep what the adjoint needs."""
     cell = layer.cell
     params, gains = trainable
-    x, start, valid, drop = sequence
+    x, start, valid, drop, anew = sequence
     slots = layer.slots(gains)
 
     # What is projected at once may be written over; x itself may not, the weight gradient reads it.
@@ -195,7 +225,8 @@ def _forward(
     params = params._replace(recurrent_kernel=products.pad_columns(params.recurrent_kernel))
 
     def body(carry: Carry, step: Any) -> tuple[Carry, tuple[Float[Array, "b h"], tuple[Saved, Residual]]]:
-        z_parts, (x_t, valid_t) = step
+        z_parts, (x_t, valid_t, restart_t) = step
+        carry = restarted(restart_t, anew, carry)
         if in_loop:
             z = products.project(params, x_t)
         else:
@@ -205,7 +236,7 @@ def _forward(
         carry, output = hold(valid_t, new_carry, carry)
         return carry, (output, saved)
 
-    return scan(body, start, projected, (unprojected, valid))
+    return scan(body, start, projected, (unprojected, valid, steps_of(anew)))
 
 
 def plain(
@@ -238,6 +269,7 @@ def _save(
         outputs=outputs,
         saved=saved,
         product=product_residual,
+        anew=sequence.anew,
     )
     return (last, outputs), residuals
 
@@ -248,11 +280,13 @@ class _State(NamedTuple):
     carry   cotangent of carry_t from all later steps
     gains   gradient of the gains so far, a row for each row of the batch
     params  gradient of the parameters so far, empty if they are accumulated at once
+    anew    cotangent of the state that restarts begin with, so far; empty without restarts
     """
 
     carry: Carry
     gains: Tree
     params: Tree
+    anew: Tree
 
 
 class _Preserved(NamedTuple):
@@ -261,6 +295,7 @@ class _Preserved(NamedTuple):
     product: Residual
     slots: SlotValues
     valid: Bool[Array, "b"] | None
+    restart: Bool[Array, "b"] | None
     x: Float[Array, "b d"] | None
     h_before: Float[Array, "b h"] | None
 
@@ -286,6 +321,9 @@ def _backward(
     transposed_kernel = products.pad_columns(params.recurrent_kernel.T)
     # Outputs are the states of valid steps; those of padding are never read, for their cotangents are zero.
     h_before = jnp.concatenate([h_start[None], residuals.outputs[:-1]])
+    anew = residuals.anew
+    if anew is not None:
+        h_before = jnp.where(anew.before[..., None], anew.carry.h, h_before)
 
     def body(state: _State, step: Any) -> tuple[_State, Any]:
         (local, output_grad), preserved = step
@@ -312,17 +350,23 @@ def _backward(
         before = grad.carry._replace(h=grad.carry.h + products.apply_drop(drop, through_u))
         if preserved.valid is not None:
             before = jax.tree.map(partial(jnp.where, preserved.valid[:, None]), before, state.carry)
+        # A row that started anew has not read the carry of the step before.
+        anew_grad = state.anew
+        if preserved.restart is not None:
+            of_restart = _zero_padding(preserved.restart, before)
+            anew_grad = jax.tree.map(jnp.add, anew_grad, of_restart)
+            before = _zero_padding(~preserved.restart, before)
         # Only the mask's gradient needs it for all steps.
         if drop is None:
             through_u = ()
 
         if not accumulates:
-            return _State(before, gains_grad, ()), (products.share(deltas), through_u)
+            return _State(before, gains_grad, (), anew_grad), (products.share(deltas), through_u)
 
         recurrent_input = products.apply_drop(drop, preserved.h_before)
         step_params = products.weight_gradients(cell, params, preserved.x, recurrent_input, deltas)
         params_grad = jax.tree.map(jnp.add, state.params, step_params)
-        return _State(before, gains_grad, params_grad), (products.input_gradient(params, grad.z), through_u)
+        return _State(before, gains_grad, params_grad, anew_grad), (products.input_gradient(params, grad.z), through_u)
 
     # `linearise` reads the saved arrays before the scan writes over its results.
     scan = inplace_scan.scan if plan.buffers is Buffers.OVERWRITE else _into_new_arrays
@@ -335,8 +379,9 @@ def _backward(
         # A gradient for each row: devices that share a batch then meet once, after the scan.
         gains=jax.tree.map(partial(spread.zeros_for_rows, rows=h_start.shape[0]), gains),
         params=jax.tree.map(jnp.zeros_like, params) if accumulates else (),
+        anew=() if anew is None else jax.tree.map(jnp.zeros_like, last_grad),
     )
-    preserved = _Preserved(residuals.product, residuals.saved.slots, valid, None, None)
+    preserved = _Preserved(residuals.product, residuals.saved.slots, valid, steps_of(anew), x=None, h_before=None)
     if accumulates:
         preserved = preserved._replace(x=x, h_before=h_before)
     state, (stored, through_u) = scan(body, state, (local, output_grads), preserved, reverse=True)
@@ -352,11 +397,12 @@ def _backward(
     # Rows meet here, once.
     gains_grad = jax.tree.map(lambda rows: rows.sum(0), state.gains)
     drop_grad = None if drop is None else jnp.sum(through_u * h_before, axis=0)
-    return Trainable(params_grad, gains_grad), Sequence(x_grad, state.carry, None, drop_grad)
+    anew_grad = None if anew is None else Restarts(None, state.anew)  # pyrefly: ignore[bad-argument-type]
+    return Trainable(params_grad, gains_grad), Sequence(x_grad, state.carry, None, drop_grad, anew_grad)
 
 
 def _zero_padding(valid: Bool[Array, "b"], carry_grad: Carry) -> Carry:
-    """Set rows past their length to zero, for their outputs and gates depend on nothing."""
+    """Set the other rows to zero, such as those past their length, whose outputs and gates depend on nothing."""
     rows = valid[:, None]
     return jax.tree.map(lambda state_grad: jnp.where(rows, state_grad, 0), carry_grad)
 

@@ -21,7 +21,7 @@ def scan(
 ) -> Result:
     """Scan an LSTM as `adjoint.with_adjoint` does; `kernels.refusal` says which layers this one can compute."""
     params = trainable.params
-    x, carry, _, _ = sequence
+    x, carry = sequence.x, sequence.carry
     units, features = carry.h.shape[-1], x.shape[-1]
     # "highest" keeps cuDNN from TF32; it knows no other precision.
     tensor_cores = jax.lax.Precision.HIGH

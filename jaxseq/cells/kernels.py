@@ -89,7 +89,7 @@ def _fastest(layer: Layer, sequence: Sequence) -> Kernel:
     # over them without a mesh being set.
     if not strategy.on_nvidia() or strategy.on_many_devices():
         return "scan"
-    if _refusal_of_pallas(layer, sequence.carry.h):
+    if sequence.anew is not None or _refusal_of_pallas(layer, sequence.carry.h):
         return "scan"
     return "pallas"
 
@@ -101,6 +101,8 @@ def refusal(
     sequence: Sequence,
 ) -> str | None:
     """Return the reason why a kernel cannot compute a layer, None if it can."""
+    if sequence.anew is not None:
+        return "it starts no row anew within its length, and there are resets"
     h = sequence.carry.h
     if kernel == "pallas":
         return _refusal_of_pallas(layer, h)

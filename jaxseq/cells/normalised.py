@@ -65,7 +65,8 @@ def scan(
     """Scan as `recurrence.scan` does, and return the running moments as well.
 
     Batch norm in training returns running moments that have followed those of this batch; otherwise they come back
-    unchanged. Devices of `jax.shard_map` that have the same gains share a batch.
+    unchanged. It counts steps by their place in x, whatever the resets: rows of all ages share the moments of a step.
+    Devices of `jax.shard_map` that have the same gains share a batch.
 
     Raises `ValueError` as there, and for batch norm without running moments, with `truncate`, or in training with a single
     row, whose variance is zero.
@@ -97,6 +98,7 @@ def _scan(
     recurrence.check(cell, params, inputs.x, inputs.carry, inputs.rows)
     contract.check_slots(cell, normalisation.norm, contract.sizes_of(inputs.x, inputs.carry))
     check_gains(cell, normalisation, params)
+    inputs = recurrence.with_restart(cell, inputs)
 
     if normalisation.norm.by_batch:
         return _scan_by_batch(cell, normalisation, params, inputs)
@@ -266,7 +268,7 @@ def _scan_rows_together(
     fixed = Fixed()
     if not train:
         fixed = batch_norm.fixed_at_steps(running, x.shape[0], first)
-    sequence = Sequence(x, carry, valid, rows.drop)
+    sequence = Sequence(x, carry, valid, rows.drop, recurrence.restarts(rows, valid, traversal))
     last, outputs, batch = _standardised_scan(cell, normalisation, params, sequence, fixed)
 
     if train:
@@ -287,13 +289,14 @@ def _standardised_scan(
     """Scan with fixed moments, or with those of the batch, which are returned."""
     norm, gains = normalisation.norm, normalisation.gains
     assert not isinstance(gains, SumGains)
-    x, start, valid, drop = sequence
+    x, start, valid, drop, anew = sequence
     z, x_moments = _standardise(norm, x @ params.input_kernel, gains.x, valid, fixed.x)
     gates = cell.gates
     assert gates is not None
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
-        z_t, valid_t, fixed_t = step
+        z_t, valid_t, restart_t, fixed_t = step
+        carry = adjoint.restarted(restart_t, anew, carry)
         product = products.recurrent(params, drop, carry)
         u, h_moments = _standardise(norm, product, gains.h, valid_t, fixed_t.h)
         if cell.recurrent_bias:
@@ -306,7 +309,8 @@ def _standardised_scan(
         carry, output = adjoint.hold(valid_t, new_carry, carry)
         return carry, (output, h_moments, c_moments[0] if c_moments else ())
 
-    last, (outputs, h_moments, c_moments) = jax.lax.scan(body, start, (z + params.bias, valid, fixed))
+    steps = (z + params.bias, valid, adjoint.steps_of(anew), fixed)
+    last, (outputs, h_moments, c_moments) = jax.lax.scan(body, start, steps)
     return last, outputs, Running(x_moments, h_moments, c_moments)
 
 

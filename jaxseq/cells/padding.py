@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Integer, Shaped
 
 NARROWEST = 4
 """Bytes of the narrowest integers that hold every number of time steps."""
@@ -37,6 +37,19 @@ def check_lengths(
         raise ValueError(f"lengths[{row}] is {values[row]}; expected 0 to {steps}, the steps of x")
 
 
+def check_resets(
+    resets: Array,
+    rows: int,
+    steps: int,
+) -> None:
+    """Raise `ValueError` unless `resets` has a truth value for each step and row."""
+    check_is_array("resets", resets)
+    if resets.shape != (steps, rows):
+        raise ValueError(f"resets has the shape {resets.shape}; expected (steps, rows), ({steps}, {rows})")
+    if resets.dtype != bool:
+        raise ValueError(f"resets has the dtype {resets.dtype}; expected bool")
+
+
 def check_is_array(name: str, value: object) -> None:
     """Raise `ValueError`, which names the argument, for a list or a number."""
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
@@ -56,7 +69,7 @@ def valid_steps(lengths: Integer[Array, "b"], steps: int) -> Bool[Array, "t b"]:
     return jnp.arange(steps, dtype=jnp.int32)[:, None] < limit(lengths, steps)
 
 
-def turn(x: Float[Array, "t b d"], lengths: Integer[Array, "b"] | None) -> Float[Array, "t b d"]:
+def turn(x: Shaped[Array, "t b d"], lengths: Integer[Array, "b"] | None) -> Shaped[Array, "t b d"]:
     """Reverse every row within its length and leave its padding in place; this is its own inverse."""
     if lengths is None:
         return jnp.flip(x, axis=0)
@@ -66,3 +79,22 @@ def turn(x: Float[Array, "t b d"], lengths: Integer[Array, "b"] | None) -> Float
     # Step t of a row of length n is step n - 1 - t of the reversed one.
     index = jnp.where(t < lengths, lengths - 1 - t, t)
     return jnp.take_along_axis(x, index[..., None], axis=0)
+
+
+def resets_before(
+    resets: Bool[Array, "t b"],
+    valid: Bool[Array, "t b"] | None,
+    lengths: Integer[Array, "b"] | None,
+    reverse: bool,
+) -> Bool[Array, "t b"]:
+    """Return before which steps, in the order of the scan, a row starts anew; none in its padding.
+
+    A reset at step t parts a row into the steps before t and those from t on. Backwards the row starts anew after step t,
+    before it reads step t - 1.
+    """
+    if valid is not None:
+        resets = resets & valid
+    if not reverse:
+        return resets
+    after = jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
+    return turn(after[..., None], lengths)[..., 0]

@@ -73,7 +73,7 @@ def scan_by_plan(
 ) -> Result:
     """Scan by a plan of one's choice."""
     params, gains = trainable
-    x, carry, valid, drop = sequence
+    x, carry, valid, drop, _ = sequence
     columns = plan.width - plan.units
 
     def fill(state: Float[Array, "*b h"]) -> Float[Array, "*b w"]:

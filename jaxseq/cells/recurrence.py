@@ -16,7 +16,8 @@ Backwards, from the cotangent ds_T of the last carry, where d stands for the der
 
     dW = Σ x_t' dz_t     dR = Σ (m ∘ h_{t-1})' du_t     db = Σ dz_t     db_R = Σ du_t     dm = Σ h_{t-1} ∘ (du_t R')
 
-Beyond a row's length s_t = s_{t-1} and y_t = 0, and cotangents pass unchanged. `jaxseq.cells.adjoint` holds both scans,
+Beyond a row's length s_t = s_{t-1} and y_t = 0, and cotangents pass unchanged. Where a row starts anew, the restart's state
+takes the place of s_{t-1}. `jaxseq.cells.adjoint` holds both scans,
 `docs/adjoint.md` the derivation, `jaxseq.cells.normalised` the same with normalisation.
 """
 
@@ -32,7 +33,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseq.cells import adjoint, contract, kernels, padding, products, spread
-from jaxseq.cells.adjoint import Layer, Recurrence, Result, Sequence, Trainable
+from jaxseq.cells.adjoint import Layer, Recurrence, Restarts, Result, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import PLAIN
@@ -46,10 +47,15 @@ class Rows(NamedTuple):
     lengths  valid time steps of each row; None if all are valid
     drop     recurrent dropout: a factor for h on its way into the recurrent product, one mask for the whole sequence
              (Gal & Ghahramani 2016)
+    resets   steps before which a row starts anew, as at the end of an episode: the row's pieces do not see each other,
+             in either direction. A reset before the first step replaces the initial carry
+    restart  state that a reset starts from; None is that of `Cell.start`
     """
 
     lengths: Integer[Array, "b"] | None = None
     drop: Float[Array, "b h"] | None = None
+    resets: Bool[Array, "t b"] | None = None
+    restart: Carry | None = None
 
 
 class Traversal(NamedTuple):
@@ -148,6 +154,7 @@ def _scan(
     inputs: Inputs,
 ) -> tuple[Carry, Float[Array, "t b h"]]:
     layer = Layer(cell, precision=precision.current())
+    inputs = with_restart(cell, inputs)
 
     def on_one_type(
         x: Float[Array, "t b d"],
@@ -162,6 +169,15 @@ def _scan(
     x, carry, rows, params = spread.vary_alike((*inputs[:3], params))
     last, outputs, _ = spread.by_rows(on_one_type, x, carry, rows, params)
     return last, outputs
+
+
+def with_restart(cell: Cell, inputs: Inputs) -> Inputs:
+    """Fill in the state that resets start from."""
+    rows = inputs.rows
+    if rows.resets is None or rows.restart is not None:
+        return inputs
+    restart = cell.start(inputs.carry.h.shape, inputs.carry.h.dtype)
+    return inputs._replace(rows=rows._replace(restart=restart))
 
 
 BoundRecurrence: TypeAlias = Callable[[Sequence], Result]
@@ -183,7 +199,7 @@ def traverse(
     if traversal.reverse:
         x = padding.turn(x, rows.lengths)
 
-    sequence = Sequence(x, carry, valid, rows.drop)
+    sequence = Sequence(x, carry, valid, rows.drop, restarts(rows, valid, traversal))
     if traversal.truncate is None:
         last, outputs = recurrence(sequence)
     else:
@@ -193,6 +209,18 @@ def traverse(
         outputs = padding.turn(outputs, rows.lengths)
     check_result(x, carry, last, outputs)
     return last, outputs
+
+
+def restarts(
+    rows: Rows,
+    valid: Bool[Array, "t b"] | None,
+    traversal: Traversal,
+) -> Restarts | None:
+    """Return the restarts of rows in the order of the scan."""
+    if rows.resets is None:
+        return None
+    before = padding.resets_before(rows.resets, valid, rows.lengths, traversal.reverse)
+    return Restarts(before, rows.restart)
 
 
 def _in_chunks(
@@ -205,7 +233,7 @@ def _in_chunks(
     # NumPy's narrow integers would wrap when they are added up.
     size = int(size)
 
-    x, carry, valid, drop = sequence
+    x, carry, valid, drop, anew = sequence
     outputs = []
     for first in range(0, x.shape[0], size):
         chunk = slice(first, first + size)
@@ -213,7 +241,8 @@ def _in_chunks(
         if first:
             carry = jax.lax.stop_gradient(carry)
         chunk_valid = None if valid is None else valid[chunk]
-        carry, chunk_outputs = recurrence(Sequence(x[chunk], carry, chunk_valid, drop))
+        chunk_anew = None if anew is None else anew._replace(before=anew.before[chunk])
+        carry, chunk_outputs = recurrence(Sequence(x[chunk], carry, chunk_valid, drop, chunk_anew))
         outputs.append(chunk_outputs)
     return carry, jnp.concatenate(outputs)
 
@@ -261,6 +290,10 @@ def check(
     if rows.drop is not None:
         arrays["drop"] = rows.drop
         shapes["drop"] = (b, h)
+    if rows.restart is not None:
+        for field, state in rows.restart._asdict().items():
+            arrays[f"restart.{field}"] = state
+            shapes[f"restart.{field}"] = getattr(expected, field).shape
 
     # Mixed dtypes would promote silently, and change the type of the carry within the scan.
     dtype = _dtype(params)
@@ -272,6 +305,8 @@ def check(
             raise ValueError(f"{name} has the dtype {array.dtype}; expected {dtype}, as the parameters")
     if rows.lengths is not None:
         padding.check_lengths(rows.lengths, b, t)
+    if rows.resets is not None:
+        padding.check_resets(rows.resets, b, t)
 
     sizes = contract.sizes_of(x, carry)
     contract.check_step(cell, sizes)

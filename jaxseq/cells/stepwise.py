@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxseq.cells import products
-from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, hold, in_its_precision
+from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, hold, in_its_precision, restarted, steps_of
 from jaxseq.cells.base import Carry
 
 
@@ -22,14 +22,15 @@ def scan(
     params = trainable.params
     step = layer.cell.step
     assert step is not None
-    x, start, valid, drop = sequence
+    x, start, valid, drop, anew = sequence
 
     # The input does not depend on the state: one product of all steps beats one in each.
     z = products.project_input(layer.cell, params, x)
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Float[Array, "b h"]]:
-        z_t, valid_t = inputs
+        z_t, valid_t, restart_t = inputs
+        carry = restarted(restart_t, anew, carry)
         h = products.apply_drop(drop, carry.h)
         return hold(valid_t, step(params, z_t, h, carry), carry)
 
-    return jax.lax.scan(body, start, (z, valid))
+    return jax.lax.scan(body, start, (z, valid, steps_of(anew)))

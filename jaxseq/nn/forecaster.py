@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.norm import Norm
@@ -50,6 +50,7 @@ class Forecaster(nn.Module):
         train: bool = False,
         carries: tuple[Carry, ...] | None = None,
         first: int | Integer[Array, ""] = 0,
+        resets: Bool[Array, "b t"] | None = None,
     ) -> tuple[tuple[Carry, ...], Float[Array, "b *k"]]:
         """Return the last carry of each layer and the predictions, "b k" or "b t k".
 
@@ -57,6 +58,7 @@ class Forecaster(nn.Module):
         train    draw dropout, and normalise by the moments of this batch
         carries  last carries of an earlier call, from which this one resumes
         first    number of time steps that `carries` have seen
+        resets   time steps before which a row starts anew, in every layer
 
         Raises `ValueError` if a shape or dtype does not fit, if there is no layer or output, and for `carries` of a
         bidirectional stack.
@@ -75,10 +77,12 @@ class Forecaster(nn.Module):
             if self.bidirectional:
                 # Flax names a layer after its parent; a pattern for others must not have one yet.
                 pattern = self._layer(name=None, parent=None)
-                carry, x = Bidirectional(pattern, name=name)(x, lengths, train)
+                carry, x = Bidirectional(pattern, name=name)(x, lengths, train, resets)
             else:
                 start = None if carries is None else carries[number]
-                carry, x = self._layer(name, parent=self)(x, start, lengths, train, first)
+                carry, x = self._layer(name, parent=self)(
+                    x, start, lengths=lengths, train=train, first=first, resets=resets
+                )
             last_carries.append(carry)
 
         states = x if self.every_step else last_carries[-1].h

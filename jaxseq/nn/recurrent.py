@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseq.cells import contract, normalised, padding, recurrence
 from jaxseq.cells import norm as norms
@@ -58,6 +58,7 @@ class Recurrent(nn.Module):
         lengths: Integer[Array, "b"] | None = None,
         train: bool = False,
         first: int | Integer[Array, ""] = 0,
+        resets: Bool[Array, "b t"] | None = None,
     ) -> tuple[Carry, Float[Array, "b t h"]]:
         """Return the last carry, each state "b h", and the output of every time step.
 
@@ -65,18 +66,25 @@ class Recurrent(nn.Module):
         lengths  valid time steps of each row; padding beyond them changes nothing, and outputs there are zero
         train    draw dropout, and normalise by the moments of this batch
         first    number of time steps that `carry` has seen, by which batch norm finds its running moments
+        resets   time steps before which a row starts anew, from the learnt state or from zeros, as if its pieces were
+                 rows; at the first time step `carry` is then not read. Recurrent dropout keeps a row's mask
 
         Raises `ValueError`, which names the argument, if a shape or dtype does not fit, and `UsageError` for a cell that
         does not keep its contract, or ignores the norm or the recurrent dropout.
         """
+        # Before the parameters are made, for which a bad cell would have no words.
         contract.check_cell(self.cell)
         padding.check_is_array("x", x)
         if x.ndim != 3:
             raise ValueError(f"x has the shape {x.shape}; expected (rows, steps, features)")
 
         params = self.param("cell", self.cell.init, x.shape[-1], self.hidden, x.dtype)
+        restart = None
+        # The learnt start is a parameter only where it is read.
+        if carry is None or resets is not None:
+            restart = self._initial_carry(x)
         if carry is None:
-            carry = self._initial_carry(x)
+            carry = restart
 
         drop = None
         if train and self.recurrent_dropout:
@@ -85,6 +93,9 @@ class Recurrent(nn.Module):
         # The recurrence scans over the leading axis; Flax's convention is batch first.
         steps = jnp.swapaxes(x, 0, 1)
         rows = Rows(lengths, drop)
+        if resets is not None:
+            padding.check_is_array("resets", resets)
+            rows = rows._replace(resets=jnp.swapaxes(resets, 0, 1), restart=restart)
         if self.norm is None:
             traversal = Traversal(self.reverse, self.truncate, self.kernel)
             last, outputs = recurrence.scan(self.cell, params, steps, carry, rows=rows, traversal=traversal)
@@ -188,8 +199,11 @@ class Bidirectional(nn.Module):
         x: Float[Array, "b t d"],
         lengths: Integer[Array, "b"] | None = None,
         train: bool = False,
+        resets: Bool[Array, "b t"] | None = None,
     ) -> tuple[Carry, Float[Array, "b t _"]]:
         """Return the last carries, each state "b 2*h", and the outputs of every time step, "b t 2*h".
+
+        A reset parts a row into pieces that do not see each other, in both directions.
 
         Raises `ValueError`, which names the argument, if a shape or dtype does not fit.
         """
@@ -197,8 +211,8 @@ class Bidirectional(nn.Module):
         forward = self.layer.clone(parent=self, name="forward")
         backward = self.layer.clone(parent=self, name="backward", reverse=True)
 
-        forward_carry, forward_outputs = forward(x, lengths=lengths, train=train)
-        backward_carry, backward_outputs = backward(x, lengths=lengths, train=train)
+        forward_carry, forward_outputs = forward(x, lengths=lengths, train=train, resets=resets)
+        backward_carry, backward_outputs = backward(x, lengths=lengths, train=train, resets=resets)
 
         def join(*states: Float[Array, "*b h"]) -> Float[Array, "*b _"]:
             return jnp.concatenate(states, axis=-1)

@@ -19,6 +19,7 @@ from jaxseq.music.networks.layers import BOOK_EPSILON, BOOK_MOMENTUM
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.networks.objectives import next_symbol
 from jaxseq.music.tokens import VOCABULARY
+from jaxseq.nn import fields
 from jaxseq.train import epoch
 
 LOAD = workloads.CHORALE
@@ -129,7 +130,7 @@ def torch_weights(model: NoteNet, params: Any) -> dict[str, np.ndarray]:
         found |= {f"convolutions.{n}.bias": taps["bias"]}
         found |= {f"norms.{n}.weight": norm["scale"], f"norms.{n}.bias": norm["bias"]}
     for n in range(model.layers):
-        layer = params["stack"][f"recurrent_{n}"]["cell"]
+        layer = fields.cell_params(model.cell, params["stack"][f"recurrent_{n}"]["cell"])
         found |= {f"recurrent.{name}": w for name, w in convert.to_torch(model.cell.name, layer, n).items()}
     found |= {"head.weight": params["head"]["kernel"].T, "head.bias": params["head"]["bias"]}
     return {name: np.asarray(array) for name, array in found.items()}

@@ -16,7 +16,7 @@ from jaxseq.benchmark.workloads import Workload
 from jaxseq.cells import CELLS, convert, recurrence
 from jaxseq.cells.norm import Norm
 from jaxseq.common.arrays import Batch, Tree
-from jaxseq.nn import forecaster, heads
+from jaxseq.nn import fields, forecaster, heads
 from jaxseq.nn.objectives import forecasting
 from jaxseq.train import epoch
 
@@ -96,7 +96,7 @@ def autodiff(load: Workload, start: Given) -> Trainer:
             last, steps = recurrence.scan_by_autodiff(cell, layer, steps, cell.start((x.shape[0], load.hidden)))
         return jnp.swapaxes(steps, 0, 1), last.h
 
-    return _by_jax(load, start, apply, _layers(start))
+    return _by_jax(load, start, apply, _layers(load, start))
 
 
 def flax(load: Workload, start: Given) -> Trainer:
@@ -113,7 +113,7 @@ def flax(load: Workload, start: Given) -> Trainer:
             last, x = way
         return x, last[1] if load.cell == "lstm" else last
 
-    return _by_jax(load, start, apply, [flax_weights(load.cell, layer) for layer in _layers(start)])
+    return _by_jax(load, start, apply, [flax_weights(load.cell, layer) for layer in _layers(load, start)])
 
 
 def flax_weights(cell: str, params: Any) -> Tree:
@@ -138,7 +138,7 @@ def cudnn(load: Workload, start: Given) -> Trainer:
     """cuDNN's LSTM, by `jax.experimental.rnn`; needs an NVIDIA GPU."""
     from jax.experimental import rnn
 
-    layers = [convert.to_torch("lstm", layer) for layer in _layers(start)]
+    layers = [convert.to_torch("lstm", layer) for layer in _layers(load, start)]
     kernels = [layer[f"weight_{side}_l0"].ravel() for layer in layers for side in ("ih", "hh")]
     biases = [layer[f"bias_{side}_l0"].ravel() for layer in layers for side in ("ih", "hh")]
     zeros = jnp.zeros((load.layers, load.batch, load.hidden))
@@ -164,7 +164,7 @@ def torch(load: Workload, start: Given, device: str = "cpu") -> Trainer:
     layer = {"rnn": t.nn.RNN, "lstm": t.nn.LSTM, "gru": t.nn.GRU}[load.cell]
     layer = layer(load.features, load.hidden, load.layers, batch_first=True)
     head = t.nn.Linear(load.hidden, load.outputs)
-    weights = [convert.to_torch(load.cell, params, number) for number, params in enumerate(_layers(start))]
+    weights = [convert.to_torch(load.cell, params, number) for number, params in enumerate(_layers(load, start))]
     layer.load_state_dict({name: t.tensor(array) for part in weights for name, array in part.items()})
     dense = {name: t.tensor(np.array(array.T)) for name, array in start.state.params["head"].items()}
     head.load_state_dict({"weight": dense["kernel"], "bias": dense["bias"]})
@@ -192,10 +192,11 @@ def torch(load: Workload, start: Given, device: str = "cpu") -> Trainer:
     return Trainer(work, sum(p.numel() for p in every))
 
 
-def _layers(start: Given) -> list[Any]:
+def _layers(load: Workload, start: Given) -> list[Any]:
     """Our cells' parameters, from the first layer to the last."""
     params = start.state.params
-    return [params[f"recurrent_{number}"]["cell"] for number in range(len(params) - 1)]
+    cell = CELLS[load.cell]
+    return [fields.cell_params(cell, params[f"recurrent_{number}"]["cell"]) for number in range(load.layers)]
 
 
 def _by_jax(load: Workload, start: Given, apply: Callable[[Any, Array], tuple[Array, Array]], layers: Tree) -> Trainer:

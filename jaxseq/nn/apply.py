@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, get_type_hints, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import chex
 import flax.linen as nn
@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Shaped
 
+from jaxseq.cells.base import Cell
 from jaxseq.common import precision
 from jaxseq.common.arrays import Key, Tree
+from jaxseq.nn import fields
 from jaxseq.nn.recurrent import STATS
 
 
@@ -43,6 +45,13 @@ class Model(Layer, Protocol):
     def apply(self, variables: Tree, *args: Any, **kwargs: Any) -> Any:
         """Call the module with these variables, as `flax.linen.Module.apply`."""
         ...
+
+
+@runtime_checkable
+class Recurring(Protocol):
+    """A module whose recurrent layers all have one cell."""
+
+    cell: Cell
 
 
 @precision.in_full()
@@ -124,30 +133,25 @@ def apply_train(
     return jnp.asarray(predictions), {**stats, **changed}
 
 
-def axes(params: Tree) -> dict[str, str]:
+def axes(model: Layer, params: Tree) -> dict[str, str]:
     """Return the axes of each parameter by its path, say ``{"recurrent_0/cell/input_kernel": "d g"}``.
 
-    They are read from the annotations of the NamedTuples that cells and norms keep their parameters in; the letters are
-    those of `jaxseq.common.arrays`.
+    They are read from the annotations of the NamedTuples of the model's cell and of norms; the letters are those of
+    `jaxseq.common.arrays`. Parameters of Flax's own layers, which have no annotation, are left out but for the head.
     """
+    cell = None
+    if isinstance(model, Recurring):
+        cell = model.cell
+    axes_by_field = fields.axes_by_field(cell)
+
     axes_by_path = {"head/kernel": "h k", "head/bias": "k"}
-
-    nodes = jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_namedtuple)
-    for path, node in nodes:
-        # Flax's own layers keep plain arrays, which have no annotation.
-        if not _is_namedtuple(node):
-            continue
-
-        prefix = jax.tree_util.keystr(path, simple=True, separator="/")
-        hints = get_type_hints(type(node), include_extras=True)
-        for field in node._fields:
-            # A learnt initial state has no batch axis, its annotation has.
-            axes_by_path[f"{prefix}/{field}"] = hints[field].dim_str.removeprefix("*b ")
+    for key_path, _ in jax.tree_util.tree_leaves_with_path(params):
+        path = jax.tree_util.keystr(key_path, simple=True, separator="/")
+        # The parameters of a module without submodules have no part in their path.
+        *_, part, field = ("", *path.split("/"))
+        if field in axes_by_field.get(part, {}):
+            axes_by_path[path] = axes_by_field[part][field]
     return axes_by_path
-
-
-def _is_namedtuple(node: object) -> bool:
-    return hasattr(node, "_fields")
 
 
 def table(

@@ -15,6 +15,7 @@ from jaxseq.cells.norm import Norm
 from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.common import checks
 from jaxseq.common.arrays import Key, Tree
+from jaxseq.nn import fields
 
 STATS = "batch_stats"
 """Flax's name for the collection of running moments."""
@@ -37,8 +38,9 @@ class Recurrent(nn.Module):
     The batch may be divided over devices, by `jax.shard_map` or a mesh (`jaxseq.cells.spread`). In `jax.shard_map` each
     device draws dropout for its own rows.
 
-    Parameters are "cell" and, where used, "norm" and "start", each the NamedTuple of its cell or norm. The running
-    moments of batch norm are the variable "moments" of the collection `STATS`, which has to be mutable in training.
+    Parameters are "cell" and, where used, "norm" and "start", each a dict with the fields of the cell's or norm's
+    NamedTuple (`jaxseq.nn.fields`). The running moments of batch norm are the variable "moments" of the collection
+    `STATS`, which has to be mutable in training.
     """
 
     cell: Cell
@@ -78,7 +80,7 @@ class Recurrent(nn.Module):
         if x.ndim != 3:
             raise ValueError(f"x has the shape {x.shape}; expected (rows, steps, features)")
 
-        params = self.param("cell", self.cell.init, x.shape[-1], self.hidden, x.dtype)
+        params = self._cell_params(x)
         restart = None
         # The learnt start is a parameter only where it is read.
         if carry is None or resets is not None:
@@ -103,14 +105,22 @@ class Recurrent(nn.Module):
             last, outputs = self._normalised_scan(params, steps, carry, rows, train=train, first=first)
         return last, jnp.swapaxes(outputs, 0, 1)
 
+    def _cell_params(self, x: Float[Array, "b t d"]) -> Tree:
+        features = x.shape[-1]
+
+        def init(key: Key) -> Tree:
+            return fields.nested(self.cell.init(key, features, self.hidden, x.dtype))
+
+        return fields.cell_params(self.cell, self.param("cell", init), features, self.hidden)
+
     def _initial_carry(self, x: Float[Array, "b t d"]) -> Carry:
         zeros = self.cell.start((x.shape[0], self.hidden), x.dtype)
         if not self.learn_start:
             return zeros
 
         # One state, broadcast: every row starts from it, and its gradient is the sum over rows.
-        learnt = self.param("start", lambda _: self.cell.start((self.hidden,), x.dtype))
-        return jax.tree.map(jnp.add, zeros, learnt)
+        learnt = self.param("start", lambda _: fields.nested(self.cell.start((self.hidden,), x.dtype)))
+        return jax.tree.map(jnp.add, zeros, fields.typed(learnt, zeros))
 
     def _dropout_mask(self, x: Float[Array, "b t d"]) -> Float[Array, "b h"]:
         """Factors 0 or 1 / keep, one mask for all time steps of a row."""
@@ -134,7 +144,7 @@ class Recurrent(nn.Module):
         gate_count = self.cell.gate_count
         has_memory = len(carry) > 1
 
-        def init_gains(_: Key) -> norms.Weights:
+        def make_gains() -> norms.Weights:
             return norms.init(
                 norm,
                 gate_count,
@@ -143,7 +153,7 @@ class Recurrent(nn.Module):
                 steps.dtype,
             )
 
-        def init_moments() -> norms.Running:
+        def make_moments() -> norms.Running:
             return norms.init_running(
                 gate_count,
                 has_memory,
@@ -152,16 +162,16 @@ class Recurrent(nn.Module):
                 steps.dtype,
             )
 
-        gains = self.param("norm", init_gains)
+        gains = self.param("norm", lambda _: fields.nested(make_gains()))
         moments = None
         running = None
         if norm.by_batch:
-            moments = self.variable(STATS, "moments", init_moments)
-            running = moments.value
+            moments = self.variable(STATS, "moments", lambda: fields.nested(make_moments()))
+            running = fields.typed(moments.value, jax.eval_shape(make_moments))
 
         normalisation = normalised.Normalisation(
             norm,
-            gains,
+            fields.typed(gains, jax.eval_shape(make_gains)),
             running=running,
             # Parameters may be initialised from a single row, which has no variance.
             train=train and not self.is_initializing(),
@@ -180,7 +190,7 @@ class Recurrent(nn.Module):
         # Flax refuses to write to a collection that the caller has not made mutable.
         follows = train and self.is_mutable_collection(STATS)
         if moments is not None and new_moments is not None and follows:
-            moments.value = new_moments
+            moments.value = fields.nested(new_moments)
         return last, outputs
 
 

@@ -23,6 +23,7 @@ from jaxseq.common.precision import Precision
 from jaxseq.nn import apply
 from jaxseq.nn.apply import Model
 from jaxseq.nn.objectives import Objective
+from jaxseq.train.optimiser import global_norm
 
 EVALUATION_BATCHES = 16
 """Training batches that are predicted together in evaluation. A multiple of the batch, which the devices share evenly."""
@@ -200,7 +201,7 @@ def _step(
     with jax.numpy_dtype_promotion("standard"):
         updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
-    log = StepLog(loss, optax.tree.norm(gradient))
+    log = StepLog(loss, global_norm(gradient))
 
     if setup.skip_nonfinite:
         is_finite = jnp.isfinite(log.loss) & jnp.isfinite(log.gradient_norm)

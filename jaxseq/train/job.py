@@ -229,7 +229,7 @@ def run_config(job: Job) -> dict[str, Any]:
     The run's identity is added where the run begins.
     """
     params = abstract_state(job).params
-    axes = {f"params/{path}": names for path, names in apply.axes(params).items()}
+    axes = {f"params/{path}": names for path, names in apply.axes(job.setup.model, params).items()}
     return {
         **experiments.to_config(job.experiment),
         **job.fitted,

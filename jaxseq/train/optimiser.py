@@ -5,7 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
+
+from jaxseq.common.arrays import Tree
+from jaxseq.nn import fields
 
 Schedule = Literal["constant", "cosine"]
 """The learning rate over a run: constant, or a cosine from `lr` to 0."""
@@ -38,4 +44,24 @@ def _adam(lr: float, cosine_steps: int | None, clip: float | None, decay: float)
 
     if clip is None:
         return update
-    return optax.chain(optax.clip_by_global_norm(clip), update)
+    return optax.chain(_clip_by_global_norm(clip), update)
+
+
+def global_norm(tree: Tree) -> Float[Array, ""]:
+    """Return the Euclidean norm of all leaves together, summed in the order of `fields.in_order`."""
+    return optax.tree.norm(fields.in_order(tree))
+
+
+def _clip_by_global_norm(most: float) -> optax.GradientTransformation:
+    """Scale gradients down to the norm `most`, as `optax.clip_by_global_norm`, which sums in the order of names."""
+
+    def update(updates: Tree, state: optax.OptState, params: Tree = None) -> tuple[Tree, optax.OptState]:
+        norm = global_norm(updates)
+        is_small = norm < most
+
+        def clip(leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+            return jnp.where(is_small, leaf, leaf / norm.astype(leaf.dtype) * most)
+
+        return jax.tree.map(clip, updates), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)

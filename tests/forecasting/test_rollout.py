@@ -118,7 +118,7 @@ def autoregression(factor, head, *raw):
     model = forecaster.Forecaster(CELLS["rnn"], 1, 1, head.width)
     like = jax.tree.map(lambda p: np.zeros(p.shape, np.float32), made(model)[0])
     kernel = np.float32([[factor / small] + [0] * (head.width - 1)])
-    cell = like["recurrent_0"]["cell"]._replace(input_kernel=np.full((1, 1), small, np.float32))
+    cell = {**like["recurrent_0"]["cell"], "input_kernel": np.full((1, 1), small, np.float32)}
     return model, {"recurrent_0": {"cell": cell}, "head": {"kernel": kernel, "bias": np.float32([0, *raw])}}
 
 

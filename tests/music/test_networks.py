@@ -58,7 +58,7 @@ from jaxseq.music.networks import inputs, layers, objectives
 from jaxseq.music.networks import note_net as note_net_module
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.note_net import NoteNet
-from jaxseq.nn import apply
+from jaxseq.nn import apply, fields
 from jaxseq.train import devices, epoch
 
 quick_apply, resume = quickly(apply.apply, "model"), quickly(apply.resume, "model")
@@ -202,7 +202,7 @@ def in_keras_order(params):
     for number in range(len(SIZES["convolutions"])):
         taps, norm = params[f"convolution_{number}"]["taps"], params[f"norm_{number}"]
         found += [taps["kernel"].reshape(2, -1, taps["kernel"].shape[-1]), taps["bias"], norm["scale"], norm["bias"]]
-    layer = params["stack"]["recurrent_0"]["cell"]
+    layer = fields.cell_params(CELLS["lstm"], params["stack"]["recurrent_0"]["cell"])
     return [*found, *convert.to_keras("lstm", layer), params["head"]["kernel"], params["head"]["bias"]]
 
 

@@ -11,7 +11,7 @@ from problems import quickly
 from jaxseq.cells import CELLS, recurrence
 from jaxseq.cells.norm import Norm
 from jaxseq.common.errors import UsageError
-from jaxseq.nn import apply, forecaster, recurrent
+from jaxseq.nn import apply, fields, forecaster, recurrent
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -41,7 +41,7 @@ def test_the_layer_is_the_recurrence_with_batch_first(name):
     params, stats = init(layer, jax.random.key(0), X)
     assert stats == {}
     last, outputs = run(layer, {"params": params}, X)
-    expected = scan(CELLS[name], params["cell"], X.swapaxes(0, 1), start(name))
+    expected = scan(CELLS[name], fields.cell_params(CELLS[name], params["cell"]), X.swapaxes(0, 1), start(name))
     chex.assert_trees_all_equal((last, np.asarray(outputs)), (expected[0], np.asarray(expected[1]).swapaxes(0, 1)))
 
 
@@ -88,10 +88,10 @@ def test_layers_are_stacked_and_each_has_its_own_weights():
     model = forecaster.Forecaster(CELLS["lstm"], 4, layers=3, outputs=1)
     params, _ = init(model, jax.random.key(0), X)
     assert sorted(params) == ["head", "recurrent_0", "recurrent_1", "recurrent_2"]
-    assert params["recurrent_0"]["cell"].input_kernel.shape == (2, 16)
-    assert params["recurrent_2"]["cell"].input_kernel.shape == (4, 16)
+    assert params["recurrent_0"]["cell"]["input_kernel"].shape == (2, 16)
+    assert params["recurrent_2"]["cell"]["input_kernel"].shape == (4, 16)
     first, second = params["recurrent_1"]["cell"], params["recurrent_2"]["cell"]
-    assert not np.array_equal(first.input_kernel, second.input_kernel)
+    assert not np.array_equal(first["input_kernel"], second["input_kernel"])
 
 
 @pytest.mark.parametrize(("name", "count"), [("rnn", 2600), ("lstm", 10400), ("gru", 7950)])
@@ -105,7 +105,7 @@ def test_parameter_counts_are_those_that_keras_gives(name, count):
 def test_every_parameter_says_its_axes():
     model = forecaster.Forecaster(CELLS["gru"], 4, 2, 3)
     params, _ = jax.eval_shape(lambda: apply.init(model, jax.random.key(0), jnp.asarray(X)))
-    axes = apply.axes(params)
+    axes = apply.axes(model, params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         assert len(axes[jax.tree_util.keystr(path, simple=True, separator="/")].split()) == leaf.ndim
 

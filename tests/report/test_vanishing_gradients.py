@@ -10,7 +10,7 @@ from problems import quickly
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.common.arrays import Batch
-from jaxseq.nn import apply, forecaster, heads, objectives
+from jaxseq.nn import apply, fields, forecaster, heads, objectives
 from jaxseq.nn.recurrent import Recurrent
 from jaxseq.report import vanishing_gradients
 from jaxseq.train import epoch
@@ -61,7 +61,7 @@ def gru(p, x, state):
 @pytest.mark.parametrize("step", [rnn, lstm, gru], ids=lambda step: step.__name__)
 def test_it_is_the_product_of_the_jacobians_of_the_steps(step):
     setup, params, stats = problem(step.__name__)
-    cell, head = params["recurrent_0"]["cell"], params["head"]
+    cell, head = fields.cell_params(CELLS[step.__name__], params["recurrent_0"]["cell"]), params["head"]
     width = 2 if step is lstm else 1
 
     def flat(state, x):
@@ -133,7 +133,7 @@ def linear(spectrum, dtype=np.float64, t=12):
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(H, H)))[0]
     recurrent = turn @ np.diag(spectrum) @ turn.T
     cell = params["recurrent_0"]["cell"]
-    small = cell._replace(input_kernel=1e-7 * cell.input_kernel, recurrent_kernel=recurrent, bias=0 * cell.bias)
+    small = {"input_kernel": 1e-7 * cell["input_kernel"], "recurrent_kernel": recurrent, "bias": 0 * cell["bias"]}
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), {**params, "recurrent_0": {"cell": small}})
     x = np.random.default_rng(3).normal(size=(B, t, 1)).astype(dtype)
     return recurrent, params, influence(setup, params, stats, Batch(x, DATA.y.astype(dtype)))
@@ -159,9 +159,9 @@ def test_the_memory_of_an_lstm_belongs_to_its_state():
     """With no recurrent product and an open forget gate, c alone carries the gradient, and loses nothing of it."""
     setup, params, stats = problem("lstm")
     cell = params["recurrent_0"]["cell"]
-    bias = cell.bias.copy()
+    bias = cell["bias"].copy()
     bias[H : 2 * H] = 40
-    params["recurrent_0"]["cell"] = cell._replace(recurrent_kernel=0 * cell.recurrent_kernel, bias=bias)
+    params["recurrent_0"]["cell"] = {**cell, "recurrent_kernel": 0 * cell["recurrent_kernel"], "bias": bias}
     found = np.asarray(influence(setup, params, stats, DATA))
     assert found[1] > 1e-3
     np.testing.assert_allclose(found[2:], found[1], rtol=1e-12)

@@ -13,7 +13,7 @@ from jaxseq.benchmark.gpu.programs import ADAM, Lowered, zeros
 from jaxseq.benchmark.gpu.start import Start, norm_of
 from jaxseq.cells import CELLS
 from jaxseq.common.arrays import Batch
-from jaxseq.nn import forecaster, heads
+from jaxseq.nn import fields, forecaster, heads
 from jaxseq.nn.objectives import forecasting
 from jaxseq.train import epoch
 from jaxseq.train.epoch import TrainState
@@ -74,9 +74,9 @@ def _first_state(
         key,
         data.x[:1],
     )
-    layer: dict[str, Any] = {"cell": start.params}
+    layer: dict[str, Any] = {"cell": fields.nested(start.params)}
     if load.norm:
-        layer["norm"] = start.gains
+        layer["norm"] = fields.nested(start.gains)
     return TrainState(
         step=zeros(shapes.step),
         params={

@@ -37,7 +37,7 @@ Part = TypeVar("Part")
 class Batch(NamedTuple):
     """Examples with their targets, row by row: numbers, or symbols as integers."""
 
-    x: Shaped[Array | np.ndarray, "n t d"]
+    x: Shaped[Array | np.ndarray, "n *d"]
     y: Shaped[Array | np.ndarray, "n *k"]
 
 

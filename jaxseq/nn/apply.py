@@ -58,7 +58,7 @@ class Recurring(Protocol):
 def init(
     model: Layer,
     key: Key,
-    x: Shaped[Array, "b t d"],
+    x: Shaped[Array, "b *d"],
     by_layer: bool = False,
 ) -> tuple[Tree, Tree]:
     """Initialise a module for inputs shaped like x.
@@ -68,7 +68,6 @@ def init(
 
     Returns the parameters and the statistics (running moments; an empty dict if the module keeps none).
     """
-    chex.assert_rank(x, 3)
     if by_layer:
         variables = dict(model.lazy_init(key, jax.ShapeDtypeStruct(x.shape, x.dtype)))
     else:
@@ -81,7 +80,7 @@ def apply(
     model: Model,
     params: Tree,
     stats: Tree,
-    x: Shaped[Array, "b t d"],
+    x: Shaped[Array, "b *d"],
 ) -> Float[Array, "b *k"]:
     """Predict without training: no dropout, and statistics are read, not changed."""
     _, predictions = resume(model, params, stats, x, carries=None, first=0)
@@ -93,7 +92,7 @@ def resume(
     model: Model,
     params: Tree,
     stats: Tree,
-    x: Shaped[Array, "b t d"],
+    x: Shaped[Array, "b *d"],
     carries: Tree,
     first: int | Integer[Array, ""],
 ) -> tuple[Tree, Float[Array, "b *k"]]:
@@ -101,7 +100,6 @@ def resume(
 
     Returns the carries after x and the predictions.
     """
-    chex.assert_rank(x, 3)
     variables = {"params": params, **stats}
     carries, predictions = model.apply(variables, x, carries=carries, first=first)
     return carries, jnp.asarray(predictions)
@@ -112,7 +110,7 @@ def apply_train(
     model: Model,
     params: Tree,
     stats: Tree,
-    x: Shaped[Array, "b t d"],
+    x: Shaped[Array, "b *d"],
     rows: Float[Array, "b"],
     key: Key,
 ) -> tuple[Float[Array, "b *k"], Tree]:
@@ -121,7 +119,6 @@ def apply_train(
     rows  weight of each row; a row of weight zero stays out of the moments of the batch
     key   what dropout draws from
     """
-    chex.assert_rank(x, 3)
     chex.assert_shape(rows, x.shape[:1])
 
     # Only batch moments mix rows: without them, lengths would cost time and change nothing.

@@ -54,6 +54,14 @@ def replicate(mesh: Mesh, tree: Tree) -> Tree:
     return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, replicated(mesh), a.__getitem__), arrays)
 
 
+def split(sharding: NamedSharding | None, tree: Tree) -> Tree:
+    """Put the leaves of a batch on the devices, an equal share of the rows on each; None takes the default device."""
+    if sharding is None or not sharding.mesh.is_multi_process:
+        return jax.device_put(tree, sharding)
+    # Every process reads the same batch, and fills its own shares.
+    return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, a.__getitem__), tree)
+
+
 def first_local_copy(tree: Tree) -> Tree:
     """Return a replicated tree on this process's first device only; unchanged if there is no other process."""
     if not processes.several():

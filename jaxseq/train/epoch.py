@@ -71,12 +71,13 @@ class StepLog(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """A finished epoch: its number (from 1), the state after it, its steps, the validation metrics."""
+    """A finished epoch: its number (from 1), the state after it, its steps, the validation metrics, its training rows."""
 
     number: int
     state: TrainState
     steps: StepLog
     valid: dict[str, float]
+    rows: int
 
 
 class _Rows(NamedTuple):
@@ -98,7 +99,7 @@ class _Gradient(NamedTuple):
 def init(
     setup: Setup,
     key: Key,
-    x: Shaped[Array, "b t d"],
+    x: Shaped[Array, "b *d"],
     by_layer: bool = False,
 ) -> TrainState:
     """Return the state before the first step, for inputs of the shape of `x`; `by_layer` as `apply.init` has it."""
@@ -136,6 +137,18 @@ def epoch(
 
     train_step = partial(_step, setup, data)
     return jax.lax.scan(train_step, state, batches)
+
+
+@partial(jax.jit, static_argnames="setup", donate_argnames="state")
+def step(
+    setup: Setup,
+    state: TrainState,
+    data: Batch,
+    weight: Float[Array, "b"],
+) -> tuple[TrainState, StepLog]:
+    """Take one optimiser step on the rows of `data`, each with its weight in the mean. `state` is donated."""
+    all_rows = _Rows(jnp.arange(data.x.shape[0]), weight)
+    return _step(setup, data, state, all_rows)
 
 
 @partial(jax.jit, static_argnames=("setup", "batch", "step"))
@@ -253,7 +266,7 @@ def _mean_loss(
     params: Tree,
     setup: Setup,
     stats: Tree,
-    x: Shaped[Array, "b t d"],
+    x: Shaped[Array, "b *d"],
     y: Shaped[Array, "b *k"],
     weight: Float[Array, "b"],
     dropout_key: Key,
@@ -278,7 +291,7 @@ def kept_arrays(setup: Setup, state: Tree, x: jax.ShapeDtypeStruct, y: jax.Shape
     `state` has the shapes of a `TrainState`. The parameters are among the arrays that are kept.
     """
 
-    def forward(state: TrainState, x: Shaped[Array, "b t d"], y: Shaped[Array, "b *k"]) -> Tree:
+    def forward(state: TrainState, x: Shaped[Array, "b *d"], y: Shaped[Array, "b *k"]) -> Tree:
         mean_loss = partial(
             _mean_loss,
             setup=setup,
@@ -344,7 +357,7 @@ def predict(
     setup: Setup,
     params: Tree,
     stats: Tree,
-    x: Shaped[Array, "n t d"],
+    x: Shaped[Array, "n *d"],
     batch: int,
 ) -> Float[Array, "n *k"]:
     """Return the model's raw output for all rows, in batches of at most `batch` rows.
@@ -416,4 +429,4 @@ def epochs(
         # JAX returns before it has computed; reading the numbers waits, so that a caller's clock measures the epoch.
         metric_values: dict[str, float] = {name: float(value) for name, value in metrics.items()}
 
-        yield Epoch(number, state, steps, metric_values)
+        yield Epoch(number, state, steps, metric_values, rows=len(train.x))

@@ -26,25 +26,25 @@ from jaxseq.data.windows import BatchSplits, fingerprint
 from jaxseq.nn import apply
 from jaxseq.train import devices, epoch, experiments, footprint, processes, run_folder
 from jaxseq.train.epoch import Setup, TrainState
-from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.base import Experiment, Training
 from jaxseq.train.experiments.config import ROWS
+from jaxseq.train.stream import Source
 
 MOST_LAYERS = 64
 """Maximum number of stacked recurrent layers. XLA compiles each one separately, which would take hours for more."""
-MOST_LAYERS_AT_ONCE = 8
-"""Maximum number of layers that are drawn by one compiled function: 16 take longer to compile than they train."""
 LARGE = 10_000_000
 """Parameters of a model that takes a while to draw: the orthogonal kernels cost h³ operations for each gate."""
 
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 
 Experiment_ = TypeVar("Experiment_", bound=Experiment)
+Training_ = TypeVar("Training_", bound=Training)
 Material = TypeVar("Material")
 
 
 @dataclass(frozen=True)
-class Job(Generic[Experiment_, Material]):
-    """An experiment and everything that its training needs, on the devices.
+class Job(Generic[Training_, Material]):
+    """An experiment, or any other training, and everything that it needs, on the devices.
 
     batches      the three parts as the model sees them, in host memory
     data         the same parts, replicated over the mesh
@@ -52,9 +52,11 @@ class Job(Generic[Experiment_, Material]):
     rows_sha256  fingerprint of the batches; a resumed run must see the same rows
     notes        remarks on the data for the user, one line each
     fitted       values that were fitted to the training part, stored in `config.json`
+    source       the training batches of each epoch, for data that are not held on the devices; the training part is then
+                 a single row, which says what rows look like
     """
 
-    experiment: Experiment_
+    experiment: Training_
     setup: Setup
     mesh: Mesh
     batches: BatchSplits
@@ -63,6 +65,7 @@ class Job(Generic[Experiment_, Material]):
     rows_sha256: str
     notes: tuple[str, ...]
     fitted: Mapping[str, Any]
+    source: Source | None = None
 
 
 def build_job(
@@ -159,7 +162,7 @@ def _check_memory(experiment: Experiment, setup: Setup, batches: BatchSplits, me
         needed.within(len(mesh.local_devices)).check()
 
 
-def on_local_devices(job: Job[Experiment_, Material]) -> Job[Experiment_, Material]:
+def on_local_devices(job: Job[Training_, Material]) -> Job[Training_, Material]:
     """Return the job on this process's devices only; unchanged if there is no other process."""
     if not job.mesh.is_multi_process:
         return job
@@ -174,7 +177,7 @@ def initial_state(job: Job) -> TrainState:
     sharding = devices.replicated(job.mesh)
     key = jax.random.key(job.experiment.seed)
     row = jax.numpy.asarray(job.batches.train.x[:1])
-    if job.experiment.model.layers <= MOST_LAYERS_AT_ONCE:
+    if not job.experiment.draws_by_layer:
         return _compiled_init(job.setup, sharding)(key, row)
 
     state = epoch.init(job.setup, key, row, by_layer=True)
@@ -211,11 +214,11 @@ def _row_shape(batches: BatchSplits) -> tuple[tuple[int, ...], str]:
     return (1, *x.shape[1:]), str(x.dtype)
 
 
-def size_note(job: Job) -> str | None:
+def size_note(job: Job[Experiment, Any]) -> str | None:
     """Return a sentence on a model that takes minutes to draw and to compile; None for any other."""
     model = job.experiment.model
     parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_state(job).params))
-    if model.layers <= MOST_LAYERS_AT_ONCE and parameters < LARGE:
+    if not job.experiment.draws_by_layer and parameters < LARGE:
         return None
     return (
         f"{counted(model.layers, 'layer')} of {model.hidden:,} units, {counted(parameters, 'parameter')}: drawing and "

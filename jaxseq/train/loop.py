@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,8 @@ from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import signals
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.common.sealed import RUN_ID, DamagedError
-from jaxseq.train import devices, epoch, nonfinite, processes, progress, run_folder
-from jaxseq.train.epoch import Epoch, TrainState
+from jaxseq.train import devices, epoch, nonfinite, processes, progress, run_folder, stream
+from jaxseq.train.epoch import Epoch, Setup, TrainState
 from jaxseq.train.job import Job, abstract_state, initial_state, run_config
 from jaxseq.train.run_folder import Row
 
@@ -58,7 +58,6 @@ def fit_epochs(run: Run, console: Console) -> None:
     row wherever the process is stopped. Raises as `run.train` does.
     """
     experiment = run.job.experiment
-    data = run.job.data
     skip = experiment.on_nonfinite == "skip"
     setup = run.job.setup._replace(skip_nonfinite=skip)
     first_epoch = len(run.rows) + 1
@@ -79,9 +78,7 @@ def fit_epochs(run: Run, console: Console) -> None:
             display.show_compiling()
         started = time.perf_counter()
 
-        for finished in epoch.epochs(
-            setup, run.state, train=data.train, valid=data.valid, batch=experiment.batch, numbers=numbers
-        ):
+        for finished in _epochs(run, setup, numbers):
             # A state that is not finite is neither logged nor saved: the epoch before it stays the last.
             step = nonfinite.failing_step(finished, skip)
             if step is not None:
@@ -89,7 +86,7 @@ def fit_epochs(run: Run, console: Console) -> None:
                 reason = nonfinite.failure(run.job, setup, run.folder, finished, step)
                 raise UsageError(f"{reason}; {_last_saved(run.checkpoints)} in {run.folder}")
 
-            row = metrics_row(finished, time.perf_counter() - started, len(data.train.x), skip)
+            row = metrics_row(finished, time.perf_counter() - started, skip)
             if row.get("skipped"):
                 total = len(finished.steps.loss)
                 display.note(f"epoch {finished.number}: skipped {row['skipped']} of {total} steps, not finite")
@@ -109,6 +106,23 @@ def fit_epochs(run: Run, console: Console) -> None:
                 )
                 break
             started = time.perf_counter()
+
+
+def _epochs(run: Run, setup: Setup, numbers: Iterable[int]) -> Iterator[Epoch]:
+    """Train on the rows that lie on the devices, or on the batches of the job's source."""
+    job = run.job
+    batch = job.experiment.batch
+    if job.source is None:
+        return epoch.epochs(setup, run.state, train=job.data.train, valid=job.data.valid, batch=batch, numbers=numbers)
+    return stream.epochs(
+        setup,
+        run.state,
+        job.source,
+        valid=job.data.valid,
+        batch=batch,
+        numbers=numbers,
+        put=partial(devices.split, setup.batch_sharding),
+    )
 
 
 def _patience_is_over(run: Run) -> bool:
@@ -166,7 +180,7 @@ def _wait(writer: Writer | None) -> None:
     processes.from_first(lambda: None if writer is None else writer.wait())
 
 
-def metrics_row(finished: Epoch, seconds: float, rows: int, skip: bool) -> Row:
+def metrics_row(finished: Epoch, seconds: float, skip: bool) -> Row:
     """Return an epoch's row of `metrics.jsonl`; its means leave out steps that were skipped."""
     is_nonfinite = nonfinite.nonfinite_steps(finished)
     loss = np.asarray(finished.steps.loss)[~is_nonfinite]
@@ -179,7 +193,7 @@ def metrics_row(finished: Epoch, seconds: float, rows: int, skip: bool) -> Row:
     if skip:
         row["skipped"] = int(is_nonfinite.sum())
     row["seconds"] = round(seconds, 4)
-    row["windows_per_second"] = round(rows / seconds, 1)
+    row["windows_per_second"] = round(finished.rows / seconds, 1)
     return row
 
 

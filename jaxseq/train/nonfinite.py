@@ -79,7 +79,8 @@ def failing_leaf(
 
     Trains the epoch again up to that step, from the state before it.
     """
-    if not nonfinite_steps(finished)[step]:
+    # The batches of a source may be gone.
+    if job.source is not None or not nonfinite_steps(finished)[step]:
         return ""
 
     state = None

@@ -57,13 +57,16 @@ def train(
             out_folder = None if out is None else files.user_path(out)
             processes.from_first(lambda: run_folder.check_writable(out_folder))
             job = _prepare(domain, experiment, console)
-            run = _begin(job, out_folder, console, locks)
+            note = size_note(job)
+            if note:
+                console.print(note, highlight=False, markup=False)
+            run = begin(job, out_folder, locks)
         else:
             folder = files.user_path(resume)
             check_resumable(folder, experiment)
             processes.from_first(lambda: locks.enter_context(lock.hold(folder)))
             job = _prepare(domain, experiment, console)
-            run = _resume(job, folder, from_epoch, console)
+            run = resume_run(job, folder, from_epoch, console)
         _fit_and_judge(run, domain, console, classical)
     return run.folder
 
@@ -78,11 +81,8 @@ def _prepare(domain: Domain, experiment: Experiment, console: Console) -> Job:
 # A new run -------------------------------------------------------------------------------------------------------------
 
 
-def _begin(job: Job, out: Path | None, console: Console, locks: ExitStack) -> Run:
-    """Draw the first state and make the run's folder, which stays locked."""
-    note = size_note(job)
-    if note:
-        console.print(note, highlight=False, markup=False)
+def begin(job: Job, out: Path | None, locks: ExitStack) -> Run:
+    """Draw the first state and make the run's folder, which stays locked until `locks` are closed."""
     # First, because a model that does not fit into memory should leave no folder behind.
     state = initial_state(job)
     config = run_config(job)
@@ -107,7 +107,7 @@ def _new_folder(job: Job, config: Mapping[str, Any], out: Path | None, locks: Ex
 # A run that resumes ----------------------------------------------------------------------------------------------------
 
 
-def _resume(job: Job, folder: Path, from_epoch: int | None, console: Console) -> Run:
+def resume_run(job: Job, folder: Path, from_epoch: int | None, console: Console) -> Run:
     """Restore the newest intact epoch of a run, or the given one; write its config with the fields that may change."""
 
     def update_config() -> None:

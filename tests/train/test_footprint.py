@@ -20,7 +20,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.train import __main__ as command
 from jaxseq.train import domains, epoch, footprint, job, run
-from jaxseq.train.experiments import named
+from jaxseq.train.experiments import base, named
 from jaxseq.train.experiments.forecasts import Model
 
 SECONDS = 20.0
@@ -158,7 +158,7 @@ def test_drawing_by_layer_gives_the_numbers_of_one_compiled_function() -> None:
 
 def test_a_deep_stack_compiles_nothing_for_its_further_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
-    monkeypatch.setattr(job, "MOST_LAYERS_AT_ONCE", 2)
+    monkeypatch.setattr(base, "MOST_LAYERS_AT_ONCE", 2)
     name = "/jax/core/compile/backend_compile_duration"
 
     def count(event: str, *_: object, **__: object) -> None:

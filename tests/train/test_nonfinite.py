@@ -97,7 +97,7 @@ def test_the_norms_of_the_leaves_make_the_norm_that_the_step_logged(step: int) -
 def epoch_of(losses: list[float], valid: float = 1.0) -> epoch.Epoch:
     log: Any = epoch.StepLog(np.float32(losses), np.ones(len(losses), np.float32))
     state: Any = None
-    return epoch.Epoch(3, state, log, {"mse": valid})
+    return epoch.Epoch(3, state, log, {"mse": valid}, rows=6)
 
 
 NAN, MOST = float("nan"), nonfinite.MOST_IN_A_ROW
@@ -125,9 +125,9 @@ def test_training_stops_at_the_first_or_at_the_one_too_many(
 
 def test_what_is_skipped_is_counted_and_stays_out_of_the_means() -> None:
     state: Any = epoch.TrainState(jnp.int32(12), {}, {}, {}, jax.random.key(0))
-    row = loop.metrics_row(epoch_of([1.0, NAN, 3.0])._replace(state=state), 1.0, 6, skip=True)
+    row = loop.metrics_row(epoch_of([1.0, NAN, 3.0])._replace(state=state), 1.0, skip=True)
     assert row["train_loss"] == 2.0 and row["skipped"] == 1 and row["step"] == 12
-    assert "skipped" not in loop.metrics_row(epoch_of([1.0, 3.0])._replace(state=state), 1.0, 6, skip=False)
+    assert "skipped" not in loop.metrics_row(epoch_of([1.0, 3.0])._replace(state=state), 1.0, skip=False)
 
 
 # What is said ----------------------------------------------------------------------------------------------------------

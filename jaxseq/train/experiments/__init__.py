@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxseq.common.errors import UsageError
 from jaxseq.train.experiments import chorales, config, forecasts, pianoroll
-from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.base import OWN, Experiment
 from jaxseq.train.experiments.config import to_config
 
 __all__ = ["EXPERIMENTS", "Experiment", "from_config", "named", "to_config"]
@@ -38,6 +38,8 @@ def from_config(saved: Mapping[str, Any], source: str) -> Experiment:
     name = saved.get("experiment")
     if not isinstance(name, str):
         raise UsageError("names no experiment", where=source)
+    if name == OWN:
+        raise UsageError("trained from Python", where=source, needed="jaxseq.train.fit.restore with its module")
     try:
         default = named(name)
     except UsageError as error:

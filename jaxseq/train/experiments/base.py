@@ -22,6 +22,11 @@ from jaxseq.train.optimiser import Schedule, optimiser
 NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
 OnNonFinite = Literal["stop", "skip"]
 
+OWN = "own"
+"""Name of trainings from Python, `jaxseq.train.fit`: in `config.json`, and in the names of their folders."""
+MOST_LAYERS_AT_ONCE = 8
+"""Maximum number of layers that are drawn by one compiled function: 16 take longer to compile than they train."""
+
 
 @runtime_checkable
 class Network(Protocol):
@@ -44,32 +49,15 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(ABC):
-    """A reproducible training run: data, network and training settings. Raises `UsageError` for an invalid field.
-
-    Each domain has one subclass, which provides `domain`, `objective` and `build`, and gives `data` and `model` the types
-    of the domain. An experiment is an instance of it: a value in the table of the domain's module.
-    """
+class Training:
+    """The passes over the training rows. Raises `UsageError` for an invalid field."""
 
     name: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress]
     """The name on the command line, in `config.json` and in the names of run folders."""
-    # Another help text does not make another experiment, so it is not compared.
-    about: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = field(default="", repr=False, compare=False)
-    """The text of its --help: one line for the list of experiments, then command, duration and expected result."""
-    data: DataOptions
-    """The data set."""
-    model: Network
-    """The network."""
     epochs: int = 100
     """Passes over the training set."""
     batch: int = 32
     """Training rows in one optimiser step."""
-    lr: float = 1e-3
-    """Learning rate of Adam at the start of training."""
-    schedule: Schedule = "constant"
-    """Learning rate over the run: constant, or cosine decay from --lr to 0."""
-    clip: float | None = None
-    """Maximum global gradient norm; None disables clipping."""
     seed: int = 0
     """Seed of every random draw: initial weights, order of the rows, dropout."""
     patience: int | None = None
@@ -79,22 +67,58 @@ class Experiment(ABC):
     precision: Precision = "float32"
     """Precision of matrix products on a GPU: float32 in full, or the faster tf32 and bfloat16; a CPU ignores it."""
 
-    domain: ClassVar[str]
-    """The module of `jaxseq.train.domains` that prepares and judges runs of this class."""
-
     def __post_init__(self) -> None:
         at_least(1, epochs=self.epochs, batch=self.batch)
         # From 2**32 on, JAX's keys repeat.
         at_least(0, most=2**32 - 1, seed=self.seed)
         if self.patience is not None:
             at_least(1, patience=self.patience)
+        one_of(get_args(OnNonFinite), on_nonfinite=self.on_nonfinite)
+        one_of(get_args(Precision), precision=self.precision)
+
+    @property
+    def draws_by_layer(self) -> bool:
+        """Whether the first state is drawn one layer after the other, which deep stacks compile faster."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Training, ABC):
+    """A reproducible training run: data, network and training settings. Raises `UsageError` for an invalid field.
+
+    Each domain has one subclass, which provides `domain`, `objective` and `build`, and gives `data` and `model` the types
+    of the domain. An experiment is an instance of it: a value in the table of the domain's module.
+    """
+
+    # Another help text does not make another experiment, so it is not compared.
+    about: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = field(default="", repr=False, compare=False)
+    """The text of its --help: one line for the list of experiments, then command, duration and expected result."""
+    data: DataOptions
+    """The data set."""
+    model: Network
+    """The network."""
+    lr: float = 1e-3
+    """Learning rate of Adam at the start of training."""
+    schedule: Schedule = "constant"
+    """Learning rate over the run: constant, or cosine decay from --lr to 0."""
+    clip: float | None = None
+    """Maximum global gradient norm; None disables clipping."""
+
+    domain: ClassVar[str]
+    """The module of `jaxseq.train.domains` that prepares and judges runs of this class."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value in {"lr": self.lr, "clip": self.clip}.items():
             # Negated, because NaN compares false with everything and has to be refused, too.
             if value is not None and not 0 < value < math.inf:
                 raise UsageError("not a positive number", where=name, got=value, needed="finite, above 0")
         one_of(get_args(Schedule), schedule=self.schedule)
-        one_of(get_args(OnNonFinite), on_nonfinite=self.on_nonfinite)
-        one_of(get_args(Precision), precision=self.precision)
+
+    @property
+    def draws_by_layer(self) -> bool:
+        """Whether the first state is drawn one layer after the other, which deep stacks compile faster."""
+        return self.model.layers > MOST_LAYERS_AT_ONCE
 
     @abstractmethod
     def objective(self) -> Objective:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_t
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import RUN_ID
 from jaxseq.common.text import cut, printable
-from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.base import Experiment, Training
 
 ROWS = "rows_sha256"
 """Key of the hash over all rows of the data, which a resumed run must see again."""
@@ -27,11 +27,11 @@ Hint: TypeAlias = Any
 Value = TypeVar("Value")
 
 
-def to_config(experiment: Experiment) -> dict[str, Any]:
+def to_config(experiment: Training) -> dict[str, Any]:
     """Return the experiment as nested dictionaries for JSON, its name under "experiment"."""
     fields: dict[str, Any] = dataclasses.asdict(experiment)
     for name in OUTSIDE_JSON:
-        del fields[name]
+        fields.pop(name, None)
     return {"experiment": experiment.name, **fields}
 
 

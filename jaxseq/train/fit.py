@@ -1,0 +1,237 @@
+"""Train a Flax module on arrays or batches from outside, with everything that the command has.
+
+    trained = fit.train(
+        Tagger(),
+        (tokens, tags),
+        valid=(valid_tokens, valid_tags),
+        loss=optax.softmax_cross_entropy_with_integer_labels,
+        optimiser=optax.lion(1e-3),
+        epochs=20,
+        out="runs/tagger",
+    )
+    logits = trained.predict(tokens)
+
+The best epoch on the validation rows is kept, epochs are saved and verified, and a run that is stopped resumes bit for
+bit. Nothing is judged: test rows stay with the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypedDict, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
+from rich.console import Console
+
+from jaxseq.checkpoint import leaves, records, run_seal, store
+from jaxseq.common import files, lock
+from jaxseq.common.arrays import Tree
+from jaxseq.common.console import terminal
+from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted, UsageError
+from jaxseq.common.precision import Precision
+from jaxseq.nn import apply, plain_model
+from jaxseq.nn.apply import Layer, Model
+from jaxseq.nn.objectives import PerRow
+from jaxseq.train import descriptions, epoch, loop, own_training, processes, run, run_folder
+from jaxseq.train.epoch import Setup
+from jaxseq.train.experiments.base import OWN, OnNonFinite
+from jaxseq.train.job import Job, run_config
+from jaxseq.train.loop import Run
+from jaxseq.train.own_training import ADAM, OwnTraining, Pair, Parts, Rows
+from jaxseq.train.run_folder import MAY_CHANGE, Row
+
+
+class TrainingOptions(TypedDict, total=False):
+    """Fields of `jaxseq.train.experiments.base.Training`, which has their defaults."""
+
+    epochs: int
+    batch: int
+    seed: int
+    patience: int | None
+    on_nonfinite: OnNonFinite
+    precision: Precision
+
+
+class Options(TrainingOptions, total=False):
+    """How `train` trains.
+
+    optimiser        any rule of optax; None takes Adam with a learning rate of 0.001
+    metrics          further numbers of the validation rows by name, each a function as `loss` is
+    steps_per_epoch  batches in an epoch of an iterator that has no end
+    resume           go on with the run in `out`, if there is one
+    from_epoch       the epoch to resume from; None takes the newest sound one
+    console          where progress is shown; None takes the terminal
+    """
+
+    optimiser: optax.GradientTransformation | None
+    metrics: Mapping[str, PerRow]
+    steps_per_epoch: int | None
+    resume: bool
+    from_epoch: int | None
+    console: Console | None
+
+
+class Trained(NamedTuple):
+    """A trained module, in the state after its best epoch.
+
+    model    the module, as `jaxseq.nn.plain_model` calls it
+    stats    collections beside the parameters, such as running moments; an empty dict if there is none
+    history  a row of metrics for each epoch
+    """
+
+    folder: Path
+    epoch: int
+    model: Model
+    params: Tree
+    stats: Tree
+    history: tuple[Row, ...]
+
+    def predict(self, x: ArrayLike, batch: int = 512) -> Float[Array, "n *k"]:
+        """Return the module's output for every row of x "n *d", computed in batches of at most `batch` rows."""
+        setup = Setup(self.model, own_training.objective(optax.squared_error, ()), ADAM)
+        return epoch.predict(setup, self.params, self.stats, jnp.asarray(x), batch)
+
+    def __repr__(self) -> str:
+        """Return the run and its epoch in one line."""
+        return f"Trained(epoch {self.epoch} of {len(self.history)} in {self.folder})"
+
+
+def train(
+    model: Layer,
+    rows: Rows,
+    *,
+    valid: Pair,
+    loss: PerRow,
+    out: str | Path | None = None,
+    **options: Unpack[Options],
+) -> Trained:
+    """Train a module on rows, choose its best epoch on the validation rows, and return it.
+
+    model    a Flax module from rows to predictions, see `jaxseq.nn.plain_model`
+    rows     arrays (x, y), or batches of them for data that do not fit into memory, see `jaxseq.train.stream`
+    valid    arrays (x, y) whose mean loss chooses the epoch
+    loss     function (prediction, target) -> one number for each row, or for each element of the target
+    out      folder of the run; None takes the next number in `runs/`
+    options  see `Options`
+
+    Raises `UsageError`, which names the argument, for what cannot be trained, such as NaN in a target, and for a run in
+    `out` that was trained otherwise. Raises `Interrupted` on Ctrl-C, after the last finished epoch is saved.
+    """
+    console = options.get("console") or terminal()
+    # Otherwise every line would appear once for each process.
+    if not processes.is_first():
+        console.quiet = True
+    parts = Parts(model, loss, options.get("optimiser") or ADAM, options.get("metrics", {}))
+    fields = {name: value for name, value in options.items() if name in TrainingOptions.__annotations__}
+    folder = None if out is None else files.user_path(out)
+    resumes = _resumes(folder, options)
+    if not resumes:
+        processes.from_first(lambda: run_folder.check_writable(folder))
+    job = own_training.job_of(parts, rows, valid, options.get("steps_per_epoch"), fields)
+
+    with ExitStack() as locks:
+        if resumes:
+            assert folder is not None
+            _check_same(folder, job)
+            processes.from_first(lambda: locks.enter_context(lock.hold(folder)))
+            current = run.resume_run(job, folder, options.get("from_epoch"), console)
+        else:
+            current = run.begin(job, folder, locks)
+        _fit(current, console)
+    return restore(current.folder, model)
+
+
+def restore(folder: str | Path, model: Layer, number: int | None = None) -> Trained:
+    """Return the best epoch of a run, or the one of that number; every array is verified.
+
+    Raises `UsageError` if there is no such run or epoch, or if another module was trained, and `DamagedError` if an array
+    is not the one that was saved.
+    """
+    folder = files.user_path(folder)
+    config = run_folder.read_config(folder)
+    if config.get("experiment") != OWN:
+        name = config.get("experiment")
+        raise UsageError("a run of another experiment", where=folder, got=name, needed="jaxseq.train.restore.restore")
+    row = jax.ShapeDtypeStruct((1, *config["row_shape"]), config["row_dtype"])
+    plain = plain_model.of(model, row)
+    described = descriptions.of_model(plain)
+    if described != config["model"]:
+        raise UsageError("another module was trained", where=folder, got=described, needed=config["model"])
+
+    checkpoints = folder / run_seal.CHECKPOINTS
+    chosen = number
+    if chosen is None:
+        chosen = records.best_epoch(checkpoints)
+    if chosen is None:
+        raise UsageError("no epoch was finished", where=folder, needed="at least 1")
+    records.check_run(checkpoints, chosen, config)
+    arrays = store.load_leaves(checkpoints, chosen)
+    params, stats = jax.eval_shape(partial(apply.init, plain), jax.random.key(0), row)
+    history = tuple(run_folder.read_metrics(folder))
+    return Trained(
+        folder=folder,
+        epoch=chosen,
+        model=plain,
+        params=_filled("params", params, arrays),
+        stats=_filled("stats", stats, arrays),
+        history=history,
+    )
+
+
+def _filled(name: str, shapes: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
+    """Return a tree of shapes with the arrays of a checkpoint."""
+    paths = leaves.by_path({name: shapes})
+    return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(arrays[path]) for path in paths])
+
+
+# A run ----------------------------------------------------------------------------------------------------------------
+
+
+def _resumes(folder: Path | None, options: Options) -> bool:
+    """Return whether there is a run to go on with. Raises `UsageError` for `resume` without a folder."""
+    if not options.get("resume"):
+        return False
+    if folder is None:
+        raise UsageError("needs the folder of the run", where="resume", got="out=None", needed="out=<folder>")
+    return (folder / run_seal.CONFIG).exists()
+
+
+def _check_same(folder: Path, job: Job[OwnTraining, None]) -> None:
+    """Raise `UsageError`, with both values, unless the run in a folder was trained as this one is, on the same rows."""
+    saved = run_folder.read_config(folder)
+    for name, value in run_config(job).items():
+        # JSON has lists alone.
+        comparable = list(value) if isinstance(value, tuple) else value
+        if name not in MAY_CHANGE and saved.get(name) != comparable:
+            raise UsageError(
+                f"a resumed run may only change {', '.join(MAY_CHANGE)}",
+                where=folder,
+                got=f"{name} {value}",
+                needed=f"{name} {saved.get(name)}",
+            )
+
+
+def _fit(current: Run, console: Console) -> None:
+    """Train the remaining epochs, and seal the best one as the result."""
+
+    def seal() -> None:
+        best_epoch = records.best_until(current.checkpoints, len(current.rows))
+        best_row = current.rows[best_epoch - 1]
+        metrics = {name: value for name, value in best_row.items() if name.startswith("valid_")}
+        epochs = len(current.rows)
+        run_seal.write_judged(current.folder, current.config, epoch=best_epoch, epochs=epochs, row=metrics)
+
+    try:
+        loop.fit_epochs(current, console)
+        processes.from_first(seal)
+    except KeyboardInterrupt:
+        last_epoch = records.latest_epoch(current.checkpoints)
+        raise Interrupted(current.folder, last_epoch, EXIT_INTERRUPTED) from None

@@ -23,7 +23,7 @@ from jaxseq.data.scaling import Scaling, fit_scaling
 from jaxseq.data.windows import Series, Windows, called, join
 from jaxseq.forecasting import plots, predictions
 from jaxseq.forecasting.intervals import for_series
-from jaxseq.train import forecaster, run_folder, trained_series
+from jaxseq.train import compiled_programs, forecaster, run_folder, trained_series
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.options import DEFAULT
@@ -127,6 +127,7 @@ def parse(words: Sequence[str]) -> Options[Any]:
 
 def _run(options: Options[Any]) -> None:
     """Forecast, write the table and the figure, print both."""
+    compiled_programs.keep()
     path = options.run / FILE if options.out is None else options.out
     _check_outputs(options, path)
     saved = _series_data(saved_experiment(options.run), options.run)

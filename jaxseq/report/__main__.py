@@ -187,12 +187,15 @@ def _samples(options: Options, budget: Budget, run: Path, key: str, console: Con
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
     words = sys.argv[1:] if argv is None else argv
-    return command_line.run(
-        "jaxseq.report",
-        lambda: report(command_line.parse(Options, words, program="python -m jaxseq.report")),
-        "stopped; the same command resumes",
-        "--budget",
-    )
+
+    def work() -> Path:
+        options = command_line.parse(Options, words, program="python -m jaxseq.report")
+        from jaxseq.train import compiled_programs
+
+        compiled_programs.keep()
+        return report(options)
+
+    return command_line.run("jaxseq.report", work, "stopped; the same command resumes", "--budget")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for a usage error, 130 if interrupted."""
     words = sys.argv[1:] if argv is None else argv
 
+    def work() -> Path:
+        options = parse(words)
+        # Imported here, so that --help and a mistyped option answer before JAX is loaded.
+        from jaxseq.train import compiled_programs
+
+        compiled_programs.keep()
+        return sample(options)
+
     # Parsed within `run`, which reports a usage error in one line.
-    return command_line.run(
-        "jaxseq.sample",
-        lambda: sample(parse(words)),
-        "stopped; nothing was written",
-        "--count or --bars",
-    )
+    return command_line.run("jaxseq.sample", work, "stopped; nothing was written", "--count or --bars")
 
 
 def sample(options: SampleOptions, console: Console | None = None) -> Path:
@@ -31,7 +34,7 @@ def sample(options: SampleOptions, console: Console | None = None) -> Path:
 
     Raises `UsageError` for a request that cannot be met, before anything is written.
     """
-    # Imported here, so that --help and a mistyped option answer before JAX is loaded.
+    # Imported here for the same reason.
     from jaxseq.common.console import counter, terminal
     from jaxseq.sample import report
     from jaxseq.sample.compose import compose

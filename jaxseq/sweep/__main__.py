@@ -18,7 +18,7 @@ from jaxseq.sweep import pool, slurm, summary
 from jaxseq.sweep.grid import Point, points
 from jaxseq.sweep.options import HELP, Options, parse
 from jaxseq.sweep.planned import PlannedRun
-from jaxseq.train import experiments, run_folder
+from jaxseq.train import compiled_programs, experiments, run_folder
 
 RECORD = "sweep.json"
 """File in the sweep's folder with the words of its command line."""
@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> object:
         if asks_for_help:
             return print(HELP)
+        compiled_programs.keep()
         return sweep(parse(words))
 
     return command_line.run("jaxseq.sweep", work, "stopped; resume with the same command and --out")

@@ -29,8 +29,10 @@ def _train(words: list[str]) -> None:
 
     with processes.joined(request.mesh, PROGRAM):
         # Imported here, so that --help and a mistyped field answer before Orbax is loaded.
-        from jaxseq.train import run, study
+        from jaxseq.train import compiled_programs, run, study
 
+        if request.compile_cache:
+            compiled_programs.keep()
         if request.seeds > 1 or request.backtest > 1:
             study.study(
                 request.experiment,

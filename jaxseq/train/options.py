@@ -56,6 +56,8 @@ class Options(Generic[AnyExperiment]):
     """Folds of a backtest: blocks of the test part, each forecast by a model trained on all rows before it."""
     classical: bool = False
     """Compare forecasts with exponential smoothing and theta, too (needs statsmodels; 0.1 s a test window)."""
+    compile_cache: bool = True
+    """Keep compiled programs in the user's cache folder for the next run; $JAX_COMPILATION_CACHE_DIR names another one."""
 
     mesh: Processes = field(default_factory=Processes)
     """Processes that train one run together."""

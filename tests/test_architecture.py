@@ -25,13 +25,16 @@ DOORS = {
     "matplotlib": {"common/figures", "forecasting", "music/plots", "train/plots", "report/plots", "benchmark/plots"},
     "mido": {"music/midi"},
     "optax": {"train", "benchmark"},
+    "mlflow": {"train/loggers/mlflow_log"},
     "orbax": {"checkpoint"},
     "pandas": {"data", "forecasting", "train", "report", "sweep", "forecast", "common/csv_tables", "common/figures"},
     "pyarrow": {"data/tables/parquet"},
     "resvg_py": {"music/notation/engrave"},
     "statsmodels": {"forecasting/classical"},
     "submitit": {"sweep/slurm"},
+    "tensorboardX": {"train/loggers/tensorboard_log"},
     "torch": {"benchmark"},
+    "trackio": {"train/loggers/trackio_log"},
     "tyro": {
         "common/command_line",
         "train/experiments/base",
@@ -43,6 +46,7 @@ DOORS = {
         "report",
     },
     "verovio": {"music/notation/engrave"},
+    "wandb": {"train/loggers/wandb_log"},
     "yfinance": {"data/yahoo"},
 }
 """The rooms, or the modules, that may import a package."""

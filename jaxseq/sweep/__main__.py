@@ -48,7 +48,7 @@ def sweep(options: Options, console: Console | None = None) -> Path:
     console = console or terminal()
     grid = points(options.words)
     folder = _folder(options, grid)
-    runs = [PlannedRun(point.name, point.experiment, folder / point.name) for point in grid]
+    runs = [PlannedRun(point.name, point.experiment, folder / point.name, options.log) for point in grid]
 
     command = f"the same command with --out {shlex.quote(str(folder))}"
     console.print(f"{folder}: {len(grid)} runs; resume with {command}", highlight=False)

@@ -11,7 +11,7 @@ from jaxseq.common.checks import MOST_WORKERS
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.sweep.slurm import Cluster
-from jaxseq.train import devices
+from jaxseq.train import devices, loggers
 
 HELP = """usage: python -m jaxseq.sweep EXPERIMENT [--field value ...] [--out FOLDER] [--workers N]
 
@@ -26,6 +26,7 @@ options:
   --out FOLDER       folder of the sweep (default: the next number, for example runs/aapl-sweep-0001). With the folder of
                      an earlier sweep, finished runs are skipped and interrupted ones resume
   --workers N        runs trained at a time (default: one per core; with --on slurm, as many as the queue starts)
+  --log TOOLS        copy every epoch to these tools, separated by commas (tensorboard, wandb, mlflow, trackio)
   --on {here,slurm}  train on this machine, or submit every run as a job (needs the extra slurm). Ctrl-C leaves the jobs
                      alone; the same command with --out shows their progress again (default: here)
   --slurm.NAME VALUE parameter of every job, by its name in submitit: --slurm.partition gpu --slurm.gpus-per-node 1
@@ -37,7 +38,7 @@ seeds."""
 
 HERE = "here"
 SLURM = "slurm"
-OWN_FLAGS = ("--out", "--workers", "--on")
+OWN_FLAGS = ("--out", "--workers", "--on", "--log")
 """Flags of the sweep; all others but those with `RESOURCE` belong to its runs."""
 RESOURCE = "--slurm."
 """Prefix of the flags for the parameters of a job."""
@@ -50,12 +51,14 @@ class Options(NamedTuple):
     out      folder of the sweep; None takes the next number
     workers  runs at a time on this machine
     cluster  cluster to train on; None trains here
+    log      tools that the epochs are copied to, as `--log` of a training names them
     """
 
     words: list[str]
     out: Path | None
     workers: int
     cluster: Cluster | None = None
+    log: str | None = None
 
 
 def parse(words: Sequence[str]) -> Options:
@@ -76,6 +79,8 @@ def parse(words: Sequence[str]) -> Options:
         values[flag] = value
 
     _check_run_words(run_words)
+    # Now, because each run would fail by itself.
+    loggers.named(values.get("--log"))
     at_once = _at_once(values.get("--workers"))
     out = None
     if "--out" in values:
@@ -85,6 +90,7 @@ def parse(words: Sequence[str]) -> Options:
         out=out,
         workers=at_once or devices.cores(),
         cluster=_cluster(values, at_once),
+        log=values.get("--log"),
     )
 
 

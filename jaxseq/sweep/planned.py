@@ -21,11 +21,13 @@ class PlannedRun(NamedTuple):
     name        for messages and the display
     experiment  the recipe
     folder      the run's folder, which may not exist yet
+    log         tools that its epochs are copied to, as `--log` of a training names them
     """
 
     name: str
     experiment: Experiment
     folder: Path
+    log: str | None = None
 
 
 def log_of(folder: Path) -> Path:

@@ -84,7 +84,7 @@ def train_all(
     workers = min(workers, len(pending))
     display = Display(runs, pending, workers, console)
     with display, _workers(workers, command) as pool, _forwarded_signals(pool) as exit_status:
-        futures = {pool.executor.submit(_train_in_worker, run.experiment, run.folder): run for run in pending}
+        futures = {pool.executor.submit(_train_in_worker, run.experiment, run.folder, run.log): run for run in pending}
         running = set(futures)
         while running and not exit_status():
             ended, running = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -149,31 +149,34 @@ def _apply(work: Callable[[Item], Result], item: Item) -> Result:
         raise
 
 
-def train_run(experiment: Experiment, folder: Path) -> str:
+def train_run(experiment: Experiment, folder: Path, log: str | None = None) -> str:
     """Train or resume a run in this process; returns why it failed, or an empty text.
+
+    Its epochs are copied to the tools of `log`, as `--log` of a training names them.
 
     The run's output goes into a log beside its folder, and the traceback of an exception that is no fault of the user.
     Raises `Interrupted` on Ctrl-C or SIGTERM, after the epoch is saved.
     """
     from jaxseq.common.console import terminal
-    from jaxseq.train import run
+    from jaxseq.train import loggers, run
 
     try:
         files.refuse_link(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        log = files.open_to_append(log_of(folder))
+        output = files.open_to_append(log_of(folder))
     except UsageError as error:
         return str(error)
     except OSError as error:
         return str(files.cannot_write(log_of(folder), error))
 
-    with log as file:
+    with output as file:
         console = terminal(file)
         try:
+            callbacks = loggers.named(log)
             if (folder / run_seal.CONFIG).is_file():
-                run.train(experiment, console=console, resume=folder)
+                run.train(experiment, console=console, resume=folder, callbacks=callbacks)
             else:
-                run.train(experiment, console=console, out=folder)
+                run.train(experiment, console=console, out=folder, callbacks=callbacks)
         except Interrupted as stop:
             print(stop, file=file)
             raise
@@ -197,7 +200,7 @@ class _Worker:
     """Set when no further run may begin."""
 
 
-def _train_in_worker(experiment: Experiment, folder: Path) -> str:
+def _train_in_worker(experiment: Experiment, folder: Path, log: str | None) -> str:
     """Train a run unless the workers are stopping; returns why it failed, or an empty text."""
     # The executor hands a worker its next run before it can cancel it.
     if _Worker.stop.is_set():
@@ -205,7 +208,7 @@ def _train_in_worker(experiment: Experiment, folder: Path) -> str:
     # Signals count from here on: a worker that waits has nothing to save.
     try:
         _Worker.is_training = True
-        return train_run(experiment, folder)
+        return train_run(experiment, folder, log)
     except Interrupted as stop:
         return str(stop)
     finally:

@@ -25,7 +25,6 @@ from jaxseq.common.text import cut, first_line, printable
 from jaxseq.sweep import pool
 from jaxseq.sweep.display import Display
 from jaxseq.sweep.planned import PlannedRun, is_finished, raise_failures
-from jaxseq.train.experiments.base import Experiment
 
 if TYPE_CHECKING:
     import submitit
@@ -78,9 +77,8 @@ class Job:
     can write into that folder could run code in the command that watches the jobs.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, results: Path) -> None:
-        self.experiment = experiment
-        self.folder = folder
+    def __init__(self, run: PlannedRun, results: Path) -> None:
+        self.run = run
         self.results = results
 
     def __call__(self) -> None:
@@ -88,7 +86,7 @@ class Job:
         import submitit
 
         try:
-            failure = pool.train_run(self.experiment, self.folder)
+            failure = pool.train_run(self.run.experiment, self.run.folder, self.run.log)
             number = submitit.JobEnvironment().job_id
             sealed.write(_result_file(self.results, number), {FAILURE: failure})
         except Interrupted as stop:
@@ -250,7 +248,8 @@ def _submit(
                 executor.update_parameters(slurm_array_parallelism=parallelism)
             with executor.batch():
                 submitted = [
-                    executor.submit(Job(run.experiment, run.folder.absolute(), path.parent.absolute())) for run in array
+                    executor.submit(Job(run._replace(folder=run.folder.absolute()), path.parent.absolute()))
+                    for run in array
                 ]
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             rule = f"the jobs were refused: {first_line(error)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from jaxseq.common import command_line
-from jaxseq.train import options, processes
+from jaxseq.train import loggers, options, processes
 
 PROGRAM = "jaxseq.train"
 
@@ -26,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(words: list[str]) -> None:
     request = options.parse(words)
+    # Before anything is read or written: a tool may be missing.
+    callbacks = loggers.named(request.log)
 
     with processes.joined(request.mesh, PROGRAM):
         # Imported here, so that --help and a mistyped field answer before Orbax is loaded.
@@ -40,6 +42,7 @@ def _train(words: list[str]) -> None:
                 folds=request.backtest,
                 out=request.out,
                 classical=request.classical,
+                callbacks=callbacks,
             )
         else:
             run.train(
@@ -48,6 +51,7 @@ def _train(words: list[str]) -> None:
                 resume=request.resume,
                 from_epoch=request.from_epoch,
                 classical=request.classical,
+                callbacks=callbacks,
             )
 
 

@@ -17,7 +17,7 @@ bit. Nothing is judged: test rows stay with the caller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from jaxseq.nn import apply, plain_model
 from jaxseq.nn.apply import Layer, Model
 from jaxseq.nn.objectives import PerRow
 from jaxseq.train import descriptions, epoch, loop, own_training, processes, run, run_folder
+from jaxseq.train.callbacks import Callback
 from jaxseq.train.epoch import Setup
 from jaxseq.train.experiments.base import OWN, OnNonFinite
 from jaxseq.train.job import Job, run_config
@@ -69,6 +70,7 @@ class Options(TrainingOptions, total=False):
     resume           go on with the run in `out`, if there is one
     from_epoch       the epoch to resume from; None takes the newest sound one
     console          where progress is shown; None takes the terminal
+    callbacks        see `jaxseq.train.callbacks`; loggers come from `jaxseq.train.loggers.named("tensorboard")`
     """
 
     optimiser: optax.GradientTransformation | None
@@ -77,6 +79,7 @@ class Options(TrainingOptions, total=False):
     resume: bool
     from_epoch: int | None
     console: Console | None
+    callbacks: Sequence[Callback]
 
 
 class Trained(NamedTuple):
@@ -145,7 +148,7 @@ def train(
             current = run.resume_run(job, folder, options.get("from_epoch"), console)
         else:
             current = run.begin(job, folder, locks)
-        _fit(current, console)
+        _fit(current, console, options.get("callbacks", ()))
     return restore(current.folder, model)
 
 
@@ -219,7 +222,7 @@ def _check_same(folder: Path, job: Job[OwnTraining, None]) -> None:
             )
 
 
-def _fit(current: Run, console: Console) -> None:
+def _fit(current: Run, console: Console, callbacks: Sequence[Callback]) -> None:
     """Train the remaining epochs, and seal the best one as the result."""
 
     def seal() -> None:
@@ -230,7 +233,7 @@ def _fit(current: Run, console: Console) -> None:
         run_seal.write_judged(current.folder, current.config, epoch=best_epoch, epochs=epochs, row=metrics)
 
     try:
-        loop.fit_epochs(current, console)
+        loop.fit_epochs(current, console, callbacks)
         processes.from_first(seal)
     except KeyboardInterrupt:
         last_epoch = records.latest_epoch(current.checkpoints)

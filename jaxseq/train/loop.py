@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from jaxseq.common import signals
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.common.sealed import RUN_ID, DamagedError
 from jaxseq.train import devices, epoch, nonfinite, processes, progress, run_folder, stream
+from jaxseq.train.callbacks import Callback, StartedRun, attended
 from jaxseq.train.epoch import Epoch, Setup, TrainState
 from jaxseq.train.job import Job, abstract_state, initial_state, run_config
 from jaxseq.train.run_folder import Row
@@ -50,12 +51,12 @@ class Run(NamedTuple):
         return self.folder / run_seal.CHECKPOINTS
 
 
-def fit_epochs(run: Run, console: Console) -> None:
+def fit_epochs(run: Run, console: Console, callbacks: Sequence[Callback] = ()) -> None:
     """Train the epochs that follow those in `run.rows`, and append a row for each; its state is donated.
 
     Each epoch is logged, then saved in the background, quick ones every `SAVE_PAUSE` seconds; the best one and the last
     two are on disk at the end and after a stop. The row is written before the checkpoint, so that no saved epoch lacks its
-    row wherever the process is stopped. Raises as `run.train` does.
+    row wherever the process is stopped. Then `callbacks` are called, in the first process. Raises as `run.train` does.
     """
     experiment = run.job.experiment
     skip = experiment.on_nonfinite == "skip"
@@ -73,6 +74,7 @@ def fit_epochs(run: Run, console: Console) -> None:
         _writer(run, _warner(console)) as writer,
         progress.EpochDisplay(console, len(run.rows), experiment.epochs) as display,
         stop_signals(display.note) as stop_status,
+        _attended(callbacks, run, display.note) as after_epoch,
     ):
         if numbers:
             display.show_compiling()
@@ -94,12 +96,16 @@ def fit_epochs(run: Run, console: Console) -> None:
             processes.from_first(partial(_log_and_save, run.folder, writer, finished, row))
             is_best = run_folder.best_row(run.rows, run.metric) is row
             display.show(row, run.metric, is_best)
+            stop_reason = processes.from_first(partial(after_epoch, row))
 
             # Any process may have received the signal; all of them stop after the same epoch.
             status = processes.largest(stop_status())
             if status:
                 _wait(writer)
                 raise Interrupted(run.folder, finished.number, status)
+            if stop_reason is not None:
+                display.note(f"stopped after epoch {finished.number} by a callback: {stop_reason}")
+                break
             if _patience_is_over(run):
                 display.note(
                     f"no better validation for {experiment.patience} epochs: stopped after epoch {finished.number}"
@@ -136,6 +142,22 @@ def _patience_is_over(run: Run) -> bool:
         return run.rows[-1]["epoch"] - best_epoch >= patience
 
     return processes.from_first(decide)
+
+
+def _attended(
+    callbacks: Sequence[Callback], run: Run, note: Callable[[str], None]
+) -> AbstractContextManager[Callable[[Row], str | None]]:
+    """Call the callbacks at start and end of a training, in the first process; in the others there are none."""
+    # A copy, because the loop appends to the rows.
+    started_run = StartedRun(
+        folder=run.folder,
+        experiment=run.job.experiment,
+        config=run.config,
+        metric=run.metric,
+        rows=tuple(run.rows),
+        note=note,
+    )
+    return attended(callbacks if processes.is_first() else (), started_run)
 
 
 # Writing ---------------------------------------------------------------------------------------------------------------

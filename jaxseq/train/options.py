@@ -13,6 +13,7 @@ import tyro
 from jaxseq.common import command_line
 from jaxseq.common.checks import MOST_RUNS, at_least
 from jaxseq.common.errors import UsageError
+from jaxseq.train import loggers
 from jaxseq.train.experiments import EXPERIMENTS, named
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.processes import Processes
@@ -59,10 +60,15 @@ class Options(Generic[AnyExperiment]):
     compile_cache: bool = True
     """Keep compiled programs in the user's cache folder for the next run; $JAX_COMPILATION_CACHE_DIR names another one."""
 
+    log: str | None = None
+    """Copy every epoch to these tools, separated by commas: tensorboard, wandb (offline), mlflow, trackio. Each is an
+    extra, as in: pip install "jaxseq[tensorboard]"."""
+
     mesh: Processes = field(default_factory=Processes)
     """Processes that train one run together."""
 
     def __post_init__(self) -> None:
+        loggers.check_names(self.log)
         if self.from_epoch is not None:
             if self.resume is None:
                 raise UsageError("no run resumes", where="--from-epoch", got=self.from_epoch, needed="--resume RUN")

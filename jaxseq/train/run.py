@@ -6,7 +6,7 @@ more epochs than before, it is extended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.common.sealed import RUN_ID
 from jaxseq.train import devices, domains, loop, processes, run_folder
+from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import Domain
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.job import Job, check_rows, initial_state, on_local_devices, run_config, size_note
@@ -33,15 +34,17 @@ def train(
     console: Console | None = None,
     classical: bool = False,
     from_epoch: int | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train an experiment, judge it on the test part, and return the run's folder.
 
     A new run is written to `out`, or to the next number in `runs/`. With `resume`, the run in that folder continues up
     to the experiment's epochs, from its newest intact epoch or after `from_epoch`, 0 to train it anew. `classical` adds
-    classical baselines to the judgement of forecasts.
+    classical baselines to the judgement of forecasts. `callbacks` are called as `callbacks.Callback` says.
 
     Raises `UsageError` for an invalid request, before anything is written wherever it can be known, and if another
-    process works in the folder. Raises `Interrupted` on Ctrl-C or SIGTERM, after the last finished epoch is saved.
+    process works in the folder. Raises `Interrupted` on Ctrl-C or SIGTERM, and whatever a callback raises, after the last
+    finished epoch is saved.
     """
     # Processes with different recipes would wait for each other in different collective operations.
     processes.check_same(f"{experiment} {resume is None}", "have different recipes: all of them need the same command")
@@ -67,7 +70,7 @@ def train(
             processes.from_first(lambda: locks.enter_context(lock.hold(folder)))
             job = _prepare(domain, experiment, console)
             run = resume_run(job, folder, from_epoch, console)
-        _fit_and_judge(run, domain, console, classical)
+        _fit_and_judge(run, domain, console, classical, callbacks)
     return run.folder
 
 
@@ -124,7 +127,7 @@ def resume_run(job: Job, folder: Path, from_epoch: int | None, console: Console)
 # To the end of a run ---------------------------------------------------------------------------------------------------
 
 
-def _fit_and_judge(run: Run, domain: Domain, console: Console, classical: bool) -> None:
+def _fit_and_judge(run: Run, domain: Domain, console: Console, classical: bool, callbacks: Sequence[Callback]) -> None:
     """Train the remaining epochs, then judge the best one in the first process."""
 
     def judge() -> None:
@@ -141,7 +144,7 @@ def _fit_and_judge(run: Run, domain: Domain, console: Console, classical: bool) 
         )
 
     try:
-        loop.fit_epochs(run, console)
+        loop.fit_epochs(run, console, callbacks)
         processes.from_first(judge)
     except KeyboardInterrupt:
         last_epoch = records.latest_epoch(run.checkpoints)

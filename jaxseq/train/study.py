@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.dataset import SeriesData
 from jaxseq.train import domains, experiments, run, run_folder
+from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import Member
 from jaxseq.train.experiments.base import Experiment
 
@@ -36,11 +38,13 @@ def study(
     out: str | Path | None = None,
     console: Console | None = None,
     classical: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train and judge an experiment for several seeds and folds, and return the study's folder.
 
     The folder holds the runs, `study.csv` with a row for each run, and `study.md`, which judges the mean over the seeds
-    on all folds together. Raises as `run.train` does; an interrupted study resumes where it stopped.
+    on all folds together. `callbacks` are called for each run. Raises as `run.train` does; an interrupted study
+    resumes where it stopped.
     """
     at_least(1, most=MOST_RUNS, **{"--seeds times --backtest": seeds * folds})
     if console is None:
@@ -54,7 +58,7 @@ def study(
     with ExitStack() as locks:
         folder = _folder(experiment, seeds, folds, out_folder, locks)
         runs = members(experiment, seeds, folds, folder)
-        _fill(runs, folder, console, classical)
+        _fill(runs, folder, partial(_run, console=console, classical=classical, callbacks=callbacks), console)
 
         table = gather(runs)
         text = domain.summary(experiment, runs, table)
@@ -67,7 +71,7 @@ def study(
     return folder
 
 
-def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -> None:
+def _fill(runs: list[Member], folder: Path, train_member: Callable[[Member], object], console: Console) -> None:
     """Train the unfinished runs, one after the other."""
     started = time.perf_counter()
     unfinished = [member for member in runs if not _is_finished(member, console)]
@@ -83,7 +87,7 @@ def _fill(runs: list[Member], folder: Path, console: Console, classical: bool) -
             title += f", about {minutes_left:.0f} min left"
         console.rule(title)
         try:
-            _run(member, console, classical)
+            train_member(member)
         except Interrupted as stop:
             # The interruption itself says how to resume this one run, but not the study.
             reason = f"{stop}".split(";")[0]
@@ -169,13 +173,13 @@ def _recipe(path: Path) -> dict[str, Any]:
     return {**experiments.to_config(experiment), **counts}
 
 
-def _run(member: Member, console: Console, classical: bool) -> None:
-    """Train a member, or resume it where it was interrupted."""
+def _run(member: Member, **options: Any) -> None:
+    """Train a member, or resume it where it was interrupted; `options` are those of `run.train`."""
     files.refuse_link(member.folder)
     if (member.folder / run_seal.CONFIG).is_file():
-        run.train(member.experiment, resume=member.folder, console=console, classical=classical)
+        run.train(member.experiment, resume=member.folder, **options)
     else:
-        run.train(member.experiment, out=member.folder, console=console, classical=classical)
+        run.train(member.experiment, out=member.folder, **options)
 
 
 def gather(runs: list[Member]) -> pd.DataFrame:

@@ -94,7 +94,7 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: dict[str
 
     class Counting(submitit.AutoExecutor):
         def submit(self, job, *rest):
-            seen.append(job.folder.name)
+            seen.append(job.run.folder.name)
             return super().submit(job, *rest)
 
     monkeypatch.setattr(submitit, "AutoExecutor", Counting)
@@ -179,20 +179,20 @@ def test_where_the_queue_was_never_seen_nothing_is_submitted_twice_and_nothing_h
 def test_a_job_that_a_signal_stops_ends_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SLURM may queue it again; a result would say that it is through."""
 
-    def stopped(experiment: object, folder: Path) -> str:
+    def stopped(experiment: object, folder: Path, log: str | None) -> str:
         raise Interrupted(folder, 3, 143)
 
     monkeypatch.setattr(pool, "train_run", stopped)
     run = tiny(tmp_path)
     with pytest.raises(SystemExit) as found:
-        slurm.Job(run.experiment, run.folder, tmp_path)()
+        slurm.Job(run, tmp_path)()
     assert found.value.code == 143
 
 
 def test_a_job_that_is_queued_again_is_the_same_job(tmp_path: Path) -> None:
     run = tiny(tmp_path)
-    again = slurm.Job(run.experiment, run.folder, tmp_path).checkpoint()
-    assert again.function.experiment == run.experiment and again.function.folder == run.folder
+    again = slurm.Job(run, tmp_path).checkpoint()
+    assert again.function.run == run
 
 
 class Trap:

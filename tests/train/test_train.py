@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from run_contents import leaves, metrics
 from trained_runs import AAPL
 
 from jaxseq.checkpoint import records, run_seal, store
@@ -59,19 +60,6 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below a folder with its bytes, and every folder with None."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows without what a clock says."""
-    timed = {"seconds", "windows_per_second"}
-    return [{key: row[key] for key in row if key not in timed} for row in run_folder.read_metrics(folder)]
-
-
-def leaves(folder: Path) -> dict[str, bytes]:
-    kept = folder / "checkpoints"
-    newest = records.latest_epoch(kept)
-    assert newest is not None
-    return {path: array.tobytes() for path, array in store.load_leaves(kept, newest).items()}
 
 
 def edit_config(folder: Path, **fields: Any) -> None:

@@ -1,0 +1,43 @@
+"""Loggers: callbacks that copy the rows of a training into the tools that draw them, each an optional extra.
+
+`metrics.jsonl` stays the record of a run: no command reads what a logger wrote.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from jaxseq.common.errors import UsageError
+from jaxseq.train.loggers.base import Logger
+
+TOOLS = ("tensorboard", "wandb", "mlflow", "trackio")
+"""Names of the tools; those of the extras that install them, and the modules here begin with them, too."""
+
+
+def named(text: str | None) -> list[Logger]:
+    """Return the loggers of a list with commas, such as ``tensorboard,wandb``; none for None.
+
+    Raises `UsageError` for a name that is not in `TOOLS`, one that stands twice, and a tool that is not installed.
+    """
+    return [_logger(name) for name in check_names(text)]
+
+
+def check_names(text: str | None) -> list[str]:
+    """Return the names in a list with commas. Raises `UsageError` for unknown ones, and for one that stands twice."""
+    if text is None:
+        return []
+    names = text.split(",")
+    for name in names:
+        if name not in TOOLS or names.count(name) > 1:
+            raise UsageError("no list of loggers", where="--log", got=text, needed=f"some of {','.join(TOOLS)}")
+    return names
+
+
+def _logger(name: str) -> Logger:
+    try:
+        # Imported on demand, since each of them takes seconds.
+        module = importlib.import_module(f"{__name__}.{name}_log")
+    except ImportError as error:
+        missing = error.name or f"{error}"
+        raise UsageError(f'{name} needs {missing}: pip install "jaxseq[{name}]"', where="--log") from error
+    return module.Log()

@@ -43,7 +43,7 @@ class Options:
     minutes: float = 6.0
     """Time budget of --gpu; what does not fit into it is listed as not reached."""
     cell: str = "gru"
-    """Cell that --sweep measures: rnn, lstm or gru."""
+    """Cell that --sweep measures, one of `jaxseq.cells.CELLS`."""
     device: Literal["cpu", "gpu"] = "cpu"
     """cpu: one core and CPU time. gpu: wall time, with cuDNN's LSTM among the peers."""
     core: int | None = None
@@ -60,8 +60,11 @@ def check(options: Options) -> None:
     """Check that the options fit together and the files can be written. Raises `UsageError`, before any measurement."""
     if options.rounds < 1:
         raise UsageError(f"--rounds {options.rounds}: at least 1 is needed")
-    if options.cell not in workloads.GATES:
-        raise UsageError(f"--cell {options.cell}: choose one of {', '.join(workloads.GATES)}")
+    # Here, for the help is there before JAX is.
+    from jaxseq.cells import CELLS
+
+    if options.cell not in CELLS:
+        raise UsageError(f"--cell {options.cell}: choose one of {', '.join(CELLS)}")
     if options.only is not None:
         _check_only(options)
     if options.plot is not None and options.plot.suffix != ".png":

@@ -29,7 +29,7 @@ EMBEDDING = 5
 
 def products(load: Workload, channels: tuple[int, ...] = CONVOLUTIONS) -> list[Product]:
     """Those of the recurrent layer and the head, and of the convolutions of two taps below them."""
-    steps, gates = load.window * load.batch, workloads.GATES[load.cell] * load.hidden
+    steps, gates = load.window * load.batch, CELLS[load.cell].gate_count * load.hidden
     found = [*workloads.products(load), Product(1, steps, gates, load.features)]
     for inputs, outputs in itertools.pairwise((EMBEDDING, *channels)):
         found += [Product(1, steps, 2 * inputs, outputs), Product(1, 2 * inputs, steps, outputs)]

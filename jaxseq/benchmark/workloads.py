@@ -1,10 +1,8 @@
-"""What is timed: sizes, and the matrix products that a training step of them cannot do without. Numbers only, no JAX."""
+"""What is timed: sizes, and the matrix products that a training step of them cannot do without. Numbers only."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
 class Workload(NamedTuple):
@@ -69,13 +67,21 @@ def products(load: Workload) -> list[Product]:
     A recurrent layer has h R and δ Rᵀ in a scan each and h ⊗ δ over all steps; its input has x W and x ⊗ δ, where it is
     more than one feature, and δ Wᵀ where a layer below waits for it. So has the head.
     """
-    found, every, gates = [], load.window * load.batch, GATES[load.cell] * load.hidden
+    # Here, for the command's help is there before JAX is.
+    from jaxseq.cells import CELLS
+
+    cell = CELLS[load.cell]
+    found: list[Product] = []
+    every = load.window * load.batch
+    gates = cell.gate_count * load.hidden
     for layer in range(load.layers):
-        found += [
-            Product(load.window, load.batch, load.hidden, gates),
-            Product(load.window, load.batch, gates, load.hidden),
-            Product(1, load.hidden, every, gates),
-        ]
+        # A linear cell multiplies its input alone.
+        if cell.linear is None:
+            found += [
+                Product(load.window, load.batch, load.hidden, gates),
+                Product(load.window, load.batch, gates, load.hidden),
+                Product(1, load.hidden, every, gates),
+            ]
         inputs = load.hidden if layer else load.features
         found += _dense(every, inputs, gates, below=layer > 0) if inputs > 1 else []
     read = every if load.every_step else load.batch

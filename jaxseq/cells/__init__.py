@@ -9,11 +9,27 @@ carry, outputs = recurrence.scan(cell, params, x, cell.start((b, h)))  # x "t b 
 
 from types import MappingProxyType
 
-from jaxseq.cells import gru, lstm, rnn
+from jaxseq.cells import (
+    gru,
+    gru_before,
+    indrnn,
+    lru,
+    lstm,
+    lstm_peephole,
+    lstm_projected,
+    mingru,
+    minlstm,
+    rglru,
+    rnn,
+)
 from jaxseq.cells.base import Cell
 from jaxseq.common.errors import UsageError
 
-CELLS: MappingProxyType[str, Cell] = MappingProxyType({cell.name: cell for cell in (rnn.CELL, lstm.CELL, gru.CELL)})
+_GATED = (rnn.CELL, lstm.CELL, gru.CELL)
+_STEPWISE = (gru_before.CELL, lstm_peephole.CELL, lstm_projected.CELL, indrnn.CELL)
+_LINEAR = (mingru.CELL, minlstm.CELL, lru.CELL, rglru.CELL)
+
+CELLS: MappingProxyType[str, Cell] = MappingProxyType({cell.name: cell for cell in _GATED + _STEPWISE + _LINEAR})
 
 
 def named(name: str) -> Cell:
@@ -21,3 +37,20 @@ def named(name: str) -> Cell:
     if name not in CELLS:
         raise UsageError("unknown cell", got=name, needed=f"one of {', '.join(CELLS)}")
     return CELLS[name]
+
+
+def check_options(
+    name: str,
+    normalised: bool = False,
+    recurrent_dropout: float = 0.0,
+) -> None:
+    """Raise `UsageError` for an unknown cell, and for an option of the command line that the cell would ignore."""
+    cell = named(name)
+    if normalised and cell.gates is None:
+        gated = ", ".join(other.name for other in CELLS.values() if other.gates is not None)
+        raise UsageError("only gated cells are normalised inside", where="--model.cell", got=name, needed=gated)
+    if recurrent_dropout and cell.linear is not None:
+        others = ", ".join(other.name for other in CELLS.values() if other.linear is None)
+        raise UsageError(
+            "multiplies no state, so that no dropout acts on it", where="--model.cell", got=name, needed=others
+        )

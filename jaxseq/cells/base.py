@@ -20,12 +20,12 @@ derives the adjoint in these symbols.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, orthogonal
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Float, Inexact, Shaped
 
 from jaxseq.cells.norm import GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common import checks
@@ -39,6 +39,13 @@ Saved: TypeAlias = Any
 
 Local: TypeAlias = Any
 """A cell's NamedTuple of local derivatives of a step; the last field is `slots`, as in `Saved`."""
+
+
+class InputParams(NamedTuple):
+    """The weights of a cell that multiplies no state."""
+
+    input_kernel: Float[Array, "d g"]
+    bias: Float[Array, "g"]
 
 
 class Params(NamedTuple):
@@ -217,6 +224,27 @@ class Linear(NamedTuple):
     carry: MakeCarry
 
 
+Bounds: TypeAlias = Literal["always", "from the start", "no"]
+"""Whether outputs stay within ±1: always, if the initial h does (otherwise within the two), or not."""
+
+
+class About(NamedTuple):
+    """Description of a cell: words for help and reports, and properties that tests may assume.
+
+    title       name in a text
+    source      where it was published
+    oracle      implementation of others that tests compare it with
+    orthogonal  whether the recurrent kernel of each gate starts orthogonal
+    bounded     how far outputs can go
+    """
+
+    title: str = ""
+    source: str = ""
+    oracle: str = ""
+    orthogonal: bool = False
+    bounded: Bounds = "no"
+
+
 class Cell(NamedTuple):
     """A recurrent cell as a constant: it hashes, pickles and never retraces; sizes live in the parameters' shapes.
 
@@ -240,6 +268,7 @@ class Cell(NamedTuple):
     linearise       local derivatives of `gates`, and
     adjoint         their transpose; None takes autodiff of the same scan, at 1.1 to 1.5 times the time
     pointwise       `gates` with an array for each gate, for `jaxseq.cells.persistent`; None leaves the cell to the scan
+    about           title, source, and what tests may assume
 
     Every module of a cell defines those that it has of `Params`, `Carry`, `Saved`, `Local`, `start`, `init`, `gates`,
     `pointwise`, `linearise`, `adjoint`, `step`, `coefficients`, `state`, `carry` and `CELL`, in this order.
@@ -258,6 +287,7 @@ class Cell(NamedTuple):
     linearise: Linearise | None = None
     adjoint: Adjoint | None = None
     pointwise: Pointwise | None = None
+    about: About = About()
 
 
 def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -297,13 +327,37 @@ def init_kernels(
     Raises `UsageError` for sizes that are no integers of at least 1.
     """
     checks.count(d=d, h=h)
-    glorot = glorot_uniform()
     ortho = orthogonal()
     input_key, recurrent_key = jax.random.split(key)
     input_keys = jax.random.split(input_key, gate_count)
     recurrent_keys = jax.random.split(recurrent_key, gate_count)
 
     # A draw over all gates at once would take g for the fan-out and make only the whole kernel orthogonal.
-    input_kernels = [glorot(gate_key, (d, h), dtype) for gate_key in input_keys]
+    input_kernel = _glorot_gates(input_keys, d, h, dtype)
     recurrent_kernels = [ortho(gate_key, (h, h), dtype) for gate_key in recurrent_keys]
-    return Kernels(input=jnp.concatenate(input_kernels, axis=1), recurrent=jnp.concatenate(recurrent_kernels, axis=1))
+    return Kernels(input=input_kernel, recurrent=jnp.concatenate(recurrent_kernels, axis=1))
+
+
+def init_input_kernel(
+    key: Key,
+    gate_count: int,
+    d: int,
+    h: int,
+    dtype: DType,
+) -> Float[Array, "d g"]:
+    """Draw a Glorot-uniform input kernel, each gate separately, for a cell that multiplies no state.
+
+    Raises `UsageError` for sizes that are no integers of at least 1.
+    """
+    checks.count(d=d, h=h)
+    return _glorot_gates(jax.random.split(key, gate_count), d, h, dtype)
+
+
+def _glorot_gates(
+    keys: Shaped[Array, "n"],
+    d: int,
+    h: int,
+    dtype: DType,
+) -> Float[Array, "d g"]:
+    glorot = glorot_uniform()
+    return jnp.concatenate([glorot(gate_key, (d, h), dtype) for gate_key in keys], axis=1)

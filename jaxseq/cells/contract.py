@@ -103,6 +103,7 @@ def _check_family(cell: Cell) -> None:
         "pointwise": cell.pointwise is not None and (cell.gates is None or not cell.groups),
     }
     owners = {"project": "a cell with step", "pointwise": "a cell with gates and groups"}
+    # Silence would leave the user to think that the field acts.
     for field, is_foreign in foreign.items():
         if is_foreign:
             raise UsageError(
@@ -130,6 +131,7 @@ def _check_signatures(cell: Cell) -> None:
         if not callable(function):
             raise UsageError("not a function", where=place, got=function, needed=needed)
         signature = inspect.signature(function)
+        # By position, as the layer calls it: names are the user's.
         try:
             signature.bind(*arguments)
         except TypeError:
@@ -158,6 +160,7 @@ def check_step(cell: Cell, sizes: Sizes) -> None:
         raise UsageError(
             "a step returns another type than start", where=place, got=type(after).__name__, needed=type(carry).__name__
         )
+    # A scan would fail on either, with words about its own carry.
     for field, before_state, after_state in zip(carry._fields, carry, after, strict=True):
         got = (after_state.shape, str(after_state.dtype))
         needed = (before_state.shape, str(before_state.dtype))
@@ -229,6 +232,7 @@ def check_slots(cell: Cell, norm: Norm, sizes: Sizes) -> None:
             needed="no norm, or a cell with gates",
         )
 
+    # The slots note that they were called, while the step is traced.
     called: set[str] = set()
 
     def total(a: jax.Array, group: int) -> tuple[jax.Array, Residual]:

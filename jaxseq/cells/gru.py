@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseq.cells import strategy
-from jaxseq.cells.base import Cell, StepGradient, init_kernels, sigmoid, sigmoid_slope, tanh_slope
+from jaxseq.cells.base import About, Cell, StepGradient, init_kernels, sigmoid, sigmoid_slope, tanh_slope
 from jaxseq.cells.norm import PLAIN, PLAIN_GATES, PLAIN_TRANSPOSES, GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
 
@@ -171,4 +171,11 @@ CELL = Cell(
     pointwise=pointwise,
     linearise=linearise,
     adjoint=adjoint,
+    about=About(
+        title="GRU",
+        source="Cho et al. 2014",
+        oracle="torch.nn.GRU",
+        orthogonal=True,
+        bounded="from the start",
+    ),
 )

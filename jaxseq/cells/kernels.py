@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.cells import adjoint, cudnn, persistent, spread, stepwise, strategy
+from jaxseq.cells import adjoint, cudnn, linear, persistent, spread, stepwise, strategy
 from jaxseq.cells.adjoint import Layer, Recurrence, Result, Sequence, Trainable
 
 Kernel: TypeAlias = Literal["auto", "scan", "pallas", "cudnn"]
@@ -78,6 +78,8 @@ def by_autodiff(
     sequence: Sequence,
 ) -> Result:
     """Scan a cell of any family, with autodiff's derivative."""
+    if layer.cell.linear is not None:
+        return linear.scan(layer, trainable, sequence)
     if layer.cell.step is not None:
         return stepwise.scan(layer, trainable, sequence)
     return adjoint.plain(layer, trainable, sequence)

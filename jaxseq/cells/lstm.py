@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxseq.cells import strategy
-from jaxseq.cells.base import Cell, Params, StepGradient, init_kernels, sigmoid, sigmoid_slope, tanh_slope
+from jaxseq.cells.base import About, Cell, Params, StepGradient, init_kernels, sigmoid, sigmoid_slope, tanh_slope
 from jaxseq.cells.norm import PLAIN, PLAIN_GATES, PLAIN_TRANSPOSES, GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
 
@@ -160,4 +160,11 @@ CELL = Cell(
     pointwise=pointwise,
     linearise=linearise,
     adjoint=adjoint,
+    about=About(
+        title="LSTM",
+        source="Hochreiter & Schmidhuber 1997",
+        oracle="torch.nn.LSTM",
+        orthogonal=True,
+        bounded="always",
+    ),
 )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.cells.base import Cell, Params, StepGradient, init_kernels, tanh_slope
+from jaxseq.cells.base import About, Cell, Params, StepGradient, init_kernels, tanh_slope
 from jaxseq.cells.norm import PLAIN, PLAIN_GATES, PLAIN_TRANSPOSES, GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common.arrays import DType, Key
 
@@ -110,4 +110,11 @@ CELL = Cell(
     pointwise=pointwise,
     linearise=linearise,
     adjoint=adjoint,
+    about=About(
+        title="RNN",
+        source="Elman 1990",
+        oracle="torch.nn.RNN",
+        orthogonal=True,
+        bounded="always",
+    ),
 )

@@ -30,6 +30,7 @@ def scan(
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Float[Array, "b h"]]:
         z_t, valid_t, restart_t = inputs
         carry = restarted(restart_t, anew, carry)
+        # Dropout is the layer's, so that a cell needs no word about it.
         h = products.apply_drop(drop, carry.h)
         return hold(valid_t, step(params, z_t, h, carry), carry)
 

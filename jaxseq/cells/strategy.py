@@ -30,6 +30,9 @@ ACCUMULATE_IN_LOOP = {False: 0.5, True: 4}
 A cell with that bias has separate cotangents of its two projections, so that accumulation saves writing two arrays.
 """
 
+CHUNK = 512
+"""Most steps of a linear cell whose states are kept for the derivative at a time."""
+
 REGISTER, ALIGNMENT = 8, 32
 """Numbers in a vector register of a CPU, and the multiple that columns of other counts are padded to."""
 
@@ -51,6 +54,13 @@ class Linearisation(Enum):
 
     IN_LOOP = "in the loop: what a wide step has read is then still in a cache"
     AT_ONCE = "at once: one loop over all time steps beats many small ones"
+
+
+class States(Enum):
+    """How the states of a linear cell are computed."""
+
+    STEP_BY_STEP = "step by step: the fewest operations, which a CPU computes one after the other anyway"
+    IN_PARALLEL = "in parallel: twice the operations in few rounds, where each step of a loop starts a kernel"
 
 
 class Accumulation(Enum):
@@ -118,6 +128,11 @@ def backward(
     if linearisation is Linearisation.AT_ONCE and cell.gate_count > 1 and norm is None:
         buffers = Buffers.OVERWRITE
     return Backward(accumulation, linearisation, buffers)
+
+
+def states() -> States:
+    """Choose how the states of a linear cell are computed."""
+    return States.IN_PARALLEL if platform() == "gpu" else States.STEP_BY_STEP
 
 
 def product(features: int, time_axis: bool) -> Product:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from jaxseq import cells
 from jaxseq.common.checks import MOST_RUNS, at_least
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
@@ -17,7 +18,8 @@ from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.chorale_networks import Notes
 from jaxseq.train.experiments.forecasts import Model
 
-CELLS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
+CELLS = {name: cells.named(name).about.title for name in ("rnn", "lstm", "gru")}
+"""The cells that the paper compares, and their titles."""
 NORMS = {"none": "no normalisation", "batch": "batch norm", "layer": "layer norm"}
 LEVEL, CHANGE, CELL, NORM, ONE, TEN, BOOK = (
     "aapl-level",

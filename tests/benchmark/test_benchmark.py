@@ -14,6 +14,7 @@ import pytest
 from jaxseq.benchmark import __main__ as program
 from jaxseq.benchmark import compare, floors, growth, machine, peers, workloads
 from jaxseq.benchmark.workloads import Product, Workload
+from jaxseq.cells import CELLS
 
 TINY = Workload("tiny", "lstm", 5, 6, 3, 2, 1, layers=2, outputs=2, every_step=True)
 LAST = TINY._replace(cell="rnn", layers=1, every_step=False)
@@ -212,7 +213,7 @@ def test_the_picture_shows_the_ratios_and_the_floor() -> None:
         (["--plot", "bench.jpeg"], "jaxseq.benchmark: --plot bench.jpeg: a name that ends in .png is needed"),
         (["--out", "."], "jaxseq.benchmark: --out .: is a folder"),
         (["--rounds", "0"], "jaxseq.benchmark: --rounds 0: at least 1 is needed"),
-        (["--sweep", "--cell", "foo"], "jaxseq.benchmark: --cell foo: choose one of rnn, lstm, gru"),
+        (["--sweep", "--cell", "foo"], f"jaxseq.benchmark: --cell foo: choose one of {', '.join(CELLS)}"),
         (
             ["--only", "GRU 513"],
             'jaxseq.benchmark: --only "GRU 513": no workload has that in its name; there are RNN 50, LSTM 50, ',

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import close, draw, quickly, slots
+from problems import GATED, close, draw, quickly, slots
 
 from jaxseq.cells import CELLS, batch_norm, layer_norm, normalised
 from jaxseq.cells import norm as norms
@@ -15,7 +15,7 @@ from jaxseq.cells.recurrence import Rows
 from jaxseq.common.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("double", "compiled_quickly")
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_cell = pytest.mark.parametrize("name", GATED)
 every_norm = pytest.mark.parametrize("kind", norms.NORMS)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.cells import CELLS, convert, recurrence
+from jaxseq.cells import CELLS, base, convert, indrnn, lstm_peephole, lstm_projected, recurrence, rglru
 from jaxseq.cells.recurrence import Rows, Traversal
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -211,7 +211,7 @@ def test_torch_loads_what_we_hand_it(torch, name):
     close(outputs, theirs.detach().numpy(), "float64")
 
 
-def run_onnx(onnx, name, weights, x, starts, direction="forward"):
+def run_onnx(onnx, name, weights, x, starts, direction="forward", before_reset=1):
     """A model of one node, checked by ONNX and run by its reference evaluator: outputs and last states, as torch's."""
     helper = onnx.helper
     element = helper.np_dtype_to_tensor_dtype(x.dtype)
@@ -219,11 +219,19 @@ def run_onnx(onnx, name, weights, x, starts, direction="forward"):
     results = ["Y", "Y_h", "Y_c"][: 1 + len(starts)]
     node = helper.make_node(
         name.upper(),
-        ["X", "W", "R", "B", "", *list(given)[4:]],
+        [
+            "X",
+            "W",
+            "R",
+            "B",
+            "",
+            *[key for key in given if key.startswith("initial")],
+            *[key for key in given if key == "P"],
+        ],
         results,
         hidden_size=H,
         direction=direction,
-        **({"linear_before_reset": 1} if name == "gru" else {}),
+        **({"linear_before_reset": before_reset} if name == "gru" else {}),
     )
     graph = helper.make_graph(
         [node],
@@ -277,3 +285,167 @@ def test_onnx_runs_what_we_hand_it(onnx, name):
     theirs, _ = run_onnx(onnx, name, convert.to_onnx(name, params), x, starts)
     outputs, _ = ours(name, Stack(), {(0, False): params}, x, starts)
     close(outputs, theirs, "float64")
+
+
+def scanned(name, params, x, starts):
+    """Outputs and last states of one of our cells."""
+    carry = type(CELLS[name].start((1, 1)))(*map(jnp.asarray, starts))
+    last, outputs = jax.jit(partial(recurrence.scan, CELLS[name]))(params, jnp.asarray(x), carry)
+    return outputs, last
+
+
+def in_our_order(array, theirs, ours):
+    """Gates on the first axis, in their order, as ours on the last axis."""
+    gates = dict(zip(theirs, np.split(array, len(theirs)), strict=True))
+    return np.concatenate([gates[letter] for letter in ours]).T
+
+
+def test_onnx_has_the_gru_whose_reset_gate_acts_before_the_product(onnx):
+    draw = numbers(5, "float64")
+    weights = onnx_weights("gru", 1, draw)
+    x, start = draw(T, B, D), draw(1, B, H)
+    theirs, (their_last,) = run_onnx(onnx, "gru", weights, x, [start], before_reset=0)
+
+    kernel, recurrent = (in_our_order(weights[key][0], "zrn", "rzn") for key in ("W", "R"))
+    bias = sum(in_our_order(half, "zrn", "rzn") for half in np.split(weights["B"][0], 2))
+    params = base.Params(kernel, recurrent, bias)
+    outputs, last = scanned("gru-before", params, x, [start[0]])
+    close(outputs, theirs, "float64")
+    close(last.h, their_last[0], "float64")
+
+
+def test_onnx_has_the_lstm_with_peepholes(onnx):
+    draw = numbers(6, "float64")
+    weights = {**onnx_weights("lstm", 1, draw), "P": draw(1, 3 * H)}
+    x, starts = draw(T, B, D), [draw(1, B, H), draw(1, B, H)]
+    theirs, their_lasts = run_onnx(onnx, "lstm", weights, x, starts)
+
+    kernel, recurrent = (in_our_order(weights[key][0], "iofg", "ifgo") for key in ("W", "R"))
+    bias = sum(in_our_order(half, "iofg", "ifgo") for half in np.split(weights["B"][0], 2))
+    params = lstm_peephole.Params(kernel, recurrent, bias, in_our_order(weights["P"][0], "iof", "ifo"))
+    outputs, lasts = scanned("lstm-peephole", params, x, [state[0] for state in starts])
+    close(outputs, theirs, "float64")
+    for ours, expected in zip(lasts, their_lasts, strict=True):
+        close(ours, expected[0], "float64")
+
+
+def test_torch_has_the_lstm_with_projection(torch):
+    draw, memory = numbers(7, "float64"), 9
+    layer = torch.nn.LSTM(D, memory, proj_size=H, dtype=torch.float64)
+    x, h, c = draw(T, B, D), draw(1, B, H), draw(1, B, memory)
+    theirs, (h_last, c_last) = layer(torch.from_numpy(x), (torch.from_numpy(h), torch.from_numpy(c)))
+
+    weights = {key: weight.detach().numpy() for key, weight in layer.named_parameters()}
+    params = lstm_projected.Params(
+        input_kernel=weights["weight_ih_l0"].T,
+        recurrent_kernel=weights["weight_hh_l0"].T,
+        bias=weights["bias_ih_l0"] + weights["bias_hh_l0"],
+        projection=weights["weight_hr_l0"].T,
+    )
+    cell = lstm_projected.with_memory(memory)
+    start = lstm_projected.Carry(jnp.asarray(h[0]), jnp.asarray(c[0]))
+    last, outputs = recurrence.scan(cell, jax.tree.map(jnp.asarray, params), jnp.asarray(x), start)
+    close(outputs, theirs.detach().numpy(), "float64")
+    close(last.h, h_last[0].detach().numpy(), "float64")
+    close(last.c, c_last[0].detach().numpy(), "float64")
+
+
+def test_an_indrnn_is_a_torch_layer_with_a_diagonal_kernel(torch):
+    draw = numbers(8, "float64")
+    layer = torch.nn.RNN(D, H, nonlinearity="relu", dtype=torch.float64)
+    weight = draw(H)
+    layer.weight_hh_l0.data = torch.from_numpy(np.diag(weight))
+    x, start = draw(T, B, D), draw(1, B, H)
+    theirs, _ = layer(torch.from_numpy(x), torch.from_numpy(start))
+
+    bias = (layer.bias_ih_l0 + layer.bias_hh_l0).detach().numpy()
+    params = indrnn.Params(layer.weight_ih_l0.detach().numpy().T, bias, weight)
+    outputs, _ = scanned("indrnn", params, x, [start[0]])
+    close(outputs, theirs.detach().numpy(), "float64")
+
+
+def gru_without_memory_of_its_output(torch, draw):
+    """A torch GRU whose gates do not see the state: h = z h + (1 - z) n, with z and n of x alone."""
+    layer = torch.nn.GRU(D, H, dtype=torch.float64)
+    layer.weight_hh_l0.data.zero_()
+    layer.bias_hh_l0.data.zero_()
+    x, start = draw(T, B, D), draw(1, B, H)
+    outputs, _ = layer(torch.from_numpy(x), torch.from_numpy(start))
+    sums = x @ layer.weight_ih_l0.detach().numpy().T + layer.bias_ih_l0.detach().numpy()
+    _, update, candidate = np.split(sums, 3, axis=-1)
+    return outputs.detach().numpy(), start, update, np.tanh(candidate)
+
+
+def test_a_mingru_that_is_given_the_sums_is_a_torch_gru_without_recurrent_weights(torch):
+    theirs, start, update, candidate = gru_without_memory_of_its_output(torch, numbers(9, "float64"))
+    features = np.concatenate([update, candidate], axis=-1)
+
+    # Its update gate lets in where torch's keeps.
+    kernel = np.diag([-1.0] * H + [1.0] * H)
+    outputs, _ = scanned("mingru", base.InputParams(kernel, np.zeros(2 * H)), features, [start[0]])
+    close(outputs, theirs, "float64")
+
+
+def test_a_minlstm_whose_gates_have_its_odds_is_the_same_gru(torch):
+    theirs, start, update, candidate = gru_without_memory_of_its_output(torch, numbers(10, "float64"))
+    odds = np.exp(update)
+    # Gates whose quotient is that of torch's z and 1 - z: f / i = odds, with f = 0.9 odds / (1 + odds).
+    gates = [0.9 * odds / (1 + odds), 0.9 / (1 + odds)]
+    features = np.concatenate([*(np.log(gate / (1 - gate)) for gate in gates), candidate], axis=-1)
+    outputs, _ = scanned("minlstm", base.InputParams(np.eye(3 * H), np.zeros(3 * H)), features, [start[0]])
+    close(outputs, theirs, "float64")
+
+
+def test_an_lru_is_a_linear_system_of_scipy():
+    signal = pytest.importorskip("scipy.signal")
+    draw = numbers(11, "float64")
+    shapes = jax.eval_shape(lambda: CELLS["lru"].init(jax.random.key(0), D, H))
+    params = jax.tree.map(lambda leaf: draw(*leaf.shape) / 2, shapes)
+    x, start = draw(T, 1, D), [draw(1, H) for _ in range(3)]
+    outputs, last = scanned("lru", params, x, start)
+
+    # Real and imaginary parts side by side; scipy's state is that before the input.
+    modulus, phase = np.exp(-np.exp(params.nu)), np.exp(params.theta)
+    real, imaginary = np.diag(modulus * np.cos(phase)), np.diag(modulus * np.sin(phase))
+    a = np.block([[real, -imaginary], [imaginary, real]])
+    b = (params.input_kernel * np.tile(np.exp(params.gamma), 2)).T
+    c, d = params.output_kernel.T, params.skip_kernel.T
+    system = signal.StateSpace(a, b, c @ a, c @ b + d, dt=1)
+    _, theirs, _ = signal.dlsim(system, x[:, 0], x0=np.concatenate([start[1][0], start[2][0]]))
+    close(outputs[:, 0], theirs, "float64")
+    close(last.h[0], theirs[-1], "float64")
+
+
+def test_an_rglru_with_constant_gates_is_a_filter_of_scipy():
+    """The paper's numbers: a = σ(Λ)^(8 r), and an input weighed by √(1 - a²) i."""
+    signal, special = pytest.importorskip("scipy.signal"), pytest.importorskip("scipy.special")
+    draw = numbers(12, "float64")
+    params = rglru.Params(draw(D, H), draw(H), np.zeros((H, 2 * H)), draw(2 * H), draw(H))
+    x, start = draw(T, B, D), draw(B, H)
+    outputs, _ = scanned("rglru", params, x, [start])
+
+    r, i = np.split(special.expit(params.gate_bias), 2)
+    a = special.expit(params.decay) ** (8 * r)
+    v = x @ params.input_kernel + params.bias
+    for unit in range(H):
+        weights = [np.sqrt(1 - a[unit] ** 2) * i[unit]]
+        state = a[unit] * start[None, :, unit]
+        theirs, _ = signal.lfilter(weights, [1, -a[unit]], v[..., unit], axis=0, zi=state)
+        close(outputs[..., unit], theirs, "float64")
+
+
+def test_an_rglru_solves_its_banded_system():
+    """h_t - a_t h_{t-1} = b_t for all t at once, with gates that depend on the input."""
+    linalg, special = pytest.importorskip("scipy.linalg"), pytest.importorskip("scipy.special")
+    draw = numbers(13, "float64")
+    params = rglru.Params(draw(D, H), draw(H), draw(H, 2 * H), draw(2 * H), draw(H))
+    x = draw(T, B, D)
+    outputs, _ = scanned("rglru", params, x, [np.zeros((B, H))])
+
+    v = x @ params.input_kernel + params.bias
+    r, i = np.split(special.expit(v @ params.gate_kernel + params.gate_bias), 2, axis=-1)
+    a = special.expit(params.decay) ** (8 * r)
+    driven = np.sqrt(1 - a**2) * i * v
+    for row, unit in np.ndindex(B, H):
+        bands = np.stack([np.ones(T), np.append(-a[1:, row, unit], 0)])
+        close(outputs[:, row, unit], linalg.solve_banded((1, 0), bands, driven[:, row, unit]), "float64")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import close, draw, quickly, slots, total
+from problems import GATED, close, draw, quickly, slots, total
 
 from jaxseq.cells import CELLS, normalised, padding, recurrence
 from jaxseq.cells.normalised import Normalisation
@@ -16,7 +16,7 @@ from jaxseq.common.errors import UsageError
 
 scan = quickly(recurrence.scan, "cell", "traversal")
 pytestmark = pytest.mark.usefixtures("double", "compiled_quickly")
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_cell = pytest.mark.parametrize("name", GATED)
 NO_INTEGER = "not an integer"
 
 

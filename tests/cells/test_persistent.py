@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import pallas as pl
-from problems import normal, quickly, shapes, untrained
+from problems import GATED, normal, quickly, shapes, untrained
 
 from jaxseq.cells import CELLS, adjoint, kernel_layout, normalised, persistent, recurrence
 from jaxseq.cells.adjoint import Layer, Sequence, Trainable
@@ -22,7 +22,7 @@ from jaxseq.cells.normalised import Normalisation
 from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.nn.recurrent import Recurrent
 
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_cell = pytest.mark.parametrize("name", GATED)
 SLOTS = (None, "layer", "layer-sum")
 GROUPS = {"lstm": ((4,), (2, 2)), "gru": ((4,), (2, 1)), "rnn": ((1,),)}
 
@@ -114,7 +114,7 @@ QUICK = {
 }
 COMBINATIONS = [
     pytest.param(*row, id="-".join(row), marks=[] if row in QUICK else [pytest.mark.slow])
-    for row in itertools.product(CELLS, map(str, SLOTS), SIZES, OPTIONS)
+    for row in itertools.product(GATED, map(str, SLOTS), SIZES, OPTIONS)
 ]
 
 
@@ -132,7 +132,7 @@ def test_the_kernels_compute_what_the_scan_does(name, slot, size, options):
 def test_the_kernels_compute_what_the_scan_does_on_random_layers(seed):
     draws = random.Random(seed)
     case = Case(
-        name=draws.choice(list(CELLS)),
+        name=draws.choice(list(GATED)),
         slot=draws.choice(SLOTS),
         t=draws.randint(1, 9),
         b=draws.randint(1, 5),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import SLOTS, Size, differentiate, inputs
+from problems import GATED, SLOTS, Size, differentiate, inputs
 
 from jaxseq.cells import CELLS, recurrence
 from jaxseq.common import precision
@@ -17,7 +17,7 @@ from jaxseq.common.precision import Precision
 SIZE = Size(3, 2, 3, 4, "float32", gated=False)
 LENGTHS = [3, 2]
 MARKS = {"float32": "precision = [HIGHEST, HIGHEST]", "tf32": "precision = [HIGH, HIGH]", "bfloat16": "bf16"}
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_cell = pytest.mark.parametrize("name", GATED)
 
 
 def products(lowered):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import Size, close, differentiate, draw, inputs, loss, measure, quickly
+from problems import GATED, Size, close, differentiate, draw, inputs, loss, measure, quickly
 
 from jaxseq.cells import CELLS, recurrence, strategy
 from jaxseq.cells.strategy import Accumulation
@@ -14,7 +14,7 @@ from jaxseq.cells.strategy import Accumulation
 WAYS = ("scan", "scan_by_autodiff")
 scan = quickly(recurrence.scan, "cell")
 pytestmark = pytest.mark.usefixtures("double")
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_cell = pytest.mark.parametrize("name", GATED)
 
 
 @every_cell

@@ -97,7 +97,7 @@ def piece_by_piece(leaves, given, name, slot, reverse):
         leaves.restart,
     )
     apart = leaves._replace(x=leaves.x[steps, pieces.row], start=carry)
-    rows = Rows(pieces.length, leaves.drop[pieces.row])
+    rows = Rows(pieces.length, None if leaves.drop is None else leaves.drop[pieces.row])
     last, outputs = scan(apart, rows, name, slot, reverse)
 
     step = jnp.maximum(jnp.arange(T)[:, None] - pieces.first[pieces.of], 0)
@@ -118,7 +118,9 @@ def differentiated(way, leaves, given, name, slot, reverse):
 def problem(name, slot, seed, lengths, drawn, reverse):
     i = inputs(name, slot, SIZE, seed, lengths)
     restart = normal(np.random.default_rng(seed + 9), i.start)
-    leaves = Leaves(i.params, i.weights, i.x, i.start, restart, i.drop)
+    # A linear cell multiplies no state that could drop out.
+    drop = None if CELLS[name].linear is not None else i.drop
+    leaves = Leaves(i.params, i.weights, i.x, i.start, restart, drop)
     resets = np.reshape(drawn, (T, B))
     given = {"mix": i.mix, "lengths": i.lengths, "resets": resets, "pieces": parted(resets, lengths, reverse)}
     return leaves, given
@@ -129,7 +131,13 @@ ours, theirs = (
             "name", "slot", "reverse")
     for way in (with_resets, piece_by_piece)
 )  # fmt: skip
-QUICK = {("rnn", "layer-sum", False), ("lstm", "layer", True), ("gru", "none", False)}
+QUICK = {
+    ("rnn", "layer-sum", False),
+    ("lstm", "layer", True),
+    ("gru", "none", False),
+    ("mingru", "none", True),
+    ("lru", "none", False),
+}
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow])
     for case in itertools.product(CELLS, ("none", "layer", "layer-sum"), (False, True))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from pairwise import choose, grid, pairs_of
+from problems import GATED
 
 from jaxseq.cells import CELLS, norm, normalised, recurrence
 from jaxseq.cells.norm import NORMS, Norm
@@ -19,7 +20,7 @@ from jaxseq.cells.normalised import Normalisation
 from jaxseq.cells.recurrence import Rows, Traversal
 
 D = 3
-every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=list(CELLS))
+every_cell = pytest.mark.parametrize("cell", GATED.values(), ids=list(GATED))
 SLOTS = {str(slot): slot for slot in (None, *NORMS)}
 SIZES = {"one step": (1, 2, 1), "many rows": (2, 5, 3), "many steps": (5, 2, 4)}
 
@@ -73,19 +74,19 @@ def check_promises(values, gradients, results, drop=None):
         chex.assert_trees_all_equal_shapes_and_dtypes(moments, running)
 
 
-@grid(cell=CELLS, slot=SLOTS, size=SIZES)
+@grid(cell=GATED, slot=SLOTS, size=SIZES)
 def test_a_scan_keeps_the_shapes_it_promises(cell, slot, size):
     values = arrays(cell, slot, *size)
     check_promises(values, *abstract_scan(cell, slot, values))
 
 
-@grid(cell=CELLS, slot=SLOTS, d={"one": 1, "two": 2})
+@grid(cell=GATED, slot=SLOTS, d={"one": 1, "two": 2})
 def test_few_features_keep_them_too(cell, slot, d):
     values = arrays(cell, slot, 4, 3, 2, d)
     check_promises(values, *abstract_scan(cell, slot, values))
 
 
-@grid(cell=CELLS, slot=SLOTS, reverse={"forwards": False, "backwards": True})
+@grid(cell=GATED, slot=SLOTS, reverse={"forwards": False, "backwards": True})
 def test_lengths_dropout_and_direction_change_no_shape(cell, slot, reverse):
     values = arrays(cell, slot, 4, 3, 2)
     rows = Rows(jnp.asarray([4, 1, 0]), jnp.ones((3, 2)))
@@ -133,7 +134,7 @@ def test_gains_of_another_norm_are_refused():
         normalised.scan(cell, Normalisation(Norm("layer"), gains), params, x, start)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", GATED)
 def test_every_cell_has_the_same_names_in_the_same_order(name):
     module = __import__(f"jaxseq.cells.{name}", fromlist=[name])
     names = ["Params", "Carry", "Saved", "Local", "start", "init", "gates", "linearise", "adjoint", "CELL"]
@@ -142,7 +143,7 @@ def test_every_cell_has_the_same_names_in_the_same_order(name):
 
 def test_every_pair_of_values_is_tried():
     """Of the combinations of parameters that are not slow."""
-    axes = [CELLS, SLOTS, SIZES, ["forwards", "backwards"]]
+    axes = [GATED, SLOTS, SIZES, ["forwards", "backwards"]]
     chosen = choose([list(axis) for axis in axes])
     seen = set().union(*map(pairs_of, chosen))
     for (first, one), (second, other) in itertools.combinations(enumerate(axes), 2):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from problems import EVALUATED, SLOTS, close, draw, norm_of, quickly, slots, total
+from problems import EVALUATED, GATED, SLOTS, close, draw, norm_of, quickly, slots, total
 
 from jaxseq.cells import CELLS, normalised, recurrence, strategy
 from jaxseq.cells.norm import Norm
@@ -102,9 +102,9 @@ QUICK = [
     ("lstm", "batch", True, True, None),
 ]
 SLOW = [
-    *itertools.product(CELLS, SLOTS, (False, True), (False, True), (None,)),
-    *itertools.product(CELLS, ("none", "layer", "layer-sum"), (False, True), (False, True), (4,)),
-    *itertools.product(CELLS, SLOTS, (True,), (False,), (None,), (1,)),
+    *itertools.product(GATED, SLOTS, (False, True), (False, True), (None,)),
+    *itertools.product(GATED, ("none", "layer", "layer-sum"), (False, True), (False, True), (4,)),
+    *itertools.product(GATED, SLOTS, (True,), (False,), (None,), (1,)),
 ]
 CASES = [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW if case not in QUICK)]
 slow = pytest.mark.slow
@@ -137,7 +137,7 @@ def test_a_start_of_zeros_does_not_vary_and_need_not():
     close(divided[3], summed, 1e-9)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", GATED)
 @pytest.mark.parametrize("slot", ["none", "layer"])
 def test_devices_meet_once_for_each_parameter(name, slot):
     gradients, arrays, specs, results = problem(name, slot, True)

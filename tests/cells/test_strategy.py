@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
-from problems import Size, close, differentiate, inputs
+from problems import GATED, Size, close, differentiate, inputs
 
 from jaxseq.cells import CELLS, recurrence, strategy
 from jaxseq.cells.norm import Norm
@@ -40,7 +40,7 @@ def test_without_a_mesh_the_default_device_says_it(monkeypatch):
                 assert strategy.platform() == "gpu"
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", GATED)
 @pytest.mark.parametrize("norm", [None, Norm("layer")])
 @pytest.mark.parametrize(("rows", "units"), [(1, 1), (32, 50), (2, 300)])
 def test_a_gpu_has_one_strategy_for_all_sizes(name, norm, rows, units):
@@ -50,7 +50,7 @@ def test_a_gpu_has_one_strategy_for_all_sizes(name, norm, rows, units):
     assert chosen == Backward(Accumulation.AT_ONCE, Linearisation.AT_ONCE, Buffers.NEW)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", GATED)
 @pytest.mark.parametrize("slot", ["none", "layer", "layer-sum"])
 @pytest.mark.parametrize(("b", "h"), [(1, 1), (5, 33)])
 def test_what_is_traced_for_a_gpu_is_right_on_a_cpu_too(name, slot, b, h):

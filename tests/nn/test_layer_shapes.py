@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pairwise import grid
+from problems import GATED
 
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import NORMS, Norm
@@ -31,7 +32,7 @@ OPTIONS = {
 }
 DIRECTIONS = {"one way": False, "both ways": True}
 ROWS = {"padded": LENGTHS, "whole": None}
-every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=list(CELLS))
+every_cell = pytest.mark.parametrize("cell", GATED.values(), ids=list(GATED))
 HEADS = [*(heads.point(loss) for loss in heads.LOSSES), *heads.HEADS.values()]
 every_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: head.loss.__name__)
 
@@ -56,7 +57,7 @@ def train_layer(layer, lengths):
     return variables, results, gradient
 
 
-@grid(cell=CELLS, options=OPTIONS, both=DIRECTIONS, lengths=ROWS)
+@grid(cell=GATED, options=OPTIONS, both=DIRECTIONS, lengths=ROWS)
 def test_a_layer_keeps_the_shapes_it_promises(cell, options, both, lengths):
     """Two directions put their units side by side."""
     layer, units = Recurrent(cell, H, **options), H

@@ -14,6 +14,9 @@ from jaxseq.cells.norm import NORMS, Norm
 from jaxseq.cells.normalised import Normalisation
 from jaxseq.cells.recurrence import Rows, Traversal
 
+GATED = {name: cell for name, cell in CELLS.items() if cell.gates is not None}
+"""Cells with slots for norms; the properties of all others are in `tests/cells/test_families.py`."""
+
 SIZES = {"t": 7, "b": 3, "d": 2, "h": 4}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxseq.cells import CELLS
 from jaxseq.common.errors import UsageError
 from jaxseq.train import experiments, options
 from jaxseq.train.experiments import forecasts, named
@@ -70,7 +71,7 @@ def test_a_recipe_survives_its_config() -> None:
     ("words", "said"),
     [
         ("wavs", "unknown experiment; got 'wavs', needed one of aapl, waves"),
-        ("--model.cell foo", "unknown cell; got 'foo', needed one of rnn, lstm, gru"),
+        ("--model.cell foo", f"unknown cell; got 'foo', needed one of {', '.join(CELLS)}"),
         ("waves --epochs 0", "epochs: too small; got 0"),
         ("--epoch 3", "Unrecognized options: --epoch, 3: perhaps --epochs"),
         ("--rubbish", "Unrecognized options: --rubbish: see python -m jaxseq.train aapl --help"),

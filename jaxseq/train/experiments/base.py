@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Protocol, get_args, runtime_che
 import optax
 import tyro
 
+from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.common.checks import at_least, one_of
 from jaxseq.common.errors import UsageError
@@ -26,6 +27,8 @@ OWN = "own"
 """Name of trainings from Python, `jaxseq.train.fit`: in `config.json`, and in the names of their folders."""
 MOST_LAYERS_AT_ONCE = 8
 """Maximum number of layers that are drawn by one compiled function: 16 take longer to compile than they train."""
+CellName = Annotated[str, tyro.conf.arg(help=f"Recurrent cell: {', '.join(CELLS)}.")]
+"""A name of `CELLS`, whose help lists them all."""
 
 
 @runtime_checkable
@@ -34,7 +37,7 @@ class Network(Protocol):
 
     @property
     def cell(self) -> str:
-        """The recurrent cell: rnn, lstm or gru."""
+        """The recurrent cell, a name of `jaxseq.cells.CELLS`."""
         ...
 
     @property

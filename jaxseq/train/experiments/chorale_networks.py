@@ -19,7 +19,7 @@ from jaxseq.music.networks.inputs import Rows
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.piece import VOICES
 from jaxseq.nn.objectives import Objective
-from jaxseq.train.experiments.base import Network, NormName, check_convolutions, norm_inside
+from jaxseq.train.experiments.base import CellName, Network, NormName, check_convolutions, norm_inside
 
 LOWEST, HIGHEST = 1, tokens.VOCABULARY - 1
 """The symbols that have a pitch, and can be transposed."""
@@ -55,8 +55,8 @@ class ChoraleNetwork(Network, Protocol):
 class Notes:
     """Reads the voices one after another: embedding, causal convolutions, recurrent layers, softmax (Géron 2019)."""
 
-    cell: str = "lstm"
-    """Recurrent cell: rnn, lstm or gru."""
+    cell: CellName = "lstm"
+    """Recurrent cell, a name of `jaxseq.cells.CELLS`."""
     hidden: int = 256
     """Units in each recurrent layer."""
     layers: int = 1
@@ -117,8 +117,8 @@ class Notes:
 class VoicesAtOnce:
     """Fields of the networks that read a chord at each sixteenth and have an output layer for each voice."""
 
-    cell: str = "gru"
-    """Recurrent cell: rnn, lstm or gru."""
+    cell: CellName = "gru"
+    """Recurrent cell, a name of `jaxseq.cells.CELLS`."""
     hidden: int = 256
     """Units in each recurrent layer."""
     layers: int = 1
@@ -223,7 +223,7 @@ class Fills(VoicesAtOnce):
 
 
 def _check_network(model: Notes | VoicesAtOnce) -> None:
-    cells.named(model.cell)
+    cells.check_options(model.cell, model.norm != "none", model.recurrent_dropout)
     at_least(1, hidden=model.hidden, layers=model.layers, embedding=model.embedding)
     # Batch norm between two layers is a setting of forecasts alone.
     one_of(get_args(NormName)[:-1], norm=model.norm)

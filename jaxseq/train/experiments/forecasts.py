@@ -17,7 +17,7 @@ from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.intervals import Choice
 from jaxseq.nn import forecaster, heads, objectives
-from jaxseq.train.experiments.base import Experiment, NormName
+from jaxseq.train.experiments.base import CellName, Experiment, NormName
 
 HeadName = Literal["point", "quantile", "gaussian", "student-t"]
 LossName = Literal["mse", "mae", "huber"]
@@ -28,8 +28,8 @@ Strategy = Literal["one-step", "iterated", "direct", "every-step"]
 class Model:
     """A stack of recurrent layers and a dense head."""
 
-    cell: str = "gru"
-    """Recurrent cell: rnn, lstm or gru."""
+    cell: CellName = "gru"
+    """Recurrent cell, a name of `jaxseq.cells.CELLS`."""
     hidden: int = 50
     """Units in each recurrent layer."""
     layers: int = 1
@@ -51,7 +51,7 @@ class Model:
     """Forecast of each step: a point, seven quantiles, or a distribution (gaussian, student-t)."""
 
     def __post_init__(self) -> None:
-        cells.named(self.cell)
+        cells.check_options(self.cell, self.norm not in ("none", "batch-between"), self.recurrent_dropout)
         at_least(1, hidden=self.hidden, layers=self.layers)
         one_of(get_args(NormName), norm=self.norm)
         one_of(get_args(HeadName), head=self.head)

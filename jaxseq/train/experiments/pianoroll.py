@@ -14,7 +14,7 @@ from jaxseq.music.corpora.pianoroll import PianoRoll
 from jaxseq.music.networks import objectives
 from jaxseq.music.networks.roll_net import RollNet
 from jaxseq.nn.objectives import Objective
-from jaxseq.train.experiments.base import Experiment, NormName, check_convolutions, norm_inside
+from jaxseq.train.experiments.base import CellName, Experiment, NormName, check_convolutions, norm_inside
 from jaxseq.train.optimiser import optimiser
 
 
@@ -22,8 +22,8 @@ from jaxseq.train.optimiser import optimiser
 class Roll:
     """Causal convolutions, recurrent layers, or both, and a sigmoid for each of the 88 keys."""
 
-    cell: str = "lstm"
-    """Recurrent cell: rnn, lstm or gru."""
+    cell: CellName = "lstm"
+    """Recurrent cell, a name of `jaxseq.cells.CELLS`."""
     hidden: int = 300
     """Units in each recurrent layer."""
     layers: int = 1
@@ -40,7 +40,7 @@ class Roll:
     """Dropout rate of the recurrent state, one mask for a whole sequence (Gal & Ghahramani 2016)."""
 
     def __post_init__(self) -> None:
-        cells.named(self.cell)
+        cells.check_options(self.cell, self.norm != "none", self.recurrent_dropout)
         at_least(1, hidden=self.hidden)
         at_least(0, layers=self.layers)
         if not self.layers and not self.convolutions:

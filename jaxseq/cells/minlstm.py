@@ -1,0 +1,44 @@
+"""Minimal LSTM (Feng et al. 2024, section 3.2), whose gates do not see the state and share a sum of one, gates f, i, n:
+
+f, i = σ(x W + b)    n = x W_n + b_n    h_t = (f h_{t-1} + i n) / (f + i)
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxseq.cells.base import About, Cell, Coefficients, InputParams, Linear, init_input_kernel
+from jaxseq.cells.mingru import carry, state
+from jaxseq.cells.rnn import start
+from jaxseq.common.arrays import DType, Key
+
+
+def init(
+    key: Key,
+    d: int,
+    h: int,
+    dtype: DType = jnp.float32,
+) -> InputParams:
+    """Draw parameters for d features and h units: Glorot input kernel, forget bias 1 as in an LSTM, other biases 0."""
+    bias = jnp.zeros(3 * h, dtype).at[:h].set(1)
+    return InputParams(init_input_kernel(key, 3, d, h, dtype), bias)
+
+
+def coefficients(params: InputParams, x: Float[Array, "*b d"]) -> Coefficients:
+    """Compute a = f / (f + i) and b = i n / (f + i)."""
+    f_sum, i_sum, n = jnp.split(x @ params.input_kernel + params.bias, 3, axis=-1)
+    # f / (f + i) = σ(log f - log i): both gates may be too small for their sum.
+    excess = jax.nn.log_sigmoid(f_sum) - jax.nn.log_sigmoid(i_sum)
+    return Coefficients(a=jax.nn.sigmoid(excess), b=jax.nn.sigmoid(-excess) * n)
+
+
+CELL = Cell(
+    name="minlstm",
+    gate_count=3,
+    start=start,
+    init=init,
+    linear=Linear(coefficients, state, carry),
+    about=About(title="minLSTM", source="Feng et al. 2024", oracle="torch.nn.GRU without recurrent weights"),
+)

@@ -14,9 +14,9 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from jaxseq.checkpoint import records, retention, run_seal, store
+from jaxseq.checkpoint import folder_seal, records, retention, run_seal, store
 from jaxseq.checkpoint.records import Leaf
-from jaxseq.common import command_line, sealed
+from jaxseq.common import command_line, sealed, written
 from jaxseq.common.console import say, terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
@@ -26,6 +26,8 @@ from jaxseq.common.text import printable
 PROGRAM = "python -m jaxseq.checkpoint"
 RECIPES = {"study.json": ("study.csv", "study.md"), "sweep.json": ("sweep.csv", "sweep.md")}
 """Recipes in folders of runs, and the tables beside them that are made of the runs."""
+REPORT_RUNS = "runs"
+"""Name of the folder of the runs in that of a report."""
 LEFT_COLUMNS = ("name", "axes", "shape", "dtype", "sha256", "bits")
 """Columns that are aligned left; numbers are aligned right."""
 
@@ -69,19 +71,46 @@ def verify(run: Path, epoch: int | None = None) -> int:
     """Check every array and every file of a run against the hash that was saved with it; exit status 1 for damage.
 
     Args:
-        run: Run folder, such as runs/aapl-0001, its folder of checkpoints, or a folder of runs: a study or a sweep.
+        run: Run folder, such as runs/aapl-0001, its folder of checkpoints, a folder of runs (a study, a sweep or a report),
+            or of composed pieces.
         epoch: Epoch to check; by default all of them, and the other files of the run.
     """
-    run = user_path(run)
-    runs = _runs(run)
+    folder = user_path(run)
+    if folder_seal.is_sealed(folder):
+        return int(_verify_samples(folder))
+    damaged = [_verify_written(folder)]
+    # The runs of a report lie one folder deeper.
+    if _runs(folder / REPORT_RUNS):
+        folder /= REPORT_RUNS
+    runs = _runs(folder)
     if not runs:
-        return int(_verify_run(run, epoch))
+        return int(any([*damaged, _verify_run(folder, epoch)]))
 
-    damaged = [_verify_recipe(run, name, runs) for name in RECIPES]
-    for folder in runs:
-        say(f"{folder}:")
-        damaged.append(_verify_run(folder, epoch))
+    damaged += [_verify_recipe(folder, name, runs) for name in RECIPES]
+    for path in runs:
+        say(f"{path}:")
+        damaged.append(_verify_run(path, epoch))
+    damaged += [_verify_samples(path) for path in sorted(folder.glob("samples-*"))]
     return int(any(damaged))
+
+
+def _verify_written(folder: Path) -> bool:
+    """Return whether anything is in the way of what a command would write again, and print it."""
+    lines = written.obstacles(folder)
+    # Without it, the command that is repeated takes a report for a folder of somebody else.
+    if _runs(folder / REPORT_RUNS) and not os.path.lexists(folder / written.RECORD):
+        lines.append(f"{folder / written.RECORD}: it is missing")
+    for line in lines:
+        say(line)
+    return bool(lines)
+
+
+def _verify_samples(folder: Path) -> bool:
+    """Return whether any file of composed pieces is damaged, and print a line for each."""
+    lines = folder_seal.damage(folder / folder_seal.SAMPLES)
+    for line in lines or [f"{folder}: sound"]:
+        say(line)
+    return bool(lines)
 
 
 def _is_run(folder: Path) -> bool:

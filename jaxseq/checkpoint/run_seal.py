@@ -145,17 +145,9 @@ def _to_be_judged(path: Path, reason: str) -> DamagedError:
 
 def _change(run: Path, judged: Judged, name: str) -> str | None:
     """Say how a file differs from the one that the judgement wrote; None if it does not."""
-    path = run / name
     if name not in judged.files:
         return f"{JUDGED} does not name it"
-    try:
-        if sealed.digest_of_file(path) != judged.files[name]:
-            return "it was changed since it was written"
-    except FileNotFoundError:
-        return "it is missing"
-    except OSError as error:
-        return f"it cannot be read: {error.strerror or error}"
-    return None
+    return sealed.change_of_file(run / name, judged.files[name])
 
 
 def has_judgement(run: Path) -> bool:

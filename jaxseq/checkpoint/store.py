@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,10 +28,13 @@ from jaxseq.checkpoint import records
 from jaxseq.checkpoint.leaves import blank_of, by_path, digest_of, dtype_of, is_key_dtype, key_impl
 from jaxseq.checkpoint.orbax_calls import attempt, quiet
 from jaxseq.checkpoint.records import Leaf
+from jaxseq.common import files
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
 
+ARRAYS = "d"
+"""Name of the folders in which Orbax keeps the values of arrays; the other files describe them."""
 ENVIRONMENT_FAILURES = ("PermissionError", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
 """Failures to read that say nothing about the data."""
 
@@ -136,7 +140,7 @@ def _put(array: np.ndarray, like: Any, dtype: str) -> jax.Array:
 def _load(folder: Path, epoch: int) -> dict[str, np.ndarray]:
     """Return every leaf of an epoch, each with the recorded hash; raise `DamagedError` with everything that is wrong."""
     leaves = records.saved_leaves(folder, epoch)
-    _check_plain(folder, epoch)
+    _check_files(folder, epoch)
     arrays = {path: blank_of(leaf) for path, leaf in leaves.items()}
     path = str(folder.resolve() / str(epoch))
     # Orbax refuses empty arrays; they are never saved.
@@ -157,13 +161,22 @@ def _load(folder: Path, epoch: int) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _check_plain(folder: Path, epoch: int) -> None:
-    """Raise `DamagedError` for a pipe or a device in an epoch's folder: Orbax would wait for it without an end."""
+def _check_files(folder: Path, epoch: int) -> None:
+    """Raise `DamagedError` for files in an epoch's folder on which Orbax would spend hours.
+
+    For a pipe or a device it waits without an end; a description, of any size, it reads as a whole for each leaf.
+    """
     for parent, _, names in os.walk(folder / str(epoch)):
+        most = sys.maxsize if Path(parent).name == ARRAYS else files.MOST_JSON
         for name in names:
             path = Path(parent, name)
-            if path.exists() and not path.is_file():
-                raise DamagedError(records.place(folder, epoch), [f"{name}: no plain file"])
+            try:
+                files.check_size(path, most)
+            except FileNotFoundError:
+                # A link to nothing is Orbax's to report.
+                continue
+            except (OSError, ValueError) as error:
+                raise DamagedError(records.place(folder, epoch), [f"{name}: {records.root_cause(error)}"]) from None
 
 
 def _read(path: str, arrays: Mapping[str, Any]) -> Mapping[str, Any]:

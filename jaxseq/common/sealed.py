@@ -43,6 +43,18 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def change_of_file(path: Path, digest: str) -> str | None:
+    """Return how a file differs from the one that had a sha256, in words; None if it does not."""
+    try:
+        if digest_of_file(path) != digest:
+            return "it was changed since it was written"
+    except FileNotFoundError:
+        return "it is missing"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+    return None
+
+
 def seal(**record: Any) -> dict[str, Any]:
     """Return a record, as JSON holds it, with the format number and its own sha256."""
     # JSON turns tuples into lists, and the digest has to be that of what is read again.

@@ -49,6 +49,12 @@ def write(record: Path, contents: Mapping[str, bytes], **facts: Any) -> None:
         files.write(record.with_name(name), content)
 
 
+def obstacles(folder: Path) -> list[str]:
+    """Return a line for each folder in the place of a file that a command would write into `folder` again."""
+    names = [RECORD, *_known(folder / RECORD)]
+    return [f"{folder / name}: a folder in the place of a file" for name in names if (folder / name).is_dir()]
+
+
 class Outputs:
     """Files of a folder that a command writes one after the other, and writes again when it is repeated.
 

@@ -108,7 +108,8 @@ def _make_folder(out: Path) -> None:
     try:
         # The record tells the folder of a report, begun or finished, from one of the user's.
         if out.is_dir() and not os.path.lexists(out / written.RECORD) and not run_folder.is_empty(out):
-            raise UsageError("is not empty, and holds no report", where=f"--out {out}", needed="another folder")
+            no_report = f"is not empty, and holds no report (no {written.RECORD})"
+            raise UsageError(no_report, where=f"--out {out}", needed="another folder")
         (out / RUNS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{rule}: {error.strerror or error}", where=f"--out {out}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxseq import __version__
+from jaxseq.checkpoint import folder_seal
 from jaxseq.common import csv_tables
 from jaxseq.common.written import Outputs
 from jaxseq.report import claims, figures, tables
@@ -100,9 +100,10 @@ def _trained(found: RowRuns) -> Text:
 
 def _composed(outputs: Outputs, samples: Path) -> list[Table | Figure | Sound]:
     """The table of coherence, and the first pieces: sound, score, roll."""
+    # The seal of every file is checked before any of them is read.
+    said = folder_seal.read(samples / folder_seal.SAMPLES)
     frame = csv_tables.read(samples / "coherence.csv")
     outputs.write("table-coherence.csv", csv_tables.content(frame, digits=None))
-    said = json.loads((samples / "samples.json").read_text(encoding="utf-8"))
     body = [
         [str(line.iloc[0]), *("\N{EN DASH}" if np.isnan(value) else f"{value:.4g}" for value in line.iloc[1:])]
         for _, line in frame.iterrows()

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from rich.table import Table
 
+from jaxseq.checkpoint import folder_seal
 from jaxseq.common import csv_tables
 from jaxseq.music.evaluation import coherence, memorisation
 from jaxseq.music.evaluation.coherence import Coherence
@@ -25,8 +26,8 @@ from jaxseq.sample.judge import BACH, DRAWS, HIGH, LOW, SAMPLES, Judgement
 from jaxseq.sample.options import NO_PRIME
 from jaxseq.sample.request import Request
 
-SUMMARY_FILE = "samples.json"
-TABLE_FILE = "coherence.csv"
+SUMMARY_FILE = folder_seal.SAMPLES
+TABLE_FILE = folder_seal.TABLE
 REPORT_FILE = "report.md"
 
 IN_ORDER = (

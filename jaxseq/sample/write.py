@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxseq.checkpoint import folder_seal
 from jaxseq.common import figures, files
 from jaxseq.common.errors import UsageError
 from jaxseq.music import plots, sound
@@ -62,9 +63,10 @@ def write(
 
         summary = report.summary(request, composed, judgement, names_by_piece)
         text = report.markdown(request, composed, judgement, names_by_piece)
-        files.write_json(draft / report.SUMMARY_FILE, summary)
         files.write_text(draft / report.TABLE_FILE, report.table_csv(judgement.columns))
         files.write_text(draft / report.REPORT_FILE, text)
+        # Last, since it seals the other files.
+        folder_seal.write(draft / report.SUMMARY_FILE, summary)
         published = folder.publish(draft, options.run, options.out)
     return Written(published, (report.REPORT_FILE, report.TABLE_FILE, report.SUMMARY_FILE), notes)
 

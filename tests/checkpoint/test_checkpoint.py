@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import pickle
 import random
 import resource
@@ -368,6 +369,16 @@ def test_every_file_broken_in_every_way_is_harmless_or_detected(few: Path, tmp_p
     found = damage_each_file(few, tmp_path, [how])
     print(f"{len(found)} files {how}: {found.count('detected')} detected, {found.count('harmless')} harmless")
     assert found.count("detected") >= 4
+
+
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt"])
+def test_a_description_that_has_grown_is_refused_unread(few: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
+    # Read once for each leaf, half a gigabyte takes minutes.
+    os.truncate(folder / "2" / "state" / name, 2**29)
+    began = time.monotonic()
+    (reason,) = store.damage(folder, 2)
+    assert name in reason and time.monotonic() - began < 5
 
 
 class Planted:

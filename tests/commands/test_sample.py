@@ -16,14 +16,17 @@ from quick_compilation import quick_compilation
 from rich.console import Console
 from untrained import untrained
 
+from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import files, lock
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import ABSENT, UsageError
+from jaxseq.common.written import Outputs
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi import write
 from jaxseq.music.piece import BAR, Piece, from_notes
 from jaxseq.music.sampling import FREE
+from jaxseq.report import contents
 from jaxseq.sample import __main__ as sample
 from jaxseq.sample import compose, options, report, request
 from jaxseq.sample import folder as sample_folder
@@ -116,6 +119,25 @@ def test_the_table_has_bach_a_5_gram_and_a_frozen_chord_beside_the_samples(piece
     said = json.loads((pieces / "samples.json").read_text())
     assert said["coherence"]["frozen chord"]["parallel_fifths"] is None
     assert "memorised" in (pieces / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["sample-01.mid", "coherence.csv", "samples.json"])
+@pytest.mark.parametrize("how", ["edited", "gone"])
+def test_pieces_that_were_changed_are_reported_and_not_shown(
+    pieces: Path, tmp_path: Path, capsys: pytest.CaptureFixture, name: str, how: str
+) -> None:
+    folder = Path(shutil.copytree(pieces, tmp_path / "pieces"))
+    assert checkpoint.main(["verify", str(folder)]) == 0
+    assert contents._composed(Outputs(tmp_path, print), folder)
+
+    (folder / name).write_bytes((folder / name).read_bytes().replace(b"0", b"1"))
+    if how == "gone":
+        (folder / name).unlink()
+    capsys.readouterr()
+    assert checkpoint.main(["verify", str(folder)]) == 1
+    assert str(folder / name) in capsys.readouterr().out
+    with pytest.raises(UsageError, match=name):
+        contents._composed(Outputs(tmp_path, print), folder)
 
 
 def test_the_same_seed_is_the_same_music_to_the_byte(pieces: Path, run_of, tmp_path: Path) -> None:

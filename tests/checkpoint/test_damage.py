@@ -5,42 +5,42 @@ harmless, named and lost.
 """
 
 import contextlib
+import gc
+import hashlib
 import io
 import os
 import pickle
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
+from math import ceil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import pandas as pd
 import pytest
-from damages import Command, Damage, Outcome, Tally, damages, damages_of_run, examine, outcome
+from damages import Command, Commands, Damage, Outcome, Tally, damages, damages_of_run, examine, outcome, renew
 from made_up import edition
-from matplotlib.figure import Figure
+from opened import opened
 from quick_compilation import quick_compilation
+from quickened import quicken, sales
+from untrained import untrained
 
 from jaxseq import forecast
 from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.checkpoint.leaves import data_of
-from jaxseq.common import figures
-from jaxseq.forecasting import diagnostics, evaluate
-from jaxseq.forecasting import plots as forecast_plots
-from jaxseq.music import plots as music_plots
+from jaxseq.common.errors import UsageError
+from jaxseq.common.written import RECORD, Outputs
+from jaxseq.report import __main__ as report
+from jaxseq.report import contents
 from jaxseq.sample import __main__ as sample
 from jaxseq.sweep import __main__ as sweep
-from jaxseq.sweep import pool
-from jaxseq.sweep.planned import PlannedRun, is_finished
 from jaxseq.train import __main__ as train
-from jaxseq.train import loop
-from jaxseq.train.domains import chorales, forecasts
 from jaxseq.train.restore import restore
 
 SMALL = ["--data.window", "5", "--model.hidden", "2", "--schedule", "constant", "--epochs", "4"]
@@ -52,66 +52,60 @@ CHORDS += ["--stretch", "32", "--hop", "32", "--batch", "4", "--schedule", "cons
 PIECE = ["--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
 
 
-DRAWN = (
-    (diagnostics, "errors"),
-    (forecast_plots, "forecast"),
-    (forecast_plots, "fan"),
-    (forecasts, "loss_figure"),
-    (chorales, "loss_figure"),
-    (music_plots, "piano_roll"),
-)
-"""Functions that draw a figure."""
-
-
 class Kind(NamedTuple):
     """A kind of finished folder: how it is made, its seed and that of its twin, and the commands that read or fill it.
 
     With these seeds, a run's best epoch is not one of its last two, so that three epochs lie there.
+
+    share  returns the share of the flips that a file of a folder gets, by its name; 0 leaves it out
     """
 
     make: Callable[[Path, int], object]
     seeds: tuple[int, int]
     readers: dict[str, Command]
     writers: dict[str, Command]
+    share: Callable[[Path, str], float] = lambda folder, name: 1.0
 
 
 # Commands --------------------------------------------------------------------------------------------------------------
 
 
-def quicken(patch: pytest.MonkeyPatch) -> None:
-    """Replace figures, clocks and worker processes, which take most of the time and differ from call to call."""
-    patch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
-    for module, name in DRAWN:
-        patch.setattr(module, name, lambda *_, **__: Figure())
-    patch.setattr(os, "fsync", lambda _: None)
-    ticks = iter(range(10**9))
-    patch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    patch.setattr(pool, "train_all", train_all)
-    patch.setattr(evaluate, "judge", remembered(evaluate.judge))
-    patch.setattr(evaluate, "calibrate", remembered(evaluate.calibrate))
+def remembered_read(read: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Return `store._read` such that it reads a folder with the same content once; most of a command's time goes there."""
+    results: dict[object, Any] = {}
 
-
-def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a pure function that computes the same result once."""
-    results: dict[bytes, Any] = {}
-
-    def once(*arguments: object, **options: object) -> Any:
-        key = pickle.dumps((arguments, sorted(options.items())))
+    def once(path: str, arrays: Mapping[str, Any]) -> Any:
+        content = content_of(Path(path))
+        if content is None:
+            return read(path, arrays)
+        key = (content, tuple((name, str(getattr(blank, "dtype", blank))) for name, blank in arrays.items()))
         if key not in results:
-            results[key] = function(*arguments, **options)
+            try:
+                results[key] = read(path, arrays)
+            except UsageError as error:
+                # Raised anew each time, without the frames of an earlier call.
+                results[key] = pickle.dumps(error)
+        if isinstance(results[key], bytes):
+            raise pickle.loads(results[key])
         return results[key]
 
     return once
 
 
-def train_all(runs: Sequence[PlannedRun], *_: object) -> None:
-    failures = {}
-    for planned in runs:
-        if not is_finished(planned):
-            failure = pool.train_run(planned.experiment, planned.folder)
-            if failure:
-                failures[planned] = failure
-    pool.raise_failures(failures, len(runs))
+def content_of(folder: Path) -> str | None:
+    """Return a hash of all that lies in a folder, and of its place; None where that would take long."""
+    digest = hashlib.sha256(str(folder).encode())
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            digest.update(f"{path} {path.is_symlink()} {path.is_file()}\n".encode())
+            if path.is_file():
+                if path.stat().st_size > 2**24:
+                    return None
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(repr(folders).encode())
+    return digest.hexdigest()
 
 
 def called(main: Callable[[list[str]], int], words: Sequence[str], result: Callable[[], object]) -> Outcome:
@@ -174,7 +168,9 @@ def run_result(run: Path) -> dict[str, object]:
 def folder_result(folder: Path) -> dict[str, object]:
     """Return what a folder of runs holds."""
     result: dict[str, object] = {
-        path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".csv", ".md")
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.suffix in (".csv", ".md") and ".edited-" not in path.name
     }
     for run in sorted(path.parent for path in folder.glob(f"*/{run_seal.JUDGED}")):
         names = (run_seal.JUDGED, *run_seal.OUTPUTS)
@@ -191,19 +187,6 @@ def trained(words: Sequence[str], folder: Path, seed: int) -> None:
 
 def table(folder: Path, seed: int) -> None:
     trained([*TABLE, "--data.path", str(sales(folder.parent))], folder, seed)
-
-
-def sales(folder: Path) -> Path:
-    """Write a table of three series of 90 days."""
-    path = folder / "sales.csv"
-    days = pd.date_range("2021-01-01", periods=90)
-    draw = np.random.default_rng(0)
-    frames = []
-    for store_name in ("a", "b", "c"):
-        values = 50 + 10 * np.sin(2 * np.pi * np.arange(90) / 7) + draw.normal(size=90)
-        frames.append(pd.DataFrame({"date": days, "store": store_name, "sales": values}))
-    pd.concat(frames).to_csv(path, index=False)
-    return path
 
 
 def study_words(seed: int) -> list[str]:
@@ -235,7 +218,84 @@ def chords(folder: Path, seed: int) -> None:
     if not archive.exists():
         edition(folder.parent)
     trained([*CHORDS, "--data.path", str(archive)], folder, seed)
-    assert sample.main([str(folder), *PIECE]) == 0
+
+
+def pieces(folder: Path, seed: int) -> None:
+    run = folder.parent / "run"
+    if not run.exists():
+        untrained("jsb-chords", edition(folder.parent), run)
+    assert sample.main([str(run), *PIECE, "--seed", str(seed), "--out", str(folder)]) == 0
+
+
+def shown(folder: Path) -> Outcome:
+    """Read pieces as a report does."""
+
+    def read() -> int:
+        parts.extend(contents._composed(Outputs(page, print), folder))
+        return 0
+
+    parts: list = []
+    page = folder.with_name("page")
+    shutil.rmtree(page, ignore_errors=True)
+    page.mkdir()
+    return outcome(read, lambda: (repr(parts), contents_of_files(page)))
+
+
+def contents_of_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def reported(folder: Path, seed: int) -> None:
+    """Make a report or, of another seed, one in which files have exchanged their names, as if they were another run's."""
+    if seed == 0:
+        edition(folder.parent)
+        assert report.main(report_words(folder)) == 0
+        return
+    shutil.copytree(folder.with_name("sound"), folder)
+    runs = folder / "runs"
+    for parent, pattern in product((folder, runs), ("*.csv", "*.png", "*.md", "*.measured.json", "*.gradients.json")):
+        exchange(sorted(parent.glob(pattern)))
+    for experiment in ("aapl", "jsb"):
+        exchange(sorted(path for path in runs.glob(f"{experiment}-*") if path.is_dir()))
+
+
+def exchange(paths: Sequence[Path]) -> None:
+    """Give each file or folder the name of the next one, and the last one that of the first."""
+    for path in paths:
+        path.rename(path.with_name(f"{path.name}.moved"))
+    for path, following in zip(paths, [*paths[1:], *paths[:1]], strict=True):
+        path.with_name(f"{path.name}.moved").rename(following)
+
+
+def report_words(folder: Path) -> list[str]:
+    archive = folder.parent / "pieces.tgz"
+    return ["--budget", "quick", "--workers", "1", "--bpm", "400", "--out", str(folder), "--chorales", str(archive)]
+
+
+def report_again(folder: Path) -> Outcome:
+    def result() -> object:
+        pages = {name: content for name, content in contents_of_files(folder).items() if ".edited-" not in name}
+        pages.pop(RECORD)
+        return pages, folder_result(folder / "runs")
+
+    return called(report.main, report_words(folder), result)
+
+
+def share_of_member(folder: Path, name: str) -> float:
+    """Try one of the runs in a folder of runs: the others are of the same kind."""
+    runs = sorted(path.parent.name for path in folder.glob(f"*/{run_seal.CONFIG}"))
+    place = Path(name).parts[0]
+    return float(not any(place.startswith(run) for run in runs[1:]))
+
+
+def share_of_report(folder: Path, name: str) -> float:
+    """Try a run, its checkpoints apart, what was measured of it, and the pieces; of the pages, the hash alone is read."""
+    inner = Path(name).parts[1:]
+    if not inner:
+        return 0.1
+    runs = [path.parent.name for path in sorted((folder / "runs").glob(f"*/{run_seal.CONFIG}"))]
+    is_of_other_run = any(inner[0].startswith(run) for run in runs if run != runs[0])
+    return float(not is_of_other_run and run_seal.CHECKPOINTS not in inner)
 
 
 SERIES: dict[str, Command] = {"forecast": forecast_, "restore": restored}
@@ -244,11 +304,21 @@ KINDS = {
     "table": Kind(table, (3, 10), SERIES, {"resume": resumed}),
     "chorales": Kind(chords, (11, 0), {"sample": composed, "restore": restored}, {"resume": resumed}),
     "study": Kind(
-        lambda folder, seed: train.main([*study_words(seed), "--out", str(folder)]), (0, 1), {}, {"study": study_again}
+        lambda folder, seed: train.main([*study_words(seed), "--out", str(folder)]),
+        (0, 1),
+        {},
+        {"study": study_again},
+        share_of_member,
     ),
     "sweep": Kind(
-        lambda folder, seed: sweep.main([*sweep_words(seed), "--out", str(folder)]), (0, 1), {}, {"sweep": sweep_again}
+        lambda folder, seed: sweep.main([*sweep_words(seed), "--out", str(folder)]),
+        (0, 1),
+        {},
+        {"sweep": sweep_again},
+        share_of_member,
     ),
+    "samples": Kind(pieces, (0, 1), {"report": shown}, {}),
+    "report": Kind(reported, (0, 1), {}, {"report": report_again}, share_of_report),
 }
 
 
@@ -278,45 +348,44 @@ def prove(
 
     draw = random.Random(0)
     tally = Tally(name)
-    ends = {command: call(folder_copy(folder, work)) for command, call in {**kind.readers, **kind.writers}.items()}
-    for command, end in ends.items():
-        assert end.status == 0, f"{command} of a sound folder: {end.error}"
-    sound = {command: end.result for command, end in ends.items()}
-    checked = verified(folder)
-    assert checked.status == 0, checked.out
+    commands = sound_commands(kind, folder, work / "copy")
 
-    everything = list(damages(folder, twin, flips))
+    everything = list(damages(folder, twin, lambda path: ceil(flips * kind.share(folder, path))))
     if (folder / run_seal.CHECKPOINTS).is_dir():
         everything = [*damages_of_run(folder, twin), *everything]
     everything = [damage for damage in everything if chosen(damage)]
     if sample is not None:
         everything = draw.sample(everything, sample)
-    for damage in everything:
-        number = len(tally.faults)
-        examine(
-            tally,
-            folder,
-            work,
-            damage,
-            verify=verified,
-            readers=kind.readers,
-            writers=kind.writers,
-            sound=sound,
-            draw=draw,
-        )
-        if progress:
-            print(
-                f"{tally.ends['damages']} {damage}", *tally.faults[number:], sep="\n    ", file=sys.stderr, flush=True
-            )
+    # Failing reads call the collector, which then spares what is there already.
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_read", remembered_read(store._read))
+        for damage in everything:
+            number = len(tally.faults)
+            examine(tally, folder, work, damage, commands, draw)
+            if progress:
+                place = f"{tally.ends['damages']}/{len(everything)} {damage}"
+                print(place, *tally.faults[number:], sep="\n    ", file=sys.stderr, flush=True)
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}, "written through a link"
     return tally
 
 
-def folder_copy(folder: Path, work: Path) -> Path:
-    copy = work / "copy"
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(folder, copy)
-    return copy
+def sound_commands(kind: Kind, folder: Path, copy: Path) -> Commands:
+    """Call the commands of a kind on copies of a sound folder, and note their results and the files that they open."""
+    sound: dict[str, object] = {}
+    files: dict[str, set[str]] = {}
+    for name, command in {**kind.readers, **kind.writers}.items():
+        renew(folder, copy)
+        with opened(copy) as names:
+            end = command(copy)
+        assert end.status == 0, f"{name} of a sound folder: {end.error}"
+        sound[name] = end.result
+        files[name] = names
+
+    renew(folder, copy)
+    checked = verified(copy)
+    assert checked.status == 0, checked.out
+    return Commands(verified, kind.readers, kind.writers, sound, files)
 
 
 @pytest.fixture

@@ -26,12 +26,14 @@ LIMIT = 60
 class Damage(NamedTuple):
     """A damage: what it does, and to which files or folders, by their paths in the finished folder.
 
-    harm is called with the damaged folder and the source of random places.
+    harm           is called with the damaged folder and the source of random places
+    is_of_content  whether it changes the bytes of one file and nothing else: who does not open the file cannot notice
     """
 
     what: str
     names: tuple[str, ...]
     harm: Callable[[Path, random.Random], None]
+    is_of_content: bool = False
 
     def __str__(self) -> str:
         return f"{', '.join(self.names)}: {self.what}"
@@ -52,11 +54,17 @@ class Outcome(NamedTuple):
 # Damages ---------------------------------------------------------------------------------------------------------------
 
 
-def flipped(path: Path, draw: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    if content:
-        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    path.write_bytes(content)
+def flipped(part: int, parts: int) -> Callable[[Path, random.Random], None]:
+    """Flip a bit at a random place in one of the equal parts of a file."""
+
+    def flip(path: Path, draw: random.Random) -> None:
+        content = bytearray(path.read_bytes())
+        if content:
+            place = int((part + draw.random()) / parts * len(content))
+            content[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+
+    return flip
 
 
 def halved(path: Path, draw: random.Random) -> None:
@@ -105,30 +113,36 @@ def huge(path: Path, draw: random.Random) -> None:
         file.truncate(2**29)
 
 
-HARMS = (halved, emptied, deleted, made_a_folder, linked_to_nothing)
+HARMS = (halved, emptied, deleted, made_a_folder, linked_to_nothing, made_a_pipe)
 """Damages of any file, besides flipped bits."""
-CRAFTED = (linked_in_a_circle, made_a_pipe, binary, deep, huge)
-"""Further damages, which somebody has thought of."""
+CRAFTED = (linked_in_a_circle, binary, deep, huge)
+"""Further damages of a file that is read as a whole, which somebody has thought of."""
+OF_CONTENT = (binary, deep)
 READ = (".json", ".jsonl", "_METADATA")
 """Ends of the names of files that are read as a whole."""
+MEANINGFUL = (*READ, ".csv")
+"""Ends of the names of files whose content is understood: of the others, the arrays apart, only the sha256 is compared."""
 
 
-def damages(folder: Path, twin: Path, flips: int) -> Iterator[Damage]:
-    """Yield every damage of every file of a folder; `twin` is one of the same kind, of another seed."""
+def damages(folder: Path, twin: Path, flips: Callable[[str], int]) -> Iterator[Damage]:
+    """Yield every damage of every file of a folder; `twin` is one of the same kind, of another seed.
+
+    `flips` returns the number of bits that are flipped in a file, one at a time; 0 leaves the file out.
+    """
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     for number, name in enumerate(names):
 
         def on_file(harm: Callable[[Path, random.Random], None], name: str = name) -> Callable[..., None]:
             return lambda copy, draw: harm(copy / name, draw)
 
-        for _ in range(flips):
-            yield Damage("a bit flipped", (name,), on_file(flipped))
-        for harm in HARMS:
-            yield Damage(harm.__name__.replace("_", " "), (name,), on_file(harm))
-        for harm in CRAFTED:
-            # Of the other files, only the sha256 is read.
-            if harm is not huge or name.endswith(READ):
-                yield Damage(harm.__name__.replace("_", " "), (name,), on_file(harm))
+        parts = flips(name)
+        if not parts:
+            continue
+        for part in range(parts):
+            yield Damage("a bit flipped", (name,), on_file(flipped(part, parts)), is_of_content=True)
+        for harm in (*HARMS, *CRAFTED) if name.endswith(READ) else HARMS:
+            what = harm.__name__.replace("_", " ")
+            yield Damage(what, (name,), on_file(harm), is_of_content=harm in OF_CONTENT)
 
         other = names[number - 1]
         yield Damage(f"a link to {other}", (name,), on_file(_linked_to(folder / other)))
@@ -314,55 +328,72 @@ def names(text: str, name: str) -> bool:
 
 
 class Tally:
-    """Figures of a kind of folder: damages, and the ends of the commands after them."""
+    """Figures of a kind of folder: damages, what `verify` says of them, and the ends of the commands after them."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.ends: Counter[str] = Counter()
         self.faults: list[str] = []
+        self.reports: set[tuple[str, str]] = set()
+        """What `verify` has said of a flipped bit in a file."""
 
     def __str__(self) -> str:
         counts = self.ends
         return (
-            f"{self.kind}: {counts['damages']} damages, {counts['ends']} ends of commands, {counts['harmless']} harmless, "
-            f"{counts['named']} named, {len(self.faults)} lost"
+            f"{self.kind}: {counts['damages']} damages, {counts['reported']} reported by verify; {counts['ends']} ends of "
+            f"commands, {counts['harmless']} harmless, {counts['named']} named, {len(self.faults)} lost; left out: "
+            f"{counts['not opened']} commands that do not open the file, {counts['alike']} like another flip"
         )
 
 
 Command = Callable[[Path], Outcome]
 
 
-def examine(
-    tally: Tally,
-    folder: Path,
-    work: Path,
-    damage: Damage,
-    *,
-    verify: Command,
-    readers: dict[str, Command],
-    writers: dict[str, Command],
-    sound: dict[str, object],
-    draw: random.Random,
-) -> None:
-    """Damage a copy of a folder, and call every command on it; those that write have a copy each."""
-    copy = work / "copy"
-    _renew(folder, copy)
-    damage.harm(copy, draw)
-    harmed = work / "harmed"
-    if writers:
-        _renew(copy, harmed)
+class Commands(NamedTuple):
+    """The commands that a kind of folder is given to, and what they do with a sound one.
 
+    verify   reports damage
+    readers  leave the folder as it is
+    writers  may write into it: each has a copy for itself
+    sound    results by the command's name
+    opened   names of the files that a command opens, by the command's name
+    """
+
+    verify: Command
+    readers: dict[str, Command]
+    writers: dict[str, Command]
+    sound: dict[str, object]
+    opened: dict[str, set[str]]
+
+
+def examine(tally: Tally, folder: Path, work: Path, damage: Damage, commands: Commands, draw: random.Random) -> None:
+    """Damage a copy of a folder, and call the commands on it.
+
+    A damage of content alone is kept from the commands that do not open the file. Of flipped bits in arrays, pictures and
+    texts, on which `verify` says the same, the commands see one.
+    """
+    copy = work / "copy"
+    renew(folder, copy)
+    damage.harm(copy, draw)
     tally.ends["damages"] += 1
-    checked = verify(copy)
+
+    checked = commands.verify(copy)
     reports = checked.status == 1 and damage.is_named(checked.out + checked.error)
+    tally.ends["reported"] += reports
     if checked.status not in (0, 1) or (checked.status == 1 and not reports):
         tally.faults.append(f"{damage}: verify: status {checked.status}: {checked.out[-300:]}{checked.error[-500:]}")
 
-    for name, command in {**readers, **writers}.items():
-        if name in writers:
-            _renew(harmed, copy)
+    called = _concerned(tally, damage, commands, checked.out if reports else "")
+    harmed = work / "harmed"
+    if called & commands.writers.keys():
+        renew(copy, harmed)
+    for name, command in {**commands.readers, **commands.writers}.items():
+        if name not in called:
+            continue
+        if name in commands.writers:
+            renew(harmed, copy)
         end = command(copy)
-        wrong = fault(end, sound[name], damage)
+        wrong = fault(end, commands.sound[name], damage)
         tally.ends["ends"] += 1
         if wrong:
             tally.faults.append(f"{damage}: {name}: {wrong}")
@@ -374,17 +405,66 @@ def examine(
             is_sound_recipe = damage.what == "that of another run" and damage.names[0] in ("study.json", "sweep.json")
             if not reports and not is_sound_recipe:
                 tally.faults.append(f"{damage}: {name} refuses and verify is silent: {end.error.strip()}")
-        if name in writers and end.status == 0 and not wrong:
-            after = verify(copy)
+        if name in commands.writers and end.status == 0 and not wrong:
+            after = commands.verify(copy)
             # A folder of runs is no judge of what its members read alone, such as their logs.
             if after.status != 0 and (name == "resume" or checked.status == 0):
                 tally.faults.append(f"{damage}: after {name}, verify: {after.out[-300:]}{after.error[-300:]}")
 
 
-def _renew(source: Path, copy: Path) -> None:
-    if copy.exists():
-        shutil.rmtree(copy)
-    shutil.copytree(source, copy, symlinks=True, copy_function=_copied)
+def _concerned(tally: Tally, damage: Damage, commands: Commands, report: str) -> set[str]:
+    """Return the names of the commands that a damage is tried on."""
+    every = {*commands.readers, *commands.writers}
+    if not damage.is_of_content:
+        return every
+    name = damage.names[0]
+    opening = {command for command in every if name in commands.opened[command]}
+    tally.ends["not opened"] += len(every - opening)
+
+    if report and not name.endswith(MEANINGFUL):
+        if (name, report) in tally.reports:
+            tally.ends["alike"] += len(opening)
+            return set()
+        tally.reports.add((name, report))
+    return opening
+
+
+def renew(source: Path, copy: Path) -> None:
+    """Make a folder a copy of another one, with its links and pipes; what is a copy already stays."""
+    copy.mkdir(exist_ok=True)
+    wanted = {entry.name: entry for entry in os.scandir(source)}
+    for entry in os.scandir(copy):
+        if entry.name in wanted and _are_alike(entry, wanted[entry.name]):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+
+    for name, entry in wanted.items():
+        target = copy / name
+        if entry.is_dir(follow_symlinks=False):
+            renew(Path(entry.path), target)
+        elif entry.is_symlink() and not target.is_symlink():
+            target.symlink_to(os.readlink(entry.path))
+        elif not os.path.lexists(target):
+            _copied(entry.path, str(target))
+
+
+def _are_alike(copy: os.DirEntry, source: os.DirEntry) -> bool:
+    """Return whether both are folders, or a file or link and its copy: no damage leaves the time of a change as it was."""
+    kinds = [
+        (entry.is_symlink(), entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
+        for entry in (copy, source)
+    ]
+    if kinds[0] != kinds[1]:
+        return False
+    if copy.is_symlink():
+        return os.readlink(copy.path) == os.readlink(source.path)
+    if not copy.is_file():
+        return copy.is_dir()
+    states = [entry.stat(follow_symlinks=False) for entry in (copy, source)]
+    return len({(state.st_size, state.st_mtime_ns) for state in states}) == 1
 
 
 def _copied(source: str, target: str) -> None:

@@ -25,6 +25,7 @@ CEILINGS = {
     "checkpoint": FINISHED,
     "common": FINISHED,
     "data": FINISHED,
+    "export": FINISHED,
     "forecast": FINISHED,
     "forecasting": FINISHED,
     "music": Counts(10.9, 17.4, 16.1, 19.8, 0.0273, 3.3, 0, 1, 5, 10),

@@ -1,0 +1,1 @@
+"""Trained forecasters for other programs."""

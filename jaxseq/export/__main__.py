@@ -1,0 +1,97 @@
+"""`python -m jaxseq.export RUN --to onnx`: write a trained forecaster for other programs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxseq.common import command_line, files, written
+from jaxseq.common.errors import UsageError
+
+PROGRAM = "python -m jaxseq.export"
+RECORD = "export.json"
+"""The record of the written files, by which a second call knows that they are its own."""
+CARD = "README.md"
+NAMES = ("stablehlo", "onnx", "safetensors", "torch")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write a trained forecaster for other programs, with a card that says what it is and how it is called.
+
+    stablehlo and onnx hold the whole forecast, from values to values, for any number of rows; each is checked against the
+    run before it is written. safetensors and torch hold the weights.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder."""
+    to: str = "stablehlo"
+    """Formats, separated by commas: stablehlo, onnx, safetensors, torch."""
+    out: Path | None = None
+    """Folder to write into; None takes RUN-export beside the run."""
+    epoch: int | None = None
+    """Saved epoch to export; None takes the one that was judged, or the best one so far."""
+    licence: str = "other"
+    """Licence of the model for its card, by its name on the Hugging Face hub, such as apache-2.0."""
+    overwrite: bool = False
+    """Replace files that somebody else has put there."""
+
+    def formats(self) -> list[str]:
+        """Return the names of the formats. Raises `UsageError` for one that is not known."""
+        names = [name.strip() for name in self.to.split(",")]
+        unknown = [name for name in names if name not in NAMES]
+        if unknown:
+            raise UsageError("no such format", where="--to", got=unknown[0], needed=f"one of {', '.join(NAMES)}")
+        return list(dict.fromkeys(names))
+
+
+def export(options: Options) -> Path:
+    """Write the files; return their folder. Raises `UsageError` for a run that has no such form, before it writes."""
+    names = options.formats()
+    # Imported here, so that --help and a mistyped option answer before JAX is loaded.
+    from jaxseq.export import card, formats, program
+    from jaxseq.train import forecaster
+
+    folder = files.user_path(options.run)
+    trained = forecaster.restore(folder, options.epoch)
+    program.check_exportable(trained)
+    exported = program.program_of(trained)
+
+    # All of them before the first is written: a format that cannot be had leaves nothing behind.
+    contents: dict[str, bytes] = {}
+    for name in names:
+        contents |= formats.FORMATS[name](trained, exported)
+    contents[CARD] = card.card(trained, folder, names, options.licence).encode()
+
+    # Not in the run's own folder, whose files are sealed.
+    out = folder.with_name(f"{folder.name}-export")
+    if options.out is not None:
+        out = files.user_path(options.out)
+    record = out / RECORD
+    if not options.overwrite:
+        written.check(record, contents)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.cannot_write(out, error) from error
+    written.write(record, contents, run=str(folder.name), epoch=trained.epoch)
+    print(f"{out}: {', '.join(f'{name} ({len(content):,} bytes)' for name, content in contents.items())}")
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return the exit status: 0, 2 for a mistake of the user, 130 if interrupted."""
+    words = sys.argv[1:] if argv is None else argv
+    return command_line.run(
+        "jaxseq.export",
+        lambda: export(command_line.parse(Options, words, program=PROGRAM)),
+        "stopped; nothing was written",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The README.md beside exported files: what the model is, what it was trained on, and how it is called.
+
+Its first lines are the metadata that the Hugging Face hub reads from a model card.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxseq.checkpoint import run_seal
+from jaxseq.train import run_folder
+from jaxseq.train.experiments.config import ROWS
+from jaxseq.train.forecaster import Trained
+
+NO_METRICS = ("epoch", "epochs", "seconds")
+"""Columns of a run's row that say nothing about its forecasts."""
+CALLS: Mapping[str, str] = {
+    "stablehlo": """
+```python
+import jax, numpy as np
+
+program = jax.export.deserialize(open("forecast.jax_export", "rb").read())
+with jax.enable_x64(True):
+    print(program.call({{"values": np.zeros((1, {window}))}})["forecast"])
+```
+
+`forecast.stablehlo` is the same program as StableHLO's portable bytecode, for other compilers.
+""",
+    "onnx": """
+```python
+import numpy as np, onnxruntime
+
+session = onnxruntime.InferenceSession("forecast.onnx")
+print(session.run(None, {{"values": np.zeros((1, {window}))}})[0])
+```
+""",
+    "safetensors": """
+`parameters.safetensors` has the network's parameters by their path, as `jaxseq.nn.forecaster.Forecaster` takes them.
+""",
+    "torch": """
+```python
+import torch
+from safetensors.torch import load_file
+
+class Forecaster(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.recurrent = torch.nn.{layer}({arguments})
+        self.head = torch.nn.Linear({width}, {outputs})
+
+    def forward(self, x):  # "b t {features}", scaled as below
+{forward}
+
+model = Forecaster()
+model.load_state_dict(load_file("torch.safetensors"))
+```
+
+The scaling is not inside: {scaling}.
+""",
+}
+"""How the files of a format are called."""
+FORWARD = {
+    "every-step": "        return self.head(self.recurrent(x)[0][:, -1])",
+    "end": """        _, last = self.recurrent(x)
+        h = last[0] if isinstance(last, tuple) else last
+        h = h.view({layers}, {directions}, len(x), {hidden})[-1]
+        return self.head(h.transpose(0, 1).flatten(1))""",
+}
+
+
+def card(trained: Trained, folder: Path, formats: Iterable[str], licence: str) -> str:
+    """Return the card of a run's exported files; `licence` is that of the model, by its name on the hub."""
+    config = run_folder.read_config(folder)
+    judged = run_seal.read_judged(folder)
+    row: Mapping[str, int | float] = {}
+    state_sha256 = "of a run that was not judged"
+    # A run that was stopped has no figures of the test part.
+    if judged is not None:
+        row = judged.row
+        state_sha256 = judged.state_sha256
+    metrics = {name: value for name, value in row.items() if name not in NO_METRICS}
+    experiment = trained.experiment
+    lines = [
+        "---",
+        "library_name: jaxseq",
+        f"license: {licence}",
+        "tags: [time-series-forecasting, jax, recurrent]",
+        *_model_index(experiment.name, metrics),
+        "---",
+        "",
+        f"# {experiment.name}, epoch {trained.epoch}",
+        "",
+        f"A {experiment.model.cell} of {experiment.model.hidden} units that forecasts {experiment.horizon} from "
+        f"{experiment.data.window} values.",
+        "",
+        *_inputs(trained),
+        "",
+        "| figure, of the test part but for `valid` | |",
+        "|---|---:|",
+        *(f"| {name} | {value:.6g} |" for name, value in metrics.items()),
+        "",
+        f"The rows of its data have the sha256 `{config.get(ROWS)}`, the arrays of this epoch the sha256",
+        f"`{state_sha256}`.",
+        "",
+        "The run's intervals follow the errors of the past and are not inside.",
+    ]
+    for name in formats:
+        lines += ["", f"## {name}", _call(trained, name)]
+    lines += ["", "## The recipe", "", "```json", json.dumps(_recipe(config), indent=2), "```", ""]
+    return "\n".join(lines)
+
+
+def _model_index(name: str, metrics: Mapping[str, int | float]) -> list[str]:
+    """Return the results in the form that the hub shows beside a model."""
+    # The hub refuses an index without results.
+    if not metrics:
+        return []
+    lines = ["model-index:", f"- name: {name}", "  results:", "  - task:", "      type: time-series-forecasting"]
+    lines += ["    dataset:", f"      name: {name}", f"      type: {name}", "    metrics:"]
+    for metric, value in metrics.items():
+        lines += [f"    - type: {json.dumps(metric)}", f"      value: {json.dumps(value)}"]
+    return lines
+
+
+def _inputs(trained: Trained) -> list[str]:
+    """Say what the inputs are."""
+    scaling = trained.scaling
+    lines = [f'- `values` "n {trained.experiment.data.window}": windows in the unit of the series, float64']
+    if scaling.covariate_shift:
+        lines.append(f'- `covariates` "n {trained.experiment.data.window} {len(scaling.covariate_shift)}", float64')
+    if len(scaling.scale) > 1:
+        lines.append('- `series` "n": the number of each row\'s series in the training, int32')
+    return [*lines, f'- result `forecast` "n {trained.experiment.horizon}", in the unit of the series, float64']
+
+
+def _call(trained: Trained, name: str) -> str:
+    model = trained.experiment.model
+    directions = 1 + model.bidirectional
+    layer = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}.get(model.cell, model.cell)
+    arguments = [f"{trained.scaling.features}, {model.hidden}", "batch_first=True"]
+    if model.layers > 1:
+        arguments.insert(1, f"num_layers={model.layers}")
+    if model.bidirectional:
+        arguments.append("bidirectional=True")
+
+    # The head reads the last state of the last layer, which is no output of a backward layer's last step.
+    reads = "end"
+    if trained.experiment.task == "every-step":
+        reads = "every-step"
+    forward = FORWARD[reads]
+    return CALLS[name].format(
+        window=trained.experiment.data.window,
+        layer=layer,
+        arguments=", ".join(arguments),
+        width=directions * model.hidden,
+        outputs=trained.experiment.steps_out * trained.experiment.head.width,
+        features=trained.scaling.features,
+        forward=forward.format(layers=model.layers, directions=directions, hidden=model.hidden),
+        scaling=f"{trained.scaling.kind}, shift {trained.scaling.shift[0]!r}, scale {trained.scaling.scale[0]!r}",
+    )
+
+
+def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+    # Facts about the training rows, which may be of thousands of series.
+    left_out = ("training_series", "axes", "series")
+    return {name: value for name, value in config.items() if name not in left_out}

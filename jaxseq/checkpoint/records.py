@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxseq.checkpoint import choice
-from jaxseq.common import files, sealed
+from jaxseq.common import files, formats, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import RUN_ID, DamagedError
 
@@ -64,7 +64,7 @@ def _record_in(file: Path, where: str) -> dict[str, Any]:
     try:
         files.check_size(file, files.MOST_JSON)
         record = dict(json.loads(file.read_bytes())["custom_metadata"])
-        return sealed.unseal(record, where, file.name)
+        return {**sealed.unseal(record, where, file.name), formats.KEY: formats.number_of(record)}
     except UsageError:
         raise
     except PermissionError as error:
@@ -205,6 +205,11 @@ def check_run(folder: Path, epoch: int, config: Mapping[str, Any]) -> None:
 def state_sha256(folder: Path, epoch: int) -> str:
     """Return a sha256 over the fingerprints of all leaves of an epoch; raises as `metrics` does."""
     return sealed.digest({"leaves": record_of(folder, epoch)["leaves"]})
+
+
+def format_of(folder: str | Path, epoch: int) -> int:
+    """Return the number of the format that an epoch was saved in; raises as `metrics` does."""
+    return record_of(Path(folder), epoch)[formats.KEY]
 
 
 def log_sha256(folder: Path, epoch: int) -> str | None:

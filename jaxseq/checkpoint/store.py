@@ -26,6 +26,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxseq.checkpoint import records
 from jaxseq.checkpoint.leaves import blank_of, by_path, digest_of, dtype_of, is_key_dtype, key_impl
+from jaxseq.checkpoint.migration import migrated
 from jaxseq.checkpoint.orbax_calls import attempt, quiet
 from jaxseq.checkpoint.records import Leaf
 from jaxseq.common import files
@@ -49,9 +50,9 @@ def restore(
     """Restore the newest sound checkpoint, or that of `epoch`; return its epoch and its state, bit for bit as saved.
 
     `like` is the abstract state, `jax.eval_shape(init)`: its structure, shapes and dtypes must be those that were
-    saved. A leaf is put where its sharding says, without one on the first local device. Every leaf is verified, and
-    `report` receives a line for each newer epoch that is damaged. With the `config` of a run, an epoch that another run
-    saved counts as damaged.
+    saved; an older format is `migrated` first. A leaf is put where its sharding says, without one on the first local
+    device. Every leaf is verified, and `report` receives a line for each newer epoch that is damaged. With the `config`
+    of a run, an epoch that another run saved counts as damaged.
 
     Raises `DamagedError` if no epoch is sound (or `epoch` is not), `UsageError` if there is no checkpoint, its format is
     newer, or it holds another model.
@@ -104,19 +105,27 @@ def _restore_epoch(folder: Path, like: Tree, epoch: int, config: Mapping[str, An
     # The arrays of another run may have the same shapes.
     if config is not None:
         records.check_run(folder, epoch, config)
-    saved = records.saved_leaves(folder, epoch)
     expected = by_path(like)
-    _check_same_model(saved, expected, records.place(folder, epoch))
+    abstract = {path: Leaf(path, tuple(leaf.shape), dtype_of(leaf), "") for path, leaf in expected.items()}
+    saved = migrated(records.format_of(folder, epoch), records.saved_leaves(folder, epoch), abstract)
+    _check_same_model(saved, abstract, records.place(folder, epoch))
 
     arrays = _load(folder, epoch)
-    state = [_put(arrays[path], leaf, saved[path].dtype) for path, leaf in expected.items()]
+    state = []
+    for path, leaf in expected.items():
+        source = saved[path]
+        array = arrays.get(source.path)
+        # Older formats lack some leaves.
+        if array is None:
+            array = blank_of(source)
+        state.append(_put(array, leaf, source.dtype))
     return jax.tree.unflatten(jax.tree.structure(like), state)
 
 
-def _check_same_model(saved: Mapping[str, Leaf], expected: Mapping[str, Any], where: str) -> None:
+def _check_same_model(saved: Mapping[str, Leaf], expected: Mapping[str, Leaf], where: str) -> None:
     """Raise `UsageError` with the first leaves whose shapes or dtypes differ between the checkpoint and the model."""
     there = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in saved.items()}
-    here = {path: f"{dtype_of(leaf)}{list(leaf.shape)}" for path, leaf in expected.items()}
+    here = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in expected.items()}
     lines = [
         f"{path} is {there.get(path, 'missing')} there and {here.get(path, 'missing')} here"
         for path in {**here, **there}

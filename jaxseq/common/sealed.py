@@ -92,5 +92,5 @@ def read(path: Path) -> dict[str, Any]:
 
 def is_sealed(record: Mapping[str, Any]) -> bool:
     """Return whether a record has to have a seal: it has one, or its format is one that has."""
-    number = record.get("format", 0)
+    number = formats.number_of(record)
     return SEAL in record or (type(number) is int and number >= SINCE)

@@ -7,13 +7,14 @@ fewer rows and no row is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Shaped
 
@@ -23,7 +24,7 @@ from jaxseq.common.precision import Precision
 from jaxseq.nn import apply
 from jaxseq.nn.apply import Model
 from jaxseq.nn.objectives import Objective
-from jaxseq.train.optimiser import global_norm
+from jaxseq.train.optimiser import global_norm, with_numbers
 
 EVALUATION_BATCHES = 16
 """Training batches that are predicted together in evaluation. A multiple of the batch, which the devices share evenly."""
@@ -50,6 +51,7 @@ class Setup(NamedTuple):
     """The constants of a training; hashable, so that equal setups share their compiled functions.
 
     model           Flax module whose `draws` says whether it needs a key in training (for dropout)
+    optimiser       optax's, or the transformation of an `optimiser.Optimiser`, which has no number that a search varies
     batch_sharding  layout of a batch over the devices; None leaves it to JAX
     skip_nonfinite  whether a step with a non-finite loss or gradient leaves parameters, moments and optimiser unchanged
     precision       of matrix products and convolutions; the caller's `jax.default_matmul_precision` plays no part
@@ -101,17 +103,24 @@ def init(
     key: Key,
     x: Shaped[Array, "b *d"],
     by_layer: bool = False,
+    numbers: Mapping[str, Array | np.ndarray] | None = None,
 ) -> TrainState:
-    """Return the state before the first step, for inputs of the shape of `x`; `by_layer` as `apply.init` has it."""
+    """Return the state before the first step, for inputs of the shape of `x`; `by_layer` as `apply.init` has it.
+
+    `numbers` are those of an `optimiser.Optimiser`, without which its state has the right shapes alone.
+    """
     init_key, key = jax.random.split(key)
     with _in_its_precision(setup):
         params, stats = apply.init(setup.model, init_key, x, by_layer=by_layer)
 
+    opt = setup.optimiser.init(params)
+    if numbers is not None:
+        opt = with_numbers(opt, numbers)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         stats=stats,
-        opt=setup.optimiser.init(params),
+        opt=opt,
         key=key,
     )
 

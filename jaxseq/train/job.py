@@ -5,26 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, Sharding
-from jaxtyping import Array
 
 from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.checkpoint.run_seal import Judged
 from jaxseq.common import memory
-from jaxseq.common.arrays import Key, Tree
+from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
 from jaxseq.common.text import counted
 from jaxseq.data.windows import BatchSplits, fingerprint
 from jaxseq.nn import apply
-from jaxseq.train import devices, epoch, experiments, footprint, processes, run_folder
+from jaxseq.train import devices, epoch, experiments, footprint, optimiser, processes, run_folder
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.base import Experiment, Training
 from jaxseq.train.experiments.config import ROWS
@@ -54,6 +54,7 @@ class Job(Generic[Training_, Material]):
     fitted       values that were fitted to the training part, stored in `config.json`
     source       the training batches of each epoch, for data that are not held on the devices; the training part is then
                  a single row, which says what rows look like
+    numbers      the numbers of the optimiser, such as the learning rate, which its state holds; empty for optax's own
     """
 
     experiment: Training_
@@ -66,6 +67,7 @@ class Job(Generic[Training_, Material]):
     notes: tuple[str, ...]
     fitted: Mapping[str, Any]
     source: Source | None = None
+    numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def build_job(
@@ -85,10 +87,11 @@ def build_job(
     train_rows = len(batches.train.x)
     _check_sizes(experiment, train_rows, mesh.size)
 
+    chosen = experiment.build_optimiser(epoch.steps_per_epoch(train_rows, experiment.batch))
     setup = Setup(
         model=experiment.build(),
         objective=experiment.objective(),
-        optimiser=experiment.optimiser(epoch.steps_per_epoch(train_rows, experiment.batch)),
+        optimiser=chosen.transformation,
         batch_sharding=batch_sharding,
         precision=experiment.precision,
     )
@@ -100,6 +103,7 @@ def build_job(
     return Job(
         experiment=experiment,
         setup=setup,
+        numbers=chosen.numbers,
         mesh=mesh,
         batches=batches,
         data=data,
@@ -178,11 +182,17 @@ def initial_state(job: Job) -> TrainState:
     key = jax.random.key(job.experiment.seed)
     row = jax.numpy.asarray(job.batches.train.x[:1])
     if not job.experiment.draws_by_layer:
-        return _compiled_init(job.setup, sharding)(key, row)
+        return _compiled_init(job.setup, sharding)(key, row, numbers=dict(job.numbers))
 
-    state = epoch.init(job.setup, key, row, by_layer=True)
+    state = epoch.init(job.setup, key, row, by_layer=True, numbers=job.numbers)
     replicate = jax.jit(lambda tree: tree, out_shardings=sharding, donate_argnums=0)
     return replicate(state)
+
+
+def with_numbers(job: Job, state: TrainState) -> TrainState:
+    """Return a restored state with the numbers of the job's optimiser, which checkpoints before format 4 lack."""
+    numbers = devices.replicate(job.mesh, dict(job.numbers))
+    return state._replace(opt=optimiser.with_numbers(state.opt, numbers))
 
 
 def abstract_state(job: Job) -> Tree:
@@ -196,7 +206,7 @@ def abstract_state(job: Job) -> Tree:
 # Cached, so that a second run of the same setup does not compile the initialisation again. Compiled at all, because Orbax
 # refuses to save what a single process made for itself: the state has to be replicated from the start.
 @functools.cache
-def _compiled_init(setup: Setup, sharding: Sharding) -> Callable[[Key, Array], TrainState]:
+def _compiled_init(setup: Setup, sharding: Sharding) -> Callable[..., TrainState]:
     return jax.jit(partial(epoch.init, setup), out_shardings=sharding)
 
 
@@ -278,11 +288,11 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
     `row` has the shape "1 t d" and the dtype of one input row. Raises `UsageError` if there is no such epoch,
     `sealed.DamagedError` if it is damaged: another epoch must be asked for by its number.
     """
-    # The learning rate plays no part in restoring, so the number of steps in an epoch may be any.
+    # The numbers of the optimiser play no part in restoring, so the number of steps in an epoch may be any.
     setup = Setup(
         model=experiment.build(),
         objective=experiment.objective(),
-        optimiser=experiment.optimiser(1),
+        optimiser=experiment.build_optimiser(1).transformation,
         precision=experiment.precision,
     )
     abstract = _shapes(setup, row.shape, str(row.dtype))
@@ -303,6 +313,10 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
         restored_epoch, state = store.restore(checkpoints, abstract, chosen, config=config)
     except DamagedError as error:
         raise _with_other_epochs(error, checkpoints, config) from None
+
+    steps_per_epoch = int(state.step) // restored_epoch
+    numbers = experiment.build_optimiser(steps_per_epoch).numbers
+    state = state._replace(opt=optimiser.with_numbers(state.opt, numbers))
     return Restored(restored_epoch, setup, state)
 
 

@@ -22,7 +22,7 @@ from jaxseq.common.sealed import RUN_ID, DamagedError
 from jaxseq.train import devices, epoch, nonfinite, processes, progress, run_folder, stream
 from jaxseq.train.callbacks import Callback, StartedRun, attended
 from jaxseq.train.epoch import Epoch, Setup, TrainState
-from jaxseq.train.job import Job, abstract_state, initial_state, run_config
+from jaxseq.train.job import Job, abstract_state, initial_state, run_config, with_numbers
 from jaxseq.train.run_folder import Row
 
 SAVE_PAUSE = 3.0
@@ -281,6 +281,7 @@ def _restored(job: Job, folder: Path, from_epoch: int | None, warn: Callable[[st
         state = initial_state(job)
     else:
         done, state = store.restore(checkpoints, abstract_state(job), from_epoch, report=warn, config=config)
+        state = with_numbers(job, state)
     # Whoever names an epoch takes on purpose what is there.
     if done and from_epoch is None:
         _check_best(Run(folder, job, config, state, []), done)

@@ -15,7 +15,7 @@ from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 from jaxseq.train import epoch, processes
 from jaxseq.train.epoch import Epoch, Setup, TrainState
-from jaxseq.train.job import Job, abstract_state, initial_state
+from jaxseq.train.job import Job, abstract_state, initial_state, with_numbers
 
 MOST_IN_A_ROW = 10
 """Consecutive steps that may be skipped. Skipped steps leave the parameters unchanged, so more of them cannot help."""
@@ -119,4 +119,4 @@ def _state_before(job: Job, folder: Path, number: int) -> TrainState:
 
     checkpoints = folder / run_seal.CHECKPOINTS
     _, state = store.restore(checkpoints, abstract_state(job), number - 1)
-    return state
+    return with_numbers(job, state)

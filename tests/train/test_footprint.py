@@ -30,7 +30,7 @@ SECONDS = 20.0
 def estimate(batch: int = 32, steps: int = 50, rows: int = 1000, **model: object) -> footprint.Footprint:
     """The footprint of a forecaster of waves, none of whose arrays is made."""
     recipe = named("waves", model=Model(**model), batch=batch)
-    setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.optimiser(1))
+    setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.build_optimiser(1).transformation)
     part = Batch(np.broadcast_to(np.float32(0), (rows, steps, 1)), np.broadcast_to(np.float32(0), (rows, 1)))
     shapes = job._shapes(setup, (1, steps, 1), "float32")
     return footprint.estimate(setup, shapes, Splits(part, part, part), batch, recipe.model.layers)

@@ -232,7 +232,7 @@ def walker(task: str, horizon: int, rise: float = 0.5, spread: float = 0.2) -> f
     recipe = named(
         "aapl", data=Prices(window=WINDOW), model=Model("rnn", 3, head="gaussian"), task=task, horizon=horizon
     )
-    setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.optimiser(1))
+    setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.build_optimiser(1).transformation)
     like = jax.eval_shape(
         partial(epoch.init, setup), jax.random.key(0), jax.ShapeDtypeStruct((1, WINDOW, 1), np.float32)
     )

@@ -32,8 +32,9 @@ def test_every_cell_beats_least_squares_on_waves(name):
     train, valid, linear = waves()
     recipe = named("waves", model=forecasts.Model(cell=name), epochs=8, batch=64)
     steps = epoch.steps_per_epoch(len(train.x), recipe.batch)
-    setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.optimiser(steps))
-    state = epoch.init(setup, jax.random.key(0), jax.numpy.asarray(train.x[:1]))
+    optimiser = recipe.build_optimiser(steps)
+    setup = epoch.Setup(recipe.build(), recipe.objective(), optimiser.transformation)
+    state = epoch.init(setup, jax.random.key(0), jax.numpy.asarray(train.x[:1]), numbers=optimiser.numbers)
     *_, last = epoch.epochs(setup, state, train, valid, recipe.batch, range(1, recipe.epochs + 1))
     print(name, last.valid["mse"], linear)
     assert last.valid["mse"] < linear

@@ -24,16 +24,17 @@ from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.job import Job
-from jaxseq.train.optimiser import optimiser
+from jaxseq.train.optimiser import Settings, optimiser
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 WORDS = "--data.count 200 --data.window 6 --model.hidden 3 --schedule constant"
 WORDS = ["waves", *WORDS.split()]
+OPTIMISER = optimiser(Settings(lr=0.01), steps=1)
 SETUP = epoch.Setup(
     forecaster.Forecaster(cells.named("rnn"), 3, 1, 1, norm=Norm("batch")),
     forecasting(heads.point()),
-    optimiser(0.01, "constant", steps=1, clip=None),
+    OPTIMISER.transformation,
 )
 SKIP = SETUP._replace(skip_nonfinite=True)
 
@@ -44,7 +45,7 @@ def rows(n: int) -> Batch:
 
 
 def start() -> epoch.TrainState:
-    return epoch.init(SETUP, jax.random.key(0), rows(1).x)
+    return epoch.init(SETUP, jax.random.key(0), rows(1).x, numbers=OPTIMISER.numbers)
 
 
 def numbers(state: epoch.TrainState) -> list[bytes]:
@@ -72,7 +73,7 @@ def test_the_steps_around_a_skipped_one_are_taken() -> None:
     data = rows(8)
     poisoned = data._replace(y=data.y.at[5, 0].set(jnp.nan))
     after, log = epoch.epoch(SKIP, start(), poisoned, 2)
-    assert np.isfinite(log.loss).sum() == 3 and int(after.opt[0].count) == 3 and int(after.step) == 4
+    assert np.isfinite(log.loss).sum() == 3 and int(after.opt.rule[0].count) == 3 and int(after.step) == 4
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after.params, after.stats, after.opt)))
 
 

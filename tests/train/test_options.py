@@ -91,12 +91,16 @@ def test_a_mistake_is_said_in_one_line_on_any_terminal(
         assert capsys.readouterr() == ("", "")
 
 
-def test_recipes_that_ask_for_the_same_optimiser_share_it() -> None:
-    constant, cosine = named("aapl"), named("waves")
-    assert constant.optimiser(10) is dataclasses.replace(constant, epochs=9).optimiser(20)
-    assert cosine.optimiser(10) is dataclasses.replace(cosine).optimiser(10)
-    assert cosine.optimiser(10) is not dataclasses.replace(cosine, epochs=9).optimiser(10)
-    assert constant.optimiser(10) is not dataclasses.replace(constant, lr=0.5).optimiser(10)
+def test_recipes_whose_optimisers_differ_in_numbers_alone_share_what_is_compiled() -> None:
+    recipe = named("waves")
+    others = [
+        dataclasses.replace(recipe, **change)
+        for change in ({}, {"epochs": 9}, {"lr": 0.5}, {"clip": 2.0}, {"schedule": "constant"}, {"clip": None})
+    ]
+    first, *numbers, schedule, clip = [other.build_optimiser(10) for other in others]
+    assert all(other.transformation is first.transformation for other in numbers)
+    assert all(other.numbers != first.numbers for other in numbers)
+    assert schedule.transformation is not first.transformation and clip.transformation is not first.transformation
 
 
 def test_the_name_and_the_help_text_are_no_options() -> None:

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
-import optax
 import tyro
 
 from jaxseq.cells import CELLS
@@ -18,7 +17,8 @@ from jaxseq.common.precision import Precision
 from jaxseq.data.dataset import DataOptions
 from jaxseq.nn.apply import Model
 from jaxseq.nn.objectives import Objective
-from jaxseq.train.optimiser import Schedule, optimiser
+from jaxseq.train.optimiser import Optimiser, Settings, optimiser
+from jaxseq.train.schedules import Schedule
 
 NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
 OnNonFinite = Literal["stop", "skip"]
@@ -137,9 +137,10 @@ class Experiment(Training, ABC):
         Modules and objectives are constants of the compiled functions: unequal ones compile anew.
         """
 
-    def optimiser(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """Build the optimiser; equal settings return the same object."""
-        return optimiser(self.lr, self.schedule, steps=self.epochs * steps_per_epoch, clip=self.clip)
+    def build_optimiser(self, steps_per_epoch: int) -> Optimiser:
+        """Build the optimiser; settings that differ in numbers alone have the same transformation."""
+        settings = Settings(lr=self.lr, schedule=self.schedule, clip=self.clip)
+        return optimiser(settings, self.epochs * steps_per_epoch)
 
 
 def norm_inside(name: NormName) -> Norm | None:

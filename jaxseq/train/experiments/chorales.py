@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Generic, Literal, TypeVar, get_args
 
-import optax
-
 from jaxseq.common.checks import at_least, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.chorales import Chorales
@@ -18,7 +16,7 @@ from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.nn.objectives import Objective
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.chorale_networks import ChoraleNetwork, Chords, Fills, Notes
-from jaxseq.train.optimiser import optimiser
+from jaxseq.train.optimiser import Optimiser, Settings, optimiser
 
 Scoring = Literal["windows", "pieces"]
 
@@ -77,10 +75,10 @@ class ChoraleExperiment(Experiment, Generic[Data, NetworkOptions]):
         """Build the Flax module."""
         return self.model.build(self.started)
 
-    def optimiser(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """Build AdamW; equal settings return the same object."""
-        steps = self.epochs * steps_per_epoch
-        return optimiser(self.lr, self.schedule, steps, clip=self.clip, decay=self.decay)
+    def build_optimiser(self, steps_per_epoch: int) -> Optimiser:
+        """Build AdamW; settings that differ in numbers alone have the same transformation."""
+        settings = Settings(lr=self.lr, schedule=self.schedule, clip=self.clip, decay=self.decay)
+        return optimiser(settings, self.epochs * steps_per_epoch)
 
 
 _of_windows = partial(ChoraleExperiment, epochs=20, lr=2e-3, schedule="cosine", clip=1.0)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, get_args
 
-import optax
-
 from jaxseq import cells
 from jaxseq.common.checks import at_least, one_of, share
 from jaxseq.common.errors import UsageError
@@ -15,7 +13,7 @@ from jaxseq.music.networks import objectives
 from jaxseq.music.networks.roll_net import RollNet
 from jaxseq.nn.objectives import Objective
 from jaxseq.train.experiments.base import CellName, Experiment, NormName, check_convolutions, norm_inside
-from jaxseq.train.optimiser import optimiser
+from jaxseq.train.optimiser import Optimiser, Settings, optimiser
 
 
 @dataclass(frozen=True)
@@ -90,10 +88,10 @@ class PianorollExperiment(Experiment):
         """Build the Flax module."""
         return self.model.build()
 
-    def optimiser(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """Build AdamW; equal settings return the same object."""
-        steps = self.epochs * steps_per_epoch
-        return optimiser(self.lr, self.schedule, steps, clip=self.clip, decay=self.decay)
+    def build_optimiser(self, steps_per_epoch: int) -> Optimiser:
+        """Build AdamW; settings that differ in numbers alone have the same transformation."""
+        settings = Settings(lr=self.lr, schedule=self.schedule, clip=self.clip, decay=self.decay)
+        return optimiser(settings, self.epochs * steps_per_epoch)
 
 
 EXPERIMENTS = (

@@ -18,7 +18,7 @@ BLOCKS = [
     pytest.param(block, id=f"{name}-{number}")
     for name, text in PAGES.items()
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    if name != "forecasting.md"  # it trains, and has a test below
+    if name not in ("forecasting.md", "rl.md")  # they train, and have tests below
 ]
 
 
@@ -39,6 +39,17 @@ def test_the_example_of_a_forecast_gives_a_price(tmp_path, monkeypatch, capsys):
     names = {"__name__": "__page__"}
     exec(block, names)
     assert names["model"](names["prices"].values[-50:])[0] == pytest.approx(names["prices"].values[-1], rel=0.1)
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_the_example_of_a_policy_learns_to_remember():
+    """Without a memory half of its answers are right."""
+    (block,) = re.findall(r"```python\n(.*?)```", PAGES["rl.md"], re.DOTALL)
+    names = {"__name__": "__page__"}
+    with jax.numpy_dtype_promotion("standard"):
+        exec(compile(block, "rl.md", "exec"), names)
+    assert names["right"][0] < 0.7
+    assert names["right"][-10:].mean() > 0.95
 
 
 def test_the_front_page_is_short():

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias,
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from jaxseq.cells import inplace_scan, layer_norm, products, spread, strategy
 from jaxseq.cells.base import Carry, Cell, Saved
@@ -25,11 +25,18 @@ from jaxseq.common.arrays import Tree
 
 
 class Layer(NamedTuple):
-    """The constants of a recurrence: a cell, the layer norm in its slots, if any, and JAX's precision of its products."""
+    """The constants of a recurrence.
+
+    cell
+    norm         layer norm in the cell's slots, if any
+    precision    JAX's precision of its products
+    every_state  whether the outputs are carries, which autodiff alone differentiates
+    """
 
     cell: Cell
     norm: Norm | None = None
     precision: str = precision.FULL
+    every_state: bool = False
 
     def slots(self, gains: Weights | None) -> Slots:
         """Return the slots that the gains fill."""
@@ -117,8 +124,11 @@ class Residuals(NamedTuple):
     anew: Restarts | None
 
 
-Result: TypeAlias = tuple[Carry, Float[Array, "t b h"]]
-"""The last carry, and the output h of every time step."""
+Outputs: TypeAlias = PyTree[Float[Array, "_ _ _"]]
+"""The output h of every time step, "t b h", or the carry with `Layer.every_state`."""
+
+Result: TypeAlias = tuple[Carry, Outputs]
+"""The last carry, and the outputs."""
 
 Recurrence: TypeAlias = Callable[[Layer, Trainable, Sequence], Result]
 """A scan over time: `plain` or `with_adjoint`."""
@@ -178,13 +188,18 @@ def hold(
     valid: Bool[Array, "b"] | None,
     new: Carry,
     old: Carry,
-) -> tuple[Carry, Float[Array, "b h"]]:
-    """Return the carry and the output of a step: rows past their length keep the old carry and put out zero."""
+    every_state: bool = False,
+) -> tuple[Carry, PyTree[Float[Array, "b _"]]]:
+    """Return the carry and the output of a step: rows past their length keep the old carry and put out zero.
+
+    With `every_state` the output is the carry.
+    """
+    output = new if every_state else new.h
     if valid is None:
-        return new, new.h
+        return new, output
     rows = valid[:, None]
     carry = jax.tree.map(partial(jnp.where, rows), new, old)
-    return carry, jnp.where(rows, new.h, 0)
+    return carry, jax.tree.map(lambda state: jnp.where(rows, state, 0), output)
 
 
 def restarted(
@@ -209,7 +224,7 @@ def _forward(
     trainable: Trainable,
     sequence: Sequence,
     scan: Scan,
-) -> tuple[Carry, tuple[Float[Array, "t b h"], tuple[Saved, Residual]]]:
+) -> tuple[Carry, tuple[Outputs, tuple[Saved, Residual]]]:
     """Scan forwards, and keep what the adjoint needs."""
     cell = layer.cell
     params, gains = trainable
@@ -224,7 +239,7 @@ def _forward(
         projected, unprojected = products.project_at_once(cell, params, x), ()
     params = params._replace(recurrent_kernel=products.pad_columns(params.recurrent_kernel))
 
-    def body(carry: Carry, step: Any) -> tuple[Carry, tuple[Float[Array, "b h"], tuple[Saved, Residual]]]:
+    def body(carry: Carry, step: Any) -> tuple[Carry, tuple[PyTree[Float[Array, "b _"]], tuple[Saved, Residual]]]:
         z_parts, (x_t, valid_t, restart_t) = step
         carry = restarted(restart_t, anew, carry)
         if in_loop:
@@ -233,7 +248,7 @@ def _forward(
             z = products.assemble(params, z_parts)
 
         new_carry, saved = advance(cell, slots, params, drop=drop, carry=carry, z=z)
-        carry, output = hold(valid_t, new_carry, carry)
+        carry, output = hold(valid_t, new_carry, carry, layer.every_state)
         return carry, (output, saved)
 
     return scan(body, start, projected, (unprojected, valid, steps_of(anew)))
@@ -315,7 +330,7 @@ def _backward(
     x, h_start, valid, drop = residuals.x, residuals.h_start, residuals.valid, residuals.drop
     last_grad, output_grads = cotangents
 
-    plan = strategy.backward(cell, layer.norm, *h_start.shape)
+    plan = strategy.backward(cell, layer.norm, *h_start.shape, dtype=h_start.dtype)
     accumulates = plan.accumulation is Accumulation.IN_LOOP
     transposes = layer.transposes(gains)
     transposed_kernel = products.pad_columns(params.recurrent_kernel.T)

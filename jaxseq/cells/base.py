@@ -327,15 +327,27 @@ def init_kernels(
     Raises `UsageError` for sizes that are no integers of at least 1.
     """
     checks.count(d=d, h=h)
-    ortho = orthogonal()
     input_key, recurrent_key = jax.random.split(key)
     input_keys = jax.random.split(input_key, gate_count)
     recurrent_keys = jax.random.split(recurrent_key, gate_count)
 
     # A draw over all gates at once would take g for the fan-out and make only the whole kernel orthogonal.
     input_kernel = _glorot_gates(input_keys, d, h, dtype)
-    recurrent_kernels = [ortho(gate_key, (h, h), dtype) for gate_key in recurrent_keys]
+    recurrent_kernels = [orthogonal_kernel(gate_key, h, h, dtype) for gate_key in recurrent_keys]
     return Kernels(input=input_kernel, recurrent=jnp.concatenate(recurrent_kernels, axis=1))
+
+
+def orthogonal_kernel(
+    key: Key,
+    rows: int,
+    columns: int,
+    dtype: DType,
+) -> Float[Array, "r c"]:
+    """Draw an orthogonal kernel; one of 16 bits is rounded, for their matrices have no decomposition."""
+    drawn_dtype = dtype
+    if jnp.finfo(dtype).bits < 32:
+        drawn_dtype = jnp.float32
+    return orthogonal()(key, (rows, columns), drawn_dtype).astype(dtype)
 
 
 def init_input_kernel(

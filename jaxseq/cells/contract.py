@@ -189,7 +189,12 @@ def _check_has_kernels(cell: Cell, params: Tree) -> None:
 
 def _shapes(cell: Cell, sizes: Sizes) -> _Shapes:
     d, h, dtype = sizes
-    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), d, h, dtype))
+    # Weights of 16 bits are wider ones, rounded: an initialiser need not know how to draw them.
+    drawn_dtype = dtype
+    if jnp.finfo(dtype).bits < 32:
+        drawn_dtype = jnp.float32
+    drawn = jax.eval_shape(lambda: cell.init(jax.random.key(0), d, h, drawn_dtype))
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), drawn)
     carry = jax.eval_shape(lambda: cell.start((ROWS, h), dtype))
     return _Shapes(params, jax.ShapeDtypeStruct((ROWS, d), dtype), carry)
 

@@ -67,7 +67,7 @@ def by_scan(
     sequence: Sequence,
 ) -> Result:
     """Scan a cell of any family; the derivative is the cell's adjoint where it has one, or else autodiff's."""
-    if layer.cell.adjoint is not None:
+    if layer.cell.adjoint is not None and not layer.every_state:
         return adjoint.with_adjoint(layer, trainable, sequence)
     return by_autodiff(layer, trainable, sequence)
 
@@ -91,7 +91,7 @@ def _fastest(layer: Layer, sequence: Sequence) -> Kernel:
     # over them without a mesh being set.
     if not strategy.on_nvidia() or strategy.on_many_devices():
         return "scan"
-    if sequence.anew is not None or _refusal_of_pallas(layer, sequence.carry.h):
+    if layer.every_state or sequence.anew is not None or _refusal_of_pallas(layer, sequence.carry.h):
         return "scan"
     return "pallas"
 
@@ -103,6 +103,8 @@ def refusal(
     sequence: Sequence,
 ) -> str | None:
     """Return the reason why a kernel cannot compute a layer, None if it can."""
+    if layer.every_state:
+        return "it returns outputs alone, and carries are asked for"
     if sequence.anew is not None:
         return "it starts no row anew within its length, and there are resets"
     h = sequence.carry.h

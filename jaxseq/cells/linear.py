@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Inexact, Shaped
 
 from jaxseq.cells import strategy
 from jaxseq.cells.adjoint import Layer, Restarts, Result, Sequence, Trainable, in_its_precision, steps_of
-from jaxseq.cells.base import Carry, Coefficients, Linear
+from jaxseq.cells.base import Carry, Coefficients
 from jaxseq.cells.strategy import States
 from jaxseq.common.arrays import Tree
 
@@ -39,13 +39,11 @@ def scan_by(
     size: int,
 ) -> Result:
     """Scan in an order of one's choice, in chunks of at most so many steps."""
-    linear = layer.cell.linear
-    assert linear is not None
     # A linear cell multiplies no state: there is nothing that recurrent dropout could act on.
     assert sequence.drop is None
     x, start, valid, _, anew = sequence
 
-    compute = partial(_chunk, linear, states, trainable.params, anew)
+    compute = partial(_chunk, layer, states, trainable.params, anew)
     inputs = (x, valid, steps_of(anew))
     steps = x.shape[0]
     if steps <= size:
@@ -64,18 +62,20 @@ def scan_by(
     # Nothing of a chunk but its carry is kept for the derivative; a scan's body needs no barrier against that.
     body = jax.checkpoint(compute, prevent_cse=False)
     last, outputs = jax.lax.scan(body, start, jax.tree.map(in_chunks, inputs))
-    return last, outputs.reshape(count * size, *outputs.shape[2:])[:steps]
+    return last, jax.tree.map(lambda part: part.reshape(count * size, *part.shape[2:])[:steps], outputs)
 
 
 def _chunk(
-    linear: Linear,
+    layer: Layer,
     states: States,
     params: Tree,
     anew: Restarts | None,
     before: Carry,
     inputs: Any,
-) -> tuple[Carry, Float[Array, "t b h"]]:
+) -> Result:
     """Compute some steps: the last carry, and the output of each."""
+    linear = layer.cell.linear
+    assert linear is not None
     x, valid, restarts = inputs
     coefficients = linear.coefficients(params, x)
     if restarts is not None:
@@ -92,9 +92,11 @@ def _chunk(
         all_states = step_by_step(coefficients, s)
     carries = linear.carry(params, all_states, x)
 
+    outputs = carries if layer.every_state else carries.h
     if valid is None:
-        return jax.tree.map(lambda state: state[-1], carries), carries.h
-    return _last_valid(carries, before, valid), jnp.where(valid[..., None], carries.h, 0)
+        return jax.tree.map(lambda state: state[-1], carries), outputs
+    rows = valid[..., None]
+    return _last_valid(carries, before, valid), jax.tree.map(lambda state: jnp.where(rows, state, 0), outputs)
 
 
 def _from_restarts(

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import glorot_uniform, orthogonal
+from jax.nn.initializers import glorot_uniform
 from jaxtyping import Array, Float
 
-from jaxseq.cells.base import About, Cell, init_input_kernel, sigmoid
+from jaxseq.cells.base import About, Cell, init_input_kernel, orthogonal_kernel, sigmoid
 from jaxseq.common import checks
 from jaxseq.common.arrays import DType, Key
 
@@ -71,7 +71,7 @@ class Init:
 
         # Each gate is drawn separately; its rows are orthogonal, for there are fewer of them than columns.
         gate_keys = jax.random.split(recurrent_key, 4)
-        recurrent_kernels = [orthogonal()(gate_key, (h, m), dtype) for gate_key in gate_keys]
+        recurrent_kernels = [orthogonal_kernel(gate_key, h, m, dtype) for gate_key in gate_keys]
         forget = slice(m, 2 * m)
         return Params(
             input_kernel=init_input_kernel(input_key, 4, d, m, dtype),

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseq.cells import adjoint, batch_norm, contract, kernels, layer_norm, padding, products, recurrence, spread
 from jaxseq.cells import norm as norms
-from jaxseq.cells.adjoint import Layer, Recurrence, Sequence, Trainable
+from jaxseq.cells.adjoint import Layer, Outputs, Recurrence, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.norm import (
     PLAIN,
@@ -61,7 +61,7 @@ def scan(
     carry: Carry,
     rows: Rows = WHOLE_ROWS,
     traversal: Traversal = FORWARDS,
-) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
+) -> tuple[Carry, Outputs, Running | None]:
     """Scan as `recurrence.scan` does, and return the running moments as well.
 
     Batch norm in training returns running moments that have followed those of this batch; otherwise they come back
@@ -82,7 +82,7 @@ def scan_by_autodiff(
     carry: Carry,
     rows: Rows = WHOLE_ROWS,
     traversal: Traversal = FORWARDS,
-) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
+) -> tuple[Carry, Outputs, Running | None]:
     """Scan as `scan` does, without the hand-written adjoint: the same values, and autodiff's gradients."""
     return _scan(kernels.by_autodiff, cell, normalisation, params, Inputs(x, carry, rows, traversal))
 
@@ -94,7 +94,7 @@ def _scan(
     normalisation: Normalisation,
     params: Tree,
     inputs: Inputs,
-) -> tuple[Carry, Float[Array, "t b h"], Running | None]:
+) -> tuple[Carry, Outputs, Running | None]:
     recurrence.check(cell, params, inputs.x, inputs.carry, inputs.rows)
     contract.check_slots(cell, normalisation.norm, contract.sizes_of(inputs.x, inputs.carry))
     check_gains(cell, normalisation, params)
@@ -104,14 +104,14 @@ def _scan(
         return _scan_by_batch(cell, normalisation, params, inputs)
 
     x, carry, rows, traversal = inputs
-    layer = Layer(cell, normalisation.norm, precision.current())
+    layer = Layer(cell, normalisation.norm, precision.current(), traversal.carries)
 
     def on_one_type(
         x: Float[Array, "t b d"],
         carry: Carry,
         rows: Rows,
         trainable: Trainable,
-    ) -> tuple[Carry, Float[Array, "t b h"], None]:
+    ) -> tuple[Carry, Outputs, None]:
         valid = None
         if rows.lengths is not None:
             valid = padding.valid_steps(rows.lengths, x.shape[0])
@@ -201,7 +201,7 @@ def _scan_by_batch(
     normalisation: Normalisation,
     params: Tree,
     inputs: Inputs,
-) -> tuple[Carry, Float[Array, "t b h"], Running]:
+) -> tuple[Carry, Outputs, Running]:
     """Scan with batch norm in the slots, on one device or several."""
     _check_batch_norm(normalisation, inputs)
 
@@ -210,7 +210,7 @@ def _scan_by_batch(
         carry: Carry,
         rows: Rows,
         shared: tuple[Tree, Weights, Running | None, int | Integer[Array, ""]],
-    ) -> tuple[Carry, Float[Array, "t b h"], Running]:
+    ) -> tuple[Carry, Outputs, Running]:
         params, gains, running, first = shared
         own = normalisation._replace(gains=gains, running=running, first=first)
         return _scan_rows_together(cell, own, params, Inputs(x, carry, rows, inputs.traversal))
@@ -252,7 +252,7 @@ def _scan_rows_together(
     normalisation: Normalisation,
     params: Tree,
     inputs: Inputs,
-) -> tuple[Carry, Float[Array, "t b h"], Running]:
+) -> tuple[Carry, Outputs, Running]:
     """Scan with batch norm in the slots, of arrays that have passed `spread.by_rows`."""
     norm, _, running, train, first = normalisation
     x, carry, rows, traversal = inputs
@@ -269,24 +269,26 @@ def _scan_rows_together(
     if not train:
         fixed = batch_norm.fixed_at_steps(running, x.shape[0], first)
     sequence = Sequence(x, carry, valid, rows.drop, recurrence.restarts(rows, valid, traversal))
-    last, outputs, batch = _standardised_scan(cell, normalisation, params, sequence, fixed)
+    layer = Layer(cell, norm, every_state=traversal.carries)
+    last, outputs, batch = _standardised_scan(layer, normalisation, params, sequence, fixed)
 
     if train:
         running = batch_norm.follow_all(running, batch, valid, norm.momentum)
     if traversal.reverse:
-        outputs = padding.turn(outputs, rows.lengths)
+        outputs = jax.tree.map(partial(padding.turn, lengths=rows.lengths), outputs)
     recurrence.check_result(x, carry, last, outputs)
     return last, outputs, running
 
 
 def _standardised_scan(
-    cell: Cell,
+    layer: Layer,
     normalisation: Normalisation,
     params: Tree,
     sequence: Sequence,
     fixed: Fixed,
-) -> tuple[Carry, Float[Array, "t b h"], Running]:
+) -> tuple[Carry, Outputs, Running]:
     """Scan with fixed moments, or with those of the batch, which are returned."""
+    cell = layer.cell
     norm, gains = normalisation.norm, normalisation.gains
     assert not isinstance(gains, SumGains)
     x, start, valid, drop, anew = sequence
@@ -306,7 +308,7 @@ def _standardised_scan(
         c_moments: list[Residual] = []
         slots = _memory_slot(norm, gains, valid_t, fixed_t.c, c_moments)
         new_carry, _ = gates(z_t, u, carry, slots)
-        carry, output = adjoint.hold(valid_t, new_carry, carry)
+        carry, output = adjoint.hold(valid_t, new_carry, carry, layer.every_state)
         return carry, (output, h_moments, c_moments[0] if c_moments else ())
 
     steps = (z + params.bias, valid, adjoint.steps_of(anew), fixed)

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseq.cells import adjoint, contract, kernels, padding, products, spread
-from jaxseq.cells.adjoint import Layer, Recurrence, Restarts, Result, Sequence, Trainable
+from jaxseq.cells.adjoint import Layer, Outputs, Recurrence, Restarts, Result, Sequence, Trainable
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import PLAIN
@@ -65,11 +65,13 @@ class Traversal(NamedTuple):
     truncate  time steps after which gradients are stopped (truncated back-propagation through time: Williams & Peng
               1990); None keeps them whole
     kernel    program that computes the recurrence, `jaxseq.cells.kernels`
+    carries   return the carry of every time step, each state "t b h", in the place of its output; by autodiff
     """
 
     reverse: bool = False
     truncate: int | None = None
     kernel: Kernel = "auto"
+    carries: bool = False
 
 
 WHOLE_ROWS = Rows()
@@ -106,7 +108,7 @@ def scan(
     carry: Carry,
     rows: Rows = WHOLE_ROWS,
     traversal: Traversal = FORWARDS,
-) -> tuple[Carry, Float[Array, "t b h"]]:
+) -> Result:
     """Scan a cell over a sequence that starts from `carry`: the last carry, and the output h of every time step.
 
     Padding beyond a row's length changes nothing: outputs there are zero, the last carry is that of the last valid step,
@@ -132,7 +134,7 @@ def scan_by_autodiff(
     carry: Carry,
     rows: Rows = WHOLE_ROWS,
     traversal: Traversal = FORWARDS,
-) -> tuple[Carry, Float[Array, "t b h"]]:
+) -> Result:
     """Scan as `scan` does, by the plain scan without the hand-written adjoint: the same values, autodiff's gradients."""
     check(cell, params, x, carry, rows)
     return _scan(kernels.by_autodiff, cell, params, Inputs(x, carry, rows, traversal))
@@ -152,8 +154,8 @@ def _scan(
     cell: Cell,
     params: Tree,
     inputs: Inputs,
-) -> tuple[Carry, Float[Array, "t b h"]]:
-    layer = Layer(cell, precision=precision.current())
+) -> Result:
+    layer = Layer(cell, precision=precision.current(), every_state=inputs.traversal.carries)
     inputs = with_restart(cell, inputs)
 
     def on_one_type(
@@ -161,7 +163,7 @@ def _scan(
         carry: Carry,
         rows: Rows,
         params: Tree,
-    ) -> tuple[Carry, Float[Array, "t b h"], None]:
+    ) -> tuple[Carry, Outputs, None]:
         bound = partial(recurrence, layer, Trainable(params))
         # `traverse` stays outside the custom derivative, for autodiff handles padding, direction and chunks well.
         return *traverse(bound, x, carry, rows, inputs.traversal), None
@@ -190,7 +192,7 @@ def traverse(
     carry: Carry,
     rows: Rows,
     traversal: Traversal,
-) -> tuple[Carry, Float[Array, "t b h"]]:
+) -> Result:
     """Apply a recurrence to padded rows, in the direction and the chunks of `traversal`."""
     valid = None
     if rows.lengths is not None:
@@ -206,7 +208,7 @@ def traverse(
         last, outputs = _in_chunks(recurrence, sequence, traversal.truncate)
 
     if traversal.reverse:
-        outputs = padding.turn(outputs, rows.lengths)
+        outputs = jax.tree.map(partial(padding.turn, lengths=rows.lengths), outputs)
     check_result(x, carry, last, outputs)
     return last, outputs
 
@@ -244,7 +246,7 @@ def _in_chunks(
         chunk_anew = None if anew is None else anew._replace(before=anew.before[chunk])
         carry, chunk_outputs = recurrence(Sequence(x[chunk], carry, chunk_valid, drop, chunk_anew))
         outputs.append(chunk_outputs)
-    return carry, jnp.concatenate(outputs)
+    return carry, jax.tree.map(lambda *chunks: jnp.concatenate(chunks), *outputs)
 
 
 def without_padding(x: Float[Array, "t b d"], valid: Bool[Array, "t b"] | None) -> Float[Array, "t b d"]:
@@ -373,10 +375,11 @@ def check_result(
     x: Array,
     carry: Carry,
     last: Carry,
-    outputs: Array,
+    outputs: Outputs,
 ) -> None:
     """Assert that a scan has kept the shapes that it promises; a cell that does not is at fault, not its caller."""
     t, b, _ = x.shape
     chex.assert_trees_all_equal_shapes_and_dtypes(last, carry)
-    chex.assert_shape(outputs, (t, b, carry.h.shape[-1]))
-    chex.assert_type(outputs, carry.h.dtype)
+    states = carry if isinstance(outputs, tuple) else carry.h
+    chex.assert_tree_shape_prefix(outputs, (t, b))
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.tree.map(lambda state: state[0], outputs), states)

@@ -18,14 +18,14 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from jaxseq.common.arrays import Tree
 
 Axes: TypeAlias = tuple[str, ...]
 """Names of axes of a mesh."""
 
-Results: TypeAlias = tuple[Any, Float[Array, "t b h"], Tree]
+Results: TypeAlias = tuple[Any, PyTree[Float[Array, "_ _ _"]], Tree]
 """A carry, outputs, and arrays that all rows share."""
 
 

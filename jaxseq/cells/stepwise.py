@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxseq.cells import products
 from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, hold, in_its_precision, restarted, steps_of
@@ -27,11 +27,11 @@ def scan(
     # The input does not depend on the state: one product of all steps beats one in each.
     z = products.project_input(layer.cell, params, x)
 
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, Float[Array, "b h"]]:
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, PyTree[Float[Array, "b _"]]]:
         z_t, valid_t, restart_t = inputs
         carry = restarted(restart_t, anew, carry)
         # Dropout is the layer's, so that a cell needs no word about it.
         h = products.apply_drop(drop, carry.h)
-        return hold(valid_t, step(params, z_t, h, carry), carry)
+        return hold(valid_t, step(params, z_t, h, carry), carry, layer.every_state)
 
     return jax.lax.scan(body, start, (z, valid, steps_of(anew)))

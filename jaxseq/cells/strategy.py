@@ -13,10 +13,12 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseq.cells.base import Cell
 from jaxseq.cells.norm import Norm
+from jaxseq.common.arrays import DType
 
 FEW_FEATURES = 2
 """Widest input of a product that is computed as a sum of multiply-adds."""
@@ -108,6 +110,7 @@ def backward(
     norm: Norm | None,
     rows: int,
     units: int,
+    dtype: DType = jnp.float32,
 ) -> Backward:
     """Choose the strategies of the backward scan."""
     # A GPU is kept busy by one product over all steps, and pays for every kernel of a step, a copy of an input too.
@@ -116,7 +119,9 @@ def backward(
 
     accumulation = Accumulation.AT_ONCE
     # Devices that share a batch would have to meet at each step, and a norm's gradients are not accumulated so.
-    if norm is None and not on_mesh() and units <= rows * ACCUMULATE_IN_LOOP[cell.recurrent_bias]:
+    # Sums in 16 bits would lose what each step adds.
+    is_wide = jnp.finfo(dtype).bits > 16
+    if norm is None and is_wide and not on_mesh() and units <= rows * ACCUMULATE_IN_LOOP[cell.recurrent_bias]:
         accumulation = Accumulation.IN_LOOP
 
     linearisation = Linearisation.IN_LOOP

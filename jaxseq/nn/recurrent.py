@@ -5,17 +5,21 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Integer
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Bool, Float, Integer, Shaped
 
 from jaxseq.cells import contract, normalised, padding, recurrence
 from jaxseq.cells import norm as norms
+from jaxseq.cells.adjoint import Outputs
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.common import checks
-from jaxseq.common.arrays import Key, Tree
-from jaxseq.nn import fields
+from jaxseq.common.arrays import DType, Key, Tree
+from jaxseq.common.errors import UsageError
+from jaxseq.nn import fields, initialise
+from jaxseq.nn.initialise import Initialisers
 
 STATS = "batch_stats"
 """Flax's name for the collection of running moments."""
@@ -34,6 +38,15 @@ class Recurrent(nn.Module):
     truncate           time steps after which gradients are stopped (truncated back-propagation through time: Williams &
                        Peng 1990); None keeps them whole
     kernel             program that computes the recurrence, `jaxseq.cells.kernels`; "auto" is the fastest
+    dtype              dtype that the layer computes in, and of its outputs; None is that of x
+    param_dtype        dtype of parameters and states, which are cast to `dtype`; None is that of x
+    kernel_init        initialiser of each gate's input kernel; None is the cell's own
+    recurrent_init     initialiser of each gate's recurrent kernel; None is the cell's own
+    bias_init          initialiser of each gate's biases; None is the cell's own
+    time_major         whether x, resets and outputs have the time axis first, "t b d"
+    return_carries     return the carry of every time step in the place of its output, as an LSTM's c; by autodiff
+    forward_mode       compute without the hand-written adjoint, for `jax.jvp` and `jax.jacfwd`, which JAX otherwise
+                       refuses: "can't apply forward-mode autodiff (jvp) to a custom_vjp function"
 
     The batch may be divided over devices, by `jax.shard_map` or a mesh (`jaxseq.cells.spread`). In `jax.shard_map` each
     device draws dropout for its own rows.
@@ -51,19 +64,28 @@ class Recurrent(nn.Module):
     learn_start: bool = False
     truncate: int | None = None
     kernel: Kernel = "auto"
+    dtype: DType | None = None
+    param_dtype: DType | None = None
+    kernel_init: Initializer | None = None
+    recurrent_init: Initializer | None = None
+    bias_init: Initializer | None = None
+    time_major: bool = False
+    return_carries: bool = False
+    forward_mode: bool = False
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b t d"],
+        x: Float[Array, "i j d"],
         carry: Carry | None = None,
         lengths: Integer[Array, "b"] | None = None,
         train: bool = False,
         first: int | Integer[Array, ""] = 0,
-        resets: Bool[Array, "b t"] | None = None,
-    ) -> tuple[Carry, Float[Array, "b t h"]]:
-        """Return the last carry, each state "b h", and the output of every time step.
+        resets: Bool[Array, "i j"] | None = None,
+    ) -> tuple[Carry, Outputs]:
+        """Return the last carry, each state "b h", and the output of every time step, "i j h".
 
+        x        features; its axes i and j are b and t, or t and b with `time_major`
         carry    state before the first time step; None starts from the learnt state or from zeros
         lengths  valid time steps of each row; padding beyond them changes nothing, and outputs there are zero
         train    draw dropout, and normalise by the moments of this batch
@@ -80,54 +102,90 @@ class Recurrent(nn.Module):
         if x.ndim != 3:
             raise ValueError(f"x has the shape {x.shape}; expected (rows, steps, features)")
 
-        params = self._cell_params(x)
+        # The recurrence scans over the leading axis; Flax's convention is batch first.
+        steps = self._swapped(x)
+        params = self._cell_params(steps)
         restart = None
         # The learnt start is a parameter only where it is read.
         if carry is None or resets is not None:
-            restart = self._initial_carry(x)
+            restart = self._initial_carry(steps)
         if carry is None:
             carry = restart
 
-        drop = None
+        rows = Rows(lengths)
         if train and self.recurrent_dropout:
-            drop = self._dropout_mask(x)
-
-        # The recurrence scans over the leading axis; Flax's convention is batch first.
-        steps = jnp.swapaxes(x, 0, 1)
-        rows = Rows(lengths, drop)
+            rows = rows._replace(drop=self._dropout_mask(steps))
         if resets is not None:
             padding.check_is_array("resets", resets)
-            rows = rows._replace(resets=jnp.swapaxes(resets, 0, 1), restart=restart)
+            rows = rows._replace(resets=self._swapped(resets), restart=restart)
+
+        steps, params, carry, rows = self._computed((steps, params, carry, rows))
         if self.norm is None:
-            traversal = Traversal(self.reverse, self.truncate, self.kernel)
-            last, outputs = recurrence.scan(self.cell, params, steps, carry, rows=rows, traversal=traversal)
+            scan = recurrence.scan_by_autodiff if self.forward_mode else recurrence.scan
+            last, outputs = scan(self.cell, params, steps, carry, rows=rows, traversal=self._traversal())
         else:
             last, outputs = self._normalised_scan(params, steps, carry, rows, train=train, first=first)
-        return last, jnp.swapaxes(outputs, 0, 1)
+        if self._casts():
+            last = jax.tree.map(lambda state: state.astype(self._stored_dtype(x)), last)
+        return last, jax.tree.map(self._swapped, outputs)
 
-    def _cell_params(self, x: Float[Array, "b t d"]) -> Tree:
-        features = x.shape[-1]
+    def _swapped(self, array: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+        """Swap the axes of rows and steps, unless the caller has the recurrence's own."""
+        return array if self.time_major else jnp.swapaxes(array, 0, 1)
+
+    def _traversal(self) -> Traversal:
+        if self.forward_mode and self.kernel not in ("auto", "scan"):
+            raise UsageError("has no forward mode", where="kernel", got=self.kernel, needed="'auto' or 'scan'")
+        return Traversal(self.reverse, self.truncate, self.kernel, self.return_carries)
+
+    def _casts(self) -> bool:
+        return self.dtype is not None or self.param_dtype is not None
+
+    def _stored_dtype(self, x: Float[Array, "..."]) -> DType:
+        """Return the dtype of parameters and states."""
+        return x.dtype if self.param_dtype is None else jnp.dtype(self.param_dtype)
+
+    def _computed(self, tree: Tree) -> Tree:
+        """Cast numbers to the dtype that the layer computes in."""
+        # Without these options a mixture of dtypes is a mistake, which the recurrence names.
+        if not self._casts():
+            return tree
+        steps = tree[0]
+        dtype = steps.dtype if self.dtype is None else self.dtype
+
+        def cast(array: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+            # Lengths and resets are no numbers to compute with.
+            return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+        return jax.tree.map(cast, tree)
+
+    def _cell_params(self, steps: Float[Array, "t b d"]) -> Tree:
+        features = steps.shape[-1]
+        dtype = self._stored_dtype(steps)
+        initialisers = Initialisers(self.kernel_init, self.recurrent_init, self.bias_init)
 
         def init(key: Key) -> Tree:
-            return fields.nested(self.cell.init(key, features, self.hidden, x.dtype))
+            params = initialise.cell_params(self.cell, key, features, self.hidden, dtype, initialisers=initialisers)
+            return fields.nested(params)
 
         return fields.cell_params(self.cell, self.param("cell", init), features, self.hidden)
 
-    def _initial_carry(self, x: Float[Array, "b t d"]) -> Carry:
-        zeros = self.cell.start((x.shape[0], self.hidden), x.dtype)
+    def _initial_carry(self, steps: Float[Array, "t b d"]) -> Carry:
+        dtype = self._stored_dtype(steps)
+        zeros = self.cell.start((steps.shape[1], self.hidden), dtype)
         if not self.learn_start:
             return zeros
 
         # One state, broadcast: every row starts from it, and its gradient is the sum over rows.
-        learnt = self.param("start", lambda _: fields.nested(self.cell.start((self.hidden,), x.dtype)))
+        learnt = self.param("start", lambda _: fields.nested(self.cell.start((self.hidden,), dtype)))
         return jax.tree.map(jnp.add, zeros, fields.typed(learnt, zeros))
 
-    def _dropout_mask(self, x: Float[Array, "b t d"]) -> Float[Array, "b h"]:
+    def _dropout_mask(self, steps: Float[Array, "t b d"]) -> Float[Array, "b h"]:
         """Factors 0 or 1 / keep, one mask for all time steps of a row."""
         checks.share(recurrent_dropout=self.recurrent_dropout)
         keep = 1 - self.recurrent_dropout
-        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (x.shape[0], self.hidden))
-        return mask.astype(x.dtype) / keep
+        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (steps.shape[1], self.hidden))
+        return mask.astype(steps.dtype) / keep
 
     def _normalised_scan(
         self,
@@ -137,12 +195,15 @@ class Recurrent(nn.Module):
         rows: Rows,
         train: bool,
         first: int | Integer[Array, ""],
-    ) -> tuple[Carry, Float[Array, "t b h"]]:
+    ) -> tuple[Carry, Outputs]:
         # A local name, which the type checker can narrow inside the initialisers too.
         norm = self.norm
         assert norm is not None
         gate_count = self.cell.gate_count
         has_memory = len(carry) > 1
+        dtype = self._stored_dtype(steps)
+        if norm.by_batch and jnp.finfo(steps.dtype).bits < initialise.SINGLE:
+            raise UsageError("moments of a batch need more bits", where="dtype", got=steps.dtype, needed="float32")
 
         def make_gains() -> norms.Weights:
             return norms.init(
@@ -150,7 +211,7 @@ class Recurrent(nn.Module):
                 gate_count,
                 has_memory,
                 self.hidden,
-                steps.dtype,
+                dtype,
             )
 
         def make_moments() -> norms.Running:
@@ -159,7 +220,7 @@ class Recurrent(nn.Module):
                 has_memory,
                 steps.shape[0],
                 self.hidden,
-                steps.dtype,
+                dtype,
             )
 
         gains = self.param("norm", lambda _: fields.nested(make_gains()))
@@ -171,20 +232,21 @@ class Recurrent(nn.Module):
 
         normalisation = normalised.Normalisation(
             norm,
-            fields.typed(gains, jax.eval_shape(make_gains)),
+            self._computed((steps, fields.typed(gains, jax.eval_shape(make_gains))))[1],
             running=running,
             # Parameters may be initialised from a single row, which has no variance.
             train=train and not self.is_initializing(),
             first=first,
         )
-        last, outputs, new_moments = normalised.scan(
+        scan = normalised.scan_by_autodiff if self.forward_mode else normalised.scan
+        last, outputs, new_moments = scan(
             self.cell,
             normalisation,
             params,
             steps,
             carry,
             rows=rows,
-            traversal=Traversal(self.reverse, self.truncate, self.kernel),
+            traversal=self._traversal(),
         )
 
         # Flax refuses to write to a collection that the caller has not made mutable.
@@ -206,14 +268,16 @@ class Bidirectional(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b t d"],
+        x: Float[Array, "i j d"],
         lengths: Integer[Array, "b"] | None = None,
         train: bool = False,
-        resets: Bool[Array, "b t"] | None = None,
-    ) -> tuple[Carry, Float[Array, "b t _"]]:
+        resets: Bool[Array, "i j"] | None = None,
+        carry: Carry | None = None,
+    ) -> tuple[Carry, Outputs]:
         """Return the last carries, each state "b 2*h", and the outputs of every time step, "b t 2*h".
 
-        A reset parts a row into pieces that do not see each other, in both directions.
+        `carry` has the states before the first and after the last time step of each row, side by side as in the result. A
+        reset parts a row into pieces that do not see each other, in both directions.
 
         Raises `ValueError`, which names the argument, if a shape or dtype does not fit.
         """
@@ -221,10 +285,15 @@ class Bidirectional(nn.Module):
         forward = self.layer.clone(parent=self, name="forward")
         backward = self.layer.clone(parent=self, name="backward", reverse=True)
 
-        forward_carry, forward_outputs = forward(x, lengths=lengths, train=train, resets=resets)
-        backward_carry, backward_outputs = backward(x, lengths=lengths, train=train, resets=resets)
+        starts = [None, None]
+        if carry is not None:
+            halves = [jnp.split(state, 2, axis=-1) for state in carry]
+            starts = [type(carry)(*states) for states in zip(*halves, strict=True)]
+
+        of_forward = forward(x, starts[0], lengths=lengths, train=train, resets=resets)
+        of_backward = backward(x, starts[1], lengths=lengths, train=train, resets=resets)
 
         def join(*states: Float[Array, "*b h"]) -> Float[Array, "*b _"]:
             return jnp.concatenate(states, axis=-1)
 
-        return jax.tree.map(join, forward_carry, backward_carry), join(forward_outputs, backward_outputs)
+        return jax.tree.map(join, of_forward, of_backward)

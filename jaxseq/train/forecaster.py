@@ -23,6 +23,7 @@ from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, abov
 from jaxseq.nn import heads
 from jaxseq.train import devices, run_folder
 from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict
+from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import rebuild
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.job import Job, restore_epoch
@@ -122,17 +123,17 @@ class Trained(NamedTuple):
         return centre, bounds(predicted, fitted, Part(part, scaling, series))
 
 
-def restore(folder: str | Path, epoch: int | None = None) -> Trained:
+def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment | None = None) -> Trained:
     """Restore a forecaster; see `jaxseq.train.restore.restore`."""
     folder = files.user_path(folder)
-    experiment = saved_experiment_of(folder, ForecastExperiment, "which forecasts nothing")
+    saved = saved_experiment_of(folder, ForecastExperiment, "which forecasts nothing", experiment)
     scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_seal.CONFIG))
     # The shapes come from config.json alone: the data may be gone, or have other rows by now.
-    row = jax.ShapeDtypeStruct((1, experiment.data.window, scaling.features), np.float32)
-    restored = restore_epoch(folder, experiment, row, epoch)
-    fitted_intervals = _saved_intervals(folder, restored.epoch, experiment, len(scaling.shift))
+    row = jax.ShapeDtypeStruct((1, saved.data.window, scaling.features), np.float32)
+    restored = restore_epoch(folder, saved, row, epoch)
+    fitted_intervals = _saved_intervals(folder, restored.epoch, saved, len(scaling.shift))
     return Trained(
-        experiment=experiment,
+        experiment=saved,
         epoch=restored.epoch,
         setup=restored.setup,
         state=restored.state,

@@ -12,7 +12,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.train import run_folder
 from jaxseq.train.experiments import from_config
 from jaxseq.train.experiments.base import Experiment
-from jaxseq.train.experiments.config import ROWS
+from jaxseq.train.experiments.config import ROWS, recipe_of
 from jaxseq.train.run_folder import MAY_CHANGE
 
 
@@ -24,7 +24,9 @@ def check_resumable(folder: Path, experiment: Experiment) -> None:
     """
     config_file = folder / run_seal.CONFIG
     config = run_folder.read_config(folder)
-    saved = from_config(config, str(config_file))
+    # Fields that an older version did not write have the defaults of the package, not the values that are asked for now.
+    recipe = experiment if recipe_of(experiment) else None
+    saved = from_config(config, str(config_file), recipe)
     if saved.name != experiment.name:
         raise UsageError("the run has another experiment", where=folder, got=experiment.name, needed=saved.name)
 

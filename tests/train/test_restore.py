@@ -113,7 +113,7 @@ def test_the_domain_is_asked_that_the_config_names(name, data, tmp_path, monkeyp
     (tmp_path / run_seal.CONFIG).write_text(json.dumps(to_config(experiment)))
     module = domains.of(experiment)
 
-    def refuse(folder, epoch):
+    def refuse(folder, epoch, experiment):
         raise UsageError("not trained", where=folder, got=epoch)
 
     monkeypatch.setattr(module, "restore", refuse)

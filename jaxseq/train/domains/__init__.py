@@ -9,8 +9,14 @@ from jaxseq.train.domains.base import AnyExperiment, Domain
 
 
 def of(experiment: AnyExperiment) -> Domain[AnyExperiment, object]:
-    """Return the domain of an experiment. It is imported here, so that --help does not wait for JAX and pandas."""
-    module = importlib.import_module(f"{__name__}.{experiment.domain}")
+    """Return the domain of an experiment. It is imported here, so that --help does not wait for JAX and pandas.
+
+    The domain of an experiment from outside the package may be one, too: it is named by its whole path.
+    """
+    name = experiment.domain
+    if "." not in name:
+        name = f"{__name__}.{name}"
+    module = importlib.import_module(name)
     return cast("Domain[AnyExperiment, object]", module)
 
 

@@ -68,8 +68,10 @@ class Domain(Protocol[AnyExperiment, Material]):
         """
         ...
 
-    def restore(self, folder: str | Path, epoch: int | None = None) -> RestoredRun:
-        """Restore the best epoch of a run, or the given one, without its data.
+    def restore(
+        self, folder: str | Path, epoch: int | None = None, experiment: Experiment | None = None
+    ) -> RestoredRun:
+        """Restore the best epoch of a run, or the given one, without its data; `experiment` as `from_config` has it.
 
         Raises `UsageError` if there is no such run or epoch, or it is of another domain, and `records.DamagedError` if
         an array is not the one that was saved.

@@ -30,6 +30,7 @@ from jaxseq.train import run_folder
 from jaxseq.train.domains.base import Member, RunRow, measured
 from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, stretches
 from jaxseq.train.epoch import Setup, TrainState
+from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.chorales import ChoraleExperiment
 from jaxseq.train.job import build_job, restore_best, restore_epoch
 from jaxseq.train.plots import loss_figure
@@ -143,21 +144,21 @@ def _scored_rows(experiment: ChoraleExperiment, part: Sequence[Stretch], seed: i
     return Batch(*inputs.pad(rows))
 
 
-def restore(folder: str | Path, epoch: int | None = None) -> Composer:
+def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment | None = None) -> Composer:
     """Restore a model of chorales; see `jaxseq.train.restore.restore`."""
     folder = files.user_path(folder)
     hint = "which composes nothing: train chorales, say jsb-chords"
-    experiment = saved_experiment_of(folder, ChoraleExperiment, hint)
+    saved = saved_experiment_of(folder, ChoraleExperiment, hint, experiment)
     steps = scores.WINDOW
-    if experiment.started:
-        steps = experiment.stretch
+    if saved.started:
+        steps = saved.stretch
     # The shape of a row depends on the network, not on the pieces, which need not be there.
     silence = np.zeros((steps, 4), np.int64)
-    x = experiment.model.rows(silence, np.arange(steps), not experiment.started).x
+    x = saved.model.rows(silence, np.arange(steps), not saved.started).x
 
     row_shape = jax.ShapeDtypeStruct((1, *x.shape), np.int32)
-    restored = restore_epoch(folder, experiment, row_shape, epoch)
-    return Composer(experiment, restored.epoch, restored.setup, restored.state)
+    restored = restore_epoch(folder, saved, row_shape, epoch)
+    return Composer(saved, restored.epoch, restored.setup, restored.state)
 
 
 def judge(job: ChoraleJob, folder: Path, console: Console, classical: bool = False) -> RunRow:

@@ -21,6 +21,7 @@ from jaxseq.music.networks.inputs import PADDING
 from jaxseq.train import run_folder
 from jaxseq.train.domains.base import Member, RunRow, measured
 from jaxseq.train.epoch import Setup, TrainState, evaluate
+from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.pianoroll import PianorollExperiment
 from jaxseq.train.job import Job, build_job, restore_best, restore_epoch
 from jaxseq.train.plots import loss_figure
@@ -70,14 +71,14 @@ def _rows(rolls: Sequence[Float[np.ndarray, "_ d"]]) -> Batch:
     return Batch(x, y)
 
 
-def restore(folder: str | Path, epoch: int | None = None) -> RollModel:
+def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment | None = None) -> RollModel:
     """Restore a model of piano rolls; see `jaxseq.train.restore.restore`."""
     folder = files.user_path(folder)
-    experiment = saved_experiment_of(folder, PianorollExperiment, "which has no piano rolls")
+    saved = saved_experiment_of(folder, PianorollExperiment, "which has no piano rolls", experiment)
     # No parameter depends on the number of frames.
     row = jax.ShapeDtypeStruct((1, 2, KEYS), np.float32)
-    restored = restore_epoch(folder, experiment, row, epoch)
-    return RollModel(experiment, restored.epoch, restored.setup, restored.state)
+    restored = restore_epoch(folder, saved, row, epoch)
+    return RollModel(saved, restored.epoch, restored.setup, restored.state)
 
 
 def judge(job: PianorollJob, folder: Path, console: Console, classical: bool = False) -> RunRow:

@@ -33,15 +33,44 @@ def named(name: str, **fields: Any) -> Experiment:
     return dataclasses.replace(EXPERIMENTS[name], **fields)
 
 
-def from_config(saved: Mapping[str, Any], source: str) -> Experiment:
-    """Return the experiment that `to_config` wrote. Raises `UsageError`, which names `source`, for anything else."""
+def from_config(saved: Mapping[str, Any], source: str, recipe: Experiment | None = None) -> Experiment:
+    """Return the experiment that `to_config` wrote; one from outside the package as `recipe` with the saved fields.
+
+    Raises `UsageError`, which names `source`, for anything else, and for a `recipe` of another name or class than that of
+    the run.
+    """
     name = saved.get("experiment")
     if not isinstance(name, str):
         raise UsageError("names no experiment", where=source)
     if name == OWN:
         raise UsageError("trained from Python", where=source, needed="jaxseq.train.fit.restore with its module")
+
+    saved_recipe = saved.get(config.RECIPE)
+    if recipe is not None:
+        _check_recipe(name, saved_recipe, recipe, source)
+        return config.read_config(saved, recipe, source)
+    # The class is not imported by the name that a file gives: that would run whatever is there.
+    if saved_recipe is not None:
+        way_in = "jaxseq.train.restore.restore(folder, experiment=...)"
+        raise UsageError("an experiment from outside the package", where=source, got=saved_recipe, needed=way_in)
     try:
         default = named(name)
     except UsageError as error:
         raise UsageError(error.rule, where=source, got=error.got, needed=error.needed) from error
     return config.read_config(saved, default, source)
+
+
+def _check_recipe(name: str, saved_recipe: str | None, recipe: Experiment, source: str) -> None:
+    """Raise `UsageError` if a run is of another experiment, or of another class."""
+    if recipe.name != name:
+        raise UsageError("the run has another experiment", where=source, got=recipe.name, needed=name)
+    # A script has another name when it is imported, so that the name of the class alone counts.
+    class_name = (config.recipe_of(recipe) or "").rpartition(".")[2]
+    saved_class_name = (saved_recipe or "").rpartition(".")[2]
+    if class_name != saved_class_name:
+        raise UsageError(
+            "the run was trained by another class",
+            where=source,
+            got=config.recipe_of(recipe) or type(recipe).__qualname__,
+            needed=saved_recipe or f"the {name} of this package",
+        )

@@ -14,7 +14,9 @@ from jaxseq.train.experiments.base import Experiment, Training
 
 ROWS = "rows_sha256"
 """Key of the hash over all rows of the data, which a resumed run must see again."""
-BESIDE_THE_FIELDS = ("experiment", "scaling", "series", "training_series", ROWS, "axes", RUN_ID)
+RECIPE = "recipe"
+"""Key of the class of an experiment that is not part of this package."""
+BESIDE_THE_FIELDS = ("experiment", "scaling", "series", "training_series", ROWS, "axes", RECIPE, RUN_ID)
 """Keys of `config.json` that are not fields of an experiment: its name, results of fitting, and the run's identity."""
 OUTSIDE_JSON = ("name", "about")
 """Fields that are not written: the name stands under "experiment", the help text belongs to the code."""
@@ -32,7 +34,20 @@ def to_config(experiment: Training) -> dict[str, Any]:
     fields: dict[str, Any] = dataclasses.asdict(experiment)
     for name in OUTSIDE_JSON:
         fields.pop(name, None)
-    return {"experiment": experiment.name, **fields}
+    config = {"experiment": experiment.name, **fields}
+    # Whoever restores the run has to have the class, whose network and loss the fields do not tell.
+    recipe = recipe_of(experiment)
+    if recipe is not None:
+        config[RECIPE] = recipe
+    return config
+
+
+def recipe_of(experiment: Training) -> str | None:
+    """Return module and name of an experiment's class, say ``my_recipes.Deep``; None for one of this package."""
+    kind = type(experiment)
+    if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return None
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def read_config(

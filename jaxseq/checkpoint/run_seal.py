@@ -253,7 +253,7 @@ def check_members(runs: Iterable[Path], recipe: Mapping[str, Any], file: Path) -
     """
     members = recipe.get(MEMBERS)
     present = [run for run in runs if (run / CONFIG).is_file()]
-    if members is None or not present:
+    if not members or not present:
         return
     if not any(run.name in members for run in present):
         raise DamagedError(f"{file}", [f"it is of other runs than {present[0].name}"])

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import command_line, csv_tables, files, sealed, written
+from jaxseq.common import command_line, csv_tables, figures, files, sealed, written
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import pool, slurm, summary
-from jaxseq.sweep.grid import Point, points
+from jaxseq.sweep.grid import points
 from jaxseq.sweep.options import HELP, Options, parse
 from jaxseq.sweep.planned import PlannedRun
-from jaxseq.train import compiled_programs, experiments, run_folder
+from jaxseq.train import compiled_programs, experiments, loggers, run_folder
+from jaxseq.train.experiments.base import Experiment
 
 RECORD = "sweep.json"
 """File in the sweep's folder with the words of its command line."""
@@ -41,51 +42,108 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def sweep(options: Options, console: Console | None = None) -> Path:
-    """Train every combination and summarise them; returns the sweep's folder.
+    """Train every combination, or search the space, and summarise the runs; returns the sweep's folder.
 
     Raises `UsageError`, `Stopped` on a signal, and `Detached` on a signal while a cluster trains.
     """
     console = console or terminal()
-    grid = points(options.words)
-    folder = _folder(options, grid)
-    runs = [PlannedRun(point.name, point.experiment, folder / point.name, options.log) for point in grid]
+    if options.trials is not None:
+        return _search(options, options.trials, console)
 
-    command = f"the same command with --out {shlex.quote(str(folder))}"
-    console.print(f"{folder}: {len(grid)} runs; resume with {command}", highlight=False)
+    grid = points(options.words)
+    names = [point.name for point in grid]
+    # Names leave out what cannot stand in a path, so that different values may look alike.
+    if len(set(names)) < len(names):
+        raise UsageError("two combinations would share a folder: write the values of the fields differently")
+    folder = _folder(options, {point.name: point.experiment for point in grid}, grid[0].experiment.name)
+    logs = partial(loggers.named, options.log)
+    runs = [PlannedRun(point.name, point.experiment, folder / point.name, logs) for point in grid]
+
+    command = _announce(console, folder, f"{len(grid)} runs")
     if options.cluster is None:
         pool.train_all(runs, options.workers, console, command)
     else:
         slurm.train_all(runs, options.cluster, folder, console, command)
 
     scores = summary.table(grid, runs)
-    text = summary.markdown(grid, scores)
-    outputs = written.Outputs(folder, partial(console.print, highlight=False, markup=False, soft_wrap=True))
-    outputs.write(summary.TABLE, csv_tables.content(scores))
+    outputs = _outputs(folder, console)
+    _summarise(outputs, summary.markdown(grid, scores), csv_tables.content(scores), console)
+    return folder
+
+
+def _search(options: Options, trials: int, console: Console) -> Path:
+    """Search a space, and summarise the trials; raises as `sweep` does."""
+    # Optuna takes a second to import, and is an extra.
+    from jaxseq.sweep import plots, search, search_summary, space
+
+    searched = space.parse(options.words)
+    folder = _folder(options, {}, searched.base.name)
+    command = _announce(console, folder, f"a search of {trials} trials")
+    found = search.search(
+        searched,
+        trials,
+        folder,
+        workers=options.workers,
+        console=console,
+        command=command,
+        log=options.log,
+    )
+
+    # Now, when the points are known, for `checkpoint verify`.
+    members = {result.run.folder.name: result.run.experiment for result in found.results if result.state != "failed"}
+    _write_record(folder, _recorded_words(options), members)
+    outputs = _outputs(folder, console)
+    outputs.write(search_summary.PICTURE, figures.drawn(plots.trials(searched, found), "png"))
+    table = search_summary.table(searched, found)
+    text = search_summary.markdown(searched, found, options.words)
+    _summarise(outputs, text, csv_tables.content(table), console)
+    return folder
+
+
+def _announce(console: Console, folder: Path, work: str) -> str:
+    """Print where the work is done, and return the command that resumes it."""
+    command = f"the same command with --out {shlex.quote(str(folder))}"
+    console.print(f"{folder}: {work}; resume with {command}", highlight=False)
+    return command
+
+
+def _outputs(folder: Path, console: Console) -> written.Outputs:
+    return written.Outputs(folder, partial(console.print, highlight=False, markup=False, soft_wrap=True))
+
+
+def _summarise(outputs: written.Outputs, text: str, table: bytes, console: Console) -> None:
+    """Write the table and the summary, and print the summary."""
+    outputs.write(summary.TABLE, table)
     outputs.write(summary.SUMMARY, text.encode())
     console.print(text, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{folder}: {summary.SUMMARY}, {summary.TABLE}, and a folder for each run", highlight=False)
-    return folder
+    console.print(f"{outputs.folder}: {summary.SUMMARY}, {summary.TABLE}, and a folder for each run", highlight=False)
 
 
-def _folder(options: Options, grid: Sequence[Point]) -> Path:
+def _folder(options: Options, members: Mapping[str, Experiment], name: str) -> Path:
     """Return the sweep's folder, new or that of the same sweep. Raises `UsageError` if it holds another sweep."""
-    names = [point.name for point in grid]
-    # Names leave out what cannot stand in a path, so that different values may look alike.
-    if len(set(names)) < len(names):
-        raise UsageError("two combinations would share a folder: write the values of the fields differently")
-
     out = None if options.out is None else files.user_path(options.out)
+    words = _recorded_words(options)
     if out is not None and run_folder.has_recipe(out, RECORD, summary.SUMMARY):
         earlier = sealed.read(out / RECORD).get(WORDS, [])
-        if earlier != options.words:
-            words = " ".join(map(str, earlier))
-            raise UsageError(f"of another sweep, {words}", where=out / RECORD, needed="another --out")
+        if earlier != words:
+            raise UsageError(
+                f"of another sweep, {' '.join(map(str, earlier))}", where=out / RECORD, needed="another --out"
+            )
         return out
 
-    folder = run_folder.create(f"{grid[0].experiment.name}-sweep", out)
-    configs = {point.name: experiments.to_config(point.experiment) for point in grid}
-    sealed.write(folder / RECORD, {WORDS: options.words, **run_seal.members_record(configs)})
+    folder = run_folder.create(f"{name}-sweep", out)
+    _write_record(folder, words, members)
     return folder
+
+
+def _recorded_words(options: Options) -> list[str]:
+    """Return the words by which the same sweep is known; a search may go on with more trials."""
+    return options.words if options.trials is None else ["--optuna", *options.words]
+
+
+def _write_record(folder: Path, words: Sequence[str], members: Mapping[str, Experiment]) -> None:
+    configs = {name: experiments.to_config(experiment) for name, experiment in members.items()}
+    sealed.write(folder / RECORD, {WORDS: list(words), **run_seal.members_record(configs)})
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Point(NamedTuple):
         return re.sub(r"[^\w.=+-]", "_", "-".join(parts))
 
 
-class _Word(NamedTuple):
+class Word(NamedTuple):
     """A word of the command line, once for each value.
 
     field    the field that varies, empty for a word that stays the same
@@ -58,7 +58,7 @@ def points(words: Sequence[str]) -> list[Point]:
 
     Raises `UsageError` for more than `MOST_RUNS` combinations, a value that stands twice, or an invalid recipe.
     """
-    parts = _words(words)
+    parts = split(words)
     count = math.prod(len(part.texts) for part in parts)
     if count > MOST_RUNS:
         raise UsageError(
@@ -73,16 +73,16 @@ def points(words: Sequence[str]) -> list[Point]:
     if len(set(fields)) < len(fields):
         raise UsageError("only one word of an option may vary", where=f"--{max(fields, key=fields.count)}")
 
-    settings = [_settings(base, first, position, part) for position, part in varied]
+    settings = [settings_of(base, first, position, part) for position, part in varied]
     points = []
     for combination in itertools.product(*settings):
         values = {field: setting.text for field, setting in zip(fields, combination, strict=True)}
-        changes = {tuple(_path(field)): setting.value for field, setting in zip(fields, combination, strict=True)}
-        points.append(Point(values, _with_values(base, changes)))
+        changes = {field: setting.value for field, setting in zip(fields, combination, strict=True)}
+        points.append(Point(values, with_values(base, changes)))
     return points
 
 
-def _words(words: Sequence[str]) -> list[_Word]:
+def split(words: Sequence[str]) -> list[Word]:
     """Return the words of a command line, each with its values. Raises `UsageError` for a value that stands twice."""
     parts = []
     flag = ""
@@ -101,31 +101,30 @@ def _words(words: Sequence[str]) -> list[_Word]:
         field = ""
         if len(values) > 1:
             field = flag.removeprefix("--")
-        parts.append(_Word(field, [prefix + value for value in values], values))
+        parts.append(Word(field, [prefix + value for value in values], values))
     return parts
 
 
-class _Setting(NamedTuple):
+class Setting(NamedTuple):
     """A value of a field: as text, and as the recipe has it."""
 
     text: str
     value: Any
 
 
-def _settings(base: Experiment, first: Sequence[str], position: int, part: _Word) -> list[_Setting]:
+def settings_of(base: Experiment, first: Sequence[str], position: int, part: Word) -> list[Setting]:
     """Return the values of a field as the command line of a training would parse them.
 
     `base` is the recipe of the words `first`, of which the one at `position` varies.
     """
-    path = _path(part.field)
-    first_value = _value_of(base, path, part.field)
-    settings = [_Setting(part.values[0], first_value)]
+    first_value = value_of(base, part.field)
+    settings = [Setting(part.values[0], first_value)]
     number = type(first_value)
     parsed = 0
     for text, value in zip(part.texts[1:], part.values[1:], strict=True):
         # Parsing takes a tenth of a second, which would be minutes for thousands of values.
         if number in PLAIN_NUMBER and PLAIN_NUMBER[number].fullmatch(value):
-            settings.append(_Setting(value, number(value)))
+            settings.append(Setting(value, number(value)))
             continue
         parsed += 1
         if parsed > MOST_PARSED:
@@ -133,8 +132,23 @@ def _settings(base: Experiment, first: Sequence[str], position: int, part: _Word
                 "too many values that are no plain numbers", where=f"--{part.field}", needed=f"at most {MOST_PARSED}"
             )
         words = [*first[:position], text, *first[position + 1 :]]
-        settings.append(_Setting(value, _value_of(options.parse(words).experiment, path, part.field)))
+        settings.append(Setting(value, value_of(options.parse(words).experiment, part.field)))
     return settings
+
+
+def value_of(experiment: Experiment, field: str) -> Any:
+    """Return the value of a field such as model.hidden. Raises `UsageError` for what is no field of a recipe."""
+    value: Any = experiment
+    for name in _path(field):
+        if not hasattr(value, name):
+            raise UsageError("is no field of a recipe, so that it cannot vary", where=f"--{field}")
+        value = getattr(value, name)
+    return value
+
+
+def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """Return a recipe with other values of some fields, by name; raises as the recipe does for values that do not fit."""
+    return _replaced(experiment, {tuple(_path(field)): value for field, value in values.items()})
 
 
 def _path(field: str) -> list[str]:
@@ -142,17 +156,8 @@ def _path(field: str) -> list[str]:
     return field.replace("-", "_").split(".")
 
 
-def _value_of(experiment: Experiment, path: Sequence[str], field: str) -> Any:
-    value: Any = experiment
-    for name in path:
-        if not hasattr(value, name):
-            raise UsageError("is no field of a recipe, so that it cannot vary", where=f"--{field}")
-        value = getattr(value, name)
-    return value
-
-
-def _with_values(base: Any, changes: Mapping[tuple[str, ...], Any]) -> Any:
-    """Return a recipe with other values of some fields, all set at once: some may fit together alone."""
+def _replaced(base: Any, changes: Mapping[tuple[str, ...], Any]) -> Any:
+    """Return a dataclass with other values of some fields, by path, all set at once: some may fit together alone."""
     nested: dict[str, dict[tuple[str, ...], Any]] = {}
     values: dict[str, Any] = {}
     for (name, *inner), value in changes.items():
@@ -161,7 +166,7 @@ def _with_values(base: Any, changes: Mapping[tuple[str, ...], Any]) -> Any:
         else:
             values[name] = value
     for name, inner_changes in nested.items():
-        values[name] = _with_values(getattr(base, name), inner_changes)
+        values[name] = _replaced(getattr(base, name), inner_changes)
     return dataclasses.replace(base, **values)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxseq.common.checks import MOST_WORKERS
+from jaxseq.common.checks import MOST_RUNS, MOST_WORKERS
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.sweep.slurm import Cluster
@@ -20,11 +21,15 @@ a:b stands for the integers from a to b - 1. All other options are those of pyth
 experiments and fields.
 
   python -m jaxseq.sweep aapl --model.cell rnn,lstm,gru --seed 0:5
+  python -m jaxseq.sweep aapl --optuna 30 --lr log:1e-4..1e-2 --model.hidden 16..128 --model.cell rnn,lstm,gru
   python -m jaxseq.sweep waves --lr 1e-3,3e-3,1e-2 --model.hidden 20,50 --seed 0:3 --workers 4
 
 options:
   --out FOLDER       folder of the sweep (default: the next number, for example runs/aapl-sweep-0001). With the folder of
                      an earlier sweep, finished runs are skipped and interrupted ones resume
+  --optuna N         search N points of a space in the place of a grid (needs the extra optuna): a field may be a,b,c or a
+                     range, 16..128 or log:1e-4..1e-2. Points follow what the earlier ones achieved in validation, and runs
+                     behind the median are pruned. The same command with --out resumes, or adds trials with a larger N
   --workers N        runs trained at a time (default: one per core; with --on slurm, as many as the queue starts)
   --log TOOLS        copy every epoch to these tools, separated by commas (tensorboard, wandb, mlflow, trackio)
   --on {here,slurm}  train on this machine, or submit every run as a job (needs the extra slurm). Ctrl-C leaves the jobs
@@ -38,7 +43,7 @@ seeds."""
 
 HERE = "here"
 SLURM = "slurm"
-OWN_FLAGS = ("--out", "--workers", "--on", "--log")
+OWN_FLAGS = ("--out", "--workers", "--on", "--log", "--optuna")
 """Flags of the sweep; all others but those with `RESOURCE` belong to its runs."""
 RESOURCE = "--slurm."
 """Prefix of the flags for the parameters of a job."""
@@ -51,6 +56,7 @@ class Options(NamedTuple):
     out      folder of the sweep; None takes the next number
     workers  runs at a time on this machine
     cluster  cluster to train on; None trains here
+    trials   points that Optuna searches; None trains a grid
     log      tools that the epochs are copied to, as `--log` of a training names them
     """
 
@@ -59,6 +65,7 @@ class Options(NamedTuple):
     workers: int
     cluster: Cluster | None = None
     log: str | None = None
+    trials: int | None = None
 
 
 def parse(words: Sequence[str]) -> Options:
@@ -91,6 +98,7 @@ def parse(words: Sequence[str]) -> Options:
         workers=at_once or devices.cores(),
         cluster=_cluster(values, at_once),
         log=values.get("--log"),
+        trials=_trials(values),
     )
 
 
@@ -109,6 +117,20 @@ def _at_once(text: str | None) -> int | None:
     # Of a longer text nine digits are enough to see that it is out of range.
     if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_WORKERS:
         raise UsageError("out of range", where="--workers", got=text, needed=f"an integer from 1 to {MOST_WORKERS}")
+    return int(text)
+
+
+def _trials(values: Mapping[str, str]) -> int | None:
+    """Return the number of points to search; None where none is given. Raises `UsageError` without Optuna."""
+    text = values.get("--optuna")
+    if text is None:
+        return None
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_RUNS:
+        raise UsageError("out of range", where="--optuna", got=text, needed=f"an integer from 1 to {MOST_RUNS}")
+    if values.get("--on", HERE) != HERE:
+        raise UsageError("a search trains on this machine", where="--optuna", got="--on slurm", needed="no --on")
+    if importlib.util.find_spec("optuna") is None:
+        raise UsageError('optuna is not installed: pip install "jaxseq[optuna]"', where="--optuna")
     return int(text)
 
 

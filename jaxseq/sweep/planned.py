@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import UsageError
 from jaxseq.train import experiments, run_folder
+from jaxseq.train.callbacks import Callback
 from jaxseq.train.experiments.base import Experiment
 
 LOG = ".log"
 """Suffix of the file beside a run's folder that holds the run's output."""
+
+
+PRUNED = "pruned"
+"""Outcome of a run that a search ended before its last epoch."""
+
+
+class PrunedError(Exception):
+    """Raised by a callback to end a run that need not be judged."""
 
 
 class PlannedRun(NamedTuple):
@@ -21,13 +30,13 @@ class PlannedRun(NamedTuple):
     name        for messages and the display
     experiment  the recipe
     folder      the run's folder, which may not exist yet
-    log         tools that its epochs are copied to, as `--log` of a training names them
+    callbacks   makes the callbacks of its training, in the process that trains it; pickled
     """
 
     name: str
     experiment: Experiment
     folder: Path
-    log: str | None = None
+    callbacks: Callable[[], Sequence[Callback]] = tuple
 
 
 def log_of(folder: Path) -> Path:

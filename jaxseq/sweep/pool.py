@@ -19,9 +19,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import files, memory, signals
@@ -35,8 +34,7 @@ from jaxseq.common.errors import (
 )
 from jaxseq.common.text import counted, first_line
 from jaxseq.sweep.display import Display
-from jaxseq.sweep.planned import PlannedRun, is_finished, log_of, raise_failures
-from jaxseq.train.experiments.base import Experiment
+from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError, is_finished, log_of, raise_failures
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +49,17 @@ SAME_COMMAND = "the same command"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@runtime_checkable
+class Screen(Protocol):
+    """The display of runs that are being trained."""
+
+    def update(self) -> None:
+        """Show the epochs that are finished by now."""
+
+    def print(self, text: str) -> None:
+        """Print a line."""
 
 
 def has_accelerator() -> bool:
@@ -83,25 +92,54 @@ def train_all(
     failures: dict[PlannedRun, str] = {}
     workers = min(workers, len(pending))
     display = Display(runs, pending, workers, console)
-    with display, _workers(workers, command) as pool, _forwarded_signals(pool) as exit_status:
-        futures = {pool.executor.submit(_train_in_worker, run.experiment, run.folder, run.log): run for run in pending}
-        running = set(futures)
-        while running and not exit_status():
-            ended, running = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-            display.update()
-            for future in ended:
-                run = futures[future]
-                failure = _failure(future)
-                if failure:
-                    failures[run] = failure
-                display.end(run, failure)
 
-        if exit_status():
-            display.print("stopping after the epochs that are being trained (Ctrl-C again to stop at once)")
-            pool.executor.shutdown(cancel_futures=True)
-            raise Stopped(exit_status(), command)
+    def end(run: PlannedRun, failure: str) -> None:
+        if failure:
+            failures[run] = failure
+        display.end(run, failure)
 
+    with display:
+        remaining = iter(pending)
+        train_each(lambda: next(remaining, None), end, workers, display, command)
     raise_failures(failures, len(runs))
+
+
+def train_each(
+    next_run: Callable[[], PlannedRun | None],
+    end: Callable[[PlannedRun, str], None],
+    workers: int,
+    display: Screen,
+    command: str = SAME_COMMAND,
+) -> None:
+    """Train the runs that `next_run` returns, until it returns None, with `workers` of them under way at a time.
+
+    A run is asked for when a worker is free. `end` is called with each run that has ended and why it failed, which is
+    empty if it did not. Raises as `train_all` does on signals and where a worker is killed.
+    """
+    with _workers(workers, command) as pool, _forwarded_signals(pool) as exit_status:
+        running: dict[Future[str], PlannedRun] = {}
+        is_done = False
+        while not exit_status():
+            while not is_done and len(running) < workers:
+                run = next_run()
+                if run is None:
+                    is_done = True
+                else:
+                    running[pool.executor.submit(_train_in_worker, run)] = run
+            if not running:
+                return
+
+            ended, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            display.update()
+            # Those that a signal has stopped have not failed.
+            if exit_status():
+                break
+            for future in ended:
+                end(running.pop(future), _failure(future))
+
+        display.print("stopping after the epochs that are being trained (Ctrl-C again to stop at once)")
+        pool.executor.shutdown(cancel_futures=True)
+        raise Stopped(exit_status(), command)
 
 
 def _failure(future: Future[str]) -> str:
@@ -149,17 +187,16 @@ def _apply(work: Callable[[Item], Result], item: Item) -> Result:
         raise
 
 
-def train_run(experiment: Experiment, folder: Path, log: str | None = None) -> str:
-    """Train or resume a run in this process; returns why it failed, or an empty text.
-
-    Its epochs are copied to the tools of `log`, as `--log` of a training names them.
+def train_run(planned: PlannedRun) -> str:
+    """Train or resume a run in this process; returns why it failed, `PRUNED`, or an empty text.
 
     The run's output goes into a log beside its folder, and the traceback of an exception that is no fault of the user.
     Raises `Interrupted` on Ctrl-C or SIGTERM, after the epoch is saved.
     """
     from jaxseq.common.console import terminal
-    from jaxseq.train import loggers, run
+    from jaxseq.train import run
 
+    folder = planned.folder
     try:
         files.refuse_link(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -172,14 +209,17 @@ def train_run(experiment: Experiment, folder: Path, log: str | None = None) -> s
     with output as file:
         console = terminal(file)
         try:
-            callbacks = loggers.named(log)
+            callbacks = planned.callbacks()
             if (folder / run_seal.CONFIG).is_file():
-                run.train(experiment, console=console, resume=folder, callbacks=callbacks)
+                run.train(planned.experiment, console=console, resume=folder, callbacks=callbacks)
             else:
-                run.train(experiment, console=console, out=folder, callbacks=callbacks)
+                run.train(planned.experiment, console=console, out=folder, callbacks=callbacks)
         except Interrupted as stop:
             print(stop, file=file)
             raise
+        except PrunedError as error:
+            print(error, file=file)
+            return PRUNED
         except UsageError as error:
             print(error, file=file)
             return str(error)
@@ -200,7 +240,7 @@ class _Worker:
     """Set when no further run may begin."""
 
 
-def _train_in_worker(experiment: Experiment, folder: Path, log: str | None) -> str:
+def _train_in_worker(run: PlannedRun) -> str:
     """Train a run unless the workers are stopping; returns why it failed, or an empty text."""
     # The executor hands a worker its next run before it can cancel it.
     if _Worker.stop.is_set():
@@ -208,7 +248,7 @@ def _train_in_worker(experiment: Experiment, folder: Path, log: str | None) -> s
     # Signals count from here on: a worker that waits has nothing to save.
     try:
         _Worker.is_training = True
-        return train_run(experiment, folder, log)
+        return train_run(run)
     except Interrupted as stop:
         return str(stop)
     finally:

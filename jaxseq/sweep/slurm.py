@@ -86,7 +86,7 @@ class Job:
         import submitit
 
         try:
-            failure = pool.train_run(self.run.experiment, self.run.folder, self.run.log)
+            failure = pool.train_run(self.run)
             number = submitit.JobEnvironment().job_id
             sealed.write(_result_file(self.results, number), {FAILURE: failure})
         except Interrupted as stop:

@@ -57,9 +57,11 @@ class Callback(Protocol):
 
     def on_start(self, run: StartedRun) -> None:
         """Called once before the first epoch, also of a run that resumes with nothing left to train."""
+        return
 
     def on_epoch(self, row: Row) -> None:
         """Called after each epoch with a copy of its row of metrics.jsonl, when it is logged and given to be saved."""
+        return
 
     def on_end(self, error: BaseException | None) -> None:
         """Called after the last epoch, before the run is judged; `error` is what ended the training before its end.
@@ -67,6 +69,8 @@ class Callback(Protocol):
         It is None after the last epoch, after `StopTraining` and when patience is over. A callback whose `on_start` failed
         is not called.
         """
+        # Without a statement, a type checker takes the method for an abstract one.
+        return
 
 
 @contextmanager

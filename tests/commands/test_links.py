@@ -23,6 +23,7 @@ from jaxseq.report.document import Page
 from jaxseq.sample import __main__ as sample
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import pool, summary
+from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import __main__ as train
 from jaxseq.train import domains, run, run_folder, study
 
@@ -203,7 +204,7 @@ def test_a_run_of_a_sweep_and_its_log_are_no_links(tmp_path: Path, monkeypatch: 
     (tmp_path / "c").symlink_to(tmp_path / "empty")
     (tmp_path / "d").symlink_to(tmp_path / "nothing")
     for name in "abcd":
-        assert "link" in pool.train_run(recipe, tmp_path / name)
+        assert "link" in pool.train_run(PlannedRun(name, recipe, tmp_path / name))
     assert canary.read_text() == "mine" and not (tmp_path / "nothing").exists()
     assert not list((tmp_path / "empty").iterdir())
 

@@ -38,7 +38,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def train_all(runs: Sequence[PlannedRun], *_: object) -> None:
         for planned in runs:
-            assert pool.train_run(planned.experiment, planned.folder) == ""
+            assert pool.train_run(planned) == ""
 
     monkeypatch.setattr(pool, "train_all", train_all)
 

@@ -76,7 +76,7 @@ def train_all(runs: Sequence[PlannedRun], *_: object) -> None:
     failures = {}
     for planned in runs:
         if not is_finished(planned):
-            failure = pool.train_run(planned.experiment, planned.folder)
+            failure = pool.train_run(planned)
             if failure:
                 failures[planned] = failure
     pool.raise_failures(failures, len(runs))

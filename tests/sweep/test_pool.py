@@ -174,7 +174,7 @@ def test_a_run_without_memory_is_named_and_its_log_has_the_traceback(tmp_path: P
 
     monkeypatch.setattr(run, "train", exhaust)
     planned = tiny(tmp_path)
-    assert pool.train_run(planned.experiment, planned.folder).startswith("not enough memory (RESOURCE_EXHAUSTED: ")
+    assert pool.train_run(planned).startswith("not enough memory (RESOURCE_EXHAUSTED: ")
     assert "Traceback" in planned.folder.with_suffix(".log").read_text()
 
 

@@ -179,8 +179,8 @@ def test_where_the_queue_was_never_seen_nothing_is_submitted_twice_and_nothing_h
 def test_a_job_that_a_signal_stops_ends_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SLURM may queue it again; a result would say that it is through."""
 
-    def stopped(experiment: object, folder: Path, log: str | None) -> str:
-        raise Interrupted(folder, 3, 143)
+    def stopped(planned: PlannedRun) -> str:
+        raise Interrupted(planned.folder, 3, 143)
 
     monkeypatch.setattr(pool, "train_run", stopped)
     run = tiny(tmp_path)

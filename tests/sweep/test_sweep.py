@@ -121,7 +121,7 @@ def only_the_last_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch, quick_compilation():
             patch.setattr(figures, "save", lambda figure, path: None)
             for run in runs[:-1]:
-                assert is_finished(run) or pool.train_run(run.experiment, run.folder) == ""
+                assert is_finished(run) or pool.train_run(run) == ""
         train_all(runs, *rest)
 
     monkeypatch.setattr(pool, "train_all", train_most_here)

@@ -1,0 +1,302 @@
+"""Search for the best point of a space, by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011).
+
+Points are drawn one after the other, with what is known of the earlier ones, and a run that does worse than the median of
+the others at the same epoch is pruned. A journal in the folder of the sweep keeps the trials, so that a search resumes.
+
+Only door to optuna.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+from rich.console import Console
+
+from jaxseq.checkpoint import records, run_seal
+from jaxseq.common import files
+from jaxseq.common.errors import UsageError
+from jaxseq.sweep import pool
+from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError, is_finished
+from jaxseq.sweep.space import Choice, Range, Space
+from jaxseq.train import loggers
+from jaxseq.train.callbacks import Callback, StartedRun
+from jaxseq.train.run_folder import Row
+
+JOURNAL = "optuna.log"
+"""File in the sweep's folder with the trials; Optuna appends to it."""
+STUDY = "jaxseq"
+"""Name of the only study in it."""
+STARTUP = 5
+"""Trials that have to end before a run is pruned."""
+WARMUP = 10
+"""A run trains at least one part in so many of its epochs."""
+
+
+class Result(NamedTuple):
+    """A trial that has ended.
+
+    state   "complete", "pruned" or "failed"
+    values  text of each field
+    value   the validation metric of its best epoch, by the sealed record of that epoch; NaN if it has none
+    """
+
+    number: int
+    state: str
+    values: dict[str, str]
+    run: PlannedRun
+    value: float
+
+
+class Found(NamedTuple):
+    """The trials of a search, and the share of each field in the spread of their values, where it can be estimated."""
+
+    results: list[Result]
+    importances: Mapping[str, float]
+
+
+def search(
+    space: Space,
+    trials: int,
+    folder: Path,
+    *,
+    workers: int,
+    console: Console,
+    command: str,
+    log: str | None = None,
+) -> Found:
+    """Train `trials` points of a space, `workers` at a time; those of an earlier call are kept, or resume.
+
+    With one worker, the points depend on the space and the seed of its recipe alone, also if the search is interrupted.
+    Raises as `pool.train_all` does, and `UsageError` if no trial could be completed.
+    """
+    _be_quiet()
+    # Optuna would append to what a link points to.
+    files.refuse_link(folder / JOURNAL)
+    under_way = _Search(space, folder, trials=trials, log=log, console=console)
+    pool.train_each(under_way.next_run, under_way.end, min(workers, trials), under_way, command)
+    return under_way.found()
+
+
+class _Search:
+    """A search under way: which run is next, and what becomes of one that has ended."""
+
+    def __init__(self, space: Space, folder: Path, *, trials: int, log: str | None, console: Console) -> None:
+        study = _open(folder / JOURNAL, space.base.epochs).study
+        self._space = space
+        self._trials = trials
+        self._folder = folder
+        self._study = study
+        self._log = log
+        self._console = console
+        self._numbers: dict[PlannedRun, int] = {}
+        # Those that a signal or a kill left.
+        self._interrupted = [trial for trial in study.get_trials() if trial.state == TrialState.RUNNING]
+
+    def next_run(self) -> PlannedRun | None:
+        """Return the run of the next trial that has anything to train; None after the last one."""
+        while self._interrupted or len(self._study.get_trials(deepcopy=False)) < self._trials:
+            trial = self._interrupted.pop(0) if self._interrupted else self._draw()
+            try:
+                run = self._run(trial.number, trial.params)
+                self._numbers[run] = trial.number
+                if not is_finished(run):
+                    return run
+                # Its end was not told before a kill.
+                self.end(run, "")
+            except UsageError as error:
+                # Values that do not fit together, or a model that does not fit into memory.
+                self._study.tell(trial.number, state=TrialState.FAIL)
+                self.print(f"trial {trial.number}: failed: {error}")
+        return None
+
+    def _draw(self) -> Trial:
+        """Draw the next point, by a generator of its own: a search that resumes does not draw the first ones again."""
+        number = len(self._study.get_trials(deepcopy=False))
+        seeds = np.random.SeedSequence([self._space.base.seed, number])
+        self._study.sampler = optuna.samplers.TPESampler(seed=int(seeds.generate_state(1)[0]))
+        return self._study.ask({field: _distribution(domain) for field, domain in self._space.fields.items()})
+
+    def _run(self, number: int, params: Mapping[str, Any]) -> PlannedRun:
+        name = f"{self._space.base.name}-trial-{number:04d}"
+        journal = self._folder / JOURNAL
+        callbacks = partial(_callbacks, journal, number, self._space.metric, self._log)
+        # As the text says it, so that the words of a point train the same run.
+        point = {field: _rounded(value) for field, value in params.items()}
+        return PlannedRun(name, self._space.experiment(point), self._folder / name, callbacks)
+
+    def end(self, run: PlannedRun, failure: str) -> None:
+        """Tell Optuna how a trial has ended, and print a line."""
+        number = self._numbers[run]
+        value = _best_value(run, self._space.metric)
+        outcome = f"{self._space.metric} {value:.6g}"
+        if failure == PRUNED:
+            self._study.tell(number, state=TrialState.PRUNED)
+            outcome = f"pruned, {outcome}"
+        # A metric that is not finite says nothing about the neighbourhood.
+        elif failure or not math.isfinite(value):
+            self._study.tell(number, state=TrialState.FAIL)
+            outcome = f"failed: {failure or outcome}"
+        else:
+            self._study.tell(number, value)
+        trial = self._study.get_trials(deepcopy=False)[number]
+        point = ", ".join(f"{field} {as_text(value)}" for field, value in trial.params.items())
+        self.print(f"trial {number} ({number + 1} of {self._trials}): {point}: {outcome}")
+
+    def update(self) -> None:
+        """Show nothing between two trials."""
+
+    def print(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def found(self) -> Found:
+        """Return the trials that have ended. Raises `UsageError` if none was completed."""
+        results = [self._result(trial) for trial in self._study.get_trials(deepcopy=False)]
+        if not any(result.state == "complete" for result in results):
+            raise UsageError("no trial was completed", where=f"{self._folder}", got=f"{len(results)} trials")
+        return Found(results, _importances(self._study))
+
+    def _result(self, trial: FrozenTrial) -> Result:
+        values = {field: as_text(value) for field, value in trial.params.items()}
+        state = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(trial.state, "failed")
+        # Its point may be no recipe.
+        if state == "failed":
+            name = f"{self._space.base.name}-trial-{trial.number:04d}"
+            run = PlannedRun(name, self._space.base, self._folder / name)
+            return Result(trial.number, state, values, run, math.nan)
+        run = self._run(trial.number, trial.params)
+        # A record of Optuna's may have been edited; whoever chooses by it would choose another run.
+        return Result(trial.number, state, values, run, _best_value(run, self._space.metric))
+
+
+def as_text(value: Any) -> str:
+    """Return a value of a point as the command line takes it."""
+    return str(_rounded(value))
+
+
+def _rounded(value: Any) -> Any:
+    """Return a value of a point, a number with six digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return value
+
+
+def _distribution(domain: Range | Choice) -> optuna.distributions.BaseDistribution:
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(list(domain.values))
+    if domain.is_integer:
+        return IntDistribution(int(domain.low), int(domain.high), log=domain.is_log)
+    return FloatDistribution(domain.low, domain.high, log=domain.is_log)
+
+
+def _best_value(run: PlannedRun, metric: str) -> float:
+    """Return the metric of a run's best epoch so far, by its sealed record; NaN if no epoch is saved."""
+    checkpoints = run.folder / run_seal.CHECKPOINTS
+    best_epoch = records.best_epoch(checkpoints)
+    if best_epoch is None:
+        return math.nan
+    return records.metrics(checkpoints, best_epoch)[metric]
+
+
+class _Journal(NamedTuple):
+    """An open journal, and the study in it."""
+
+    storage: JournalStorage
+    study: optuna.Study
+
+
+def _open(journal: Path, epochs: int) -> _Journal:
+    """Open a journal, with a new study if it has none. Raises `UsageError` for a journal that is damaged."""
+    try:
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        study = optuna.create_study(
+            study_name=STUDY,
+            storage=storage,
+            pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=max(1, epochs // WARMUP)),
+            load_if_exists=True,
+        )
+        return _Journal(storage, study)
+    # It has no exception of its own for a line that is no record.
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UsageError(f"cannot be read: {error}", where=journal) from error
+
+
+def _importances(study: optuna.Study) -> Mapping[str, float]:
+    """Return the share of each field by PED-ANOVA (Watanabe et al. 2023); empty where there are too few trials."""
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    # Equal values say nothing, and Optuna divides by their spread.
+    if len({trial.value for trial in complete}) < 2:
+        return {}
+    # The default one needs scikit-learn.
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    try:
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, RuntimeError):
+        return {}
+    return {field: float(share) for field, share in shares.items()}
+
+
+def _be_quiet() -> None:
+    """Keep Optuna's log and its notes on experimental features off the screen."""
+    # It prints each trial on stderr, twice with several processes.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+# In the process that trains --------------------------------------------------------------------------------------------
+
+
+def _callbacks(journal: Path, number: int, metric: str, log: str | None) -> Sequence[Callback]:
+    """Return the callbacks of a trial's run: loggers first, which then have the epoch that is pruned."""
+    return [*loggers.named(log), Pruning(journal, number, metric)]
+
+
+class Pruning(Callback):
+    """Reports a trial's metric after each epoch, and ends the run if Optuna prunes the trial.
+
+    The epoch that is pruned is saved, and the run is not judged. A run that resumes is asked about at once: its process
+    may have been killed just before.
+    """
+
+    def __init__(self, journal: Path, number: int, metric: str) -> None:
+        self._journal = journal
+        self._number = number
+        self._metric = metric
+        self._prune: Callable[[], None] = lambda: None
+
+    def on_start(self, run: StartedRun) -> None:
+        """Open the journal, and report the epochs that it lacks."""
+        _be_quiet()
+        storage, study = _open(self._journal, run.experiment.epochs)
+        study_id = storage.get_study_id_from_name(STUDY)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self._number)
+        self._trial = Trial(study, trial_id)
+        self._last_epoch = max(storage.get_trial(trial_id).intermediate_values, default=0)
+        for row in run.rows:
+            self.on_epoch(row)
+        # An epoch that was reported before says what it said then.
+        self._end_if_pruned(self._last_epoch)
+
+    def on_epoch(self, row: Row) -> None:
+        """Report an epoch."""
+        epoch = row["epoch"]
+        if epoch <= self._last_epoch:
+            return
+        self._last_epoch = epoch
+        self._trial.report(row[self._metric], epoch)
+        self._end_if_pruned(epoch)
+
+    def _end_if_pruned(self, epoch: int) -> None:
+        if epoch and self._trial.should_prune():
+            raise PrunedError(f"pruned after epoch {epoch}")

@@ -1,0 +1,246 @@
+"""A search: the space that words stand for, and what is drawn, pruned, resumed and chosen, where Optuna is installed."""
+
+import importlib.util
+import io
+import math
+import shutil
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from jaxseq.common import figures
+from jaxseq.common.errors import Stopped, UsageError
+from jaxseq.sweep import __main__ as sweep
+from jaxseq.sweep import options, pool, space
+from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError
+from jaxseq.train.callbacks import StartedRun
+
+WAVES = ["waves", "--data.count", "60", "--data.window", "8", "--epochs", "4", "--batch", "16"]
+FIELDS = ["--lr", "log:1e-4..1e-1", "--model.hidden=2..16", "--model.cell", "rnn,gru"]
+needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs optuna")
+
+
+def test_words_stand_for_a_space() -> None:
+    parsed = space.parse([*WAVES, *FIELDS])
+    assert parsed.fields == {
+        "lr": space.Range(1e-4, 1e-1, is_integer=False, is_log=True),
+        "model.hidden": space.Range(2, 16, is_integer=True, is_log=False),
+        "model.cell": space.Choice({"rnn": "rnn", "gru": "gru"}),
+    }
+    assert parsed.metric == "valid_mse"
+    experiment = parsed.experiment({"lr": 0.01, "model.hidden": 5, "model.cell": "gru"})
+    words = [*WAVES, "--lr", "0.01", "--model.hidden", "5", "--model.cell", "gru"]
+    assert experiment == options_of(words)
+
+
+def options_of(words: list[str]) -> Any:
+    from jaxseq.train import options as train_options
+
+    return train_options.parse(words).experiment
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ([], "no field varies"),
+        (["--seed", "0,1", "--lr", "1e-3,1e-2"], "luckiest seed"),
+        (["--seed", "0..9"], "luckiest seed"),
+        (["--lr", "1e-2..1e-3"], "no range"),
+        (["--model.layers", "2", "--model.dropout", "log:0..0.5"], "no range"),
+        (["--model.hidden", "2..2"], "no range"),
+        (["--model.hidden", "1.5..4"], "hidden"),
+        (["--model.cell", "1..2"], "cell"),
+        (["--loss", "mse,mae"], "different metrics"),
+        (["--lr", "1e-3..1e-2", "--lr", "log:1e-3..1e-2"], "twice"),
+        (["--unknown", "1..2"], "unknown"),
+    ],
+)
+def test_a_space_that_cannot_be_is_one_line(words: list[str], rule: str) -> None:
+    with pytest.raises(UsageError, match=rule) as raised:
+        space.parse([*WAVES, *words])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_search_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    for words in (["--optuna", "0"], ["--optuna", "x"], ["--optuna", "3", "--on", "slurm"]):
+        assert sweep.main([*WAVES, *FIELDS, *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
+    assert sweep.main([*WAVES, *FIELDS, "--optuna", "3"]) == 2
+    assert 'pip install "jaxseq[optuna]"' in capsys.readouterr().err
+
+
+# With Optuna, on a function in the place of a training ------------------------------------------------------------------
+
+optuna_warnings = pytest.mark.filterwarnings("ignore")
+
+
+def loss(rate: float, hidden: int, cell: str) -> float:
+    """A function whose smallest value, zero, is at a learning rate of 0.01, 9 units and a GRU."""
+    return math.log10(rate / 0.01) ** 2 + ((hidden - 9) / 8) ** 2 + (cell == "rnn")
+
+
+class Trainer:
+    """Trains by a formula; the value of an epoch lies above the loss by one over its number."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.values: dict[Path, float] = {}
+        self.points: list[tuple[float, int, str]] = []
+        self.resumed: list[str] = []
+        self.stop_after = stop_after
+
+    def train_each(
+        self,
+        next_run: Callable[[], PlannedRun | None],
+        end: Callable[[PlannedRun, str], None],
+        workers: int,
+        display: object,
+        command: str,
+    ) -> None:
+        run = next_run()
+        while run is not None:
+            self.points.append((run.experiment.lr, run.experiment.model.hidden, run.experiment.model.cell))
+            if self.stop_after is not None and len(self.points) > self.stop_after:
+                raise Stopped(130, command)
+            end(run, self.train(run))
+            run = next_run()
+
+    def train(self, run: PlannedRun) -> str:
+        recipe = run.experiment
+        value = loss(recipe.lr, recipe.model.hidden, recipe.model.cell)
+        rows = [{"epoch": epoch, "valid_mse": value + 1 / epoch} for epoch in range(1, 5)]
+        (pruning,) = run.callbacks()
+        self.values[run.folder] = math.nan
+        try:
+            pruning.on_start(StartedRun(run.folder, recipe, {}, "valid_mse", (), print))
+            for row in rows:
+                self.values[run.folder] = row["valid_mse"]
+                pruning.on_epoch(row)
+        except PrunedError:
+            return PRUNED
+        return ""
+
+
+@pytest.fixture
+def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Search in a folder by a trainer."""
+    pytest.importorskip("optuna")
+    from jaxseq.sweep import search
+
+    def run(folder: str, trainer: Trainer, trials: int = 30, *words: str) -> Any:
+        parsed = space.parse([*WAVES, *FIELDS, *words])
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.setattr(pool, "train_each", trainer.train_each)
+        monkeypatch.setattr(search, "_best_value", lambda planned, metric: trainer.values.get(planned.folder, math.nan))
+        console = Console(file=io.StringIO())
+        return search.search(parsed, trials, tmp_path / folder, workers=1, console=console, command="the same")
+
+    return run
+
+
+@optuna_warnings
+def test_a_search_finds_the_best_points_and_prunes_the_others(searched: Callable[..., Any]) -> None:
+    trainer = Trainer()
+    found = searched("a", trainer, 40)
+    complete = [result for result in found.results if result.state == "complete"]
+    pruned = [result for result in found.results if result.state == "pruned"]
+    assert len(complete) + len(pruned) == 40 and len(pruned) >= 10
+    best = min(complete, key=lambda result: result.value)
+    assert best.value < 0.25 + 0.1 and best.values["model.cell"] == "gru"
+    # The last points are better than the random ones at the start.
+    losses = [loss(*point) for point in trainer.points]
+    assert statistics.median(losses[-20:]) < 0.6 * statistics.median(losses[:10])
+    assert sum(found.importances.values()) == pytest.approx(1)
+
+
+@optuna_warnings
+def test_a_search_depends_on_its_seed_alone_and_resumes_where_it_was_stopped(searched: Callable[..., Any]) -> None:
+    whole = Trainer()
+    results = [result[:3] for result in searched("whole", whole).results]
+    stopped = Trainer(stop_after=14)
+    with pytest.raises(Stopped):
+        searched("stopped", stopped)
+    rest = Trainer()
+    rest.values |= stopped.values
+    assert [result[:3] for result in searched("stopped", rest).results] == results
+    # The trial that was stopped goes on first.
+    assert rest.points[0] == stopped.points[-1] and stopped.points + rest.points[1:] == whole.points
+    assert len(set(whole.points)) == 30
+    # More trials of the same search.
+    more = Trainer()
+    more.values |= {**stopped.values, **rest.values}
+    assert len(searched("stopped", more, 33).results) == 33 and len(more.points) == 3
+
+    other = Trainer()
+    searched("other", other, 3, "--seed", "1")
+    assert other.points != whole.points[:3]
+
+
+@optuna_warnings
+def test_a_run_that_was_killed_before_it_was_pruned_is_pruned_when_it_resumes(
+    tmp_path: Path, searched: Callable[..., Any]
+) -> None:
+    from jaxseq.sweep import search
+
+    trainer = Trainer()
+    searched("a", trainer, 12)
+    journal = search._open(tmp_path / "a" / search.JOURNAL, 4)
+    trial = journal.study.ask()
+    rows = [{"epoch": epoch, "valid_mse": 100.0} for epoch in (1, 2)]
+    for row in rows:
+        trial.report(row["valid_mse"], row["epoch"])
+    (pruning,) = search._callbacks(tmp_path / "a" / search.JOURNAL, trial.number, "valid_mse", None)
+    recipe = options_of(WAVES)
+    with pytest.raises(PrunedError, match="after epoch 2"):
+        pruning.on_start(StartedRun(tmp_path, recipe, {}, "valid_mse", tuple(rows), print))
+
+
+@optuna_warnings
+def test_a_damaged_journal_is_one_line(tmp_path: Path, searched: Callable[..., Any]) -> None:
+    searched("a", Trainer(), 2)
+    (tmp_path / "a" / "optuna.log").write_text("{}\nmine\n{}\n")
+    with pytest.raises(UsageError, match=r"optuna\.log"):
+        searched("a", Trainer(), 2)
+
+
+@needs_optuna
+@optuna_warnings
+@pytest.mark.usefixtures("compiled_quickly")
+def test_a_search_of_real_runs_is_summarised_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Trained here, since a worker would first load JAX."""
+    from jaxseq.checkpoint import __main__ as checkpoint
+
+    def train_each(next_run: Any, end: Any, *_: object) -> None:
+        while (planned := next_run()) is not None:
+            end(planned, pool.train_run(planned))
+
+    monkeypatch.setattr(pool, "train_each", train_each)
+    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+    words = [*WAVES, "--lr=log:1e-3..1e-1", "--optuna", "2", "--workers", "1", "--out", str(tmp_path / "out")]
+    assert sweep.main(words) == 0
+    table = pd.read_csv(tmp_path / "out" / "sweep.csv")
+    assert list(table["state"]) == ["complete", "complete"] and list(table["epochs"]) == [4, 4]
+    text = (tmp_path / "out" / "sweep.md").read_text()
+    best = table.loc[table["valid_mse"].idxmin()]
+    assert f"--lr={best['lr']:.6g}" in text and "| trial | lr | valid_mse |" in text
+    # The test part of the chosen run alone.
+    assert text.count("relative_mse") == 1
+
+    # The journal is appended to whenever it is opened; the record has the hashes of what is replaced.
+    changing = ("optuna.log", "written.json")
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name not in changing]
+    before = {path: path.read_bytes() for path in files}
+    capsys.readouterr()
+    assert sweep.main(words) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert checkpoint.main(["verify", str(tmp_path / "out")]) == 0
+    assert sweep.main([*words, "--model.hidden", "3,4"]) == 2
+    assert "another sweep" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "out")

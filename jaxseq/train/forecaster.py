@@ -22,6 +22,7 @@ from jaxseq.forecasting import rollout, saved_intervals
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
 from jaxseq.nn import heads
 from jaxseq.train import devices, run_folder
+from jaxseq.train.domains.base import one_line
 from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import rebuild
@@ -46,8 +47,14 @@ class Trained(NamedTuple):
     scaling: Scaling
     intervals: Intervals | None = None
 
+    def __repr__(self) -> str:
+        """Return experiment, epoch and network in one line."""
+        return one_line(self)
+
     def __call__(self, values: Float[np.ndarray, "*n t"]) -> Float[np.ndarray, "*n k"]:
         """Forecast one window "t" or several, "n t", in the units of the values.
+
+        Numbers of windows that are close share a compiled program; the last digit of a forecast may depend on the number.
 
         Raises `UsageError` for windows of another length than in training, and for values that are not finite.
         """
@@ -109,8 +116,9 @@ class Trained(NamedTuple):
 
         network = _Network(self.experiment, self.setup, self.state, scaling)
         # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
-        x = jax.numpy.asarray(scaling.inputs(part), np.float32)
-        predicted = _first_steps(_predict(network, x, steps), steps)
+        x = scaling.inputs(part).astype(np.float32)
+        filled = _filled_up(x, EVALUATION_BATCHES * self.experiment.batch)
+        predicted = _first_part(_predict(network, jax.numpy.asarray(filled), steps), len(x), steps)
         centre = scaling.invert(predicted.centre, part)
         if self.intervals is None:
             return centre, {}
@@ -181,6 +189,25 @@ def _predict(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
     return Forecast(centre, quantiles, heads.LEVELS)
 
 
+def _filled_up(x: Float[np.ndarray, "n t d"], batch: int) -> Float[np.ndarray, "m t d"]:
+    """Return rows with copies of the first one after them, so that many numbers of rows share a compiled program.
+
+    Above one batch, the number of batches is rounded up, not that of the rows.
+    """
+    rows = len(x)
+    if rows <= batch:
+        whole = min(_rounded_up(rows), batch)
+    else:
+        whole = _rounded_up(-(-rows // batch)) * batch
+    return np.concatenate([x, np.repeat(x[:1], whole - rows, axis=0)])
+
+
+def _rounded_up(count: int) -> int:
+    """Round up to three significant binary digits, at most a quarter more: 1 to 8, 10, 12, 14, 16, 20, ..."""
+    unit = 2 ** max(0, count.bit_length() - 3)
+    return -(-count // unit) * unit
+
+
 def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forecast:
     """Feed one-step forecasts back over the horizon; a distribution's quantiles are those of sample paths."""
     experiment, setup, state, scaling = network
@@ -205,11 +232,12 @@ def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
     return Forecast(centre, np.moveaxis(quantiles, 0, -1), heads.LEVELS)
 
 
-def _first_steps(forecast: Forecast, steps: int) -> Forecast:
+def _first_part(forecast: Forecast, rows: int, steps: int) -> Forecast:
+    """Return the forecast of the first rows and steps."""
     quantiles = forecast.quantiles
     if quantiles is not None:
-        quantiles = quantiles[:, :steps]
-    return Forecast(forecast.centre[:, :steps], quantiles, forecast.levels)
+        quantiles = quantiles[:rows, :steps]
+    return Forecast(forecast.centre[:rows, :steps], quantiles, forecast.levels)
 
 
 def _saved_intervals(folder: Path, epoch: int, experiment: ForecastExperiment, series: int) -> Intervals | None:

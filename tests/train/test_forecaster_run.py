@@ -79,6 +79,19 @@ def test_more_windows_than_one_batch_are_forecast_alike(trained: forecaster.Trai
     np.testing.assert_allclose(many[:491], many[-491:], atol=1e-4)
 
 
+def test_numbers_of_windows_share_compiled_programs(trained: forecaster.Trained, windows: np.ndarray) -> None:
+    before = epoch.predict._cache_size()
+    whole = trained(windows[:40])
+    for count in range(1, 41):
+        np.testing.assert_allclose(trained(windows[:count]), whole[:count], atol=1e-4)
+    # 1 to 8, 10, 12, 14, 16, 20, 24, 28, 32, 40.
+    assert epoch.predict._cache_size() - before <= 17
+
+
+def test_a_restored_run_is_shown_in_one_line(folder: Path, trained: forecaster.Trained) -> None:
+    assert repr(trained) == f"Trained(aapl, epoch {trained.epoch}, {trained.experiment.model.cell} of 4 units)"
+
+
 def test_a_restored_run_needs_no_data_file(
     folder: Path, windows: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

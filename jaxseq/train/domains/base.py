@@ -96,6 +96,12 @@ class Domain(Protocol[AnyExperiment, Material]):
         ...
 
 
+def one_line(run: RestoredRun) -> str:
+    """Return a restored run as its `repr`: experiment, epoch and network, and none of its arrays."""
+    network = run.experiment.model
+    return f"{type(run).__name__}({run.experiment.name}, epoch {run.epoch}, {network.cell} of {network.hidden} units)"
+
+
 def measured(value: float, spread: float = math.nan, digits: int = 4) -> str:
     """Format a number and its spread for a table; a dash if there is no number."""
     if math.isnan(value):

@@ -27,7 +27,7 @@ from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling import Drawn, SamplingOptions
 from jaxseq.train import run_folder
-from jaxseq.train.domains.base import Member, RunRow, measured
+from jaxseq.train.domains.base import Member, RunRow, measured, one_line
 from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, stretches
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.base import Experiment
@@ -50,6 +50,10 @@ class Composer(NamedTuple):
     epoch: int
     setup: Setup
     state: TrainState
+
+    def __repr__(self) -> str:
+        """Return experiment, epoch and network in one line."""
+        return one_line(self)
 
     @property
     def model(self) -> NoteNet | ChordNet | FillNet:

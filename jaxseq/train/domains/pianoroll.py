@@ -19,7 +19,7 @@ from jaxseq.common.arrays import Batch, Splits
 from jaxseq.music.corpora.pianoroll import KEYS, RollSplits
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.train import run_folder
-from jaxseq.train.domains.base import Member, RunRow, measured
+from jaxseq.train.domains.base import Member, RunRow, measured, one_line
 from jaxseq.train.epoch import Setup, TrainState, evaluate
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.pianoroll import PianorollExperiment
@@ -42,6 +42,10 @@ class RollModel(NamedTuple):
     epoch: int
     setup: Setup
     state: TrainState
+
+    def __repr__(self) -> str:
+        """Return experiment, epoch and network in one line."""
+        return one_line(self)
 
 
 class Score(NamedTuple):

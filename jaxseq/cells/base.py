@@ -332,9 +332,9 @@ def init_kernels(
     recurrent_keys = jax.random.split(recurrent_key, gate_count)
 
     # A draw over all gates at once would take g for the fan-out and make only the whole kernel orthogonal.
-    input_kernel = _glorot_gates(input_keys, d, h, dtype)
+    input_kernels = _glorot_gates(input_keys, d, h, dtype)
     recurrent_kernels = [orthogonal_kernel(gate_key, h, h, dtype) for gate_key in recurrent_keys]
-    return Kernels(input=input_kernel, recurrent=jnp.concatenate(recurrent_kernels, axis=1))
+    return Kernels(input=jnp.concatenate(input_kernels, axis=1), recurrent=jnp.concatenate(recurrent_kernels, axis=1))
 
 
 def orthogonal_kernel(
@@ -362,7 +362,7 @@ def init_input_kernel(
     Raises `UsageError` for sizes that are no integers of at least 1.
     """
     checks.count(d=d, h=h)
-    return _glorot_gates(jax.random.split(key, gate_count), d, h, dtype)
+    return jnp.concatenate(_glorot_gates(jax.random.split(key, gate_count), d, h, dtype), axis=1)
 
 
 def _glorot_gates(
@@ -370,6 +370,6 @@ def _glorot_gates(
     d: int,
     h: int,
     dtype: DType,
-) -> Float[Array, "d g"]:
+) -> list[Float[Array, "d h"]]:
     glorot = glorot_uniform()
-    return jnp.concatenate([glorot(gate_key, (d, h), dtype) for gate_key in keys], axis=1)
+    return [glorot(gate_key, (d, h), dtype) for gate_key in keys]

@@ -102,19 +102,19 @@ class Recurrent(nn.Module):
         if x.ndim != 3:
             raise ValueError(f"x has the shape {x.shape}; expected (rows, steps, features)")
 
-        # The recurrence scans over the leading axis; Flax's convention is batch first.
-        steps = self._swapped(x)
-        params = self._cell_params(steps)
+        params = self._cell_params(x)
         restart = None
         # The learnt start is a parameter only where it is read.
         if carry is None or resets is not None:
-            restart = self._initial_carry(steps)
+            restart = self._initial_carry(x)
         if carry is None:
             carry = restart
 
         rows = Rows(lengths)
         if train and self.recurrent_dropout:
-            rows = rows._replace(drop=self._dropout_mask(steps))
+            rows = rows._replace(drop=self._dropout_mask(x))
+        # The recurrence scans over the leading axis; Flax's convention is batch first.
+        steps = self._swapped(x)
         if resets is not None:
             padding.check_is_array("resets", resets)
             rows = rows._replace(resets=self._swapped(resets), restart=restart)
@@ -131,7 +131,9 @@ class Recurrent(nn.Module):
 
     def _swapped(self, array: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
         """Swap the axes of rows and steps, unless the caller has the recurrence's own."""
-        return array if self.time_major else jnp.swapaxes(array, 0, 1)
+        if self.time_major:
+            return array
+        return jnp.swapaxes(array, 0, 1)
 
     def _traversal(self) -> Traversal:
         if self.forward_mode and self.kernel not in ("auto", "scan"):
@@ -154,14 +156,21 @@ class Recurrent(nn.Module):
         dtype = steps.dtype if self.dtype is None else self.dtype
 
         def cast(array: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+            if jnp.issubdtype(array.dtype, jnp.floating):
+                return array.astype(dtype)
             # Lengths and resets are no numbers to compute with.
-            return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+            return array
 
         return jax.tree.map(cast, tree)
 
-    def _cell_params(self, steps: Float[Array, "t b d"]) -> Tree:
-        features = steps.shape[-1]
-        dtype = self._stored_dtype(steps)
+    def _row_count(self, x: Float[Array, "i j d"]) -> int:
+        if self.time_major:
+            return x.shape[1]
+        return x.shape[0]
+
+    def _cell_params(self, x: Float[Array, "i j d"]) -> Tree:
+        features = x.shape[-1]
+        dtype = self._stored_dtype(x)
         initialisers = Initialisers(self.kernel_init, self.recurrent_init, self.bias_init)
 
         def init(key: Key) -> Tree:
@@ -170,9 +179,9 @@ class Recurrent(nn.Module):
 
         return fields.cell_params(self.cell, self.param("cell", init), features, self.hidden)
 
-    def _initial_carry(self, steps: Float[Array, "t b d"]) -> Carry:
-        dtype = self._stored_dtype(steps)
-        zeros = self.cell.start((steps.shape[1], self.hidden), dtype)
+    def _initial_carry(self, x: Float[Array, "i j d"]) -> Carry:
+        dtype = self._stored_dtype(x)
+        zeros = self.cell.start((self._row_count(x), self.hidden), dtype)
         if not self.learn_start:
             return zeros
 
@@ -180,12 +189,12 @@ class Recurrent(nn.Module):
         learnt = self.param("start", lambda _: fields.nested(self.cell.start((self.hidden,), dtype)))
         return jax.tree.map(jnp.add, zeros, fields.typed(learnt, zeros))
 
-    def _dropout_mask(self, steps: Float[Array, "t b d"]) -> Float[Array, "b h"]:
+    def _dropout_mask(self, x: Float[Array, "i j d"]) -> Float[Array, "b h"]:
         """Factors 0 or 1 / keep, one mask for all time steps of a row."""
         checks.share(recurrent_dropout=self.recurrent_dropout)
         keep = 1 - self.recurrent_dropout
-        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (steps.shape[1], self.hidden))
-        return mask.astype(steps.dtype) / keep
+        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (self._row_count(x), self.hidden))
+        return mask.astype(x.dtype) / keep
 
     def _normalised_scan(
         self,

@@ -24,7 +24,7 @@ from jaxseq.common.precision import Precision
 from jaxseq.nn import apply
 from jaxseq.nn.apply import Model
 from jaxseq.nn.objectives import Objective
-from jaxseq.train.optimiser import global_norm, with_numbers
+from jaxseq.train.optimiser import after_epoch, global_norm, with_numbers
 
 EVALUATION_BATCHES = 16
 """Training batches that are predicted together in evaluation. A multiple of the batch, which the devices share evenly."""
@@ -221,7 +221,9 @@ def _step(
 
     # optax mixes its float32 with Python floats and int32 counts, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
-        updates, opt = setup.optimiser.update(gradient, state.opt, state.params)
+        update = optax.with_extra_args_support(setup.optimiser).update
+        # Some of optax's rules, such as its own reduction on a plateau, read the loss of the step.
+        updates, opt = update(gradient, state.opt, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
     log = StepLog(loss, global_norm(gradient))
 
@@ -418,6 +420,17 @@ def evaluate(
 # Many epochs ----------------------------------------------------------------------------------------------------------
 
 
+def validated(setup: Setup, state: TrainState, valid: Batch, batch: int) -> tuple[TrainState, dict[str, float]]:
+    """Return the state with which training goes on after an epoch, and the metrics of the validation rows.
+
+    The metric that chooses the best epoch may lower the learning rate of the next one.
+    """
+    metrics = evaluate(setup, state.params, state.stats, valid, EVALUATION_BATCHES * batch)
+    opt = after_epoch(state.opt, metrics[setup.objective.select])
+    # JAX returns before it has computed; reading the numbers waits, so that a caller's clock measures the epoch.
+    return state._replace(opt=opt), {name: float(value) for name, value in metrics.items()}
+
+
 def epochs(
     setup: Setup,
     state: TrainState,
@@ -434,8 +447,6 @@ def epochs(
     for number in numbers:
         state, steps = epoch(setup, state, train, batch)
 
-        metrics = evaluate(setup, state.params, state.stats, valid, EVALUATION_BATCHES * batch)
-        # JAX returns before it has computed; reading the numbers waits, so that a caller's clock measures the epoch.
-        metric_values: dict[str, float] = {name: float(value) for name, value in metrics.items()}
+        state, metric_values = validated(setup, state, valid, batch)
 
         yield Epoch(number, state, steps, metric_values, rows=len(train.x))

@@ -14,6 +14,7 @@ from jaxseq.train.experiments import from_config
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import ROWS, recipe_of
 from jaxseq.train.run_folder import MAY_CHANGE
+from jaxseq.train.schedules import RATES
 
 
 def check_resumable(folder: Path, experiment: Experiment) -> None:
@@ -40,11 +41,11 @@ def check_resumable(folder: Path, experiment: Experiment) -> None:
             needed=change.old,
         )
 
-    # A cosine falls to zero at the last epoch, so another number of epochs changes every step from the first.
-    has_cosine = saved.schedule == "cosine"
-    if has_cosine and saved.epochs != experiment.epochs:
+    # The learning rate depends on the length of the run: another number of epochs changes every step from the first.
+    has_length = saved.schedule in RATES
+    if has_length and saved.epochs != experiment.epochs:
         raise UsageError(
-            "a run with a cosine schedule cannot be extended; start a new run",
+            f"a run with a {saved.schedule} schedule cannot be extended; start a new run",
             where=folder,
             got=f"--epochs {experiment.epochs}",
             needed=f"--epochs {saved.epochs}",

@@ -26,6 +26,7 @@ from jaxseq.common.files import (
     write_text,
 )
 from jaxseq.common.text import counted
+from jaxseq.train.schedules import RATES
 
 RUNS = Path("runs")
 MAY_CHANGE = ("epochs", "patience", "on_nonfinite")
@@ -125,8 +126,8 @@ def identity(config: Mapping[str, Any]) -> str:
     It is no random number: a run is what its recipe and its rows say.
     """
     may_change = set(MAY_CHANGE)
-    # A cosine falls to zero at the last epoch, so that the number of epochs decides about every step.
-    if config.get("schedule") == "cosine":
+    # Of these schedules, the number of epochs decides about every step.
+    if config.get("schedule") in RATES:
         may_change.remove("epochs")
     return sealed.digest({name: run_seal.unmoved(value) for name, value in config.items() if name not in may_change})
 

@@ -25,7 +25,7 @@ from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
 from jaxseq.nn import plain_model
 from jaxseq.train import epoch
-from jaxseq.train.epoch import EVALUATION_BATCHES, Epoch, Setup, StepLog, TrainState
+from jaxseq.train.epoch import Epoch, Setup, StepLog, TrainState
 
 MOST_AHEAD = 2
 """Batches that may wait on the device while an earlier one computes."""
@@ -177,8 +177,7 @@ def epochs(
             raise UsageError("there is no batch", where=f"epoch {number}", needed="at least 1")
 
         steps = StepLog(jnp.stack(losses), jnp.stack(norms))
-        metrics = epoch.evaluate(setup, state.params, state.stats, valid, EVALUATION_BATCHES * batch)
-        metric_values: dict[str, float] = {name: float(value) for name, value in metrics.items()}
+        state, metric_values = epoch.validated(setup, state, valid, batch)
         yield Epoch(number, state, steps, metric_values, rows)
 
 

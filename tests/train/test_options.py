@@ -31,7 +31,8 @@ def test_an_experiment_by_name_is_its_recipe(name: str) -> None:
 def test_every_field_can_be_set() -> None:
     words = (
         "waves --model.cell lstm --model.hidden 7 --model.layers 2 --data.window 9 --data.noise 0.2 --epochs 3 --batch 8"
-        " --lr 0.5 --schedule constant --clip None --seed 6 --patience 4 --precision tf32 --out somewhere"
+        " --optimiser rmsprop --momentum 0.9 --lr 0.5 --schedule exponential --factor 0.2 --clip None --seed 6"
+        " --patience 4 --precision tf32 --out somewhere"
     )
     asked = options.parse(words.split())
     wanted = named(
@@ -40,8 +41,11 @@ def test_every_field_can_be_set() -> None:
         model=forecasts.Model("lstm", 7, 2),
         epochs=3,
         batch=8,
+        optimiser="rmsprop",
+        momentum=0.9,
         lr=0.5,
-        schedule="constant",
+        schedule="exponential",
+        factor=0.2,
         clip=None,
         seed=6,
         patience=4,

@@ -747,7 +747,9 @@ def test_the_help_of_an_experiment_lists_every_field(capsys: pytest.CaptureFixtu
         train.main(["waves", "--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    fields = "model.cell model.hidden model.layers data.window epochs batch lr schedule clip seed patience out resume"
+    fields = (
+        "model.cell model.hidden data.window epochs batch optimiser lr schedule clip decay seed patience out resume"
+    )
     for field in fields.split():
         assert f"--{field} " in out
-    assert "{constant,cosine}" in out
+    assert "{constant,cosine,warmup-cosine,one-cycle,exponential,plateau}" in out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, Protocol, get_args, runtime_checkable
@@ -17,8 +16,9 @@ from jaxseq.common.precision import Precision
 from jaxseq.data.dataset import DataOptions
 from jaxseq.nn.apply import Model
 from jaxseq.nn.objectives import Objective
-from jaxseq.train.optimiser import Optimiser, Settings, optimiser
-from jaxseq.train.schedules import Schedule
+from jaxseq.train import optimiser as optimisers
+from jaxseq.train.optimiser import Optimiser, Rule, Settings
+from jaxseq.train.schedules import PLATEAU, Schedule
 
 NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
 OnNonFinite = Literal["stop", "skip"]
@@ -100,23 +100,53 @@ class Experiment(Training, ABC):
     """The data set."""
     model: Network
     """The network."""
+    optimiser: Rule = "adam"
+    """Update rule: adam suits most; sgd, rmsprop take --momentum; adafactor steps relative to the weights."""
     lr: float = 1e-3
-    """Learning rate of Adam at the start of training."""
+    """Learning rate, the largest of the schedule; lion wants a third of Adam's or less, sgd and muon more."""
     schedule: Schedule = "constant"
-    """Learning rate over the run: constant, or cosine decay from --lr to 0."""
+    """Learning rate over the run: falls to 0 (cosine, warmup-cosine, one-cycle), by --factor, or at each plateau."""
     clip: float | None = None
     """Maximum global gradient norm; None disables clipping."""
+    decay: float = 0.0
+    """Weight decay, times the learning rate: of adamw (or adam, which becomes it), nadamw, lion and muon."""
+    momentum: float = 0.0
+    """Share of the last update in the next one, such as 0.9: of sgd and rmsprop."""
+    warmup: float | None = None
+    """Share of the run in which the rate rises; None: 0.1 of warmup-cosine, 0.3 of one-cycle."""
+    factor: float | None = None
+    """Factor of the rate: in all if exponential (None: 0.01), at each plateau (None: 0.1)."""
+    plateau: int | None = None
+    """Epochs without a better validation score before the rate falls; None: 5 of --schedule plateau."""
 
     domain: ClassVar[str]
     """The module of `jaxseq.train.domains` that prepares and judges runs of this class."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value in {"lr": self.lr, "clip": self.clip}.items():
-            # Negated, because NaN compares false with everything and has to be refused, too.
-            if value is not None and not 0 < value < math.inf:
-                raise UsageError("not a positive number", where=name, got=value, needed="finite, above 0")
-        one_of(get_args(Schedule), schedule=self.schedule)
+        optimisers.check(self._settings)
+        plateau = self.plateau or PLATEAU
+        if self.schedule == "plateau" and self.patience is not None and self.patience <= plateau:
+            raise UsageError(
+                "training stops before the learning rate falls",
+                where="--patience",
+                got=self.patience,
+                needed=f"more than --plateau {plateau}",
+            )
+
+    @property
+    def _settings(self) -> Settings:
+        return Settings(
+            rule=self.optimiser,
+            lr=self.lr,
+            schedule=self.schedule,
+            clip=self.clip,
+            decay=self.decay,
+            momentum=self.momentum,
+            warmup=self.warmup,
+            factor=self.factor,
+            plateau=self.plateau,
+        )
 
     @property
     def draws_by_layer(self) -> bool:
@@ -139,8 +169,7 @@ class Experiment(Training, ABC):
 
     def build_optimiser(self, steps_per_epoch: int) -> Optimiser:
         """Build the optimiser; settings that differ in numbers alone have the same transformation."""
-        settings = Settings(lr=self.lr, schedule=self.schedule, clip=self.clip)
-        return optimiser(settings, self.epochs * steps_per_epoch)
+        return optimisers.optimiser(self._settings, self.epochs * steps_per_epoch)
 
 
 def norm_inside(name: NormName) -> Norm | None:

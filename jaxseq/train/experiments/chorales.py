@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Generic, Literal, TypeVar, get_args
 
-from jaxseq.common.checks import at_least, one_of, share
+from jaxseq.common.checks import at_least, one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.chorales import Chorales
 from jaxseq.music.corpora.jsb import Jsb
@@ -16,7 +16,6 @@ from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.nn.objectives import Objective
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.chorale_networks import ChoraleNetwork, Chords, Fills, Notes
-from jaxseq.train.optimiser import Optimiser, Settings, optimiser
 
 Scoring = Literal["windows", "pieces"]
 
@@ -41,8 +40,6 @@ class ChoraleExperiment(Experiment, Generic[Data, NetworkOptions]):
     """Sixteenths from one training row to the next, if the protocol is pieces."""
     transpose: int = 0
     """Largest random transposition of a training row, in semitones up or down."""
-    decay: float = 0.0
-    """Weight decay of AdamW; 0 is Adam."""
 
     domain: ClassVar[str] = "chorales"
 
@@ -51,7 +48,6 @@ class ChoraleExperiment(Experiment, Generic[Data, NetworkOptions]):
         one_of(get_args(Scoring), protocol=self.protocol)
         at_least(1, stretch=self.stretch, hop=self.hop)
         at_least(0, transpose=self.transpose)
-        share(decay=self.decay)
         if self.hop > self.stretch:
             raise UsageError(
                 "notes between two training rows would be left out",
@@ -74,11 +70,6 @@ class ChoraleExperiment(Experiment, Generic[Data, NetworkOptions]):
     def build(self) -> NoteNet | ChordNet | FillNet:
         """Build the Flax module."""
         return self.model.build(self.started)
-
-    def build_optimiser(self, steps_per_epoch: int) -> Optimiser:
-        """Build AdamW; settings that differ in numbers alone have the same transformation."""
-        settings = Settings(lr=self.lr, schedule=self.schedule, clip=self.clip, decay=self.decay)
-        return optimiser(settings, self.epochs * steps_per_epoch)
 
 
 _of_windows = partial(ChoraleExperiment, epochs=20, lr=2e-3, schedule="cosine", clip=1.0)

@@ -13,7 +13,6 @@ from jaxseq.music.networks import objectives
 from jaxseq.music.networks.roll_net import RollNet
 from jaxseq.nn.objectives import Objective
 from jaxseq.train.experiments.base import CellName, Experiment, NormName, check_convolutions, norm_inside
-from jaxseq.train.optimiser import Optimiser, Settings, optimiser
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,6 @@ class PianorollExperiment(Experiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        share(decay=self.decay)
 
     def objective(self) -> Objective:
         """Return cross entropy in nats a frame."""
@@ -87,11 +85,6 @@ class PianorollExperiment(Experiment):
     def build(self) -> RollNet:
         """Build the Flax module."""
         return self.model.build()
-
-    def build_optimiser(self, steps_per_epoch: int) -> Optimiser:
-        """Build AdamW; settings that differ in numbers alone have the same transformation."""
-        settings = Settings(lr=self.lr, schedule=self.schedule, clip=self.clip, decay=self.decay)
-        return optimiser(settings, self.epochs * steps_per_epoch)
 
 
 EXPERIMENTS = (

@@ -66,6 +66,26 @@ def hold(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def wait_for(path: Path, seconds: float) -> Iterator[None]:
+    """Keep a file to this process within the context, by a lock beside it; waits for other processes.
+
+    Raises `UsageError` if another one holds it for so many seconds, or if it cannot be locked.
+    """
+    # Stays there: one that is removed may be held by a process that waited for it.
+    file_lock = FileLock(path.with_name(f".{path.name}{NAME}"), fallback_to_soft=False)
+    try:
+        file_lock.acquire(timeout=seconds, poll_interval=PAUSE)
+    except Timeout:
+        raise UsageError(f"another process holds it for {seconds:.0f} s", where=path) from None
+    except OSError as error:
+        raise files.cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        file_lock.release()
+
+
 def check(folder: Path) -> None:
     """Raise the error that `hold` would raise if another process holds the folder; writes nothing."""
     # Without such a file there is nothing to take; acquiring would make one.

@@ -380,3 +380,19 @@ def test_a_lock_is_waited_for_while_somebody_only_looks(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             lock.check(tmp_path)
         assert time.monotonic() - begun >= lock.PATIENCE
+
+
+def test_a_file_is_waited_for(tmp_path: Path) -> None:
+    with lock.wait_for(tmp_path / "a.db", 1.0):
+        with (
+            pytest.raises(UsageError, match=r"a\.db: another process holds it"),
+            lock.wait_for(tmp_path / "a.db", 0.05),
+        ):
+            pytest.fail("held twice")
+        with lock.wait_for(tmp_path / "b.db", 0.05):
+            pass
+    with lock.wait_for(tmp_path / "a.db", 0.05):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot write"), lock.wait_for(tmp_path / "file" / "a.db", 0.05):
+        pass

@@ -14,6 +14,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from jaxseq.common import lock
 from jaxseq.common.sealed import RUN_ID
 from jaxseq.train import experiments
 from jaxseq.train.callbacks import StartedRun
@@ -23,6 +24,8 @@ EXPERIMENT = "jaxseq"
 STORE = "mlflow.db"
 FOLDER = "jaxseq.folder"
 """Tag of the run's folder, by which a run that resumes is found again."""
+PATIENCE = 120.0
+"""Seconds to wait for another process that opens the store; a new one takes some."""
 MOST_TEXT = 500
 """Letters of the longest parameter that MLflow stores in every version."""
 
@@ -39,8 +42,10 @@ class Log(Logger):
         logging.getLogger("alembic").setLevel(logging.WARNING)
         folder = run.folder.resolve()
         store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder.parent / STORE}")
-        self._client = MlflowClient(tracking_uri=store)
-        self._run_id = self._earlier_or_new(run, f"{folder}").info.run_id
+        # Two processes that make the tables of a new store at once would leave it half made for good.
+        with lock.wait_for(folder.parent / STORE, PATIENCE):
+            self._client = MlflowClient(tracking_uri=store)
+            self._run_id = self._earlier_or_new(run, f"{folder}").info.run_id
 
     def _earlier_or_new(self, run: StartedRun, folder: str) -> Run:
         experiment_id = self._experiment_id()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ class Options:
     """Licence of the model for its card, by its name on the Hugging Face hub, such as apache-2.0."""
     overwrite: bool = False
     """Replace files that somebody else has put there."""
+
+    def __post_init__(self) -> None:
+        # The card's metadata is YAML, in which other characters have a meaning.
+        if not re.fullmatch(r"[A-Za-z0-9.+-]+", self.licence):
+            raise UsageError("no name of a licence", where="--licence", got=self.licence, needed="such as apache-2.0")
 
     def formats(self) -> list[str]:
         """Return the names of the formats. Raises `UsageError` for one that is not known."""

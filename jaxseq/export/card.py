@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxseq.checkpoint import run_seal
+from jaxseq.checkpoint import records, run_seal
 from jaxseq.train import run_folder
 from jaxseq.train.experiments.config import ROWS
 from jaxseq.train.forecaster import Trained
@@ -75,13 +75,11 @@ def card(trained: Trained, folder: Path, formats: Iterable[str], licence: str) -
     """Return the card of a run's exported files; `licence` is that of the model, by its name on the hub."""
     config = run_folder.read_config(folder)
     judged = run_seal.read_judged(folder)
-    row: Mapping[str, int | float] = {}
-    state_sha256 = "of a run that was not judged"
-    # A run that was stopped has no figures of the test part.
-    if judged is not None:
-        row = judged.row
-        state_sha256 = judged.state_sha256
-    metrics = {name: value for name, value in row.items() if name not in NO_METRICS}
+    metrics: dict[str, int | float] = {}
+    # The figures are those of the epoch that was judged, and of no other.
+    if judged is not None and judged.epoch == trained.epoch:
+        metrics = {name: value for name, value in judged.row.items() if name not in NO_METRICS}
+    state_sha256 = records.state_sha256(folder / run_seal.CHECKPOINTS, trained.epoch)
     experiment = trained.experiment
     lines = [
         "---",
@@ -98,12 +96,11 @@ def card(trained: Trained, folder: Path, formats: Iterable[str], licence: str) -
         "",
         *_inputs(trained),
         "",
-        "| figure, of the test part but for `valid` | |",
-        "|---|---:|",
-        *(f"| {name} | {value:.6g} |" for name, value in metrics.items()),
+        *_table(metrics),
         "",
-        f"The rows of its data have the sha256 `{config.get(ROWS)}`, the arrays of this epoch the sha256",
-        f"`{state_sha256}`.",
+        f"sha256 of the rows of its data: `{config.get(ROWS)}`",
+        "",
+        f"sha256 of the arrays of this epoch: `{state_sha256}`",
         "",
         "The run's intervals follow the errors of the past and are not inside.",
     ]
@@ -111,6 +108,14 @@ def card(trained: Trained, folder: Path, formats: Iterable[str], licence: str) -
         lines += ["", f"## {name}", _call(trained, name)]
     lines += ["", "## The recipe", "", "```json", json.dumps(_recipe(config), indent=2), "```", ""]
     return "\n".join(lines)
+
+
+def _table(metrics: Mapping[str, int | float]) -> list[str]:
+    """Return the figures of the run's judgement as a table."""
+    if not metrics:
+        return ["This epoch was not judged on the test part."]
+    rows = [f"| {name} | {value:.6g} |" for name, value in metrics.items()]
+    return ["| figure, of the test part but for `valid` | |", "|---|---:|", *rows]
 
 
 def _model_index(name: str, metrics: Mapping[str, int | float]) -> list[str]:

@@ -1,5 +1,6 @@
 """An exported forecaster gives the forecasts of its run, in the programs that it was written for."""
 
+import json
 import re
 import sys
 import warnings
@@ -61,7 +62,7 @@ def forecaster(task="direct", kind="level", fitted=None, horizon=3, **model):
     experiment = named(
         "waves", data=Waves(count=20, window=WINDOW), model=Model(hidden=5, **model), task=task, horizon=horizon
     )
-    setup = Setup(experiment.build(), experiment.objective(), experiment.optimiser(1))
+    setup = Setup(experiment.build(), experiment.objective(), experiment.build_optimiser(1).transformation)
     state = init(setup, jax.random.key(0), jnp.zeros((1, WINDOW, fitted.features)))
     leaves, structure = jax.tree.flatten(state.params)
     draw = np.random.default_rng(1)
@@ -253,7 +254,7 @@ def test_the_command_writes_files_and_a_card(aapl_run, tmp_path, capsys):
     front, text = (out / "README.md").read_text().split("---\n")[1:]
     assert "license: apache-2.0" in front
     assert "relative_mse" in front
-    assert "have the sha256" in text
+    assert re.search(r"arrays of this epoch: `[0-9a-f]{64}`", text)
     # Twice is once.
     before = {path: path.read_bytes() for path in out.iterdir() if path.name != "export.json"}
     assert not any(b".py" in content for path, content in before.items() if path.suffix != ".md")
@@ -271,6 +272,15 @@ def test_the_python_of_the_card_runs(aapl_run, tmp_path, monkeypatch, capsys):
         warnings.simplefilter("ignore", ResourceWarning)
         exec(snippet, {})
     assert capsys.readouterr().out.strip()
+
+
+def test_figures_are_those_of_the_epoch_that_was_judged(aapl_run, tmp_path):
+    judged = json.loads((aapl_run / "judged.json").read_text())["epoch"]
+    other = {1: 2, 2: 1}[judged]
+    assert export(aapl_run, "--to", "safetensors", "--epoch", other, "--out", tmp_path / "other") == 0
+    text = (tmp_path / "other" / "README.md").read_text()
+    assert "This epoch was not judged" in text
+    assert "relative_mse" not in text
 
 
 def test_a_run_on_several_series_names_its_inputs(panel_run, tmp_path):
@@ -291,6 +301,7 @@ def test_a_file_of_somebody_else_stays(aapl_run, tmp_path, capsys):
 
 def test_mistakes_are_one_line(aapl_run, chorales_run, tmp_path, capsys):
     for words, text in {
+        (aapl_run, "--licence", "mit: x"): "--licence: no name of a licence",
         (aapl_run, "--to", "keras"): "--to: no such format; got 'keras'",
         (chorales_run,): "which forecasts nothing",
         (tmp_path / "none",): "no run at",

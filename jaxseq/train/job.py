@@ -330,7 +330,7 @@ def _chosen_epoch(checkpoints: Path, judged: Judged | None) -> int | None:
 
     where = records.place(checkpoints, judged.epoch)
     if judged.epoch not in records.epochs(checkpoints):
-        raise DamagedError(where, ["the epoch that was judged is missing"])
+        raise DamagedError(where, [f"the epoch that {run_seal.JUDGED} names is missing"])
     if records.state_sha256(checkpoints, judged.epoch) != judged.state_sha256:
         raise DamagedError(where, [f"it is not in the state that {run_seal.JUDGED} names"])
     return judged.epoch

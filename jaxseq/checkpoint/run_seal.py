@@ -211,7 +211,9 @@ def set_judgement_aside(run: Path) -> None:
     present = [name for name in (JUDGED, *OUTPUTS) if (run / name).is_symlink() or (run / name).exists()]
     if not present:
         return
-    aside = run / f"judged-{_judged_epochs(run)}"
+    # A process that was killed here has moved the seal, and perhaps some of the files.
+    begun = next((folder for folder in sorted(run.glob("judged-*")) if _seals(folder, run, present)), None)
+    aside = begun or run / f"judged-{_judged_epochs(run)}"
     try:
         # What a link points to is not of this run.
         if aside.is_symlink():
@@ -222,6 +224,15 @@ def set_judgement_aside(run: Path) -> None:
             os.replace(run / name, aside / name)
     except OSError as error:
         raise files.cannot_write(aside, error) from error
+
+
+def _seals(folder: Path, run: Path, names: Iterable[str]) -> bool:
+    """Return whether the seal in a folder is that of the named files of a run."""
+    try:
+        judged = _parsed(sealed.read(folder / JUDGED), folder / JUDGED)
+    except UsageError:
+        return False
+    return all(_change(run, judged, name) is None for name in names)
 
 
 def _judged_epochs(run: Path) -> str:

@@ -228,6 +228,16 @@ def test_an_extended_run_that_is_killed_has_no_judgement_of_earlier_epochs_besid
     assert not any("has not been judged" in note for note in forecast(run).notes)
 
 
+def test_a_judgement_that_a_killed_process_has_moved_in_part_ends_in_one_folder(run: Path) -> None:
+    names = {run_seal.JUDGED, *sealed.read(run / run_seal.JUDGED)["files"]}
+    (run / "judged-2").mkdir()
+    for name in (run_seal.JUDGED, run_seal.REPORT):
+        (run / name).rename(run / "judged-2" / name)
+    run_seal.set_judgement_aside(run)
+    assert {path.name for path in (run / "judged-2").iterdir()} == names
+    assert [path.name for path in run.glob("judged-*")] == ["judged-2"]
+
+
 def test_a_lost_best_epoch_is_not_replaced_unasked(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints = run / "checkpoints"
     best = records.best_epoch(checkpoints)

@@ -156,12 +156,13 @@ def _load(folder: Path, epoch: int) -> dict[str, np.ndarray]:
     stored = {name: blank for name, blank in arrays.items() if blank.size}
 
     with quiet():
-        try:
+        is_read = False
+        with contextlib.suppress(DamagedError):
             arrays |= _read(path, stored)
-            reasons = _differing(leaves, arrays)
-        except DamagedError:
-            # Orbax stops at the first failure and does not say which leaf it was.
-            reasons = _read_one_by_one(path, leaves, stored)
+            is_read = True
+        # Orbax stops at the first failure and does not say which leaf it was. That failure is no longer being handled here:
+        # it would pass for the cause of the next ones.
+        reasons = _differing(leaves, arrays) if is_read else _read_one_by_one(path, leaves, stored)
         # Abandoned coroutines complain when they are collected: here, nobody hears them.
         if reasons:
             gc.collect()

@@ -335,6 +335,15 @@ def test_values_changed_with_the_right_form_are_named_by_leaf(folder: Path, tmp_
         store.restore(folder, LIKE, epoch=2)
 
 
+def test_each_leaf_that_cannot_be_read_has_a_reason_that_is_its_own(few: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
+    flip(folder / "2" / "state" / "manifest.ocdbt", 40, 0)
+    reasons = dict(line.split(": ", 1) for line in store.damage(folder, 2))
+    assert reasons.keys() == records.saved_leaves(folder, 2).keys()
+    for leaf, reason in reasons.items():
+        assert f'"{leaf}/' in reason and "DamagedError" not in reason
+
+
 DAMAGES = ("deleted", "emptied", "truncated")
 
 

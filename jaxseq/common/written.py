@@ -6,6 +6,7 @@ refuses it before any work is done; `Outputs`, for results of hours, sets it asi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -47,6 +48,7 @@ def write(record: Path, contents: Mapping[str, bytes], **facts: Any) -> None:
     sealed.write(record, {**facts, FILES: new, REPLACED: {name: old for name, old in present.items() if old}})
     for name, content in contents.items():
         files.write(record.with_name(name), content)
+    _remove_leftovers(record.parent, [record.name, *contents])
 
 
 def obstacles(folder: Path) -> list[str]:
@@ -89,6 +91,7 @@ class Outputs:
         sealed.write(self._record, {FILES: self._files, REPLACED: replaced})
         files.write(path, content)
         self._known[name] = {digest}
+        _remove_leftovers(self.folder, [RECORD, name])
         return path
 
     def _set_aside(self, path: Path) -> None:
@@ -102,6 +105,16 @@ class Outputs:
         except OSError as error:
             raise files.cannot_write(aside, error) from error
         self._report(f"{path} was edited since it was written, or is a file of somebody else: kept as {aside.name}")
+
+
+def _remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Remove the temporary files that killed processes have left of files of these names."""
+    starts = tuple(files.temporary_name(name).rpartition("-")[0] for name in names)
+    # They do no harm, so failing to remove them is not an error.
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if files.TEMPORARY.fullmatch(path.name) and path.name.startswith(starts):
+                path.unlink(missing_ok=True)
 
 
 def _known(record: Path) -> dict[str, set[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from jaxseq.common import figures, files
+from jaxseq.common import figures, files, written
 from jaxseq.common.errors import UsageError
 
 
@@ -151,3 +151,12 @@ def test_a_figure_has_the_format_of_its_suffix(tmp_path):
     for name, start in {"loss.png": b"\x89PNG", "loss.svg": b"<?xml"}.items():
         figures.save(Figure(), tmp_path / name)
         assert Path(tmp_path / name).read_bytes().startswith(start)
+
+
+def test_what_a_killed_process_left_of_a_file_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    left = files.temporary_name("a.csv")
+    others = {files.temporary_name("b.csv"), ".a.csv.other-01234567", ".a.csv"}
+    for name in (left, *others):
+        (tmp_path / name).write_bytes(b"half")
+    written.write(tmp_path / "a.json", {"a.csv": b"whole"})
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "a.csv", *others}

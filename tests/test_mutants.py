@@ -61,7 +61,7 @@ MUTANTS = {
     "gru whose adjoint loses the direct path": Mutant(
         "gru", "adjoint", "cotangent.h * local.update", "cotangent.h * 0", RECURRENT
     ),
-    "kernels that are not orthogonal": Mutant("base", "init_kernels", "orthogonal()", "glorot_uniform()", CELLS),
+    "kernels that are not orthogonal": Mutant("base", "orthogonal_kernel", "orthogonal()", "glorot_uniform()", CELLS),
     "gates that share one draw": Mutant(
         "base", "init_kernels", "jax.random.split(input_key, gate_count)", "[input_key] * gate_count", CELLS
     ),
@@ -100,11 +100,13 @@ MUTANTS = {
     "padding that moves the carry": Mutant(
         "adjoint", "hold", "jax.tree.map(partial(jnp.where, A), new, old)", "new", RECURRENT
     ),
-    "outputs that go on after the end": Mutant("adjoint", "hold", "jnp.where(A, new.h, 0)", "new.h", RECURRENT),
-    "padding that leaks into gradients": Mutant("adjoint", "_backward.body", "_zero_padding(A, B)", "B", RECURRENT),
+    "outputs that go on after the end": Mutant("adjoint", "hold", "jnp.where(A, state, 0)", "state", RECURRENT),
+    "padding that leaks into gradients": Mutant(
+        "adjoint", "_backward.body", "_zero_padding(preserved.valid, B)", "B", RECURRENT
+    ),
     "padding whose NaN comes back": Mutant("recurrence", "without_padding", "jnp.where(A, x, 0)", "x", RECURRENT),
     "reverse that does not turn its outputs back": Mutant(
-        "recurrence", "traverse", "padding.turn(outputs, A)", "outputs", RECURRENT
+        "recurrence", "traverse", "jax.tree.map(A, outputs)", "outputs", RECURRENT
     ),
     "reverse that begins in the padding": Mutant(
         "padding", "turn", "jnp.where(A, B, t)", "x.shape[0] - 1 - t + 0 * lengths", RECURRENT

@@ -13,6 +13,8 @@ from jaxseq.common.sealed import DamagedError
 from jaxseq.data import download
 from jaxseq.data.tables.columns import NotANumber
 from jaxseq.data.yahoo import client
+from jaxseq.sweep.planned import PrunedError
+from jaxseq.train.callbacks import StopTraining
 
 PACKAGE = Path(errors.__file__).parents[1]
 EXAMPLES = [
@@ -31,6 +33,8 @@ EXAMPLES = [
     client._Failure("server", "HTTP 500"),
     NotANumber("row 3: no number", 3),
     DamagedError("step 3", ["params: sha256 differs", "params: missing"]),
+    PrunedError("worse than the median"),
+    StopTraining("good enough"),
 ]
 
 

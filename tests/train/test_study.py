@@ -156,4 +156,4 @@ def test_the_command_line_asks_for_a_study(tmp_path: Path, monkeypatch: pytest.M
 
     experiment, options = requests[0]
     assert experiment.name == "waves"
-    assert options == {"seeds": 3, "folds": 2, "out": Path("here"), "classical": True}
+    assert options == {"seeds": 3, "folds": 2, "out": Path("here"), "classical": True, "callbacks": []}

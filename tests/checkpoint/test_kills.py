@@ -189,6 +189,7 @@ def killed_in_time(processes: Server, command: Killed, seconds: float) -> int:
     return processes.finish()
 
 
+@pytest.mark.slow
 def test_a_forecast_that_is_killed_twice_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert torture("forecast", tmp_path, kills=2, seed=0)["compared"]
 

@@ -82,10 +82,10 @@ def test_more_windows_than_one_batch_are_forecast_alike(trained: forecaster.Trai
 def test_numbers_of_windows_share_compiled_programs(trained: forecaster.Trained, windows: np.ndarray) -> None:
     before = epoch.predict._cache_size()
     whole = trained(windows[:40])
-    for count in range(1, 41):
+    for count in (1, 9, 10, *range(33, 41)):
         np.testing.assert_allclose(trained(windows[:count]), whole[:count], atol=1e-4)
-    # 1 to 8, 10, 12, 14, 16, 20, 24, 28, 32, 40.
-    assert epoch.predict._cache_size() - before <= 17
+    # 1, 10 and 40.
+    assert epoch.predict._cache_size() - before <= 3
 
 
 def test_a_restored_run_is_shown_in_one_line(folder: Path, trained: forecaster.Trained) -> None:

@@ -68,6 +68,7 @@ def test_it_is_restored_by_its_recipe_whose_values_play_no_part(trained):
     np.testing.assert_array_equal(model(windows), restore(trained, experiment=recipe())(windows))
 
 
+@pytest.mark.slow
 def test_it_resumes_bit_for_bit(trained, tmp_path):
     whole = run.train(recipe(epochs=3), out=tmp_path / "whole", console=CONSOLE)
     parts = run.train(recipe(epochs=2), out=tmp_path / "parts", console=CONSOLE)

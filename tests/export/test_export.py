@@ -32,9 +32,8 @@ def by_name(*values):
 
 
 CELLS = by_name("rnn", "lstm", "gru")
-HEADS = by_name("point", "quantile", "gaussian", "student-t")
 # A quantile of Student's t takes twenty seconds to compile.
-QUICK_HEADS = by_name("point", "quantile", "gaussian")
+QUICK_HEADS = by_name("point", "quantile")
 KINDS = by_name("level", "change", "log-return")
 TASKS = by_name("direct", "every-step")
 NORMS = by_name("none", "layer")
@@ -110,9 +109,9 @@ def onnx_file(trained):
 # Every cell, head, scaling and strategy -------------------------------------------------------------------------------
 
 
-@grid(cell=CELLS, head=QUICK_HEADS, kind=KINDS, task=TASKS, norm=NORMS)
-def test_the_program_of_any_network_forecasts_as_its_run(cell, head, kind, task, norm):
-    trained = forecaster(task, kind, cell=cell, head=head, norm=norm)
+@grid(cell=CELLS, head=QUICK_HEADS, task=TASKS, norm=NORMS)
+def test_the_program_of_any_network_forecasts_as_its_run(cell, head, task, norm):
+    trained = forecaster(task, "change", cell=cell, head=head, norm=norm)
     inputs, part = windows(trained.scaling)
     outputs = by_stablehlo(trained, inputs)
     np.testing.assert_allclose(outputs["forecast"], expected(trained, part), rtol=1e-6)
@@ -133,7 +132,7 @@ def test_an_iterated_forecast_is_rolled_out_inside(kind):
     np.testing.assert_allclose(by_stablehlo(trained, inputs)["forecast"], expected(trained, part), rtol=1e-6)
 
 
-@grid(cell=CELLS, head=HEADS, kind=KINDS, way=WAYS, layers=LAYERS)
+@grid(cell=CELLS, head=QUICK_HEADS, kind=KINDS, way=WAYS, layers=LAYERS)
 def test_the_graph_of_onnx_forecasts_as_its_run(cell, head, kind, way, layers):
     task, bidirectional = way
     trained = forecaster(task, kind, cell=cell, head=head, layers=layers, bidirectional=bidirectional)

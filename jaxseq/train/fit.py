@@ -35,13 +35,14 @@ from jaxseq.checkpoint import leaves, records, run_seal, store
 from jaxseq.common import files, lock
 from jaxseq.common.arrays import Tree
 from jaxseq.common.console import terminal
-from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted, UsageError
+from jaxseq.common.errors import UsageError
 from jaxseq.common.precision import Precision
 from jaxseq.nn import apply, plain_model
 from jaxseq.nn.apply import Layer, Model
 from jaxseq.nn.objectives import PerRow
-from jaxseq.train import descriptions, epoch, loop, own_training, processes, run, run_folder
+from jaxseq.train import descriptions, epoch, own_training, processes, run, run_folder
 from jaxseq.train.callbacks import Callback
+from jaxseq.train.domains.base import RunRow
 from jaxseq.train.epoch import Setup
 from jaxseq.train.experiments.base import OWN, OnNonFinite
 from jaxseq.train.job import Job, run_config
@@ -148,7 +149,7 @@ def train(
             current = run.resume_run(job, folder, options.get("from_epoch"), console)
         else:
             current = run.begin(job, folder, locks)
-        _fit(current, console, options.get("callbacks", ()))
+        run.fit_and_judge(current, console, options.get("callbacks", ()), judge=_best_row)
     return restore(current.folder, model)
 
 
@@ -222,19 +223,8 @@ def _check_same(folder: Path, job: Job[OwnTraining, None]) -> None:
             )
 
 
-def _fit(current: Run, console: Console, callbacks: Sequence[Callback]) -> None:
-    """Train the remaining epochs, and seal the best one as the result."""
-
-    def seal() -> None:
-        best_epoch = records.best_until(current.checkpoints, len(current.rows))
-        best_row = current.rows[best_epoch - 1]
-        metrics = {name: value for name, value in best_row.items() if name.startswith("valid_")}
-        epochs = len(current.rows)
-        run_seal.write_judged(current.folder, current.config, epoch=best_epoch, epochs=epochs, row=metrics)
-
-    try:
-        loop.fit_epochs(current, console, callbacks)
-        processes.from_first(seal)
-    except KeyboardInterrupt:
-        last_epoch = records.latest_epoch(current.checkpoints)
-        raise Interrupted(current.folder, last_epoch, EXIT_INTERRUPTED) from None
+def _best_row(trained: Run) -> RunRow:
+    """Return the validation metrics of the best epoch, by which a training from Python is judged."""
+    best_epoch = records.best_until(trained.checkpoints, len(trained.rows))
+    best_row = trained.rows[best_epoch - 1]
+    return {name: value for name, value in best_row.items() if name.startswith("valid_")}

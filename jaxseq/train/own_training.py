@@ -25,7 +25,7 @@ from jaxseq.train import descriptions, devices, stream
 from jaxseq.train.epoch import Setup
 from jaxseq.train.experiments.base import OWN, Training
 from jaxseq.train.job import Job
-from jaxseq.train.stream import Batches
+from jaxseq.train.stream import Batches, Source
 
 Pair: TypeAlias = tuple[ArrayLike, ArrayLike]
 """Rows x "n *d" and targets y "n *k"; whatever `numpy.asarray` takes, such as a DataFrame."""
@@ -77,20 +77,7 @@ def job_of(
     Raises `UsageError`, which names the argument, for what cannot be trained.
     """
     mesh = devices.make()
-    source = None
-    if isinstance(rows, tuple):
-        train = _as_batch(cast("Pair", rows), "rows")
-        batch = fields.get("batch", Training.batch)
-        if batch > len(train.x):
-            raise UsageError("more rows than there are", where="batch", got=batch, needed=f"at most {len(train.x)}")
-    else:
-        source, first = stream.opened(rows, steps_per_epoch)
-        # The devices share a batch evenly; rows of weight zero fill it up.
-        rounded_up = len(first.x) + -len(first.x) % mesh.size
-        batch = fields.get("batch", rounded_up)
-        first = _as_batch(first, "rows")
-        # One row says what the rows of a batch look like.
-        train = Batch(first.x[:1], first.y[:1])
+    train, batch, source = _training_rows(rows, steps_per_epoch, fields.get("batch"), mesh.size)
     checked_valid = _as_batch(valid, "valid")
     _check_alike(train, checked_valid)
 
@@ -129,6 +116,33 @@ def job_of(
         fitted={},
         source=source,
     )
+
+
+class _TrainingRows(NamedTuple):
+    """The training part, the rows of a batch, and the source of batches from outside, of which the part is one row."""
+
+    part: Batch
+    batch: int
+    source: Source | None
+
+
+def _training_rows(rows: Rows, steps_per_epoch: int | None, batch: int | None, device_count: int) -> _TrainingRows:
+    """Check the rows, and choose the size of a batch where none is given."""
+    if isinstance(rows, tuple):
+        if steps_per_epoch is not None:
+            raise UsageError("only an iterator takes it", where="steps_per_epoch", got=steps_per_epoch, needed="None")
+        part = _as_batch(cast("Pair", rows), "rows")
+        size = Training.batch if batch is None else batch
+        if size > len(part.x):
+            raise UsageError("more rows than there are", where="batch", got=size, needed=f"at most {len(part.x)}")
+        return _TrainingRows(part, size, None)
+
+    opened = stream.opened(rows, steps_per_epoch)
+    first = _as_batch(opened.first, "rows")
+    # The devices share a batch evenly; rows of weight zero fill it up.
+    rounded_up = len(first.x) + -len(first.x) % device_count
+    # One row says what the rows of a batch look like.
+    return _TrainingRows(Batch(first.x[:1], first.y[:1]), rounded_up if batch is None else batch, opened.source)
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------

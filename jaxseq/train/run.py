@@ -6,7 +6,7 @@ more epochs than before, it is extended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.common.sealed import RUN_ID
 from jaxseq.train import devices, domains, loop, processes, run_folder
 from jaxseq.train.callbacks import Callback
-from jaxseq.train.domains.base import Domain
+from jaxseq.train.domains.base import Domain, RunRow
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.job import Job, check_rows, initial_state, on_local_devices, run_config, size_note
 from jaxseq.train.loop import Run
@@ -70,7 +70,12 @@ def train(
             processes.from_first(lambda: locks.enter_context(lock.hold(folder)))
             job = _prepare(domain, experiment, console)
             run = resume_run(job, folder, from_epoch, console)
-        _fit_and_judge(run, domain, console, classical, callbacks)
+
+        def judge(trained: Run) -> RunRow:
+            noted_job = on_local_devices(loop.note_skipped_steps(trained.job, trained.rows))
+            return domain.judge(noted_job, trained.folder, console, classical)
+
+        fit_and_judge(run, console, callbacks, judge)
     return run.folder
 
 
@@ -127,14 +132,17 @@ def resume_run(job: Job, folder: Path, from_epoch: int | None, console: Console)
 # To the end of a run ---------------------------------------------------------------------------------------------------
 
 
-def _fit_and_judge(run: Run, domain: Domain, console: Console, classical: bool, callbacks: Sequence[Callback]) -> None:
-    """Train the remaining epochs, then judge the best one in the first process."""
+def fit_and_judge(run: Run, console: Console, callbacks: Sequence[Callback], judge: Callable[[Run], RunRow]) -> None:
+    """Train the remaining epochs, then judge the best one in the first process, and seal the judgement.
 
-    def judge() -> None:
-        job = on_local_devices(loop.note_skipped_steps(run.job, run.rows))
+    `judge` writes the files of the judgement, and returns the run as a row of a table. Raises `Interrupted` on a second
+    Ctrl-C, too.
+    """
+
+    def judge_and_seal() -> None:
         # Until all of its files are written again, the run counts as not judged.
         run_seal.break_seal(run.folder)
-        row = domain.judge(job, run.folder, console, classical)
+        row = judge(run)
         run_seal.write_judged(
             run.folder,
             run.config,
@@ -145,7 +153,7 @@ def _fit_and_judge(run: Run, domain: Domain, console: Console, classical: bool, 
 
     try:
         loop.fit_epochs(run, console, callbacks)
-        processes.from_first(judge)
+        processes.from_first(judge_and_seal)
     except KeyboardInterrupt:
         last_epoch = records.latest_epoch(run.checkpoints)
         raise Interrupted(run.folder, last_epoch, EXIT_INTERRUPTED) from None

@@ -208,6 +208,7 @@ FINITE = (np.zeros((8, 2), np.float32), np.zeros((8, 1), np.float32))
         (iter([FINITE]), {}, "steps_per_epoch", ABSENT),
         ([], {}, "rows", ABSENT),
         ([FINITE], {"steps_per_epoch": 3}, "steps_per_epoch", 3),
+        (FINITE, {"steps_per_epoch": 3}, "steps_per_epoch", 3),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, rows, options, where, got):

@@ -51,8 +51,7 @@ def test_a_gpu_has_one_strategy_for_all_sizes(name, norm, rows, units):
 
 
 @pytest.mark.parametrize("name", GATED)
-@pytest.mark.parametrize("slot", ["none", "layer", "layer-sum"])
-@pytest.mark.parametrize(("b", "h"), [(1, 1), (5, 33)])
+@pytest.mark.parametrize(("slot", "b", "h"), [("none", 5, 33), ("layer", 1, 1), ("layer-sum", 5, 33)])
 def test_what_is_traced_for_a_gpu_is_right_on_a_cpu_too(name, slot, b, h):
     """Compiled as it is used, with all of XLA's optimisations."""
     i = inputs(name, slot, Size(4, b, 3, h, gated=False), 1, [4] * b)

@@ -295,7 +295,7 @@ def test_adaptive_intervals_go_on_only_from_the_series_and_time_that_they_were_f
     assert np.isfinite(frame.filter(like="%")).all(axis=None)
 
 
-@pytest.fixture(scope="module", params=["point", "quantile", "gaussian", "student-t"])
+@pytest.fixture(scope="module")
 def headed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with one of the heads on two series, two steps at once."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -308,7 +308,27 @@ def headed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder / "run"
 
 
-@pytest.mark.parametrize("kind", ["auto", "split", "scaled", "volatility", "adaptive"])
+HEADS = ("point", "quantile", "gaussian", "student-t")
+KINDS = ("auto", "split", "scaled", "volatility", "adaptive")
+# Every head and every kind once; the other pairs are slow.
+QUICK_PAIRS = (
+    ("point", "auto"),
+    ("point", "split"),
+    ("quantile", "adaptive"),
+    ("gaussian", "scaled"),
+    ("student-t", "volatility"),
+)
+
+
+@pytest.mark.parametrize(
+    ("headed", "kind"),
+    [
+        pytest.param(head, kind, marks=() if (head, kind) in QUICK_PAIRS else pytest.mark.slow)
+        for head in HEADS
+        for kind in KINDS
+    ],
+    indirect=["headed"],
+)
 def test_every_head_is_judged_and_forecasts_with_every_kind_of_intervals(
     headed: Path, kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

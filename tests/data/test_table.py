@@ -278,7 +278,7 @@ def panel_with_missing(folder, values, prices, treatment):
     seed=st.integers(0, 2**32 - 1),
     changed=st.integers(1, 59),
 )
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_no_input_of_a_window_depends_on_a_value_after_its_origin(tmp_path_factory, treatment, seed, changed):
     folder = tmp_path_factory.getbasetemp()
     random = np.random.default_rng(seed)

@@ -1022,13 +1022,13 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(content=st.binary(max_size=60) | st.lists(PIECES, max_size=30).map(b"".join) | mutated(), options=OPTIONS)
 def test_any_bytes_are_a_table_or_one_line_that_says_why_not(tmp_path_factory, content, options):
     check_any(write(tmp_path_factory.getbasetemp(), content, "any.csv"), options)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=5),
     cut=st.integers(0, 8000),

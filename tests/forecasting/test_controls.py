@@ -119,6 +119,8 @@ CONTROLS = (
     seasonal_noise,
     common_factor,
 )
+QUICK_CONTROLS = (random_walk, autoregression_of_order_one, walk_with_missing_values, common_factor)
+"""The others are slow."""
 
 
 def sawtooth(random):
@@ -209,7 +211,11 @@ def test_the_answer_alone_is_that_of_the_whole_judgement():
         assert verdict_of(panel, 0, units=300) == judgement_of(panel, 0, units=300).answer
 
 
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.__name__)
+@pytest.mark.parametrize(
+    "control",
+    [pytest.param(control, marks=() if control in QUICK_CONTROLS else pytest.mark.slow) for control in CONTROLS],
+    ids=[control.__name__ for control in CONTROLS],
+)
 def test_where_nothing_can_be_gained_hardly_any_verdict_is_an_improvement(control):
     verdicts = [verdict_of(control(np.random.default_rng(seed)), seed) for seed in range(DRAWS)]
     assert verdicts.count("improves") <= 0.05 * DRAWS, verdicts

@@ -56,6 +56,9 @@ quick_apply = quickly(apply.apply, "model")
 
 
 every_net = pytest.mark.parametrize("name", NETS)
+every_net_few_quickly = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in NETS]
+)
 
 
 @functools.cache
@@ -104,7 +107,7 @@ def composed(name, options=UNCHANGED, seed=0, forced=None):
     )
 
 
-@every_net
+@every_net_few_quickly
 @pytest.mark.parametrize("options", [SamplingOptions(), SamplingOptions(0.7, 9, 0.8)], ids=["as it is", "sharpened"])
 def test_a_note_s_probability_is_that_of_the_network_that_reads_the_piece_whole(name, options):
     notes, log_p, log_all = composed(name, options)
@@ -153,7 +156,7 @@ def test_equal_keys_are_equal_music_and_other_keys_other_music(name):
     assert (first[0] != first[1]).any()  # rows are drawn by themselves
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FEW else [pytest.mark.slow]) for name in NETS])
+@every_net_few_quickly
 def test_avoided_parallels_are_none_by_the_measure_and_all_else_is_as_likely_as_it_was(name):
     model, params, stats, started = made(name)
     forced = np.full((40, 12, 4), FREE)

@@ -101,10 +101,21 @@ FORECASTERS = {
     "bidirectional": ({"outputs": HORIZON, "bidirectional": True}, (B, HORIZON)),
     "bidirectional, after every step": ({"outputs": 1, "bidirectional": True, "every_step": True}, (B, T, 1)),
 }
+CELLS_OF_FORECASTERS = [
+    pytest.param(
+        cell,
+        options,
+        shape,
+        id=f"{name}-{cell_name}",
+        # Each forecaster with one of the cells, in turn; the other pairs are slow.
+        marks=() if (row - column) % len(GATED) == 0 else pytest.mark.slow,
+    )
+    for row, (name, (options, shape)) in enumerate(FORECASTERS.items())
+    for column, (cell_name, cell) in enumerate(GATED.items())
+]
 
 
-@every_cell
-@pytest.mark.parametrize(("options", "shape"), FORECASTERS.values(), ids=list(FORECASTERS))
+@pytest.mark.parametrize(("cell", "options", "shape"), CELLS_OF_FORECASTERS)
 def test_a_forecaster_predicts_a_horizon_once_or_after_every_step(cell, options, shape):
     params, stats, predictions, changed, gradient = train_forecaster(Forecaster(cell, H, layers=2, **options))
 

@@ -129,20 +129,20 @@ def only_the_last_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("only_the_last_in_a_worker")
 def test_the_table_says_what_the_runs_do_and_the_same_words_train_nothing_again(tmp_path: Path) -> None:
-    words, out = [*TINY, "--model.cell", "rnn,gru", "--seed", "0:2"], tmp_path / "out"
+    words, out = [*TINY, "--lr", "0.01,0.1", "--seed", "0:2"], tmp_path / "out"
     asked, said = options.parse([*words, "--out", str(out), "--workers=1"]), Console(file=io.StringIO(), width=120)
     assert sweep.sweep(asked, said) == out
     table = pd.read_csv(out / "sweep.csv")
-    assert list(table["model.cell"]) == ["rnn", "rnn", "gru", "gru"] and list(table["seed"]) == [0, 1, 0, 1]
+    assert list(table["lr"]) == [0.01, 0.01, 0.1, 0.1] and list(table["seed"]) == [0, 1, 0, 1]
     for line in table.itertuples():
-        folder = out / f"aapl-cell-{line[1]}-seed-{line.seed}"
+        folder = out / f"aapl-lr-{line.lr:g}-seed-{line.seed}"
         scores = pd.read_csv(folder / run_seal.SCORES)
         assert line.mse == pytest.approx(scores["mse"].iloc[-1], rel=1e-6)
     summary = (out / "sweep.md").read_text()
     mean, spread = table["mse"][2:].mean(), table["mse"][2:].std(ddof=1)
-    assert f"{mean:.5g} ± {spread:.2g}" in next(line for line in summary.splitlines() if line.startswith("| gru | 2 |"))
+    assert f"{mean:.5g} ± {spread:.2g}" in next(line for line in summary.splitlines() if line.startswith("| 0.1 | 2 |"))
     times = [path.stat().st_mtime_ns for path in out.glob("*/report.md")]
     sweep.sweep(asked, said)
     assert times == [path.stat().st_mtime_ns for path in out.glob("*/report.md")] and len(times) == 4
     with pytest.raises(UsageError, match="another sweep"):
-        sweep.sweep(asked._replace(words=[*words, "--lr", "1"]), said)
+        sweep.sweep(asked._replace(words=[*words, "--epochs", "3"]), said)

@@ -263,7 +263,7 @@ def generated():
         yield from batches(number)
 
 
-@pytest.mark.parametrize("kind", ["function", "generator"])
+@pytest.mark.parametrize("kind", [pytest.param("function", marks=pytest.mark.slow), "generator"])
 def test_a_stream_resumes_by_its_position(tmp_path, kind):
     def source():
         if kind == "function":

@@ -177,6 +177,7 @@ APART = [*AAPL, "--clip", "0.1", "--seed", "3"]
 """What runs of other processes train: one after the other, so that they share what is compiled."""
 
 
+@pytest.mark.slow
 @pytest.mark.exact_versions
 def test_a_run_in_two_processes_is_bit_for_bit_the_run_in_one(tmp_path: Path) -> None:
     # One process trains the whole run and the first part of the other, and draws nothing, which takes as long as both.

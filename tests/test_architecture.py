@@ -32,6 +32,7 @@ DOORS = {
         "benchmark/plots",
     },
     "mido": {"music/midi"},
+    "narwhals": {"data/tables/frame"},
     "onnx": {"export"},
     "optax": {"train", "benchmark"},
     "mlflow": {"train/loggers/mlflow_log"},

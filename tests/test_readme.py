@@ -7,6 +7,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxseq.common import figures
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FILES = (
@@ -18,7 +20,7 @@ BLOCKS = [
     pytest.param(block, id=f"{name}-{number}")
     for name, text in PAGES.items()
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    if name not in ("forecasting.md", "rl.md")  # they train, and have tests below
+    if name not in ("forecasting.md", "python.md", "rl.md")  # they train, and have tests below
 ]
 
 
@@ -39,6 +41,18 @@ def test_the_example_of_a_forecast_gives_a_price(tmp_path, monkeypatch, capsys):
     names = {"__name__": "__page__"}
     exec(block, names)
     assert names["model"](names["prices"].values[-50:])[0] == pytest.approx(names["prices"].values[-1], rel=0.1)
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_the_examples_for_python_forecast_a_frame(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", PAGES["python.md"], re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    names = {"__name__": "__page__"}
+    exec(compile(blocks[0], "python.md", "exec"), names)
+    assert names["table"]["step"].tolist() == list(range(1, 8))
+    assert names["table"]["date"].iloc[0] == names["days"][-1] + names["days"].freq
+    assert {"low_80%", "high_80%"} <= set(names["table"])
 
 
 @pytest.mark.usefixtures("compiled_quickly")

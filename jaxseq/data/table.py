@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.text import printable
 from jaxseq.data.panel import Panel, PanelData
+from jaxseq.data.tables import frame as frames
 from jaxseq.data.tables import read
+from jaxseq.data.tables.frame import Frame, IntoFrame
 
 Unusable = Literal["error", "drop"]
 """Treatment of the series of a panel that cannot be used."""
@@ -20,7 +22,7 @@ Unusable = Literal["error", "drop"]
 
 @dataclass(frozen=True)
 class Table(PanelData):
-    """The user's own CSV or Parquet file: one series, or many in one column in any order."""
+    """The user's own CSV or Parquet file, or a frame in memory: one series, or many in one column in any order."""
 
     path: str = ""
     """Your file: csv, tsv, txt (also gz) or parquet. Required."""
@@ -48,10 +50,27 @@ class Table(PanelData):
         super().__post_init__()
         one_of(get_args(Unusable), where=self.name, unusable=self.unusable)
 
+    @classmethod
+    def from_frame(cls, frame: IntoFrame, **fields: Any) -> Table:
+        """Return the table of a DataFrame or Series of pandas or polars, or of an Arrow table, with the given `fields`.
+
+        ``Table.from_frame(frame, column="sales", series="store")`` is read as the CSV of the same frame, with the same
+        series bit for bit; a pandas index that has a name or holds dates is a column. Numbers are those of the frame: those
+        of a float32 column have more digits than its CSV. Messages count rows from 0, as by `iloc`.
+
+        The contents are copied. A run's `config.json` has their sha256 as path; it resumes with the same rows alone.
+        Raises `UsageError` for other objects, for a frame that is too large, and for names that are there twice.
+        """
+        return cls(path=frames.in_memory(frame), **fields)
+
+    def on(self, frame: IntoFrame) -> Table:
+        """Return the same columns of another frame."""
+        return dataclasses.replace(self, path=frames.in_memory(frame))
+
     @property
     def name(self) -> str:
-        """The file."""
-        return self.path or "table"
+        """The file, or the first digits of the hash of a frame."""
+        return frames.label(self.path) or "table"
 
     @property
     def masks_targets(self) -> bool:
@@ -62,6 +81,12 @@ class Table(PanelData):
         """Read the series of the file. Raises `UsageError`, with row and column, for a file that cannot be used."""
         if not self.path:
             raise UsageError("which file? say --data.path sales.csv")
+        if frames.is_frame(self.path) and not isinstance(self.path, Frame):
+            raise UsageError(
+                "a frame in the memory of another process",
+                where=self.name,
+                needed="Table.from_frame(frame), or --data.path FILE with the same rows",
+            )
 
         names = (name.strip() for name in self.covariates.split(","))
         options = read.Options(
@@ -75,7 +100,10 @@ class Table(PanelData):
             floor=self.floor,
         )
         # Each fold and seed of a study loads the same table.
-        panel = _read_panel(self.path, options, _file_state(self.path))
+        state = None
+        if not isinstance(self.path, Frame):
+            state = _file_state(self.path)
+        panel = _read_panel(self.path, options, state)
         return dataclasses.replace(panel, drops=self.unusable == "drop")
 
 
@@ -89,7 +117,7 @@ def _read_panel(path: str, options: read.Options, state: tuple[int, int] | None)
         frequency=table.frequency,
         covariates=table.covariates,
         notes=table.notes,
-        source=printable(path),
+        source=printable(frames.label(path)),
         missing=table.missing,
         floor=table.floor,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,18 @@ from jaxtyping import Float, Shaped
 
 from jaxseq.data.windows import Series, Windows, WindowSplits
 from jaxseq.forecasting.intervals import Bounds
+
+
+class Future(NamedTuple):
+    """Forecast beyond the end of the series.
+
+    table  a row for each series and step: date (or row), series where there are several, step where there are several,
+           forecast, and low_80%, high_80% for each level of the run's intervals
+    notes  remarks on the data and the forecast, a sentence each
+    """
+
+    table: pd.DataFrame
+    notes: tuple[str, ...]
 
 
 def target_times(

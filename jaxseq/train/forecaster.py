@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -16,19 +18,23 @@ from jaxseq.common import files
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset
+from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
+from jaxseq.data.tables.frame import IntoFrame
 from jaxseq.data.windows import Series, Windows, check_series, lay_out
 from jaxseq.forecasting import rollout, saved_intervals
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
+from jaxseq.forecasting.predictions import Future
 from jaxseq.nn import heads
-from jaxseq.train import devices, run_folder
+from jaxseq.train import devices, run_folder, trained_series
 from jaxseq.train.domains.base import one_line
 from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import rebuild
 from jaxseq.train.experiments.forecasts import ForecastExperiment
-from jaxseq.train.job import Job, restore_epoch
+from jaxseq.train.job import Job, restore_epoch, setup_of, state_shapes
 from jaxseq.train.saved_experiment import saved_experiment_of
+from jaxseq.train.trained_series import TrainedSeries
 
 PATHS = 200
 """Sample paths from which the quantiles of an iterated forecast are estimated."""
@@ -37,7 +43,12 @@ PATHS = 200
 class Trained(NamedTuple):
     """A trained forecaster, restored: call it on windows in the series' own units.
 
+    `predict` forecasts beyond the end of a table. It can be pickled, with all of its arrays.
+
     intervals  of the run's forecasts; None before the run was judged
+    names      of the series of the training; empty for runs of the first format
+    facts      about their training rows, by name
+    folder     of the run; None if it has gone, and of a pickled forecaster
     """
 
     experiment: ForecastExperiment
@@ -46,10 +57,38 @@ class Trained(NamedTuple):
     state: TrainState
     scaling: Scaling
     intervals: Intervals | None = None
+    names: tuple[str, ...] = ()
+    facts: Mapping[str, TrainedSeries] = MappingProxyType({})
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         """Return experiment, epoch and network in one line."""
         return one_line(self)
+
+    def __reduce__(self) -> tuple[Callable[..., Trained], tuple[object, ...]]:
+        arrays = [_as_numpy(leaf) for leaf in jax.tree.leaves(self.state)]
+        # Another machine has another folder, or none.
+        fields = self._replace(facts=dict(self.facts), folder=None)._asdict()
+        # Both are made again: a module and an optimiser hold functions, which have no bytes.
+        del fields["setup"], fields["state"]
+        return _unpickled, (fields, arrays)
+
+    def predict(self, table: str | Path | IntoFrame | Panel | None = None, horizon: int | None = None) -> Future:
+        """Forecast beyond the end of the run's series, or of other rows, with intervals if the run has them.
+
+        table    a file, a DataFrame of pandas or polars or an Arrow table with the columns of the run's own, or a panel;
+                 None reads the run's own data again
+        horizon  time steps; None takes those of the training
+
+        ``restore("runs/table-0001").predict(frame).table`` has a row for each series and step. Raises `UsageError` for rows
+        that do not fit the run.
+        """
+        # It forecasts with this class.
+        from jaxseq.train import future
+
+        if table is None or isinstance(table, Panel):
+            return future.forecast(self, table, horizon)
+        return future.forecast(self, future.panel_of(self, table), horizon)
 
     def __call__(self, values: Float[np.ndarray, "*n t"]) -> Float[np.ndarray, "*n k"]:
         """Forecast one window "t" or several, "n t", in the units of the values.
@@ -131,14 +170,39 @@ class Trained(NamedTuple):
         return centre, bounds(predicted, fitted, Part(part, scaling, series))
 
 
+def _as_numpy(leaf: Array) -> np.ndarray:
+    """Return an array of a training state, a PRNG key as its numbers."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(leaf))
+    return np.asarray(leaf)
+
+
+def _unpickled(fields: dict[str, Any], arrays: Sequence[np.ndarray]) -> Trained:
+    """Return a forecaster from its fields but `setup` and `state`, and the arrays of its state in order."""
+    experiment = fields["experiment"]
+    setup = setup_of(experiment)
+    row = jax.ShapeDtypeStruct((1, experiment.data.window, fields["scaling"].features), np.float32)
+    shapes = state_shapes(setup, row)
+    leaves = []
+    for shape, array in zip(jax.tree.leaves(shapes), arrays, strict=True):
+        leaf = jnp.asarray(array)
+        if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.wrap_key_data(leaf)
+        leaves.append(leaf)
+    state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    return Trained(setup=setup, state=state, **fields)
+
+
 def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment | None = None) -> Trained:
     """Restore a forecaster; see `jaxseq.train.restore.restore`."""
     folder = files.user_path(folder)
     saved = saved_experiment_of(folder, ForecastExperiment, "which forecasts nothing", experiment)
-    scaling = _saved_scaling(run_folder.read_config(folder), str(folder / run_seal.CONFIG))
+    config = run_folder.read_config(folder)
+    scaling = _saved_scaling(config, str(folder / run_seal.CONFIG))
     # The shapes come from config.json alone: the data may be gone, or have other rows by now.
     row = jax.ShapeDtypeStruct((1, saved.data.window, scaling.features), np.float32)
     restored = restore_epoch(folder, saved, row, epoch)
+    names = tuple(config.get("series", ()))
     fitted_intervals = _saved_intervals(folder, restored.epoch, saved, len(scaling.shift))
     return Trained(
         experiment=saved,
@@ -147,6 +211,9 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
         state=restored.state,
         scaling=scaling,
         intervals=fitted_intervals,
+        names=names,
+        facts=trained_series.read(config, names),
+        folder=folder,
     )
 
 

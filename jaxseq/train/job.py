@@ -282,20 +282,30 @@ class Restored(NamedTuple):
     state: TrainState
 
 
+def setup_of(experiment: Experiment) -> Setup:
+    """Return the setup of a run that is restored to be used, not to be trained."""
+    return Setup(
+        model=experiment.build(),
+        objective=experiment.objective(),
+        # Its numbers play no part in restoring, so the number of steps in an epoch may be any.
+        optimiser=experiment.build_optimiser(1).transformation,
+        precision=experiment.precision,
+    )
+
+
+def state_shapes(setup: Setup, row: jax.ShapeDtypeStruct) -> TrainState:
+    """Return shapes and dtypes of the state for one input row, "1 t d"."""
+    return _shapes(setup, row.shape, str(row.dtype))
+
+
 def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruct, number: int | None) -> Restored:
     """Restore an epoch of a run without its data, verified; without a number, the epoch that was judged, or the best.
 
     `row` has the shape "1 t d" and the dtype of one input row. Raises `UsageError` if there is no such epoch,
     `sealed.DamagedError` if it is damaged: another epoch must be asked for by its number.
     """
-    # The numbers of the optimiser play no part in restoring, so the number of steps in an epoch may be any.
-    setup = Setup(
-        model=experiment.build(),
-        objective=experiment.objective(),
-        optimiser=experiment.build_optimiser(1).transformation,
-        precision=experiment.precision,
-    )
-    abstract = _shapes(setup, row.shape, str(row.dtype))
+    setup = setup_of(experiment)
+    abstract = state_shapes(setup, row)
     # The run may come from a larger machine.
     memory.check(
         "the state of this run does not fit into memory",

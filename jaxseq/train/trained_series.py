@@ -49,9 +49,12 @@ def describe(background: Background) -> list[TrainedSeries]:
 
 
 def read(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, TrainedSeries]:
-    """Return the facts of a run's config by the name of the series; none for runs that were made without them."""
+    """Return the facts of a run's config by the name of the series.
+
+    There are none for runs that were made without them, and where each window is a series of its own.
+    """
     saved = config.get(CONFIG_KEY)
-    if saved is None:
+    if not saved:
         return {}
     return {name: TrainedSeries(*fields) for name, fields in zip(names, saved, strict=True)}
 

@@ -17,7 +17,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import figures, files
 from jaxseq.data.aapl import Prices
 from jaxseq.data.panel import Panel
-from jaxseq.data.windows import Series
+from jaxseq.data.windows import Series, join
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, run_folder, trained_series
 from jaxseq.train.domains import forecasts as domain
@@ -251,7 +251,7 @@ def test_adaptive_intervals_go_on_from_the_test_part_as_they_were_judged(adaptiv
     rows = panel.windows_from(0, 300 - arrived, 8, 2)
     assert rows.origins.tolist() == list(range(300 - arrived, 300))
     assert np.isnan(rows.targets[-1]).tolist() == [False, True]
-    both = forecast.join([rows, panel.last_windows(8, 2)])
+    both = join([rows, panel.last_windows(8, 2)])
     _, ends = restored.forecast(both, restored.scaling, 2, panel.series)
     np.testing.assert_allclose(frame[["low_80%", "high_80%"]], np.stack(ends[0.8], axis=-1)[-1])
 

@@ -163,7 +163,7 @@ def test_only_leftovers_of_our_own_are_removed_and_no_folder_or_target(tmp_path:
 @pytest.fixture
 def nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal comes before any work."""
-    monkeypatch.setattr(forecast, "forecast", lambda *_: pytest.fail("forecast"))
+    monkeypatch.setattr(forecast.future, "forecast", lambda *_: pytest.fail("forecast"))
     monkeypatch.setattr(machine, "prepare", lambda *_: pytest.fail("measured"))
 
 
@@ -224,7 +224,7 @@ def test_the_default_files_of_a_forecast_are_replaced_as_long_as_nobody_edits_th
         sound = (folder / name).read_bytes()
         (folder / name).write_bytes(sound + b"mine")
         with monkeypatch.context() as patch:
-            patch.setattr(forecast, "forecast", lambda *_: pytest.fail("forecast"))
+            patch.setattr(forecast.future, "forecast", lambda *_: pytest.fail("forecast"))
             assert forecast.main(words) == 2
         error = capsys.readouterr().err
         assert name in error and "--overwrite" in error

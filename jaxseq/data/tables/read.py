@@ -1,8 +1,9 @@
-"""Read a table, CSV or Parquet, as series in time that are complete, in order and of one frequency.
+"""Read a table, CSV, Parquet or a frame in memory, as series in time that are complete, in order and of one frequency.
 
 No choice is silent: columns that were inferred and values that were left out or filled are in `Table.notes`, and a table
 that cannot be used raises one line that names the row. Rows are counted as an editor counts lines: the header is row 1,
-and a field with line breaks has several. A Parquet file has no lines; its first record is row 1.
+and a field with line breaks has several. A Parquet file has no lines; its first record is row 1. The rows of a frame are
+counted from 0, as by `iloc`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.text import printable, shown, size_of
 from jaxseq.data.frequency import Frequency
-from jaxseq.data.tables import formats
+from jaxseq.data.tables import formats, frame
 from jaxseq.data.tables.columns import collect, pick_columns
 from jaxseq.data.tables.delimited import open_text
 from jaxseq.data.tables.formats import Source
+from jaxseq.data.tables.frame import Frame
 from jaxseq.data.tables.parquet import open_parquet
 from jaxseq.data.tables.rows import Rows, check_magnitude, complete, frequency_of
 from jaxseq.data.windows import Series
@@ -88,7 +90,7 @@ DEFAULTS = Options()
 
 
 def read(path: str | Path, options: Options = DEFAULTS) -> Table:
-    """Read and check a table in UTF-8 with a header, or a Parquet file; see `SUFFIXES`.
+    """Read and check a table in UTF-8 with a header, or a Parquet file, see `SUFFIXES`; or a `Frame` in place of a path.
 
     The separator is the comma, semicolon, vertical bar or tab of the header; with a semicolon a decimal comma is read
     too. Dates are ISO 8601, months as 202001, weeks as 2020-W05, quarters as 2020Q1, seconds or milliseconds since
@@ -105,10 +107,13 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
 
     Raises `UsageError`, with the row and the column, for a table that cannot be read or used.
     """
-    source = printable(str(path))
+    source = printable(frame.label(str(path)))
     _check_options(source, options)
 
-    file = _open(user_path(path), source)
+    if isinstance(path, Frame):
+        file = frame.open_frame(path)
+    else:
+        file = _open(user_path(path), source)
     pick = pick_columns(file, options.column, options.time, options.series, options.covariates)
     rows = collect(file, pick)
     # Before anything is computed with the values, which would overflow.

@@ -1,0 +1,281 @@
+"""Forecasts of a restored run beyond the end of its series, or of other series with the same columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxseq.checkpoint import run_seal
+from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
+from jaxseq.data.frequency import continue_
+from jaxseq.data.panel import Panel, PanelData
+from jaxseq.data.scaling import Scaling, fit_scaling
+from jaxseq.data.table import Table
+from jaxseq.data.tables.frame import IntoFrame
+from jaxseq.data.windows import Series, Windows, called, join
+from jaxseq.forecasting import predictions
+from jaxseq.forecasting.intervals import for_series
+from jaxseq.forecasting.predictions import Future
+from jaxseq.train import trained_series
+from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.forecaster import Trained
+from jaxseq.train.trained_series import TrainedSeries
+
+MAX_STEPS = 100_000
+"""Longest horizon."""
+ARRIVED = 500
+"""Most forecasts of a series that adaptive intervals look back on: five times the memory of their levels."""
+
+
+def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None = None) -> Future:
+    """Forecast beyond the end of a run's series, or of those of `panel`, for `horizon` steps or the run's own.
+
+    Dates continue in the frequency of the data. A series that the run was trained on keeps its scaling; for a new one it
+    is fitted on all of its rows, which are past. Raises `UsageError` for data that do not fit the run.
+    """
+    data = series_data(trained.experiment, trained.folder)
+    if panel is None:
+        panel = data.panel()
+    steps = horizon or trained.experiment.horizon
+    # The rollout keeps all steps in memory: a mistyped horizon must not fill it.
+    if steps > MAX_STEPS:
+        raise UsageError("too many steps", where="horizon", got=steps, needed=f"at most {MAX_STEPS:,}")
+
+    panel = usable(trained, panel)
+    windows = panel.last_windows(data.window, steps)
+    fitted = _scaling(trained, panel)
+    notes = [*panel.notes, *fitted.notes]
+    if trained.folder is not None and not run_seal.has_seals(trained.folder):
+        notes.append(f"the run is of an older format, whose files have no seals; --resume {trained.folder} writes them")
+
+    series = _known_series(panel)
+    if trained.intervals is not None:
+        own_intervals = for_series(trained.intervals, _trained_names(trained), panel.names, new=fitted.new)
+        trained = trained._replace(intervals=own_intervals)
+    centre, intervals = trained.forecast(windows, fitted.scaling, steps, series)
+
+    arrived = _arrived_windows(trained, panel, steps)
+    notes += arrived.notes
+    if arrived.windows is not None:
+        _, followed = trained.forecast(join([arrived.windows, windows]), fitted.scaling, steps, series)
+        # The last windows come last; the earlier ones only move the levels.
+        count = len(windows.inputs)
+        intervals = {level: (low[-count:], high[-count:]) for level, (low, high) in followed.items()}
+
+    if not intervals:
+        notes.append(_no_intervals(trained))
+    times = np.stack([continue_(series.times[-1], panel.frequency, steps) for series in panel.series])
+    table = predictions.frame(windows, panel.names, {"forecast": centre}, intervals, times)
+    return Future(table.drop(columns="actual"), tuple(notes))
+
+
+def _no_intervals(trained: Trained) -> str:
+    """Say why a forecast has no intervals."""
+    if trained.intervals is not None:
+        return "no intervals: the run has none for this horizon"
+    judged = None
+    if trained.folder is not None:
+        judged = run_seal.read_judged(trained.folder)
+    if judged is None:
+        folder = trained.folder or "RUN"
+        return f"no intervals: the run has not been judged; python -m jaxseq.train --resume {folder} judges it"
+    return f"no intervals: they were fitted to epoch {judged.epoch}, and epoch {trained.epoch} forecasts"
+
+
+def usable(trained: Trained, panel: Panel) -> Panel:
+    """Return the panel without the series that cannot be forecast, if its data set leaves such series out.
+
+    Those are series that are shorter than the run's window, or that are new and have no scale. Raises `UsageError` where
+    no series is left.
+    """
+    if not panel.drops:
+        return panel
+    data = series_data(trained.experiment, trained.folder)
+    trained_names = _trained_names(trained)
+    failures = {}
+    for number, name in enumerate(panel.names):
+        try:
+            panel.select([number]).last_windows(data.window, 1)
+            # A series of the training keeps its scale, whatever its last rows are.
+            if name not in trained_names:
+                fit_scaling(data.target, [panel.known_values(number)], [name])
+        except UsageError as error:
+            failures[name] = error
+    return panel.without(failures)
+
+
+def series_data(experiment: Experiment, run: Path | None) -> PanelData:
+    """Return the data set of a run's experiment. Raises `UsageError` unless it holds series in time."""
+    if not isinstance(experiment.data, PanelData):
+        place = run or "this"
+        raise UsageError(f"{place} is a run of {experiment.name}: its series have no end to forecast beyond")
+    return experiment.data
+
+
+def panel_of(trained: Trained, table: str | Path | IntoFrame) -> Panel:
+    """Read a file or a frame as a panel with the columns of the run's own table.
+
+    A run of other series takes the only column of numbers. Raises `UsageError` for a table that cannot be used.
+    """
+    data = series_data(trained.experiment, trained.folder)
+    if not isinstance(data, Table):
+        data = Table(window=data.window, target=data.target)
+    if isinstance(table, str | Path):
+        return dataclasses.replace(data, path=str(table)).panel()
+    return data.on(table).panel()
+
+
+def _trained_names(trained: Trained) -> tuple[str, ...]:
+    """Return the names of the series that a run was trained on."""
+    # Configs of the first format do not name the series; the data do.
+    return trained.names or series_data(trained.experiment, trained.folder).panel().names
+
+
+def _known_series(panel: Panel) -> tuple[Series, ...]:
+    """Return all rows of each series, NaN where the value was missing."""
+    return tuple(Series(series.times, panel.known_values(number)) for number, series in enumerate(panel.series))
+
+
+class _Arrived(NamedTuple):
+    """Windows before the last one whose forecasts move adaptive intervals, or None, and remarks on them."""
+
+    windows: Windows | None
+    notes: tuple[str, ...] = ()
+
+
+def _arrived_windows(trained: Trained, panel: Panel, steps: int) -> _Arrived:
+    """Return the windows whose forecasts have been made since the intervals were fitted, and those of new series.
+
+    Targets beyond the end of a series are unknown. There are none where the intervals do not adapt.
+    """
+    intervals = trained.intervals
+    if intervals is None or intervals.kind != "adaptive" or not intervals.levels:
+        return _Arrived(None)
+    # Beyond the horizon of the training there are no levels to follow.
+    if steps > trained.experiment.horizon:
+        return _Arrived(None)
+
+    since_training = []
+    of_new_series = []
+    unplaced = []
+    for number, series in enumerate(panel.series):
+        until = ""
+        if intervals.until:
+            until = intervals.until[number]
+        if until and trained_series.is_dated(until) != trained_series.has_dates(series):
+            unplaced.append(panel.names[number])
+            continue
+
+        rows = len(series.values)
+        first = max(_first_row_after(series, until), trained.experiment.data.window, rows - ARRIVED)
+        if first < rows:
+            windows = panel.windows_from(number, first, trained.experiment.data.window, steps)
+            if until:
+                since_training.append(windows)
+            else:
+                of_new_series.append(windows)
+
+    notes = []
+    for parts, which in ((since_training, "since training"), (of_new_series, "of series that the run does not know")):
+        if parts:
+            count = sum(len(part.inputs) for part in parts)
+            notes.append(f"intervals follow the coverage of {counted(count, 'forecast')} {which}")
+    if unplaced:
+        notes.append(
+            f"intervals stay as they were fitted for {_listed(unplaced)}: rows and training cannot be compared in time, "
+            "as only one of them has dates"
+        )
+    parts = [*since_training, *of_new_series]
+    if not parts:
+        return _Arrived(None, tuple(notes))
+    return _Arrived(join(parts), tuple(notes))
+
+
+def _first_row_after(series: Series, until: str) -> int:
+    """Return the first row later than a time that a run has written; 0 where it has written none."""
+    if not until:
+        return 0
+    last = np.array(until).astype(series.times.dtype)
+    return int(np.searchsorted(series.times, last, side="right"))
+
+
+class _Fitted(NamedTuple):
+    """Scaling of every series of a panel, in the panel's order, remarks on it, and the series that are new to the run."""
+
+    scaling: Scaling
+    notes: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def _scaling(trained: Trained, panel: Panel) -> _Fitted:
+    """Take the run's scaling for the series that it was trained on; fit that of others on all of their rows."""
+    trained_names = _trained_names(trained)
+    shift = dict(zip(trained_names, trained.scaling.shift, strict=True))
+    scale = dict(zip(trained_names, trained.scaling.scale, strict=True))
+    facts = trained.facts
+
+    new_numbers = []
+    changed_names = []
+    for number, name in enumerate(panel.names):
+        if name not in shift:
+            new_numbers.append(number)
+            continue
+
+        # A column of the same name in another file may be another series, in another unit.
+        series = panel.series[number]
+        if name in facts and not trained_series.is_same(facts[name], series):
+            new_numbers.append(number)
+            changed_names.append(name)
+
+    notes = []
+    if new_numbers:
+        # All rows are past at this point, so a fit on all of them does not look ahead.
+        new_names = [panel.names[number] for number in new_numbers]
+        new_values = [panel.known_values(number) for number in new_numbers]
+        try:
+            fitted = fit_scaling(trained.scaling.kind, new_values, new_names)
+        except UsageError as error:
+            raise UsageError(f"{error}{panel.way_out}") from error
+        shift.update(zip(new_names, fitted.shift, strict=True))
+        scale.update(zip(new_names, fitted.scale, strict=True))
+
+        listed = _listed(new_names)
+        notes.append(f"scaled by the rows of {listed} themselves: the run was trained on other data")
+    if changed_names:
+        notes.append(_difference(changed_names[0], facts, panel))
+
+    scaling = dataclasses.replace(
+        trained.scaling,
+        shift=tuple(shift[name] for name in panel.names),
+        scale=tuple(scale[name] for name in panel.names),
+    )
+    return _Fitted(scaling, tuple(notes), new=tuple(panel.names[number] for number in new_numbers))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first three names."""
+    listed = ", ".join(names[:3])
+    if len(names) > 3:
+        listed += ", …"
+    return listed
+
+
+def _difference(name: str, facts: Mapping[str, TrainedSeries], panel: Panel) -> str:
+    """Say how a series differs from the one of the same name in the training."""
+    number = panel.names.index(name)
+    values = panel.known_values(number)
+    mean = np.nanmean(values)
+    deviation = np.nanstd(values)
+
+    trained = facts[name]
+    period = f"{trained.first} to {trained.last}"
+    return (
+        f"{called(name)} is not as in the training, {period}: "
+        f"mean {mean:.4g} and deviation {deviation:.4g}, "
+        f"where they were {trained.mean:.4g} and {trained.deviation:.4g}"
+    )

@@ -21,7 +21,7 @@ RECORD = "written.json"
 FILES = "files"
 """Key of the sha256 of each file, by its name."""
 REPLACED = "replaced"
-"""Key of the sha256 of the files that were there before: one of them stays where a process is killed between writes."""
+"""Key of the sha256 of earlier files with another content: one stays where a process is killed between writes."""
 
 
 def check(record: Path, names: Iterable[str]) -> None:
@@ -44,10 +44,15 @@ def write(record: Path, contents: Mapping[str, bytes], **facts: Any) -> None:
     """Write files beside a record, which names them and `facts`. Raises `UsageError` if one cannot be written."""
     present = {name: _digest(record.with_name(name)) for name in contents}
     new = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    # Equal contents are left out: a repeated call then makes the record of the first one, byte for byte.
+    replaced = {name: old for name, old in present.items() if old not in ("", new[name])}
     # Before the files: a process that is killed then leaves none that the record does not know.
-    sealed.write(record, {**facts, FILES: new, REPLACED: {name: old for name, old in present.items() if old}})
+    sealed.write(record, {**facts, FILES: new, REPLACED: replaced})
     for name, content in contents.items():
         files.write(record.with_name(name), content)
+    if replaced:
+        # None of the earlier files is left.
+        sealed.write(record, {**facts, FILES: new, REPLACED: {}})
     _remove_leftovers(record.parent, [record.name, *contents])
 
 
@@ -84,15 +89,28 @@ class Outputs:
         if os.path.lexists(path) and not path.is_dir() and _digest(path) not in {*own_digests, digest}:
             self._set_aside(path)
 
-        # Before the file: a process that is killed then leaves none that the record does not know.
-        replaced = {other: sorted(digests) for other, digests in self._known.items() if digests}
+        is_changed = bool(own_digests - {digest})
         own_digests.add(digest)
         self._files[name] = digest
-        sealed.write(self._record, {FILES: self._files, REPLACED: replaced})
+        # Before the file: a process that is killed then leaves none that the record does not know.
+        self._write_record()
         files.write(path, content)
         self._known[name] = {digest}
+        if is_changed:
+            # The earlier file is gone.
+            self._write_record()
         _remove_leftovers(self.folder, [RECORD, name])
         return path
+
+    def _write_record(self) -> None:
+        """Write the record: the files of this process, and which other contents each name may still have."""
+        # Equal contents are left out: a repeated command then makes the record of the first one, byte for byte.
+        replaced: dict[str, list[str]] = {}
+        for name, digests in self._known.items():
+            others = digests - {self._files.get(name, "")}
+            if others:
+                replaced[name] = sorted(others)
+        sealed.write(self._record, {FILES: self._files, REPLACED: replaced})
 
     def _set_aside(self, path: Path) -> None:
         """Rename a file, or a link, to a name such as `sweep.edited-1.md`."""

@@ -5,6 +5,7 @@ behind, and touches no file of somebody else. Pictures and clocks are replaced, 
 own process, so that a kill falls into the training, too.
 """
 
+import json
 import os
 import random
 import shutil
@@ -124,6 +125,10 @@ def contents(folder: Path) -> dict[str, object]:
         name = str(path.relative_to(folder))
         if path.name == run_seal.CHECKPOINTS:
             result[name] = {epoch: records.record_of(path, epoch) for epoch in records.epochs(path)}
+        elif path.name == run_seal.ENVIRONMENT:
+            # When the command began, which its seal covers: `verify` reads the seal.
+            environment = json.loads(path.read_bytes())
+            result[name] = [item for item in environment.items() if item[0] not in ("started", "sha256")]
         elif path.is_file() and run_seal.CHECKPOINTS not in path.parts and not is_left_out(path.name):
             result[name] = path.read_bytes()
     return result
@@ -197,6 +202,6 @@ def test_a_forecast_that_is_killed_twice_ends_as_if_it_had_not_been(tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_command_that_is_killed_dozens_of_times_ends_as_if_it_had_not_been(name: str, tmp_path: Path) -> None:
-    counts = torture(name, tmp_path, kills=30, seed=1)
+    counts = torture(name, tmp_path, kills=int(os.environ.get("KILLS", "30")), seed=1)
     moments = f"{counts['before a change']} before a change to the disk, {counts['in time']} in time"
     print(f"{name}: killed {moments}; {counts['ended before']} ended before; {counts['compared']} compared, 0 lost")

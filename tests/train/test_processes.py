@@ -128,7 +128,9 @@ def test_two_processes_train_what_one_trains_and_each_goes_on_with_what_the_othe
     assert mine.keys() == theirs.keys()
     for path in mine:
         np.testing.assert_allclose(mine[path], theirs[path], atol=1e-6, err_msg=path)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {path.name for path in alone.iterdir()}
+    # The judgements after epochs 3 and 4 were moved aside when training resumed.
+    files = {path.name for path in alone.iterdir()} | {"judged-3", "judged-4"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == files
     apart = np.abs(together - measured(alone)).max()
     print(f"1 against 2 processes: losses and norms of 5 epochs differ by {apart:.1e} at most")
 

@@ -17,7 +17,7 @@ A signature such as ``Float[Array, "t b d"]`` is checked while the tests run, an
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Shaped
@@ -30,6 +30,9 @@ DType: TypeAlias = Any
 
 Tree: TypeAlias = Any
 """Any pytree of arrays."""
+
+Support = Literal["real", "counts"]
+"""Targets that a distribution is made for: real numbers, or whole numbers from 0."""
 
 Part = TypeVar("Part")
 

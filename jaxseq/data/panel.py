@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,7 +17,8 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
-from jaxseq.data.scaling import Kind, Scaling, check_reach, fit_scaling
+from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
+from jaxseq.data.transforms import TRANSFORMS, TargetName
 from jaxseq.data.windows import (
     Series,
     Windows,
@@ -57,7 +58,7 @@ class Panel:
     floor: float | None = None
     drops: bool = False
 
-    def load(self, target: Kind, window: int, horizon: int, count: int = 1, fold: int = 1) -> Dataset:
+    def load(self, target: str, window: int, horizon: int, count: int = 1, fold: int = 1) -> Dataset:
         """Split the series into the three parts of one of `count` folds, cut their windows and fit their scaling.
 
         Raises `UsageError`, which names the series, if a part is too short for a window, if the last value is exact in
@@ -84,7 +85,7 @@ class Panel:
             ),
         )
 
-    def _usable(self, target: Kind, window: int, horizon: int, count: int) -> Panel:
+    def _usable(self, target: str, window: int, horizon: int, count: int) -> Panel:
         """Return the panel of the series that can be split and scaled, in every fold.
 
         The first fold decides: its training rows are part of those of all others, so that all have the same series.
@@ -256,7 +257,7 @@ class Panel:
                 "forecast is exact, and no other can be compared with it; leave out the constant rows at the end"
             )
 
-    def _scaling(self, target: Kind, rows: Sequence[Fold]) -> Scaling:
+    def _scaling(self, target: str, rows: Sequence[Fold]) -> Scaling:
         """Fit the scaling to the known values of the training rows."""
         training = []
         covariates = []
@@ -328,8 +329,8 @@ class PanelData(ABC):
 
     window: int = 50
     """Time steps of the model's input."""
-    target: Kind = "change"
-    """Values the model sees and forecasts: change from the last value, log-return, or level."""
+    target: TargetName = "change"
+    """Values the model sees and forecasts: change from the last value, log-return, level, or count."""
     folds: int = 1
     """Folds of a backtest over the last 15 % of the rows; --backtest trains all of them."""
     fold: int = 1
@@ -341,7 +342,7 @@ class PanelData(ABC):
     def __post_init__(self) -> None:
         """Raise `UsageError` for an invalid field."""
         at_least(2, where=self.name, window=self.window)
-        one_of(get_args(Kind), where=self.name, target=self.target)
+        one_of(TRANSFORMS, where=self.name, target=self.target)
         check_fold(self.name, self.folds, self.fold)
 
     @property

@@ -4,51 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from jaxseq.common.arrays import Batch
+from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
+from jaxseq.data.transforms import ROUNDING, TRANSFORMS, Map, Transform
 from jaxseq.data.windows import Series, Windows, called, summarise_failures
 
-Kind = Literal["change", "log-return", "level"]
-"""Values the model sees and forecasts: see `Scaling`."""
 MIN_SPREAD = 1e-100
 """Smallest range of the training rows: squares of smaller values come near the smallest numbers of float64."""
 MAX_REACH = 1e15
 """Largest distance of a value, in scales: squares of larger ones come near the largest numbers of float32."""
-ROUNDING = 8 * float(np.finfo(np.float64).eps)
-"""Spread, relative to the largest value, below which values differ by rounding alone."""
 
 
 @dataclass(frozen=True)
 class Scaling:
     """Shift and scale of each series, fitted on its training rows; `dataclasses.asdict` saves it as JSON.
 
-    With v_t a value of the window, v its last one and w_k the value k steps later:
+    `kind` is a name of `jaxseq.data.transforms.TRANSFORMS`. With v_t a value of the window, v its last one and w_k the
+    value k steps later:
 
-        change       x_t = (v_t - v_{t-1}) / scale        y_k = (w_k - v) / scale
-        log-return   x_t = log(v_t / v_{t-1}) / scale     y_k = log(w_k / v) / scale
-        level        x_t = (v_t - shift) / scale          y_k = (w_k - shift) / scale
+        change       x_t = (v_t - v_{t-1}) / scale            y_k = (w_k - v) / scale
+        log-return   x_t = log(v_t / v_{t-1}) / scale         y_k = log(w_k / v) / scale
+        level        x_t = (v_t - shift) / scale              y_k = (w_k - shift) / scale
+        count        x_t = log(1 + v_t)                       y_k = w_k
 
     In the first two the window's first x is 0, y = 0 is the naive forecast, and nothing depends on how high the series
     has risen; on the level, a series that has left its training range is outside of all values the model has seen. In
-    all three y_1 is the next x, so that a forecast one step ahead can be fed back. All arithmetic is float64.
+    the first three y_1 is the next x, so that a forecast one step ahead can be fed back; for counts
+    `Transform.as_input` makes it one. All arithmetic is float64.
 
     Covariates stand beside x as (c - mean) / standard deviation of their training rows, over all series. Where values
     were missing in training, a mask stands beside them: 1 where a value is filled in, else 0. `masks` are the numbers of
-    the columns that have one: 0 is the value, 1 the first covariate.
+    the columns that have one: 0 is the value, 1 the first covariate. Raises `UsageError` for another `kind`.
     """
 
-    kind: Kind
+    kind: str
     shift: tuple[float, ...]
     scale: tuple[float, ...]
     covariate_shift: tuple[float, ...] = ()
     covariate_scale: tuple[float, ...] = ()
     masks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        one_of(TRANSFORMS, target=self.kind)
+
+    @property
+    def transform(self) -> Transform:
+        """The transform, whose shift and scale these are."""
+        return TRANSFORMS[self.kind]
 
     @property
     def features(self) -> int:
@@ -67,7 +75,8 @@ class Scaling:
 
         # The window's first value has none before it: its change is 0.
         previous = np.concatenate([windows.inputs[:, :1], windows.inputs[:, :-1]], axis=1)
-        x = self._forward(windows.inputs, previous, windows.series)
+        check_readable(self.transform, windows.inputs)
+        x = self._mapped(self.transform.inputs, windows.inputs, previous, windows.series)
         # Over all series together: a covariate such as a holiday means the same in each.
         covariates = (windows.covariates - np.asarray(self.covariate_shift)) / np.asarray(self.covariate_scale)
         return np.concatenate([x[..., None], covariates, self._masks(windows)], axis=2)
@@ -81,7 +90,7 @@ class Scaling:
 
     def targets(self, windows: Windows) -> Float[np.ndarray, "n k"]:
         """Return the model's targets y, NaN where they are not known."""
-        return self._forward(windows.targets, windows.inputs[:, -1:], windows.series)
+        return self._targets(windows.targets, windows.inputs[:, -1:], windows.series)
 
     def targets_at_every_step(self, windows: Windows) -> Float[np.ndarray, "n t k"]:
         """Return the targets after each step of the window: the k values that follow that step, NaN if not known."""
@@ -94,23 +103,17 @@ class Scaling:
         rows, steps, horizon = ahead.shape
 
         series = np.repeat(windows.series, steps)
-        flat = self._forward(ahead.reshape(-1, horizon), windows.inputs.reshape(-1, 1), series)
+        flat = self._targets(ahead.reshape(-1, horizon), windows.inputs.reshape(-1, 1), series)
         return flat.reshape(rows, steps, horizon)
 
     def invert(self, y: Float[np.ndarray, "*m n k"], windows: Windows) -> Float[np.ndarray, "*m n k"]:
         """Return a model's outputs in the series' units: the inverse of `targets`, for the inputs of these windows."""
-        scaled = np.asarray(y, np.float64) * self._of(self.scale, windows.series)
-        if self.kind == "level":
-            return scaled + self._of(self.shift, windows.series)
-
-        last = windows.inputs[:, -1:]
-        if self.kind == "change":
-            return last + scaled
-        return last * np.exp(scaled)
+        numbers = np.asarray(y, np.float64)
+        return self._mapped(self.transform.invert, numbers, windows.inputs[:, -1:], windows.series)
 
     def add_up(self, steps: Float[np.ndarray, "*m n k"]) -> Float[np.ndarray, "*m n k"]:
-        """Turn one-step outputs that were fed back into outputs of 1 to k steps: changes add up, levels stay."""
-        if self.kind == "level":
+        """Turn one-step outputs that were fed back into outputs of 1 to k steps: changes add up, values stay."""
+        if not self.transform.adds_up:
             return np.asarray(steps)
         return np.cumsum(np.asarray(steps, np.float64), axis=-1)
 
@@ -118,29 +121,40 @@ class Scaling:
         """Return the number of each row's series."""
         return np.asarray(numbers, np.float64)[series][:, None]
 
-    def _forward(
-        self, values: Float[np.ndarray, "n t"], base: Float[np.ndarray, "n _"], series: Int[np.ndarray, " n"]
-    ) -> Float[np.ndarray, "n t"]:
+    def _targets(
+        self, values: Float[np.ndarray, "n k"], last: Float[np.ndarray, "n 1"], series: Int[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n k"]:
+        transform = self.transform
+        # A relative target is one of its last value, too; a count that is forecast need not be whole.
+        if transform.relative:
+            check_readable(transform, values)
+            check_readable(transform, last)
+        return self._mapped(transform.targets, values, last, series)
+
+    def _mapped(
+        self,
+        transform_map: Map,
+        values: Float[np.ndarray, "*m n t"],
+        base: Float[np.ndarray, "n _"],
+        series: Int[np.ndarray, " n"],
+    ) -> Float[np.ndarray, "*m n t"]:
+        """Return a transform's map of rows, each by the shift and scale of its series."""
+        shift = self._of(self.shift, series)
         scale = self._of(self.scale, series)
-        if self.kind == "level":
-            return (values - self._of(self.shift, series)) / scale
-        if self.kind == "change":
-            return (values - base) / scale
-        return (_log(values) - _log(base)) / scale
+        return np.asarray(transform_map(values, base, shift, scale))
 
 
 def fit_scaling(
-    kind: Kind,
+    kind: str,
     training: Sequence[Float[np.ndarray, "_"]],
     names: Sequence[str] = ("value",),
     covariates: Sequence[Float[np.ndarray, "_ c"]] = (),
 ) -> Scaling:
-    """Fit the scaling of each series' training rows: its range for "level", else the spread of its (log) changes.
+    """Fit the scaling of each series' training rows, as its transform does: see `jaxseq.data.transforms`.
 
-    Changes that are all the same have their own size as scale. `covariates` are those of the same rows. Missing values
-    are NaN, and nothing is fitted to them; a change is one between two neighbouring rows that are both known. Raises
-    `UsageError`, which names the series, for fewer than three known rows, for values that do not vary or by less than
-    `MIN_SPREAD`, and for "log-return" where a value is not positive.
+    `covariates` are those of the same rows. Missing values are NaN, and nothing is fitted to them. Raises `UsageError`,
+    which names the series, for fewer than three known rows, for values that do not vary or by less than `MIN_SPREAD`, and
+    for those that the transform refuses.
     """
     fitted = []
     failures = []
@@ -165,7 +179,7 @@ def fit_scaling(
     return Scaling(kind, shift, scale, tuple(map(float, mean)), tuple(map(float, deviation)))
 
 
-def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
+def _fit(kind: str, values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
     """Return shift and scale of one series."""
     count = np.count_nonzero(np.isfinite(values))
     if count < 3:
@@ -180,48 +194,26 @@ def _fit(kind: Kind, values: Float[np.ndarray, " n"], name: str) -> tuple[float,
             f"{name}: the {count} training rows differ by {high - low:g}, less than {MIN_SPREAD:g}: their squares "
             "vanish; take another unit"
         )
-    if kind == "level":
-        return low, high - low
-
-    path = values
-    if kind == "log-return":
-        path = _log(values, f"{name}: ")
-    changes = np.diff(path)
-    # A change next to a missing value is missing, too.
-    changes = changes[np.isfinite(changes)]
-    if len(changes) < 2:
-        raise UsageError(
-            f'{name}: a scaling by changes ("{kind}") needs at least 2 between neighbouring known values of the training '
-            f'rows; there are {len(changes)}: use target "level"'
-        )
-    scale = float(changes.std())
-    rounding = ROUNDING * np.nanmax(np.abs(path))
-    # A straight line: its changes do not spread, and their own size is the only scale there is.
-    if scale <= rounding:
-        scale = abs(float(changes.mean()))
-    if scale <= rounding:
-        raise UsageError(
-            f'{name}: the {len(changes)} one-step changes ("{kind}") of the training rows are '
-            f'{changes[0]:g} throughout: there is no scale in them; use target "level"'
-        )
-    return 0.0, scale
+    transform = TRANSFORMS[kind]
+    check_readable(transform, values, f"{name}: ")
+    return transform.fit(values, name)
 
 
 def check_reach(scaling: Scaling, series: Sequence[Series], names: Sequence[str]) -> None:
     """Raise `UsageError`, which names series and time, for a value of any part that the scaling cannot take.
 
     That is a value more than `MAX_REACH` scales away from the first (or from the smallest training row, for "level"),
-    and for "log-return" one not above 0. Nothing is fitted to the values outside the training rows.
+    and for one that the transform refuses. Nothing is fitted to the values outside the training rows.
     """
     for number, (times, values) in enumerate(series):
         name = called(names[number])
-        if scaling.kind == "log-return":
-            _log(values, f"{name}: ", times)
+        check_readable(scaling.transform, values, f"{name}: ", times)
+        if scaling.transform.bounded:
             continue
 
         # A series of changes starts anywhere; its first value is as good an origin as any.
         origin = values[0]
-        if scaling.kind == "level":
+        if not scaling.transform.adds_up:
             origin = scaling.shift[number]
         reach = np.abs(values - origin) / scaling.scale[number]
         too_far = reach > MAX_REACH
@@ -242,17 +234,21 @@ def batch(windows: Windows, scaling: Scaling, every_step: bool = False, steps: i
     return Batch(scaling.inputs(windows).astype(np.float32), y[..., :steps].astype(np.float32))
 
 
-def _log(
-    values: Float[np.ndarray, "*shape"], source: str = "", times: Shaped[np.ndarray, " n"] | None = None
-) -> Float[np.ndarray, "*shape"]:
-    low: Bool[np.ndarray, "*shape"] = values <= 0
-    if np.any(low):
-        row = int(np.argmax(low.reshape(len(values), -1).any(axis=1)))
-        place = f"in row {row + 1}"
-        if times is not None:
-            place = f"at {times[row]}"
-        raise UsageError(
-            f"{source}a log-return needs values above 0; {np.count_nonzero(low)} of {values.size} are not, the first "
-            f'{place} ({values[low][0]:g}); use target "change"'
-        )
-    return np.log(values)
+def check_readable(
+    transform: Transform,
+    values: Float[np.ndarray, "*shape"],
+    source: str = "",
+    times: Shaped[np.ndarray, " n"] | None = None,
+) -> None:
+    """Raise `UsageError`, which begins with `source` and names the first row or its time, for values that are refused."""
+    refused = transform.refused(values)
+    if not np.any(refused):
+        return
+    row = int(np.argmax(refused.reshape(len(values), -1).any(axis=1)))
+    place = f"in row {row + 1}"
+    if times is not None:
+        place = f"at {times[row]}"
+    raise UsageError(
+        f"{source}{transform.rule}; {np.count_nonzero(refused)} of {values.size} are not, the first "
+        f"{place} ({values[refused][0]:g}); {transform.way_out}"
+    )

@@ -132,7 +132,7 @@ def _check(trained: Trained, exported: Program, inputs: dict[str, np.ndarray], f
     expected = program.computed(exported, inputs)["forecast"]
     # Relative to the forecast itself where the scale is that of a growth.
     scale = max(trained.scaling.scale)
-    if trained.scaling.kind == "log-return":
+    if trained.scaling.transform.relative:
         scale = scale * np.abs(expected).max()
     difference = np.abs(forecast - expected).max() / scale
     # Negated, because NaN compares false with everything.

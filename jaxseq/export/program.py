@@ -37,6 +37,7 @@ def program_of(trained: Trained) -> Program:
     the errors of the past, and are no part of the program.
     """
     scaling = trained.scaling
+    transform = scaling.transform
     shapes: dict[str, tuple[int, ...]] = {"values": (trained.experiment.data.window,)}
     dtypes: dict[str, np.dtype] = {"values": np.dtype(np.float64)}
     # The run's data decide which inputs there are.
@@ -49,8 +50,11 @@ def program_of(trained: Trained) -> Program:
 
     def function(inputs: Inputs) -> Outputs:
         values = inputs["values"]
-        scale, shift = _scale_and_shift(trained, inputs)
-        scaled = _scaled(trained, values, scale, shift)
+        shift = _of_each_row(scaling.shift, inputs)
+        scale = _of_each_row(scaling.scale, inputs)
+        # The window's first value has none before it: its change is 0.
+        previous = jnp.concatenate([values[:, :1], values[:, :-1]], axis=1)
+        scaled = transform.inputs(values, previous, shift, scale)
         columns = [scaled[..., None]]
 
         if scaling.covariate_shift:
@@ -66,13 +70,11 @@ def program_of(trained: Trained) -> Program:
 
         outputs = {}
         for name, raw in _network(trained, steps).items():
-            outputs[name] = _unscaled(
-                trained,
-                raw.astype(jnp.float64),
-                values,
-                scale,
-                shift,
-            )
+            numbers = raw.astype(jnp.float64)
+            # Quantiles have an axis more than the forecast.
+            axes = (..., *[None] * (numbers.ndim - 2))
+            unscaled = transform.invert(numbers, values[:, -1:][axes], shift[axes], scale[axes])
+            outputs[name] = jnp.asarray(unscaled)
         return outputs
 
     return Program(function, shapes, dtypes)
@@ -90,55 +92,13 @@ def check_exportable(trained: Trained) -> None:
         )
 
 
-def _scale_and_shift(trained: Trained, inputs: Inputs) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
-    """Return scale and shift of each row, or of all rows if there is one series."""
-    scale = jnp.asarray(trained.scaling.scale)
-    shift = jnp.asarray(trained.scaling.shift)
-    if len(trained.scaling.scale) == 1:
-        return scale, shift
+def _of_each_row(numbers: tuple[float, ...], inputs: Inputs) -> Float[Array, "n 1"]:
+    """Return the number of each row's series, or "1 1" if there is one series."""
+    column = jnp.asarray(numbers)[:, None]
+    if len(numbers) == 1:
+        return column
     series: Int[Array, "n"] = inputs["series"]
-    return scale[series][:, None], shift[series][:, None]
-
-
-def _scaled(
-    trained: Trained,
-    values: Float[Array, "n t"],
-    scale: Float[Array, "*n"],
-    shift: Float[Array, "*n"],
-) -> Float[Array, "n t"]:
-    """Scale as `jaxseq.data.scaling.Scaling.inputs` does."""
-    kind = trained.scaling.kind
-    if kind == "level":
-        return (values - shift) / scale
-
-    path = values
-    if kind == "log-return":
-        path = jnp.log(values)
-    # The window's first value has none before it: its change is 0.
-    changes = jnp.diff(path, axis=1, prepend=path[:, :1])
-    return changes / scale
-
-
-def _unscaled(
-    trained: Trained,
-    outputs: Float[Array, "n k *q"],
-    values: Float[Array, "n t"],
-    scale: Float[Array, "*n"],
-    shift: Float[Array, "*n"],
-) -> Float[Array, "n k *q"]:
-    """Return outputs in the series' unit, as `jaxseq.data.scaling.Scaling.invert` does."""
-    last = values[:, -1:]
-    # Quantiles have an axis more than the forecast.
-    if outputs.ndim == 3:
-        last = last[..., None]
-        scale = jnp.atleast_2d(scale)[..., None]
-        shift = jnp.atleast_2d(shift)[..., None]
-
-    if trained.scaling.kind == "level":
-        return outputs * scale + shift
-    if trained.scaling.kind == "change":
-        return last + outputs * scale
-    return last * jnp.exp(outputs * scale)
+    return column[series]
 
 
 def _network(trained: Trained, x: Float[Array, "n t d"]) -> Outputs:
@@ -152,14 +112,13 @@ def _network(trained: Trained, x: Float[Array, "n t d"]) -> Outputs:
     if experiment.task == "iterated":
         steps = rollout.rollout(
             setup.model,
-            head,
+            rollout.Feedback(head, trained.scaling.transform.as_input),
             params,
             stats,
             x=x,
             horizon=experiment.horizon,
         )
-        # Changes add up over the horizon, levels do not.
-        if trained.scaling.kind != "level":
+        if trained.scaling.transform.adds_up:
             steps = jnp.cumsum(steps, axis=-1)
         return {"forecast": steps}
 
@@ -179,6 +138,11 @@ def example(program: Program, trained: Trained, rows: int = 3) -> dict[str, np.n
     inputs: dict[str, np.ndarray] = {}
     for name, shape in program.shapes.items():
         inputs[name] = np.zeros((rows, *shape), program.dtypes[name])
+
+    if scaling.transform.support == "counts":
+        counts = np.random.default_rng(0).poisson(4, inputs["values"].shape)
+        inputs["values"] = counts.astype(np.float64)
+        return inputs
 
     # A random walk, whose changes are those of the training.
     spread = np.asarray(scaling.scale).max()

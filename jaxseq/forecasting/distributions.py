@@ -48,14 +48,15 @@ def _scaled(
     part: Part,
 ) -> Forecast | None:
     """Return a forecast in the model's own scale; None where that is not possible."""
-    if part.scaling.kind == "log-return" and not np.all(forecast > 0):
+    transform = part.scaling.transform
+    if transform.relative and np.any(transform.refused(forecast)):
         return None
     return Forecast(part.scaling.targets(part.windows._replace(targets=forecast)))
 
 
 def scores(
     actual: Float[np.ndarray, "n k"],
-    centre: Float[np.ndarray, "n k"],
+    median: Float[np.ndarray, "n k"],
     ends: Bounds,
     scale: Float[np.ndarray, " n"] | None = None,
 ) -> dict[str, float]:
@@ -65,7 +66,7 @@ def scores(
     """
     if not ends:
         return {}
-    quantiles, levels = intervals.quantiles(centre, ends)
+    quantiles, levels = intervals.quantiles(median, ends)
     values = {
         "crps": metrics.crps_quantiles(actual, quantiles, levels),
         "pinball": metrics.quantile_loss(actual, quantiles, levels),

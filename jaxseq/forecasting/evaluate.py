@@ -105,8 +105,9 @@ def judge(
         valid_part=valid_part,
         test_part=test_part,
     )
-    # Those of the model may come from its own distribution.
+    # Those of the model may come from its own distribution, whose median need not be its centre.
     ends_by_name[name] = ends
+    medians = {**forecasts, name: above_floor(scaling.invert(test.median, part), background.floor)}
 
     columns = {
         "forecast": forecasts[name],
@@ -118,7 +119,7 @@ def judge(
         answer=verdict.answer(deciding.model),
         verdict=verdict.sentence(deciding.model, deciding.reference.name),
         remarks=_remarks(comparison, last_value, part, forecasts[name], rows),
-        scores=_scores(part, forecasts, scales, reference, ends_by_name),
+        scores=_scores(part, forecasts, scales, reference, ends_by_name=ends_by_name, medians=medians),
         coverage=coverage_table(part.targets, ends),
         spread=spread(part, ends, in_time=bool(series)),
         predictions=frame(part, background.names, columns, ends, target_times(part, series)),
@@ -263,6 +264,7 @@ def _scores(
     scales: Scales | None,
     reference: str,
     ends_by_name: Mapping[str, Bounds],
+    medians: Forecasts,
 ) -> pd.DataFrame:
     """Return the errors and scores of every forecast, over all steps and by step; unknown targets are left out."""
     # The model is the last forecast.
@@ -280,29 +282,30 @@ def _scores(
             if step != "all":
                 columns = slice(int(step) - 1, int(step))
             step_ends = {level: (low[:, columns], high[:, columns]) for level, (low, high) in ends.items()}
-            scores = _score(part.targets[:, columns], forecast[:, columns], step_ends, row_scales)
+            actual = part.targets[:, columns]
+            scores = _errors(actual, forecast[:, columns], row_scales)
+            absolute = None if row_scales is None else row_scales.absolute
+            scores |= distributions.scores(actual, medians[name][:, columns], step_ends, absolute)
             table.append({"forecast": name, "role": roles.get(name, "baseline"), "step": step, **scores})
     return pd.DataFrame(table)
 
 
-def _score(
+def _errors(
     actual: Float[np.ndarray, "n k"],
     forecast: Float[np.ndarray, "n k"],
-    ends: Bounds,
     scales: Scales | None,
 ) -> dict[str, float]:
-    """Return the errors of one forecast, and the scores of its intervals; `scales` are of each row."""
+    """Return the errors of one forecast; `scales` are of each row."""
     errors = {
         "mse": metrics.mse(actual, forecast),
         "rmse": metrics.rmse(actual, forecast),
         "mae": metrics.mae(actual, forecast),
         "smape": metrics.smape(actual, forecast),
     }
-    if scales is None:
-        return errors | distributions.scores(actual, forecast, ends)
-    errors["mase"] = metrics.mase(actual, forecast, scales.absolute)
-    errors["rmsse"] = metrics.rmsse(actual, forecast, scales.squared)
-    return errors | distributions.scores(actual, forecast, ends, scales.absolute)
+    if scales is not None:
+        errors["mase"] = metrics.mase(actual, forecast, scales.absolute)
+        errors["rmsse"] = metrics.rmsse(actual, forecast, scales.squared)
+    return errors
 
 
 def naive_loss(

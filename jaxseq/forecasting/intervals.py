@@ -40,6 +40,13 @@ class Forecast(NamedTuple):
     quantiles: Float[np.ndarray, "n k q"] | None = None
     levels: tuple[float, ...] = ()
 
+    @property
+    def median(self) -> Float[np.ndarray, "n k"]:
+        """The median of a distribution, or the point forecast."""
+        if self.quantiles is None:
+            return self.centre
+        return self.quantiles[..., self.levels.index(0.5)]
+
 
 class Intervals(NamedTuple):
     """Fitted intervals of a model.
@@ -344,15 +351,15 @@ def for_series(
 
 
 def quantiles(
-    centre: Float[np.ndarray, "n k"], ends: Bounds
+    median: Float[np.ndarray, "n k"], ends: Bounds
 ) -> tuple[Float[np.ndarray, "n k q"], Float[np.ndarray, " q"]]:
-    """Return the quantiles that intervals stand for, with the forecast as median, and their levels."""
+    """Return the quantiles that intervals stand for, with the median among them, and their levels."""
     levels = sorted(ends)
     tails = [(1 - level) / 2 for level in levels]
     low = [ends[level][0] for level in levels]
     high = [ends[level][1] for level in levels]
-    stacked = np.stack([*low[::-1], centre, *high], axis=-1)
-    # The centre of a distribution may lie outside of its narrowest interval.
+    stacked = np.stack([*low[::-1], median, *high], axis=-1)
+    # Conformal margins may move the narrowest interval beside the median.
     ordered = np.sort(stacked, axis=-1)
     below = np.array(tails[::-1])
     return ordered, np.round(np.concatenate([below, [0.5], 1 - below[::-1]]), 6)
@@ -411,7 +418,7 @@ def available(part: Part) -> list[Size]:
     names: list[Size] = ["split"]
     inputs = part.windows.inputs
     several_series = len(part.scaling.scale) > 1
-    if several_series or (part.scaling.kind != "log-return" and bool(np.all(inputs > 0))):
+    if several_series or (not part.scaling.transform.relative and bool(np.all(inputs > 0))):
         names.append("scaled")
     # A series at rest for most of the time has no volatility to divide by.
     if np.nanmedian(sizes.volatility(*part)) > 0:

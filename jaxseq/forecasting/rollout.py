@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseq.common.arrays import Key, Tree
+from jaxseq.data.transforms import AsInput
 from jaxseq.nn import apply, forecaster
 from jaxseq.nn.heads import Head
 
 
-@partial(jax.jit, static_argnames=("model", "head", "horizon"))
+class Feedback(NamedTuple):
+    """How an output becomes the next input: read by the head, then by `as_input` where a target is not an input itself."""
+
+    head: Head
+    as_input: AsInput | None = None
+
+
+@partial(jax.jit, static_argnames=("model", "feedback", "horizon"))
 def rollout(
     model: forecaster.Forecaster,
-    head: Head,
+    feedback: Feedback,
     params: Tree,
     stats: Tree,
     x: Float[Array, "b t d"],
@@ -31,6 +40,7 @@ def rollout(
     3.1): one path of the future.
     """
     window, features = x.shape[1:]
+    head, as_input = feedback
 
     def choose(
         raw: Array,
@@ -47,7 +57,9 @@ def rollout(
         step_key: Key | None,
     ) -> tuple[tuple[Tree, Array], Array]:
         carries, last = state
-        carries, raw = apply.resume(model, params, stats, x=_next_input(last, features), carries=carries, first=window)
+        fed_back = last if as_input is None else jnp.asarray(as_input(last))
+        x = _next_input(fed_back, features)
+        carries, raw = apply.resume(model, params, stats, x=x, carries=carries, first=window)
         following = choose(raw, step_key)
         return (carries, following), following[:, 0]
 
@@ -74,10 +86,10 @@ def _next_input(value: Float[Array, "b 1"], features: int) -> Float[Array, "b 1 
     return jnp.concatenate([step, masks], axis=-1)
 
 
-@partial(jax.jit, static_argnames=("model", "head", "horizon"))
+@partial(jax.jit, static_argnames=("model", "feedback", "horizon"))
 def paths(
     model: forecaster.Forecaster,
-    head: Head,
+    feedback: Feedback,
     params: Tree,
     stats: Tree,
     x: Float[Array, "b t d"],
@@ -87,6 +99,6 @@ def paths(
     """Forecast a path of the future for each of m `keys`, from which it draws."""
 
     def path(key: Key) -> Float[Array, "b k"]:
-        return rollout(model, head, params, stats, x=x, horizon=horizon, key=key)
+        return rollout(model, feedback, params=params, stats=stats, x=x, horizon=horizon, key=key)
 
     return jax.lax.map(path, keys)

@@ -28,8 +28,8 @@ def last_value(
     windows: Windows,
     scaling: Scaling,
 ) -> Float[np.ndarray, " n"]:
-    """Return the absolute last value of each window; for log-returns, which are relative to it already, 1."""
-    if scaling.kind == "log-return":
+    """Return the absolute last value of each window; for targets that are relative to it already, 1."""
+    if scaling.transform.relative:
         return np.ones(len(windows.inputs))
     return np.abs(windows.inputs[:, -1]) / np.asarray(scaling.scale)[windows.series]
 
@@ -83,10 +83,8 @@ def _changes(
     values: Float[np.ndarray, "n t"],
     scaling: Scaling,
 ) -> Float[np.ndarray, "n _"]:
-    """Return one-step changes, or log-returns where the model sees those."""
-    if scaling.kind == "log-return":
-        values = np.log(values)
-    return np.diff(values, axis=1)
+    """Return one-step changes of what the forecast errors grow with, such as log-returns."""
+    return np.diff(scaling.transform.path(values), axis=1)
 
 
 def _running_volatility(changes: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:

@@ -280,7 +280,7 @@ def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
     experiment, setup, state, scaling = network
     arguments = {
         "model": setup.model,
-        "head": experiment.head,
+        "feedback": rollout.Feedback(experiment.head, scaling.transform.as_input),
         "params": state.params,
         "stats": state.stats,
         "x": x,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from typing import get_args
 
 import hypothesis.strategies as st
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.scaling import Scaling, batch, fit_scaling
+from jaxseq.data.transforms import TRANSFORMS, TargetName
 from jaxseq.data.windows import Series, cut, lay_out
 
 KINDS = ("change", "log-return", "level")
@@ -139,6 +141,30 @@ def test_one_step_targets_along_a_path_add_up_to_the_targets_of_the_path(kind, h
     np.testing.assert_allclose(scaling.add_up(steps), scaling.targets(part), rtol=1e-9, atol=1e-9)
     paths = np.stack([steps, -2 * steps])
     np.testing.assert_array_equal(scaling.add_up(paths), [scaling.add_up(path) for path in paths])
+
+
+def test_a_model_reads_the_logarithm_of_a_count_and_forecasts_the_count():
+    assert get_args(TargetName) == tuple(TRANSFORMS)
+    scaling = fit_scaling("count", [np.array([0.0, 3.0, 1.0, 0.0, 7.0, np.nan, 2.0])])
+    part = rows([[1.0, 0.0, 4.0]], [[2.0, 5.0]])
+    np.testing.assert_allclose(scaling.inputs(part)[0, :, 0], np.log([2, 1, 5]), rtol=1e-14)
+    np.testing.assert_array_equal(scaling.targets(part), part.targets)
+    np.testing.assert_array_equal(scaling.invert(part.targets, part), part.targets)
+    # The first target is the next value, whose input is this.
+    following = TRANSFORMS["count"].as_input(part.targets[:, :1])
+    np.testing.assert_array_equal(following[0], scaling.inputs(rows([[0.0, 4.0, 2.0]]))[0, -1])
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, 2.0**25])
+def test_what_is_no_count_is_refused_with_its_place(value):
+    counts = np.array([0.0, 3.0, value, 1.0])
+    for fails in (
+        lambda: fit_scaling("count", [counts]),
+        lambda: Scaling("count", (0.0,), (1.0,)).inputs(rows([counts])),
+    ):
+        with pytest.raises(UsageError, match=r"whole number from 0 to 16,777,216; 1 of 4 .* \(") as caught:
+            fails()
+        assert f"({value:g})" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["change", "log-return"])

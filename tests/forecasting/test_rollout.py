@@ -10,6 +10,7 @@ from problems import quickly
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.forecasting import rollout
+from jaxseq.forecasting.rollout import Feedback
 from jaxseq.nn import apply, forecaster, heads, objectives
 from jaxseq.train import epoch
 
@@ -29,7 +30,7 @@ every_stack = pytest.mark.parametrize("model", STACKS.values(), ids=STACKS)
 
 initialised = quickly(apply.init, "model")
 quick_apply = quickly(apply.apply, "model")
-quick_rollout = quickly(rollout.rollout.__wrapped__, "model", "head", "horizon")
+quick_rollout = quickly(rollout.rollout.__wrapped__, "model", "feedback", "horizon")
 
 
 def made(model):
@@ -44,7 +45,7 @@ def made(model):
 def test_a_rollout_is_the_model_on_the_window_and_all_that_it_has_forecast_since(model):
     """Whatever it forecasts at a step is what it forecasts with everything before that step in its window."""
     params, stats = made(model)
-    found = np.asarray(quick_rollout(model, heads.point(), params, stats, X, HORIZON))
+    found = np.asarray(quick_rollout(model, Feedback(heads.point()), params, stats, X, HORIZON))
     everything = np.concatenate([X, found[:, :-1, None]], axis=1)
     read = np.asarray(quick_apply(model.clone(every_step=True), params, stats, everything))[:, WINDOW - 1 :, 0]
     np.testing.assert_allclose(found, read, atol=1e-5)
@@ -57,7 +58,7 @@ def test_a_rollout_is_reading_the_longer_window_again_for_every_step():
     x = X
     for _ in range(3):
         x = np.concatenate([x, np.asarray(quick_apply(model, params, stats, x))[:, None]], axis=1)
-    found = quick_rollout(model, heads.point(), params, stats, X, 3)
+    found = quick_rollout(model, Feedback(heads.point()), params, stats, X, 3)
     np.testing.assert_allclose(found, x[:, WINDOW:, 0], atol=1e-5)
 
 
@@ -65,10 +66,13 @@ def test_steps_beyond_the_trained_length_are_normalised_by_the_last_moments():
     model = STACKS["batch"]
     params, stats = made(model)
     longer = jax.tree.map(lambda m: np.concatenate([m, np.repeat(m[-1:], HORIZON, axis=0)]), stats)
-    found, same = (quick_rollout(model, heads.point(), params, each, X, HORIZON) for each in (stats, longer))
+    found, same = (quick_rollout(model, Feedback(heads.point()), params, each, X, HORIZON) for each in (stats, longer))
     np.testing.assert_allclose(found, same, atol=1e-6)
     other = jax.tree.map(lambda m: np.concatenate([m, np.repeat(m[:1], HORIZON, axis=0)]), stats)
-    assert np.abs(np.asarray(quick_rollout(model, heads.point(), params, other, X, HORIZON)) - found).max() > 1e-3
+    assert (
+        np.abs(np.asarray(quick_rollout(model, Feedback(heads.point()), params, other, X, HORIZON)) - found).max()
+        > 1e-3
+    )
 
 
 @pytest.mark.parametrize("head", [heads.point(), heads.GAUSSIAN, heads.STUDENT_T], ids=lambda head: head.name)
@@ -78,7 +82,7 @@ def test_a_rollout_of_one_step_is_the_prediction(head):
     setup = epoch.Setup(model, objectives.forecasting(head), None)
     raw = np.asarray(epoch.predict(setup, params, stats, X, 8)).reshape(ROWS, 1, head.width)
     for horizon in (1, 3):
-        found = np.asarray(quick_rollout(model, head, params, stats, X, horizon))
+        found = np.asarray(quick_rollout(model, Feedback(head), params, stats, X, horizon))
         np.testing.assert_allclose(found[:, :1], head.centre(raw), atol=1e-6)
 
 
@@ -99,7 +103,7 @@ def products(jaxpr, shape, times=1):
 def test_the_window_is_read_once_however_many_steps_are_forecast(name, horizon):
     model = STACKS[name]
     params, stats = made(model)
-    one = partial(rollout.rollout, model, heads.point(), horizon=horizon)
+    one = partial(rollout.rollout, model, Feedback(heads.point()), horizon=horizon)
     jaxpr = jax.make_jaxpr(one)(params, stats, X)
     recurrent, projections = (
         WINDOW + horizon - 1,
@@ -107,7 +111,7 @@ def test_the_window_is_read_once_however_many_steps_are_forecast(name, horizon):
     )  # the second layer's inputs are projected for all steps at once
     assert products(jaxpr, (HIDDEN, 4 * HIDDEN)) == model.layers * recurrent + (model.layers - 1) * projections
     assert products(jaxpr, (HIDDEN, 1)) == horizon
-    many = partial(rollout.paths, model, heads.point(), horizon=horizon)
+    many = partial(rollout.paths, model, Feedback(heads.point()), horizon=horizon)
     jaxpr = jax.make_jaxpr(many)(params, stats, X, keys=jax.random.split(jax.random.key(0), 7))
     assert products(jaxpr, (HIDDEN, 1)) == 7 * horizon
 
@@ -130,7 +134,7 @@ def moments_of_ar1(factor, spread, steps):
 
 def test_without_a_key_the_centre_is_fed_back():
     model, params = autoregression(0.5, heads.GAUSSIAN, 3.0)
-    found = quick_rollout(model, heads.GAUSSIAN, params, {}, X, HORIZON)
+    found = quick_rollout(model, Feedback(heads.GAUSSIAN), params, {}, X, HORIZON)
     np.testing.assert_allclose(found, X[:, -1] * 0.5 ** np.arange(1, HORIZON + 1), rtol=1e-4)
 
 
@@ -144,7 +148,8 @@ def test_paths_of_an_autoregression_have_the_mean_and_spread_that_they_must(head
     draws, raw = 8000, [np.log(np.expm1(value)) for value in (0.8, 10.0)][: head.width - 1]
     model, params = autoregression(0.6, head, *raw)
     found = np.asarray(
-        rollout.paths(model, head, params, {}, X, HORIZON, jax.random.split(jax.random.key(1), draws)), np.float64
+        rollout.paths(model, Feedback(head), params, {}, X, HORIZON, jax.random.split(jax.random.key(1), draws)),
+        np.float64,
     )
     assert found.shape == (draws, ROWS, HORIZON)
     mean, deviation = moments_of_ar1(0.6, spread, HORIZON)
@@ -159,7 +164,7 @@ def test_paths_of_one_key_are_the_same_and_of_another_are_not():
     head = heads.GAUSSIAN
     model, params = autoregression(0.6, head, 0.5)
     paths = [
-        rollout.paths(model, head, params, {}, X, HORIZON, jax.random.split(jax.random.key(key), 5))
+        rollout.paths(model, Feedback(head), params, {}, X, HORIZON, jax.random.split(jax.random.key(key), 5))
         for key in (0, 0, 1)
     ]
     one, again, other = map(np.asarray, paths)
@@ -167,14 +172,18 @@ def test_paths_of_one_key_are_the_same_and_of_another_are_not():
     assert (one != other).all()
     assert len(np.unique(one)) == one.size
     key = jax.random.split(jax.random.key(0), 5)[3]
-    np.testing.assert_allclose(quick_rollout(model, head, params, {}, X, HORIZON, key), one[3], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        quick_rollout(model, Feedback(head), params, {}, X, HORIZON, key), one[3], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_every_path_of_a_point_forecast_is_its_rollout():
     model = STACKS["rnn"]
     params, stats = made(model)
-    found = rollout.paths(model, heads.point(), params, stats, X, HORIZON, jax.random.split(jax.random.key(0), 2))
-    expected = np.asarray(quick_rollout(model, heads.point(), params, stats, X, HORIZON))
+    found = rollout.paths(
+        model, Feedback(heads.point()), params, stats, X, HORIZON, jax.random.split(jax.random.key(0), 2)
+    )
+    expected = np.asarray(quick_rollout(model, Feedback(heads.point()), params, stats, X, HORIZON))
     np.testing.assert_allclose(found, np.stack([expected, expected]), atol=1e-5)
 
 
@@ -185,7 +194,7 @@ def test_values_that_are_fed_back_are_not_marked_as_missing():
     source = np.random.default_rng(3)
     params, stats = jax.tree.map(lambda leaf: source.normal(0, 0.8, leaf.shape).astype(leaf.dtype), like)
 
-    forecasts = np.asarray(quick_rollout(model, heads.point(), params, stats, with_mask, HORIZON))
+    forecasts = np.asarray(quick_rollout(model, Feedback(heads.point()), params, stats, with_mask, HORIZON))
     fed_back = np.stack([forecasts[:, :-1], np.zeros((ROWS, HORIZON - 1), np.float32)], axis=2)
     everything = np.concatenate([with_mask, fed_back], axis=1)
     expected = np.asarray(quick_apply(model.clone(every_step=True), params, stats, everything))[:, WINDOW - 1 :, 0]

@@ -1,6 +1,7 @@
 """What an output means: losses and quantiles against scipy, torch and scikit-learn, and draws against their own law."""
 
 import functools
+from typing import get_args
 
 import hypothesis.strategies as st
 import jax
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 POINTS = [heads.point(loss) for loss in heads.LOSSES]
 DISTRIBUTIONS = list(heads.HEADS.values())
+REAL = [head for head in DISTRIBUTIONS if head.support == "real"]
 every_distribution = pytest.mark.parametrize("head", DISTRIBUTIONS, ids=lambda head: head.name)
 every_head = pytest.mark.parametrize("head", POINTS + DISTRIBUTIONS, ids=lambda head: head.loss.__name__)
 ROWS = 40
@@ -48,6 +50,10 @@ def outputs(head, seed=0, scale=2.0):
 def law(head, raw):
     """scipy's distribution of a head's raw numbers, as the docstrings have it."""
     raw = np.asarray(raw, np.float64)
+    if head is heads.NEGATIVE_BINOMIAL:
+        mean = np.exp(16.6 * np.tanh(raw[..., 0] / 16.6))
+        size = np.exp(-7 * np.tanh(raw[..., 1] / 7))
+        return scipy.stats.nbinom(size, size / (size + mean))
     spread = softplus(raw[..., 1]) + heads.LEAST
     if head.name == "gaussian":
         return scipy.stats.norm(raw[..., 0], spread)
@@ -89,7 +95,7 @@ def test_the_loss_of_quantiles_is_scikit_learns_mean_over_the_levels():
         assert loss[rows].mean() == pytest.approx(np.mean(each), rel=1e-5)
 
 
-@every_distribution
+@pytest.mark.parametrize("head", REAL, ids=lambda head: head.name)
 @given(data=st.data())
 def test_quantiles_never_cross_and_the_middle_one_is_the_centre(head, data):
     raw = data.draw(
@@ -99,6 +105,47 @@ def test_quantiles_never_cross_and_the_middle_one_is_the_centre(head, data):
     assert np.isfinite(found).all()
     assert (np.diff(found, axis=-1) >= 0).all()
     np.testing.assert_allclose(found[..., len(heads.LEVELS) // 2], head.centre(raw), rtol=1e-6, atol=1e-3)
+
+
+@given(
+    raw=arrays(np.float32, (8, 1, 2), elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False)),
+)
+def test_quantiles_of_counts_are_whole_numbers_that_never_cross(raw):
+    found = quantiles(heads.NEGATIVE_BINOMIAL, raw)
+    assert np.isfinite(found).all() and (found >= 0).all()
+    assert (np.round(found) == found).all()
+    assert (np.diff(found, axis=-1) >= 0).all()
+
+
+@pytest.mark.parametrize(("scale", "tolerance"), [(1.5, 2e-3), (6.0, 2e-2)])
+def test_quantiles_of_counts_are_the_least_at_which_scipys_distribution_reaches_the_level(scale, tolerance):
+    raw, _ = outputs(heads.NEGATIVE_BINOMIAL, scale=scale)
+    truth = law(heads.NEGATIVE_BINOMIAL, raw[..., None, :])
+    found = quantiles(heads.NEGATIVE_BINOMIAL, raw)
+    assert (truth.cdf(found) >= np.asarray(heads.LEVELS) - tolerance).all()
+    assert (truth.cdf(found - 1) < np.asarray(heads.LEVELS) + tolerance).all()
+    if scale < 2:
+        assert np.mean(found == truth.ppf(heads.LEVELS)) > 0.97
+
+
+def test_the_loss_of_counts_is_scipys_and_its_mean_is_the_centre():
+    raw, _ = outputs(heads.NEGATIVE_BINOMIAL, scale=3.0)
+    truth = law(heads.NEGATIVE_BINOMIAL, raw)
+    y = truth.rvs(random_state=1).astype(np.float32)
+    np.testing.assert_allclose(compiled(heads.NEGATIVE_BINOMIAL.loss)(raw, y), -truth.logpmf(y), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(heads.NEGATIVE_BINOMIAL.centre(jnp.asarray(raw)), truth.mean(), rtol=1e-5)
+
+
+def test_counts_are_drawn_as_often_as_scipys_distribution_has_them():
+    head = heads.NEGATIVE_BINOMIAL
+    raw = np.broadcast_to(np.float32([1.2, 0.4]), (1, 20_000, 2))
+    drawn, again = (np.asarray(compiled(head.draw)(raw, jax.random.key(4)))[0] for _ in range(2))
+    truth = law(head, raw[0, 0])
+    largest = int(truth.ppf(0.995))
+    often = np.bincount(np.minimum(drawn, largest + 1).astype(int), minlength=largest + 2)
+    expected = np.append(truth.pmf(np.arange(largest + 1)), truth.sf(largest)) * drawn.size
+    assert scipy.stats.chisquare(often, expected).pvalue > 0.01
+    assert np.array_equal(drawn, again)
 
 
 def test_quantiles_stand_at_softplus_steps_from_the_median():
@@ -152,12 +199,13 @@ def gradient_of(head):
 def test_gradients_are_finite_however_large_the_raw_numbers(head, size):
     corners = np.array(np.meshgrid(*[[-size, 0.0, size]] * min(head.width, 3))).reshape(min(head.width, 3), -1).T
     raw = np.tile(corners, (1, 3))[:, None, : head.width].astype(np.float32)
-    for y in (-size, 0.0, 1.5):
+    targets = (-size, 0.0, 1.5) if head.support == "real" else (0.0, 1.0, size)
+    for y in targets:
         gradients = compiled(gradient_of(head))(raw, np.full(raw.shape[:2], y, np.float32))
         assert all(np.isfinite(leaf).all() for leaf in gradients)
 
 
-@pytest.mark.parametrize("head", DISTRIBUTIONS, ids=lambda head: head.name)
+@pytest.mark.parametrize("head", REAL, ids=lambda head: head.name)
 def test_the_loss_is_least_at_the_law_that_the_targets_are_of(head):
     """A proper score: of sharper, wider and shifted forecasts none is better than the truth."""
     y = scipy.stats.norm(1, 2).ppf((np.arange(4000) + 0.5) / 4000).astype(np.float32)[:, None]
@@ -182,14 +230,15 @@ def test_a_head_is_one_object_for_one_name_so_that_it_is_compiled_once():
     for loss in heads.LOSSES:
         assert heads.named("point", loss) is heads.named("point", loss) is heads.point(loss)
         assert heads.named("point", loss).quantiles is heads.named("point", loss).draw is None
-    assert len({hash(head) for head in POINTS + DISTRIBUTIONS}) == 6
+    assert len({hash(head) for head in POINTS + DISTRIBUTIONS}) == len(heads.LOSSES) + len(heads.HEADS)
 
 
 def test_an_unknown_head_or_loss_is_refused_with_those_that_are_known():
     with pytest.raises(UsageError) as error:
         heads.named("laplace")
     fields = error.value.where, error.value.got, error.value.needed
-    assert fields == ("head", "laplace", "one of point, quantile, gaussian, student-t")
+    assert fields == ("head", "laplace", f"one of point, {', '.join(heads.HEADS)}")
+    assert get_args(heads.HeadName) == ("point", *heads.HEADS)
 
     with pytest.raises(UsageError) as error:
         heads.named("point", "log")

@@ -28,6 +28,8 @@ def outputs(head, every, seed=0):
     random = np.random.default_rng(seed)
     shape = (ROWS, STEPS) if every else (ROWS,)
     raw = random.normal(size=(*shape, HORIZON * head.width)).astype(np.float32)
+    if head.support == "counts":
+        return raw, random.poisson(2, size=(*shape, HORIZON)).astype(np.float32)
     return raw, random.normal(size=(*shape, HORIZON)).astype(np.float32)
 
 
@@ -47,7 +49,7 @@ def test_metrics_are_of_the_centre_and_of_the_last_step_alone(head, every):
     task = objectives.forecasting(head, every)
     ends = [np.asarray(task.at_end(jax.numpy.asarray(part))) for part in (raw, y)]
     np.testing.assert_array_equal(ends[1], y[:, -1] if every else y)
-    centre = np.asarray(head.centre(ends[0].reshape(ROWS, HORIZON, head.width)))
+    centre = np.asarray(head.centre(jax.numpy.asarray(ends[0]).reshape(ROWS, HORIZON, head.width)))
     measured = {name: compiled(metric)(*ends) for name, metric in task.metrics}
     np.testing.assert_allclose(measured["mse"], ((centre - ends[1]) ** 2).mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(measured["mae"], np.abs(centre - ends[1]).mean(axis=1), rtol=1e-5)
@@ -92,14 +94,14 @@ def recipe(task, head, horizon, cell="rnn") -> ForecastExperiment:
     return named("waves", data=Waves(count=10, window=6), model=Model(cell, 3, head=head), task=task, horizon=horizon)
 
 
-@pytest.mark.parametrize("head", ["point", "quantile", "gaussian", "student-t"])
+@pytest.mark.parametrize("head", ["point", *heads.HEADS])
 @pytest.mark.parametrize(("task", "horizon"), [("one-step", 1), ("iterated", 4), ("direct", 4), ("every-step", 4)])
 def test_what_a_recipes_model_puts_out_fits_what_its_task_asks(task, horizon, head):
     if (task, head) == ("iterated", "quantile"):
         with pytest.raises(UsageError, match="quantiles of one step do not add up over several") as raised:
             recipe(task, head, horizon)
         assert (raised.value.where, raised.value.got) == ("--model.head", "quantile")
-        assert raised.value.needed == "gaussian or student-t"
+        assert raised.value.needed == "one of gaussian, student-t, negative-binomial"
         return
     experiment = recipe(task, head, horizon)
     x = jax.ShapeDtypeStruct((2, 6, 1), np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,11 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
+from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, evaluate, plots, predictions, verdict
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
+from jaxseq.nn import heads
 from jaxseq.train import forecaster, run_folder, trained_series
 from jaxseq.train.domains.base import Member, RunRow
 from jaxseq.train.experiments.forecasts import ForecastExperiment
@@ -48,6 +50,7 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
             "covariates are not known beyond the data", where="--task", got="iterated", needed="direct or every-step"
         )
 
+    _check_support(experiment, dataset.scaling.kind)
     every_step = experiment.task == "every-step"
     batches = []
     for name, part in dataset.windows._asdict().items():
@@ -64,6 +67,21 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
     }
     notes = (*dataset.background.notes, *_selection_note(experiment))
     return build_job(experiment, Splits(*batches), dataset, notes, fitted)
+
+
+def _check_support(experiment: ForecastExperiment, target: str) -> None:
+    """Raise `UsageError` for a head that is made for other targets than the data have."""
+    support = TRANSFORMS[target].support
+    if experiment.head.support == support:
+        return
+    heads_that_fit = [name for name in get_args(heads.HeadName) if heads.named(name).support == support]
+    targets_that_fit = [name for name, other in TRANSFORMS.items() if other.support == experiment.head.support]
+    raise UsageError(
+        f"--model.head {experiment.head.name} forecasts other values",
+        where="--data.target",
+        got=target,
+        needed=f"{' or '.join(targets_that_fit)} (or --model.head {' or '.join(heads_that_fit)})",
+    )
 
 
 def _selection_note(experiment: ForecastExperiment) -> list[str]:

@@ -17,9 +17,9 @@ from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.intervals import Choice
 from jaxseq.nn import forecaster, heads, objectives
+from jaxseq.nn.heads import HeadName
 from jaxseq.train.experiments.base import CellName, Experiment, NormName
 
-HeadName = Literal["point", "quantile", "gaussian", "student-t"]
 LossName = Literal["mse", "mae", "huber"]
 Strategy = Literal["one-step", "iterated", "direct", "every-step"]
 
@@ -48,7 +48,7 @@ class Model:
     recurrent_dropout: float = 0.0
     """Dropout rate of the recurrent state, one mask for a whole sequence (Gal & Ghahramani 2016)."""
     head: HeadName = "point"
-    """Forecast of each step: a point, seven quantiles, or a distribution (gaussian, student-t)."""
+    """Forecast of each step: a point, seven quantiles, or a distribution; negative-binomial for --data.target count."""
 
     def __post_init__(self) -> None:
         cells.check_options(self.cell, self.norm not in ("none", "batch-between"), self.recurrent_dropout)
@@ -146,7 +146,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
                 "quantiles of one step do not add up over several",
                 where="--model.head",
                 got=self.model.head,
-                needed="gaussian or student-t",
+                needed=f"one of {', '.join(name for name, head in heads.HEADS.items() if head.draw)}",
             )
         if self.loss != "mse" and self.model.head != "point":
             raise UsageError(

@@ -1,0 +1,80 @@
+"""Counts, from a table to their forecast: the negative binomial head and its scaling."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from jaxseq import forecast
+from jaxseq.checkpoint import run_seal
+from jaxseq.common import figures
+from jaxseq.common.errors import UsageError
+from jaxseq.export import program
+from jaxseq.train import options, run
+from jaxseq.train.forecaster import restore
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "unannotated", "nothing_drawn")
+HORIZON = 3
+
+
+@pytest.fixture
+def nothing_drawn(monkeypatch):
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+
+
+@pytest.fixture(scope="module")
+def sales(tmp_path_factory):
+    """Two shops, whose sales are negative binomial around a mean that alternates; the second has far more of them."""
+    random = np.random.default_rng(3)
+    frames = []
+    for shop, level in (("small", 1.5), ("large", 40.0)):
+        mean = level * np.where(np.arange(150) % 2, 1.6, 0.4)
+        counts = random.negative_binomial(2, 2 / (2 + mean))
+        frames.append(pd.DataFrame({"day": pd.date_range("2020-01-01", periods=150), "shop": shop, "sold": counts}))
+    path = tmp_path_factory.mktemp("sales") / "sales.csv"
+    pd.concat(frames).to_csv(path, index=False)
+    return path
+
+
+def experiment(sales, *words):
+    given = f"table --data.path {sales} --data.column sold --data.series shop --data.window 8 --model.hidden 4"
+    return options.parse([*given.split(), "--epochs", "4", "--batch", "32", "--lr", "0.03", *words]).experiment
+
+
+@pytest.mark.parametrize("task", ["direct", "iterated"])
+def test_counts_are_trained_judged_and_forecast_as_counts(sales, task, tmp_path):
+    words = ("--data.target", "count", "--model.head", "negative-binomial", "--task", task, "--horizon", str(HORIZON))
+    folder = tmp_path / "run"
+    run.train(experiment(sales, *words), folder, console=Console(file=io.StringIO()))
+
+    scores = pd.read_csv(folder / run_seal.SCORES)
+    model = scores[(scores["role"] == "model") & (scores["step"] == "all")].iloc[0]
+    assert np.isfinite(model["mse"]) and model["crps"] > 0
+    frame, _ = forecast.forecast(folder)
+    assert frame["series"].tolist() == ["small"] * HORIZON + ["large"] * HORIZON
+    assert (frame.filter(like="low") >= 0).all(axis=None)
+    means = frame.groupby("series")["forecast"].mean()
+    assert means["large"] > means["small"] > 0
+
+    trained = restore(folder)
+    if task == "direct":
+        exported = program.program_of(trained)
+        inputs = program.example(exported, trained)
+        outputs = program.computed(exported, inputs)
+        assert (outputs["quantiles"] == np.round(outputs["quantiles"])).all()
+        assert outputs["forecast"].shape == (len(inputs["values"]), HORIZON)
+
+
+def test_a_head_for_counts_and_a_target_of_real_numbers_do_not_fit(sales):
+    from jaxseq.train.domains import forecasts
+
+    for words, got, needed in (
+        (["--model.head", "negative-binomial"], "change", "count (or --model.head point or quantile or"),
+        (["--data.target", "count"], "count", "change or log-return or level (or --model.head negative-binomial)"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            forecasts.prepare(experiment(sales, *words))
+        assert (caught.value.where, caught.value.got) == ("--data.target", got)
+        assert caught.value.needed.startswith(needed)

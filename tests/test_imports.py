@@ -30,7 +30,7 @@ for name in sys.argv[1:]:
 """
 
 
-OPTIONAL = ("mlflow", "onnx", "optuna", "tensorboardX", "trackio", "wandb")
+OPTIONAL = ("mlflow", "onnx", "optuna", "sklearn", "tensorboardX", "trackio", "wandb")
 """Packages of the extras for which a module of ours is the only door."""
 
 

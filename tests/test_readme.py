@@ -54,6 +54,22 @@ def test_the_examples_for_python_forecast_a_frame(tmp_path, monkeypatch):
     assert names["table"]["date"].iloc[0] == names["days"][-1] + names["days"].freq
     assert {"low_80%", "high_80%"} <= set(names["table"])
 
+    pytest.importorskip("sklearn")
+    exec(compile(blocks[1], "python.md", "exec"), names)
+    assert names["forecaster"].predict(level=0.8)["low_80%"].tolist() == names["table"]["low_80%"].tolist()
+
+
+@pytest.mark.slow
+def test_the_example_of_a_search_finds_a_size(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    blocks = re.findall(r"```python\n(.*?)```", PAGES["python.md"], re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__page__"}
+    exec(compile(blocks[1], "python.md", "exec"), names)
+    exec(compile(blocks[2], "python.md", "exec"), names)
+    assert names["search"].best_params_["hidden"] in (4, 8)
+    assert len(names["search"].predict()) == 7
+
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_the_example_of_a_policy_learns_to_remember():

@@ -25,6 +25,7 @@ CEILINGS = {
     "checkpoint": FINISHED,
     "common": FINISHED,
     "data": FINISHED,
+    "estimator": FINISHED,
     "export": FINISHED,
     "forecast": FINISHED,
     "forecasting": FINISHED,

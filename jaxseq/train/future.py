@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import UsageError
@@ -54,9 +55,7 @@ def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None =
         notes.append(f"the run is of an older format, whose files have no seals; --resume {trained.folder} writes them")
 
     series = _known_series(panel)
-    if trained.intervals is not None:
-        own_intervals = for_series(trained.intervals, _trained_names(trained), panel.names, new=fitted.new)
-        trained = trained._replace(intervals=own_intervals)
+    trained = _with_intervals_of(trained, panel, fitted.new)
     centre, intervals = trained.forecast(windows, fitted.scaling, steps, series)
 
     arrived = _arrived_windows(trained, panel, steps)
@@ -72,6 +71,61 @@ def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None =
     times = np.stack([continue_(series.times[-1], panel.frequency, steps) for series in panel.series])
     table = predictions.frame(windows, panel.names, {"forecast": centre}, intervals, times)
     return Future(table.drop(columns="actual"), tuple(notes))
+
+
+def skill(trained: Trained, panel: Panel) -> float:
+    """Return the skill of a run's forecasts of all windows of a panel against the last value; 1 is perfect.
+
+    It is 1 - L / L_naive with the mean squared errors L of the horizon's steps, or the absolute ones of a run with that
+    loss. Those of each series are scaled by its one-step changes in the panel, as series may have other units. Missing
+    targets do not count. Raises `UsageError` for a series without a window, or one that never moves.
+    """
+    window = series_data(trained.experiment, trained.folder).window
+    horizon = trained.experiment.horizon
+    panel = usable(trained, panel)
+    parts = []
+    for number, series in enumerate(panel.series):
+        rows = len(series.values)
+        if rows < window + horizon:
+            needed = f"at least {window + horizon}, a window and its targets"
+            raise UsageError("too few rows to be scored", where=called(panel.names[number]), got=rows, needed=needed)
+        # Beyond the last of these origins, targets are unknown.
+        parts.append(panel.windows_from(number, window, window, horizon))
+    windows = join(parts)
+
+    fitted = _scaling(trained, panel)
+    known_series = _known_series(panel)
+    own = _with_intervals_of(trained, panel, fitted.new)
+    forecasts, _ = own.forecast(windows, fitted.scaling, series=known_series)
+    power = 1 if trained.experiment.loss == "mae" else 2
+    changes = [_mean_change(series.values, power) for series in known_series]
+    if not all(changes):
+        name = panel.names[changes.index(0.0)]
+        raise UsageError("never moves, so the last value is a perfect forecast", where=called(name))
+
+    is_known = np.isfinite(windows.targets)
+    scale = np.asarray(changes)[windows.series, None]
+    error = np.abs(windows.targets - forecasts) ** power / scale
+    naive_error = np.abs(windows.targets - windows.inputs[:, -1:]) ** power / scale
+    return float(1 - error[is_known].mean() / naive_error[is_known].mean())
+
+
+def _mean_change(values: Float[np.ndarray, " n"], power: int) -> float:
+    """Return the mean of the known one-step changes, squared if `power` is 2; 0 if there is none."""
+    changes = np.abs(np.diff(values)) ** power
+    known_changes = changes[np.isfinite(changes)]
+    if not len(known_changes):
+        return 0.0
+    return float(known_changes.mean())
+
+
+def _with_intervals_of(trained: Trained, panel: Panel, new: Sequence[str]) -> Trained:
+    """Return a forecaster whose intervals are those of the series of a panel, some of which are new to it."""
+    if trained.intervals is None:
+        return trained
+    return trained._replace(
+        intervals=for_series(trained.intervals, _trained_names(trained), panel.names, new=new),
+    )
 
 
 def _no_intervals(trained: Trained) -> str:

@@ -109,6 +109,25 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
 
     `classical` also fits exponential smoothing and theta to every test window.
     """
+    judged = judge_quietly(job, folder, console, classical)
+    _draw(job, judged, folder)
+    metrics = run_folder.read_metrics(folder)
+    files.write_text(folder / run_seal.REPORT, report(job, judged.judgement, judged.epoch, metrics))
+
+    _print(job, judged.judgement, folder, console)
+    return row(job.experiment, folder)
+
+
+class JudgedEpoch(NamedTuple):
+    """The best epoch of a run with its judgement; `name` is that of the model with its epoch."""
+
+    epoch: int
+    name: str
+    judgement: Judgement
+
+
+def judge_quietly(job: ForecastJob, folder: Path, console: Console, classical: bool = False) -> JudgedEpoch:
+    """Judge the best epoch on the test part; write its intervals, predictions and scores, without report or pictures."""
     experiment = job.experiment
     windows = job.material.windows
     best_epoch, state = restore_best(job, folder)
@@ -133,22 +152,12 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
     # Exact, since a study pools its runs from these files.
     csv_tables.write(folder / run_seal.PREDICTIONS, judgement.predictions, digits=None)
     csv_tables.write(folder / run_seal.SCORES, judgement.scores)
-    _draw(job, judgement, folder, best_epoch, name)
-    metrics = run_folder.read_metrics(folder)
-    files.write_text(folder / run_seal.REPORT, report(job, judgement, best_epoch, metrics))
-
-    _print(job, judgement, folder, console)
-    return _row(experiment, folder)
+    return JudgedEpoch(best_epoch, name, judgement)
 
 
-def _draw(
-    job: ForecastJob,
-    judgement: Judgement,
-    folder: Path,
-    best_epoch: int,
-    name: str,
-) -> None:
+def _draw(job: ForecastJob, judged: JudgedEpoch, folder: Path) -> None:
     """Draw the learning curve, the forecasts of the test part, and their errors."""
+    best_epoch, name, judgement = judged
     data = job.experiment.data
     windows = job.material.windows
     metric = f"valid_{job.setup.objective.select}"
@@ -295,7 +304,7 @@ def check(experiment: ForecastExperiment) -> None:
     experiment.data.load(experiment.horizon)
 
 
-def _row(experiment: ForecastExperiment, folder: Path) -> RunRow:
+def row(experiment: ForecastExperiment, folder: Path) -> RunRow:
     """Return a run's errors on its test block, relative to the last value, and its validation."""
     scores = csv_tables.read(folder / run_seal.SCORES)
     over_all_steps = scores[scores["step"] == "all"]

@@ -20,6 +20,7 @@ FLOORS = (
 DOORS = {
     "curl_cffi": {"data/yahoo", "data/download"},
     "filelock": {"common/lock"},
+    "IPython": {"train/notebook"},
     "flax": {"nn", "music/networks", "benchmark"},
     "markdown_it": {"report"},
     "matplotlib": {

@@ -40,7 +40,7 @@ from jaxseq.common.precision import Precision
 from jaxseq.nn import apply, plain_model
 from jaxseq.nn.apply import Layer, Model
 from jaxseq.nn.objectives import PerRow
-from jaxseq.train import descriptions, epoch, own_training, processes, run, run_folder
+from jaxseq.train import descriptions, epoch, notebook, own_training, processes, run, run_folder
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import RunRow
 from jaxseq.train.epoch import Setup
@@ -49,6 +49,9 @@ from jaxseq.train.job import Job, run_config
 from jaxseq.train.loop import Run
 from jaxseq.train.own_training import ADAM, OwnTraining, Pair, Parts, Rows
 from jaxseq.train.run_folder import MAY_CHANGE, Row
+
+METRIC = "valid_loss"
+"""Metric that chooses the epoch."""
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -106,6 +109,12 @@ class Trained(NamedTuple):
     def __repr__(self) -> str:
         """Return the run and its epoch in one line."""
         return f"Trained(epoch {self.epoch} of {len(self.history)} in {self.folder})"
+
+    def _repr_html_(self) -> str:
+        """Return the run as a small page with its loss by epoch, for notebooks."""
+        best = self.history[self.epoch - 1]
+        facts = {"epoch": f"{self.epoch} of {len(self.history)}", METRIC: f"{best[METRIC]:.5f}", "folder": self.folder}
+        return notebook.page(facts, notebook.loss_picture(self.history, METRIC))
 
 
 def train(

@@ -33,6 +33,7 @@ from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import rebuild
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.job import Job, restore_epoch, setup_of, state_shapes
+from jaxseq.train.notebook import page_of_run
 from jaxseq.train.saved_experiment import saved_experiment_of
 from jaxseq.train.trained_series import TrainedSeries
 
@@ -64,6 +65,10 @@ class Trained(NamedTuple):
     def __repr__(self) -> str:
         """Return experiment, epoch and network in one line."""
         return one_line(self)
+
+    def _repr_html_(self) -> str:
+        """Return the run as a small page, for notebooks."""
+        return page_of_run(self)
 
     def __reduce__(self) -> tuple[Callable[..., Trained], tuple[object, ...]]:
         arrays = [_as_numpy(leaf) for leaf in jax.tree.leaves(self.state)]

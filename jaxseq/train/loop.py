@@ -72,7 +72,7 @@ def fit_epochs(run: Run, console: Console, callbacks: Sequence[Callback] = ()) -
 
     with (
         _writer(run, _warner(console)) as writer,
-        progress.EpochDisplay(console, len(run.rows), experiment.epochs) as display,
+        progress.display_of(console, run.rows, experiment.epochs) as display,
         stop_signals(display.note) as stop_status,
         _attended(callbacks, run, display.note) as after_epoch,
     ):

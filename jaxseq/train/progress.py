@@ -1,8 +1,9 @@
-"""The display of a training: a progress bar on a terminal, and one plain line for each epoch elsewhere."""
+"""The display of a training: a progress bar on a terminal or in a notebook, and a plain line for each epoch elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -10,7 +11,15 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from jaxseq.train.notebook import NotebookDisplay
 from jaxseq.train.run_folder import Row
+
+
+def display_of(console: Console, rows: Sequence[Row], total: int) -> EpochDisplay | NotebookDisplay:
+    """Return the display of a training of `total` epochs, of which some were finished before, for this console."""
+    if console.is_jupyter and not console.quiet:
+        return NotebookDisplay(console, rows, total)
+    return EpochDisplay(console, len(rows), total)
 
 
 class EpochDisplay:

@@ -157,6 +157,8 @@ def test_metrics_and_the_record_say_what_was_trained(tmp_path):
     assert config["loss"].endswith("softmax_cross_entropy_with_integer_labels")
     assert "units = 4" in config["model"]
     assert "\n" not in repr(trained)
+    page = trained._repr_html_()
+    assert f"{trained.history[trained.epoch - 1]['valid_loss']:.5f}" in page and "data:image/png;base64," in page
 
 
 def test_a_restored_module_predicts_the_same(tmp_path):

@@ -52,6 +52,11 @@ class RestoredRun(Protocol):
         """Parameters, statistics and the rest of the training state after that epoch."""
         ...
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the run; None if it is not known any more."""
+        ...
+
 
 @runtime_checkable
 class Domain(Protocol[AnyExperiment, Material]):

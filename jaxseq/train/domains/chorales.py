@@ -33,6 +33,7 @@ from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.chorales import ChoraleExperiment
 from jaxseq.train.job import build_job, restore_best, restore_epoch
+from jaxseq.train.notebook import page_of_run
 from jaxseq.train.plots import loss_figure
 from jaxseq.train.saved_experiment import saved_experiment_of
 
@@ -50,10 +51,15 @@ class Composer(NamedTuple):
     epoch: int
     setup: Setup
     state: TrainState
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         """Return experiment, epoch and network in one line."""
         return one_line(self)
+
+    def _repr_html_(self) -> str:
+        """Return the run as a small page, for notebooks."""
+        return page_of_run(self)
 
     @property
     def model(self) -> NoteNet | ChordNet | FillNet:
@@ -162,7 +168,7 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
 
     row_shape = jax.ShapeDtypeStruct((1, *x.shape), np.int32)
     restored = restore_epoch(folder, saved, row_shape, epoch)
-    return Composer(saved, restored.epoch, restored.setup, restored.state)
+    return Composer(saved, restored.epoch, restored.setup, restored.state, folder)
 
 
 def judge(job: ChoraleJob, folder: Path, console: Console, classical: bool = False) -> RunRow:

@@ -24,6 +24,7 @@ from jaxseq.train.epoch import Setup, TrainState, evaluate
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.pianoroll import PianorollExperiment
 from jaxseq.train.job import Job, build_job, restore_best, restore_epoch
+from jaxseq.train.notebook import page_of_run
 from jaxseq.train.plots import loss_figure
 from jaxseq.train.saved_experiment import saved_experiment_of
 
@@ -42,10 +43,15 @@ class RollModel(NamedTuple):
     epoch: int
     setup: Setup
     state: TrainState
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         """Return experiment, epoch and network in one line."""
         return one_line(self)
+
+    def _repr_html_(self) -> str:
+        """Return the run as a small page, for notebooks."""
+        return page_of_run(self)
 
 
 class Score(NamedTuple):
@@ -82,7 +88,7 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
     # No parameter depends on the number of frames.
     row = jax.ShapeDtypeStruct((1, 2, KEYS), np.float32)
     restored = restore_epoch(folder, saved, row, epoch)
-    return RollModel(saved, restored.epoch, restored.setup, restored.state)
+    return RollModel(saved, restored.epoch, restored.setup, restored.state, folder)
 
 
 def judge(job: PianorollJob, folder: Path, console: Console, classical: bool = False) -> RunRow:

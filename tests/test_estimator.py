@@ -3,7 +3,6 @@
 import dataclasses
 import pickle
 import tempfile
-from pathlib import Path
 
 import jaxtyping
 import numpy as np
@@ -14,7 +13,6 @@ from test_architecture import MODULES, imports
 from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.data.table import Table
-from jaxseq.train import run
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.restore import restore
@@ -107,10 +105,19 @@ def test_the_checks_of_scikit_learn_hold_that_apply_to_a_forecaster():
 
 def test_a_fit_is_the_training_of_the_command(fitted, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
-    data = Table.from_frame(STORES, column="sales", series="store", window=8)
-    experiment = named("table", data=data, model=Model(hidden=2), task="direct", horizon=3, epochs=1)
-    folder = run.train(experiment, out=tmp_path / "run")
-    whole = restore(folder).predict(STORES).table
+    recipe = dataclasses.replace(TABLE, data=Table(floor=-5.0), model=Model(hidden=9, epsilon=1e-6), epochs=7)
+    forecaster = JaxseqForecaster(recipe=recipe, out=tmp_path / "run", **STORE).fit(STORES)
+    assert forecaster.folder_ == tmp_path / "run" and (forecaster.folder_ / "report.md").is_file()
+    assert clone(forecaster).recipe is not None and clone(forecaster).recipe == recipe
+
+    # The folder has what is not a parameter from the recipe, and all else from the parameters.
+    data = Table.from_frame(STORES, column="sales", series="store", window=8, floor=-5.0)
+    model = Model(hidden=2, epsilon=1e-6)
+    restored = restore(tmp_path / "run")
+    assert restored.experiment == named("table", data=data, model=model, task="direct", horizon=3, epochs=1)
+
+    # Without a folder the same bits come out.
+    whole = restored.predict(STORES).table
     pd.testing.assert_frame_equal(fitted.predict(level=[0.5, 0.8]), whole.filter(regex="^[^_]*(_[58]0%)?$"))
     assert fitted.scores_["forecast"].tolist()[0] == "naive (last value)"
     assert [row["epoch"] for row in fitted.history_] == [1] and "2 series by 'store'" in " ".join(fitted.notes_)
@@ -210,18 +217,6 @@ def test_mistakes_are_told_by_fit(parameters, rows, words):
     with pytest.raises(UsageError) as raised:
         JaxseqForecaster(**parameters).fit(rows)
     assert words in str(raised.value)
-
-
-def test_other_fields_come_from_a_recipe_and_a_folder_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
-    recipe = dataclasses.replace(TABLE, data=Table(floor=-5.0), model=Model(hidden=9, epsilon=1e-6), epochs=7)
-    forecaster = JaxseqForecaster(recipe=recipe, out=tmp_path / "run", **STORE).fit(STORES)
-    experiment = restore(tmp_path / "run").experiment
-    assert (experiment.model.epsilon, experiment.data.floor) == (1e-6, -5.0)
-    # Parameters win.
-    assert (experiment.model.hidden, experiment.epochs) == (2, 1)
-    assert forecaster.folder_ == Path(tmp_path / "run") and (forecaster.folder_ / "report.md").is_file()
-    assert clone(forecaster).recipe == recipe
 
 
 def test_no_other_module_imports_scikit_learn():

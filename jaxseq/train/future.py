@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Float
@@ -51,7 +51,7 @@ def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None =
     windows = panel.last_windows(data.window, steps)
     fitted = _scaling(trained, panel)
     notes = [*panel.notes, *fitted.notes]
-    if trained.folder is not None and not run_seal.has_seals(trained.folder):
+    if _is_there(trained.folder) and not run_seal.has_seals(trained.folder):
         notes.append(f"the run is of an older format, whose files have no seals; --resume {trained.folder} writes them")
 
     series = _known_series(panel)
@@ -133,12 +133,17 @@ def _no_intervals(trained: Trained) -> str:
     if trained.intervals is not None:
         return "no intervals: the run has none for this horizon"
     judged = None
-    if trained.folder is not None:
+    if _is_there(trained.folder):
         judged = run_seal.read_judged(trained.folder)
     if judged is None:
         folder = trained.folder or "RUN"
         return f"no intervals: the run has not been judged; python -m jaxseq.train --resume {folder} judges it"
     return f"no intervals: they were fitted to epoch {judged.epoch}, and epoch {trained.epoch} forecasts"
+
+
+def _is_there(folder: Path | None) -> TypeGuard[Path]:
+    """Return whether the folder of a run is known and has not been removed since the run was restored."""
+    return folder is not None and (folder / run_seal.CONFIG).is_file()
 
 
 def usable(trained: Trained, panel: Panel) -> Panel:

@@ -120,7 +120,7 @@ times = st.sampled_from(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(values=columns, when=times, missing=st.sampled_from(["error", "drop", "fill"]))
 def test_any_frame_is_read_or_refused_as_its_csv(values, when, missing, tmp_path_factory):
     path = tmp_path_factory.mktemp("frames") / "any.csv"

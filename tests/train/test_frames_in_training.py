@@ -79,3 +79,4 @@ def test_a_pickled_run_forecasts_the_same_bits_without_its_folder(panel_run, fra
     assert isinstance(twin, forecasts.Trained) and repr(twin) == repr(model)
     pd.testing.assert_frame_equal(twin.predict(frame).table, before, check_exact=True)
     assert twin.state.step == model.state.step
+    pd.testing.assert_frame_equal(model.predict(frame).table, before, check_exact=True)

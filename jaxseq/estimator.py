@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -281,6 +281,8 @@ class JaxseqForecaster(BaseEstimator):
         if X is None and y is None:
             return self.panel_
         data = self.forecaster_.experiment.data
+        # `fit` trains no other recipe.
+        assert isinstance(data, Table)
         return dataclasses.replace(data, path=_frame(X, y)).panel()
 
     def _fit_without_folder(self, experiment: ForecastExperiment, console: Console) -> None:
@@ -335,12 +337,12 @@ def _fields_of(part: ForecastExperiment | Model | Table, parameters: dict[str, A
 
 def _frame(X: Rows | None, y: Rows | None) -> Frame:
     """Return a table with the columns of X and the values y, the last column."""
-    if X is None and y is None:
-        raise UsageError("no rows", where="X", got=None, needed="a DataFrame, a Series or an array")
+    if y is None:
+        if X is None:
+            raise UsageError("no rows", where="X", got=None, needed="a DataFrame, a Series or an array")
+        return _in_memory(X)
     if X is None:
         return _in_memory(y)
-    if y is None:
-        return _in_memory(X)
 
     frame = _in_memory(X)
     if TARGET in frame.names:
@@ -361,7 +363,8 @@ def _in_memory(rows: Rows) -> Frame:
     if sparse.issparse(rows):
         raise UsageError("Sparse data not supported", where="X", got=type(rows).__name__, needed="X.toarray()")
     if not isinstance(rows, np.ndarray | list | tuple):
-        return in_memory(rows)
+        # Any other sequence is refused there.
+        return in_memory(cast("IntoFrame", rows))
     array = np.asarray(rows)
     if np.iscomplexobj(array):
         raise UsageError("Complex data not supported", where="X", got=f"{array.dtype}", needed="real numbers")

@@ -85,7 +85,7 @@ MUTANTS = {
         RECURRENT,
     ),
     "gradient that forgets the outputs": Mutant(
-        "adjoint", "_backward.body", "A._replace(h=A.h + output_grad)", "A", RECURRENT
+        "adjoint", "_backward.body", "with_output(A, A.h + output_grad)", "A", RECURRENT
     ),
     "gradient that forgets the initial state": Mutant(
         "adjoint",

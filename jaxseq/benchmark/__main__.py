@@ -227,7 +227,7 @@ def _announced(load: workloads.Workload, rounds: int) -> workloads.Workload:
     return load
 
 
-def _print(table: Any) -> None:
+def _print(table: object) -> None:
     from jaxseq.common.console import terminal
 
     terminal(narrowest=150).print(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxseq.benchmark.workloads import Product, Workload, products
 Operands: TypeAlias = tuple[Array, Array]
 
 
-def floor(load: Workload, wanted: Sequence[Product] | None = None) -> Callable[[], Any]:
+def floor(load: Workload, wanted: Sequence[Product] | None = None) -> Callable[[], object]:
     """What does the products of the workload's steps (or those `wanted`) and nothing else, and waits for them.
 
     A product that a step does many times runs in a scan, over as many left sides; all others find both sides laid out

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 from jaxseq.common.errors import UsageError
 
@@ -62,7 +61,7 @@ def absent(peer: str, cell: str, device: str) -> str | None:
     return None
 
 
-def milliseconds(work: Callable[[], Any], steps: int, device: str) -> float:
+def milliseconds(work: Callable[[], object], steps: int, device: str) -> float:
     """The milliseconds of one of the `steps` that `work` does; `work` returns when all of them are done."""
     _, clock = CLOCKS[device]
     start = clock()

@@ -38,7 +38,7 @@ def ours(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = STEP
     return work
 
 
-def layers(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = STEPS) -> Callable[[], Any]:
+def layers(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = STEPS) -> Callable[[], object]:
     """A stateful loop of torch's own layers as they come, eager, one thread, without gradients: each `Conv1d` over what
     it has kept and what is new, `BatchNorm1d`, `LSTM` of one step. It gives the notes, "b n", and the logits of each."""
     import torch as t
@@ -67,7 +67,7 @@ def layers(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = ST
     return work
 
 
-def by_hand(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = STEPS) -> Callable[[], Any]:
+def by_hand(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = STEPS) -> Callable[[], object]:
     """The same loop as lean as torch allows: each convolution is a linear layer over a ring of what it has kept, batch norm
     one multiplication and addition, the recurrence an `LSTMCell`."""
     import torch as t

@@ -8,6 +8,7 @@ carry, outputs = recurrence.scan(cell, params, x, cell.start((b, h)))  # x "t b 
 """
 
 from types import MappingProxyType
+from typing import cast
 
 from jaxseq.cells import (
     gru,
@@ -22,17 +23,21 @@ from jaxseq.cells import (
     rglru,
     rnn,
 )
-from jaxseq.cells.base import Cell
+from jaxseq.cells.base import Carry, Cell
+from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 
 _GATED = (rnn.CELL, lstm.CELL, gru.CELL)
 _STEPWISE = (gru_before.CELL, lstm_peephole.CELL, lstm_projected.CELL, indrnn.CELL)
 _LINEAR = (mingru.CELL, minlstm.CELL, lru.CELL, rglru.CELL)
 
-CELLS: MappingProxyType[str, Cell] = MappingProxyType({cell.name: cell for cell in _GATED + _STEPWISE + _LINEAR})
+# Which cell it is depends on the name: type checkers see any parameters, and a carry with its output.
+CELLS: MappingProxyType[str, Cell[Tree, Carry]] = MappingProxyType(
+    {cell.name: cast("Cell[Tree, Carry]", cell) for cell in _GATED + _STEPWISE + _LINEAR}
+)
 
 
-def named(name: str) -> Cell:
+def named(name: str) -> Cell[Tree, Carry]:
     """Return the cell of a name; raises `UsageError`, which lists the names, if there is none."""
     if name not in CELLS:
         raise UsageError("unknown cell", got=name, needed=f"one of {', '.join(CELLS)}")

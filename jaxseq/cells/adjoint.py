@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    runtime_checkable,
+)
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from jaxseq.cells import inplace_scan, layer_norm, products, spread, strategy
-from jaxseq.cells.base import Carry, Cell, Saved
+from jaxseq.cells.base import Carry, Carry_, Cell, Saved, with_output
 from jaxseq.cells.norm import PLAIN, PLAIN_TRANSPOSES, Norm, Residual, Slots, SlotValues, Transposes, Weights
 from jaxseq.cells.products import Deltas
 from jaxseq.cells.strategy import Accumulation, Buffers, Linearisation, Projection
@@ -124,8 +134,12 @@ class Residuals(NamedTuple):
     anew: Restarts | None
 
 
-Outputs: TypeAlias = PyTree[Float[Array, "_ _ _"]]
-"""The output h of every time step, "t b h", or the carry with `Layer.every_state`."""
+if TYPE_CHECKING:
+    # Who asks for carries says so; all others may compute with the outputs.
+    Outputs: TypeAlias = Array
+else:
+    Outputs: TypeAlias = PyTree[Float[Array, "_ _ _"]]
+"""The output h of every time step, "t b h", or the carry with `Layer.every_state`, which type checkers do not see."""
 
 Result: TypeAlias = tuple[Carry, Outputs]
 """The last carry, and the outputs."""
@@ -163,13 +177,13 @@ def _into_new_arrays(
 
 
 def advance(
-    cell: Cell,
+    cell: Cell[Any, Carry_],
     slots: Slots,
     params: Tree,
     drop: Float[Array, "b h"] | None,
-    carry: Carry,
+    carry: Carry_,
     z: Float[Array, "b g"],
-) -> tuple[Carry, tuple[Saved, Residual]]:
+) -> tuple[Carry_, tuple[Saved, Residual]]:
     """Compute one step: the next carry, and the values that the adjoint needs of the cell and of the product's slot."""
     # The kernel may have padded columns, which z has not.
     product = products.recurrent(params, drop, carry)[..., : z.shape[-1]]
@@ -347,7 +361,7 @@ def _backward(
         local = local._replace(slots=preserved.slots)
 
         # h_t has two readers: the output of this step, and the next step.
-        carry_grad = state.carry._replace(h=state.carry.h + output_grad)
+        carry_grad = with_output(state.carry, state.carry.h + output_grad)
         if preserved.valid is not None:
             carry_grad = _zero_padding(preserved.valid, carry_grad)
 
@@ -362,7 +376,7 @@ def _backward(
 
         # The kernel may have padded columns, which the state has not.
         through_u = (product_grad @ transposed_kernel)[:, : h_start.shape[-1]]
-        before = grad.carry._replace(h=grad.carry.h + products.apply_drop(drop, through_u))
+        before = with_output(grad.carry, grad.carry.h + products.apply_drop(drop, through_u))
         if preserved.valid is not None:
             before = jax.tree.map(partial(jnp.where, preserved.valid[:, None]), before, state.carry)
         # A row that started anew has not read the carry of the step before.

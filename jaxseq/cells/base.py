@@ -20,7 +20,8 @@ derives the adjoint in these symbols.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Iterator
+from typing import Any, Generic, Literal, NamedTuple, Protocol, SupportsIndex, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,14 +32,51 @@ from jaxseq.cells.norm import GateSlots, Slots, SlotValues, Transposes
 from jaxseq.common import checks
 from jaxseq.common.arrays import DType, Key, Tree
 
-Carry: TypeAlias = Any
-"""A cell's NamedTuple of states, each ``*b h``; the first field is `h`, the cell's output."""
+
+@runtime_checkable
+class Carry(Protocol):
+    """A cell's NamedTuple of states, each ``*b h``; the first field is `h`, the cell's output."""
+
+    @property
+    def h(self) -> Float[Array, "*b h"]:
+        """The output."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of states."""
+        ...
+
+    def __iter__(self) -> Iterator[Array]:
+        """Iterate over the states."""
+        ...
+
+    def __getitem__(self, index: SupportsIndex, /) -> Array:
+        """Return the state of an index."""
+        ...
+
+    def _asdict(self) -> dict[str, Any]: ...
+
 
 Saved: TypeAlias = Any
-"""A cell's NamedTuple of values that its derivative needs of a step; the last field is `slots`."""
+"""A cell's NamedTuple of values that its derivative needs of a step; the last field is `slots`. No other cell reads it."""
 
 Local: TypeAlias = Any
 """A cell's NamedTuple of local derivatives of a step; the last field is `slots`, as in `Saved`."""
+
+# The parameters and the carry of one cell: a function of a cell takes those that its other functions return.
+Params_ = TypeVar("Params_")
+Params_co = TypeVar("Params_co", covariant=True)
+Params_contra = TypeVar("Params_contra", contravariant=True)
+Carry_ = TypeVar("Carry_", bound=Carry)
+Carry_co = TypeVar("Carry_co", bound=Carry, covariant=True)
+Carry_contra = TypeVar("Carry_contra", bound=Carry, contravariant=True)
+
+
+def with_output(carry: Carry_, h: Float[Array, "*b h"]) -> Carry_:
+    """Return a carry with another output."""
+    # Every carry has it, but each with the names of its states.
+    states: Any = carry
+    return states._replace(h=h)
 
 
 class InputParams(NamedTuple):
@@ -72,31 +110,31 @@ class StepGradient(NamedTuple):
 
 
 @runtime_checkable
-class Gates(Protocol):
+class Gates(Protocol[Carry_]):
     """One step of a cell, elementwise over rows and units: the next carry, and what the derivative needs."""
 
     def __call__(
         self,
         z: Float[Array, "*b g"],
         u: Float[Array, "*b g"],
-        carry: Carry,
+        carry: Carry_,
         slots: Slots = ...,
-    ) -> tuple[Carry, Saved]:
+    ) -> tuple[Carry_, Saved]:
         """Return the next carry and the saved values; sums and memory pass through `slots`."""
         ...
 
 
 @runtime_checkable
-class Pointwise(Protocol):
+class Pointwise(Protocol[Carry_]):
     """The same step as `Gates` with an array for each gate, as kernels hold it; its derivative is autodiff's."""
 
     def __call__(
         self,
         z: tuple[Float[Array, "*b h"], ...],
         u: tuple[Float[Array, "*b h"], ...],
-        carry: Carry,
+        carry: Carry_,
         slots: GateSlots = ...,
-    ) -> Carry:
+    ) -> Carry_:
         """Return the next carry; sums and memory pass through `slots`."""
         ...
 
@@ -116,13 +154,13 @@ class Linearise(Protocol):
 
 
 @runtime_checkable
-class Adjoint(Protocol):
+class Adjoint(Protocol[Carry_contra]):
     """The transpose of a linearised step."""
 
     def __call__(
         self,
         local: Local,
-        cotangent: Carry,
+        cotangent: Carry_contra,
         transposes: Transposes = ...,
     ) -> StepGradient:
         """Return the cotangents of a step's inputs, given that of its next carry."""
@@ -130,16 +168,16 @@ class Adjoint(Protocol):
 
 
 @runtime_checkable
-class Start(Protocol):
+class Start(Protocol[Carry_co]):
     """The carry before the first step."""
 
-    def __call__(self, shape: tuple[int, ...], dtype: DType = ...) -> Carry:
+    def __call__(self, shape: tuple[int, ...], dtype: DType = ...) -> Carry_co:
         """Return zeros; `shape` is that of h, say (b, h)."""
         ...
 
 
 @runtime_checkable
-class Init(Protocol):
+class Init(Protocol[Params_co]):
     """The parameters before training."""
 
     def __call__(
@@ -148,31 +186,31 @@ class Init(Protocol):
         d: int,
         h: int,
         dtype: DType = ...,
-    ) -> Tree:
+    ) -> Params_co:
         """Return parameters for d features and h units."""
         ...
 
 
 @runtime_checkable
-class Project(Protocol):
+class Project(Protocol[Params_contra]):
     """The input projection of any number of steps and rows, which does not depend on the state."""
 
-    def __call__(self, params: Tree, x: Float[Array, "*b d"]) -> Tree:
+    def __call__(self, params: Params_contra, x: Float[Array, "*b d"]) -> Tree:
         """Return an array, or a tree of arrays, with the leading axes of x."""
         ...
 
 
 @runtime_checkable
-class Step(Protocol):
+class Step(Protocol[Params_contra, Carry_]):
     """One whole step of a cell that computes its recurrent products itself."""
 
     def __call__(
         self,
-        params: Tree,
+        params: Params_contra,
         z: Tree,
         h: Float[Array, "b h"],
-        carry: Carry,
-    ) -> Carry:
+        carry: Carry_,
+    ) -> Carry_:
         """Return the next carry; `h` is ``carry.h`` after recurrent dropout, for products with the state."""
         ...
 
@@ -185,43 +223,43 @@ class Coefficients(NamedTuple):
 
 
 @runtime_checkable
-class FindCoefficients(Protocol):
+class FindCoefficients(Protocol[Params_contra]):
     """The coefficients of any number of steps, which do not depend on the state."""
 
-    def __call__(self, params: Tree, x: Float[Array, "*b d"]) -> Coefficients:
+    def __call__(self, params: Params_contra, x: Float[Array, "*b d"]) -> Coefficients:
         """Return a_t and b_t of every step."""
         ...
 
 
 @runtime_checkable
-class ReadState(Protocol):
+class ReadState(Protocol[Carry_contra]):
     """The state s that a carry holds."""
 
-    def __call__(self, carry: Carry) -> Inexact[Array, "*b n"]:
+    def __call__(self, carry: Carry_contra) -> Inexact[Array, "*b n"]:
         """Return s."""
         ...
 
 
 @runtime_checkable
-class MakeCarry(Protocol):
+class MakeCarry(Protocol[Params_contra, Carry_co]):
     """The carries, and with them the outputs, of any number of steps."""
 
     def __call__(
         self,
-        params: Tree,
+        params: Params_contra,
         s: Inexact[Array, "*b n"],
         x: Float[Array, "*b d"],
-    ) -> Carry:
+    ) -> Carry_co:
         """Return the carries of steps with the states s and the features x."""
         ...
 
 
-class Linear(NamedTuple):
+class Linear(NamedTuple, Generic[Params_, Carry_]):
     """The functions of a linear cell; `state` of `carry` gives s back."""
 
-    coefficients: FindCoefficients
-    state: ReadState
-    carry: MakeCarry
+    coefficients: FindCoefficients[Params_]
+    state: ReadState[Carry_]
+    carry: MakeCarry[Params_, Carry_]
 
 
 Bounds: TypeAlias = Literal["always", "from the start", "no"]
@@ -245,7 +283,7 @@ class About(NamedTuple):
     bounded: Bounds = "no"
 
 
-class Cell(NamedTuple):
+class Cell(NamedTuple, Generic[Params_, Carry_]):
     """A recurrent cell as a constant: it hashes, pickles and never retraces; sizes live in the parameters' shapes.
 
     name            name on the command line
@@ -275,19 +313,28 @@ class Cell(NamedTuple):
     """
 
     name: str
-    start: Start
-    init: Init
-    gates: Gates | None = None
-    step: Step | None = None
-    linear: Linear | None = None
+    start: Start[Carry_]
+    init: Init[Params_]
+    gates: Gates[Carry_] | None = None
+    step: Step[Params_, Carry_] | None = None
+    linear: Linear[Params_, Carry_] | None = None
     gate_count: int = 1
-    project: Project | None = None
+    project: Project[Params_] | None = None
     recurrent_bias: bool = False
     groups: tuple[int, ...] = ()
     linearise: Linearise | None = None
-    adjoint: Adjoint | None = None
-    pointwise: Pointwise | None = None
+    adjoint: Adjoint[Carry_] | None = None
+    pointwise: Pointwise[Carry_] | None = None
     about: About = About()
+
+
+# beartype takes the bases of a generic NamedTuple for types that it does not know, and refuses to check any function
+# that takes one. Without them it checks for the class.
+del Cell.__orig_bases__
+del Linear.__orig_bases__
+
+AnyCell: TypeAlias = "Cell[Any, Any]"
+"""A cell where nothing depends on which one it is."""
 
 
 def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.cells import products
-from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.base import AnyCell, Carry, Carry_, Cell
 from jaxseq.cells.norm import PLAIN, Norm, Residual, Slots
 from jaxseq.common import checks
 from jaxseq.common.arrays import DType, Tree
@@ -41,7 +41,7 @@ class _Shapes(NamedTuple):
     carry: Carry
 
 
-def check_cell(cell: Cell) -> None:
+def check_cell(cell: AnyCell) -> None:
     """Raise `UsageError` for what is no cell, and for a field that lacks or does not go with the others."""
     if not isinstance(cell, Cell):
         raise UsageError("not a cell", where="cell", got=type(cell).__name__, needed="a jaxseq.cells.base.Cell")
@@ -161,7 +161,7 @@ def check_step(cell: Cell, sizes: Sizes) -> None:
             "a step returns another type than start", where=place, got=type(after).__name__, needed=type(carry).__name__
         )
     # A scan would fail on either, with words about its own carry.
-    for field, before_state, after_state in zip(carry._fields, carry, after, strict=True):
+    for field, before_state, after_state in zip(carry._asdict(), carry, after, strict=True):
         got = (after_state.shape, str(after_state.dtype))
         needed = (before_state.shape, str(before_state.dtype))
         if got != needed:
@@ -200,12 +200,12 @@ def _shapes(cell: Cell, sizes: Sizes) -> _Shapes:
 
 
 def one_step(
-    cell: Cell,
+    cell: Cell[Any, Carry_],
     params: Tree,
     x: jax.Array,
-    carry: Carry,
+    carry: Carry_,
     slots: Slots = PLAIN,
-) -> Carry:
+) -> Carry_:
     """Compute one step of a cell of any family from features "b d"; with `slots`, of a gated one."""
     if cell.linear is not None:
         a, b = cell.linear.coefficients(params, x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 from jax.experimental import rnn
@@ -10,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxseq.cells.adjoint import Layer, Result, Sequence, Trainable, in_its_precision
 from jaxseq.cells.base import Params
+from jaxseq.cells.lstm import Carry
 from jaxseq.common import precision
 
 
@@ -21,7 +24,8 @@ def scan(
 ) -> Result:
     """Scan an LSTM as `adjoint.with_adjoint` does; `kernels.refusal` says which layers this one can compute."""
     params = trainable.params
-    x, carry = sequence.x, sequence.carry
+    # `kernels.refusal` lets LSTMs alone through.
+    x, carry = sequence.x, cast("Carry", sequence.carry)
     units, features = carry.h.shape[-1], x.shape[-1]
     # "highest" keeps cuDNN from TF32; it knows no other precision.
     tensor_cores = jax.lax.Precision.HIGH

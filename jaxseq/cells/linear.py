@@ -92,7 +92,9 @@ def _chunk(
         all_states = step_by_step(coefficients, s)
     carries = linear.carry(params, all_states, x)
 
-    outputs = carries if layer.every_state else carries.h
+    outputs: Tree = carries.h
+    if layer.every_state:
+        outputs = carries
     if valid is None:
         return jax.tree.map(lambda state: state[-1], carries), outputs
     rows = valid[..., None]

@@ -95,7 +95,7 @@ def step(
     return Carry((sigmoid(o_sum) * jnp.tanh(c)) @ params.projection, c)
 
 
-def with_memory(memory: int | None) -> Cell:
+def with_memory(memory: int | None) -> Cell[Params, Carry]:
     """Return the cell whose memory has so many units, None being `WIDTH` times those of the output."""
     if memory is not None:
         checks.count(memory=memory)

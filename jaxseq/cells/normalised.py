@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Integer
 from jaxseq.cells import adjoint, batch_norm, contract, kernels, layer_norm, padding, products, recurrence, spread
 from jaxseq.cells import norm as norms
 from jaxseq.cells.adjoint import Layer, Outputs, Recurrence, Sequence, Trainable
-from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.base import Carry, Carry_, Cell, Params_
 from jaxseq.cells.norm import (
     PLAIN,
     Fixed,
@@ -54,14 +54,14 @@ class Normalisation(NamedTuple):
 
 
 def scan(
-    cell: Cell,
+    cell: Cell[Params_, Carry_],
     normalisation: Normalisation,
-    params: Tree,
+    params: Params_,
     x: Float[Array, "t b d"],
-    carry: Carry,
+    carry: Carry_,
     rows: Rows = WHOLE_ROWS,
     traversal: Traversal = FORWARDS,
-) -> tuple[Carry, Outputs, Running | None]:
+) -> tuple[Carry_, Outputs, Running | None]:
     """Scan as `recurrence.scan` does, and return the running moments as well.
 
     Batch norm in training returns running moments that have followed those of this batch; otherwise they come back
@@ -75,14 +75,14 @@ def scan(
 
 
 def scan_by_autodiff(
-    cell: Cell,
+    cell: Cell[Params_, Carry_],
     normalisation: Normalisation,
-    params: Tree,
+    params: Params_,
     x: Float[Array, "t b d"],
-    carry: Carry,
+    carry: Carry_,
     rows: Rows = WHOLE_ROWS,
     traversal: Traversal = FORWARDS,
-) -> tuple[Carry, Outputs, Running | None]:
+) -> tuple[Carry_, Outputs, Running | None]:
     """Scan as `scan` does, without the hand-written adjoint: the same values, and autodiff's gradients."""
     return _scan(kernels.by_autodiff, cell, normalisation, params, Inputs(x, carry, rows, traversal))
 
@@ -90,11 +90,11 @@ def scan_by_autodiff(
 @precision.in_full()
 def _scan(
     layer_recurrence: Recurrence,
-    cell: Cell,
+    cell: Cell[Params_, Carry_],
     normalisation: Normalisation,
-    params: Tree,
+    params: Params_,
     inputs: Inputs,
-) -> tuple[Carry, Outputs, Running | None]:
+) -> tuple[Carry_, Outputs, Running | None]:
     recurrence.check(cell, params, inputs.x, inputs.carry, inputs.rows)
     contract.check_slots(cell, normalisation.norm, contract.sizes_of(inputs.x, inputs.carry))
     check_gains(cell, normalisation, params)
@@ -197,11 +197,11 @@ def _of_one_feature(
 
 
 def _scan_by_batch(
-    cell: Cell,
+    cell: Cell[Params_, Carry_],
     normalisation: Normalisation,
-    params: Tree,
+    params: Params_,
     inputs: Inputs,
-) -> tuple[Carry, Outputs, Running]:
+) -> tuple[Carry_, Outputs, Running]:
     """Scan with batch norm in the slots, on one device or several."""
     _check_batch_norm(normalisation, inputs)
 

@@ -216,7 +216,8 @@ def _forward_kernel(
             output = jnp.where(valid, output, 0)
 
         # Without a derivative there is room for the output alone.
-        for ref, value in zip(stored.states, (output, *new[1:]), strict=False):
+        _, *other_states = new
+        for ref, value in zip(stored.states, (output, *other_states), strict=False):
             ref[t] = value
         if stored.product is not None:
             for ref, value in zip(stored.product, product, strict=True):

@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseq.cells import adjoint, contract, kernels, padding, products, spread
 from jaxseq.cells.adjoint import Layer, Outputs, Recurrence, Restarts, Result, Sequence, Trainable
-from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.base import Carry, Carry_, Cell, Params_
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import PLAIN
 from jaxseq.common import checks, precision
@@ -82,11 +82,11 @@ FORWARDS = Traversal()
 
 @precision.in_full()
 def step(
-    cell: Cell,
-    params: Tree,
+    cell: Cell[Params_, Carry_],
+    params: Params_,
     x: Float[Array, "b d"],
-    carry: Carry,
-) -> Carry:
+    carry: Carry_,
+) -> Carry_:
     """Compute one step: the carry after x, whose `h` "b h" is the output.
 
     Raises `ValueError`, which names the argument, if a shape or dtype does not fit the parameters.
@@ -102,13 +102,13 @@ def step(
 
 
 def scan(
-    cell: Cell,
-    params: Tree,
+    cell: Cell[Params_, Carry_],
+    params: Params_,
     x: Float[Array, "t b d"],
-    carry: Carry,
+    carry: Carry_,
     rows: Rows = WHOLE_ROWS,
     traversal: Traversal = FORWARDS,
-) -> Result:
+) -> tuple[Carry_, Outputs]:
     """Scan a cell over a sequence that starts from `carry`: the last carry, and the output h of every time step.
 
     Padding beyond a row's length changes nothing: outputs there are zero, the last carry is that of the last valid step,
@@ -128,13 +128,13 @@ def scan(
 
 
 def scan_by_autodiff(
-    cell: Cell,
-    params: Tree,
+    cell: Cell[Params_, Carry_],
+    params: Params_,
     x: Float[Array, "t b d"],
-    carry: Carry,
+    carry: Carry_,
     rows: Rows = WHOLE_ROWS,
     traversal: Traversal = FORWARDS,
-) -> Result:
+) -> tuple[Carry_, Outputs]:
     """Scan as `scan` does, by the plain scan without the hand-written adjoint: the same values, autodiff's gradients."""
     check(cell, params, x, carry, rows)
     return _scan(kernels.by_autodiff, cell, params, Inputs(x, carry, rows, traversal))
@@ -151,10 +151,10 @@ class Inputs(NamedTuple):
 
 def _scan(
     recurrence: Recurrence,
-    cell: Cell,
-    params: Tree,
+    cell: Cell[Params_, Carry_],
+    params: Params_,
     inputs: Inputs,
-) -> Result:
+) -> tuple[Carry_, Outputs]:
     layer = Layer(cell, precision=precision.current(), every_state=inputs.traversal.carries)
     inputs = with_restart(cell, inputs)
 
@@ -221,6 +221,8 @@ def restarts(
     """Return the restarts of rows in the order of the scan."""
     if rows.resets is None:
         return None
+    # `with_restart` has filled it in.
+    assert rows.restart is not None
     before = padding.resets_before(rows.resets, valid, rows.lengths, traversal.reverse)
     return Restarts(before, rows.restart)
 

@@ -22,7 +22,7 @@ FILES = "sha256_by_file"
 """Key of the hash of each file beside the record, by its name."""
 
 
-def write(record: Path, facts: Mapping[str, Any]) -> None:
+def write(record: Path, facts: Mapping[str, object]) -> None:
     """Write a record with `facts` that seals all files beside it. Raises `UsageError` if it cannot be written."""
     paths = sorted(path for path in record.parent.iterdir() if path.is_file() and path != record)
     sealed.write(record, {**facts, FILES: {path.name: sealed.digest_of_file(path) for path in paths}})
@@ -55,7 +55,7 @@ def damage(record: Path) -> list[str]:
     return [f"{path}: not what {record.name} says: {change}" for path, change in changes.items()]
 
 
-def _changes(content: Mapping[str, Any], record: Path) -> dict[Path, str]:
+def _changes(content: Mapping[str, object], record: Path) -> dict[Path, str]:
     """Return how each file that was changed differs. Raises `DamagedError` for names outside of the record's folder."""
     digests = content.get(FILES, {})
     if not isinstance(digests, dict) or any(name != Path(name).name for name in digests):

@@ -95,13 +95,13 @@ def _single_process() -> contextlib.AbstractContextManager[Any]:
 class _Replacement:
     """A function of a module that is replaced while at least one thread needs it."""
 
-    def __init__(self, module: Any, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, module: object, name: str, function: Callable[..., Any]) -> None:
         self.module = module
         self.name = name
         self.function = function
         self.lock = threading.Lock()
         self.users = 0
-        self.original: Any = None
+        self.original: object = None
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
@@ -123,7 +123,7 @@ def _make_folder(directory: Any, *_: Any, **__: Any) -> None:
     Path(directory).mkdir(parents=True, exist_ok=True)
 
 
-def _no_bytes(*_: Any, **__: Any) -> int:
+def _no_bytes(*_: object, **__: object) -> int:
     return 0
 
 

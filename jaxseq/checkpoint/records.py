@@ -193,7 +193,7 @@ def record_of(folder: Path, epoch: int) -> dict[str, Any]:
     return record
 
 
-def check_run(folder: Path, epoch: int, config: Mapping[str, Any]) -> None:
+def check_run(folder: Path, epoch: int, config: Mapping[str, object]) -> None:
     """Raise `DamagedError` unless an epoch was saved by the run of a configuration; runs before format 3 have no identity.
 
     Raises as `metrics` does, too.

@@ -66,7 +66,7 @@ def remove_marks(folder: Path) -> None:
             mark.unlink()
 
 
-def check_owner(folder: Path, config: Mapping[str, Any]) -> None:
+def check_owner(folder: Path, config: Mapping[str, object]) -> None:
     """Raise `UsageError` for a folder in which no checkpoint, nor the configuration, is known to be of this run.
 
     One of another run among those of this run is damage.
@@ -83,7 +83,7 @@ def check_owner(folder: Path, config: Mapping[str, Any]) -> None:
         raise UsageError("holds the checkpoints of another run", where=folder, needed="a folder of this run")
 
 
-def set_damaged_aside(folder: Path, config: Mapping[str, Any], report: Callable[[str], object]) -> None:
+def set_damaged_aside(folder: Path, config: Mapping[str, object], report: Callable[[str], object]) -> None:
     """Rename damaged checkpoints, and delete what is left of those that were being deleted.
 
     Orbax refuses to open a folder with some of them, and none of them may count as the best.

@@ -275,7 +275,7 @@ def check_members(runs: Iterable[Path], recipe: Mapping[str, Any], file: Path) -
             raise DamagedError(f"{file}", [f"it has another recipe for {run.name}"])
 
 
-def _recipe_sha256(config: Mapping[str, Any], fields: Iterable[str]) -> str:
+def _recipe_sha256(config: Mapping[str, object], fields: Iterable[str]) -> str:
     return sealed.digest({name: unmoved(config.get(name)) for name in fields})
 
 

@@ -45,7 +45,7 @@ def restore(
     like: Tree,
     epoch: int | None = None,
     report: Callable[[str], object] = print,
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> tuple[int, Tree]:
     """Restore the newest sound checkpoint, or that of `epoch`; return its epoch and its state, bit for bit as saved.
 
@@ -90,7 +90,7 @@ def load_leaves(folder: str | Path, epoch: int) -> dict[str, np.ndarray]:
     return _load(Path(folder), epoch)
 
 
-def damage(folder: str | Path, epoch: int, config: Mapping[str, Any] | None = None) -> list[str]:
+def damage(folder: str | Path, epoch: int, config: Mapping[str, object] | None = None) -> list[str]:
     """Return a line for each damaged leaf of an epoch; empty if it is sound, and saved by the run of the `config`."""
     try:
         if config is not None:
@@ -101,7 +101,7 @@ def damage(folder: str | Path, epoch: int, config: Mapping[str, Any] | None = No
     return []
 
 
-def _restore_epoch(folder: Path, like: Tree, epoch: int, config: Mapping[str, Any] | None) -> Tree:
+def _restore_epoch(folder: Path, like: Tree, epoch: int, config: Mapping[str, object] | None) -> Tree:
     # The arrays of another run may have the same shapes.
     if config is not None:
         records.check_run(folder, epoch, config)

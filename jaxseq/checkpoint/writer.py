@@ -77,7 +77,7 @@ class Writer:
     def __init__(
         self,
         folder: str | Path,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         best: str,
         report: Callable[[str], object] = print,
         pause: float = 0.0,
@@ -218,7 +218,7 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
             self.close()
             return

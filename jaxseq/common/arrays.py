@@ -17,6 +17,7 @@ A signature such as ``Float[Array, "t b d"]`` is checked while the tests run, an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -33,6 +34,9 @@ Tree: TypeAlias = Any
 
 Support = Literal["real", "counts"]
 """Targets that a distribution is made for: real numbers, or whole numbers from 0."""
+
+Variables: TypeAlias = Mapping[str, Tree]
+"""Parameters or statistics of a Flax module: arrays in nested dicts, by the names of submodules and parameters."""
 
 Part = TypeVar("Part")
 

@@ -133,7 +133,7 @@ def call(
 
     def deferred(function: Callable[..., int]) -> Callable[..., Callable[[], int]]:
         @functools.wraps(function)
-        def bind(*arguments: Any, **options: Any) -> Callable[[], int]:
+        def bind(*arguments: object, **options: object) -> Callable[[], int]:
             return functools.partial(function, *arguments, **options)
 
         return bind

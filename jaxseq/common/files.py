@@ -170,7 +170,7 @@ def write_text(path: Path, text: str) -> None:
     write(path, text.encode())
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write indented JSON as `write` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 

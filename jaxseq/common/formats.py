@@ -20,17 +20,17 @@ KEY = "format"
 Record = dict[str, Any]
 
 
-def stamped(record: Mapping[str, Any]) -> Record:
+def stamped(record: Mapping[str, object]) -> Record:
     """Return a record with the number of the current format in front."""
     return {KEY: FORMAT, **record}
 
 
-def number_of(record: Mapping[str, Any]) -> Any:
+def number_of(record: Mapping[str, object]) -> Any:
     """Return the number of a record, 0 if it has none; what it is, `unstamped` checks."""
     return record.get(KEY, 0)
 
 
-def unstamped(record: Mapping[str, Any], where: str) -> Record:
+def unstamped(record: Mapping[str, object], where: str) -> Record:
     """Return a record of any format up to the current one without its number.
 
     Raises `UsageError` for a newer format and for anything that is no format number; `where` names the record.

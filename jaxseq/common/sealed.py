@@ -31,7 +31,7 @@ class DamagedError(UsageError):
         self.reasons = reasons
 
 
-def digest(record: Mapping[str, Any]) -> str:
+def digest(record: Mapping[str, object]) -> str:
     """Return the sha256 of a record as JSON with sorted keys."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
@@ -55,14 +55,14 @@ def change_of_file(path: Path, digest: str) -> str | None:
     return None
 
 
-def seal(**record: Any) -> dict[str, Any]:
+def seal(**record: object) -> dict[str, Any]:
     """Return a record, as JSON holds it, with the format number and its own sha256."""
     # JSON turns tuples into lists, and the digest has to be that of what is read again.
     sealed = json.loads(json.dumps(formats.stamped(record)))
     return {**sealed, SEAL: digest(sealed)}
 
 
-def unseal(record: Mapping[str, Any], where: str, file: str) -> dict[str, Any]:
+def unseal(record: Mapping[str, object], where: str, file: str) -> dict[str, Any]:
     """Return a sealed record without its format number and sha256.
 
     Raises `DamagedError` for a broken seal, `UsageError` for a newer format; `where` names the record, `file` its file.
@@ -74,7 +74,7 @@ def unseal(record: Mapping[str, Any], where: str, file: str) -> dict[str, Any]:
     return formats.unstamped(content, where)
 
 
-def write(path: Path, record: Mapping[str, Any]) -> None:
+def write(path: Path, record: Mapping[str, object]) -> None:
     """Write a sealed record as indented JSON. Raises `UsageError` if it cannot be written."""
     files.write_json(path, seal(**record))
 
@@ -90,7 +90,7 @@ def read(path: Path) -> dict[str, Any]:
     return unseal(record, str(path), "changed since it was written")
 
 
-def is_sealed(record: Mapping[str, Any]) -> bool:
+def is_sealed(record: Mapping[str, object]) -> bool:
     """Return whether a record has to have a seal: it has one, or its format is one that has."""
     number = formats.number_of(record)
     return SEAL in record or (type(number) is int and number >= SINCE)

@@ -11,7 +11,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from jaxseq.common import files, sealed
 from jaxseq.common.errors import UsageError
@@ -40,7 +39,7 @@ def check(record: Path, names: Iterable[str]) -> None:
             )
 
 
-def write(record: Path, contents: Mapping[str, bytes], **facts: Any) -> None:
+def write(record: Path, contents: Mapping[str, bytes], **facts: object) -> None:
     """Write files beside a record, which names them and `facts`. Raises `UsageError` if one cannot be written."""
     present = {name: _digest(record.with_name(name)) for name in contents}
     new = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}

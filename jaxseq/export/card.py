@@ -168,7 +168,7 @@ def _call(trained: Trained, name: str) -> str:
     )
 
 
-def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+def _recipe(config: Mapping[str, object]) -> dict[str, Any]:
     # Facts about the training rows, which may be of thousands of series.
     left_out = ("training_series", "axes", "series")
     return {name: value for name, value in config.items() if name not in left_out}

@@ -26,7 +26,7 @@ LARGEST = MAX_REACH**2
 
 
 def parse(
-    saved: Mapping[str, Any],
+    saved: Mapping[str, object],
     *,
     source: str,
     horizon: int,
@@ -83,7 +83,7 @@ def parse(
 
 
 def _one_of(
-    value: Any,
+    value: object,
     choices: tuple[str, ...],
     where: str,
 ) -> Any:
@@ -93,7 +93,7 @@ def _one_of(
 
 
 def _list(
-    value: Any,
+    value: object,
     length: int | None,
     where: str,
 ) -> list[Any]:
@@ -106,7 +106,7 @@ def _list(
 
 
 def _numbers(
-    value: Any,
+    value: object,
     length: int | None,
     where: str,
 ) -> tuple[float, ...]:
@@ -131,7 +131,7 @@ def _bounded(
 
 
 def _levels(
-    value: Any,
+    value: object,
     where: str,
 ) -> tuple[float, ...]:
     levels = _numbers(value, None, where)
@@ -147,7 +147,7 @@ def _levels(
 
 
 def _margins(
-    value: Any,
+    value: object,
     levels: int,
     horizon: int,
     where: str,
@@ -166,7 +166,7 @@ def _check_widths(
 
 
 def _scores(
-    value: Any,
+    value: object,
     levels: int,
     horizon: int,
     where: str,
@@ -183,7 +183,7 @@ def _scores(
 
 
 def _until(
-    value: Any,
+    value: object,
     series: int,
     where: str,
 ) -> tuple[str, ...]:

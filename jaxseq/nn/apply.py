@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Shaped
 
-from jaxseq.cells.base import Cell
+from jaxseq.cells.base import AnyCell
 from jaxseq.common import precision
-from jaxseq.common.arrays import Key, Tree
+from jaxseq.common.arrays import Key, Tree, Variables
 from jaxseq.nn import fields
 from jaxseq.nn.recurrent import STATS
 
@@ -21,11 +21,11 @@ from jaxseq.nn.recurrent import STATS
 class Layer(Protocol):
     """A Flax module of any kind, such as `Recurrent`."""
 
-    def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
+    def init(self, rngs: Key, *args: Any, **kwargs: Any) -> Variables:
         """Make the module's variables for these inputs, as `flax.linen.Module.init`."""
         ...
 
-    def lazy_init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
+    def lazy_init(self, rngs: Key, *args: Any, **kwargs: Any) -> Variables:
         """Make the module's variables for inputs of these shapes, as `flax.linen.Module.lazy_init`."""
         ...
 
@@ -51,7 +51,7 @@ class Model(Layer, Protocol):
 class Recurring(Protocol):
     """A module whose recurrent layers all have one cell."""
 
-    cell: Cell
+    cell: AnyCell
 
 
 @precision.in_full()
@@ -60,7 +60,7 @@ def init(
     key: Key,
     x: Shaped[Array, "b *d"],
     by_layer: bool = False,
-) -> tuple[Tree, Tree]:
+) -> tuple[Variables, Variables]:
     """Initialise a module for inputs shaped like x.
 
     Outside of `jax.jit`, `by_layer` draws one layer after the other without calling the module: equal layers share their

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.cells import gru, norm
-from jaxseq.cells.base import Cell
+from jaxseq.cells.base import AnyCell
 from jaxseq.common.arrays import Tree
 
 ORDER = dict.fromkeys((*gru.Params._fields, *norm.MemoryGains._fields, *norm.SumGains._fields))
@@ -53,7 +53,7 @@ def typed(arrays: Tree, like: Tree) -> Tree:
     return like._replace(**values)
 
 
-def cell_params(cell: Cell, arrays: Tree, features: int = 1, hidden: int = 1) -> Tree:
+def cell_params(cell: AnyCell, arrays: Tree, features: int = 1, hidden: int = 1) -> Tree:
     """Return ``params["cell"]`` of a layer as the cell's own functions take it.
 
     The sizes are those of the layer; a cell may leave them out whose fields do not depend on them.
@@ -78,7 +78,7 @@ def in_order(tree: Tree) -> list[Any]:
     return leaves
 
 
-def axes_by_field(cell: Cell | None) -> dict[str, dict[str, str]]:
+def axes_by_field(cell: AnyCell | None) -> dict[str, dict[str, str]]:
     """Return the axes of each field of a layer's parameters "cell", "norm" and "start", from their annotations."""
     of_norms = _annotated_axes(norm.MemoryGains) | _annotated_axes(norm.SumGains)
     axes = {"norm": of_norms}
@@ -99,7 +99,7 @@ def _annotated_axes(kind: type) -> dict[str, str]:
 
 # Cached, because orthogonal kernels take longer to trace than a whole layer.
 @functools.cache
-def _params_like(cell: Cell, features: int = 1, hidden: int = 1) -> Tree:
+def _params_like(cell: AnyCell, features: int = 1, hidden: int = 1) -> Tree:
     """Return a tree with the structure of a cell's parameters."""
     return jax.eval_shape(lambda key: cell.init(key, features, hidden, jnp.float32), jax.random.key(0))
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.base import AnyCell, Carry
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.padding import valid_steps
 from jaxseq.common import checks, precision
@@ -25,7 +25,7 @@ class Forecaster(nn.Module):
     recurrent_dropout  dropout rate of h on its way into the recurrent product
     """
 
-    cell: Cell
+    cell: AnyCell
     hidden: int
     layers: int
     outputs: int

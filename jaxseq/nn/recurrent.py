@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Generic
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Integer, Shaped
 from jaxseq.cells import contract, normalised, padding, recurrence
 from jaxseq.cells import norm as norms
 from jaxseq.cells.adjoint import Outputs
-from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.base import Carry_, Cell
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.recurrence import Rows, Traversal
@@ -25,7 +27,7 @@ STATS = "batch_stats"
 """Flax's name for the collection of running moments."""
 
 
-class Recurrent(nn.Module):
+class Recurrent(nn.Module, Generic[Carry_]):
     """Recurrent layer: `hidden` units of `cell`, scanned over a batch of sequences.
 
     cell               the cell, say `jaxseq.cells.CELLS["lstm"]`, or one of your own (`docs/cells.md`)
@@ -56,7 +58,7 @@ class Recurrent(nn.Module):
     `STATS`, which has to be mutable in training.
     """
 
-    cell: Cell
+    cell: Cell[Any, Carry_]
     hidden: int
     norm: Norm | None = None
     reverse: bool = False
@@ -77,12 +79,12 @@ class Recurrent(nn.Module):
     def __call__(
         self,
         x: Float[Array, "i j d"],
-        carry: Carry | None = None,
+        carry: Carry_ | None = None,
         lengths: Integer[Array, "b"] | None = None,
         train: bool = False,
         first: int | Integer[Array, ""] = 0,
         resets: Bool[Array, "i j"] | None = None,
-    ) -> tuple[Carry, Outputs]:
+    ) -> tuple[Carry_, Outputs]:
         """Return the last carry, each state "b h", and the output of every time step, "i j h".
 
         x        features; its axes i and j are b and t, or t and b with `time_major`
@@ -179,7 +181,7 @@ class Recurrent(nn.Module):
 
         return fields.cell_params(self.cell, self.param("cell", init), features, self.hidden)
 
-    def _initial_carry(self, x: Float[Array, "i j d"]) -> Carry:
+    def _initial_carry(self, x: Float[Array, "i j d"]) -> Carry_:
         dtype = self._stored_dtype(x)
         zeros = self.cell.start((self._row_count(x), self.hidden), dtype)
         if not self.learn_start:
@@ -200,11 +202,11 @@ class Recurrent(nn.Module):
         self,
         params: Tree,
         steps: Float[Array, "t b d"],
-        carry: Carry,
+        carry: Carry_,
         rows: Rows,
         train: bool,
         first: int | Integer[Array, ""],
-    ) -> tuple[Carry, Outputs]:
+    ) -> tuple[Carry_, Outputs]:
         # A local name, which the type checker can narrow inside the initialisers too.
         norm = self.norm
         assert norm is not None
@@ -265,14 +267,14 @@ class Recurrent(nn.Module):
         return last, outputs
 
 
-class Bidirectional(nn.Module):
+class Bidirectional(nn.Module, Generic[Carry_]):
     """Two recurrent layers over the same rows, the second scanning backwards within each row's length.
 
     `layer` is the pattern of both. Outputs are concatenated forward, then backward, "b t 2*h", as torch and Keras do.
     Last carries are concatenated field by field; the backward one is the state at each row's first time step.
     """
 
-    layer: Recurrent
+    layer: Recurrent[Carry_]
 
     @nn.compact
     def __call__(
@@ -281,8 +283,8 @@ class Bidirectional(nn.Module):
         lengths: Integer[Array, "b"] | None = None,
         train: bool = False,
         resets: Bool[Array, "i j"] | None = None,
-        carry: Carry | None = None,
-    ) -> tuple[Carry, Outputs]:
+        carry: Carry_ | None = None,
+    ) -> tuple[Carry_, Outputs]:
         """Return the last carries, each state "b 2*h", and the outputs of every time step, "b t 2*h".
 
         `carry` has the states before the first and after the last time step of each row, side by side as in the result. A

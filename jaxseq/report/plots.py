@@ -145,7 +145,7 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels[:count]
 
 
-def _losses(axes: Axes, panel: Panel, looks: Mapping[str, Look], strokes: Mapping[str, Any]) -> None:
+def _losses(axes: Axes, panel: Panel, looks: Mapping[str, Look], strokes: Mapping[str, object]) -> None:
     drawn = [np.array([[panel.reference.value]])] if panel.reference else []
     for curve in panel.curves:
         where = f"panel {panel.title!r}, {curve.label!r}"
@@ -172,7 +172,9 @@ def _check(values: Float[np.ndarray, "s e"], where: str, names: tuple[str, str, 
         raise UsageError(f"{where}: {found}; a curve needs finite numbers: leave that run out, and say so")
 
 
-def _draw(axes: Axes, values: Float[np.ndarray, "s e"], look: Look, first: int, label: str, stroke: Any = "-") -> None:
+def _draw(
+    axes: Axes, values: Float[np.ndarray, "s e"], look: Look, first: int, label: str, stroke: object = "-"
+) -> None:
     """The mean over rows, and behind it the band from the smallest to the largest."""
     x, mean = np.arange(first, first + values.shape[1]), values.mean(axis=0)
     every = math.ceil(len(x) / MARKS)

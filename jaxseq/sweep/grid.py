@@ -109,7 +109,7 @@ class Setting(NamedTuple):
     """A value of a field: as text, and as the recipe has it."""
 
     text: str
-    value: Any
+    value: object
 
 
 def settings_of(base: Experiment, first: Sequence[str], position: int, part: Word) -> list[Setting]:
@@ -138,7 +138,7 @@ def settings_of(base: Experiment, first: Sequence[str], position: int, part: Wor
 
 def value_of(experiment: Experiment, field: str) -> Any:
     """Return the value of a field such as model.hidden. Raises `UsageError` for what is no field of a recipe."""
-    value: Any = experiment
+    value: object = experiment
     for name in _path(field):
         if not hasattr(value, name):
             raise UsageError("is no field of a recipe, so that it cannot vary", where=f"--{field}")
@@ -146,7 +146,7 @@ def value_of(experiment: Experiment, field: str) -> Any:
     return value
 
 
-def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+def with_values(experiment: Experiment, values: Mapping[str, object]) -> Experiment:
     """Return a recipe with other values of some fields, by name; raises as the recipe does for values that do not fit."""
     return _replaced(experiment, {tuple(_path(field)): value for field, value in values.items()})
 

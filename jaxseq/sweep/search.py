@@ -127,7 +127,7 @@ class _Search:
         self._study.sampler = optuna.samplers.TPESampler(seed=int(seeds.generate_state(1)[0]))
         return self._study.ask({field: _distribution(domain) for field, domain in self._space.fields.items()})
 
-    def _run(self, number: int, params: Mapping[str, Any]) -> PlannedRun:
+    def _run(self, number: int, params: Mapping[str, object]) -> PlannedRun:
         name = f"{self._space.base.name}-trial-{number:04d}"
         journal = self._folder / JOURNAL
         callbacks = partial(_callbacks, journal, number, self._space.metric, self._log)
@@ -180,12 +180,12 @@ class _Search:
         return Result(trial.number, state, values, run, _best_value(run, self._space.metric))
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """Return a value of a point as the command line takes it."""
     return str(_rounded(value))
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: object) -> Any:
     """Return a value of a point, a number with six digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
@@ -290,7 +290,7 @@ class Pruning(Callback):
 
     def on_epoch(self, row: Row) -> None:
         """Report an epoch."""
-        epoch = row["epoch"]
+        epoch = int(row["epoch"])
         if epoch <= self._last_epoch:
             return
         self._last_epoch = epoch

@@ -66,7 +66,7 @@ class Cluster(NamedTuple):
     """
 
     kind: Kind
-    resources: Mapping[str, Any]
+    resources: Mapping[str, object]
     at_once: int | None = None
 
 

@@ -32,7 +32,7 @@ class Range(NamedTuple):
 class Choice(NamedTuple):
     """Values by the text of each, as the command line has it."""
 
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
 
 
 class Space(NamedTuple):

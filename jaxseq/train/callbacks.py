@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxseq.train.experiments.base import Training
 from jaxseq.train.run_folder import Row
@@ -41,7 +41,7 @@ class StartedRun(NamedTuple):
 
     folder: Path
     experiment: Training
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     metric: str
     rows: Sequence[Row]
     note: Callable[[str], None]

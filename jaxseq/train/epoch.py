@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseq.common import precision
-from jaxseq.common.arrays import Batch, Key, Tree
+from jaxseq.common.arrays import Batch, Key, Tree, Variables
 from jaxseq.common.precision import Precision
 from jaxseq.nn import apply
 from jaxseq.nn.apply import Model
@@ -41,8 +41,8 @@ class TrainState(NamedTuple):
     """
 
     step: Int[Array, ""]
-    params: Tree
-    stats: Tree
+    params: Variables
+    stats: Variables
     opt: Tree
     key: Key
 
@@ -224,7 +224,7 @@ def _step(
         update = optax.with_extra_args_support(setup.optimiser).update
         # Some of optax's rules, such as its own reduction on a plateau, read the loss of the step.
         updates, opt = update(gradient, state.opt, state.params, value=loss)
-        params = optax.apply_updates(state.params, updates)
+        params: Tree = optax.apply_updates(state.params, updates)
     log = StepLog(loss, global_norm(gradient))
 
     if setup.skip_nonfinite:

@@ -33,7 +33,7 @@ from rich.console import Console
 
 from jaxseq.checkpoint import leaves, records, run_seal, store
 from jaxseq.common import files, lock
-from jaxseq.common.arrays import Tree
+from jaxseq.common.arrays import Variables
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.common.precision import Precision
@@ -97,8 +97,8 @@ class Trained(NamedTuple):
     folder: Path
     epoch: int
     model: Model
-    params: Tree
-    stats: Tree
+    params: Variables
+    stats: Variables
     history: tuple[Row, ...]
 
     def predict(self, x: ArrayLike, batch: int = 512) -> Float[Array, "n *k"]:
@@ -199,7 +199,7 @@ def restore(folder: str | Path, model: Layer, number: int | None = None) -> Trai
     )
 
 
-def _filled(name: str, shapes: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
+def _filled(name: str, shapes: Variables, arrays: Mapping[str, np.ndarray]) -> Variables:
     """Return a tree of shapes with the arrays of a checkpoint."""
     paths = leaves.by_path({name: shapes})
     return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(arrays[path]) for path in paths])

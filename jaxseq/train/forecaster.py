@@ -17,7 +17,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
-from jaxseq.data.dataset import Dataset
+from jaxseq.data.dataset import Dataset, SeriesData
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.tables.frame import IntoFrame
@@ -52,7 +52,7 @@ class Trained(NamedTuple):
     folder     of the run; None if it has gone, and of a pickled forecaster
     """
 
-    experiment: ForecastExperiment
+    experiment: ForecastExperiment[SeriesData]
     epoch: int
     setup: Setup
     state: TrainState
@@ -237,7 +237,7 @@ def forecast(
 class _Network(NamedTuple):
     """A network with its parameters and the scaling of its input."""
 
-    experiment: ForecastExperiment
+    experiment: ForecastExperiment[SeriesData]
     setup: Setup
     state: TrainState
     scaling: Scaling
@@ -331,7 +331,7 @@ def _saved_intervals(folder: Path, epoch: int, experiment: ForecastExperiment, s
     )
 
 
-def _saved_scaling(config: Mapping[str, Any], source: str) -> Scaling:
+def _saved_scaling(config: Mapping[str, object], source: str) -> Scaling:
     """Read the scaling of a run. Raises `UsageError`, which names `source`, unless it is by finite numbers."""
     scaling = rebuild(Scaling("level", (), ()), config.get("scaling"), f"{source}: scaling")
 

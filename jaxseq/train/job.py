@@ -35,7 +35,7 @@ MOST_LAYERS = 64
 LARGE = 10_000_000
 """Parameters of a model that takes a while to draw: the orthogonal kernels cost h³ operations for each gate."""
 
-NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
+NO_FIELDS: Mapping[str, object] = MappingProxyType({})
 
 Experiment_ = TypeVar("Experiment_", bound=Experiment)
 Training_ = TypeVar("Training_", bound=Training)
@@ -65,7 +65,7 @@ class Job(Generic[Training_, Material]):
     material: Material
     rows_sha256: str
     notes: tuple[str, ...]
-    fitted: Mapping[str, Any]
+    fitted: Mapping[str, object]
     source: Source | None = None
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -75,7 +75,7 @@ def build_job(
     batches: BatchSplits,
     material: Material,
     notes: tuple[str, ...] = (),
-    fitted: Mapping[str, Any] = NO_FIELDS,
+    fitted: Mapping[str, object] = NO_FIELDS,
 ) -> Job[Experiment_, Material]:
     """Build the model and lay the rows over all devices of all processes.
 
@@ -346,7 +346,7 @@ def _chosen_epoch(checkpoints: Path, judged: Judged | None) -> int | None:
     return judged.epoch
 
 
-def _with_other_epochs(error: DamagedError, checkpoints: Path, config: Mapping[str, Any]) -> DamagedError:
+def _with_other_epochs(error: DamagedError, checkpoints: Path, config: Mapping[str, object]) -> DamagedError:
     """Add how another epoch can be had on purpose to the first reason of an error."""
     sound = [number for number in records.epochs(checkpoints) if not store.damage(checkpoints, number, config)]
     if not sound:

@@ -102,7 +102,7 @@ def loss_picture(rows: Sequence[Row], metric: str) -> bytes:
     from jaxseq.common import figures
     from jaxseq.train.plots import loss_figure
 
-    best_epoch = run_folder.best_row(rows, metric)["epoch"]
+    best_epoch = int(run_folder.best_row(rows, metric)["epoch"])
     return figures.drawn(loss_figure(rows, metric, best_epoch, naive=None, title=""), "png")
 
 

@@ -32,7 +32,7 @@ def loss_figure(
     Epochs after the chosen one are shaded: their weights are not used. `naive` is the error of the last value on the
     validation part, drawn as a line if given.
     """
-    epochs = [row["epoch"] for row in rows]
+    epochs = [int(row["epoch"]) for row in rows]
     training = [row["train_loss"] for row in rows]
     validation = [row[metric] for row in rows]
     best_value = validation[epochs.index(best_epoch)]

@@ -77,7 +77,7 @@ def _first_change(old: Experiment, new: Experiment, may_change: Sequence[str], m
     return None
 
 
-def _nested_change(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> _Change:
+def _nested_change(name: str, old: Mapping[str, object], new: Mapping[str, object]) -> _Change:
     """Return the fields of `data` or `model` that differ."""
     names = [field for field in old if old[field] != new.get(field)]
     old_words = [f"--{name}.{field} {old[field]}" for field in names]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -99,7 +98,7 @@ def begin(job: Job, out: Path | None, locks: ExitStack) -> Run:
     return Run(Path(folder), job, config, state, rows=[])
 
 
-def _new_folder(job: Job, config: Mapping[str, Any], out: Path | None, locks: ExitStack) -> Path:
+def _new_folder(job: Job, config: Mapping[str, object], out: Path | None, locks: ExitStack) -> Path:
     folder = run_folder.create(job.experiment.name, out)
     locks.enter_context(lock.hold(folder))
     # Another process may have begun and ended a run here before this one held the lock.

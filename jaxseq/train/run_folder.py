@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from jaxseq import __version__
 from jaxseq.checkpoint import choice, records, run_seal
@@ -34,7 +34,7 @@ MAY_CHANGE = ("epochs", "patience", "on_nonfinite")
 change it would be another run."""
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
-Row = dict[str, Any]
+Row: TypeAlias = dict[str, int | float]
 """The metrics of one epoch: numbers by name, among them `epoch` and `step` as integers."""
 
 
@@ -115,12 +115,12 @@ def remove_leftovers(folder: Path) -> None:
 # Config and environment ------------------------------------------------------------------------------------------------
 
 
-def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+def write_config(folder: Path, config: Mapping[str, object]) -> None:
     """Write `config.json`, sealed. A folder with this file is a run."""
     sealed.write(folder / run_seal.CONFIG, config)
 
 
-def identity(config: Mapping[str, Any]) -> str:
+def identity(config: Mapping[str, object]) -> str:
     """Return the identity of a run that begins with a config: its sha256 without what may change when it resumes.
 
     It is no random number: a run is what its recipe and its rows say.
@@ -161,7 +161,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_unsealed(folder: Path, config: Mapping[str, Any]) -> None:
+def _check_unsealed(folder: Path, config: Mapping[str, object]) -> None:
     """Raise `DamagedError` for a config without a seal that differs from the sealed copy in the checkpoints.
 
     Raises nothing if there is no such copy, as in a run that has saved no epoch.
@@ -297,5 +297,5 @@ def best_row(rows: Iterable[Row], metric: str) -> Row:
         if metric not in row:
             raise UsageError(f"the metrics of epoch {row['epoch']} lack {metric}")
 
-    best_epoch = choice.best_epoch({row["epoch"]: row[metric] for row in rows})
+    best_epoch = choice.best_epoch({int(row["epoch"]): row[metric] for row in rows})
     return next(row for row in rows if row["epoch"] == best_epoch)

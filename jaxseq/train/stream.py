@@ -35,7 +35,7 @@ MOST_AHEAD = 2
 class Source(Protocol):
     """The batches of each epoch, by its number from 1; equal numbers give equal batches."""
 
-    def __call__(self, number: int) -> Iterable[tuple[ArrayLike, ArrayLike]]:
+    def __call__(self, number: int, /) -> Iterable[tuple[ArrayLike, ArrayLike]]:
         """Return pairs of rows x "b *d" and targets y "b *k"."""
         ...
 

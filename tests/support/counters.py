@@ -114,6 +114,12 @@ def count(paths):
     )
 
 
+def count_any(paths):
+    """Uses of `Any` as a type, over some files."""
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    return sum(isinstance(node, ast.Name) and node.id == "Any" for node in nodes)
+
+
 def parameters(function):
     """Names of a function's parameters, `self` and `cls` apart."""
     arguments = function.args
@@ -133,11 +139,12 @@ def rooms(package=PACKAGE):
 
 def main(package):
     """Print a line for each room and one for all of them."""
-    print(f"{'room':12}" + "".join(f"{name.replace('_', ' ')[:17]:>19}" for name in Counts._fields))
+    titles = [name.replace("_", " ")[:17] for name in Counts._fields]
+    print(f"{'room':12}" + "".join(f"{title:>19}" for title in (*titles, "Any")))
     everything = rooms(package)
     everything["all"] = [path for paths in everything.values() for path in paths]
     for room, paths in everything.items():
-        print(f"{room:12}" + "".join(f"{value:>19.3g}" for value in count(paths)))
+        print(f"{room:12}" + "".join(f"{value:>19.3g}" for value in (*count(paths), count_any(paths))))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def ours(load: Load, start: Start) -> Turn:
     )
 
 
-def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callable[[], Any]:
+def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callable[[], object]:
     """Return a loop of torch's cell, or of its layer on one step; it gives the outputs "n b 1"."""
     import torch as t
 
@@ -159,7 +159,7 @@ def torch_graph(load: Load, start: Start, device: str) -> Turn:
     return Turn(graph.replay, lambda: torch_peers.wait(device), _check(outputs))
 
 
-def _eager(generate: Callable[[], Any], device: str) -> Turn:
+def _eager(generate: Callable[[], object], device: str) -> Turn:
     import torch as t
 
     def call() -> Any:

@@ -306,6 +306,6 @@ def _free_memory(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def _write(out: Path | None, results: Mapping[str, Any]) -> None:
+def _write(out: Path | None, results: Mapping[str, object]) -> None:
     if out is not None:
         write_json(out, results)

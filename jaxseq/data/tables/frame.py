@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Generator, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import narwhals as nw
 import numpy as np
@@ -19,7 +19,13 @@ from jaxseq.common.text import shown
 from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import Source
 
-IntoFrame: TypeAlias = Any
+if TYPE_CHECKING:
+    from narwhals.typing import IntoDataFrame, IntoSeries
+
+    IntoFrame: TypeAlias = IntoDataFrame | IntoSeries
+else:
+    # narwhals decides on the object itself, with an error of its own.
+    IntoFrame: TypeAlias = object
 """A DataFrame or Series of pandas or polars, an Arrow table, or any other eager frame that narwhals reads."""
 
 PREFIX = "frame:"

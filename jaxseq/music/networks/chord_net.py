@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxseq.cells.base import Cell
+from jaxseq.cells.base import AnyCell
 from jaxseq.cells.norm import Norm
 from jaxseq.music.networks.inputs import LONGEST
 from jaxseq.music.networks.interval_features import FromAnchors, Heard
@@ -35,7 +35,7 @@ class ChordNet(nn.Module):
     voice_dropout  dropout rate of what a voice reads
     """
 
-    cell: Cell
+    cell: AnyCell
     hidden: int = 256
     layers: int = 1
     embedding: int = 32

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxseq.cells.base import Cell
+from jaxseq.cells.base import AnyCell
 from jaxseq.cells.norm import Norm
 from jaxseq.music.networks.layers import (
     VOICE_COUNT,
@@ -29,7 +29,7 @@ class FillNet(nn.Module):
     2017, "Counterpoint by convolution") with bidirectional layers instead of convolutions.
     """
 
-    cell: Cell
+    cell: AnyCell
     hidden: int = 256
     layers: int = 1
     embedding: int = 32

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.cells.base import Carry, Cell
+from jaxseq.cells.base import AnyCell, Carry
 from jaxseq.cells.norm import Norm
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.music.piece import BAR, VOICES
@@ -34,7 +34,7 @@ BOOK_MOMENTUM, BOOK_EPSILON = 0.99, 1e-3
 class RecurrentNetwork(Protocol):
     """A network with recurrent layers, as `recurrent_stack` reads it."""
 
-    cell: Cell
+    cell: AnyCell
     hidden: int
     layers: int
     norm: Norm | None
@@ -80,7 +80,7 @@ def dense_at_every_step(dense: nn.Dense, x: Float[Array, "t b d"]) -> Float[Arra
 class Stack(nn.Module):
     """Recurrent layers, with dropout before each; `bidirectional` scans each layer both ways."""
 
-    cell: Cell
+    cell: AnyCell
     hidden: int
     layers: int = 1
     norm: Norm | None = None

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxseq.cells.base import Cell
+from jaxseq.cells.base import AnyCell
 from jaxseq.cells.norm import Norm
 from jaxseq.music.networks.layers import (
     CODES,
@@ -33,7 +33,7 @@ class NoteNet(nn.Module):
     norm_convolutions  batch norm after each convolution
     """
 
-    cell: Cell
+    cell: AnyCell
     hidden: int = 256
     layers: int = 1
     convolutions: tuple[int, ...] = (32, 48, 64, 96)

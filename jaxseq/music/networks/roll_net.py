@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxseq.cells.base import Cell
+from jaxseq.cells.base import AnyCell
 from jaxseq.cells.norm import Norm
 from jaxseq.music.networks.layers import CausalConv, Stack, valid_columns
 
@@ -20,7 +20,7 @@ class RollNet(nn.Module):
     each is added to its input (Bai et al. 2018).
     """
 
-    cell: Cell
+    cell: AnyCell
     hidden: int = 200
     layers: int = 1
     convolutions: tuple[int, ...] = ()

@@ -51,7 +51,7 @@ def recipe_of(experiment: Training) -> str | None:
 
 
 def read_config(
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     default: Experiment,
     source: str,
 ) -> Experiment:

@@ -62,7 +62,7 @@ class Logger(Callback, ABC):
         self._try(partial(self._log, row))
 
     def _log(self, row: Row) -> None:
-        epoch = row["epoch"]
+        epoch = int(row["epoch"])
         # A resumed run trains epochs again that were not saved, with the same values, bit for bit.
         if epoch <= self._last_epoch or self._run is None:
             return

@@ -19,7 +19,9 @@ from jaxseq.cells import (
     lstm_peephole,
     lstm_projected,
     mingru,
+    mingru_positive,
     minlstm,
+    minlstm_positive,
     rglru,
     rnn,
 )
@@ -29,7 +31,14 @@ from jaxseq.common.errors import UsageError
 
 _GATED = (rnn.CELL, lstm.CELL, gru.CELL)
 _STEPWISE = (gru_before.CELL, lstm_peephole.CELL, lstm_projected.CELL, indrnn.CELL)
-_LINEAR = (mingru.CELL, minlstm.CELL, lru.CELL, rglru.CELL)
+_LINEAR = (
+    mingru.CELL,
+    mingru_positive.CELL,
+    minlstm.CELL,
+    minlstm_positive.CELL,
+    lru.CELL,
+    rglru.CELL,
+)
 
 # Which cell it is depends on the name: type checkers see any parameters, and a carry with its output.
 CELLS: MappingProxyType[str, Cell[Tree, Carry]] = MappingProxyType(

@@ -29,9 +29,14 @@ def init(
 def coefficients(params: InputParams, x: Float[Array, "*b d"]) -> Coefficients:
     """Compute a = f / (f + i) and b = i n / (f + i)."""
     f_sum, i_sum, n = jnp.split(x @ params.input_kernel + params.bias, 3, axis=-1)
-    # f / (f + i) = σ(log f - log i): both gates may be too small for their sum.
-    excess = jax.nn.log_sigmoid(f_sum) - jax.nn.log_sigmoid(i_sum)
-    return Coefficients(a=jax.nn.sigmoid(excess), b=jax.nn.sigmoid(-excess) * n)
+    odds = log_odds(f_sum, i_sum)
+    return Coefficients(a=jax.nn.sigmoid(odds), b=jax.nn.sigmoid(-odds) * n)
+
+
+def log_odds(f_sum: Float[Array, "*b h"], i_sum: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
+    """Compute log f - log i, of which f / (f + i) is the logistic function."""
+    # Both gates may be too small for their sum.
+    return jax.nn.log_sigmoid(f_sum) - jax.nn.log_sigmoid(i_sum)
 
 
 CELL = Cell(

@@ -181,6 +181,25 @@ def test_no_gradient_of_a_cell_is_zero_or_nan_at_the_start():
             assert np.abs(leaf).max() > 0, f"{name}: {field}"
 
 
+@pytest.mark.parametrize("name", ["mingru-positive", "minlstm-positive"])
+def test_a_positive_cell_has_finite_derivatives_and_no_negative_state_where_its_gates_are_shut(name):
+    p = draw(name, dtype=jnp.float32)
+    lengths = np.asarray([T, 3, 0])
+    rows = Rows(jnp.asarray(lengths, jnp.int32), resets=jnp.asarray(np.arange(T * 3).reshape(T, 3) % 3 == 0))
+    start = jax.tree.map(jnp.abs, p.start)
+
+    def loss(params, x):
+        outputs = recurrence.scan(p.cell, params, x, start, rows)[1]
+        return outputs.sum(), outputs
+
+    differentiated = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    for size in (1.0, 1e4, 1e30):
+        gradient, outputs = differentiated(p.params, size * p.x)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+        assert np.isfinite(outputs).all() and (outputs >= 0).all()
+        assert (outputs > 0).all(axis=-1).any() and not outputs[3:, 1].any()
+
+
 def test_a_shut_gate_of_an_rglru_has_a_derivative():
     cell = CELLS["rglru"]
     params = cell.init(jax.random.key(0), 1, 2)

@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.cells import CELLS, base, convert, indrnn, lstm_peephole, lstm_projected, recurrence, rglru
+from jaxseq.cells import CELLS, base, convert, indrnn, linear, lstm_peephole, lstm_projected, recurrence, rglru
+from jaxseq.cells.adjoint import Layer, Sequence, Trainable
 from jaxseq.cells.recurrence import Rows, Traversal
+from jaxseq.cells.rnn import Carry
+from jaxseq.cells.strategy import States
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -394,6 +397,64 @@ def test_a_minlstm_whose_gates_have_its_odds_is_the_same_gru(torch):
     features = np.concatenate([*(np.log(gate / (1 - gate)) for gate in gates), candidate], axis=-1)
     outputs, _ = scanned("minlstm", base.InputParams(np.eye(3 * H), np.zeros(3 * H)), features, [start[0]])
     close(outputs, theirs, "float64")
+
+
+LONG = 8192
+"""Steps after which a product of gates is 0 in every precision; its logarithm is about -7,000."""
+
+
+def in_steps(sums, h):
+    """The paper's sequential form in NumPy, from the sums of gates and candidate."""
+    expit = pytest.importorskip("scipy.special").expit
+    *gates, v = sums
+    candidate = np.where(v >= 0, v + 0.5, expit(v))
+    if len(gates) == 1:
+        keep, let_in = 1 - expit(gates[0]), expit(gates[0])
+    else:
+        f, i = map(expit, gates)
+        keep, let_in = f / (f + i), i / (f + i)
+
+    states = []
+    for kept, added in zip(keep, let_in * candidate, strict=True):
+        h = kept * h + added
+        states.append(h)
+    return np.stack(states)
+
+
+def on_logarithms(torch, sums, h):
+    """The paper's parallel form in torch, from the same."""
+    softplus = torch.nn.functional.softplus
+    *gates, v = map(torch.from_numpy, sums)
+    (odds,) = gates if len(gates) == 1 else [softplus(-gates[0]) - softplus(-gates[1])]
+    candidate = torch.where(v >= 0, torch.log(torch.relu(v) + 0.5), -softplus(-v))
+    values = torch.cat([torch.from_numpy(np.log(h))[None], candidate - softplus(-odds)])
+    product = torch.nn.functional.pad(torch.cumsum(-softplus(odds), 0), (0, 0, 0, 0, 1, 0))
+    return torch.exp(product + torch.logcumsumexp(values - product, 0))[1:].numpy()
+
+
+@pytest.mark.parametrize("name", ["mingru-positive", "minlstm-positive"])
+def test_positive_cells_are_the_papers_steps_and_its_scan_of_logarithms(torch, name):
+    draw, gates = numbers(14, "float64"), CELLS[name].gate_count
+    params = base.InputParams(draw(D, gates * H), draw(gates * H))
+    x, start = draw(LONG, B, D), np.abs(draw(B, H))
+    sums = np.split(x @ params.input_kernel + params.bias, gates, axis=-1)
+    expected = in_steps(sums, start)
+    np.testing.assert_allclose(on_logarithms(torch, sums, start), expected, rtol=1e-9)
+
+    orders = (
+        (States.IN_PARALLEL, "float64", 1e-11),
+        (States.IN_PARALLEL, "float32", 1e-5),
+        (States.STEP_BY_STEP, "float32", 1e-5),
+    )
+    for states, dtype, tolerance in orders:
+        given = jax.tree.map(lambda array, dtype=dtype: jnp.asarray(array, dtype), (params, x, Carry(start)))
+        _, outputs = jax.jit(partial(in_order, CELLS[name], states))(*given)
+        np.testing.assert_allclose(outputs, expected, rtol=tolerance)
+        assert (outputs > 0).all()
+
+
+def in_order(cell, states, params, x, start):
+    return linear.scan_by(Layer(cell), Trainable(params), Sequence(x, start), states=states, size=512)
 
 
 def test_an_lru_is_a_linear_system_of_scipy():

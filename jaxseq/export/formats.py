@@ -19,6 +19,8 @@ from jaxseq.export.program import Program
 from jaxseq.nn import fields
 from jaxseq.train.forecaster import Trained
 
+TORCH_CELLS = ("rnn", "lstm", "gru")
+"""Cells whose layers the model card builds in torch; each has as many units of memory as of output."""
 TOLERANCE = 1e-5
 """Largest difference between an exported forecast and the run's own, relative to the scale of the series."""
 
@@ -73,7 +75,7 @@ def torch(trained: Trained, exported: Program) -> dict[str, bytes]:
     """
     del exported
     model = trained.experiment.model
-    if model.cell not in convert.GATES["torch"]:
+    if model.cell not in TORCH_CELLS:
         raise UsageError("torch has no such layer", where="--model.cell", got=model.cell, needed="rnn, lstm or gru")
     if model.norm != "none":
         raise UsageError("torch has no norm inside its layers", where="--model.norm", got=model.norm, needed="none")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.cells import CELLS, base, convert, gru
+from jaxseq.cells import CELLS, base, convert, gru, lstm_projected
 from jaxseq.common.errors import UsageError
 
 D, H = 2, 4
@@ -13,9 +13,12 @@ LAYERS = {
     "rnn": {"ours": "rnn", "torch": "RNN", "keras": "SimpleRNN", "onnx": "RNN"},
     "lstm": {"ours": "lstm", "torch": "LSTM", "keras": "LSTM", "onnx": "LSTM"},
     "gru": {"ours": "gru", "torch": "GRU", "keras": "GRU", "onnx": "GRU"},
+    "gru-before": {"ours": "gru-before", "keras": "GRU before", "onnx": "GRU before"},
+    "lstm-peephole": {"ours": "lstm-peephole", "onnx": "LSTM with P"},
+    "lstm-projected": {"ours": "lstm-projected", "torch": "LSTM of r"},
 }
 KINDS = {"rnn": base.Params, "lstm": base.Params, "gru": gru.Params}
-every_cell = pytest.mark.parametrize("name", LAYERS)
+every_cell = pytest.mark.parametrize("name", KINDS)
 
 
 def numbers(*shapes):
@@ -223,15 +226,59 @@ def test_a_missing_name_is_told_with_those_that_came():
     refused("torch weight_ih_l1", "nothing", "this name", convert.from_torch, "gru", {}, layer=1)
 
 
-def test_a_projected_lstm_is_refused():
-    projected = torch_weights("lstm") | {"weight_hr_l0": np.zeros((2, 4), np.float32)}
+M = 6
+"""Units of the memory of a projected LSTM of H units."""
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in KINDS])
+def test_parameters_of_the_other_cells_come_back_from_the_frameworks_that_have_them(name):
+    cell = lstm_projected.with_memory(M) if name == "lstm-projected" else CELLS[name]
+    shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), D, H))
+    params = type(shapes)(*map(jnp.asarray, numbers(*(leaf.shape for leaf in shapes))))
+    ways = {
+        "torch": lambda: convert.from_torch(name, convert.to_torch(name, params, 1, True), 1, True),
+        "keras": lambda: convert.from_keras(name, convert.to_keras(name, params)),
+        "onnx": lambda: convert.from_onnx(name, **convert.to_onnx(name, params)),
+    }
+    for framework, there_and_back in ways.items():
+        if framework in LAYERS[name]:
+            same(there_and_back(), params)
+            continue
+        with pytest.raises(UsageError) as caught:
+            there_and_back()
+        assert caught.value.got == name
+        assert str(caught.value.needed).startswith("one of rnn, lstm, gru")
+
+
+def test_a_projected_lstm_is_another_cell_than_an_lstm():
+    projection = np.zeros((2, 4), np.float32)
+    projected = torch_weights("lstm") | {"weight_hr_l0": projection}
     refused("torch weight_hr_l0", (2, 4), "proj_size=0", convert.from_torch, "lstm", projected)
+    refused("torch weight_hr_l0", ", ".join(torch_weights("lstm")), "this name",
+            convert.from_torch, "lstm-projected", torch_weights("lstm"))  # fmt: skip
+    recurrent = {"weight_hh_l0": np.zeros((16, 2), np.float32)}
+    params = convert.from_torch("lstm-projected", projected | recurrent)
+    assert [leaf.shape for leaf in params] == [(2, 16), (2, 16), (16,), (4, 2)]
+    other = {"weight_hh_l0": np.zeros((16, 3), np.float32)}
+    refused("torch weight_hr_l0", (2, 4), "(3, 4)", convert.from_torch, "lstm-projected", projected | other)
 
 
-def test_a_gru_that_resets_before_the_product_is_refused():
+def test_the_two_kinds_of_gru_are_not_taken_for_each_other():
     kernel, recurrent, bias = keras_weights("gru")
     refused("keras bias", (12,), (2, 12), convert.from_keras, "gru", [kernel, recurrent, bias[0]])
+    refused("keras bias", (2, 12), 'the axes "g"', convert.from_keras, "gru-before", [kernel, recurrent, bias])
     refused("onnx linear_before_reset", 0, 1, convert.from_onnx, "gru", **onnx_weights("gru"))
+    onnx = onnx_weights("gru")
+    refused("onnx linear_before_reset", 1, 0, convert.from_onnx, "gru-before", linear_before_reset=1, **onnx)
+
+
+def test_peepholes_are_those_of_an_lstm_with_peepholes():
+    onnx = onnx_weights("lstm") | {"P": np.repeat(np.arange(3, dtype=np.float32), H)[None].repeat(2, 0)}
+    refused("onnx P", (2, 12), "lstm-peephole", convert.from_onnx, "lstm", **onnx)
+    # ONNX's order is i, o, f.
+    params = convert.from_onnx("lstm-peephole", **onnx, direction=1)
+    np.testing.assert_array_equal(params.peepholes, np.repeat([0, 2, 1], H))
+    assert not convert.from_onnx("lstm-peephole", **onnx_weights("lstm")).peepholes.any()
 
 
 def test_a_keras_layer_has_two_or_three_arrays_and_an_onnx_node_one_or_two_directions():
@@ -252,5 +299,5 @@ def test_the_table_has_every_cell_of_every_framework_with_the_order_that_is_read
         for name, layers in LAYERS.items()
         for framework, layer in layers.items()
     }
-    assert set(convert.GATES["ours"]) == set(LAYERS)
+    assert set(convert.GATES["ours"]) == set(convert.PARAMS) == set(LAYERS)
     assert table() == expected

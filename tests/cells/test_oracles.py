@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.cells import CELLS, base, convert, indrnn, linear, lstm_peephole, lstm_projected, recurrence, rglru
+from jaxseq.cells import CELLS, base, convert, indrnn, linear, lstm_projected, recurrence, rglru
 from jaxseq.cells.adjoint import Layer, Sequence, Trainable
 from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.cells.rnn import Carry
@@ -297,24 +297,18 @@ def scanned(name, params, x, starts):
     return outputs, last
 
 
-def in_our_order(array, theirs, ours):
-    """Gates on the first axis, in their order, as ours on the last axis."""
-    gates = dict(zip(theirs, np.split(array, len(theirs)), strict=True))
-    return np.concatenate([gates[letter] for letter in ours]).T
-
-
 def test_onnx_has_the_gru_whose_reset_gate_acts_before_the_product(onnx):
     draw = numbers(5, "float64")
     weights = onnx_weights("gru", 1, draw)
     x, start = draw(T, B, D), draw(1, B, H)
     theirs, (their_last,) = run_onnx(onnx, "gru", weights, x, [start], before_reset=0)
 
-    kernel, recurrent = (in_our_order(weights[key][0], "zrn", "rzn") for key in ("W", "R"))
-    bias = sum(in_our_order(half, "zrn", "rzn") for half in np.split(weights["B"][0], 2))
-    params = base.Params(kernel, recurrent, bias)
+    params = convert.from_onnx("gru-before", **weights)
     outputs, last = scanned("gru-before", params, x, [start[0]])
     close(outputs, theirs, "float64")
     close(last.h, their_last[0], "float64")
+    returned, _ = run_onnx(onnx, "gru", convert.to_onnx("gru-before", params), x, [start], before_reset=0)
+    close(returned, theirs, "float64")
 
 
 def test_onnx_has_the_lstm_with_peepholes(onnx):
@@ -323,13 +317,13 @@ def test_onnx_has_the_lstm_with_peepholes(onnx):
     x, starts = draw(T, B, D), [draw(1, B, H), draw(1, B, H)]
     theirs, their_lasts = run_onnx(onnx, "lstm", weights, x, starts)
 
-    kernel, recurrent = (in_our_order(weights[key][0], "iofg", "ifgo") for key in ("W", "R"))
-    bias = sum(in_our_order(half, "iofg", "ifgo") for half in np.split(weights["B"][0], 2))
-    params = lstm_peephole.Params(kernel, recurrent, bias, in_our_order(weights["P"][0], "iof", "ifo"))
+    params = convert.from_onnx("lstm-peephole", **weights)
     outputs, lasts = scanned("lstm-peephole", params, x, [state[0] for state in starts])
     close(outputs, theirs, "float64")
     for ours, expected in zip(lasts, their_lasts, strict=True):
         close(ours, expected[0], "float64")
+    returned, _ = run_onnx(onnx, "lstm", convert.to_onnx("lstm-peephole", params), x, starts)
+    close(returned, theirs, "float64")
 
 
 def test_torch_has_the_lstm_with_projection(torch):
@@ -338,19 +332,19 @@ def test_torch_has_the_lstm_with_projection(torch):
     x, h, c = draw(T, B, D), draw(1, B, H), draw(1, B, memory)
     theirs, (h_last, c_last) = layer(torch.from_numpy(x), (torch.from_numpy(h), torch.from_numpy(c)))
 
-    weights = {key: weight.detach().numpy() for key, weight in layer.named_parameters()}
-    params = lstm_projected.Params(
-        input_kernel=weights["weight_ih_l0"].T,
-        recurrent_kernel=weights["weight_hh_l0"].T,
-        bias=weights["bias_ih_l0"] + weights["bias_hh_l0"],
-        projection=weights["weight_hr_l0"].T,
-    )
+    params = convert.from_torch("lstm-projected", layer.state_dict())
     cell = lstm_projected.with_memory(memory)
     start = lstm_projected.Carry(jnp.asarray(h[0]), jnp.asarray(c[0]))
     last, outputs = recurrence.scan(cell, jax.tree.map(jnp.asarray, params), jnp.asarray(x), start)
     close(outputs, theirs.detach().numpy(), "float64")
     close(last.h, h_last[0].detach().numpy(), "float64")
     close(last.c, c_last[0].detach().numpy(), "float64")
+
+    other = torch.nn.LSTM(D, memory, proj_size=H, dtype=torch.float64)
+    ours = convert.to_torch("lstm-projected", params)
+    other.load_state_dict({key: torch.from_numpy(array) for key, array in ours.items()})
+    returned, _ = other(torch.from_numpy(x), (torch.from_numpy(h), torch.from_numpy(c)))
+    close(returned.detach().numpy(), theirs.detach().numpy(), "float64")
 
 
 def test_an_indrnn_is_a_torch_layer_with_a_diagonal_kernel(torch):

@@ -60,6 +60,7 @@ def test_the_examples_for_python_forecast_a_frame(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_example_of_a_search_finds_a_size(tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     blocks = re.findall(r"```python\n(.*?)```", PAGES["python.md"], re.DOTALL)
@@ -68,7 +69,7 @@ def test_the_example_of_a_search_finds_a_size(tmp_path, monkeypatch):
     exec(compile(blocks[1], "python.md", "exec"), names)
     exec(compile(blocks[2], "python.md", "exec"), names)
     assert names["search"].best_params_["hidden"] in (4, 8)
-    assert len(names["search"].predict()) == 7
+    assert len(names["search"].predict(7)) == 7
 
 
 @pytest.mark.usefixtures("compiled_quickly")

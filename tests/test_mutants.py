@@ -119,7 +119,7 @@ MUTANTS = {
         "adjoint", "_backward", "jnp.sum(A * h_before, axis=0)", "jnp.sum(A, axis=0)", RECURRENT
     ),
     "a few features without the bias": Mutant("products", "project", "sum(A, params.bias)", "sum(A)", RECURRENT),
-    "truncation that truncates nothing": Mutant("recurrence", "_in_chunks", "jax.lax.stop_gradient(A)", "A", RECURRENT),
+    "truncation that truncates nothing": Mutant("chunks", "_cut", "jax.lax.stop_gradient(A)", "A", RECURRENT),
     # the normalisations
     "layer norm that does not centre": Mutant("layer_norm", "centre", "a - A", "a", NORM),
     "layer norm of all gates of a gru": Mutant(

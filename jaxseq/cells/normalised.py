@@ -14,9 +14,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from jaxseq.cells import adjoint, batch_norm, contract, kernels, layer_norm, padding, products, recurrence, spread
+from jaxseq.cells import (
+    adjoint,
+    batch_norm,
+    chunks,
+    contract,
+    kernels,
+    layer_norm,
+    padding,
+    products,
+    recurrence,
+    spread,
+)
 from jaxseq.cells import norm as norms
-from jaxseq.cells.adjoint import Layer, Outputs, Recurrence, Sequence, Trainable
+from jaxseq.cells.adjoint import Layer, Outputs, Recurrence, Result, Sequence, Trainable
 from jaxseq.cells.base import Carry, Carry_, Cell, Params_
 from jaxseq.cells.norm import (
     PLAIN,
@@ -112,12 +123,12 @@ def _scan(
         rows: Rows,
         trainable: Trainable,
     ) -> tuple[Carry, Outputs, None]:
-        valid = None
-        if rows.lengths is not None:
-            valid = padding.valid_steps(rows.lengths, x.shape[0])
-        trainable, x = normalise_projection(layer, trainable, x, valid)
-        bound = partial(layer_recurrence, layer, trainable)
-        return *recurrence.traverse(bound, x, carry, rows, traversal), None
+        def bound(sequence: Sequence) -> Result:
+            # Within a chunk, so that the projection of other chunks need not be kept.
+            weights, projected = normalise_projection(layer, trainable, sequence.x, sequence.valid)
+            return layer_recurrence(layer, weights, sequence._replace(x=projected))
+
+        return *recurrence.traverse(cell, bound, x, carry, rows=rows, traversal=traversal), None
 
     trainable = Trainable(params, normalisation.gains)
     x, carry, rows, trainable = spread.vary_alike((x, carry, rows, trainable))
@@ -270,7 +281,8 @@ def _scan_rows_together(
         fixed = batch_norm.fixed_at_steps(running, x.shape[0], first)
     sequence = Sequence(x, carry, valid, rows.drop, recurrence.restarts(rows, valid, traversal))
     layer = Layer(cell, norm, every_state=traversal.carries)
-    last, outputs, batch = _standardised_scan(layer, normalisation, params, sequence, fixed)
+    chunk = chunks.size(traversal.chunk, cell, x, carry)
+    last, outputs, batch = _standardised_scan(layer, normalisation, params, sequence, fixed=fixed, chunk=chunk)
 
     if train:
         running = batch_norm.follow_all(running, batch, valid, norm.momentum)
@@ -286,6 +298,7 @@ def _standardised_scan(
     params: Tree,
     sequence: Sequence,
     fixed: Fixed,
+    chunk: int | None,
 ) -> tuple[Carry, Outputs, Running]:
     """Scan with fixed moments, or with those of the batch, which are returned."""
     cell = layer.cell
@@ -312,7 +325,7 @@ def _standardised_scan(
         return carry, (output, h_moments, c_moments[0] if c_moments else ())
 
     steps = (z + params.bias, valid, adjoint.steps_of(anew), fixed)
-    last, (outputs, h_moments, c_moments) = jax.lax.scan(body, start, steps)
+    last, (outputs, h_moments, c_moments) = chunks.scan(body, start, steps, chunk)
     return last, outputs, Running(x_moments, h_moments, c_moments)
 
 

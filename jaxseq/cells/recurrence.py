@@ -23,18 +23,18 @@ takes the place of s_{t-1}. `jaxseq.cells.adjoint` holds both scans,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from jaxseq.cells import adjoint, contract, kernels, padding, products, spread
+from jaxseq.cells import adjoint, chunks, contract, kernels, padding, products, spread
 from jaxseq.cells.adjoint import Layer, Outputs, Recurrence, Restarts, Result, Sequence, Trainable
 from jaxseq.cells.base import Carry, Carry_, Cell, Params_
+from jaxseq.cells.chunks import BoundRecurrence, Chunk
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import PLAIN
 from jaxseq.common import checks, precision
@@ -65,6 +65,8 @@ class Traversal(NamedTuple):
     truncate  time steps after which gradients are stopped (truncated back-propagation through time: Williams & Peng
               1990); None keeps them whole
     kernel    program that computes the recurrence, `jaxseq.cells.kernels`
+    chunk     time steps that the derivative computes again at once instead of keeping what it needs of them: less memory,
+              the same gradients (`jaxseq.cells.chunks`); None keeps all, "auto" decides by the bytes
     carries   return the carry of every time step, each state "t b h", in the place of its output; by autodiff
     """
 
@@ -72,6 +74,7 @@ class Traversal(NamedTuple):
     truncate: int | None = None
     kernel: Kernel = "auto"
     carries: bool = False
+    chunk: Chunk = "auto"
 
 
 WHOLE_ROWS = Rows()
@@ -166,7 +169,7 @@ def _scan(
     ) -> tuple[Carry, Outputs, None]:
         bound = partial(recurrence, layer, Trainable(params))
         # `traverse` stays outside the custom derivative, for autodiff handles padding, direction and chunks well.
-        return *traverse(bound, x, carry, rows, inputs.traversal), None
+        return *traverse(cell, bound, x, carry, rows=rows, traversal=inputs.traversal), None
 
     x, carry, rows, params = spread.vary_alike((*inputs[:3], params))
     last, outputs, _ = spread.by_rows(on_one_type, x, carry, rows, params)
@@ -182,11 +185,8 @@ def with_restart(cell: Cell, inputs: Inputs) -> Inputs:
     return inputs._replace(rows=rows._replace(restart=restart))
 
 
-BoundRecurrence: TypeAlias = Callable[[Sequence], Result]
-"""A scan from the first time step to the last, with a layer and its weights."""
-
-
 def traverse(
+    cell: Cell,
     recurrence: BoundRecurrence,
     x: Float[Array, "t b d"],
     carry: Carry,
@@ -202,10 +202,13 @@ def traverse(
         x = padding.turn(x, rows.lengths)
 
     sequence = Sequence(x, carry, valid, rows.drop, restarts(rows, valid, traversal))
-    if traversal.truncate is None:
-        last, outputs = recurrence(sequence)
-    else:
-        last, outputs = _in_chunks(recurrence, sequence, traversal.truncate)
+    chunk = chunks.size(traversal.chunk, cell, x, carry)
+    if chunk is not None:
+        recurrence = partial(chunks.recompute, recurrence, size=chunk)
+    if traversal.truncate is not None:
+        checks.count(truncate=traversal.truncate)
+        recurrence = partial(chunks.truncate, recurrence, size=int(traversal.truncate))
+    last, outputs = recurrence(sequence)
 
     if traversal.reverse:
         outputs = jax.tree.map(partial(padding.turn, lengths=rows.lengths), outputs)
@@ -225,30 +228,6 @@ def restarts(
     assert rows.restart is not None
     before = padding.resets_before(rows.resets, valid, rows.lengths, traversal.reverse)
     return Restarts(before, rows.restart)
-
-
-def _in_chunks(
-    recurrence: BoundRecurrence,
-    sequence: Sequence,
-    size: int,
-) -> Result:
-    """Apply a recurrence to chunks of time steps, without a gradient from one to the one before."""
-    checks.count(truncate=size)
-    # NumPy's narrow integers would wrap when they are added up.
-    size = int(size)
-
-    x, carry, valid, drop, anew = sequence
-    outputs = []
-    for first in range(0, x.shape[0], size):
-        chunk = slice(first, first + size)
-        # The initial carry keeps its gradient; those between chunks are cut.
-        if first:
-            carry = jax.lax.stop_gradient(carry)
-        chunk_valid = None if valid is None else valid[chunk]
-        chunk_anew = None if anew is None else anew._replace(before=anew.before[chunk])
-        carry, chunk_outputs = recurrence(Sequence(x[chunk], carry, chunk_valid, drop, chunk_anew))
-        outputs.append(chunk_outputs)
-    return carry, jax.tree.map(lambda *chunks: jnp.concatenate(chunks), *outputs)
 
 
 def without_padding(x: Float[Array, "t b d"], valid: Bool[Array, "t b"] | None) -> Float[Array, "t b d"]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseq.cells.base import AnyCell, Carry
+from jaxseq.cells.chunks import Chunk
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.padding import valid_steps
 from jaxseq.common import checks, precision
@@ -23,6 +24,7 @@ class Forecaster(nn.Module):
     bidirectional      scan each layer both ways
     dropout            dropout rate between two layers
     recurrent_dropout  dropout rate of h on its way into the recurrent product
+    chunk              time steps that the derivative of each layer computes again at once, as in `Recurrent`
     """
 
     cell: AnyCell
@@ -35,6 +37,7 @@ class Forecaster(nn.Module):
     bidirectional: bool = False
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
+    chunk: Chunk = "auto"
 
     @property
     def draws(self) -> bool:
@@ -95,6 +98,7 @@ class Forecaster(nn.Module):
             self.hidden,
             norm=self.norm,
             recurrent_dropout=self.recurrent_dropout,
+            chunk=self.chunk,
             name=name,
             parent=parent,
         )

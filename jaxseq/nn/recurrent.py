@@ -14,6 +14,7 @@ from jaxseq.cells import contract, normalised, padding, recurrence
 from jaxseq.cells import norm as norms
 from jaxseq.cells.adjoint import Outputs
 from jaxseq.cells.base import Carry_, Cell
+from jaxseq.cells.chunks import Chunk
 from jaxseq.cells.kernels import Kernel
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.recurrence import Rows, Traversal
@@ -39,6 +40,8 @@ class Recurrent(nn.Module, Generic[Carry_]):
     learn_start        make the initial state a parameter
     truncate           time steps after which gradients are stopped (truncated back-propagation through time: Williams &
                        Peng 1990); None keeps them whole
+    chunk              time steps that the derivative computes again at once, which takes less memory and gives the same
+                       gradients; None keeps what it needs of all steps, "auto" decides by the bytes
     kernel             program that computes the recurrence, `jaxseq.cells.kernels`; "auto" is the fastest
     dtype              dtype that the layer computes in, and of its outputs; None is that of x
     param_dtype        dtype of parameters and states, which are cast to `dtype`; None is that of x
@@ -65,6 +68,7 @@ class Recurrent(nn.Module, Generic[Carry_]):
     recurrent_dropout: float = 0.0
     learn_start: bool = False
     truncate: int | None = None
+    chunk: Chunk = "auto"
     kernel: Kernel = "auto"
     dtype: DType | None = None
     param_dtype: DType | None = None
@@ -140,7 +144,7 @@ class Recurrent(nn.Module, Generic[Carry_]):
     def _traversal(self) -> Traversal:
         if self.forward_mode and self.kernel not in ("auto", "scan"):
             raise UsageError("has no forward mode", where="kernel", got=self.kernel, needed="'auto' or 'scan'")
-        return Traversal(self.reverse, self.truncate, self.kernel, self.return_carries)
+        return Traversal(self.reverse, self.truncate, self.kernel, self.return_carries, self.chunk)
 
     def _casts(self) -> bool:
         return self.dtype is not None or self.param_dtype is not None

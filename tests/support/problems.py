@@ -160,20 +160,20 @@ def norm_of(slot, epsilon=1e-5):
     return Norm("batch" if slot == EVALUATED else slot, epsilon, 0.75)
 
 
-def run(i, name, slot, way="scan", reverse=False, epsilon=1e-5):
+def run(i, name, slot, way="scan", reverse=False, epsilon=1e-5, chunk=None):
     """Last carry, outputs and running moments; the latter are None for all but batch norm."""
-    cell, rows, traversal = CELLS[name], Rows(i.lengths, i.drop), Traversal(reverse)
+    cell, rows, traversal = CELLS[name], Rows(i.lengths, i.drop), Traversal(reverse, chunk=chunk)
     if slot == "none":
         return *getattr(recurrence, way)(cell, i.params, i.x, i.start, rows, traversal), None
     normalisation = Normalisation(norm_of(slot, epsilon), i.weights, i.running, train=slot != EVALUATED)
     return getattr(normalised, way)(cell, normalisation, i.params, i.x, i.start, rows, traversal)
 
 
-def differentiate(i, name, slot, way="scan", reverse=False):
+def differentiate(i, name, slot, way="scan", reverse=False, chunk=None):
     """A `Measured` of these inputs."""
 
     def value(*leaves):
-        values = run(Inputs(*leaves, *i[5:]), name, slot, way, reverse)
+        values = run(Inputs(*leaves, *i[5:]), name, slot, way, reverse, chunk=chunk)
         return total(*values[:2], i.mix), values
 
     gradients, values = jax.grad(value, argnums=(0, 1, 2, 3, 4), has_aux=True)(*i[:5])
@@ -188,10 +188,10 @@ def quickly(function, *static):
     return jax.jit(function, static_argnames=static, compiler_options={"xla_backend_optimization_level": 0})
 
 
-compiled_run = quickly(run, "name", "slot", "way", "reverse", "epsilon")
-compiled = quickly(differentiate, "name", "slot", "way", "reverse")
+compiled_run = quickly(run, "name", "slot", "way", "reverse", "epsilon", "chunk")
+compiled = quickly(differentiate, "name", "slot", "way", "reverse", "chunk")
 
 
-def measure(i, name, slot, way="scan", reverse=False):
+def measure(i, name, slot, way="scan", reverse=False, chunk=None):
     """`differentiate`, compiled once for each size, in numpy's arrays."""
-    return jax.tree.map(np.asarray, compiled(i, name, slot, way, reverse))
+    return jax.tree.map(np.asarray, compiled(i, name, slot, way, reverse, chunk))

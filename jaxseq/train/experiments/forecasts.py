@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Literal, TypeVar, get_args
 
 from jaxseq import cells
+from jaxseq.cells.chunks import Chunk
 from jaxseq.cells.norm import Norm
 from jaxseq.common.checks import at_least, one_of, share
 from jaxseq.common.errors import UsageError
@@ -47,12 +48,16 @@ class Model:
     """Dropout rate between recurrent layers."""
     recurrent_dropout: float = 0.0
     """Dropout rate of the recurrent state, one mask for a whole sequence (Gal & Ghahramani 2016)."""
+    chunk: Chunk = "auto"
+    """Time steps that the derivative computes again at once: less memory for long windows; None keeps all of them."""
     head: HeadName = "point"
     """Forecast of each step: a point, seven quantiles, or a distribution; negative-binomial for --data.target count."""
 
     def __post_init__(self) -> None:
         cells.check_options(self.cell, self.norm not in ("none", "batch-between"), self.recurrent_dropout)
         at_least(1, hidden=self.hidden, layers=self.layers)
+        if isinstance(self.chunk, int):
+            at_least(1, chunk=self.chunk)
         one_of(get_args(NormName), norm=self.norm)
         one_of(get_args(HeadName), head=self.head)
         share(momentum=self.momentum, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)
@@ -89,6 +94,7 @@ class Model:
             bidirectional=self.bidirectional,
             dropout=self.dropout,
             recurrent_dropout=self.recurrent_dropout,
+            chunk=self.chunk,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -16,8 +16,6 @@ from jaxtyping import Array, Bool, Float
 from jaxseq.common.arrays import Support
 from jaxseq.common.errors import UsageError
 
-TargetName = Literal["change", "log-return", "level", "count"]
-"""The names of `TRANSFORMS`."""
 LARGEST_COUNT = 2**24
 """Largest whole number below which float32 has all others."""
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
@@ -38,7 +36,7 @@ class Transform(NamedTuple):
 
     inputs      (values "n t", each one's predecessor, shift, scale) -> the model's inputs x
     targets     (values "n k", last value of the window "n 1", shift, scale) -> the model's targets y
-    invert      inverse of `targets`, for the same last value
+    invert      inverse of `targets`, for the same last value; never falls, for all numbers: quantiles pass through it
     fit         shift and scale from training values that are not all the same
     refused     values of a series that the model cannot read; NaN, a missing one, never is
     rule        what `refused` says, for the error: "... values above 0"
@@ -236,3 +234,8 @@ TRANSFORMS: MappingProxyType[str, Transform] = MappingProxyType(
     {"change": CHANGE, "log-return": LOG_RETURN, "level": LEVEL, "count": COUNT}
 )
 """Transforms by the name that `--data.target` gives them."""
+
+if TYPE_CHECKING:
+    TargetName: TypeAlias = str
+else:  # A type checker reads no list of names that is computed.
+    TargetName = Literal[tuple(TRANSFORMS)]

@@ -18,6 +18,7 @@ RECORD = "export.json"
 """The record of the written files, by which a second call knows that they are its own."""
 CARD = "README.md"
 NAMES = ("stablehlo", "onnx", "safetensors", "torch")
+"""The names of `formats.FORMATS`, which --help and a mistyped option read without loading JAX."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class Options:
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder."""
-    to: str = "stablehlo"
-    """Formats, separated by commas: stablehlo, onnx, safetensors, torch."""
+    to: Annotated[str, tyro.conf.arg(help=f"Formats, separated by commas: {', '.join(NAMES)}.")] = "stablehlo"
     out: Path | None = None
     """Folder to write into; None takes RUN-export beside the run."""
     epoch: int | None = None
@@ -70,7 +70,7 @@ def export(options: Options) -> Path:
     # All of them before the first is written: a format that cannot be had leaves nothing behind.
     contents: dict[str, bytes] = {}
     for name in names:
-        contents |= formats.FORMATS[name](trained, exported)
+        contents |= formats.FORMATS[name].files(trained, exported)
     contents[CARD] = card.card(trained, folder, names, options.licence).encode()
 
     # Not in the run's own folder, whose files are sealed.

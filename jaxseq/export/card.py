@@ -11,57 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxseq.checkpoint import records, run_seal
+from jaxseq.export.formats import FORMATS
 from jaxseq.train import run_folder
 from jaxseq.train.experiments.config import ROWS
 from jaxseq.train.forecaster import Trained
 
 NO_METRICS = ("epoch", "epochs", "seconds")
 """Columns of a run's row that say nothing about its forecasts."""
-CALLS: Mapping[str, str] = {
-    "stablehlo": """
-```python
-import jax, numpy as np
-
-program = jax.export.deserialize(open("forecast.jax_export", "rb").read())
-with jax.enable_x64(True):
-    print(program.call({{"values": np.zeros((1, {window}))}})["forecast"])
-```
-
-`forecast.stablehlo` is the same program as StableHLO's portable bytecode, for other compilers.
-""",
-    "onnx": """
-```python
-import numpy as np, onnxruntime
-
-session = onnxruntime.InferenceSession("forecast.onnx")
-print(session.run(None, {{"values": np.zeros((1, {window}))}})[0])
-```
-""",
-    "safetensors": """
-`parameters.safetensors` has the network's parameters by their path, as `jaxseq.nn.forecaster.Forecaster` takes them.
-""",
-    "torch": """
-```python
-import torch
-from safetensors.torch import load_file
-
-class Forecaster(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.recurrent = torch.nn.{layer}({arguments})
-        self.head = torch.nn.Linear({width}, {outputs})
-
-    def forward(self, x):  # "b t {features}", scaled as below
-{forward}
-
-model = Forecaster()
-model.load_state_dict(load_file("torch.safetensors"))
-```
-
-The scaling is not inside: {scaling}.
-""",
-}
-"""How the files of a format are called."""
 FORWARD = {
     "every-step": "        return self.head(self.recurrent(x)[0][:, -1])",
     "end": """        _, last = self.recurrent(x)
@@ -156,7 +112,7 @@ def _call(trained: Trained, name: str) -> str:
     if trained.experiment.task == "every-step":
         reads = "every-step"
     forward = FORWARD[reads]
-    return CALLS[name].format(
+    return FORMATS[name].call.format(
         window=trained.experiment.data.window,
         layer=layer,
         arguments=", ".join(arguments),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def stablehlo(trained: Trained, exported: Program) -> dict[str, bytes]:
         content = compiled.serialize()
 
         # What is checked is what another program will read.
-        made_up = program.example(exported, trained)
+        made_up = program.example(exported, trained.scaling)
         arrays = {name: jnp.asarray(value) for name, value in made_up.items()}
         outputs = jax.export.deserialize(content).call(arrays)
     _check(trained, exported, made_up, np.asarray(outputs["forecast"]))
@@ -53,7 +54,7 @@ def onnx(trained: Trained, exported: Program) -> dict[str, bytes]:
         raise _missing("onnx") from error
 
     model = onnx_graph.model_of(trained, exported)
-    made_up = program.example(exported, trained)
+    made_up = program.example(exported, trained.scaling)
     # Its logistic function overflows for large arguments, on the way to the right value.
     with np.errstate(over="ignore"):
         (forecast,) = ReferenceEvaluator(model).run(None, made_up)
@@ -111,10 +112,69 @@ def _without_places() -> Iterator[None]:
         jax.config.update("jax_traceback_in_locations_limit", before)
 
 
-FORMATS: Mapping[str, Callable[[Trained, Program], dict[str, bytes]]] = MappingProxyType(
-    {"stablehlo": stablehlo, "onnx": onnx, "safetensors": safetensors, "torch": torch}
+class Format(NamedTuple):
+    """A format of exported files.
+
+    files  (trained forecaster, its program) -> the content of each file by its name
+    call   how the files are called, for the card; `card` says what may stand in its braces
+    """
+
+    files: Callable[[Trained, Program], dict[str, bytes]]
+    call: str
+
+
+_CALL_STABLEHLO = """
+```python
+import jax, numpy as np
+
+program = jax.export.deserialize(open("forecast.jax_export", "rb").read())
+with jax.enable_x64(True):
+    print(program.call({{"values": np.zeros((1, {window}))}})["forecast"])
+```
+
+`forecast.stablehlo` is the same program as StableHLO's portable bytecode, for other compilers.
+"""
+_CALL_ONNX = """
+```python
+import numpy as np, onnxruntime
+
+session = onnxruntime.InferenceSession("forecast.onnx")
+print(session.run(None, {{"values": np.zeros((1, {window}))}})[0])
+```
+"""
+_CALL_SAFETENSORS = """
+`parameters.safetensors` has the network's parameters by their path, as `jaxseq.nn.forecaster.Forecaster` takes them.
+"""
+_CALL_TORCH = """
+```python
+import torch
+from safetensors.torch import load_file
+
+class Forecaster(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.recurrent = torch.nn.{layer}({arguments})
+        self.head = torch.nn.Linear({width}, {outputs})
+
+    def forward(self, x):  # "b t {features}", scaled as below
+{forward}
+
+model = Forecaster()
+model.load_state_dict(load_file("torch.safetensors"))
+```
+
+The scaling is not inside: {scaling}.
+"""
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "stablehlo": Format(stablehlo, _CALL_STABLEHLO),
+        "onnx": Format(onnx, _CALL_ONNX),
+        "safetensors": Format(safetensors, _CALL_SAFETENSORS),
+        "torch": Format(torch, _CALL_TORCH),
+    }
 )
-"""A function for each format, from a trained forecaster and its program to files."""
+"""The formats by the name that `--to` gives them."""
 
 
 def _as_safetensors(arrays: Mapping[str, np.ndarray | jax.Array]) -> bytes:

@@ -26,6 +26,10 @@ OPSET = 17
 TYPES = {np.dtype(np.float64): TensorProto.DOUBLE, np.dtype(np.int32): TensorProto.INT32}
 OPERATORS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 """ONNX's operator by the name of the cell."""
+TARGETS = ("level", "change", "log-return")
+"""Targets whose scaling and its inverse the graph has."""
+CENTRES = {"point": 0, "quantile": len(LEVELS) // 2, "gaussian": 0, "student-t": 0}
+"""Number, of those that the network gives for each step, that is the forecast, by the name of the head."""
 
 
 class Graph:
@@ -53,6 +57,12 @@ def check_exportable(trained: Trained) -> None:
     way_out = "--to stablehlo, which holds every network"
     if model.cell not in OPERATORS:
         raise UsageError("ONNX has no such cell", where="--model.cell", got=model.cell, needed=way_out)
+    if trained.scaling.kind not in TARGETS:
+        raise UsageError(
+            "the graph has no such target", where="--data.target", got=trained.scaling.kind, needed=way_out
+        )
+    if experiment.head.name not in CENTRES:
+        raise UsageError("the graph has no such head", where="--model.head", got=experiment.head.name, needed=way_out)
     if model.norm != "none":
         raise UsageError("ONNX has no norm inside its layers", where="--model.norm", got=model.norm, needed=way_out)
     if experiment.task == "iterated" and experiment.horizon > 1:
@@ -265,10 +275,8 @@ def _head(graph: Graph, trained: Trained, states: str) -> str:
     if head.width == 1:
         return raw
 
-    # The centre is the median of the quantiles, or the location, which comes first.
-    centre = len(LEVELS) // 2 if head.name == "quantile" else 0
     graph.constant("by_step", np.asarray([0, trained.experiment.horizon, head.width], np.int64))
-    graph.constant("centre", np.asarray(centre, np.int64))
+    graph.constant("centre", np.asarray(CENTRES[head.name], np.int64))
     by_step = graph.add("Reshape", raw, "by_step", output="raw_by_step")
     return graph.add(
         "Gather",

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxseq.common.errors import UsageError
+from jaxseq.data.scaling import Scaling
 from jaxseq.forecasting import rollout
 from jaxseq.nn import apply
 from jaxseq.train.forecaster import Trained
@@ -132,27 +133,25 @@ def _network(trained: Trained, x: Float[Array, "n t d"]) -> Outputs:
     return outputs
 
 
-def example(program: Program, trained: Trained, rows: int = 3) -> dict[str, np.ndarray]:
+def example(program: Program, scaling: Scaling, rows: int = 3) -> dict[str, np.ndarray]:
     """Return made-up inputs near the level of the training, by which an export is checked."""
-    scaling = trained.scaling
+    transform = scaling.transform
     inputs: dict[str, np.ndarray] = {}
     for name, shape in program.shapes.items():
         inputs[name] = np.zeros((rows, *shape), program.dtypes[name])
 
-    if scaling.transform.support == "counts":
-        counts = np.random.default_rng(0).poisson(4, inputs["values"].shape)
-        inputs["values"] = counts.astype(np.float64)
-        return inputs
-
-    # A random walk, whose changes are those of the training.
-    spread = np.asarray(scaling.scale).max()
-    changes = np.random.default_rng(0).normal(0, spread, inputs["values"].shape)
-    walk = np.cumsum(changes, axis=1)
-    if scaling.kind == "log-return":
-        inputs["values"] = np.exp(walk)
-    else:
-        start = np.asarray(scaling.shift).mean() + spread
-        inputs["values"] = start + walk
+    shift = np.full((rows, 1), scaling.shift[0])
+    scale = np.full((rows, 1), scaling.scale[0])
+    random = np.random.default_rng(0)
+    # One value after the other, because a change needs the value before it.
+    value = shift + scale
+    for step in range(inputs["values"].shape[1]):
+        if transform.support == "counts":
+            numbers = random.poisson(4, (rows, 1)).astype(np.float64)
+        else:
+            numbers = random.uniform(-0.5, 1, (rows, 1))
+        value = np.asarray(transform.invert(numbers, value, shift, scale))
+        inputs["values"][:, step] = value[:, 0]
     return inputs
 
 

@@ -51,7 +51,12 @@ def _scaled(
     transform = part.scaling.transform
     if transform.relative and np.any(transform.refused(forecast)):
         return None
-    return Forecast(part.scaling.targets(part.windows._replace(targets=forecast)))
+    # Of a simple forecast that the series cannot take, such as one below 0 of a root.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        numbers = part.scaling.targets(part.windows._replace(targets=forecast))
+    if not np.all(np.isfinite(numbers)):
+        return None
+    return Forecast(numbers)
 
 
 def scores(

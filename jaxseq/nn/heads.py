@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import chex
 import jax
@@ -28,9 +28,6 @@ LEAST = 1e-4
 
 NEWTON_STEPS = 12
 """Iterations for a Student-t quantile; from the Gaussian one they converge at any degrees of freedom above 2."""
-
-HeadName = Literal["point", "quantile", "gaussian", "student-t", "negative-binomial"]
-"""The heads that `named` knows."""
 
 Loss: TypeAlias = Callable[[Array, Array], Array]
 """A function (raw "... k p", target "... k") -> loss of each step, "... k"."""
@@ -404,6 +401,13 @@ HEADS: MappingProxyType[str, Head] = MappingProxyType(
     {head.name: head for head in (QUANTILE, GAUSSIAN, STUDENT_T, NEGATIVE_BINOMIAL)}
 )
 """Heads that give a distribution, by name."""
+
+if TYPE_CHECKING:
+    LossName: TypeAlias = str
+    HeadName: TypeAlias = str
+else:  # A type checker reads no list of names that is computed; the command line, its help and `config.json` do.
+    LossName = Literal[tuple(LOSSES)]
+    HeadName = Literal[("point", *HEADS)]
 
 
 def named(name: str, loss: str = "mse") -> Head:

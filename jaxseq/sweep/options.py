@@ -14,7 +14,7 @@ from jaxseq.common.files import user_path
 from jaxseq.sweep.slurm import Cluster
 from jaxseq.train import devices, loggers
 
-HELP = """usage: python -m jaxseq.sweep EXPERIMENT [--field value ...] [--out FOLDER] [--workers N]
+HELP = f"""usage: python -m jaxseq.sweep EXPERIMENT [--field value ...] [--out FOLDER] [--workers N]
 
 Train a run for every combination of values and summarise them over the seeds. Separate the values of a field by commas;
 a:b stands for the integers from a to b - 1. All other options are those of python -m jaxseq.train, whose --help lists
@@ -31,8 +31,8 @@ options:
                      range, 16..128 or log:1e-4..1e-2. Points follow what the earlier ones achieved in validation, and runs
                      behind the median are pruned. The same command with --out resumes, or adds trials with a larger N
   --workers N        runs trained at a time (default: one per core; with --on slurm, as many as the queue starts)
-  --log TOOLS        copy every epoch to these tools, separated by commas (tensorboard, wandb, mlflow, trackio)
-  --on {here,slurm}  train on this machine, or submit every run as a job (needs the extra slurm). Ctrl-C leaves the jobs
+  --log TOOLS        copy every epoch to these tools, separated by commas ({", ".join(loggers.TOOLS)})
+  --on {{here,slurm}}  train on this machine, or submit every run as a job (needs the extra slurm). Ctrl-C leaves the jobs
                      alone; the same command with --out shows their progress again (default: here)
   --slurm.NAME VALUE parameter of every job, by its name in submitit: --slurm.partition gpu --slurm.gpus-per-node 1
                      --slurm.timeout-min 60. A job that runs out of time is queued again and resumes after its last epoch;

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,6 @@ from jaxseq.common.errors import UsageError
 from jaxseq.nn import fields
 from jaxseq.train.schedules import FACTOR, PLATEAU, RATES, WARMUP, Numbers, Schedule
 
-Rule = Literal["adam", "adamw", "nadamw", "lion", "muon", "sgd", "rmsprop", "adafactor"]
-"""The update of the parameters, by its name in optax."""
 WITH_DECAY = ("adam", "adamw", "nadamw", "lion", "muon")
 """Rules with a weight decay, which the learning rate multiplies; Adam with one is AdamW."""
 WITH_MOMENTUM = ("sgd", "rmsprop")
@@ -286,6 +284,11 @@ RULES: Mapping[str, MakeRule] = MappingProxyType(
     }
 )
 """Optax's rules by name, each of a learning rate and the numbers of the state."""
+
+if TYPE_CHECKING:
+    Rule: TypeAlias = str
+else:  # A type checker reads no list of names that is computed.
+    Rule = Literal[tuple(RULES)]
 
 
 # Norms -----------------------------------------------------------------------------------------------------------------

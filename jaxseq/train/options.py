@@ -31,6 +31,11 @@ DESCRIPTION = f"""
 
     {PROGRAM} {DEFAULT} --help
     """
+LOG = (
+    f"Copy every epoch to these tools, separated by commas: {', '.join(loggers.TOOLS)}. Each is an extra, as in: "
+    'pip install "jaxseq[tensorboard]".'
+)
+"""The help of `--log`."""
 WIDTH, INDENT = 79, "  "
 """Columns of a help text, and the space before each of its lines."""
 OVERVIEW = frozenset({"-h", "--help", "--tyro-print-completion", "--tyro-write-completion"})
@@ -60,9 +65,7 @@ class Options(Generic[AnyExperiment]):
     compile_cache: bool = True
     """Keep compiled programs in the user's cache folder for the next run; $JAX_COMPILATION_CACHE_DIR names another one."""
 
-    log: str | None = None
-    """Copy every epoch to these tools, separated by commas: tensorboard, wandb (offline), mlflow, trackio. Each is an
-    extra, as in: pip install "jaxseq[tensorboard]"."""
+    log: Annotated[str | None, tyro.conf.arg(help=LOG)] = None
 
     mesh: Processes = field(default_factory=Processes)
     """Processes that train one run together."""

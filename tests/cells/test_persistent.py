@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import pallas as pl
-from problems import GATED, normal, quickly, shapes, untrained
+from problems import normal, quickly, shapes, untrained
 
 from jaxseq.cells import CELLS, adjoint, kernel_layout, normalised, persistent, recurrence
 from jaxseq.cells.adjoint import Layer, Sequence, Trainable
@@ -22,6 +22,7 @@ from jaxseq.cells.normalised import Normalisation
 from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.nn.recurrent import Recurrent
 
+GATED = {name: cell for name, cell in CELLS.items() if cell.pointwise is not None}
 every_cell = pytest.mark.parametrize("name", GATED)
 SLOTS = (None, "layer", "layer-sum")
 GROUPS = {"lstm": ((4,), (2, 2)), "gru": ((4,), (2, 1)), "rnn": ((1,),)}

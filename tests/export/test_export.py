@@ -219,6 +219,7 @@ def test_a_wrong_export_is_not_written(monkeypatch):
     [
         (formats.onnx, {"norm": "layer"}, "--model.norm"),
         (formats.onnx, {"task": "iterated"}, "--task"),
+        (formats.onnx, {"kind": "count", "head": "negative-binomial"}, "--data.target"),
         (formats.torch, {"norm": "layer"}, "--model.norm"),
         (lambda trained, _: program.check_exportable(trained), {"task": "iterated", "head": "gaussian"}, "--task"),
     ],

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import simulated
 
+from jaxseq.data import scaling, transforms
 from jaxseq.forecasting import distributions, metrics
 from jaxseq.forecasting.intervals import bounds, fit
 from jaxseq.forecasting.predictions import target_times
@@ -26,8 +27,17 @@ def test_a_baseline_has_the_intervals_that_a_model_with_its_forecasts_would_have
         np.testing.assert_allclose(found["last"][level], ends, rtol=1e-9)
 
 
-def test_a_forecast_that_a_log_return_cannot_express_has_no_intervals():
-    valid, test = simulated.parts(simulated.trending(800, 0), kind="log-return")
+def root(values, base, shift, scale):
+    return (np.sqrt(values) - shift) / scale
+
+
+ROOT = transforms.LEVEL._replace(inputs=root, targets=root)
+
+
+@pytest.mark.parametrize("kind", ["log-return", "root"])
+def test_a_forecast_that_its_scale_cannot_express_has_no_intervals(kind, monkeypatch):
+    monkeypatch.setattr(scaling, "TRANSFORMS", {**transforms.TRANSFORMS, "root": ROOT})
+    valid, test = simulated.parts(simulated.trending(800, 0), kind=kind)
     fitted = fit("split", simulated.naive(valid), valid)
     forecasts = [{"last": in_units(part), "negative": -in_units(part)} for part in (valid, test)]
     assert list(distributions.around(*forecasts, fitted, valid, test)) == ["last"]

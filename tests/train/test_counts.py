@@ -61,7 +61,7 @@ def test_counts_are_trained_judged_and_forecast_as_counts(sales, task, tmp_path)
     trained = restore(folder)
     if task == "direct":
         exported = program.program_of(trained)
-        inputs = program.example(exported, trained)
+        inputs = program.example(exported, trained.scaling)
         outputs = program.computed(exported, inputs)
         assert (outputs["quantiles"] == np.round(outputs["quantiles"])).all()
         assert outputs["forecast"].shape == (len(inputs["values"]), HORIZON)

@@ -18,10 +18,9 @@ from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.intervals import Choice
 from jaxseq.nn import forecaster, heads, objectives
-from jaxseq.nn.heads import HeadName
+from jaxseq.nn.heads import HeadName, LossName
 from jaxseq.train.experiments.base import CellName, Experiment, NormName
 
-LossName = Literal["mse", "mae", "huber"]
 Strategy = Literal["one-step", "iterated", "direct", "every-step"]
 
 
@@ -147,7 +146,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
                 "a bidirectional model cannot be fed its forecast", where="--task", got=self.task, needed="direct"
             )
         # The sum of two medians is not the median of the sum: quantiles need samples to be iterated.
-        if self.task == "iterated" and self.model.head == "quantile":
+        if self.task == "iterated" and self.head.quantiles is not None and self.head.draw is None:
             raise UsageError(
                 "quantiles of one step do not add up over several",
                 where="--model.head",

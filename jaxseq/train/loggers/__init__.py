@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 
 from jaxseq.common.errors import UsageError
 from jaxseq.train.loggers.base import Logger
 
-TOOLS = ("tensorboard", "wandb", "mlflow", "trackio")
-"""Names of the tools; those of the extras that install them, and the modules here begin with them, too."""
+SUFFIX = "_log"
+"""End of the names of the modules here that log to a tool; the class in each is `Log`."""
+TOOLS = tuple(
+    module.name.removesuffix(SUFFIX) for module in pkgutil.iter_modules(__path__) if module.name.endswith(SUFFIX)
+)
+"""Names of the tools, and of the extras that install them: a module for each is all that a tool needs here."""
 
 
 def named(text: str | None) -> list[Logger]:
@@ -36,7 +41,7 @@ def check_names(text: str | None) -> list[str]:
 def _logger(name: str) -> Logger:
     try:
         # Imported on demand, since each of them takes seconds.
-        module = importlib.import_module(f"{__name__}.{name}_log")
+        module = importlib.import_module(f"{__name__}.{name}{SUFFIX}")
     except ImportError as error:
         missing = error.name or f"{error}"
         raise UsageError(f'{name} needs {missing}: pip install "jaxseq[{name}]"', where="--log") from error

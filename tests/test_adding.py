@@ -1,0 +1,105 @@
+"""A name that is registered is on the command line, and in no second list that would have to follow it."""
+
+import ast
+import re
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+from jaxseq.cells import CELLS
+from jaxseq.data.scaling import Scaling
+from jaxseq.data.transforms import TRANSFORMS
+from jaxseq.export import __main__ as export
+from jaxseq.export import program
+from jaxseq.export.formats import FORMATS
+from jaxseq.export.program import Program
+from jaxseq.nn import heads
+from jaxseq.sweep import options as sweep_options
+from jaxseq.train import loggers, options
+from jaxseq.train.experiments import EXPERIMENTS
+from jaxseq.train.optimiser import RULES
+from jaxseq.train.schedules import RATES
+
+ROOT = Path(__file__).parent.parent
+REGISTRIES = MappingProxyType(
+    {
+        "--model.cell": tuple(CELLS),
+        "--model.head": ("point", *heads.HEADS),
+        "--data.target": tuple(TRANSFORMS),
+        "--loss": tuple(heads.LOSSES),
+        "--optimiser": tuple(RULES),
+        "--schedule": ("constant", *RATES, "plateau"),
+        "--log": loggers.TOOLS,
+        "--to": tuple(FORMATS),
+        "experiment": tuple(EXPERIMENTS),
+    }
+)
+"""Names by the option that takes them, in the order of its help."""
+LISTS = MappingProxyType({"--optimiser": 1, "--loss": 1, "--data.target": 1, "--to": 2})
+"""Lists in the source that have all names of a registry: the registry itself, and what --help reads without JAX."""
+every_option = pytest.mark.parametrize("option", [name for name in REGISTRIES if name.startswith("--")])
+
+
+@pytest.fixture(scope="module")
+def help_text():
+    """The help texts of an experiment and of the export."""
+
+    def shown(parse, words):
+        with pytest.MonkeyPatch.context() as patch:
+            lines = []
+            patch.setattr("builtins.print", lambda *texts, **_: lines.extend(texts))
+            with pytest.raises(SystemExit):
+                parse(words)
+        return "".join(lines)
+
+    return shown(options.parse, ["aapl", "--help"]) + shown(export.main, ["--help"])
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_an_export_is_checked_on_values_that_every_target_can_read(kind):
+    scaling = Scaling(kind, shift=(10.0,), scale=(2.0,))
+    made_up = Program(lambda inputs: inputs, {"values": (6,)}, {"values": np.dtype(np.float64)})
+    values = program.example(made_up, scaling)["values"]
+    assert values.shape == (3, 6) and np.isfinite(values).all() and np.ptp(values) > 0
+    assert not TRANSFORMS[kind].refused(values).any()
+
+
+@every_option
+def test_the_help_lists_every_name_that_is_registered(option, help_text):
+    (text,) = re.findall(rf"│ {option} (.*?)\(default", help_text, re.DOTALL)
+    names = ",".join(REGISTRIES[option])
+    # Choices in braces, or a list in a sentence.
+    assert re.search(rf"[{{:]{names}[}}.]", re.sub(r"[\s│]+", "", text))
+
+
+def test_a_sweep_names_every_logger():
+    assert f"({', '.join(loggers.TOOLS)})" in sweep_options.HELP
+
+
+def test_the_loggers_are_the_extras_that_install_them():
+    extras = (ROOT / "pyproject.toml").read_text()
+    assert all(re.search(rf"^{name} = \[", extras, re.MULTILINE) for name in loggers.TOOLS)
+
+
+def lists(source):
+    """Line and names of every list, tuple, set, `Literal` and dictionary."""
+    for node in ast.walk(ast.parse(source)):
+        items = getattr(node, "elts", None) or getattr(node, "keys", None)
+        if isinstance(items, list):
+            yield node.lineno, {item.value for item in items if isinstance(item, ast.Constant)}
+
+
+def test_no_second_list_repeats_a_registry():
+    sources = {path.relative_to(ROOT): path.read_text() for path in sorted((ROOT / "jaxseq").rglob("*.py"))}
+    for option, names in REGISTRIES.items():
+        # Few files have all the names, and parsing takes long.
+        candidates = {path: text for path, text in sources.items() if all(f'"{name}"' in text for name in names)}
+        places = [
+            f"{path}:{line}"
+            for path, text in candidates.items()
+            for line, listed in lists(text)
+            if listed >= set(names)
+        ]
+        assert len(places) == LISTS.get(option, 0), f"{option}: {', '.join(places)}"

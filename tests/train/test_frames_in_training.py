@@ -79,4 +79,8 @@ def test_a_pickled_run_forecasts_the_same_bits_without_its_folder(panel_run, fra
     assert isinstance(twin, forecasts.Trained) and repr(twin) == repr(model)
     pd.testing.assert_frame_equal(twin.predict(frame).table, before, check_exact=True)
     assert twin.state.step == model.state.step
+    # What is known of the training rows goes with it: another unit is noticed.
+    other_unit = frame.assign(sales=1000 * frame["sales"])
+    notes = twin.predict(other_unit).notes
+    assert "is not as in the training" in " ".join(notes) and notes == model.predict(other_unit).notes
     pd.testing.assert_frame_equal(model.predict(frame).table, before, check_exact=True)

@@ -38,6 +38,8 @@ class Options:
     """Time the sampling of 256 notes against stateful loops in torch, instead of the comparison."""
     scaling: bool = False
     """Time a step on 1, 2 and 4 devices, and name its limits, instead of the comparison; with --quick one workload only."""
+    together: bool = False
+    """Time an epoch of 5 seeds in one program (train --together) against one after the other, instead of the comparison."""
     gpu: bool = False
     """Measure layers, training steps, generation and errors on one GPU within --minutes, instead of the comparison."""
     minutes: float = 6.0
@@ -75,6 +77,8 @@ def check(options: Options) -> None:
         raise UsageError("--scaling stands alone: leave out --plot, --sweep, --sampling and --only")
     if options.scaling and (options.device != "cpu" or options.core is not None):
         raise UsageError("--scaling takes all cores of the CPU: leave out --device and --core")
+    if options.together:
+        _check_together_alone(options)
     if options.gpu:
         _check_gpu_alone(options)
     for option, path in (("--out", options.out), ("--plot", options.plot)):
@@ -84,6 +88,21 @@ def check(options: Options) -> None:
             check_output(path, option, options.overwrite)
 
 
+def _check_together_alone(options: Options) -> None:
+    others = {
+        "--only": options.only is not None,
+        "--sweep": options.sweep,
+        "--sampling": options.sampling,
+        "--scaling": options.scaling,
+        "--plot": options.plot is not None,
+    }
+    for name, is_given in others.items():
+        if is_given:
+            raise UsageError(
+                "stands alone", where="--together", got=name, needed="--rounds, --device and --out at most"
+            )
+
+
 def _check_gpu_alone(options: Options) -> None:
     others = {
         "--quick": options.quick,
@@ -91,6 +110,7 @@ def _check_gpu_alone(options: Options) -> None:
         "--sweep": options.sweep,
         "--sampling": options.sampling,
         "--scaling": options.scaling,
+        "--together": options.together,
         "--core": options.core is not None,
         "--plot": options.plot is not None,
     }
@@ -130,10 +150,12 @@ def run(options: Options) -> None:
         import jax
 
         machine.check_gpu(jax.default_backend())
-    if not options.sampling:
+    if not options.sampling and not options.together:
         print(compare.header(options.device, core), flush=True)
     rounds = min(options.rounds, 3) if options.quick else options.rounds
-    if options.sampling:
+    if options.together:
+        figures = _together(options, rounds)
+    elif options.sampling:
         figures = _sampling(options, rounds)
     else:
         figures = _sweep(options, rounds) if options.sweep else _compare(options, rounds)
@@ -209,6 +231,20 @@ def _sampling(options: Options, rounds: int) -> dict[str, Any]:
     _print(sampling.table(results))
     print(f"{machine.CLOCKS[options.device][0]}; median of {rounds} rounds in turn (least-most); above 1 we are faster")
     return {"sampling": results}
+
+
+def _together(options: Options, rounds: int) -> dict[str, object]:
+    from jaxseq.benchmark import together
+
+    results = []
+    for size in together.sizes(options.quick):
+        print(f"{size.cell} {size.hidden}: {rounds} rounds", file=sys.stderr, flush=True)
+        results.append(together.measure(size, rounds, options.device))
+    _print(together.table(results))
+    print(
+        f"{machine.CLOCKS[options.device][0]}; median of {rounds} rounds in turn (least-most); above 1 together is faster"
+    )
+    return {"together": [result._asdict() for result in results]}
 
 
 def _scaling(options: Options) -> dict[str, Any]:

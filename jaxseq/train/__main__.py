@@ -35,7 +35,15 @@ def _train(words: list[str]) -> None:
 
         if request.compile_cache:
             compiled_programs.keep()
-        if request.seeds > 1 or request.backtest > 1:
+        if request.together:
+            study.study_together(
+                request.experiment,
+                seeds=request.seeds,
+                folds=request.backtest,
+                out=request.out,
+                classical=request.classical,
+            )
+        elif request.seeds > 1 or request.backtest > 1:
             study.study(
                 request.experiment,
                 seeds=request.seeds,

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxseq.common import memory
 from jaxseq.common.arrays import Batch, Tree
@@ -57,6 +58,20 @@ class Footprint(NamedTuple):
     def within(self, devices: int) -> Footprint:
         """Return the bytes of several devices in the host's memory, each of which holds state and data."""
         return self._replace(state=self.state * devices, data=self.data + self.data / DATA_COPIES * (devices - 1))
+
+    def of_lanes(self, lanes: int) -> Footprint:
+        """Return the bytes of several trainings in one program, on the same data."""
+        return self._replace(state=self.state * lanes, step=self.step * lanes)
+
+    def check_on(self, mesh: Mesh) -> None:
+        """Raise `UsageError` if a device of the mesh, or the memory of this process, has less memory."""
+        device = mesh.local_devices[0]
+        # None on a CPU, whose devices take the memory of the host.
+        device_memory = device.memory_stats()
+        if device_memory and "bytes_limit" in device_memory:
+            self.on(mesh.size).check(device_memory["bytes_limit"])
+        else:
+            self.within(len(mesh.local_devices)).check()
 
     def check(self, most: int | float | None = None) -> None:
         """Raise `UsageError`, with both numbers and the option that matters most, if there is less memory.

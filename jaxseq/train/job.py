@@ -28,6 +28,7 @@ from jaxseq.train import devices, epoch, experiments, footprint, optimiser, proc
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.base import Experiment, Training
 from jaxseq.train.experiments.config import ROWS
+from jaxseq.train.footprint import Footprint
 from jaxseq.train.stream import Source
 
 MOST_LAYERS = 64
@@ -95,7 +96,7 @@ def build_job(
         batch_sharding=batch_sharding,
         precision=experiment.precision,
     )
-    _check_memory(experiment, setup, batches, mesh)
+    _footprint(experiment, setup, batches).check_on(mesh)
 
     rows_sha256 = fingerprint(batches)
     data = devices.replicate(mesh, batches)
@@ -148,22 +149,20 @@ def _check_sizes(experiment: Experiment, train_rows: int, device_count: int) -> 
     )
 
 
-def _check_memory(experiment: Experiment, setup: Setup, batches: BatchSplits, mesh: Mesh) -> None:
-    """Raise `UsageError` if the training needs more memory than its devices have, by its estimate."""
-    needed = footprint.estimate(
+def _footprint(experiment: Experiment, setup: Setup, batches: BatchSplits) -> Footprint:
+    """Estimate the memory of a training."""
+    return footprint.estimate(
         setup,
         _shapes(setup, *_row_shape(batches)),
         batches,
         batch=experiment.batch,
         layers=experiment.model.layers,
     )
-    device = mesh.local_devices[0]
-    # None on a CPU, whose devices take the memory of the host.
-    device_memory = device.memory_stats()
-    if device_memory and "bytes_limit" in device_memory:
-        needed.on(mesh.size).check(device_memory["bytes_limit"])
-    else:
-        needed.within(len(mesh.local_devices)).check()
+
+
+def check_memory_of_lanes(job: Job[Experiment, object], lanes: int) -> None:
+    """Raise `UsageError` if so many trainings like this one, in one program, need more memory than there is."""
+    _footprint(job.experiment, job.setup, job.batches).of_lanes(lanes).check_on(job.mesh)
 
 
 def on_local_devices(job: Job[Training_, Material]) -> Job[Training_, Material]:

@@ -51,67 +51,115 @@ class Run(NamedTuple):
         return self.folder / run_seal.CHECKPOINTS
 
 
+class Recorder(NamedTuple):
+    """Where the epochs of a run in training are recorded.
+
+    setup   the run's, with its reaction to steps that are not finite
+    writer  of the checkpoints; None in all processes but the first
+    note    prints a line above the display
+    lanes   runs that are trained in one compiled epoch, this one among them
+    """
+
+    run: Run
+    setup: Setup
+    writer: Writer | None
+    note: Callable[[str], None]
+    lanes: int = 1
+
+    def record(self, finished: Epoch, seconds: float) -> Row:
+        """Log an epoch, start to save it, and return its row, which is appended to `run.rows`.
+
+        The row is written before the checkpoint, so that no saved epoch lacks its row wherever the process is stopped.
+        Raises `UsageError` for an epoch that is not finite, which is neither logged nor saved.
+        """
+        run = self.run
+        skip = self.setup.skip_nonfinite
+        # The epoch before it stays the last.
+        step = nonfinite.failing_step(finished, skip)
+        if step is not None:
+            self.wait()
+            reason = nonfinite.failure(run.job, self.setup, run.folder, finished, step)
+            raise UsageError(f"{reason}; {_last_saved(run.checkpoints)} in {run.folder}")
+
+        row = metrics_row(finished, seconds, skip)
+        if self.lanes > 1:
+            row["together"] = self.lanes
+        if row.get("skipped"):
+            total = len(finished.steps.loss)
+            self.note(f"epoch {finished.number}: skipped {row['skipped']} of {total} steps, not finite")
+        run.rows.append(row)
+        processes.from_first(partial(_log_and_save, run.folder, self.writer, finished, row))
+        return row
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is written, in all processes."""
+        writer = self.writer
+        processes.from_first(lambda: None if writer is None else writer.wait())
+
+
 def fit_epochs(run: Run, console: Console, callbacks: Sequence[Callback] = ()) -> None:
     """Train the epochs that follow those in `run.rows`, and append a row for each; its state is donated.
 
     Each epoch is logged, then saved in the background, quick ones every `SAVE_PAUSE` seconds; the best one and the last
-    two are on disk at the end and after a stop. The row is written before the checkpoint, so that no saved epoch lacks its
-    row wherever the process is stopped. Then `callbacks` are called, in the first process. Raises as `run.train` does.
+    two are on disk at the end and after a stop. Then `callbacks` are called, in the first process. Raises as `run.train`
+    does.
     """
     experiment = run.job.experiment
-    skip = experiment.on_nonfinite == "skip"
-    setup = run.job.setup._replace(skip_nonfinite=skip)
-    first_epoch = len(run.rows) + 1
-    numbers = range(first_epoch, experiment.epochs + 1)
-    # A run that stopped early stays stopped: resumed with the same patience, it is only judged again.
-    if _patience_is_over(run):
-        numbers = range(0)
-    if numbers:
-        # Beside later checkpoints, the files of an earlier judgement would pass for files about them.
-        processes.from_first(partial(run_seal.set_judgement_aside, run.folder))
+    setup = training_setup(run)
+    numbers = epochs_left(run)
 
     with (
-        _writer(run, _warner(console)) as writer,
+        checkpoint_writer(run, console) as writer,
         progress.display_of(console, run.rows, experiment.epochs) as display,
         stop_signals(display.note) as stop_status,
         _attended(callbacks, run, display.note) as after_epoch,
     ):
+        recorder = Recorder(run, setup, writer, display.note)
         if numbers:
             display.show_compiling()
         started = time.perf_counter()
 
         for finished in _epochs(run, setup, numbers):
-            # A state that is not finite is neither logged nor saved: the epoch before it stays the last.
-            step = nonfinite.failing_step(finished, skip)
-            if step is not None:
-                _wait(writer)
-                reason = nonfinite.failure(run.job, setup, run.folder, finished, step)
-                raise UsageError(f"{reason}; {_last_saved(run.checkpoints)} in {run.folder}")
-
-            row = metrics_row(finished, time.perf_counter() - started, skip)
-            if row.get("skipped"):
-                total = len(finished.steps.loss)
-                display.note(f"epoch {finished.number}: skipped {row['skipped']} of {total} steps, not finite")
-            run.rows.append(row)
-            processes.from_first(partial(_log_and_save, run.folder, writer, finished, row))
-            is_best = run_folder.best_row(run.rows, run.metric) is row
-            display.show(row, run.metric, is_best)
+            row = recorder.record(finished, time.perf_counter() - started)
+            display.show(row, run.metric, best=is_best(run))
             stop_reason = processes.from_first(partial(after_epoch, row))
 
             # Any process may have received the signal; all of them stop after the same epoch.
             status = processes.largest(stop_status())
             if status:
-                _wait(writer)
+                recorder.wait()
                 raise Interrupted(run.folder, finished.number, status)
             if stop_reason is not None:
                 display.note(f"stopped after epoch {finished.number} by a callback: {stop_reason}")
                 break
-            if _patience_is_over(run):
+            if patience_is_over(run):
                 display.note(
                     f"no better validation for {experiment.patience} epochs: stopped after epoch {finished.number}"
                 )
                 break
             started = time.perf_counter()
+
+
+def training_setup(run: Run) -> Setup:
+    """Return the setup of a run with its reaction to steps that are not finite."""
+    return run.job.setup._replace(skip_nonfinite=run.job.experiment.on_nonfinite == "skip")
+
+
+def epochs_left(run: Run) -> range:
+    """Return the numbers of the epochs to train; if there are any, set an earlier judgement of the run aside."""
+    # A run that stopped early stays stopped: resumed with the same patience, it is only judged again.
+    if patience_is_over(run):
+        return range(0)
+    numbers = range(len(run.rows) + 1, run.job.experiment.epochs + 1)
+    if numbers:
+        # Beside later checkpoints, the files of an earlier judgement would pass for files about them.
+        processes.from_first(partial(run_seal.set_judgement_aside, run.folder))
+    return numbers
+
+
+def is_best(run: Run) -> bool:
+    """Return whether the last epoch of a run is the best so far."""
+    return run_folder.best_row(run.rows, run.metric) is run.rows[-1]
 
 
 def _epochs(run: Run, setup: Setup, numbers: Iterable[int]) -> Iterator[Epoch]:
@@ -131,7 +179,7 @@ def _epochs(run: Run, setup: Setup, numbers: Iterable[int]) -> Iterator[Epoch]:
     )
 
 
-def _patience_is_over(run: Run) -> bool:
+def patience_is_over(run: Run) -> bool:
     """Return whether the last `patience` epochs were no better than the best; the first process decides for all."""
 
     def decide() -> bool:
@@ -164,7 +212,7 @@ def _attended(
 
 
 @contextmanager
-def _writer(run: Run, warn: Callable[[str], None]) -> Iterator[Writer | None]:
+def checkpoint_writer(run: Run, console: Console) -> Iterator[Writer | None]:
     """Open the checkpoints of a run in the first process, and yield None in the others.
 
     Opening and closing go through `processes.from_first`, so that all processes raise its error.
@@ -172,7 +220,7 @@ def _writer(run: Run, warn: Callable[[str], None]) -> Iterator[Writer | None]:
     writers: list[Writer] = []
 
     def open_writer() -> None:
-        writers.append(Writer(run.checkpoints, run.config, run.metric, warn, SAVE_PAUSE))
+        writers.append(Writer(run.checkpoints, run.config, run.metric, _warner(console), SAVE_PAUSE))
 
     def abandon(
         kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -195,11 +243,6 @@ def _log_and_save(folder: Path, writer: Writer | None, finished: Epoch, row: Row
     losses = {name: value for name, value in row.items() if name.startswith(("train", "valid"))}
     log_sha256 = run_seal.log_sha256(folder / run_seal.METRICS, finished.number)
     writer.save(finished.number, devices.first_local_copy(finished.state), losses, log_sha256)
-
-
-def _wait(writer: Writer | None) -> None:
-    """Wait until the last checkpoint is written, in all processes."""
-    processes.from_first(lambda: None if writer is None else writer.wait())
 
 
 def metrics_row(finished: Epoch, seconds: float, skip: bool) -> Row:

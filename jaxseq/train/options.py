@@ -58,6 +58,9 @@ class Options(Generic[AnyExperiment]):
     """With --resume: resume from this saved epoch, and train the later ones again; 0 starts anew. None takes the newest."""
     seeds: int = 1
     """Number of runs that differ in their seed alone, from --seed on; reports mean and spread."""
+    together: bool = False
+    """With --seeds: train the seeds in one compiled epoch. Results differ from those of one after the other in the last
+    bits; on a CPU it pays for a few units (docs/training.md)."""
     backtest: int = 1
     """Folds of a backtest: blocks of the test part, each forecast by a model trained on all rows before it."""
     classical: bool = False
@@ -80,6 +83,8 @@ class Options(Generic[AnyExperiment]):
         counts = {"--seeds": self.seeds, "--backtest": self.backtest}
         at_least(1, most=MOST_RUNS, where=None, **counts)
 
+        if self.together:
+            self._check_together()
         if self.seeds == 1 and self.backtest == 1:
             return
         if self.mesh.processes != 1:
@@ -89,6 +94,16 @@ class Options(Generic[AnyExperiment]):
         if self.resume is not None:
             raise UsageError(
                 "takes a single run; to resume several, type their command again with its --out", where="--resume"
+            )
+
+    def _check_together(self) -> None:
+        if self.seeds == 1:
+            raise UsageError("trains several seeds", where="--together", got="--seeds 1", needed="--seeds 2 or more")
+        if self.log is not None:
+            raise UsageError(
+                "loggers follow one run at a time; leave it out, and copy the epochs later by --resume RUN --log",
+                where="--together",
+                got=f"--log {self.log}",
             )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -70,10 +71,7 @@ def train(
             job = _prepare(domain, experiment, console)
             run = resume_run(job, folder, from_epoch, console)
 
-        def judge(trained: Run) -> RunRow:
-            noted_job = on_local_devices(loop.note_skipped_steps(trained.job, trained.rows))
-            return domain.judge(noted_job, trained.folder, console, classical)
-
+        judge = partial(judge_by_domain, console=console, classical=classical)
         fit_and_judge(run, console, callbacks, judge)
     return run.folder
 
@@ -134,25 +132,34 @@ def resume_run(job: Job, folder: Path, from_epoch: int | None, console: Console)
 def fit_and_judge(run: Run, console: Console, callbacks: Sequence[Callback], judge: Callable[[Run], RunRow]) -> None:
     """Train the remaining epochs, then judge the best one in the first process, and seal the judgement.
 
-    `judge` writes the files of the judgement, and returns the run as a row of a table. Raises `Interrupted` on a second
-    Ctrl-C, too.
+    Raises as `judge_and_seal` does, and `Interrupted` on a second Ctrl-C, too.
     """
-
-    def judge_and_seal() -> None:
-        # Until all of its files are written again, the run counts as not judged.
-        run_seal.break_seal(run.folder)
-        row = judge(run)
-        run_seal.write_judged(
-            run.folder,
-            run.config,
-            epoch=records.best_until(run.checkpoints, len(run.rows)),
-            epochs=len(run.rows),
-            row=row,
-        )
-
     try:
         loop.fit_epochs(run, console, callbacks)
-        processes.from_first(judge_and_seal)
+        processes.from_first(lambda: judge_and_seal(run, judge))
     except KeyboardInterrupt:
         last_epoch = records.latest_epoch(run.checkpoints)
         raise Interrupted(run.folder, last_epoch, EXIT_INTERRUPTED) from None
+
+
+def judge_and_seal(run: Run, judge: Callable[[Run], RunRow]) -> None:
+    """Judge the best epoch of a run and seal the judgement.
+
+    `judge` writes the files of the judgement, and returns the run as a row of a table.
+    """
+    # Until all of its files are written again, the run counts as not judged.
+    run_seal.break_seal(run.folder)
+    row = judge(run)
+    run_seal.write_judged(
+        run.folder,
+        run.config,
+        epoch=records.best_until(run.checkpoints, len(run.rows)),
+        epochs=len(run.rows),
+        row=row,
+    )
+
+
+def judge_by_domain(run: Run, console: Console, classical: bool) -> RunRow:
+    """Judge a trained run of an experiment on the test part, as its domain does."""
+    noted_job = on_local_devices(loop.note_skipped_steps(run.job, run.rows))
+    return domains.of(run.job.experiment).judge(noted_job, run.folder, console, classical)

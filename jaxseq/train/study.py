@@ -7,6 +7,7 @@ refuses to mix recipes.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,8 +23,9 @@ from jaxseq.common import csv_tables, files, lock, sealed, written
 from jaxseq.common.checks import MOST_RUNS, at_least
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
+from jaxseq.common.text import counted
 from jaxseq.data.dataset import SeriesData
-from jaxseq.train import domains, experiments, run, run_folder
+from jaxseq.train import domains, experiments, run, run_folder, together
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import Member
 from jaxseq.train.experiments.base import Experiment
@@ -46,6 +48,40 @@ def study(
     on all folds together. `callbacks` are called for each run. Raises as `run.train` does; an interrupted study
     resumes where it stopped.
     """
+    fill = partial(_one_by_one, classical=classical, callbacks=callbacks)
+    return _study(experiment, seeds=seeds, folds=folds, out=out, console=console, fill=fill)
+
+
+def study_together(
+    experiment: Experiment,
+    seeds: int,
+    folds: int = 1,
+    out: str | Path | None = None,
+    console: Console | None = None,
+    classical: bool = False,
+) -> Path:
+    """Do as `study`, but train the seeds of a fold together, in one compiled epoch.
+
+    Parameters differ in the last bits from those of `study`, as `lanes` says, and a study may change between the two when
+    it resumes. There are no callbacks, which see one run at a time. Raises `UsageError`, too, for seeds that one program
+    cannot train.
+    """
+    # The program of a single lane would be that of a run alone, but for its last bits.
+    at_least(2, most=MOST_RUNS, where=together.OPTION, seeds=seeds)
+    fill = partial(_by_fold, classical=classical)
+    return _study(experiment, seeds=seeds, folds=folds, out=out, console=console, fill=fill)
+
+
+def _study(
+    experiment: Experiment,
+    *,
+    seeds: int,
+    folds: int,
+    out: str | Path | None,
+    console: Console | None,
+    fill: Callable[[list[Member], Path, Console], None],
+) -> Path:
+    """Make or resume the folder of a study, let `fill` train its unfinished runs there, and sum up all of them."""
     at_least(1, most=MOST_RUNS, **{"--seeds times --backtest": seeds * folds})
     if console is None:
         console = terminal()
@@ -58,7 +94,7 @@ def study(
     with ExitStack() as locks:
         folder = _folder(experiment, seeds, folds, out_folder, locks)
         runs = members(experiment, seeds, folds, folder)
-        _fill(runs, folder, partial(_run, console=console, classical=classical, callbacks=callbacks), console)
+        fill(runs, folder, console)
 
         table = gather(runs)
         text = domain.summary(experiment, runs, table)
@@ -71,7 +107,13 @@ def study(
     return folder
 
 
-def _fill(runs: list[Member], folder: Path, train_member: Callable[[Member], object], console: Console) -> None:
+def _one_by_one(
+    runs: list[Member],
+    folder: Path,
+    console: Console,
+    classical: bool,
+    callbacks: Sequence[Callback],
+) -> None:
     """Train the unfinished runs, one after the other."""
     started = time.perf_counter()
     unfinished = [member for member in runs if not _is_finished(member, console)]
@@ -87,12 +129,23 @@ def _fill(runs: list[Member], folder: Path, train_member: Callable[[Member], obj
             title += f", about {minutes_left:.0f} min left"
         console.rule(title)
         try:
-            train_member(member)
+            _run(member, console=console, classical=classical, callbacks=callbacks)
         except Interrupted as stop:
             # The interruption itself says how to resume this one run, but not the study.
             reason = f"{stop}".split(";")[0]
             console.print(f"{reason}; repeat the command with --out {folder} to resume the study", highlight=False)
             raise
+
+
+def _by_fold(runs: list[Member], folder: Path, console: Console, classical: bool) -> None:
+    """Train the unfinished runs, those of a fold together."""
+    unfinished = [member for member in runs if not _is_finished(member, console)]
+    for fold in sorted({member.fold for member in unfinished}):
+        seeds = [member for member in runs if member.fold == fold]
+        left = [member for member in seeds if member in unfinished]
+        console.rule(f"fold {fold} of {runs[-1].fold}, {counted(len(left), 'seed')} together")
+        again = f"the same command with --out {shlex.quote(str(folder))}"
+        together.train(seeds, left, console=console, classical=classical, again=again)
 
 
 def _is_finished(member: Member, console: Console) -> bool:

@@ -230,6 +230,7 @@ def test_the_picture_shows_the_ratios_and_the_floor() -> None:
             ["--only", "LN-", "--plot", "b.png"],
             "jaxseq.benchmark: --plot draws the plain workloads, and --only LN- leaves none",
         ),
+        (["--together", "--sweep"], "jaxseq.benchmark: --together: stands alone; got '--sweep', needed --rounds, "),
         (["--core", "999"], "jaxseq.benchmark: --core 999: this process may use "),
     ],
 )

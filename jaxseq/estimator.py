@@ -9,6 +9,7 @@ It is a training of `jaxseq.train` on a table in memory, with its validation par
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -191,7 +192,8 @@ class JaxseqForecaster(BaseEstimator):
         """
         check_is_fitted(self)
         if horizon is not None and not isinstance(horizon, int | np.integer):
-            raise UsageError("not a number of time steps", where="horizon", got=horizon, needed="rows as X=rows")
+            needed = "an integer of at least 1; other rows are given as X=rows"
+            raise UsageError("not a number of time steps", where="horizon", got=horizon, needed=needed)
 
         panel = self._panel(X, y)
         forecast = future.forecast(self.forecaster_, panel, horizon).table
@@ -202,15 +204,18 @@ class JaxseqForecaster(BaseEstimator):
             return forecast[others]
 
         chosen_ends = []
-        for share in np.atleast_1d(level).tolist():
-            low = f"low_{share:.0%}"
-            # Rounded to a percentage, other levels have the same name.
-            if share not in LEVELS or low not in ends:
-                rule = "no interval of this level; a short validation part has none of high levels"
-                named = [name.removeprefix("low_") for name in ends if name.startswith("low_")]
-                raise UsageError(rule, where="level", got=share, needed=", ".join(named) or "None")
-            chosen_ends.append(low)
-            chosen_ends.append(f"high_{share:.0%}")
+        for name in _names_of_levels(level):
+            if f"low_{name}" not in ends:
+                low_ends = [end for end in ends if end.startswith("low_")]
+                names = [end.removeprefix("low_") for end in low_ends]
+                raise UsageError(
+                    "the network has no interval of this level: its validation part was too short",
+                    where="level",
+                    got=name,
+                    needed=", ".join(names) or "None",
+                )
+            chosen_ends.append(f"low_{name}")
+            chosen_ends.append(f"high_{name}")
         return forecast[[*others, *chosen_ends]]
 
     def score(self, X: Rows | None = None, y: Rows | None = None) -> float:
@@ -335,6 +340,22 @@ def _fields_of(part: ForecastExperiment | Model | Table, parameters: dict[str, A
     return {name: parameters[name] for name in names if name in parameters}
 
 
+def _names_of_levels(level: float | Sequence[float]) -> list[str]:
+    """Return levels as the columns of a forecast name them. Raises `UsageError` for one that is none of `LEVELS`."""
+    names = []
+    shares = np.atleast_1d(np.asarray(level, object))
+    for share in shares.ravel().tolist():
+        same = []
+        if isinstance(share, float | int | np.floating):
+            # Numbers of float32 are not those of `LEVELS` to the last bit.
+            same = [known for known in LEVELS if math.isclose(known, share, rel_tol=1e-6)]
+        if not same:
+            known_levels = ", ".join(map(str, LEVELS))
+            raise UsageError("no level of an interval", where="level", got=share, needed=f"a share of {known_levels}")
+        names.append(f"{same[0]:.0%}")
+    return names
+
+
 def _frame(X: Rows | None, y: Rows | None) -> Frame:
     """Return a table with the columns of X and the values y, the last column."""
     if y is None:
@@ -347,15 +368,59 @@ def _frame(X: Rows | None, y: Rows | None) -> Frame:
     frame = _in_memory(X)
     if TARGET in frame.names:
         raise UsageError(f"the values y stand beside a column {TARGET}", where="X", needed="another name")
-    # Dates in the index of y say nothing that those of X do not.
-    values = _in_memory(y).columns.iloc[:, -1]
+    targets = _in_memory(y)
+    index_names, values = _parted(targets, y)
+    _check_same_rows(X, y)
     if len(values) != len(frame.columns):
         raise UsageError(
             "X and y have different numbers of rows", where="y", got=len(values), needed=len(frame.columns)
         )
+    parts = [frame.columns, values]
     names = (*frame.names, TARGET)
-    columns = pd.concat([frame.columns, values], axis=1)
+    # Dates in the index of y say nothing that those of X do not.
+    if index_names and not _has_labels(X):
+        dates = targets.columns.iloc[:, :-1]
+        parts = [dates, *parts]
+        names = (*index_names, *names)
+    columns = pd.concat(parts, axis=1)
     return Frame(names, columns.set_axis(list(range(len(names))), axis=1))
+
+
+def _parted(targets: Frame, y: Rows) -> tuple[tuple[str, ...], pd.Series]:
+    """Return the names of the index columns of y, and its values. Raises `UsageError` for several columns of values."""
+    own_columns = 1
+    if isinstance(y, pd.DataFrame):
+        own_columns = y.shape[1]
+    elif not isinstance(y, pd.Series):
+        own_columns = len(targets.names)
+    if own_columns != 1:
+        raise UsageError("several columns of values", where="y", got=own_columns, needed="1")
+    return targets.names[:-1], targets.columns.iloc[:, -1]
+
+
+def _has_labels(rows: Rows) -> bool:
+    """Return whether pandas' index says more of a row than its number."""
+    return isinstance(rows, pd.Series | pd.DataFrame) and not isinstance(rows.index, pd.RangeIndex)
+
+
+def _check_same_rows(X: Rows, y: Rows) -> None:
+    """Raise `UsageError` for indices of pandas that say that X and y are of different rows."""
+    if not _has_labels(X) or not _has_labels(y):
+        return
+    labels = cast("pd.DataFrame", X).index
+    target_labels = cast("pd.DataFrame", y).index
+    # Another number of rows has words of its own.
+    if len(labels) != len(target_labels):
+        return
+    if labels.equals(target_labels):
+        return
+    row = int(np.argmax(labels != target_labels))
+    raise UsageError(
+        f"X and y have different indices, first in row {row}",
+        where="y",
+        got=target_labels[row],
+        needed=labels[row],
+    )
 
 
 def _in_memory(rows: Rows) -> Frame:

@@ -23,6 +23,7 @@ from sklearn.base import clone  # noqa: E402
 from sklearn.exceptions import NotFittedError  # noqa: E402
 from sklearn.utils import estimator_checks  # noqa: E402
 
+from jaxseq import estimator  # noqa: E402
 from jaxseq.estimator import TABLE, JaxseqForecaster  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -163,10 +164,15 @@ def test_a_forecast_has_the_steps_and_the_levels_that_are_asked_for(fitted):
     for wrong in (0.9, 0.505, 80):
         with pytest.raises(UsageError) as raised:
             fitted.predict(level=wrong)
-        assert raised.value.got == wrong and "50%, 80%" in raised.value.needed
-    with pytest.raises(UsageError) as raised:
-        fitted.predict(4)
-    assert raised.value.got == 4
+        assert raised.value.got == wrong and "0.5, 0.8" in raised.value.needed
+    for wrong in ("0.8", [[0.8], ["x"]], True):
+        with pytest.raises(UsageError, match="level"):
+            fitted.predict(level=wrong)
+    pd.testing.assert_frame_equal(fitted.predict(level=np.float32(0.8)), fitted.predict(level=[0.8]))
+    for wrong in (4, 0, -1):
+        with pytest.raises(UsageError) as raised:
+            fitted.predict(wrong)
+        assert (raised.value.where, raised.value.got) == ("horizon", wrong)
     with pytest.raises(UsageError, match="number of time steps"):
         fitted.predict(STORES)
 
@@ -217,6 +223,28 @@ def test_mistakes_are_told_by_fit(parameters, rows, words):
     with pytest.raises(UsageError) as raised:
         JaxseqForecaster(**parameters).fit(rows)
     assert words in str(raised.value)
+
+
+def test_values_belong_to_the_rows_that_their_index_names():
+    """What would be trained on: dates, other columns, values."""
+    values = SALES["sales"]
+    beside = SALES.drop(columns="sales").assign(guests=np.arange(len(SALES)))
+    together = estimator._frame(beside, values)
+    assert together.columns.iloc[:, -1].tolist() == values.tolist()
+
+    shuffled = values.sample(frac=1, random_state=0)
+    later = values.set_axis(values.index + pd.Timedelta(1, "D"))
+    for other in (shuffled, later):
+        with pytest.raises(UsageError, match="different indices") as raised:
+            estimator._frame(beside, other)
+        assert raised.value.where == "y"
+    with pytest.raises(UsageError, match="several columns") as raised:
+        estimator._frame(beside.to_numpy(), np.ones((len(beside), 2)))
+    assert raised.value.got == 2
+
+    # The dates are those of y, if X has none.
+    dated = estimator._frame(beside.reset_index(drop=True), values)
+    assert dated.names[0] == "date" and dated.columns.iloc[:, 0].tolist() == values.index.tolist()
 
 
 def test_no_other_module_imports_scikit_learn():

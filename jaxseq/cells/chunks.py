@@ -18,6 +18,7 @@ from jaxseq.cells.adjoint import Result, Sequence
 from jaxseq.cells.base import Carry, Cell
 from jaxseq.common import checks
 from jaxseq.common.arrays import Tree
+from jaxseq.common.errors import UsageError
 
 Chunk: TypeAlias = int | Literal["auto"] | None
 """Time steps that the derivative computes again at once; None keeps what it needs of all steps, "auto" is `automatic`."""
@@ -38,6 +39,8 @@ def size(chunk: Chunk, cell: Cell, x: Float[Array, "t b d"], carry: Carry) -> in
         return None
     if chunk == "auto":
         return automatic(cell, x, carry)
+    if isinstance(chunk, str):
+        raise UsageError("unknown", where="chunk", got=chunk, needed="'auto', None or a number of time steps")
     checks.count(chunk=chunk)
     # NumPy's narrow integers would wrap when they are added up.
     return int(chunk)

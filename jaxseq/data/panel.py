@@ -249,8 +249,11 @@ class Panel:
         """Raise `UsageError` if the last value is exact in all parts, or in the whole test part."""
         still = [_repeats_last_value(part) for part in parts]
         if all(still):
-            value = parts[0].inputs[0, 0]
-            raise UsageError(f"{self._opening}all rows are constant ({value:g}): nothing can be learnt")
+            value = parts[0].inputs[0, -1]
+            raise UsageError(
+                f"{self._opening}no target moves from the last value of its window ({value:g} in the first): nothing can "
+                "be learnt"
+            )
         if still[-1]:
             raise UsageError(
                 f"{self._opening}none of the {len(parts[-1].targets)} test windows moves from its last value: the naive "

@@ -252,8 +252,22 @@ def bounds(
     for level, (low, high) in ends.items():
         low = part.scaling.invert(low, part.windows)
         high = part.scaling.invert(high, part.windows)
+        if part.scaling.transform.support == "counts":
+            low, high = _whole_ends(low, high)
         in_units[level] = (above_floor(low, intervals.floor), above_floor(high, intervals.floor))
     return in_units
+
+
+def _whole_ends(
+    low: Float[np.ndarray, "n k"],
+    high: Float[np.ndarray, "n k"],
+) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    """Return the smallest and the largest whole number of each interval, or the nearest one if there is none in it."""
+    least = np.ceil(low)
+    most = np.floor(high)
+    nearest = np.round((low + high) / 2)
+    has_none = least > most
+    return np.where(has_none, nearest, least), np.where(has_none, nearest, most)
 
 
 def above_floor(

@@ -381,7 +381,9 @@ def _count_draw(
     rate_key, count_key = jax.random.split(key)
     size = _count_size(raw)
     rates = jax.random.gamma(rate_key, size) * _count_mean(raw) / size
-    return jax.random.poisson(count_key, rates).astype(raw.dtype)
+    counts = jax.random.poisson(count_key, rates).astype(raw.dtype)
+    # Far beyond, 32 bits hold no count, and float32 not each of them.
+    return jnp.minimum(counts, 2.0**24)
 
 
 NEGATIVE_BINOMIAL = Head(

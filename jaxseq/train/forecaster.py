@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import files
+from jaxseq.common import checks, files
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset, SeriesData
@@ -149,7 +149,8 @@ class Trained(NamedTuple):
         strategy iterated.
         """
         trained_horizon = self.experiment.horizon
-        steps = horizon or trained_horizon
+        steps = trained_horizon if horizon is None else horizon
+        checks.count(horizon=steps)
         if steps > trained_horizon and self.experiment.task != "iterated":
             raise UsageError(
                 f"the model forecasts {trained_horizon} steps; train it with --horizon {steps} or with --task iterated",
@@ -300,7 +301,9 @@ def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
     draws = rollout.paths(**arguments, keys=jax.random.split(key, PATHS))
     # Added up path by path: quantiles of single steps are not those of their sum.
     paths = scaling.add_up(np.asarray(draws))
-    quantiles = np.quantile(paths, heads.LEVELS, axis=0)
+    # Between two counts there is no other.
+    method = "inverted_cdf" if experiment.head.support == "counts" else "linear"
+    quantiles = np.quantile(paths, heads.LEVELS, axis=0, method=method)
     return Forecast(centre, np.moveaxis(quantiles, 0, -1), heads.LEVELS)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxseq.checkpoint import run_seal
+from jaxseq.common import checks
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.frequency import continue_
@@ -42,7 +43,8 @@ def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None =
     data = series_data(trained.experiment, trained.folder)
     if panel is None:
         panel = data.panel()
-    steps = horizon or trained.experiment.horizon
+    steps = trained.experiment.horizon if horizon is None else horizon
+    checks.count(horizon=steps)
     # The rollout keeps all steps in memory: a mistyped horizon must not fill it.
     if steps > MAX_STEPS:
         raise UsageError("too many steps", where="horizon", got=steps, needed=f"at most {MAX_STEPS:,}")

@@ -8,6 +8,7 @@ from problems import EVALUATED, GATED, SLOTS, Size, close, inputs, measure
 from jaxseq.cells import CELLS, chunks, recurrence
 from jaxseq.cells.recurrence import Traversal
 from jaxseq.nn.recurrent import Recurrent
+from jaxseq.train.experiments.forecasts import Model
 
 MIB = 2**20
 LENGTHS = (7, 0, 4)
@@ -99,5 +100,7 @@ def test_a_truncated_layer_has_one_loop_whatever_its_length():
 @pytest.mark.usefixtures("unannotated")
 @pytest.mark.parametrize("chunk", [0, -3, 1.5, True, "many"])
 def test_another_chunk_is_refused(chunk):
+    with pytest.raises(ValueError, match="chunk"):
+        Model(chunk=chunk)
     with pytest.raises(ValueError, match="chunk"):
         Recurrent(CELLS["gru"], 4, chunk=chunk).init(jax.random.key(0), jnp.ones((1, 3, 2)))

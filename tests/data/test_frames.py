@@ -202,3 +202,19 @@ def test_a_column_of_lists_has_no_name():
     assert panel.names == ("value",) and panel.frequency.name == "D"
     with pytest.raises(UsageError, match="no column 'pair'"):
         Table.from_frame(frame, column="pair").panel()
+
+
+@pytest.mark.parametrize("order", ["shuffled", "twice"])
+def test_a_column_of_the_type_of_dates_holds_the_dates_and_is_checked(order):
+    days = DAYS.to_series().sample(frac=1, random_state=0) if order == "shuffled" else DAYS[[0, *range(39)]]
+    frame = pd.DataFrame({"when": np.asarray(days), "sales": NUMBERS[:40]})
+    with pytest.raises(UsageError, match="when"):
+        Table.from_frame(frame, column="sales", window=4).panel()
+    # Another meaning has to be said.
+    assert Table.from_frame(frame, column="sales", time="rows", window=4).panel().series[0].times[0] == 0
+
+
+def test_names_of_several_levels_are_refused():
+    frame = pd.DataFrame({("sales", "east"): NUMBERS[:40]}, index=DAYS)
+    with pytest.raises(UsageError, match="several levels"):
+        Table.from_frame(frame, window=4)

@@ -169,7 +169,10 @@ def test_a_single_series_that_is_too_short_is_named_alone():
     [
         (np.arange(4.0), "series 'one': the training part has 2 of 4 rows"),
         (np.where(np.arange(100) < 80, 3.0, walk(100)), "series 'one': the 70 training rows are constant (3)"),
-        (np.full(100, 3.0), "all rows are constant (3): nothing can be learnt"),
+        (
+            np.full(100, 3.0),
+            "no target moves from the last value of its window (3 in the first): nothing can be learnt",
+        ),
         (np.where(np.arange(100) < 80, walk(100), 7.0), "none of the 15 test windows moves from its last value"),
     ],
 )
@@ -234,7 +237,7 @@ def test_a_test_part_that_never_moves_is_refused_and_one_that_moves_once_is_not(
             continue
         with pytest.raises(UsageError, match=r"^none of the 14 test windows moves from its last value: .* at the end$"):
             panel.load("change", 3, 2)
-    with pytest.raises(UsageError, match=r"^all rows are constant \(3\): nothing can be learnt$"):
+    with pytest.raises(UsageError, match=r"^no target moves from the last value of its window \(3 in the first\)"):
         Panel(("flat",), (dated(np.full(100, 3.0)),), DAILY).load("change", 3, 2)
     flat, other = dated(values), dated(walk(100, 1))
     assert len(Panel(("flat", "other"), (flat, other), DAILY).load("change", 3, 2).windows.test.targets) == 28

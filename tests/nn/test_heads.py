@@ -145,6 +145,8 @@ def test_counts_are_drawn_as_often_as_scipys_distribution_has_them():
     expected = np.append(truth.pmf(np.arange(largest + 1)), truth.sf(largest)) * drawn.size
     assert scipy.stats.chisquare(often, expected).pvalue > 0.01
     assert np.array_equal(drawn, again)
+    largest = compiled(head.draw)(np.full((1, 50, 2), [50.0, 0.0], np.float32), jax.random.key(0))
+    assert np.max(largest) == 2**24
 
 
 def test_quantiles_stand_at_softplus_steps_from_the_median():

@@ -147,13 +147,19 @@ def _columns_of_dates(file: Source, free: Sequence[int], is_panel: bool) -> list
         head = next(frames).head(INSPECTED_ROWS)
 
     columns = []
+    typed = []
     for number in free:
+        if head[number].dtype.kind == "M":
+            typed.append(number)
         times = _dates_in(head[number], may_be_numbers=HINTS.fullmatch(file.names[number]) is not None)
         if times is None:
             continue
         # Dates out of order are no time axis, but a property of each row, such as a day of delivery.
         if is_panel or np.all(times[1:] > times[:-1]):
             columns.append(number)
+    # A column of the type of dates is meant as some; its order is then checked row by row.
+    if not columns and len(typed) == 1:
+        return typed
     return columns
 
 

@@ -88,6 +88,8 @@ def in_memory(frame: IntoFrame) -> Frame:
     if isinstance(frame, pd.Series):
         frame = frame.to_frame(UNNAMED_SERIES if frame.name is None else frame.name)
     if isinstance(frame, pd.DataFrame):
+        if frame.columns.nlevels > 1:
+            raise UsageError("the names of columns have several levels", where="frame", needed="one: flatten the names")
         frame = _with_index(frame)
         _check_names([str(name) for name in frame.columns])
         # Labels may be numbers, which no option can name.

@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, Literal, TypeVar, get_args
 from jaxseq import cells
 from jaxseq.cells.chunks import Chunk
 from jaxseq.cells.norm import Norm
-from jaxseq.common.checks import at_least, one_of, share
+from jaxseq.common.checks import at_least, count, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.dataset import SeriesData
@@ -55,8 +55,8 @@ class Model:
     def __post_init__(self) -> None:
         cells.check_options(self.cell, self.norm not in ("none", "batch-between"), self.recurrent_dropout)
         at_least(1, hidden=self.hidden, layers=self.layers)
-        if isinstance(self.chunk, int):
-            at_least(1, chunk=self.chunk)
+        if self.chunk not in (None, "auto"):
+            count(chunk=self.chunk)
         one_of(get_args(NormName), norm=self.norm)
         one_of(get_args(HeadName), head=self.head)
         share(momentum=self.momentum, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)

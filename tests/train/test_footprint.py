@@ -99,7 +99,7 @@ ABSURD = [
     "--model.layers 65",
     "--data.window 100000000",
     "--data.count 100000000",
-    "--batch 6000 --model.hidden 2000 --data.window 1000",
+    "--batch 6000 --model.hidden 2000 --data.window 1000 --model.chunk None",
     "--epochs 100000000",
     "--seeds 100000000000000000000",
     "--backtest 100000000000000000000",

@@ -51,6 +51,9 @@ def automatic(cell: Cell, x: Float[Array, "t b d"], carry: Carry) -> int | None:
     # Cells that are parallel in time have chunks of their own.
     if cell.linear is not None:
         return None
+    # Of an exported program for any number of rows the bytes are not known.
+    if not all(isinstance(count, int) for count in x.shape):
+        return None
     steps = x.shape[0]
     if planned_bytes(cell, x, carry) < LARGE:
         return None

@@ -119,8 +119,8 @@ def test_a_save_in_the_background_that_fails_is_told_at_once_and_ends_the_traini
     run, show = Path(shutil.copytree(begun, tmp_path / "run")), progress.EpochDisplay.show
     limits, heard = contextlib.ExitStack(), []
 
-    def shown(self: progress.EpochDisplay, row: dict[str, Any], *rest: Any) -> None:
-        show(self, row, *rest)
+    def shown(self: progress.EpochDisplay, row: dict[str, Any], *rest: Any, **options: Any) -> None:
+        show(self, row, *rest, **options)
         if row["epoch"] == 3:
             wait_until(lambda: records.latest_epoch(run / run_seal.CHECKPOINTS) == 3)
             limits.enter_context(at_most(4500))

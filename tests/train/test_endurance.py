@@ -25,8 +25,8 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-def shown(self, row, *rest):
-    show(self, row, *rest)
+def shown(self, row, *rest, **options):
+    show(self, row, *rest, **options)
     seen.append((resident(), len(compiled), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))))
 
 progress.EpochDisplay.show = shown

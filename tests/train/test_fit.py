@@ -134,7 +134,7 @@ def test_another_training_does_not_resume(tmp_path_factory, change, field):
 def test_a_stopped_training_is_saved_and_resumes(tmp_path, monkeypatch):
     whole = train(tmp_path / "whole")
 
-    def stop(self, row, *_):
+    def stop(self, row, *_, **options):
         if row["epoch"] == 1:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -381,8 +381,8 @@ def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(tmp_path: Pa
 def once_an_epoch_is_shown(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
     show = progress.EpochDisplay.show
 
-    def shown(self: progress.EpochDisplay, *row: Any) -> None:
-        show(self, *row)
+    def shown(self: progress.EpochDisplay, *row: Any, **options: Any) -> None:
+        show(self, *row, **options)
         then()
 
     monkeypatch.setattr(progress.EpochDisplay, "show", shown)

@@ -173,14 +173,14 @@ def test_the_tables_of_a_study_and_a_sweep_replace_links(tmp_path: Path, monkeyp
     canary.write_text("mine")
 
     def plant(folder: Path, *names: str) -> Callable[..., None]:
-        def planted(*_: object) -> None:
+        def planted(*_: object, **__: object) -> None:
             for name in names:
                 (folder / name).symlink_to(canary)
 
         return planted
 
     table = pd.DataFrame({"mse": [1.0]})
-    monkeypatch.setattr(study, "_fill", plant(tmp_path / "study", study.MEMBERS, study.SUMMARY))
+    monkeypatch.setattr(study, "_one_by_one", plant(tmp_path / "study", study.MEMBERS, study.SUMMARY))
     monkeypatch.setattr(study, "gather", lambda *_: table)
     monkeypatch.setattr(domains.forecasts, "summary", lambda *_: "text")
     assert train.main([*TINY, "--seeds", "2", "--out", str(tmp_path / "study")]) == 0

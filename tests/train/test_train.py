@@ -212,7 +212,7 @@ def test_an_extended_run_that_is_killed_has_no_judgement_of_earlier_epochs_besid
 ) -> None:
     report = (run / "report.md").read_bytes()
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

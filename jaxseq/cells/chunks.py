@@ -54,18 +54,21 @@ def automatic(cell: Cell, x: Float[Array, "t b d"], carry: Carry) -> int | None:
     # Of an exported program for any number of rows the bytes are not known.
     if not all(isinstance(count, int) for count in x.shape):
         return None
-    steps = x.shape[0]
     if planned_bytes(cell, x, carry) < LARGE:
         return None
-    return max(1, round(steps**0.5))
+    # The sum of the carries that are kept and the steps of a chunk is then the least.
+    return max(1, round(x.shape[0] ** 0.5))
 
 
 def planned_bytes(cell: Cell, x: Float[Array, "t b d"], carry: Carry) -> int:
     """Return about the bytes that the derivative of a whole scan keeps: gates, projections and states of all steps."""
-    state_bytes = sum(state.size * state.dtype.itemsize for state in carry)
-    # The projection and the gates of a gated cell; of any other cell what an LSTM would have.
-    gates = 4 if cell.gates is None else cell.gate_count
-    gate_bytes = 2 * gates * carry.h.size * carry.h.dtype.itemsize
+    state_bytes = sum(state.nbytes for state in carry)
+    gates = cell.gate_count
+    # Of a cell that is not gated, what an LSTM would have.
+    if cell.gates is None:
+        gates = 4
+    # The projection of the input, and the gates themselves.
+    gate_bytes = 2 * gates * carry.h.nbytes
     return x.shape[0] * (state_bytes + gate_bytes)
 
 
@@ -96,14 +99,20 @@ def scan(
 
 
 def _over_sequence(recurrence: BoundRecurrence, sequence: Sequence, size: int, cut: bool) -> Result:
-    before = None if sequence.anew is None else sequence.anew.before
+    anew = sequence.anew
+    before = None
+    if anew is not None:
+        before = anew.before
 
     def scanned(carry: Carry, steps: Tree) -> Result:
         x, valid, chunk_before = steps
-        anew = None if sequence.anew is None else sequence.anew._replace(before=chunk_before)
-        return recurrence(Sequence(x, carry, valid, sequence.drop, anew))
+        chunk = sequence._replace(x=x, carry=carry, valid=valid)
+        if anew is not None:
+            chunk = chunk._replace(anew=anew._replace(before=chunk_before))
+        return recurrence(chunk)
 
-    return _over_chunks(scanned, sequence.carry, (sequence.x, sequence.valid, before), size, cut=cut)
+    steps = (sequence.x, sequence.valid, before)
+    return _over_chunks(scanned, sequence.carry, steps, size=size, cut=cut)
 
 
 def _cut(carry: Carry, number: int | Int[Array, ""]) -> Carry:

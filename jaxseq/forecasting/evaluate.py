@@ -17,6 +17,7 @@ from jaxseq.forecasting import baselines, classical, distributions, intervals, m
 from jaxseq.forecasting.coverage import Coverage, Spread, coverage_table, spread
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, Part, above_floor, bounds
+from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.predictions import frame, target_times
 from jaxseq.forecasting.significance import Loss, Rows, Scales
 from jaxseq.forecasting.verdict import Answer, Comparison
@@ -68,13 +69,7 @@ def judge(
     part = windows.test
     scales, scale_notes = series_scales(background)
 
-    # Both parts at once, so that every baseline is fitted once.
-    both_parts = join([windows.valid, part])
-    by_baseline, twin_notes = baselines.distinct(baselines.forecast_all(dataset, both_parts))
-    valid_rows = len(windows.valid.inputs)
-    valid_forecasts = {label: values[:valid_rows] for label, values in by_baseline.items()}
-    forecasts = {label: values[valid_rows:] for label, values in by_baseline.items()}
-
+    valid_forecasts, forecasts, twin_notes = _baseline_forecasts(dataset)
     # The test part has no say in the choice of the reference.
     reference = choose_reference(dataset, scales, loss, valid_forecasts)
     # A fit to every window may take minutes.
@@ -125,6 +120,19 @@ def judge(
         predictions=frame(part, background.names, columns, ends, target_times(part, series)),
         notes=(*_season_notes(background), *twin_notes, *scale_notes, *calibrated.notes),
     )
+
+
+def _baseline_forecasts(dataset: Dataset) -> tuple[dict[str, Values], dict[str, Values], list[str]]:
+    """Return the baselines' forecasts of validation and test part, and notes on those that are left out as equal."""
+    windows = dataset.windows
+    # Both parts at once, so that every baseline is fitted once.
+    both_parts = join([windows.valid, windows.test])
+    by_baseline, twin_notes = baselines.distinct(baselines.forecast_all(dataset, both_parts))
+
+    valid_rows = len(windows.valid.inputs)
+    valid_forecasts = {label: values[:valid_rows] for label, values in by_baseline.items()}
+    test_forecasts = {label: values[valid_rows:] for label, values in by_baseline.items()}
+    return valid_forecasts, test_forecasts, twin_notes
 
 
 def calibrate(

@@ -27,7 +27,7 @@ LEAST = 1e-4
 """Least scale of a distribution, in the model's own units: it bounds the density of a perfect forecast."""
 
 NEWTON_STEPS = 12
-"""Iterations for a Student-t quantile; from the Gaussian one they converge at any degrees of freedom above 2."""
+"""Newton's iterations for a quantile: from the Gaussian one, Student's t converges at any degrees of freedom above 2."""
 
 Loss: TypeAlias = Callable[[Array, Array], Array]
 """A function (raw "... k p", target "... k") -> loss of each step, "... k"."""

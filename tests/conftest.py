@@ -48,6 +48,24 @@ def pytest_xdist_auto_num_workers(config):
     return None
 
 
+MOST_MAPPINGS = 25_000
+"""Mappings of memory at which a worker gives its compiled programs back: Linux ends a process that needs more than
+65,530 (`vm.max_map_count`), and each program takes about six."""
+
+
+def mappings() -> int:
+    """Number of mappings of this process's memory; 0 where the system does not say."""
+    listing = Path("/proc/self/maps")
+    return listing.is_file() and listing.read_bytes().count(b"\n")
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Give compiled programs back between two files, as a worker compiles more of them than it may hold."""
+    if (nextitem is None or nextitem.path != item.path) and mappings() > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
+
+
 @pytest.fixture
 def double():
     """float64 for the test: `pytestmark = pytest.mark.usefixtures("double")` gives it to a whole file."""

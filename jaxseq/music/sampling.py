@@ -1,7 +1,8 @@
 """Draw chorales from trained networks.
 
 `ancestral` serves the networks that read forward (`NoteNet`, `ChordNet`): note by note on carried states, in one compiled
-scan. `gibbs` serves the network that also reads what follows (`FillNet`): sweep by sweep, in a compiled loop.
+scan. `gibbs` serves the network that also reads what follows (`FillNet`): sweep by sweep, in a compiled loop. Numbers of
+pieces that are close share a compiled program.
 
 Each note is drawn from the network's distribution after temperature, top-k and top-p, in this order: temperature divides
 the logits; top-k keeps the k most likely notes (Fan et al. 2018, "Hierarchical neural story generation"); top-p
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseq.common import precision
+from jaxseq.common import precision, row_counts
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.music.evaluation.coherence import FIFTH
 from jaxseq.music.networks.chord_net import ChordNet
@@ -133,15 +134,25 @@ def gibbs(
     The log-probability of a note is that at its last draw, given the notes that were not drawn with it, so that their sum
     is not a likelihood of the piece. That of a forced note is NaN.
     """
-    return _sweeps(
+    count = len(forced)
+    # The bits of a piece do not depend on the pieces after it, as pieces are the first axis of all that is drawn.
+    filled = row_counts.filled_up(forced, row_counts.shared(count))
+    drawn = _sweeps(
         model,
         _Program(options.truncates),
         variables,
         key,
-        template=_template(forced, positions),
+        template=_template(filled, positions),
         thresholds=options.thresholds,
         sweeps=sweeps,
     )
+    return _first_pieces(drawn, count)
+
+
+def _first_pieces(drawn: Drawn, count: int) -> Drawn:
+    """Return the first pieces."""
+    # Cut by numpy, as JAX compiles a cut for each number of them.
+    return Drawn(*(jnp.asarray(np.asarray(part)[:count]) for part in drawn))
 
 
 def _template(
@@ -223,17 +234,37 @@ def ancestral(
     if not started and (first_notes == FREE).any():
         raise ValueError("forced[:, 0, 0] is free; the model was trained on windows, whose first note is given")
 
+    count, steps, _ = forced.shape
     draw_all = _by_chord
+    shape: tuple[int, ...] = (steps, VOICE_COUNT, count, VOCABULARY)
     if isinstance(model, NoteNet):
         draw_all = _by_note
-    return draw_all(
+        notes = VOICE_COUNT * steps
+        # A first note that is given is read, not drawn.
+        if not started:
+            notes -= 1
+        shape = (notes, count, VOCABULARY)
+
+    # For the exact number of pieces: the bits of each piece depend on it.
+    noise = np.asarray(_noise(key, shape))
+    rows = row_counts.shared(count)
+    padding = [(0, 0)] * noise.ndim
+    padding[-2] = (0, rows - count)
+    drawn = draw_all(
         model,
         _Program(options.truncates, options.avoid_parallels, started),
         variables,
-        key,
-        template=_template(forced, positions),
+        jnp.asarray(np.pad(noise, padding)),
+        template=_template(row_counts.filled_up(forced, rows), positions),
         thresholds=options.thresholds,
     )
+    return _first_pieces(drawn, count)
+
+
+@partial(jax.jit, static_argnames="shape")
+def _noise(key: Key, shape: tuple[int, ...]) -> Float[Array, "*n"]:
+    """Draw the noise of all notes before the scan over them: drawn note by note it would take a quarter of the time."""
+    return jax.random.gumbel(key, shape)
 
 
 class _NoteState(NamedTuple):
@@ -263,7 +294,7 @@ def _by_note(
     model: NoteNet,
     program: _Program,
     variables: Tree,
-    key: Key,
+    noise: Float[Array, "m b v"],
     template: _Template,
     thresholds: Thresholds,
 ) -> Drawn:
@@ -314,8 +345,7 @@ def _by_note(
         forced=forced[drawn_from:],
         code=codes[drawn_from:],
         number=jnp.arange(count),
-        # Drawn before the scan: noise drawn note by note would take a quarter of the time.
-        noise=jax.random.gumbel(key, (count, rows, VOCABULARY)),
+        noise=noise,
     )
     _, (notes, log_p) = jax.lax.scan(step, state, inputs)
 
@@ -375,7 +405,7 @@ def _by_chord(
     model: ChordNet,
     program: _Program,
     variables: Tree,
-    key: Key,
+    noise: Float[Array, "t 4 b v"],
     template: _Template,
     thresholds: Thresholds,
 ) -> Drawn:
@@ -441,7 +471,7 @@ def _by_chord(
         forced=jnp.swapaxes(template.forced, 0, 1),
         place=template.places,
         number=jnp.arange(steps),
-        noise=jax.random.gumbel(key, (steps, VOICE_COUNT, rows, VOCABULARY)),
+        noise=noise,
     )
     _, (notes, log_p) = jax.lax.scan(step, state, inputs)
 

@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 
 from jaxseq.checkpoint import leaves, records, run_seal, store
-from jaxseq.common import files, lock
+from jaxseq.common import files, lock, row_counts
 from jaxseq.common.arrays import Variables
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
@@ -102,9 +102,20 @@ class Trained(NamedTuple):
     history: tuple[Row, ...]
 
     def predict(self, x: ArrayLike, batch: int = 512) -> Float[Array, "n *k"]:
-        """Return the module's output for every row of x "n *d", computed in batches of at most `batch` rows."""
+        """Return the module's output for every row of x "n *d", computed in batches of at most `batch` rows.
+
+        Numbers of rows that are close share a compiled program; the last digit of a result may depend on the number.
+        """
         setup = Setup(self.model, own_training.objective(optax.squared_error, ()), ADAM)
-        return epoch.predict(setup, self.params, self.stats, jnp.asarray(x), batch)
+        # Inside of another program, such as a gradient by x, its number of rows is compiled in.
+        if isinstance(x, jax.core.Tracer):
+            return epoch.predict(setup, self.params, self.stats, x, batch)
+
+        rows = np.asarray(x)
+        filled = row_counts.filled_up(rows, row_counts.shared(len(rows), batch))
+        predictions = epoch.predict(setup, self.params, self.stats, jnp.asarray(filled), batch)
+        # Cut by numpy, as JAX compiles a cut for each number of rows.
+        return jnp.asarray(np.asarray(predictions)[: len(rows)])
 
     def __repr__(self) -> str:
         """Return the run and its epoch in one line."""

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import checks, files
+from jaxseq.common import checks, files, row_counts
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset, SeriesData
@@ -162,7 +162,8 @@ class Trained(NamedTuple):
         network = _Network(self.experiment, self.setup, self.state, scaling)
         # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
         x = scaling.inputs(part).astype(np.float32)
-        filled = _filled_up(x, EVALUATION_BATCHES * self.experiment.batch)
+        rows = row_counts.shared(len(x), EVALUATION_BATCHES * self.experiment.batch)
+        filled = row_counts.filled_up(x, rows)
         predicted = _first_part(_predict(network, jax.numpy.asarray(filled), steps), len(x), steps)
         centre = scaling.invert(predicted.centre, part)
         if self.intervals is None:
@@ -260,25 +261,6 @@ def _predict(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
         return Forecast(centre)
     quantiles = np.asarray(head.quantiles(raw), np.float64)
     return Forecast(centre, quantiles, heads.LEVELS)
-
-
-def _filled_up(x: Float[np.ndarray, "n t d"], batch: int) -> Float[np.ndarray, "m t d"]:
-    """Return rows with copies of the first one after them, so that many numbers of rows share a compiled program.
-
-    Above one batch, the number of batches is rounded up, not that of the rows.
-    """
-    rows = len(x)
-    if rows <= batch:
-        whole = min(_rounded_up(rows), batch)
-    else:
-        whole = _rounded_up(-(-rows // batch)) * batch
-    return np.concatenate([x, np.repeat(x[:1], whole - rows, axis=0)])
-
-
-def _rounded_up(count: int) -> int:
-    """Round up to three significant binary digits, at most a quarter more: 1 to 8, 10, 12, 14, 16, 20, ..."""
-    unit = 2 ** max(0, count.bit_length() - 3)
-    return -(-count // unit) * unit
 
 
 def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forecast:

@@ -290,6 +290,26 @@ def test_one_program_serves_every_temperature():
     assert sampling._by_note._cache_size() == compiled > 0
 
 
+@pytest.mark.parametrize("name", ["notes of windows, two layers", "fill"])
+def test_numbers_of_pieces_share_a_program_and_are_drawn_as_by_themselves(name, monkeypatch):
+    program = sampling._sweeps if name == "fill" else sampling._by_note
+
+    def of(count):
+        forced = np.repeat(free()[:1], count, axis=0)
+        if name != "fill":
+            return composed(name, forced=forced)[:2]
+        model, params = fill_net()
+        return gibbs(model, {"params": params}, jax.random.key(0), forced, POSITIONS, sweeps=8)
+
+    before = program._cache_size()
+    shared = {count: of(count) for count in (9, 10)}
+    assert program._cache_size() == before + 1
+    monkeypatch.setattr(sampling.row_counts, "shared", lambda count: count)
+    for part, by_itself in zip(shared[9], of(9), strict=True):
+        assert part.shape == (9, STEPS, 4)
+        np.testing.assert_array_equal(part, by_itself)
+
+
 def fill_net():
     """A network that fills gaps, its numbers all random."""
     model = FillNet(CELLS["gru"], voice_hidden=5, **SIZES)

@@ -18,7 +18,7 @@ from jaxseq.cells import CELLS
 from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.common.errors import ABSENT, Interrupted, UsageError
 from jaxseq.nn.recurrent import Recurrent
-from jaxseq.train import descriptions, fit, own_training
+from jaxseq.train import descriptions, epoch, fit, own_training
 from jaxseq.train import restore as runs
 
 QUIET = Console(file=io.StringIO())
@@ -168,6 +168,14 @@ def test_a_restored_module_predicts_the_same(tmp_path):
     # Batches are filled up, and their padding is cut off.
     np.testing.assert_allclose(restored.predict(VALID[0], batch=3), trained.predict(VALID[0]), rtol=1e-5, atol=1e-6)
 
+    tokens, _ = tagged(40, 2)
+    before = epoch.predict._cache_size()
+    whole = trained.predict(tokens)
+    for count in (1, 9, 10, *range(33, 40)):
+        np.testing.assert_allclose(trained.predict(tokens[:count]), whole[:count], rtol=1e-5, atol=1e-6)
+    # 1, 10 and 40.
+    assert epoch.predict._cache_size() - before <= 3
+
     with pytest.raises(UsageError, match="another module was trained"):
         fit.restore(tmp_path, Tagger(7))
     with pytest.raises(UsageError, match="trained from Python"):
@@ -179,6 +187,9 @@ def test_a_data_frame_is_rows_of_numbers(tmp_path):
     target = frame[["a"]]
     trained = train(tmp_path, (frame, target), nn.Dense(1), valid=(frame, target), loss=optax.squared_error, epochs=1)
     assert trained.predict(frame.to_numpy()).shape == (8, 1)
+    # It is pure, and may be a part of other programs.
+    gradient = jax.grad(lambda x: jnp.sum(trained.predict(x)))(jnp.ones((3, 2)))
+    np.testing.assert_allclose(gradient, np.repeat(trained.params["kernel"].T, 3, axis=0))
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,35 @@
+"""Numbers of rows that share compiled programs.
+
+JAX compiles a program for each shape. A prediction of n rows is therefore one of `shared(n)` rows, filled up with copies
+of the first row, whose results are cut off. Rows must not see one another, as in every network that only predicts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Shaped
+
+
+def shared(rows: int, batch: int | None = None) -> int:
+    """Return the number of rows that `rows` are filled up to: at most a quarter more.
+
+    Rows that are computed in batches, of at most `batch` rows, are filled up to a number of batches beyond the first.
+    """
+    if batch is None:
+        return _rounded_up(rows)
+    if rows <= batch:
+        return min(_rounded_up(rows), batch)
+    batches = -(-rows // batch)
+    return _rounded_up(batches) * batch
+
+
+def filled_up(x: Shaped[np.ndarray, "n *d"], rows: int) -> Shaped[np.ndarray, "m *d"]:
+    """Return the rows of x, and copies of the first one up to a number of `rows`."""
+    copies = np.repeat(x[:1], rows - len(x), axis=0)
+    return np.concatenate([x, copies])
+
+
+def _rounded_up(count: int) -> int:
+    """Round up to three significant binary digits, at most a quarter more: 1 to 8, 10, 12, 14, 16, 20, ..."""
+    unit = 2 ** max(0, count.bit_length() - 3)
+    return -(-count // unit) * unit

@@ -5,19 +5,22 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import command_line, csv_tables, figures, files, sealed, written
+from jaxseq.common import command_line, csv_tables, figures, files, lock, sealed, written
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import pool, slurm, summary
 from jaxseq.sweep.grid import points
 from jaxseq.sweep.options import HELP, Options, parse
+from jaxseq.sweep.places import Place
 from jaxseq.sweep.planned import PlannedRun
+from jaxseq.sweep.slurm import Cluster
 from jaxseq.train import compiled_programs, experiments, loggers, run_folder
 from jaxseq.train.experiments.base import Experiment
 
@@ -44,18 +47,24 @@ def main(argv: list[str] | None = None) -> int:
 def sweep(options: Options, console: Console | None = None) -> Path:
     """Train every combination, or search the space, and summarise the runs; returns the sweep's folder.
 
-    Raises `UsageError`, `Stopped` on a signal, and `Detached` on a signal while a cluster trains.
+    Raises `UsageError`, also if another process works in the folder, `Stopped` on a signal, and `Detached` on a signal
+    while a cluster trains.
     """
     console = console or terminal()
-    if options.trials is not None:
-        return _search(options, options.trials, console)
+    with ExitStack() as locks:
+        if options.trials is None:
+            return _grid(options, console, locks)
+        return _search(options, options.trials, console, locks)
 
+
+def _grid(options: Options, console: Console, locks: ExitStack) -> Path:
+    """Train every combination, and summarise the runs; raises as `sweep` does."""
     grid = points(options.words)
     names = [point.name for point in grid]
     # Names leave out what cannot stand in a path, so that different values may look alike.
     if len(set(names)) < len(names):
         raise UsageError("two combinations would share a folder: write the values of the fields differently")
-    folder = _folder(options, {point.name: point.experiment for point in grid}, grid[0].experiment.name)
+    folder = _folder(options, {point.name: point.experiment for point in grid}, grid[0].experiment.name, locks)
     logs = partial(loggers.named, options.log)
     runs = [PlannedRun(point.name, point.experiment, folder / point.name, logs) for point in grid]
 
@@ -71,23 +80,25 @@ def sweep(options: Options, console: Console | None = None) -> Path:
     return folder
 
 
-def _search(options: Options, trials: int, console: Console) -> Path:
+def _search(options: Options, trials: int, console: Console, locks: ExitStack) -> Path:
     """Search a space, and summarise the trials; raises as `sweep` does."""
     # Optuna takes a second to import, and is an extra.
     from jaxseq.sweep import plots, search, search_summary, space
 
     searched = space.parse(options.words)
-    folder = _folder(options, {}, searched.base.name)
+    folder = _folder(options, {}, searched.base.name, locks)
     command = _announce(console, folder, f"a search of {trials} trials")
-    found = search.search(
-        searched,
-        trials,
-        folder,
-        workers=options.workers,
-        console=console,
-        command=command,
-        log=options.log,
-    )
+    at_once = min(options.searched_at_once, trials)
+    with _place(options.cluster, folder, at_once, command) as place:
+        found = search.search(
+            searched,
+            trials,
+            folder,
+            place=place,
+            at_once=at_once,
+            console=console,
+            log=options.log,
+        )
 
     # Now, when the points are known, for `checkpoint verify`.
     members = {result.run.folder.name: result.run.experiment for result in found.results if result.state != "failed"}
@@ -98,6 +109,13 @@ def _search(options: Options, trials: int, console: Console) -> Path:
     text = search_summary.markdown(searched, found, options.words)
     _summarise(outputs, text, csv_tables.content(table), console)
     return folder
+
+
+def _place(cluster: Cluster | None, folder: Path, at_once: int, command: str) -> AbstractContextManager[Place]:
+    """Return the place where the runs are trained."""
+    if cluster is None:
+        return pool.place(at_once, command)
+    return slurm.place(cluster, folder, command)
 
 
 def _announce(console: Console, folder: Path, work: str) -> str:
@@ -119,8 +137,11 @@ def _summarise(outputs: written.Outputs, text: str, table: bytes, console: Conso
     console.print(f"{outputs.folder}: {summary.SUMMARY}, {summary.TABLE}, and a folder for each run", highlight=False)
 
 
-def _folder(options: Options, members: Mapping[str, Experiment], name: str) -> Path:
-    """Return the sweep's folder, new or that of the same sweep. Raises `UsageError` if it holds another sweep."""
+def _folder(options: Options, members: Mapping[str, Experiment], name: str, locks: ExitStack) -> Path:
+    """Return the sweep's folder, new or that of the same sweep, and keep it locked.
+
+    Raises `UsageError` if it holds another sweep, or if another process works there: a search of two would train twice.
+    """
     out = None if options.out is None else files.user_path(options.out)
     words = _recorded_words(options)
     if out is not None and run_folder.has_recipe(out, RECORD, summary.SUMMARY):
@@ -129,9 +150,11 @@ def _folder(options: Options, members: Mapping[str, Experiment], name: str) -> P
             raise UsageError(
                 f"of another sweep, {' '.join(map(str, earlier))}", where=out / RECORD, needed="another --out"
             )
+        locks.enter_context(lock.hold(out))
         return out
 
     folder = run_folder.create(f"{name}-sweep", out)
+    locks.enter_context(lock.hold(folder))
     _write_record(folder, words, members)
     return folder
 

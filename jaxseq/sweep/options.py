@@ -11,9 +11,11 @@ from typing import NamedTuple
 from jaxseq.common.checks import MOST_RUNS, MOST_WORKERS
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
-from jaxseq.sweep.slurm import Cluster
+from jaxseq.sweep.slurm import NO_SUBMITIT, Cluster
 from jaxseq.train import devices, loggers
 
+SEARCHED_AT_ONCE = 4
+"""Default number of jobs of a search on a cluster: of more, most points would be drawn before any result is known."""
 HELP = f"""usage: python -m jaxseq.sweep EXPERIMENT [--field value ...] [--out FOLDER] [--workers N]
 
 Train a run for every combination of values and summarise them over the seeds. Separate the values of a field by commas;
@@ -30,10 +32,12 @@ options:
   --optuna N         search N points of a space in the place of a grid (needs the extra optuna): a field may be a,b,c or a
                      range, 16..128 or log:1e-4..1e-2. Points follow what the earlier ones achieved in validation, and runs
                      behind the median are pruned. The same command with --out resumes, or adds trials with a larger N
-  --workers N        runs trained at a time (default: one per core; with --on slurm, as many as the queue starts)
+  --workers N        runs trained at a time (default: one per core; with --on slurm, as many as the queue starts, and
+                     {SEARCHED_AT_ONCE} of a search)
   --log TOOLS        copy every epoch to these tools, separated by commas ({", ".join(loggers.TOOLS)})
   --on {{here,slurm}}  train on this machine, or submit every run as a job (needs the extra slurm). Ctrl-C leaves the jobs
-                     alone; the same command with --out shows their progress again (default: here)
+                     alone; the same command with --out shows their progress again, and draws the further points of a
+                     search (default: here)
   --slurm.NAME VALUE parameter of every job, by its name in submitit: --slurm.partition gpu --slurm.gpus-per-node 1
                      --slurm.timeout-min 60. A job that runs out of time is queued again and resumes after its last epoch;
                      if an epoch takes longer than 90 s, raise --slurm.signal-delay-s
@@ -66,6 +70,13 @@ class Options(NamedTuple):
     cluster: Cluster | None = None
     log: str | None = None
     trials: int | None = None
+
+    @property
+    def searched_at_once(self) -> int:
+        """Number of trials of a search that are under way at a time."""
+        if self.cluster is None:
+            return self.workers
+        return self.cluster.at_once or SEARCHED_AT_ONCE
 
 
 def parse(words: Sequence[str]) -> Options:
@@ -127,8 +138,6 @@ def _trials(values: Mapping[str, str]) -> int | None:
         return None
     if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_RUNS:
         raise UsageError("out of range", where="--optuna", got=text, needed=f"an integer from 1 to {MOST_RUNS}")
-    if values.get("--on", HERE) != HERE:
-        raise UsageError("a search trains on this machine", where="--optuna", got="--on slurm", needed="no --on")
     if importlib.util.find_spec("optuna") is None:
         raise UsageError('optuna is not installed: pip install "jaxseq[optuna]"', where="--optuna")
     return int(text)
@@ -152,6 +161,9 @@ def _cluster(values: Mapping[str, str], at_once: int | None) -> Cluster | None:
 
     if place == HERE:
         return None
+    # Now, before a folder is made.
+    if importlib.util.find_spec("submitit") is None:
+        raise UsageError(NO_SUBMITIT, where="--on slurm")
     return Cluster(SLURM, resources, at_once)
 
 

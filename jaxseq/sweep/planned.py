@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,13 +65,3 @@ def read_metrics(run: PlannedRun) -> list[run_folder.Row]:
     if not (run.folder / run_seal.METRICS).is_file():
         return []
     return run_folder.read_metrics(run.folder)
-
-
-def raise_failures(failures: Mapping[PlannedRun, str], count: int) -> None:
-    """Raise `UsageError`, which names the first, if any of `count` runs failed; `failures` has the reason of each."""
-    if not failures:
-        return
-    first, reason = next(iter(failures.items()))
-    raise UsageError(
-        f"{len(failures)} of {count} runs failed, first {first.name}: {reason} (see {log_of(first.folder)})"
-    )

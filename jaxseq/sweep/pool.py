@@ -13,14 +13,14 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import files, memory, signals
@@ -33,33 +33,21 @@ from jaxseq.common.errors import (
     is_out_of_memory,
 )
 from jaxseq.common.text import counted, first_line
-from jaxseq.sweep.display import Display
-from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError, is_finished, log_of, raise_failures
+from jaxseq.sweep.listed import train_listed
+from jaxseq.sweep.places import POLL_SECONDS, Place
+from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError, is_finished, log_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 """XLA flags of a worker that is not alone."""
-POLL_SECONDS = 0.5
-"""Time between two updates of the display."""
 ORPHAN_SECONDS = 30.0
 """Time that a worker without a parent has to save its epoch, between two signals."""
 SAME_COMMAND = "the same command"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@runtime_checkable
-class Screen(Protocol):
-    """The display of runs that are being trained."""
-
-    def update(self) -> None:
-        """Show the epochs that are finished by now."""
-
-    def print(self, text: str) -> None:
-        """Print a line."""
 
 
 def has_accelerator() -> bool:
@@ -81,65 +69,58 @@ def train_all(
 ) -> None:
     """Train all runs that are not finished, `workers` at a time, and show their progress.
 
-    On Ctrl-C or SIGTERM the runs in training finish and save their epoch; then `Stopped` is raised, whose message names
-    `command` as the way to resume; if a worker is killed, `WorkerKilled`. Raises `UsageError` after all runs have ended
-    if some of them failed.
+    Raises as `place` does, and `UsageError` after all runs have ended if some of them failed.
     """
     pending = [run for run in runs if not is_finished(run)]
     if not pending:
         return
-
-    failures: dict[PlannedRun, str] = {}
-    workers = min(workers, len(pending))
-    display = Display(runs, pending, workers, console)
-
-    def end(run: PlannedRun, failure: str) -> None:
-        if failure:
-            failures[run] = failure
-        display.end(run, failure)
-
-    with display:
-        remaining = iter(pending)
-        train_each(lambda: next(remaining, None), end, workers, display, command)
-    raise_failures(failures, len(runs))
+    count = min(workers, len(pending))
+    with place(count, command) as workers_place:
+        train_listed(runs, pending, workers_place, at_once=count, shown=count, console=console)
 
 
-def train_each(
-    next_run: Callable[[], PlannedRun | None],
-    end: Callable[[PlannedRun, str], None],
-    workers: int,
-    display: Screen,
-    command: str = SAME_COMMAND,
-) -> None:
-    """Train the runs that `next_run` returns, until it returns None, with `workers` of them under way at a time.
+@contextlib.contextmanager
+def place(count: int, command: str = SAME_COMMAND) -> Iterator[Place]:
+    """Within, runs are trained by `count` worker processes.
 
-    A run is asked for when a worker is free. `end` is called with each run that has ended and why it failed, which is
-    empty if it did not. Raises as `train_all` does on signals and where a worker is killed.
+    On Ctrl-C or SIGTERM the runs in training finish and save their epoch; then `Stopped` is raised, whose message names
+    `command` as the way to resume; if a worker is killed, `WorkerKilled`.
     """
-    with _workers(workers, command) as pool, _forwarded_signals(pool) as exit_status:
-        running: dict[Future[str], PlannedRun] = {}
-        is_done = False
-        while not exit_status():
-            while not is_done and len(running) < workers:
-                run = next_run()
-                if run is None:
-                    is_done = True
-                else:
-                    running[pool.executor.submit(_train_in_worker, run)] = run
-            if not running:
-                return
+    with _workers(count, command) as pool, _forwarded_signals(pool) as exit_status:
+        yield _Workers(pool, exit_status, command)
 
-            ended, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-            display.update()
-            # Those that a signal has stopped have not failed.
-            if exit_status():
-                break
-            for future in ended:
-                end(running.pop(future), _failure(future))
 
-        display.print("stopping after the epochs that are being trained (Ctrl-C again to stop at once)")
-        pool.executor.shutdown(cancel_futures=True)
-        raise Stopped(exit_status(), command)
+class _Workers:
+    """Worker processes as a place."""
+
+    def __init__(self, pool: _Pool, exit_status: Callable[[], int], command: str) -> None:
+        self._pool = pool
+        self._exit_status = exit_status
+        self._command = command
+        self._running: dict[Future[str], PlannedRun] = {}
+
+    def start(self, runs: Sequence[PlannedRun], note: Callable[[str], None]) -> None:
+        """Hand runs to the workers."""
+        for run in runs:
+            self._running[self._pool.executor.submit(_train_in_worker, run)] = run
+
+    def ended(self) -> Mapping[PlannedRun, str]:
+        """Wait until a run has ended, but not for long."""
+        futures, _ = wait(self._running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        # Those that a signal has stopped have not failed.
+        if self.is_stopping():
+            return {}
+        return {self._running.pop(future): _failure(future) for future in futures}
+
+    def is_stopping(self) -> bool:
+        """Return whether a signal has asked to stop."""
+        return self._exit_status() != 0
+
+    def leave(self, note: Callable[[str], None]) -> NoReturn:
+        """Raise `Stopped` when the runs have saved their epochs."""
+        note("stopping after the epochs that are being trained (Ctrl-C again to stop at once)")
+        self._pool.executor.shutdown(cancel_futures=True)
+        raise Stopped(self._exit_status(), self._command)
 
 
 def _failure(future: Future[str]) -> str:

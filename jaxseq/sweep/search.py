@@ -1,7 +1,8 @@
 """Search for the best point of a space, by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011).
 
-Points are drawn one after the other, with what is known of the earlier ones, and a run that does worse than the median of
-the others at the same epoch is pruned. A journal in the folder of the sweep keeps the trials, so that a search resumes.
+Points are drawn when there is room for a run, with what is known of the earlier ones, and a run that does worse than the
+median of the others at the same epoch is pruned. A journal in the folder of the sweep keeps the trials, so that a search
+resumes; runs report to it themselves, from workers of this machine or from the nodes of a cluster.
 
 Only door to optuna.
 """
@@ -19,14 +20,14 @@ import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
 from jaxseq.checkpoint import records, run_seal
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
-from jaxseq.sweep import pool
+from jaxseq.sweep.places import Place, train
 from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError, is_finished
 from jaxseq.sweep.space import Choice, Range, Space
 from jaxseq.train import loggers
@@ -70,31 +71,43 @@ def search(
     trials: int,
     folder: Path,
     *,
-    workers: int,
+    place: Place,
+    at_once: int,
     console: Console,
-    command: str,
     log: str | None = None,
 ) -> Found:
-    """Train `trials` points of a space, `workers` at a time; those of an earlier call are kept, or resume.
+    """Train `trials` points of a space at a place, `at_once` at a time; those of an earlier call are kept, or resume.
 
-    With one worker, the points depend on the space and the seed of its recipe alone, also if the search is interrupted.
-    Raises as `pool.train_all` does, and `UsageError` if no trial could be completed.
+    One at a time, the points depend on the space and the seed of its recipe alone, also if the search is interrupted.
+    Raises what the place raises, and `UsageError` if no trial could be completed.
     """
     _be_quiet()
     # Optuna would append to what a link points to.
     files.refuse_link(folder / JOURNAL)
-    under_way = _Search(space, folder, trials=trials, log=log, console=console)
-    pool.train_each(under_way.next_run, under_way.end, min(workers, trials), under_way, command)
-    return under_way.found()
+    trial_runs = _Search(space, folder, trials=trials, is_parallel=at_once > 1, log=log, console=console)
+    train(trial_runs, place, at_once)
+    return trial_runs.found()
 
 
 class _Search:
-    """A search under way: which run is next, and what becomes of one that has ended."""
+    """A search under way, as a source: which run is next, and what becomes of one that has ended."""
 
-    def __init__(self, space: Space, folder: Path, *, trials: int, log: str | None, console: Console) -> None:
-        study = _open(folder / JOURNAL, space.base.epochs).study
+    def __init__(
+        self,
+        space: Space,
+        folder: Path,
+        *,
+        trials: int,
+        is_parallel: bool,
+        log: str | None,
+        console: Console,
+    ) -> None:
+        journal = folder / JOURNAL
+        _drop_torn_line(journal)
+        study = _open(journal, space.base.epochs).study
         self._space = space
         self._trials = trials
+        self._is_parallel = is_parallel
         self._folder = folder
         self._study = study
         self._log = log
@@ -124,12 +137,17 @@ class _Search:
         """Draw the next point, by a generator of its own: a search that resumes does not draw the first ones again."""
         number = len(self._study.get_trials(deepcopy=False))
         seeds = np.random.SeedSequence([self._space.base.seed, number])
-        self._study.sampler = optuna.samplers.TPESampler(seed=int(seeds.generate_state(1)[0]))
+        self._study.sampler = optuna.samplers.TPESampler(
+            seed=int(seeds.generate_state(1)[0]),
+            # Runs under way count as bad ones, so that those of one batch do not lie beside each other.
+            constant_liar=self._is_parallel,
+        )
         return self._study.ask({field: _distribution(domain) for field, domain in self._space.fields.items()})
 
     def _run(self, number: int, params: Mapping[str, object]) -> PlannedRun:
         name = f"{self._space.base.name}-trial-{number:04d}"
-        journal = self._folder / JOURNAL
+        # The job of a cluster may begin in another folder.
+        journal = (self._folder / JOURNAL).absolute()
         callbacks = partial(_callbacks, journal, number, self._space.metric, self._log)
         # As the text says it, so that the words of a point train the same run.
         point = {field: _rounded(value) for field, value in params.items()}
@@ -219,7 +237,7 @@ class _Journal(NamedTuple):
 def _open(journal: Path, epochs: int) -> _Journal:
     """Open a journal, with a new study if it has none. Raises `UsageError` for a journal that is damaged."""
     try:
-        storage = JournalStorage(JournalFileBackend(str(journal)))
+        storage = JournalStorage(JournalFileBackend(str(journal), _journal_lock(journal)))
         study = optuna.create_study(
             study_name=STUDY,
             storage=storage,
@@ -230,6 +248,32 @@ def _open(journal: Path, epochs: int) -> _Journal:
     # It has no exception of its own for a line that is no record.
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UsageError(f"cannot be read: {error}", where=journal) from error
+
+
+def _journal_lock(journal: Path) -> JournalFileOpenLock:
+    """Return the lock of a journal, which holds between the nodes of a shared disk (NFSv3 or later).
+
+    Optuna's default is a link to the journal, which points nowhere where the path is not absolute; the lock of a process
+    that was killed would then be waited for without end.
+    """
+    return JournalFileOpenLock(str(journal))
+
+
+def _drop_torn_line(journal: Path) -> None:
+    """Cut off an unfinished last line, which a kill may leave and which the next record would be appended to."""
+    if not journal.is_file():
+        return
+    lock = _journal_lock(journal)
+    # The jobs of a cluster may be writing.
+    lock.acquire()
+    try:
+        with journal.open("rb+") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+    except OSError as error:
+        raise files.cannot_write(journal, error) from error
+    finally:
+        lock.release()
 
 
 def _importances(study: optuna.Study) -> Mapping[str, float]:

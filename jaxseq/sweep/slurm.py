@@ -1,4 +1,4 @@
-"""Train a list of runs as jobs of a SLURM cluster.
+"""Train runs as jobs of a SLURM cluster.
 
 Finished runs are skipped. A job that runs out of time is queued again and resumes from its run's last checkpoint; so does
 a preempted job where the cluster requeues those. Jobs do not need the command that submitted them: given the same folder
@@ -15,16 +15,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from jaxseq.common import files, sealed, signals
-from jaxseq.common.errors import Detached, Interrupted, UsageError
+from jaxseq.common.errors import Detached, Interrupted, Stopped, UsageError
 from jaxseq.common.text import cut, first_line, printable
 from jaxseq.sweep import pool
-from jaxseq.sweep.display import Display
-from jaxseq.sweep.planned import PlannedRun, is_finished, raise_failures
+from jaxseq.sweep.listed import train_listed
+from jaxseq.sweep.places import POLL_SECONDS, Place
+from jaxseq.sweep.planned import PRUNED, PlannedRun, is_finished
 
 if TYPE_CHECKING:
     import submitit
@@ -53,6 +54,9 @@ LOOK = 10.0
 """Seconds between two queries of the queue."""
 GRACE = 30.0
 """Seconds that the result of a job which has left the queue may take to appear on a shared disk."""
+
+NO_SUBMITIT = 'submitit is not installed: pip install "jaxseq[slurm]"'
+"""Rule of the error where the extra is missing."""
 
 Kind = Literal["slurm", "local"]
 
@@ -110,39 +114,80 @@ def train_all(
 ) -> None:
     """Train all runs that are not finished on the cluster and show their progress; `folder` keeps the jobs' numbers.
 
-    On Ctrl-C or SIGTERM raises `Detached`, whose message names `command` as the way to find the jobs again; they continue.
-    Raises `UsageError` for parameters that the cluster refuses and, after all runs have ended, if some of them failed.
+    Raises as `place` does and, after all runs have ended, `UsageError` if some of them failed.
     """
     pending = [run for run in runs if not is_finished(run)]
     if not pending:
         return
+    # All of them are submitted at once, so that they do not need this command; the queue keeps to `cluster.at_once`.
+    with place(cluster, folder, command) as jobs:
+        train_listed(
+            runs,
+            pending,
+            jobs,
+            at_once=len(pending),
+            shown=min(cluster.at_once or len(pending), len(pending)),
+            console=console,
+        )
 
+
+@contextlib.contextmanager
+def place(cluster: Cluster, folder: Path, command: str) -> Iterator[Place]:
+    """Within, runs are trained as jobs of a cluster; `folder` keeps their numbers.
+
+    On Ctrl-C or SIGTERM raises `Detached`, whose message names `command` as the way to find the jobs again; they continue.
+    Raises `UsageError` for parameters that the cluster refuses.
+    """
     executor = _executor(cluster, folder / JOBS)
     exit_statuses: list[int] = []
     with signals.caught(exit_statuses.append):
-        queue = _Queue(cluster.kind)
-        jobs = _submit(pending, executor, queue, cluster, folder / JOBS / NUMBERS)
+        yield _Jobs(executor, cluster, folder / JOBS / NUMBERS, exit_statuses, command)
 
-        at_once = min(cluster.at_once or len(pending), len(pending))
-        display = Display(runs, pending, at_once, console)
-        failures: dict[PlannedRun, str] = {}
-        running = dict(jobs)
-        with display:
-            numbers = ", ".join(job.job_id for job in jobs.values())
-            display.print(f"jobs of {cluster.kind}: {cut(numbers, 100)}")
-            while running and not exit_statuses:
-                time.sleep(pool.POLL_SECONDS)
-                display.update()
-                for run in [run for run, job in running.items() if queue.has_ended(job)]:
-                    failure = _failure(running.pop(run))
-                    if failure:
-                        failures[run] = failure
-                    display.end(run, failure)
 
-        if running:
-            raise Detached([job.job_id for job in running.values()], exit_statuses[0], command)
+class _Jobs:
+    """Jobs of a cluster as a place."""
 
-    raise_failures(failures, len(runs))
+    def __init__(
+        self,
+        executor: submitit.AutoExecutor,
+        cluster: Cluster,
+        numbers: Path,
+        exit_statuses: Sequence[int],
+        command: str,
+    ) -> None:
+        self._executor = executor
+        self._cluster = cluster
+        self._numbers = numbers
+        self._exit_statuses = exit_statuses
+        self._command = command
+        self._queue = _Queue(cluster.kind)
+        self._running: dict[PlannedRun, submitit.Job[None]] = {}
+
+    def start(self, runs: Sequence[PlannedRun], note: Callable[[str], None]) -> None:
+        """Submit runs, or find their jobs again."""
+        jobs = _submit(runs, self._executor, self._queue, self._cluster, self._numbers)
+        self._running |= jobs
+        numbers = ", ".join(job.job_id for job in jobs.values())
+        note(f"jobs of {self._cluster.kind}: {cut(numbers, 100)}")
+
+    def ended(self) -> Mapping[PlannedRun, str]:
+        """Wait a moment, and return the runs whose jobs have ended."""
+        time.sleep(POLL_SECONDS)
+        # Those that remain have to be named.
+        if self.is_stopping():
+            return {}
+        runs = [run for run, job in self._running.items() if self._queue.has_ended(job)]
+        return {run: _failure(self._running.pop(run)) for run in runs}
+
+    def is_stopping(self) -> bool:
+        """Return whether a signal has asked to stop."""
+        return bool(self._exit_statuses)
+
+    def leave(self, note: Callable[[str], None]) -> NoReturn:
+        """Raise `Detached`, or `Stopped` if no job is under way."""
+        if not self._running:
+            raise Stopped(self._exit_statuses[0], self._command)
+        raise Detached([job.job_id for job in self._running.values()], self._exit_statuses[0], self._command)
 
 
 def _executor(cluster: Cluster, folder: Path) -> submitit.AutoExecutor:
@@ -153,7 +198,7 @@ def _executor(cluster: Cluster, folder: Path) -> submitit.AutoExecutor:
     try:
         import submitit
     except ImportError as error:
-        raise UsageError(f'--on {kind} needs submitit: pip install "jaxseq[slurm]"') from error
+        raise UsageError(NO_SUBMITIT, where=f"--on {kind}") from error
 
     for name in SINGLE_PROCESS:
         if name in cluster.resources:
@@ -194,7 +239,9 @@ class _Queue:
     def holds(self, job: submitit.Job[None]) -> bool:
         """Return whether a job is under way, or may be."""
         if self.kind == "local":
-            return job.state == "RUNNING"
+            # One that an earlier command started is known by its number alone, and may have ended unseen.
+            has_result = _result_file(job.paths.folder, job.job_id).exists()
+            return job.state == "RUNNING" or (not has_result and _is_process(job.job_id))
         numbers = self.numbers()
         return numbers is None or job.job_id in numbers
 
@@ -225,19 +272,19 @@ def _submit(
     cluster: Cluster,
     path: Path,
 ) -> dict[PlannedRun, submitit.Job[None]]:
-    """Return a job for each run: the one under way, by the numbers in the file at `path`, or a new one."""
-    numbers: dict[str, str] = {}
-    if cluster.kind == "slurm":
-        numbers = _read_numbers(path)
+    """Return a job for each run: an earlier one, by the numbers in the file at `path`, or a new one.
 
+    The earlier one is taken if it is under way, or if it has pruned the run, which a new one would do again.
+    """
+    numbers = _read_numbers(path)
     jobs: dict[PlannedRun, submitit.Job[None]] = {}
     for run in pending:
         if run.folder.name in numbers:
-            jobs[run] = _earlier_job(executor, numbers[run.folder.name])
+            jobs[run] = _earlier_job(executor, cluster.kind, numbers[run.folder.name])
     # Two jobs in one run's folder would destroy it: submit nothing while the queue is unknown.
-    if jobs and queue.numbers() is None:
+    if jobs and cluster.kind == "slurm" and queue.numbers() is None:
         raise UsageError(f"squeue does not answer: {len(jobs)} runs have jobs, which may be under way; try again later")
-    jobs = {run: job for run, job in jobs.items() if queue.holds(job)}
+    jobs = {run: job for run, job in jobs.items() if queue.holds(job) or _failure(job) == PRUNED}
 
     new_runs = [run for run in pending if run not in jobs]
     arrays = [new_runs[first : first + ARRAY] for first in range(0, len(new_runs), ARRAY)]
@@ -270,10 +317,21 @@ def _read_numbers(path: Path) -> dict[str, str]:
     return {name: number for name, number in record.items() if isinstance(number, str)}
 
 
-def _earlier_job(executor: submitit.AutoExecutor, number: str) -> submitit.Job[None]:
+def _earlier_job(executor: submitit.AutoExecutor, kind: Kind, number: str) -> submitit.Job[None]:
     import submitit
 
-    return submitit.SlurmJob(folder=executor.folder, job_id=number)
+    job_class = submitit.LocalJob if kind == "local" else submitit.SlurmJob
+    return job_class(folder=executor.folder, job_id=number)
+
+
+def _is_process(number: str) -> bool:
+    """Return whether a process of this user has a number."""
+    try:
+        # Signal 0 is none: it asks whether one could be sent.
+        os.kill(int(number), 0)
+    except (ValueError, OverflowError, OSError):
+        return False
+    return True
 
 
 def _result_file(folder: Path, number: str) -> Path:

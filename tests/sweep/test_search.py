@@ -1,19 +1,20 @@
 """A search: the space that words stand for, and what is drawn, pruned, resumed and chosen, where Optuna is installed."""
 
+import contextlib
 import importlib.util
 import io
 import math
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from jaxseq.common import figures
+from jaxseq.common import figures, lock
 from jaxseq.common.errors import Stopped, UsageError
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import options, pool, space
@@ -67,7 +68,7 @@ def test_a_space_that_cannot_be_is_one_line(words: list[str], rule: str) -> None
 
 
 def test_a_search_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    for words in (["--optuna", "0"], ["--optuna", "x"], ["--optuna", "3", "--on", "slurm"]):
+    for words in (["--optuna", "0"], ["--optuna", "x"], ["--optuna", "3", "--on", "moon"]):
         assert sweep.main([*WAVES, *FIELDS, *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
     monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
@@ -86,29 +87,37 @@ def loss(rate: float, hidden: int, cell: str) -> float:
 
 
 class Trainer:
-    """Trains by a formula; the value of an epoch lies above the loss by one over its number."""
+    """A place that trains by a formula; the value of an epoch lies above the loss by one over its number."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.values: dict[Path, float] = {}
         self.points: list[tuple[float, int, str]] = []
-        self.resumed: list[str] = []
         self.stop_after = stop_after
+        self.running: list[PlannedRun] = []
+        self.most_running = 0
+        self.started: list[str] = []
+        self.told: list[str] = []
 
-    def train_each(
-        self,
-        next_run: Callable[[], PlannedRun | None],
-        end: Callable[[PlannedRun, str], None],
-        workers: int,
-        display: object,
-        command: str,
-    ) -> None:
-        run = next_run()
-        while run is not None:
+    def start(self, runs: Sequence[PlannedRun], note: object) -> None:
+        for run in runs:
             self.points.append((run.experiment.lr, run.experiment.model.hidden, run.experiment.model.cell))
-            if self.stop_after is not None and len(self.points) > self.stop_after:
-                raise Stopped(130, command)
-            end(run, self.train(run))
-            run = next_run()
+        self.started += [run.name for run in runs]
+        self.running += runs
+        self.most_running = max(self.most_running, len(self.running))
+
+    def ended(self) -> dict[PlannedRun, str]:
+        if self.is_stopping():
+            return {}
+        # The last one first.
+        run = self.running.pop()
+        self.told.append(run.name)
+        return {run: self.train(run)}
+
+    def is_stopping(self) -> bool:
+        return self.stop_after is not None and len(self.points) > self.stop_after
+
+    def leave(self, note: object) -> NoReturn:
+        raise Stopped(130, "the same")
 
     def train(self, run: PlannedRun) -> str:
         recipe = run.experiment
@@ -132,13 +141,12 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., A
     pytest.importorskip("optuna")
     from jaxseq.sweep import search
 
-    def run(folder: str, trainer: Trainer, trials: int = 30, *words: str) -> Any:
+    def run(folder: str, trainer: Trainer, trials: int = 30, *words: str, at_once: int = 1) -> Any:
         parsed = space.parse([*WAVES, *FIELDS, *words])
         (tmp_path / folder).mkdir(exist_ok=True)
-        monkeypatch.setattr(pool, "train_each", trainer.train_each)
         monkeypatch.setattr(search, "_best_value", lambda planned, metric: trainer.values.get(planned.folder, math.nan))
         console = Console(file=io.StringIO())
-        return search.search(parsed, trials, tmp_path / folder, workers=1, console=console, command="the same")
+        return search.search(parsed, trials, tmp_path / folder, place=trainer, at_once=at_once, console=console)
 
     return run
 
@@ -182,6 +190,21 @@ def test_a_search_depends_on_its_seed_alone_and_resumes_where_it_was_stopped(sea
 
 
 @optuna_warnings
+def test_a_search_that_draws_in_batches_counts_no_trial_twice(searched: Callable[..., Any]) -> None:
+    stopped = Trainer(stop_after=9)
+    with pytest.raises(Stopped):
+        searched("stopped", stopped, 12, at_once=4)
+    under_way = sorted(run.name for run in stopped.running)
+    assert len(under_way) == stopped.most_running == 4
+    rest = Trainer()
+    rest.values |= stopped.values
+    results = searched("stopped", rest, 12, at_once=3).results
+    assert rest.started[:4] == under_way
+    assert sorted(stopped.told + rest.told) == [result.run.name for result in results] and rest.most_running == 3
+    assert len({tuple(result.values.values()) for result in results}) == 12
+
+
+@optuna_warnings
 def test_a_run_that_was_killed_before_it_was_pruned_is_pruned_when_it_resumes(
     tmp_path: Path, searched: Callable[..., Any]
 ) -> None:
@@ -203,9 +226,21 @@ def test_a_run_that_was_killed_before_it_was_pruned_is_pruned_when_it_resumes(
 @optuna_warnings
 def test_a_damaged_journal_is_one_line(tmp_path: Path, searched: Callable[..., Any]) -> None:
     searched("a", Trainer(), 2)
-    (tmp_path / "a" / "optuna.log").write_text("{}\nmine\n{}\n")
+    journal = tmp_path / "a" / "optuna.log"
+    # A kill may cut off the last line.
+    with journal.open("a") as file:
+        file.write('{"op_code":')
+    assert len(searched("a", Trainer(), 2).results) == 2 and journal.read_text().endswith("}\n")
+    journal.write_text("{}\nmine\n{}\n")
     with pytest.raises(UsageError, match=r"optuna\.log"):
         searched("a", Trainer(), 2)
+
+
+class Here(Trainer):
+    """A place that trains in this process."""
+
+    def train(self, run: PlannedRun) -> str:
+        return pool.train_run(run)
 
 
 @needs_optuna
@@ -217,11 +252,7 @@ def test_a_search_of_real_runs_is_summarised_and_verified(
     """Trained here, since a worker would first load JAX."""
     from jaxseq.checkpoint import __main__ as checkpoint
 
-    def train_each(next_run: Any, end: Any, *_: object) -> None:
-        while (planned := next_run()) is not None:
-            end(planned, pool.train_run(planned))
-
-    monkeypatch.setattr(pool, "train_each", train_each)
+    monkeypatch.setattr(pool, "place", lambda *_: contextlib.nullcontext(Here()))
     monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
     words = [*WAVES, "--lr=log:1e-3..1e-1", "--optuna", "2", "--workers", "1", "--out", str(tmp_path / "out")]
     assert sweep.main(words) == 0
@@ -243,4 +274,8 @@ def test_a_search_of_real_runs_is_summarised_and_verified(
     assert checkpoint.main(["verify", str(tmp_path / "out")]) == 0
     assert sweep.main([*words, "--model.hidden", "3,4"]) == 2
     assert "another sweep" in capsys.readouterr().err
+    # Two searches of one folder would train trials twice.
+    with lock.hold(tmp_path / "out"):
+        assert sweep.main(words) == 2
+    assert "is held by process" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "out")

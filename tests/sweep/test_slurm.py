@@ -18,12 +18,14 @@ import pytest
 from rich.console import Console
 from test_pool import tiny
 
-from jaxseq.common import sealed
+from jaxseq.common import figures, sealed
 from jaxseq.common.errors import Detached, Interrupted, UsageError
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import pool, slurm
-from jaxseq.sweep.planned import PlannedRun, is_finished
+from jaxseq.sweep.options import Options
+from jaxseq.sweep.planned import PRUNED, PlannedRun, is_finished
 from jaxseq.sweep.slurm import Cluster
+from jaxseq.train import run_folder
 
 submitit = pytest.importorskip("submitit")
 
@@ -98,7 +100,7 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: dict[str
             return super().submit(job, *rest)
 
     monkeypatch.setattr(submitit, "AutoExecutor", Counting)
-    (tmp_path / "out/jobs").mkdir(parents=True)
+    (tmp_path / "out/jobs").mkdir(parents=True, exist_ok=True)
     (tmp_path / "out/jobs/jobs.json").write_text(json.dumps(numbers))
     asked = Cluster("slurm", {})
     executor = slurm._executor(asked, tmp_path / "out/jobs")
@@ -112,7 +114,10 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: dict[str
 def test_a_job_that_waits_or_runs_is_found_again_and_only_the_others_are_submitted(
     tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue.write_text("3_0\n3_1\n12\n")
+    # Of the second one a search has pruned the run, and nobody was there to count it.
+    queue.write_text("3_0\n12\n")
+    (tmp_path / "out/jobs").mkdir(parents=True)
+    sealed.write(tmp_path / "out/jobs/3_1_result.json", {"failure": PRUNED})
     assert submitted(tmp_path, monkeypatch, {"tiny-0": "3_0", "tiny-1": "3_1", "tiny-2": "3_2"}) == ["tiny-2"]
     assert json.loads((tmp_path / "out/jobs/jobs.json").read_text()) == {
         "tiny-0": "3_0",
@@ -226,12 +231,101 @@ def test_a_result_is_read_from_json_and_no_pickle_is_loaded(tmp_path: Path) -> N
     assert sprung.exists(), "the trap works"
 
 
-def test_processes_of_this_machine_do_what_a_cluster_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submitit.core.utils, "pickle_load", lambda _: pytest.fail("loaded a pickle"))
+def words(epochs: int) -> list[str]:
+    """Words of a search."""
+    run = ["waves", "--data.count", "60", "--data.window", "8", "--batch", "16", "--model.cell", "rnn"]
+    return [*run, "--model.hidden=2..8", "--epochs", str(epochs)]
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Processes of this machine in place of a cluster."""
+    pytest.importorskip("optuna")
     monkeypatch.setenv("PYTHONPATH", str(Path(slurm.__file__).parents[2]))
-    run = tiny(tmp_path / "runs")
-    assert "run 1 of 1" in filled([run], Cluster("local", {}), tmp_path / "out")
-    assert is_finished(run)
+    return Cluster("local", {}, 2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_processes_of_this_machine_do_what_a_cluster_does(
+    tmp_path: Path, local: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitit.core.utils, "pickle_load", lambda _: pytest.fail("loaded a pickle"))
+    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+    screen = io.StringIO()
+    folder = sweep.sweep(Options(words(2), tmp_path / "out", 1, local, trials=1), Console(file=screen, width=120))
+    assert "trial 0 (1 of 1): model.hidden" in screen.getvalue()
+    (result,) = (folder / "jobs").glob("*_result.json")
+    assert sealed.read(result) == {"failure": ""}
+    # The job reported its epochs to the journal of the search.
+    reports = [line for line in (folder / "optuna.log").read_text().splitlines() if "intermediate_value" in line]
+    assert [json.loads(line)["step"] for line in reports] == [1, 2]
+
+
+SEARCH = """
+import sys
+from pathlib import Path
+from jaxseq.common import command_line
+from jaxseq.sweep import __main__ as sweep
+from jaxseq.sweep.options import Options
+from jaxseq.sweep.slurm import Cluster
+from jaxseq.train import run_folder
+from test_slurm import words
+
+options = Options(words(int(sys.argv[2])), Path(sys.argv[1]), 1, Cluster("local", {}, 2), trials=4)
+sys.exit(command_line.run("sweep", lambda: sweep.sweep(options), "stopped"))
+"""
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(number) for number in found.stdout.split()]
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_with_its_jobs_resumes_its_trials_and_so_does_a_job_that_is_preempted(
+    tmp_path: Path, local: Cluster
+) -> None:
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here.parents[1]}:{here}:{here.parent / 'support'}"}
+    epochs, out = 300, tmp_path / "out"
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-c", SEARCH, str(out), str(epochs)], env=environment)
+
+    def trained() -> dict[str, int]:
+        return {path.parent.name: path.read_text().count("\n") for path in out.glob("*/metrics.jsonl")}
+
+    def task_after(command: subprocess.Popen, name: str, least: int) -> int:
+        """Wait until a run has trained some epochs; return the process that trains it."""
+        deadline = time.monotonic() + 300
+        while trained().get(name, 0) < least:
+            assert time.monotonic() < deadline and command.poll() is None
+            time.sleep(0.05)
+        (task,) = children(int(json.loads((out / "jobs/jobs.json").read_text())[name]))
+        return task
+
+    command = start()
+    task_after(command, "waves-trial-0000", 30)
+    command.kill()
+    command.wait()
+    for number in json.loads((out / "jobs/jobs.json").read_text()).values():
+        for pid in [*children(int(number)), int(number)]:
+            os.kill(pid, signal.SIGKILL)
+    before = trained()
+    assert set(before) <= {"waves-trial-0000", "waves-trial-0001"} and min(before.values()) < epochs
+
+    command = start()
+    # As SLURM does before it queues a job again.
+    os.kill(task_after(command, "waves-trial-0002", 30), signal.SIGUSR2)
+    assert command.wait(timeout=500) == 0
+    logs = [path.read_text() for path in (out / "jobs").glob("*_log.out")]
+    assert sum("Requeued" in log for log in logs) == 1 and len(logs) == 6
+    assert trained() == {f"waves-trial-{number:04d}": epochs for number in range(4)}
+    for folder in out.glob("waves-trial-*/"):
+        assert [row["epoch"] for row in run_folder.read_metrics(folder)] == list(range(1, epochs + 1))
+    table = (out / "sweep.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in table[1:]] == [[str(number), "complete"] for number in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +341,7 @@ def test_processes_of_this_machine_do_what_a_cluster_does(tmp_path: Path, monkey
         (["--on", "slurm", "--slurm.timeout-min", "soon"], '"timeout_min" expected type'),
         (["--slurm.partition", "gpu"], "--slurm.partition needs --on slurm"),
         (["--on", "slurm", "--slurm.partition"], "--slurm.partition needs a value"),
+        (["--optuna", "2", "--lr=1e-3..1e-2", "--on", "slurm", "--slurm.moon", "3"], "Unknown argument 'moon'"),
         (["--mesh.processes", "2"], "--mesh.processes belongs to python -m jaxseq.train"),
     ],
 )
@@ -260,5 +355,7 @@ def test_a_cluster_that_cannot_be_is_one_line(
 
 def test_without_submitit_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
+    assert sweep.main([*words(1), "--optuna", "2", "--on", "slurm", "--out", str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()
     with pytest.raises(UsageError, match=r"pip install \"jaxseq\[slurm\]\""):
         filled([tiny(tmp_path)], Cluster("slurm", {}), tmp_path / "out")

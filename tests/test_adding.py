@@ -12,9 +12,8 @@ from jaxseq.cells import CELLS
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.export import __main__ as export
-from jaxseq.export import program
+from jaxseq.export import forecasts
 from jaxseq.export.formats import FORMATS
-from jaxseq.export.program import Program
 from jaxseq.nn import heads
 from jaxseq.sweep import options as sweep_options
 from jaxseq.train import loggers, options
@@ -60,8 +59,7 @@ def help_text():
 @pytest.mark.parametrize("kind", TRANSFORMS)
 def test_an_export_is_checked_on_values_that_every_target_can_read(kind):
     scaling = Scaling(kind, shift=(10.0,), scale=(2.0,))
-    made_up = Program(lambda inputs: inputs, {"values": (6,)}, {"values": np.dtype(np.float64)})
-    values = program.example(made_up, scaling)["values"]
+    values = forecasts.example(scaling, steps=6, window=6)["values"]
     assert values.shape == (3, 6) and np.isfinite(values).all() and np.ptp(values) > 0
     assert not TRANSFORMS[kind].refused(values).any()
 

@@ -44,7 +44,7 @@ def test_the_example_of_a_forecast_gives_a_price(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-def test_the_examples_for_python_forecast_a_frame(tmp_path, monkeypatch):
+def test_the_examples_for_python_forecast_a_frame(tmp_path, monkeypatch, request):
     blocks = re.findall(r"```python\n(.*?)```", PAGES["python.md"], re.DOTALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
@@ -53,6 +53,12 @@ def test_the_examples_for_python_forecast_a_frame(tmp_path, monkeypatch):
     assert names["table"]["step"].tolist() == list(range(1, 8))
     assert names["table"]["date"].iloc[0] == names["days"][-1] + names["days"].freq
     assert {"low_80%", "high_80%"} <= set(names["table"])
+
+    pytest.importorskip("onnx")
+    request.getfixturevalue("unannotated")
+    exec(compile(blocks[3], "python.md", "exec"), names)
+    for result, column in {"forecast": "forecast", "low_80": "low_80%", "high_80": "high_80%"}.items():
+        assert names["results"][result][0].tolist() == pytest.approx(names["table"][column].tolist(), rel=1e-6)
 
     pytest.importorskip("sklearn")
     exec(compile(blocks[1], "python.md", "exec"), names)

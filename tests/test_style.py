@@ -41,7 +41,7 @@ MOST_ANY = {
     "cells": 60,
     "checkpoint": 32,
     "common": 16,
-    "data": 22,
+    "data": 21,
     "estimator": 4,
     "export": 3,
     "forecast": 5,

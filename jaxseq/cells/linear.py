@@ -27,6 +27,9 @@ def scan(
     sequence: Sequence,
 ) -> Result:
     """Scan as `adjoint.plain` does, in the order that is fastest on the platform."""
+    # An exported program for any length has a symbol as its number of steps, which only a loop takes.
+    if not isinstance(sequence.x.shape[0], int):
+        return _in_one(layer, trainable, sequence, States.STEP_BY_STEP)
     return scan_by(layer, trainable, sequence, strategy.states(), strategy.CHUNK)
 
 
@@ -39,16 +42,14 @@ def scan_by(
     size: int,
 ) -> Result:
     """Scan in an order of one's choice, in chunks of at most so many steps."""
-    # A linear cell multiplies no state: there is nothing that recurrent dropout could act on.
-    assert sequence.drop is None
     x, start, valid, _, anew = sequence
-
-    compute = partial(_chunk, layer, states, trainable.params, anew)
-    inputs = (x, valid, steps_of(anew))
     steps = x.shape[0]
     if steps <= size:
-        return compute(start, inputs)
+        return _in_one(layer, trainable, sequence, states)
 
+    # A linear cell multiplies no state: there is nothing that recurrent dropout could act on.
+    assert sequence.drop is None
+    compute = partial(_chunk, layer, states, trainable.params, anew)
     count = -(-steps // size)
     if valid is None and steps % size:
         valid = jnp.ones(x.shape[:2], bool)
@@ -63,6 +64,15 @@ def scan_by(
     body = jax.checkpoint(compute, prevent_cse=False)
     last, outputs = jax.lax.scan(body, start, jax.tree.map(in_chunks, inputs))
     return last, jax.tree.map(lambda part: part.reshape(count * size, *part.shape[2:])[:steps], outputs)
+
+
+@in_its_precision
+def _in_one(layer: Layer, trainable: Trainable, sequence: Sequence, states: States) -> Result:
+    """Scan all steps in one chunk."""
+    assert sequence.drop is None
+    x, start, valid, _, anew = sequence
+    compute = partial(_chunk, layer, states, trainable.params, anew)
+    return compute(start, (x, valid, steps_of(anew)))
 
 
 def _chunk(

@@ -18,6 +18,7 @@ A signature such as ``Float[Array, "t b d"]`` is checked while the tests run, an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -38,6 +39,9 @@ Support = Literal["real", "counts"]
 Variables: TypeAlias = Mapping[str, Tree]
 """Parameters or statistics of a Flax module: arrays in nested dicts, by the names of submodules and parameters."""
 
+Arrays = TypeVar("Arrays", np.ndarray, Array)
+"""Arrays of numpy, where a result is computed, or of JAX, where it is part of a compiled program."""
+
 Part = TypeVar("Part")
 
 
@@ -54,3 +58,8 @@ class Splits(NamedTuple, Generic[Part]):
     train: Part
     valid: Part
     test: Part
+
+
+def namespace(array: Shaped[np.ndarray | Array, "..."]) -> ModuleType:
+    """Return numpy or `jax.numpy`, whichever an array belongs to."""
+    return array.__array_namespace__()

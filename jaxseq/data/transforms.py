@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxseq.common.arrays import Support
+from jaxseq.common.arrays import Support, namespace
 from jaxseq.common.errors import UsageError
 
 LARGEST_COUNT = 2**24
@@ -62,11 +62,6 @@ class Transform(NamedTuple):
     bounded: bool = False
     as_input: AsInput | None = None
     support: Support = "real"
-
-
-def _namespace(values: Values) -> Any:
-    """Return numpy or `jax.numpy`, whichever the array belongs to."""
-    return values.__array_namespace__()
 
 
 def _none(values: Float[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
@@ -129,7 +124,7 @@ CHANGE = Transform(
 
 
 def _log(values: Values) -> Values:
-    return _namespace(values).log(values)
+    return namespace(values).log(values)
 
 
 def _scaled_return(values: Values, base: Values, shift: Values, scale: Values) -> Values:
@@ -137,7 +132,7 @@ def _scaled_return(values: Values, base: Values, shift: Values, scale: Values) -
 
 
 def _grown(y: Values, base: Values, shift: Values, scale: Values) -> Values:
-    return base * _namespace(y).exp(y * scale)
+    return base * namespace(y).exp(y * scale)
 
 
 def _not_above_zero(values: Float[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
@@ -167,7 +162,7 @@ LOG_RETURN = Transform(
 
 
 def _as_log_count(values: Values) -> Values:
-    return _namespace(values).log1p(values)
+    return namespace(values).log1p(values)
 
 
 def _log_count(values: Values, base: Values, shift: Values, scale: Values) -> Values:

@@ -1,1 +1,1 @@
-"""Trained forecasters for other programs."""
+"""Trained models for other programs."""

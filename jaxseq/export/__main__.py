@@ -1,4 +1,4 @@
-"""`python -m jaxseq.export RUN --to onnx`: write a trained forecaster for other programs."""
+"""`python -m jaxseq.export RUN --to onnx`: write a trained model for other programs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ NAMES = ("stablehlo", "onnx", "safetensors", "torch")
 
 @dataclass(frozen=True)
 class Options:
-    """Write a trained forecaster for other programs, with a card that says what it is and how it is called.
+    """Write a trained model for other programs, with a card that says what it is and how it is called.
 
-    stablehlo and onnx hold the whole forecast, from values to values, for any number of rows; each is checked against the
-    run before it is written. safetensors and torch hold the weights.
+    stablehlo holds the whole model for any number of rows: a forecast from values to values, with its intervals; of
+    chorales, from notes to the log-probabilities of each note; of piano rolls, from frames to the next one. onnx holds the
+    forecast likewise. Each is checked against the run before it is written. safetensors holds the weights, and torch those
+    of a forecaster.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -59,19 +61,19 @@ def export(options: Options) -> Path:
     """Write the files; return their folder. Raises `UsageError` for a run that has no such form, before it writes."""
     names = options.formats()
     # Imported here, so that --help and a mistyped option answer before JAX is loaded.
-    from jaxseq.export import card, formats, program
-    from jaxseq.train import forecaster
+    from jaxseq.export import card, formats, kinds
+    from jaxseq.train.restore import restore
 
     folder = files.user_path(options.run)
-    trained = forecaster.restore(folder, options.epoch)
-    program.check_exportable(trained)
-    exported = program.program_of(trained)
+    run = restore(folder, options.epoch)
+    exported = kinds.of(run).program_of(run)
+    formats.check_kind(names, run)
 
     # All of them before the first is written: a format that cannot be had leaves nothing behind.
     contents: dict[str, bytes] = {}
     for name in names:
-        contents |= formats.FORMATS[name].files(trained, exported)
-    contents[CARD] = card.card(trained, folder, names, options.licence).encode()
+        contents |= formats.FORMATS[name].files(run, exported)
+    contents[CARD] = card.card(run, exported, folder, names, options.licence).encode()
 
     # Not in the run's own folder, whose files are sealed.
     out = folder.with_name(f"{folder.name}-export")
@@ -84,7 +86,7 @@ def export(options: Options) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise files.cannot_write(out, error) from error
-    written.write(record, contents, run=str(folder.name), epoch=trained.epoch)
+    written.write(record, contents, run=str(folder.name), epoch=run.epoch)
     print(f"{out}: {', '.join(f'{name} ({len(content):,} bytes)' for name, content in contents.items())}")
     return out
 

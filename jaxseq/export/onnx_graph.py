@@ -1,4 +1,4 @@
-"""A trained forecaster as an ONNX graph: scaling, recurrent layers, dense head and inverse scaling.
+"""A trained forecaster as an ONNX graph: scaling, recurrent layers, dense head, intervals and inverse scaling.
 
 Opset 17. ONNX's `RNN`, `LSTM` and `GRU` scan over "t b d".
 """
@@ -6,20 +6,24 @@ Opset 17. ONNX's `RNN`, `LSTM` and `GRU` scan over "t b d".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from jaxtyping import Shaped
 from onnx import TensorProto, helper, numpy_helper
+from scipy.special import ndtri
 
 from jaxseq import cells
 from jaxseq.cells import convert
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
+from jaxseq.export import forecasts
 from jaxseq.export.program import Program
+from jaxseq.forecasting import intervals, sizes
+from jaxseq.forecasting.intervals import Intervals
 from jaxseq.nn import fields
-from jaxseq.nn.heads import LEVELS
+from jaxseq.nn.heads import LEAST, LEVELS
 from jaxseq.train.forecaster import Trained
 
 OPSET = 17
@@ -30,6 +34,12 @@ TARGETS = ("level", "change", "log-return")
 """Targets whose scaling and its inverse the graph has."""
 CENTRES = {"point": 0, "quantile": len(LEVELS) // 2, "gaussian": 0, "student-t": 0}
 """Number, of those that the network gives for each step, that is the forecast, by the name of the head."""
+
+
+LAST = np.iinfo(np.int64).max
+"""End of a slice that goes to the last column."""
+QUANTILES = ("quantile", "gaussian")
+"""Heads whose quantiles the graph has."""
 
 
 class Graph:
@@ -44,11 +54,32 @@ class Graph:
         self.constants[name] = value
         return name
 
+    def has(self, name: str) -> bool:
+        """Return whether an operation has this result."""
+        return any(name in node.output for node in self.nodes)
+
     def add(self, operator: str, *inputs: str, output: str | Sequence[str], **attributes: Any) -> str:
         """Add an operation, and return the name of its first result."""
         outputs = [output] if isinstance(output, str) else list(output)
         self.nodes.append(helper.make_node(operator, list(inputs), outputs, **attributes))
         return outputs[0]
+
+    def take(self, name: str, array: str, index: int | Sequence[int]) -> str:
+        """Add the entries at a place, or at several, of an array's last axis, "n k p", and return their name."""
+        self.constant(f"{name}_index", np.asarray(index, np.int64))
+        return self.add(
+            "Gather",
+            array,
+            f"{name}_index",
+            output=name,
+            axis=2,
+        )
+
+    def cut(self, name: str, array: str, first: int, end: int = LAST) -> str:
+        """Add the columns from `first` up to `end` of an array "n t", and return their name; negative ones count back."""
+        for bound, value in {"first": first, "end": end, "axis": 1}.items():
+            self.constant(f"{name}_{bound}", np.asarray([value], np.int64))
+        return self.add("Slice", array, f"{name}_first", f"{name}_end", f"{name}_axis", output=name)
 
 
 def check_exportable(trained: Trained) -> None:
@@ -70,23 +101,38 @@ def check_exportable(trained: Trained) -> None:
 
 
 def model_of(trained: Trained, program: Program) -> onnx.ModelProto:
-    """Return the graph of a forecaster, with the inputs of its program and the output `forecast` "n k", checked by onnx."""
+    """Return the graph of a forecaster, checked by onnx, with the inputs and outputs of its program.
+
+    It lacks the quantiles of the head, and the intervals of one for whose quantiles there is no operator.
+    """
     check_exportable(trained)
     graph = Graph()
     # In the order of the computation: a node may only read what stands before it.
     scale, shift = _scale_and_shift(graph, trained)
-    steps = _scaled_inputs(graph, trained, scale, shift)
+    history = forecasts.reads_history(forecasts.intervals_of(trained))
+    window = _last_values(graph, trained, history)
+    steps = _scaled_inputs(graph, trained, window, scale, shift)
     states = _recurrent_layers(graph, trained, steps)
-    outputs = _head(graph, trained, states)
-    _unscaled(graph, trained, outputs, scale, shift)
+    raw = _raw_by_step(graph, trained, states)
+    units = _Units(trained, window, scale, shift)
+    forecast = graph.take("centre", raw, CENTRES[trained.experiment.head.name])
+    outputs = [_in_units(graph, units, forecast, "forecast")]
+    outputs += _intervals(graph, units, raw)
 
     inputs = [
         helper.make_tensor_value_info(name, TYPES[program.dtypes[name]], ["n", *shape])
         for name, shape in program.shapes.items()
     ]
-    forecast = helper.make_tensor_value_info("forecast", TensorProto.DOUBLE, ["n", trained.experiment.horizon])
-    constants = [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in graph.constants.items()]
-    whole = helper.make_graph(graph.nodes, "forecaster", inputs, [forecast], initializer=constants)
+    horizon = trained.experiment.horizon
+    results = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["n", horizon]) for name in outputs]
+    # Runtimes warn of a constant that no operation reads.
+    read = {name for node in graph.nodes for name in node.input}
+    constants = [
+        numpy_helper.from_array(np.asarray(value, order="C"), name)
+        for name, value in graph.constants.items()
+        if name in read
+    ]
+    whole = helper.make_graph(graph.nodes, "forecaster", inputs, results, initializer=constants)
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="jaxseq")
     # The oldest version that has these operators: runtimes refuse a newer one than they know.
     model.ir_version = 8
@@ -117,16 +163,21 @@ def _scale_and_shift(graph: Graph, trained: Trained) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _scaled_inputs(graph: Graph, trained: Trained, scale: str, shift: str) -> str:
+def _last_values(graph: Graph, trained: Trained, history: bool) -> str:
+    """Return the name of the window, which with a history is the end of the values."""
+    if not history:
+        return "values"
+    return graph.cut("window", "values", -trained.experiment.data.window)
+
+
+def _scaled_inputs(graph: Graph, trained: Trained, values: str, scale: str, shift: str) -> str:
     """Add the network's inputs "t n d" in float32: values, covariates and masks."""
     scaling = trained.scaling
     window = trained.experiment.data.window
     if scaling.kind == "level":
-        centred = graph.add("Sub", "values", shift, output="centred")
+        centred = graph.add("Sub", values, shift, output="centred")
     else:
-        path = "values"
-        if scaling.kind == "log-return":
-            path = graph.add("Log", "values", output="logs")
+        path = _path(graph, trained, values, "logs")
         # Each value's predecessor; the first is its own, so that its change is 0.
         index = np.concatenate([[0], np.arange(window - 1)]).astype(np.int64)
         graph.constant("predecessors", index)
@@ -171,34 +222,210 @@ def _scaled_inputs(graph: Graph, trained: Trained, scale: str, shift: str) -> st
     )
 
 
-def _unscaled(graph: Graph, trained: Trained, outputs: str, scale: str, shift: str) -> None:
-    """Add the forecast in the series' unit."""
-    scaling = trained.scaling
-    # In float64, as the run does: in float32 the change of a high price would lose its digits.
-    wide = graph.add(
+def _path(graph: Graph, trained: Trained, values: str, output: str) -> str:
+    """Add what changes are taken of: the values, or their logarithms."""
+    if trained.scaling.kind != "log-return":
+        return values
+    return graph.add("Log", values, output=output)
+
+
+class _Units(NamedTuple):
+    """Names of what a number is turned into the series' unit with: the window, "n t", scale and shift of each row."""
+
+    trained: Trained
+    values: str
+    scale: str
+    shift: str
+
+
+def _in_units(graph: Graph, units: _Units, numbers: str, output: str) -> str:
+    """Add numbers "n k" of the model's scale in the series' unit, not below the least possible value."""
+    trained, values, scale, shift = units
+    fitted = trained.intervals
+    floor = None if fitted is None else fitted.floor
+    unbounded = output if floor is None else f"{output}_unbounded"
+    wide = _wide(graph, numbers)
+    spread = graph.add("Mul", wide, scale, output=f"{output}_spread")
+
+    if trained.scaling.kind == "level":
+        graph.add("Add", spread, shift, output=unbounded)
+    else:
+        last = _last_value(graph, trained, values)
+        if trained.scaling.kind == "change":
+            graph.add("Add", last, spread, output=unbounded)
+        else:
+            growth = graph.add("Exp", spread, output=f"{output}_growth")
+            graph.add("Mul", last, growth, output=unbounded)
+
+    if floor is not None:
+        graph.constant("floor", np.asarray(floor, np.float64))
+        graph.add("Max", unbounded, "floor", output=output)
+    return output
+
+
+def _wide(graph: Graph, numbers: str) -> str:
+    """Add numbers in float64, as the run has them: in float32 the change of a high price would lose its digits."""
+    if numbers.endswith("_float64"):
+        return numbers
+    name = f"{numbers}_float64"
+    if graph.has(name):
+        return name
+    return graph.add(
         "Cast",
-        outputs,
-        output="outputs_float64",
+        numbers,
+        output=name,
         to=int(TensorProto.DOUBLE),
     )
-    spread = graph.add("Mul", wide, scale, output="spread")
-    if scaling.kind == "level":
-        graph.add("Add", spread, shift, output="forecast")
-        return
 
+
+def _last_value(graph: Graph, trained: Trained, values: str) -> str:
+    """Add the last value of each row, "n 1"."""
+    if graph.has("last_value"):
+        return "last_value"
     graph.constant("last_step", np.asarray([trained.experiment.data.window - 1], np.int64))
-    last = graph.add(
+    return graph.add(
         "Gather",
-        "values",
+        values,
         "last_step",
         output="last_value",
         axis=1,
     )
-    if scaling.kind == "change":
-        graph.add("Add", last, spread, output="forecast")
+
+
+# Intervals ------------------------------------------------------------------------------------------------------------
+
+
+def _intervals(graph: Graph, units: _Units, raw: str) -> list[str]:
+    """Add the ends of the intervals, as `intervals.nested` computes them, and return their names."""
+    trained = units.trained
+    fitted = forecasts.intervals_of(trained)
+    head = trained.experiment.head
+    if fitted is None or (head.quantiles is not None and head.name not in QUANTILES):
+        return []
+
+    quantiles = _quantiles(graph, head.name, raw)
+    size = _row_size(graph, units, fitted)
+    graph.constant("half", np.asarray(0.5))
+    names = []
+    inner: tuple[str, str] | None = None
+    for level, margin in zip(fitted.levels, intervals.nominal_margins(fitted), strict=True):
+        low_name, high_name = intervals.end_names(level)
+        low, high = quantiles, quantiles
+        if head.quantiles is not None:
+            low_number, high_number = intervals.tails(level, LEVELS)
+            low = graph.take(f"{low_name}_own", quantiles, low_number)
+            high = graph.take(f"{high_name}_own", quantiles, high_number)
+
+        graph.constant(f"{low_name}_margin", margin)
+        width = graph.add("Mul", f"{low_name}_margin", size, output=f"{low_name}_width")
+        low = graph.add("Sub", low, width, output=f"{low_name}_wide")
+        high = graph.add("Add", high, width, output=f"{high_name}_wide")
+        total = graph.add("Add", low, high, output=f"{low_name}_sum")
+        middle = graph.add("Mul", total, "half", output=f"{low_name}_middle")
+        # A negative margin may close an interval, and margins of a distribution may cross.
+        lows = [low, middle]
+        highs = [high, middle]
+        if inner is not None:
+            lows.append(inner[0])
+            highs.append(inner[1])
+        low = graph.add("Min", *lows, output=f"{low_name}_float64")
+        high = graph.add("Max", *highs, output=f"{high_name}_float64")
+        inner = (low, high)
+        names += [_in_units(graph, units, low, low_name), _in_units(graph, units, high, high_name)]
+    return names
+
+
+def _quantiles(graph: Graph, head: str, raw: str) -> str:
+    """Add a distribution's quantiles in float64, "n k q", or the point forecast, "n k"."""
+    if head == "point":
+        return _wide(graph, "centre")
+    if head == "gaussian":
+        deviations = ndtri(np.asarray(LEVELS)).astype(np.float32)
+        graph.constant("deviations", deviations)
+        graph.constant("least_scale", np.asarray(LEAST, np.float32))
+        location = graph.take("location", raw, [0])
+        raw_scale = graph.take("raw_scale", raw, [1])
+        softplus = graph.add("Softplus", raw_scale, output="scale_above")
+        scale = graph.add("Add", softplus, "least_scale", output="head_scale")
+        spread = graph.add("Mul", scale, "deviations", output="head_spread")
+        quantiles = graph.add("Add", location, spread, output="quantiles")
+        return _wide(graph, quantiles)
+
+    # Steps away from the median on both sides, which cannot cross.
+    middle = len(LEVELS) // 2
+    graph.constant("quantile_axis", np.asarray(2, np.int64))
+    median = graph.take("median", raw, [middle])
+    steps = graph.add("Softplus", raw, output="quantile_steps")
+    down = graph.take("steps_down", steps, range(middle - 1, -1, -1))
+    up = graph.take("steps_up", steps, range(middle + 1, len(LEVELS)))
+    depth = graph.add("CumSum", down, "quantile_axis", output="depth")
+    height = graph.add("CumSum", up, "quantile_axis", output="height")
+    depth = graph.take("depth_in_order", depth, range(middle - 1, -1, -1))
+    below = graph.add("Sub", median, depth, output="below")
+    above = graph.add("Add", median, height, output="above")
+    together = graph.add(
+        "Concat",
+        below,
+        median,
+        above,
+        output="quantiles",
+        axis=2,
+    )
+    return _wide(graph, together)
+
+
+def _row_size(graph: Graph, units: _Units, fitted: Intervals) -> str:
+    """Add the size of each row that margins are multiplied by, "n 1", or "1 1" if all are alike."""
+    trained, values, scale, _ = units
+    graph.constant("least_size", np.asarray([[fitted.least]]))
+    if fitted.size == "scaled" and fitted.series:
+        graph.constant("series_sizes", np.asarray(fitted.series)[:, None])
+        size = graph.add(
+            "Gather",
+            "series_sizes",
+            "series",
+            output="size_of_row",
+            axis=0,
+        )
+    elif fitted.size == "volatility" and fitted.levels:
+        size = _volatility(graph, trained, scale)
+    elif fitted.size == "scaled" and not trained.scaling.transform.relative:
+        last = graph.add("Abs", _last_value(graph, trained, values), output="absolute_last")
+        size = graph.add("Div", last, scale, output="size_of_row")
     else:
-        growth = graph.add("Exp", spread, output="growth")
-        graph.add("Mul", last, growth, output="forecast")
+        size = graph.constant("size_of_row", np.ones((1, 1)))
+    return graph.add("Max", size, "least_size", output="row_size")
+
+
+def _volatility(graph: Graph, trained: Trained, scale: str) -> str:
+    """Add the root of the exponentially weighted mean of the squared changes of all values, "n 1"."""
+    path = _path(graph, trained, "values", "history_logs")
+    later = graph.cut("later", path, 1)
+    earlier = graph.cut("earlier", path, 0, -1)
+    steps = graph.add("Sub", later, earlier, output="steps_of_values")
+    changes = graph.add("Div", steps, scale, output="scaled_changes")
+
+    # The weight of a change is the decay to the power of its age: those of as many as there are, the oldest first.
+    graph.constant("decay", np.asarray(sizes.DECAY))
+    graph.constant("none_axis", np.asarray([0], np.int64))
+    graph.constant("one", np.asarray(1, np.int64))
+    graph.constant("before_none", np.asarray(-1, np.int64))
+    graph.constant("step_axis", np.asarray([1], np.int64))
+    shape = graph.add("Shape", changes, output="shape_of_changes")
+    count = graph.add("Gather", shape, "one", output="count_of_changes")
+    oldest = graph.add("Sub", count, "one", output="oldest")
+    ages = graph.add("Range", oldest, "before_none", "before_none", output="ages")
+    ages = _wide(graph, ages)
+    weights = graph.add("Pow", "decay", ages, output="weights")
+    squares = graph.add("Mul", changes, changes, output="squares")
+    weighted = graph.add("Mul", squares, weights, output="weighted")
+    total = graph.add("ReduceSum", weighted, "step_axis", output="weighted_sum", keepdims=1)
+    weight = graph.add("ReduceSum", weights, "none_axis", output="weight_sum", keepdims=1)
+    # Without a change both are 0, and the least size is taken.
+    graph.constant("tiny", np.asarray(np.finfo(np.float64).tiny))
+    weight = graph.add("Max", weight, "tiny", output="positive_weight")
+    mean = graph.add("Div", total, weight, output="mean_square")
+    return graph.add("Sqrt", mean, output="size_of_row")
 
 
 # The network ----------------------------------------------------------------------------------------------------------
@@ -264,24 +491,13 @@ def _layer_weights(graph: Graph, cell: str, number: int, directions: Sequence[Tr
     ]
 
 
-def _head(graph: Graph, trained: Trained, states: str) -> str:
-    """Add the dense head, and return the centre of each step's forecast, "n k"."""
-    head = trained.experiment.head
+def _raw_by_step(graph: Graph, trained: Trained, states: str) -> str:
+    """Add the dense head, and return its numbers for each step of the horizon, "n k p"."""
     dense = trained.state.params["head"]
     graph.constant("head_kernel", np.asarray(dense["kernel"]))
     graph.constant("head_bias", np.asarray(dense["bias"]))
     product = graph.add("MatMul", states, "head_kernel", output="products")
     raw = graph.add("Add", product, "head_bias", output="raw")
-    if head.width == 1:
-        return raw
-
-    graph.constant("by_step", np.asarray([0, trained.experiment.horizon, head.width], np.int64))
-    graph.constant("centre", np.asarray(CENTRES[head.name], np.int64))
-    by_step = graph.add("Reshape", raw, "by_step", output="raw_by_step")
-    return graph.add(
-        "Gather",
-        by_step,
-        "centre",
-        output="centres",
-        axis=2,
-    )
+    by_step = [0, trained.experiment.horizon, trained.experiment.head.width]
+    graph.constant("by_step", np.asarray(by_step, np.int64))
+    return graph.add("Reshape", raw, "by_step", output="raw_by_step")

@@ -74,6 +74,15 @@ def walk(
     return margins
 
 
+def nominal(
+    levels: Sequence[float],
+    order_statistics: Float[np.ndarray, "l k m"],
+) -> Float[np.ndarray, "l k"]:
+    """Return the margin of each level and step before any value has moved the levels."""
+    alpha = np.broadcast_to(1 - np.asarray(levels), (1, order_statistics.shape[1], len(levels)))
+    return _quantiles(order_statistics, alpha)[0].T
+
+
 def _rows_at(windows: Windows) -> Int[np.ndarray, "s t"]:
     """Return the row of each series at each time step from its first forecast on; -1 where there is none."""
     series_rows = list(rows_by_series(windows.series).values())

@@ -8,15 +8,17 @@ the model's own scale; `bounds` returns the series' units.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxseq.common.arrays import Arrays, namespace
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.scaling import Scaling
+from jaxseq.data.transforms import Transform
 from jaxseq.data.windows import Series, Windows, rows_by_series
 from jaxseq.forecasting import adaptive, conformal, metrics, sizes
 from jaxseq.forecasting.sizes import Size
@@ -93,6 +95,12 @@ class Part(NamedTuple):
 
 Bounds: TypeAlias = dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]
 """Low and high ends of the intervals, by level."""
+
+
+def end_names(level: float) -> tuple[str, str]:
+    """Return the names of the ends of an interval, such as low_80 and high_80; tables add a percent sign."""
+    percent = f"{level:.0%}".removesuffix("%")
+    return f"low_{percent}", f"high_{percent}"
 
 
 # Fit.
@@ -195,10 +203,14 @@ def own_interval(
     """Return the interval between a distribution's own quantiles, or the point forecast as both ends."""
     if forecast.quantiles is None:
         return forecast.centre, forecast.centre
-    tail = round((1 - level) / 2, 6)
-    low = forecast.levels.index(tail)
-    high = forecast.levels.index(round(1 - tail, 6))
+    low, high = tails(level, forecast.levels)
     return forecast.quantiles[..., low], forecast.quantiles[..., high]
+
+
+def tails(level: float, levels: Sequence[float]) -> tuple[int, int]:
+    """Return the numbers of the two quantiles, of those at `levels`, that an interval lies between."""
+    tail = round((1 - level) / 2, 6)
+    return levels.index(tail), levels.index(round(1 - tail, 6))
 
 
 def _unbounded_sizes(
@@ -248,36 +260,41 @@ def bounds(
     forecast is made.
     """
     ends = _scaled_bounds(forecast, intervals, part)
-    in_units = {}
+    return in_units(ends, intervals, part.scaling.transform, lambda numbers: part.scaling.invert(numbers, part.windows))
+
+
+def in_units(
+    ends: Mapping[float, tuple[Arrays, Arrays]],
+    intervals: Intervals,
+    transform: Transform,
+    invert: Callable[[Arrays], Arrays],
+) -> dict[float, tuple[Arrays, Arrays]]:
+    """Return intervals "n k" of the model's own scale in the series' units; `invert` is the inverse of the scaling."""
+    inverted = {}
     for level, (low, high) in ends.items():
-        low = part.scaling.invert(low, part.windows)
-        high = part.scaling.invert(high, part.windows)
-        if part.scaling.transform.support == "counts":
+        low = invert(low)
+        high = invert(high)
+        if transform.support == "counts":
             low, high = _whole_ends(low, high)
-        in_units[level] = (above_floor(low, intervals.floor), above_floor(high, intervals.floor))
-    return in_units
+        inverted[level] = (above_floor(low, intervals.floor), above_floor(high, intervals.floor))
+    return inverted
 
 
-def _whole_ends(
-    low: Float[np.ndarray, "n k"],
-    high: Float[np.ndarray, "n k"],
-) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+def _whole_ends(low: Arrays, high: Arrays) -> tuple[Arrays, Arrays]:
     """Return the smallest and the largest whole number of each interval, or the nearest one if there is none in it."""
-    least = np.ceil(low)
-    most = np.floor(high)
-    nearest = np.round((low + high) / 2)
+    arrays = namespace(low)
+    least = arrays.ceil(low)
+    most = arrays.floor(high)
+    nearest = arrays.round((low + high) / 2)
     has_none = least > most
-    return np.where(has_none, nearest, least), np.where(has_none, nearest, most)
+    return arrays.where(has_none, nearest, least), arrays.where(has_none, nearest, most)
 
 
-def above_floor(
-    values: Float[np.ndarray, "n k"],
-    floor: float | None,
-) -> Float[np.ndarray, "n k"]:
+def above_floor(values: Arrays, floor: float | None) -> Arrays:
     """Return the values, those below the floor raised to it."""
     if floor is None:
         return values
-    return np.maximum(values, floor)
+    return namespace(values).maximum(values, floor)
 
 
 def _scaled_bounds(
@@ -288,24 +305,50 @@ def _scaled_bounds(
     """Return the intervals of each level in the model's own scale."""
     row_size = row_sizes(intervals, part)[:, None]
     margins = _margins(forecast, intervals, part, row_size)
+    own = {level: own_interval(forecast, level) for level in intervals.levels}
+    return nested(own, margins, row_size)
 
+
+def nested(
+    own: Mapping[float, tuple[Arrays, Arrays]],
+    margins: Sequence[Float[np.ndarray, "_ k"]],
+    row_size: Arrays,
+) -> dict[float, tuple[Arrays, Arrays]]:
+    """Return intervals "n k" that are widened by their margins, each within those of higher levels.
+
+    own       the forecast's own interval of each level, in increasing order
+    margins   in sizes of the row, of each level: "n k", or "1 k" for all rows
+    row_size  "n 1"
+    """
     ends = {}
     inner = None
-    for level, margin in zip(intervals.levels, margins, strict=True):
-        low, high = own_interval(forecast, level)
+    for (level, (low, high)), margin in zip(own.items(), margins, strict=True):
+        arrays = namespace(low)
         low = low - margin * row_size
         high = high + margin * row_size
         # A negative margin may close an interval: it is then the point in its middle.
         middle = (low + high) / 2
-        low = np.minimum(low, middle)
-        high = np.maximum(high, middle)
+        low = arrays.minimum(low, middle)
+        high = arrays.maximum(high, middle)
         # Margins are fitted level by level, so that those of a distribution may cross.
         if inner is not None:
-            low = np.minimum(low, inner[0])
-            high = np.maximum(high, inner[1])
+            low = arrays.minimum(low, inner[0])
+            high = arrays.maximum(high, inner[1])
         inner = (low, high)
         ends[level] = inner
     return ends
+
+
+def nominal_margins(intervals: Intervals) -> list[Float[np.ndarray, "1 k"]]:
+    """Return the margins of each level, in sizes of the row; of adaptive intervals before any value has moved them."""
+    if intervals.kind == "adaptive" and intervals.levels:
+        return list(adaptive.nominal(intervals.levels, np.asarray(intervals.scores))[:, None])
+    return [np.asarray(size)[None] for size in intervals.sizes]
+
+
+def uncalibrated(horizon: int) -> Intervals:
+    """Return the intervals between a distribution's own quantiles."""
+    return Intervals("split", LEVELS, sizes=((0.0,) * horizon,) * len(LEVELS))
 
 
 def _margins(
@@ -313,7 +356,7 @@ def _margins(
 ) -> Sequence[Float[np.ndarray, "_ k"]]:
     """Return the margins in sizes of the row: for each level those of all rows, "n k", or of any row, "1 k"."""
     if intervals.kind != "adaptive" or not intervals.levels:
-        return [np.asarray(size)[None] for size in intervals.sizes]
+        return nominal_margins(intervals)
 
     y = part.scaling.targets(part.windows)
     scores = np.stack([_scores(y, forecast, level) for level in intervals.levels], axis=-1)

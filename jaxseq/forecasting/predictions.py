@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 
 from jaxseq.data.windows import Series, Windows, WindowSplits
-from jaxseq.forecasting.intervals import Bounds
+from jaxseq.forecasting.intervals import Bounds, end_names
 
 
 class Future(NamedTuple):
@@ -74,8 +74,9 @@ def frame(
         table["step"] = np.tile(np.arange(1, horizon + 1), len(part.targets))
     numbers = {"actual": part.targets, **columns}
     for level, (low, high) in ends.items():
-        numbers[f"low_{level:.0%}"] = low
-        numbers[f"high_{level:.0%}"] = high
+        low_name, high_name = end_names(level)
+        numbers[f"{low_name}%"] = low
+        numbers[f"{high_name}%"] = high
     for name, values in numbers.items():
         # The sum of a negative zero and 0 is a positive one: no table has -0.0.
         table[name] = values.ravel() + 0.0

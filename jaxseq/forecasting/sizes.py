@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from jaxseq.common.arrays import Arrays, namespace
 from jaxseq.data.scaling import Scaling
+from jaxseq.data.transforms import Transform
 from jaxseq.data.windows import Series, Windows, rows_by_series
 
 Size = Literal["split", "scaled", "volatility"]
@@ -24,14 +26,27 @@ DECAY = 0.94
 """Weight of a squared change relative to the next one: RiskMetrics' for daily data (J.P. Morgan 1996, section 5.3)."""
 
 
+def of_values(size: Size, values: Arrays, transform: Transform, scale: Arrays) -> Arrays:
+    """Return the size of each row, "n", by its last values "n t" and the scale of its series, "n 1" or "1 1".
+
+    The volatility is NaN where no change is known. Sizes of series are not among them.
+    """
+    if size == "volatility":
+        changes = namespace(values).divide(_changes(values, transform), scale)
+        return _volatility_of(changes)
+    last = values[:, -1]
+    # Targets that are relative to the last value are so already.
+    if size == "split" or transform.relative:
+        return namespace(values).ones_like(last)
+    return namespace(values).abs(last) / scale[:, 0]
+
+
 def last_value(
     windows: Windows,
     scaling: Scaling,
 ) -> Float[np.ndarray, " n"]:
     """Return the absolute last value of each window; for targets that are relative to it already, 1."""
-    if scaling.transform.relative:
-        return np.ones(len(windows.inputs))
-    return np.abs(windows.inputs[:, -1]) / np.asarray(scaling.scale)[windows.series]
+    return of_values("scaled", windows.inputs, scaling.transform, _scale_of_rows(windows, scaling))
 
 
 def volatility(
@@ -46,13 +61,13 @@ def volatility(
     unknown value is unknown. NaN where no change is known.
     """
     if not series:
-        return _window_volatility(windows, scaling)
+        return of_values("volatility", windows.inputs, scaling.transform, _scale_of_rows(windows, scaling))
 
     scale = np.asarray(scaling.scale)
     sizes = np.full(len(windows.inputs), np.nan)
     for number, rows in rows_by_series(windows.series).items():
         values = series[number].values[None]
-        changes = _changes(values, scaling)[0] / scale[number]
+        changes = _changes(values, scaling.transform)[0] / scale[number]
         after_each_change = _running_volatility(changes)
         # The change to the last known value, at origin - 1, has the index origin - 2.
         latest = windows.origins[rows] - 2
@@ -61,30 +76,30 @@ def volatility(
     return sizes
 
 
-def _window_volatility(
-    windows: Windows,
-    scaling: Scaling,
-) -> Float[np.ndarray, " n"]:
-    """Return the volatility of each window's inputs alone."""
-    scale = np.asarray(scaling.scale)[windows.series]
-    changes = _changes(windows.inputs, scaling) / scale[:, None]
-    ages = np.arange(changes.shape[1])[::-1]
-    weights = np.where(np.isnan(changes), 0, DECAY**ages)
+def _scale_of_rows(windows: Windows, scaling: Scaling) -> Float[np.ndarray, "n 1"]:
+    return np.asarray(scaling.scale)[windows.series, None]
 
-    sums = np.nansum(weights * changes**2, axis=1)
+
+def _volatility_of(changes: Arrays) -> Arrays:
+    """Return the volatility by the changes "n t" of each row alone."""
+    arrays = namespace(changes)
+    is_known = ~arrays.isnan(changes)
+    ages = arrays.arange(changes.shape[1], dtype=changes.dtype)[::-1]
+    weights = arrays.where(is_known, DECAY**ages, 0.0)
+    squares = arrays.where(is_known, changes, 0.0) ** 2
+
+    sums = (weights * squares).sum(axis=1)
     weight_sums = weights.sum(axis=1)
-    # Windows without a known change stay NaN, without a warning about 0 / 0.
-    means = np.full(len(sums), np.nan)
-    np.divide(sums, weight_sums, out=means, where=weight_sums > 0)
-    return np.sqrt(means)
+    # Rows without a known change are NaN, without a warning about 0 / 0.
+    has_change = weight_sums > 0
+    means = sums / arrays.where(has_change, weight_sums, 1.0)
+    return arrays.where(has_change, arrays.sqrt(means), arrays.nan)
 
 
-def _changes(
-    values: Float[np.ndarray, "n t"],
-    scaling: Scaling,
-) -> Float[np.ndarray, "n _"]:
-    """Return one-step changes of what the forecast errors grow with, such as log-returns."""
-    return np.diff(scaling.transform.path(values), axis=1)
+def _changes(values: Arrays, transform: Transform) -> Arrays:
+    """Return one-step changes "n t-1" of what the forecast errors grow with, such as log-returns."""
+    path = transform.path(values)
+    return namespace(values).asarray(path[:, 1:] - path[:, :-1])
 
 
 def _running_volatility(changes: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:

@@ -1,4 +1,4 @@
-"""An exported forecaster gives the forecasts of its run, in the programs that it was written for."""
+"""An exported model gives what its run gives, in the programs that it was written for."""
 
 import json
 import re
@@ -10,19 +10,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx.reference
+import pandas as pd
 import pytest
 from pairwise import grid
 from safetensors.numpy import load
 
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.waves import Waves
-from jaxseq.data.windows import lay_out
+from jaxseq.data.windows import Series, lay_out
 from jaxseq.export import __main__ as command
-from jaxseq.export import formats, program
+from jaxseq.export import forecasts, formats, kinds
+from jaxseq.forecasting.adaptive import KEPT_SCORES
+from jaxseq.forecasting.intervals import Intervals, end_names
+from jaxseq.music import tokens
+from jaxseq.music.sampling import FREE
+from jaxseq.train.domains.chorales import Composer
+from jaxseq.train.domains.pianoroll import RollModel
 from jaxseq.train.epoch import Setup, init
 from jaxseq.train.experiments import named
+from jaxseq.train.experiments.chorale_networks import Chords, Fills
 from jaxseq.train.experiments.forecasts import Model
+from jaxseq.train.experiments.pianoroll import Roll
 from jaxseq.train.forecaster import Trained
+from jaxseq.train.restore import restore
 
 WINDOW, ROWS = 7, 4
 
@@ -32,6 +42,7 @@ def by_name(*values):
 
 
 CELLS = by_name("rnn", "lstm", "gru")
+GRAPH_HEADS = by_name("point", "quantile", "gaussian")
 # A quantile of Student's t takes twenty seconds to compile.
 QUICK_HEADS = by_name("point", "quantile")
 KINDS = by_name("level", "change", "log-return")
@@ -39,6 +50,7 @@ TASKS = by_name("direct", "every-step")
 NORMS = by_name("none", "layer")
 LAYERS = {"1": 1, "2": 2}
 # Task, and whether there is a backward layer, which would see the targets of every step.
+SIZES = by_name("split", "scaled", "volatility")
 WAYS = {"direct": ("direct", False), "every-step": ("every-step", False), "both": ("direct", True)}
 # A symbolic number of rows is no integer, as annotations have it.
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "unannotated")
@@ -55,18 +67,39 @@ def scaling(kind, series=1, covariates=0, masks=()):
     )
 
 
-def forecaster(task="direct", kind="level", fitted=None, horizon=3, **model):
-    """A forecaster whose parameters are drawn, biases too: a gate in the place of another shows."""
+def margins(size="split", kind=None, floor=45.0, series=()):
+    """Intervals of two levels, of which the wider one would be the narrower at the last step."""
+    scores = np.sort(np.random.default_rng(3).normal(size=(2, 3, KEPT_SCORES)))
+    return Intervals(
+        kind or size,
+        levels=(0.5, 0.8),
+        sizes=((0.1, 0.2, 0.5), (0.3, 0.4, -0.2)),
+        size=size,
+        least=0.01,
+        series=series,
+        scores=scores.tolist() if kind == "adaptive" else (),
+        floor=floor,
+    )
+
+
+def drawn(experiment, x):
+    """A network of an experiment whose parameters are drawn, biases too: a gate in the place of another shows."""
+    setup = Setup(experiment.build(), experiment.objective(), experiment.build_optimiser(1).transformation)
+    state = init(setup, jax.random.key(0), x)
+    leaves, structure = jax.tree.flatten(state.params)
+    draw = np.random.default_rng(1)
+    params = jax.tree.unflatten(structure, [jnp.asarray(draw.normal(0, 0.4, a.shape), a.dtype) for a in leaves])
+    return setup, state._replace(params=params)
+
+
+def forecaster(task="direct", kind="level", fitted=None, horizon=3, intervals=None, **model):
+    """A forecaster whose parameters are drawn."""
     fitted = fitted or scaling(kind)
     experiment = named(
         "waves", data=Waves(count=20, window=WINDOW), model=Model(hidden=5, **model), task=task, horizon=horizon
     )
-    setup = Setup(experiment.build(), experiment.objective(), experiment.build_optimiser(1).transformation)
-    state = init(setup, jax.random.key(0), jnp.zeros((1, WINDOW, fitted.features)))
-    leaves, structure = jax.tree.flatten(state.params)
-    draw = np.random.default_rng(1)
-    params = jax.tree.unflatten(structure, [jnp.asarray(draw.normal(0, 0.4, a.shape), a.dtype) for a in leaves])
-    return Trained(experiment, 1, setup, state._replace(params=params), fitted)
+    setup, state = drawn(experiment, jnp.zeros((1, WINDOW, fitted.features)))
+    return Trained(experiment, 1, setup, state, fitted, intervals)
 
 
 def windows(fitted, rows=ROWS):
@@ -84,26 +117,41 @@ def windows(fitted, rows=ROWS):
 
 
 def by_reference(trained, inputs):
-    """The forecast of onnx's own implementation, whose logistic function overflows on the way to the right value."""
+    """The results of onnx's own implementation, whose logistic function overflows on the way to the right value."""
+    model = onnx.load_from_string(onnx_file(trained))
     with np.errstate(over="ignore"):
-        (forecast,) = onnx.reference.ReferenceEvaluator(onnx.load_from_string(onnx_file(trained))).run(None, inputs)
-    return forecast
+        results = onnx.reference.ReferenceEvaluator(model).run(None, inputs)
+    return dict(zip([output.name for output in model.graph.output], results, strict=True))
 
 
-def expected(trained, part):
-    forecast, _ = trained.forecast(part, trained.scaling)
-    return forecast
+def with_ends(forecast, bounds):
+    """Forecast and intervals by the names of a program's results."""
+    results = {"forecast": forecast}
+    for level, ends in bounds.items():
+        results |= dict(zip(end_names(level), ends, strict=True))
+    return results
 
 
-def by_stablehlo(trained, inputs):
-    content = formats.stablehlo(trained, program.program_of(trained))["forecast.jax_export"]
-    with jax.enable_x64(True):
+def expected(trained, part, series=()):
+    return with_ends(*trained.forecast(part, trained.scaling, series=series))
+
+
+def assert_equal(found, wanted, rtol=1e-6):
+    assert found.keys() >= wanted.keys()
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=rtol, err_msg=name)
+
+
+def by_stablehlo(run, inputs):
+    exported = kinds.of(run).program_of(run)
+    content = formats.stablehlo(run, exported)[f"{exported.result}.jax_export"]
+    with jax.enable_x64("values" in inputs):
         outputs = jax.export.deserialize(content).call({name: jnp.asarray(value) for name, value in inputs.items()})
     return {name: np.asarray(value) for name, value in outputs.items()}
 
 
 def onnx_file(trained):
-    return formats.onnx(trained, program.program_of(trained))["forecast.onnx"]
+    return formats.onnx(trained, forecasts.program_of(trained))["forecast.onnx"]
 
 
 # Every cell, head, scaling and strategy -------------------------------------------------------------------------------
@@ -114,52 +162,73 @@ def test_the_program_of_any_network_forecasts_as_its_run(cell, head, task, norm)
     trained = forecaster(task, "change", cell=cell, head=head, norm=norm)
     inputs, part = windows(trained.scaling)
     outputs = by_stablehlo(trained, inputs)
-    np.testing.assert_allclose(outputs["forecast"], expected(trained, part), rtol=1e-6)
-    assert ("quantiles" in outputs) == (head != "point")
+    assert_equal(outputs, expected(trained, part))
+    assert ("quantiles" in outputs) == ("low_95" in outputs) == (head != "point")
 
 
 @pytest.mark.slow
 def test_the_quantiles_of_students_t_are_part_of_the_program():
     trained = forecaster(head="student-t")
     inputs, part = windows(trained.scaling)
-    np.testing.assert_allclose(by_stablehlo(trained, inputs)["forecast"], expected(trained, part), rtol=1e-6)
+    assert_equal(by_stablehlo(trained, inputs), expected(trained, part))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_iterated_forecast_is_rolled_out_inside(kind):
     trained = forecaster("iterated", kind)
     inputs, part = windows(trained.scaling)
-    np.testing.assert_allclose(by_stablehlo(trained, inputs)["forecast"], expected(trained, part), rtol=1e-6)
+    assert_equal(by_stablehlo(trained, inputs), expected(trained, part))
 
 
-@grid(cell=CELLS, head=QUICK_HEADS, kind=KINDS, way=WAYS, layers=LAYERS)
-def test_the_graph_of_onnx_forecasts_as_its_run(cell, head, kind, way, layers):
+@grid(cell=CELLS, head=GRAPH_HEADS, kind=KINDS, way=WAYS, layers=LAYERS, size=SIZES)
+def test_the_graph_of_onnx_forecasts_as_its_run(cell, head, kind, way, layers, size):
     task, bidirectional = way
-    trained = forecaster(task, kind, cell=cell, head=head, layers=layers, bidirectional=bidirectional)
+    model = {"cell": cell, "head": head, "layers": layers, "bidirectional": bidirectional}
+    trained = forecaster(task, kind, intervals=margins(size), **model)
     inputs, part = windows(trained.scaling)
-    forecast = by_reference(trained, inputs)
-    np.testing.assert_allclose(forecast, expected(trained, part), rtol=1e-6)
+    assert_equal(by_reference(trained, inputs), expected(trained, part))
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_graph_runs_in_onnxruntime(cell):
     onnxruntime = pytest.importorskip("onnxruntime")
-    trained = forecaster("direct", "change", cell=cell, layers=2, bidirectional=True)
+    head = {"rnn": "point", "lstm": "quantile", "gru": "gaussian"}[cell]
+    intervals = margins("volatility")
+    trained = forecaster("direct", "change", cell=cell, layers=2, bidirectional=True, head=head, intervals=intervals)
     inputs, part = windows(trained.scaling)
     session = onnxruntime.InferenceSession(onnx_file(trained), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(session.run(None, inputs)[0], expected(trained, part), rtol=1e-6)
+    names = [output.name for output in session.get_outputs()]
+    assert_equal(dict(zip(names, session.run(None, inputs), strict=True)), expected(trained, part))
 
 
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
 def test_series_covariates_and_masks_are_inputs(to):
-    trained = forecaster(fitted=scaling("change", series=3, covariates=2, masks=(0,)))
+    fitted = scaling("change", series=3, covariates=2, masks=(0,))
+    trained = forecaster(fitted=fitted, intervals=margins("scaled", series=(0.5, 1.0, 2.0)))
     inputs, part = windows(trained.scaling)
-    assert set(inputs) == set(program.program_of(trained).shapes) == {"values", "covariates", "series"}
-    if to == "stablehlo":
-        forecast = by_stablehlo(trained, inputs)["forecast"]
-    else:
-        forecast = by_reference(trained, inputs)
-    np.testing.assert_allclose(forecast, expected(trained, part), rtol=1e-6)
+    assert set(inputs) == set(forecasts.program_of(trained).shapes) == {"values", "covariates", "series"}
+    write = {"stablehlo": by_stablehlo, "onnx": by_reference}[to]
+    assert_equal(write(trained, inputs), expected(trained, part))
+
+
+@pytest.mark.parametrize(
+    ("head", "intervals"),
+    [("quantile", margins("scaled")), ("point", margins("split", "adaptive")), ("point", margins("volatility"))],
+    ids=["scaled", "adaptive", "volatility"],
+)
+def test_intervals_are_those_of_the_run(head, intervals):
+    trained = forecaster(kind="log-return", head=head, intervals=intervals)
+    past = 0
+    # A volatility is that of all values that are known before the forecast.
+    if intervals.size == "volatility":
+        past = 20
+    values = np.exp(np.random.default_rng(4).normal(4, 0.1, (1, past + WINDOW)))
+    series = [Series(np.arange(past + WINDOW), values[0])]
+    part = lay_out(values[:, -WINDOW:], np.full((1, 3), np.nan), origins=np.array([past + WINDOW]))
+    wanted = expected(trained, part, series)
+    assert {"low_50", "high_50", "low_80", "high_80"} < wanted.keys()
+    assert_equal(by_stablehlo(trained, {"values": values}), wanted)
+    assert_equal(by_reference(trained, {"values": values}), wanted)
 
 
 @pytest.mark.parametrize("rows", [1, 9])
@@ -167,20 +236,19 @@ def test_a_program_takes_any_number_of_rows(rows):
     trained = forecaster()
     inputs, part = windows(trained.scaling, rows)
     assert by_stablehlo(trained, inputs)["forecast"].shape == (rows, 3)
-    np.testing.assert_allclose(by_reference(trained, inputs), expected(trained, part), rtol=1e-6)
+    assert_equal(by_reference(trained, inputs), expected(trained, part))
 
 
 @grid(cell=CELLS, way=WAYS, layers=LAYERS)
 def test_the_module_of_the_card_loads_in_torch(cell, way, layers, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
-    from jaxseq.export import card
-
     task, bidirectional = way
     trained = forecaster(task, cell=cell, layers=layers, bidirectional=bidirectional)
-    files = formats.torch(trained, program.program_of(trained))
+    exported = forecasts.program_of(trained)
+    files = formats.torch(trained, exported)
     (tmp_path / "torch.safetensors").write_bytes(files["torch.safetensors"])
     monkeypatch.chdir(tmp_path)
-    (snippet,) = re.findall(r"```python\n(.*?)```", card._call(trained, "torch"), re.DOTALL)
+    (snippet,) = re.findall(r"```python\n(.*?)```", formats.FORMATS["torch"].call(trained, exported), re.DOTALL)
     names = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -190,12 +258,12 @@ def test_the_module_of_the_card_loads_in_torch(cell, way, layers, tmp_path, monk
     x = torch.tensor(trained.scaling.inputs(part).astype(np.float32))
     with torch.no_grad():
         raw = names["model"](x).numpy()
-    np.testing.assert_allclose(trained.scaling.invert(raw, part), expected(trained, part), rtol=1e-5)
+    np.testing.assert_allclose(trained.scaling.invert(raw, part), expected(trained, part)["forecast"], rtol=1e-5)
 
 
 def test_parameters_have_their_paths(tmp_path):
     trained = forecaster(norm="layer")
-    arrays = load(formats.safetensors(trained, program.program_of(trained))["parameters.safetensors"])
+    arrays = load(formats.safetensors(trained, forecasts.program_of(trained))["parameters.safetensors"])
     assert arrays["recurrent_0/cell/input_kernel"].shape == (1, 15)
     for name, array in arrays.items():
         node = trained.state.params
@@ -204,11 +272,87 @@ def test_parameters_have_their_paths(tmp_path):
         np.testing.assert_array_equal(array, node)
 
 
-def test_a_wrong_export_is_not_written(monkeypatch):
+def test_a_wrong_export_is_not_written():
     trained = forecaster()
-    monkeypatch.setattr(program, "computed", lambda *_: {"forecast": np.zeros((3, 3))})
+    exported = forecasts.program_of(trained)._replace(own=lambda _: {"forecast": np.zeros((3, 3))})
     with pytest.raises(RuntimeError, match="the exported forecast differs"):
-        formats.stablehlo(trained, program.program_of(trained))
+        formats.stablehlo(trained, exported)
+
+
+# Music ----------------------------------------------------------------------------------------------------------------
+
+
+def music(name):
+    """A model of music whose parameters are drawn."""
+    if name.startswith("rolls"):
+        cell = name.removeprefix("rolls of ")
+        model = Roll(cell=cell, hidden=4, convolutions=(5, 6), recurrent_dropout=0.0)
+        experiment = named("pianoroll", model=model)
+        return RollModel(experiment, 1, *drawn(experiment, jnp.zeros((1, 2, 88))))
+    network = {"jsb-chords": Chords, "jsb-fill": Fills}[name]
+    experiment = named(name, model=network(hidden=4, embedding=4, voice_hidden=5))
+    x = experiment.model.rows(np.zeros((2, 4), int), np.arange(2)).x[None]
+    return Composer(experiment, 1, *drawn(experiment, jnp.asarray(x, jnp.int32)))
+
+
+def piece(rows, steps):
+    """Notes of pieces with held ones and a rest, and their positions, of bars that begin with an upbeat."""
+    notes = np.random.default_rng(5).integers(tokens.LOWEST, tokens.HIGHEST + 1, (rows, steps, 4)).astype(np.int32)
+    notes[:, 3:8] = notes[:, 3:4]
+    notes[:, 9, 2] = 0
+    positions = (13 + np.arange(steps, dtype=np.int32)) % 16
+    return notes, np.broadcast_to(positions, (rows, steps))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["jsb-chords", "jsb-fill"])
+def test_the_program_of_chorales_predicts_any_number_of_pieces_of_any_length(name):
+    composer = music(name)
+    notes, positions = piece(2, 21)
+    if composer.fills:
+        notes[:, 5:9, 1] = FREE
+    outputs = by_stablehlo(composer, {"notes": notes, "positions": positions})
+    log_p = outputs["log_probabilities"]
+    np.testing.assert_allclose(log_p, composer.predict(notes, positions), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.exp(log_p).sum(axis=-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["gru", pytest.param("lru", marks=pytest.mark.slow)])
+def test_the_program_of_piano_rolls_predicts_any_number_of_frames(cell):
+    rolls = music(f"rolls of {cell}")
+    frames = np.random.default_rng(6).integers(0, 2, (2, 11, 88)).astype(np.float32)
+    wanted = rolls.predict(frames)
+    np.testing.assert_allclose(by_stablehlo(rolls, {"frames": frames})["log_odds"], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_of_chorales_is_exported_as_it_predicts(chorales_run, tmp_path, monkeypatch, capsys):
+    assert export(chorales_run, "--to", "stablehlo,safetensors", "--out", tmp_path / "notes") == 0
+    monkeypatch.chdir(tmp_path / "notes")
+    card = Path("README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    names = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        exec(snippet, names)
+
+    notes, positions = piece(2, 12)
+    composer = restore(chorales_run)
+    log_p = np.asarray(names["program"].call({"notes": notes, "positions": positions})["log_probabilities"])
+    np.testing.assert_allclose(log_p, composer.predict(notes, positions), rtol=1e-5, atol=1e-5)
+    # The sampler, which reads note by note, says the same of notes that are forced.
+    symbols = np.stack([tokens.encode(row) for row in notes])
+    forced = composer.draw(jax.random.key(0), symbols, positions[0]).log_probability
+    by_note = np.take_along_axis(log_p, symbols[..., None], axis=-1)[..., 0]
+    assert np.isnan(by_note[:, 0, 0]).all()
+    np.testing.assert_allclose(by_note, forced, rtol=1e-5, atol=1e-5)
+
+    # A program raises no error for notes that no symbol stands for.
+    notes[0, 2, 1] = tokens.HIGHEST + 1
+    outside = names["program"].call({"notes": notes, "positions": positions})["log_probabilities"]
+    assert np.isnan(outside[0]).all()
+    np.testing.assert_array_equal(outside[1], log_p[1])
+    with pytest.raises(command.UsageError):
+        composer.predict(notes, positions)
 
 
 # What cannot be exported ----------------------------------------------------------------------------------------------
@@ -221,13 +365,13 @@ def test_a_wrong_export_is_not_written(monkeypatch):
         (formats.onnx, {"task": "iterated"}, "--task"),
         (formats.onnx, {"kind": "count", "head": "negative-binomial"}, "--data.target"),
         (formats.torch, {"norm": "layer"}, "--model.norm"),
-        (lambda trained, _: program.check_exportable(trained), {"task": "iterated", "head": "gaussian"}, "--task"),
+        (formats.stablehlo, {"task": "iterated", "head": "gaussian"}, "--task"),
     ],
 )
 def test_what_has_no_counterpart_is_refused(write, options, where):
     trained = forecaster(**options)
     with pytest.raises(command.UsageError) as caught:
-        write(trained, program.program_of(trained))
+        write(trained, forecasts.program_of(trained))
     assert caught.value.where == where
 
 
@@ -254,12 +398,23 @@ def test_the_command_writes_files_and_a_card(aapl_run, tmp_path, capsys):
     front, text = (out / "README.md").read_text().split("---\n")[1:]
     assert "license: apache-2.0" in front
     assert "relative_mse" in front
+    scores = pd.read_csv(aapl_run / "scores.csv").iloc[-1]
+    assert f"| 80% | {scores['coverage_80%']:.1%} |" in text
     assert re.search(r"arrays of this epoch: `[0-9a-f]{64}`", text)
     # Twice is once.
     before = {path: path.read_bytes() for path in out.iterdir() if path.name != "export.json"}
     assert not any(b".py" in content for path, content in before.items() if path.suffix != ".md")
     assert export(aapl_run, "--to", "stablehlo,onnx,safetensors,torch", "--out", out, "--licence", "apache-2.0") == 0
     assert {path: path.read_bytes() for path in before} == before
+
+    # With all values that the run knows, the file forecasts beyond their end as the run does.
+    trained = restore(aapl_run)
+    values = trained.experiment.data.panel().series[0].values[None]
+    with np.errstate(over="ignore"):
+        results = onnx.reference.ReferenceEvaluator(onnx.load(out / "forecast.onnx")).run(None, {"values": values})
+    table = trained.predict().table
+    columns = ["forecast", *(f"{end}_{level}%" for level in (50, 80, 95) for end in ("low", "high"))]
+    np.testing.assert_allclose(np.ravel(results), table[columns].to_numpy()[0], rtol=1e-5)
 
 
 def test_the_python_of_the_card_runs(aapl_run, tmp_path, monkeypatch, capsys):
@@ -303,7 +458,11 @@ def test_mistakes_are_one_line(aapl_run, chorales_run, tmp_path, capsys):
     for words, text in {
         (aapl_run, "--licence", "mit: x"): "--licence: no name of a licence",
         (aapl_run, "--to", "keras"): "--to: no such format; got 'keras'",
-        (chorales_run,): "which forecasts nothing",
+        (
+            chorales_run,
+            "--to",
+            "safetensors,onnx",
+        ): "--to: takes no run of jsb (chorales); got 'onnx', needed stablehlo or",
         (tmp_path / "none",): "no run at",
         (aapl_run, "--epoch", "9"): "no checkpoint of this epoch; got 9",
     }.items():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bach import ARCHIVE, chorales
+from problems import quickly
 
 from jaxseq.music import tokens
 from jaxseq.music.corpora.jsb import Jsb
@@ -14,7 +15,7 @@ from jaxseq.music.networks.inputs import Rows
 from jaxseq.music.tokens import MASKED, START, UNSCORED
 from jaxseq.train.domains.chorales import prepare
 from jaxseq.train.experiments import named
-from jaxseq.train.experiments.chorale_networks import Chords, Notes
+from jaxseq.train.experiments.chorale_networks import Chords, Fills, Notes
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -54,6 +55,16 @@ def test_the_rows_of_chords_hold_the_whole_piece_one_chord_apart(cold):
     np.testing.assert_array_equal(x[:, 12], positions)
     assert y[0, 0] == (UNSCORED if cold else symbols[0, 0])
     np.testing.assert_array_equal(y.ravel()[1:], symbols.ravel()[1:])
+
+
+@COLD
+def test_rows_are_laid_out_in_jax_as_in_numpy(cold):
+    symbols, positions = piece(23)
+    symbols[3:22] = symbols[3]
+    for network in (Notes(), Chords(), Fills()):
+        rows = quickly(lambda *piece, network=network: network.rows(*piece, cold))(symbols, positions)
+        for found, expected in zip(rows, network.rows(symbols, positions, cold), strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_positions_in_a_longer_bar_are_counted_to_the_sixteenth_step_of_it():

@@ -11,7 +11,7 @@ from jaxseq import forecast
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
-from jaxseq.export import program
+from jaxseq.export import forecasts, program
 from jaxseq.train import options, run
 from jaxseq.train.forecaster import restore
 
@@ -61,9 +61,12 @@ def test_counts_are_trained_judged_and_forecast_as_counts(sales, task, tmp_path)
 
     trained = restore(folder)
     if task == "direct":
-        exported = program.program_of(trained)
-        inputs = program.example(exported, trained.scaling)
+        exported = forecasts.program_of(trained)
+        inputs = exported.example
         outputs = program.computed(exported, inputs)
+        # Ends of counts are whole numbers, as those of the run.
+        for name, own in exported.own(inputs).items():
+            np.testing.assert_allclose(outputs[name], own, rtol=1e-5)
         assert (outputs["quantiles"] == np.round(outputs["quantiles"])).all()
         assert outputs["forecast"].shape == (len(inputs["values"]), HORIZON)
 

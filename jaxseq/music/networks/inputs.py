@@ -3,7 +3,8 @@
 `notes` gives a row for each note, `chords` and `fills` a row for each sixteenth. A piece is read whole, from a start
 symbol, or `cold`: a stretch whose past is unknown and whose first note is given, and therefore no target.
 
-Axis m is the number of notes that are read, 4 t, or 4 t - 1 for a cold start.
+Axis m is the number of notes that are read, 4 t, or 4 t - 1 for a cold start. Pieces are laid out in numpy, or in JAX as
+part of an exported program.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
+from jaxseq.common.arrays import namespace
 from jaxseq.music.piece import BAR, VOICES
 from jaxseq.music.tokens import MASKED, START, UNSCORED
 
@@ -32,48 +35,52 @@ FILL_COLUMNS = tuple(range(len(VOICES)))
 class Rows(NamedTuple):
     """Inputs and targets of a network: of one piece, or of n pieces or stretches."""
 
-    x: Int[np.ndarray, "*n t d"]
-    y: Int[np.ndarray, "*n t *k"]
+    x: Int[np.ndarray | Array, "*n t d"]
+    y: Int[np.ndarray | Array, "*n t *k"]
 
 
-def notes(tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
+def notes(tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False) -> Rows:
     """Lay out a piece note by note, soprano first: x "m 2" and y "m".
 
     The columns of x are the previous note, and voice and position of the next one as 16 · voice + position in the bar.
     """
+    arrays = namespace(tokens)
     symbols = tokens.ravel()
-    before = np.concatenate([[START], symbols[:-1]])
-    voices = np.tile(np.arange(len(VOICES)), len(tokens))
-    places = np.repeat(_bar_positions(positions), len(VOICES))
-    x = np.stack([before, BAR * voices + places], axis=1)
+    start = arrays.full_like(symbols[:1], START)
+    before = arrays.concatenate([start, symbols[:-1]])
+    voices = arrays.arange(len(VOICES), dtype=tokens.dtype)
+    places = BAR * voices + _bar_positions(positions)[:, None]
+    x = arrays.stack([before, places.ravel()], axis=1)
 
     if cold:
         return Rows(x[1:], symbols[1:])
     return Rows(x, symbols)
 
 
-def chords(tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
+def chords(tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False) -> Rows:
     """Lay out a piece chord by chord: x "t 13" and y "t 4".
 
     The columns of x are the previous chord, this chord (of which a network may show a voice only the notes above it),
     the steps that each note of the previous chord has lasted, and the position in the bar.
     """
-    first_chord = START
-    if cold:
-        first_chord = MASKED
-    before = np.concatenate([np.full((1, len(VOICES)), first_chord), tokens[:-1]])
-    lasted = np.concatenate([np.zeros((1, len(VOICES)), int), durations(tokens)[:-1]])
-    x = np.concatenate([before, tokens, lasted, _bar_positions(positions)[:, None]], axis=1)
+    arrays = namespace(tokens)
+    first_chord = arrays.full_like(tokens[:1], MASKED if cold else START)
+    before = arrays.concatenate([first_chord, tokens[:-1]])
+    lasted = arrays.concatenate([arrays.zeros_like(tokens[:1]), durations(tokens)[:-1]])
+    x = arrays.concatenate([before, tokens, lasted, _bar_positions(positions)[:, None]], axis=1)
 
-    y = tokens.copy()
+    y = tokens
     if cold:
-        y[0, 0] = UNSCORED
+        first_soprano = arrays.full_like(tokens[:1, :1], UNSCORED)
+        first_targets = arrays.concatenate([first_soprano, tokens[:1, 1:]], axis=1)
+        y = arrays.concatenate([first_targets, tokens[1:]])
     return Rows(x, y)
 
 
-def fills(tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"]) -> Rows:
+def fills(tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"]) -> Rows:
     """Lay out a piece with no note hidden: x "t 5", the chord and the position in the bar; y "t 4", the chord."""
-    return Rows(np.concatenate([tokens, _bar_positions(positions)[:, None]], axis=1), tokens)
+    x = namespace(tokens).concatenate([tokens, _bar_positions(positions)[:, None]], axis=1)
+    return Rows(x, tokens)
 
 
 def hide(rows: Rows, rng: np.random.Generator) -> Rows:
@@ -86,13 +93,19 @@ def hide(rows: Rows, rng: np.random.Generator) -> Rows:
     return Rows(x, np.where(hidden, rows.y, UNSCORED))
 
 
-def durations(tokens: Int[np.ndarray, "t n"]) -> Int[np.ndarray, "t n"]:
+def durations(tokens: Int[np.ndarray | Array, "t n"]) -> Int[np.ndarray | Array, "t n"]:
     """Count the steps that each voice has had its note, this one included: 1 where it changed, `LONGEST` at most."""
-    steps = np.arange(len(tokens))[:, None]
-    changed = np.ones(tokens.shape, bool)
-    changed[1:] = tokens[1:] != tokens[:-1]
-    last_change = np.maximum.accumulate(np.where(changed, steps, 0), axis=0)
-    return np.minimum(steps - last_change + 1, LONGEST)
+    arrays = namespace(tokens)
+    steps = arrays.arange(tokens.shape[0], dtype=tokens.dtype)[:, None]
+    changed = tokens[1:] != tokens[:-1]
+    changes = arrays.where(changed, steps[1:], 0)
+    changes = arrays.concatenate([arrays.zeros_like(tokens[:1]), changes])
+    # JAX's own `accumulate` takes no symbol as a number of steps.
+    if arrays is np:
+        last_change = np.maximum.accumulate(changes, axis=0)
+    else:
+        last_change = jax.lax.cummax(changes, axis=0)
+    return arrays.minimum(steps - last_change + 1, LONGEST)
 
 
 def cut(rows: Rows, length: int, hop: int) -> list[Rows]:
@@ -118,6 +131,6 @@ def pad(rows: Sequence[Rows], length: int | None = None) -> Rows:
     return Rows(x, y)
 
 
-def _bar_positions(positions: Int[np.ndarray, "t"]) -> Int[np.ndarray, "t"]:
+def _bar_positions(positions: Int[np.ndarray | Array, "t"]) -> Int[np.ndarray | Array, "t"]:
     """Limit positions to those that have an embedding; longer bars repeat the last."""
-    return np.minimum(positions, BAR - 1)
+    return namespace(positions).minimum(positions, BAR - 1)

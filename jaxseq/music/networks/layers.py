@@ -74,6 +74,9 @@ def dense_at_every_step(dense: nn.Dense, x: Float[Array, "t b d"]) -> Float[Arra
     # Devices that share the batch would gather it to merge the axes.
     if jax.sharding.get_abstract_mesh().size > 1:
         return dense(x)
+    # An exported program, whose sizes are symbols, has no gradient, and JAX may not know how to merge them.
+    if not all(isinstance(size, int) for size in x.shape):
+        return dense(x)
     return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], dense.features)
 
 

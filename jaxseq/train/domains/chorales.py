@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import csv_tables, figures, files
+from jaxseq.common import csv_tables, figures, files, row_counts
 from jaxseq.common.arrays import Batch, Key, Splits, Tree
-from jaxseq.music import sampling
+from jaxseq.common.errors import UsageError
+from jaxseq.music import sampling, tokens
 from jaxseq.music.corpora.chorales import Chorales
 from jaxseq.music.evaluation import scores
 from jaxseq.music.evaluation.ngram import COPY, GRAM
@@ -25,11 +27,12 @@ from jaxseq.music.networks import inputs
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
+from jaxseq.music.piece import REST, VOICES
 from jaxseq.music.sampling import Drawn, SamplingOptions
 from jaxseq.train import run_folder
 from jaxseq.train.domains.base import Member, RunRow, measured, one_line
 from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, stretches
-from jaxseq.train.epoch import Setup, TrainState
+from jaxseq.train.epoch import Setup, TrainState, predict
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.chorales import ChoraleExperiment
 from jaxseq.train.job import build_job, restore_best, restore_epoch
@@ -75,6 +78,48 @@ class Composer(NamedTuple):
     def fills(self) -> bool:
         """Whether the model knows the notes on both sides of a gap, and so can fill it."""
         return isinstance(self.model, FillNet)
+
+    def predict(
+        self, notes: Int[np.ndarray, "*n t 4"], positions: Int[np.ndarray, "*#n t"]
+    ) -> Float[np.ndarray, "*n t 4 v"]:
+        """Return the log-probability of every symbol in the place of each note.
+
+        A model that fills gaps is given all notes that are not hidden; the others are given all notes before the place,
+        the voices above among them. NaN for the first note of a model of windows, which is given. Symbol 0 is a rest, the
+        others are the notes from `tokens.LOWEST` on.
+
+        notes      MIDI numbers; 0 is a rest, and for a model that fills gaps -1 (`sampling.FREE`) a hidden note
+        positions  sixteenths since the bar line
+
+        Numbers of pieces that are close share a compiled program. Raises `UsageError` for notes out of range.
+        """
+        notes = np.asarray(notes)
+        if notes.ndim not in (2, 3) or notes.shape[-1] != len(VOICES) or not notes.size:
+            raise UsageError("not pieces of four voices", where="notes", got=notes.shape, needed="(..., sixteenths, 4)")
+        pieces = notes.reshape(-1, *notes.shape[-2:])
+        places = np.broadcast_to(positions, notes.shape[:-1]).reshape(pieces.shape[:-1])
+        x = np.stack([self._row(*piece) for piece in zip(pieces, places, strict=True)])
+
+        batch = self.experiment.batch
+        filled = row_counts.filled_up(x, row_counts.shared(len(x), batch))
+        logits = predict(self.setup, self.state.params, self.state.stats, jnp.asarray(filled), batch)
+        log_p = np.asarray(jax.nn.log_softmax(logits))[: len(x)]
+
+        # A network of notes has no output for the first note of a window, and one of chords has not learnt any.
+        by_note = log_p.reshape(len(x), -1, tokens.VOCABULARY)
+        by_note = np.pad(by_note, ((0, 0), (pieces[0].size - by_note.shape[1], 0), (0, 0)))
+        if not self.experiment.started:
+            by_note[:, 0] = np.nan
+        return by_note.reshape(*notes.shape, -1)
+
+    def _row(self, notes: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"]) -> Int[np.ndarray, "_ d"]:
+        """Return a piece as an input row of the network."""
+        hidden = np.zeros(notes.shape, bool)
+        if self.fills:
+            hidden = notes == sampling.FREE
+        symbols = np.where(hidden, tokens.MASKED, tokens.encode(np.where(hidden, REST, notes)))
+        rows = self.experiment.model.rows(symbols, positions, not self.experiment.started)
+        return np.asarray(rows.x, np.int32)
 
     def draw(
         self,

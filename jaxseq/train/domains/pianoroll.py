@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
@@ -14,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import csv_tables, figures, files
+from jaxseq.common import csv_tables, figures, files, row_counts
 from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.pianoroll import KEYS, RollSplits
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.train import run_folder
 from jaxseq.train.domains.base import Member, RunRow, measured, one_line
-from jaxseq.train.epoch import Setup, TrainState, evaluate
+from jaxseq.train.epoch import Setup, TrainState, evaluate, predict
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.pianoroll import PianorollExperiment
 from jaxseq.train.job import Job, build_job, restore_best, restore_epoch
@@ -52,6 +54,23 @@ class RollModel(NamedTuple):
     def _repr_html_(self) -> str:
         """Return the run as a small page, for notebooks."""
         return page_of_run(self)
+
+    def predict(self, frames: Float[np.ndarray, "*n t 88"]) -> Float[np.ndarray, "*n t 88"]:
+        """Return the log-odds that each key sounds in the frame after each one: log p / (1 - p).
+
+        frames  1 where a key sounds, else 0: one piece, or several of equal length
+
+        Numbers of pieces that are close share a compiled program. Raises `UsageError` for frames of another shape.
+        """
+        frames = np.asarray(frames, np.float32)
+        if frames.ndim not in (2, 3) or frames.shape[-1] != KEYS:
+            raise UsageError("not piano rolls", where="frames", got=frames.shape, needed=f"(..., frames, {KEYS})")
+
+        x = frames.reshape(-1, *frames.shape[-2:])
+        batch = self.experiment.batch
+        filled = row_counts.filled_up(x, row_counts.shared(len(x), batch))
+        logits = predict(self.setup, self.state.params, self.state.stats, jnp.asarray(filled), batch)
+        return np.asarray(logits)[: len(x)].reshape(frames.shape)
 
 
 class Score(NamedTuple):

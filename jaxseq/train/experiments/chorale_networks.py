@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
 from jaxseq import cells
 from jaxseq.common.checks import at_least, one_of, share
@@ -38,7 +38,9 @@ class ChoraleNetwork(Network, Protocol):
     per_step: ClassVar[int]
     whole_pieces_only: ClassVar[bool]
 
-    def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
+    def rows(
+        self, tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False
+    ) -> Rows:
         """Lay out a piece as input rows and targets; `cold` if it begins without a start symbol."""
         ...
 
@@ -84,7 +86,9 @@ class Notes:
         _check_network(self)
         check_convolutions(self.convolutions)
 
-    def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
+    def rows(
+        self, tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False
+    ) -> Rows:
         """Lay out a piece with one row a note."""
         return inputs.notes(tokens, positions, cold)
 
@@ -160,7 +164,9 @@ class Chords(VoicesAtOnce):
         super().__post_init__()
         share(voice_dropout=self.voice_dropout)
 
-    def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
+    def rows(
+        self, tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False
+    ) -> Rows:
         """Lay out a piece with one row a sixteenth."""
         return inputs.chords(tokens, positions, cold)
 
@@ -200,7 +206,9 @@ class Fills(VoicesAtOnce):
     columns: ClassVar[tuple[int, ...]] = inputs.FILL_COLUMNS
     whole_pieces_only: ClassVar[bool] = True
 
-    def rows(self, tokens: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], cold: bool = False) -> Rows:
+    def rows(
+        self, tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False
+    ) -> Rows:
         """Lay out a piece with one row a sixteenth and no note hidden."""
         return inputs.fills(tokens, positions)
 

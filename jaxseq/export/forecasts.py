@@ -1,0 +1,351 @@
+"""A forecaster as a program from values to forecasts and their intervals, scaling and its inverse inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxseq.checkpoint import run_seal
+from jaxseq.common import csv_tables
+from jaxseq.common.errors import UsageError
+from jaxseq.data.scaling import Scaling
+from jaxseq.data.windows import Series, Windows, lay_out
+from jaxseq.export.program import Computed, Inputs, Outputs, Program
+from jaxseq.forecasting import intervals, rollout, sizes
+from jaxseq.forecasting.intervals import Intervals
+from jaxseq.nn import apply, heads
+from jaxseq.train.domains.base import RestoredRun
+from jaxseq.train.forecaster import Trained
+
+TAG: str = "time-series-forecasting"
+"""Tag of its models on the Hugging Face hub."""
+TASK: str = "time-series-forecasting"
+"""The task, as the Hugging Face hub names it."""
+HISTORY = 5
+"""Values before the window in made-up inputs, where the intervals grow with a volatility."""
+
+
+def of(run: RestoredRun) -> Trained:
+    """Return a restored run as a forecaster, which the domain says it is."""
+    assert isinstance(run, Trained)
+    return run
+
+
+def program_of(run: RestoredRun) -> Program:
+    """Return the forecast of a run as a program in float64 around a network in float32, as the command computes it.
+
+    Inputs are `values` "n t" in the series' unit, `covariates` "n t c" where the model was trained with some, and
+    `series` "n", the number of each row's series, where there are several. Outputs are `forecast` "n k", the ends of the
+    intervals as `low_80` and `high_80` "n k", and `quantiles` "n k q" of a head that has them, before they are
+    calibrated. Intervals that grow with the volatility take values from before the window, too.
+
+    Values that are missing cannot be given: a mask that the network was trained with is zero. Adaptive intervals are at
+    their nominal levels, as no value has come after them. Raises `UsageError` for a forecast that is no function of its
+    window alone.
+    """
+    trained = of(run)
+    _check_exportable(trained)
+    scaling = trained.scaling
+    transform = scaling.transform
+    window = trained.experiment.data.window
+    fitted = intervals_of(trained)
+
+    shapes: dict[str, tuple[int | str, ...]] = {"values": (window,)}
+    dtypes: dict[str, np.dtype] = {"values": np.dtype(np.float64)}
+    least: dict[str, int] = {}
+    if reads_history(fitted):
+        shapes["values"] = ("t",)
+        least["t"] = window
+    # The run's data decide which inputs there are.
+    if scaling.covariate_shift:
+        shapes["covariates"] = (window, len(scaling.covariate_shift))
+        dtypes["covariates"] = np.dtype(np.float64)
+    if len(scaling.scale) > 1:
+        shapes["series"] = ()
+        dtypes["series"] = np.dtype(np.int32)
+
+    def function(inputs: Inputs) -> Outputs:
+        values = inputs["values"]
+        shift = _of_each_row(scaling.shift, inputs)
+        scale = _of_each_row(scaling.scale, inputs)
+        forecast = _network(trained, _network_inputs(trained, inputs, shift, scale))
+        last = values[:, -1:]
+
+        def invert(numbers: Array) -> Array:
+            # Quantiles have an axis more than the forecast.
+            axes = (..., *[None] * (numbers.ndim - 2))
+            return jnp.asarray(transform.invert(numbers, last[axes], shift[axes], scale[axes]))
+
+        outputs = {}
+        for name, numbers in forecast.items():
+            outputs[name] = invert(numbers)
+        if fitted is None:
+            return outputs
+
+        outputs["forecast"] = intervals.above_floor(outputs["forecast"], fitted.floor)
+        own = {level: _own_interval(forecast, level) for level in fitted.levels}
+        size = jnp.fmax(_row_sizes(fitted, scaling, inputs), fitted.least)
+        ends = intervals.nested(own, intervals.nominal_margins(fitted), size[:, None])
+        for level, level_ends in intervals.in_units(ends, fitted, transform, invert).items():
+            outputs |= dict(zip(intervals.end_names(level), level_ends, strict=True))
+        return outputs
+
+    steps = window
+    if least:
+        steps += HISTORY
+    return Program(
+        function,
+        shapes,
+        dtypes,
+        result="forecast",
+        example=example(scaling, steps, window),
+        own=lambda inputs: _own(trained._replace(intervals=fitted), inputs),
+        least=least,
+        unit=max(scaling.scale),
+        grows=transform.relative,
+    )
+
+
+def intervals_of(trained: Trained) -> Intervals | None:
+    """Return the intervals of a run, a distribution's own quantiles where there are none, or None."""
+    if trained.intervals is None and trained.experiment.head.quantiles is not None:
+        return intervals.uncalibrated(trained.experiment.horizon)
+    return trained.intervals
+
+
+def reads_history(fitted: Intervals | None) -> bool:
+    """Return whether intervals need values from before the window."""
+    return fitted is not None and bool(fitted.levels) and fitted.size == "volatility"
+
+
+def _check_exportable(trained: Trained) -> None:
+    experiment = trained.experiment
+    if experiment.task == "iterated" and experiment.head.quantiles is not None:
+        raise UsageError(
+            "quantiles of an iterated forecast are those of sample paths, which are no function",
+            where="--task",
+            got="iterated",
+            needed="--task direct, or a point head",
+        )
+
+
+def _of_each_row(numbers: tuple[float, ...], inputs: Inputs) -> Float[Array, "n 1"]:
+    """Return the number of each row's series, or "1 1" if there is one series."""
+    column = jnp.asarray(numbers)[:, None]
+    if len(numbers) == 1:
+        return column
+    series: Int[Array, "n"] = inputs["series"]
+    return column[series]
+
+
+def _network_inputs(
+    trained: Trained, inputs: Inputs, shift: Float[Array, "_ 1"], scale: Float[Array, "_ 1"]
+) -> Float[Array, "n t d"]:
+    """Return the network's inputs: scaled values, covariates and masks."""
+    scaling = trained.scaling
+    values = inputs["values"][:, -trained.experiment.data.window :]
+    # The window's first value has none before it: its change is 0.
+    previous = jnp.concatenate([values[:, :1], values[:, :-1]], axis=1)
+    scaled = scaling.transform.inputs(values, previous, shift, scale)
+    columns = [scaled[..., None]]
+
+    if scaling.covariate_shift:
+        centred = inputs["covariates"] - jnp.asarray(scaling.covariate_shift)
+        columns.append(centred / jnp.asarray(scaling.covariate_scale))
+
+    # Nothing is missing in what the program is given.
+    masks = jnp.zeros((*scaled.shape, len(scaling.masks)), scaled.dtype)
+    columns.append(masks)
+
+    # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
+    return jnp.concatenate(columns, axis=2).astype(jnp.float32)
+
+
+def _network(trained: Trained, x: Float[Array, "n t d"]) -> Outputs:
+    """Compute the forecast, and the quantiles of a head that has them, in the model's scale and float64."""
+    experiment = trained.experiment
+    setup = trained.setup
+    params = trained.state.params
+    stats = trained.state.stats
+    head = experiment.head
+
+    if experiment.task == "iterated":
+        steps = rollout.rollout(
+            setup.model,
+            rollout.Feedback(head, trained.scaling.transform.as_input),
+            params,
+            stats,
+            x=x,
+            horizon=experiment.horizon,
+        ).astype(jnp.float64)
+        if trained.scaling.transform.adds_up:
+            steps = jnp.cumsum(steps, axis=-1)
+        return {"forecast": steps}
+
+    predictions = apply.apply(setup.model, params, stats, x)
+    # Of a network that predicts at every step, the forecast is the last one.
+    raw = setup.objective.at_end(predictions)
+    raw = raw.reshape(x.shape[0], -1, head.width)
+    outputs = {"forecast": head.centre(raw).astype(jnp.float64)}
+    if head.quantiles is not None:
+        outputs["quantiles"] = head.quantiles(raw).astype(jnp.float64)
+    return outputs
+
+
+def _own_interval(forecast: Outputs, level: float) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
+    """Return the interval between a distribution's own quantiles, or the point forecast as both ends."""
+    if "quantiles" not in forecast:
+        return forecast["forecast"], forecast["forecast"]
+    low, high = intervals.tails(level, heads.LEVELS)
+    return forecast["quantiles"][..., low], forecast["quantiles"][..., high]
+
+
+def _row_sizes(fitted: Intervals, scaling: Scaling, inputs: Inputs) -> Float[Array, "n"]:
+    """Return the size of each row that its margins are multiplied by, at least NaN."""
+    if fitted.size == "scaled" and fitted.series:
+        return jnp.asarray(fitted.series)[inputs["series"]]
+    scale = _of_each_row(scaling.scale, inputs)
+    return jnp.asarray(sizes.of_values(fitted.size, inputs["values"], scaling.transform, scale))
+
+
+# The run's own forecast -----------------------------------------------------------------------------------------------
+
+
+def _own(trained: Trained, inputs: Computed) -> Computed:
+    """Return forecast and intervals of inputs by `Trained.forecast`."""
+    parts = []
+    # Row by row: each is the end of a series with its own past.
+    for row in range(len(inputs["values"])):
+        of_row = {name: array[row : row + 1] for name, array in inputs.items()}
+        values = of_row["values"]
+        series = Series(np.arange(values.shape[1]), values[0])
+        all_series = (series,) * len(trained.scaling.scale)
+        if not reads_history(trained.intervals):
+            all_series = ()
+        windows = _windows_of(trained, of_row)
+        forecast, bounds = trained.forecast(windows, trained.scaling, series=all_series)
+        outputs = {"forecast": forecast}
+        for level, ends in bounds.items():
+            outputs |= dict(zip(intervals.end_names(level), ends, strict=True))
+        parts.append(outputs)
+
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _windows_of(trained: Trained, inputs: Computed) -> Windows:
+    """Return the inputs of a program as windows of unknown targets, at the end of the values."""
+    window = trained.experiment.data.window
+    rows, steps = inputs["values"].shape
+    return lay_out(
+        inputs["values"][:, -window:],
+        np.full((rows, trained.experiment.horizon), np.nan),
+        series=inputs.get("series", np.zeros(rows, int)),
+        covariates=inputs.get("covariates", np.zeros((rows, window, 0))),
+        origins=np.full(rows, steps),
+    )
+
+
+def example(scaling: Scaling, steps: int, window: int, rows: int = 3) -> Computed:
+    """Return made-up inputs near the level of the training, with so many values."""
+    transform = scaling.transform
+    inputs: Computed = {"values": np.zeros((rows, steps))}
+    if scaling.covariate_shift:
+        inputs["covariates"] = np.zeros((rows, window, len(scaling.covariate_shift)))
+    if len(scaling.scale) > 1:
+        inputs["series"] = np.zeros(rows, np.int32)
+
+    shift = np.full((rows, 1), scaling.shift[0])
+    scale = np.full((rows, 1), scaling.scale[0])
+    random = np.random.default_rng(0)
+    # One value after the other, because a change needs the value before it.
+    value = shift + scale
+    for step in range(steps):
+        if transform.support == "counts":
+            numbers = random.poisson(4, (rows, 1)).astype(np.float64)
+        else:
+            numbers = random.uniform(-0.5, 1, (rows, 1))
+        value = np.asarray(transform.invert(numbers, value, shift, scale))
+        inputs["values"][:, step] = value[:, 0]
+    return inputs
+
+
+# The card -------------------------------------------------------------------------------------------------------------
+
+
+def title(run: RestoredRun) -> str:
+    """Say what the model does."""
+    experiment = of(run).experiment
+    network = f"A {experiment.model.cell} of {experiment.model.hidden} units"
+    return f"{network} that forecasts {experiment.horizon} from {experiment.data.window} values."
+
+
+def inputs_and_results(run: RestoredRun) -> list[str]:
+    """Say what goes in and comes out, a line each."""
+    trained = of(run)
+    scaling = trained.scaling
+    window = trained.experiment.data.window
+    horizon = trained.experiment.horizon
+    fitted = intervals_of(trained)
+    lines = [f'- `values` "n {window}": windows in the unit of the series, float64']
+    if reads_history(fitted):
+        lines = [
+            f'- `values` "n t", the last t values in the unit of the series, at least {window}, float64; the network reads '
+            f"the last {window}, the intervals the volatility of all"
+        ]
+    if scaling.covariate_shift:
+        lines.append(f'- `covariates` "n {window} {len(scaling.covariate_shift)}", float64')
+    if len(scaling.scale) > 1:
+        lines.append('- `series` "n": the number of each row\'s series in the training, int32')
+    lines.append(f'- result `forecast` "n {horizon}", in the unit of the series, float64')
+    if fitted is not None:
+        for level in fitted.levels:
+            low, high = intervals.end_names(level)
+            lines.append(f'- result `{low}`, `{high}` "n {horizon}": the ends of the {level:.0%} interval')
+    return lines
+
+
+def notes(run: RestoredRun, folder: Path) -> list[str]:
+    """Say what the intervals are, with their levels and the coverage that was measured on the test part."""
+    trained = of(run)
+    if intervals_of(trained) is None:
+        return ["There are no intervals: this epoch was not judged."]
+    fitted = trained.intervals
+    if fitted is None:
+        return [
+            "The intervals lie between the distribution's own quantiles: this epoch was not judged, nor calibrated."
+        ]
+    if not fitted.levels:
+        return ["There are no intervals: the validation part had too few rows for any level."]
+
+    coverage = _coverage(folder)
+    lines = [f"| {level:.0%} | {coverage[level]:.1%} |" for level in fitted.levels if level in coverage]
+    # Runs of older formats have not written it.
+    if lines:
+        lines = ["| interval | coverage of the test part |", "|---:|---:|", *lines, ""]
+    kinds = {
+        "split": "The intervals are conformal, of equal width for all rows.",
+        "scaled": "The intervals are conformal, and grow with the last value or with the errors of the series.",
+        "volatility": "The intervals are conformal, and grow with the volatility of the values.",
+        "adaptive": "The intervals are adaptive conformal ones at their nominal levels: in the run they follow the values "
+        "that have come since, which a file does not know, and the coverage is theirs.",
+    }
+    return [*lines, kinds[fitted.kind]]
+
+
+def _coverage(folder: Path) -> dict[float, float]:
+    """Return the measured coverage of a judged run by level; empty for runs that were judged before it was written."""
+    judged = run_seal.read_judged(folder)
+    if judged is None:
+        return {}
+    run_seal.check_output(folder, judged, run_seal.SCORES)
+    table = csv_tables.read(folder / run_seal.SCORES)
+    # The model stands last, with all steps before the single ones.
+    over_all_steps = table[table["step"] == "all"].iloc[-1]
+    coverage = {}
+    for level in intervals.LEVELS:
+        if f"coverage_{level:.0%}" in table:
+            coverage[level] = float(over_all_steps[f"coverage_{level:.0%}"])
+    return coverage

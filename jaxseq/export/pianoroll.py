@@ -1,0 +1,76 @@
+"""A model of piano rolls as a program from frames to the log-odds of each key in the next one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxseq.export.program import Inputs, Outputs, Program
+from jaxseq.music.corpora.pianoroll import KEYS
+from jaxseq.nn import apply
+from jaxseq.train.domains.base import RestoredRun
+from jaxseq.train.domains.pianoroll import RollModel
+
+TAG: str = "music"
+"""Tag of its models on the Hugging Face hub."""
+TASK: str = "other"
+"""The task, as the Hugging Face hub names it: it has none for symbolic music."""
+
+
+def of(run: RestoredRun) -> RollModel:
+    """Return a restored run as a model of piano rolls, which the domain says it is."""
+    assert isinstance(run, RollModel)
+    return run
+
+
+def program_of(run: RestoredRun) -> Program:
+    """Return `RollModel.predict` as a program: `frames` "n t 88" give `log_odds` "n t 88"."""
+    rolls = of(run)
+
+    def function(inputs: Inputs) -> Outputs:
+        return {"log_odds": apply.apply(rolls.setup.model, rolls.state.params, rolls.state.stats, inputs["frames"])}
+
+    random = np.random.default_rng(0)
+    return Program(
+        function,
+        {"frames": ("t", KEYS)},
+        {"frames": np.dtype(np.float32)},
+        result="log_odds",
+        example={"frames": random.integers(0, 2, (3, 5, KEYS)).astype(np.float32)},
+        own=lambda inputs: {"log_odds": rolls.predict(inputs["frames"])},
+        least={"t": 1},
+        grows=True,
+    )
+
+
+# The card -------------------------------------------------------------------------------------------------------------
+
+
+def title(run: RestoredRun) -> str:
+    """Say what the model does."""
+    model = of(run).experiment.model
+    parts = []
+    if model.convolutions:
+        parts.append(f"{len(model.convolutions)} convolutions")
+    if model.layers:
+        parts.append(f"a {model.cell} of {model.hidden} units")
+    network = " and ".join(parts)
+    return (
+        f"{network[0].upper()}{network[1:]}, to predict which of {KEYS} keys sound in the next frame of a piano roll."
+    )
+
+
+def inputs_and_results(run: RestoredRun) -> list[str]:
+    """Say what goes in and comes out, a line each."""
+    del run
+    return [
+        f'- `frames` "n t {KEYS}": 1 where a key sounds, else 0, in t frames; key k is MIDI note k + 21; float32',
+        f'- result `log_odds` "n t {KEYS}": log p / (1 - p) of each key in the frame after each one, float32',
+    ]
+
+
+def notes(run: RestoredRun, folder: Path) -> list[str]:
+    """Return no remarks: the table of figures says how good the predictions are."""
+    del run, folder
+    return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from jaxseq.common import command_line
 from jaxseq.train import loggers, options, processes
@@ -27,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
 def _train(words: list[str]) -> None:
     request = options.parse(words)
     # Before anything is read or written: a tool may be missing.
-    callbacks = loggers.named(request.log)
+    make_callbacks = partial(loggers.named, request.log)
+    callbacks = make_callbacks()
 
     with processes.joined(request.mesh, PROGRAM):
         # Imported here, so that --help and a mistyped field answer before Orbax is loaded.
@@ -42,6 +44,7 @@ def _train(words: list[str]) -> None:
                 folds=request.backtest,
                 out=request.out,
                 classical=request.classical,
+                make_callbacks=make_callbacks,
             )
         elif request.seeds > 1 or request.backtest > 1:
             study.study(

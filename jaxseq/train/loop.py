@@ -112,7 +112,7 @@ def fit_epochs(run: Run, console: Console, callbacks: Sequence[Callback] = ()) -
         checkpoint_writer(run, console) as writer,
         progress.display_of(console, run.rows, experiment.epochs) as display,
         stop_signals(display.note) as stop_status,
-        _attended(callbacks, run, display.note) as after_epoch,
+        attended_by(callbacks, run, display.note) as after_epoch,
     ):
         recorder = Recorder(run, setup, writer, display.note)
         if numbers:
@@ -192,7 +192,7 @@ def patience_is_over(run: Run) -> bool:
     return processes.from_first(decide)
 
 
-def _attended(
+def attended_by(
     callbacks: Sequence[Callback], run: Run, note: Callable[[str], None]
 ) -> AbstractContextManager[Callable[[Row], str | None]]:
     """Call the callbacks at start and end of a training, in the first process; in the others there are none."""

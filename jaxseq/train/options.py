@@ -83,8 +83,8 @@ class Options(Generic[AnyExperiment]):
         counts = {"--seeds": self.seeds, "--backtest": self.backtest}
         at_least(1, most=MOST_RUNS, where=None, **counts)
 
-        if self.together:
-            self._check_together()
+        if self.together and self.seeds == 1:
+            raise UsageError("trains several seeds", where="--together", got="--seeds 1", needed="--seeds 2 or more")
         if self.seeds == 1 and self.backtest == 1:
             return
         if self.mesh.processes != 1:
@@ -94,16 +94,6 @@ class Options(Generic[AnyExperiment]):
         if self.resume is not None:
             raise UsageError(
                 "takes a single run; to resume several, type their command again with its --out", where="--resume"
-            )
-
-    def _check_together(self) -> None:
-        if self.seeds == 1:
-            raise UsageError("trains several seeds", where="--together", got="--seeds 1", needed="--seeds 2 or more")
-        if self.log is not None:
-            raise UsageError(
-                "loggers follow one run at a time; leave it out, and copy the epochs later by --resume RUN --log",
-                where="--together",
-                got=f"--log {self.log}",
             )
 
 

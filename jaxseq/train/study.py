@@ -59,16 +59,17 @@ def study_together(
     out: str | Path | None = None,
     console: Console | None = None,
     classical: bool = False,
+    make_callbacks: Callable[[], Sequence[Callback]] = tuple,
 ) -> Path:
     """Do as `study`, but train the seeds of a fold together, in one compiled epoch.
 
     Parameters differ in the last bits from those of `study`, as `lanes` says, and a study may change between the two when
-    it resumes. There are no callbacks, which see one run at a time. Raises `UsageError`, too, for seeds that one program
-    cannot train.
+    it resumes. Callbacks see one run at a time: `make_callbacks` is called for each run, and returns its own. Raises
+    `UsageError`, too, for seeds that one program cannot train.
     """
     # The program of a single lane would be that of a run alone, but for its last bits.
     at_least(2, most=MOST_RUNS, where=together.OPTION, seeds=seeds)
-    fill = partial(_by_fold, classical=classical)
+    fill = partial(_by_fold, classical=classical, make_callbacks=make_callbacks)
     return _study(experiment, seeds=seeds, folds=folds, out=out, console=console, fill=fill)
 
 
@@ -137,7 +138,13 @@ def _one_by_one(
             raise
 
 
-def _by_fold(runs: list[Member], folder: Path, console: Console, classical: bool) -> None:
+def _by_fold(
+    runs: list[Member],
+    folder: Path,
+    console: Console,
+    classical: bool,
+    make_callbacks: Callable[[], Sequence[Callback]],
+) -> None:
     """Train the unfinished runs, those of a fold together."""
     unfinished = [member for member in runs if not _is_finished(member, console)]
     for fold in sorted({member.fold for member in unfinished}):
@@ -145,7 +152,14 @@ def _by_fold(runs: list[Member], folder: Path, console: Console, classical: bool
         left = [member for member in seeds if member in unfinished]
         console.rule(f"fold {fold} of {runs[-1].fold}, {counted(len(left), 'seed')} together")
         again = f"the same command with --out {shlex.quote(str(folder))}"
-        together.train(seeds, left, console=console, classical=classical, again=again)
+        together.train(
+            seeds,
+            left,
+            console=console,
+            classical=classical,
+            again=again,
+            make_callbacks=make_callbacks,
+        )
 
 
 def _is_finished(member: Member, console: Console) -> bool:

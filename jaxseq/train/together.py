@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import files, lock
 from jaxseq.common.errors import EXIT_INTERRUPTED, Stopped, UsageError
 from jaxseq.train import domains, lanes, loop, progress, run
+from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import Member
 from jaxseq.train.epoch import Epoch, Setup, TrainState
 from jaxseq.train.experiments.base import Experiment, Network
@@ -46,12 +47,14 @@ LEAST_GAIN = 1.1
 class Lane(NamedTuple):
     """A lane of the compiled epoch.
 
-    state   the state that it starts from
-    run     the run that is trained in it; None if that is finished, and the lane keeps the number of lanes the same
+    state      the state that it starts from
+    run        the run that is trained in it; None if that is finished, and the lane keeps the number of lanes the same
+    callbacks  those of the run
     """
 
     state: TrainState
     run: Run | None
+    callbacks: Sequence[Callback] = ()
 
 
 def train(
@@ -60,15 +63,17 @@ def train(
     console: Console,
     classical: bool,
     again: str,
+    make_callbacks: Callable[[], Sequence[Callback]] = tuple,
 ) -> None:
     """Train the unfinished runs of a group together, new ones and those that resume, then judge one after the other.
 
-    members  all runs of the group, which differ in their seed alone; each has a lane
-    again    the command that resumes them, for the message of a stop
+    members         all runs of the group, which differ in their seed alone; each has a lane
+    again           the command that resumes them, for the message of a stop
+    make_callbacks  makes the callbacks of a run; a callback that stops its training stops that run alone
 
     Raises `UsageError` if they cannot be trained in one program, before one of them begins. Raises `Stopped` on Ctrl-C or
-    SIGTERM, after the last finished epoch of each is saved. A run that fails ends alone: its `UsageError` is raised when
-    the others are trained and judged.
+    SIGTERM, and whatever else a callback raises, after the last finished epoch of each is saved. A run that fails ends
+    alone: its `UsageError` is raised when the others are trained and judged.
     """
     jobs = _prepare(members, console)
     with ExitStack() as locks:
@@ -76,7 +81,7 @@ def train(
         for member, job in zip(members, jobs, strict=True):
             if member in unfinished:
                 member_run = _open(member, job, console, locks)
-                group.append(Lane(member_run.state, member_run))
+                group.append(Lane(member_run.state, member_run, make_callbacks()))
             else:
                 group.append(Lane(initial_state(job), None))
 
@@ -173,7 +178,7 @@ def fit_epochs(group: Sequence[Lane], console: Console, again: str) -> dict[Path
     """
     failures: dict[Path, UsageError] = {}
     last_epochs = {number: _last_epoch(lane) for number, lane in enumerate(group)}
-    runs = {number: lane.run for number, lane in enumerate(group) if lane.run is not None and last_epochs[number]}
+    runs = {number: lane.run for number, lane in enumerate(group) if lane.run is not None}
     if not runs:
         return failures
 
@@ -184,46 +189,74 @@ def fit_epochs(group: Sequence[Lane], console: Console, again: str) -> dict[Path
         writers = {number: stack.enter_context(loop.checkpoint_writer(runs[number], console)) for number in runs}
         display = stack.enter_context(progress.display_of(console, rows_before, first.job.experiment.epochs))
         stop_status = stack.enter_context(loop.stop_signals(display.note))
-        recorders = {
-            number: Recorder(member, setup, writers[number], display.note, len(group))
+        members = {
+            number: _AttendedRun(
+                Recorder(member, setup, writers[number], display.note, len(group)),
+                stack.enter_context(ExitStack()),
+                group[number].callbacks,
+            )
             for number, member in runs.items()
         }
+        # Callbacks hear of a run that has nothing left to train, too.
+        for number in [number for number in members if not last_epochs[number]]:
+            members.pop(number).end()
+        if not members:
+            return failures
+
         display.show_compiling()
         started = time.perf_counter()
-
         for finished in _epochs(group, first.job, setup):
-            seconds = (time.perf_counter() - started) / len(recorders)
-            ended = []
-            for number, recorder in recorders.items():
+            seconds = (time.perf_counter() - started) / len(members)
+            for number, member in list(members.items()):
                 try:
-                    recorder.record(finished[number], seconds)
+                    member.recorder.record(finished[number], seconds)
                 except UsageError as error:
-                    failures[recorder.run.folder] = error
+                    failures[member.run.folder] = error
                     display.note(f"{error}; the other runs continue")
-                    ended.append(number)
-                    continue
-                if loop.patience_is_over(recorder.run):
-                    display.note(_patience_note(recorder.run))
-                    ended.append(number)
-                elif finished[number].number == last_epochs[number]:
-                    ended.append(number)
+                    members.pop(number).end(error)
+            if not members:
+                break
+            is_best = any(loop.is_best(member.run) for member in members.values())
+            display.show(_mean_row([member.run.rows[-1] for member in members.values()]), first.metric, is_best)
 
-            recorded = [recorder.run for recorder in recorders.values() if recorder.run.folder not in failures]
-            if recorded:
-                is_best = any(loop.is_best(member) for member in recorded)
-                display.show(_mean_row([member.rows[-1] for member in recorded]), first.metric, is_best)
-
+            stop_reasons = {number: member.after_epoch(member.run.rows[-1]) for number, member in members.items()}
             status = stop_status()
             if status:
-                for recorder in recorders.values():
-                    recorder.wait()
+                for member in members.values():
+                    member.recorder.wait()
                 raise Stopped(status, again)
-            for number in ended:
-                recorders.pop(number)
-            if not recorders:
+            for number, stop_reason in stop_reasons.items():
+                member = members[number]
+                note = _end_note(member.run, stop_reason)
+                if note is not None:
+                    display.note(note)
+                if note is not None or finished[number].number == last_epochs[number]:
+                    members.pop(number).end()
+            if not members:
                 break
             started = time.perf_counter()
     return failures
+
+
+class _AttendedRun:
+    """A run of a group while it is trained: it is recorded, and its callbacks are called."""
+
+    def __init__(self, recorder: Recorder, attendance: ExitStack, callbacks: Sequence[Callback]) -> None:
+        """`attendance` is closed when the run ends, or by an error that ends the group."""
+        self.recorder = recorder
+        self._attendance = attendance
+        self.after_epoch = attendance.enter_context(loop.attended_by(callbacks, recorder.run, recorder.note))
+
+    @property
+    def run(self) -> Run:
+        """The run as it is by now."""
+        return self.recorder.run
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Call the callbacks at the end of the run, which an error may have ended."""
+        kind = None if error is None else type(error)
+        # The error itself is raised later, when the other runs have ended.
+        self._attendance.__exit__(kind, error, None)
 
 
 def _last_epoch(lane: Lane) -> int:
@@ -245,12 +278,16 @@ def _epochs(group: Sequence[Lane], job: Job, setup: Setup) -> Iterator[tuple[Epo
     )
 
 
-def _patience_note(member: Run) -> str:
-    experiment = member.job.experiment
-    return (
-        f"seed {experiment.seed}: no better validation for {experiment.patience} epochs: stopped after epoch "
-        f"{len(member.rows)}"
-    )
+def _end_note(member: Run, stop_reason: str | None) -> str | None:
+    """Return why a run ends before its last epoch, if it does; `stop_reason` is that of a callback."""
+    seed = member.job.experiment.seed
+    epoch = len(member.rows)
+    if stop_reason is not None:
+        return f"seed {seed}: stopped after epoch {epoch} by a callback: {stop_reason}"
+    if loop.patience_is_over(member):
+        patience = member.job.experiment.patience
+        return f"seed {seed}: no better validation for {patience} epochs: stopped after epoch {epoch}"
+    return None
 
 
 def _mean_row(rows: Sequence[Row]) -> Row:

@@ -18,6 +18,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.train import __main__ as train
 from jaxseq.train import loggers, run_folder
 from jaxseq.train.callbacks import Callback, StartedRun
+from jaxseq.train.experiments import named
 from jaxseq.train.loggers.base import RECORD, Logger
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
@@ -160,12 +161,9 @@ def check_same(points: Iterator[tuple[int, str, float]], rows: list[tuple[int, d
 @of_a_tool
 def test_tensorboard_reads_every_epoch_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     rows = in_two_parts(tmp_path / "run", "tensorboard")
-    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
-    events.Reload()
-    scalars = [(event.step, name, event.value) for name in events.Tags()["scalars"] for event in events.Scalars(name)]
-    check_same(iter(scalars), rows, digits=6)
+    check_same(points_of("tensorboard", tmp_path / "run"), rows, digits=6)
 
 
 @of_a_tool
@@ -193,15 +191,7 @@ def test_wandb_keeps_every_epoch_once_under_one_id(tmp_path: Path, monkeypatch: 
     rows = in_two_parts(tmp_path / "run", "wandb")
     files = sorted((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
     assert len({file.name for file in files}) == 1
-    points = []
-    for file in files:
-        for record in wandb_records(file):
-            for item in record.history.item:
-                name = item.key or item.nested_key[0]
-                # Its own begin with an underscore.
-                if not name.startswith("_"):
-                    points.append((record.history.step.num, name, float(item.value_json)))
-    check_same(iter(points), rows, digits=12)
+    check_same(points_of("wandb", tmp_path / "run"), rows, digits=12)
 
 
 def wandb_records(file: Path) -> Iterator[Any]:
@@ -232,15 +222,60 @@ def test_trackio_reads_every_epoch_once(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("trackio")
     place = trackio_store(tmp_path, monkeypatch)
     rows = in_two_parts(tmp_path / "run", "trackio")
-    storage = pytest.importorskip("trackio.sqlite_storage").SQLiteStorage
-    (name,) = storage.get_runs("jaxseq")
-    logs = storage.get_logs("jaxseq", name)
-    points = [
-        (log["step"], key, value) for log in logs for key, value in log.items() if key not in ("step", "timestamp")
-    ]
-    check_same(iter(points), rows, digits=12)
+    check_same(points_of("trackio", tmp_path / "run"), rows, digits=12)
     with sqlite3.connect(place / "jaxseq.db") as database:
         assert database.execute("select count(*) from metrics").fetchone() == (4,)
+
+
+@of_a_tool
+@pytest.mark.parametrize("tool", ["tensorboard", "wandb", "trackio"])
+def test_runs_that_are_open_at_once_are_kept_apart(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboardX" if tool == "tensorboard" else tool)
+    trackio_store(tmp_path, monkeypatch)
+    open_runs = []
+    for seed in range(2):
+        folder = tmp_path / f"seed-{seed}"
+        folder.mkdir()
+        (log,) = loggers.named(tool)
+        recipe = named("waves", seed=seed)
+        log.on_start(StartedRun(folder, recipe, {"seed": seed}, "valid_mse", (), pytest.fail))
+        open_runs.append(log)
+    for epoch in (1, 2):
+        for seed, log in enumerate(open_runs):
+            log.on_epoch({"epoch": epoch, "step": epoch, "valid_mse": 10.0 * seed + epoch})
+    for log in open_runs:
+        log.on_end(None)
+    for seed in range(2):
+        points = list(points_of(tool, tmp_path / f"seed-{seed}"))
+        check_same(
+            iter(points), [(epoch, {"optimiser_step": epoch, "valid_mse": 10.0 * seed + epoch}) for epoch in (1, 2)], 6
+        )
+
+
+def points_of(tool: str, folder: Path) -> Iterator[tuple[int, str, float]]:
+    """Read what a tool has of a run: epoch, name and value."""
+    if tool == "tensorboard":
+        accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+        events = accumulator.EventAccumulator(str(folder / "tensorboard"))
+        events.Reload()
+        for name in events.Tags()["scalars"]:
+            for event in events.Scalars(name):
+                yield event.step, name, event.value
+    elif tool == "wandb":
+        for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+            for record in wandb_records(file):
+                for item in record.history.item:
+                    name = item.key or item.nested_key[0]
+                    # Its own begin with an underscore.
+                    if not name.startswith("_"):
+                        yield record.history.step.num, name, float(item.value_json)
+    else:
+        storage = pytest.importorskip("trackio.sqlite_storage").SQLiteStorage
+        (run,) = [run for run in storage.get_runs("jaxseq") if run.startswith(folder.name)]
+        for log in storage.get_logs("jaxseq", run):
+            for name, value in log.items():
+                if name not in ("step", "timestamp"):
+                    yield log["step"], name, value
 
 
 def trackio_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from jaxseq.common import figures
 from jaxseq.common.errors import Stopped, UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.train import domains, epoch, lanes, loop, nonfinite, run, run_folder, study, together
+from jaxseq.train.callbacks import Callback, StartedRun, StopTraining
 from jaxseq.train.domains.base import Member
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
@@ -29,12 +31,44 @@ def without_judging(monkeypatch: pytest.MonkeyPatch, compiled_quickly: None) -> 
     monkeypatch.setattr(run, "judge_by_domain", lambda trained, **how: {"seconds": 0.0})
 
 
-def train(folder: Path, seeds: int = 3, members: list[Member] | None = None) -> list[Member]:
+def train(
+    folder: Path,
+    seeds: int = 3,
+    members: list[Member] | None = None,
+    make_callbacks: Callable[[], list[Callback]] = list,
+) -> list[Member]:
     """Train the seeds together, or those that are given; return all of them."""
     group = study.members(TINY, seeds, 1, folder)
-    console = Console(quiet=True)
-    together.train(group, group if members is None else members, console, classical=False, again="the same command")
+    together.train(
+        group,
+        group if members is None else members,
+        Console(quiet=True),
+        classical=False,
+        again="the same command",
+        make_callbacks=make_callbacks,
+    )
     return group
+
+
+class Listener(Callback):
+    """Keeps what it hears of its run, and stops it after an epoch."""
+
+    def __init__(self, heard: dict[str, list[object]], stop_after: int | None = None) -> None:
+        self.heard = heard
+        self.stop_after = stop_after
+
+    def on_start(self, run: StartedRun) -> None:
+        self.calls = self.heard.setdefault(run.folder.name[-6:], [])
+        self.calls.append(len(run.rows))
+        assert run.experiment.seed == int(run.folder.name[-1])
+
+    def on_epoch(self, row: run_folder.Row) -> None:
+        self.calls.append(row)
+        if row["epoch"] == self.stop_after:
+            raise StopTraining("enough")
+
+    def on_end(self, error: BaseException | None) -> None:
+        self.calls.append(type(error))
 
 
 def losses(folder: Path) -> list[dict[str, float]]:
@@ -138,24 +172,31 @@ def test_a_run_that_ends_early_is_written_no_more_and_changes_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(tmp_path / "whole")
-    judge_patience = loop.patience_is_over
-    monkeypatch.setattr(
-        loop,
-        "patience_is_over",
-        lambda lane: judge_patience(lane) or (lane.job.experiment.seed, len(lane.rows)) == (1, 1),
-    )
+    # Callbacks are made in the order of the seeds.
+    heard: dict[str, list[Any]] = {}
+    listeners = iter([Listener(heard), Listener(heard, stop_after=1), Listener(heard)])
     step_of = nonfinite.failing_step
     # Of the three lanes of an epoch, the last one fails in the second epoch.
     calls = iter(range(99))
     monkeypatch.setattr(nonfinite, "failing_step", lambda *how: 4 if next(calls) == 4 else step_of(*how))
 
     with pytest.raises(UsageError, match=r"no longer finite in epoch 2.*epoch 1 is saved in .*seed-2"):
-        train(tmp_path / "early")
+        train(tmp_path / "early", make_callbacks=lambda: [next(listeners)])
     early = study.members(TINY, 3, 1, tmp_path / "early")
     assert losses(early[0].folder) == losses(whole[0].folder)
     assert losses(early[1].folder) == losses(whole[1].folder)[:1]
     assert losses(early[2].folder) == losses(whole[2].folder)[:1]
     assert [run_seal.has_judgement(member.folder) for member in early] == [True, True, False]
+    for member, error in zip(early, (type(None), type(None), UsageError), strict=True):
+        assert heard[f"seed-{member.seed}"] == [0, *run_folder.read_metrics(member.folder), error]
+
+    # Of a run that is only judged again, and of one that resumes.
+    heard.clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(run, "judge_by_domain", lambda trained, **how: {"seconds": 0.0})
+    train(tmp_path / "early", members=[early[0], early[2]], make_callbacks=lambda: [Listener(heard)])
+    rows = run_folder.read_metrics(early[2].folder)
+    assert heard == {"seed-0": [3, type(None)], "seed-2": [1, *rows[1:], type(None)]} and len(rows) == 3
 
 
 @pytest.mark.usefixtures("compiled_quickly")

@@ -5,6 +5,7 @@ Only door to trackio.
 
 from __future__ import annotations
 
+import contextvars
 import io
 import os
 from contextlib import redirect_stdout
@@ -28,9 +29,12 @@ class Log(Logger):
         folder = run.folder.resolve()
         # Folders of two sweeps may have the same name.
         identity = digest({RUN_ID: run.config.get(RUN_ID), "folder": str(folder)})[:8]
+        # It ends the last run of its context, but seeds that are trained together are open at the same time.
+        self._context = contextvars.copy_context()
         # It prints how its dashboard is opened.
         with redirect_stdout(io.StringIO()):
-            self._history = trackio.init(
+            self._history = self._context.run(
+                trackio.init,
                 project=os.environ.get("TRACKIO_PROJECT", PROJECT),
                 name=f"{folder.name}-{identity}",
                 config=dict(run.config),
@@ -48,4 +52,4 @@ class Log(Logger):
         """Wait until everything is stored."""
         # Not of the run alone, which would be finished once more at the exit.
         with redirect_stdout(io.StringIO()):
-            trackio.finish()
+            self._context.run(trackio.finish)

@@ -36,7 +36,8 @@ class Log(Logger):
             config=dict(run.config),
             resume="allow",
             mode=os.environ.get("WANDB_MODE", OFFLINE),
-            settings=wandb.Settings(silent=True, console="off"),
+            # Seeds that are trained together are open at the same time.
+            settings=wandb.Settings(silent=True, console="off", reinit="create_new"),
         )
 
     def write(self, epoch: int, values: dict[str, float]) -> None:

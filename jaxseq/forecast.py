@@ -171,7 +171,7 @@ def _write_default(options: Options[Any], contents: Mapping[str, bytes], forecas
 
 def _check_same_inputs(folder: Path, saved: PanelData, new: PanelData) -> None:
     """Raise `UsageError` for a changed option that decides what the model reads; only the rows may change."""
-    for name in ("window", "target", "covariates"):
+    for name in ("window", "target", "covariates", "stateful"):
         # Only tables have covariates.
         trained_with = getattr(saved, name, None)
         value = getattr(new, name, None)

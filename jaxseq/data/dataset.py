@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Series, WindowSplits
+from jaxseq.data.windows import Series, Windows, WindowSplits
 
 
 class Background(NamedTuple):
@@ -22,6 +22,7 @@ class Background(NamedTuple):
     missing        which values of each series were missing and are filled with the last known one; empty if none was
     floor          least value that the series can take, for the ends of intervals; None where there is no bound
     notes          remarks on how the data were read, one line each
+    courses        all rows of each series as one window; empty unless the state is carried from window to window
     """
 
     names: tuple[str, ...]
@@ -31,6 +32,7 @@ class Background(NamedTuple):
     missing: tuple[Bool[np.ndarray, "_"], ...] = ()
     floor: float | None = None
     notes: tuple[str, ...] = ()
+    courses: tuple[Windows, ...] = ()
 
     @property
     def training(self) -> list[Float[np.ndarray, "_"]]:

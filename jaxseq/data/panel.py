@@ -58,18 +58,22 @@ class Panel:
     floor: float | None = None
     drops: bool = False
 
-    def load(self, target: str, window: int, horizon: int, count: int = 1, fold: int = 1) -> Dataset:
+    def load(
+        self, target: str, window: int, horizon: int, count: int = 1, fold: int = 1, *, stateful: bool = False
+    ) -> Dataset:
         """Split the series into the three parts of one of `count` folds, cut their windows and fit their scaling.
+
+        With `stateful`, windows are views of the series, and its background has the series as a whole.
 
         Raises `UsageError`, which names the series, if a part is too short for a window, if the last value is exact in
         the whole test part (no forecast can be compared with it), and as `fit_scaling` and `check_reach` do.
         """
         if self.drops:
             usable = self._usable(target, window, horizon, count)
-            return usable.load(target, window, horizon, count, fold)
+            return usable.load(target, window, horizon, count, fold, stateful=stateful)
 
         rows = self._split(window, horizon, count, fold)
-        windows = self._windows(rows, window, horizon)
+        windows = self._windows(rows, window, horizon, stateful)
         return Dataset(
             windows=windows,
             scaling=self._scaling(target, rows),
@@ -82,6 +86,7 @@ class Panel:
                 missing=tuple(missing[:, 0] for missing in self.missing),
                 floor=self.floor,
                 notes=(*self.notes, *self._missing_notes(rows, windows)),
+                courses=self.courses() if stateful else (),
             ),
         )
 
@@ -144,6 +149,14 @@ class Panel:
             return values
         # The filled values are inputs, but nothing may be fitted to them.
         return np.where(self.missing[number][:, 0], np.nan, values)
+
+    def courses(self) -> tuple[Windows, ...]:
+        """Return all rows of each series as a single window, with one unknown target."""
+        courses = []
+        for number, series in enumerate(self.series):
+            course = self.select([number]).last_windows(len(series.values), 1)
+            courses.append(course._replace(series=np.full(1, number)))
+        return tuple(courses)
 
     def last_windows(self, window: int, horizon: int) -> Windows:
         """Return the window at the end of every series, with unknown targets.
@@ -215,13 +228,16 @@ class Panel:
             raise UsageError(f"{self._opening}{rule}{self.way_out}")
         return splits
 
-    def _windows(self, rows: Sequence[Fold], window: int, horizon: int) -> WindowSplits:
+    def _windows(self, rows: Sequence[Fold], window: int, horizon: int, stateful: bool) -> WindowSplits:
         covariates = self.covariates or [None] * len(self.series)
         count = sum(max(0, len(series.values) - window) for series in self.series)
         columns = 1
         if self.covariates:
             columns += self.covariates[0].shape[1]
-        check_memory(count, window + horizon, columns=columns, where="--data.window")
+        # Those of one long series stay views of it; a selection, as where values are missing, makes copies.
+        as_views = stateful and len(self.series) == 1
+        if not as_views or self.missing:
+            check_memory(count, window + horizon, columns=columns, where="--data.window")
 
         parts = []
         for part in Splits._fields:
@@ -232,7 +248,7 @@ class Panel:
                 if self.missing:
                     windows = with_known_targets(mark_missing(windows, self.missing[number]))
                 cuts.append(windows)
-            parts.append(join(cuts))
+            parts.append(cuts[0] if as_views else join(cuts))
 
         # In this order: a part without a target would pass for one that does not move.
         self._check_targets(parts)
@@ -338,6 +354,8 @@ class PanelData(ABC):
     """Folds of a backtest over the last 15 % of the rows; --backtest trains all of them."""
     fold: int = 1
     """Fold to train and test, from 1; training takes the rows before its test block."""
+    stateful: bool = False
+    """Read one long series in consecutive windows, and carry the state from each into the next; --task every-step."""
 
     unit: ClassVar[str] = ""
     """Unit of the values; empty where it is not known."""
@@ -367,4 +385,5 @@ class PanelData(ABC):
 
         Raises `UsageError` for series that cannot be read, split or scaled.
         """
-        return self.panel().load(self.target, self.window, horizon, self.folds, self.fold)
+        panel = self.panel()
+        return panel.load(self.target, self.window, horizon, self.folds, self.fold, stateful=self.stateful)

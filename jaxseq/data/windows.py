@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxseq.common import memory
-from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 
@@ -48,9 +48,8 @@ class Windows(NamedTuple):
 
 if TYPE_CHECKING:
     WindowSplits: TypeAlias = Splits[Windows]
-    BatchSplits: TypeAlias = Splits[Batch]
 else:  # beartype cannot check a generic NamedTuple
-    WindowSplits = BatchSplits = tuple
+    WindowSplits = tuple
 
 
 BYTES_A_NUMBER = 44
@@ -103,14 +102,13 @@ def lay_out(
     )
 
 
-def fingerprint(batches: BatchSplits) -> str:
-    """Return the sha256 of all rows of the three parts, as the model sees them."""
+def fingerprint(arrays: Iterable[Shaped[np.ndarray, "..."]]) -> str:
+    """Return the sha256 of arrays in their order, say of all rows of the three parts as the model sees them."""
     digest = hashlib.sha256()
-    for part in batches:
-        for array in part:
-            # Without dtype and shape, arrays of different layouts could share their bytes.
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+    for array in arrays:
+        # Without dtype and shape, arrays of different layouts could share their bytes.
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -180,7 +178,8 @@ def cut(
     """Cut out every window of `window` values whose `horizon` targets all lie in the rows `first` to `last - 1`.
 
     Rows are counted from 0. There are `last - max(first, window) - horizon + 1` windows; raises `UsageError` if that
-    is none. `number` is that of the series, `covariates` are those of all its rows.
+    is none. `number` is that of the series, `covariates` are those of all its rows. Inputs, targets and covariates are
+    views of the series, which take no memory of their own.
     """
     # Inputs may look back beyond `first`: the past is known when a forecast is made.
     start = max(first - window, 0)
@@ -191,7 +190,7 @@ def cut(
             f"up to the end of rows {first + 1} to {last} there are {len(values)}"
         )
 
-    paths = np.lib.stride_tricks.sliding_window_view(values, window + horizon).copy()
+    paths = np.lib.stride_tricks.sliding_window_view(values, window + horizon)
     n = len(paths)
     first_target = start + window
 
@@ -199,7 +198,7 @@ def cut(
     if covariates is not None:
         # Covariates of the targets' own rows are not known when the forecast is made.
         past = covariates[start : last - horizon]
-        beside = np.lib.stride_tricks.sliding_window_view(past, window, axis=0).swapaxes(1, 2).copy()
+        beside = np.lib.stride_tricks.sliding_window_view(past, window, axis=0).swapaxes(1, 2)
 
     return lay_out(
         inputs=paths[:, :window],
@@ -237,7 +236,7 @@ def with_known_targets(part: Windows) -> Windows:
 
 
 def join(parts: Sequence[Windows]) -> Windows:
-    """Concatenate the rows of several windows."""
+    """Concatenate the rows of several windows, as copies."""
     return Windows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 

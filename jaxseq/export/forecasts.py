@@ -123,6 +123,14 @@ def reads_history(fitted: Intervals | None) -> bool:
 
 def _check_exportable(trained: Trained) -> None:
     experiment = trained.experiment
+    # A program of a single window would start each forecast anew, and forecast something else than the run.
+    if experiment.stateful:
+        raise UsageError(
+            "carries its state from window to window, which a program of one window cannot",
+            where="--data.stateful",
+            got=True,
+            needed="a run without it, or python -m jaxseq.forecast",
+        )
     if experiment.task == "iterated" and experiment.head.quantiles is not None:
         raise UsageError(
             "quantiles of an iterated forecast are those of sample paths, which are no function",

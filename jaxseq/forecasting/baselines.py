@@ -9,7 +9,8 @@ else those of the window.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +38,9 @@ THETA = "theta"
 
 WEIGHTS = tuple(round(0.05 * number, 2) for number in range(1, 21))
 """Weights of the newest value among which simple exponential smoothing chooses."""
+
+LAID_OUT = 2**22
+"""Numbers of the lags that are laid out at once for least squares: 32 MiB in float64."""
 
 Path = Callable[[Float[np.ndarray, "m t"]], Float[np.ndarray, "m t"]]
 """Function that gives, for each value of a series, the level forecast after it."""
@@ -74,31 +78,35 @@ def seasonal_name(period: int) -> str:
     return f"{SEASONAL_NAIVE} ({period})"
 
 
-def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray, "n k"]]:
-    """Forecast the rows of a part by every baseline that fits the data, in the series' units.
+def forecast_all(dataset: Dataset, *parts: Windows) -> dict[str, Float[np.ndarray, "n k"]]:
+    """Forecast the rows of one part, or of several one after the other, by every baseline that fits the data.
 
-    The last value comes first. The seasonal naive forecast is made for each season of `seasons.plausible`, and least
-    squares on the levels where the network sees something else.
+    In the series' units. The last value comes first. The seasonal naive forecast is made for each season of
+    `seasons.plausible`, and least squares on the levels where the network sees something else.
     """
     windows, scaling, background = dataset
     train = windows.train
     # Filled values are no observations: means and smoothing leave them out.
     background = background._replace(series=background.known_series, missing=())
 
+    def of_parts(forecast: Callable[[Windows], Float[np.ndarray, "n k"]]) -> Float[np.ndarray, "n k"]:
+        return np.concatenate([forecast(part) for part in parts])
+
     forecasts = {
-        NAIVE: naive(part),
-        TRAINING_MEAN: training_mean(part, train, background),
-        EXPANDING_MEAN: _flat(part, background, expanding_means),
-        DRIFT: drift(part, train),
-        SIMPLE_SMOOTHING: simple_smoothing(part, train, background),
-        LEAST_SQUARES: _least_squares_of_windows(part, train, scaling),
+        NAIVE: of_parts(naive),
+        TRAINING_MEAN: of_parts(lambda part: training_mean(part, train, background)),
+        EXPANDING_MEAN: of_parts(lambda part: _flat(part, background, expanding_means)),
+        DRIFT: of_parts(lambda part: drift(part, train)),
+        SIMPLE_SMOOTHING: of_parts(lambda part: simple_smoothing(part, train, background)),
+        LEAST_SQUARES: _least_squares_of_windows(parts, train, scaling),
     }
     # Changes do not show how far a series is from its mean, to which it may return.
     if scaling.kind != "level":
         levels = _scaling_of_levels(scaling, background)
-        forecasts[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(part, train, levels)
+        forecasts[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(parts, train, levels)
     for period in seasons.plausible(background):
-        forecasts[seasonal_name(period)] = seasonal_naive_of_series(part, background, period)
+        name = seasonal_name(period)
+        forecasts[name] = of_parts(partial(seasonal_naive_of_series, background=background, period=period))
     return forecasts
 
 
@@ -273,29 +281,98 @@ def least_squares(
 
 
 def _least_squares_of_windows(
-    windows: Windows,
+    parts: Sequence[Windows],
     train: Windows,
     scaling: Scaling,
 ) -> Float[np.ndarray, "n k"]:
     """Fit least squares to the training windows, as `scaling` lays them out, and forecast in the series' units."""
-    x, y = (np.asarray(array) for array in batch(train, scaling))
-    is_known = np.isfinite(y)
-    if np.all(is_known):
-        model = least_squares(x, y)
-    else:
-        # Each step of the horizon has its own rows, those whose target is known.
-        steps = []
-        for step in range(y.shape[1]):
-            rows = is_known[:, step]
-            steps.append(least_squares(x[rows], y[rows, step : step + 1]))
-        model = LinearForecast(
-            weights=np.concatenate([step.weights for step in steps], axis=1),
-            intercept=np.concatenate([step.intercept for step in steps]),
-        )
+    model = _fit_least_squares(train, scaling)
+    forecasts = []
+    for part in parts:
+        for piece in _pieces(part, scaling):
+            # In float32, as `batch` gives the training inputs.
+            inputs = scaling.inputs(piece).astype(np.float32)
+            forecasts.append(scaling.invert(model.predict(inputs), piece))
+    return np.concatenate(forecasts)
 
-    # In float32, as `batch` gives the training inputs.
-    inputs = scaling.inputs(windows).astype(np.float32)
-    return scaling.invert(model.predict(inputs), windows)
+
+def _fit_least_squares(train: Windows, scaling: Scaling) -> LinearForecast:
+    pieces = [_LaidOut(piece, scaling) for piece in _pieces(train, scaling)]
+    is_known = np.isfinite(scaling.targets(train))
+    if np.all(is_known):
+        return _least_squares_of_pieces(piece.rows() for piece in pieces)
+
+    # Each step of the horizon has its own rows, those whose target is known.
+    steps = [
+        _least_squares_of_pieces(piece.rows_of_step(step) for piece in pieces) for step in range(is_known.shape[1])
+    ]
+    return LinearForecast(
+        weights=np.concatenate([step.weights for step in steps], axis=1),
+        intercept=np.concatenate([step.intercept for step in steps]),
+    )
+
+
+class _LaidOut(NamedTuple):
+    """Training windows that are laid out as rows when they are needed."""
+
+    windows: Windows
+    scaling: Scaling
+
+    def rows(self) -> tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, "n k"]]:
+        """Return inputs and targets in float32."""
+        rows = batch(self.windows, self.scaling)
+        return np.asarray(rows.x), np.asarray(rows.y)
+
+    def rows_of_step(self, step: int) -> tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, "n 1"]]:
+        """Return those with a known target of one step, and this target alone."""
+        x, y = self.rows()
+        is_known = np.isfinite(y[:, step])
+        return x[is_known], y[is_known, step : step + 1]
+
+
+def _pieces(windows: Windows, scaling: Scaling) -> list[Windows]:
+    """Cut windows into pieces of at most `LAID_OUT` numbers, the windows of a long series being views of it."""
+    rows, steps = windows.inputs.shape
+    piece = max(1, LAID_OUT // (steps * scaling.features))
+    return [Windows(*(array[first : first + piece] for array in windows)) for first in range(0, rows, piece)]
+
+
+def _least_squares_of_pieces(
+    pieces: Iterable[tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, "n k"]]],
+) -> LinearForecast:
+    """Fit `least_squares` to rows that come in pieces: one alone as it is, several by their triangular factors.
+
+    The factor R of [1, x, y] = QR holds all that least squares needs of the rows, and that of two pieces is the factor of
+    their factors (Golub & Van Loan 2013, Matrix Computations, section 5.3). Its first row gives the means.
+    """
+    pieces = iter(pieces)
+    x, y = next(pieces)
+    following = next(pieces, None)
+    if following is None:
+        return least_squares(x, y)
+
+    count = len(x)
+    factor = _triangular(_beside_ones(x, y))
+    while following is not None:
+        count += len(following[0])
+        factor = _triangular(np.concatenate([factor, _beside_ones(*following)]))
+        following = next(pieces, None)
+
+    lags = factor.shape[1] - 1 - y.shape[1]
+    x_mean, y_mean = np.split(factor[0, 1:] / factor[0, 0], [lags])
+    centred = factor[1 : 1 + lags, 1:]
+    # As `lstsq` takes it for all rows: lags that are linearly dependent but for rounding have no weight of their own.
+    rcond = np.finfo(np.float64).eps * count
+    weights = np.linalg.lstsq(centred[:, :lags], centred[:, lags:], rcond=rcond)[0]
+    return LinearForecast(weights, intercept=y_mean - x_mean @ weights)
+
+
+def _triangular(rows: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "_ m"]:
+    return np.asarray(np.linalg.qr(rows, mode="r"))
+
+
+def _beside_ones(x: Float[np.ndarray, "n ..."], y: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n _"]:
+    return np.concatenate([np.ones((len(x), 1)), _rows(x), y], axis=1, dtype=np.float64)
 
 
 def _scaling_of_levels(

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, annotate_empty, first_step, headline, legend, wrapped
 from jaxseq.forecasting.coverage import STRETCH, Coverage, rolling_shares
-from jaxseq.forecasting.plots import interval_levels
+from jaxseq.forecasting.plots import interval_levels, thinned
 
 REFERENCE = NAIVE
 """Colour of the forecast that the model is judged against: the last value, unless another one did better in validation."""
@@ -361,9 +361,11 @@ def _draw_rolling_coverage(
         if not len(shares):
             break
         drawn = True
-        x = dates[STRETCH - 1 :]
+        curve = thinned(pd.DataFrame({"date": dates[STRETCH - 1 :], "share": shares}))
         shade = 1 - 0.3 * (len(levels) - 1 - number)
-        axes.plot(x, 100 * shares, color=FORECAST, alpha=shade, lw=1.3, label=f"{level} % intervals")
+        axes.plot(
+            curve["date"], 100 * curve["share"], color=FORECAST, alpha=shade, lw=1.3, label=f"{level} % intervals"
+        )
         axes.axhline(level, color=ACTUAL, ls="--", lw=0.8)
     if not drawn:
         annotate_empty(axes, f"fewer than {STRETCH} forecasts")

@@ -22,6 +22,9 @@ from jaxseq.forecasting.predictions import frame, target_times
 from jaxseq.forecasting.significance import Loss, Rows, Scales
 from jaxseq.forecasting.verdict import Answer, Comparison
 
+JOINED = 2**24
+"""Numbers of the windows of validation and test part that are copied side by side: 128 MiB."""
+
 
 class Judgement(NamedTuple):
     """Evaluation of one model on the test part.
@@ -125,9 +128,13 @@ def judge(
 def _baseline_forecasts(dataset: Dataset) -> tuple[dict[str, Values], dict[str, Values], list[str]]:
     """Return the baselines' forecasts of validation and test part, and notes on those that are left out as equal."""
     windows = dataset.windows
+    parts = [windows.valid, windows.test]
+    # Joined, the views of a long series would become copies.
+    if windows.valid.inputs.size + windows.test.inputs.size <= JOINED:
+        parts = [join(parts)]
     # Both parts at once, so that every baseline is fitted once.
-    both_parts = join([windows.valid, windows.test])
-    by_baseline, twin_notes = baselines.distinct(baselines.forecast_all(dataset, both_parts))
+    together = baselines.forecast_all(dataset, *parts)
+    by_baseline, twin_notes = baselines.distinct(together)
 
     valid_rows = len(windows.valid.inputs)
     valid_forecasts = {label: values[:valid_rows] for label, values in by_baseline.items()}

@@ -24,6 +24,8 @@ PANELS = 6
 """Most series that a figure shows."""
 ZOOM = 40
 """Test rows in the zoom: few enough that one day's delay can be seen."""
+MOST_POINTS = 20_000
+"""Most points of a curve: far more than a figure has pixels across, and few enough to be drawn in seconds."""
 
 
 class _Look(NamedTuple):
@@ -53,6 +55,9 @@ def forecast(
     """
     time = frame.columns[0]
     first, notes = _first_series_and_step(frame)
+    drawn = thinned(first)
+    if len(drawn) < len(first):
+        notes.append(f"every {-(-len(first) // MOST_POINTS)}th of {len(first):,} rows")
     if notes:
         title = f"{title}\n{'; '.join(notes)}"
 
@@ -64,8 +69,8 @@ def forecast(
         changes = figure.add_subplot(grid[1, 3:])
 
         if before is not None and len(before):
-            _draw_before(whole, before.tail(3 * len(first) // 2), first)
-        _draw_curves(whole, first, unit, marked=time != "date")
+            _draw_before(whole, thinned(before.tail(3 * len(first) // 2)), drawn)
+        _draw_curves(whole, drawn, unit, marked=time != "date")
         # The names of the parts stand between the panel and its title.
         pad = None
         if before is not None:
@@ -78,8 +83,13 @@ def forecast(
         if time == "date":
             zoom.set_title(f"The last {min(ZOOM, len(first))} test dates")
             zoom.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))
-        _draw_changes(changes, first, unit)
+        _draw_changes(changes, drawn, unit)
     return figure
+
+
+def thinned(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return at most `MOST_POINTS` rows at equal distances, the first among them; all rows of a shorter frame."""
+    return frame.iloc[:: max(1, -(-len(frame) // MOST_POINTS))]
 
 
 def _first_series_and_step(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -84,17 +84,22 @@ def frame(
 
 
 def before_test(windows: WindowSplits) -> pd.DataFrame | None:
-    """Return the values that precede the test part in the first series: date, part, actual; None for rows not in time.
+    """Return values that precede the test part in the first series: date, part, actual; None for rows not in time.
 
-    A value is the first target of its window: rows that no window of a part may forecast are left out.
+    They are the last ones before it, half as many again as it has. A value is the first target of its window: rows that
+    no window of a part may forecast are left out.
     """
     if not np.issubdtype(windows.test.times.dtype, np.datetime64):
         return None
     # The figure shows the first series of a panel.
     first_series = windows.test.series[0]
+    missing = 3 * np.count_nonzero(windows.test.series == first_series) // 2
     frames = []
-    for name, part in (("training", windows.train), ("validation", windows.valid)):
-        rows = part.series == first_series
+    for name, part in (("validation", windows.valid), ("training", windows.train)):
+        rows = np.flatnonzero(part.series == first_series)
+        # The latest ones; a slice from -0 would be all of them.
+        rows = rows[max(0, len(rows) - missing) :]
+        missing -= len(rows)
         values = {"date": part.times[rows], "part": name, "actual": part.targets[rows, 0]}
         frames.append(pd.DataFrame(values))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames[::-1], ignore_index=True)

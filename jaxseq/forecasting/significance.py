@@ -24,6 +24,8 @@ MIN_SERIES = 10
 """Fewest series that are resampled; fewer are taken as the whole population."""
 MAX_WEIGHTS = 2**24
 """Weights of times that are held at once while resampling: 128 MiB."""
+MANY_TIMES = 2**16
+"""Times from which on blocks are summed by running sums, whose cost does not grow with the length of a block."""
 
 Loss: TypeAlias = Literal["squared", "absolute"]
 Weights: TypeAlias = Literal["rectangular", "Bartlett"]
@@ -277,11 +279,19 @@ def _bootstrap(
     sums = np.empty((len(tables), draws))
     # In chunks: the weights of all draws at once would need gigabytes for a long panel.
     chunk = max(1, MAX_WEIGHTS // (times + size))
+    if times > MANY_TIMES:
+        # Of each block there are positions, and the sums of every series.
+        chunk = max(1, MAX_WEIGHTS // (8 * blocks * series))
+        tables = [_running_sums(losses) for losses in tables]
     for first in range(0, draws, chunk):
         rows = slice(first, first + chunk)
-        time_weights = _block_weights(starts[rows], times, size)
-        for number, losses in enumerate(tables):
-            sums[number, rows] = np.sum((time_weights @ losses) * series_weights[rows], axis=1)
+        if times > MANY_TIMES:
+            series_sums = [_sums_of_blocks(starts[rows], losses, size) for losses in tables]
+        else:
+            time_weights = _block_weights(starts[rows], times, size)
+            series_sums = [time_weights @ losses for losses in tables]
+        for number, of_series in enumerate(series_sums):
+            sums[number, rows] = np.sum(of_series * series_weights[rows], axis=1)
 
     return [_percentiles(forecast_sums, sums[-1], level) for forecast_sums in sums[:-1]]
 
@@ -301,6 +311,32 @@ def _percentiles(
     tail = (1 - level) / 2
     low, high = np.quantile(skills, [tail, 1 - tail], method="inverted_cdf")
     return Interval(float(low), float(high))
+
+
+def _running_sums(losses: Float[np.ndarray, "m s"]) -> Float[np.ndarray, "m_1 s"]:
+    """Return the sum of the losses before each time, and of all."""
+    return np.concatenate([np.zeros((1, losses.shape[1])), np.cumsum(losses, axis=0)])
+
+
+def _sums_of_blocks(
+    starts: Int[np.ndarray, "r b"],
+    before: Float[np.ndarray, "m_1 s"],
+    size: int,
+) -> Float[np.ndarray, "r s"]:
+    """Return the sum of the losses in the circular blocks of each draw, from their running sums.
+
+    The last block is cut, so that each draw has as many times as there are.
+    """
+    times = len(before) - 1
+    lengths = np.full(starts.shape[1], size)
+    lengths[-1] = times - size * (len(lengths) - 1)
+
+    # The sum of a block is the difference of the running sums at its ends.
+    ends = starts + lengths
+    # A block that runs over the end continues at the beginning.
+    over = np.maximum(ends - times, 0)
+    blocks = before[np.minimum(ends, times)] - before[starts] + before[over]
+    return blocks.sum(axis=1)
 
 
 def _block_weights(

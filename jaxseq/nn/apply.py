@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import chex
 import flax.linen as nn
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Integer, Shaped
 
 from jaxseq.cells.base import AnyCell
 from jaxseq.common import precision
-from jaxseq.common.arrays import Key, Tree, Variables
+from jaxseq.common.arrays import DType, Key, Tree, Variables
 from jaxseq.nn import fields
 from jaxseq.nn.recurrent import STATS
 
@@ -44,6 +44,15 @@ class Model(Layer, Protocol):
 
     def apply(self, variables: Tree, *args: Any, **kwargs: Any) -> Any:
         """Call the module with these variables, as `flax.linen.Module.apply`."""
+        ...
+
+
+@runtime_checkable
+class Carrying(Protocol):
+    """A model whose state can be carried from the end of a batch into the next one, such as `Forecaster`."""
+
+    def start(self, rows: int, dtype: DType) -> Tree:
+        """Return the carries before the first time step of `rows` rows."""
         ...
 
 
@@ -105,7 +114,6 @@ def resume(
     return carries, jnp.asarray(predictions)
 
 
-@precision.in_full()
 def apply_train(
     model: Model,
     params: Tree,
@@ -120,14 +128,47 @@ def apply_train(
     key   what dropout draws from
     """
     chex.assert_shape(rows, x.shape[:1])
-
-    # Only batch moments mix rows: without them, lengths would cost time and change nothing.
+    # A row is whole, or it is padding.
     lengths = jnp.where(rows > 0, x.shape[1], 0) if stats else None
+    trained = resume_train(model, params, stats, x, carries=None, lengths=lengths, key=key)
+    return trained.predictions, trained.stats
+
+
+class Resumed(NamedTuple):
+    """Predictions of a training step, with the statistics and the carries after it."""
+
+    predictions: Float[Array, "b *k"]
+    stats: Tree
+    carries: Tree
+
+
+@precision.in_full()
+def resume_train(
+    model: Model,
+    params: Tree,
+    stats: Tree,
+    x: Shaped[Array, "b *d"],
+    *,
+    carries: Tree,
+    lengths: Integer[Array, "b"] | None,
+    key: Key,
+) -> Resumed:
+    """Predict in a training step from the carries of the batch before; None starts anew.
+
+    lengths  time steps of each row that count in the moments of the batch
+    key      what dropout draws from
+    """
+    # Only batch moments mix rows: without them, lengths would cost time and change nothing.
+    if not stats:
+        lengths = None
     rngs = {"dropout": key} if model.draws else None
 
     variables = {"params": params, **stats}
-    (_, predictions), changed = model.apply(variables, x, lengths=lengths, train=True, mutable=[STATS], rngs=rngs)
-    return jnp.asarray(predictions), {**stats, **changed}
+    outputs, changed = model.apply(
+        variables, x, lengths=lengths, train=True, carries=carries, mutable=[STATS], rngs=rngs
+    )
+    last_carries, predictions = outputs
+    return Resumed(jnp.asarray(predictions), {**stats, **changed}, last_carries)
 
 
 def axes(model: Layer, params: Tree) -> dict[str, str]:

@@ -11,6 +11,7 @@ from jaxseq.cells.chunks import Chunk
 from jaxseq.cells.norm import Norm
 from jaxseq.cells.padding import valid_steps
 from jaxseq.common import checks, precision
+from jaxseq.common.arrays import DType
 from jaxseq.nn.recurrent import Bidirectional, Recurrent
 
 
@@ -43,6 +44,16 @@ class Forecaster(nn.Module):
     def draws(self) -> bool:
         """Whether a training step draws random numbers."""
         return bool(self.dropout or self.recurrent_dropout)
+
+    @nn.nowrap
+    def start(self, rows: int, dtype: DType) -> tuple[Carry, ...]:
+        """Return the carry of each layer before the first time step of `rows` rows, as `carries` has it.
+
+        Raises `ValueError` for a bidirectional stack, which takes none.
+        """
+        if self.bidirectional:
+            raise ValueError("a bidirectional forecaster has no carries to start from")
+        return tuple(self.cell.start((rows, self.hidden), dtype) for _ in range(self.layers))
 
     @nn.compact
     @precision.in_full()

@@ -1,8 +1,8 @@
 """Training as pure functions from state to state: no files, clocks or devices.
 
-One call of `epoch` is one compiled `lax.scan` over all rows in a fresh random order, with the state donated. Every row is
-used exactly once in an epoch: the last batch is padded with rows of weight zero, so a smaller last batch is a mean over
-fewer rows and no row is dropped.
+One call of `epoch` is one compiled `lax.scan` over all rows, with the state donated: in a fresh random order, or in time
+order with the carries passed on (`feed`). Every row is used exactly once in an epoch: the last batch is padded with rows of
+weight zero, so a smaller last batch is a mean over fewer rows and no row is dropped.
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ from jaxseq.common import precision
 from jaxseq.common.arrays import Batch, Key, Tree, Variables
 from jaxseq.common.precision import Precision
 from jaxseq.nn import apply
-from jaxseq.nn.apply import Model
+from jaxseq.nn.apply import Carrying, Model, Resumed
 from jaxseq.nn.objectives import Objective
+from jaxseq.train import feed
+from jaxseq.train.feed import Course, Feed, Minibatch, Training
 from jaxseq.train.optimiser import after_epoch, global_norm, with_numbers
 
 EVALUATION_BATCHES = 16
 """Training batches that are predicted together in evaluation. A multiple of the batch, which the devices share evenly."""
+
+
+ALONG = 512
+"""Time steps of a series that are predicted together where its state is carried on."""
 
 
 class TrainState(NamedTuple):
@@ -82,18 +88,19 @@ class Epoch(NamedTuple):
     rows: int
 
 
-class _Rows(NamedTuple):
-    """Row numbers of one batch, and the weight of each: 1, or 0 for padding."""
+class _Walk(NamedTuple):
+    """The state between two steps, and the carries of a series whose windows follow each other; None for other rows."""
 
-    index: Int[Array, "*steps b"]
-    weight: Float[Array, "*steps b"]
+    state: TrainState
+    carries: Tree
 
 
 class _Gradient(NamedTuple):
-    """Loss and gradient of one batch, the moments after it, and the key of the next step."""
+    """Loss and gradient of one batch, the moments and carries after it, and the key of the next step."""
 
     loss: Float[Array, ""]
     stats: Tree
+    carries: Tree
     gradient: Tree
     key: Key
 
@@ -125,11 +132,6 @@ def init(
     )
 
 
-def steps_per_epoch(rows: int, batch: int) -> int:
-    """Return the number of batches in an epoch of `rows` rows, including a smaller last batch."""
-    return -(-rows // batch)
-
-
 # Training -------------------------------------------------------------------------------------------------------------
 
 
@@ -138,14 +140,16 @@ def steps_per_epoch(rows: int, batch: int) -> int:
 def epoch(
     setup: Setup,
     state: TrainState,
-    data: Batch,
+    data: Training,
     batch: int,
 ) -> tuple[TrainState, StepLog]:
-    """Train once on every row of `data`, in an order drawn from the state's key. `state` is donated."""
-    state, batches = _draw_batches(state, data, batch)
+    """Train once on every row of `data`, in an order drawn from the state's key or in time order. `state` is donated."""
+    rows = feed.of(data)
+    before, batches = _begin(setup, state, rows, batch)
 
-    train_step = partial(_step, setup, data)
-    return jax.lax.scan(train_step, state, batches)
+    train_step = partial(_step, setup, rows)
+    after, log = jax.lax.scan(train_step, before, batches)
+    return after.state, log
 
 
 @partial(jax.jit, static_argnames="setup", donate_argnames="state")
@@ -156,15 +160,16 @@ def step(
     weight: Float[Array, "b"],
 ) -> tuple[TrainState, StepLog]:
     """Take one optimiser step on the rows of `data`, each with its weight in the mean. `state` is donated."""
-    all_rows = _Rows(jnp.arange(data.x.shape[0]), weight)
-    return _step(setup, data, state, all_rows)
+    all_rows = feed.Selection(jnp.arange(data.x.shape[0]), weight)
+    after, log = _step(setup, feed.of(data), _Walk(state, None), all_rows)
+    return after.state, log
 
 
 @partial(jax.jit, static_argnames=("setup", "batch", "step"))
 def gradient_norms(
     setup: Setup,
     state: TrainState,
-    data: Batch,
+    data: Training,
     batch: int,
     step: int,
 ) -> Tree:
@@ -172,52 +177,37 @@ def gradient_norms(
 
     Repeats the steps before it. It serves to explain a step that failed, so that other steps need not log every leaf.
     """
-    state, batches = _draw_batches(state, data, batch)
+    rows = feed.of(data)
+    before, batches = _begin(setup, state, rows, batch)
     batches_before = jax.tree.map(lambda rows: rows[:step], batches)
     batch_of_step = jax.tree.map(lambda rows: rows[step], batches)
 
-    train_step = partial(_step, setup, data)
-    state, _ = jax.lax.scan(train_step, state, batches_before)
-    gradient = _gradient(setup, data, state, batch_of_step).gradient
+    train_step = partial(_step, setup, rows)
+    walk, _ = jax.lax.scan(train_step, before, batches_before)
+    gradient = _gradient(setup, rows.take(batch_of_step), walk).gradient
     return jax.tree.map(optax.tree.norm, gradient)
 
 
-def _draw_batches(
+def _begin(
+    setup: Setup,
     state: TrainState,
-    data: Batch,
+    rows: Feed,
     batch: int,
-) -> tuple[TrainState, _Rows]:
-    """Draw the order of an epoch's rows; return the state with the key that remains, and the batches "steps b"."""
-    order_key, key = jax.random.split(state.key)
-    order = jax.random.permutation(order_key, data.x.shape[0])
-    return state._replace(key=key), _batches(order, batch)
-
-
-def _batches(
-    order: Int[Array, "n"],
-    batch: int,
-) -> _Rows:
-    """Split row numbers into batches "steps b"; the last batch is padded with row 0 at weight zero."""
-    rows = order.shape[0]
-    # A scan needs batches of one shape. Weight zero keeps padding out of the loss and of batch norm's moments.
-    padding = (0, -rows % batch)
-    index = jnp.pad(order, padding)
-    weight = jnp.pad(jnp.ones(rows), padding)
-
-    return _Rows(
-        index=index.reshape(-1, batch),
-        weight=weight.reshape(-1, batch),
-    )
+) -> tuple[_Walk, Tree]:
+    """Return what the first step of an epoch starts from, with the key that remains, and the batches "steps b"."""
+    order = rows.order(state.key, batch)
+    return _Walk(state._replace(key=order.key), rows.start(setup.model, batch)), order.batches
 
 
 def _step(
     setup: Setup,
-    data: Batch,
-    state: TrainState,
-    rows: _Rows,
-) -> tuple[TrainState, StepLog]:
+    rows: Feed,
+    walk: _Walk,
+    selection: Tree,
+) -> tuple[_Walk, StepLog]:
     """Take one optimiser step on one batch."""
-    loss, stats, gradient, key = _gradient(setup, data, state, rows)
+    state = walk.state
+    loss, stats, carries, gradient, key = _gradient(setup, rows.take(selection), walk)
 
     # optax mixes its float32 with Python floats and int32 counts, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
@@ -229,25 +219,24 @@ def _step(
 
     if setup.skip_nonfinite:
         is_finite = jnp.isfinite(log.loss) & jnp.isfinite(log.gradient_norm)
-        after = (params, stats, opt)
-        before = (state.params, state.stats, state.opt)
+        after = (params, stats, opt, carries)
+        before = (state.params, state.stats, state.opt, walk.carries)
         # A choice and no factor of 0 or 1, because 0 times NaN is NaN.
-        params, stats, opt = jax.tree.map(partial(jnp.where, is_finite), after, before)
+        params, stats, opt, carries = jax.tree.map(partial(jnp.where, is_finite), after, before)
 
     # Skipped steps are counted, too: the report gives their share of all steps.
     step = state.step + 1
-    return TrainState(step, params, stats, opt, key), log
+    return _Walk(TrainState(step, params, stats, opt, key), carries), log
 
 
 def _gradient(
     setup: Setup,
-    data: Batch,
-    state: TrainState,
-    rows: _Rows,
+    rows: Minibatch,
+    walk: _Walk,
 ) -> _Gradient:
-    """Differentiate the mean loss of one batch."""
-    batch = (data.x[rows.index], data.y[rows.index], rows.weight)
-    x, y, weight = _split_over_devices(setup, batch)
+    """Differentiate the mean loss of one batch by the parameters: the carries that it starts from are constants."""
+    rows = _split_over_devices(setup, rows)
+    state = walk.state
 
     # A model without dropout draws nothing here, so its key stays that of the epoch.
     dropout_key = key = state.key
@@ -255,45 +244,53 @@ def _gradient(
         dropout_key, key = jax.random.split(state.key)
     if setup.objective.augment is not None:
         augment_key, key = jax.random.split(key)
-        x, y = setup.objective.augment(augment_key, x, y)
+        x, y = setup.objective.augment(augment_key, rows.x, rows.y)
+        rows = rows._replace(x=x, y=y)
 
     mean_loss = partial(
         _mean_loss,
         setup=setup,
         stats=state.stats,
-        x=x,
-        y=y,
-        weight=weight,
+        rows=rows,
+        carries=walk.carries,
         dropout_key=dropout_key,
     )
     # Around the derivative as well, whose products are traced after the model.
     with _batch_mesh(setup), _in_its_precision(setup):
         loss_and_gradient = jax.value_and_grad(mean_loss, has_aux=True)
-        (loss, stats), gradient = loss_and_gradient(state.params)
-    return _Gradient(loss, stats, gradient, key)
+        (loss, trained), gradient = loss_and_gradient(state.params)
+
+    carries = None
+    # The states of independent rows end with their batch.
+    if walk.carries is not None:
+        carries = trained.carries
+    return _Gradient(loss, trained.stats, carries, gradient, key)
 
 
 def _mean_loss(
     params: Tree,
     setup: Setup,
     stats: Tree,
-    x: Shaped[Array, "b *d"],
-    y: Shaped[Array, "b *k"],
-    weight: Float[Array, "b"],
+    rows: Minibatch,
+    carries: Tree,
     dropout_key: Key,
-) -> tuple[Float[Array, ""], Tree]:
-    """Return the mean loss of a batch, and the moments after it."""
-    prediction, new_stats = apply.apply_train(
+) -> tuple[Float[Array, ""], Resumed]:
+    """Return the mean loss of a batch, and the moments and carries after it."""
+    lengths = rows.lengths
+    if lengths is None:
+        lengths = jnp.where(rows.weight > 0, rows.x.shape[1], 0)
+    trained = apply.resume_train(
         setup.model,
         params,
         stats,
-        x,
-        rows=weight,
+        rows.x,
+        carries=carries,
+        lengths=lengths,
         key=dropout_key,
     )
-    losses = setup.objective.loss(prediction, y)
-    row_weight = _row_weight(setup, y, weight)
-    return _weighted_mean(losses, row_weight), new_stats
+    losses = setup.objective.loss(trained.predictions, rows.y)
+    row_weight = _row_weight(setup, rows.y, rows.weight)
+    return _weighted_mean(losses, row_weight), trained
 
 
 def kept_arrays(setup: Setup, state: Tree, x: jax.ShapeDtypeStruct, y: jax.ShapeDtypeStruct) -> Tree:
@@ -307,9 +304,8 @@ def kept_arrays(setup: Setup, state: Tree, x: jax.ShapeDtypeStruct, y: jax.Shape
             _mean_loss,
             setup=setup,
             stats=state.stats,
-            x=x,
-            y=y,
-            weight=jnp.ones(x.shape[0]),
+            rows=Minibatch(x, y, jnp.ones(x.shape[0])),
+            carries=None,
             dropout_key=state.key,
         )
         _, backward, _ = jax.vjp(mean_loss, state.params, has_aux=True)
@@ -381,7 +377,7 @@ def predict(
         device_count = setup.batch_sharding.num_devices
     # Few rows make one small batch, not a large one of padding; the devices must still share it evenly.
     rows_rounded_up = rows + -rows % device_count
-    index = _batches(jnp.arange(rows), min(batch, rows_rounded_up)).index
+    index = feed.batches_of(jnp.arange(rows), min(batch, rows_rounded_up)).index
 
     def predict_batch(index: Int[Array, "b"]) -> Float[Array, "b *k"]:
         batch_x = _split_over_devices(setup, x[index])
@@ -392,6 +388,29 @@ def predict(
     predictions = jax.lax.map(predict_batch, index)
     without_batches = predictions.reshape(-1, *predictions.shape[2:])
     return without_batches[:rows]
+
+
+@partial(jax.jit, static_argnames="setup")
+def predict_along(
+    setup: Setup,
+    params: Tree,
+    stats: Tree,
+    x: Float[Array, "n d"],
+) -> Float[Array, "n kp"]:
+    """Return the model's raw output after every time step of one series, with its state carried from the first one on."""
+    steps, features = x.shape
+    piece = min(steps, ALONG)
+    padded = jnp.pad(x, ((0, -steps % piece), (0, 0)))
+    pieces = padded.reshape(-1, 1, piece, features)
+
+    def predict_piece(carries: Tree, x: Float[Array, "1 t d"]) -> tuple[Tree, Float[Array, "t kp"]]:
+        carries, raw = apply.resume(setup.model, params, stats, x, carries=carries, first=0)
+        return carries, raw[0]
+
+    assert isinstance(setup.model, Carrying), "the experiment checks it"
+    with _in_its_precision(setup):
+        _, raw = jax.lax.scan(predict_piece, setup.model.start(1, x.dtype), pieces)
+    return raw.reshape(-1, raw.shape[-1])[:steps]
 
 
 @partial(jax.jit, static_argnames=("setup", "batch"))
@@ -406,8 +425,12 @@ def evaluate(
 
     JAX sorts the names: look a metric up by its name, not by its place.
     """
-    prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
-    target = setup.objective.at_end(jnp.asarray(data.y))
+    if isinstance(data, Course):
+        prediction = predict_along(setup, params, stats, jnp.asarray(data.x))[-data.y.shape[0] :]
+        target = jnp.asarray(data.y)
+    else:
+        prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
+        target = setup.objective.at_end(jnp.asarray(data.y))
     metrics = dict(setup.objective.metrics)
 
     if setup.objective.weight is None:
@@ -434,7 +457,7 @@ def validated(setup: Setup, state: TrainState, valid: Batch, batch: int) -> tupl
 def epochs(
     setup: Setup,
     state: TrainState,
-    train: Batch,
+    train: Training,
     valid: Batch,
     batch: int,
     numbers: Iterable[int],
@@ -449,4 +472,4 @@ def epochs(
 
         state, metric_values = validated(setup, state, valid, batch)
 
-        yield Epoch(number, state, steps, metric_values, rows=len(train.x))
+        yield Epoch(number, state, steps, metric_values, rows=feed.of(train).rows)

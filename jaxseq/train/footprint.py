@@ -26,9 +26,10 @@ from jax.sharding import Mesh
 
 from jaxseq.common import memory
 from jaxseq.common.arrays import Batch, Tree
-from jaxseq.data.windows import BYTES_A_NUMBER, BatchSplits
-from jaxseq.train import epoch
+from jaxseq.data.windows import BYTES_A_NUMBER
+from jaxseq.train import epoch, feed
 from jaxseq.train.epoch import Setup, TrainState
+from jaxseq.train.feed import RowSplits
 
 STEP_COPIES = 1.6
 """Bytes of a training step for each byte of state, gradient and arrays that are kept for the backward pass: those of the
@@ -92,7 +93,7 @@ def _gib(count: int | float) -> str:
     return f"{count / memory.GIB:,.1f}"
 
 
-def estimate(setup: Setup, state: TrainState, batches: BatchSplits, batch: int, layers: int) -> Footprint:
+def estimate(setup: Setup, state: TrainState, batches: RowSplits, batch: int, layers: int) -> Footprint:
     """Estimate the bytes of a training on one CPU device.
 
     state   shapes of the state before the first step
@@ -100,10 +101,10 @@ def estimate(setup: Setup, state: TrainState, batches: BatchSplits, batch: int, 
 
     A training that needs far less than there is is not traced, which may take a second; its `step` is an upper bound.
     """
-    rows = batches.train
+    rows = feed.of(batches.train).row
     state_bytes = STEP_COPIES * (bytes_of(state) + bytes_of(state.params))
     data_bytes = DATA_COPIES * bytes_of(batches)
-    evaluated_batches = min(epoch.EVALUATION_BATCHES, max(1.0, len(batches.valid.x) / batch))
+    evaluated_batches = min(epoch.EVALUATION_BATCHES, max(1.0, len(batches.valid.y) / batch))
 
     columns = sum(leaf.shape[-1] for leaf in jax.tree.leaves(state.params) if leaf.ndim)
     numbers = batch * math.prod(rows.x.shape[1:])

@@ -21,14 +21,14 @@ from jaxseq.data.dataset import Dataset, SeriesData
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.tables.frame import IntoFrame
-from jaxseq.data.windows import Series, Windows, check_series, lay_out
+from jaxseq.data.windows import Series, Windows, check_series, lay_out, rows_by_series
 from jaxseq.forecasting import rollout, saved_intervals
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
 from jaxseq.forecasting.predictions import Future
 from jaxseq.nn import heads
-from jaxseq.train import devices, run_folder, trained_series
+from jaxseq.train import devices, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import one_line
-from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict
+from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict, predict_along
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import rebuild
 from jaxseq.train.experiments.forecasts import ForecastExperiment
@@ -49,6 +49,7 @@ class Trained(NamedTuple):
     intervals  of the run's forecasts; None before the run was judged
     names      of the series of the training; empty for runs of the first format
     facts      about their training rows, by name
+    start      row from which a stateful run carried the state into its forecasts; those of a shorter series start at 0
     folder     of the run; None if it has gone, and of a pickled forecaster
     """
 
@@ -61,6 +62,7 @@ class Trained(NamedTuple):
     names: tuple[str, ...] = ()
     facts: Mapping[str, TrainedSeries] = MappingProxyType({})
     folder: Path | None = None
+    start: int = 0
 
     def __repr__(self) -> str:
         """Return experiment, epoch and network in one line."""
@@ -99,6 +101,8 @@ class Trained(NamedTuple):
         """Forecast one window "t" or several, "n t", in the units of the values.
 
         Numbers of windows that are close share a compiled program; the last digit of a forecast may depend on the number.
+        The state of a stateful run starts anew with each window: what came before it is not known here. `predict` carries
+        it through all rows.
 
         Raises `UsageError` for windows of another length than in training, and for values that are not finite.
         """
@@ -140,13 +144,16 @@ class Trained(NamedTuple):
         scaling: Scaling,
         horizon: int | None = None,
         series: Sequence[Series] = (),
+        courses: Sequence[Windows] = (),
     ) -> tuple[Float[np.ndarray, "n k"], Bounds]:
         """Forecast in the series' units, with intervals (low, high) by level if the run has them.
 
         `series` are all rows known of each series, NaN where a value is missing: intervals that grow with the volatility
         take it from them, or from the windows' inputs where there are none. Adaptive intervals follow the known targets
-        of earlier rows of `part`. Raises `UsageError` for a `horizon` beyond that of the training, unless the run has the
-        strategy iterated.
+        of earlier rows of `part`. `courses` are all rows of each series as one window, through which a stateful run carries
+        its state; without them it starts anew with each window.
+
+        Raises `UsageError` for a `horizon` beyond that of the training, unless the run has the strategy iterated.
         """
         trained_horizon = self.experiment.horizon
         steps = trained_horizon if horizon is None else horizon
@@ -160,11 +167,15 @@ class Trained(NamedTuple):
             )
 
         network = _Network(self.experiment, self.setup, self.state, scaling)
-        # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
-        x = scaling.inputs(part).astype(np.float32)
-        rows = row_counts.shared(len(x), EVALUATION_BATCHES * self.experiment.batch)
-        filled = row_counts.filled_up(x, rows)
-        predicted = _first_part(_predict(network, jax.numpy.asarray(filled), steps), len(x), steps)
+        if self.experiment.stateful and courses:
+            predicted = _as_forecast(self.experiment, _carried(network, part, courses, self.start))
+        else:
+            # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
+            x = scaling.inputs(part).astype(np.float32)
+            rows = row_counts.shared(len(x), EVALUATION_BATCHES * self.experiment.batch)
+            filled = row_counts.filled_up(x, rows)
+            predicted = _predict(network, jax.numpy.asarray(filled), steps)
+        predicted = _first_part(predicted, len(part.origins), steps)
         centre = scaling.invert(predicted.centre, part)
         if self.intervals is None:
             return centre, {}
@@ -221,6 +232,7 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
         names=names,
         facts=trained_series.read(config, names),
         folder=folder,
+        start=_saved_start(config, str(folder / run_seal.CONFIG)),
     )
 
 
@@ -231,6 +243,13 @@ def forecast(
 ) -> Forecast:
     """Forecast one part of a job's data, in the scale of the model."""
     scaling = job.material.scaling
+    if job.experiment.stateful:
+        # The course through the test part is the longest; its last time step precedes the last forecast.
+        x = job.data.test.x
+        raw = np.asarray(predict_along(job.setup, state.params, state.stats, x))
+        start = int(job.material.windows.test.origins.max()) - len(x)
+        return _as_forecast(job.experiment, raw[part.origins - 1 - start])
+
     network = _Network(job.experiment, job.setup, state, scaling)
     x = devices.replicate(job.mesh, scaling.inputs(part).astype(np.float32))
     return _predict(network, x, job.experiment.horizon)
@@ -251,16 +270,39 @@ def _predict(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
     if experiment.task == "iterated":
         return _iterate(network, x, horizon)
 
-    head = experiment.head
     rows = EVALUATION_BATCHES * experiment.batch
-    raw = predict(setup, state.params, state.stats, x, rows)
-    raw = raw.reshape(len(raw), -1, head.width)
+    return _as_forecast(experiment, predict(setup, state.params, state.stats, x, rows))
+
+
+def _as_forecast(experiment: ForecastExperiment[SeriesData], raw: Float[Array | np.ndarray, "n kp"]) -> Forecast:
+    """Read the network's output by its head."""
+    head = experiment.head
+    raw = jnp.asarray(raw).reshape(len(raw), -1, head.width)
 
     centre = np.asarray(head.centre(raw), np.float64)
     if head.quantiles is None:
         return Forecast(centre)
     quantiles = np.asarray(head.quantiles(raw), np.float64)
     return Forecast(centre, quantiles, heads.LEVELS)
+
+
+def _carried(network: _Network, part: Windows, courses: Sequence[Windows], start: int) -> Float[np.ndarray, "n kp"]:
+    """Return the network's output before each origin, with its state carried through the series from row `start` on."""
+    setup = network.setup
+    outputs = []
+    places = []
+    for number, rows in rows_by_series(part.series).items():
+        made_after = part.origins[rows] - 1
+        # A series that is shorter than the one of the training is read from its first row on.
+        first = start if start <= made_after.min() else 0
+        x = stateful.inputs(network.scaling, courses[number])[first : made_after.max() + 1]
+        # Series of about the same length share a compiled program; nothing is read of what follows the last forecast.
+        filled = row_counts.filled_up(x, row_counts.shared(len(x)))
+        raw = predict_along(setup, network.state.params, network.state.stats, jnp.asarray(filled))
+        outputs.append(np.asarray(raw)[made_after - first])
+        places.append(rows)
+    # The rows of a part need not be series after series.
+    return np.concatenate(outputs)[np.argsort(np.concatenate(places))]
 
 
 def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forecast:
@@ -314,6 +356,14 @@ def _saved_intervals(folder: Path, epoch: int, experiment: ForecastExperiment, s
         series=series,
         point=experiment.head.quantiles is None,
     )
+
+
+def _saved_start(config: Mapping[str, object], source: str) -> int:
+    """Read the row from which a stateful run carries the state; 0 of other runs. Raises `UsageError` for no row."""
+    start = config.get(stateful.START, 0)
+    if not isinstance(start, int) or start < 0:
+        raise UsageError("no row", where=f"{source}: {stateful.START}", got=start, needed="a whole number from 0")
+    return start
 
 
 def _saved_scaling(config: Mapping[str, object], source: str) -> Scaling:

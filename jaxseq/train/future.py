@@ -58,12 +58,13 @@ def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None =
 
     series = _known_series(panel)
     trained = _with_intervals_of(trained, panel, fitted.new)
-    centre, intervals = trained.forecast(windows, fitted.scaling, steps, series)
+    courses = _courses(trained, panel)
+    centre, intervals = trained.forecast(windows, fitted.scaling, steps, series, courses)
 
     arrived = _arrived_windows(trained, panel, steps)
     notes += arrived.notes
     if arrived.windows is not None:
-        _, followed = trained.forecast(join([arrived.windows, windows]), fitted.scaling, steps, series)
+        _, followed = trained.forecast(join([arrived.windows, windows]), fitted.scaling, steps, series, courses)
         # The last windows come last; the earlier ones only move the levels.
         count = len(windows.inputs)
         intervals = {level: (low[-count:], high[-count:]) for level, (low, high) in followed.items()}
@@ -98,7 +99,7 @@ def skill(trained: Trained, panel: Panel) -> float:
     fitted = _scaling(trained, panel)
     known_series = _known_series(panel)
     own = _with_intervals_of(trained, panel, fitted.new)
-    forecasts, _ = own.forecast(windows, fitted.scaling, series=known_series)
+    forecasts, _ = own.forecast(windows, fitted.scaling, series=known_series, courses=_courses(trained, panel))
     power = 1 if trained.experiment.loss == "mae" else 2
     changes = [_mean_change(series.values, power) for series in known_series]
     if not all(changes):
@@ -195,6 +196,13 @@ def _trained_names(trained: Trained) -> tuple[str, ...]:
     """Return the names of the series that a run was trained on."""
     # Configs of the first format do not name the series; the data do.
     return trained.names or series_data(trained.experiment, trained.folder).panel().names
+
+
+def _courses(trained: Trained, panel: Panel) -> tuple[Windows, ...]:
+    """Return the series through which a stateful run carries its state; none for any other run."""
+    if not trained.experiment.stateful:
+        return ()
+    return panel.courses()
 
 
 def _known_series(panel: Panel) -> tuple[Series, ...]:

@@ -22,12 +22,13 @@ from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
 from jaxseq.common.text import counted
-from jaxseq.data.windows import BatchSplits, fingerprint
+from jaxseq.data.windows import fingerprint
 from jaxseq.nn import apply
-from jaxseq.train import devices, epoch, experiments, footprint, optimiser, processes, run_folder
+from jaxseq.train import devices, epoch, experiments, feed, footprint, optimiser, processes, run_folder
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.base import Experiment, Training
 from jaxseq.train.experiments.config import ROWS
+from jaxseq.train.feed import Feed, RowSplits
 from jaxseq.train.footprint import Footprint
 from jaxseq.train.stream import Source
 
@@ -61,8 +62,8 @@ class Job(Generic[Training_, Material]):
     experiment: Training_
     setup: Setup
     mesh: Mesh
-    batches: BatchSplits
-    data: BatchSplits
+    batches: RowSplits
+    data: RowSplits
     material: Material
     rows_sha256: str
     notes: tuple[str, ...]
@@ -73,7 +74,7 @@ class Job(Generic[Training_, Material]):
 
 def build_job(
     experiment: Experiment_,
-    batches: BatchSplits,
+    batches: RowSplits,
     material: Material,
     notes: tuple[str, ...] = (),
     fitted: Mapping[str, object] = NO_FIELDS,
@@ -85,10 +86,10 @@ def build_job(
     """
     mesh = devices.make()
     batch_sharding = devices.batch_sharding(mesh, experiment.batch)
-    train_rows = len(batches.train.x)
+    train_rows = feed.of(batches.train)
     _check_sizes(experiment, train_rows, mesh.size)
 
-    chosen = experiment.build_optimiser(epoch.steps_per_epoch(train_rows, experiment.batch))
+    chosen = experiment.build_optimiser(train_rows.steps(experiment.batch))
     setup = Setup(
         model=experiment.build(),
         objective=experiment.objective(),
@@ -98,7 +99,7 @@ def build_job(
     )
     _footprint(experiment, setup, batches).check_on(mesh)
 
-    rows_sha256 = fingerprint(batches)
+    rows_sha256 = fingerprint(jax.tree.leaves(batches))
     data = devices.replicate(mesh, batches)
     processes.check_same(rows_sha256, "read different data: all of them need the same files")
     return Job(
@@ -115,18 +116,18 @@ def build_job(
     )
 
 
-def _check_sizes(experiment: Experiment, train_rows: int, device_count: int) -> None:
+def _check_sizes(experiment: Experiment, train_rows: Feed, device_count: int) -> None:
     """Raise `UsageError` for a batch, a number of epochs or a model that cannot be trained here."""
     # A batch is a multiple of the number of devices, so it may exceed the rows by less than that number.
-    if experiment.batch >= train_rows + device_count:
+    if experiment.batch >= train_rows.rows + device_count:
         raise UsageError(
             "more rows than the training part has",
             where="--batch",
             got=experiment.batch,
-            needed=f"at most {train_rows}, the number of training windows",
+            needed=f"at most {train_rows.rows}, the number of training windows",
         )
 
-    total_steps = experiment.epochs * epoch.steps_per_epoch(train_rows, experiment.batch)
+    total_steps = experiment.epochs * train_rows.steps(experiment.batch)
     # The step counter of the training state is an int32.
     if total_steps >= 2**31:
         raise UsageError(
@@ -149,7 +150,7 @@ def _check_sizes(experiment: Experiment, train_rows: int, device_count: int) -> 
     )
 
 
-def _footprint(experiment: Experiment, setup: Setup, batches: BatchSplits) -> Footprint:
+def _footprint(experiment: Experiment, setup: Setup, batches: RowSplits) -> Footprint:
     """Estimate the memory of a training."""
     return footprint.estimate(
         setup,
@@ -179,7 +180,7 @@ def initial_state(job: Job) -> TrainState:
     """Draw the state before the first step from the experiment's seed, replicated over the mesh."""
     sharding = devices.replicated(job.mesh)
     key = jax.random.key(job.experiment.seed)
-    row = jax.numpy.asarray(job.batches.train.x[:1])
+    row = jax.numpy.asarray(feed.of(job.batches.train).row.x)
     if not job.experiment.draws_by_layer:
         return _compiled_init(job.setup, sharding)(key, row, numbers=dict(job.numbers))
 
@@ -217,10 +218,10 @@ def _shapes(setup: Setup, shape: tuple[int, ...], dtype: str) -> TrainState:
     return jax.eval_shape(partial(epoch.init, setup), jax.random.key(0), row)
 
 
-def _row_shape(batches: BatchSplits) -> tuple[tuple[int, ...], str]:
+def _row_shape(batches: RowSplits) -> tuple[tuple[int, ...], str]:
     """Return the shape of one input row, "1 t d", and its dtype."""
-    x = batches.train.x
-    return (1, *x.shape[1:]), str(x.dtype)
+    x = feed.of(batches.train).row.x
+    return x.shape, str(x.dtype)
 
 
 def size_note(job: Job[Experiment, Any]) -> str | None:

@@ -19,8 +19,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseq.common.arrays import Batch, Tree
+from jaxseq.train import feed
 from jaxseq.train.epoch import EVALUATION_BATCHES, Epoch, Setup, StepLog, TrainState, evaluate
 from jaxseq.train.epoch import epoch as epoch_alone
+from jaxseq.train.feed import Training
 from jaxseq.train.optimiser import after_epoch
 
 States: TypeAlias = tuple[TrainState, ...]
@@ -32,7 +34,7 @@ States: TypeAlias = tuple[TrainState, ...]
 def epoch(
     setup: Setup,
     states: States,
-    data: Batch,
+    data: Training,
     batch: int,
 ) -> tuple[States, tuple[StepLog, ...]]:
     """Train each lane once on every row of `data`, as `epoch.epoch` trains one. `states` are donated."""
@@ -58,7 +60,7 @@ def metrics(
 def epochs(
     setup: Setup,
     states: States,
-    train: Batch,
+    train: Training,
     valid: Batch,
     batch: int,
     numbers: Sequence[int],
@@ -84,7 +86,7 @@ def epochs(
                 steps=steps[lane],
                 # Reading the numbers waits, so that a caller's clock measures the epoch.
                 valid={name: float(value) for name, value in values[lane].items()},
-                rows=len(train.x),
+                rows=feed.of(train).rows,
             )
             for lane, state in enumerate(states)
         )

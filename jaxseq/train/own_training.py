@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Shaped
 from numpy.typing import ArrayLike
 
-from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
 from jaxseq.data.windows import fingerprint
 from jaxseq.nn import apply, plain_model
@@ -24,6 +24,7 @@ from jaxseq.nn.objectives import Objective, PerRow, whole_output
 from jaxseq.train import descriptions, devices, stream
 from jaxseq.train.epoch import Setup
 from jaxseq.train.experiments.base import OWN, Training
+from jaxseq.train.feed import RowSplits
 from jaxseq.train.job import Job
 from jaxseq.train.stream import Batches, Source
 
@@ -103,7 +104,7 @@ def job_of(
     )
     _check_training(setup, train, batch, has_source=source is not None)
 
-    batches = Splits(train, checked_valid, Batch(checked_valid.x[:0], checked_valid.y[:0]))
+    batches = RowSplits(train, checked_valid, Batch(checked_valid.x[:0], checked_valid.y[:0]))
     return Job(
         experiment=training,
         setup=setup,
@@ -111,7 +112,7 @@ def job_of(
         batches=batches,
         data=devices.replicate(mesh, batches),
         material=None,
-        rows_sha256=fingerprint(batches),
+        rows_sha256=fingerprint(jax.tree.leaves(batches)),
         notes=(),
         fitted={},
         source=source,

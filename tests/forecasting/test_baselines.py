@@ -204,8 +204,14 @@ def forecast_of(path, target="change", part="test"):
     return windows, baselines.forecast_all(dataset, windows)
 
 
+@pytest.mark.parametrize("numbers", [baselines.LAID_OUT, 1000])
 @pytest.mark.parametrize("target", ["change", "log-return"])
-def test_least_squares_on_the_levels_is_the_regression_of_scikit_learn_on_the_values_themselves(target):
+def test_least_squares_on_the_levels_is_the_regression_of_scikit_learn_on_the_values_themselves(
+    target, numbers, monkeypatch
+):
+    whole = forecast_of(500 + autoregression(0.9, 600, seed=1), target)[1]
+    # In pieces of 100 windows, as those of a long series; the last change of a window is 0 in all of them.
+    monkeypatch.setattr(baselines, "LAID_OUT", numbers)
     linear_model = pytest.importorskip("sklearn.linear_model")
 
     path = 500 + autoregression(0.9, 600, seed=1)
@@ -213,6 +219,7 @@ def test_least_squares_on_the_levels_is_the_regression_of_scikit_learn_on_the_va
     train, _ = forecast_of(path, target, part="train")
     oracle = linear_model.LinearRegression().fit(train.inputs, train.targets).predict(windows.inputs)
     np.testing.assert_allclose(found[baselines.LEAST_SQUARES_ON_LEVELS], oracle, atol=1e-4)
+    np.testing.assert_allclose(found[baselines.LEAST_SQUARES], whole[baselines.LEAST_SQUARES], rtol=1e-9)
 
 
 def test_a_forecast_that_returns_to_the_mean_has_no_skill_over_least_squares_on_the_levels():
@@ -248,7 +255,9 @@ def test_levels_are_regressed_in_the_unit_of_each_series_and_not_twice_where_the
     assert name not in baselines.forecast_all(Waves(count=50).load(1), Waves(count=50).load(1).windows.test)
 
 
-def test_least_squares_takes_the_rows_whose_target_is_known():
+@pytest.mark.parametrize("numbers", [baselines.LAID_OUT, 100])
+def test_least_squares_takes_the_rows_whose_target_is_known(numbers, monkeypatch):
+    monkeypatch.setattr(baselines, "LAID_OUT", numbers)
     values = np.random.default_rng(0).standard_normal(60).cumsum()
     dataset = daily(values)
     train = dataset.windows.train

@@ -303,14 +303,18 @@ def by_hand(scores, delay, unknown=()):
     return margins
 
 
-def test_the_levels_move_as_worked_by_hand_and_a_step_is_known_only_when_its_time_has_come():
+@pytest.mark.parametrize("paths", [adaptive.MOST_PATHS, 0])
+def test_the_levels_move_as_worked_by_hand_and_a_step_is_known_only_when_its_time_has_come(paths, monkeypatch):
+    monkeypatch.setattr(adaptive, "MOST_PATHS", paths)
     scores = np.random.default_rng(9).random((90, 3))
     found = walked(scores, 3)
     for step in range(3):
         np.testing.assert_allclose(found[:, step], by_hand(scores[:, step], step + 1))
 
 
-def test_an_unknown_value_changes_nothing_and_a_missing_row_takes_its_time():
+@pytest.mark.parametrize("paths", [adaptive.MOST_PATHS, 0])
+def test_an_unknown_value_changes_nothing_and_a_missing_row_takes_its_time(paths, monkeypatch):
+    monkeypatch.setattr(adaptive, "MOST_PATHS", paths)
     scores = np.random.default_rng(10).random(60)
     holes = scores.copy()
     holes[[4, 30]] = np.nan

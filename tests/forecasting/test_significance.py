@@ -33,7 +33,9 @@ def diebold_mariano(actual, forecast, other, *, loss="squared", lags=None):
     return significance.diebold_mariano(pair_losses(actual, forecast, other, loss=loss), lags=lags)
 
 
-def test_the_interval_is_that_of_blocks_gathered_one_by_one():
+@pytest.mark.parametrize("many", [significance.MANY_TIMES, 52])
+def test_the_interval_is_that_of_blocks_gathered_one_by_one(many, monkeypatch):
+    monkeypatch.setattr(significance, "MANY_TIMES", many)
     actual, forecast, last, _ = best_forecast(0.5, 53, 1, seed=3)
     rows, block, draws = 53, 5, 40
     ours, base = (actual - forecast)[:, 0] ** 2, (actual - last)[:, 0] ** 2

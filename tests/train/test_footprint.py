@@ -15,13 +15,14 @@ import pytest
 from rich.console import Console
 
 from jaxseq.common import memory
-from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.train import __main__ as command
 from jaxseq.train import domains, epoch, footprint, job, run
 from jaxseq.train.experiments import base, named
 from jaxseq.train.experiments.forecasts import Model
+from jaxseq.train.feed import RowSplits
 
 SECONDS = 20.0
 """Time for an answer on a busy machine; each takes less than one second on an idle one."""
@@ -33,7 +34,7 @@ def estimate(batch: int = 32, steps: int = 50, rows: int = 1000, **model: object
     setup = epoch.Setup(recipe.build(), recipe.objective(), recipe.build_optimiser(1).transformation)
     part = Batch(np.broadcast_to(np.float32(0), (rows, steps, 1)), np.broadcast_to(np.float32(0), (rows, 1)))
     shapes = job._shapes(setup, (1, steps, 1), "float32")
-    return footprint.estimate(setup, shapes, Splits(part, part, part), batch, recipe.model.layers)
+    return footprint.estimate(setup, shapes, RowSplits(part, part, part), batch, recipe.model.layers)
 
 
 @pytest.fixture

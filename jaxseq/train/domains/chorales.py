@@ -35,6 +35,7 @@ from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, S
 from jaxseq.train.epoch import Setup, TrainState, predict
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.chorales import ChoraleExperiment
+from jaxseq.train.feed import RowSplits
 from jaxseq.train.job import build_job, restore_best, restore_epoch
 from jaxseq.train.notebook import page_of_run
 from jaxseq.train.plots import loss_figure
@@ -160,7 +161,7 @@ def prepare(experiment: ChoraleExperiment) -> ChoraleJob:
     """Load the pieces and lay them out as rows. Raises `UsageError` where data and experiment do not fit."""
     parts = experiment.data.load()
     pieces = Splits(*(stretches(part, experiment) for part in parts))
-    batches = Splits(
+    batches = RowSplits(
         train=_training_rows(experiment, pieces.train),
         valid=_scored_rows(experiment, pieces.valid, seed=1),
         test=_scored_rows(experiment, pieces.test, seed=2),

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, figures, files
-from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common.arrays import Batch
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
@@ -25,9 +25,10 @@ from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, 
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.nn import heads
-from jaxseq.train import forecaster, run_folder, trained_series
+from jaxseq.train import feed, forecaster, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import Member, RunRow
 from jaxseq.train.experiments.forecasts import ForecastExperiment
+from jaxseq.train.feed import RowSplits
 from jaxseq.train.forecaster import Trained, restore
 from jaxseq.train.job import Job, build_job, restore_best
 from jaxseq.train.plots import loss_figure
@@ -51,6 +52,23 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
         )
 
     _check_support(experiment, dataset.scaling.kind)
+    # Saved, so that a restored run forecasts in the series' units without the data it was trained on.
+    fitted: dict[str, object] = {
+        "scaling": dataclasses.asdict(dataset.scaling),
+        "series": list(dataset.background.names),
+        trained_series.CONFIG_KEY: trained_series.describe(dataset.background),
+    }
+    if experiment.stateful:
+        batches, start = stateful.lay_out(dataset, experiment.batch)
+        fitted[stateful.START] = start
+    else:
+        batches = _independent_rows(experiment, dataset)
+    notes = (*dataset.background.notes, *_selection_note(experiment))
+    return build_job(experiment, batches, dataset, notes, fitted)
+
+
+def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSplits:
+    """Lay the windows of each part out as rows in any order."""
     every_step = experiment.task == "every-step"
     batches = []
     for name, part in dataset.windows._asdict().items():
@@ -58,15 +76,7 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
         if experiment.data.masks_targets:
             rows = _with_known_targets(rows, name)
         batches.append(rows)
-
-    # Saved, so that a restored run forecasts in the series' units without the data it was trained on.
-    fitted = {
-        "scaling": dataclasses.asdict(dataset.scaling),
-        "series": list(dataset.background.names),
-        trained_series.CONFIG_KEY: trained_series.describe(dataset.background),
-    }
-    notes = (*dataset.background.notes, *_selection_note(experiment))
-    return build_job(experiment, Splits(*batches), dataset, notes, fitted)
+    return RowSplits(*batches)
 
 
 def _check_support(experiment: ForecastExperiment, target: str) -> None:
@@ -238,7 +248,12 @@ def report(
     """Write the run's report in Markdown."""
     experiment = job.experiment
     data = experiment.data
-    parts = ", ".join(f"{len(part.x)} {name}" for name, part in job.batches._asdict().items())
+    rows = {
+        "train": feed.of(job.batches.train).rows,
+        "valid": len(job.batches.valid.y),
+        "test": len(job.batches.test.y),
+    }
+    parts = ", ".join(f"{count} {name}" for name, count in rows.items())
     times = job.material.windows.test.times
     first = _time_words(times.min())
     last = _time_words(times.max())

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, figures, files, row_counts
-from jaxseq.common.arrays import Batch, Splits
+from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.pianoroll import KEYS, RollSplits
 from jaxseq.music.networks.inputs import PADDING
@@ -25,6 +25,7 @@ from jaxseq.train.domains.base import Member, RunRow, measured, one_line
 from jaxseq.train.epoch import Setup, TrainState, evaluate, predict
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.pianoroll import PianorollExperiment
+from jaxseq.train.feed import RowSplits
 from jaxseq.train.job import Job, build_job, restore_best, restore_epoch
 from jaxseq.train.notebook import page_of_run
 from jaxseq.train.plots import loss_figure
@@ -83,7 +84,7 @@ class Score(NamedTuple):
 def prepare(experiment: PianorollExperiment) -> PianorollJob:
     """Load the rolls and lay them out as rows of frames and their successors. Raises `UsageError` as the data do."""
     parts = experiment.data.load()
-    batches = Splits(*(_rows(rolls) for rolls in parts))
+    batches = RowSplits(*(_rows(rolls) for rolls in parts))
     return build_job(experiment, batches, parts)
 
 

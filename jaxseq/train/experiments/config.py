@@ -16,7 +16,7 @@ ROWS = "rows_sha256"
 """Key of the hash over all rows of the data, which a resumed run must see again."""
 RECIPE = "recipe"
 """Key of the class of an experiment that is not part of this package."""
-BESIDE_THE_FIELDS = ("experiment", "scaling", "series", "training_series", ROWS, "axes", RECIPE, RUN_ID)
+BESIDE_THE_FIELDS = ("experiment", "scaling", "series", "training_series", "state_start", ROWS, "axes", RECIPE, RUN_ID)
 """Keys of `config.json` that are not fields of an experiment: its name, results of fitting, and the run's identity."""
 OUTSIDE_JSON = ("name", "about")
 """Fields that are not written: the name stands under "experiment", the help text belongs to the code."""

@@ -13,6 +13,7 @@ from jaxseq.common.checks import at_least, count, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.dataset import SeriesData
+from jaxseq.data.panel import PanelData
 from jaxseq.data.table import Table
 from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
@@ -153,10 +154,35 @@ class ForecastExperiment(Experiment, Generic[Data]):
                 got=self.model.head,
                 needed=f"one of {', '.join(name for name, head in heads.HEADS.items() if head.draw)}",
             )
+        if self.stateful:
+            self._check_stateful()
         if self.loss != "mse" and self.model.head != "point":
             raise UsageError(
                 f"--model.head {self.model.head} has its own loss", where="--loss", got=self.loss, needed="mse"
             )
+
+    def _check_stateful(self) -> None:
+        """Raise `UsageError` for a strategy or a network whose state cannot be carried from window to window."""
+        if self.task != "every-step":
+            raise UsageError(
+                "forecasts from windows that overlap, whose states do not follow one another",
+                where="--task",
+                got=self.task,
+                needed="every-step with --data.stateful",
+            )
+        # Cooijmans et al. 2017 keep one mean and variance for each time step from the start of a sequence.
+        if self.model.norm == "batch":
+            raise UsageError(
+                "has moments of each time step of a window, which a carried state does not start from",
+                where="--model.norm",
+                got=self.model.norm,
+                needed="layer, layer-sum, batch-between or none with --data.stateful",
+            )
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the state is carried through one long series."""
+        return isinstance(self.data, PanelData) and self.data.stateful
 
     @property
     def steps_out(self) -> int:
@@ -172,7 +198,9 @@ class ForecastExperiment(Experiment, Generic[Data]):
 
     def objective(self) -> objectives.Objective:
         """Return the training loss and the validation metrics."""
-        return objectives.forecasting(self.head, self.task == "every-step", self.data.masks_targets)
+        # The last window of a stateful epoch is filled up with time steps without a target.
+        masks_targets = self.data.masks_targets or self.stateful
+        return objectives.forecasting(self.head, self.task == "every-step", masks_targets)
 
     def build(self) -> forecaster.Forecaster:
         """Build the Flax module."""

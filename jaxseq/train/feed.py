@@ -1,0 +1,266 @@
+"""The rows of a training, and the order in which an epoch reads them.
+
+`Shuffled` rows are independent: each epoch draws a new order, and no state passes from one batch to the next. `Segments`
+are consecutive pieces of one long series, as in language modelling (Zaremba et al. 2014, arXiv:1409.2329, section 4.1): a
+batch has the next window of every segment, and the state at the end of a batch is that before the next one. No gradient
+passes between batches (truncated back-propagation through time).
+
+    segment 0   | window 0 | window 1 | ...      batch j is window j of every segment
+    segment 1   | window 0 | window 1 | ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from jaxseq.common.arrays import Batch, Key, Tree
+from jaxseq.nn.apply import Carrying, Model
+
+STATIC = MappingProxyType({"static": True})
+"""Metadata of a field that is a constant of the compiled functions."""
+
+
+class Minibatch(NamedTuple):
+    """Rows of one optimiser step.
+
+    weight   of each row in the mean; 0 for padding
+    lengths  time steps of each row that count in the moments of a batch; None for whole rows, without the padding
+    """
+
+    x: Shaped[Array, "b *d"]
+    y: Shaped[Array, "b *k"]
+    weight: Float[Array, "b"]
+    lengths: Int[Array, "b"] | None = None
+
+
+class Order(NamedTuple):
+    """The batches of an epoch, with the key that is left after they were drawn.
+
+    batches  what `Feed.take` reads a batch from; every leaf has the axis "steps" first
+    """
+
+    batches: Tree
+    key: Key
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """The rows of a training, in the batches of an epoch."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, each a window."""
+        ...
+
+    @property
+    def row(self) -> Batch:
+        """One row as the model sees it, x "1 t d" and y "1 *k"."""
+        ...
+
+    def steps(self, batch: int) -> int:
+        """Return the number of batches in an epoch."""
+        ...
+
+    def order(self, key: Key, batch: int) -> Order:
+        """Return the batches of an epoch in their order."""
+        ...
+
+    def start(self, model: Model, batch: int) -> Tree:
+        """Return the carries before the first batch of an epoch; None where no state passes between batches."""
+        ...
+
+    def take(self, selection: Tree) -> Minibatch:
+        """Return the rows of one batch of `order`."""
+        ...
+
+
+# Rows in any order -----------------------------------------------------------------------------------------------------
+
+
+class Selection(NamedTuple):
+    """Row numbers of one batch, and the weight of each: 1, or 0 for padding."""
+
+    index: Int[Array, "*steps b"]
+    weight: Float[Array, "*steps b"]
+
+
+def batches_of(
+    order: Int[Array, "n"],
+    batch: int,
+) -> Selection:
+    """Split row numbers into batches "steps b"; the last batch is padded with row 0 at weight zero."""
+    rows = order.shape[0]
+    # A scan needs batches of one shape. Weight zero keeps padding out of the loss and of batch norm's moments.
+    padding = (0, -rows % batch)
+    index = jnp.pad(order, padding)
+    weight = jnp.pad(jnp.ones(rows), padding)
+
+    return Selection(
+        index=index.reshape(-1, batch),
+        weight=weight.reshape(-1, batch),
+    )
+
+
+def steps_per_epoch(rows: int, batch: int) -> int:
+    """Return the number of batches in an epoch of `rows` rows, including a smaller last batch."""
+    return -(-rows // batch)
+
+
+class Shuffled(NamedTuple):
+    """Rows that are independent of one another, in a fresh random order in each epoch."""
+
+    data: Batch
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.data.x.shape[0]
+
+    @property
+    def row(self) -> Batch:
+        """The first row."""
+        return Batch(self.data.x[:1], self.data.y[:1])
+
+    def steps(self, batch: int) -> int:
+        """Return the number of batches in an epoch, including a smaller last one."""
+        return steps_per_epoch(self.rows, batch)
+
+    def order(self, key: Key, batch: int) -> Order:
+        """Draw the order of the rows."""
+        order_key, key = jax.random.split(key)
+        order = jax.random.permutation(order_key, self.rows)
+        return Order(batches_of(order, batch), key)
+
+    def start(self, model: Model, batch: int) -> None:
+        """Return None: every row starts anew."""
+
+    def take(self, selection: Selection) -> Minibatch:
+        """Return the selected rows."""
+        return Minibatch(self.data.x[selection.index], self.data.y[selection.index], selection.weight)
+
+
+# Consecutive windows of one series -------------------------------------------------------------------------------------
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Segments:
+    """The training part of one long series, in time order. Windows are cut on the device, batch by batch.
+
+    x        inputs of n time steps, and nothing beyond those that have all of their targets in the part
+    ahead    target one step after each time step; m is n + horizon - 1
+    known    whether that target is known
+    window   time steps of one window
+    horizon  targets of each time step, k
+    adds_up  whether the target of h steps is the sum of the h targets of one step in between, or the last of them
+    """
+
+    x: Float[Array | np.ndarray, "n d"]
+    ahead: Float[Array | np.ndarray, "m"]
+    known: Bool[Array | np.ndarray, "m"]
+    window: int = field(metadata=STATIC)
+    horizon: int = field(metadata=STATIC)
+    adds_up: bool = field(metadata=STATIC)
+
+    @property
+    def rows(self) -> int:
+        """Number of windows that fit into the series."""
+        return self.x.shape[0] // self.window
+
+    @property
+    def row(self) -> Batch:
+        """The first window, with the targets of each of its time steps."""
+        # The whole series need not be on a device for it.
+        head = replace(
+            self,
+            x=self.x[: self.window],
+            ahead=self.ahead[: self.window + self.horizon - 1],
+            known=self.known[: self.window + self.horizon - 1],
+        )
+        first = head._windows(jnp.arange(self.window)[None])
+        return Batch(first.x, first.y)
+
+    def edges(self, batch: int) -> Int[np.ndarray, " _"]:
+        """Return the first time step of each of `batch` segments, and the end of the last; they differ by 1 in length."""
+        return self.x.shape[0] * np.arange(batch + 1, dtype=np.int64) // batch
+
+    def steps(self, batch: int) -> int:
+        """Return the number of windows in the longest segment, including a shorter last one."""
+        longest = int(np.diff(self.edges(batch)).max())
+        return -(-longest // self.window)
+
+    def order(self, key: Key, batch: int) -> Order:
+        """Return the windows of each segment in time order; nothing is drawn."""
+        edges = self.edges(batch)
+        first = edges[:-1] + self.window * np.arange(self.steps(batch))[:, None]
+        ends = np.broadcast_to(edges[1:], first.shape)
+        return Order(Span(jnp.asarray(first, jnp.int32), jnp.asarray(ends, jnp.int32)), key)
+
+    def start(self, model: Model, batch: int) -> Tree:
+        """Return the carries of the model before its first time step: each segment starts anew in every epoch."""
+        assert isinstance(model, Carrying), "the experiment checks it"
+        return model.start(batch, self.x.dtype)
+
+    def take(self, selection: Span) -> Minibatch:
+        """Return one window of each segment; targets beyond the end of a segment are unknown (NaN)."""
+        steps = selection.first[:, None] + jnp.arange(self.window)
+        windows = self._windows(steps)
+        is_inside = steps < selection.end[:, None]
+        return windows._replace(
+            y=jnp.where(is_inside[..., None], windows.y, jnp.nan),
+            lengths=jnp.sum(is_inside, axis=1, dtype=jnp.int32),
+        )
+
+    def _windows(self, steps: Int[Array, "b t"]) -> Minibatch:
+        """Return inputs and targets of these time steps; those beyond the end are the last one's."""
+        last = self.x.shape[0] - 1
+        within = jnp.minimum(steps, last)
+        targets = within[..., None] + jnp.arange(self.horizon)
+        y = jnp.asarray(self.ahead)[targets]
+        # In the units of the network: changes of one step add up to that of several.
+        if self.adds_up:
+            y = jnp.cumsum(y, axis=-1)
+        y = jnp.where(jnp.asarray(self.known)[targets], y, jnp.nan)
+        return Minibatch(jnp.asarray(self.x)[within], y, jnp.ones(steps.shape[0]))
+
+
+class Span(NamedTuple):
+    """Consecutive time steps of each segment: the first of them, and the end of the segment."""
+
+    first: Int[Array, "*steps b"]
+    end: Int[Array, "*steps b"]
+
+
+class Course(Batch):
+    """Consecutive time steps of one series, x "n d", of which the last m are judged by their targets, y "m k".
+
+    The state is carried through all of them: the first n - m warm it up. Targets that are not known are NaN.
+    """
+
+    __slots__ = ()
+
+
+Training: TypeAlias = Batch | Segments
+"""Training part of a job."""
+
+
+class RowSplits(NamedTuple):
+    """The three parts of a job as the model sees them; the last two are a `Course` where the first has segments."""
+
+    train: Training
+    valid: Batch
+    test: Batch
+
+
+def of(data: Training) -> Feed:
+    """Return the batches that a training part is read in."""
+    if isinstance(data, Segments):
+        return data
+    return Shuffled(data)

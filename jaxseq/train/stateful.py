@@ -1,0 +1,117 @@
+"""One long series as the rows of a stateful training: consecutive windows, whose state is carried from one to the next.
+
+The training part is cut into as many segments as a batch has rows (`feed.Segments`). A forecast is made with the state
+that has been carried through the known past: from the beginning of the last segment, as in training, through the rest of
+the training part and on into validation and test. Nothing is read before its time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxseq.common.errors import UsageError
+from jaxseq.data.dataset import Dataset
+from jaxseq.data.scaling import Scaling
+from jaxseq.data.windows import Windows
+from jaxseq.train.feed import Course, RowSplits, Segments
+
+START = "state_start"
+"""Key of `config.json`: the row of the series from which a forecast carries the state."""
+
+
+class Laid(NamedTuple):
+    """The three parts of a job, and the row of the series from which validation and test carry the state."""
+
+    batches: RowSplits
+    start: int
+
+
+def lay_out(dataset: Dataset, batch: int) -> Laid:
+    """Lay one series out as `batch` segments of its training part, and the courses through the other two.
+
+    Raises `UsageError` for several series, and for a batch without a known target.
+    """
+    windows, scaling, background = dataset
+    if len(background.names) > 1:
+        raise UsageError(
+            "carries its state through one series",
+            where="--data.stateful",
+            got=f"{len(background.names)} series",
+            needed="one; leave --data.series out, or train every series by itself",
+        )
+
+    course = background.courses[0]
+    steps, horizon = windows.train.inputs.shape[1], windows.train.targets.shape[1]
+    x = inputs(scaling, course)
+    # Later ones have targets beyond the part.
+    count = background.training_rows[0] - horizon
+    ahead = slice(count + horizon - 1)
+    train = Segments(
+        x=x[:count],
+        ahead=_one_step_targets(scaling, course)[ahead],
+        known=_has_known_target(course)[ahead],
+        window=steps,
+        horizon=horizon,
+        adds_up=scaling.transform.adds_up,
+    )
+    _check_known(train, batch)
+
+    start = int(train.edges(batch)[-2])
+    valid, test = (_course(x, part, scaling, start) for part in (windows.valid, windows.test))
+    return Laid(RowSplits(train, valid, test), start)
+
+
+def inputs(scaling: Scaling, course: Windows) -> Float[np.ndarray, "n d"]:
+    """Return the inputs of all time steps of a series, in float32."""
+    # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
+    return scaling.inputs(course)[0].astype(np.float32)
+
+
+def _one_step_targets(scaling: Scaling, course: Windows) -> Float[np.ndarray, " n"]:
+    """Return the target one step after each time step, also where the value is filled in; NaN after the last."""
+    as_known = course._replace(filled=course.filled[..., :0])
+    return scaling.targets_at_every_step(as_known)[0, :, 0].astype(np.float32)
+
+
+def _has_known_target(course: Windows) -> Bool[np.ndarray, " n"]:
+    """Return whether the value one step after each time step is known."""
+    known = np.zeros(course.inputs.shape[1], bool)
+    known[:-1] = True
+    if course.filled.shape[2]:
+        known[:-1] = ~course.filled[0, 1:, 0]
+    return known
+
+
+def _check_known(train: Segments, batch: int) -> None:
+    """Raise `UsageError` if a batch has no known target, and so no mean loss."""
+    if np.all(train.known):
+        return
+    # A time step counts if any target of its horizon is known.
+    targets = np.lib.stride_tricks.sliding_window_view(train.known, train.horizon)
+    known_before = np.concatenate([[0], np.cumsum(targets.any(axis=1))])
+    edges = train.edges(batch)
+    for step in range(train.steps(batch)):
+        first = np.minimum(edges[:-1] + step * train.window, edges[1:])
+        last = np.minimum(first + train.window, edges[1:])
+        if not np.any(known_before[last] > known_before[first]):
+            raise UsageError(
+                f"batch {step + 1} of an epoch has no known target",
+                where="--data.window",
+                got=train.window,
+                needed="longer windows, or a larger --batch",
+            )
+
+
+def _course(x: Float[np.ndarray, "n d"], part: Windows, scaling: Scaling, start: int) -> Course:
+    """Return the time steps from `start` to the last one that a part is forecast from, with the targets of the part."""
+    # A forecast is made after the row before its first target.
+    made_after = part.origins - 1
+    first = int(made_after.min())
+    last = int(made_after.max())
+    y = np.full((last - first + 1, part.targets.shape[1]), np.nan, np.float32)
+    # Windows without a known target are left out of the part.
+    y[made_after - first] = scaling.targets(part)
+    return Course(x[start : last + 1], y)

@@ -18,29 +18,24 @@ Forecasts: TypeAlias = Mapping[str, Values]
 
 
 def around(
-    valid: Forecasts,
-    test: Forecasts,
+    valid: Values,
+    test: Values,
     fitted: Intervals,
     valid_part: Part,
     test_part: Part,
-) -> dict[str, Bounds]:
-    """Return intervals around forecasts by name, of the same kind as those of `fitted`, by the same code.
+) -> Bounds:
+    """Return intervals around a forecast of the test part, of the same kind as those of `fitted`, by the same code.
 
-    Both parts' forecasts are in the series' units. Without intervals are forecasts that only one part has, and those
-    that the model's own scale cannot express (a log-return needs a positive forecast).
+    Both parts' forecasts are in the series' units. Without intervals is a forecast that the model's own scale cannot
+    express (a log-return needs a positive one).
     """
-    bounds_by_name = {}
-    for name in valid:
-        if name not in test:
-            continue
-        pair = [_scaled(valid[name], valid_part), _scaled(test[name], test_part)]
-        # Without a forecast in the scale of the scores there are none.
-        if pair[0] is None or pair[1] is None:
-            continue
-        # The kind is the model's, so that widths differ by the forecasts and by nothing else.
-        margins = intervals.fit(fitted.kind, pair[0], valid_part, fitted.size)
-        bounds_by_name[name] = intervals.bounds(pair[1], margins._replace(floor=fitted.floor), test_part)
-    return bounds_by_name
+    pair = [_scaled(valid, valid_part), _scaled(test, test_part)]
+    # Without a forecast in the scale of the scores there are none.
+    if pair[0] is None or pair[1] is None:
+        return {}
+    # The kind is the model's, so that widths differ by the forecasts and by nothing else.
+    margins = intervals.fit(fitted.kind, pair[0], valid_part, fitted.size)
+    return intervals.bounds(pair[1], margins._replace(floor=fitted.floor), test_part)
 
 
 def _scaled(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -96,15 +96,22 @@ def judge(
     valid_part = Part(windows.valid, scaling, series)
     test_part = Part(part, scaling, series)
     ends = bounds(test, calibrated.intervals, test_part)
-    ends_by_name = distributions.around(
-        valid=valid_forecasts,
-        test=forecasts,
-        fitted=calibrated.intervals,
-        valid_part=valid_part,
-        test_part=test_part,
-    )
-    # Those of the model may come from its own distribution, whose median need not be its centre.
-    ends_by_name[name] = ends
+
+    def ends_of(label: str) -> Bounds:
+        # Those of the model may come from its own distribution, whose median need not be its centre.
+        if label == name:
+            return ends
+        # Classical forecasts are made of the test part alone, and have no errors to fit intervals to.
+        if label not in valid_forecasts:
+            return {}
+        return distributions.around(
+            valid=valid_forecasts[label],
+            test=forecasts[label],
+            fitted=calibrated.intervals,
+            valid_part=valid_part,
+            test_part=test_part,
+        )
+
     medians = {**forecasts, name: above_floor(scaling.invert(test.median, part), background.floor)}
 
     columns = {
@@ -117,7 +124,7 @@ def judge(
         answer=verdict.answer(deciding.model),
         verdict=verdict.sentence(deciding.model, deciding.reference.name),
         remarks=_remarks(comparison, last_value, part, forecasts[name], rows),
-        scores=_scores(part, forecasts, scales, reference, ends_by_name=ends_by_name, medians=medians),
+        scores=_scores(part, forecasts, scales, reference, ends_of=ends_of, medians=medians),
         coverage=coverage_table(part.targets, ends),
         spread=spread(part, ends, in_time=bool(series)),
         predictions=frame(part, background.names, columns, ends, target_times(part, series)),
@@ -278,7 +285,7 @@ def _scores(
     forecasts: Forecasts,
     scales: Scales | None,
     reference: str,
-    ends_by_name: Mapping[str, Bounds],
+    ends_of: Callable[[str], Bounds],
     medians: Forecasts,
 ) -> pd.DataFrame:
     """Return the errors and scores of every forecast, over all steps and by step; unknown targets are left out."""
@@ -291,7 +298,8 @@ def _scores(
 
     table = []
     for name, forecast in forecasts.items():
-        ends = ends_by_name.get(name, {})
+        # One at a time: those of all forecasts of a long test part would take gigabytes.
+        ends = ends_of(name)
         for step in ("all", *range(1, forecast.shape[1] + 1)):
             columns = slice(None)
             if step != "all":

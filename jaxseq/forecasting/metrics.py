@@ -245,9 +245,12 @@ def _pinball(
     if not (np.all(levels > 0) and np.all(levels < 1) and np.all(np.diff(levels) > 0)):
         raise UsageError(f"levels {levels.tolist()} must lie between 0 and 1 and increase")
 
-    error = np.asarray(actual, np.float64)[..., None] - np.asarray(quantiles, np.float64)
-    loss = np.maximum(levels * error, (levels - 1) * error)
-    return np.array([_mean(loss[..., q], actual) for q in range(len(levels))])
+    losses = []
+    # Level by level: a long test part has millions of values of each.
+    for number, level in enumerate(levels):
+        error = np.asarray(actual, np.float64) - quantiles[..., number]
+        losses.append(_mean(np.maximum(level * error, (level - 1) * error), actual))
+    return np.array(losses)
 
 
 def quantile_loss(

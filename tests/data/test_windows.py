@@ -51,13 +51,16 @@ def test_without_covariates_there_are_none_of_them_and_the_number_is_that_of_the
     assert part.series.tolist() == [3] * 25
 
 
-def test_what_is_cut_is_a_copy():
+def test_what_is_cut_is_a_view_that_cannot_change_the_series_and_joined_parts_are_copies():
     series, beside = ramp(30), np.ones((30, 1))
     part = cut(series, 4, 2, 0, 30, covariates=beside)
-    for array in (part.inputs, part.targets, part.covariates):
-        array[:] = -1
+    for array, source in ((part.inputs, series.values), (part.targets, series.values), (part.covariates, beside)):
+        assert np.shares_memory(array, source)
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = -1
+    joined = join([part])
+    joined.inputs[:] = -1
     np.testing.assert_array_equal(series.values, np.arange(30))
-    assert (beside == 1).all()
 
 
 def test_cutting_where_no_window_fits_is_refused_with_both_numbers():

@@ -20,11 +20,10 @@ def test_a_baseline_has_the_intervals_that_a_model_with_its_forecasts_would_have
     valid, test = simulated.parts(simulated.garch(800, 0), horizon=2)
     fitted = fit(kind, simulated.naive(valid), valid, "volatility")
     expected = bounds(simulated.naive(test), fitted, test)
-    forecasts = [{"last": in_units(valid)}, {"last": in_units(test), "test only": in_units(test)}]
-    found = distributions.around(*forecasts, fitted, valid, test)
-    assert list(found) == ["last"]
+    found = distributions.around(in_units(valid), in_units(test), fitted, valid, test)
+    assert list(found) == list(expected)
     for level, ends in expected.items():
-        np.testing.assert_allclose(found["last"][level], ends, rtol=1e-9)
+        np.testing.assert_allclose(found[level], ends, rtol=1e-9)
 
 
 def root(values, base, shift, scale):
@@ -39,8 +38,9 @@ def test_a_forecast_that_its_scale_cannot_express_has_no_intervals(kind, monkeyp
     monkeypatch.setattr(scaling, "TRANSFORMS", {**transforms.TRANSFORMS, "root": ROOT})
     valid, test = simulated.parts(simulated.trending(800, 0), kind=kind)
     fitted = fit("split", simulated.naive(valid), valid)
-    forecasts = [{"last": in_units(part), "negative": -in_units(part)} for part in (valid, test)]
-    assert list(distributions.around(*forecasts, fitted, valid, test)) == ["last"]
+    forecasts = [in_units(part) for part in (valid, test)]
+    assert list(distributions.around(*forecasts, fitted, valid, test)) == list(fitted.levels)
+    assert distributions.around(*(-forecast for forecast in forecasts), fitted, valid, test) == {}
 
 
 def test_scores_are_those_of_the_quantiles_and_scaled_ones_are_by_row():

@@ -175,10 +175,12 @@ def test_the_first_series_before_its_test_part_is_read_off_the_windows() -> None
     windows = Prices().load(1).windows
     given = predictions.before_test(windows)
     assert given is not None
-    assert given["part"].value_counts().to_dict() == {
-        "training": len(windows.train.times),
-        "validation": len(windows.valid.times),
-    }
+    # Half as many as the test part has, and once more.
+    count = 3 * len(windows.test.times) // 2
+    valid = len(windows.valid.times)
+    assert given["part"].value_counts().to_dict() == {"training": count - valid, "validation": valid}
+    before_it = np.concatenate([windows.train.targets[:, 0], windows.valid.targets[:, 0]])
+    np.testing.assert_array_equal(given["actual"], before_it[-count:])
     assert given["date"].is_monotonic_increasing and given["date"].iloc[-1] < pd.Timestamp(windows.test.times[0])
     assert predictions.before_test(Waves().load(1).windows) is None
 

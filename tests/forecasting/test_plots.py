@@ -185,6 +185,16 @@ def test_the_first_series_before_its_test_part_is_read_off_the_windows() -> None
     assert predictions.before_test(Waves().load(1).windows) is None
 
 
+def test_of_more_rows_than_a_figure_can_show_some_at_equal_distances_are_drawn_as_the_title_says(monkeypatch) -> None:
+    monkeypatch.setattr(plots, "MOST_POINTS", 25)
+    given = frame(100)
+    whole, zoom, *_ = plots.forecast(given, "", "title").axes
+    step = -(-len(given) // 25)
+    assert len(given) > 2 * plots.ZOOM and f"every {step}th of {len(given)} rows" in whole.get_title()
+    np.testing.assert_array_equal(curve(whole, "actual"), given["actual"][::step])
+    np.testing.assert_array_equal(curve(zoom, "actual"), given["actual"].tail(plots.ZOOM))
+
+
 def test_of_several_steps_the_first_is_drawn() -> None:
     given = frame(horizon=3)
     whole = plots.forecast(given, "", "title").axes[0]

@@ -26,9 +26,9 @@ class Options:
     """Write a trained model for other programs, with a card that says what it is and how it is called.
 
     stablehlo holds the whole model for any number of rows: a forecast from values to values, with its intervals; of
-    chorales, from notes to the log-probabilities of each note; of piano rolls, from frames to the next one. onnx holds the
-    forecast likewise. Each is checked against the run before it is written. safetensors holds the weights, and torch those
-    of a forecaster.
+    chorales, from notes to the log-probabilities of each note; of piano rolls, from frames to the next one. onnx holds
+    forecasts and piano rolls likewise. Each is checked against the run before it is written. safetensors holds the
+    weights, and torch those of a forecaster.
     """
 
     run: Annotated[Path, tyro.conf.Positional]

@@ -19,6 +19,7 @@ from jaxseq.export import forecasts, kinds, program
 from jaxseq.export.program import Outputs, Program
 from jaxseq.nn import fields
 from jaxseq.train.domains.base import RestoredRun
+from jaxseq.train.forecaster import Trained
 
 TORCH_CELLS = ("rnn", "lstm", "gru")
 """Cells whose layers the model card builds in torch; each has as many units of memory as of output."""
@@ -54,11 +55,12 @@ def onnx(run: RestoredRun, exported: Program) -> dict[str, bytes]:
     try:
         from onnx.reference import ReferenceEvaluator
 
-        from jaxseq.export import onnx_graph
+        from jaxseq.export import onnx_graph, onnx_rolls
     except ModuleNotFoundError as error:
         raise _missing("onnx") from error
 
-    model = onnx_graph.model_of(forecasts.of(run), exported)
+    graphs = {"forecasts": onnx_graph.forecaster, "pianoroll": onnx_rolls.rolls}
+    model = graphs[run.experiment.domain](run, exported)
     # Its logistic function overflows for large arguments, on the way to the right value.
     with np.errstate(over="ignore"):
         outputs = ReferenceEvaluator(model).run(None, exported.example)
@@ -151,7 +153,7 @@ def _call_stablehlo(run: RestoredRun, exported: Program) -> str:
 
 def _call_onnx(run: RestoredRun, exported: Program) -> str:
     remark = ""
-    if forecasts.of(run).experiment.head.name == "student-t":
+    if isinstance(run, Trained) and run.experiment.head.name == "student-t":
         remark = "\nThe file has the forecast alone: ONNX has no operator for the quantiles of Student's t.\n"
     return f"""
 ```python
@@ -231,7 +233,7 @@ EVERY_KIND = tuple(kinds.KINDS)
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "stablehlo": Format(stablehlo, _call_stablehlo, EVERY_KIND),
-        "onnx": Format(onnx, _call_onnx, ("forecasts",)),
+        "onnx": Format(onnx, _call_onnx, ("forecasts", "pianoroll")),
         "safetensors": Format(safetensors, _call_safetensors, EVERY_KIND),
         "torch": Format(torch, _call_torch, ("forecasts",)),
     }

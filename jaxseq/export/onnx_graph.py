@@ -24,10 +24,16 @@ from jaxseq.forecasting import intervals, sizes
 from jaxseq.forecasting.intervals import Intervals
 from jaxseq.nn import fields
 from jaxseq.nn.heads import LEAST, LEVELS
+from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.forecaster import Trained
 
 OPSET = 17
-TYPES = {np.dtype(np.float64): TensorProto.DOUBLE, np.dtype(np.int32): TensorProto.INT32}
+TYPES = {
+    np.dtype(np.float64): TensorProto.DOUBLE,
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.int32): TensorProto.INT32,
+}
+WAY_OUT = "--to stablehlo, which holds every network"
 OPERATORS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 """ONNX's operator by the name of the cell."""
 TARGETS = ("level", "change", "log-return")
@@ -82,29 +88,35 @@ class Graph:
         return self.add("Slice", array, f"{name}_first", f"{name}_end", f"{name}_axis", output=name)
 
 
+def check_layers(cell: str, norm: str) -> None:
+    """Raise `UsageError` for recurrent layers that ONNX does not have."""
+    if cell not in OPERATORS:
+        raise UsageError("ONNX has no such cell", where="--model.cell", got=cell, needed=WAY_OUT)
+    if norm != "none":
+        raise UsageError("ONNX has no norm inside its layers", where="--model.norm", got=norm, needed=WAY_OUT)
+
+
 def check_exportable(trained: Trained) -> None:
     """Raise `UsageError` for a forecaster that has no counterpart among ONNX's operators."""
-    experiment, model = trained.experiment, trained.experiment.model
-    way_out = "--to stablehlo, which holds every network"
-    if model.cell not in OPERATORS:
-        raise UsageError("ONNX has no such cell", where="--model.cell", got=model.cell, needed=way_out)
+    experiment = trained.experiment
+    way_out = WAY_OUT
+    check_layers(experiment.model.cell, experiment.model.norm)
     if trained.scaling.kind not in TARGETS:
         raise UsageError(
             "the graph has no such target", where="--data.target", got=trained.scaling.kind, needed=way_out
         )
     if experiment.head.name not in CENTRES:
         raise UsageError("the graph has no such head", where="--model.head", got=experiment.head.name, needed=way_out)
-    if model.norm != "none":
-        raise UsageError("ONNX has no norm inside its layers", where="--model.norm", got=model.norm, needed=way_out)
     if experiment.task == "iterated" and experiment.horizon > 1:
         raise UsageError("the graph has no loop", where="--task", got="iterated", needed=way_out)
 
 
-def model_of(trained: Trained, program: Program) -> onnx.ModelProto:
+def forecaster(run: RestoredRun, program: Program) -> onnx.ModelProto:
     """Return the graph of a forecaster, checked by onnx, with the inputs and outputs of its program.
 
     It lacks the quantiles of the head, and the intervals of one for whose quantiles there is no operator.
     """
+    trained = forecasts.of(run)
     check_exportable(trained)
     graph = Graph()
     # In the order of the computation: a node may only read what stands before it.
@@ -119,12 +131,17 @@ def model_of(trained: Trained, program: Program) -> onnx.ModelProto:
     outputs = [_in_units(graph, units, forecast, "forecast")]
     outputs += _intervals(graph, units, raw)
 
+    horizon = trained.experiment.horizon
+    results = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["n", horizon]) for name in outputs]
+    return model_of(graph, program, results)
+
+
+def model_of(graph: Graph, program: Program, results: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """Return a graph with the inputs of its program and these results as a model, checked by onnx."""
     inputs = [
         helper.make_tensor_value_info(name, TYPES[program.dtypes[name]], ["n", *shape])
         for name, shape in program.shapes.items()
     ]
-    horizon = trained.experiment.horizon
-    results = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["n", horizon]) for name in outputs]
     # Runtimes warn of a constant that no operation reads.
     read = {name for node in graph.nodes for name in node.input}
     constants = [
@@ -132,7 +149,7 @@ def model_of(trained: Trained, program: Program) -> onnx.ModelProto:
         for name, value in graph.constants.items()
         if name in read
     ]
-    whole = helper.make_graph(graph.nodes, "forecaster", inputs, results, initializer=constants)
+    whole = helper.make_graph(graph.nodes, program.result, inputs, results, initializer=constants)
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="jaxseq")
     # The oldest version that has these operators: runtimes refuse a newer one than they know.
     model.ir_version = 8
@@ -419,8 +436,20 @@ def _volatility(graph: Graph, trained: Trained, scale: str) -> str:
     weights = graph.add("Pow", "decay", ages, output="weights")
     squares = graph.add("Mul", changes, changes, output="squares")
     weighted = graph.add("Mul", squares, weights, output="weighted")
-    total = graph.add("ReduceSum", weighted, "step_axis", output="weighted_sum", keepdims=1)
-    weight = graph.add("ReduceSum", weights, "none_axis", output="weight_sum", keepdims=1)
+    total = graph.add(
+        "ReduceSum",
+        weighted,
+        "step_axis",
+        output="weighted_sum",
+        keepdims=1,
+    )
+    weight = graph.add(
+        "ReduceSum",
+        weights,
+        "none_axis",
+        output="weight_sum",
+        keepdims=1,
+    )
     # Without a change both are 0, and the least size is taken.
     graph.constant("tiny", np.asarray(np.finfo(np.float64).tiny))
     weight = graph.add("Max", weight, "tiny", output="positive_weight")
@@ -431,29 +460,37 @@ def _volatility(graph: Graph, trained: Trained, scale: str) -> str:
 # The network ----------------------------------------------------------------------------------------------------------
 
 
-def _recurrent_layers(graph: Graph, trained: Trained, steps: str) -> str:
-    """Add the stack of layers over "t n d", and return the states that the head reads, "n h"."""
-    experiment = trained.experiment
-    model = experiment.model
+class Stack(NamedTuple):
+    """Recurrent layers, each with the parameters of its directions."""
+
+    cell: str
+    hidden: int
+    layers: list[list[Tree]]
+
+
+class States(NamedTuple):
+    """Names of the states of all steps, "t n h", and of the last carry of the last layer, "k n h" for k directions."""
+
+    steps: str
+    last: str
+
+
+def add_stack(graph: Graph, stack: Stack, steps: str) -> States:
+    """Add recurrent layers over "t n d"."""
     # In ONNX, 0 keeps a dimension.
     graph.constant("merge_directions", np.asarray([0, 0, -1], np.int64))
-    graph.constant("merge_last", np.asarray([0, -1], np.int64))
     last_carry = ""
-    for number in range(model.layers):
-        layer = trained.state.params[f"recurrent_{number}"]
-        directions = [layer]
-        if model.bidirectional:
-            directions = [layer["forward"], layer["backward"]]
-        names = _layer_weights(graph, model.cell, number, [direction["cell"] for direction in directions])
+    for number, directions in enumerate(stack.layers):
+        names = _layer_weights(graph, stack.cell, number, [direction["cell"] for direction in directions])
 
-        attributes: dict[str, Any] = {"hidden_size": model.hidden}
-        if model.bidirectional:
+        attributes: dict[str, Any] = {"hidden_size": stack.hidden}
+        if len(directions) > 1:
             attributes["direction"] = "bidirectional"
-        if model.cell == "gru":
+        if stack.cell == "gru":
             # The reset gate acts after the recurrent product, which is not ONNX's default.
             attributes["linear_before_reset"] = 1
         results = (f"outputs_{number}", f"last_{number}")
-        outputs = graph.add(OPERATORS[model.cell], steps, *names, output=results, **attributes)
+        outputs = graph.add(OPERATORS[stack.cell], steps, *names, output=results, **attributes)
         # From "t k n h", with k directions.
         turned = graph.add(
             "Transpose",
@@ -463,19 +500,35 @@ def _recurrent_layers(graph: Graph, trained: Trained, steps: str) -> str:
         )
         steps = graph.add("Reshape", turned, "merge_directions", output=f"steps_{number}")
         last_carry = results[1]
+    return States(steps, last_carry)
+
+
+def _recurrent_layers(graph: Graph, trained: Trained, steps: str) -> str:
+    """Add the stack of layers over "t n d", and return the states that the head reads, "n h"."""
+    experiment = trained.experiment
+    model = experiment.model
+    layers = []
+    for number in range(model.layers):
+        layer = trained.state.params[f"recurrent_{number}"]
+        directions = [layer]
+        if model.bidirectional:
+            directions = [layer["forward"], layer["backward"]]
+        layers.append(directions)
+    states = add_stack(graph, Stack(model.cell, model.hidden, layers), steps)
 
     if experiment.task == "every-step":
         graph.constant("final_step", np.asarray(experiment.data.window - 1, np.int64))
         return graph.add(
             "Gather",
-            steps,
+            states.steps,
             "final_step",
             output="states",
             axis=0,
         )
+    graph.constant("merge_last", np.asarray([0, -1], np.int64))
     turned = graph.add(
         "Transpose",
-        last_carry,
+        states.last,
         output="turned_last",
         perm=[1, 0, 2],
     )

@@ -322,6 +322,10 @@ def test_the_program_of_piano_rolls_predicts_any_number_of_frames(cell):
     rolls = music(f"rolls of {cell}")
     frames = np.random.default_rng(6).integers(0, 2, (2, 11, 88)).astype(np.float32)
     wanted = rolls.predict(frames)
+    if cell in CELLS:
+        content = formats.onnx(rolls, kinds.of(rolls).program_of(rolls))["log_odds.onnx"]
+        (log_odds,) = onnx.reference.ReferenceEvaluator(onnx.load_from_string(content)).run(None, {"frames": frames})
+        np.testing.assert_allclose(log_odds, wanted, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(by_stablehlo(rolls, {"frames": frames})["log_odds"], wanted, rtol=1e-5, atol=1e-5)
 
 

@@ -34,8 +34,17 @@ FORWARD = {
 
 
 def stablehlo(run: RestoredRun, exported: Program) -> dict[str, bytes]:
-    """Return the program for any number of rows: as `jax.export` reads it, and as StableHLO's portable bytecode."""
+    """Return the program for any number of rows: as `jax.export` reads it, and as StableHLO's portable bytecode.
+
+    Raises `UsageError` if flatbuffers is not installed.
+    """
     del run
+    # JAX writes its own format by it, and does not install it.
+    try:
+        import flatbuffers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise _missing("flatbuffers") from error
+
     is_double = np.dtype(np.float64) in exported.dtypes.values()
     with jax.enable_x64(is_double), _without_places():
         inputs = program.symbolic(exported)
@@ -147,7 +156,7 @@ def _call_stablehlo(run: RestoredRun, exported: Program) -> str:
 {code}
 ```
 
-`{name}.stablehlo` is the same program as StableHLO's portable bytecode, for other compilers.
+It needs `pip install jax flatbuffers`. `{name}.stablehlo` is the same as StableHLO's portable bytecode, for compilers.
 """
 
 

@@ -481,7 +481,10 @@ def test_the_formats_are_those_of_the_command():
     assert tuple(formats.FORMATS) == command.NAMES
 
 
-def test_without_the_extra_the_command_says_what_to_install(monkeypatch, aapl_run, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "onnx.reference", None)
-    assert export(aapl_run, "--to", "onnx", "--out", tmp_path / "out") == 2
+@pytest.mark.parametrize(
+    ("to", "module"), {"onnx": "onnx.reference", "stablehlo": "flatbuffers", "safetensors": "safetensors.numpy"}.items()
+)
+def test_without_the_extra_the_command_says_what_to_install(to, module, monkeypatch, aapl_run, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert export(aapl_run, "--to", to, "--out", tmp_path / "out") == 2
     assert 'pip install "jaxseq[export]"' in capsys.readouterr().err

@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     return command_line.run("jaxseq.forecast", lambda: _run(parse(words)), "stopped; nothing was written", "--horizon")
 
 
-def parse(words: Sequence[str]) -> Options[Any]:
+def parse(words: Sequence[str]) -> Options[PanelData]:
     """Parse the words of the command line; the run decides which options the data have.
 
     Raises `UsageError` for a missing run, an unknown option or a value that does not fit.
@@ -101,7 +101,7 @@ def parse(words: Sequence[str]) -> Options[Any]:
     )
 
 
-def _run(options: Options[Any]) -> None:
+def _run(options: Options[PanelData]) -> None:
     """Forecast, write the table and the figure, print both."""
     compiled_programs.keep()
     path = options.run / FILE if options.out is None else options.out
@@ -138,7 +138,7 @@ def _run(options: Options[Any]) -> None:
     screen.print(f"{path} and {path.stem}.png{omitted}", highlight=False)
 
 
-def _check_outputs(options: Options[Any], path: Path) -> None:
+def _check_outputs(options: Options[PanelData], path: Path) -> None:
     """Raise `UsageError` for outputs that exist without --overwrite, and for those that would destroy what is read."""
     inputs = [options.run / name for name in RUN_FILES]
     # Only tables are read from a file of the user.
@@ -154,7 +154,7 @@ def _check_outputs(options: Options[Any], path: Path) -> None:
         written.check(path.with_name(RECORD), [output.name for output in outputs])
 
 
-def _write_default(options: Options[Any], contents: Mapping[str, bytes], forecasts: Future, panel: Panel) -> None:
+def _write_default(options: Options[PanelData], contents: Mapping[str, bytes], forecasts: Future, panel: Panel) -> None:
     """Write future.csv and future.png into the run's folder, with the record by which the next call knows them."""
     epoch = options.epoch
     if epoch is None:

@@ -116,7 +116,7 @@ def _check_family(cell: Cell) -> None:
 
 def _check_signatures(cell: Cell) -> None:
     """Raise `UsageError` for a function that does not take the arguments that the layer gives it."""
-    functions: dict[str, tuple[Callable[..., Any] | None, tuple[str, ...]]] = {
+    functions: dict[str, tuple[Callable[..., object] | None, tuple[str, ...]]] = {
         "start": (cell.start, ("shape", "dtype")),
         "init": (cell.init, ("key", "d", "h", "dtype")),
         "gates": (cell.gates, ("z", "u", "carry", "slots")),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ class Backward(NamedTuple):
     buffers: Buffers
 
 
-def projection(kernel: Any, features: int) -> Projection:
+def projection(kernel: object, features: int) -> Projection:
     """Choose when x W is computed; `kernel` is None where x is projected already."""
     if kernel is None:
         return Projection.GIVEN

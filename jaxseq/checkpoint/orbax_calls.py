@@ -81,7 +81,7 @@ def wait_for_threads(seconds: float = 10.0) -> None:
             thread.join(seconds)
 
 
-def _single_process() -> contextlib.AbstractContextManager[Any]:
+def _single_process() -> contextlib.AbstractContextManager[object]:
     """Return a context in which Orbax waits for no other process: one saves, and each reads by itself."""
     if jax.process_count() == 1:
         return contextlib.nullcontext()
@@ -95,7 +95,7 @@ def _single_process() -> contextlib.AbstractContextManager[Any]:
 class _Replacement:
     """A function of a module that is replaced while at least one thread needs it."""
 
-    def __init__(self, module: object, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, module: object, name: str, function: Callable[..., object]) -> None:
         self.module = module
         self.name = name
         self.function = function

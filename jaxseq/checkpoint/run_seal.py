@@ -246,7 +246,7 @@ def _judged_epochs(run: Path) -> str:
 # Members of studies and sweeps -------------------------------------------------------------------------------------------
 
 
-def members_record(configs: Mapping[str, Mapping[str, Any]], may_change: Iterable[str] = ()) -> dict[str, Any]:
+def members_record(configs: Mapping[str, Mapping[str, object]], may_change: Iterable[str] = ()) -> dict[str, object]:
     """Return the part of a recipe of runs that names its members: the hash of each recipe, by the run's folder.
 
     Fields in `may_change` are left out, and the path of the data, which may be moved.

@@ -136,7 +136,7 @@ def _check_same_model(saved: Mapping[str, Leaf], expected: Mapping[str, Leaf], w
         raise UsageError(f"the checkpoint of another model: {'; '.join(lines[:3])}{more}", where=where)
 
 
-def _put(array: np.ndarray, like: Any, dtype: str) -> jax.Array:
+def _put(array: np.ndarray, like: object, dtype: str) -> jax.Array:
     """Put an array where the abstract leaf says."""
     sharding = getattr(like, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     data = jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

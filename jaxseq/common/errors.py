@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from jaxseq.common.text import shown
 
@@ -34,11 +33,11 @@ class Portable(BaseException):
     Exceptions pickle by calling their class with `args`, so that keywords and a subclass's own arguments would be lost.
     """
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _unpickled, (type(self), self.args, self.__dict__)
 
 
-def _unpickled(kind: type[Portable], arguments: tuple[Any, ...], fields: dict[str, Any]) -> Portable:
+def _unpickled(kind: type[Portable], arguments: tuple[object, ...], fields: dict[str, object]) -> Portable:
     error = kind.__new__(kind, *arguments)
     error.__dict__.update(fields)
     return error

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from jaxseq.checkpoint import records, run_seal
 from jaxseq.export import kinds
@@ -83,7 +82,7 @@ def _model_index(name: str, task: str, metrics: Mapping[str, int | float]) -> li
     return lines
 
 
-def _recipe(config: Mapping[str, object]) -> dict[str, Any]:
+def _recipe(config: Mapping[str, object]) -> dict[str, object]:
     # Facts about the training rows, which may be of thousands of series.
     left_out = ("training_series", "axes", "series")
     return {name: value for name, value in config.items() if name not in left_out}

@@ -483,7 +483,7 @@ def add_stack(graph: Graph, stack: Stack, steps: str) -> States:
     for number, directions in enumerate(stack.layers):
         names = _layer_weights(graph, stack.cell, number, [direction["cell"] for direction in directions])
 
-        attributes: dict[str, Any] = {"hidden_size": stack.hidden}
+        attributes: dict[str, object] = {"hidden_size": stack.hidden}
         if len(directions) > 1:
             attributes["direction"] = "bidirectional"
         if stack.cell == "gru":

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from jaxseq.data.scaling import MAX_REACH
 from jaxseq.forecasting.adaptive import KEPT_SCORES
 from jaxseq.forecasting.intervals import Intervals, Kind
 from jaxseq.forecasting.sizes import Size
+
+Choice = TypeVar("Choice", bound=str)
 
 MOST_LEVELS = 99
 """Most levels that a file may have."""
@@ -84,12 +86,13 @@ def parse(
 
 def _one_of(
     value: object,
-    choices: tuple[str, ...],
+    choices: tuple[Choice, ...],
     where: str,
-) -> Any:
-    if value not in choices:
-        raise UsageError("unknown", where=where, got=value, needed=f"one of {', '.join(choices)}")
-    return value
+) -> Choice:
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise UsageError("unknown", where=where, got=value, needed=f"one of {', '.join(choices)}")
 
 
 def _list(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ def cell_params(cell: AnyCell, arrays: Tree, features: int = 1, hidden: int = 1)
     return typed(arrays, _params_like(cell, features, hidden))
 
 
-def in_order(tree: Tree) -> list[Any]:
+def in_order(tree: Tree) -> list[object]:
     """Return the leaves of nested dicts, those of cells and norms in the order of their fields, all others by name.
 
     JAX sorts the names of dicts. A sum of floats depends on its order, and runs depend on that sum to the last bit.

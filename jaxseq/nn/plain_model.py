@@ -13,9 +13,9 @@ Whether a module draws random numbers in training, and whether it keeps running 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import flax.errors
 import flax.linen as nn
@@ -25,6 +25,8 @@ from jaxtyping import Array, Integer, Shaped
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.common.errors import UsageError
 from jaxseq.nn.apply import Layer, Model
+
+Shapes = TypeVar("Shapes")
 
 TRAINING_FLAGS: Mapping[str, bool] = {
     "train": True,
@@ -145,7 +147,7 @@ def _check_arguments(module: nn.Module, arguments: Mapping[str, inspect.Paramete
         )
 
 
-def _traced(module: nn.Module, function: Any, x: jax.ShapeDtypeStruct) -> Any:
+def _traced(module: nn.Module, function: Callable[[jax.ShapeDtypeStruct], Shapes], x: jax.ShapeDtypeStruct) -> Shapes:
     """Return the shapes of a function's result for rows x; its own errors become a `UsageError` that names the module."""
     # Tracing costs milliseconds; the first epoch would fail only after it is compiled.
     try:

@@ -156,9 +156,9 @@ def _path(field: str) -> list[str]:
     return field.replace("-", "_").split(".")
 
 
-def _replaced(base: Any, changes: Mapping[tuple[str, ...], Any]) -> Any:
+def _replaced(base: Any, changes: Mapping[tuple[str, ...], object]) -> Any:
     """Return a dataclass with other values of some fields, by path, all set at once: some may fit together alone."""
-    nested: dict[str, dict[tuple[str, ...], Any]] = {}
+    nested: dict[str, dict[tuple[str, ...], object]] = {}
     values: dict[str, Any] = {}
     for (name, *inner), value in changes.items():
         if inner:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import optuna
@@ -203,7 +203,7 @@ def as_text(value: object) -> str:
     return str(_rounded(value))
 
 
-def _rounded(value: object) -> Any:
+def _rounded(value: object) -> object:
     """Return a value of a point, a number with six digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")

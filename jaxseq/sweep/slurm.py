@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 from jaxseq.common import files, sealed, signals
 from jaxseq.common.errors import Detached, Interrupted, Stopped, UsageError
@@ -204,7 +204,7 @@ def _executor(cluster: Cluster, folder: Path) -> submitit.AutoExecutor:
         if name in cluster.resources:
             raise UsageError(f"a job is one process on one node: leave out {name}", where=f"--on {kind}")
 
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, object] = {}
     for name, value in {"timeout_min": MINUTES, "name": "jaxseq", **cluster.resources}.items():
         parameters[name if name in SHARED_PARAMETERS else f"{kind}_{name}"] = value
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import grid
@@ -46,14 +46,14 @@ class Space(NamedTuple):
         """Column of the metrics whose smallest value marks the best point."""
         return f"valid_{self.base.objective().select}"
 
-    def experiment(self, drawn: Mapping[str, Any]) -> Experiment:
+    def experiment(self, drawn: Mapping[str, object]) -> Experiment:
         """Return the recipe of a point: numbers of ranges and texts of choices, by field.
 
         Raises `UsageError` for values that do not fit together, or that are judged by another metric.
         """
         values = {}
         for field, domain in self.fields.items():
-            values[field] = domain.values[drawn[field]] if isinstance(domain, Choice) else drawn[field]
+            values[field] = domain.values[str(drawn[field])] if isinstance(domain, Choice) else drawn[field]
         experiment = grid.with_values(self.base, values)
         metric = f"valid_{experiment.objective().select}"
         if metric != self.metric:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -224,7 +224,7 @@ def _row_shape(batches: RowSplits) -> tuple[tuple[int, ...], str]:
     return x.shape, str(x.dtype)
 
 
-def size_note(job: Job[Experiment, Any]) -> str | None:
+def size_note(job: Job[Experiment, object]) -> str | None:
     """Return a sentence on a model that takes minutes to draw and to compile; None for any other."""
     model = job.experiment.model
     parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_state(job).params))
@@ -236,7 +236,7 @@ def size_note(job: Job[Experiment, Any]) -> str | None:
     )
 
 
-def run_config(job: Job) -> dict[str, Any]:
+def run_config(job: Job) -> dict[str, object]:
     """Return what `config.json` and the checkpoints store: the recipe, fitted values, the rows' hash, the axes.
 
     The run's identity is added where the run begins.

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -113,7 +112,7 @@ def page_of_run(run: RestoredRun) -> str:
     """Return a restored run as HTML: experiment, network, epoch and test score, and its picture, if the folder has them."""
     network = run.experiment.model
     parameters = sum(leaf.size for leaf in jax.tree.leaves(run.state.params))
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "experiment": run.experiment.name,
         "domain": run.experiment.domain,
         "cell": network.cell,

@@ -220,7 +220,7 @@ def _folder(
     return folder
 
 
-def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
+def _check_recipe(folder: Path, recipe: dict[str, object]) -> None:
     """Raise `UsageError` if the study in a folder has another recipe."""
     saved = _recipe(folder / RECIPE)
     changed = [name for name in recipe if saved.get(name) != recipe[name]]
@@ -230,7 +230,7 @@ def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
         )
 
 
-def _recipe(path: Path) -> dict[str, Any]:
+def _recipe(path: Path) -> dict[str, object]:
     """Read the recipe of a study; fields that are newer than the file have their defaults."""
     saved = sealed.read(path)
     for name in (run_seal.MEMBERS, run_seal.FIELDS):

@@ -58,10 +58,10 @@ class Frame(str):
         frame.columns = columns
         return frame
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Frame, (self.names, self.columns)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Frame:
+    def __deepcopy__(self, memo: dict[int, object]) -> Frame:
         # `dataclasses.asdict` copies the fields of a recipe, and nothing changes a frame.
         return self
 

@@ -225,7 +225,7 @@ def _watched(session: Any, deadline: float) -> Iterator[None]:
     original_request = session.request
     refusals: list[int] = []
 
-    def request(method: str, url: str, **options: Any) -> Any:
+    def request(method: str, url: str, **options: object) -> object:
         seconds_left = deadline - time.monotonic()
         if seconds_left <= 0:
             raise _Failure("timeout", "no time is left for all that has to be asked")

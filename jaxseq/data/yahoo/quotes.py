@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -143,7 +144,7 @@ def read(file: Path, request: Request) -> tuple[Quotes | None, str]:
         return None, f"the cache file {printable(str(file))} is damaged ({first_line(error)})"
 
 
-def digest(record: dict[str, Any], body: bytes) -> str:
+def digest(record: Mapping[str, object], body: bytes) -> str:
     """Return the sha256 of a file's first line, apart from the sha256 in it, and of its rows."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode() + b"\n" + body).hexdigest()
 

@@ -134,6 +134,7 @@ def _verify_recipe(folder: Path, name: str, runs: Sequence[Path]) -> bool:
         try:
             recipe = sealed.read(folder / name)
             run_seal.check_members(runs, recipe, folder / name)
+            run_seal.check_journal(recipe, folder / name)
         except UsageError as error:
             lines.append(str(error))
     for table in RECIPES[name]:
@@ -145,7 +146,7 @@ def _verify_recipe(folder: Path, name: str, runs: Sequence[Path]) -> bool:
         if (folder / table).is_dir():
             lines.append(f"{folder / table}: a folder in the place of a file")
     for line in lines:
-        print(line)
+        say(line)
     return bool(lines)
 
 
@@ -154,7 +155,8 @@ def _verify_run(run: Path, epoch: int | None) -> bool:
     # Of a finished run, the epochs themselves may be gone.
     if epoch is None and not records.epochs(run / run_seal.CHECKPOINTS) and _is_run(run):
         lines = list(run_seal.damage(run))
-        print("\n".join(lines) or "no epoch is saved yet")
+        for line in lines or ["no epoch is saved yet"]:
+            say(line)
         return bool(lines)
 
     folder = _checkpoints(run)

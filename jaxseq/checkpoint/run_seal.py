@@ -32,12 +32,14 @@ FORECAST_PLOT = "forecast.png"
 ERRORS_PLOT = "errors.png"
 
 MOST_METRICS = 256 * 2**20
-"""Maximum size in bytes of a log that is read: a million epochs."""
+"""Maximum size in bytes of a log or journal that is read: a million epochs."""
 
 MEMBERS = "members"
 """Key, in the recipe of a study or a sweep, of the hash of each run's recipe, by the name of its folder."""
 FIELDS = "member_fields"
 """Key of the names of the fields that are hashed."""
+JOURNAL = "journal"
+"""Key, in the recipe of a search, of the name, size and sha256 of its journal, which may have grown since."""
 
 OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, REPORT)
 """Files that a judgement writes; those of a domain are some of them."""
@@ -96,6 +98,8 @@ def read_judged(run: Path) -> Judged | None:
     formats before 3 have none.
     """
     path = run / JUDGED
+    if path.is_symlink() and not os.path.exists(path):
+        raise _to_be_judged(path, "it is a link to nothing")
     if not path.exists():
         # Without the seal, nothing tells whether these files are of the epochs that lie beside them.
         left = [name for name in OUTPUTS if (run / name).exists()]
@@ -275,6 +279,26 @@ def check_members(runs: Iterable[Path], recipe: Mapping[str, Any], file: Path) -
             raise DamagedError(f"{file}", [f"it has another recipe for {run.name}"])
 
 
+def journal_record(journal: Path) -> dict[str, Any]:
+    """Return the part of a recipe of runs that seals a journal. Raises `UsageError` if it cannot be read."""
+    content = log_content(journal)
+    return {JOURNAL: [journal.name, len(content), hashlib.sha256(content).hexdigest()]}
+
+
+def check_journal(recipe: Mapping[str, Any], file: Path) -> None:
+    """Raise `DamagedError` unless a journal begins as it did when the recipe in `file` was written.
+
+    Recipes of a grid, and of earlier versions, have no journal. Raises `UsageError` for one that cannot be read.
+    """
+    if JOURNAL not in recipe:
+        return
+    name, size, sha256 = recipe[JOURNAL]
+    # The recipe may come from elsewhere: no file outside of its folder is read.
+    journal = file.with_name(Path(name).name)
+    if hashlib.sha256(log_content(journal)[:size]).hexdigest() != sha256:
+        raise DamagedError(f"{journal}", [f"it was changed since {file.name} was written"])
+
+
 def _recipe_sha256(config: Mapping[str, object], fields: Iterable[str]) -> str:
     return sealed.digest({name: unmoved(config.get(name)) for name in fields})
 
@@ -301,7 +325,7 @@ def log_sha256(path: Path, epochs: int) -> str:
 
 
 def log_content(path: Path) -> bytes:
-    """Return the bytes of a log. Raises `UsageError` if it cannot be read or is larger than `MOST_METRICS`."""
+    """Return the bytes of a log or journal. Raises `UsageError` if it cannot be read or is larger than `MOST_METRICS`."""
     try:
         # The file is read as a whole, so a damaged one of any size could fill the memory.
         files.check_size(path, MOST_METRICS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -87,6 +88,10 @@ def _search(options: Options, trials: int, console: Console, locks: ExitStack) -
 
     searched = space.parse(options.words)
     folder = _folder(options, {}, searched.base.name, locks)
+    journal = folder / search.JOURNAL
+    # Without it, the trials are drawn again, and their finished runs taken.
+    if os.path.lexists(journal):
+        run_seal.check_journal(sealed.read(folder / RECORD), folder / RECORD)
     command = _announce(console, folder, f"a search of {trials} trials")
     at_once = min(options.searched_at_once, trials)
     with _place(options.cluster, folder, at_once, command) as place:
@@ -102,7 +107,7 @@ def _search(options: Options, trials: int, console: Console, locks: ExitStack) -
 
     # Now, when the points are known, for `checkpoint verify`.
     members = {result.run.folder.name: result.run.experiment for result in found.results if result.state != "failed"}
-    _write_record(folder, _recorded_words(options), members)
+    _write_record(folder, _recorded_words(options), members, run_seal.journal_record(journal))
     outputs = _outputs(folder, console)
     outputs.write(search_summary.PICTURE, figures.drawn(plots.trials(searched, found), "png"))
     table = search_summary.table(searched, found)
@@ -164,9 +169,14 @@ def _recorded_words(options: Options) -> list[str]:
     return options.words if options.trials is None else ["--optuna", *options.words]
 
 
-def _write_record(folder: Path, words: Sequence[str], members: Mapping[str, Experiment]) -> None:
+def _write_record(
+    folder: Path,
+    words: Sequence[str],
+    members: Mapping[str, Experiment],
+    facts: Mapping[str, object] | None = None,
+) -> None:
     configs = {name: experiments.to_config(experiment) for name, experiment in members.items()}
-    sealed.write(folder / RECORD, {WORDS: list(words), **run_seal.members_record(configs)})
+    sealed.write(folder / RECORD, {WORDS: list(words), **run_seal.members_record(configs), **(facts or {})})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ Only door to optuna.
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -28,7 +30,7 @@ from jaxseq.checkpoint import records, run_seal
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep.places import Place, train
-from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError, is_finished
+from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError, is_finished, log_of, read_metrics
 from jaxseq.sweep.space import Choice, Range, Space
 from jaxseq.train import loggers
 from jaxseq.train.callbacks import Callback, StartedRun
@@ -79,7 +81,8 @@ def search(
     """Train `trials` points of a space at a place, `at_once` at a time; those of an earlier call are kept, or resume.
 
     One at a time, the points depend on the space and the seed of its recipe alone, also if the search is interrupted.
-    Raises what the place raises, and `UsageError` if no trial could be completed.
+    A finished trial whose files were damaged is judged again. Raises what the place raises, and `UsageError` if no trial
+    could be completed, or if the journal and the runs of its trials say different things.
     """
     _be_quiet()
     # Optuna would append to what a link points to.
@@ -102,9 +105,9 @@ class _Search:
         log: str | None,
         console: Console,
     ) -> None:
-        journal = folder / JOURNAL
-        _drop_torn_line(journal)
-        study = _open(journal, space.base.epochs).study
+        self._journal = folder / JOURNAL
+        _drop_torn_line(self._journal)
+        self._storage, study = _open(self._journal, space.base.epochs)
         self._space = space
         self._trials = trials
         self._is_parallel = is_parallel
@@ -113,42 +116,130 @@ class _Search:
         self._log = log
         self._console = console
         self._numbers: dict[PlannedRun, int] = {}
+        self._damaged: dict[PlannedRun, str] = {}
+        trials_so_far = study.get_trials()
         # Those that a signal or a kill left.
-        self._interrupted = [trial for trial in study.get_trials() if trial.state == TrialState.RUNNING]
+        self._interrupted = [trial for trial in trials_so_far if trial.state == TrialState.RUNNING]
+        runs = [self._checked_run(trial) for trial in trials_so_far]
+        self._to_mend = [run for run in runs if run is not None]
 
     def next_run(self) -> PlannedRun | None:
         """Return the run of the next trial that has anything to train; None after the last one."""
-        while self._interrupted or len(self._study.get_trials(deepcopy=False)) < self._trials:
+        if self._to_mend:
+            return self._to_mend.pop(0)
+        while self._has_next():
             trial = self._interrupted.pop(0) if self._interrupted else self._draw()
             try:
-                run = self._run(trial.number, trial.params)
-                self._numbers[run] = trial.number
-                if not is_finished(run):
-                    return run
-                # Its end was not told before a kill.
-                self.end(run, "")
+                run = self._run(trial.number, self._point(trial))
             except UsageError as error:
                 # Values that do not fit together, or a model that does not fit into memory.
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 self.print(f"trial {trial.number}: failed: {error}")
+                continue
+            self._numbers[run] = trial.number
+            if not self._is_finished(run):
+                return run
+            # Its end was not told before a kill.
+            self.end(run, "")
         return None
+
+    def _has_next(self) -> bool:
+        # Points would be drawn without a value that only its damaged run can tell.
+        if self._damaged:
+            return False
+        return bool(self._interrupted) or len(self._study.get_trials(deepcopy=False)) < self._trials
+
+    def _checked_run(self, trial: FrozenTrial) -> PlannedRun | None:
+        """Return the run of a complete trial that is to be judged again; None for every other trial.
+
+        Raises `UsageError` unless the journal has the point and the values of the trial's run.
+        """
+        space = {field: _distribution(domain) for field, domain in self._space.fields.items()}
+        if not trial.distributions.items() <= space.items():
+            raise _differs(self._journal, trial, "its point is of another space")
+        # A search enqueues nothing.
+        if trial.state == TrialState.WAITING:
+            raise _differs(self._journal, trial, "it waits to be drawn")
+        if trial.params.keys() != self._space.fields.keys():
+            if trial.state.is_finished():
+                raise _differs(self._journal, trial, "its point lacks a value")
+            # It was killed while it was drawn.
+            return None
+        try:
+            run = self._run(trial.number, trial.params)
+        except UsageError:
+            if trial.state == TrialState.FAIL:
+                return None
+            raise
+        is_judged = self._is_finished(run)
+        if trial.state == TrialState.COMPLETE and not is_judged:
+            # Without the callback that would prune it, compared with later trials.
+            run = run._replace(callbacks=partial(loggers.named, self._log))
+            self._numbers[run] = trial.number
+            return run
+        self._check_values(trial, run, is_judged)
+        return None
+
+    def _is_finished(self, run: PlannedRun) -> bool:
+        """Return whether a run is trained and judged. Raises `UsageError`, which names the journal, for another recipe."""
+        try:
+            return is_finished(run)
+        except UsageError as error:
+            raise UsageError(f"{error}", where=self._journal) from error
+
+    def _check_values(self, trial: FrozenTrial, run: PlannedRun, is_judged: bool) -> None:
+        """Raise `UsageError` unless the journal says of a trial that has ended what its run does."""
+        metric = self._space.metric
+        is_same = True
+        if trial.state == TrialState.COMPLETE:
+            is_same = trial.values == [_best_value(run, metric)] and _has_reports(trial, run, metric)
+        elif trial.state == TrialState.PRUNED:
+            is_same = not is_judged and _has_reports(trial, run, metric)
+        elif trial.state == TrialState.FAIL and is_judged:
+            is_same = not math.isfinite(_best_value(run, metric))
+        if not is_same:
+            raise _differs(self._journal, trial, f"it has other values than {run.folder}")
 
     def _draw(self) -> Trial:
         """Draw the next point, by a generator of its own: a search that resumes does not draw the first ones again."""
-        number = len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
+        return self._study.ask({field: _distribution(domain) for field, domain in self._space.fields.items()})
+
+    def _sampler(self, number: int) -> optuna.samplers.TPESampler:
         seeds = np.random.SeedSequence([self._space.base.seed, number])
-        self._study.sampler = optuna.samplers.TPESampler(
+        return optuna.samplers.TPESampler(
             seed=int(seeds.generate_state(1)[0]),
             # Runs under way count as bad ones, so that those of one batch do not lie beside each other.
             constant_liar=self._is_parallel,
         )
-        return self._study.ask({field: _distribution(domain) for field, domain in self._space.fields.items()})
+
+    def _point(self, trial: Trial | FrozenTrial) -> Mapping[str, object]:
+        """Return the values of a trial; those that a kill kept out of the journal are drawn as they would have been."""
+        missing = self._space.fields.keys() - trial.params.keys()
+        if not missing or not isinstance(trial, FrozenTrial):
+            return trial.params
+        sampler = self._sampler(trial.number)
+        self._study.sampler = sampler
+        trial_id = _trial_id(self._storage, trial.number)
+        # Draws the fields that are drawn together.
+        together = Trial(self._study, trial_id).relative_params
+        point: dict[str, object] = {}
+        # All of the others, too, as each draw moves the generator on.
+        for field, domain in self._space.fields.items():
+            distribution = _distribution(domain)
+            if field in together:
+                point[field] = together[field]
+            else:
+                point[field] = sampler.sample_independent(self._study, trial, field, distribution)
+            if field in missing:
+                internal = distribution.to_internal_repr(point[field])
+                self._storage.set_trial_param(trial_id, field, internal, distribution)
+        return point
 
     def _run(self, number: int, params: Mapping[str, object]) -> PlannedRun:
         name = f"{self._space.base.name}-trial-{number:04d}"
         # The job of a cluster may begin in another folder.
-        journal = (self._folder / JOURNAL).absolute()
-        callbacks = partial(_callbacks, journal, number, self._space.metric, self._log)
+        callbacks = partial(_callbacks, self._journal.absolute(), number, self._space.metric, self._log)
         # As the text says it, so that the words of a point train the same run.
         point = {field: _rounded(value) for field, value in params.items()}
         return PlannedRun(name, self._space.experiment(point), self._folder / name, callbacks)
@@ -156,6 +247,17 @@ class _Search:
     def end(self, run: PlannedRun, failure: str) -> None:
         """Tell Optuna how a trial has ended, and print a line."""
         number = self._numbers[run]
+        trial = self._study.get_trials(deepcopy=False)[number]
+        has_ended_before = trial.state.is_finished()
+        # A failure of damaged files says nothing about the point.
+        if failure not in ("", PRUNED) and (has_ended_before or _is_damaged(run.folder)):
+            self._damaged[run] = failure
+            return
+        if has_ended_before:
+            self._check_values(trial, run, is_judged=True)
+            self.print(f"trial {number}: judged again, as its files were changed since")
+            return
+
         value = _best_value(run, self._space.metric)
         outcome = f"{self._space.metric} {value:.6g}"
         if failure == PRUNED:
@@ -179,7 +281,9 @@ class _Search:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def found(self) -> Found:
-        """Return the trials that have ended. Raises `UsageError` if none was completed."""
+        """Return the trials that have ended. Raises `UsageError` if none was completed, or if one is damaged."""
+        for run, reason in self._damaged.items():
+            raise UsageError(f"{run.name} is damaged: {reason} (see {log_of(run.folder)})")
         results = [self._result(trial) for trial in self._study.get_trials(deepcopy=False)]
         if not any(result.state == "complete" for result in results):
             raise UsageError("no trial was completed", where=f"{self._folder}", got=f"{len(results)} trials")
@@ -227,6 +331,65 @@ def _best_value(run: PlannedRun, metric: str) -> float:
     return records.metrics(checkpoints, best_epoch)[metric]
 
 
+def _has_reports(trial: FrozenTrial, run: PlannedRun, metric: str) -> bool:
+    """Return whether the values that a trial has reported, by epoch, are those of its run."""
+    checkpoints = run.folder / run_seal.CHECKPOINTS
+    latest_epoch = records.latest_epoch(checkpoints)
+    if latest_epoch is None:
+        return False
+    reported = {epoch: repr(value) for epoch, value in trial.intermediate_values.items()}
+    try:
+        run_seal.check_log(run.folder, latest_epoch)
+    except UsageError:
+        # A log cannot be made again; the records of the saved epochs are left.
+        saved = {epoch: repr(value) for epoch, value in records.deciding_values(checkpoints).items()}
+        return saved.items() <= reported.items()
+    return reported == {int(row["epoch"]): repr(float(row[metric])) for row in read_metrics(run)}
+
+
+def _is_damaged(folder: Path) -> bool:
+    """Return whether a file of a run that has begun is not as it was written."""
+    has_begun = any(os.path.lexists(folder / name) for name in (run_seal.CONFIG, run_seal.CHECKPOINTS))
+    return has_begun and any(run_seal.damage(folder))
+
+
+def _differs(journal: Path, trial: FrozenTrial, rule: str) -> UsageError:
+    return UsageError(
+        rule, where=f"{journal}, trial {trial.number}", needed="the journal as the search left it, or another --out"
+    )
+
+
+def _drop_torn_line(journal: Path) -> None:
+    """Cut off an unfinished last line, which a kill may leave and which the next record would be appended to.
+
+    Raises `UsageError` for a journal that cannot be read.
+    """
+    if not os.path.lexists(journal):
+        return
+    # Before the lock: a pipe or a folder has none.
+    run_seal.log_content(journal)
+    lock = _journal_lock(journal)
+    # The jobs of a cluster may be writing.
+    lock.acquire()
+    try:
+        content = run_seal.log_content(journal)
+        whole = content[: content.rfind(b"\n") + 1]
+        # Optuna passes over a last line that is no record, until it has written another one behind it.
+        for line in whole.splitlines()[-1:]:
+            json.loads(line)
+        if whole != content:
+            with journal.open("rb+") as file:
+                file.truncate(len(whole))
+    except OSError as error:
+        raise files.cannot_write(journal, error) from error
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"cannot be read: {error}", where=journal) from error
+    finally:
+        lock.release()
+
+
 class _Journal(NamedTuple):
     """An open journal, and the study in it."""
 
@@ -234,16 +397,20 @@ class _Journal(NamedTuple):
     study: optuna.Study
 
 
+def _trial_id(storage: JournalStorage, number: int) -> int:
+    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(STUDY), number)
+
+
 def _open(journal: Path, epochs: int) -> _Journal:
     """Open a journal, with a new study if it has none. Raises `UsageError` for a journal that is damaged."""
     try:
         storage = JournalStorage(JournalFileBackend(str(journal), _journal_lock(journal)))
-        study = optuna.create_study(
-            study_name=STUDY,
-            storage=storage,
-            pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=max(1, epochs // WARMUP)),
-            load_if_exists=True,
-        )
+        pruner = optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=max(1, epochs // WARMUP))
+        # To create one that is there would add a line to the journal.
+        if STUDY in optuna.get_all_study_names(storage):
+            study = optuna.load_study(study_name=STUDY, storage=storage, pruner=pruner)
+        else:
+            study = optuna.create_study(study_name=STUDY, storage=storage, pruner=pruner)
         return _Journal(storage, study)
     # It has no exception of its own for a line that is no record.
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -257,23 +424,6 @@ def _journal_lock(journal: Path) -> JournalFileOpenLock:
     that was killed would then be waited for without end.
     """
     return JournalFileOpenLock(str(journal))
-
-
-def _drop_torn_line(journal: Path) -> None:
-    """Cut off an unfinished last line, which a kill may leave and which the next record would be appended to."""
-    if not journal.is_file():
-        return
-    lock = _journal_lock(journal)
-    # The jobs of a cluster may be writing.
-    lock.acquire()
-    try:
-        with journal.open("rb+") as file:
-            content = file.read()
-            file.truncate(content.rfind(b"\n") + 1)
-    except OSError as error:
-        raise files.cannot_write(journal, error) from error
-    finally:
-        lock.release()
 
 
 def _importances(study: optuna.Study) -> Mapping[str, float]:
@@ -323,8 +473,7 @@ class Pruning(Callback):
         """Open the journal, and report the epochs that it lacks."""
         _be_quiet()
         storage, study = _open(self._journal, run.experiment.epochs)
-        study_id = storage.get_study_id_from_name(STUDY)
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self._number)
+        trial_id = _trial_id(storage, self._number)
         self._trial = Trial(study, trial_id)
         self._last_epoch = max(storage.get_trial(trial_id).intermediate_values, default=0)
         for row in run.rows:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from jaxseq.checkpoint import run_seal
+from jaxseq.checkpoint import records, run_seal
 from jaxseq.sweep.grid import split
-from jaxseq.sweep.planned import read_metrics
 from jaxseq.sweep.search import Found, Result
 from jaxseq.sweep.space import RANGE, Space
 
@@ -23,7 +22,9 @@ def table(space: Space, found: Found) -> pd.DataFrame:
     rows = []
     for result in found.results:
         row = {"trial": result.number, "state": result.state, **result.values}
-        rows.append({**row, space.metric: result.value, "epochs": len(read_metrics(result.run))})
+        # By the sealed records: the last epoch of a run that has ended is always saved.
+        epochs = records.latest_epoch(result.run.folder / run_seal.CHECKPOINTS) or 0
+        rows.append({**row, space.metric: result.value, "epochs": epochs})
     return pd.DataFrame(rows)
 
 

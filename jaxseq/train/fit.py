@@ -18,7 +18,7 @@ bit. Nothing is judged: test rows stay with the caller.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypedDict, Unpack
@@ -37,6 +37,7 @@ from jaxseq.common.arrays import Variables
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
 from jaxseq.common.precision import Precision
+from jaxseq.common.sealed import DamagedError
 from jaxseq.nn import apply, plain_model
 from jaxseq.nn.apply import Layer, Model
 from jaxseq.nn.objectives import PerRow
@@ -91,7 +92,7 @@ class Trained(NamedTuple):
 
     model    the module, as `jaxseq.nn.plain_model` calls it
     stats    collections beside the parameters, such as running moments; an empty dict if there is none
-    history  a row of metrics for each epoch
+    history  a row of metrics for each epoch up to the newest one that is saved
     """
 
     folder: Path
@@ -177,7 +178,7 @@ def restore(folder: str | Path, model: Layer, number: int | None = None) -> Trai
     """Return the best epoch of a run, or the one of that number; every array is verified.
 
     Raises `UsageError` if there is no such run or epoch, or if another module was trained, and `DamagedError` if an array
-    is not the one that was saved.
+    or a row of the log is not the one that was saved.
     """
     folder = files.user_path(folder)
     config = run_folder.read_config(folder)
@@ -199,15 +200,37 @@ def restore(folder: str | Path, model: Layer, number: int | None = None) -> Trai
     records.check_run(checkpoints, chosen, config)
     arrays = store.load_leaves(checkpoints, chosen)
     params, stats = jax.eval_shape(partial(apply.init, plain), jax.random.key(0), row)
-    history = tuple(run_folder.read_metrics(folder))
     return Trained(
         folder=folder,
         epoch=chosen,
         model=plain,
         params=_filled("params", params, arrays),
         stats=_filled("stats", stats, arrays),
-        history=history,
+        history=_history(folder),
     )
+
+
+def _history(folder: Path) -> tuple[Row, ...]:
+    """Return the rows of a run's log: all of a finished run, whose judgement has their hash, else those up to the newest
+    epoch whose record can be read.
+
+    Raises `DamagedError` if they were changed since.
+    """
+    judged = run_seal.read_judged(folder)
+    if judged is not None:
+        run_seal.check_judged_log(folder)
+        return tuple(row for row in run_folder.read_metrics(folder) if row["epoch"] <= judged.epochs)
+
+    checkpoints = folder / run_seal.CHECKPOINTS
+    sealed_epochs = []
+    for number in records.epochs(checkpoints):
+        # A caller who names an epoch may have it, whatever happened to others.
+        with suppress(DamagedError):
+            records.record_of(checkpoints, number)
+            sealed_epochs.append(number)
+    last_epoch = max(sealed_epochs)
+    run_seal.check_log(folder, last_epoch)
+    return tuple(row for row in run_folder.read_metrics(folder) if row["epoch"] <= last_epoch)
 
 
 def _filled(name: str, shapes: Variables, arrays: Mapping[str, np.ndarray]) -> Variables:
@@ -237,7 +260,7 @@ def _check_same(folder: Path, job: Job[OwnTraining, None]) -> None:
         if name not in MAY_CHANGE and saved.get(name) != comparable:
             raise UsageError(
                 f"a resumed run may only change {', '.join(MAY_CHANGE)}",
-                where=folder,
+                where=folder / run_seal.CONFIG,
                 got=f"{name} {value}",
                 needed=f"{name} {saved.get(name)}",
             )

@@ -20,8 +20,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
+import optax
 import pytest
 from damages import Command, Commands, Damage, Outcome, Tally, damages, damages_of_run, examine, outcome, renew
 from made_up import edition
@@ -36,11 +38,13 @@ from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.checkpoint.leaves import data_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.written import RECORD, Outputs
+from jaxseq.export import __main__ as export
 from jaxseq.report import __main__ as report
 from jaxseq.report import contents
 from jaxseq.sample import __main__ as sample
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.train import __main__ as train
+from jaxseq.train import fit
 from jaxseq.train.restore import restore
 
 SMALL = ["--data.window", "5", "--model.hidden", "2", "--schedule", "constant", "--epochs", "4"]
@@ -221,6 +225,67 @@ def chords(folder: Path, seed: int) -> None:
     trained([*CHORDS, "--data.path", str(archive)], folder, seed)
 
 
+def search_words(seed: int) -> list[str]:
+    return [*ONE, "--lr", "0.01..0.1", "--optuna", "3", "--seed", str(seed), "--workers", "1"]
+
+
+def searched(folder: Path, seed: int) -> None:
+    pytest.importorskip("optuna")
+    assert sweep.main([*search_words(seed), "--out", str(folder)]) == 0
+
+
+def search_again(folder: Path) -> Outcome:
+    return called(sweep.main, [*search_words(0), "--out", str(folder)], lambda: folder_result(folder))
+
+
+class Layer(nn.Module):
+    """A module from outside."""
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        return nn.Dense(1)(nn.tanh(nn.Dense(3)(x)))
+
+
+def fitted(folder: Path, seed: int, resume: bool = False) -> fit.Trained:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(40, 4)).astype(np.float32)
+    y = x[:, :1] * x[:, 1:2]
+    options: fit.Options = {"epochs": 4, "batch": 8, "seed": seed, "resume": resume}
+    rate = optax.adam(0.3)
+    return fit.train(
+        Layer(), (x, y), valid=(x[:10] + 1, y[:10]), loss=optax.squared_error, optimiser=rate, out=folder, **options
+    )
+
+
+def fitted_again(folder: Path) -> Outcome:
+    return _of_fit(lambda: fitted(folder, 0, resume=True))
+
+
+def fit_restored(folder: Path) -> Outcome:
+    return _of_fit(lambda: fit.restore(folder, Layer()))
+
+
+def _of_fit(read: Callable[[], fit.Trained]) -> Outcome:
+    def command() -> int:
+        results.append(read())
+        return 0
+
+    results: list[fit.Trained] = []
+    return outcome(command, lambda: content_of_fit(results[0]))
+
+
+def content_of_fit(trained: fit.Trained) -> list[object]:
+    leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((trained.params, trained.stats))]
+    return [leaves, trained.epoch, [{**row, "seconds": 0} for row in trained.history]]
+
+
+def exported(folder: Path) -> Outcome:
+    out = folder.with_name("exported")
+    shutil.rmtree(out, ignore_errors=True)
+    words = [str(folder), "--to", "safetensors", "--out", str(out)]
+    return called(export.main, words, lambda: contents_of_files(out))
+
+
 def pieces(folder: Path, seed: int) -> None:
     run = folder.parent / "run"
     if not run.exists():
@@ -299,7 +364,7 @@ def share_of_report(folder: Path, name: str) -> float:
     return float(not is_of_other_run and run_seal.CHECKPOINTS not in inner)
 
 
-SERIES: dict[str, Command] = {"forecast": forecast_, "restore": restored}
+SERIES: dict[str, Command] = {"forecast": forecast_, "restore": restored, "export": exported}
 KINDS = {
     "aapl": Kind(partial(trained, AAPL), (0, 3), SERIES, {"resume": resumed}),
     "table": Kind(table, (3, 10), SERIES, {"resume": resumed}),
@@ -318,6 +383,8 @@ KINDS = {
         {"sweep": sweep_again},
         share_of_member,
     ),
+    "search": Kind(searched, (0, 1), {}, {"search": search_again}, share_of_member),
+    "own module": Kind(fitted, (0, 1), {"restore": fit_restored}, {"train": fitted_again}),
     "samples": Kind(pieces, (0, 1), {"report": shown}, {}),
     "report": Kind(reported, (0, 1), {}, {"report": report_again}, share_of_report),
 }

@@ -4,11 +4,12 @@ import os
 import pickle
 from base64 import b64decode
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,7 @@ def quicken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     patch.setattr(evidence, "time", SimpleNamespace(process_time=lambda: float(next(ticks))))
     patch.setattr(pool, "train_all", train_all)
+    patch.setattr(pool, "place", place_here)
     patch.setattr(pool, "map_in_workers", lambda work, items, *_: [work(item) for item in items])
     patch.setitem(plan.BUDGETS, "quick", plan.BUDGETS["quick"]._replace(**LEAST))
     patch.setattr(plan, "rows", partial(least_rows, plan.rows))
@@ -80,6 +82,30 @@ def train_all(runs: Sequence[PlannedRun], *_: object) -> None:
             if failure:
                 failures[planned] = failure
     pool.raise_failures(failures, len(runs))
+
+
+class Here:
+    """A place that trains in this process."""
+
+    def __init__(self) -> None:
+        self._running: list[PlannedRun] = []
+
+    def start(self, runs: Sequence[PlannedRun], note: object) -> None:
+        self._running += runs
+
+    def ended(self) -> dict[PlannedRun, str]:
+        run = self._running.pop(0)
+        return {run: pool.train_run(run)}
+
+    def is_stopping(self) -> bool:
+        return False
+
+    def leave(self, note: object) -> NoReturn:
+        raise AssertionError("nothing stops it")
+
+
+def place_here(*_: object) -> AbstractContextManager[Here]:
+    return nullcontext(Here())
 
 
 def least_rows(rows: Callable[..., list[plan.Row]], *arguments: object) -> list[plan.Row]:

@@ -1,9 +1,10 @@
 """A search: the space that words stand for, and what is drawn, pruned, resumed and chosen, where Optuna is installed."""
 
-import contextlib
 import importlib.util
 import io
 import math
+import os
+import re
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,9 +13,11 @@ from typing import Any, NoReturn
 
 import pandas as pd
 import pytest
+import quickened
+from quick_compilation import quick_compilation
 from rich.console import Console
 
-from jaxseq.common import figures, lock
+from jaxseq.common import figures, lock, sealed
 from jaxseq.common.errors import Stopped, UsageError
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import options, pool, space
@@ -91,6 +94,7 @@ class Trainer:
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.values: dict[Path, float] = {}
+        self.finished: set[Path] = set()
         self.points: list[tuple[float, int, str]] = []
         self.stop_after = stop_after
         self.running: list[PlannedRun] = []
@@ -132,7 +136,13 @@ class Trainer:
                 pruning.on_epoch(row)
         except PrunedError:
             return PRUNED
+        self.finished.add(run.folder)
         return ""
+
+    def take(self, other: "Trainer") -> None:
+        """Take the folders that another one has filled."""
+        self.values |= other.values
+        self.finished |= other.finished
 
 
 @pytest.fixture
@@ -145,6 +155,8 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., A
         parsed = space.parse([*WAVES, *FIELDS, *words])
         (tmp_path / folder).mkdir(exist_ok=True)
         monkeypatch.setattr(search, "_best_value", lambda planned, metric: trainer.values.get(planned.folder, math.nan))
+        monkeypatch.setattr(search, "is_finished", lambda planned: planned.folder in trainer.finished)
+        monkeypatch.setattr(search, "_has_reports", lambda *_: True)
         console = Console(file=io.StringIO())
         return search.search(parsed, trials, tmp_path / folder, place=trainer, at_once=at_once, console=console)
 
@@ -167,21 +179,27 @@ def test_a_search_finds_the_best_points_and_prunes_the_others(searched: Callable
 
 
 @optuna_warnings
-def test_a_search_depends_on_its_seed_alone_and_resumes_where_it_was_stopped(searched: Callable[..., Any]) -> None:
+def test_a_search_depends_on_its_seed_alone_and_resumes_where_it_was_stopped(
+    tmp_path: Path, searched: Callable[..., Any]
+) -> None:
     whole = Trainer()
     results = [result[:3] for result in searched("whole", whole).results]
     stopped = Trainer(stop_after=14)
     with pytest.raises(Stopped):
         searched("stopped", stopped)
+    # Killed while the last trial was drawn, in the middle of its second value.
+    journal = tmp_path / "stopped" / "optuna.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-2]) + lines[-2][:20])
     rest = Trainer()
-    rest.values |= stopped.values
+    rest.take(stopped)
     assert [result[:3] for result in searched("stopped", rest).results] == results
     # The trial that was stopped goes on first.
     assert rest.points[0] == stopped.points[-1] and stopped.points + rest.points[1:] == whole.points
     assert len(set(whole.points)) == 30
     # More trials of the same search.
     more = Trainer()
-    more.values |= {**stopped.values, **rest.values}
+    more.take(rest)
     assert len(searched("stopped", more, 33).results) == 33 and len(more.points) == 3
 
     other = Trainer()
@@ -236,26 +254,39 @@ def test_a_damaged_journal_is_one_line(tmp_path: Path, searched: Callable[..., A
         searched("a", Trainer(), 2)
 
 
-class Here(Trainer):
-    """A place that trains in this process."""
+# Of real runs ----------------------------------------------------------------------------------------------------------
 
-    def train(self, run: PlannedRun) -> str:
-        return pool.train_run(run)
+REAL = [*WAVES, "--lr=log:1e-3..1e-1", "--optuna", "2", "--workers", "1", "--out"]
+
+
+@pytest.fixture(scope="module")
+def real_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of two trials, trained here, since a worker would first load JAX."""
+    pytest.importorskip("optuna")
+    folder = tmp_path_factory.mktemp("search") / "sound"
+    with pytest.MonkeyPatch.context() as patch, quick_compilation():
+        patch.setattr(pool, "place", quickened.place_here)
+        patch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+        assert sweep.main([*REAL, str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "place", quickened.place_here)
+    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
 
 
 @needs_optuna
 @optuna_warnings
-@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.usefixtures("compiled_quickly", "here")
 def test_a_search_of_real_runs_is_summarised_and_verified(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    real_search: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """Trained here, since a worker would first load JAX."""
     from jaxseq.checkpoint import __main__ as checkpoint
 
-    monkeypatch.setattr(pool, "place", lambda *_: contextlib.nullcontext(Here()))
-    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
-    words = [*WAVES, "--lr=log:1e-3..1e-1", "--optuna", "2", "--workers", "1", "--out", str(tmp_path / "out")]
-    assert sweep.main(words) == 0
+    shutil.copytree(real_search, tmp_path / "out")
+    words = [*REAL, str(tmp_path / "out")]
     table = pd.read_csv(tmp_path / "out" / "sweep.csv")
     assert list(table["state"]) == ["complete", "complete"] and list(table["epochs"]) == [4, 4]
     text = (tmp_path / "out" / "sweep.md").read_text()
@@ -264,13 +295,15 @@ def test_a_search_of_real_runs_is_summarised_and_verified(
     # The test part of the chosen run alone.
     assert text.count("relative_mse") == 1
 
-    # The journal is appended to whenever it is opened; the record has the hashes of what is replaced.
-    changing = ("optuna.log", "written.json")
-    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name not in changing]
-    before = {path: path.read_bytes() for path in files}
+    # The record has the hashes of what is replaced.
+    def contents() -> dict[Path, bytes]:
+        paths = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "written.json"]
+        return {path: path.read_bytes() for path in paths}
+
+    before = contents()
     capsys.readouterr()
     assert sweep.main(words) == 0
-    assert {path: path.read_bytes() for path in before} == before
+    assert contents() == before
     assert checkpoint.main(["verify", str(tmp_path / "out")]) == 0
     assert sweep.main([*words, "--model.hidden", "3,4"]) == 2
     assert "another sweep" in capsys.readouterr().err
@@ -278,4 +311,76 @@ def test_a_search_of_real_runs_is_summarised_and_verified(
     with lock.hold(tmp_path / "out"):
         assert sweep.main(words) == 2
     assert "is held by process" in capsys.readouterr().err
-    shutil.rmtree(tmp_path / "out")
+
+    # What was judged is judged again, and what is gone is trained again.
+    (tmp_path / "out" / "waves-trial-0000" / "scores.csv").write_text("mine")
+    shutil.rmtree(tmp_path / "out" / "waves-trial-0001")
+    assert checkpoint.main(["verify", str(tmp_path / "out")]) == 1
+    assert sweep.main(words) == 0
+    for name in ("sweep.csv", "waves-trial-0000/scores.csv", "waves-trial-0001/scores.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == before[tmp_path / "out" / name]
+    assert checkpoint.main(["verify", str(tmp_path / "out")]) == 0
+
+
+def exchanged(folder: Path) -> None:
+    (folder / "waves-trial-0000").rename(folder / "other")
+    (folder / "waves-trial-0001").rename(folder / "waves-trial-0000")
+    (folder / "other").rename(folder / "waves-trial-0001")
+
+
+def edited(pattern: str, replacement: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        text = (folder / "optuna.log").read_text()
+        changed = re.sub(pattern, replacement, text, count=1)
+        assert changed != text
+        (folder / "optuna.log").write_text(changed)
+
+    return edit
+
+
+DAMAGES = {
+    "runs exchanged": exchanged,
+    "a point": edited(r'("param_value_internal":)[\d.e-]+', r"\g<1>0.0123"),
+    "a value": edited(r'("values":\[)[\d.e-]+', r"\g<1>0.0123"),
+    "a report": edited(r'("intermediate_value":)[\d.e-]+', r"\g<1>0.0123"),
+    "the epoch of a report": edited(r'"step":1', '"step":3'),
+    "a complete trial that failed": edited(r'"state":1', '"state":3'),
+    "a complete trial that was pruned": edited(r'"state":1', '"state":2'),
+    "a trial that waits": edited(r'"state":1', '"state":4'),
+    "a space": edited(r'(\\"high\\": )0.1', r"\g<1>0.2"),
+    "a point without a value": edited(r'\{"op_code":5.*\n', ""),
+    "a line that is none": edited(r"\}\n$", "]\n"),
+    "a pipe": lambda folder: ((folder / "optuna.log").unlink(), os.mkfifo(folder / "optuna.log")),
+}
+
+
+@needs_optuna
+@optuna_warnings
+@pytest.mark.usefixtures("here")
+def test_a_journal_that_differs_from_its_runs_is_refused(
+    real_search: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from jaxseq.checkpoint import __main__ as checkpoint
+
+    table = (real_search / "sweep.csv").read_bytes()
+    for name, harm in DAMAGES.items():
+        folder = tmp_path / name
+        shutil.copytree(real_search, folder)
+        harm(folder)
+        # Before its end, nothing seals a journal but the runs that it tells of.
+        record = sealed.read(folder / "sweep.json")
+        sealed.write(folder / "sweep.json", {"words": record["words"]})
+        refused(folder, capsys)
+        assert (folder / "sweep.csv").read_bytes() == table
+
+    shutil.copytree(real_search, tmp_path / "ended")
+    DAMAGES["a value"](tmp_path / "ended")
+    assert checkpoint.main(["verify", str(tmp_path / "ended")]) == 1
+    assert "optuna.log: damaged" in capsys.readouterr().out
+    refused(tmp_path / "ended", capsys)
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert sweep.main([*REAL, str(folder)]) == 2, folder
+    error = capsys.readouterr().err
+    assert "optuna.log" in error and error.count("\n") == 1, error

@@ -181,6 +181,14 @@ def test_a_restored_module_predicts_the_same(tmp_path):
     with pytest.raises(UsageError, match="trained from Python"):
         runs.restore(tmp_path)
 
+    # The history is sealed as well: a row that was edited, and a log that is gone.
+    log = tmp_path / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"valid_loss": ', '"valid_loss": 1', 1))
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"metrics\.jsonl"):
+            fit.restore(tmp_path, Tagger())
+        log.unlink(missing_ok=True)
+
 
 def test_a_data_frame_is_rows_of_numbers(tmp_path):
     frame = pd.DataFrame({"a": np.arange(8.0), "b": np.ones(8)})

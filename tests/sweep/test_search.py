@@ -215,7 +215,7 @@ def test_a_search_that_draws_in_batches_counts_no_trial_twice(searched: Callable
     under_way = sorted(run.name for run in stopped.running)
     assert len(under_way) == stopped.most_running == 4
     rest = Trainer()
-    rest.values |= stopped.values
+    rest.take(stopped)
     results = searched("stopped", rest, 12, at_once=3).results
     assert rest.started[:4] == under_way
     assert sorted(stopped.told + rest.told) == [result.run.name for result in results] and rest.most_running == 3
@@ -243,12 +243,15 @@ def test_a_run_that_was_killed_before_it_was_pruned_is_pruned_when_it_resumes(
 
 @optuna_warnings
 def test_a_damaged_journal_is_one_line(tmp_path: Path, searched: Callable[..., Any]) -> None:
-    searched("a", Trainer(), 2)
+    first = Trainer()
+    searched("a", first, 2)
     journal = tmp_path / "a" / "optuna.log"
     # A kill may cut off the last line.
     with journal.open("a") as file:
         file.write('{"op_code":')
-    assert len(searched("a", Trainer(), 3).results) == 3
+    more = Trainer()
+    more.take(first)
+    assert len(searched("a", more, 3).results) == 3 and len(more.points) == 1
     journal.write_text("{}\nmine\n{}\n")
     with pytest.raises(UsageError, match=r"optuna\.log"):
         searched("a", Trainer(), 2)

@@ -41,6 +41,9 @@ FIELDS = "member_fields"
 JOURNAL = "journal"
 """Key, in the recipe of a search, of the name, size and sha256 of its journal, which may have grown since."""
 
+Recipe = Mapping[str, Any]
+"""The sealed record of a study, a grid or a search, as JSON has it."""
+
 OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, REPORT)
 """Files that a judgement writes; those of a domain are some of them."""
 
@@ -260,7 +263,7 @@ def members_record(configs: Mapping[str, Mapping[str, object]], may_change: Iter
     return {FIELDS: fields, MEMBERS: {name: _recipe_sha256(config, fields) for name, config in configs.items()}}
 
 
-def check_members(runs: Iterable[Path], recipe: Mapping[str, Any], file: Path) -> None:
+def check_members(runs: Iterable[Path], recipe: Recipe, file: Path) -> None:
     """Raise `DamagedError` unless runs are the members that a recipe of runs has in their folders; `file` holds it.
 
     A recipe of a version that did not name them says nothing, and a run of another name beside them is no member. Raises
@@ -279,13 +282,13 @@ def check_members(runs: Iterable[Path], recipe: Mapping[str, Any], file: Path) -
             raise DamagedError(f"{file}", [f"it has another recipe for {run.name}"])
 
 
-def journal_record(journal: Path) -> dict[str, Any]:
+def journal_record(journal: Path) -> dict[str, list[str | int]]:
     """Return the part of a recipe of runs that seals a journal. Raises `UsageError` if it cannot be read."""
     content = log_content(journal)
     return {JOURNAL: [journal.name, len(content), hashlib.sha256(content).hexdigest()]}
 
 
-def check_journal(recipe: Mapping[str, Any], file: Path) -> None:
+def check_journal(recipe: Recipe, file: Path) -> None:
     """Raise `DamagedError` unless a journal begins as it did when the recipe in `file` was written.
 
     Recipes of a grid, and of earlier versions, have no journal. Raises `UsageError` for one that cannot be read.

@@ -181,6 +181,12 @@ def test_a_restored_module_predicts_the_same(tmp_path):
     with pytest.raises(UsageError, match="trained from Python"):
         runs.restore(tmp_path)
 
+    # An epoch under another name takes nothing from the history of the others.
+    first, *_, newest = sorted((tmp_path / "checkpoints").glob("[0-9]*"), key=lambda folder: int(folder.name))
+    moved = newest.rename(newest.with_name("99"))
+    assert fit.restore(tmp_path, Tagger(), int(first.name)).history == restored.history
+    moved.rename(newest)
+
     # The history is sealed as well: a row that was edited, and a log that is gone.
     log = tmp_path / "metrics.jsonl"
     log.write_text(log.read_text().replace('"valid_loss": ', '"valid_loss": 1', 1))

@@ -378,7 +378,7 @@ def _drop_torn_line(journal: Path) -> None:
         for line in whole.splitlines()[-1:]:
             json.loads(line)
         if whole != content:
-            with journal.open("rb+") as file:
+            with files.open_to_append(journal) as file:
                 file.truncate(len(whole))
     except OSError as error:
         raise files.cannot_write(journal, error) from error

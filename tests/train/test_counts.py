@@ -43,7 +43,7 @@ def experiment(sales, *words):
     return options.parse([*given.split(), "--epochs", "4", "--batch", "32", "--lr", "0.03", *words]).experiment
 
 
-@pytest.mark.parametrize("task", ["direct", "iterated"])
+@pytest.mark.parametrize("task", ["direct", pytest.param("iterated", marks=pytest.mark.slow)])
 def test_counts_are_trained_judged_and_forecast_as_counts(sales, task, tmp_path):
     words = ("--data.target", "count", "--model.head", "negative-binomial", "--task", task, "--horizon", str(HORIZON))
     folder = tmp_path / "run"

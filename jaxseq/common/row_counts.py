@@ -6,8 +6,10 @@ of the first row, whose results are cut off. Rows must not see one another, as i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Array, Shaped
 
 
 def shared(rows: int, batch: int | None = None) -> int:
@@ -27,6 +29,17 @@ def filled_up(x: Shaped[np.ndarray, "n *d"], rows: int) -> Shaped[np.ndarray, "m
     """Return the rows of x, and copies of the first one up to a number of `rows`."""
     copies = np.repeat(x[:1], rows - len(x), axis=0)
     return np.concatenate([x, copies])
+
+
+def computed(
+    function: Callable[[Shaped[np.ndarray, "m *d"]], Shaped[Array, "m *k"]],
+    x: Shaped[np.ndarray, "n *d"],
+    batch: int | None = None,
+) -> Shaped[np.ndarray, "n *k"]:
+    """Return what a function gives for each row of x; it is called with a number of rows that is shared."""
+    results = function(filled_up(x, shared(len(x), batch)))
+    # Cut by numpy, as JAX compiles a cut for each number of rows.
+    return np.asarray(results)[: len(x)]
 
 
 def _rounded_up(count: int) -> int:

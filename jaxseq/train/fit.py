@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 from numpy.typing import ArrayLike
 from rich.console import Console
 
@@ -112,11 +112,10 @@ class Trained(NamedTuple):
         if isinstance(x, jax.core.Tracer):
             return epoch.predict(setup, self.params, self.stats, x, batch)
 
-        rows = np.asarray(x)
-        filled = row_counts.filled_up(rows, row_counts.shared(len(rows), batch))
-        predictions = epoch.predict(setup, self.params, self.stats, jnp.asarray(filled), batch)
-        # Cut by numpy, as JAX compiles a cut for each number of rows.
-        return jnp.asarray(np.asarray(predictions)[: len(rows)])
+        def predict(rows: Shaped[np.ndarray, "m *d"]) -> Array:
+            return epoch.predict(setup, self.params, self.stats, jnp.asarray(rows), batch)
+
+        return jnp.asarray(row_counts.computed(predict, np.asarray(x), batch))
 
     def __repr__(self) -> str:
         """Return the run and its epoch in one line."""

@@ -288,7 +288,10 @@ def _as_forecast(experiment: ForecastExperiment[SeriesData], raw: Float[Array | 
 
 def _carried(network: _Network, part: Windows, courses: Sequence[Windows], start: int) -> Float[np.ndarray, "n kp"]:
     """Return the network's output before each origin, with its state carried through the series from row `start` on."""
-    setup = network.setup
+
+    def along(x: Float[np.ndarray, "m d"]) -> Array:
+        return predict_along(network.setup, network.state.params, network.state.stats, jnp.asarray(x))
+
     outputs = []
     places = []
     for number, rows in rows_by_series(part.series).items():
@@ -297,9 +300,8 @@ def _carried(network: _Network, part: Windows, courses: Sequence[Windows], start
         first = start if start <= made_after.min() else 0
         x = stateful.inputs(network.scaling, courses[number])[first : made_after.max() + 1]
         # Series of about the same length share a compiled program; nothing is read of what follows the last forecast.
-        filled = row_counts.filled_up(x, row_counts.shared(len(x)))
-        raw = predict_along(setup, network.state.params, network.state.stats, jnp.asarray(filled))
-        outputs.append(np.asarray(raw)[made_after - first])
+        raw = row_counts.computed(along, x)
+        outputs.append(raw[made_after - first])
         places.append(rows)
     # The rows of a part need not be series after series.
     return np.concatenate(outputs)[np.argsort(np.concatenate(places))]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from rich.console import Console
 from rich.table import Table
 
@@ -102,9 +102,12 @@ class Composer(NamedTuple):
         x = np.stack([self._row(*piece) for piece in zip(pieces, places, strict=True)])
 
         batch = self.experiment.batch
-        filled = row_counts.filled_up(x, row_counts.shared(len(x), batch))
-        logits = predict(self.setup, self.state.params, self.state.stats, jnp.asarray(filled), batch)
-        log_p = np.asarray(jax.nn.log_softmax(logits))[: len(x)]
+
+        def log_probabilities(rows: Int[np.ndarray, "m _ d"]) -> Array:
+            logits = predict(self.setup, self.state.params, self.state.stats, jnp.asarray(rows), batch)
+            return jax.nn.log_softmax(logits)
+
+        log_p = row_counts.computed(log_probabilities, x, batch)
 
         # A network of notes has no output for the first note of a window, and one of chords has not learnt any.
         by_note = log_p.reshape(len(x), -1, tokens.VOCABULARY)

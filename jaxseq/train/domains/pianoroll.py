@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 from rich.console import Console
 from rich.table import Table
 
@@ -69,9 +69,11 @@ class RollModel(NamedTuple):
 
         x = frames.reshape(-1, *frames.shape[-2:])
         batch = self.experiment.batch
-        filled = row_counts.filled_up(x, row_counts.shared(len(x), batch))
-        logits = predict(self.setup, self.state.params, self.state.stats, jnp.asarray(filled), batch)
-        return np.asarray(logits)[: len(x)].reshape(frames.shape)
+
+        def log_odds(rows: Float[np.ndarray, "m t 88"]) -> Array:
+            return predict(self.setup, self.state.params, self.state.stats, jnp.asarray(rows), batch)
+
+        return row_counts.computed(log_odds, x, batch).reshape(frames.shape)
 
 
 class Score(NamedTuple):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from test_pool import tiny
+from test_search import needs_optuna
 
 from jaxseq.common import figures, sealed
 from jaxseq.common.errors import Detached, Interrupted, UsageError
@@ -341,7 +342,11 @@ def test_a_search_that_is_killed_with_its_jobs_resumes_its_trials_and_so_does_a_
         (["--on", "slurm", "--slurm.timeout-min", "soon"], '"timeout_min" expected type'),
         (["--slurm.partition", "gpu"], "--slurm.partition needs --on slurm"),
         (["--on", "slurm", "--slurm.partition"], "--slurm.partition needs a value"),
-        (["--optuna", "2", "--lr=1e-3..1e-2", "--on", "slurm", "--slurm.moon", "3"], "Unknown argument 'moon'"),
+        pytest.param(
+            ["--optuna", "2", "--lr=1e-3..1e-2", "--on", "slurm", "--slurm.moon", "3"],
+            "Unknown argument 'moon'",
+            marks=needs_optuna,
+        ),
         (["--mesh.processes", "2"], "--mesh.processes belongs to python -m jaxseq.train"),
     ],
 )
@@ -353,9 +358,13 @@ def test_a_cluster_that_cannot_be_is_one_line(
     assert said in error and error.count("\n") == 1
 
 
-def test_without_submitit_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("search", [[], pytest.param(["--optuna", "2"], marks=needs_optuna)])
+def test_without_submitit_it_is_said_what_to_install(
+    search: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
-    assert sweep.main([*words(1), "--optuna", "2", "--on", "slurm", "--out", str(tmp_path / "new")]) == 2
+    assert sweep.main([*words(1), *search, "--on", "slurm", "--out", str(tmp_path / "new")]) == 2
+    assert 'pip install "jaxseq[slurm]"' in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
     with pytest.raises(UsageError, match=r"pip install \"jaxseq\[slurm\]\""):
         filled([tiny(tmp_path)], Cluster("slurm", {}), tmp_path / "out")

@@ -16,7 +16,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import command_line, csv_tables, figures, files, lock, sealed, written
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
-from jaxseq.sweep import pool, slurm, summary
+from jaxseq.sweep import grouped, pool, slurm, summary
 from jaxseq.sweep.grid import points
 from jaxseq.sweep.options import HELP, Options, parse
 from jaxseq.sweep.places import Place
@@ -70,7 +70,9 @@ def _grid(options: Options, console: Console, locks: ExitStack) -> Path:
     runs = [PlannedRun(point.name, point.experiment, folder / point.name, logs) for point in grid]
 
     command = _announce(console, folder, f"{len(grid)} runs")
-    if options.cluster is None:
+    if options.together:
+        grouped.train_all(runs, options.workers, console, command)
+    elif options.cluster is None:
         pool.train_all(runs, options.workers, console, command)
     else:
         slurm.train_all(runs, options.cluster, folder, console, command)

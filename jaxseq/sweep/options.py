@@ -13,6 +13,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.sweep.slurm import NO_SUBMITIT, Cluster
 from jaxseq.train import devices, loggers
+from jaxseq.train.together import OPTION as TOGETHER
 
 SEARCHED_AT_ONCE = 4
 """Default number of jobs of a search on a cluster: of more, most points would be drawn before any result is known."""
@@ -34,6 +35,9 @@ options:
                      behind the median are pruned. The same command with --out resumes, or adds trials with a larger N
   --workers N        runs trained at a time (default: one per core; with --on slurm, as many as the queue starts, and
                      {SEARCHED_AT_ONCE} of a search)
+  --together         train runs that differ in seed, epochs or a number of the optimiser alone in one compiled epoch, as
+                     many as the memory holds: for networks of a few units, and devices that one run does not fill.
+                     Results differ in the last bits from those of runs alone
   --log TOOLS        copy every epoch to these tools, separated by commas ({", ".join(loggers.TOOLS)})
   --on {{here,slurm}}  train on this machine, or submit every run as a job (needs the extra slurm). Ctrl-C leaves the jobs
                      alone; the same command with --out shows their progress again, and draws the further points of a
@@ -47,7 +51,7 @@ seeds."""
 
 HERE = "here"
 SLURM = "slurm"
-OWN_FLAGS = ("--out", "--workers", "--on", "--log", "--optuna")
+OWN_FLAGS = ("--out", "--workers", "--on", "--log", "--optuna", TOGETHER)
 """Flags of the sweep; all others but those with `RESOURCE` belong to its runs."""
 RESOURCE = "--slurm."
 """Prefix of the flags for the parameters of a job."""
@@ -56,12 +60,13 @@ RESOURCE = "--slurm."
 class Options(NamedTuple):
     """Options of a sweep.
 
-    words    command line of its runs, with several values where a field varies
-    out      folder of the sweep; None takes the next number
-    workers  runs at a time on this machine
-    cluster  cluster to train on; None trains here
-    trials   points that Optuna searches; None trains a grid
-    log      tools that the epochs are copied to, as `--log` of a training names them
+    words     command line of its runs, with several values where a field varies
+    out       folder of the sweep; None takes the next number
+    workers   runs at a time on this machine
+    cluster   cluster to train on; None trains here
+    trials    points that Optuna searches; None trains a grid
+    log       tools that the epochs are copied to, as `--log` of a training names them
+    together  whether runs of one shape are trained in one compiled epoch
     """
 
     words: list[str]
@@ -70,6 +75,7 @@ class Options(NamedTuple):
     cluster: Cluster | None = None
     log: str | None = None
     trials: int | None = None
+    together: bool = False
 
     @property
     def searched_at_once(self) -> int:
@@ -89,7 +95,9 @@ def parse(words: Sequence[str]) -> Options:
         if flag not in OWN_FLAGS and not flag.startswith(RESOURCE):
             run_words.append(word)
             continue
-        if not equals:
+        if flag == TOGETHER and not equals:
+            value = "yes"
+        elif not equals:
             value = next(remaining, "")
         # A forgotten value would swallow the next flag.
         if not value or value.startswith("--"):
@@ -110,7 +118,23 @@ def parse(words: Sequence[str]) -> Options:
         cluster=_cluster(values, at_once),
         log=values.get("--log"),
         trials=_trials(values),
+        together=_together(values),
     )
+
+
+def _together(values: Mapping[str, str]) -> bool:
+    """Return whether runs are trained together. Raises `UsageError` beside options that it does not go with."""
+    if TOGETHER not in values:
+        return False
+    if values[TOGETHER] != "yes":
+        raise UsageError("takes no value", where=TOGETHER, got=values[TOGETHER])
+    if values.get("--on", HERE) != HERE:
+        raise UsageError(
+            f"trains on this machine, one group after the other; leave out --on {values['--on']}", where=TOGETHER
+        )
+    if "--optuna" in values:
+        raise UsageError("trains a grid: a search draws a point when the earlier ones have ended", where=TOGETHER)
+    return True
 
 
 def _check_run_words(words: Sequence[str]) -> None:

@@ -66,13 +66,22 @@ class Footprint(NamedTuple):
 
     def check_on(self, mesh: Mesh) -> None:
         """Raise `UsageError` if a device of the mesh, or the memory of this process, has less memory."""
+        there, most = self._there(mesh)
+        there.check(most)
+
+    def fits_on(self, mesh: Mesh) -> bool:
+        """Return whether the devices of the mesh, or the memory of this process, have as much memory."""
+        there, most = self._there(mesh)
+        return sum(there) <= (memory.limit() if most is None else most)
+
+    def _there(self, mesh: Mesh) -> tuple[Footprint, int | float | None]:
+        """Return the bytes in one memory of the mesh, and those of a device; None stands for this process's memory."""
         device = mesh.local_devices[0]
         # None on a CPU, whose devices take the memory of the host.
         device_memory = device.memory_stats()
         if device_memory and "bytes_limit" in device_memory:
-            self.on(mesh.size).check(device_memory["bytes_limit"])
-        else:
-            self.within(len(mesh.local_devices)).check()
+            return self.on(mesh.size), device_memory["bytes_limit"]
+        return self.within(len(mesh.local_devices)), None
 
     def check(self, most: int | float | None = None) -> None:
         """Raise `UsageError`, with both numbers and the option that matters most, if there is less memory.

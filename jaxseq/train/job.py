@@ -166,6 +166,20 @@ def check_memory_of_lanes(job: Job[Experiment, object], lanes: int) -> None:
     _footprint(job.experiment, job.setup, job.batches).of_lanes(lanes).check_on(job.mesh)
 
 
+def most_lanes(job: Job[Experiment, object], wanted: int) -> int:
+    """Return how many trainings like this one fit into memory in one program, from 1 to `wanted`."""
+    of_one = _footprint(job.experiment, job.setup, job.batches)
+    too_many = wanted + 1
+    fitting = 1
+    while too_many - fitting > 1:
+        tried = (fitting + too_many) // 2
+        if of_one.of_lanes(tried).fits_on(job.mesh):
+            fitting = tried
+        else:
+            too_many = tried
+    return fitting
+
+
 def on_local_devices(job: Job[Training_, Material]) -> Job[Training_, Material]:
     """Return the job on this process's devices only; unchanged if there is no other process."""
     if not job.mesh.is_multi_process:

@@ -152,7 +152,7 @@ def _by_fold(
         left = [member for member in seeds if member in unfinished]
         console.rule(f"fold {fold} of {runs[-1].fold}, {counted(len(left), 'seed')} together")
         again = f"the same command with --out {shlex.quote(str(folder))}"
-        together.train(
+        failures = together.train(
             seeds,
             left,
             console=console,
@@ -160,6 +160,8 @@ def _by_fold(
             again=again,
             make_callbacks=make_callbacks,
         )
+        for error in failures.values():
+            raise error
 
 
 def _is_finished(member: Member, console: Console) -> bool:

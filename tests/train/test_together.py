@@ -39,7 +39,7 @@ def train(
 ) -> list[Member]:
     """Train the seeds together, or those that are given; return all of them."""
     group = study.members(TINY, seeds, 1, folder)
-    together.train(
+    failures = together.train(
         group,
         group if members is None else members,
         Console(quiet=True),
@@ -47,6 +47,8 @@ def train(
         again="the same command",
         make_callbacks=make_callbacks,
     )
+    for error in failures.values():
+        raise error
     return group
 
 
@@ -224,7 +226,7 @@ def test_a_study_together_has_the_files_of_one_whose_members_are_trained_alone(
 def test_what_one_program_cannot_train_is_refused_before_a_run_begins(tmp_path: Path) -> None:
     smaller = named("waves", data=TINY.data, model=Model(cell="rnn", hidden=2), epochs=3)
     longer = named("waves", data=Waves(count=300, window=6), model=TINY.model, epochs=3)
-    for other, rule in ((smaller, "the model of seed 0 is not equal"), (longer, "seed 0 has other rows")):
+    for other, rule in ((smaller, "the model of seed 1 is not equal"), (longer, "seed 1 has other rows")):
         group = [Member(1, 0, TINY, tmp_path / "a"), Member(1, 1, other, tmp_path / "b")]
         with pytest.raises(UsageError, match=rule):
             together.train(group, group, Console(quiet=True), classical=False, again="")

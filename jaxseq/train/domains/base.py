@@ -32,6 +32,11 @@ class Member(NamedTuple):
     experiment: Experiment
     folder: Path
 
+    @property
+    def name(self) -> str:
+        """The run's name in messages about runs of one fold."""
+        return f"seed {self.seed}"
+
 
 @runtime_checkable
 class RestoredRun(Protocol):

@@ -33,6 +33,7 @@ def test_the_python_of_a_page_runs(block, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.slow
 def test_the_example_of_a_forecast_gives_a_price(tmp_path, monkeypatch, capsys):
     (block,) = re.findall(r"```python\n(.*?)```", PAGES["forecasting.md"], re.DOTALL)
     assert len(block.strip().splitlines()) <= 10

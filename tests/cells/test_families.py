@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pairwise import slow_except
 from problems import GATED, SIZES, close, draw, normal, quickly
 
 from jaxseq import cells
@@ -69,7 +70,7 @@ def in_order(states, size):
 
 
 @pytest.mark.usefixtures("double")
-@every_linear
+@pytest.mark.parametrize("name", slow_except({"mingru", "lru", "rglru"}, list(LINEAR)))
 def test_the_states_are_the_same_in_every_order(name):
     p, source = draw(name), np.random.default_rng(1)
     valid = np.arange(T)[:, None] < np.asarray([T, 3, 0])

@@ -191,7 +191,12 @@ CASES = [
     ("batch", False, "scan"),
     ("batch", True, "scan"),
 ]
-QUICK = [*CASES[:6], ("layer", True, "scan"), ("batch", True, "scan")]
+QUICK = [
+    ("none", False, "kernel"),
+    ("none", True, "chunks of kernels"),
+    ("layer", True, "scan"),
+    ("batch", True, "scan"),
+]
 
 
 @pytest.mark.parametrize(

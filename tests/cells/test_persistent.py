@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import pallas as pl
+from pairwise import slow_except
 from problems import normal, quickly, shapes, untrained
 
 from jaxseq.cells import CELLS, adjoint, kernel_layout, normalised, persistent, recurrence
@@ -109,9 +110,7 @@ QUICK = {
     ("lstm", "None", "many steps", "padded"),
     ("lstm", "layer", "one step", "drop"),
     ("gru", "layer", "many steps", "reverse"),
-    ("gru", "None", "wide", "drop"),
     ("rnn", "layer-sum", "many steps", "padded"),
-    ("rnn", "None", "wide", "plain"),
 }
 COMBINATIONS = [
     pytest.param(*row, id="-".join(row), marks=[] if row in QUICK else [pytest.mark.slow])
@@ -210,7 +209,7 @@ def test_the_kernels_take_a_batch_of_layers():
     assert_near(by_kernels, by_scan, 1e-6)
 
 
-@pytest.mark.parametrize("slot", [None, "layer"])
+@pytest.mark.parametrize("slot", slow_except({None}, [None, "layer"]))
 def test_a_gradient_has_a_derivative(slot):
     case = Case("gru", slot, 3, 2, 5, 2, lengths=True, drop=True, reverse=False, truncate=None)
     cell = CELLS[case.name]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pairwise import slow_except
 from problems import GATED, Size, close, differentiate, draw, inputs, loss, measure, quickly
 
 from jaxseq.cells import CELLS, recurrence, strategy
@@ -65,16 +66,18 @@ def optimised_gradients_agree(name, slot, size):
     close(ours, autodiff, 1e-9)
 
 
+@pytest.mark.exact_versions
 @every_cell
-@pytest.mark.parametrize(("b", "d", "h"), [(1, 1, 1), (4, 2, 5), (5, 3, 33)])
+@pytest.mark.parametrize(("b", "d", "h"), slow_except({(5, 3, 33)}, [(1, 1, 1), (4, 2, 5), (5, 3, 33)]))
 def test_the_adjoint_is_autodiff_after_all_optimisations(name, b, d, h):
     optimised_gradients_agree(name, "none", Size(4, b, d, h, gated=False))
 
 
 @pytest.mark.exact_versions
 @every_cell
-@pytest.mark.parametrize("d", [2, 3])
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("d", "reverse"), slow_except({(2, True), (3, False)}, [(d, reverse) for d in (2, 3) for reverse in (False, True)])
+)
 def test_with_many_rows_the_adjoint_is_autodiff_whatever_holds_rows_back(name, d, reverse):
     assert strategy.backward(CELLS[name], None, rows=9, units=4).accumulation is Accumulation.IN_LOOP
     i = inputs(name, "none", Size(5, 9, d, 4), 1, [5, 4, 3, 2, 1, 5, 4, 3, 2])  # lengths and recurrent dropout
@@ -99,7 +102,8 @@ def test_it_is_so_at_every_small_size(name, slot, b):
         optimised_gradients_agree(name, slot, Size(4, b, 2, h, gated=False))
 
 
-@every_cell
+@pytest.mark.exact_versions
+@pytest.mark.parametrize("name", slow_except({"gru"}, GATED))
 def test_the_gradient_has_a_gradient(name):
     p = draw(name, t=3)
 

@@ -97,8 +97,6 @@ def expected(*case):
 
 QUICK = [
     ("gru", "none", True, True, 3),
-    ("lstm", "layer", True, True, None),
-    ("rnn", "layer-sum", False, False, None, 1),
     ("lstm", "batch", True, True, None),
 ]
 SLOW = [

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from pairwise import slow_except
 from problems import quickly
 
 from jaxseq.cells import CELLS
@@ -41,7 +42,9 @@ def made(model):
     return params, jax.tree.map(lambda m: source.uniform(0.5, 1.5, m.shape).astype(m.dtype), like[1])
 
 
-@every_stack
+@pytest.mark.parametrize(
+    "model", slow_except({"two layers of lstm", "batch and batch-between"}, list(STACKS.values()), ids=list(STACKS))
+)
 def test_a_rollout_is_the_model_on_the_window_and_all_that_it_has_forecast_since(model):
     """Whatever it forecasts at a step is what it forecasts with everything before that step in its window."""
     params, stats = made(model)

@@ -22,6 +22,17 @@ def choose(axes):
     return chosen
 
 
+def slow_except(quick, cases, ids=None):
+    """Mark every case `slow` but those in `quick`; a case is a tuple of a test's parameters, or its only one."""
+    names = [None] * len(cases) if ids is None else ids
+    params = []
+    for case, name in zip(cases, names, strict=True):
+        values = case if isinstance(case, tuple) else (case,)
+        is_quick = (case if name is None else name) in quick
+        params.append(pytest.param(*values, id=name, marks=[] if is_quick else [pytest.mark.slow]))
+    return params
+
+
 def grid(**axes):
     """Parametrise a test by the product of axes, each {id: value}; what no pair needs is `slow`."""
     chosen = set(choose([list(axis) for axis in axes.values()]))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from pairwise import slow_except
 from problems import quickly
 
 from jaxseq import forecast
@@ -48,12 +49,15 @@ def experiment(path, **fields):
 
 @pytest.mark.parametrize(
     ("task", "horizon", "head"),
-    [
-        ("one-step", 1, "point"),
-        ("direct", 3, "quantile"),
-        ("every-step", 3, "student-t"),
-        ("iterated", 3, "gaussian"),
-    ],
+    slow_except(
+        {("direct", 3, "quantile"), ("every-step", 3, "student-t")},
+        [
+            ("one-step", 1, "point"),
+            ("direct", 3, "quantile"),
+            ("every-step", 3, "student-t"),
+            ("iterated", 3, "gaussian"),
+        ],
+    ),
 )
 def test_every_strategy_trains_on_the_known_targets_alone(path, task, horizon, head):
     job = forecasts.prepare(experiment(path, task=task, horizon=horizon, model=Model("rnn", 3, head=head)))

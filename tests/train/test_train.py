@@ -239,6 +239,7 @@ def test_a_judgement_that_a_killed_process_has_moved_in_part_ends_in_one_folder(
     assert [path.name for path in run.glob("judged-*")] == ["judged-2"]
 
 
+@pytest.mark.exact_versions
 def test_a_lost_best_epoch_is_not_replaced_unasked(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints = run / "checkpoints"
     best = records.best_epoch(checkpoints)
@@ -261,6 +262,7 @@ def test_a_lost_best_epoch_is_not_replaced_unasked(run: Path, capsys: pytest.Cap
     assert (leaves(run), (run / "predictions.csv").read_bytes(), (run / "intervals.json").read_bytes()) == wanted
 
 
+@pytest.mark.exact_versions
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_taken(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +289,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_taken(
     assert metrics(run) == whole and leaves(run) == wanted
 
 
+@pytest.mark.exact_versions
 @pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("is_sealed", [True, False])
 def test_a_best_epoch_that_was_removed_for_a_better_one_is_believed_by_a_seal_alone(

@@ -37,7 +37,7 @@ DOORS = {
     "onnx": {"export"},
     "optax": {"train", "benchmark"},
     "mlflow": {"train/loggers/mlflow_log"},
-    "optuna": {"sweep/search"},
+    "optuna": {"sweep/search", "sweep/sealed_journal"},
     "orbax": {"checkpoint"},
     "pandas": {
         "data",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxseq.checkpoint import records
-from jaxseq.common import files, sealed
+from jaxseq.common import files, sealed, sealed_lines
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import RUN_ID, DamagedError
 
@@ -30,6 +30,9 @@ INTERVALS = "intervals.json"
 LOSS_PLOT = "loss.png"
 FORECAST_PLOT = "forecast.png"
 ERRORS_PLOT = "errors.png"
+
+SEARCH_LOG = "optuna.log"
+"""File in the folder of a search: its journal, whose lines are sealed as those of `sealed_lines`."""
 
 MOST_METRICS = 256 * 2**20
 """Maximum size in bytes of a log or journal that is read: a million epochs."""
@@ -283,23 +286,33 @@ def check_members(runs: Iterable[Path], recipe: Recipe, file: Path) -> None:
 
 
 def journal_record(journal: Path) -> dict[str, list[str | int]]:
-    """Return the part of a recipe of runs that seals a journal. Raises `UsageError` if it cannot be read."""
-    content = log_content(journal)
+    """Return the part of a recipe of runs that seals a journal, which may not exist yet.
+
+    Raises `UsageError` if it cannot be read.
+    """
+    content = b""
+    if os.path.lexists(journal):
+        content = log_content(journal)
     return {JOURNAL: [journal.name, len(content), hashlib.sha256(content).hexdigest()]}
 
 
 def check_journal(recipe: Recipe, file: Path) -> None:
-    """Raise `DamagedError` unless a journal begins as it did when the recipe in `file` was written.
+    """Raise `UsageError` unless a journal begins as when the recipe in `file` was written, and each line is as written.
 
-    Recipes of a grid, and of earlier versions, have no journal. Raises `UsageError` for one that cannot be read.
+    Recipes of a grid, and of earlier versions, have no journal; a search that was just begun may have none yet. Raises
+    `UsageError` for one that cannot be read.
     """
     if JOURNAL not in recipe:
         return
     name, size, sha256 = recipe[JOURNAL]
     # The recipe may come from elsewhere: no file outside of its folder is read.
     journal = file.with_name(Path(name).name)
-    if hashlib.sha256(log_content(journal)[:size]).hexdigest() != sha256:
+    if size == 0 and not os.path.lexists(journal):
+        return
+    content = log_content(journal)
+    if hashlib.sha256(content[:size]).hexdigest() != sha256:
         raise DamagedError(f"{journal}", [f"it was changed since {file.name} was written"])
+    sealed_lines.check(content, journal)
 
 
 def _recipe_sha256(config: Mapping[str, object], fields: Iterable[str]) -> str:

@@ -162,7 +162,11 @@ def _folder(options: Options, members: Mapping[str, Experiment], name: str, lock
 
     folder = run_folder.create(f"{name}-sweep", out)
     locks.enter_context(lock.hold(folder))
-    _write_record(folder, words, members)
+    facts = None
+    if options.trials is not None:
+        # So that `checkpoint verify` reads the journal of a search from its first line on.
+        facts = run_seal.journal_record(folder / run_seal.SEARCH_LOG)
+    _write_record(folder, words, members, facts)
     return folder
 
 

@@ -4,12 +4,11 @@ Points are drawn when there is room for a run, with what is known of the earlier
 median of the others at the same epoch is pruned. A journal in the folder of the sweep keeps the trials, so that a search
 resumes; runs report to it themselves, from workers of this machine or from the nodes of a cluster.
 
-Only door to optuna.
+With `sealed_journal`, the door to optuna.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import warnings
@@ -22,13 +21,13 @@ import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
 from jaxseq.checkpoint import records, run_seal
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
+from jaxseq.sweep import sealed_journal
 from jaxseq.sweep.places import Place, train
 from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError, is_finished, log_of, read_metrics
 from jaxseq.sweep.space import Choice, Range, Space
@@ -36,7 +35,7 @@ from jaxseq.train import loggers
 from jaxseq.train.callbacks import Callback, StartedRun
 from jaxseq.train.run_folder import Row
 
-JOURNAL = "optuna.log"
+JOURNAL = run_seal.SEARCH_LOG
 """File in the sweep's folder with the trials; Optuna appends to it."""
 STUDY = "jaxseq"
 """Name of the only study in it."""
@@ -106,7 +105,7 @@ class _Search:
         console: Console,
     ) -> None:
         self._journal = folder / JOURNAL
-        _drop_torn_line(self._journal)
+        sealed_journal.check(self._journal)
         self._storage, study = _open(self._journal, space.base.epochs)
         self._space = space
         self._trials = trials
@@ -139,7 +138,8 @@ class _Search:
             self._numbers[run] = trial.number
             if not self._is_finished(run):
                 return run
-            # Its end was not told before a kill.
+            # Its end was not told before a kill, or the journal was cut since.
+            self._report(trial.number, run)
             self.end(run, "")
         return None
 
@@ -244,6 +244,14 @@ class _Search:
         point = {field: _rounded(value) for field, value in params.items()}
         return PlannedRun(name, self._space.experiment(point), self._folder / name, callbacks)
 
+    def _report(self, number: int, run: PlannedRun) -> None:
+        """Report the epochs of a finished run that the journal lacks: later trials are compared with them."""
+        trial_id = _trial_id(self._storage, number)
+        reported = self._storage.get_trial(trial_id).intermediate_values
+        for epoch, value in _logged_values(run, self._space.metric).items():
+            if epoch not in reported:
+                self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+
     def end(self, run: PlannedRun, failure: str) -> None:
         """Tell Optuna how a trial has ended, and print a line."""
         number = self._numbers[run]
@@ -284,6 +292,8 @@ class _Search:
         """Return the trials that have ended. Raises `UsageError` if none was completed, or if one is damaged."""
         for run, reason in self._damaged.items():
             raise UsageError(f"{run.name} is damaged: {reason} (see {log_of(run.folder)})")
+        # What was changed meanwhile would be sealed with the rest.
+        sealed_journal.check(self._journal)
         results = [self._result(trial) for trial in self._study.get_trials(deepcopy=False)]
         if not any(result.state == "complete" for result in results):
             raise UsageError("no trial was completed", where=f"{self._folder}", got=f"{len(results)} trials")
@@ -334,17 +344,34 @@ def _best_value(run: PlannedRun, metric: str) -> float:
 def _has_reports(trial: FrozenTrial, run: PlannedRun, metric: str) -> bool:
     """Return whether the values that a trial has reported, by epoch, are those of its run."""
     checkpoints = run.folder / run_seal.CHECKPOINTS
-    latest_epoch = records.latest_epoch(checkpoints)
-    if latest_epoch is None:
+    if records.latest_epoch(checkpoints) is None:
         return False
     reported = {epoch: repr(value) for epoch, value in trial.intermediate_values.items()}
+    logged = {epoch: repr(value) for epoch, value in _logged_values(run, metric).items()}
+    if _has_sound_log(run):
+        return logged == reported
+    # The records of the saved epochs are left.
+    return logged.items() <= reported.items()
+
+
+def _logged_values(run: PlannedRun, metric: str) -> Mapping[int, float]:
+    """Return a metric of a run by epoch: of each epoch in its log or, if the log was changed, of each saved epoch."""
+    # A log cannot be made again.
+    if not _has_sound_log(run):
+        return records.deciding_values(run.folder / run_seal.CHECKPOINTS)
+    return {int(row["epoch"]): float(row[metric]) for row in read_metrics(run)}
+
+
+def _has_sound_log(run: PlannedRun) -> bool:
+    """Return whether the rows of a run's log are those that were there when its last epoch was saved."""
+    latest_epoch = records.latest_epoch(run.folder / run_seal.CHECKPOINTS)
+    if latest_epoch is None:
+        return False
     try:
         run_seal.check_log(run.folder, latest_epoch)
     except UsageError:
-        # A log cannot be made again; the records of the saved epochs are left.
-        saved = {epoch: repr(value) for epoch, value in records.deciding_values(checkpoints).items()}
-        return saved.items() <= reported.items()
-    return reported == {int(row["epoch"]): repr(float(row[metric])) for row in read_metrics(run)}
+        return False
+    return True
 
 
 def _is_damaged(folder: Path) -> bool:
@@ -357,37 +384,6 @@ def _differs(journal: Path, trial: FrozenTrial, rule: str) -> UsageError:
     return UsageError(
         rule, where=f"{journal}, trial {trial.number}", needed="the journal as the search left it, or another --out"
     )
-
-
-def _drop_torn_line(journal: Path) -> None:
-    """Cut off an unfinished last line, which a kill may leave and which the next record would be appended to.
-
-    Raises `UsageError` for a journal that cannot be read.
-    """
-    if not os.path.lexists(journal):
-        return
-    # Before the lock: a pipe or a folder has none.
-    run_seal.log_content(journal)
-    lock = _journal_lock(journal)
-    # The jobs of a cluster may be writing.
-    lock.acquire()
-    try:
-        content = run_seal.log_content(journal)
-        whole = content[: content.rfind(b"\n") + 1]
-        # Optuna passes over a last line that is no record, until it has written another one behind it.
-        for line in whole.splitlines()[-1:]:
-            json.loads(line)
-        if whole != content:
-            with files.open_to_append(journal) as file:
-                file.truncate(len(whole))
-    except OSError as error:
-        raise files.cannot_write(journal, error) from error
-    except UsageError:
-        raise
-    except ValueError as error:
-        raise UsageError(f"cannot be read: {error}", where=journal) from error
-    finally:
-        lock.release()
 
 
 class _Journal(NamedTuple):
@@ -404,7 +400,7 @@ def _trial_id(storage: JournalStorage, number: int) -> int:
 def _open(journal: Path, epochs: int) -> _Journal:
     """Open a journal, with a new study if it has none. Raises `UsageError` for a journal that is damaged."""
     try:
-        storage = JournalStorage(JournalFileBackend(str(journal), _journal_lock(journal)))
+        storage = JournalStorage(sealed_journal.SealedJournal(journal))
         pruner = optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=max(1, epochs // WARMUP))
         # To create one that is there would add a line to the journal.
         if STUDY in optuna.get_all_study_names(storage):
@@ -412,18 +408,11 @@ def _open(journal: Path, epochs: int) -> _Journal:
         else:
             study = optuna.create_study(study_name=STUDY, storage=storage, pruner=pruner)
         return _Journal(storage, study)
+    except UsageError:
+        raise
     # It has no exception of its own for a line that is no record.
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UsageError(f"cannot be read: {error}", where=journal) from error
-
-
-def _journal_lock(journal: Path) -> JournalFileOpenLock:
-    """Return the lock of a journal, which holds between the nodes of a shared disk (NFSv3 or later).
-
-    Optuna's default is a link to the journal, which points nowhere where the path is not absolute; the lock of a process
-    that was killed would then be waited for without end.
-    """
-    return JournalFileOpenLock(str(journal))
 
 
 def _importances(study: optuna.Study) -> Mapping[str, float]:

@@ -30,6 +30,7 @@ from made_up import edition
 from opened import opened
 from quick_compilation import quick_compilation
 from quickened import quicken, sales
+from sealing import before_its_end
 from untrained import untrained
 
 from jaxseq import forecast
@@ -234,6 +235,16 @@ def searched(folder: Path, seed: int) -> None:
     assert sweep.main([*search_words(seed), "--out", str(folder)]) == 0
 
 
+def search_interrupted(folder: Path, seed: int) -> None:
+    searched(folder, seed)
+    before_its_end(folder)
+
+
+def share_of_journal(folder: Path, name: str) -> float:
+    """Try what a search leaves beside its runs."""
+    return float(name in (run_seal.SEARCH_LOG, sweep.RECORD))
+
+
 def search_again(folder: Path) -> Outcome:
     return called(sweep.main, [*search_words(0), "--out", str(folder)], lambda: folder_result(folder))
 
@@ -384,6 +395,7 @@ KINDS = {
         share_of_member,
     ),
     "search": Kind(searched, (0, 1), {}, {"search": search_again}, share_of_member),
+    "interrupted": Kind(search_interrupted, (0, 1), {}, {"search": search_again}, share_of_journal),
     "own module": Kind(fitted, (0, 1), {"restore": fit_restored}, {"train": fitted_again}),
     "samples": Kind(pieces, (0, 1), {"report": shown}, {}),
     "report": Kind(reported, (0, 1), {}, {"report": report_again}, share_of_report),

@@ -113,12 +113,35 @@ def huge(path: Path, draw: random.Random) -> None:
         file.truncate(2**29)
 
 
+def with_a_line_twice(path: Path, draw: random.Random) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines.insert(draw.randrange(len(lines) + 1), draw.choice(lines))
+    path.write_bytes(b"".join(lines))
+
+
+def without_a_line(path: Path, draw: random.Random) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines.pop(draw.randrange(len(lines)))
+    path.write_bytes(b"".join(lines))
+
+
+def with_lines_exchanged(path: Path, draw: random.Random) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    first, second = draw.sample(range(len(lines)), 2)
+    lines[first], lines[second] = lines[second], lines[first]
+    path.write_bytes(b"".join(lines))
+
+
 HARMS = (halved, emptied, deleted, made_a_folder, linked_to_nothing, made_a_pipe)
 """Damages of any file, besides flipped bits."""
 CRAFTED = (linked_in_a_circle, binary, deep, huge)
 """Further damages of a file that is read as a whole, which somebody has thought of."""
-OF_CONTENT = (binary, deep)
-READ = (".json", ".jsonl", "_METADATA")
+OF_LINES = (with_a_line_twice, without_a_line, with_lines_exchanged) * 3
+"""Further damages of a log of records, at other places each time."""
+OF_CONTENT = (binary, deep, *OF_LINES)
+LOGS = (".jsonl", run_seal.SEARCH_LOG)
+"""Ends of the names of logs of records."""
+READ = (".json", "_METADATA", *LOGS)
 """Ends of the names of files that are read as a whole."""
 MEANINGFUL = (*READ, ".csv")
 """Ends of the names of files whose content is understood: of the others, the arrays apart, only the sha256 is compared."""
@@ -140,7 +163,12 @@ def damages(folder: Path, twin: Path, flips: Callable[[str], int]) -> Iterator[D
             continue
         for part in range(parts):
             yield Damage("a bit flipped", (name,), on_file(flipped(part, parts)), is_of_content=True)
-        for harm in (*HARMS, *CRAFTED) if name.endswith(READ) else HARMS:
+        harms = [*HARMS]
+        if name.endswith(READ):
+            harms += CRAFTED
+        if name.endswith(LOGS):
+            harms += OF_LINES
+        for harm in harms:
             what = harm.__name__.replace("_", " ")
             yield Damage(what, (name,), on_file(harm), is_of_content=harm in OF_CONTENT)
 

@@ -11,3 +11,17 @@ def reseal(run: Path) -> None:
     judged = sealed.read(run / run_seal.JUDGED)
     hashes = {name: sealed.digest_of_file(run / name) for name in judged["files"]}
     sealed.write(run / run_seal.JUDGED, {**judged, "files": hashes})
+
+
+def before_its_end(search: Path) -> Path:
+    """Make a finished search one that was killed before its last trial was counted, and return its journal."""
+    for name in ("sweep.csv", "sweep.md", "sweep.png", "written.json"):
+        (search / name).unlink()
+    journal = search / run_seal.SEARCH_LOG
+    content = journal.read_bytes()
+    journal.unlink()
+    words = sealed.read(search / "sweep.json")["words"]
+    # As it is written before the first trial.
+    sealed.write(search / "sweep.json", {"words": words, **run_seal.journal_record(journal)})
+    journal.write_bytes(b"".join(content.splitlines(keepends=True)[:-1]))
+    return journal

@@ -8,16 +8,18 @@ import re
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
 import pytest
 import quickened
+import sealing
 from quick_compilation import quick_compilation
 from rich.console import Console
 
-from jaxseq.common import figures, lock, sealed
+from jaxseq.common import figures, lock, sealed, sealed_lines
 from jaxseq.common.errors import Stopped, UsageError
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import options, pool, space
@@ -332,13 +334,19 @@ def exchanged(folder: Path) -> None:
 
 
 def edited(pattern: str, replacement: str) -> Callable[[Path], None]:
+    """Edit a journal without the seals of its lines, as earlier versions wrote it."""
+
     def edit(folder: Path) -> None:
-        text = (folder / "optuna.log").read_text()
+        text = without_seals((folder / "optuna.log").read_text())
         changed = re.sub(pattern, replacement, text, count=1)
         assert changed != text
         (folder / "optuna.log").write_text(changed)
 
     return edit
+
+
+def without_seals(text: str) -> str:
+    return re.sub(r',"sha256":"\w{64}"', "", text)
 
 
 DAMAGES = {
@@ -370,14 +378,15 @@ def test_a_journal_that_differs_from_its_runs_is_refused(
         folder = tmp_path / name
         shutil.copytree(real_search, folder)
         harm(folder)
-        # Before its end, nothing seals a journal but the runs that it tells of.
+        # Before its end, nothing else seals a journal.
         record = sealed.read(folder / "sweep.json")
         sealed.write(folder / "sweep.json", {"words": record["words"]})
         refused(folder, capsys)
         assert (folder / "sweep.csv").read_bytes() == table
 
     shutil.copytree(real_search, tmp_path / "ended")
-    DAMAGES["a value"](tmp_path / "ended")
+    journal = tmp_path / "ended" / "optuna.log"
+    journal.write_text(without_seals(journal.read_text()))
     assert checkpoint.main(["verify", str(tmp_path / "ended")]) == 1
     assert "optuna.log: damaged" in capsys.readouterr().out
     refused(tmp_path / "ended", capsys)
@@ -387,3 +396,107 @@ def refused(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert sweep.main([*REAL, str(folder)]) == 2, folder
     error = capsys.readouterr().err
     assert "optuna.log" in error and error.count("\n") == 1, error
+
+
+def lines_edited(edit: Callable[[list[bytes]], object]) -> Callable[[bytes], bytes]:
+    def harm(content: bytes) -> bytes:
+        lines = content.splitlines(keepends=True)
+        edit(lines)
+        return b"".join(lines)
+
+    return harm
+
+
+NEW_TRIAL = 1
+"""Place of the line that begins the first trial, behind that of the study."""
+EDITS = {
+    "a new trial twice": lines_edited(lambda lines: lines.insert(NEW_TRIAL + 1, lines[NEW_TRIAL])),
+    "a new trial at the end": lines_edited(lambda lines: lines.append(lines[NEW_TRIAL])),
+    "a new trial without a seal": lines_edited(
+        lambda lines: lines.append(without_seals(lines[NEW_TRIAL].decode()).encode())
+    ),
+    "the last line twice": lines_edited(lambda lines: lines.append(lines[-1])),
+    "a line removed": lines_edited(lambda lines: lines.pop(NEW_TRIAL + 1)),
+    "the first line removed": lines_edited(lambda lines: lines.pop(0)),
+    "two lines exchanged": lines_edited(lambda lines: lines.insert(3, lines.pop(4))),
+    "a value": lambda content: re.sub(rb'("values":\[)[\d.e-]+', rb"\g<1>0.0123", content, count=1),
+    "a report": lambda content: re.sub(rb'("intermediate_value":)[\d.e-]+', rb"\g<1>0.0123", content, count=1),
+}
+
+
+def interrupted(search: Path, folder: Path) -> Path:
+    """Copy a search as it was before its end, and return its journal."""
+    shutil.copytree(search, folder)
+    return sealing.before_its_end(folder)
+
+
+@needs_optuna
+@optuna_warnings
+@pytest.mark.usefixtures("here")
+def test_an_edit_of_the_journal_of_an_interrupted_search_is_refused(
+    real_search: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name, edit in EDITS.items():
+        journal = interrupted(real_search, tmp_path / name)
+        content = journal.read_bytes()
+        journal.write_bytes(edit(content))
+        assert journal.read_bytes() != content
+        assert sweep.main([*REAL, str(tmp_path / name)]) == 2, name
+        assert re.fullmatch(r".*optuna\.log, line \d+: damaged.*\n", capsys.readouterr().err), name
+        assert not (tmp_path / name / "sweep.csv").exists()
+
+
+@needs_optuna
+@optuna_warnings
+@pytest.mark.usefixtures("compiled_quickly", "here")
+def test_a_search_whose_journal_ends_early_ends_as_it_would_have_ended(
+    real_search: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from jaxseq.checkpoint import __main__ as checkpoint
+
+    table = (real_search / "sweep.csv").read_bytes()
+    journal = interrupted(real_search, tmp_path / "out")
+    words = [*REAL, str(tmp_path / "out")]
+    content = journal.read_bytes()
+    assert checkpoint.main(["verify", str(tmp_path / "out")]) == 0
+    lines = content.splitlines(keepends=True)
+    # Before the study, in the first trial, in the second one, and at the end.
+    for count in (0, NEW_TRIAL + 1, len(lines) - 3, len(lines)):
+        shutil.rmtree(tmp_path / "out")
+        interrupted(real_search, tmp_path / "out")
+        # In the middle of the next line, which a kill may have kept from being written.
+        journal.write_bytes(b"".join([*lines[:count], content[:20]]))
+        assert sweep.main(words) == 0, capsys.readouterr().err
+        assert (tmp_path / "out" / "sweep.csv").read_bytes() == table
+        # What it has told since is what its runs say.
+        assert sweep.main(words) == 0, capsys.readouterr().err
+
+    # A journal of an earlier version goes on without seals.
+    shutil.rmtree(tmp_path / "out")
+    interrupted(real_search, tmp_path / "out")
+    journal.write_text(without_seals(content.decode()))
+    assert sweep.main(words) == 0 and b"sha256" not in journal.read_bytes()
+    assert (tmp_path / "out" / "sweep.csv").read_bytes() == table
+
+
+@optuna_warnings
+def test_processes_that_append_to_one_journal_leave_every_line_sealed(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from jaxseq.sweep.sealed_journal import SealedJournal
+
+    path = tmp_path / "optuna.log"
+
+    def append(number: int) -> None:
+        journal = SealedJournal(path)
+        for count in range(10):
+            journal.append_logs([{"number": number, "count": count}, {"nan": math.nan, "keys": {1: number}}])
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(append, range(4)))
+    # A disk that was full for a moment.
+    with path.open("ab") as file:
+        file.write(b'{"number":')
+    append(4)
+    content = path.read_bytes()
+    sealed_lines.check(content, path)
+    assert content.count(b"\n") == content.count(b"sha256") == 100

@@ -430,6 +430,11 @@ def interrupted(search: Path, folder: Path) -> Path:
     return sealing.before_its_end(folder)
 
 
+def refused_by_its_line(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert sweep.main([*REAL, str(folder)]) == 2, folder
+    assert re.fullmatch(r".*optuna\.log, line \d+: damaged.*\n", capsys.readouterr().err), folder
+
+
 @needs_optuna
 @optuna_warnings
 @pytest.mark.usefixtures("here")
@@ -441,8 +446,11 @@ def test_an_edit_of_the_journal_of_an_interrupted_search_is_refused(
         content = journal.read_bytes()
         journal.write_bytes(edit(content))
         assert journal.read_bytes() != content
-        assert sweep.main([*REAL, str(tmp_path / name)]) == 2, name
-        assert re.fullmatch(r".*optuna\.log, line \d+: damaged.*\n", capsys.readouterr().err), name
+        refused_by_its_line(tmp_path / name, capsys)
+        # Of an earlier version, whose record does not name the journal.
+        record = sealed.read(tmp_path / name / "sweep.json")
+        sealed.write(tmp_path / name / "sweep.json", {"words": record["words"]})
+        refused_by_its_line(tmp_path / name, capsys)
         assert not (tmp_path / name / "sweep.csv").exists()
 
 
@@ -459,6 +467,9 @@ def test_a_search_whose_journal_ends_early_ends_as_it_would_have_ended(
     words = [*REAL, str(tmp_path / "out")]
     content = journal.read_bytes()
     assert checkpoint.main(["verify", str(tmp_path / "out")]) == 0
+    journal.write_bytes(EDITS["a value"](content))
+    assert checkpoint.main(["verify", str(tmp_path / "out")]) == 1
+    assert "optuna.log, line" in capsys.readouterr().out
     lines = content.splitlines(keepends=True)
     # Before the study, in the first trial, in the second one, and at the end.
     for count in (0, NEW_TRIAL + 1, len(lines) - 3, len(lines)):

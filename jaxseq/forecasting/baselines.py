@@ -9,7 +9,8 @@ else those of the window.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -78,8 +79,13 @@ def seasonal_name(period: int) -> str:
     return f"{SEASONAL_NAIVE} ({period})"
 
 
-def forecast_all(dataset: Dataset, *parts: Windows) -> dict[str, Float[np.ndarray, "n k"]]:
-    """Forecast the rows of one part, or of several one after the other, by every baseline that fits the data.
+def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray, "n k"]]:
+    """Forecast the rows of one part by every baseline that fits the data; see `forecast_parts`."""
+    return forecast_parts(dataset, [part])[0]
+
+
+def forecast_parts(dataset: Dataset, parts: Sequence[Windows]) -> list[dict[str, Float[np.ndarray, "n k"]]]:
+    """Forecast the rows of each part by every baseline that fits the data, fitted once for all parts.
 
     In the series' units. The last value comes first. The seasonal naive forecast is made for each season of
     `seasons.plausible`, and least squares on the levels where the network sees something else.
@@ -89,41 +95,42 @@ def forecast_all(dataset: Dataset, *parts: Windows) -> dict[str, Float[np.ndarra
     # Filled values are no observations: means and smoothing leave them out.
     background = background._replace(series=background.known_series, missing=())
 
-    def of_parts(forecast: Callable[[Windows], Float[np.ndarray, "n k"]]) -> Float[np.ndarray, "n k"]:
-        return np.concatenate([forecast(part) for part in parts])
-
-    forecasts = {
-        NAIVE: of_parts(naive),
-        TRAINING_MEAN: of_parts(lambda part: training_mean(part, train, background)),
-        EXPANDING_MEAN: of_parts(lambda part: _flat(part, background, expanding_means)),
-        DRIFT: of_parts(lambda part: drift(part, train)),
-        SIMPLE_SMOOTHING: of_parts(lambda part: simple_smoothing(part, train, background)),
-        LEAST_SQUARES: _least_squares_of_windows(parts, train, scaling),
+    by_baseline: dict[str, Callable[[Windows], Float[np.ndarray, "n k"]]] = {
+        NAIVE: naive,
+        TRAINING_MEAN: lambda part: training_mean(part, train, background),
+        EXPANDING_MEAN: lambda part: _flat(part, background, expanding_means),
+        DRIFT: lambda part: drift(part, train),
+        SIMPLE_SMOOTHING: partial(_smoothed_at, background=background, weights=smoothing_weights(train, background)),
+        LEAST_SQUARES: _least_squares_of_windows(train, scaling),
     }
     # Changes do not show how far a series is from its mean, to which it may return.
     if scaling.kind != "level":
         levels = _scaling_of_levels(scaling, background)
-        forecasts[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(parts, train, levels)
+        by_baseline[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(train, levels)
     for period in seasons.plausible(background):
-        name = seasonal_name(period)
-        forecasts[name] = of_parts(partial(seasonal_naive_of_series, background=background, period=period))
-    return forecasts
+        forecast = partial(seasonal_naive_of_series, background=background, period=period)
+        by_baseline[seasonal_name(period)] = forecast
+    return [{name: forecast(part) for name, forecast in by_baseline.items()} for part in parts]
 
 
 def distinct(
-    forecasts: Mapping[str, Float[np.ndarray, "n k"]],
-) -> tuple[dict[str, Float[np.ndarray, "n k"]], list[str]]:
-    """Leave out every forecast that equals an earlier one in all values; a note names both."""
-    kept: dict[str, Float[np.ndarray, "n k"]] = {}
+    forecasts: Sequence[Mapping[str, Float[np.ndarray, "_ k"]]],
+) -> tuple[list[dict[str, Float[np.ndarray, "_ k"]]], list[str]]:
+    """Leave out every forecast that equals an earlier one in all values of all parts; a note names both."""
+    kept: list[str] = []
     notes = []
-    for name, values in forecasts.items():
-        twin = next((other for other in kept if np.array_equal(kept[other], values)), None)
+    for name in forecasts[0]:
+        twin = next((other for other in kept if _are_equal(forecasts, name, other)), None)
         # Smoothing with all weight on the newest value is the last value, no further baseline.
         if twin is None:
-            kept[name] = values
+            kept.append(name)
         else:
             notes.append(f"{name} is left out: it gives the same forecasts as {twin}")
-    return kept, notes
+    return [{name: of_part[name] for name in kept} for of_part in forecasts], notes
+
+
+def _are_equal(forecasts: Sequence[Mapping[str, Float[np.ndarray, "_ k"]]], name: str, other: str) -> bool:
+    return all(np.array_equal(of_part[name], of_part[other]) for of_part in forecasts)
 
 
 def naive(windows: Past) -> Float[np.ndarray, "n k"]:
@@ -227,17 +234,26 @@ def simple_smoothing(
     Each series has the weight of the newest value, one of `WEIGHTS`, with the smallest squared error one step ahead on
     its training values; windows without series have one weight for all.
     """
+    return _smoothed_at(windows, background, smoothing_weights(train, background))
+
+
+def smoothing_weights(train: Windows, background: Background) -> list[float]:
+    """Return the weight of simple exponential smoothing of each series; one for all windows where there are no series."""
     if not background.series:
         # Of several targets only the first is one step ahead.
-        weight = best_weight(np.column_stack([train.inputs, train.targets[:, :1]]))
-        return _flat(windows, background, lambda values: smoothed(values, weight))
+        return [best_weight(np.column_stack([train.inputs, train.targets[:, :1]]))]
+    return [best_weight(carried_forward(values)[None]) for values in background.training]
+
+
+def _smoothed_at(windows: Windows, background: Background, weights: Sequence[float]) -> Float[np.ndarray, "n k"]:
+    """Forecast the smoothed level before each origin for every step of the horizon."""
+    if not background.series:
+        return _flat(windows, background, lambda values: smoothed(values, weights[0]))
 
     levels = np.empty(len(windows.origins))
     for number, rows in rows_by_series(windows.series).items():
-        training = carried_forward(background.training[number])
-        weight = best_weight(training[None])
         values = carried_forward(background.series[number].values)
-        path = smoothed(values[None], weight)[0]
+        path = smoothed(values[None], weights[number])[0]
         levels[rows] = path[windows.origins[rows] - 1]
     return _for_all_steps(levels, windows)
 
@@ -280,54 +296,40 @@ def least_squares(
     return LinearForecast(weights, intercept=y_mean - x_mean @ weights)
 
 
-def _least_squares_of_windows(
-    parts: Sequence[Windows],
-    train: Windows,
-    scaling: Scaling,
-) -> Float[np.ndarray, "n k"]:
-    """Fit least squares to the training windows, as `scaling` lays them out, and forecast in the series' units."""
+def _least_squares_of_windows(train: Windows, scaling: Scaling) -> Callable[[Windows], Float[np.ndarray, "n k"]]:
+    """Fit least squares to the training windows, as `scaling` lays them out; the function forecasts in the series' units.
+
+    Raises `UsageError` if a step of the horizon has no known target.
+    """
     model = _fit_least_squares(train, scaling)
-    forecasts = []
-    for part in parts:
+
+    def forecast(part: Windows) -> Float[np.ndarray, "n k"]:
+        forecasts = []
         for piece in _pieces(part, scaling):
             # In float32, as `batch` gives the training inputs.
             inputs = scaling.inputs(piece).astype(np.float32)
             forecasts.append(scaling.invert(model.predict(inputs), piece))
-    return np.concatenate(forecasts)
+        return np.concatenate(forecasts)
+
+    return forecast
 
 
 def _fit_least_squares(train: Windows, scaling: Scaling) -> LinearForecast:
-    pieces = [_LaidOut(piece, scaling) for piece in _pieces(train, scaling)]
     is_known = np.isfinite(scaling.targets(train))
-    if np.all(is_known):
-        return _least_squares_of_pieces(piece.rows() for piece in pieces)
-
+    horizon = is_known.shape[1]
     # Each step of the horizon has its own rows, those whose target is known.
-    steps = [
-        _least_squares_of_pieces(piece.rows_of_step(step) for piece in pieces) for step in range(is_known.shape[1])
-    ]
+    groups = [slice(step, step + 1) for step in range(horizon)]
+    if np.all(is_known):
+        groups = [slice(0, horizon)]
+    for group in groups:
+        if not np.any(is_known[:, group]):
+            raise UsageError("least squares has no known target to be fitted to", where=f"step {group.stop}", got=0)
+
+    models = _of_groups(groups, _pieces(train, scaling), scaling)
     return LinearForecast(
-        weights=np.concatenate([step.weights for step in steps], axis=1),
-        intercept=np.concatenate([step.intercept for step in steps]),
+        weights=np.concatenate([model.weights for model in models], axis=1),
+        intercept=np.concatenate([model.intercept for model in models]),
     )
-
-
-class _LaidOut(NamedTuple):
-    """Training windows that are laid out as rows when they are needed."""
-
-    windows: Windows
-    scaling: Scaling
-
-    def rows(self) -> tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, "n k"]]:
-        """Return inputs and targets in float32."""
-        rows = batch(self.windows, self.scaling)
-        return np.asarray(rows.x), np.asarray(rows.y)
-
-    def rows_of_step(self, step: int) -> tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, "n 1"]]:
-        """Return those with a known target of one step, and this target alone."""
-        x, y = self.rows()
-        is_known = np.isfinite(y[:, step])
-        return x[is_known], y[is_known, step : step + 1]
 
 
 def _pieces(windows: Windows, scaling: Scaling) -> list[Windows]:
@@ -337,38 +339,60 @@ def _pieces(windows: Windows, scaling: Scaling) -> list[Windows]:
     return [Windows(*(array[first : first + piece] for array in windows)) for first in range(0, rows, piece)]
 
 
-def _least_squares_of_pieces(
-    pieces: Iterable[tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, "n k"]]],
-) -> LinearForecast:
-    """Fit `least_squares` to rows that come in pieces: one alone as it is, several by their triangular factors.
+def _of_groups(groups: Sequence[slice], pieces: Sequence[Windows], scaling: Scaling) -> list[LinearForecast]:
+    """Fit least squares to the steps of each group, on the rows of the pieces in which all of them are known.
+
+    Each piece is laid out once for all groups.
+    """
+    alone = len(pieces) == 1
+    fits = [_Factor() for _ in groups]
+    models = []
+    for piece in pieces:
+        rows = batch(piece, scaling)
+        x = np.asarray(rows.x)
+        y = np.asarray(rows.y)
+        for number, group in enumerate(groups):
+            is_known = np.isfinite(y[:, group]).all(axis=1)
+            known_x = x if np.all(is_known) else x[is_known]
+            known_y = y[is_known, group]
+            if alone:
+                models.append(least_squares(known_x, known_y))
+            # A piece may have no known target of a step.
+            elif len(known_y):
+                fits[number] = fits[number].with_rows(known_x, known_y)
+    return models or [fit.solution() for fit in fits]
+
+
+class _Factor(NamedTuple):
+    """The rows of a least-squares fit that came in pieces, as the triangular factor of all of them.
 
     The factor R of [1, x, y] = QR holds all that least squares needs of the rows, and that of two pieces is the factor of
     their factors (Golub & Van Loan 2013, Matrix Computations, section 5.3). Its first row gives the means.
+
+    steps  columns of y
     """
-    pieces = iter(pieces)
-    x, y = next(pieces)
-    following = next(pieces, None)
-    if following is None:
-        return least_squares(x, y)
 
-    count = len(x)
-    factor = _triangular(_beside_ones(x, y))
-    while following is not None:
-        count += len(following[0])
-        factor = _triangular(np.concatenate([factor, _beside_ones(*following)]))
-        following = next(pieces, None)
+    triangle: Float[np.ndarray, "_ _"] | None = None
+    count: int = 0
+    steps: int = 0
 
-    lags = factor.shape[1] - 1 - y.shape[1]
-    x_mean, y_mean = np.split(factor[0, 1:] / factor[0, 0], [lags])
-    centred = factor[1 : 1 + lags, 1:]
-    # As `lstsq` takes it for all rows: lags that are linearly dependent but for rounding have no weight of their own.
-    rcond = np.finfo(np.float64).eps * count
-    weights = np.linalg.lstsq(centred[:, :lags], centred[:, lags:], rcond=rcond)[0]
-    return LinearForecast(weights, intercept=y_mean - x_mean @ weights)
+    def with_rows(self, x: Float[np.ndarray, "n ..."], y: Float[np.ndarray, "n k"]) -> _Factor:
+        """Return the factor with further rows, at least one."""
+        rows = _beside_ones(x, y)
+        if self.triangle is not None:
+            rows = np.concatenate([self.triangle, rows])
+        return _Factor(np.asarray(np.linalg.qr(rows, mode="r")), self.count + len(x), y.shape[1])
 
-
-def _triangular(rows: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "_ m"]:
-    return np.asarray(np.linalg.qr(rows, mode="r"))
+    def solution(self) -> LinearForecast:
+        """Return the fit with the smallest norm, as `least_squares`."""
+        assert self.triangle is not None, "the caller has a row"
+        lags = self.triangle.shape[1] - 1 - self.steps
+        x_mean, y_mean = np.split(self.triangle[0, 1:] / self.triangle[0, 0], [lags])
+        centred = self.triangle[1 : 1 + lags, 1:]
+        # As `lstsq` takes it for all rows: lags that are linearly dependent but for rounding have no weight of their own.
+        rcond = np.finfo(np.float64).eps * self.count
+        weights = np.linalg.lstsq(centred[:, :lags], centred[:, lags:], rcond=rcond)[0]
+        return LinearForecast(weights, intercept=y_mean - x_mean @ weights)
 
 
 def _beside_ones(x: Float[np.ndarray, "n ..."], y: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n _"]:
@@ -422,4 +446,4 @@ def _for_all_steps(
 
 
 def _rows(x: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n lags"]:
-    return np.asarray(x, np.float64).reshape(len(x), -1)
+    return np.asarray(x, np.float64).reshape(len(x), math.prod(x.shape[1:]))

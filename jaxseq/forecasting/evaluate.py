@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Windows, join
+from jaxseq.data.windows import Windows
 from jaxseq.forecasting import baselines, classical, distributions, intervals, metrics, significance, verdict
 from jaxseq.forecasting.coverage import Coverage, Spread, coverage_table, spread
 from jaxseq.forecasting.distributions import Forecasts
@@ -21,9 +22,6 @@ from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.predictions import frame, target_times
 from jaxseq.forecasting.significance import Loss, Rows, Scales
 from jaxseq.forecasting.verdict import Answer, Comparison
-
-JOINED = 2**24
-"""Numbers of the windows of validation and test part that are copied side by side: 128 MiB."""
 
 
 class Judgement(NamedTuple):
@@ -68,85 +66,144 @@ def judge(
     With `progress`, exponential smoothing and theta are fitted to every test window, too; it is called after each.
     Raises `UsageError` if a forecast is not finite.
     """
-    windows, scaling, background = dataset
-    part = windows.test
+    _, scaling, background = dataset
+    part = dataset.windows.test
     scales, scale_notes = series_scales(background)
 
-    valid_forecasts, forecasts, twin_notes = _baseline_forecasts(dataset)
+    by_baseline = _baseline_forecasts(dataset)
     # The test part has no say in the choice of the reference.
-    reference = choose_reference(dataset, scales, loss, valid_forecasts)
-    # A fit to every window may take minutes.
-    if progress is not None:
-        forecasts |= _classical_forecasts(part, background.period, progress)
-    # Comparisons are in the units of the series: errors of log-returns would favour low prices.
-    forecasts[name] = scaling.invert(test.centre, part)
-    # Every forecast is raised to the floor, so that none gains by it alone.
-    forecasts = {label: above_floor(values, background.floor) for label, values in forecasts.items()}
-
+    reference = choose_reference(dataset, scales, loss, by_baseline.valid)
+    forecasts = _forecasts_of_all(name, dataset, test=test, by_baseline=by_baseline, progress=progress)
     rows = locate_rows(part.times, part.series, background=background, scales=scales)
-    comparison = verdict.compare(part.targets, forecasts, reference, rows=rows, loss=loss, seed=seed)
-    last_value = None
-    # Otherwise the comparison is with the last value already.
-    if reference != baselines.NAIVE:
-        pair = {baselines.NAIVE: forecasts[baselines.NAIVE], name: forecasts[name]}
-        last_value = verdict.compare(part.targets, pair, baselines.NAIVE, rows=rows, loss=loss, seed=seed)
-    deciding = verdict.deciding_comparison(comparison, last_value)
+    compared = _comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed)
+    deciding = verdict.deciding_comparison(compared.all, compared.last_value)
+
+    ends = _EndsByForecast(name, dataset, test=test, calibrated=calibrated, valid_forecasts=by_baseline.valid)
+    median = above_floor(scaling.invert(test.median, part), background.floor)
+    scores = _scores(part, forecasts, scales, reference, ends_of=ends.of, medians={**forecasts, name: median})
 
     series = background.known_series
-    valid_part = Part(windows.valid, scaling, series)
-    test_part = Part(part, scaling, series)
-    ends = bounds(test, calibrated.intervals, test_part)
-
-    def ends_of(label: str) -> Bounds:
-        # Those of the model may come from its own distribution, whose median need not be its centre.
-        if label == name:
-            return ends
-        # Classical forecasts are made of the test part alone, and have no errors to fit intervals to.
-        if label not in valid_forecasts:
-            return {}
-        return distributions.around(
-            valid=valid_forecasts[label],
-            test=forecasts[label],
-            fitted=calibrated.intervals,
-            valid_part=valid_part,
-            test_part=test_part,
-        )
-
-    medians = {**forecasts, name: above_floor(scaling.invert(test.median, part), background.floor)}
-
     columns = {
         "forecast": forecasts[name],
         "naive": forecasts[baselines.NAIVE],
         "reference": forecasts[reference],
     }
     return Judgement(
-        comparison=comparison,
+        comparison=compared.all,
         answer=verdict.answer(deciding.model),
         verdict=verdict.sentence(deciding.model, deciding.reference.name),
-        remarks=_remarks(comparison, last_value, part, forecasts[name], rows),
-        scores=_scores(part, forecasts, scales, reference, ends_of=ends_of, medians=medians),
-        coverage=coverage_table(part.targets, ends),
-        spread=spread(part, ends, in_time=bool(series)),
-        predictions=frame(part, background.names, columns, ends, target_times(part, series)),
-        notes=(*_season_notes(background), *twin_notes, *scale_notes, *calibrated.notes),
+        remarks=_remarks(compared.all, compared.last_value, part, forecasts[name], rows),
+        scores=scores,
+        coverage=coverage_table(part.targets, ends.of_model),
+        spread=spread(part, ends.of_model, in_time=bool(series)),
+        predictions=frame(part, background.names, columns, ends.of_model, target_times(part, series)),
+        notes=(*_season_notes(background), *by_baseline.notes, *scale_notes, *calibrated.notes),
     )
 
 
-def _baseline_forecasts(dataset: Dataset) -> tuple[dict[str, Values], dict[str, Values], list[str]]:
-    """Return the baselines' forecasts of validation and test part, and notes on those that are left out as equal."""
-    windows = dataset.windows
-    parts = [windows.valid, windows.test]
-    # Joined, the views of a long series would become copies.
-    if windows.valid.inputs.size + windows.test.inputs.size <= JOINED:
-        parts = [join(parts)]
-    # Both parts at once, so that every baseline is fitted once.
-    together = baselines.forecast_all(dataset, *parts)
-    by_baseline, twin_notes = baselines.distinct(together)
+class _BaselineForecasts(NamedTuple):
+    """Forecasts of the baselines by their name, and notes on those that are left out as equal to others."""
 
-    valid_rows = len(windows.valid.inputs)
-    valid_forecasts = {label: values[:valid_rows] for label, values in by_baseline.items()}
-    test_forecasts = {label: values[valid_rows:] for label, values in by_baseline.items()}
-    return valid_forecasts, test_forecasts, twin_notes
+    valid: dict[str, Values]
+    test: dict[str, Values]
+    notes: list[str]
+
+
+def _baseline_forecasts(dataset: Dataset) -> _BaselineForecasts:
+    windows = dataset.windows
+    both_parts = baselines.forecast_parts(dataset, [windows.valid, windows.test])
+    (valid, test), notes = baselines.distinct(both_parts)
+    return _BaselineForecasts(valid, test, notes)
+
+
+def _forecasts_of_all(
+    name: str,
+    dataset: Dataset,
+    *,
+    test: Forecast,
+    by_baseline: _BaselineForecasts,
+    progress: classical.Progress | None,
+) -> dict[str, Values]:
+    """Return the forecasts of the test part by the baselines, the classical ones with `progress`, and the model last.
+
+    Comparisons are in the units of the series: errors of log-returns would favour low prices.
+    """
+    _, scaling, background = dataset
+    part = dataset.windows.test
+    forecasts = dict(by_baseline.test)
+    # A fit to every window may take minutes.
+    if progress is not None:
+        forecasts |= _classical_forecasts(part, background.period, progress)
+    forecasts[name] = scaling.invert(test.centre, part)
+    # Every forecast is raised to the floor, so that none gains by it alone.
+    return {label: above_floor(values, background.floor) for label, values in forecasts.items()}
+
+
+class _Comparisons(NamedTuple):
+    """Comparison of all forecasts with the reference, and of the model with the last value if that is another baseline."""
+
+    all: Comparison
+    last_value: Comparison | None
+
+
+def _comparisons(
+    part: Windows,
+    forecasts: Forecasts,
+    reference: str,
+    *,
+    rows: Rows,
+    loss: Loss,
+    seed: int,
+) -> _Comparisons:
+    compare = partial(verdict.compare, part.targets, rows=rows, loss=loss, seed=seed)
+    with_reference = compare(forecasts, reference)
+    # Otherwise the comparison is with the last value already.
+    if reference == baselines.NAIVE:
+        return _Comparisons(with_reference, None)
+    # The model is the last forecast.
+    *_, name = forecasts
+    pair = {baselines.NAIVE: forecasts[baselines.NAIVE], name: forecasts[name]}
+    return _Comparisons(with_reference, compare(pair, baselines.NAIVE))
+
+
+class _EndsByForecast:
+    """Intervals of each forecast on the test part. Made when asked for: of all at once they would take gigabytes.
+
+    of_model  those of the model
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dataset: Dataset,
+        *,
+        test: Forecast,
+        calibrated: Calibrated,
+        valid_forecasts: Forecasts,
+    ) -> None:
+        series = dataset.background.known_series
+        self._name = name
+        self._fitted = calibrated.intervals
+        self._valid_forecasts = valid_forecasts
+        self._valid_part = Part(dataset.windows.valid, dataset.scaling, series)
+        self._test_part = Part(dataset.windows.test, dataset.scaling, series)
+        self.of_model = bounds(test, self._fitted, self._test_part)
+
+    def of(self, label: str, forecast: Values) -> Bounds:
+        """Return the intervals of the kind of the model's around a forecast; none around a classical one."""
+        # Those of the model may come from its own distribution, whose median need not be its centre.
+        if label == self._name:
+            return self.of_model
+        # Classical forecasts are made of the test part alone, and have no errors to fit intervals to.
+        if label not in self._valid_forecasts:
+            return {}
+        return distributions.around(
+            valid=self._valid_forecasts[label],
+            test=forecast,
+            fitted=self._fitted,
+            valid_part=self._valid_part,
+            test_part=self._test_part,
+        )
 
 
 def calibrate(
@@ -285,7 +342,7 @@ def _scores(
     forecasts: Forecasts,
     scales: Scales | None,
     reference: str,
-    ends_of: Callable[[str], Bounds],
+    ends_of: Callable[[str, Values], Bounds],
     medians: Forecasts,
 ) -> pd.DataFrame:
     """Return the errors and scores of every forecast, over all steps and by step; unknown targets are left out."""
@@ -299,7 +356,7 @@ def _scores(
     table = []
     for name, forecast in forecasts.items():
         # One at a time: those of all forecasts of a long test part would take gigabytes.
-        ends = ends_of(name)
+        ends = ends_of(name, forecast)
         for step in ("all", *range(1, forecast.shape[1] + 1)):
             columns = slice(None)
             if step != "all":

@@ -496,7 +496,7 @@ def compare(
     earlier, later = halves(part.windows)
     scores: dict[Kind, float] = {}
     for size in candidates:
-        scores[size] = _score_later(size, size, forecast, part, (earlier, later))
+        scores[size] = _score_later(size, size, forecast, part, earlier=earlier, later=later)
     if not any(np.isfinite(score) for score in scores.values()):
         return {}
 
@@ -504,7 +504,7 @@ def compare(
     if not part.series:
         return scores
     best: Size = min(candidates, key=lambda size: scores[size])
-    scores["adaptive"] = _score_later("adaptive", best, forecast, part, (earlier, later))
+    scores["adaptive"] = _score_later("adaptive", best, forecast, part, earlier=earlier, later=later)
     return scores
 
 
@@ -513,9 +513,11 @@ def _score_later(
     size: Size,
     forecast: Forecast,
     part: Part,
-    parts: tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]],
+    *,
+    earlier: Bool[np.ndarray, " n"],
+    later: Bool[np.ndarray, " n"],
 ) -> float:
-    earlier, later = parts
+    """Return the mean interval score on the later rows of intervals that were fitted to the earlier ones."""
     fitted = fit(kind, _rows(forecast, earlier), _rows_of_part(part, earlier), size)
     later_part = _rows_of_part(part, later)
     y = part.scaling.targets(later_part.windows)

@@ -57,7 +57,7 @@ def forecast(
     first, notes = _first_series_and_step(frame)
     drawn = thinned(first)
     if len(drawn) < len(first):
-        notes.append(f"every {-(-len(first) // MOST_POINTS)}th of {len(first):,} rows")
+        notes.append(f"one of every {-(-len(first) // MOST_POINTS)} of {len(first):,} rows")
     if notes:
         title = f"{title}\n{'; '.join(notes)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import chex
@@ -128,10 +129,21 @@ def apply_train(
     key   what dropout draws from
     """
     chex.assert_shape(rows, x.shape[:1])
-    # A row is whole, or it is padding.
-    lengths = jnp.where(rows > 0, x.shape[1], 0) if stats else None
+    lengths = whole_or_none(x, rows, stats)
     trained = resume_train(model, params, stats, x, carries=None, lengths=lengths, key=key)
     return trained.predictions, trained.stats
+
+
+def whole_or_none(x: Shaped[Array, "b *d"], rows: Float[Array, "b"], stats: Tree) -> Integer[Array, "b"] | None:
+    """Return the time steps of each row that count in the moments of a batch: all of them, or none of a row of padding.
+
+    None for a model without moments, whose rows may have no time steps.
+    """
+    if not stats:
+        return None
+    # A row that is a single number has one time step.
+    steps = math.prod(x.shape[1:2])
+    return jnp.where(rows > 0, steps, 0)
 
 
 class Resumed(NamedTuple):

@@ -27,8 +27,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(words: list[str]) -> None:
     request = options.parse(words)
-    # Before anything is read or written: a tool may be missing.
     make_callbacks = partial(loggers.named, request.log)
+    # Before anything is read or written: a tool may be missing. Seeds that train together have loggers of their own, and
+    # these only show that the tools are there.
     callbacks = make_callbacks()
 
     with processes.joined(request.mesh, PROGRAM):

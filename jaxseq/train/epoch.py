@@ -278,7 +278,7 @@ def _mean_loss(
     """Return the mean loss of a batch, and the moments and carries after it."""
     lengths = rows.lengths
     if lengths is None:
-        lengths = jnp.where(rows.weight > 0, rows.x.shape[1], 0)
+        lengths = apply.whole_or_none(rows.x, rows.weight, stats)
     trained = apply.resume_train(
         setup.model,
         params,
@@ -407,7 +407,7 @@ def predict_along(
         carries, raw = apply.resume(setup.model, params, stats, x, carries=carries, first=0)
         return carries, raw[0]
 
-    assert isinstance(setup.model, Carrying), "the experiment checks it"
+    assert isinstance(setup.model, Carrying), "build_job checks it"
     with _in_its_precision(setup):
         _, raw = jax.lax.scan(predict_piece, setup.model.start(1, x.dtype), pieces)
     return raw.reshape(-1, raw.shape[-1])[:steps]

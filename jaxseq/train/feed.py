@@ -205,7 +205,7 @@ class Segments:
 
     def start(self, model: Model, batch: int) -> Tree:
         """Return the carries of the model before its first time step: each segment starts anew in every epoch."""
-        assert isinstance(model, Carrying), "the experiment checks it"
+        assert isinstance(model, Carrying), "build_job checks it"
         return model.start(batch, self.x.dtype)
 
     def take(self, selection: Span) -> Minibatch:

@@ -24,11 +24,12 @@ from jaxseq.common.sealed import DamagedError
 from jaxseq.common.text import counted
 from jaxseq.data.windows import fingerprint
 from jaxseq.nn import apply
+from jaxseq.nn.apply import Carrying, Model
 from jaxseq.train import devices, epoch, experiments, feed, footprint, optimiser, processes, run_folder
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.base import Experiment, Training
 from jaxseq.train.experiments.config import ROWS
-from jaxseq.train.feed import Feed, RowSplits
+from jaxseq.train.feed import Feed, RowSplits, Segments
 from jaxseq.train.footprint import Footprint
 from jaxseq.train.stream import Source
 
@@ -81,8 +82,8 @@ def build_job(
 ) -> Job[Experiment_, Material]:
     """Build the model and lay the rows over all devices of all processes.
 
-    Raises `UsageError` if batch, model or number of epochs do not fit the data or the machine, or if the processes have
-    read different data.
+    Raises `UsageError` if batch, model or number of epochs do not fit the data or the machine, if a state is to be carried
+    and the model has none, or if the processes have read different data.
     """
     mesh = devices.make()
     batch_sharding = devices.batch_sharding(mesh, experiment.batch)
@@ -97,6 +98,7 @@ def build_job(
         batch_sharding=batch_sharding,
         precision=experiment.precision,
     )
+    _check_carries(setup.model, batches)
     _footprint(experiment, setup, batches).check_on(mesh)
 
     rows_sha256 = fingerprint(jax.tree.leaves(batches))
@@ -148,6 +150,17 @@ def _check_sizes(experiment: Experiment, train_rows: Feed, device_count: int) ->
         needed=4 * 3 * (2 * layers - 1) * hidden**2,
         where="--model.hidden",
     )
+
+
+def _check_carries(model: Model, batches: RowSplits) -> None:
+    """Raise `UsageError` for segments of a series, and a network from outside that has no state to carry along it."""
+    if isinstance(batches.train, Segments) and not isinstance(model, Carrying):
+        raise UsageError(
+            "the network has no state that is carried from window to window",
+            where="--data.stateful",
+            got=type(model).__name__,
+            needed="a module with the method start(rows, dtype), such as jaxseq.nn.forecaster.Forecaster",
+        )
 
 
 def _footprint(experiment: Experiment, setup: Setup, batches: RowSplits) -> Footprint:

@@ -48,6 +48,14 @@ def lay_out(dataset: Dataset, batch: int) -> Laid:
     x = inputs(scaling, course)
     # Later ones have targets beyond the part.
     count = background.training_rows[0] - horizon
+    # Before a number is kept for each segment.
+    if batch > count:
+        raise UsageError(
+            "more segments than the training part has time steps",
+            where="--batch",
+            got=batch,
+            needed=f"at most {count // steps}, the number of training windows",
+        )
     ahead = slice(count + horizon - 1)
     train = Segments(
         x=x[:count],

@@ -7,6 +7,7 @@ from forecasts import Past, autoregression, windows_of
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import describe
 from jaxseq.data.panel import Panel
+from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.forecasting import baselines
@@ -49,8 +50,11 @@ def test_every_series_has_a_drift_of_its_own_from_known_targets():
 
 def test_of_equal_forecasts_the_first_stays():
     one, other = np.ones((2, 1)), np.zeros((2, 1))
-    kept, notes = baselines.distinct({"a": one, "b": other, "c": one.copy(), "d": other + 1e-12})
-    assert list(kept) == ["a", "b", "d"] and notes == ["c is left out: it gives the same forecasts as a"]
+    first = {"a": one, "b": other, "c": one.copy(), "d": other + 1e-12, "e": other}
+    kept, notes = baselines.distinct([first, {**first, "e": one}])
+    # Equal in one part alone are the forecasts of no twin.
+    assert [list(part) for part in kept] == [["a", "b", "d", "e"]] * 2
+    assert notes == ["c is left out: it gives the same forecasts as a"]
 
 
 def test_drift_is_exact_on_a_straight_line():
@@ -268,6 +272,30 @@ def test_least_squares_takes_the_rows_whose_target_is_known(numbers, monkeypatch
     rows = np.delete(np.arange(len(targets)), np.arange(3, 9))
     model = least_squares(train.inputs[rows], train.targets[rows, 1:2])
     np.testing.assert_allclose(found[:, 1:2], model.predict(windows.test.inputs), atol=1e-4)
+
+
+def test_a_piece_without_a_known_target_of_a_step_is_passed_over(monkeypatch):
+    dataset = daily(np.random.default_rng(0).standard_normal(60).cumsum())
+    train = dataset.windows.train
+    targets = train.targets.copy()
+    # The last window is a piece by itself.
+    targets[-1, 1] = np.nan
+    given = dataset._replace(windows=dataset.windows._replace(train=train._replace(targets=targets)))
+    whole = baselines.forecast_all(given, given.windows.test)[baselines.LEAST_SQUARES]
+    rows = len(targets)
+    piece = next(size for size in range(5, rows) if rows % size == 1)
+    monkeypatch.setattr(baselines, "LAID_OUT", piece * train.inputs.shape[1] * dataset.scaling.features)
+    laid_out = []
+    monkeypatch.setattr(baselines, "batch", lambda *given: laid_out.append(given) or batch(*given))
+    in_pieces = baselines.forecast_all(given, given.windows.test)[baselines.LEAST_SQUARES]
+    np.testing.assert_allclose(in_pieces, whole, rtol=1e-9)
+    # Once for all steps of the horizon.
+    assert len(laid_out) == -(-rows // piece)
+
+    targets[:, 1] = np.nan
+    with pytest.raises(UsageError) as error:
+        baselines.forecast_all(given, given.windows.test)
+    assert error.value.where == "step 2"
 
 
 def test_a_series_of_a_panel_has_the_baselines_that_it_has_alone():

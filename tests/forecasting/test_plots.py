@@ -190,7 +190,7 @@ def test_of_more_rows_than_a_figure_can_show_some_at_equal_distances_are_drawn_a
     given = frame(100)
     whole, zoom, *_ = plots.forecast(given, "", "title").axes
     step = -(-len(given) // 25)
-    assert len(given) > 2 * plots.ZOOM and f"every {step}th of {len(given)} rows" in whole.get_title(loc="left")
+    assert len(given) > 2 * plots.ZOOM and f"one of every {step} of {len(given)} rows" in whole.get_title(loc="left")
     np.testing.assert_array_equal(curve(whole, "actual"), given["actual"][::step])
     np.testing.assert_array_equal(curve(zoom, "actual"), given["actual"].tail(plots.ZOOM))
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -20,6 +21,7 @@ from jaxseq.common.errors import ABSENT, Interrupted, UsageError
 from jaxseq.nn.recurrent import Recurrent
 from jaxseq.train import descriptions, epoch, fit, own_training
 from jaxseq.train import restore as runs
+from jaxseq.train.own_training import Parts
 
 QUIET = Console(file=io.StringIO())
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -159,6 +161,28 @@ def test_metrics_and_the_record_say_what_was_trained(tmp_path):
     assert "\n" not in repr(trained)
     page = trained._repr_html_()
     assert f"{trained.history[trained.epoch - 1]['valid_loss']:.5f}" in page and "data:image/png;base64," in page
+
+
+class Embedded(nn.Module):
+    has_moments: bool
+
+    @nn.compact
+    def __call__(self, tokens, train=False):
+        x = nn.Embed(10, 3)(tokens)
+        if self.has_moments:
+            x = nn.BatchNorm(use_running_average=not train)(x)
+        return x
+
+
+@pytest.mark.parametrize("has_moments", [False, True])
+def test_a_row_may_be_a_single_number(has_moments):
+    tokens = np.arange(24) % 10
+    rows = (tokens, np.eye(3, dtype=np.float32)[tokens % 3])
+    job = own_training.job_of(Parts(Embedded(has_moments), optax.squared_error), rows, rows, None, {"batch": 8})
+    # The trace is where a row without time steps would fail.
+    state = jax.eval_shape(partial(epoch.init, job.setup), jax.random.key(0), job.data.train.x[:1])
+    after, _ = jax.eval_shape(partial(epoch.epoch, job.setup, batch=8), state, job.data.train)
+    assert after == state
 
 
 def test_a_restored_module_predicts_the_same(tmp_path):

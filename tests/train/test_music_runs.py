@@ -16,11 +16,17 @@ from trained_runs import NOTES
 from jaxseq import forecast
 from jaxseq.checkpoint import records, store
 from jaxseq.common import figures
+from jaxseq.common.errors import UsageError
 from jaxseq.music import tokens
 from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.evaluation import ngram, scores
 from jaxseq.train import __main__ as train
 from jaxseq.train import run_folder
+from jaxseq.train.domains.chorales import restore
+from jaxseq.train.domains.pianoroll import RollModel
+from jaxseq.train.experiments import named
+from jaxseq.train.experiments.pianoroll import Roll
+from jaxseq.train.job import setup_of
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -256,3 +262,26 @@ def test_a_forecast_of_a_run_of_chorales_is_refused(sound, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert forecast.main(["run"]) == 2
     assert "run is a run of jsb" in complaint(capsys, "jaxseq.forecast")
+
+
+def test_positions_are_whole_numbers_from_0_beside_every_sixteenth(chorales_run):
+    composer = restore(chorales_run)
+    notes, positions = np.full((2, 4, 4), 60), np.arange(4)
+    whole = composer.predict(notes, positions)
+    np.testing.assert_array_equal(composer.predict(notes, positions[None]), whole)
+    np.testing.assert_allclose(composer.predict(notes[0], positions), whole[0], rtol=1e-5)
+    for wrong in (positions - 1, positions + 0.5, positions[:3], positions[:1], np.stack([positions] * 3)):
+        with pytest.raises(UsageError) as error:
+            composer.predict.__wrapped__(composer, notes, wrong)
+        assert error.value.where == "positions"
+
+    with pytest.raises(UsageError, match=r"^piece 2: the bass has note 99 at step 2"):
+        composer.predict(np.stack([notes[0], np.where(np.indices((4, 4)).sum(0) == 4, 99, 60)]), positions)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 88), (2, 0, 88), (0, 88)])
+def test_piano_rolls_of_nothing_are_refused(shape):
+    experiment = named("pianoroll", model=Roll(hidden=2))
+    with pytest.raises(UsageError) as error:
+        RollModel(experiment, 1, setup_of(experiment), None).predict(np.zeros(shape))
+    assert error.value.where == "frames"

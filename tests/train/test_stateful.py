@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +30,7 @@ from jaxseq.train import epoch, footprint, stateful
 from jaxseq.train import forecaster as forecasters
 from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import named
-from jaxseq.train.experiments.forecasts import Model
+from jaxseq.train.experiments.forecasts import ForecastExperiment, Model
 from jaxseq.train.feed import Course, RowSplits, Segments
 from jaxseq.train.job import initial_state, state_shapes
 
@@ -278,10 +279,34 @@ def test_several_series_and_segments_shorter_than_a_window_are_refused(tmp_path:
     one = Table.from_frame(rows, window=WINDOW, stateful=True)
     both = pd.concat([rows.assign(s="a"), rows.assign(s="b")])
     two = Table.from_frame(both, column="y", series="s", window=WINDOW, stateful=True)
-    for data, batch, where in ((one, 13, "--batch"), (two, 4, "--data.stateful")):
+    # The edges of so many segments would fill the memory.
+    for data, batch, where in ((one, 13, "--batch"), (one, 2_000_000_000, "--batch"), (two, 4, "--data.stateful")):
         with pytest.raises(UsageError) as error:
             forecasts.prepare(named("table", data=data, task="every-step", batch=batch, model=Model("rnn", 2)))
         assert error.value.where == where
+
+
+class WithoutState(nn.Module):
+    """A network from outside with no state that could be carried."""
+
+    draws = False
+
+    @nn.compact
+    def __call__(self, x, lengths=None, train=False, carries=None, first=0):
+        return (), nn.Dense(1)(x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outside(ForecastExperiment):
+    def build(self) -> WithoutState:
+        return WithoutState()
+
+
+def test_a_network_from_outside_without_a_state_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    data = Table.from_frame(pd.read_csv(table(tmp_path / "y.csv", n=100)), window=WINDOW, stateful=True)
+    with pytest.raises(UsageError) as error:
+        forecasts.prepare(Outside(name="outside", data=data, task="every-step", batch=4))
+    assert error.value.where == "--data.stateful" and error.value.got == "WithoutState"
 
 
 # Long series ------------------------------------------------------------------------------------------------------------

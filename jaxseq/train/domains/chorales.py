@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
 
@@ -92,14 +93,19 @@ class Composer(NamedTuple):
         notes      MIDI numbers; 0 is a rest, and for a model that fills gaps -1 (`sampling.FREE`) a hidden note
         positions  sixteenths since the bar line
 
-        Numbers of pieces that are close share a compiled program. Raises `UsageError` for notes out of range.
+        Numbers of pieces that are close share a compiled program. Raises `UsageError` for notes out of range, and for
+        positions that are negative, no whole numbers, or of another number of sixteenths.
         """
         notes = np.asarray(notes)
         if notes.ndim not in (2, 3) or notes.shape[-1] != len(VOICES) or not notes.size:
             raise UsageError("not pieces of four voices", where="notes", got=notes.shape, needed="(..., sixteenths, 4)")
         pieces = notes.reshape(-1, *notes.shape[-2:])
-        places = np.broadcast_to(positions, notes.shape[:-1]).reshape(pieces.shape[:-1])
-        x = np.stack([self._row(*piece) for piece in zip(pieces, places, strict=True)])
+        places = _positions_of(notes, positions).reshape(pieces.shape[:-1])
+        rows = []
+        for number, (piece, piece_positions) in enumerate(zip(pieces, places, strict=True), start=1):
+            source = f"piece {number}" if notes.ndim == 3 else "notes"
+            rows.append(self._row(piece, piece_positions, source))
+        x = np.stack(rows)
 
         batch = self.experiment.batch
 
@@ -116,12 +122,14 @@ class Composer(NamedTuple):
             by_note[:, 0] = np.nan
         return by_note.reshape(*notes.shape, -1)
 
-    def _row(self, notes: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"]) -> Int[np.ndarray, "_ d"]:
-        """Return a piece as an input row of the network."""
+    def _row(
+        self, notes: Int[np.ndarray, "t 4"], positions: Int[np.ndarray, "t"], source: str
+    ) -> Int[np.ndarray, "_ d"]:
+        """Return a piece as an input row of the network; `source` opens the message on a note out of range."""
         hidden = np.zeros(notes.shape, bool)
         if self.fills:
             hidden = notes == sampling.FREE
-        symbols = np.where(hidden, tokens.MASKED, tokens.encode(np.where(hidden, REST, notes)))
+        symbols = np.where(hidden, tokens.MASKED, tokens.encode(np.where(hidden, REST, notes), source))
         rows = self.experiment.model.rows(symbols, positions, not self.experiment.started)
         return np.asarray(rows.x, np.int32)
 
@@ -158,6 +166,27 @@ class Composer(NamedTuple):
             options=options,
             started=self.experiment.started,
         )
+
+
+def _positions_of(notes: Int[np.ndarray, "*n t 4"], given: ArrayLike) -> Int[np.ndarray, "*n t"]:
+    """Return the position of every sixteenth of the pieces. Raises `UsageError` for what is no position."""
+    positions = np.asarray(given)
+    steps = notes.shape[:-1]
+    # Those of one piece may serve for all.
+    of_one_piece = (1,) * (len(steps) - 1) + steps[-1:]
+    if positions.shape not in (steps, steps[-1:], of_one_piece):
+        raise UsageError(
+            "other positions than the notes have", where="positions", got=positions.shape, needed=f"the shape {steps}"
+        )
+    if positions.dtype.kind not in "iu" or np.any(positions < 0):
+        # A network that adds voice and position to one number would take them for those of another voice.
+        raise UsageError(
+            "not sixteenths since the bar line",
+            where="positions",
+            got=f"{positions.min()} of dtype {positions.dtype}",
+            needed="whole numbers from 0",
+        )
+    return np.broadcast_to(positions, steps)
 
 
 def prepare(experiment: ChoraleExperiment) -> ChoraleJob:

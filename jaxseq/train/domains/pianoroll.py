@@ -61,10 +61,11 @@ class RollModel(NamedTuple):
 
         frames  1 where a key sounds, else 0: one piece, or several of equal length
 
-        Numbers of pieces that are close share a compiled program. Raises `UsageError` for frames of another shape.
+        Numbers of pieces that are close share a compiled program. Raises `UsageError` for frames of another shape,
+        and for none.
         """
         frames = np.asarray(frames, np.float32)
-        if frames.ndim not in (2, 3) or frames.shape[-1] != KEYS:
+        if frames.ndim not in (2, 3) or frames.shape[-1] != KEYS or not frames.size:
             raise UsageError("not piano rolls", where="frames", got=frames.shape, needed=f"(..., frames, {KEYS})")
 
         x = frames.reshape(-1, *frames.shape[-2:])

@@ -1,128 +1,211 @@
-"""Everybody in turn: milliseconds, ratios and their range, the floor; and the tables that show them."""
+"""Everybody in turn: milliseconds, ratios with their range, and the matrix products alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from jaxseq.benchmark import floors, machine, peers
-from jaxseq.benchmark.workloads import Workload, flops
+from jaxseq.benchmark import machine, matmuls, peers, turns, workloads
+from jaxseq.benchmark.peers import Device, Given, Trainer
+from jaxseq.benchmark.workloads import Product, Workload
 
-Result = dict[str, Any]
-"""One workload's figures, as they stand in the JSON file."""
-
-
-def in_turn(works: dict[str, Callable[[], Any]], load: Workload, rounds: int, device: str) -> dict[str, np.ndarray]:
-    """Milliseconds a step of each, one number a round; in a round everybody has one turn. One turn warms up first."""
-    for work in works.values():
-        work()
-    turns = range(min(rounds, load.rounds))
-    times = [[machine.milliseconds(work, load.steps, device) for work in works.values()] for _ in turns]
-    return dict(zip(works, np.array(times).T, strict=True))
+OURS, PLAIN, PRODUCTS = "ours", "plain", "products in "
+SAME_LOSS = 1e-4
+"""Largest relative difference of the first loss of a peer that computes the same."""
+FLOPS_A_SECOND = 4e10
+COMPILE_SECONDS = 3.0
+"""About the speed of a core, and the time to compile a peer."""
 
 
-def measure(load: Workload, rounds: int, device: str = "cpu") -> Result:
-    """Our step, the floor's and every peer's that is there: medians, and the median of each round's ratio."""
-    start = peers.given(load)
-    why = {name: machine.absent(name, load.cell, device) for name in machine.PEERS[device]}
-    there = [name for name, reason in why.items() if reason is None]
-    mine = peers.ours(load, start)
-    works: dict[str, Callable[[], Any]] = {"ours": mine.work, "floor": floors.floor(load)}
-    for name in there:
-        where = {"device": "cuda"} if name == "torch" and device == "gpu" else {}
-        works[name] = peers.MAKERS[name](load, start, **where).work
-    times = in_turn(works, load, rounds, device)
-    ratios = {name: times[name] / times["ours"] for name in there}
-    return result(load, mine, times, ratios, why, flops(load))
+class Settings(NamedTuple):
+    """How a comparison is measured.
+
+    rounds        most rounds, in each of which every peer has a turn; medians are over them
+    turn_seconds  least length of a turn
+    peers         names of the peers to time; None times all
+    """
+
+    device: Device = "cpu"
+    rounds: int = 7
+    turn_seconds: float = 0.2
+    peers: frozenset[str] | None = None
+
+    @property
+    def pace(self) -> turns.Pace:
+        """Length and number of the turns of a workload."""
+        return turns.Pace(
+            self.turn_seconds,
+            round_seconds=60.0,
+            least_rounds=min(3, self.rounds),
+            most_rounds=self.rounds,
+        )
 
 
-def result(
+class Figures(TypedDict):
+    """Figures of a workload, as they stand in the JSON file; the ratios are peer / ours, or normalised / plain.
+
+    ms        medians of a training step
+    ms_range  least and most of the rounds
+    """
+
+    workload: dict[str, str | int | bool]
+    parameters: int
+    rounds: int
+    ms: dict[str, float]
+    ms_range: dict[str, list[float]]
+    ratio: dict[str, float]
+    ratio_range: dict[str, list[float]]
+    compile_s: float
+    memory_mib: float
+
+
+class Result(Figures):
+    """Figures of a workload that is compared with other libraries.
+
+    absent          the reason why a peer has no figures
+    apart           relative difference of a peer's first loss from our model's
+    products        milliseconds of the matrix products alone, by the library that does them
+    above_products  our step over its products in XLA, in each round
+    """
+
+    absent: dict[str, str]
+    apart: dict[str, float]
+    products: dict[str, float]
+    products_gflops: dict[str, float]
+    above_products: float
+    above_products_range: list[float]
+
+
+def expected_seconds(load: Workload, settings: Settings) -> float:
+    """Return about the seconds that a workload takes; the budget corrects it by the cost of those before."""
+    entrants = 2 + len(peers.names(settings.device, settings.peers))
+    if load.norm:
+        entrants = 2
+    call_seconds = load.steps * workloads.flops(load) / FLOPS_A_SECOND
+    turns_seconds = settings.rounds * max(settings.turn_seconds, call_seconds)
+    # Rounds of long turns are fewer.
+    turns_seconds = min(turns_seconds, max(settings.pace.round_seconds / entrants, 3 * call_seconds))
+    return entrants * (COMPILE_SECONDS + 2 * call_seconds + turns_seconds)
+
+
+def in_turn(
+    works: Mapping[str, Callable[[], object]],
     load: Workload,
-    mine: peers.Trainer,
-    times: dict[str, np.ndarray],
-    ratios: dict[str, np.ndarray],
-    why: dict[str, str | None],
-    operations: int,
-) -> Result:
-    """The figures of a workload whose products are so many operations; `why` says of each peer why it is absent."""
-    found, above = _figures(load, mine, times, ratios), times["ours"] / times["floor"]
-    return found | {
-        "absent": {name: reason for name, reason in why.items() if reason is not None},
-        "above_floor": float(np.median(above)),
-        "above_floor_range": [above.min(), above.max()],
-        "floor_gflops": operations / found["ms"]["floor"] / 1e6,
-    }
+    settings: Settings,
+) -> dict[str, np.ndarray]:
+    """Return milliseconds of a step, one number a round; in a round everybody has one turn."""
+    ready = {name: turns.Work(work) for name, work in works.items()}
+    _, clock = machine.CLOCKS[settings.device]
+    times = turns.measure(ready, load.steps, settings.pace, clock)
+    return {name: np.array(milliseconds) for name, (milliseconds, _) in times.items()}
 
 
-def measure_normalised(load: Workload, rounds: int, device: str = "cpu") -> Result:
-    """A normalised cell's step and the plain cell's; the ratio is normalised / plain."""
-    plain = load._replace(norm="")
-    mine = peers.ours(load, peers.given(load))
-    works = {"ours": mine.work, "plain": peers.ours(plain, peers.given(plain)).work}
-    times = in_turn(works, load, rounds, device)
-    return _figures(load, mine, times, {"plain": times["ours"] / times["plain"]})
+class Entrants(NamedTuple):
+    """Those who are timed on a workload.
+
+    absent  the reason why a peer is not among them
+    apart   relative difference of a peer's first loss from our model's
+    """
+
+    ours: Trainer
+    others: Mapping[str, Trainer]
+    absent: Mapping[str, str]
+    apart: Mapping[str, float]
 
 
-def _figures(load: Workload, mine: peers.Trainer, times: dict[str, np.ndarray], ratios: dict[str, Any]) -> Result:
-    return {
-        "workload": load._asdict(),
-        "parameters": mine.parameters,
-        "rounds": len(times["ours"]),
-        "ms": {name: float(np.median(values)) for name, values in times.items()},
-        "ratio": {name: float(np.median(values)) for name, values in ratios.items()},
-        "ratio_range": {name: [float(r.min()), float(r.max())] for name, r in ratios.items()},
-        "compile_s": mine.compile_s,
-        "memory_mib": mine.memory / 2**20,
-    }
+def measure(load: Workload, settings: Settings) -> Result:
+    """Time our step, every peer that can be timed, and the products alone."""
+    start = peers.given(load)
+    entrants = entered(load, start, settings)
+    return timed(load, entrants, workloads.products(load), settings)
 
 
-def header(device: str, core: int | None) -> str:
-    """What the figures mean."""
-    where = f"on core {core}" if device == "cpu" else "on a GPU, float32 in full"
-    return (
-        f"ms a training step (forward, backward, Adam), {machine.CLOCKS[device][0]}, one process {where}, everybody in\n"
-        "turn in each round. peer / ours: median of the rounds (least-most); above 1 we are faster. floor: the step's\n"
-        "matrix products alone, in XLA. compile: CPU seconds to trace and compile ours. memory: what XLA plans for our\n"
-        "compiled turn: weights, optimiser, the turn's rows, temporaries (not what the process holds)."
+def entered(load: Workload, start: Given, settings: Settings) -> Entrants:
+    """Make everybody's trainer, and compare the first losses; each takes a call, which also warms up."""
+    others = {}
+    absent = {}
+    for name in peers.names(settings.device, settings.peers):
+        peer = peers.PEERS[name]
+        reason = peer.absent(load.cell, settings.device)
+        if reason is None:
+            others[name] = peer.make(load, start, settings.device)
+        else:
+            absent[name] = reason
+
+    expected = peers.first_loss(load, start)
+    apart = {}
+    for name, trainer in others.items():
+        first_loss = trainer.work()[0]
+        apart[name] = float(abs(first_loss / expected - 1))
+        if apart[name] > SAME_LOSS:
+            absent[name] = f"its first loss is {first_loss:.4g}, not {expected:.4g}"
+    same = {name: trainer for name, trainer in others.items() if name not in absent}
+    return Entrants(peers.ours(load, start), same, absent, apart)
+
+
+def timed(load: Workload, entrants: Entrants, products: Sequence[Product], settings: Settings) -> Result:
+    """Time the entrants and the products in turn."""
+    works: dict[str, Callable[[], object]] = {OURS: entrants.ours.work}
+    for name, trainer in entrants.others.items():
+        works[name] = trainer.work
+    for library in matmuls.libraries(settings.device):
+        works[PRODUCTS + library] = matmuls.MAKERS[library](products, load.steps)
+
+    times = in_turn(works, load, settings)
+    ratios = {name: times[name] / times[OURS] for name in entrants.others}
+    above = times[OURS] / times[PRODUCTS + "XLA"]
+    figures = _figures(load, entrants.ours, times, ratios)
+    product_ms = {}
+    for name in list(figures["ms"]):
+        if name.startswith(PRODUCTS):
+            product_ms[name.removeprefix(PRODUCTS)] = figures["ms"].pop(name)
+    flops = sum(product.flops for product in products)
+    return Result(
+        **figures,
+        absent=dict(entrants.absent),
+        apart=dict(entrants.apart),
+        products=product_ms,
+        products_gflops={name: flops / ms / 1e6 for name, ms in product_ms.items()},
+        above_products=float(np.median(above)),
+        above_products_range=[float(above.min()), float(above.max())],
     )
 
 
-def table(results: list[Result], device: str) -> Any:
-    """The table of everybody, for rich to print."""
-    from rich.table import Table
-
-    found = Table()
-    found.add_column("workload", no_wrap=True)
-    for name in ("ours, ms", *(f"{name} / ours" for name in machine.PEERS[device])):
-        found.add_column(name, justify="right", no_wrap=True)
-    for name in ("floor, ms", "ours / floor", "compile, s", "memory, MiB"):
-        found.add_column(name, justify="right")
-    for result in results:
-        cells = [_ratio(result, name) for name in machine.PEERS[device]]
-        figures = f"{result['above_floor']:.2f}", f"{result['compile_s']:.1f}", f"{result['memory_mib']:.1f}"
-        ms = {name: f"{value:.2f}" for name, value in result["ms"].items()}
-        found.add_row(result["workload"]["name"], ms["ours"], *cells, ms["floor"], *figures)
-    return found
+def measure_normalised(load: Workload, settings: Settings) -> Figures:
+    """Time a normalised cell's step and the plain cell's; the ratio is normalised / plain."""
+    plain = load._replace(norm="")
+    trainer = peers.ours(load, peers.given(load))
+    works = {OURS: trainer.work, PLAIN: peers.ours(plain, peers.given(plain)).work}
+    times = in_turn(works, load, settings)
+    return _figures(load, trainer, times, {PLAIN: times[OURS] / times[PLAIN]})
 
 
-def _ratio(result: Result, name: str) -> str:
-    if name in result["absent"]:
-        return result["absent"][name]
-    low, high = result["ratio_range"][name]
-    return f"{result['ratio'][name]:.2f} ({low:.2f}-{high:.2f})"
+def _figures(
+    load: Workload,
+    trainer: Trainer,
+    times: Mapping[str, np.ndarray],
+    ratios: Mapping[str, np.ndarray],
+) -> Figures:
+    return Figures(
+        workload=load._asdict(),
+        parameters=trainer.parameters,
+        rounds=len(times[OURS]),
+        ms=medians(times),
+        ms_range=ranges(times),
+        ratio=medians(ratios),
+        ratio_range=ranges(ratios),
+        compile_s=trainer.compile_s,
+        memory_mib=trainer.memory / 2**20,
+    )
 
 
-def normalised_table(results: list[Result]) -> Any:
-    """The table of normalised cells, for rich to print."""
-    from rich.table import Table
+def medians(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the median of each array."""
+    return {name: float(np.median(array)) for name, array in arrays.items()}
 
-    found = Table()
-    for name in ("workload", "ours, ms", "plain, ms", "normalised / plain", "compile, s", "memory, MiB"):
-        found.add_column(name, justify="left" if name == "workload" else "right", no_wrap=True)
-    for result in results:
-        ratio, ms = _ratio({"absent": {}} | result, "plain"), result["ms"]
-        figures = f"{result['compile_s']:.1f}", f"{result['memory_mib']:.1f}"
-        found.add_row(result["workload"]["name"], f"{ms['ours']:.2f}", f"{ms['plain']:.2f}", ratio, *figures)
-    return found
+
+def ranges(arrays: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    """Return the least and the most of each array."""
+    return {name: [float(array.min()), float(array.max())] for name, array in arrays.items()}

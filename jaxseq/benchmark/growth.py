@@ -3,62 +3,122 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from jaxseq.benchmark import compare, floors, peers
-from jaxseq.benchmark.workloads import Workload
+from jaxseq.benchmark import compare, matmuls, peers, tables
+from jaxseq.benchmark.compare import OURS, Settings
+from jaxseq.benchmark.workloads import Workload, products
 
 AXES = {"window": (25, 50, 100, 200), "batch": (8, 32, 128), "hidden": (16, 32, 64, 128, 256)}
 MIDDLE = {"window": 50, "batch": 32, "hidden": 64}
-TURN = 2**22
-"""Steps of a turn times window, batch and hidden: what a turn comes to at every size, but for rounding."""
+CALL = 2**22
+"""Steps of a call times window, batch and hidden: about the same work at every size."""
+
+
+class Cost(NamedTuple):
+    """Milliseconds of our step, and of its matrix products alone in XLA."""
+
+    ours: float
+    products: float
+
+
+class Point(NamedTuple):
+    """A measured size on one of `AXES`."""
+
+    axis: str
+    load: Workload
+    cost: Cost
+
+
+class Axis(TypedDict):
+    """Costs along an axis, with the slopes over all sizes and over the last two."""
+
+    sizes: list[int]
+    ms: dict[str, list[float]]
+    slope: float
+    last_slope: float
+    products_slope: float
+
+
+class Sweep(TypedDict):
+    """The figures of a sweep, as they stand in the JSON file."""
+
+    cell: str
+    middle: dict[str, int]
+    axes: dict[str, Axis]
 
 
 def loads(cell: str) -> Iterator[tuple[str, Workload]]:
-    """Each axis with its workloads; the other two sizes stay at `MIDDLE`. One feature, one layer."""
+    """Yield each axis with its workloads; the other two sizes stay at `MIDDLE`. One feature, one layer."""
     for axis, values in AXES.items():
         for value in values:
             sizes = MIDDLE | {axis: value}
-            steps = int(np.clip(TURN // np.prod(list(sizes.values())), 4, 60))
-            name, (window, batch, hidden) = f"{cell}, {axis} {value}", sizes.values()
-            yield axis, Workload(name, cell, hidden, window, batch, 1, steps)
+            steps = int(np.clip(CALL // np.prod(list(sizes.values())), 4, 60))
+            yield (
+                axis,
+                Workload(
+                    f"{cell}, {axis} {value}",
+                    cell,
+                    hidden=sizes["hidden"],
+                    window=sizes["window"],
+                    batch=sizes["batch"],
+                    features=1,
+                    steps=steps,
+                ),
+            )
 
 
-def slope(sizes: Sequence[int | float], costs: Sequence[int | float]) -> float:
-    """The exponent a of cost ~ size^a: the slope of the least-squares line through the logarithms."""
+def slope(sizes: Sequence[int], costs: Sequence[float]) -> float:
+    """Return the exponent a of cost ~ size^a: the slope of the least-squares line through the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
-def measure(load: Workload, rounds: int, device: str) -> dict[str, float]:
-    """Our milliseconds a step, and the floor's."""
+def measure(load: Workload, settings: Settings) -> Cost:
+    """Time our step and its products."""
     trainer = peers.ours(load, peers.given(load))
-    times = compare.in_turn({"ours": trainer.work, "floor": floors.floor(load)}, load, rounds, device)
-    return {name: float(np.median(values)) for name, values in times.items()}
+    works = {OURS: trainer.work, "products": matmuls.in_xla(products(load), load.steps)}
+    times = compare.in_turn(works, load, settings)
+    return Cost(float(np.median(times[OURS])), float(np.median(times["products"])))
 
 
-def gather(cell: str, points: list[tuple[str, Workload, dict[str, float]]]) -> dict[str, Any]:
-    """The figures by axis: sizes, milliseconds, the slope over all of them and over the last two."""
+def gather(cell: str, points: Sequence[Point]) -> Sweep:
+    """Return the figures by axis."""
     axes = {}
     for axis, sizes in AXES.items():
-        ms = {name: [cost[name] for at, _, cost in points if at == axis] for name in ("ours", "floor")}
-        slopes = {"slope": slope(sizes, ms["ours"]), "last_slope": slope(sizes[-2:], ms["ours"][-2:])}
-        axes[axis] = {"sizes": list(sizes), "ms": ms, **slopes, "floor_slope": slope(sizes, ms["floor"])}
-    return {"cell": cell, "middle": MIDDLE, "axes": axes}
+        costs = [point.cost for point in points if point.axis == axis]
+        ours = [cost.ours for cost in costs]
+        products_alone = [cost.products for cost in costs]
+        axes[axis] = Axis(
+            sizes=list(sizes),
+            ms={OURS: ours, "products": products_alone},
+            slope=slope(sizes, ours),
+            last_slope=slope(sizes[-2:], ours[-2:]),
+            products_slope=slope(sizes, products_alone),
+        )
+    return Sweep(cell=cell, middle=MIDDLE, axes=axes)
 
 
-def table(found: dict[str, Any]) -> Any:
-    """The table of a sweep, for rich to print."""
-    from rich.table import Table
-
-    shown = Table()
-    for name in ("axis", "size", "ours, ms", "floor, ms", "ours / floor", "slope", "last two", "floor's"):
-        shown.add_column(name, justify="left" if name == "axis" else "right")
-    for axis, at in found["axes"].items():
-        slopes = [f"{at[name]:.2f}" for name in ("slope", "last_slope", "floor_slope")]
-        for n, (size, ours, floor) in enumerate(zip(at["sizes"], at["ms"]["ours"], at["ms"]["floor"], strict=True)):
-            last = n == len(at["sizes"]) - 1
-            figures = [str(size), f"{ours:.2f}", f"{floor:.2f}", f"{ours / floor:.2f}"]
-            shown.add_row("" if n else axis, *figures, *(slopes if last else ["", "", ""]), end_section=last)
-    return shown
+def table(sweep: Sweep) -> str:
+    """Return the table of a sweep; slopes stand in the last line of their axis."""
+    titles = [
+        "axis",
+        "size",
+        "jaxseq, ms",
+        "products in XLA, ms",
+        "ratio",
+        "slope",
+        "of the last two",
+        "of the products",
+    ]
+    rows = []
+    for name, axis in sweep["axes"].items():
+        costs = zip(axis["sizes"], axis["ms"][OURS], axis["ms"]["products"], strict=True)
+        for size, ours, products_alone in costs:
+            figures = [f"{ours:.2f}", f"{products_alone:.2f}", f"{ours / products_alone:.2f}"]
+            slopes = [""] * 3
+            if size == axis["sizes"][-1]:
+                slopes = [f"{axis['slope']:.2f}", f"{axis['last_slope']:.2f}", f"{axis['products_slope']:.2f}"]
+            rows.append([name, str(size), *figures, *slopes])
+    return tables.markdown(titles, rows)

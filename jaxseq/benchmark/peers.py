@@ -1,17 +1,26 @@
-"""The same training step by us and by others: same weights to start from, same rows, same loss, Adam."""
+"""The same training step by us and by others: same weights to start from, same rows, same loss, Adam, float32 in full.
+
+Every peer is a row of `PEERS`: the package that it needs, and a function that makes its `Trainer`. JAX libraries give a
+layer (`layers.MAKERS`), around which the step is ours; torch has its whole step here.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.stages import Compiled
 from jaxtyping import Array, Float
 
+from jaxseq.benchmark import layers
+from jaxseq.benchmark.layers import Layer, Results, Shape
 from jaxseq.benchmark.workloads import Workload
 from jaxseq.cells import CELLS, convert, recurrence
 from jaxseq.cells.norm import Norm
@@ -20,13 +29,23 @@ from jaxseq.nn import fields, forecaster, heads
 from jaxseq.nn.objectives import forecasting
 from jaxseq.train import epoch
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
 RATE = 1e-3
+ADAM = optax.adam(RATE)
+Device: TypeAlias = Literal["cpu", "gpu"]
 
 
 class Trainer(NamedTuple):
-    """Somebody's training: `work` does the workload's steps, waits for them, and returns the loss of each.
+    """Somebody's training.
 
-    `compile_s` and `memory` (bytes) are known of our own step.
+    work        do the steps of a workload, wait for them, and return the loss of each
+    parameters  their number
+    compile_s   CPU seconds to trace and compile our own step
+    memory      bytes that XLA plans for it
     """
 
     work: Callable[[], np.ndarray]
@@ -36,46 +55,93 @@ class Trainer(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What everybody starts from: our setup and first state, and the rows of a turn."""
+    """The start of everybody: our setup and first state, and the rows of a call."""
 
     setup: epoch.Setup
     state: epoch.TrainState
     data: Batch
 
 
-def squared_error(prediction: Float[Array, "b *k"], target: Float[Array, "b *k"]) -> Float[Array, "b"]:
-    """Mean over all but the rows of the squared error."""
-    return jnp.mean((prediction - target) ** 2, axis=tuple(range(1, prediction.ndim)))
+@runtime_checkable
+class Make(Protocol):
+    """Maker of a peer's trainer."""
+
+    def __call__(self, load: Workload, start: Given, device: Device = "cpu") -> Trainer:
+        """Return a trainer of the workload from the start of everybody."""
+        ...
 
 
-ADAM = optax.adam(RATE)
+class Peer(NamedTuple):
+    """Somebody whose step is timed beside ours.
+
+    package  that has to be installed
+    title    name in tables
+    cells    that it has
+    devices  that it computes on
+    """
+
+    package: str
+    title: str
+    make: Make
+    cells: tuple[str, ...] = ("rnn", "lstm", "gru")
+    devices: tuple[Device, ...] = ("cpu", "gpu")
+
+    def absent(self, cell: str, device: Device) -> str | None:
+        """Return why it cannot be timed, None if it can."""
+        if importlib.util.find_spec(self.package) is None:
+            return "not installed"
+        if device not in self.devices:
+            return f"not on a {device.upper()}"
+        if cell not in self.cells:
+            return f"no {cell.upper()}"
+        if self.package == "torch" and device == "gpu":
+            return _without_cuda()
+        return None
+
+
+def _without_cuda() -> str | None:
+    import torch
+
+    if torch.cuda.is_available():
+        return None
+    return "no CUDA"
+
+
+# The start, and our own step -------------------------------------------------------------------------------------------
 
 
 def given(load: Workload) -> Given:
-    """Weights from our initialisers, normal inputs and normal targets."""
-    norm = Norm(load.norm) if load.norm else None
-    model = forecaster.Forecaster(CELLS[load.cell], load.hidden, load.layers, load.outputs, load.every_step, norm)
+    """Draw weights by our initialisers, and normal inputs and targets."""
+    norm = None
+    if load.norm:
+        norm = Norm(load.norm)
+    model = forecaster.Forecaster(
+        CELLS[load.cell],
+        load.hidden,
+        layers=load.layers,
+        outputs=load.outputs,
+        every_step=load.every_step,
+        norm=norm,
+        chunk=load.chunk,
+    )
     setup = epoch.Setup(model, forecasting(heads.point(), load.every_step), ADAM)
+
     rows = load.batch * load.steps
-    random = np.random.default_rng(0)
-    x = jnp.array(random.standard_normal((rows, load.window, load.features), np.float32))
-    steps = [load.window] if load.every_step else []
-    y = jnp.array(random.standard_normal((rows, *steps, load.outputs), np.float32))
+    target_shape = (rows, load.outputs)
+    if load.every_step:
+        target_shape = (rows, load.window, load.outputs)
+    generator = np.random.default_rng(0)
+    x = jnp.array(generator.standard_normal((rows, load.window, load.features), np.float32))
+    y = jnp.array(generator.standard_normal(target_shape, np.float32))
     state = jax.jit(epoch.init, static_argnums=0)(setup, jax.random.key(1), x[:1])
     return Given(setup, state, Batch(x, y))
 
 
-def _count(params: Tree) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
 def ours(load: Workload, start: Given) -> Trainer:
-    """Our trainer's own step: `fit.epoch` on as many rows as give the steps."""
+    """Compile our trainer's own steps: `epoch.epoch` on the rows of a call."""
     began = time.process_time()
     compiled = epoch.epoch.lower(start.setup, start.state, start.data, load.batch).compile()
-    compile_s, plan = time.process_time() - began, compiled.memory_analysis()
-    assert plan is not None  # backends may have none; those of a CPU and a GPU do
-    memory = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
+    compile_s = time.process_time() - began
     state = jax.tree.map(jnp.copy, start.state)
 
     def work() -> np.ndarray:
@@ -83,149 +149,221 @@ def ours(load: Workload, start: Given) -> Trainer:
         state, log = jax.block_until_ready(compiled(state, start.data))
         return np.asarray(log.loss)
 
-    return Trainer(work, _count(state.params), compile_s, memory - plan.alias_size_in_bytes)
+    return Trainer(work, _count(state.params), compile_s, planned_bytes(compiled))
 
 
-def autodiff(load: Workload, start: Given) -> Trainer:
-    """Our cells and scan with autodiff's gradient in the place of the hand-written adjoint."""
-    cell = CELLS[load.cell]
-
-    def apply(params: Tree, x: Array) -> tuple[Array, Array]:
-        steps, last = jnp.swapaxes(x, 0, 1), cell.start((0, load.hidden))
-        for layer in params:
-            last, steps = recurrence.scan_by_autodiff(cell, layer, steps, cell.start((x.shape[0], load.hidden)))
-        return jnp.swapaxes(steps, 0, 1), last.h
-
-    return _by_jax(load, start, apply, _layers(load, start))
+def planned_bytes(compiled: Compiled) -> int:
+    """Return the bytes of arguments, results and temporaries; what is updated in place counts once."""
+    plan: Tree = compiled.memory_analysis()
+    assert plan is not None, "CPUs and GPUs have a plan"
+    memory = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
+    return memory - plan.alias_size_in_bytes
 
 
-def flax(load: Workload, start: Given) -> Trainer:
-    """flax.linen's own cell (the optimised one for the LSTM) in `nn.RNN`."""
-    import flax.linen as nn
+def first_loss(load: Workload, start: Given) -> float:
+    """Return the loss of the first batch before any step, by our model alone."""
+    variables = {"params": start.state.params, **start.state.stats}
 
-    cells = {"rnn": nn.SimpleCell, "lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
-    layer = nn.RNN(cells[load.cell](load.hidden), return_carry=True)
+    @jax.jit
+    def loss(batch: Batch) -> Float[Array, ""]:
+        _, prediction = start.setup.model.apply(variables, batch.x)
+        return jnp.mean((prediction - batch.y) ** 2)
 
-    def apply(params: Tree, x: Array) -> tuple[Array, Array]:
-        last: Any = None
-        for weights in params:
-            way: Any = layer.apply({"params": {"cell": weights}}, x)
-            last, x = way
-        return x, last[1] if load.cell == "lstm" else last
-
-    return _by_jax(load, start, apply, [flax_weights(load.cell, layer) for layer in _layers(load, start)])
+    return float(loss(jax.tree.map(lambda part: part[: load.batch], start.data)))
 
 
-def flax_weights(cell: str, params: Any) -> Tree:
-    """Our parameters under the names of flax.linen's cells, whose GRU has one bias for r and one for z, not two."""
-    gates = {"rnn": [""], "lstm": list("ifgo"), "gru": list("rzn")}[cell]
-    w, r, bias = (np.split(np.asarray(leaf), len(gates), axis=-1) for leaf in params[:3])
-    # in flax the LSTM's bias is beside h, the others' beside x; the GRU's candidate has one beside each
-    beside_x = {"rnn": [True], "lstm": [False] * 4, "gru": [True] * 3}[cell]
-    second = np.split(np.asarray(params.recurrent_bias), 3) if cell == "gru" else None
-    found: dict[str, dict[str, Array]] = {}
-    for n, gate in enumerate(gates):
-        inputs, recurrent = {"kernel": jnp.array(w[n])}, {"kernel": jnp.array(r[n])}
-        first = bias[n] + second[n] if second is not None and gate != "n" else bias[n]
-        (inputs if beside_x[n] else recurrent)["bias"] = jnp.array(first)
-        if second is not None and gate == "n":
-            recurrent["bias"] = jnp.array(second[n])
-        found |= {f"i{gate}": inputs, f"h{gate}": recurrent}
-    return found
+def _count(params: Tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def cudnn(load: Workload, start: Given) -> Trainer:
-    """cuDNN's LSTM, by `jax.experimental.rnn`; needs an NVIDIA GPU."""
-    from jax.experimental import rnn
-
-    layers = [convert.to_torch("lstm", layer) for layer in _layers(load, start)]
-    kernels = [layer[f"weight_{side}_l0"].ravel() for layer in layers for side in ("ih", "hh")]
-    biases = [layer[f"bias_{side}_l0"].ravel() for layer in layers for side in ("ih", "hh")]
-    zeros = jnp.zeros((load.layers, load.batch, load.hidden))
-    lengths = jnp.full(load.batch, load.window, jnp.int32)
-    sizes = (load.features, load.hidden, load.layers, 0.0, False, jax.lax.Precision.HIGHEST)
-
-    def apply(weights: Array, x: Array) -> tuple[Array, Array]:
-        outputs, last, _ = rnn.lstm(x, zeros, zeros, weights, lengths, *sizes)
-        return outputs, last[-1]
-
-    return _by_jax(load, start, apply, jnp.concatenate([jnp.array(part) for part in (*kernels, *biases)]))
-
-
-def torch(load: Workload, start: Given, device: str = "cpu") -> Trainer:
-    """torch's layer, eager, with `torch.optim.Adam`; on a CPU on one thread, on a GPU in full float32.
-
-    Denormal numbers count as zero, as in XLA: gradients that vanish over hundreds of steps are slow otherwise.
-    """
-    import torch as t
-
-    t.set_num_threads(1)
-    t.backends.cuda.matmul.allow_tf32 = t.backends.cudnn.allow_tf32 = False
-    layer = {"rnn": t.nn.RNN, "lstm": t.nn.LSTM, "gru": t.nn.GRU}[load.cell]
-    layer = layer(load.features, load.hidden, load.layers, batch_first=True)
-    head = t.nn.Linear(load.hidden, load.outputs)
-    weights = [convert.to_torch(load.cell, params, number) for number, params in enumerate(_layers(load, start))]
-    layer.load_state_dict({name: t.tensor(array) for part in weights for name, array in part.items()})
-    dense = {name: t.tensor(np.array(array.T)) for name, array in start.state.params["head"].items()}
-    head.load_state_dict({"weight": dense["kernel"], "bias": dense["bias"]})
-    layer, head = layer.to(device), head.to(device)
-    every = [*layer.parameters(), *head.parameters()]
-    adam = t.optim.Adam(every, lr=RATE)
-    data = [t.tensor(np.array(part), device=device).split(load.batch) for part in start.data]
-
-    def work() -> np.ndarray:
-        t.set_flush_denormal(True)
-        losses = []
-        for x, y in zip(*data, strict=True):
-            adam.zero_grad()
-            outputs, _ = layer(x)
-            loss = ((head(outputs if load.every_step else outputs[:, -1]) - y) ** 2).mean()
-            loss.backward()
-            adam.step()
-            losses.append(loss.detach())
-        t.set_flush_denormal(False)  # a switch of the whole thread
-        found = t.stack(losses).cpu().numpy()
-        if device != "cpu":
-            t.cuda.synchronize()
-        return found
-
-    return Trainer(work, sum(p.numel() for p in every))
-
-
-def _layers(load: Workload, start: Given) -> list[Any]:
-    """Our cells' parameters, from the first layer to the last."""
+def cell_params(load: Workload, start: Given) -> list[Tree]:
+    """Return our cells' parameters, from the first layer to the last."""
     params = start.state.params
     cell = CELLS[load.cell]
     return [fields.cell_params(cell, params[f"recurrent_{number}"]["cell"]) for number in range(load.layers)]
 
 
-def _by_jax(load: Workload, start: Given, apply: Callable[[Any, Array], tuple[Array, Array]], layers: Tree) -> Trainer:
-    """The step around another recurrence: `apply(layers, x "b t d")` gives all states "b t h" and the last "b h"."""
+# JAX libraries ---------------------------------------------------------------------------------------------------------
 
-    def loss(weights: Tree, x: Array, y: Array) -> Array:
-        states = apply(weights["layers"], x)[0 if load.every_step else 1]
-        return jnp.mean((states @ weights["head"]["kernel"] + weights["head"]["bias"] - y) ** 2)
 
-    def step(state: tuple[Tree, Tree], batch: tuple[Array, Array]) -> tuple[tuple[Tree, Tree], Array]:
-        weights, opt = state
-        value, gradient = jax.value_and_grad(loss)(weights, *batch)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt = ADAM.update(gradient, opt, weights)
-            weights = optax.apply_updates(weights, updates)
-        return (weights, opt), value
+def by_jax(load: Workload, start: Given, stack: Layer) -> Trainer:
+    """Compile training steps around a stack of layers, with head, loss and optimiser as everybody has them."""
 
-    many = jax.jit(lambda state, data: jax.lax.scan(step, state, data), donate_argnums=0)
-    data = tuple(jnp.asarray(part).reshape(load.steps, load.batch, *part.shape[1:]) for part in start.data)
-    weights = jax.tree.map(jnp.copy, {"layers": layers, "head": start.state.params["head"]})
+    def loss(weights: Tree, batch: Batch) -> Float[Array, ""]:
+        results = stack.apply(weights["layers"], jnp.asarray(batch.x))
+        states = results.last
+        if load.every_step:
+            states = results.outputs
+        prediction = states @ weights["head"]["kernel"] + weights["head"]["bias"]
+        return jnp.mean((prediction - batch.y) ** 2)
+
+    def step(state: tuple[Tree, Tree], batch: Batch) -> tuple[tuple[Tree, Tree], Float[Array, ""]]:
+        weights, moments = state
+        value, gradient = jax.value_and_grad(loss)(weights, batch)
+        updates, moments = ADAM.update(gradient, moments, weights)
+        return (optax.apply_updates(weights, updates), moments), value
+
+    def steps(state: Tree, data: Batch) -> tuple[Tree, Float[Array, "n"]]:
+        return jax.lax.scan(step, state, data)
+
+    data = jax.tree.map(lambda part: part.reshape(load.steps, load.batch, *part.shape[1:]), start.data)
+    weights = jax.tree.map(jnp.array, {"layers": stack.weights, "head": start.state.params["head"]})
     state = (weights, ADAM.init(weights))
+    # Other libraries mix dtypes as JAX does by default.
+    with jax.numpy_dtype_promotion("standard"):
+        compiled = jax.jit(steps, donate_argnums=0).lower(state, data).compile()
 
     def work() -> np.ndarray:
         nonlocal state
-        state, losses = jax.block_until_ready(many(state, data))
+        state, losses = jax.block_until_ready(compiled(state, data))
         return np.asarray(losses)
 
     return Trainer(work, _count(weights))
 
 
-MAKERS: dict[str, Callable[..., Trainer]] = {"autodiff": autodiff, "flax": flax, "cudnn": cudnn, "torch": torch}
-"""The peers by name; torch also takes the device."""
+def autodiff(load: Workload, start: Given, device: Device = "cpu") -> Trainer:
+    """Make our cells and scan with autodiff's gradient instead of the hand-written adjoint."""
+    cell = CELLS[load.cell]
+
+    def apply(params: Tree, x: Float[Array, "b t d"]) -> Results:
+        carry = cell.start((x.shape[0], load.hidden))
+        last, outputs = recurrence.scan_by_autodiff(cell, params, jnp.swapaxes(x, 0, 1), carry)
+        return Results(jnp.swapaxes(outputs, 0, 1), last.h)
+
+    stack = [Layer(params, apply) for params in cell_params(load, start)]
+    return by_jax(load, start, layers.stacked(stack))
+
+
+def library(make: Callable[[Shape, convert.Params], Layer], load: Workload, start: Given, device: Device) -> Trainer:
+    """Make the trainer of a JAX library from its layer."""
+    stack = []
+    features = load.features
+    for params in cell_params(load, start):
+        stack.append(make(Shape(load.cell, load.batch, load.window, features, load.hidden), params))
+        features = load.hidden
+    return by_jax(load, start, layers.stacked(stack))
+
+
+def _of(name: str) -> Make:
+    make = layers.MAKERS[name]
+
+    def trainer(load: Workload, start: Given, device: Device = "cpu") -> Trainer:
+        return library(make, load, start, device)
+
+    return trainer
+
+
+def cudnn(load: Workload, start: Given, device: Device = "gpu") -> Trainer:
+    """Make cuDNN's LSTM, by `jax.experimental.rnn`; needs an NVIDIA GPU."""
+    from jax.experimental import rnn
+
+    by_name = [convert.to_torch("lstm", params) for params in cell_params(load, start)]
+    # One vector holds all kernels, and after them all biases.
+    kernels = [layer[f"weight_{side}_l0"].ravel() for layer in by_name for side in ("ih", "hh")]
+    biases = [layer[f"bias_{side}_l0"].ravel() for layer in by_name for side in ("ih", "hh")]
+    zeros = jnp.zeros((load.layers, load.batch, load.hidden))
+    lengths = jnp.full(load.batch, load.window, jnp.int32)
+    sizes = (load.features, load.hidden, load.layers, 0.0, False, jax.lax.Precision.HIGHEST)
+
+    def apply(weights: Tree, x: Float[Array, "b t d"]) -> Results:
+        arrays = (x, zeros, zeros, weights, lengths)
+        outputs, last, _ = rnn.lstm(*arrays, *sizes)
+        return Results(outputs, last[-1])
+
+    weights = jnp.concatenate([jnp.array(part) for part in (*kernels, *biases)])
+    return by_jax(load, start, Layer(weights, apply))
+
+
+# torch -----------------------------------------------------------------------------------------------------------------
+
+
+def torch_layers(load: Workload, start: Given, device: Device = "cpu") -> Trainer:
+    """Make torch's layer, eager, with its fused Adam; on a CPU on one thread, on a GPU in full float32."""
+    import torch
+
+    place = settle_torch(device)
+    kinds = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+    layer = kinds[load.cell](load.features, load.hidden, load.layers, batch_first=True)
+    entries: dict[str, np.ndarray] = {}
+    for number, params in enumerate(cell_params(load, start)):
+        entries |= convert.to_torch(load.cell, params, number)
+    layer.load_state_dict({name: torch.tensor(array) for name, array in entries.items()})
+
+    head = torch.nn.Linear(load.hidden, load.outputs)
+    dense = start.state.params["head"]
+    head.load_state_dict(
+        {"weight": torch.tensor(np.array(dense["kernel"].T)), "bias": torch.tensor(np.array(dense["bias"]))}
+    )
+    net = torch.nn.ModuleList([layer, head]).to(place)
+    xs, ys = (torch.tensor(np.array(part), device=place).split(load.batch) for part in start.data)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        outputs, _ = layer(x)
+        if not load.every_step:
+            outputs = outputs[:, -1]
+        return ((head(outputs) - y) ** 2).mean()
+
+    return torch_trainer(list(net.parameters()), loss, list(zip(xs, ys, strict=True)), device)
+
+
+def settle_torch(device: Device) -> str:
+    """Set torch to one thread and full float32; return its name of the device."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return {"cpu": "cpu", "gpu": "cuda"}[device]
+
+
+def torch_trainer(
+    parameters: list[Parameter],
+    loss: Callable[..., Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    device: Device,
+) -> Trainer:
+    """Return an eager loop of training steps, by torch's fused Adam.
+
+    Denormal numbers count as zero, as in XLA: gradients that vanish over hundreds of steps are slow otherwise.
+    """
+    import torch
+
+    adam: Optimizer = torch.optim.Adam(parameters, lr=RATE, fused=True)
+
+    def work() -> np.ndarray:
+        torch.set_flush_denormal(True)
+        losses = []
+        for x, y in batches:
+            adam.zero_grad()
+            value = loss(x, y)
+            value.backward()
+            adam.step()
+            losses.append(value.detach())
+        # It is a switch of the whole thread.
+        torch.set_flush_denormal(False)
+
+        array = torch.stack(losses).cpu().numpy()
+        if device == "gpu":
+            torch.cuda.synchronize()
+        return array
+
+    return Trainer(work, sum(parameter.numel() for parameter in parameters))
+
+
+PEERS: MappingProxyType[str, Peer] = MappingProxyType(
+    {
+        "torch": Peer("torch", "torch, fused Adam", torch_layers),
+        "linen": Peer("flax", "flax linen", _of("linen")),
+        "nnx": Peer("flax", "flax nnx", _of("nnx")),
+        "keras": Peer("keras", "Keras on JAX", _of("keras")),
+        "equinox": Peer("equinox", "equinox", _of("equinox"), cells=("lstm", "gru")),
+        "autodiff": Peer("jax", "our scan by autodiff", autodiff),
+        "cudnn": Peer("jax", "cuDNN", cudnn, cells=("lstm",), devices=("gpu",)),
+    }
+)
+"""The peers by the name that `--peers` takes."""
+
+
+def names(device: Device, chosen: frozenset[str] | None = None) -> list[str]:
+    """Return the peers on a device, all of them or those that are chosen."""
+    return [name for name, peer in PEERS.items() if device in peer.devices and (chosen is None or name in chosen)]

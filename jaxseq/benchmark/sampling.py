@@ -1,20 +1,27 @@
-"""Notes composed by the chorales' network of notes (Géron 2019): our one compiled scan, and a loop of torch's on a carried
-state, both from the same weights and each with notes that it has drawn itself."""
+"""Notes composed by the chorales' network of notes (Géron 2019): our compiled scan, and loops in torch with carried states.
+
+All have the same weights, and compose with the notes that they drew themselves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict
 
 import jax
 import numpy as np
 
-from jaxseq.benchmark import machine, notenet
-from jaxseq.benchmark.compare import Result
-from jaxseq.common.arrays import Tree
+from jaxseq.benchmark import compare, machine, notenet, peers, tables, turns
+from jaxseq.benchmark.compare import OURS, Settings
+from jaxseq.common.arrays import Variables
 from jaxseq.music.networks.layers import BOOK_EPSILON
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling import FREE, ancestral
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = 64
 """Sixteenths, of four notes each."""
@@ -23,140 +30,212 @@ ROWS = (1, 64)
 FIRST = 20
 """The symbol that every piece begins with."""
 
+Composed: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""The notes "b n", and the logits of each after the first."""
 
-def ours(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = STEPS) -> Callable[[], np.ndarray]:
-    """One call of what it gives composes; others notes in each call."""
-    forced = np.full((rows, steps, 4), FREE)
+
+class Composer(NamedTuple):
+    """The network with its parameters and running moments, and the size of the music."""
+
+    model: NoteNet
+    params: Variables
+    stats: Variables
+    rows: int
+    steps: int = STEPS
+
+
+class Timing(TypedDict):
+    """Figures of a number of rows, as they stand in the JSON file; the ratios are peer / ours."""
+
+    rows: int
+    notes: int
+    rounds: int
+    ms: dict[str, float]
+    ms_range: dict[str, list[float]]
+    ratio: dict[str, float]
+    ratio_range: dict[str, list[float]]
+    absent: dict[str, str]
+
+
+def ours(composer: Composer) -> Callable[[], np.ndarray]:
+    """Return a function that composes, with other notes at each call."""
+    forced = np.full((composer.rows, composer.steps, 4), FREE)
     forced[:, 0, 0] = FIRST
-    positions, calls = np.arange(steps) % 16, iter(range(10**9))
-    variables = {"params": params, **stats}
+    positions = np.arange(composer.steps) % 16
+    calls = itertools.count()
+    variables = {"params": composer.params, **composer.stats}
 
     def work() -> np.ndarray:
         key = jax.random.key(next(calls))
-        return np.asarray(ancestral(model, variables, key, forced, positions, started=False).tokens)
+        sample = ancestral(composer.model, variables, key, forced, positions, started=False)
+        return np.asarray(sample.tokens)
 
     return work
 
 
-def layers(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = STEPS) -> Callable[[], object]:
-    """A stateful loop of torch's own layers as they come, eager, one thread, without gradients: each `Conv1d` over what
-    it has kept and what is new, `BatchNorm1d`, `LSTM` of one step. It gives the notes, "b n", and the logits of each."""
-    import torch as t
+def layers(composer: Composer) -> Callable[[], Composed]:
+    """Return a loop of torch's own layers, eager, one thread, without gradients.
 
-    t.set_num_threads(1)
-    net = notenet.network(model, params).eval()
-    for n, norm in enumerate(net.norms):
-        moments = stats["batch_stats"][f"norm_{n}"]
-        norm.running_mean.copy_(t.tensor(np.asarray(moments["mean"])))
-        norm.running_var.copy_(t.tensor(np.asarray(moments["var"])))
+    Each `Conv1d` reads the values that it has kept and the new one, and the `LSTM` a single step.
+    """
+    import torch
 
-    def work() -> Any:
-        with t.inference_mode():
-            kept = [t.zeros(rows, c.in_channels, c.dilation[0]) for c in net.convolutions]
-            state, notes, logits = None, [t.full((rows, 1), FIRST)], []
-            for _ in range(4 * steps - 1):
-                z = net.notes(notes[-1]).transpose(1, 2)
-                for n, (convolution, norm) in enumerate(zip(net.convolutions, net.norms, strict=True)):
-                    both = t.cat([kept[n], z], dim=2)
-                    kept[n], z = both[:, :, 1:], norm(t.relu(convolution(both)))
-                outputs, state = net.recurrent(z.transpose(1, 2), state)
-                logits.append(net.head(outputs[:, 0]))
-                notes.append(t.multinomial(t.softmax(logits[-1], dim=1), 1))
-            return t.cat(notes, dim=1).numpy(), t.stack(logits, dim=1).numpy()
+    torch.set_num_threads(1)
+    net = notenet.network(composer.model, composer.params).eval()
+    convolutions = [layer for layer in net.convolutions if isinstance(layer, torch.nn.Conv1d)]
+    norms = [layer for layer in net.norms if isinstance(layer, torch.nn.BatchNorm1d)]
+    for number, norm in enumerate(norms):
+        assert norm.running_mean is not None and norm.running_var is not None, "kept by default"
+        moments = composer.stats["batch_stats"][f"norm_{number}"]
+        norm.running_mean.copy_(torch.tensor(np.asarray(moments["mean"])))
+        norm.running_var.copy_(torch.tensor(np.asarray(moments["var"])))
+
+    @torch.inference_mode()
+    def work() -> Composed:
+        past = [torch.zeros(composer.rows, layer.in_channels, layer.dilation[0]) for layer in convolutions]
+        notes = [torch.full((composer.rows, 1), FIRST)]
+        logits = []
+        state = None
+        for _ in range(4 * composer.steps - 1):
+            z = net.notes(notes[-1]).transpose(1, 2)
+            for number, (convolution, norm) in enumerate(zip(convolutions, norms, strict=True)):
+                window = torch.cat([past[number], z], dim=2)
+                past[number] = window[:, :, 1:]
+                z = norm(torch.relu(convolution(window)))
+            outputs, state = net.recurrent(z.transpose(1, 2), state)
+            logits.append(net.head(outputs[:, 0]))
+            notes.append(torch.multinomial(torch.softmax(logits[-1], dim=1), 1))
+        return torch.cat(notes, dim=1).numpy(), torch.stack(logits, dim=1).numpy()
 
     return work
 
 
-def by_hand(model: NoteNet, params: Tree, stats: Tree, rows: int, steps: int = STEPS) -> Callable[[], object]:
-    """The same loop as lean as torch allows: each convolution is a linear layer over a ring of what it has kept, batch norm
-    one multiplication and addition, the recurrence an `LSTMCell`."""
-    import torch as t
+class _Convolution(NamedTuple):
+    """A dilated convolution of two taps as a linear layer, with the batch norm after it as a factor and an addend."""
 
-    t.set_num_threads(1)
-    net = notenet.network(model, params)
-    cell = t.nn.LSTMCell(net.recurrent.input_size, net.recurrent.hidden_size)
+    weight: Tensor
+    bias: Tensor | None
+    distance: int
+    scale: Tensor
+    shift: Tensor
+
+
+def by_hand(composer: Composer) -> Callable[[], Composed]:
+    """Return the same loop as lean as torch allows.
+
+    Each convolution is a linear layer over a ring of past values, batch norm one multiplication and addition, and the
+    recurrence an `LSTMCell`.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    net = notenet.network(composer.model, composer.params)
+    cell = torch.nn.LSTMCell(net.recurrent.input_size, net.recurrent.hidden_size)
     cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in net.recurrent.state_dict().items()})
-    layers = [(c.weight.permute(0, 2, 1).flatten(1).contiguous(), c.bias, 2**n) for n, c in enumerate(net.convolutions)]
-    affine = [_affine(params[f"norm_{n}"], stats["batch_stats"][f"norm_{n}"]) for n in range(len(layers))]
+    convolutions = _convolutions(composer, net)
 
-    def work() -> Any:
-        with t.inference_mode():
-            kept = [[t.zeros(rows, weight.shape[1] // 2)] * distance for weight, _, distance in layers]
-            state = t.zeros(rows, cell.hidden_size), t.zeros(rows, cell.hidden_size)
-            notes, logits = [t.full((rows,), FIRST)], []
-            for number in range(4 * steps - 1):
-                z = net.notes(notes[-1])
-                for before, (weight, bias, distance), (scale, shift) in zip(kept, layers, affine, strict=True):
-                    at = number % distance
-                    both, before[at] = t.cat([before[at], z], dim=1), z
-                    z = t.addcmul(shift, t.nn.functional.linear(both, weight, bias).relu_(), scale)
-                state = cell(z, state)
-                logits.append(net.head(state[0]))
-                notes.append(t.multinomial(t.softmax(logits[-1], dim=1), 1)[:, 0])
-            return t.stack(notes, dim=1).numpy(), t.stack(logits, dim=1).numpy()
+    @torch.inference_mode()
+    def work() -> Composed:
+        past = [[torch.zeros(composer.rows, layer.weight.shape[1] // 2)] * layer.distance for layer in convolutions]
+        zeros = torch.zeros(composer.rows, cell.hidden_size)
+        state = (zeros, zeros)
+        notes = [torch.full((composer.rows,), FIRST)]
+        logits = []
+        for number in range(4 * composer.steps - 1):
+            z = net.notes(notes[-1])
+            for ring, layer in zip(past, convolutions, strict=True):
+                place = number % layer.distance
+                taps = torch.cat([ring[place], z], dim=1)
+                ring[place] = z
+                activation = torch.nn.functional.linear(taps, layer.weight, layer.bias).relu_()
+                z = torch.addcmul(layer.shift, activation, layer.scale)
+            state = cell(z, state)
+            logits.append(net.head(state[0]))
+            notes.append(torch.multinomial(torch.softmax(logits[-1], dim=1), 1)[:, 0])
+        return torch.stack(notes, dim=1).numpy(), torch.stack(logits, dim=1).numpy()
 
     return work
 
 
-def _affine(params: Tree, moments: Tree) -> Any:
-    """Batch norm by running moments as a factor and an addend."""
-    import torch as t
+def _convolutions(composer: Composer, net: notenet.TorchNetwork) -> list[_Convolution]:
+    """Return the network's convolutions with the norms by running moments."""
+    import torch
 
-    scale = np.asarray(params["scale"]) / np.sqrt(np.asarray(moments["var"]) + BOOK_EPSILON)
-    shift = np.asarray(params["bias"]) - np.asarray(moments["mean"]) * scale
-    return t.tensor(scale), t.tensor(shift)
+    convolutions = []
+    for number, layer in enumerate(net.convolutions):
+        assert isinstance(layer, torch.nn.Conv1d), "built so"
+        norm = composer.params[f"norm_{number}"]
+        moments = composer.stats["batch_stats"][f"norm_{number}"]
+        scale = np.asarray(norm["scale"]) / np.sqrt(np.asarray(moments["var"]) + BOOK_EPSILON)
+        shift = np.asarray(norm["bias"]) - np.asarray(moments["mean"]) * scale
+        convolutions.append(
+            _Convolution(
+                weight=layer.weight.permute(0, 2, 1).flatten(1).contiguous(),
+                bias=layer.bias,
+                distance=layer.dilation[0],
+                scale=torch.tensor(scale),
+                shift=torch.tensor(shift),
+            )
+        )
+    return convolutions
 
 
-PEERS = {"torch": layers, "torch by hand": by_hand}
+PEERS: MappingProxyType[str, Callable[[Composer], Callable[[], object]]] = MappingProxyType(
+    {"torch": layers, "torch by hand": by_hand}
+)
 """Loops that a torch user would write, and the leanest that we could."""
 
 
-def measure(rows: int, rounds: int, device: str = "cpu") -> Result:
-    """Milliseconds of `STEPS` sixteenths by each, in turn; medians, and the median and the range of the ratios."""
+def measure(rows: int, settings: Settings) -> Timing:
+    """Time the composition of `STEPS` sixteenths by each, in turn."""
     start = notenet.given(notenet.LOAD._replace(steps=1))
-    model: Any = start.setup.model
-    params, stats = start.state.params, start.state.stats
-    works: dict[str, Callable[[], Any]] = {"ours": ours(model, params, stats, rows)}
-    absent = {} if (why := machine.absent("torch", "lstm", device)) is None else {"torch": why}
-    if not absent:
-        works |= {name: make(model, params, stats, rows) for name, make in PEERS.items()}
-    for work in works.values():
-        work()
-    times = [[machine.milliseconds(work, 1, device) for work in works.values()] for _ in range(rounds)]
-    by_name = dict(zip(works, np.array(times).T, strict=True))
-    ratios = {} if absent else {name: by_name[name] / by_name["ours"] for name in PEERS}
-    return {
-        "rows": rows,
-        "notes": 4 * STEPS,
-        "rounds": rounds,
-        "ms": {name: float(np.median(values)) for name, values in by_name.items()},
-        "ms_range": {name: [float(v.min()), float(v.max())] for name, v in by_name.items()},
-        "ratio": {name: float(np.median(values)) for name, values in ratios.items()},
-        "ratio_range": {name: [float(r.min()), float(r.max())] for name, r in ratios.items()},
-        "absent": absent,
-    }
+    model = start.setup.model
+    assert isinstance(model, NoteNet), "the workload builds this network"
+    composer = Composer(model, start.state.params, start.state.stats, rows)
+    works: dict[str, Callable[[], object]] = {OURS: ours(composer)}
+    absent = {}
+    reason = peers.PEERS["torch"].absent("lstm", settings.device)
+    if reason is None:
+        works |= {name: make(composer) for name, make in PEERS.items()}
+    else:
+        absent = dict.fromkeys(PEERS, reason)
+
+    ready = {name: turns.Work(work) for name, work in works.items()}
+    _, clock = machine.CLOCKS[settings.device]
+    times = turns.measure(ready, steps=1, pace=settings.pace, clock=clock)
+    milliseconds = {name: np.array(timing.milliseconds) for name, timing in times.items()}
+    ratios = {name: milliseconds[name] / milliseconds[OURS] for name in works if name != OURS}
+    return Timing(
+        rows=rows,
+        notes=4 * STEPS,
+        rounds=len(milliseconds[OURS]),
+        ms=compare.medians(milliseconds),
+        ms_range=compare.ranges(milliseconds),
+        ratio=compare.medians(ratios),
+        ratio_range=compare.ranges(ratios),
+        absent=absent,
+    )
 
 
-def table(results: list[Result]) -> Any:
-    """The table of all sizes, for rich to print."""
-    from rich.table import Table
-
-    found = Table(title=f"{4 * STEPS} notes composed by the chorales' network of notes", title_justify="left")
-    found.add_column("pieces at once", justify="right", no_wrap=True)
-    for name in ("ours", *PEERS):
-        found.add_column(f"{name}, ms", justify="right", no_wrap=True)
-    for name in PEERS:
-        found.add_column(f"{name} / ours", justify="right", no_wrap=True)
+def table(results: Sequence[Timing]) -> str:
+    """Return the table of all sizes."""
+    titles = ["pieces at once", "jaxseq, ms", *(f"{name}, ms" for name in PEERS)]
+    titles += [f"{name} / jaxseq" for name in PEERS]
+    rows = []
     for result in results:
-        why = result["absent"].get("torch", "")
-        cells = [
-            _span(result[what][name], result[f"{what}_range"][name]) if name in result[what] else why
-            for what, names in (("ms", ("ours", *PEERS)), ("ratio", tuple(PEERS)))
-            for name in names
-        ]
-        found.add_row(str(result["rows"]), *cells)
-    return found
+        cells = [f"{result['rows']}"]
+        for name in (OURS, *PEERS):
+            cells.append(_span(result["ms"], result["ms_range"], result["absent"], name))
+        for name in PEERS:
+            cells.append(_span(result["ratio"], result["ratio_range"], result["absent"], name))
+        rows.append(cells)
+    title = f"{4 * STEPS} notes composed by the chorales' network of notes"
+    return f"{title}\n\n{tables.markdown(titles, rows)}"
 
 
-def _span(median: float, ends: list[float]) -> str:
-    return f"{median:.1f} ({ends[0]:.1f}-{ends[1]:.1f})"
+def _span(medians: dict[str, float], ranges: dict[str, list[float]], absent: dict[str, str], name: str) -> str:
+    """Return a median with its range, or the reason why there is none."""
+    if name in absent:
+        return absent[name]
+    low, high = ranges[name]
+    return f"{medians[name]:.1f} ({low:.1f}-{high:.1f})"

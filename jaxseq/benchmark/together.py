@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from rich.table import Table
 
-from jaxseq.benchmark import machine
+from jaxseq.benchmark import machine, tables
 from jaxseq.common.arrays import Tree
 from jaxseq.train import domains, epoch, lanes
 from jaxseq.train.experiments import named
@@ -142,19 +141,19 @@ def _difference(alone: list[epoch.TrainState], together: lanes.States) -> float:
     return largest
 
 
-def table(results: list[Timing]) -> Table:
-    """Return the table of the measurements, for rich to print."""
-    shown = Table()
-    for name in ("network", "one after the other, s", "together, s", "alone / together", "epochs", "difference"):
-        shown.add_column(name, justify="left" if name == "network" else "right")
+def table(results: Sequence[Timing]) -> str:
+    """Return the table of the measurements."""
+    titles = ["network", "one after the other, s", "together, s", "alone / together", "epochs", "difference"]
+    rows = []
     for result in results:
-        cells = [
-            f"{result.cell} {result.hidden}, {result.seeds} seeds",
-            f"{result.alone:.3f}",
-            f"{result.together:.3f}",
-            f"{result.ratio:.2f} ({result.least:.2f}-{result.most:.2f})",
-            f"{result.epochs}",
-            f"{result.difference:.1e}",
-        ]
-        shown.add_row(*cells)
-    return shown
+        rows.append(
+            [
+                f"{result.cell} {result.hidden}, {result.seeds} seeds",
+                f"{result.alone:.3f}",
+                f"{result.together:.3f}",
+                f"{result.ratio:.2f} ({result.least:.2f}-{result.most:.2f})",
+                f"{result.epochs}",
+                f"{result.difference:.1e}",
+            ]
+        )
+    return tables.markdown(titles, rows)

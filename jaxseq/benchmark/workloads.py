@@ -1,15 +1,18 @@
-"""What is timed: sizes, and the matrix products that a training step of them cannot do without. Numbers only."""
+"""Workloads of the comparison, and the matrix products that a training step of them needs. Numbers only, no JAX."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Workload(NamedTuple):
-    """One training step: a stack of recurrent layers, a dense head, squared error, Adam.
+    """A training step: a stack of recurrent layers, a dense head, squared error, Adam.
 
-    The head reads the last state or, with `every_step`, the state of every step. `steps` are done in one turn, so that
-    a turn is long against the clock, and `rounds` is the most turns that a big one takes.
+    features    width of the input
+    steps       training steps in one call of a compiled program
+    every_step  the head reads the states of all time steps instead of the last one
+    norm        normalisation inside the cell; empty for the plain cell
+    chunk       time steps that the derivative computes again at once; "auto" leaves it to the layer, None keeps all
     """
 
     name: str
@@ -23,11 +26,11 @@ class Workload(NamedTuple):
     outputs: int = 1
     every_step: bool = False
     norm: str = ""
-    rounds: int = 100
+    chunk: int | Literal["auto"] | None = "auto"
 
 
 class Product(NamedTuple):
-    """`times` matrix products "rows inner" @ "inner columns", one after the other in a scan where they are many."""
+    """`times` matrix products "rows inner" @ "inner columns", one after the other in a loop where there are several."""
 
     times: int
     rows: int
@@ -40,60 +43,107 @@ class Product(NamedTuple):
         return 2 * self.times * self.rows * self.inner * self.columns
 
 
+def _series(name: str, cell: str, steps: int) -> Workload:
+    """Return a layer of 50 units on windows of a series, as in the main job."""
+    return Workload(name, cell, hidden=50, window=50, batch=32, features=1, steps=steps)
+
+
+def _wide(name: str, cell: str) -> Workload:
+    """Return a layer of 256 units on many features."""
+    return Workload(name, cell, hidden=256, window=128, batch=32, features=96, steps=2)
+
+
+def _huge(name: str, cell: str) -> Workload:
+    """Return a layer whose arrays fit into no cache."""
+    return Workload(name, cell, hidden=512, window=256, batch=128, features=96, steps=1)
+
+
 SMALL = (
-    Workload("RNN 50", "rnn", 50, 50, 32, 1, 60),
-    Workload("LSTM 50", "lstm", 50, 50, 32, 1, 40),
-    Workload("GRU 50", "gru", 50, 50, 32, 1, 40),
-    Workload("RNN 20-20, every step", "rnn", 20, 50, 32, 1, 40, layers=2, outputs=10, every_step=True),
+    _series("RNN 50", "rnn", steps=60),
+    _series("LSTM 50", "lstm", steps=40),
+    _series("GRU 50", "gru", steps=40),
+    Workload(
+        "RNN 20-20, every step",
+        "rnn",
+        hidden=20,
+        window=50,
+        batch=32,
+        features=1,
+        steps=40,
+        layers=2,
+        outputs=10,
+        every_step=True,
+    ),
 )
-"""The workloads of `--quick`, those of the main job."""
-CHORALE = Workload("chorale net", "lstm", 256, 131, 32, 96, 6, outputs=47, every_step=True)
+"""The workloads of `--quick`."""
+CHORALE = Workload(
+    "chorale net",
+    "lstm",
+    hidden=256,
+    window=131,
+    batch=32,
+    features=96,
+    steps=6,
+    outputs=47,
+    every_step=True,
+)
 """The book's network of notes (`notenet`), whose last convolution has `features` channels, on its batch of 32 windows."""
+BATCH_256 = _series("GRU 50, batch 256", "gru", steps=10)._replace(batch=256)
 LARGE = (
-    Workload("LSTM 256", "lstm", 256, 128, 32, 96, 2),
-    Workload("GRU 256", "gru", 256, 128, 32, 96, 2),
-    Workload("LSTM 512", "lstm", 512, 256, 128, 96, 1, rounds=3),
-    Workload("GRU 512", "gru", 512, 256, 128, 96, 1, rounds=3),
-    Workload("GRU 50, batch 256", "gru", 50, 50, 256, 1, 10),
+    _wide("LSTM 256", "lstm"),
+    _wide("GRU 256", "gru"),
+    BATCH_256,
     CHORALE,
+    _huge("LSTM 512", "lstm"),
+    _huge("GRU 512", "gru"),
 )
+"""The other workloads; those of 512 units come last, as they may not fit into the time."""
 NORMALISED = tuple(load._replace(name=f"LN-{load.name}", norm="layer", steps=20) for load in SMALL[:3])
 """Layer norm in the cell, each timed against the plain cell."""
 
 
 def products(load: Workload) -> list[Product]:
-    """The products of a step: forward, back to the layer below, and for the weights.
+    """Return the products of a step: forwards, back to the layer below, and for the weights.
 
-    A recurrent layer has h R and δ Rᵀ in a scan each and h ⊗ δ over all steps; its input has x W and x ⊗ δ, where it is
-    more than one feature, and δ Wᵀ where a layer below waits for it. So has the head.
+    A recurrent layer has h R and δ Rᵀ in a loop each and h ⊗ δ over all time steps. Its input has x W and x ⊗ δ, unless it
+    is one feature, and δ Wᵀ if there is a layer below. So has the head.
     """
-    # Here, for the command's help is there before JAX is.
+    # Here, as the command prints its help before JAX is imported.
     from jaxseq.cells import CELLS
 
     cell = CELLS[load.cell]
-    found: list[Product] = []
-    every = load.window * load.batch
+    step_products: list[Product] = []
+    all_rows = load.window * load.batch
     gates = cell.gate_count * load.hidden
     for layer in range(load.layers):
         # A linear cell multiplies its input alone.
         if cell.linear is None:
-            found += [
+            step_products += [
                 Product(load.window, load.batch, load.hidden, gates),
                 Product(load.window, load.batch, gates, load.hidden),
-                Product(1, load.hidden, every, gates),
+                Product(1, load.hidden, all_rows, gates),
             ]
-        inputs = load.hidden if layer else load.features
-        found += _dense(every, inputs, gates, below=layer > 0) if inputs > 1 else []
-    read = every if load.every_step else load.batch
-    return found + _dense(read, load.hidden, load.outputs, below=True)
+
+        inputs = load.features
+        if layer > 0:
+            inputs = load.hidden
+        if inputs > 1:
+            step_products += _dense(all_rows, inputs, gates, below=layer > 0)
+
+    head_rows = load.batch
+    if load.every_step:
+        head_rows = all_rows
+    return step_products + _dense(head_rows, load.hidden, load.outputs, below=True)
 
 
 def _dense(rows: int, inputs: int, outputs: int, below: bool) -> list[Product]:
-    """x W, x ⊗ δ and, for a layer below, δ Wᵀ."""
-    back = [Product(1, rows, outputs, inputs)] if below else []
-    return [Product(1, rows, inputs, outputs), Product(1, inputs, rows, outputs), *back]
+    """Return x W, x ⊗ δ and, for a layer below, δ Wᵀ."""
+    layer_products = [Product(1, rows, inputs, outputs), Product(1, inputs, rows, outputs)]
+    if below:
+        layer_products.append(Product(1, rows, outputs, inputs))
+    return layer_products
 
 
 def flops(load: Workload) -> int:
-    """Multiplications and additions in the products of a step."""
+    """Return the multiplications and additions in the products of a step."""
     return sum(product.flops for product in products(load))

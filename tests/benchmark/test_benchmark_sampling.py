@@ -10,8 +10,9 @@ from jaxseq.music.sampling import FREE, ancestral
 from jaxseq.nn import apply
 
 pytest.importorskip("torch")
-from jaxseq.benchmark import machine, sampling
+from jaxseq.benchmark import sampling, turns
 from jaxseq.benchmark.__main__ import Options, check
+from jaxseq.benchmark.compare import Settings
 from jaxseq.common.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -32,7 +33,7 @@ def network():
 @pytest.mark.parametrize("name", sampling.PEERS)
 def test_torch_says_of_its_own_notes_what_we_say_of_them(name):
     model, params, stats = network()
-    notes, logits = sampling.PEERS[name](model, params, stats, 3, STEPS)()
+    notes, logits = sampling.PEERS[name](sampling.Composer(model, params, stats, 3, STEPS))()
     forced = notes.reshape(3, STEPS, 4)
     variables = {"params": params, **stats}
     found = ancestral(model, variables, jax.random.key(0), forced, np.arange(STEPS), started=False)
@@ -43,7 +44,7 @@ def test_torch_says_of_its_own_notes_what_we_say_of_them(name):
 
 
 def test_our_turn_composes_other_notes_each_time():
-    work = sampling.ours(*network(), rows=2, steps=STEPS)
+    work = sampling.ours(sampling.Composer(*network(), rows=2, steps=STEPS))
     first, second = work(), work()
     assert first.shape == (2, STEPS, 4) and (first != second).any()
     assert (first != FREE).all() and (first[:, 0, 0] == sampling.FIRST).all()
@@ -52,16 +53,17 @@ def test_our_turn_composes_other_notes_each_time():
 def test_everybody_is_timed_in_turn(monkeypatch):
     monkeypatch.setattr(sampling, "ours", lambda *_: lambda: None)
     monkeypatch.setattr(sampling, "PEERS", {"torch": lambda *_: lambda: None, "torch by hand": lambda *_: lambda: None})
-    times = iter([1.0, 40.0, 10.0, 2.0, 60.0, 12.0, 4.0, 80.0, 8.0])
-    monkeypatch.setattr(machine, "milliseconds", lambda *_: next(times))
-    found = sampling.measure(1, 3)
+    times = {"ours": [1.0, 2.0, 4.0], "torch": [40.0, 60.0, 80.0], "torch by hand": [10.0, 12.0, 8.0]}
+    planted = {name: turns.Times(milliseconds, 1) for name, milliseconds in times.items()}
+    monkeypatch.setattr(turns, "measure", lambda *_, **__: planted)
+    found = sampling.measure(1, Settings())
     assert found["ms"] == {"ours": 2.0, "torch": 60.0, "torch by hand": 10.0}
     assert found["ratio"] == {"torch": 30.0, "torch by hand": 6.0}
     assert found["ratio_range"]["torch"] == [20.0, 40.0]
-    assert [column.header for column in sampling.table([found]).columns][-1] == "torch by hand / ours"
+    assert "| 30.0 (20.0-40.0) |" in sampling.table([found])
 
 
-@pytest.mark.parametrize("other", [{"sweep": True}, {"only": "GRU"}])
+@pytest.mark.parametrize("other", [{"cell": "rnn"}, {"only": "GRU"}])
 def test_sampling_stands_alone(other):
-    with pytest.raises(UsageError, match="--sampling stands alone"):
+    with pytest.raises(UsageError, match="does not go with this option"):
         check(Options(sampling=True, **other))

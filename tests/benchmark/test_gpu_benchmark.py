@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from jaxseq.benchmark import __main__ as program
-from jaxseq.benchmark.gpu import layers, loads, parity, run, table, torch_peers, turns
-from jaxseq.benchmark.gpu.budget import FIRST_GUESS, Budget
+from jaxseq.benchmark import turns
+from jaxseq.benchmark.budget import FIRST_GUESS, Budget
+from jaxseq.benchmark.gpu import layers, loads, parity, run, table, torch_peers
+from jaxseq.benchmark.gpu import turns as gpu_turns
 from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.start import draw
 
@@ -34,7 +36,7 @@ class Clock:
 def _same_environment(monkeypatch):
     monkeypatch.setattr(run, "ENVIRONMENT", {})
     # Short turns: the times themselves are of no interest here.
-    monkeypatch.setattr(turns, "TURN_SECONDS", 1e-4)
+    monkeypatch.setattr(gpu_turns, "PACE", gpu_turns.PACE._replace(turn_seconds=1e-4))
 
 
 def measured(**changes):
@@ -167,11 +169,11 @@ def test_a_turn_is_divided_by_its_calls_and_repetitions():
         calls.append(1)
         clock.now += 1e-5
 
-    times = turns.measure({"peer": turns.Turn(call, lambda: None, [])}, steps=5, clock=clock)
+    times = turns.measure({"peer": turns.Work(call)}, steps=5, pace=gpu_turns.PACE, clock=clock)
 
     assert times["peer"].calls == 10
-    np.testing.assert_allclose(times["peer"].milliseconds, [1e-5 * 1e3 / 5] * turns.MOST_ROUNDS)
-    assert len(calls) == 1 + 10 * turns.MOST_ROUNDS
+    np.testing.assert_allclose(times["peer"].milliseconds, [1e-5 * 1e3 / 5] * gpu_turns.PACE.most_rounds)
+    assert len(calls) == 1 + 10 * gpu_turns.PACE.most_rounds
 
 
 def test_slow_peers_have_fewer_rounds():
@@ -180,9 +182,9 @@ def test_slow_peers_have_fewer_rounds():
     def call():
         clock.now += 3.0
 
-    times = turns.measure({"slow": turns.Turn(call, lambda: None, [])}, steps=1, clock=clock)
+    times = turns.measure({"slow": turns.Work(call)}, steps=1, pace=gpu_turns.PACE, clock=clock)
 
-    assert times["slow"].milliseconds == [3000.0] * turns.LEAST_ROUNDS
+    assert times["slow"].milliseconds == [3000.0] * gpu_turns.PACE.least_rounds
 
 
 def test_loads_are_ordered_once_each_and_fit_a_call():

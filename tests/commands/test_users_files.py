@@ -93,8 +93,8 @@ def test_pieces_and_measurements_land_in_the_home_folder(
     assert sample.main([str(chords_run), *PIECE, "--out=~/pieces"]) == 0
     assert (home / "pieces" / "samples.json").is_file()
 
-    monkeypatch.setattr(machine, "prepare", lambda device, core: 0)
-    monkeypatch.setattr(benchmark, "_compare", lambda options, rounds: {"results": []})
+    monkeypatch.setattr(machine, "prepare", lambda device, core, heap: machine.Place(0, heap))
+    monkeypatch.setattr(benchmark, "_compare", lambda *_: {"results": []})
     assert benchmark.main(["--quick", "--out=~/bench.json"]) == 0
     assert (home / "bench.json").is_file()
 
@@ -347,8 +347,8 @@ def test_a_benchmark_replaces_no_file_unasked(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_results_are_printed_where_stdout_is_named(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "prepare", lambda device, core: 0)
-    monkeypatch.setattr(benchmark, "_compare", lambda options, rounds: {"results": []})
+    monkeypatch.setattr(machine, "prepare", lambda device, core, heap: machine.Place(0, heap))
+    monkeypatch.setattr(benchmark, "_compare", lambda *_: {"results": []})
     with contextlib.suppress(SystemExit):
         assert benchmark.main(["--quick", "--out", "/dev/stdout"]) == 0
     assert '"results": []' in capsys.readouterr().out

@@ -408,7 +408,7 @@ def test_the_benchmark_trains_the_same_network_as_torch():
         start = notenet.given(load, SIZES["convolutions"])
         from jaxseq.benchmark import peers
 
-        mine, theirs = peers.ours(load, start), notenet.torch(load, start)
+        mine, theirs = peers.ours(load, start), notenet.torch_network(load, start)
         ours = np.concatenate([mine.work() for _ in range(4)])
         found = np.concatenate([theirs.work() for _ in range(4)])
         assert theirs.parameters == mine.parameters + 4 * 6  # torch's LSTM has each bias twice

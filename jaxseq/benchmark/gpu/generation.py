@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +18,9 @@ from jaxseq.cells import CELLS, convert, recurrence
 from jaxseq.common import precision
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = 256
 """Steps of a call."""
@@ -36,7 +39,7 @@ def ours(load: Load, start: Start) -> Turn:
     cell = CELLS[load.cell]
 
     def generate(weights: Weights, first: Float[Array, "b 1"]) -> Float[Array, "n b 1"]:
-        def step(state: tuple[Any, Array], _: None) -> tuple[tuple[Any, Array], Array]:
+        def step(state: tuple[Tree, Array], _: None) -> tuple[tuple[Tree, Array], Array]:
             carry, x = state
             carry = recurrence.step(
                 cell,
@@ -80,7 +83,7 @@ def ours(load: Load, start: Start) -> Turn:
     )
 
 
-def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callable[[], object]:
+def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callable[[], Tensor]:
     """Return a loop of torch's cell, or of its layer on one step; it gives the outputs "n b 1"."""
     import torch as t
 
@@ -107,7 +110,7 @@ def _torch(load: Load, start: Start, device: str, layer_in_loop: bool) -> Callab
     bias = t.tensor(start.head_bias, device=device)
     first = t.tensor(start.y[0], device=device)
 
-    def generate() -> Any:
+    def generate() -> Tensor:
         output = first
         state = None
         outputs = []
@@ -159,17 +162,17 @@ def torch_graph(load: Load, start: Start, device: str) -> Turn:
     return Turn(graph.replay, lambda: torch_peers.wait(device), _check(outputs))
 
 
-def _eager(generate: Callable[[], object], device: str) -> Turn:
+def _eager(generate: Callable[[], Tensor], device: str) -> Turn:
     import torch as t
 
-    def call() -> Any:
+    def call() -> Tensor:
         with t.inference_mode():
             return generate()
 
     return Turn(call, lambda: torch_peers.wait(device), _check(call()))
 
 
-def _check(outputs: Any) -> list[float]:
+def _check(outputs: Tensor | np.ndarray) -> list[float]:
     return [float(outputs[0, 0, 0]), float(outputs[-1, 0, 0])]
 
 

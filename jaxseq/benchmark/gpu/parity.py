@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.stages import Lowered
 
 from jaxseq.benchmark.gpu import layers
 from jaxseq.benchmark.gpu.layers import Inputs
 from jaxseq.benchmark.gpu.loads import PRECISIONS, Load, Precision
 from jaxseq.benchmark.gpu.reasons import reason
+from jaxseq.benchmark.gpu.records import ErrorRecord, Record
 from jaxseq.benchmark.gpu.start import draw, norm_of
 from jaxseq.cells import CELLS, normalised, recurrence
 from jaxseq.cells.kernels import Kernel
@@ -29,8 +31,8 @@ SIZE = Load("layer", "", hidden=64, batch=32, time_steps=50)
 class Results(NamedTuple):
     """Results of a scan, or their cotangents."""
 
-    last: Any
-    outputs: Any
+    last: Tree
+    outputs: Tree
 
 
 class Outcome(NamedTuple):
@@ -47,13 +49,13 @@ class WorstError(NamedTuple):
     leaf: str
 
 
-def measure(cell_name: str, norm_name: str, size: Load = SIZE) -> dict[str, Any]:
+def measure(cell_name: str, norm_name: str, size: Load = SIZE) -> Record:
     """Return the relative errors by kernel and precision, or the reason why a kernel has none."""
     load = size._replace(cell=cell_name, norm=norm_name)
     inputs, cotangents = _draw(load)
 
     # A kernel may refuse a cell or a norm when it is traced, compiled or run.
-    errors: dict[str, dict[str, Any]] = {}
+    errors: dict[str, dict[str, ErrorRecord | str]] = {}
     lowered = {}
     for kernel in layers.KERNELS:
         errors[kernel] = {}
@@ -76,12 +78,12 @@ def measure(cell_name: str, norm_name: str, size: Load = SIZE) -> dict[str, Any]
             errors[kernel][precision] = _errors(host_outcome, reference)
         except Exception as error:
             errors[kernel][precision] = reason(error)
-    return {
-        "cell": cell_name,
-        "norm": norm_name,
-        "size": size._asdict(),
-        "errors": errors,
-    }
+    return Record(
+        cell=cell_name,
+        norm=norm_name,
+        size=size._asdict(),
+        errors=errors,
+    )
 
 
 def _draw(load: Load) -> tuple[Inputs, Results]:
@@ -111,7 +113,7 @@ def _draw(load: Load) -> tuple[Inputs, Results]:
     return inputs, cotangents
 
 
-Scan = Callable[[Inputs], tuple[Any, Any]]
+Scan = Callable[[Inputs], tuple[Tree, Tree]]
 """A scan as a function of all that has a gradient: the last carry, and the outputs."""
 
 
@@ -131,7 +133,7 @@ def _reference(load: Load, inputs: Inputs, cotangents: Results) -> Outcome:
     cell = CELLS[load.cell]
     norm = norm_of(load)
 
-    def scan(inputs: Inputs) -> tuple[Any, Any]:
+    def scan(inputs: Inputs) -> tuple[Tree, Tree]:
         if norm is None:
             return recurrence.scan_by_autodiff(cell, inputs.params, inputs.x, inputs.carry)
 
@@ -163,7 +165,7 @@ def _trace(
     precision: Precision,
     inputs: Inputs,
     cotangents: Results,
-) -> Any:
+) -> Lowered:
     """Trace our scan by a kernel, with its gradients."""
     scan = partial(layers.scan, kernel, load)
     program = jax.jit(partial(_outcome, scan))
@@ -171,16 +173,16 @@ def _trace(
         return program.lower(inputs, cotangents)
 
 
-def _errors(outcome: Outcome, reference: Outcome) -> Mapping[str, Any]:
+def _errors(outcome: Outcome, reference: Outcome) -> ErrorRecord:
     """Return the worst errors of results and of gradients."""
     value = _worst(outcome.results, reference.results)
     gradient = _worst(outcome.gradient, reference.gradient)
-    return {
-        "value": value.error,
-        "value_leaf": value.leaf,
-        "gradient": gradient.error,
-        "gradient_leaf": gradient.leaf,
-    }
+    return ErrorRecord(
+        value=value.error,
+        value_leaf=value.leaf,
+        gradient=gradient.error,
+        gradient_leaf=gradient.leaf,
+    )
 
 
 def _worst(tree: Tree, expected: Tree) -> WorstError:

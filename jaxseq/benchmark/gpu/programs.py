@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import stages
 from jaxtyping import Array, Float
 
 from jaxseq.benchmark.gpu.layers import Layer
@@ -29,7 +30,7 @@ Program = Callable[[Tree, Tree], tuple[Tree, Array]]
 class Lowered(NamedTuple):
     """A traced program with its arguments, ready to be compiled in any thread."""
 
-    program: Any
+    program: stages.Lowered
     state: Tree
     data: Tree
     comparable: bool = True
@@ -73,7 +74,7 @@ def compiled(lowered: Lowered) -> Callable[[], Turn]:
     return lambda: _first_call(executable, lowered, compile_s)
 
 
-def _first_call(executable: Any, lowered: Lowered, compile_s: float) -> Turn:
+def _first_call(executable: stages.Compiled, lowered: Lowered, compile_s: float) -> Turn:
     data = lowered.data
     state, result = executable(lowered.state, data)
     # The trainer's batches are other rows.

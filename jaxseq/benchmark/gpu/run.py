@@ -17,14 +17,27 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from jaxseq.benchmark import machine
+from jaxseq.benchmark import machine, turns
+from jaxseq.benchmark.budget import Budget
 from jaxseq.benchmark.gpu import loads, table
-from jaxseq.benchmark.gpu.budget import Budget
+from jaxseq.benchmark.gpu import turns as gpu_turns
 from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.reasons import reason
+from jaxseq.benchmark.gpu.records import Header, PeerRecord, Record, Results
+from jaxseq.benchmark.gpu.turns import Turn
 from jaxseq.common.files import write_json
+
+# JAX is imported when the environment is set.
+if TYPE_CHECKING:
+    from jaxseq.benchmark.gpu.layers import Layer
+    from jaxseq.benchmark.gpu.programs import Lowered
+    from jaxseq.benchmark.gpu.start import Start
+    from jaxseq.common.arrays import Tree
+
+Made = TypeVar("Made")
+"""A traced program or a peer that is ready."""
 
 SCHEMA = 1
 """Number of the layout of the results; it changes when a reader has to."""
@@ -68,7 +81,7 @@ class Settings(NamedTuple):
 class Item(NamedTuple):
     """A part of the run that is measured or left out as a whole.
 
-    kind     "row", "parity" or "generation", also the name of its list in the results without the plural
+    kind     "row", "parity" or "generation"
     weight   expected cost relative to others of its kind
     measure  give the result
     """
@@ -76,16 +89,22 @@ class Item(NamedTuple):
     kind: str
     name: str
     weight: float
-    measure: Callable[[], dict[str, Any]]
+    measure: Callable[[], Record]
 
 
-def run(settings: Settings) -> dict[str, Any]:
+def run(settings: Settings) -> Results:
     """Measure, print and write; return the results. Raises `UsageError` if JAX finds no GPU for "cuda"."""
     budget = Budget(settings.minutes * 60, settings.clock)
     prepare(settings.device)
 
-    results: dict[str, Any] = header(settings)
-    results |= {"rows": [], "parity": [], "generation": [], "not_reached": []}
+    results = Results(
+        **header(settings),
+        rows=[],
+        parity=[],
+        generation=[],
+        not_reached=[],
+    )
+    records = {"row": results["rows"], "parity": results["parity"], "generation": results["generation"]}
     for item in items(settings, budget):
         estimate = budget.estimate(item.kind, item.weight)
         # Later items may be cheaper, so the run goes on.
@@ -98,7 +117,7 @@ def run(settings: Settings) -> dict[str, Any]:
         result = _measured(item)
         cost = budget.used() - before
         budget.spent(item.kind, item.weight, cost)
-        results[LISTS[item.kind]].append({"name": item.name, "seconds": cost, **result})
+        records[item.kind].append(Record(name=item.name, seconds=cost) | result)
         results["seconds"] = budget.used()
         _write(settings.out, results)
         print(f"{budget.used():6.1f} s  {item.name}  ({cost:.1f} s)", file=sys.stderr, flush=True)
@@ -108,9 +127,6 @@ def run(settings: Settings) -> dict[str, Any]:
     _write(settings.out, results)
     print(table.text(results), flush=True)
     return results
-
-
-LISTS = {"row": "rows", "parity": "parity", "generation": "generation"}
 
 
 def prepare(device: str) -> None:
@@ -130,7 +146,7 @@ def prepare(device: str) -> None:
         torch.cuda.set_per_process_memory_fraction(TORCH_MEMORY)
 
 
-def header(settings: Settings) -> dict[str, Any]:
+def header(settings: Settings) -> Header:
     """Describe the machine, the versions and the conditions."""
     import jax
 
@@ -140,16 +156,16 @@ def header(settings: Settings) -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {
-        "schema": SCHEMA,
-        "device": jax.devices()[0].device_kind,
-        "gpu_before": gpu_state(),
-        "versions": versions,
-        "environment": {name: os.environ.get(name) for name in (*ENVIRONMENT, "XLA_FLAGS")},
-        "clock": machine.CLOCKS["gpu"][0],
-        "cores": os.cpu_count(),
-        "minutes": settings.minutes,
-    }
+    return Header(
+        schema=SCHEMA,
+        device=jax.devices()[0].device_kind,
+        gpu_before=gpu_state(),
+        versions=versions,
+        environment={name: os.environ.get(name) for name in (*ENVIRONMENT, "XLA_FLAGS")},
+        clock=machine.CLOCKS["gpu"][0],
+        cores=os.cpu_count(),
+        minutes=settings.minutes,
+    )
 
 
 def gpu_state() -> dict[str, str]:
@@ -182,31 +198,31 @@ def items(settings: Settings, budget: Budget) -> Iterator[Item]:
         yield Item("row", load.name, load.weight, partial(measure_row, load, settings, budget))
 
 
-def _measured(item: Item) -> dict[str, Any]:
+def _measured(item: Item) -> Record:
     try:
         return item.measure()
     # One item that fails must not cost the others, which may be measured once only.
     except Exception as error:
-        return {"error": reason(error)}
+        return Record(error=reason(error))
 
 
-def _measure_parity(cell: str, norm: str) -> dict[str, Any]:
+def _measure_parity(cell: str, norm: str) -> Record:
     from jaxseq.benchmark.gpu import parity
 
     return parity.measure(cell, norm)
 
 
-def measure_row(load: Load, settings: Settings, budget: Budget) -> dict[str, Any]:
+def measure_row(load: Load, settings: Settings, budget: Budget) -> Record:
     """Time all peers of a workload; a peer that raises is listed with its reason."""
-    from jaxseq.benchmark.gpu import layers, programs, torch_peers, trainer, turns
+    from jaxseq.benchmark.gpu import layers, programs, torch_peers, trainer
     from jaxseq.benchmark.gpu.start import draw
 
     start = draw(load)
     data = programs.on_device(load, start)
-    ready: dict[str, turns.Turn] = {}
+    ready: dict[str, Turn] = {}
     absent: dict[str, str] = {}
 
-    tracers: dict[str, Callable[[], programs.Lowered]] = {
+    tracers: dict[str, Callable[[], Lowered]] = {
         name: partial(_trace, make, load, start, data) for name, make in layers.MAKERS.items()
     }
     # The trainer has no pass of a layer alone.
@@ -226,37 +242,46 @@ def measure_row(load: Load, settings: Settings, budget: Budget) -> dict[str, Any
     # After JAX has compiled and run: a capture forbids some calls of other threads.
     torches = {name: partial(make, load, start, settings.device) for name, make in torch_peers.MAKERS.items()}
     ready |= _collect(_chosen(torches, settings), absent, budget)
-    return _timed(ready, load.steps, settings) | {"load": load._asdict(), "steps": load.steps, "absent": absent}
+    return Record(
+        peers=_timed(ready, load.steps, settings),
+        load=load._asdict(),
+        steps=load.steps,
+        absent=absent,
+    )
 
 
-def _trace(make: Callable[..., Any], load: Load, start: Any, data: Any) -> Any:
+def _trace(make: Callable[[Load, Start], Layer], load: Load, start: Start, data: Tree) -> Lowered:
     from jaxseq.benchmark.gpu import programs
 
     return programs.trace(make(load, start), load, start, data)
 
 
-def measure_generation(load: Load, settings: Settings) -> dict[str, Any]:
+def measure_generation(load: Load, settings: Settings) -> Record:
     """Time the generation of a sequence by our step and by torch's loops."""
     from jaxseq.benchmark.gpu import generation
     from jaxseq.benchmark.gpu.start import draw
 
     start = draw(load)
-    makers: dict[str, Callable[[], Any]] = {"jaxseq step": partial(generation.ours, load, start)}
+    makers: dict[str, Callable[[], Turn]] = {"jaxseq step": partial(generation.ours, load, start)}
     makers |= {name: partial(make, load, start, settings.device) for name, make in generation.PEERS.items()}
     absent: dict[str, str] = {}
     ready = _collect(_chosen(makers, settings), absent, None)
-    return _timed(ready, load.time_steps, settings) | {"load": load._asdict(), "absent": absent}
+    return Record(
+        peers=_timed(ready, load.time_steps, settings),
+        load=load._asdict(),
+        absent=absent,
+    )
 
 
-def _chosen(makers: Mapping[str, Callable[[], Any]], settings: Settings) -> dict[str, Callable[[], Any]]:
+def _chosen(makers: Mapping[str, Callable[[], Made]], settings: Settings) -> dict[str, Callable[[], Made]]:
     return {name: make for name, make in makers.items() if settings.peers is None or name in settings.peers}
 
 
 def _collect(
-    makers: Mapping[str, Callable[[], Any]],
+    makers: Mapping[str, Callable[[], Made]],
     absent: dict[str, str],
     budget: Budget | None,
-) -> dict[str, Any]:
+) -> dict[str, Made]:
     """Call the makers; those that raise, or that the budget has no time for, go to `absent` with the reason."""
     collected = {}
     for name, make in makers.items():
@@ -270,24 +295,22 @@ def _collect(
     return collected
 
 
-def _timed(ready: Mapping[str, Any], steps: int, settings: Settings) -> dict[str, Any]:
+def _timed(ready: Mapping[str, Turn], steps: int, settings: Settings) -> dict[str, PeerRecord]:
     """Time the peers in turn, and compare what they have computed with the first of them."""
     import numpy as np
 
-    from jaxseq.benchmark.gpu import turns
-
-    times = turns.measure(ready, steps, settings.clock)
-    peers = {}
+    times = turns.measure(ready, steps, gpu_turns.PACE, settings.clock)
+    peers: dict[str, PeerRecord] = {}
     for name, (milliseconds, calls) in times.items():
         turn = ready[name]
-        peers[name] = {
-            "ms": float(np.median(milliseconds)),
-            "ms_range": [min(milliseconds), max(milliseconds)],
-            "ms_rounds": milliseconds,
-            "calls": calls,
-            "compile_s": turn.compile_s,
-            "check": turn.check,
-        }
+        peers[name] = PeerRecord(
+            ms=float(np.median(milliseconds)),
+            ms_range=[min(milliseconds), max(milliseconds)],
+            ms_rounds=milliseconds,
+            calls=calls,
+            compile_s=turn.compile_s,
+            check=turn.check,
+        )
 
     # The trainer has none: its batches are other rows.
     checks = {name: np.array(turn.check) for name, turn in ready.items() if turn.check}
@@ -295,7 +318,7 @@ def _timed(ready: Mapping[str, Any], steps: int, settings: Settings) -> dict[str
         expected = next(iter(checks.values()))
         for name, check in checks.items():
             peers[name]["apart"] = float(np.max(np.abs(check - expected) / np.abs(expected)))
-    return {"peers": peers}
+    return peers
 
 
 def _free_memory(device: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+
+from jaxseq.benchmark.gpu.records import PeerRecord, Record, Results
 
 OURS = "jaxseq "
 """Begins the names of our own peers."""
@@ -11,12 +12,12 @@ MOST_NAMES = 3
 """Most names in a line of a reason."""
 
 
-def text(results: Mapping[str, Any]) -> str:
+def text(results: Results) -> str:
     """Return the tables of rows, generation and parity, and the list of what was not reached."""
     parts = []
-    for part in ("rows", "generation"):
-        if results[part]:
-            parts.append(_times(results[part]))
+    for timed in (results["rows"], results["generation"]):
+        if timed:
+            parts.append(_times(timed))
     if results["parity"]:
         parts.append(_parity(results["parity"]))
     if results["not_reached"]:
@@ -25,7 +26,7 @@ def text(results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _times(rows: Sequence[Mapping[str, Any]]) -> str:
+def _times(rows: Sequence[Record]) -> str:
     """Return milliseconds of every peer, a line for each row."""
     names = list(dict.fromkeys(name for row in rows for name in row.get("peers", {})))
     lines = [["ms a repetition", *names, "torch / ours"]]
@@ -55,13 +56,13 @@ def _by_reason(failures: Mapping[str, Sequence[str]], count: int) -> Iterator[st
             yield f"{'; '.join(names)}: {why}"
 
 
-def _milliseconds(peer: Mapping[str, Any] | None) -> str:
+def _milliseconds(peer: PeerRecord | None) -> str:
     if peer is None:
         return "-"
     return f"{peer['ms']:.4g}"
 
 
-def _ratio(peers: Mapping[str, Any]) -> str:
+def _ratio(peers: Mapping[str, PeerRecord]) -> str:
     """Return the fastest of torch over the fastest of ours."""
     ours = [peer["ms"] for name, peer in peers.items() if name.startswith(OURS)]
     torch = [peer["ms"] for name, peer in peers.items() if name.startswith("torch")]
@@ -70,7 +71,7 @@ def _ratio(peers: Mapping[str, Any]) -> str:
     return f"{min(torch) / min(ours):.2f}"
 
 
-def _parity(blocks: Sequence[Mapping[str, Any]]) -> str:
+def _parity(blocks: Sequence[Record]) -> str:
     """Return the worst relative errors, a line for each cell and norm."""
     lines = [["relative error", "kernel", "precision", "values", "gradients"]]
     failures: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from jaxseq.benchmark.gpu.start import Start
 from jaxseq.benchmark.gpu.turns import Turn
 from jaxseq.cells import CELLS, convert
 from jaxseq.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RATE = 1e-3
 EPSILON = 1e-5
@@ -26,8 +29,8 @@ WARM_UP_STEPS = 3
 class Net(NamedTuple):
     """A recurrent layer: its parameters, and its outputs "t b h" of an input "t b d"."""
 
-    parameters: list[Any]
-    forward: Callable[[Any], Any]
+    parameters: list[Tensor]
+    forward: Callable[[Tensor], Tensor]
 
 
 def set_precision(precision: str) -> None:
@@ -58,7 +61,7 @@ def library_layer(load: Load, start: Start, device: str) -> Net:
     # Moved after loading, so that cuDNN finds its weights in one piece.
     layer = layer.to(device)
 
-    def forward(x: Any) -> Any:
+    def forward(x: Tensor) -> Tensor:
         outputs, _ = layer(x)
         return outputs
 
@@ -72,7 +75,7 @@ def normalised_layer(load: Load, start: Start, device: str) -> Net:
     if load.norm != "layer":
         raise UsageError("no cell in torch's terms", where="norm", got=load.norm, needed="layer")
 
-    def parameter(array: np.ndarray) -> Any:
+    def parameter(array: np.ndarray) -> Tensor:
         return t.nn.Parameter(t.tensor(array, device=device))
 
     params = {}
@@ -86,7 +89,7 @@ def normalised_layer(load: Load, start: Start, device: str) -> Net:
     # Only the GRU has a bias beside h.
     recurrent_bias = params.get("recurrent_bias")
 
-    def normed(sums: Any, gain: Any, bias: Any) -> Any:
+    def normed(sums: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:
         # The norm of a single group adds the bias itself; copies would be torch's loss.
         if len(widths) == 1:
             return t.nn.functional.layer_norm(sums, sums.shape[-1:], gain, bias, EPSILON)
@@ -94,9 +97,10 @@ def normalised_layer(load: Load, start: Start, device: str) -> Net:
         scaled = []
         for part, scale in zip(sums.split(widths, -1), gain.split(widths), strict=True):
             scaled.append(t.nn.functional.layer_norm(part, part.shape[-1:], scale, None, EPSILON))
+        assert bias is not None, "a cell of several groups, the GRU, has both biases"
         return t.cat(scaled, -1) + bias
 
-    def forward(x: Any) -> Any:
+    def forward(x: Tensor) -> Tensor:
         # The input's projection needs no state: it is one product over all time steps.
         z = normed(x @ params["input_kernel"], params["gain_x"], params["bias"])
         h = x.new_zeros(x.shape[1], load.hidden)
@@ -112,22 +116,22 @@ def normalised_layer(load: Load, start: Start, device: str) -> Net:
 
 
 def _rnn_step(
-    z: Any,
-    u: Any,
-    h: Any,
-    c: Any,
-    params: dict[str, Any],
-) -> tuple[Any, Any]:
+    z: Tensor,
+    u: Tensor,
+    h: Tensor,
+    c: Tensor,
+    params: dict[str, Tensor],
+) -> tuple[Tensor, Tensor]:
     return (z + u).tanh(), c
 
 
 def _lstm_step(
-    z: Any,
-    u: Any,
-    h: Any,
-    c: Any,
-    params: dict[str, Any],
-) -> tuple[Any, Any]:
+    z: Tensor,
+    u: Tensor,
+    h: Tensor,
+    c: Tensor,
+    params: dict[str, Tensor],
+) -> tuple[Tensor, Tensor]:
     import torch as t
 
     i, f, g, o = (z + u).chunk(4, -1)
@@ -144,12 +148,12 @@ def _lstm_step(
 
 
 def _gru_step(
-    z: Any,
-    u: Any,
-    h: Any,
-    c: Any,
-    params: dict[str, Any],
-) -> tuple[Any, Any]:
+    z: Tensor,
+    u: Tensor,
+    h: Tensor,
+    c: Tensor,
+    params: dict[str, Tensor],
+) -> tuple[Tensor, Tensor]:
     z_r, z_update, z_n = z.chunk(3, -1)
     u_r, u_update, u_n = u.chunk(3, -1)
     r = (z_r + u_r).sigmoid()
@@ -170,9 +174,9 @@ class Work(NamedTuple):
     state    tensors that `run` changes
     """
 
-    inputs: list[tuple[Any, ...]]
-    run: Callable[..., Any]
-    state: Callable[[], list[Any]]
+    inputs: list[tuple[Tensor, ...]]
+    run: Callable[..., Tensor]
+    state: Callable[[], list[Tensor]]
 
 
 def training(net: Net, start: Start, device: str) -> Work:
@@ -192,7 +196,7 @@ def training(net: Net, start: Start, device: str) -> Work:
     xs = t.tensor(start.x, device=device).unbind()
     ys = t.tensor(start.y, device=device).unbind()
 
-    def run(x: Any, y: Any) -> Any:
+    def run(x: Tensor, y: Tensor) -> Tensor:
         adam.zero_grad(set_to_none=True)
         outputs = net.forward(x)
         prediction = t.addmm(bias, outputs[-1], kernel)
@@ -202,7 +206,7 @@ def training(net: Net, start: Start, device: str) -> Work:
         return loss.detach()
 
     # Adam makes its moments in the first step, so the list is asked for anew.
-    def state() -> list[Any]:
+    def state() -> list[Tensor]:
         tensors = list(parameters)
         for moments in adam.state.values():
             tensors += moments.values()
@@ -215,21 +219,26 @@ def passes(net: Net, start: Start, device: str) -> Work:
     """Return a forward and backward pass of the layer, whose parameter gradients are added up."""
     import torch as t
 
-    inputs = [(x.requires_grad_(),) for x in t.tensor(start.x, device=device).unbind()]
+    inputs: list[tuple[Tensor, ...]] = [(x.requires_grad_(),) for x in t.tensor(start.x, device=device).unbind()]
     cotangent = t.tensor(start.cotangent, device=device)
     # With a gradient there, the backward pass adds to it in place, also within a graph.
     for parameter in net.parameters:
         parameter.grad = t.zeros_like(parameter)
 
-    def run(x: Any) -> Any:
+    def run(x: Tensor) -> Tensor:
         x.grad = None
         net.forward(x).backward(cotangent)
-        return x.grad
+        return _gradient(x)
 
-    def state() -> list[Any]:
-        return [parameter.grad for parameter in net.parameters]
+    def state() -> list[Tensor]:
+        return [_gradient(parameter) for parameter in net.parameters]
 
     return Work(inputs, run, state)
+
+
+def _gradient(tensor: Tensor) -> Tensor:
+    assert tensor.grad is not None, "it was there before, or a backward pass has made it"
+    return tensor.grad
 
 
 def eager(work: Work, device: str) -> Turn:
@@ -269,7 +278,7 @@ def graphed(work: Work, device: str) -> Turn:
     with t.cuda.graph(graph, capture_error_mode="thread_local"):
         result = work.run(*own_inputs)
 
-    def replay(inputs: tuple[Any, ...]) -> Any:
+    def replay(inputs: tuple[Tensor, ...]) -> Tensor:
         with t.no_grad():
             for tensor, value in zip(own_inputs, inputs, strict=True):
                 tensor.copy_(value)
@@ -302,7 +311,7 @@ def _unchanged(work: Work) -> Iterator[None]:
                 tensor.copy_(earlier)
 
 
-def _check(results: list[Any]) -> list[float]:
+def _check(results: list[Tensor]) -> list[float]:
     # The norm of a scalar is its size; losses are positive.
     return [float(results[0].norm()), float(results[-1].norm())]
 

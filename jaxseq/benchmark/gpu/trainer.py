@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -12,7 +10,7 @@ from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.programs import ADAM, Lowered, zeros
 from jaxseq.benchmark.gpu.start import Start, norm_of
 from jaxseq.cells import CELLS
-from jaxseq.common.arrays import Batch
+from jaxseq.common.arrays import Batch, Tree
 from jaxseq.nn import fields, forecaster, heads
 from jaxseq.nn.objectives import forecasting
 from jaxseq.train import epoch
@@ -74,7 +72,7 @@ def _first_state(
         key,
         data.x[:1],
     )
-    layer: dict[str, Any] = {"cell": fields.nested(start.params)}
+    layer: dict[str, Tree] = {"cell": fields.nested(start.params)}
     if load.norm:
         layer["norm"] = fields.nested(start.gains)
     return TrainState(

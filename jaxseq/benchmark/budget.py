@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-FIRST_GUESS = {"row": 15.0, "parity": 10.0, "generation": 10.0}
-"""Seconds that an item of each kind takes, until one has been measured."""
+FIRST_GUESS = {"row": 15.0, "parity": 10.0, "generation": 10.0, "workload": 1.0}
+"""Seconds that an item of each kind takes, until one has been measured; the weight of a workload is in seconds."""
 
 
 class Budget:

@@ -91,6 +91,7 @@ def _fastest(layer: Layer, sequence: Sequence) -> Kernel:
     # over them without a mesh being set.
     if not strategy.on_nvidia() or strategy.on_many_devices():
         return "scan"
+    # With resets nothing was measured.
     if layer.every_state or sequence.anew is not None or _refusal_of_pallas(layer, sequence.carry.h):
         return "scan"
     return "pallas"
@@ -105,8 +106,6 @@ def refusal(
     """Return the reason why a kernel cannot compute a layer, None if it can."""
     if layer.every_state:
         return "it returns outputs alone, and carries are asked for"
-    if sequence.anew is not None:
-        return "it starts no row anew within its length, and there are resets"
     h = sequence.carry.h
     if kernel == "pallas":
         return _refusal_of_pallas(layer, h)
@@ -151,6 +150,8 @@ def _refusal_of_cudnn(
         return "it scans whole rows, and these have lengths"
     if sequence.drop is not None:
         return "it has no recurrent dropout, and there is a mask"
+    if sequence.anew is not None:
+        return "it starts no row anew within its length, and there are resets"
     # Last, so that on other platforms the layer's own reason is named first.
     if not strategy.on_nvidia():
         return f"it needs an NVIDIA GPU, and the platform is {strategy.platform()}"

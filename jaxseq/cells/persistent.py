@@ -8,8 +8,9 @@ whose derivative is autodiff's.
     forwards   p_t = (m ∘ h_{t-1}) R,  s_t = step(z_t, p_t, s_{t-1});  stores s_t and p_t
     backwards  dp_t, ds_{t-1} = step'(ds_t),  ds_{t-1}.h += m ∘ (dp_t R');  stores ds_t alone
 
-All other cotangents follow from ds_t at once, over all time steps, outside the kernels. `jaxseq.cells.kernel_layout` says
-how the arrays are laid out.
+Where a row starts anew, the step reads the restart's state in place of s_{t-1}, and ds_{t-1} is zero. All other cotangents
+follow from ds_t at once, over all time steps, outside the kernels. `jaxseq.cells.kernel_layout` describes the layout of the
+arrays.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ class GateWeights(NamedTuple):
 class Inputs(NamedTuple):
     """Inputs of the recurrence, filled up.
 
-    z       projected inputs with their bias, "t b w k" for each group
-    kernel  R, for each part a "w/parts w k" for each group
-    valid   numbers inside the kernels, which load no truth values
+    z        projected inputs with their bias, "t b w k" for each group
+    kernel   R, for each part a "w/parts w k" for each group
+    valid    numbers inside the kernels, which load no truth values
+    anew     whether `restart` takes the place of the state before a step; numbers inside the kernels, too
+    restart  None without `anew`
     """
 
     z: Grouped
@@ -53,6 +56,8 @@ class Inputs(NamedTuple):
     start: Carry
     valid: Bool[Array, "t b"] | Int[Array, "t b"] | None
     drop: Float[Array, "b w"] | None
+    anew: Bool[Array, "t b"] | Int[Array, "t b"] | None
+    restart: Carry | None
 
 
 def scan(
@@ -73,7 +78,7 @@ def scan_by_plan(
 ) -> Result:
     """Scan by a plan of one's choice."""
     params, gains = trainable
-    x, carry, valid, drop, _ = sequence
+    x, carry, valid, drop, restarts = sequence
     columns = plan.width - plan.units
 
     def fill(state: Float[Array, "*b h"]) -> Float[Array, "*b w"]:
@@ -97,6 +102,8 @@ def scan_by_plan(
         start=jax.tree.map(fill, carry),
         valid=valid,
         drop=None if drop is None else fill(drop),
+        anew=None if restarts is None else restarts.before,
+        restart=None if restarts is None else jax.tree.map(fill, restarts.carry),
     )
     last, outputs = _recurrence(layer, plan, inputs)
     return jax.tree.map(lambda s: s[..., : plan.units], last), outputs[..., : plan.units]
@@ -128,6 +135,13 @@ def _step(
     return layer.cell.pointwise(z, u, carry, slots)
 
 
+def _before(restart: Carry | None, is_anew: Any, carry: Carry) -> Carry:
+    """Return the state before a step, in which a row may start anew."""
+    if restart is None:
+        return carry
+    return jax.tree.map(partial(jnp.where, is_anew), restart, carry)
+
+
 class Stored(NamedTuple):
     """Stored by the forward kernel: the carry after each step, of which the first field is the output, and h R."""
 
@@ -144,6 +158,11 @@ def _kernel_reader(plan: Plan, refs: Any) -> Callable[[], list[Grouped]]:
     # Read before the loop over time, these values live in registers; the others come from the cache at every step.
     kept = [read(part) for part in refs[: plan.kept]]
     return lambda: [*kept, *(read(part) for part in refs[plan.kept :])]
+
+
+def _truth(numbers: Any, t: Any) -> Any:
+    """Return whether a step's number is not zero; None without numbers."""
+    return None if numbers is None else numbers[t] != 0
 
 
 def _repeat(steps: int, body: Any, state: Any) -> Any:
@@ -196,19 +215,21 @@ def _forward_kernel(
     by_gate = partial(kernel_layout.by_gate, layer.cell.gate_count)
     weights = _rows(inputs.weights)
     drop = None if inputs.drop is None else inputs.drop[...]
+    restart = jax.tree.map(lambda ref: ref[...], inputs.restart)
 
     def read(t: Any) -> Any:
         z = tuple(ref[t] for ref in inputs.z)
-        return z, None if inputs.valid is None else inputs.valid[t] != 0
+        return z, _truth(inputs.valid, t), _truth(inputs.anew, t)
 
     def body(t: Any, state: Any) -> Any:
-        carry, (z, valid) = state
+        carry, (z, valid, is_anew) = state
         # Read a step ahead, so that nothing waits for it.
         ahead = read(jnp.minimum(t + 1, steps - 1))
 
-        recurrent_input = kernel_layout.vector_parts(plan, products.apply_drop(drop, carry.h))
+        before = _before(restart, is_anew, carry)
+        recurrent_input = kernel_layout.vector_parts(plan, products.apply_drop(drop, before.h))
         product = _multiply(recurrent_input, kernel())
-        new = _step(layer, plan.units, weights, z=by_gate(z), product=by_gate(product), carry=carry)
+        new = _step(layer, plan.units, weights, z=by_gate(z), product=by_gate(product), carry=before)
         output = new.h
         # Rows past their length keep the old carry and put out zero, as in the scan.
         if valid is not None:
@@ -230,7 +251,10 @@ def _forward_kernel(
 
 
 class BackwardInputs(NamedTuple):
-    """Inputs of the backward kernel: those of the forward one, what it has stored, and cotangents."""
+    """Inputs of the backward kernel: those of the forward one, what it has stored, and cotangents.
+
+    before  states that the steps have read, with those of restarts
+    """
 
     forward: Inputs
     product: Grouped
@@ -244,6 +268,7 @@ def _backward_kernel(
     plan: Plan,
     inputs: Any,
     start_grad: Any,
+    restart_grad: Any,
     state_grads: Any,
 ) -> None:
     """Run a row back through all time steps; the arguments hold references, R is transposed."""
@@ -258,12 +283,11 @@ def _backward_kernel(
         z = tuple(ref[t] for ref in forward.z)
         product = tuple(ref[t] for ref in inputs.product)
         before = jax.tree.map(lambda ref: ref[t], inputs.before)
-        valid = None if forward.valid is None else forward.valid[t] != 0
-        return z, product, before, inputs.output_grads[t], valid
+        return z, product, before, inputs.output_grads[t], _truth(forward.valid, t), _truth(forward.anew, t)
 
     def body(i: Any, state: Any) -> Any:
         t = steps - 1 - i
-        carry_grad, (z, product, before, output_grad, valid) = state
+        carry_grad, of_restart, (z, product, before, output_grad, valid, is_anew) = state
         ahead = read(jnp.maximum(t - 1, 0))
 
         # h_t has two readers: the output of this step, and the next step.
@@ -284,13 +308,19 @@ def _backward_kernel(
         # z's cotangent is not needed here, and what is not used costs nothing.
         through_product = _multiply_transposed(plan, product_grad, kernel())
         new = before_grad._replace(h=before_grad.h + products.apply_drop(drop, through_product))
+        if of_restart is not None:
+            # A row that started anew has not read the carry of the step before; it does so within its length alone.
+            of_restart = jax.tree.map(lambda total, grad: total + jnp.where(is_anew, grad, 0), of_restart, new)
+            new = jax.tree.map(lambda grad: jnp.where(is_anew, 0, grad), new)
         if valid is not None:
             new = jax.tree.map(partial(jnp.where, valid), new, carry_grad)
-        return new, ahead
+        return new, of_restart, ahead
 
     last_grad = jax.tree.map(lambda ref: ref[...], inputs.last_grad)
-    carry_grad, _ = _repeat(steps, body, (last_grad, read(steps - 1)))
-    for ref, value in zip(start_grad, carry_grad, strict=True):
+    no_grad = None if restart_grad is None else jax.tree.map(jnp.zeros_like, last_grad)
+    carry_grad, of_restart, _ = _repeat(steps, body, (last_grad, no_grad, read(steps - 1)))
+    grads = jax.tree.leaves((carry_grad, of_restart))
+    for ref, value in zip(jax.tree.leaves((start_grad, restart_grad)), grads, strict=True):
         ref[...] = value
 
 
@@ -311,6 +341,8 @@ def _input_axes(inputs: Inputs) -> Inputs:
         start=_axes(inputs.start, 0),
         valid=_axes(inputs.valid, 1),
         drop=_axes(inputs.drop, 0),
+        anew=_axes(inputs.anew, 1),
+        restart=_axes(inputs.restart, 0),
     )
 
 
@@ -351,9 +383,10 @@ def _shapes(tree: Tree) -> Tree:
     return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), tree)
 
 
-def _as_numbers(valid: Bool[Array, "t b"] | None) -> Int[Array, "t b"] | None:
+def _with_numbers(inputs: Inputs) -> Inputs:
     """Convert what a kernel loads as numbers."""
-    return None if valid is None else valid.astype(jnp.int32)
+    valid, anew = jax.tree.map(lambda truth: truth.astype(jnp.int32), (inputs.valid, inputs.anew))
+    return inputs._replace(valid=valid, anew=anew)
 
 
 def _forward(
@@ -362,7 +395,7 @@ def _forward(
     inputs: Inputs,
     save: bool,
 ) -> tuple[Carry, Stored]:
-    inputs = inputs._replace(valid=_as_numbers(inputs.valid))
+    inputs = _with_numbers(inputs)
     steps = inputs.z[0].shape[0]
     states = jax.tree.map(lambda s: jax.ShapeDtypeStruct((steps, *s.shape), s.dtype), tuple(inputs.start))
     # Without a derivative only the outputs are stored.
@@ -432,13 +465,16 @@ def _by_scan(layer: Layer, plan: Plan, inputs: Inputs) -> Result:
     weights = _rows(inputs.weights)
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Float[Array, "b w"]]:
-        z, valid = step
-        recurrent_input = products.apply_drop(inputs.drop, carry.h)
+        z, valid, is_anew = step
+        before = carry
+        if is_anew is not None:
+            before = _before(inputs.restart, is_anew[:, None], carry)
+        recurrent_input = products.apply_drop(inputs.drop, before.h)
         product = tuple(jnp.einsum("bi,ijk->bjk", recurrent_input, matrix) for matrix in kernel)
-        new = _step(layer, plan.units, weights, z=by_gate(z), product=by_gate(product), carry=carry)
+        new = _step(layer, plan.units, weights, z=by_gate(z), product=by_gate(product), carry=before)
         return hold(valid, new, carry)
 
-    return jax.lax.scan(body, inputs.start, (inputs.z, inputs.valid))
+    return jax.lax.scan(body, inputs.start, (inputs.z, inputs.valid, inputs.anew))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -460,10 +496,13 @@ def _gradient(
         inputs.start,
         type(inputs.start)(*stored.states),
     )
+    if inputs.anew is not None:
+        before = _before(inputs.restart, inputs.anew[..., None], before)
     kernel = kernel_layout.whole(plan, inputs.kernel)
-    transposed = inputs._replace(
+    transposed = _with_numbers(inputs)._replace(
         kernel=kernel_layout.in_parts(plan, tuple(jnp.swapaxes(matrix, 0, 1) for matrix in kernel)),
-        valid=_as_numbers(inputs.valid),
+        # `before` has the states that restarts begin with.
+        restart=None,
     )
     backward_inputs = BackwardInputs(transposed, stored.product, before, output_grads, last_grad)
     axes = BackwardInputs(
@@ -473,12 +512,12 @@ def _gradient(
         _axes(output_grads, 1),
         _axes(last_grad, 0),
     )
-    shapes = _shapes((inputs.start, before))
-    start_grad, state_grads = _call(
+    shapes = _shapes((inputs.start, inputs.restart, before))
+    start_grad, restart_grad, state_grads = _call(
         partial(_backward_kernel, layer, plan),
         plan,
         (backward_inputs, axes),
-        (shapes, (_axes(inputs.start, 0), _axes(before, 1))),
+        (shapes, (_axes(inputs.start, 0), _axes(inputs.restart, 0), _axes(before, 1))),
         name=f"{layer.cell.name}_backward",
     )
 
@@ -511,6 +550,8 @@ def _gradient(
         start=start_grad,
         valid=None,
         drop=drop_grad,
+        anew=None,
+        restart=restart_grad,
     )
 
 
@@ -534,13 +575,15 @@ def _second_transpose(
     """Differentiate the gradient, which is that of `_by_scan`."""
     inputs, stored, cotangents = residuals
 
-    def gradient(inputs_without_valid: Inputs, cotangents: Result) -> Inputs:
-        _, transpose = jax.vjp(
-            lambda changed: _by_scan(layer, plan, changed._replace(valid=inputs.valid)), inputs_without_valid
-        )
+    def recurrence(numbers: Inputs) -> Result:
+        return _by_scan(layer, plan, numbers._replace(valid=inputs.valid, anew=inputs.anew))
+
+    def gradient(numbers: Inputs, cotangents: Result) -> Inputs:
+        _, transpose = jax.vjp(recurrence, numbers)
         return transpose(cotangents)[0]
 
-    _, transpose = jax.vjp(gradient, inputs._replace(valid=None), cotangents)
+    # Truth values have no derivative.
+    _, transpose = jax.vjp(gradient, inputs._replace(valid=None, anew=None), cotangents)
     inputs_grad, cotangents_grad = transpose(cotangent)
     return inputs_grad, jax.tree.map(jnp.zeros_like, stored), cotangents_grad
 

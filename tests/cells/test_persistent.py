@@ -43,6 +43,7 @@ class Case:
     drop: bool
     reverse: bool
     truncate: int | None
+    resets: bool = False
 
 
 def draw(case, seed=0):
@@ -61,11 +62,15 @@ def draw(case, seed=0):
     lengths = source.integers(0, case.t + 1, case.b) if case.lengths else None
     drop = source.binomial(1, 0.7, (case.b, case.h)) / np.float32(0.7) if case.drop else None
     x = source.normal(size=(case.t, case.b, case.d))
-    return jax.tree.map(_on_device, (params, gains, x, carry, Rows(lengths, drop)))
+    resets, restart = None, None
+    if case.resets:
+        resets = source.random((case.t, case.b)) < 0.4
+        restart = normal(source, carry, 0.4)
+    return jax.tree.map(_on_device, (params, gains, x, carry, Rows(lengths, drop, resets, restart)))
 
 
 def _on_device(array):
-    dtype = np.int32 if np.issubdtype(array.dtype, np.integer) else np.float32
+    dtype = {"i": np.int32, "b": bool, "f": np.float32}[np.asarray(array).dtype.kind]
     return jnp.asarray(np.asarray(array, dtype))
 
 
@@ -75,8 +80,8 @@ def outcome(case, kernel, seed=0):
     params, gains, x, carry, rows = draw(case, seed)
     traversal = Traversal(case.reverse, case.truncate, kernel)
 
-    def scan(params, gains, x, carry, drop):
-        rows_of = Rows(rows.lengths, drop)
+    def scan(params, gains, x, carry, drop, restart):
+        rows_of = rows._replace(drop=drop, restart=restart)
         if case.slot is None:
             return recurrence.scan(cell, params, x, carry, rows_of, traversal)
         return normalised.scan(cell, Normalisation(Norm(case.slot), gains), params, x, carry, rows_of, traversal)[:2]
@@ -85,7 +90,7 @@ def outcome(case, kernel, seed=0):
         values, transpose = jax.vjp(scan, *arguments)
         return values, transpose(jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), values))
 
-    return quickly(both)(params, gains, x, carry, rows.drop)
+    return quickly(both)(params, gains, x, carry, rows.drop, rows.restart)
 
 
 def assert_near(tree, expected, tolerance):
@@ -102,6 +107,7 @@ OPTIONS = {
     "padded": (True, True, False, None),
     "reverse": (True, False, True, 2),
     "drop": (False, True, True, None),
+    "resets": (True, True, True, 3, True),
 }
 
 
@@ -111,6 +117,7 @@ QUICK = {
     ("lstm", "layer", "one step", "drop"),
     ("gru", "layer", "many steps", "reverse"),
     ("rnn", "layer-sum", "many steps", "padded"),
+    ("gru", "None", "many steps", "resets"),
 }
 COMBINATIONS = [
     pytest.param(*row, id="-".join(row), marks=[] if row in QUICK else [pytest.mark.slow])
@@ -142,6 +149,7 @@ def test_the_kernels_compute_what_the_scan_does_on_random_layers(seed):
         drop=draws.random() < 0.5,
         reverse=draws.random() < 0.5,
         truncate=draws.choice([None, 1, 3]),
+        resets=draws.random() < 0.5,
     )
     values, gradients = outcome(case, "pallas", seed)
     expected_values, expected_gradients = outcome(case, "scan", seed)
@@ -211,7 +219,7 @@ def test_the_kernels_take_a_batch_of_layers():
 
 @pytest.mark.parametrize("slot", slow_except({None}, [None, "layer"]))
 def test_a_gradient_has_a_derivative(slot):
-    case = Case("gru", slot, 3, 2, 5, 2, lengths=True, drop=True, reverse=False, truncate=None)
+    case = Case("gru", slot, 3, 2, 5, 2, lengths=True, drop=True, reverse=False, truncate=None, resets=True)
     cell = CELLS[case.name]
     params, gains, x, carry, rows = draw(case)
 
@@ -266,6 +274,7 @@ REFUSALS = {
     "norm": ("cudnn", Case("lstm", "layer", 2, 1, 4, 1, False, False, False, None), "layer"),
     "lengths": ("cudnn", Case("lstm", None, 2, 1, 4, 1, True, False, False, None), "lengths"),
     "dropout": ("cudnn", Case("lstm", None, 2, 1, 4, 1, False, True, False, None), "dropout"),
+    "resets": ("cudnn", Case("lstm", None, 2, 1, 4, 1, False, False, False, None, True), "resets"),
     "platform": ("cudnn", Case("lstm", None, 2, 1, 4, 1, False, False, False, None), "cpu"),
 }
 

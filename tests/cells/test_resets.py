@@ -237,6 +237,3 @@ def test_resets_that_do_not_fit_are_refused():
         recurrence.scan(cell, params, x, start, Rows(resets=jnp.zeros((5, 3), jnp.int32)))
     with pytest.raises(ValueError, match=r"restart\.h has the shape"):
         recurrence.scan(cell, params, x, start, Rows(resets=jnp.zeros((5, 3), bool), restart=cell.start((3, 5))))
-    for kernel in ("pallas", "cudnn"):
-        with pytest.raises(ValueError, match="no row anew"):
-            recurrence.scan(cell, params, x, start, Rows(resets=jnp.zeros((5, 3), bool)), Traversal(kernel=kernel))

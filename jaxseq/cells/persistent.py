@@ -135,9 +135,9 @@ def _step(
     return layer.cell.pointwise(z, u, carry, slots)
 
 
-def _before(restart: Carry | None, is_anew: Any, carry: Carry) -> Carry:
+def _before(restart: Carry | None, is_anew: Bool[Array, "..."] | None, carry: Carry) -> Carry:
     """Return the state before a step, in which a row may start anew."""
-    if restart is None:
+    if restart is None or is_anew is None:
         return carry
     return jax.tree.map(partial(jnp.where, is_anew), restart, carry)
 
@@ -158,11 +158,6 @@ def _kernel_reader(plan: Plan, refs: Any) -> Callable[[], list[Grouped]]:
     # Read before the loop over time, these values live in registers; the others come from the cache at every step.
     kept = [read(part) for part in refs[: plan.kept]]
     return lambda: [*kept, *(read(part) for part in refs[plan.kept :])]
-
-
-def _truth(numbers: Any, t: Any) -> Any:
-    """Return whether a step's number is not zero; None without numbers."""
-    return None if numbers is None else numbers[t] != 0
 
 
 def _repeat(steps: int, body: Any, state: Any) -> Any:
@@ -219,7 +214,7 @@ def _forward_kernel(
 
     def read(t: Any) -> Any:
         z = tuple(ref[t] for ref in inputs.z)
-        return z, _truth(inputs.valid, t), _truth(inputs.anew, t)
+        return z, *(None if numbers is None else numbers[t] != 0 for numbers in (inputs.valid, inputs.anew))
 
     def body(t: Any, state: Any) -> Any:
         carry, (z, valid, is_anew) = state
@@ -263,13 +258,19 @@ class BackwardInputs(NamedTuple):
     last_grad: Carry
 
 
+class StateGrads(NamedTuple):
+    """Cotangents that the backward kernel stores: of the start, of the restarts' state, and of the state of each step."""
+
+    start: Carry
+    restart: Carry | None
+    states: Carry
+
+
 def _backward_kernel(
     layer: Layer,
     plan: Plan,
     inputs: Any,
-    start_grad: Any,
-    restart_grad: Any,
-    state_grads: Any,
+    grads: Any,
 ) -> None:
     """Run a row back through all time steps; the arguments hold references, R is transposed."""
     forward = inputs.forward
@@ -283,7 +284,8 @@ def _backward_kernel(
         z = tuple(ref[t] for ref in forward.z)
         product = tuple(ref[t] for ref in inputs.product)
         before = jax.tree.map(lambda ref: ref[t], inputs.before)
-        return z, product, before, inputs.output_grads[t], _truth(forward.valid, t), _truth(forward.anew, t)
+        truths = (None if numbers is None else numbers[t] != 0 for numbers in (forward.valid, forward.anew))
+        return z, product, before, inputs.output_grads[t], *truths
 
     def body(i: Any, state: Any) -> Any:
         t = steps - 1 - i
@@ -294,7 +296,7 @@ def _backward_kernel(
         grad = carry_grad._replace(h=carry_grad.h + output_grad)
         if valid is not None:
             grad = jax.tree.map(lambda g: jnp.where(valid, g, 0), grad)
-        for ref, value in zip(state_grads, grad, strict=True):
+        for ref, value in zip(grads.states, grad, strict=True):
             ref[t] = value
 
         # The gates are computed again, for that is faster than storing and reading what autodiff needs of them.
@@ -317,10 +319,10 @@ def _backward_kernel(
         return new, of_restart, ahead
 
     last_grad = jax.tree.map(lambda ref: ref[...], inputs.last_grad)
-    no_grad = None if restart_grad is None else jax.tree.map(jnp.zeros_like, last_grad)
+    no_grad = None if grads.restart is None else jax.tree.map(jnp.zeros_like, last_grad)
     carry_grad, of_restart, _ = _repeat(steps, body, (last_grad, no_grad, read(steps - 1)))
-    grads = jax.tree.leaves((carry_grad, of_restart))
-    for ref, value in zip(jax.tree.leaves((start_grad, restart_grad)), grads, strict=True):
+    values = jax.tree.leaves((carry_grad, of_restart))
+    for ref, value in zip(jax.tree.leaves((grads.start, grads.restart)), values, strict=True):
         ref[...] = value
 
 
@@ -466,9 +468,8 @@ def _by_scan(layer: Layer, plan: Plan, inputs: Inputs) -> Result:
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Float[Array, "b w"]]:
         z, valid, is_anew = step
-        before = carry
-        if is_anew is not None:
-            before = _before(inputs.restart, is_anew[:, None], carry)
+        is_anew = None if is_anew is None else is_anew[:, None]
+        before = _before(inputs.restart, is_anew, carry)
         recurrent_input = products.apply_drop(inputs.drop, before.h)
         product = tuple(jnp.einsum("bi,ijk->bjk", recurrent_input, matrix) for matrix in kernel)
         new = _step(layer, plan.units, weights, z=by_gate(z), product=by_gate(product), carry=before)
@@ -512,12 +513,12 @@ def _gradient(
         _axes(output_grads, 1),
         _axes(last_grad, 0),
     )
-    shapes = _shapes((inputs.start, inputs.restart, before))
-    start_grad, restart_grad, state_grads = _call(
+    shapes = _shapes(StateGrads(inputs.start, inputs.restart, before))
+    grads = _call(
         partial(_backward_kernel, layer, plan),
         plan,
         (backward_inputs, axes),
-        (shapes, (_axes(inputs.start, 0), _axes(inputs.restart, 0), _axes(before, 1))),
+        (shapes, StateGrads(_axes(inputs.start, 0), _axes(inputs.restart, 0), _axes(before, 1))),
         name=f"{layer.cell.name}_backward",
     )
 
@@ -532,7 +533,7 @@ def _gradient(
         return jax.vmap(jax.vmap(step))(z, product, before)
 
     _, transpose = jax.vjp(all_steps, inputs.z, stored.product, inputs.weights)
-    z_grad, product_grad, weights_grad = transpose(state_grads)
+    z_grad, product_grad, weights_grad = transpose(grads.states)
     recurrent_input = products.apply_drop(inputs.drop, before.h)
     kernel_grad = tuple(jnp.einsum("tbi,tbjk->ijk", recurrent_input, group) for group in product_grad)
     kernel_grad = kernel_layout.in_parts(plan, kernel_grad)
@@ -547,11 +548,11 @@ def _gradient(
         z=z_grad,
         kernel=kernel_grad,
         weights=weights_grad,
-        start=start_grad,
+        start=grads.start,
         valid=None,
         drop=drop_grad,
         anew=None,
-        restart=restart_grad,
+        restart=grads.restart,
     )
 
 

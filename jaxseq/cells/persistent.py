@@ -270,10 +270,11 @@ def _backward_kernel(
     layer: Layer,
     plan: Plan,
     inputs: Any,
-    grads: Any,
+    *outputs: Any,
 ) -> None:
     """Run a row back through all time steps; the arguments hold references, R is transposed."""
     forward = inputs.forward
+    grads = StateGrads(*outputs)
     steps = forward.z[0].shape[0]
     kernel = _kernel_reader(plan, forward.kernel)
     by_gate = partial(kernel_layout.by_gate, layer.cell.gate_count)

@@ -12,8 +12,8 @@ from jaxseq.cells import CELLS
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.export import __main__ as export
-from jaxseq.export import forecasts
-from jaxseq.export.formats import FORMATS
+from jaxseq.export import formats
+from jaxseq.export.kinds import forecasts
 from jaxseq.nn import heads
 from jaxseq.sweep import options as sweep_options
 from jaxseq.train import loggers, options
@@ -31,12 +31,12 @@ REGISTRIES = MappingProxyType(
         "--optimiser": tuple(RULES),
         "--schedule": ("constant", *RATES, "plateau"),
         "--log": loggers.TOOLS,
-        "--to": tuple(FORMATS),
+        "--to": formats.NAMES,
         "experiment": tuple(EXPERIMENTS),
     }
 )
 """Names by the option that takes them, in the order of its help."""
-LISTS = MappingProxyType({"--optimiser": 1, "--loss": 1, "--data.target": 1, "--to": 2})
+LISTS = MappingProxyType({"--optimiser": 1, "--loss": 1, "--data.target": 1})
 """Lists in the source that have all names of a registry: the registry itself, and what --help reads without JAX."""
 every_option = pytest.mark.parametrize("option", [name for name in REGISTRIES if name.startswith("--")])
 

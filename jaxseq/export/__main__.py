@@ -12,28 +12,26 @@ import tyro
 
 from jaxseq.common import command_line, files, written
 from jaxseq.common.errors import UsageError
+from jaxseq.export import formats
 
 PROGRAM = "python -m jaxseq.export"
 RECORD = "export.json"
 """The record of the written files, by which a second call knows that they are its own."""
 CARD = "README.md"
-NAMES = ("stablehlo", "onnx", "safetensors", "torch")
-"""The names of `formats.FORMATS`, which --help and a mistyped option read without loading JAX."""
 
 
 @dataclass(frozen=True)
 class Options:
     """Write a trained model for other programs, with a card that says what it is and how it is called.
 
-    stablehlo holds the whole model for any number of rows: a forecast from values to values, with its intervals; of
-    chorales, from notes to the log-probabilities of each note; of piano rolls, from frames to the next one. onnx holds
-    forecasts and piano rolls likewise. Each is checked against the run before it is written. safetensors holds the
-    weights, and torch those of a forecaster.
+    stablehlo and onnx hold the whole model for any number of rows: a forecast from values to values, with its intervals;
+    of chorales, from notes to the log-probabilities of each note; of piano rolls, from frames to the next one. Each is
+    checked against the run before it is written. safetensors holds the weights, and torch those of a forecaster.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder."""
-    to: Annotated[str, tyro.conf.arg(help=f"Formats, separated by commas: {', '.join(NAMES)}.")] = "stablehlo"
+    to: Annotated[str, tyro.conf.arg(help=f"Formats, separated by commas: {', '.join(formats.NAMES)}.")] = "stablehlo"
     out: Path | None = None
     """Folder to write into; None takes RUN-export beside the run."""
     epoch: int | None = None
@@ -48,32 +46,23 @@ class Options:
         if not re.fullmatch(r"[A-Za-z0-9.+-]+", self.licence):
             raise UsageError("no name of a licence", where="--licence", got=self.licence, needed="such as apache-2.0")
 
-    def formats(self) -> list[str]:
-        """Return the names of the formats. Raises `UsageError` for one that is not known."""
-        names = [name.strip() for name in self.to.split(",")]
-        unknown = [name for name in names if name not in NAMES]
-        if unknown:
-            raise UsageError("no such format", where="--to", got=unknown[0], needed=f"one of {', '.join(NAMES)}")
-        return list(dict.fromkeys(names))
-
 
 def export(options: Options) -> Path:
     """Write the files; return their folder. Raises `UsageError` for a run that has no such form, before it writes."""
-    names = options.formats()
+    names = formats.check_names(options.to)
     # Imported here, so that --help and a mistyped option answer before JAX is loaded.
-    from jaxseq.export import card, formats, kinds
+    from jaxseq.export import card
     from jaxseq.train.restore import restore
 
     folder = files.user_path(options.run)
     run = restore(folder, options.epoch)
-    exported = kinds.of(run).program_of(run)
-    formats.check_kind(names, run)
+    formats.check_taken(names, run)
 
     # All of them before the first is written: a format that cannot be had leaves nothing behind.
     contents: dict[str, bytes] = {}
     for name in names:
-        contents |= formats.FORMATS[name].files(run, exported)
-    contents[CARD] = card.card(run, exported, folder, names, options.licence).encode()
+        contents |= formats.named(name).files(run)
+    contents[CARD] = card.card(run, folder, names, options.licence).encode()
 
     # Not in the run's own folder, whose files are sealed.
     out = folder.with_name(f"{folder.name}-export")

@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jaxseq.checkpoint import records, run_seal
-from jaxseq.export import kinds
-from jaxseq.export.formats import FORMATS
-from jaxseq.export.program import Program
+from jaxseq.export import formats, kinds
 from jaxseq.train import run_folder
 from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.experiments.config import ROWS
@@ -21,8 +19,11 @@ NO_METRICS = ("epoch", "epochs", "seconds")
 """Columns of a run's row that say nothing about its forecasts."""
 
 
-def card(run: RestoredRun, exported: Program, folder: Path, formats: Iterable[str], licence: str) -> str:
-    """Return the card of a run's exported files; `licence` is that of the model, by its name on the hub."""
+def card(run: RestoredRun, folder: Path, names: Iterable[str], licence: str) -> str:
+    """Return the card of a run's files in the formats of these `names`.
+
+    `licence` is that of the model, by its name on the hub.
+    """
     config = run_folder.read_config(folder)
     judged = run_seal.read_judged(folder)
     metrics: dict[str, int | float] = {}
@@ -31,35 +32,38 @@ def card(run: RestoredRun, exported: Program, folder: Path, formats: Iterable[st
         metrics = {name: value for name, value in judged.row.items() if name not in NO_METRICS}
     state_sha256 = records.state_sha256(folder / run_seal.CHECKPOINTS, run.epoch)
     kind = kinds.of(run)
-    remarks = kind.notes(run, folder)
-    if remarks:
-        remarks.append("")
     name = run.experiment.name
     lines = [
         "---",
         "library_name: jaxseq",
         f"license: {licence}",
-        f"tags: [{kind.TAG}, jax, recurrent]",
-        *_model_index(name, kind.TASK, metrics),
+        f"tags: [{kind.tag}, jax, recurrent]",
+        *_model_index(name, kind.task, metrics),
         "---",
         "",
         f"# {name}, epoch {run.epoch}",
         "",
         kind.title(run),
         "",
-        *kind.inputs_and_results(run),
-        "",
+        *_paragraph(kind.interface(run)),
         *_table(metrics),
         "",
-        *remarks,
+        *_paragraph(kind.remarks(run, folder)),
         f"sha256 of the rows of its data: `{config.get(ROWS)}`",
         "",
         f"sha256 of the arrays of this epoch: `{state_sha256}`",
     ]
-    for format_name in formats:
-        lines += ["", f"## {format_name}", FORMATS[format_name].call(run, exported)]
+    for format_name in names:
+        lines += ["", f"## {format_name}", formats.named(format_name).call(run)]
     lines += ["", "## The recipe", "", "```json", json.dumps(_recipe(config), indent=2), "```", ""]
     return "\n".join(lines)
+
+
+def _paragraph(lines: list[str]) -> list[str]:
+    """Return lines with an empty one behind them, or none."""
+    if not lines:
+        return []
+    return [*lines, ""]
 
 
 def _table(metrics: Mapping[str, int | float]) -> list[str]:

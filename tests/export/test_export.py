@@ -6,31 +6,26 @@ import sys
 import warnings
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx.reference
 import pandas as pd
 import pytest
+from exported import by_onnxruntime, by_reference, by_stablehlo, drawn
 from pairwise import grid
 from safetensors.numpy import load
 
+from jaxseq.common.errors import UsageError
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.export import __main__ as command
-from jaxseq.export import forecasts, formats, kinds
+from jaxseq.export import formats
+from jaxseq.export.kinds import forecasts
 from jaxseq.forecasting.adaptive import KEPT_SCORES
 from jaxseq.forecasting.intervals import Intervals, end_names
-from jaxseq.music import tokens
-from jaxseq.music.sampling import FREE
-from jaxseq.train.domains.chorales import Composer
-from jaxseq.train.domains.pianoroll import RollModel
-from jaxseq.train.epoch import Setup, init
 from jaxseq.train.experiments import named
-from jaxseq.train.experiments.chorale_networks import Chords, Fills
 from jaxseq.train.experiments.forecasts import Model
-from jaxseq.train.experiments.pianoroll import Roll
 from jaxseq.train.forecaster import Trained
 from jaxseq.train.restore import restore
 
@@ -82,16 +77,6 @@ def margins(size="split", kind=None, floor=45.0, series=()):
     )
 
 
-def drawn(experiment, x):
-    """A network of an experiment whose parameters are drawn, biases too: a gate in the place of another shows."""
-    setup = Setup(experiment.build(), experiment.objective(), experiment.build_optimiser(1).transformation)
-    state = init(setup, jax.random.key(0), x)
-    leaves, structure = jax.tree.flatten(state.params)
-    draw = np.random.default_rng(1)
-    params = jax.tree.unflatten(structure, [jnp.asarray(draw.normal(0, 0.4, a.shape), a.dtype) for a in leaves])
-    return setup, state._replace(params=params)
-
-
 def forecaster(task="direct", kind="level", fitted=None, horizon=3, intervals=None, **model):
     """A forecaster whose parameters are drawn."""
     fitted = fitted or scaling(kind)
@@ -116,14 +101,6 @@ def windows(fitted, rows=ROWS):
     return inputs, part
 
 
-def by_reference(trained, inputs):
-    """The results of onnx's own implementation, whose logistic function overflows on the way to the right value."""
-    model = onnx.load_from_string(onnx_file(trained))
-    with np.errstate(over="ignore"):
-        results = onnx.reference.ReferenceEvaluator(model).run(None, inputs)
-    return dict(zip([output.name for output in model.graph.output], results, strict=True))
-
-
 def with_ends(forecast, bounds):
     """Forecast and intervals by the names of a program's results."""
     results = {"forecast": forecast}
@@ -140,18 +117,6 @@ def assert_equal(found, wanted, rtol=1e-6):
     assert found.keys() >= wanted.keys()
     for name, values in wanted.items():
         np.testing.assert_allclose(found[name], values, rtol=rtol, err_msg=name)
-
-
-def by_stablehlo(run, inputs):
-    exported = kinds.of(run).program_of(run)
-    content = formats.stablehlo(run, exported)[f"{exported.result}.jax_export"]
-    with jax.enable_x64("values" in inputs):
-        outputs = jax.export.deserialize(content).call({name: jnp.asarray(value) for name, value in inputs.items()})
-    return {name: np.asarray(value) for name, value in outputs.items()}
-
-
-def onnx_file(trained):
-    return formats.onnx(trained, forecasts.program_of(trained))["forecast.onnx"]
 
 
 # Every cell, head, scaling and strategy -------------------------------------------------------------------------------
@@ -191,14 +156,11 @@ def test_the_graph_of_onnx_forecasts_as_its_run(cell, head, kind, way, layers, s
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_graph_runs_in_onnxruntime(cell):
-    onnxruntime = pytest.importorskip("onnxruntime")
     head = {"rnn": "point", "lstm": "quantile", "gru": "gaussian"}[cell]
     intervals = margins("volatility")
     trained = forecaster("direct", "change", cell=cell, layers=2, bidirectional=True, head=head, intervals=intervals)
     inputs, part = windows(trained.scaling)
-    session = onnxruntime.InferenceSession(onnx_file(trained), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    assert_equal(dict(zip(names, session.run(None, inputs), strict=True)), expected(trained, part))
+    assert_equal(by_onnxruntime(trained, inputs), expected(trained, part))
 
 
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
@@ -244,11 +206,11 @@ def test_the_module_of_the_card_loads_in_torch(cell, way, layers, tmp_path, monk
     torch = pytest.importorskip("torch")
     task, bidirectional = way
     trained = forecaster(task, cell=cell, layers=layers, bidirectional=bidirectional)
-    exported = forecasts.program_of(trained)
-    files = formats.torch(trained, exported)
+    torch_format = formats.named("torch")
+    files = torch_format.files(trained)
     (tmp_path / "torch.safetensors").write_bytes(files["torch.safetensors"])
     monkeypatch.chdir(tmp_path)
-    (snippet,) = re.findall(r"```python\n(.*?)```", formats.FORMATS["torch"].call(trained, exported), re.DOTALL)
+    (snippet,) = re.findall(r"```python\n(.*?)```", torch_format.call(trained), re.DOTALL)
     names = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -263,7 +225,7 @@ def test_the_module_of_the_card_loads_in_torch(cell, way, layers, tmp_path, monk
 
 def test_parameters_have_their_paths(tmp_path):
     trained = forecaster(norm="layer")
-    arrays = load(formats.safetensors(trained, forecasts.program_of(trained))["parameters.safetensors"])
+    arrays = load(formats.named("safetensors").files(trained)["parameters.safetensors"])
     assert arrays["recurrent_0/cell/input_kernel"].shape == (1, 15)
     for name, array in arrays.items():
         node = trained.state.params
@@ -272,110 +234,32 @@ def test_parameters_have_their_paths(tmp_path):
         np.testing.assert_array_equal(array, node)
 
 
-def test_a_wrong_export_is_not_written():
+def test_a_wrong_export_is_not_written(monkeypatch):
     trained = forecaster()
-    exported = forecasts.program_of(trained)._replace(own=lambda _: {"forecast": np.zeros((3, 3))})
-    with pytest.raises(RuntimeError, match="the exported forecast differs"):
-        formats.stablehlo(trained, exported)
-
-
-# Music ----------------------------------------------------------------------------------------------------------------
-
-
-def music(name):
-    """A model of music whose parameters are drawn."""
-    if name.startswith("rolls"):
-        cell = name.removeprefix("rolls of ")
-        model = Roll(cell=cell, hidden=4, convolutions=(5, 6), recurrent_dropout=0.0)
-        experiment = named("pianoroll", model=model)
-        return RollModel(experiment, 1, *drawn(experiment, jnp.zeros((1, 2, 88))))
-    network = {"jsb-chords": Chords, "jsb-fill": Fills}[name]
-    experiment = named(name, model=network(hidden=4, embedding=4, voice_hidden=5))
-    x = experiment.model.rows(np.zeros((2, 4), int), np.arange(2)).x[None]
-    return Composer(experiment, 1, *drawn(experiment, jnp.asarray(x, jnp.int32)))
-
-
-def piece(rows, steps):
-    """Notes of pieces with held ones and a rest, and their positions, of bars that begin with an upbeat."""
-    notes = np.random.default_rng(5).integers(tokens.LOWEST, tokens.HIGHEST + 1, (rows, steps, 4)).astype(np.int32)
-    notes[:, 3:8] = notes[:, 3:4]
-    notes[:, 9, 2] = 0
-    positions = (13 + np.arange(steps, dtype=np.int32)) % 16
-    return notes, np.broadcast_to(positions, (rows, steps))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["jsb-chords", "jsb-fill"])
-def test_the_program_of_chorales_predicts_any_number_of_pieces_of_any_length(name):
-    composer = music(name)
-    notes, positions = piece(2, 21)
-    if composer.fills:
-        notes[:, 5:9, 1] = FREE
-    outputs = by_stablehlo(composer, {"notes": notes, "positions": positions})
-    log_p = outputs["log_probabilities"]
-    np.testing.assert_allclose(log_p, composer.predict(notes, positions), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(np.exp(log_p).sum(axis=-1), 1, rtol=1e-5)
-
-
-@pytest.mark.parametrize("cell", ["gru", pytest.param("lru", marks=pytest.mark.slow)])
-def test_the_program_of_piano_rolls_predicts_any_number_of_frames(cell):
-    rolls = music(f"rolls of {cell}")
-    frames = np.random.default_rng(6).integers(0, 2, (2, 11, 88)).astype(np.float32)
-    wanted = rolls.predict(frames)
-    if cell in CELLS:
-        content = formats.onnx(rolls, kinds.of(rolls).program_of(rolls))["log_odds.onnx"]
-        (log_odds,) = onnx.reference.ReferenceEvaluator(onnx.load_from_string(content)).run(None, {"frames": frames})
-        np.testing.assert_allclose(log_odds, wanted, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(by_stablehlo(rolls, {"frames": frames})["log_odds"], wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_a_run_of_chorales_is_exported_as_it_predicts(chorales_run, tmp_path, monkeypatch, capsys):
-    assert export(chorales_run, "--to", "stablehlo,safetensors", "--out", tmp_path / "notes") == 0
-    monkeypatch.chdir(tmp_path / "notes")
-    card = Path("README.md").read_text()
-    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    names = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        exec(snippet, names)
-
-    notes, positions = piece(2, 12)
-    composer = restore(chorales_run)
-    log_p = np.asarray(names["program"].call({"notes": notes, "positions": positions})["log_probabilities"])
-    np.testing.assert_allclose(log_p, composer.predict(notes, positions), rtol=1e-5, atol=1e-5)
-    # The sampler, which reads note by note, says the same of notes that are forced.
-    symbols = np.stack([tokens.encode(row) for row in notes])
-    forced = composer.draw(jax.random.key(0), symbols, positions[0]).log_probability
-    by_note = np.take_along_axis(log_p, symbols[..., None], axis=-1)[..., 0]
-    assert np.isnan(by_note[:, 0, 0]).all()
-    np.testing.assert_allclose(by_note, forced, rtol=1e-5, atol=1e-5)
-
-    # A program raises no error for notes that no symbol stands for.
-    notes[0, 2, 1] = tokens.HIGHEST + 1
-    outside = names["program"].call({"notes": notes, "positions": positions})["log_probabilities"]
-    assert np.isnan(outside[0]).all()
-    np.testing.assert_array_equal(outside[1], log_p[1])
-    with pytest.raises(command.UsageError):
-        composer.predict(notes, positions)
+    wrong = forecasts.program_of(trained)._replace(own=lambda _: {"forecast": np.zeros((3, 3))})
+    monkeypatch.setattr(forecasts, "KIND", forecasts.KIND._replace(program=lambda _: wrong))
+    for to in ("stablehlo", "onnx"):
+        with pytest.raises(RuntimeError, match="the exported forecast differs"):
+            formats.named(to).files(trained)
 
 
 # What cannot be exported ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("write", "options", "where"),
+    ("to", "options", "where"),
     [
-        (formats.onnx, {"norm": "layer"}, "--model.norm"),
-        (formats.onnx, {"task": "iterated"}, "--task"),
-        (formats.onnx, {"kind": "count", "head": "negative-binomial"}, "--data.target"),
-        (formats.torch, {"norm": "layer"}, "--model.norm"),
-        (formats.stablehlo, {"task": "iterated", "head": "gaussian"}, "--task"),
+        ("onnx", {"norm": "layer"}, "--model.norm"),
+        ("onnx", {"task": "iterated"}, "--task"),
+        ("onnx", {"kind": "count", "head": "negative-binomial"}, "--data.target"),
+        ("torch", {"norm": "layer"}, "--model.norm"),
+        ("stablehlo", {"task": "iterated", "head": "gaussian"}, "--task"),
     ],
 )
-def test_what_has_no_counterpart_is_refused(write, options, where):
+def test_what_has_no_counterpart_is_refused(to, options, where):
     trained = forecaster(**options)
-    with pytest.raises(command.UsageError) as caught:
-        write(trained, forecasts.program_of(trained))
+    with pytest.raises(UsageError) as caught:
+        formats.named(to).files(trained)
     assert caught.value.where == where
 
 
@@ -465,8 +349,8 @@ def test_mistakes_are_one_line(aapl_run, chorales_run, tmp_path, capsys):
         (
             chorales_run,
             "--to",
-            "safetensors,onnx",
-        ): "--to: takes no run of jsb (chorales); got 'onnx', needed stablehlo or",
+            "safetensors,torch",
+        ): "--to: takes no run of jsb (chorales); got 'torch', needed onnx or safetensors or",
         (tmp_path / "none",): "no run at",
         (aapl_run, "--epoch", "9"): "no checkpoint of this epoch; got 9",
     }.items():
@@ -475,10 +359,6 @@ def test_mistakes_are_one_line(aapl_run, chorales_run, tmp_path, capsys):
         assert text in error
         assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
-
-
-def test_the_formats_are_those_of_the_command():
-    assert tuple(formats.FORMATS) == command.NAMES
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from jaxseq import forecast
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
-from jaxseq.export import forecasts, program
+from jaxseq.export import program
+from jaxseq.export.kinds import forecasts
 from jaxseq.train import options, run
 from jaxseq.train.forecaster import restore
 

@@ -23,7 +23,7 @@ from jaxseq.cells import convert
 from jaxseq.common import figures, memory
 from jaxseq.common.errors import UsageError
 from jaxseq.data.table import Table
-from jaxseq.export import forecasts as exported
+from jaxseq.export.kinds import forecasts as exported
 from jaxseq.nn import fields, forecaster, heads, objectives
 from jaxseq.train import __main__ as command
 from jaxseq.train import epoch, footprint, stateful

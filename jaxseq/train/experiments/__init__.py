@@ -1,25 +1,37 @@
-"""Every experiment by its name. A new one is an entry in the table of its domain's module."""
+"""Every experiment by its name. A new one is an entry in the table of its domain's module.
+
+A module of this room with a table `EXPERIMENTS` is all that a new domain needs here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from jaxseq.common.errors import UsageError
-from jaxseq.train.experiments import chorales, config, forecasts, pianoroll
+from jaxseq.train.experiments import config
 from jaxseq.train.experiments.base import OWN, Experiment
 from jaxseq.train.experiments.config import to_config
 
 __all__ = ["EXPERIMENTS", "Experiment", "from_config", "named", "to_config"]
 
-EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
-    {
-        experiment.name: experiment
-        for experiment in (*forecasts.EXPERIMENTS, *chorales.EXPERIMENTS, *pianoroll.EXPERIMENTS)
-    }
-)
+FIRST = "forecasts"
+"""Domain whose experiments the help lists first."""
+
+
+def available() -> Mapping[str, Experiment]:
+    """Return the experiments of all modules of this room, by their name."""
+    names = sorted((module.name for module in pkgutil.iter_modules(__path__)), key=lambda name: (name != FIRST, name))
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    tables = [getattr(module, "EXPERIMENTS", ()) for module in modules]
+    return MappingProxyType({experiment.name: experiment for table in tables for experiment in table})
+
+
+EXPERIMENTS = available()
 
 
 def named(name: str, **fields: Any) -> Experiment:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxseq.export.kinds.base import Kind
 from jaxseq.export.program import Inputs, Outputs, Program
 from jaxseq.music.corpora.pianoroll import KEYS
 from jaxseq.nn import apply
 from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.domains.pianoroll import RollModel
 
-TAG: str = "music"
-"""Tag of its models on the Hugging Face hub."""
-TASK: str = "other"
-"""The task, as the Hugging Face hub names it: it has none for symbolic music."""
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 def of(run: RestoredRun) -> RollModel:
@@ -47,7 +46,7 @@ def program_of(run: RestoredRun) -> Program:
 # The card -------------------------------------------------------------------------------------------------------------
 
 
-def title(run: RestoredRun) -> str:
+def _title(run: RestoredRun) -> str:
     """Say what the model does."""
     model = of(run).experiment.model
     parts = []
@@ -61,7 +60,7 @@ def title(run: RestoredRun) -> str:
     )
 
 
-def inputs_and_results(run: RestoredRun) -> list[str]:
+def _interface(run: RestoredRun) -> list[str]:
     """Say what goes in and comes out, a line each."""
     del run
     return [
@@ -70,7 +69,13 @@ def inputs_and_results(run: RestoredRun) -> list[str]:
     ]
 
 
-def notes(run: RestoredRun, folder: Path) -> list[str]:
-    """Return no remarks: the table of figures says how good the predictions are."""
-    del run, folder
-    return []
+def _graph(run: RestoredRun, program: Program) -> ModelProto:
+    """Return the ONNX graph of a model of piano rolls."""
+    # Imported here: onnx is an optional package.
+    from jaxseq.export.graphs import pianoroll as graph
+
+    return graph.model_of(of(run), program)
+
+
+KIND = Kind(program_of, _graph, title=_title, interface=_interface, tag="music")
+"""Piano rolls: from frames to the log-odds of each key."""

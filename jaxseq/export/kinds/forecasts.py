@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from jaxseq.common import csv_tables
 from jaxseq.common.errors import UsageError
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Series, Windows, lay_out
+from jaxseq.export.kinds.base import Kind
 from jaxseq.export.program import Computed, Inputs, Outputs, Program
 from jaxseq.forecasting import intervals, rollout, sizes
 from jaxseq.forecasting.intervals import Intervals
@@ -20,10 +23,9 @@ from jaxseq.nn import apply, heads
 from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.forecaster import Trained
 
-TAG: str = "time-series-forecasting"
-"""Tag of its models on the Hugging Face hub."""
-TASK: str = "time-series-forecasting"
-"""The task, as the Hugging Face hub names it."""
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 HISTORY = 5
 """Values before the window in made-up inputs, where the intervals grow with a volatility."""
 
@@ -32,6 +34,14 @@ def of(run: RestoredRun) -> Trained:
     """Return a restored run as a forecaster, which the domain says it is."""
     assert isinstance(run, Trained)
     return run
+
+
+class _Signature(NamedTuple):
+    """Shapes and dtypes of the inputs of a program, and the smallest free length of each letter."""
+
+    shapes: dict[str, tuple[int | str, ...]]
+    dtypes: dict[str, np.dtype]
+    least: dict[str, int]
 
 
 def program_of(run: RestoredRun) -> Program:
@@ -48,64 +58,24 @@ def program_of(run: RestoredRun) -> Program:
     """
     trained = of(run)
     _check_exportable(trained)
+    trained = trained._replace(intervals=intervals_of(trained))
     scaling = trained.scaling
-    transform = scaling.transform
     window = trained.experiment.data.window
-    fitted = intervals_of(trained)
 
-    shapes: dict[str, tuple[int | str, ...]] = {"values": (window,)}
-    dtypes: dict[str, np.dtype] = {"values": np.dtype(np.float64)}
-    least: dict[str, int] = {}
-    if reads_history(fitted):
-        shapes["values"] = ("t",)
-        least["t"] = window
-    # The run's data decide which inputs there are.
-    if scaling.covariate_shift:
-        shapes["covariates"] = (window, len(scaling.covariate_shift))
-        dtypes["covariates"] = np.dtype(np.float64)
-    if len(scaling.scale) > 1:
-        shapes["series"] = ()
-        dtypes["series"] = np.dtype(np.int32)
-
-    def function(inputs: Inputs) -> Outputs:
-        values = inputs["values"]
-        shift = _of_each_row(scaling.shift, inputs)
-        scale = _of_each_row(scaling.scale, inputs)
-        forecast = _network(trained, _network_inputs(trained, inputs, shift, scale))
-        last = values[:, -1:]
-
-        def invert(numbers: Array) -> Array:
-            # Quantiles have an axis more than the forecast.
-            axes = (..., *[None] * (numbers.ndim - 2))
-            return jnp.asarray(transform.invert(numbers, last[axes], shift[axes], scale[axes]))
-
-        outputs = {}
-        for name, numbers in forecast.items():
-            outputs[name] = invert(numbers)
-        if fitted is None:
-            return outputs
-
-        outputs["forecast"] = intervals.above_floor(outputs["forecast"], fitted.floor)
-        own = {level: _own_interval(forecast, level) for level in fitted.levels}
-        size = jnp.fmax(_row_sizes(fitted, scaling, inputs), fitted.least)
-        ends = intervals.nested(own, intervals.nominal_margins(fitted), size[:, None])
-        for level, level_ends in intervals.in_units(ends, fitted, transform, invert).items():
-            outputs |= dict(zip(intervals.end_names(level), level_ends, strict=True))
-        return outputs
-
+    signature = _signature(trained)
     steps = window
-    if least:
+    if signature.least:
         steps += HISTORY
     return Program(
-        function,
-        shapes,
-        dtypes,
+        partial(_outputs, trained),
+        signature.shapes,
+        signature.dtypes,
         result="forecast",
         example=example(scaling, steps, window),
-        own=lambda inputs: _own(trained._replace(intervals=fitted), inputs),
-        least=least,
+        own=partial(_own, trained),
+        least=signature.least,
         unit=max(scaling.scale),
-        grows=transform.relative,
+        grows=scaling.transform.relative,
     )
 
 
@@ -138,6 +108,53 @@ def _check_exportable(trained: Trained) -> None:
             got="iterated",
             needed="--task direct, or a point head",
         )
+
+
+def _signature(trained: Trained) -> _Signature:
+    """Return the inputs of a forecaster: the run's data decide which there are."""
+    scaling = trained.scaling
+    window = trained.experiment.data.window
+    shapes: dict[str, tuple[int | str, ...]] = {"values": (window,)}
+    dtypes: dict[str, np.dtype] = {"values": np.dtype(np.float64)}
+    least: dict[str, int] = {}
+
+    if reads_history(trained.intervals):
+        shapes["values"] = ("t",)
+        least["t"] = window
+    if scaling.covariate_shift:
+        shapes["covariates"] = (window, len(scaling.covariate_shift))
+        dtypes["covariates"] = np.dtype(np.float64)
+    if len(scaling.scale) > 1:
+        shapes["series"] = ()
+        dtypes["series"] = np.dtype(np.int32)
+    return _Signature(shapes, dtypes, least)
+
+
+# The computation ------------------------------------------------------------------------------------------------------
+
+
+def _outputs(trained: Trained, inputs: Inputs) -> Outputs:
+    """Compute the forecast, its quantiles and its intervals in the series' unit."""
+    scaling = trained.scaling
+    shift = _of_each_row(scaling.shift, inputs)
+    scale = _of_each_row(scaling.scale, inputs)
+    forecast = _network(trained, _network_inputs(trained, inputs, shift, scale))
+    last = inputs["values"][:, -1:]
+
+    def invert(numbers: Array) -> Array:
+        # Quantiles have an axis more than the forecast.
+        axes = (..., *[None] * (numbers.ndim - 2))
+        return jnp.asarray(scaling.transform.invert(numbers, last[axes], shift[axes], scale[axes]))
+
+    outputs = {name: invert(numbers) for name, numbers in forecast.items()}
+    fitted = trained.intervals
+    if fitted is None:
+        return outputs
+    outputs["forecast"] = intervals.above_floor(outputs["forecast"], fitted.floor)
+    ends = _interval_ends(fitted, scaling, forecast, inputs)
+    for level, level_ends in intervals.in_units(ends, fitted, scaling.transform, invert).items():
+        outputs |= dict(zip(intervals.end_names(level), level_ends, strict=True))
+    return outputs
 
 
 def _of_each_row(numbers: tuple[float, ...], inputs: Inputs) -> Float[Array, "n 1"]:
@@ -201,6 +218,15 @@ def _network(trained: Trained, x: Float[Array, "n t d"]) -> Outputs:
     if head.quantiles is not None:
         outputs["quantiles"] = head.quantiles(raw).astype(jnp.float64)
     return outputs
+
+
+def _interval_ends(
+    fitted: Intervals, scaling: Scaling, forecast: Outputs, inputs: Inputs
+) -> dict[float, tuple[Float[Array, "n k"], Float[Array, "n k"]]]:
+    """Return the ends of the intervals by their level, in the model's scale."""
+    own = {level: _own_interval(forecast, level) for level in fitted.levels}
+    size = jnp.fmax(_row_sizes(fitted, scaling, inputs), fitted.least)
+    return intervals.nested(own, intervals.nominal_margins(fitted), size[:, None])
 
 
 def _own_interval(forecast: Outputs, level: float) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
@@ -283,14 +309,14 @@ def example(scaling: Scaling, steps: int, window: int, rows: int = 3) -> Compute
 # The card -------------------------------------------------------------------------------------------------------------
 
 
-def title(run: RestoredRun) -> str:
+def _title(run: RestoredRun) -> str:
     """Say what the model does."""
     experiment = of(run).experiment
     network = f"A {experiment.model.cell} of {experiment.model.hidden} units"
     return f"{network} that forecasts {experiment.horizon} from {experiment.data.window} values."
 
 
-def inputs_and_results(run: RestoredRun) -> list[str]:
+def _interface(run: RestoredRun) -> list[str]:
     """Say what goes in and comes out, a line each."""
     trained = of(run)
     scaling = trained.scaling
@@ -315,7 +341,7 @@ def inputs_and_results(run: RestoredRun) -> list[str]:
     return lines
 
 
-def notes(run: RestoredRun, folder: Path) -> list[str]:
+def _remarks(run: RestoredRun, folder: Path) -> list[str]:
     """Say what the intervals are, with their levels and the coverage that was measured on the test part."""
     trained = of(run)
     if intervals_of(trained) is None:
@@ -333,14 +359,14 @@ def notes(run: RestoredRun, folder: Path) -> list[str]:
     # Runs of older formats have not written it.
     if lines:
         lines = ["| interval | coverage of the test part |", "|---:|---:|", *lines, ""]
-    kinds = {
+    remarks = {
         "split": "The intervals are conformal, of equal width for all rows.",
         "scaled": "The intervals are conformal, and grow with the last value or with the errors of the series.",
         "volatility": "The intervals are conformal, and grow with the volatility of the values.",
         "adaptive": "The intervals are adaptive conformal ones at their nominal levels: in the run they follow the values "
         "that have come since, which a file does not know, and the coverage is theirs.",
     }
-    return [*lines, kinds[fitted.kind]]
+    return [*lines, remarks[fitted.kind]]
 
 
 def _coverage(folder: Path) -> dict[float, float]:
@@ -357,3 +383,23 @@ def _coverage(folder: Path) -> dict[float, float]:
         if f"coverage_{level:.0%}" in table:
             coverage[level] = float(over_all_steps[f"coverage_{level:.0%}"])
     return coverage
+
+
+def _graph(run: RestoredRun, program: Program) -> ModelProto:
+    """Return the ONNX graph of a forecaster."""
+    # Imported here: onnx is an optional package.
+    from jaxseq.export.graphs import forecasts as graph
+
+    return graph.model_of(of(run), program)
+
+
+KIND = Kind(
+    program_of,
+    _graph,
+    title=_title,
+    interface=_interface,
+    remarks=_remarks,
+    tag="time-series-forecasting",
+    task="time-series-forecasting",
+)
+"""Forecasts: the whole way from values to forecasts, with the coverage of their intervals."""

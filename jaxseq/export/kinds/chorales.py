@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from jaxseq.export.kinds.base import Kind
 from jaxseq.export.program import Inputs, Outputs, Program
 from jaxseq.music import sampling, tokens
 from jaxseq.music.piece import BAR, REST, VOICES
@@ -16,10 +17,8 @@ from jaxseq.nn import apply
 from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.domains.chorales import Composer
 
-TAG: str = "music"
-"""Tag of its models on the Hugging Face hub."""
-TASK: str = "other"
-"""The task, as the Hugging Face hub names it: it has none for symbolic music."""
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 def of(run: RestoredRun) -> Composer:
@@ -52,13 +51,16 @@ def program_of(run: RestoredRun) -> Program:
             known = log_p[:, -(len(VOICES) * notes.shape[1] - 1) :]
             log_p = jnp.concatenate([jnp.full_like(log_p[:, :1], jnp.nan), known], axis=1)
 
-        is_note = jnp.all(symbols >= 0, axis=(1, 2))[:, None, None, None]
-        return {"log_probabilities": jnp.where(is_note, log_p.reshape(*notes.shape, -1), jnp.nan)}
+        has_symbols = jnp.all(symbols >= 0, axis=(1, 2))
+        is_row = has_symbols[:, None, None, None]
+        by_note = log_p.reshape(*notes.shape, -1)
+        return {"log_probabilities": jnp.where(is_row, by_note, jnp.nan)}
 
+    integers = np.dtype(np.int32)
     return Program(
         function,
         {"notes": ("t", len(VOICES)), "positions": ("t",)},
-        {"notes": np.dtype(np.int32), "positions": np.dtype(np.int32)},
+        {"notes": integers, "positions": integers},
         result="log_probabilities",
         example=_example(composer.fills),
         own=lambda inputs: {"log_probabilities": composer.predict(**inputs)},
@@ -92,7 +94,7 @@ def _example(fills: bool, rows: int = 3, steps: int = 5) -> dict[str, np.ndarray
 # The card -------------------------------------------------------------------------------------------------------------
 
 
-def title(run: RestoredRun) -> str:
+def _title(run: RestoredRun) -> str:
     """Say what the model does."""
     composer = of(run)
     model = composer.experiment.model
@@ -102,7 +104,7 @@ def title(run: RestoredRun) -> str:
     return f"A {model.cell} of {model.hidden} units that predicts each note of a chorale for four voices from {given}."
 
 
-def inputs_and_results(run: RestoredRun) -> list[str]:
+def _interface(run: RestoredRun) -> list[str]:
     """Say what goes in and comes out, a line each."""
     composer = of(run)
     hidden = ""
@@ -122,7 +124,13 @@ def inputs_and_results(run: RestoredRun) -> list[str]:
     return lines
 
 
-def notes(run: RestoredRun, folder: Path) -> list[str]:
-    """Return no remarks: the table of figures says how good the predictions are."""
-    del run, folder
-    return []
+def _graph(run: RestoredRun, program: Program) -> ModelProto:
+    """Return the ONNX graph of a model of chorales."""
+    # Imported here: onnx is an optional package.
+    from jaxseq.export.graphs import chorales as graph
+
+    return graph.model_of(of(run), program)
+
+
+KIND = Kind(program_of, _graph, title=_title, interface=_interface, tag="music")
+"""Chorales: from notes to the log-probabilities of each."""

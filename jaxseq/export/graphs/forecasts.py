@@ -1,0 +1,82 @@
+"""A forecaster as an ONNX graph: scaling, recurrent layers, dense head, intervals and inverse scaling."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from jaxseq.common.errors import UsageError
+from jaxseq.export.graphs import builder, intervals, layers, scaling
+from jaxseq.export.graphs.builder import Graph, Value
+from jaxseq.export.graphs.scaling import Units
+from jaxseq.export.kinds import forecasts
+from jaxseq.export.program import Program
+from jaxseq.nn.heads import LEVELS
+from jaxseq.train.forecaster import Trained
+
+CENTRES = {"point": 0, "quantile": len(LEVELS) // 2, "gaussian": 0, "student-t": 0}
+"""Number, of those that the network gives for each step, that is the forecast, by the name of the head."""
+
+
+def model_of(trained: Trained, program: Program) -> onnx.ModelProto:
+    """Return the graph of a forecaster, checked by onnx, with the inputs and outputs of its program.
+
+    It lacks the quantiles of the head, and the intervals of one for whose quantiles there is no operator. Raises
+    `UsageError` for a forecaster that has no counterpart among ONNX's operators.
+    """
+    _check_exportable(trained)
+    graph = Graph()
+    units = _units(graph, trained)
+    steps = scaling.inputs(units)
+    states = _recurrent_layers(trained, steps)
+    raw = _raw_by_step(trained, states)
+    forecast = raw.take(CENTRES[trained.experiment.head.name])
+
+    names = [scaling.in_units(units, forecast).output("forecast")]
+    for name, end in intervals.ends(units, raw, forecast).items():
+        names.append(scaling.in_units(units, end).output(name))
+    shape = ["n", trained.experiment.horizon]
+    return builder.model(graph, program, dict.fromkeys(names, shape), np.float64)
+
+
+def _check_exportable(trained: Trained) -> None:
+    """Raise `UsageError` for a forecaster that has no counterpart among ONNX's operators."""
+    experiment = trained.experiment
+    target = trained.scaling.kind
+    head = experiment.head.name
+    way_out = layers.WAY_OUT
+    layers.check_recurrent(experiment.model.cell, experiment.model.norm)
+    if target not in scaling.TARGETS:
+        raise UsageError("the graph has no such target", where="--data.target", got=target, needed=way_out)
+    if head not in CENTRES:
+        raise UsageError("the graph has no such head", where="--model.head", got=head, needed=way_out)
+    if experiment.task == "iterated" and experiment.horizon > 1:
+        raise UsageError("the graph has no loop", where="--task", got="iterated", needed=way_out)
+
+
+def _units(graph: Graph, trained: Trained) -> Units:
+    """Return the window, the end of the values where intervals need more, with scale and shift of each row."""
+    values = graph.input("values")
+    window = values
+    if forecasts.reads_history(forecasts.intervals_of(trained)):
+        window = values.cut(-trained.experiment.data.window)
+    scale = scaling.of_each_row(graph, trained.scaling.scale)
+    shift = scaling.of_each_row(graph, trained.scaling.shift)
+    return Units(trained, values, window, scale, shift)
+
+
+def _recurrent_layers(trained: Trained, steps: Value) -> Value:
+    """Add the stack of layers over "t n d", and return the states that the head reads, "n h"."""
+    experiment = trained.experiment
+    stack = layers.stack_of(experiment.model, trained.state.params)
+    states = layers.recurrent(stack, steps)
+
+    if experiment.task == "every-step":
+        return states.steps.take(experiment.data.window - 1, axis=0)
+    return states.last.turn(1, 0, 2).shape(0, -1)
+
+
+def _raw_by_step(trained: Trained, states: Value) -> Value:
+    """Add the dense head, and return its numbers for each step of the horizon, "n k p"."""
+    raw = layers.dense(trained.state.params["head"], states)
+    return raw.shape(0, trained.experiment.horizon, trained.experiment.head.width)

@@ -1,0 +1,102 @@
+"""The scaling of a forecaster as nodes of ONNX: from values to the network's inputs, and from its numbers to units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxseq.export.graphs.builder import Graph, Value, join
+from jaxseq.train.forecaster import Trained
+
+TARGETS = ("level", "change", "log-return")
+"""Targets whose scaling and its inverse the graph has."""
+
+
+class Units(NamedTuple):
+    """Arrays by which a number is turned into the series' unit.
+
+    values        all values that are given, "n t"
+    window        the last ones, which the network reads
+    scale, shift  of each row, "n 1", or of all rows, "1 1"
+    """
+
+    trained: Trained
+    values: Value
+    window: Value
+    scale: Value
+    shift: Value
+
+
+def of_each_row(graph: Graph, numbers: Sequence[float]) -> Value:
+    """Add the number of each row's series, "n 1", or "1 1" if there is one series."""
+    # A column, which broadcasts over the time steps of each row.
+    column = graph.constant(np.asarray(numbers, np.float64)[:, None])
+    if len(numbers) == 1:
+        return column
+    return column.rows_of(graph.input("series"))
+
+
+def inputs(units: Units) -> Value:
+    """Add the network's inputs "t n d" in float32: values, covariates and masks."""
+    scaling = units.trained.scaling
+    scaled = _centred(units) / units.scale
+    values = scaled.expand(2)
+    columns = [values]
+
+    if scaling.covariate_shift:
+        mean = np.asarray(scaling.covariate_shift)
+        deviation = np.asarray(scaling.covariate_scale)
+        covariates = units.values.graph.input("covariates")
+        columns.append((covariates - mean) / deviation)
+    if scaling.masks:
+        # Nothing is missing in what the graph is given.
+        columns.append(values * np.zeros((1, 1, len(scaling.masks))))
+
+    together = join(*columns, axis=2)
+    return together.cast(np.float32).turn(1, 0, 2)
+
+
+def _centred(units: Units) -> Value:
+    """Add the values of the window without their level: less the shift, or less each value's predecessor."""
+    if units.trained.scaling.kind == "level":
+        return units.window - units.shift
+
+    values = path(units.trained, units.window)
+    # The first value is its own predecessor, so that its change is 0.
+    steps = units.trained.experiment.data.window
+    previous = values.take([0, *range(steps - 1)], axis=1)
+    return values - previous
+
+
+def path(trained: Trained, values: Value) -> Value:
+    """Add what changes are taken of: the values, or their logarithms."""
+    if trained.scaling.kind != "log-return":
+        return values
+    return values.apply("Log")
+
+
+def in_units(units: Units, numbers: Value) -> Value:
+    """Add numbers "n k" of the model's scale in the series' unit, not below the least possible value."""
+    fitted = units.trained.intervals
+    # In float32 the change of a high price would lose its digits.
+    spread = numbers.cast(np.float64) * units.scale
+
+    if units.trained.scaling.kind == "level":
+        values = spread + units.shift
+    elif units.trained.scaling.kind == "change":
+        values = last_value(units) + spread
+    else:
+        growth = spread.apply("Exp")
+        values = last_value(units) * growth
+
+    if fitted is None or fitted.floor is None:
+        return values
+    return values.maximum(np.float64(fitted.floor))
+
+
+def last_value(units: Units) -> Value:
+    """Add the last value of each row, "n 1"."""
+    steps = units.trained.experiment.data.window
+    return units.window.take([steps - 1], axis=1)

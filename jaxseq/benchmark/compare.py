@@ -81,6 +81,7 @@ class Result(Figures):
 def expected_seconds(load: Workload, settings: Settings) -> float:
     """Return about the seconds that a workload takes; the budget corrects it by the cost of those before."""
     entrants = 2 + len(peers.names(settings.device, settings.peers))
+    # A normalised cell is timed against the plain one alone.
     if load.norm:
         entrants = 2
     call_seconds = load.steps * workloads.flops(load) / FLOPS_A_SECOND
@@ -134,6 +135,7 @@ def entered(load: Workload, start: Given, settings: Settings) -> Entrants:
         else:
             absent[name] = reason
 
+    # A peer that computes something else would be compared for nothing.
     expected = peers.first_loss(load, start)
     apart = {}
     for name, trainer in others.items():
@@ -157,6 +159,7 @@ def timed(load: Workload, entrants: Entrants, products: Sequence[Product], setti
     ratios = {name: times[name] / times[OURS] for name in entrants.others}
     above = times[OURS] / times[PRODUCTS + "XLA"]
     figures = _figures(load, entrants.ours, times, ratios)
+    # The products have a part of their own in the results.
     product_ms = {}
     for name in list(figures["ms"]):
         if name.startswith(PRODUCTS):

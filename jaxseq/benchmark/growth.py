@@ -55,6 +55,7 @@ def loads(cell: str) -> Iterator[tuple[str, Workload]]:
     for axis, values in AXES.items():
         for value in values:
             sizes = MIDDLE | {axis: value}
+            # A call is long against its start, and not much longer than that.
             steps = int(np.clip(CALL // np.prod(list(sizes.values())), 4, 60))
             yield (
                 axis,
@@ -117,6 +118,7 @@ def table(sweep: Sweep) -> str:
         costs = zip(axis["sizes"], axis["ms"][OURS], axis["ms"]["products"], strict=True)
         for size, ours, products_alone in costs:
             figures = [f"{ours:.2f}", f"{products_alone:.2f}", f"{ours / products_alone:.2f}"]
+            # A slope is that of the whole axis.
             slopes = [""] * 3
             if size == axis["sizes"][-1]:
                 slopes = [f"{axis['slope']:.2f}", f"{axis['last_slope']:.2f}", f"{axis['products_slope']:.2f}"]

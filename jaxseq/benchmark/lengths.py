@@ -65,6 +65,7 @@ def loads(quick: bool) -> list[Workload]:
 def measure(load: Workload, settings: Settings) -> Timing:
     """Time a step by the whole scan and by chunks, in turn."""
     assert isinstance(load.chunk, int), "a workload of `loads`"
+    # Weights and rows are drawn alike, so that both do the same work.
     whole_load = load._replace(chunk=None)
     trainers = {
         WHOLE: peers.ours(whole_load, peers.given(whole_load)),
@@ -88,6 +89,7 @@ def measure(load: Workload, settings: Settings) -> Timing:
 
 def automatic(load: Workload) -> int | None:
     """Return the chunk that the layer takes by itself."""
+    # Its shape alone decides.
     cell = CELLS[load.cell]
     x = jnp.zeros((load.window, load.batch, load.features))
     return chunks.size("auto", cell, x, cell.start((load.batch, load.hidden)))

@@ -33,6 +33,7 @@ def prepare(device: str, core: int | None, heap: Heap = "kept") -> Place:
     the process may use.
     """
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    # Keras chooses its backend once, when it is imported.
     os.environ.setdefault("KERAS_BACKEND", "jax")
     if device == "gpu":
         os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
@@ -45,6 +46,7 @@ def prepare(device: str, core: int | None, heap: Heap = "kept") -> Place:
     if core not in allowed_cores:
         raise UsageError(f"--core {core}: this process may use {', '.join(map(str, allowed_cores))}")
     os.sched_setaffinity(0, {core})
+    # XLA would start a thread for each core of the machine.
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1".strip()
     return Place(core, heaps.settle(heap))

@@ -33,6 +33,7 @@ def operands(product: Product) -> Operands:
     left_shape: tuple[int, ...] = (product.rows, product.inner)
     if product.times > 1:
         left_shape = (product.times, *left_shape)
+    # Whole vector registers.
     columns = product.columns + -product.columns % REGISTERS
     left = generator.standard_normal(left_shape, np.float32)
     right = generator.standard_normal((product.inner, columns), np.float32)

@@ -45,6 +45,7 @@ def measure(quick: bool, rounds: int, core: int | None) -> list[Timing]:
     timings = []
     for name in load_names:
         milliseconds: dict[str, dict[str, list[float]]] = {}
+        # In turn, as the speed of the machine drifts.
         for _ in range(PROCESSES):
             for heap in HEAPS:
                 for loop, times in _in_process(name, heap, rounds, core).items():
@@ -68,6 +69,7 @@ def _timing(name: str, loop: str, by_heap: Mapping[str, list[float]]) -> Timing:
 def _in_process(name: str, heap: Heap, rounds: int, core: int | None) -> dict[str, list[float]]:
     """Return milliseconds of a step in every round, by the kind of loop."""
     print(f"{name}: {heap} heap, {rounds} rounds", file=sys.stderr, flush=True)
+    # The user's own settings would be those of both heaps.
     environment = {key: value for key, value in os.environ.items() if key not in heaps.ENVIRONMENT}
     if heap == "kept":
         environment |= heaps.ENVIRONMENT

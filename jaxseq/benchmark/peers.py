@@ -126,6 +126,7 @@ def given(load: Workload) -> Given:
     )
     setup = epoch.Setup(model, forecasting(heads.point(), load.every_step), ADAM)
 
+    # A call has other rows for each of its steps.
     rows = load.batch * load.steps
     target_shape = (rows, load.outputs)
     if load.every_step:
@@ -209,7 +210,7 @@ def by_jax(load: Workload, start: Given, stack: Layer) -> Trainer:
     data = jax.tree.map(lambda part: part.reshape(load.steps, load.batch, *part.shape[1:]), start.data)
     weights = jax.tree.map(jnp.array, {"layers": stack.weights, "head": start.state.params["head"]})
     state = (weights, ADAM.init(weights))
-    # Other libraries mix dtypes as JAX does by default.
+    # Compiled here, so that no turn pays for it. Other libraries mix dtypes as JAX does by default.
     with jax.numpy_dtype_promotion("standard"):
         compiled = jax.jit(steps, donate_argnums=0).lower(state, data).compile()
 
@@ -298,6 +299,7 @@ def torch_layers(load: Workload, start: Given, device: Device = "cpu") -> Traine
     xs, ys = (torch.tensor(np.array(part), device=place).split(load.batch) for part in start.data)
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
+        # The last output is the last state.
         outputs, _ = layer(x)
         if not load.every_step:
             outputs = outputs[:, -1]

@@ -50,6 +50,7 @@ def _draw_bars(axes: Axes, results: Sequence[Result]) -> None:
             spread = [[ratio - low], [high - ratio]]
             axes.barh(place, ratio, height, color=color, xerr=spread, error_kw={"lw": 0.8}, label=label)
 
+    # Each bar has added its label once more.
     handles, labels = axes.get_legend_handles_labels()
     by_label = dict(zip(labels, handles, strict=True))
     axes.legend(by_label.values(), by_label.keys(), loc="best")

@@ -59,6 +59,7 @@ class Timing(TypedDict):
 
 def ours(composer: Composer) -> Callable[[], np.ndarray]:
     """Return a function that composes, with other notes at each call."""
+    # The first symbol is given, all others are drawn.
     forced = np.full((composer.rows, composer.steps, 4), FREE)
     forced[:, 0, 0] = FIRST
     positions = np.arange(composer.steps) % 16
@@ -99,6 +100,7 @@ def layers(composer: Composer) -> Callable[[], Composed]:
         for _ in range(4 * composer.steps - 1):
             z = net.notes(notes[-1]).transpose(1, 2)
             for number, (convolution, norm) in enumerate(zip(convolutions, norms, strict=True)):
+                # As many values as the dilation are kept, so that the convolution gives one output.
                 window = torch.cat([past[number], z], dim=2)
                 past[number] = window[:, :, 1:]
                 z = norm(torch.relu(convolution(window)))
@@ -144,6 +146,7 @@ def by_hand(composer: Composer) -> Callable[[], Composed]:
         for number in range(4 * composer.steps - 1):
             z = net.notes(notes[-1])
             for ring, layer in zip(past, convolutions, strict=True):
+                # The value of as many steps ago stands where the new one goes.
                 place = number % layer.distance
                 taps = torch.cat([ring[place], z], dim=1)
                 ring[place] = z

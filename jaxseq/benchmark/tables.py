@@ -76,6 +76,7 @@ def ratio(result: Figures, name: str) -> str:
 def ahead(result: Result) -> str:
     """Return the library with the fastest step, by the medians of the ratios."""
     ratios = {name: value for name, value in result["ratio"].items() if name not in NOT_A_LIBRARY}
+    # Nobody else was timed.
     if not ratios:
         return ABSENT
     fastest = min(ratios, key=lambda name: ratios[name])

@@ -124,6 +124,7 @@ def products(load: Workload) -> list[Product]:
                 Product(1, load.hidden, all_rows, gates),
             ]
 
+        # A layer above another one reads its states.
         inputs = load.features
         if layer > 0:
             inputs = load.hidden

@@ -26,6 +26,7 @@ from jaxseq.benchmark.heap import Heap
 from jaxseq.benchmark.machine import Place
 from jaxseq.benchmark.workloads import Workload
 from jaxseq.common import command_line
+from jaxseq.common.console import say
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import STDOUT, check_output, with_user_paths, write_json
 
@@ -250,7 +251,7 @@ def _write(options: Options, results: Mapping[str, object]) -> None:
         print(json.dumps(record, indent=2))
         return
     write_json(options.out, record)
-    print(f"{options.out} written")
+    say(f"{options.out} written")
 
 
 # The comparison --------------------------------------------------------------------------------------------------------
@@ -315,7 +316,7 @@ def _compare(options: Options, settings: Settings, place: Place) -> Mapping[str,
         from jaxseq.common import figures
 
         figures.save(plots.ratios(results), options.plot)
-        print(f"{options.plot} written")
+        say(f"{options.plot} written")
     return {"results": results, "normalised": normalised, "not_reached": not_reached}
 
 
@@ -336,7 +337,7 @@ def _sweep(options: Options, settings: Settings) -> Mapping[str, object]:
         from jaxseq.common import figures
 
         figures.save(plots.growth(sweep), options.plot)
-        print(f"{options.plot} written")
+        say(f"{options.plot} written")
     return {"sweep": sweep}
 
 

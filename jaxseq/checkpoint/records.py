@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxseq.checkpoint import choice
-from jaxseq.common import files, formats, sealed
+from jaxseq.common import checks, files, formats, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import RUN_ID, DamagedError
 
@@ -181,7 +181,8 @@ def record_of(folder: Path, epoch: int) -> dict[str, Any]:
     Raises `UsageError` if there is no such epoch, `DamagedError` if the record is damaged.
     """
     available = epochs(folder)
-    if epoch not in available:
+    # True and 1.0 are equal to 1, and name no folder.
+    if not checks.is_integer(epoch) or epoch not in available:
         listing = ", ".join(map(str, available))
         needed = f"one of {listing}" if available else "an epoch, and there are none"
         raise UsageError("no checkpoint of this epoch", where=folder, got=epoch, needed=needed)

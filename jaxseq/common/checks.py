@@ -34,12 +34,13 @@ def at_least(least: int, where: str | None = None, most: int | float = MOST, **f
 def count(least: int = 1, where: str | None = None, most: int = MOST, **fields: int) -> None:
     """Raise `UsageError` for a field that is no integer, such as 1.0 or True, or is below `least` or above `most`."""
     for name, value in fields.items():
-        if not _is_integer(value):
+        if not is_integer(value):
             raise UsageError("not an integer", where=_place(where, name), got=value, needed=f"at least {least}")
         at_least(least, where=where, most=most, **{name: value})
 
 
-def _is_integer(value: object) -> bool:
+def is_integer(value: object) -> bool:
+    """Return whether a value is an integer, of Python or numpy; a truth value and 1.0 are none."""
     # A truth value counts as 0 or 1 in Python, but nobody means it so.
     if isinstance(value, bool):
         return False

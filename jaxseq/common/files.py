@@ -74,7 +74,7 @@ def check_output(path: Path, where: str, overwrite: bool, inputs: Iterable[Path]
     is replaced and not followed. `where` names the option.
     """
     place = f"{where} {printable(str(path))}"
-    if any(_is_same_file(path, file) for file in inputs):
+    if any(is_same_file(path, file) for file in inputs):
         raise UsageError("is read here and would be overwritten", where=place, needed="another name")
     try:
         exists = os.path.lexists(path)
@@ -94,7 +94,7 @@ def check_output(path: Path, where: str, overwrite: bool, inputs: Iterable[Path]
         )
 
 
-def _is_same_file(a: Path, b: Path) -> bool:
+def is_same_file(a: Path, b: Path) -> bool:
     """Return whether two paths lead to one file; False if one of them leads nowhere."""
     try:
         return a.samefile(b)

@@ -30,12 +30,17 @@ CHUNK = 2**16
 
 
 class FetchError(UsageError):
-    """A file could not be downloaded, for `cause`; the sentence is `reason` with `advice` after it."""
+    """A file could not be downloaded, for `cause`; the sentence is `reason` with `advice` after it.
 
-    def __init__(self, reason: str, cause: Cause, advice: str) -> None:
+    file  of the cache, which may be put there by hand; None where that would not help
+    """
+
+    def __init__(self, reason: str, cause: Cause, advice: str, file: Path | None = None) -> None:
         super().__init__(f"{reason}: {advice}")
         self.reason = reason
         self.cause: Cause = cause
+        self.advice = advice
+        self.file = file
 
 
 class Remote(NamedTuple):
@@ -82,7 +87,8 @@ def fetch(
     except _Failure as failure:
         advice = f"try again, or download it yourself and give it with --data.path{damage}"
         # A file that was damaged before the download failed is the more useful fault to know.
-        raise FetchError(f"{name} from {printable(address)}: {failure}", failure.cause, advice) from failure
+        reason = f"{name} from {printable(address)}: {failure}"
+        raise FetchError(reason, failure.cause, advice, file) from failure
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, content)

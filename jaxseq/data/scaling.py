@@ -118,7 +118,8 @@ class Scaling:
         return np.cumsum(np.asarray(steps, np.float64), axis=-1)
 
     def _of(self, numbers: tuple[float, ...], series: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 1"]:
-        """Return the number of each row's series."""
+        """Return the number of each row's series. Raises `UsageError` for what is no series of the training."""
+        _check_numbers(series, len(numbers))
         return np.asarray(numbers, np.float64)[series][:, None]
 
     def _targets(
@@ -142,6 +143,19 @@ class Scaling:
         shift = self._of(self.shift, series)
         scale = self._of(self.scale, series)
         return np.asarray(transform_map(values, base, shift, scale))
+
+
+def _check_numbers(series: Int[np.ndarray, " n"], count: int) -> None:
+    """Raise `UsageError` for numbers of rows' series that are no integers from 0 to `count` - 1."""
+    # numpy would take truth values for a choice of rows, and count negative numbers from the end.
+    if series.dtype.kind not in "iu":
+        raise UsageError("no integers", where="series", got=f"{series.dtype}", needed="the number of each row's series")
+    outside = (series < 0) | (series >= count)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise UsageError(
+            "no series of the training", where=f"series[{row}]", got=int(series[row]), needed=f"0 to {count - 1}"
+        )
 
 
 def fit_scaling(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Annotated
 import tyro
 
 from jaxseq.common import command_line, files, written
+from jaxseq.common.console import say
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import printable
 from jaxseq.export import formats
 
 PROGRAM = "python -m jaxseq.export"
@@ -33,13 +36,13 @@ class Options:
     """The run's folder."""
     to: Annotated[str, tyro.conf.arg(help=f"Formats, separated by commas: {', '.join(formats.NAMES)}.")] = "stablehlo"
     out: Path | None = None
-    """Folder to write into; None takes RUN-export beside the run."""
+    """Folder to write into, new or that of an earlier export; None takes RUN-export beside the run."""
     epoch: int | None = None
     """Saved epoch to export; None takes the one that was judged, or the best one so far."""
     licence: str = "other"
     """Licence of the model for its card, by its name on the Hugging Face hub, such as apache-2.0."""
     overwrite: bool = False
-    """Replace files that somebody else has put there."""
+    """Write into a folder that holds other files, and replace those of the same names."""
 
     def __post_init__(self) -> None:
         # The card's metadata is YAML, in which other characters have a meaning.
@@ -55,6 +58,7 @@ def export(options: Options) -> Path:
     from jaxseq.train.restore import restore
 
     folder = files.user_path(options.run)
+    out = _folder(options, folder)
     run = restore(folder, options.epoch)
     formats.check_taken(names, run)
 
@@ -64,10 +68,6 @@ def export(options: Options) -> Path:
         contents |= formats.named(name).files(run)
     contents[CARD] = card.card(run, folder, names, options.licence).encode()
 
-    # Not in the run's own folder, whose files are sealed.
-    out = folder.with_name(f"{folder.name}-export")
-    if options.out is not None:
-        out = files.user_path(options.out)
     record = out / RECORD
     if not options.overwrite:
         written.check(record, contents)
@@ -76,7 +76,39 @@ def export(options: Options) -> Path:
     except OSError as error:
         raise files.cannot_write(out, error) from error
     written.write(record, contents, run=str(folder.name), epoch=run.epoch)
-    print(f"{out}: {', '.join(f'{name} ({len(content):,} bytes)' for name, content in contents.items())}")
+    say(f"{out}: {', '.join(f'{name} ({len(content):,} bytes)' for name, content in contents.items())}")
+    return out
+
+
+def _folder(options: Options, run: Path) -> Path:
+    """Return the folder to write into.
+
+    Raises `UsageError` for one of the run, and, without --overwrite, for one that holds anything but an earlier export.
+    """
+    place = run
+    # A dot has no name to begin with.
+    if run.name in ("", ".."):
+        place = run.resolve()
+    out = place.with_name(f"{place.name}-export")
+    if options.out is not None:
+        out = files.user_path(options.out)
+
+    where = f"--out {printable(str(out))}"
+    try:
+        if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(run)):
+            raise UsageError("lies in the run, whose files are sealed", where=where, needed="another folder")
+        if os.path.lexists(out) and not out.is_dir():
+            raise UsageError("is no folder", where=where, needed="a folder, or a new name")
+        is_export = os.path.lexists(out / RECORD)
+        others = [] if is_export or not out.is_dir() else sorted(path.name for path in out.iterdir())
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror or error}", where=where) from error
+    if others and not options.overwrite:
+        raise UsageError(
+            f"holds other files than an export: {printable(others[0])}",
+            where=where,
+            needed="another folder, or --overwrite to write into it",
+        )
     return out
 
 

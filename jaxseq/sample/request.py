@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.text import counted
+from jaxseq.data.download import FetchError
 from jaxseq.music import sound, tokens
 from jaxseq.music.bars import Bar, bars
 from jaxseq.music.midi import read as midi
@@ -68,7 +69,7 @@ def read_request(options: SampleOptions) -> Request:
     composer = chorales.restore(options.run, options.epoch)
     # Checked before the data are loaded, which may be a download.
     folder.check(options.run, options.out)
-    parts = composer.experiment.data.load()
+    parts = _pieces(composer)
 
     _check_combination(options)
     _check_model(options, composer)
@@ -76,6 +77,16 @@ def read_request(options: SampleOptions) -> Request:
     # Sound is made at the end: music that is too long for it is refused before it is composed.
     _check_length(len(given_notes.forced), options.bpm)
     return Request(options, composer, parts, given_notes)
+
+
+def _pieces(composer: Composer) -> PieceSplits:
+    """Load the data of a run. Raises `UsageError` as they do, with what works here, where no data are named."""
+    try:
+        return composer.experiment.data.load()
+    except FetchError as error:
+        if error.file is None:
+            raise
+        raise UsageError(f"{error.reason}: try again, or download it yourself and put it at {error.file}") from error
 
 
 def _check_combination(options: SampleOptions) -> None:

@@ -40,6 +40,8 @@ LOG_END = 4096
 """Bytes at the end of a log in which its last line is looked for."""
 NUMBERS = "jobs.json"
 """File in it with the jobs' numbers, by the name of the run's folder."""
+PLACE = "submitted in"
+"""Key, in this file, of the folder that the jobs write into; no run has a space in its name."""
 MINUTES = 60
 """Default time limit of a job."""
 MAX_REQUEUES = 1000
@@ -305,15 +307,19 @@ def _submit(
         # After every array, so that a kill leaves no submitted job without its number.
         jobs |= dict(zip(array, submitted, strict=True))
         numbers |= {run.folder.name: job.job_id for run, job in jobs.items()}
-        files.write_json(path, numbers)
+        files.write_json(path, {PLACE: str(path.parent.absolute()), **numbers})
     return jobs
 
 
 def _read_numbers(path: Path) -> dict[str, str]:
-    """Return the numbers of earlier jobs, by the name of the run's folder."""
+    """Return the numbers of earlier jobs, by the name of the run's folder; none of those that write into another folder."""
     if not path.is_file():
         return {}
     record = files.read_json(path)
+    place = record.pop(PLACE, None)
+    # Of a sweep that was copied: its jobs train the runs of the original.
+    if isinstance(place, str) and not files.is_same_file(Path(place), path.parent):
+        return {}
     return {name: number for name, number in record.items() if isinstance(number, str)}
 
 

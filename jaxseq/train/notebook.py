@@ -125,7 +125,10 @@ def page_of_run(run: RestoredRun) -> str:
     if run.folder is not None:
         facts |= _judgement(run, run.folder)
         facts["folder"] = run.folder
-        picture = _picture_in(run.folder)
+        try:
+            picture = _picture_in(run, run.folder)
+        except UsageError as error:
+            facts["picture"] = f"{error}"
     return page(facts, picture)
 
 
@@ -159,10 +162,24 @@ def _judgement(run: RestoredRun, folder: Path) -> dict[str, str]:
     return {}
 
 
-def _picture_in(folder: Path) -> bytes | None:
-    """Return the picture of a run: its forecasts, else its loss; None if there is neither."""
+def _picture_in(run: RestoredRun, folder: Path) -> bytes | None:
+    """Return the picture of a run: its forecasts, else its loss; None if there is neither.
+
+    Raises `UsageError` for a picture that is not the one that was drawn.
+    """
+    # Gone, or of a format before the seals.
+    is_sealed = (folder / run_seal.CONFIG).is_file() and run_seal.has_seals(folder)
+    judged = None
+    if is_sealed:
+        judged = run_seal.read_judged(folder)
+
     for name in (run_seal.FORECAST_PLOT, run_seal.LOSS_PLOT):
+        # The forecasts are those of the epoch that was judged.
+        is_of_epoch = name == run_seal.LOSS_PLOT or judged is None or judged.epoch == run.epoch
         path = folder / name
-        if path.is_file():
-            return path.read_bytes()
+        if not path.is_file() or not is_of_epoch:
+            continue
+        if judged is not None:
+            run_seal.check_output(folder, judged, name)
+        return path.read_bytes()
     return None

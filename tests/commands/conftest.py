@@ -1,5 +1,6 @@
 """Small runs that the tests of several commands share."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ from sales_tables import TABLE, sales
 from untrained import untrained
 
 from jaxseq.common import figures
+from jaxseq.common.errors import UsageError
+from jaxseq.report import __main__ as report
+from jaxseq.report import plan
+from jaxseq.sweep import pool
+from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import __main__ as train
 
 
@@ -34,3 +40,40 @@ def chords_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time of a small run."""
     monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a sweep are trained here; a worker would first load JAX."""
+
+    def train_all(runs: Sequence[PlannedRun], *_: object) -> None:
+        for planned in runs:
+            assert pool.train_run(planned) == ""
+
+    monkeypatch.setattr(pool, "train_all", train_all)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder; afterwards no folder anywhere is called ~."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    yield tmp_path / "home"
+    assert not list(tmp_path.rglob("~*"))
+    assert not list((tmp_path / "work").iterdir())
+
+
+def far_enough(*_: object) -> None:
+    raise UsageError("far enough")
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report gets as far as its first work."""
+    monkeypatch.setattr(report, "_workers", lambda workers: 1)
+    monkeypatch.setattr(plan, "rows", lambda *_: [])
+    monkeypatch.setattr(plan, "check_chorales", lambda _: "none")
+    monkeypatch.setattr("jaxseq.sweep.pool.map_in_workers", far_enough)

@@ -12,12 +12,13 @@ from jaxseq import forecast
 from jaxseq.benchmark import __main__ as benchmark
 from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.common import figures
+from jaxseq.export import __main__ as export
 from jaxseq.report import __main__ as report
 from jaxseq.sample import __main__ as sample
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.train import __main__ as train
 
-COMMANDS = (train, forecast, sample, sweep, report, benchmark, checkpoint)
+COMMANDS = (train, forecast, sample, sweep, report, export, benchmark, checkpoint)
 TINY = ["waves", "--data.count", "60", "--data.window", "8", "--model.hidden", "2", "--epochs", "1", "--batch", "16"]
 every_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 
@@ -100,6 +101,7 @@ def test_names_out_of_files_reach_no_screen_as_commands(tmp_path: Path, monkeypa
         shown_by(checkpoint, ["verify", run], capsys),
         shown_by(checkpoint, ["diff", run, run], capsys),
         shown_by(sample, [run], capsys),
+        shown_by(export, [run, "--to", "safetensors", "--out", f"{run}-export"], capsys),
         shown_by(sweep, [*words, "--seed", "0,1", "--out", run], capsys),
     ]
     assert r"north\x1b[2J" in texts[1] and r"south[/red]\x9b31m" in texts[1]

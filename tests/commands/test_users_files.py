@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,40 +19,13 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import sealed, written
 from jaxseq.common.errors import UsageError
 from jaxseq.report import __main__ as report
-from jaxseq.report import plan
 from jaxseq.sample import __main__ as sample
 from jaxseq.sweep import __main__ as sweep
-from jaxseq.sweep import pool
-from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import __main__ as train
 from jaxseq.train import restore, run, study
 from jaxseq.train.saved_experiment import saved_experiment
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of a sweep are trained here; a worker would first load JAX."""
-
-    def train_all(runs: Sequence[PlannedRun], *_: object) -> None:
-        for planned in runs:
-            assert pool.train_run(planned) == ""
-
-    monkeypatch.setattr(pool, "train_all", train_all)
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home folder; afterwards no folder anywhere is called ~."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    yield tmp_path / "home"
-    assert not list(tmp_path.rglob("~*"))
-    assert not list((tmp_path / "work").iterdir())
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -111,26 +83,6 @@ def test_functions_for_users_resolve_their_paths(home: Path, table_run: Path) ->
     run.train(experiment, resume="~/new")
     study.study(experiment, seeds=1, out=Path("~/study"))
     assert {path.name for path in home.iterdir()} == {"run", "new", "study"}
-
-
-@pytest.mark.parametrize(
-    ("program", "words"),
-    [
-        (train, [*TINY, "--out=~nobody-of-that-name/a"]),
-        (train, ["--resume", "~nobody-of-that-name/a"]),
-        (train, ["table", "--data.path=~nobody-of-that-name/a.csv"]),
-        (forecast, ["~nobody-of-that-name/a"]),
-        (sample, ["~nobody-of-that-name/a"]),
-        (sweep, [*TINY, "--out", "~nobody-of-that-name/a"]),
-        (report, ["--out", "~nobody-of-that-name/a"]),
-        (benchmark, ["--out", "~nobody-of-that-name/a"]),
-        (checkpoint, ["show", "~nobody-of-that-name/a"]),
-    ],
-)
-def test_the_home_of_nobody_is_refused_in_one_line(program, words, home: Path, capsys: pytest.CaptureFixture) -> None:
-    assert program.main(words) == 2
-    error = capsys.readouterr().err
-    assert "no such user" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", [".config.personal", ".env.testing1", ".config.json.abcdefgh"])
@@ -235,19 +187,6 @@ def test_the_default_files_of_a_forecast_are_replaced_as_long_as_nobody_edits_th
     assert forecast.main(words) == 0
     (folder / "future.json").write_text("{}")
     assert forecast.main(words) == 2
-
-
-def far_enough(*_: object) -> None:
-    raise UsageError("far enough")
-
-
-@pytest.fixture
-def reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report gets as far as its first work."""
-    monkeypatch.setattr(report, "_workers", lambda workers: 1)
-    monkeypatch.setattr(plan, "rows", lambda *_: [])
-    monkeypatch.setattr(plan, "check_chorales", lambda _: "none")
-    monkeypatch.setattr("jaxseq.sweep.pool.map_in_workers", far_enough)
 
 
 @pytest.mark.usefixtures("reported")

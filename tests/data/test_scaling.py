@@ -111,6 +111,27 @@ def test_every_row_is_scaled_by_the_numbers_of_its_own_series():
     np.testing.assert_allclose(level.invert(np.ones((3, 1)), part), [[6], [2], [6]])
 
 
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize(
+    ("series", "where"),
+    [([0, -1], "series[1]"), ([2, 0], "series[0]"), ([0.0, 1.0], "series"), ([True, False], "series")],
+)
+def test_a_row_of_no_series_is_refused(series, where):
+    scaling = Scaling("level", (10.0, 1000.0), (1.0, 100.0))
+    with pytest.raises(UsageError) as error:
+        scaling.inputs(rows([[11.0, 13.0]] * 2, series=series))
+    assert error.value.where == where
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64"])
+def test_numbers_of_series_may_have_any_integer_dtype(dtype):
+    scaling = Scaling("level", tuple(np.arange(200.0)), (1.0,) * 200)
+    numbers = np.array([0, 100, 127])
+    part = rows([[0.0]] * 3)._replace(series=numbers.astype(dtype))
+    np.testing.assert_array_equal(scaling.inputs(part)[:, 0, 0], -numbers)
+
+
 @every_kind
 @given(data=st.data())
 def test_inverting_a_target_gives_it_back_also_with_an_axis_before_the_rows(kind, data):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -340,6 +341,44 @@ def test_a_file_of_somebody_else_stays(aapl_run, tmp_path, capsys):
     assert (out / "README.md").read_text() == "my notes"
     assert len(list(out.iterdir())) == 1
     assert export(aapl_run, "--to", "safetensors", "--out", out, "--overwrite") == 0
+
+
+def test_only_a_new_folder_or_that_of_an_export_is_written_into(aapl_run, tmp_path, capsys, monkeypatch):
+    run = shutil.copytree(aapl_run, tmp_path / "run")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(run / "checkpoints")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    outs = {
+        "thesis": "holds other files than an export: chapter.txt",
+        "file": "is no folder",
+        "run": "lies in the run",
+        "run/export": "lies in the run",
+        "link": "lies in the run",
+        ".": "holds other files",
+    }
+    with monkeypatch.context() as patch:
+        # A refusal comes before any work.
+        patch.setattr("jaxseq.train.restore.restore", lambda *_: pytest.fail("restored"))
+        for out, text in outs.items():
+            assert export(run, "--to", "safetensors", "--out", tmp_path / out) == 2
+            error = capsys.readouterr().err
+            assert text in error and error.count("\n") == 1
+        assert export(run, "--to", "safetensors", "--out", run / "export", "--overwrite") == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    # A dot is a run as well, and an export may grow by another format.
+    monkeypatch.chdir(run)
+    for to in ("safetensors", "torch", "safetensors"):
+        assert export(".", "--to", to) == 0
+    assert {path.name for path in (tmp_path / "run-export").iterdir()} >= {
+        "parameters.safetensors",
+        "torch.safetensors",
+    }
+    assert export(run, "--to", "safetensors", "--out", tmp_path / "thesis", "--overwrite") == 0
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "mine"
 
 
 def test_mistakes_are_one_line(aapl_run, chorales_run, tmp_path, capsys):

@@ -8,12 +8,13 @@ import pytest
 from bach import ARCHIVE, chorales
 from problems import quickly
 
+from jaxseq.common.errors import UsageError
 from jaxseq.music import tokens
 from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.networks import inputs
 from jaxseq.music.networks.inputs import Rows
 from jaxseq.music.tokens import MASKED, START, UNSCORED
-from jaxseq.train.domains.chorales import prepare
+from jaxseq.train.domains.chorales import Composer, prepare
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.chorale_networks import Chords, Fills, Notes
 
@@ -43,6 +44,37 @@ def test_the_rows_of_notes_hold_the_whole_piece_one_note_apart(cold):
     assert x[0, 0] == (symbols[0, 0] if cold else START)
     np.testing.assert_array_equal(x[:, 1] // 16, np.tile([0, 1, 2, 3], 7)[first:])
     np.testing.assert_array_equal(x[:, 1] % 16, np.repeat(positions, 4)[first:])
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint64", "int64"])
+def test_rows_do_not_depend_on_the_dtype_of_symbols_and_positions(dtype):
+    # More steps than a byte counts; the bass is held through all of them.
+    symbols, positions = piece(300)
+    symbols[:, 3] = 5
+    for lay_out in (inputs.notes, inputs.chords, inputs.fills):
+        wide = lay_out(symbols, positions)
+        narrow = lay_out(symbols.astype(dtype), positions.astype(dtype))
+        np.testing.assert_array_equal(narrow.x, wide.x)
+        np.testing.assert_array_equal(narrow.y, wide.y)
+    assert inputs.chords(symbols, positions).x[-1, 11] == inputs.LONGEST
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize(
+    ("notes", "positions", "where"),
+    [
+        ([[60.5] * 4], [0], "notes"),
+        ([[True] * 4], [0], "notes"),
+        ([[60] * 4], [0.5], "positions"),
+        ([[60] * 4], [-1], "positions"),
+    ],
+)
+def test_what_is_no_note_or_position_is_refused(notes, positions, where):
+    composer = Composer(None, epoch=1, setup=None, state=None)
+    with pytest.raises(UsageError) as error:
+        composer.predict(np.array(notes), np.array(positions))
+    assert error.value.where == where
 
 
 @COLD

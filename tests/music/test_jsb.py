@@ -14,8 +14,12 @@ from served import Server
 from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.data import archive
 from jaxseq.data.archive import tar_members, zip_members
+from jaxseq.data.download import FetchError
 from jaxseq.music.corpora.jsb import NEAR_DUPLICATES, Jsb, parse
 from jaxseq.music.tokens import encode
+from jaxseq.sample import request
+from jaxseq.train.domains.chorales import Composer
+from jaxseq.train.experiments import named
 
 HEADER = "note0,note1,note2,note3\n"
 ROWS = HEADER + "74,70,65,58\n74,70,65,58\n0,70,64,58\n"
@@ -223,3 +227,16 @@ def test_damage_below_the_compression_is_a_usage_error_or_a_right_reading(noise,
         list(zip_members(damaged, "a"))
     except UsageError as error:
         assert "\n" not in str(error)
+
+
+def test_the_benchmarks_chorales_name_the_other_edition_and_sampling_the_place_of_the_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXSEQ_CACHE", str(tmp_path / "cache"))
+    # Nothing listens on the discard port.
+    monkeypatch.setenv("JAXSEQ_MIRROR", "http://127.0.0.1:9")
+    with pytest.raises(FetchError, match=r"--data\.path.*chorales, chords and fill .*music21"):
+        Jsb().load()
+    # A run that composes has no option for its data.
+    with pytest.raises(UsageError) as error:
+        request._pieces(Composer(named("jsb"), epoch=1, setup=None, state=None))
+    assert f"put it at {tmp_path / 'cache' / 'jsb_chorales.tgz'}" in str(error.value)
+    assert "--data.path" not in str(error.value)

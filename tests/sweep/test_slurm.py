@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import stat
 import subprocess
@@ -87,7 +88,7 @@ def test_jobs_of_slurm_train_every_run_and_the_one_that_cannot_is_named(tmp_path
     script = next((tmp_path / "out/jobs").glob("*submission.sh")).read_text()
     for line in ("--array=0-1%1", "--partition=all", "--cpus-per-task=2", "--time=60", "--job-name=jaxseq"):
         assert f"#SBATCH {line}\n" in script
-    assert json.loads((tmp_path / "out/jobs/jobs.json").read_text()) == {"tiny-0": "7_0", "tiny-1": "7_1"}
+    assert slurm._read_numbers(tmp_path / "out/jobs/jobs.json") == {"tiny-0": "7_0", "tiny-1": "7_1"}
     assert filled(runs[:1], asked, tmp_path / "out") == "", "what is finished is not submitted again"
 
 
@@ -120,11 +121,16 @@ def test_a_job_that_waits_or_runs_is_found_again_and_only_the_others_are_submitt
     (tmp_path / "out/jobs").mkdir(parents=True)
     sealed.write(tmp_path / "out/jobs/3_1_result.json", {"failure": PRUNED})
     assert submitted(tmp_path, monkeypatch, {"tiny-0": "3_0", "tiny-1": "3_1", "tiny-2": "3_2"}) == ["tiny-2"]
-    assert json.loads((tmp_path / "out/jobs/jobs.json").read_text()) == {
-        "tiny-0": "3_0",
-        "tiny-1": "3_1",
-        "tiny-2": "7",
-    }
+    numbers = {"tiny-0": "3_0", "tiny-1": "3_1", "tiny-2": "7"}
+    assert slurm._read_numbers(tmp_path / "out/jobs/jobs.json") == numbers
+
+    # A copy of the sweep has no jobs, wherever the original is: those under way train the runs of the original.
+    shutil.copytree(tmp_path / "out", tmp_path / "copy")
+    assert slurm._read_numbers(tmp_path / "copy/jobs/jobs.json") == {}
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert slurm._read_numbers(tmp_path / "copy/jobs/jobs.json") == {}
+    (tmp_path / "out").symlink_to("moved")
+    assert slurm._read_numbers(tmp_path / "moved/jobs/jobs.json") == numbers
 
 
 def test_a_job_that_left_the_queue_without_a_result_has_failed_and_says_its_last_line(
@@ -310,7 +316,7 @@ def test_a_search_that_is_killed_with_its_jobs_resumes_its_trials_and_so_does_a_
     task_after(command, "waves-trial-0000", 30)
     command.kill()
     command.wait()
-    for number in json.loads((out / "jobs/jobs.json").read_text()).values():
+    for number in slurm._read_numbers(out / "jobs/jobs.json").values():
         for pid in [*children(int(number)), int(number)]:
             os.kill(pid, signal.SIGKILL)
     before = trained()

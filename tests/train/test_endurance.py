@@ -1,14 +1,19 @@
-"""A long training: a thousand epochs take the memory that a hundred took, and nothing is compiled again."""
+"""A long training: a thousand epochs take the memory that a hundred took, and nothing is compiled again.
+
+`python -m pytest -m slow -s -n 0 tests/train/test_endurance.py -k saving` prints what saving costs on the main thread.
+"""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from jaxseq.train import __main__ as train
+from jaxseq.train import run_folder
 
 EPOCHS, SETTLED, MOST = 1000, 100, 0.05
 MEASURE = """
@@ -62,3 +67,48 @@ def test_a_thousand_epochs_take_the_memory_of_a_hundred_and_compile_once(tmp_pat
         assert max(open_[SETTLED:]) <= max(open_[:SETTLED]) + 8
     assert compiled[-1] == compiled[1], "something was compiled after the second epoch"
     assert found["caches"] == [1, 1], "the training or its validation was compiled more than once"
+
+
+SAVES = """
+import json, sys, time
+from jaxseq.checkpoint.writer import Writer
+from jaxseq.train import __main__ as train, loop
+
+starts, held, saved, start, log_and_save = [], [], [], Writer._start, loop._log_and_save
+
+def started(self, state):
+    starts.append(state.epoch)
+    start(self, state)
+
+def timed(*arguments):
+    begun, before = len(starts), time.perf_counter()
+    log_and_save(*arguments)
+    seconds = time.perf_counter() - before
+    (saved if len(starts) > begun else held).append(seconds)
+
+Writer._start, loop._log_and_save = started, timed
+status = train.main(sys.argv[2:])
+json.dump({"status": status, "held": held, "saved": saved}, open(sys.argv[1], "w"))
+"""
+MOST_SAVING = 0.1
+
+
+@pytest.mark.slow
+def test_saving_holds_up_the_main_job_for_a_small_part_of_its_time(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", SAVES, "seconds.json", "aapl", "--epochs", "100", "--out", "run"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    seconds = json.loads((tmp_path / "seconds.json").read_text())
+    assert seconds["status"] == 0 and seconds["held"] and seconds["saved"]
+
+    # The first epoch is compiled.
+    epochs = [row["seconds"] for row in run_folder.read_metrics(tmp_path / "run")[1:]]
+    held, saved = seconds["held"], seconds["saved"]
+    share = (sum(held) + sum(saved)) / (sum(held) + sum(saved) + sum(epochs))
+    print(
+        f"main thread: an epoch {1000 * median(epochs):.0f} ms; its row and a state that is held "
+        f"{1000 * median(held):.1f} ms, {len(held)} times; its row and the start of a save {1000 * median(saved):.0f} ms, "
+        f"{len(saved)} times; {share:.1%} of the time"
+    )
+    assert share < MOST_SAVING

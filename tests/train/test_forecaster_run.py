@@ -108,8 +108,11 @@ def test_the_best_epoch_is_restored_or_the_one_that_is_named(folder: Path, windo
     other = 2 if best == 3 else 3  # the last two epochs and the best are kept
     assert forecaster.restore(folder).epoch == best and forecaster.restore(folder, other).epoch == other
     assert np.abs(forecaster.restore(folder)(windows) - forecaster.restore(folder, other)(windows)).max() > 1e-4
-    with pytest.raises(UsageError, match="no checkpoint of this epoch; got 9"):
-        forecaster.restore(folder, 9)
+    # True is equal to 1, and no number of an epoch.
+    for number in (9, -1, True):
+        with pytest.raises(UsageError, match="no checkpoint of this epoch") as error:
+            forecaster.restore(folder, number)
+        assert error.value.got is number
 
 
 @pytest.mark.parametrize("shape", [(WINDOW + 1,), (3, WINDOW - 1), (2, 2, WINDOW), (0,)])

@@ -149,12 +149,18 @@ def test_a_restored_run_is_a_page_with_its_score_and_picture(aapl_run, tmp_path)
 
     # Another epoch has no score of its own; a damaged judgement is no reason to show nothing.
     other = next(number for number in (1, 2) if number != model.epoch)
-    assert "this epoch has not been judged" in restore(folder, other)._repr_html_()
-    (folder / run_seal.JUDGED).write_text("{}")
-    (folder / "forecast.png").unlink()
+    page = Page(restore(folder, other)._repr_html_())
+    assert page.cells[page.cells.index("test") + 1] == "this epoch has not been judged"
+    # The forecasts in the folder are those of the epoch that was judged.
+    assert base64.b64decode(page.pictures[0].partition(",")[2]) == (folder / "loss.png").read_bytes()
+
+    # Nothing that was changed is shown, and the rest is.
+    shutil.copyfile(folder / "loss.png", folder / "forecast.png")
     damaged = Page(model._repr_html_())
-    assert "judged.json" in damaged.cells[damaged.cells.index("test") + 1]
-    assert base64.b64decode(damaged.pictures[0].partition(",")[2]) == (folder / "loss.png").read_bytes()
+    assert "forecast.png: damaged" in damaged.cells[damaged.cells.index("picture") + 1] and damaged.pictures == []
+    (folder / run_seal.JUDGED).write_text("{}")
+    damaged = Page(model._repr_html_())
+    assert "judged.json" in damaged.cells[damaged.cells.index("test") + 1] and damaged.pictures == []
     shutil.rmtree(folder)
     assert Page(model._repr_html_()).pictures == []
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -686,6 +687,19 @@ def test_a_log_that_is_damaged_is_named_by_line_and_left_as_it_is(
         before = contents(run)
         assert train.main(["--resume", "run", "--epochs", "3"]) == 2
         assert said in complaint(capsys)
+        assert contents(run) == before
+
+
+def test_patience_believes_no_edited_digit_of_the_log(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # One of the two epochs is the best.
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    for number, factor in product(range(2), (0.5, 2.0)):
+        loss = json.loads(lines[number])["valid_mse"]
+        edited = lines[number].replace(repr(loss), repr(loss * factor))
+        (run / "metrics.jsonl").write_text("".join([*lines[:number], edited, *lines[number + 1 :]]))
+        before = contents(run)
+        assert train.main(["--resume", "run", "--patience", "1", "--epochs", "4"]) == 2
+        assert "metrics.jsonl: damaged (its rows up to epoch 2 were changed" in complaint(capsys)
         assert contents(run) == before
 
 

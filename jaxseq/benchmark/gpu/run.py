@@ -27,7 +27,7 @@ from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.reasons import reason
 from jaxseq.benchmark.gpu.records import Header, PeerRecord, Record, Results
 from jaxseq.benchmark.gpu.turns import Turn
-from jaxseq.common.files import write_json
+from jaxseq.common.files import user_path, write_json
 
 # JAX is imported when the environment is set.
 if TYPE_CHECKING:
@@ -331,4 +331,4 @@ def _free_memory(device: str) -> None:
 
 def _write(out: Path | None, results: Mapping[str, object]) -> None:
     if out is not None:
-        write_json(out, results)
+        write_json(user_path(out), results)

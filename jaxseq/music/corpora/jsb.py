@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable
 from jaxseq.data.archive import read_bounded, tar_members
-from jaxseq.data.download import Remote, fetch
+from jaxseq.data.download import FetchError, Remote, fetch
 from jaxseq.music.corpora.measures import LONGEST
 from jaxseq.music.piece import VOICES, Piece, PieceSplits, from_notes
 
@@ -60,8 +61,17 @@ class Jsb:
         Raises `UsageError`, with archive, member, row and column, for anything but four columns of MIDI numbers, and its
         subclass `FetchError` if the archive cannot be downloaded.
         """
-        path = self.path or str(fetch(*REMOTE))
+        path = self.path or str(_fetched())
         return parse(read_bounded(path, _EXPECTED), printable(path))
+
+
+def _fetched() -> Path:
+    """Return the archive in the cache. Raises `FetchError`, which names the other edition, too."""
+    try:
+        return fetch(*REMOTE)
+    except FetchError as error:
+        advice = f"{error.advice}; chorales, chords and fill train on the edition of an installed music21"
+        raise FetchError(error.reason, error.cause, advice, error.file) from error
 
 
 @functools.lru_cache(maxsize=2)

@@ -22,6 +22,8 @@ from jaxseq.music.tokens import MASKED, START, UNSCORED
 
 PADDING = -1
 """Value of the first column beyond the end of a piece."""
+NARROWEST = 4
+"""Bytes of the narrowest integers that hold every number of steps."""
 LONGEST = 16
 """Longest duration of a held note, in steps; longer ones count as this."""
 NOTE_COLUMNS = (0,)
@@ -45,6 +47,7 @@ def notes(tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Ar
     The columns of x are the previous note, and voice and position of the next one as 16 · voice + position in the bar.
     """
     arrays = namespace(tokens)
+    tokens = _wide(tokens)
     symbols = tokens.ravel()
     start = arrays.full_like(symbols[:1], START)
     before = arrays.concatenate([start, symbols[:-1]])
@@ -64,6 +67,7 @@ def chords(tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | A
     the steps that each note of the previous chord has lasted, and the position in the bar.
     """
     arrays = namespace(tokens)
+    tokens = _wide(tokens)
     first_chord = arrays.full_like(tokens[:1], MASKED if cold else START)
     before = arrays.concatenate([first_chord, tokens[:-1]])
     lasted = arrays.concatenate([arrays.zeros_like(tokens[:1]), durations(tokens)[:-1]])
@@ -79,6 +83,7 @@ def chords(tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | A
 
 def fills(tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"]) -> Rows:
     """Lay out a piece with no note hidden: x "t 5", the chord and the position in the bar; y "t 4", the chord."""
+    tokens = _wide(tokens)
     x = namespace(tokens).concatenate([tokens, _bar_positions(positions)[:, None]], axis=1)
     return Rows(x, tokens)
 
@@ -96,6 +101,7 @@ def hide(rows: Rows, rng: np.random.Generator) -> Rows:
 def durations(tokens: Int[np.ndarray | Array, "t n"]) -> Int[np.ndarray | Array, "t n"]:
     """Count the steps that each voice has had its note, this one included: 1 where it changed, `LONGEST` at most."""
     arrays = namespace(tokens)
+    tokens = _wide(tokens)
     steps = arrays.arange(tokens.shape[0], dtype=tokens.dtype)[:, None]
     changed = tokens[1:] != tokens[:-1]
     changes = arrays.where(changed, steps[1:], 0)
@@ -133,4 +139,11 @@ def pad(rows: Sequence[Rows], length: int | None = None) -> Rows:
 
 def _bar_positions(positions: Int[np.ndarray | Array, "t"]) -> Int[np.ndarray | Array, "t"]:
     """Limit positions to those that have an embedding; longer bars repeat the last."""
-    return namespace(positions).minimum(positions, BAR - 1)
+    return namespace(positions).minimum(_wide(positions), BAR - 1)
+
+
+def _wide(numbers: Int[np.ndarray | Array, "*t"]) -> Int[np.ndarray | Array, "*t"]:
+    """Return integers as they are, or as int32 where their dtype lacks the steps of a long piece or negative marks."""
+    if numbers.dtype.itemsize < NARROWEST or numbers.dtype.kind == "u":
+        return numbers.astype(np.int32)
+    return numbers

@@ -93,10 +93,13 @@ class Composer(NamedTuple):
         notes      MIDI numbers; 0 is a rest, and for a model that fills gaps -1 (`sampling.FREE`) a hidden note
         positions  sixteenths since the bar line
 
-        Numbers of pieces that are close share a compiled program. Raises `UsageError` for notes out of range, and for
-        positions that are negative, no whole numbers, or of another number of sixteenths.
+        Numbers of pieces that are close share a compiled program. Raises `UsageError` for notes that are no integers or out
+        of range, and for positions that are negative, no whole numbers, or of another number of sixteenths.
         """
         notes = np.asarray(notes)
+        # A cast would cut fractions off.
+        if notes.dtype.kind not in "iu":
+            raise UsageError("no MIDI numbers", where="notes", got=f"{notes.dtype}", needed="an integer dtype")
         if notes.ndim not in (2, 3) or notes.shape[-1] != len(VOICES) or not notes.size:
             raise UsageError("not pieces of four voices", where="notes", got=notes.shape, needed="(..., sixteenths, 4)")
         pieces = notes.reshape(-1, *notes.shape[-2:])

@@ -56,6 +56,14 @@ def check_is_array(name: str, value: object) -> None:
         raise ValueError(f"{name} is a {type(value).__name__}; expected an array")
 
 
+def check_is_floating(name: str, value: object) -> None:
+    """Raise `ValueError`, which names the argument, for anything but an array of floating-point numbers."""
+    check_is_array(name, value)
+    dtype = value.dtype  # pyrefly: ignore[missing-attribute]
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name} has the dtype {dtype}; expected floating-point numbers")
+
+
 def limit(numbers: Integer[Array, "*b"], most: int) -> Integer[Array, "*b"]:
     """Return integers of any dtype as int32, limited to 0 and `most`."""
     # A narrow dtype may not hold `most`, and int32 may not hold the numbers of a wide one.

@@ -250,7 +250,7 @@ def check(
     Raises `UsageError` for a cell that does not keep its contract, `jaxseq.cells.contract`.
     """
     contract.check_cell(cell)
-    padding.check_is_array("x", x)
+    padding.check_is_floating("x", x)
     # A cell that projects its input itself has the features that it has.
     d = _features(cell, params) or x.shape[-1]
     if x.ndim != 3 or x.shape[-1] != d or not x.shape[0]:

@@ -6,14 +6,16 @@ place if one is given: "waves: window".
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Iterable
+
+import numpy as np
 
 from jaxseq.common.errors import UsageError
 
 MOST = 2**31 - 1
 """The largest count that XLA's 32-bit integers hold."""
-
 
 MOST_RUNS = 10_000
 """Maximum number of runs of a study, a sweep or a row of a report."""
@@ -36,7 +38,8 @@ def count(least: int = 1, where: str | None = None, most: int = MOST, **fields: 
     for name, value in fields.items():
         if not is_integer(value):
             raise UsageError("not an integer", where=_place(where, name), got=value, needed=f"at least {least}")
-        at_least(least, where=where, most=most, **{name: value})
+        # A bound may lie beyond the narrow integers of JAX, with which it would be compared.
+        at_least(least, where=where, most=most, **{name: operator.index(value)})
 
 
 def is_integer(value: object) -> bool:
@@ -49,6 +52,29 @@ def is_integer(value: object) -> bool:
     except TypeError:
         return False
     return True
+
+
+def plain(value: object) -> object:
+    """Return a value with numbers of numpy as those of Python, in tuples and in the fields of dataclasses, too.
+
+    They may be too narrow for a sum or a product, and JSON has none of them.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is tuple and any(isinstance(part, np.generic) for part in value):
+        return tuple(map(plain, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changes = changed_fields(value)
+        return dataclasses.replace(value, **changes) if changes else value
+    return value
+
+
+def changed_fields(options: object) -> dict[str, object]:
+    """Return the fields of a dataclass that `plain` changes, by name."""
+    names = [field.name for field in dataclasses.fields(options) if field.init]  # pyrefly: ignore[bad-argument-type]
+    fields = {name: getattr(options, name) for name in names}
+    plain_fields = {name: plain(value) for name, value in fields.items()}
+    return {name: value for name, value in plain_fields.items() if value is not fields[name]}
 
 
 def share(where: str | None = None, **fields: int | float) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Array, Shaped
 
+from jaxseq.common.errors import UsageError
+
 
 def shared(rows: int, batch: int | None = None) -> int:
     """Return the number of rows that `rows` are filled up to: at most a quarter more.
@@ -36,7 +38,12 @@ def computed(
     x: Shaped[np.ndarray, "n *d"],
     batch: int | None = None,
 ) -> Shaped[np.ndarray, "n *k"]:
-    """Return what a function gives for each row of x; it is called with a number of rows that is shared."""
+    """Return what a function gives for each row of x; it is called with a number of rows that is shared.
+
+    Raises `UsageError` where there is no row.
+    """
+    if not len(x):
+        raise UsageError("no rows", where="x", got=f"the shape {x.shape}", needed="at least one row")
     results = function(filled_up(x, shared(len(x), batch)))
     # Cut by numpy, as JAX compiles a cut for each number of rows.
     return np.asarray(results)[: len(x)]

@@ -18,7 +18,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
-from jaxseq.common.checks import at_least
+from jaxseq.common import checks
 from jaxseq.common.errors import UsageError
 
 FRACTIONS = (0.70, 0.15)
@@ -71,7 +71,7 @@ def folds(
     Raises `UsageError` if a part has no window: training needs `window` + `horizon` rows, the other two `horizon` each.
     Also if `count`, `window` or `horizon` is below 1, or the fractions leave nothing for the test.
     """
-    at_least(1, where=source, count=count, window=window, horizon=horizon)
+    checks.count(1, where=source, count=count, window=window, horizon=horizon)
     valid_start, test_start = split_rows(n, fractions)
     _check_test_region(n - test_start, n, count=count, horizon=horizon, source=source)
 

@@ -11,8 +11,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxseq.common import checks
 from jaxseq.common.arrays import Splits
-from jaxseq.common.checks import at_least, one_of
+from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
@@ -337,7 +338,7 @@ def _repeats_last_value(part: Windows) -> bool:
 
 def check_fold(source: str, count: int, fold: int) -> None:
     """Raise `UsageError` unless `fold` is one of `count`."""
-    at_least(1, where=source, folds=count, fold=fold)
+    checks.count(1, where=source, folds=count, fold=fold)
     if fold > count:
         raise UsageError(f"{source}: fold is {fold}; there are {count}")
 
@@ -362,7 +363,7 @@ class PanelData(ABC):
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for an invalid field."""
-        at_least(2, where=self.name, window=self.window)
+        checks.count(2, where=self.name, window=self.window)
         one_of(TRANSFORMS, where=self.name, target=self.target)
         check_fold(self.name, self.folds, self.fold)
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Float32
 
+from jaxseq.common import checks
 from jaxseq.common.arrays import Splits
-from jaxseq.common.checks import at_least
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Rows, folds
 from jaxseq.data.panel import check_fold
@@ -46,11 +46,11 @@ class Waves:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for an invalid field."""
-        at_least(10, where=self.name, count=self.count)
-        at_least(2, where=self.name, window=self.window)
+        checks.count(10, where=self.name, count=self.count)
+        checks.count(2, where=self.name, window=self.window)
         check_fold(self.name, self.folds, self.fold)
-        at_least(0, where=self.name, most=2**32 - 1, seed=self.seed)
-        at_least(0, where=self.name, noise=self.noise)
+        checks.count(0, where=self.name, most=2**32 - 1, seed=self.seed)
+        checks.at_least(0, where=self.name, noise=self.noise)
 
     @property
     def masks_targets(self) -> bool:
@@ -68,7 +68,7 @@ class Waves:
         There is no season, and no background: every series is forecast from its own window alone. Géron does not scale
         the waves, which are of order 1. Raises `UsageError` for a part without a wave.
         """
-        at_least(1, where=self.name, horizon=horizon)
+        checks.count(1, where=self.name, horizon=horizon)
         where = "--data.window"
         if self.count > self.window:
             where = "--data.count"

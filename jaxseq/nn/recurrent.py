@@ -104,7 +104,7 @@ class Recurrent(nn.Module, Generic[Carry_]):
         """
         # Before the parameters are made, for which a bad cell would have no words.
         contract.check_cell(self.cell)
-        padding.check_is_array("x", x)
+        padding.check_is_floating("x", x)
         if x.ndim != 3:
             raise ValueError(f"x has the shape {x.shape}; expected (rows, steps, features)")
 
@@ -123,6 +123,8 @@ class Recurrent(nn.Module, Generic[Carry_]):
         steps = self._swapped(x)
         if resets is not None:
             padding.check_is_array("resets", resets)
+            if resets.ndim != 2:
+                raise ValueError(f"resets has the shape {resets.shape}; expected two axes, as those of x")
             rows = rows._replace(resets=self._swapped(resets), restart=restart)
 
         steps, params, carry, rows = self._computed((steps, params, carry, rows))

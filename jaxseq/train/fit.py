@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 
 from jaxseq.checkpoint import leaves, records, run_seal, store
-from jaxseq.common import files, lock, row_counts
+from jaxseq.common import checks, files, lock, row_counts
 from jaxseq.common.arrays import Variables
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import UsageError
@@ -106,7 +106,10 @@ class Trained(NamedTuple):
         """Return the module's output for every row of x "n *d", computed in batches of at most `batch` rows.
 
         Numbers of rows that are close share a compiled program; the last digit of a result may depend on the number.
+        Raises `UsageError` where there is no row, and for a batch that is no positive integer.
         """
+        checks.count(batch=batch)
+        batch = int(batch)
         setup = Setup(self.model, own_training.objective(optax.squared_error, ()), ADAM)
         # Inside of another program, such as a gradient by x, its number of rows is compiled in.
         if isinstance(x, jax.core.Tracer):

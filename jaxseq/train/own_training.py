@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Shaped
 from numpy.typing import ArrayLike
 
+from jaxseq.common import checks
 from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
 from jaxseq.data.windows import fingerprint
@@ -99,10 +100,10 @@ def job_of(
         model=model,
         objective=objective(parts.loss, tuple(parts.metrics.items())),
         optimiser=parts.optimiser,
-        batch_sharding=devices.batch_sharding(mesh, batch),
+        batch_sharding=devices.batch_sharding(mesh, training.batch),
         precision=training.precision,
     )
-    _check_training(setup, train, batch, has_source=source is not None)
+    _check_training(setup, train, training.batch, has_source=source is not None)
 
     batches = RowSplits(train, checked_valid, Batch(checked_valid.x[:0], checked_valid.y[:0]))
     return Job(
@@ -138,6 +139,8 @@ def _training_rows(rows: Rows, steps_per_epoch: int | None, batch: int | None, d
             raise UsageError("more rows than there are", where="batch", got=size, needed=f"at most {len(part.x)}")
         return _TrainingRows(part, size, None)
 
+    if steps_per_epoch is not None:
+        checks.count(steps_per_epoch=steps_per_epoch)
     opened = stream.opened(rows, steps_per_epoch)
     first = _as_batch(opened.first, "rows")
     # The devices share a batch evenly; rows of weight zero fill it up.

@@ -1,11 +1,14 @@
 """Checks of fields name the field, the value and what would do."""
 
+import dataclasses
+import json
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.common.checks import MOST, at_least, count, one_of, share
+from jaxseq.common.checks import MOST, at_least, count, one_of, plain, share
 from jaxseq.common.errors import UsageError
 
 
@@ -54,3 +57,26 @@ def test_nan_is_refused(check):
     with pytest.raises(UsageError) as error:
         check(noise=math.nan)
     assert math.isnan(error.value.got)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    size: int
+    rates: tuple[float, ...] = ()
+    inner: "Options | None" = None
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_numbers_of_numpy_become_those_of_python():
+    options = Options(np.int8(100), (np.float32(0.5), 1.0), Options(np.uint64(3)))
+    changed = plain(options)
+    assert changed == options and json.dumps(dataclasses.asdict(changed))
+    assert type(changed.size) is type(changed.inner.size) is int
+    # What has none of them stays the same object.
+    assert plain(changed) is changed
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_narrow_integers_of_jax_are_compared_with_their_bounds():
+    count(layers=jnp.int8(3))
+    assert refusal(count, 4, layers=jnp.int8(3)) == ("layers", 3, "at least 4")

@@ -134,6 +134,15 @@ def test_transposition_leaves_alone_what_is_no_note(kind):
             assert ((after != before) & ~still).any()
 
 
+@pytest.mark.usefixtures("unannotated")
+def test_transposition_does_not_depend_on_the_dtype_of_symbols():
+    x, y = rows("notes", drawn(20, 9, 4, low=1))
+    moved = transposed("notes", x, y, seed=3)
+    bytes_moved = transposed("notes", x.astype(np.uint8), y.astype(np.uint8), seed=3)
+    for part, expected in zip(bytes_moved, moved, strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
 def test_a_row_without_notes_stays_as_it_is():
     x, y = rows("chords", np.zeros((3, 4, 4), int))
     moved = transposed("chords", x, y, 0)

@@ -177,6 +177,26 @@ def test_dropout_draws_in_training_from_the_key_alone():
 
 
 @pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize("dtype", ["int8", "int32", "bool", "complex64"])
+def test_inputs_are_floating_point_numbers(dtype):
+    x = jnp.ones((3, 7, 2), dtype)
+    layer = recurrent.Recurrent(CELLS["gru"], 4)
+    for module in (layer, recurrent.Bidirectional(layer), forecaster.Forecaster(CELLS["lru"], 4, 1, 1)):
+        with pytest.raises(ValueError, match=f"x has the dtype {dtype}; expected floating"):
+            module.init(jax.random.key(0), x)
+    params = CELLS["gru"].init(jax.random.key(0), 2, 4)
+    with pytest.raises(ValueError, match=f"x has the dtype {dtype}; expected floating"):
+        recurrence.scan(CELLS["gru"], params, x, CELLS["gru"].start((7, 4)))
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize("resets", [jnp.zeros(7, bool), jnp.zeros((), bool), jnp.zeros((3, 7, 1), bool)])
+def test_resets_of_other_axes_than_those_of_x_are_refused(resets):
+    with pytest.raises(ValueError, match="resets has the shape"):
+        recurrent.Recurrent(CELLS["gru"], 4).init(jax.random.key(0), jnp.ones((3, 7, 2)), resets=resets)
+
+
+@pytest.mark.usefixtures("unannotated")
 @pytest.mark.parametrize(
     ("make", "field", "value"),
     [

@@ -220,6 +220,19 @@ def test_a_restored_module_predicts_the_same(tmp_path):
         log.unlink(missing_ok=True)
 
 
+@pytest.mark.usefixtures("unannotated")
+def test_numbers_may_be_those_of_numpy(tmp_path):
+    options = {"epochs": np.int8(1), "batch": np.uint8(8), "seed": np.int64(3), "patience": np.int16(2)}
+    trained = train(tmp_path / "run", **options)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert {name: config[name] for name in options} == options
+    assert trained.predict(TRAIN[0], np.int8(7)).shape == (24, 6, 5)
+    for x, batch, where in ((TRAIN[0][:0], 8, "x"), (TRAIN[0], 0, "batch"), (TRAIN[0], 1.5, "batch")):
+        with pytest.raises(UsageError) as caught:
+            trained.predict(x, batch)
+        assert caught.value.where == where
+
+
 def test_a_data_frame_is_rows_of_numbers(tmp_path):
     frame = pd.DataFrame({"a": np.arange(8.0), "b": np.ones(8)})
     target = frame[["a"]]
@@ -243,6 +256,7 @@ LONGER = (np.zeros((12, 2), np.float32), np.zeros((12, 1), np.float32))
 FINITE = (np.zeros((8, 2), np.float32), np.zeros((8, 1), np.float32))
 
 
+@pytest.mark.usefixtures("unannotated")
 @pytest.mark.parametrize(
     ("rows", "options", "where", "got"),
     [
@@ -254,6 +268,12 @@ FINITE = (np.zeros((8, 2), np.float32), np.zeros((8, 1), np.float32))
         ((np.full((8, 2), "a"), FINITE[1]), {}, "rows: x", "dtype <U1"),
         (FINITE, {"batch": 9}, "batch", 9),
         (FINITE, {"epochs": 0}, "epochs", 0),
+        (FINITE, {"epochs": True}, "epochs", True),
+        (FINITE, {"epochs": 1.0}, "epochs", 1.0),
+        (FINITE, {"batch": 8.0}, "batch", 8.0),
+        (FINITE, {"seed": 1.5}, "seed", 1.5),
+        (FINITE, {"patience": True}, "patience", True),
+        (iter([FINITE]), {"steps_per_epoch": 1.5}, "steps_per_epoch", 1.5),
         (FINITE, {"resume": True, "out": None}, "resume", "out=None"),
         (LONGER, {"model": Normed(), "batch": 8, "valid": LONGER}, "batch", "8 for 12 rows"),
         (iter([FINITE]), {}, "steps_per_epoch", ABSENT),

@@ -142,7 +142,8 @@ def _transpose(
     symbols = x[..., jnp.array(transposition.columns)]
 
     # The last target of a row of notes is not among the symbols of x, but has to stay in range as well.
-    parts = [part.reshape(len(part), -1).astype(y.dtype) for part in (symbols, y)]
+    # Shifts may be negative, which narrow or unsigned symbols are not.
+    parts = [part.reshape(len(part), -1).astype(jnp.int32) for part in (symbols, y)]
     row = jnp.concatenate(parts, axis=1)
     has_pitch = transposition.is_pitch(row)
     down = jnp.min(jnp.where(has_pitch, row, transposition.highest), axis=1) - transposition.lowest

@@ -10,7 +10,7 @@ import tyro
 
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
-from jaxseq.common.checks import at_least, one_of
+from jaxseq.common.checks import changed_fields, count, one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.precision import Precision
 from jaxseq.data.dataset import DataOptions
@@ -71,11 +71,14 @@ class Training:
     """Precision of matrix products on a GPU: float32 in full, or the faster tf32 and bfloat16; a CPU ignores it."""
 
     def __post_init__(self) -> None:
-        at_least(1, epochs=self.epochs, batch=self.batch)
+        for name, value in changed_fields(self).items():
+            # The only way to set a field of a frozen dataclass.
+            object.__setattr__(self, name, value)
+        count(1, epochs=self.epochs, batch=self.batch)
         # From 2**32 on, JAX's keys repeat.
-        at_least(0, most=2**32 - 1, seed=self.seed)
+        count(0, most=2**32 - 1, seed=self.seed)
         if self.patience is not None:
-            at_least(1, patience=self.patience)
+            count(1, patience=self.patience)
         one_of(get_args(OnNonFinite), on_nonfinite=self.on_nonfinite)
         one_of(get_args(Precision), precision=self.precision)
 
@@ -182,4 +185,4 @@ def norm_inside(name: NormName) -> Norm | None:
 def check_convolutions(channels: tuple[int, ...]) -> None:
     """Raise `UsageError` for a convolution without channels."""
     for number, width in enumerate(channels, 1):
-        at_least(1, where=f"convolution {number}", channels=width)
+        count(1, where=f"convolution {number}", channels=width)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxseq import cells
-from jaxseq.common.checks import at_least, one_of, share
+from jaxseq.common.checks import count, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.music import tokens
 from jaxseq.music.networks import inputs, objectives
@@ -142,7 +142,7 @@ class VoicesAtOnce:
 
     def __post_init__(self) -> None:
         _check_network(self)
-        at_least(1, voice_hidden=self.voice_hidden)
+        count(1, voice_hidden=self.voice_hidden)
         # Embeddings of durations and of bar positions have half that size.
         if self.embedding % 2:
             raise UsageError("not an even number", where="--model.embedding", got=self.embedding)
@@ -232,7 +232,7 @@ class Fills(VoicesAtOnce):
 
 def _check_network(model: Notes | VoicesAtOnce) -> None:
     cells.check_options(model.cell, model.norm != "none", model.recurrent_dropout)
-    at_least(1, hidden=model.hidden, layers=model.layers, embedding=model.embedding)
+    count(1, hidden=model.hidden, layers=model.layers, embedding=model.embedding)
     # Batch norm between two layers is a setting of forecasts alone.
     one_of(get_args(NormName)[:-1], norm=model.norm)
     share(dropout=model.dropout, recurrent_dropout=model.recurrent_dropout)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Generic, Literal, TypeVar, get_args
 
-from jaxseq.common.checks import at_least, one_of
+from jaxseq.common.checks import count, one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.chorales import Chorales
 from jaxseq.music.corpora.jsb import Jsb
@@ -46,8 +46,8 @@ class ChoraleExperiment(Experiment, Generic[Data, NetworkOptions]):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of(get_args(Scoring), protocol=self.protocol)
-        at_least(1, stretch=self.stretch, hop=self.hop)
-        at_least(0, transpose=self.transpose)
+        count(1, stretch=self.stretch, hop=self.hop)
+        count(0, transpose=self.transpose)
         if self.hop > self.stretch:
             raise UsageError(
                 "notes between two training rows would be left out",

@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, Literal, TypeVar, get_args
 from jaxseq import cells
 from jaxseq.cells.chunks import Chunk
 from jaxseq.cells.norm import Norm
-from jaxseq.common.checks import at_least, count, one_of, share
+from jaxseq.common.checks import count, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.dataset import SeriesData
@@ -55,7 +55,7 @@ class Model:
 
     def __post_init__(self) -> None:
         cells.check_options(self.cell, self.norm not in ("none", "batch-between"), self.recurrent_dropout)
-        at_least(1, hidden=self.hidden, layers=self.layers)
+        count(1, hidden=self.hidden, layers=self.layers)
         if self.chunk not in (None, "auto"):
             count(chunk=self.chunk)
         one_of(get_args(NormName), norm=self.norm)
@@ -123,7 +123,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, horizon=self.horizon)
+        count(1, horizon=self.horizon)
         one_of(get_args(Strategy), task=self.task)
         one_of(get_args(LossName), loss=self.loss)
         one_of(get_args(Choice), intervals=self.intervals)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, get_args
 
 from jaxseq import cells
-from jaxseq.common.checks import at_least, one_of, share
+from jaxseq.common.checks import count, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.pianoroll import PianoRoll
 from jaxseq.music.networks import objectives
@@ -38,8 +38,8 @@ class Roll:
 
     def __post_init__(self) -> None:
         cells.check_options(self.cell, self.norm != "none", self.recurrent_dropout)
-        at_least(1, hidden=self.hidden)
-        at_least(0, layers=self.layers)
+        count(1, hidden=self.hidden)
+        count(0, layers=self.layers)
         if not self.layers and not self.convolutions:
             raise UsageError(
                 "a network without recurrent layers needs convolutions", where="--model.layers", got=0, needed="1"

@@ -24,8 +24,8 @@ from jaxseq.common.sealed import DamagedError
 from jaxseq.common.text import printable
 
 PROGRAM = "python -m jaxseq.checkpoint"
-RECIPES = {"study.json": ("study.csv", "study.md"), "sweep.json": ("sweep.csv", "sweep.md")}
-"""Recipes in folders of runs, and the tables beside them that are made of the runs."""
+RECIPES = {"study.json": ("study.csv", "study.md"), "sweep.json": ("sweep.csv", "sweep.md", run_seal.SEARCH_LOG)}
+"""Recipes in folders of runs, and the files beside them that are written after them."""
 REPORT_RUNS = "runs"
 """Name of the folder of the runs in that of a report."""
 LEFT_COLUMNS = ("name", "axes", "shape", "dtype", "sha256", "bits")
@@ -137,14 +137,14 @@ def _verify_recipe(folder: Path, name: str, runs: Sequence[Path]) -> bool:
             run_seal.check_journal(recipe, folder / name)
         except UsageError as error:
             lines.append(str(error))
-    for table in RECIPES[name]:
-        if not os.path.lexists(folder / table):
+    for later_file in RECIPES[name]:
+        if not os.path.lexists(folder / later_file):
             continue
         if not os.path.lexists(folder / name):
-            lines.append(f"{folder / name}: it is missing beside {table}")
+            lines.append(f"{folder / name}: it is missing beside {later_file}")
         # What the tables say is made again from the runs.
-        if (folder / table).is_dir():
-            lines.append(f"{folder / table}: a folder in the place of a file")
+        if (folder / later_file).is_dir():
+            lines.append(f"{folder / later_file}: a folder in the place of a file")
     for line in lines:
         say(line)
     return bool(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ MEMBERS = "members"
 FIELDS = "member_fields"
 """Key of the names of the fields that are hashed."""
 JOURNAL = "journal"
-"""Key, in the recipe of a search, of the name, size and sha256 of its journal, which may have grown since."""
+"""Key, in the recipe of a search, of its journal, which may have grown since: name, size, sha256, seal before its start."""
 
 Recipe = Mapping[str, Any]
 """The sealed record of a study, a grid or a search, as JSON has it."""
@@ -285,7 +285,12 @@ def check_members(runs: Iterable[Path], recipe: Recipe, file: Path) -> None:
             raise DamagedError(f"{file}", [f"it has another recipe for {run.name}"])
 
 
-def journal_record(journal: Path) -> dict[str, list[str | int]]:
+def journal_start(words: Sequence[str]) -> str:
+    """Return the seal before the first line of the journal of a search with these words, so that it is of no other one."""
+    return sealed.digest({"words": list(words)})
+
+
+def journal_record(journal: Path, words: Sequence[str]) -> dict[str, list[str | int]]:
     """Return the part of a recipe of runs that seals a journal, which may not exist yet.
 
     Raises `UsageError` if it cannot be read.
@@ -293,7 +298,8 @@ def journal_record(journal: Path) -> dict[str, list[str | int]]:
     content = b""
     if os.path.lexists(journal):
         content = log_content(journal)
-    return {JOURNAL: [journal.name, len(content), hashlib.sha256(content).hexdigest()]}
+    sha256 = hashlib.sha256(content).hexdigest()
+    return {JOURNAL: [journal.name, len(content), sha256, journal_start(words)]}
 
 
 def check_journal(recipe: Recipe, file: Path) -> None:
@@ -304,7 +310,7 @@ def check_journal(recipe: Recipe, file: Path) -> None:
     """
     if JOURNAL not in recipe:
         return
-    name, size, sha256 = recipe[JOURNAL]
+    name, size, sha256, *start = recipe[JOURNAL]
     # The recipe may come from elsewhere: no file outside of its folder is read.
     journal = file.with_name(Path(name).name)
     if size == 0 and not os.path.lexists(journal):
@@ -312,7 +318,8 @@ def check_journal(recipe: Recipe, file: Path) -> None:
     content = log_content(journal)
     if hashlib.sha256(content[:size]).hexdigest() != sha256:
         raise DamagedError(f"{journal}", [f"it was changed since {file.name} was written"])
-    sealed_lines.check(content, journal)
+    # Recipes without it are of journals without seals.
+    sealed_lines.check(content, journal, *(start or [""]))
 
 
 def _recipe_sha256(config: Mapping[str, object], fields: Iterable[str]) -> str:

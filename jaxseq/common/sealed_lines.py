@@ -14,12 +14,12 @@ from jaxseq.common import sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import SEAL, DamagedError
 
-START = ""
-"""The seal before the first line."""
-
 
 def lines(records: Iterable[Mapping[str, object]], seal_before: str | None) -> bytes:
-    """Return records as the lines behind one with `seal_before`; behind a line without a seal, they have none either."""
+    """Return records as the lines behind one with `seal_before`; behind a line without a seal, they have none either.
+
+    Before the first line of a log stands a seal of the caller's choice.
+    """
     texts = []
     for record in records:
         # JSON turns keys into texts, and the seal has to be that of what is read again.
@@ -32,13 +32,11 @@ def lines(records: Iterable[Mapping[str, object]], seal_before: str | None) -> b
 
 
 def last_seal(content: bytes, path: Path) -> str | None:
-    """Return the seal of the last line of a log: `START` if it has no line, None if the line has no seal.
+    """Return the seal of the last line of a log that has a line; None if the line has no seal.
 
     Raises `UsageError`, which names the file, for a line that is no record.
     """
     texts = whole(content).split(b"\n")[:-1]
-    if not texts:
-        return START
     seal = _record(texts[-1], f"{path}, last line").get(SEAL)
     return None if seal is None else str(seal)
 
@@ -48,13 +46,15 @@ def whole(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def check(content: bytes, path: Path) -> None:
+def check(content: bytes, path: Path, start: str) -> None:
     """Raise `UsageError`, which names the file and the line, unless the lines of a log are those that were written.
+
+    start  the seal before the first line
 
     An unfinished last line is passed over. If the first line has no seal, as in the logs of earlier versions, no line may
     have one.
     """
-    seal_before: str | None = START
+    seal_before: str | None = start
     for number, text in enumerate(whole(content).split(b"\n")[:-1], 1):
         place = f"{path}, line {number}"
         record = _record(text, place)

@@ -109,7 +109,7 @@ def _search(options: Options, trials: int, console: Console, locks: ExitStack) -
 
     # Now, when the points are known, for `checkpoint verify`.
     members = {result.run.folder.name: result.run.experiment for result in found.results if result.state != "failed"}
-    _write_record(folder, _recorded_words(options), members, run_seal.journal_record(journal))
+    _write_record(folder, _recorded_words(options), members, run_seal.journal_record(journal, options.words))
     outputs = _outputs(folder, console)
     outputs.write(search_summary.PICTURE, figures.drawn(plots.trials(searched, found), "png"))
     table = search_summary.table(searched, found)
@@ -165,7 +165,7 @@ def _folder(options: Options, members: Mapping[str, Experiment], name: str, lock
     facts = None
     if options.trials is not None:
         # So that `checkpoint verify` reads the journal of a search from its first line on.
-        facts = run_seal.journal_record(folder / run_seal.SEARCH_LOG)
+        facts = run_seal.journal_record(folder / run_seal.SEARCH_LOG, options.words)
     _write_record(folder, words, members, facts)
     return folder
 

@@ -18,12 +18,15 @@ from jaxseq.common import files, sealed_lines
 
 
 class SealedJournal(JournalFileBackend):
-    """The file, to which Optuna's storage appends its operations, and from which it reads those of other processes."""
+    """The file, to which Optuna's storage appends its operations, and from which it reads those of other processes.
 
-    def __init__(self, path: Path) -> None:
+    start  the seal before its first line
+    """
+
+    def __init__(self, path: Path, start: str) -> None:
         super().__init__(str(path), _lock_of(path))
         self._path = path
-        self._seal: str | None = sealed_lines.START
+        self._seal: str | None = start
         # Size of the lines of which the last one has this seal.
         self._size = 0
 
@@ -52,7 +55,7 @@ class SealedJournal(JournalFileBackend):
         return size
 
 
-def check(path: Path) -> None:
+def check(path: Path, start: str) -> None:
     """Cut off an unfinished last line, which a kill may leave, and check the seals of the others.
 
     Raises `UsageError`, which names the line, for a journal that cannot be read or was changed.
@@ -64,7 +67,7 @@ def check(path: Path) -> None:
     # The jobs of a cluster may be writing.
     with locked(path):
         content = run_seal.log_content(path)
-        sealed_lines.check(content, path)
+        sealed_lines.check(content, path, start)
         whole_lines = sealed_lines.whole(content)
         if whole_lines == content:
             return

@@ -105,8 +105,9 @@ class _Search:
         console: Console,
     ) -> None:
         self._journal = folder / JOURNAL
-        sealed_journal.check(self._journal)
-        self._storage, study = _open(self._journal, space.base.epochs)
+        self._start = run_seal.journal_start(space.words)
+        sealed_journal.check(self._journal, self._start)
+        self._storage, study = _open(self._journal, space.base.epochs, self._start)
         self._space = space
         self._trials = trials
         self._is_parallel = is_parallel
@@ -293,7 +294,7 @@ class _Search:
         for run, reason in self._damaged.items():
             raise UsageError(f"{run.name} is damaged: {reason} (see {log_of(run.folder)})")
         # What was changed meanwhile would be sealed with the rest.
-        sealed_journal.check(self._journal)
+        sealed_journal.check(self._journal, self._start)
         results = [self._result(trial) for trial in self._study.get_trials(deepcopy=False)]
         if not any(result.state == "complete" for result in results):
             raise UsageError("no trial was completed", where=f"{self._folder}", got=f"{len(results)} trials")
@@ -397,10 +398,13 @@ def _trial_id(storage: JournalStorage, number: int) -> int:
     return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(STUDY), number)
 
 
-def _open(journal: Path, epochs: int) -> _Journal:
-    """Open a journal, with a new study if it has none. Raises `UsageError` for a journal that is damaged."""
+def _open(journal: Path, epochs: int, start: str = "") -> _Journal:
+    """Open a journal, with a new study if it has none. Raises `UsageError` for a journal that is damaged.
+
+    start  the seal before its first line, of which a trial writes none
+    """
     try:
-        storage = JournalStorage(sealed_journal.SealedJournal(journal))
+        storage = JournalStorage(sealed_journal.SealedJournal(journal, start))
         pruner = optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=max(1, epochs // WARMUP))
         # To create one that is there would add a line to the journal.
         if STUDY in optuna.get_all_study_names(storage):

@@ -36,10 +36,11 @@ class Choice(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Fields that vary, by name, each with its range or choice, and the recipe that has all other fields."""
+    """Fields that vary, by name, each with its range or choice, the recipe that has all other fields, and their words."""
 
     base: Experiment
     fields: Mapping[str, Range | Choice]
+    words: Sequence[str]
 
     @property
     def metric(self) -> str:
@@ -101,7 +102,7 @@ def parse(words: Sequence[str]) -> Space:
 
     if not fields:
         raise UsageError("no field varies", where="--optuna", needed="one with a,b or low..high or log:low..high")
-    space = Space(base, fields)
+    space = Space(base, fields, words)
     _check_metric(space)
     return space
 
@@ -131,7 +132,7 @@ def _check_metric(space: Space) -> None:
         # A number changes no metric.
         if isinstance(domain, Choice):
             for value in domain.values.values():
-                varied = Space(grid.with_values(space.base, {field: value}), {})
+                varied = Space(grid.with_values(space.base, {field: value}), {}, ())
                 if varied.metric != space.metric:
                     raise UsageError(
                         "its values are judged by different metrics",

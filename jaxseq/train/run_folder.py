@@ -25,7 +25,7 @@ from jaxseq.common.files import (
     open_to_append,
     write_text,
 )
-from jaxseq.common.text import counted
+from jaxseq.common.text import counted, printable
 from jaxseq.train.schedules import RATES
 
 RUNS = Path("runs")
@@ -92,12 +92,15 @@ def is_empty(folder: Path) -> bool:
 def has_recipe(folder: Path, recipe: str, summary: str) -> bool:
     """Return whether a folder of runs has the file of its recipe, sound or not.
 
-    Raises `UsageError` if the file is missing beside the summary, which is written last.
+    Raises `UsageError` if the file is missing beside what is written after it: the summary, a journal, the runs.
     """
     if os.path.lexists(folder / recipe):
         return True
-    if os.path.lexists(folder / summary):
-        raise UsageError("it is missing", where=folder / recipe, needed="the file, or another --out")
+    later_files = [folder / summary, folder / run_seal.SEARCH_LOG, *sorted(folder.glob(f"*/{run_seal.CONFIG}"))]
+    for path in later_files:
+        if os.path.lexists(path):
+            rule = f"it is missing beside {printable(str(path.relative_to(folder)))}"
+            raise UsageError(rule, where=folder / recipe, needed="the file, or another --out")
     return False
 
 

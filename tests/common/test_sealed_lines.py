@@ -10,16 +10,17 @@ from jaxseq.common import sealed_lines
 from jaxseq.common.errors import UsageError
 
 PATH = Path("some.log")
+START = "some log"
 RECORDS = [
     {"step": step, "value": value, "of": {"1": None}} for step, value in enumerate((0.1, float("inf"), -0.0, 1e-9))
 ]
-LINES = sealed_lines.lines(RECORDS, sealed_lines.START).splitlines(keepends=True)
+LINES = sealed_lines.lines(RECORDS, START).splitlines(keepends=True)
 
 
 def first_fault(lines: list[bytes]) -> int | None:
     """Return the number of the line that is refused; None if none is."""
     try:
-        sealed_lines.check(b"".join(lines), PATH)
+        sealed_lines.check(b"".join(lines), PATH, START)
     except UsageError as error:
         place, number = str(error.where).split(", line ")
         assert place == "some.log"
@@ -31,7 +32,7 @@ def test_lines_are_read_back_and_may_be_fewer() -> None:
     for count in range(len(LINES) + 1):
         assert first_fault(LINES[:count]) is None
         assert first_fault([*LINES[:count], b'{"step"']) is None
-        seal = sealed_lines.last_seal(b"".join(LINES[:count]), PATH)
+        seal = sealed_lines.last_seal(b"".join(LINES[:count]), PATH) if count else START
         assert sealed_lines.lines(RECORDS[count:], seal) == b"".join(LINES[count:])
     for line, record in zip(LINES, RECORDS, strict=True):
         assert json.loads(line) == {**record, "sha256": json.loads(line)["sha256"]}
@@ -72,3 +73,7 @@ def test_a_log_without_seals_stays_without_them() -> None:
     assert b"sha256" not in sealed_lines.lines(RECORDS, None)
     assert first_fault([*plain, LINES[0]]) == len(plain) + 1
     assert first_fault([*LINES, plain[0]]) == len(LINES) + 1
+
+
+def test_a_log_is_known_by_its_start() -> None:
+    assert first_fault(sealed_lines.lines(RECORDS, "another log").splitlines(keepends=True)) == 1

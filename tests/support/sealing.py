@@ -22,6 +22,6 @@ def before_its_end(search: Path) -> Path:
     journal.unlink()
     words = sealed.read(search / "sweep.json")["words"]
     # As it is written before the first trial.
-    sealed.write(search / "sweep.json", {"words": words, **run_seal.journal_record(journal)})
+    sealed.write(search / "sweep.json", {"words": words, **run_seal.journal_record(journal, words[1:])})
     journal.write_bytes(b"".join(content.splitlines(keepends=True)[:-1]))
     return journal

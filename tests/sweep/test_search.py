@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 import math
 import os
 import re
@@ -19,6 +20,7 @@ import sealing
 from quick_compilation import quick_compilation
 from rich.console import Console
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import figures, lock, sealed, sealed_lines
 from jaxseq.common.errors import Stopped, UsageError
 from jaxseq.sweep import __main__ as sweep
@@ -419,6 +421,9 @@ EDITS = {
     "a line removed": lines_edited(lambda lines: lines.pop(NEW_TRIAL + 1)),
     "the first line removed": lines_edited(lambda lines: lines.pop(0)),
     "two lines exchanged": lines_edited(lambda lines: lines.insert(3, lines.pop(4))),
+    "another search's": lambda content: sealed_lines.lines(
+        map(json.loads, without_seals(content.decode()).splitlines()), run_seal.journal_start(["aapl"])
+    ),
     "a value": lambda content: re.sub(rb'("values":\[)[\d.e-]+', rb"\g<1>0.0123", content, count=1),
     "a report": lambda content: re.sub(rb'("intermediate_value":)[\d.e-]+', rb"\g<1>0.0123", content, count=1),
 }
@@ -441,6 +446,8 @@ def refused_by_its_line(folder: Path, capsys: pytest.CaptureFixture) -> None:
 def test_an_edit_of_the_journal_of_an_interrupted_search_is_refused(
     real_search: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    from jaxseq.checkpoint import __main__ as checkpoint
+
     for name, edit in EDITS.items():
         journal = interrupted(real_search, tmp_path / name)
         content = journal.read_bytes()
@@ -452,6 +459,12 @@ def test_an_edit_of_the_journal_of_an_interrupted_search_is_refused(
         sealed.write(tmp_path / name / "sweep.json", {"words": record["words"]})
         refused_by_its_line(tmp_path / name, capsys)
         assert not (tmp_path / name / "sweep.csv").exists()
+
+    (tmp_path / name / "sweep.json").unlink()
+    assert sweep.main([*REAL, str(tmp_path / name)]) == 2
+    assert "sweep.json: it is missing beside optuna.log" in capsys.readouterr().err
+    assert checkpoint.main(["verify", str(tmp_path / name)]) == 1
+    assert "sweep.json: it is missing beside optuna.log" in capsys.readouterr().out
 
 
 @needs_optuna
@@ -498,7 +511,7 @@ def test_processes_that_append_to_one_journal_leave_every_line_sealed(tmp_path: 
     path = tmp_path / "optuna.log"
 
     def append(number: int) -> None:
-        journal = SealedJournal(path)
+        journal = SealedJournal(path, "start")
         for count in range(10):
             journal.append_logs([{"number": number, "count": count}, {"nan": math.nan, "keys": {1: number}}])
 
@@ -509,5 +522,5 @@ def test_processes_that_append_to_one_journal_leave_every_line_sealed(tmp_path: 
         file.write(b'{"number":')
     append(4)
     content = path.read_bytes()
-    sealed_lines.check(content, path)
+    sealed_lines.check(content, path, "start")
     assert content.count(b"\n") == content.count(b"sha256") == 100

@@ -318,8 +318,11 @@ def check_journal(recipe: Recipe, file: Path) -> None:
     content = log_content(journal)
     if hashlib.sha256(content[:size]).hexdigest() != sha256:
         raise DamagedError(f"{journal}", [f"it was changed since {file.name} was written"])
-    # Recipes without it are of journals without seals.
-    sealed_lines.check(content, journal, *(start or [""]))
+    try:
+        # Recipes without it are of journals without seals.
+        sealed_lines.check(content, journal, *(start or [""]))
+    except DamagedError as error:
+        raise DamagedError(f"{error.where}", [f"{error.reasons[0]}, or {file.name} is of another search"]) from None
 
 
 def _recipe_sha256(config: Mapping[str, object], fields: Iterable[str]) -> str:

@@ -100,7 +100,7 @@ def best_epoch(folder: str | Path) -> int | None:
 
 
 def best_until(folder: Path, epoch: int) -> int:
-    """Return the best epoch up to one; raises as `best_epoch` does."""
+    """Return the best epoch up to one; raises as `best_epoch` does, and `DamagedError` if another run saved that one."""
     record = record_of(folder, epoch)
     best = record.get(BEST_EPOCH)
     if best is None:
@@ -112,7 +112,9 @@ def best_until(folder: Path, epoch: int) -> int:
         best = choice.best_epoch({number: values[number] for number in until if number in values}) or epoch
     if best not in epochs(folder):
         raise DamagedError(place(folder, best), ["the best epoch is missing"])
-    record_of(folder, best)
+    # Another run's would name an epoch by its own metrics.
+    if record_of(folder, best).get(RUN_ID) != record.get(RUN_ID):
+        raise DamagedError(place(folder, epoch), [f"it belongs to another run than the best epoch, {best}"])
     return best
 
 

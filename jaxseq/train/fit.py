@@ -46,7 +46,7 @@ from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import RunRow
 from jaxseq.train.epoch import Setup
 from jaxseq.train.experiments.base import OWN, OnNonFinite
-from jaxseq.train.job import Job, run_config
+from jaxseq.train.job import Job, chosen_epoch, run_config
 from jaxseq.train.loop import Run
 from jaxseq.train.own_training import ADAM, OwnTraining, Pair, Parts, Rows
 from jaxseq.train.run_folder import MAY_CHANGE, Row
@@ -177,7 +177,7 @@ def train(
 
 
 def restore(folder: str | Path, model: Layer, number: int | None = None) -> Trained:
-    """Return the best epoch of a run, or the one of that number; every array is verified.
+    """Return the epoch of a run that was judged, or the best of one that was not, or that of a number, verified.
 
     Raises `UsageError` if there is no such run or epoch, or if another module was trained, and `DamagedError` if an array
     or a row of the log is not the one that was saved.
@@ -196,7 +196,7 @@ def restore(folder: str | Path, model: Layer, number: int | None = None) -> Trai
     checkpoints = folder / run_seal.CHECKPOINTS
     chosen = number
     if chosen is None:
-        chosen = records.best_epoch(checkpoints)
+        chosen = chosen_epoch(checkpoints, run_seal.read_judged(folder))
     if chosen is None:
         raise UsageError("no epoch was finished", where=folder, needed="at least 1")
     records.check_run(checkpoints, chosen, config)

@@ -346,7 +346,7 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
     try:
         chosen = number
         if chosen is None:
-            chosen = _chosen_epoch(checkpoints, judged)
+            chosen = chosen_epoch(checkpoints, judged)
         restored_epoch, state = store.restore(checkpoints, abstract, chosen, config=config)
     except DamagedError as error:
         raise _with_other_epochs(error, checkpoints, config) from None
@@ -357,7 +357,7 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
     return Restored(restored_epoch, setup, state)
 
 
-def _chosen_epoch(checkpoints: Path, judged: Judged | None) -> int | None:
+def chosen_epoch(checkpoints: Path, judged: Judged | None) -> int | None:
     """Return the epoch of a run that was judged; of a run that was not, the best one so far.
 
     Raises `DamagedError` if that epoch is not there any more, or not in the state that was judged.

@@ -248,6 +248,16 @@ def test_a_leaf_that_is_no_array_is_refused_by_name(tmp_path: Path) -> None:
         writer.save(1, {"opt": {"rate": 0.1}}, {"loss": 1.0})
 
 
+def test_an_epoch_of_another_run_does_not_say_which_one_is_best(tmp_path: Path) -> None:
+    for run, losses in (("mine", {1: 0.1, 2: 0.3, 3: 0.2}), ("other", {1: 0.3, 2: 0.1, 3: 0.2})):
+        write(tmp_path / run, losses, make=little, **{RUN_ID: run})
+    shutil.rmtree(tmp_path / "mine" / "3")
+    shutil.copytree(tmp_path / "other" / "3", tmp_path / "mine" / "3")
+    assert records.best_until(tmp_path / "mine", 2) == 1
+    with pytest.raises(DamagedError, match=r"epoch 3 of .*another run"):
+        records.best_epoch(tmp_path / "mine")
+
+
 def test_of_equal_steps_the_newest_is_best_and_nan_is_never(tmp_path: Path) -> None:
     write(tmp_path / "nan", {1: float("nan"), 2: 0.3, 3: 0.3}, make=little)
     assert records.best_epoch(tmp_path / "nan") == 3

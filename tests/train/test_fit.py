@@ -209,7 +209,11 @@ def test_a_restored_module_predicts_the_same(tmp_path):
     first, *_, newest = sorted((tmp_path / "checkpoints").glob("[0-9]*"), key=lambda folder: int(folder.name))
     moved = newest.rename(newest.with_name("99"))
     assert fit.restore(tmp_path, Tagger(), int(first.name)).history == restored.history
-    moved.rename(newest)
+    # The last epoch was the best.
+    moved.rename(tmp_path / "aside")
+    with pytest.raises(UsageError, match=rf"epoch {newest.name} of .*missing"):
+        fit.restore(tmp_path, Tagger())
+    (tmp_path / "aside").rename(newest)
 
     # The history is sealed as well: a row that was edited, and a log that is gone.
     log = tmp_path / "metrics.jsonl"

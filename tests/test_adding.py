@@ -1,14 +1,18 @@
 """A name that is registered is on the command line, and in no second list that would have to follow it."""
 
 import ast
+import json
 import re
+import sys
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxseq.cells import CELLS
+from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.export import __main__ as export
@@ -16,12 +20,15 @@ from jaxseq.export import formats
 from jaxseq.export.kinds import forecasts
 from jaxseq.nn import heads
 from jaxseq.sweep import options as sweep_options
-from jaxseq.train import loggers, options
+from jaxseq.train import __main__ as train
+from jaxseq.train import domains, experiments, loggers, options
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.optimiser import RULES
+from jaxseq.train.restore import restore
 from jaxseq.train.schedules import RATES
 
 ROOT = Path(__file__).parent.parent
+ADDED = ROOT / "tests" / "support" / "added"
 REGISTRIES = MappingProxyType(
     {
         "--model.cell": tuple(CELLS),
@@ -101,3 +108,49 @@ def test_no_second_list_repeats_a_registry():
             if listed >= set(names)
         ]
         assert len(places) == LISTS.get(option, 0), f"{option}: {', '.join(places)}"
+
+
+# Modules that somebody else adds --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def added(monkeypatch):
+    """The modules of `tests/support/added` lie in the package's rooms of the same name, and nothing else is changed."""
+    rooms = {"domains": domains, "experiments": experiments, "formats": formats}
+    for name, room in rooms.items():
+        monkeypatch.setattr(room, "__path__", [*room.__path__, str(ADDED / name)])
+    registered = experiments.available()
+    for module in (experiments, options):
+        monkeypatch.setattr(module, "EXPERIMENTS", registered)
+    monkeypatch.setattr(formats, "NAMES", formats.available())
+    yield
+    for name in ("domains.sums", "experiments.sums"):
+        sys.modules.pop(f"jaxseq.train.{name}", None)
+    sys.modules.pop("jaxseq.export.formats.shapes_format", None)
+
+
+def command(main, *words):
+    assert main([str(word) for word in words]) == 0
+
+
+def test_a_domain_and_a_format_are_added_by_their_modules_alone(added, compiled_quickly, tmp_path, capsys):
+    whole, parts, out = tmp_path / "whole", tmp_path / "parts", tmp_path / "exported"
+    command(train.main, "sums", "--epochs", "2", "--model.hidden", "3", "--out", whole)
+    command(train.main, "sums", "--epochs", "1", "--model.hidden", "3", "--schedule", "constant", "--out", parts)
+    command(train.main, "--resume", parts, "--epochs", "2")
+    command(checkpoint.main, "verify", whole)
+    assert (parts / "scores.csv").read_bytes() == (whole / "scores.csv").read_bytes()
+
+    run = restore(whole)
+    assert type(run).__name__ == "Classified" and run.epoch in (1, 2) and run.experiment.model.hidden == 3
+    command(export.main, whole, "--to", "safetensors,shapes", "--out", out)
+    shapes = json.loads((out / "shapes.json").read_text())
+    arrays = safetensors.numpy.load_file(out / "parameters.safetensors")
+    assert shapes == {name: list(array.shape) for name, array in arrays.items()}
+    np.testing.assert_array_equal(arrays["head/kernel"], run.state.params["head"]["kernel"])
+    card = (out / "README.md").read_text()
+    assert "A gru of 3 units, trained as sums." in card and "`shapes.json`" in card
+
+    # A program is what the domain says that its runs are, and it says nothing.
+    assert export.main([str(whole), "--to", "stablehlo", "--out", str(tmp_path / "none")]) == 2
+    assert "takes no run of sums (sums); got 'stablehlo', needed safetensors or shapes" in capsys.readouterr().err

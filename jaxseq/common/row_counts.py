@@ -1,7 +1,8 @@
 """Numbers of rows that share compiled programs.
 
 JAX compiles a program for each shape. A prediction of n rows is therefore one of `shared(n)` rows, filled up with copies
-of the first row, whose results are cut off. Rows must not see one another, as in every network that only predicts.
+of the first row, whose results are cut off. They come last: the result of a row must not depend on the rows after it. The
+rows of a network's batch see no other at all, the time steps of a series those before them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def computed(
 ) -> Shaped[np.ndarray, "n *k"]:
     """Return what a function gives for each row of x; it is called with a number of rows that is shared.
 
-    Raises `UsageError` where there is no row.
+    The result of a row may depend on the rows before it, and on none after it. Raises `UsageError` where there is no row.
     """
     if not len(x):
         raise UsageError("no rows", where="x", got=f"the shape {x.shape}", needed="at least one row")

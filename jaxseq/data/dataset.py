@@ -22,7 +22,7 @@ class Background(NamedTuple):
     missing        which values of each series were missing and are filled with the last known one; empty if none was
     floor          least value that the series can take, for the ends of intervals; None where there is no bound
     notes          remarks on how the data were read, one line each
-    courses        all rows of each series as one window; empty unless the state is carried from window to window
+    whole_series   all rows of each series as one window; empty unless the state is carried from window to window
     """
 
     names: tuple[str, ...]
@@ -32,7 +32,7 @@ class Background(NamedTuple):
     missing: tuple[Bool[np.ndarray, "_"], ...] = ()
     floor: float | None = None
     notes: tuple[str, ...] = ()
-    courses: tuple[Windows, ...] = ()
+    whole_series: tuple[Windows, ...] = ()
 
     @property
     def training(self) -> list[Float[np.ndarray, "_"]]:

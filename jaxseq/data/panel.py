@@ -64,7 +64,7 @@ class Panel:
     ) -> Dataset:
         """Split the series into the three parts of one of `count` folds, cut their windows and fit their scaling.
 
-        With `stateful`, windows are views of the series, and its background has the series as a whole.
+        With `stateful`, windows are views of a series without missing values, and its background has the series as a whole.
 
         Raises `UsageError`, which names the series, if a part is too short for a window, if the last value is exact in
         the whole test part (no forecast can be compared with it), and as `fit_scaling` and `check_reach` do.
@@ -87,7 +87,7 @@ class Panel:
                 missing=tuple(missing[:, 0] for missing in self.missing),
                 floor=self.floor,
                 notes=(*self.notes, *self._missing_notes(rows, windows)),
-                courses=self.courses() if stateful else (),
+                whole_series=self.whole_series() if stateful else (),
             ),
         )
 
@@ -151,13 +151,13 @@ class Panel:
         # The filled values are inputs, but nothing may be fitted to them.
         return np.where(self.missing[number][:, 0], np.nan, values)
 
-    def courses(self) -> tuple[Windows, ...]:
+    def whole_series(self) -> tuple[Windows, ...]:
         """Return all rows of each series as a single window, with one unknown target."""
-        courses = []
+        windows = []
         for number, series in enumerate(self.series):
-            course = self.select([number]).last_windows(len(series.values), 1)
-            courses.append(course._replace(series=np.full(1, number)))
-        return tuple(courses)
+            window = self.select([number]).last_windows(len(series.values), 1)
+            windows.append(window._replace(series=np.full(1, number)))
+        return tuple(windows)
 
     def last_windows(self, window: int, horizon: int) -> Windows:
         """Return the window at the end of every series, with unknown targets.

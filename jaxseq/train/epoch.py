@@ -25,7 +25,7 @@ from jaxseq.nn import apply
 from jaxseq.nn.apply import Carrying, Model, Resumed
 from jaxseq.nn.objectives import Objective
 from jaxseq.train import feed
-from jaxseq.train.feed import Course, Feed, Minibatch, Training
+from jaxseq.train.feed import Course, Feed, Judged, Minibatch, Training
 from jaxseq.train.optimiser import after_epoch, global_norm, with_numbers
 
 EVALUATION_BATCHES = 16
@@ -144,7 +144,7 @@ def epoch(
     batch: int,
 ) -> tuple[TrainState, StepLog]:
     """Train once on every row of `data`, in an order drawn from the state's key or in time order. `state` is donated."""
-    rows = feed.of(data)
+    rows = feed.feed_of(data)
     before, batches = _begin(setup, state, rows, batch)
 
     train_step = partial(_step, setup, rows)
@@ -161,7 +161,7 @@ def step(
 ) -> tuple[TrainState, StepLog]:
     """Take one optimiser step on the rows of `data`, each with its weight in the mean. `state` is donated."""
     all_rows = feed.Selection(jnp.arange(data.x.shape[0]), weight)
-    after, log = _step(setup, feed.of(data), _Walk(state, None), all_rows)
+    after, log = _step(setup, feed.feed_of(data), _Walk(state, None), all_rows)
     return after.state, log
 
 
@@ -177,7 +177,7 @@ def gradient_norms(
 
     Repeats the steps before it. It serves to explain a step that failed, so that other steps need not log every leaf.
     """
-    rows = feed.of(data)
+    rows = feed.feed_of(data)
     before, batches = _begin(setup, state, rows, batch)
     batches_before = jax.tree.map(lambda rows: rows[:step], batches)
     batch_of_step = jax.tree.map(lambda rows: rows[step], batches)
@@ -418,7 +418,7 @@ def evaluate(
     setup: Setup,
     params: Tree,
     stats: Tree,
-    data: Batch,
+    data: Judged,
     batch: int,
 ) -> dict[str, Float[Array, ""]]:
     """Return the objective's metrics, each a mean over all rows of `data`, weighted as the objective says.
@@ -443,7 +443,7 @@ def evaluate(
 # Many epochs ----------------------------------------------------------------------------------------------------------
 
 
-def validated(setup: Setup, state: TrainState, valid: Batch, batch: int) -> tuple[TrainState, dict[str, float]]:
+def validated(setup: Setup, state: TrainState, valid: Judged, batch: int) -> tuple[TrainState, dict[str, float]]:
     """Return the state with which training goes on after an epoch, and the metrics of the validation rows.
 
     The metric that chooses the best epoch may lower the learning rate of the next one.
@@ -458,7 +458,7 @@ def epochs(
     setup: Setup,
     state: TrainState,
     train: Training,
-    valid: Batch,
+    valid: Judged,
     batch: int,
     numbers: Iterable[int],
 ) -> Iterator[Epoch]:
@@ -472,4 +472,4 @@ def epochs(
 
         state, metric_values = validated(setup, state, valid, batch)
 
-        yield Epoch(number, state, steps, metric_values, rows=feed.of(train).rows)
+        yield Epoch(number, state, steps, metric_values, rows=feed.feed_of(train).rows)

@@ -171,7 +171,10 @@ class Segments:
 
     @property
     def rows(self) -> int:
-        """Number of windows that fit into the series."""
+        """Whole windows that fit into the series: what a batch is limited by, and what reports and speeds count.
+
+        An epoch reads a few more where its segments are no multiple of a window: `steps` windows of each.
+        """
         return self.x.shape[0] // self.window
 
     @property
@@ -238,28 +241,31 @@ class Span(NamedTuple):
     end: Int[Array, "*steps b"]
 
 
-class Course(Batch):
-    """Consecutive time steps of one series, x "n d", of which the last m are judged by their targets, y "m k".
+class Course(NamedTuple):
+    """Consecutive time steps of one series, of which the last m are judged by their targets.
 
     The state is carried through all of them: the first n - m warm it up. Targets that are not known are NaN.
     """
 
-    __slots__ = ()
+    x: Float[Array | np.ndarray, "n d"]
+    y: Float[Array | np.ndarray, "m k"]
 
 
 Training: TypeAlias = Batch | Segments
 """Training part of a job."""
+Judged: TypeAlias = Batch | Course
+"""Validation or test part of a job; a `Course` where the training part has segments."""
 
 
 class RowSplits(NamedTuple):
-    """The three parts of a job as the model sees them; the last two are a `Course` where the first has segments."""
+    """The three parts of a job as the model sees them."""
 
     train: Training
-    valid: Batch
-    test: Batch
+    valid: Judged
+    test: Judged
 
 
-def of(data: Training) -> Feed:
+def feed_of(data: Training) -> Feed:
     """Return the batches that a training part is read in."""
     if isinstance(data, Segments):
         return data

@@ -17,7 +17,7 @@ bit. Nothing is judged: test rows stay with the caller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,12 @@ from jaxseq.train.run_folder import MAY_CHANGE, Row
 
 METRIC = "valid_loss"
 """Metric that chooses the epoch."""
+
+
+CLOSE = 1e-3
+"""Difference of two results, relative to the largest, from which on it is none of rounding."""
+_APART: set[Model] = set()
+"""Modules whose rows have been seen not to depend on one another."""
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -105,8 +111,11 @@ class Trained(NamedTuple):
     def predict(self, x: ArrayLike, batch: int = 512) -> Float[Array, "n *k"]:
         """Return the module's output for every row of x "n *d", computed in batches of at most `batch` rows.
 
-        Numbers of rows that are close share a compiled program; the last digit of a result may depend on the number.
-        Raises `UsageError` where there is no row, and for a batch that is no positive integer.
+        The output of a row must not depend on the rows beside it: batches are filled up with copies of a row, so that
+        numbers of rows that are close share a compiled program. The last digit of a result may depend on the number.
+
+        Raises `UsageError` where there is no row, for a batch that is no positive integer, and for a module that mixes
+        rows, which the first prediction by it finds out.
         """
         checks.count(batch=batch)
         batch = int(batch)
@@ -118,7 +127,11 @@ class Trained(NamedTuple):
         def predict(rows: Shaped[np.ndarray, "m *d"]) -> Array:
             return epoch.predict(setup, self.params, self.stats, jnp.asarray(rows), batch)
 
-        return jnp.asarray(row_counts.computed(predict, np.asarray(x), batch))
+        rows = np.asarray(x)
+        results = row_counts.computed(predict, rows, batch)
+        if self.model not in _APART:
+            _check_apart(self.model, predict, rows[:batch], results[:batch])
+        return jnp.asarray(results)
 
     def __repr__(self) -> str:
         """Return the run and its epoch in one line."""
@@ -129,6 +142,35 @@ class Trained(NamedTuple):
         best = self.history[self.epoch - 1]
         facts = {"epoch": f"{self.epoch} of {len(self.history)}", METRIC: f"{best[METRIC]:.5f}", "folder": self.folder}
         return notebook.page(facts, notebook.loss_picture(self.history, METRIC))
+
+
+def _check_apart(
+    model: Model,
+    predict: Callable[[Shaped[np.ndarray, "m *d"]], Array],
+    x: Shaped[np.ndarray, "n *d"],
+    results: Float[np.ndarray, "n *k"],
+) -> None:
+    """Raise `UsageError` if results change with the rows beside theirs. `x` are the rows of a single batch."""
+    others = x.copy()
+    # The first row as well, which any other may depend on.
+    others[::2] = x[-1]
+    # One row, or equal ones, tell nothing.
+    if np.array_equal(others, x):
+        return
+    beside_others = row_counts.computed(predict, others, len(x))[1::2]
+    # Results that are not finite say nothing of the others.
+    with np.errstate(invalid="ignore"):
+        differences = np.nan_to_num(np.abs(beside_others - results[1::2]))
+    difference = np.max(differences, initial=0.0)
+    largest = np.max(np.nan_to_num(np.abs(results)), initial=0.0)
+    if difference > CLOSE * largest:
+        raise UsageError(
+            "the module mixes rows: its output for a row changes with the rows beside it",
+            where="predict",
+            got=f"a difference of {difference:.2g} between results of up to {largest:.2g}",
+            needed="a module that computes each row by itself; apply this one with `params` and `stats` to all rows",
+        )
+    _APART.add(model)
 
 
 def train(

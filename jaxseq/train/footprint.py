@@ -29,7 +29,7 @@ from jaxseq.common.arrays import Batch, Tree
 from jaxseq.data.windows import BYTES_A_NUMBER
 from jaxseq.train import epoch, feed
 from jaxseq.train.epoch import Setup, TrainState
-from jaxseq.train.feed import RowSplits
+from jaxseq.train.feed import Course, RowSplits
 
 STEP_COPIES = 1.6
 """Bytes of a training step for each byte of state, gradient and arrays that are kept for the backward pass: those of the
@@ -110,10 +110,10 @@ def estimate(setup: Setup, state: TrainState, batches: RowSplits, batch: int, la
 
     A training that needs far less than there is is not traced, which may take a second; its `step` is an upper bound.
     """
-    rows = feed.of(batches.train).row
+    rows = feed.feed_of(batches.train).row
     state_bytes = STEP_COPIES * (bytes_of(state) + bytes_of(state.params))
     data_bytes = DATA_COPIES * bytes_of(batches)
-    evaluated_batches = min(epoch.EVALUATION_BATCHES, max(1.0, len(batches.valid.y) / batch))
+    evaluated_batches = min(epoch.EVALUATION_BATCHES, max(1.0, _rows_at_once(batches) / batch))
 
     columns = sum(leaf.shape[-1] for leaf in jax.tree.leaves(state.params) if leaf.ndim)
     numbers = batch * math.prod(rows.x.shape[1:])
@@ -123,6 +123,14 @@ def estimate(setup: Setup, state: TrainState, batches: RowSplits, batch: int, la
     # Predictions are made in larger batches, but hold one layer at a time.
     evaluation = EVALUATION_COPIES * kept / max(1, layers) * evaluated_batches
     return Footprint(memory.RUNTIME, state_bytes, max(STEP_COPIES * kept, evaluation), data_bytes)
+
+
+def _rows_at_once(batches: RowSplits) -> int | float:
+    """Return the validation rows, as long as those of the training; fewer where they are evaluated in pieces."""
+    if isinstance(batches.valid, Course):
+        # The state passes from piece to piece, of one row each.
+        return epoch.ALONG / feed.feed_of(batches.train).row.x.shape[1]
+    return len(batches.valid.x)
 
 
 def _kept_bytes(setup: Setup, state: TrainState, rows: Batch, batch: int) -> int:

@@ -35,6 +35,7 @@ from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.job import Job, restore_epoch, setup_of, state_shapes
 from jaxseq.train.notebook import page_of_run
 from jaxseq.train.saved_experiment import saved_experiment_of
+from jaxseq.train.stateful import History
 from jaxseq.train.trained_series import TrainedSeries
 
 PATHS = 200
@@ -46,11 +47,11 @@ class Trained(NamedTuple):
 
     `predict` forecasts beyond the end of a table. It can be pickled, with all of its arrays.
 
-    intervals  of the run's forecasts; None before the run was judged
-    names      of the series of the training; empty for runs of the first format
-    facts      about their training rows, by name
-    start      row from which a stateful run carried the state into its forecasts; those of a shorter series start at 0
-    folder     of the run; None if it has gone, and of a pickled forecaster
+    intervals     of the run's forecasts; None before the run was judged
+    names         of the series of the training; empty for runs of the first format
+    facts         about their training rows, by name
+    folder        of the run; None if it has gone, and of a pickled forecaster
+    carried_from  time of the training's series from which a stateful run carries the state; None for any other run
     """
 
     experiment: ForecastExperiment[SeriesData]
@@ -62,7 +63,7 @@ class Trained(NamedTuple):
     names: tuple[str, ...] = ()
     facts: Mapping[str, TrainedSeries] = MappingProxyType({})
     folder: Path | None = None
-    start: int = 0
+    carried_from: str | int | None = None
 
     def __repr__(self) -> str:
         """Return experiment, epoch and network in one line."""
@@ -114,7 +115,7 @@ class Trained(NamedTuple):
         check_series(np.arange(rows.size), rows.ravel(), "windows")
         part = lay_out(rows, np.full((len(rows), self.experiment.horizon), np.nan))
 
-        forecasts, _ = self.forecast(part, self.scaling)
+        forecasts, _ = self.forecast(part, self.scaling, starts_anew=True)
         if values.ndim == 1:
             return forecasts[0]
         return forecasts
@@ -144,16 +145,19 @@ class Trained(NamedTuple):
         scaling: Scaling,
         horizon: int | None = None,
         series: Sequence[Series] = (),
-        courses: Sequence[Windows] = (),
+        *,
+        histories: Sequence[History] = (),
+        starts_anew: bool = False,
     ) -> tuple[Float[np.ndarray, "n k"], Bounds]:
         """Forecast in the series' units, with intervals (low, high) by level if the run has them.
 
         `series` are all rows known of each series, NaN where a value is missing: intervals that grow with the volatility
         take it from them, or from the windows' inputs where there are none. Adaptive intervals follow the known targets
-        of earlier rows of `part`. `courses` are all rows of each series as one window, through which a stateful run carries
-        its state; without them it starts anew with each window.
+        of earlier rows of `part`. `histories` are those of each series, through which a stateful run carries its state;
+        `starts_anew` reads each window by itself.
 
-        Raises `UsageError` for a `horizon` beyond that of the training, unless the run has the strategy iterated.
+        Raises `UsageError` for a `horizon` beyond that of the training, unless the run has the strategy iterated, and for a
+        stateful run with neither of the last two.
         """
         trained_horizon = self.experiment.horizon
         steps = trained_horizon if horizon is None else horizon
@@ -167,8 +171,15 @@ class Trained(NamedTuple):
             )
 
         network = _Network(self.experiment, self.setup, self.state, scaling)
-        if self.experiment.stateful and courses:
-            predicted = _as_forecast(self.experiment, _carried(network, part, courses, self.start))
+        if self.experiment.stateful and not starts_anew:
+            if not histories:
+                raise UsageError(
+                    "the state is carried through the whole series",
+                    where="histories",
+                    got="none",
+                    needed="one for each series, or starts_anew=True",
+                )
+            predicted = _as_forecast(self.experiment, _carried(network, part, histories))
         else:
             # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
             x = scaling.inputs(part).astype(np.float32)
@@ -232,7 +243,7 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
         names=names,
         facts=trained_series.read(config, names),
         folder=folder,
-        start=_saved_start(config, str(folder / run_seal.CONFIG)),
+        carried_from=saved_start(saved, config, str(folder / run_seal.CONFIG)),
     )
 
 
@@ -286,8 +297,8 @@ def _as_forecast(experiment: ForecastExperiment[SeriesData], raw: Float[Array | 
     return Forecast(centre, quantiles, heads.LEVELS)
 
 
-def _carried(network: _Network, part: Windows, courses: Sequence[Windows], start: int) -> Float[np.ndarray, "n kp"]:
-    """Return the network's output before each origin, with its state carried through the series from row `start` on."""
+def _carried(network: _Network, part: Windows, histories: Sequence[History]) -> Float[np.ndarray, "n kp"]:
+    """Return the network's output before each origin, with its state carried through the series."""
 
     def along(x: Float[np.ndarray, "m d"]) -> Array:
         return predict_along(network.setup, network.state.params, network.state.stats, jnp.asarray(x))
@@ -295,14 +306,17 @@ def _carried(network: _Network, part: Windows, courses: Sequence[Windows], start
     outputs = []
     places = []
     for number, rows in rows_by_series(part.series).items():
-        made_after = part.origins[rows] - 1
-        # A series that is shorter than the one of the training is read from its first row on.
-        first = start if start <= made_after.min() else 0
-        x = stateful.inputs(network.scaling, courses[number])[first : made_after.max() + 1]
-        # Series of about the same length share a compiled program; nothing is read of what follows the last forecast.
-        raw = row_counts.computed(along, x)
-        outputs.append(raw[made_after - first])
-        places.append(rows)
+        history = histories[number]
+        x = stateful.inputs(network.scaling, history.rows)
+        first_rows = history.first_rows(part.origins[rows] - 1)
+        # One walk through the series, or another one through the rows of the training.
+        for first in np.unique(first_rows).tolist():
+            chosen = rows[first_rows == first]
+            made_after = part.origins[chosen] - 1
+            # Series of about the same length share a compiled program; nothing is read of what follows the last forecast.
+            raw = row_counts.computed(along, x[first : made_after.max() + 1])
+            outputs.append(raw[made_after - first])
+            places.append(chosen)
     # The rows of a part need not be series after series.
     return np.concatenate(outputs)[np.argsort(np.concatenate(places))]
 
@@ -360,12 +374,29 @@ def _saved_intervals(folder: Path, epoch: int, experiment: ForecastExperiment, s
     )
 
 
-def _saved_start(config: Mapping[str, object], source: str) -> int:
-    """Read the row from which a stateful run carries the state; 0 of other runs. Raises `UsageError` for no row."""
-    start = config.get(stateful.START, 0)
-    if not isinstance(start, int) or start < 0:
-        raise UsageError("no row", where=f"{source}: {stateful.START}", got=start, needed="a whole number from 0")
-    return start
+def saved_start(experiment: ForecastExperiment, config: Mapping[str, object], source: str) -> str | int | None:
+    """Read the time from which a stateful run carries the state, or its row in an older run; None of other runs.
+
+    Raises `UsageError`, which names `source`, for neither of them.
+    """
+    if not experiment.stateful:
+        return None
+    start = config.get(stateful.START)
+    if isinstance(start, str) and _is_time(start):
+        return start
+    if type(start) is int and start >= 0:
+        return start
+    raise UsageError(
+        "no time of the series", where=f"{source}: {stateful.START}", got=start, needed="a date, or a number of a row"
+    )
+
+
+def _is_time(text: str) -> bool:
+    try:
+        trained_series.time_of(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _saved_scaling(config: Mapping[str, object], source: str) -> Scaling:

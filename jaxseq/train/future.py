@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
@@ -23,9 +24,10 @@ from jaxseq.data.windows import Series, Windows, called, join
 from jaxseq.forecasting import predictions
 from jaxseq.forecasting.intervals import for_series
 from jaxseq.forecasting.predictions import Future
-from jaxseq.train import trained_series
+from jaxseq.train import stateful, trained_series
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.forecaster import Trained
+from jaxseq.train.stateful import History
 from jaxseq.train.trained_series import TrainedSeries
 
 MAX_STEPS = 100_000
@@ -58,13 +60,20 @@ def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None =
 
     series = _known_series(panel)
     trained = _with_intervals_of(trained, panel, fitted.new)
-    courses = _courses(trained, panel)
-    centre, intervals = trained.forecast(windows, fitted.scaling, steps, series, courses)
+    # One for both calls: intervals lie around the forecast that is made beside them.
+    forecast_of = partial(
+        trained.forecast,
+        scaling=fitted.scaling,
+        horizon=steps,
+        series=series,
+        histories=histories(trained, panel),
+    )
+    centre, intervals = forecast_of(windows)
 
     arrived = _arrived_windows(trained, panel, steps)
     notes += arrived.notes
     if arrived.windows is not None:
-        _, followed = trained.forecast(join([arrived.windows, windows]), fitted.scaling, steps, series, courses)
+        _, followed = forecast_of(join([arrived.windows, windows]))
         # The last windows come last; the earlier ones only move the levels.
         count = len(windows.inputs)
         intervals = {level: (low[-count:], high[-count:]) for level, (low, high) in followed.items()}
@@ -99,7 +108,7 @@ def skill(trained: Trained, panel: Panel) -> float:
     fitted = _scaling(trained, panel)
     known_series = _known_series(panel)
     own = _with_intervals_of(trained, panel, fitted.new)
-    forecasts, _ = own.forecast(windows, fitted.scaling, series=known_series, courses=_courses(trained, panel))
+    forecasts, _ = own.forecast(windows, fitted.scaling, series=known_series, histories=histories(trained, panel))
     power = 1 if trained.experiment.loss == "mae" else 2
     changes = [_mean_change(series.values, power) for series in known_series]
     if not all(changes):
@@ -198,11 +207,15 @@ def _trained_names(trained: Trained) -> tuple[str, ...]:
     return trained.names or series_data(trained.experiment, trained.folder).panel().names
 
 
-def _courses(trained: Trained, panel: Panel) -> tuple[Windows, ...]:
-    """Return the series through which a stateful run carries its state; none for any other run."""
-    if not trained.experiment.stateful:
+def histories(trained: Trained, panel: Panel) -> tuple[History, ...]:
+    """Return how a stateful run carries its state through each series; nothing for any other run."""
+    carried_from = trained.carried_from
+    if carried_from is None:
         return ()
-    return panel.courses()
+    return tuple(
+        stateful.history(rows, series, trained.facts.get(name), carried_from)
+        for name, series, rows in zip(panel.names, panel.series, panel.whole_series(), strict=True)
+    )
 
 
 def _known_series(panel: Panel) -> tuple[Series, ...]:

@@ -87,7 +87,7 @@ def build_job(
     """
     mesh = devices.make()
     batch_sharding = devices.batch_sharding(mesh, experiment.batch)
-    train_rows = feed.of(batches.train)
+    train_rows = feed.feed_of(batches.train)
     _check_sizes(experiment, train_rows, mesh.size)
 
     chosen = experiment.build_optimiser(train_rows.steps(experiment.batch))
@@ -207,7 +207,7 @@ def initial_state(job: Job) -> TrainState:
     """Draw the state before the first step from the experiment's seed, replicated over the mesh."""
     sharding = devices.replicated(job.mesh)
     key = jax.random.key(job.experiment.seed)
-    row = jax.numpy.asarray(feed.of(job.batches.train).row.x)
+    row = jax.numpy.asarray(feed.feed_of(job.batches.train).row.x)
     if not job.experiment.draws_by_layer:
         return _compiled_init(job.setup, sharding)(key, row, numbers=dict(job.numbers))
 
@@ -247,7 +247,7 @@ def _shapes(setup: Setup, shape: tuple[int, ...], dtype: str) -> TrainState:
 
 def _row_shape(batches: RowSplits) -> tuple[tuple[int, ...], str]:
     """Return the shape of one input row, "1 t d", and its dtype."""
-    x = feed.of(batches.train).row.x
+    x = feed.feed_of(batches.train).row.x
     return x.shape, str(x.dtype)
 
 

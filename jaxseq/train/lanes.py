@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseq.common.arrays import Batch, Tree
+from jaxseq.common.arrays import Tree
 from jaxseq.train import feed
 from jaxseq.train.epoch import EVALUATION_BATCHES, Epoch, Setup, StepLog, TrainState, evaluate
 from jaxseq.train.epoch import epoch as epoch_alone
-from jaxseq.train.feed import Training
+from jaxseq.train.feed import Judged, Training
 from jaxseq.train.optimiser import after_epoch
 
 States: TypeAlias = tuple[TrainState, ...]
@@ -47,7 +47,7 @@ def epoch(
 def metrics(
     setup: Setup,
     states: States,
-    data: Batch,
+    data: Judged,
     batch: int,
 ) -> tuple[dict[str, Float[Array, ""]], ...]:
     """Return the metrics of `epoch.evaluate` for each lane."""
@@ -61,7 +61,7 @@ def epochs(
     setup: Setup,
     states: States,
     train: Training,
-    valid: Batch,
+    valid: Judged,
     batch: int,
     numbers: Sequence[int],
 ) -> Iterator[tuple[Epoch, ...]]:
@@ -86,7 +86,7 @@ def epochs(
                 steps=steps[lane],
                 # Reading the numbers waits, so that a caller's clock measures the epoch.
                 valid={name: float(value) for name, value in values[lane].items()},
-                rows=feed.of(train).rows,
+                rows=feed.feed_of(train).rows,
             )
             for lane, state in enumerate(states)
         )

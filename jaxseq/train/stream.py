@@ -26,6 +26,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.nn import plain_model
 from jaxseq.train import epoch
 from jaxseq.train.epoch import Epoch, Setup, StepLog, TrainState
+from jaxseq.train.feed import Judged
 
 MOST_AHEAD = 2
 """Batches that may wait on the device while an earlier one computes."""
@@ -144,7 +145,7 @@ def epochs(
     setup: Setup,
     state: TrainState,
     source: Source,
-    valid: Batch,
+    valid: Judged,
     batch: int,
     numbers: Iterable[int],
     put: Callable[[Batch], Batch] = jax.device_put,

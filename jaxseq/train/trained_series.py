@@ -65,18 +65,36 @@ def is_same(trained: TrainedSeries, series: Series) -> bool:
     Rows that cover the time of the training must have its mean and deviation; others must be of similar level and
     spread, since a series may have moved since. Rows without dates cannot be placed beside a training with dates.
     """
-    period = _rows_of_training(trained, series)
+    period = _time_of_training(trained, series)
     if period is not None:
-        values = series.values[period]
-        mean = float(np.nanmean(values))
-        deviation = float(np.nanstd(values))
-        tolerance = SAME * (abs(trained.mean) + trained.deviation)
-        return abs(mean - trained.mean) <= tolerance and abs(deviation - trained.deviation) <= tolerance
+        return _has_moments(trained, series, period)
 
     moved = abs(float(np.nanmean(series.values)) - trained.mean)
     deviation = float(np.nanstd(series.values))
     # A few rows spread less than many, so that only a larger spread tells another unit.
     return moved <= SIMILAR * trained.deviation and deviation <= SIMILAR * trained.deviation
+
+
+def rows_of_training(trained: TrainedSeries, series: Series) -> slice | None:
+    """Return the rows of a series that the run was trained on; None unless all of them are there, with equal values."""
+    period = _time_of_training(trained, series)
+    if period is None or not _has_moments(trained, series, period):
+        return None
+    rows = np.flatnonzero(period)
+    return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
+def row_at(series: Series, time: str) -> int:
+    """Return the first row of a series at a time that a run has written, or later. Both have dates, or neither."""
+    return int(np.searchsorted(series.times, time_of(time)))
+
+
+def time_of(time: str) -> np.datetime64 | int:
+    """Read a time that a run has written. Raises `ValueError` for any other text."""
+    # Not in the unit of some rows: hours are no days.
+    if is_dated(time):
+        return np.datetime64(time)
+    return int(time)
 
 
 def has_dates(series: Series) -> bool:
@@ -90,15 +108,23 @@ def is_dated(time: str) -> bool:
     return "-" in time[1:]
 
 
-def _rows_of_training(trained: TrainedSeries, series: Series) -> Bool[np.ndarray, " n"] | None:
+def _time_of_training(trained: TrainedSeries, series: Series) -> Bool[np.ndarray, " n"] | None:
     """Return which rows lie in the time of the training; None where they do not cover it."""
     times = series.times
     if has_dates(series) != is_dated(trained.first):
         return None
 
-    # Not in the unit of the rows: hours are no days.
-    read = np.datetime64 if has_dates(series) else int
-    first, last = read(trained.first), read(trained.last)
+    first = time_of(trained.first)
+    last = time_of(trained.last)
     if times[0] > first or times[-1] < last:
         return None
     return (times >= first) & (times <= last)
+
+
+def _has_moments(trained: TrainedSeries, series: Series, period: Bool[np.ndarray, " n"]) -> bool:
+    """Return whether the rows of a period have the mean and the deviation of the training."""
+    values = series.values[period]
+    mean = float(np.nanmean(values))
+    deviation = float(np.nanstd(values))
+    tolerance = SAME * (abs(trained.mean) + trained.deviation)
+    return abs(mean - trained.mean) <= tolerance and abs(deviation - trained.deviation) <= tolerance

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from functools import partial
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -18,6 +19,7 @@ from rich.console import Console
 from jaxseq.cells import CELLS
 from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.common.errors import ABSENT, Interrupted, UsageError
+from jaxseq.nn import apply, plain_model
 from jaxseq.nn.recurrent import Recurrent
 from jaxseq.train import descriptions, epoch, fit, own_training
 from jaxseq.train import restore as runs
@@ -183,6 +185,36 @@ def test_a_row_may_be_a_single_number(has_moments):
     state = jax.eval_shape(partial(epoch.init, job.setup), jax.random.key(0), job.data.train.x[:1])
     after, _ = jax.eval_shape(partial(epoch.epoch, job.setup, batch=8), state, job.data.train)
     assert after == state
+
+
+class Mixed(nn.Module):
+    by_first: bool
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(x - (x[:1] if self.by_first else x.mean(0)))
+
+
+def predictor(module):
+    model = plain_model.of(module, jax.ShapeDtypeStruct((1, 2), np.float32))
+    params, stats = apply.init(model, jax.random.key(0), jnp.zeros((1, 2)))
+    return fit.Trained(Path("run"), 1, model, params, stats, ())
+
+
+def test_a_module_that_mixes_rows_is_refused_and_one_that_does_not_is_asked_once(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
+    for by_first, batch in ((False, 3), (True, 512)):
+        with pytest.raises(UsageError, match="mixes rows"):
+            predictor(Mixed(by_first)).predict(x, batch)
+
+    sizes = []
+    whole = epoch.predict
+    monkeypatch.setattr(epoch, "predict", lambda *given: sizes.append(len(given[3])) or whole(*given))
+    trained = predictor(nn.Dense(1, name="apart"))
+    for rows in (x[:1], x, x):
+        trained.predict(rows)
+    # A single row has none beside it.
+    assert sizes == [1, 7, 7, 7]
 
 
 def test_a_restored_module_predicts_the_same(tmp_path):

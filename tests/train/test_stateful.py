@@ -22,11 +22,12 @@ from jaxseq import cells
 from jaxseq.cells import convert
 from jaxseq.common import figures, memory
 from jaxseq.common.errors import UsageError
+from jaxseq.data.panel import Panel
 from jaxseq.data.table import Table
 from jaxseq.export.kinds import forecasts as exported
 from jaxseq.nn import fields, forecaster, heads, objectives
 from jaxseq.train import __main__ as command
-from jaxseq.train import epoch, footprint, stateful
+from jaxseq.train import epoch, footprint, future, stateful
 from jaxseq.train import forecaster as forecasters
 from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import named
@@ -206,7 +207,8 @@ def test_a_forecast_beyond_a_series_is_the_one_that_the_test_part_has_there(fold
     judged = pd.read_csv(folder / "predictions.csv")
     rows = pd.read_csv(folder.with_name("y.csv"))
     trained = forecasters.restore(folder)
-    assert trained.start == json.loads((folder / "config.json").read_text())[stateful.START] == 7 * 278 // 8
+    saved = json.loads((folder / "config.json").read_text())[stateful.START]
+    assert trained.carried_from == saved == rows["date"][7 * 278 // 8]
     for until in (345, 380):
         future = trained.predict(rows.iloc[:until].set_index("date")["y"].to_frame().reset_index())
         here = judged[judged["date"] == future.table["date"].iloc[0].strftime("%Y-%m-%d")]
@@ -219,6 +221,62 @@ def test_a_forecast_beyond_a_series_is_the_one_that_the_test_part_has_there(fold
     np.testing.assert_allclose(trained(window), window[-1] + raw[0] * trained.scaling.scale[0], rtol=1e-6)
     with pytest.raises(UsageError, match="from window to window"):
         exported.program_of(trained)
+
+
+def test_where_a_state_starts_is_decided_by_the_series_and_the_time_of_the_forecast(folder: Path, monkeypatch) -> None:
+    rows = pd.read_csv(folder.with_name("y.csv"))
+    trained = forecasters.restore(folder)
+    start, training = 7 * 278 // 8, 280
+
+    def count_rows(setup: object, params: object, stats: object, x: jax.Array) -> jax.Array:
+        return jnp.cumsum(jnp.ones((len(x), 2)), axis=0)
+
+    monkeypatch.setattr(forecasters, "predict_along", count_rows)
+
+    def rows_read(run: forecasters.Trained, panel: Panel, first: int) -> np.ndarray:
+        windows = panel.windows_from(0, first, WINDOW, 2)
+        centre, _ = run.forecast(windows, run.scaling, histories=future.histories(run, panel))
+        return np.round((centre[:, 0] - windows.inputs[:, -1]) / run.scaling.scale[0]).astype(int)
+
+    own = future.panel_of(trained, rows)
+    origins = np.arange(WINDOW, 400)
+    wanted = np.where(origins < training, origins, origins - start)
+    np.testing.assert_array_equal(rows_read(trained, own, WINDOW), wanted)
+    # Whichever other forecasts are asked for.
+    for first in (start, training, 399):
+        np.testing.assert_array_equal(rows_read(trained, own, first), wanted[first - WINDOW :])
+
+    # A run of an older version has the number of the row.
+    np.testing.assert_array_equal(rows_read(trained._replace(carried_from=start), own, WINDOW), wanted)
+    earlier = rows.iloc[:10].assign(date=[f"2020-12-{day}" for day in range(22, 32)])
+    longer = future.panel_of(trained, pd.concat([earlier, rows]))
+    for run in (trained, trained._replace(carried_from=start)):
+        assert rows_read(run, longer, 409).tolist() == [399 - start]
+
+    # Without all rows of the training, those behind the start may be few.
+    for others in (rows.iloc[: start + 2], rows.iloc[: training - 1], rows.iloc[3:], rows.assign(y=rows["y"] + 1)):
+        last = len(others) - 1
+        assert rows_read(trained, future.panel_of(trained, others), last).tolist() == [last]
+    renamed = dataclasses.replace(own, names=("z",))
+    assert rows_read(trained, renamed, 399).tolist() == [399]
+
+    with pytest.raises(UsageError) as error:
+        future.histories(trained._replace(carried_from=training), own)
+    assert error.value.where == stateful.START
+    with pytest.raises(UsageError) as error:
+        trained.forecast(own.last_windows(WINDOW, 2), trained.scaling)
+    assert error.value.where == "histories"
+
+
+def test_a_start_that_is_no_time_is_refused_by_the_name_of_its_file() -> None:
+    carried = named("table", data=Table(stateful=True), task="every-step")
+    for start in ("2021-03-01", "349", "-3", 349):
+        assert forecasters.saved_start(carried, {stateful.START: start}, "run/config.json") == start
+    for wrong in (None, -1, True, "soon", "2021-30-30", 0.5):
+        with pytest.raises(UsageError) as error:
+            forecasters.saved_start(carried, {stateful.START: wrong}, "run/config.json")
+        assert error.value.where == f"run/config.json: {stateful.START}"
+    assert forecasters.saved_start(named("table"), {}, "run/config.json") is None
 
 
 def _inputs(trained: forecasters.Trained, window: np.ndarray) -> np.ndarray:
@@ -253,11 +311,11 @@ def test_missing_values_have_no_weight_and_a_batch_of_nothing_else_is_refused(tm
     rows = pd.read_csv(table(tmp_path / "y.csv", n=200))
     rows.loc[50:52, "y"] = np.nan
     data = Table.from_frame(rows, window=2, stateful=True, missing="fill")
-    laid = stateful.lay_out(data.load(1), 4)
-    assert laid.batches.train.x.shape == (139, 2)
-    np.testing.assert_array_equal(np.flatnonzero(~laid.batches.train.known), [49, 50, 51])
+    train = stateful.segment(data.load(1), 4).splits.train
+    assert train.x.shape == (139, 2)
+    np.testing.assert_array_equal(np.flatnonzero(~train.known), [49, 50, 51])
     with pytest.raises(UsageError, match="no known target"):
-        stateful.lay_out(data.load(1), 1)
+        stateful.segment(data.load(1), 1)
 
 
 @pytest.mark.parametrize(
@@ -329,6 +387,9 @@ def test_windows_of_a_long_series_take_no_memory_and_five_million_rows_are_plann
     shapes = state_shapes(setup, jax.ShapeDtypeStruct((1, 50, 1), np.float32))
     planned = footprint.estimate(setup, shapes, parts, 32, 1)
     assert memory.RUNTIME < sum(planned) < 2 * memory.GIB
+    # However long it is, a course is evaluated in pieces of one row.
+    shorter = parts._replace(valid=Course(column[:100], column[:100]))
+    assert footprint.estimate(setup, shapes, shorter, 32, 1).step == planned.step
 
 
 def local_level(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:

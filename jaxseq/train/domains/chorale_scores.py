@@ -112,11 +112,13 @@ def compare(job: ChoraleJob, state: TrainState, name: str) -> Comparison:
     """Score the model, copying, and a 5-gram of the training part by one function."""
     experiment = job.experiment
     test = stretches(job.material.test, experiment)
-    targets = _targets(experiment, job.batches.test, test)
+    test_rows = job.batches.test
+    assert isinstance(test_rows, Batch), "pieces are rows, and no course through a series"
+    targets = _targets(experiment, test_rows, test)
     # The 5-gram reads whole pieces, whatever the protocol: it is as good as it can be.
     train_symbols = [tokens.encode(piece.notes, piece.name) for piece in job.material.train]
     gram = ngram.fit(train_symbols)
-    model_predictions = iter(_predict(job, state, job.batches.test, test))
+    model_predictions = iter(_predict(job, state, test_rows, test))
 
     predictors: dict[str, Predictor] = {
         COPY: lambda symbols: Prediction(None, ngram.copy_last(symbols)),

@@ -59,8 +59,9 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
         trained_series.CONFIG_KEY: trained_series.describe(dataset.background),
     }
     if experiment.stateful:
-        batches, start = stateful.lay_out(dataset, experiment.batch)
-        fitted[stateful.START] = start
+        segmented = stateful.segment(dataset, experiment.batch)
+        batches = segmented.splits
+        fitted[stateful.START] = segmented.carried_from
     else:
         batches = _independent_rows(experiment, dataset)
     notes = (*dataset.background.notes, *_selection_note(experiment))
@@ -249,7 +250,7 @@ def report(
     experiment = job.experiment
     data = experiment.data
     rows = {
-        "train": feed.of(job.batches.train).rows,
+        "train": feed.feed_of(job.batches.train).rows,
         "valid": len(job.batches.valid.y),
         "test": len(job.batches.test.y),
     }

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 Inputs: TypeAlias = dict[str, Array]
 """Arrays by name, the rows first."""
@@ -28,8 +28,8 @@ class Program(NamedTuple):
     result   name of the first output, after which files are named
     example  made-up inputs, by which an export is checked
     own      the outputs of the run's own methods for such inputs
-    unit     size of the results that differences are measured by
-    grows    whether that size is relative to the largest result
+    unit     size of the results that differences are measured by, of each row of the example or of all
+    grows    whether that size is relative to the row's largest result
     """
 
     function: Callable[[Inputs], Outputs]
@@ -39,7 +39,7 @@ class Program(NamedTuple):
     example: Computed
     own: Callable[[Computed], Computed]
     least: Mapping[str, int] = {}
-    unit: float = 1.0
+    unit: Float[np.ndarray, "n"] | float = 1.0
     grows: bool = False
 
 
@@ -77,13 +77,15 @@ def check(program: Program, outputs: Computed) -> None:
         expected = computed(program, program.example) | expected
 
     for name, output in outputs.items():
-        unit = program.unit
-        # Relative to the result itself where the unit is that of a growth.
-        if program.grows:
-            unit = unit * np.nanmax(np.abs(expected[name]))
         # What the model says nothing of is NaN in both.
         is_unknown = np.isnan(output) & np.isnan(expected[name])
-        difference = np.max(np.where(is_unknown, 0.0, np.abs(output - expected[name]))) / unit
+        differences = np.where(is_unknown, 0.0, np.abs(output - expected[name]))
+        by_row = differences.reshape(len(output), -1).max(axis=1) / program.unit
+        # Relative to the results themselves where the unit is that of a growth.
+        if program.grows:
+            sizes = np.nan_to_num(np.abs(expected[name])).reshape(len(output), -1).max(axis=1)
+            by_row /= np.where(sizes > 0, sizes, 1.0)
+        difference = by_row.max()
         # Negated, because NaN compares false with everything.
         if not difference <= TOLERANCE:
             raise RuntimeError(

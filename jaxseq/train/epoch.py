@@ -70,6 +70,10 @@ class Setup(NamedTuple):
     skip_nonfinite: bool = False
     precision: Precision = "float32"
 
+    def in_full(self) -> Setup:
+        """Return the setup with products in float32 in full."""
+        return self._replace(precision="float32")
+
 
 class StepLog(NamedTuple):
     """Training loss of the batch and global norm of the gradient, for every step of an epoch."""

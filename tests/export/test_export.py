@@ -21,7 +21,7 @@ from jaxseq.data.scaling import Scaling
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.export import __main__ as command
-from jaxseq.export import formats
+from jaxseq.export import formats, program
 from jaxseq.export.kinds import forecasts
 from jaxseq.forecasting.adaptive import KEPT_SCORES
 from jaxseq.forecasting.intervals import Intervals, end_names
@@ -242,6 +242,25 @@ def test_a_wrong_export_is_not_written(monkeypatch):
     for to in ("stablehlo", "onnx"):
         with pytest.raises(RuntimeError, match="the exported forecast differs"):
             formats.named(to).files(trained)
+
+
+def test_each_series_is_checked_by_its_own_scale():
+    trained = forecaster(fitted=Scaling("change", shift=(0.0, 0.0), scale=(1e-6, 10.0)))
+    exported = forecasts.program_of(trained)
+    assert exported.example["series"].tolist() == [0, 1, 0]
+    forecast = exported.own(exported.example)["forecast"]
+    program.check(exported, {"forecast": forecast})
+    for row in range(2):
+        of_last_value = forecast.copy()
+        of_last_value[row] = exported.example["values"][row, -1]
+        with pytest.raises(RuntimeError, match="the exported forecast differs"):
+            program.check(exported, {"forecast": of_last_value})
+
+
+def test_a_run_of_less_precision_is_compared_in_full():
+    trained = forecaster()
+    on_a_gpu = trained._replace(setup=trained.setup._replace(precision="tf32"))
+    assert forecasts.program_of(on_a_gpu).own.args[0].setup == trained.setup
 
 
 # What cannot be exported ----------------------------------------------------------------------------------------------

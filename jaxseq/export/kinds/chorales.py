@@ -33,6 +33,8 @@ def program_of(run: RestoredRun) -> Program:
     A row with a note out of range is NaN, as a program raises no error.
     """
     composer = of(run)
+    # As the program computes, at whatever precision the run was trained.
+    composer = composer._replace(setup=composer.setup.in_full())
     model = composer.setup.model
     started = composer.experiment.started
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 HISTORY = 5
 """Values before the window in made-up inputs, where the intervals grow with a volatility."""
+LEAST_ROWS = 3
+MOST_ROWS = 16
+"""Rows of made-up inputs: one for each series, up to so many of them."""
 
 
 def of(run: RestoredRun) -> Trained:
@@ -58,7 +61,8 @@ def program_of(run: RestoredRun) -> Program:
     """
     trained = of(run)
     _check_exportable(trained)
-    trained = trained._replace(intervals=intervals_of(trained))
+    # In full as the program computes, at whatever precision the run was trained.
+    trained = trained._replace(intervals=intervals_of(trained), setup=trained.setup.in_full())
     scaling = trained.scaling
     window = trained.experiment.data.window
 
@@ -66,15 +70,17 @@ def program_of(run: RestoredRun) -> Program:
     steps = window
     if signature.least:
         steps += HISTORY
+    inputs = example(scaling, steps, window)
+    scale = np.asarray(scaling.scale)[inputs.get("series", 0)]
     return Program(
         partial(_outputs, trained),
         signature.shapes,
         signature.dtypes,
         result="forecast",
-        example=example(scaling, steps, window),
+        example=inputs,
         own=partial(_own, trained),
         least=signature.least,
-        unit=max(scaling.scale),
+        unit=scale,
         grows=scaling.transform.relative,
     )
 
@@ -282,17 +288,20 @@ def _windows_of(trained: Trained, inputs: Computed) -> Windows:
     )
 
 
-def example(scaling: Scaling, steps: int, window: int, rows: int = 3) -> Computed:
-    """Return made-up inputs near the level of the training, with so many values."""
+def example(scaling: Scaling, steps: int, window: int) -> Computed:
+    """Return made-up inputs near the levels of the training, with so many values: a row for each of the first series."""
     transform = scaling.transform
+    count = len(scaling.scale)
+    rows = max(LEAST_ROWS, min(count, MOST_ROWS))
+    series = np.arange(rows) % count
     inputs: Computed = {"values": np.zeros((rows, steps))}
     if scaling.covariate_shift:
         inputs["covariates"] = np.zeros((rows, window, len(scaling.covariate_shift)))
     if len(scaling.scale) > 1:
-        inputs["series"] = np.zeros(rows, np.int32)
+        inputs["series"] = series.astype(np.int32)
 
-    shift = np.full((rows, 1), scaling.shift[0])
-    scale = np.full((rows, 1), scaling.scale[0])
+    shift = np.asarray(scaling.shift)[series, None]
+    scale = np.asarray(scaling.scale)[series, None]
     random = np.random.default_rng(0)
     # One value after the other, because a change needs the value before it.
     value = shift + scale

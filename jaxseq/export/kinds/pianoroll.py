@@ -26,6 +26,8 @@ def of(run: RestoredRun) -> RollModel:
 def program_of(run: RestoredRun) -> Program:
     """Return `RollModel.predict` as a program: `frames` "n t 88" give `log_odds` "n t 88"."""
     rolls = of(run)
+    # As the program computes, at whatever precision the run was trained.
+    rolls = rolls._replace(setup=rolls.setup.in_full())
 
     def function(inputs: Inputs) -> Outputs:
         return {"log_odds": apply.apply(rolls.setup.model, rolls.state.params, rolls.state.stats, inputs["frames"])}

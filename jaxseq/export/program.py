@@ -80,10 +80,13 @@ def check(program: Program, outputs: Computed) -> None:
         # What the model says nothing of is NaN in both.
         is_unknown = np.isnan(output) & np.isnan(expected[name])
         differences = np.where(is_unknown, 0.0, np.abs(output - expected[name]))
-        by_row = differences.reshape(len(output), -1).max(axis=1) / program.unit
+        rows = len(output)
+        by_row = differences.reshape(rows, -1).max(axis=1)
+        by_row /= program.unit
         # Relative to the results themselves where the unit is that of a growth.
         if program.grows:
-            sizes = np.nan_to_num(np.abs(expected[name])).reshape(len(output), -1).max(axis=1)
+            results = np.nan_to_num(np.abs(expected[name]))
+            sizes = results.reshape(rows, -1).max(axis=1)
             by_row /= np.where(sizes > 0, sizes, 1.0)
         difference = by_row.max()
         # Negated, because NaN compares false with everything.

@@ -41,6 +41,8 @@ STUDY = "jaxseq"
 """Name of the only study in it."""
 STARTUP = 5
 """Trials that have to end before a run is pruned."""
+MOST_APART = 1e-4
+"""Largest relative difference between a reported value and that of the same epoch trained again by another processor."""
 WARMUP = 10
 """A run trains at least one part in so many of its epochs."""
 
@@ -169,7 +171,8 @@ class _Search:
         try:
             run = self._run(trial.number, trial.params)
         except UsageError:
-            if trial.state == TrialState.FAIL:
+            # A point that is no recipe: `next_run` tells so where a kill has kept it from being told.
+            if trial.state in (TrialState.FAIL, TrialState.RUNNING):
                 return None
             raise
         is_judged = self._is_finished(run)
@@ -193,8 +196,9 @@ class _Search:
         metric = self._space.metric
         is_same = True
         if trial.state == TrialState.COMPLETE:
-            is_same = trial.values == [_best_value(run, metric)] and _has_reports(trial, run, metric)
-        elif trial.state == TrialState.PRUNED:
+            is_same = _is_equal(trial.value, _best_value(run, metric)) and _has_reports(trial, run, metric)
+        # Somebody may remove a pruned run, which holds nothing that the sealed journal does not say.
+        elif trial.state == TrialState.PRUNED and os.path.lexists(run.folder):
             is_same = not is_judged and _has_reports(trial, run, metric)
         elif trial.state == TrialState.FAIL and is_judged:
             is_same = not math.isfinite(_best_value(run, metric))
@@ -347,12 +351,25 @@ def _has_reports(trial: FrozenTrial, run: PlannedRun, metric: str) -> bool:
     checkpoints = run.folder / run_seal.CHECKPOINTS
     if records.latest_epoch(checkpoints) is None:
         return False
-    reported = {epoch: repr(value) for epoch, value in trial.intermediate_values.items()}
-    logged = {epoch: repr(value) for epoch, value in _logged_values(run, metric).items()}
-    if _has_sound_log(run):
-        return logged == reported
-    # The records of the saved epochs are left.
-    return logged.items() <= reported.items()
+    reported = trial.intermediate_values
+    logged = _logged_values(run, metric)
+    # Of a log that was changed, the records of the saved epochs are left.
+    if _has_sound_log(run) and logged.keys() != reported.keys():
+        return False
+    return all(epoch in reported and _is_equal(reported[epoch], value) for epoch, value in logged.items())
+
+
+def _is_equal(reported: float | None, value: float) -> bool:
+    """Return whether a run may have reported a value, which is now `value`.
+
+    An epoch that was reported before it was saved is trained again after a kill, on a cluster by a processor that may
+    round otherwise.
+    """
+    if reported is None:
+        return False
+    if not math.isfinite(value):
+        return repr(reported) == repr(value)
+    return math.isclose(reported, value, rel_tol=MOST_APART)
 
 
 def _logged_values(run: PlannedRun, metric: str) -> Mapping[int, float]:

@@ -245,6 +245,51 @@ def test_a_run_that_was_killed_before_it_was_pruned_is_pruned_when_it_resumes(
         pruning.on_start(StartedRun(tmp_path, recipe, {}, "valid_mse", tuple(rows), print))
 
 
+@needs_optuna
+@optuna_warnings
+def test_a_point_that_is_no_recipe_fails_also_after_a_kill(tmp_path: Path) -> None:
+    from jaxseq.sweep import search
+
+    parsed = space.parse([*WAVES, "--model.layers", "2,1", "--model.dropout", "0.0,0.3"])
+    screen = io.StringIO()
+
+    def begun() -> search._Search:
+        console = Console(file=screen, width=200)
+        return search._Search(parsed, tmp_path, trials=20, is_parallel=False, log=None, console=console)
+
+    # Killed before it was told: dropout acts between two layers.
+    killed = begun()
+    trials = [killed._draw() for _ in range(10)]
+    trial = next(trial for trial in trials if trial.params == {"model.layers": "1", "model.dropout": "0.3"})
+    with pytest.raises(UsageError, match="acts between two layers"):
+        killed._run(trial.number, trial.params)
+    resumed = begun()
+    while resumed.next_run() is not None:
+        pass
+    assert f"trial {trial.number}: failed" in screen.getvalue()
+
+
+@optuna_warnings
+def test_a_pruned_run_may_be_removed_and_an_epoch_trained_again_by_another_processor(
+    tmp_path: Path, searched: Callable[..., Any]
+) -> None:
+    trainer = Trainer()
+    results = searched("a", trainer, 12).results
+    pruned = [result.run.folder for result in results if result.state == "pruned"]
+    assert pruned
+    again = Trainer()
+    again.take(trainer)
+    again.values = {folder: value * (1 + 1e-6) for folder, value in trainer.values.items() if folder not in pruned}
+    states = [result.state for result in searched("a", again, 12).results]
+    assert states == [result.state for result in results] and not again.points
+
+    apart = Trainer()
+    apart.take(trainer)
+    apart.values = {folder: value * 1.01 for folder, value in trainer.values.items()}
+    with pytest.raises(UsageError, match=r"optuna\.log, trial \d+: it has other values"):
+        searched("a", apart, 12)
+
+
 @optuna_warnings
 def test_a_damaged_journal_is_one_line(tmp_path: Path, searched: Callable[..., Any]) -> None:
     first = Trainer()

@@ -43,7 +43,7 @@ MOST_ANY = {
     "common": 13,
     "data": 16,
     "estimator": 4,
-    "export": 1,
+    "export": 0,
     "forecast": 1,
     "forecasting": 4,
     "music": 15,

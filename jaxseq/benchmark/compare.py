@@ -135,16 +135,26 @@ def entered(load: Workload, start: Given, settings: Settings) -> Entrants:
         else:
             absent[name] = reason
 
-    # A peer that computes something else would be compared for nothing.
-    expected = peers.first_loss(load, start)
+    return of_same_loss(peers.ours(load, start), peers.first_loss(load, start), others, absent)
+
+
+def of_same_loss(
+    ours: Trainer,
+    expected: float,
+    others: Mapping[str, Trainer],
+    absent: Mapping[str, str],
+) -> Entrants:
+    """Leave out the trainers whose first loss is not the `expected` one, ours: they compute something else."""
+    absent = dict(absent)
     apart = {}
     for name, trainer in others.items():
         first_loss = trainer.work()[0]
         apart[name] = float(abs(first_loss / expected - 1))
-        if apart[name] > SAME_LOSS:
+        # Negated, because NaN compares false with everything.
+        if not apart[name] <= SAME_LOSS:
             absent[name] = f"its first loss is {first_loss:.4g}, not {expected:.4g}"
     same = {name: trainer for name, trainer in others.items() if name not in absent}
-    return Entrants(peers.ours(load, start), same, absent, apart)
+    return Entrants(ours, same, absent, apart)
 
 
 def timed(load: Workload, entrants: Entrants, products: Sequence[Product], settings: Settings) -> Result:

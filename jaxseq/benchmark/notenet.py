@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxseq.benchmark import compare, peers, workloads
-from jaxseq.benchmark.compare import Entrants, Settings
+from jaxseq.benchmark.compare import Settings
 from jaxseq.benchmark.peers import ADAM, Device, Given, Trainer
 from jaxseq.benchmark.workloads import Product, Workload
 from jaxseq.cells import CELLS, convert
@@ -20,7 +21,7 @@ from jaxseq.music.networks.layers import BOOK_EPSILON, BOOK_MOMENTUM
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.networks.objectives import next_symbol
 from jaxseq.music.tokens import VOCABULARY
-from jaxseq.nn import fields
+from jaxseq.nn import apply, fields
 from jaxseq.train import epoch
 
 if TYPE_CHECKING:
@@ -73,8 +74,15 @@ def measure(load: Workload, settings: Settings) -> compare.Result:
             others["torch"] = torch_network(load, start, settings.device)
         else:
             absent["torch"] = reason
-    entrants = Entrants(peers.ours(load, start), others, absent, {})
+    entrants = compare.of_same_loss(peers.ours(load, start), first_loss(load, start), others, absent)
     return compare.timed(load, entrants, products(load), settings)
+
+
+def first_loss(load: Workload, start: Given) -> float:
+    """Return the loss of the first batch before any step, by our network alone."""
+    x, y = jax.tree.map(lambda part: part[: load.batch], start.data)
+    logits = apply.apply(start.setup.model, start.state.params, start.state.stats, x)
+    return float(jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y)))
 
 
 def torch_network(load: Workload, start: Given, device: Device = "cpu") -> Trainer:

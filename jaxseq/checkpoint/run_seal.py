@@ -298,8 +298,11 @@ def journal_record(journal: Path, words: Sequence[str]) -> dict[str, list[str | 
     content = b""
     if os.path.lexists(journal):
         content = log_content(journal)
-    sha256 = hashlib.sha256(content).hexdigest()
-    return {JOURNAL: [journal.name, len(content), sha256, journal_start(words)]}
+    entry = [journal.name, len(content), hashlib.sha256(content).hexdigest()]
+    # A journal that an earlier version began has no seals.
+    if not sealed_lines.whole(content) or sealed_lines.last_seal(content, journal) is not None:
+        entry.append(journal_start(words))
+    return {JOURNAL: entry}
 
 
 def check_journal(recipe: Recipe, file: Path) -> None:
@@ -323,6 +326,9 @@ def check_journal(recipe: Recipe, file: Path) -> None:
         sealed_lines.check(content, journal, *(start or [""]))
     except DamagedError as error:
         raise DamagedError(f"{error.where}", [f"{error.reasons[0]}, or {file.name} is of another search"]) from None
+    # Sound lines have all of them a seal, or none of them.
+    if start and sealed_lines.whole(content) and sealed_lines.last_seal(content, journal) is None:
+        raise DamagedError(f"{journal}", ["its lines have no seals, with which it was written"])
 
 
 def _recipe_sha256(config: Mapping[str, object], fields: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxseq.common import command_line, files, written
+from jaxseq.common import command_line, files, sealed, written
 from jaxseq.common.console import say
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable
@@ -70,6 +70,7 @@ def export(options: Options) -> Path:
 
     record = out / RECORD
     if not options.overwrite:
+        _check_same_model(record, folder.name, run.epoch)
         written.check(record, contents)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,20 @@ def _folder(options: Options, run: Path) -> Path:
             needed="another folder, or --overwrite to write into it",
         )
     return out
+
+
+def _check_same_model(record: Path, run: str, epoch: int) -> None:
+    """Raise `UsageError` if a folder has an export of another run or epoch: its card would describe one of the two."""
+    if not record.is_file():
+        return
+    earlier = sealed.read(record)
+    if (earlier.get("run"), earlier.get("epoch")) != (run, epoch):
+        raise UsageError(
+            "an export of another model is there",
+            where=record,
+            got=f"{earlier.get('run')}, epoch {earlier.get('epoch')}",
+            needed=f"{run}, epoch {epoch}; another --out, or --overwrite",
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jaxseq.common import command_line
-from jaxseq.common.checks import MOST_WORKERS, at_least
+from jaxseq.common.checks import MOST_WORKERS, count
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import refuse_link
 
@@ -123,7 +123,7 @@ def _workers(workers: int | None) -> int:
     from jaxseq.train import devices
 
     if workers is not None:
-        at_least(1, most=MOST_WORKERS, **{"--workers": workers})
+        count(most=MOST_WORKERS, **{"--workers": workers})
         return workers
     return 1 if pool.has_accelerator() else devices.cores()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jaxseq import cells
-from jaxseq.common.checks import MOST_RUNS, at_least
+from jaxseq.common.checks import MOST_RUNS, count
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.download import FetchError
@@ -144,14 +144,14 @@ def rows(budget: str, seeds: int | None = None, chorales: str | None = None) -> 
     if budget not in BUDGETS:
         raise UsageError(f"unknown budget {budget!r}: choose one of {', '.join(BUDGETS)}")
     if seeds is not None:
-        at_least(1, most=MOST_RUNS, **{"--seeds": seeds})
+        count(most=MOST_RUNS, **{"--seeds": seeds})
     size = BUDGETS[budget]
-    count = size.seeds if seeds is None else seeds
+    seed_count = size.seeds if seeds is None else seeds
     data: Jsb | Chorales = Jsb(path=chorales)
     if chorales == MUSIC21:
         data = Chorales()
     found = [*_prices(size), *_waves(size), *_bach(size, data)]
-    return [Row(group, label, recipe, 1 if group == BOOK else count) for group, label, recipe in found]
+    return [Row(group, label, recipe, 1 if group == BOOK else seed_count) for group, label, recipe in found]
 
 
 Found = list[tuple[str, str, Experiment]]

@@ -71,7 +71,7 @@ def _grid(options: Options, console: Console, locks: ExitStack) -> Path:
 
     command = _announce(console, folder, f"{len(grid)} runs")
     if options.together:
-        grouped.train_all(runs, options.workers, console, command)
+        grouped.train_all(runs, console, command)
     elif options.cluster is None:
         pool.train_all(runs, options.workers, console, command)
     else:

@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import files, sealed_lines
+from jaxseq.common.errors import UsageError
 
 
 class SealedJournal(JournalFileBackend):
@@ -89,7 +90,14 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        try:
+            lock.release()
+        except RuntimeError as error:
+            raise UsageError(
+                f"another process took its lock, which this one held for too long: {error}",
+                where=path,
+                needed="no other search in the folder; the same command again",
+            ) from error
 
 
 def _lock_of(path: Path) -> JournalFileOpenLock:

@@ -314,7 +314,11 @@ class _Search:
             return Result(trial.number, state, values, run, math.nan)
         run = self._run(trial.number, trial.params)
         # A record of Optuna's may have been edited; whoever chooses by it would choose another run.
-        return Result(trial.number, state, values, run, _best_value(run, self._space.metric))
+        value = _best_value(run, self._space.metric)
+        # Of a pruned run that was removed, the journal alone has values.
+        if state == "pruned" and not os.path.lexists(run.folder):
+            value = min(trial.intermediate_values.values(), default=math.nan)
+        return Result(trial.number, state, values, run, value)
 
 
 def as_text(value: object) -> str:

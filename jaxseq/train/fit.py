@@ -130,7 +130,7 @@ class Trained(NamedTuple):
         rows = np.asarray(x)
         results = row_counts.computed(predict, rows, batch)
         if self.model not in _APART:
-            _check_apart(self.model, predict, rows[:batch], results[:batch])
+            _check_apart(self.model, partial(row_counts.computed, predict, batch=batch), rows[:batch], results[:batch])
         return jnp.asarray(results)
 
     def __repr__(self) -> str:
@@ -146,18 +146,21 @@ class Trained(NamedTuple):
 
 def _check_apart(
     model: Model,
-    predict: Callable[[Shaped[np.ndarray, "m *d"]], Array],
+    predict: Callable[[Shaped[np.ndarray, "m *d"]], np.ndarray],
     x: Shaped[np.ndarray, "n *d"],
     results: Float[np.ndarray, "n *k"],
 ) -> None:
-    """Raise `UsageError` if results change with the rows beside theirs. `x` are the rows of a single batch."""
+    """Raise `UsageError` if results change with the rows beside theirs. `x` are the rows of a single batch.
+
+    The program is that of the results, so that a module of any precision that computes each row by itself passes.
+    """
     others = x.copy()
     # The first row as well, which any other may depend on.
     others[::2] = x[-1]
     # One row, or equal ones, tell nothing.
     if np.array_equal(others, x):
         return
-    beside_others = row_counts.computed(predict, others, len(x))[1::2]
+    beside_others = predict(others)[1::2]
     # Results that are not finite say nothing of the others.
     with np.errstate(invalid="ignore"):
         differences = np.nan_to_num(np.abs(beside_others - results[1::2]))

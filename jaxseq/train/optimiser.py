@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxseq.common.arrays import Tree
-from jaxseq.common.checks import at_least, one_of, share
+from jaxseq.common.checks import count, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.nn import fields
 from jaxseq.train.schedules import FACTOR, PLATEAU, RATES, WARMUP, Numbers, Schedule
@@ -104,7 +104,7 @@ def check(settings: Settings) -> None:
     _check_share("warmup", settings.warmup, settings, schedules=tuple(WARMUP))
     _check_share("factor", settings.factor, settings, schedules=tuple(FACTOR))
     if settings.plateau is not None:
-        at_least(1, plateau=settings.plateau)
+        count(plateau=settings.plateau)
         _check_schedule("plateau", settings.plateau, settings, schedules=("plateau",))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union
 import tyro
 
 from jaxseq.common import command_line
-from jaxseq.common.checks import MOST_RUNS, at_least
+from jaxseq.common.checks import MOST_RUNS, count
 from jaxseq.common.errors import UsageError
 from jaxseq.train import loggers
 from jaxseq.train.experiments import EXPERIMENTS, named
@@ -81,7 +81,7 @@ class Options(Generic[AnyExperiment]):
             if self.from_epoch < 0:
                 raise UsageError("no epoch", where="--from-epoch", got=self.from_epoch, needed="at least 0")
         counts = {"--seeds": self.seeds, "--backtest": self.backtest}
-        at_least(1, most=MOST_RUNS, where=None, **counts)
+        count(most=MOST_RUNS, where=None, **counts)
 
         if self.together and self.seeds == 1:
             raise UsageError("trains several seeds", where="--together", got="--seeds 1", needed="--seeds 2 or more")

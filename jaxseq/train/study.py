@@ -20,7 +20,7 @@ from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, files, lock, sealed, written
-from jaxseq.common.checks import MOST_RUNS, at_least
+from jaxseq.common.checks import MOST_RUNS, count
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.common.text import counted
@@ -68,7 +68,7 @@ def study_together(
     `UsageError`, too, for seeds that one program cannot train.
     """
     # The program of a single lane would be that of a run alone, but for its last bits.
-    at_least(2, most=MOST_RUNS, where=together.OPTION, seeds=seeds)
+    count(2, most=MOST_RUNS, where=together.OPTION, seeds=seeds)
     fill = partial(_by_fold, classical=classical, make_callbacks=make_callbacks)
     return _study(experiment, seeds=seeds, folds=folds, out=out, console=console, fill=fill)
 
@@ -83,7 +83,7 @@ def _study(
     fill: Callable[[list[Member], Path, Console], None],
 ) -> Path:
     """Make or resume the folder of a study, let `fill` train its unfinished runs there, and sum up all of them."""
-    at_least(1, most=MOST_RUNS, **{"--seeds times --backtest": seeds * folds})
+    count(most=MOST_RUNS, **{"--seeds times --backtest": seeds * folds})
     if console is None:
         console = terminal()
     domain = domains.of(experiment)

@@ -99,7 +99,7 @@ class Lane(NamedTuple):
 def groups(runs: Sequence[Planned_]) -> list[list[Planned_]]:
     """Divide runs into groups that one program each can train: of one shape, on the same rows, as many as memory holds.
 
-    The runs of a group differ in `FREE_FIELDS` alone; a group may be a single run. Raises as preparing a run does.
+    The runs of a group differ in `FREE_FIELDS` alone; a group may be a single run.
     """
     groups_of_one_shape: list[tuple[object, list[Planned_]]] = []
     for run_ in runs:
@@ -113,12 +113,22 @@ def groups(runs: Sequence[Planned_]) -> list[list[Planned_]]:
 
     divided = []
     for _, group in groups_of_one_shape:
-        size = 1
-        if len(group) > 1:
-            experiment = group[0].experiment
-            size = most_lanes(domains.of(experiment).prepare(experiment), len(group))
+        size = _most_lanes(group)
         divided.extend(group[first : first + size] for first in range(0, len(group), size))
     return divided
+
+
+def _most_lanes(group: Sequence[Planned]) -> int:
+    """Return how many runs of one shape fit into one program."""
+    if len(group) == 1:
+        return 1
+    experiment = group[0].experiment
+    try:
+        job = domains.of(experiment).prepare(experiment)
+    # That of the data or the memory: the training of the group has the same, and raises it.
+    except UsageError:
+        return len(group)
+    return most_lanes(job, len(group))
 
 
 def _shape(experiment: Experiment) -> tuple[Experiment, object]:

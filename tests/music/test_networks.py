@@ -10,7 +10,6 @@ import sys
 
 import numpy as np
 import pytest
-from pairwise import slow_except
 
 SIZES = {"embedding": 5, "convolutions": (4, 5, 6), "hidden": 6}
 MOMENTUM, EPSILON = 0.99, 1e-3
@@ -247,8 +246,12 @@ def test_what_a_network_reads_first_is_a_convolution_over_zeros_and_not_over_the
 # What padding and carries change: nothing ------------------------------------------------------------------------------
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    ("kind", "norm"), slow_except({("notes", "batch")}, [("notes", None), ("notes", "batch"), ("chords", None)])
+    ("kind", "norm"),
+    [pytest.param("notes", None, marks=SLOW), ("notes", "batch"), pytest.param("chords", None, marks=SLOW)],
 )
 def test_a_padded_tail_changes_nothing(kind, norm):
     net, (x, y) = net_and_rows(kind)

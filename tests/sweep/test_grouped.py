@@ -11,7 +11,7 @@ from jaxseq.checkpoint import run_seal, store
 from jaxseq.common import figures, memory
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import __main__ as sweep
-from jaxseq.sweep import grid, pool
+from jaxseq.sweep import grid, grouped
 from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import domains, job, nonfinite, run, run_folder, together
 
@@ -56,7 +56,6 @@ def test_a_group_is_as_large_as_the_memory(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_grid_is_trained_in_one_program_and_resumes_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
     monkeypatch.setattr(run, "judge_by_domain", lambda trained, **how: {"seconds": 0.0})
-    monkeypatch.setattr(pool, "train_all", lambda *how: pytest.fail("trained alone"))
     words = [*TINY[:-2], "--model.hidden", "3", "--lr", "0.01,0.02", "--epochs", "3,2"]
     # The last lane fails in its second epoch.
     step_of = nonfinite.failing_step
@@ -82,6 +81,24 @@ def test_a_grid_is_trained_in_one_program_and_resumes_in_it(tmp_path: Path, monk
     run.train(point.experiment, out=tmp_path / "alone", console=Console(quiet=True))
     for row, expected in zip(rows, run_folder.read_metrics(tmp_path / "alone"), strict=True):
         assert row["valid_mse"] == pytest.approx(expected["valid_mse"], rel=1e-4)
+
+
+def test_a_group_that_cannot_be_trained_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [run_._replace(folder=tmp_path / run_.name) for run_ in planned("--model.hidden", "2,3,4", "--seed", "0:2")]
+    # Of the last size there is a single run.
+    runs.pop()
+    alone: list[str] = []
+
+    def trained(group: list[PlannedRun], *_: object, **__: object) -> dict[str, UsageError]:
+        if group[0].experiment.model.hidden == 2:
+            raise UsageError("no memory")
+        return {group[1].name: UsageError("diverged")}
+
+    monkeypatch.setattr(together, "train", trained)
+    monkeypatch.setattr(grouped, "_train_alone", lambda run_, *_: alone.append(run_.name))
+    with pytest.raises(UsageError, match=r"3 of 5 runs failed, first waves-hidden-2-seed-0: no memory"):
+        grouped.train_all(runs, Console(quiet=True), "the same command")
+    assert alone == [runs[-1].name]
 
 
 @pytest.mark.parametrize(

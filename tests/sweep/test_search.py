@@ -544,8 +544,14 @@ def test_a_search_whose_journal_ends_early_ends_as_it_would_have_ended(
     shutil.rmtree(tmp_path / "out")
     interrupted(real_search, tmp_path / "out")
     journal.write_text(without_seals(content.decode()))
-    assert sweep.main(words) == 0 and b"sha256" not in journal.read_bytes()
-    assert (tmp_path / "out" / "sweep.csv").read_bytes() == table
+    assert sweep.main(words) == 2
+    assert "its lines have no seals" in capsys.readouterr().err
+    record = sealed.read(tmp_path / "out" / "sweep.json")
+    record[run_seal.JOURNAL].pop()
+    sealed.write(tmp_path / "out" / "sweep.json", record)
+    for _ in range(2):
+        assert sweep.main(words) == 0 and b"sha256" not in journal.read_bytes()
+        assert (tmp_path / "out" / "sweep.csv").read_bytes() == table
 
 
 @optuna_warnings

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxseq.common.checks import at_least, one_of
+from jaxseq.common.checks import count, one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.text import printable, shown, size_of
@@ -159,9 +159,9 @@ def _check_options(source: str, options: Options) -> None:
             needed="fill, which takes the last known value",
         )
     one_of(MISSING, where=source, missing=options.missing)
-    at_least(1, where=source, longest_gap=options.longest_gap)
+    count(where=source, longest_gap=options.longest_gap)
     if options.period is not None:
-        at_least(1, where=source, period=options.period)
+        count(where=source, period=options.period)
 
 
 def _series_notes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -225,7 +225,7 @@ def _open(path: Path, source: str) -> Source:
         file = open_text(path, source, suffix)
     # A column without a name is allowed: no option can name it.
     counts = Counter(filter(None, file.names))
-    for name, count in counts.items():
-        if count > 1:
-            raise UsageError(f"{source}: row 1: column {shown(name)} is there {count} times; names must differ")
+    for name, occurrences in counts.items():
+        if occurrences > 1:
+            raise UsageError(f"{source}: row 1: column {shown(name)} is there {occurrences} times; names must differ")
     return file

@@ -337,13 +337,17 @@ def test_the_python_of_the_card_runs(aapl_run, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.strip()
 
 
-def test_figures_are_those_of_the_epoch_that_was_judged(aapl_run, tmp_path):
+def test_figures_are_those_of_the_epoch_that_was_judged(aapl_run, tmp_path, capsys):
     judged = json.loads((aapl_run / "judged.json").read_text())["epoch"]
     other = {1: 2, 2: 1}[judged]
     assert export(aapl_run, "--to", "safetensors", "--epoch", other, "--out", tmp_path / "other") == 0
     text = (tmp_path / "other" / "README.md").read_text()
     assert "This epoch was not judged" in text
     assert "relative_mse" not in text
+    # One card says how the files of one model are called.
+    capsys.readouterr()
+    assert export(aapl_run, "--to", "torch", "--out", tmp_path / "other") == 2
+    assert "an export of another model is there" in capsys.readouterr().err
 
 
 def test_a_run_on_several_series_names_its_inputs(panel_run, tmp_path):

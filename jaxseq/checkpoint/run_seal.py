@@ -8,6 +8,7 @@ that the judgement wrote.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -375,6 +376,7 @@ def check_log(run: Path, epoch: int) -> None:
     # Records before format 3 have none.
     if saved is not None and log_sha256(path, epoch) != saved:
         raise DamagedError(f"{path}", [f"its rows up to epoch {epoch} were changed since that epoch was saved"])
+    _check_later_rows(path, epoch)
 
 
 def check_judged_log(run: Path) -> None:
@@ -383,6 +385,20 @@ def check_judged_log(run: Path) -> None:
     judged = read_judged(run)
     if judged is not None and log_sha256(path, judged.epochs) != judged.log_sha256:
         raise DamagedError(f"{path}", ["it was changed since the run was judged"])
+    if judged is not None:
+        _check_later_rows(path, judged.epochs)
+
+
+def _check_later_rows(path: Path, epochs: int) -> None:
+    """Raise `DamagedError` if a row behind those of the first epochs repeats one of them."""
+    for line in log_content(path).splitlines()[epochs:]:
+        try:
+            row = json.loads(line)
+        # A line that a kill cut off; any other one is refused by whoever reads the rows.
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and type(row.get("epoch")) is int and row["epoch"] <= epochs:
+            raise DamagedError(f"{path}", [f"it has a second row of epoch {row['epoch']}"])
 
 
 def damage(run: Path) -> Iterator[str]:

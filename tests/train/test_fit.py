@@ -18,6 +18,7 @@ from rich.console import Console
 
 from jaxseq.cells import CELLS
 from jaxseq.checkpoint import __main__ as checkpoint
+from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import ABSENT, Interrupted, UsageError
 from jaxseq.nn import apply, plain_model
 from jaxseq.nn.recurrent import Recurrent
@@ -247,8 +248,14 @@ def test_a_restored_module_predicts_the_same(tmp_path):
         fit.restore(tmp_path, Tagger())
     (tmp_path / "aside").rename(newest)
 
-    # The history is sealed as well: a row that was edited, and a log that is gone.
+    # The history is sealed as well: a row that is there twice, one that was edited, and a log that is gone.
     log = tmp_path / "metrics.jsonl"
+    sound = log.read_text()
+    log.write_text(sound + sound.splitlines(keepends=True)[-1])
+    with pytest.raises(UsageError, match=r"metrics\.jsonl: damaged \(it has a second row of epoch"):
+        fit.restore(tmp_path, Tagger())
+    assert any("second row" in reason for reason in run_seal.damage(tmp_path))
+    log.write_text(sound)
     log.write_text(log.read_text().replace('"valid_loss": ', '"valid_loss": 1', 1))
     for _ in range(2):
         with pytest.raises(UsageError, match=r"metrics\.jsonl"):

@@ -55,8 +55,7 @@ def _train_group(
     command: str,
 ) -> dict[str, UsageError]:
     """Train the unfinished runs of a group; return the errors of those that failed, by name."""
-    title = f"{counted(len(unfinished), 'run')} together, from {unfinished[0].name} to {unfinished[-1].name}"
-    console.rule(title)
+    console.rule(f"{counted(len(unfinished), 'run')} together, from {unfinished[0].name} to {unfinished[-1].name}")
     return together.train(
         group,
         unfinished,

@@ -145,7 +145,8 @@ class JaxseqForecaster(BaseEstimator):
         X  a DataFrame, a Series, an Arrow table, or an array: values, dates, covariates and names of series as columns
         y  the values, if they are no column of X, which may be None then
 
-        The latest 15 % of the rows are the test part, the 15 % before them choose the epoch and the intervals.
+        The latest 15 % of the rows are the test part, the 15 % before them choose the epoch and the intervals, unless the
+        recipe's data say otherwise (`test_rows`, `test_from`).
 
         Raises `UsageError` for a parameter or a table that cannot be used, with its row and column.
         """

@@ -23,6 +23,7 @@ class Background(NamedTuple):
     floor          least value that the series can take, for the ends of intervals; None where there is no bound
     notes          remarks on how the data were read, one line each
     whole_series   all rows of each series as one window; empty unless the state is carried from window to window
+    test_stride    windows of the test part from one that is judged to the next
     """
 
     names: tuple[str, ...]
@@ -33,6 +34,7 @@ class Background(NamedTuple):
     floor: float | None = None
     notes: tuple[str, ...] = ()
     whole_series: tuple[Windows, ...] = ()
+    test_stride: int = 1
 
     @property
     def training(self) -> list[Float[np.ndarray, "_"]]:

@@ -56,12 +56,14 @@ def folds(
     horizon: int,
     *,
     fractions: tuple[float, float] = FRACTIONS,
+    starts: tuple[int, int] | None = None,
     source: str = "the series",
 ) -> tuple[Fold, ...]:
     """Divide the `n` rows of a series, in chronological order, into `count` folds with an expanding training part.
 
     fractions  shares of training and validation in the first fold, read as decimals; the blocks of the folds tile the
                rest, the test region, in sizes that differ by one row at most
+    starts     first row of the validation part of the first fold, and that of the test region, in place of the shares
     source     opens every message
 
     The validation part has the same length in every fold and ends where the test block begins. Training takes all rows
@@ -72,7 +74,9 @@ def folds(
     Also if `count`, `window` or `horizon` is below 1, or the fractions leave nothing for the test.
     """
     checks.count(1, where=source, count=count, window=window, horizon=horizon)
-    valid_start, test_start = split_rows(n, fractions)
+    if starts is None:
+        starts = split_rows(n, fractions)
+    valid_start, test_start = starts
     _check_test_region(n - test_start, n, count=count, horizon=horizon, source=source)
 
     edges = [test_start + (n - test_start) * number // count for number in range(count + 1)]

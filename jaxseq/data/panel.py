@@ -15,10 +15,12 @@ from jaxseq.common import checks
 from jaxseq.common.arrays import Splits
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
+from jaxseq.common.text import counted
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
+from jaxseq.data.split import SHARES, Split
 from jaxseq.data.transforms import TRANSFORMS, TargetName
 from jaxseq.data.windows import (
     Series,
@@ -27,6 +29,7 @@ from jaxseq.data.windows import (
     called,
     check_memory,
     cut,
+    every_window,
     join,
     last_window,
     mark_missing,
@@ -47,6 +50,7 @@ class Panel:
     missing     which values (column 0) and covariates were missing and are filled in; an empty tuple if none was
     floor       least value that the series can take; None where there is no bound
     drops       whether series that cannot be used are left out with a note, where an error would name them
+    split       rule for the parts of each series
     """
 
     names: tuple[str, ...]
@@ -58,6 +62,7 @@ class Panel:
     missing: tuple[Bool[np.ndarray, "_ m"], ...] = ()
     floor: float | None = None
     drops: bool = False
+    split: Split = SHARES
 
     def load(
         self, target: str, window: int, horizon: int, count: int = 1, fold: int = 1, *, stateful: bool = False
@@ -86,8 +91,9 @@ class Panel:
                 training_rows=tuple(parts.train[1] for parts in rows),
                 missing=tuple(missing[:, 0] for missing in self.missing),
                 floor=self.floor,
-                notes=(*self.notes, *self._missing_notes(rows, windows)),
+                notes=(*self.notes, *self._split_notes(rows, windows), *self._missing_notes(rows, windows)),
                 whole_series=self.whole_series() if stateful else (),
+                test_stride=self.split.stride,
             ),
         )
 
@@ -218,16 +224,29 @@ class Panel:
         splits = []
         failures = []
         for name, series in zip(self.names, self.series, strict=True):
-            n = len(series.values)
             try:
-                splits.append(folds(n, count, window, horizon, source=called(name))[fold - 1])
+                splits.append(self._folds(name, series, window, horizon, count)[fold - 1])
             except UsageError as error:
-                failures.append((f"{name} ({n} rows)", error))
+                size = f"{len(series.values)} rows"
+                if self.split.is_dated:
+                    size = f"{series.times[0]} to {series.times[-1]}"
+                failures.append((f"{name} ({size})", error))
 
         if failures:
-            rule = summarise_failures("too short", failures, len(self.names))
+            fault = "too short"
+            if self.split.is_dated:
+                fault = "without rows of all parts"
+            rule = summarise_failures(fault, failures, len(self.names))
             raise UsageError(f"{self._opening}{rule}{self.way_out}")
         return splits
+
+    def _folds(self, name: str, series: Series, window: int, horizon: int, count: int) -> tuple[Fold, ...]:
+        """Return the folds of one series. Raises `UsageError`, which opens with its name."""
+        try:
+            starts = self.split.first_rows(series.times)
+        except UsageError as error:
+            raise UsageError(f"{called(name)}: {error}") from error
+        return folds(len(series.values), count, window, horizon, starts=starts, source=called(name))
 
     def _windows(self, rows: Sequence[Fold], window: int, horizon: int, stateful: bool) -> WindowSplits:
         covariates = self.covariates or [None] * len(self.series)
@@ -246,6 +265,8 @@ class Panel:
             for number, series in enumerate(self.series):
                 first, last = getattr(rows[number], part)
                 windows = cut(series, window, horizon, first, last, number=number, covariates=covariates[number])
+                if part == "test":
+                    windows = every_window(windows, self.split.stride)
                 if self.missing:
                     windows = with_known_targets(mark_missing(windows, self.missing[number]))
                 cuts.append(windows)
@@ -304,6 +325,24 @@ class Panel:
         # A mask that is 0 in all training rows would enter the network with weights that were never trained.
         return dataclasses.replace(scaling, masks=tuple(sorted(masks)))
 
+    def _split_notes(self, rows: Sequence[Fold], windows: WindowSplits) -> tuple[str, ...]:
+        """Say how the rows are split and which test windows are judged, where that is not the default."""
+        notes = []
+        words = self.split.words
+        if self.split.is_dated:
+            # Series may end at different times.
+            sizes = [parts.test[1] - parts.test[0] for parts in rows]
+            size = f"{min(sizes):,} to {max(sizes):,}"
+            if min(sizes) == max(sizes):
+                size = f"{min(sizes):,}"
+            words = f"{words} ({size} test rows)"
+        if words:
+            notes.append(words)
+        if self.split.stride > 1:
+            count = counted(len(windows.test.targets), "window")
+            notes.append(f"one of every {self.split.stride} windows of the test part is judged, {count}")
+        return tuple(notes)
+
     def _missing_notes(self, rows: Sequence[Fold], windows: WindowSplits) -> tuple[str, ...]:
         """Count the missing values and the targets without weight of each part; no note if nothing is missing."""
         if not self.missing:
@@ -321,7 +360,8 @@ class Panel:
             kept = getattr(windows, part).targets
             window = windows.train.inputs.shape[1]
             horizon = kept.shape[1]
-            all_windows = sum(last - max(first, window) - horizon + 1 for first, last in bounds)
+            stride = self.split.stride if part == "test" else 1
+            all_windows = sum(-(-(last - max(first, window) - horizon + 1) // stride) for first, last in bounds)
             without_weight = all_windows * horizon - int(np.isfinite(kept).sum())
             targets.append(f"{without_weight:,} of {all_windows * horizon:,} in {name}")
         return (
@@ -352,11 +392,21 @@ class PanelData(ABC):
     target: TargetName = "change"
     """Values the model sees and forecasts: change from the last value, log-return, level, or count."""
     folds: int = 1
-    """Folds of a backtest over the last 15 % of the rows; --backtest trains all of them."""
+    """Folds of a backtest over the rows of the test part; --backtest trains all of them."""
     fold: int = 1
     """Fold to train and test, from 1; training takes the rows before its test block."""
     stateful: bool = False
     """Read one long series in consecutive windows, and carry the state from each into the next; --task every-step."""
+    test_rows: int | None = None
+    """Rows at the end of each series for the test; None takes the latest 15 % of its rows."""
+    valid_rows: int | None = None
+    """Rows before those for validation; None takes as many."""
+    test_from: str | None = None
+    """First date of the test part in every series, in place of a number of rows: 2023-01-01."""
+    valid_from: str | None = None
+    """First date of the validation part; None takes as many rows as the test part of the series has."""
+    test_stride: int = 1
+    """Judge every so many windows of the test part: 24 for one forecast a day of hourly rows."""
 
     unit: ClassVar[str] = ""
     """Unit of the values; empty where it is not known."""
@@ -366,6 +416,18 @@ class PanelData(ABC):
         checks.count(2, where=self.name, window=self.window)
         one_of(TRANSFORMS, where=self.name, target=self.target)
         check_fold(self.name, self.folds, self.fold)
+        self.split.check()
+
+    @property
+    def split(self) -> Split:
+        """The rule for the parts of each series."""
+        return Split(
+            test_rows=self.test_rows,
+            valid_rows=self.valid_rows,
+            test_from=self.test_from,
+            valid_from=self.valid_from,
+            stride=self.test_stride,
+        )
 
     @property
     @abstractmethod
@@ -386,5 +448,7 @@ class PanelData(ABC):
 
         Raises `UsageError` for series that cannot be read, split or scaled.
         """
-        panel = self.panel()
+        # Before the file is read, which may take a while.
+        self.split.check_horizon(horizon, self.folds)
+        panel = dataclasses.replace(self.panel(), split=self.split)
         return panel.load(self.target, self.window, horizon, self.folds, self.fold, stateful=self.stateful)

@@ -229,6 +229,11 @@ def mark_missing(part: Windows, missing: Bool[np.ndarray, "rows m"]) -> Windows:
     )
 
 
+def every_window(part: Windows, stride: int) -> Windows:
+    """Return the first of the windows, and then one of every `stride`, as views."""
+    return Windows(*(array[::stride] for array in part))
+
+
 def with_known_targets(part: Windows) -> Windows:
     """Return the windows that have at least one known target: nothing can be learnt from the others, or tested."""
     has_target = np.isfinite(part.targets).any(axis=1)

@@ -74,7 +74,9 @@ def judge(
     # The test part has no say in the choice of the reference.
     reference = choose_reference(dataset, scales, loss, by_baseline.valid)
     forecasts = _forecasts_of_all(name, dataset, test=test, by_baseline=by_baseline, progress=progress)
-    rows = locate_rows(part.times, part.series, background=background, scales=scales)
+    series = background.known_series
+    times = target_times(part, series)
+    rows = locate_rows(times, part.series, background=background, scales=scales)
     compared = _comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed)
     deciding = verdict.deciding_comparison(compared.all, compared.last_value)
 
@@ -82,7 +84,6 @@ def judge(
     median = above_floor(scaling.invert(test.median, part), background.floor)
     scores = _scores(part, forecasts, scales, reference, ends_of=ends.of, medians={**forecasts, name: median})
 
-    series = background.known_series
     columns = {
         "forecast": forecasts[name],
         "naive": forecasts[baselines.NAIVE],
@@ -96,7 +97,7 @@ def judge(
         scores=scores,
         coverage=coverage_table(part.targets, ends.of_model),
         spread=spread(part, ends.of_model, in_time=bool(series)),
-        predictions=frame(part, background.names, columns, ends.of_model, target_times(part, series)),
+        predictions=frame(part, background.names, columns, ends.of_model, times),
         notes=(*_season_notes(background), *by_baseline.notes, *scale_notes, *calibrated.notes),
     )
 
@@ -294,7 +295,7 @@ def series_scales(background: Background) -> tuple[Scales | None, list[str]]:
 
 
 def locate_rows(
-    times: Shaped[np.ndarray, " n"],
+    times: Shaped[np.ndarray, "n k"],
     series: Int[np.ndarray, " n"],
     *,
     background: Background,
@@ -302,16 +303,33 @@ def locate_rows(
 ) -> Rows:
     """Return the places of test rows in time and among the series, and the scales of their losses.
 
-    times, series  of each row
+    times          of all targets of each row
+    series         of each row
     scales         of each series, by its number; used for a panel alone
     """
+    overlap = overlapping_windows(times, background.test_stride)
     # The losses of one series need no common unit.
     if len(background.names) == 1:
-        return significance.IN_ORDER
+        return significance.IN_ORDER._replace(overlap=overlap)
     row_scales = None
     if scales is not None:
         row_scales = Scales(scales.absolute[series], scales.squared[series])
-    return Rows(times, series, row_scales)
+    return Rows(times[:, 0], series, row_scales, overlap)
+
+
+def overlapping_windows(times: Shaped[np.ndarray, "n k"], stride: int) -> int | None:
+    """Return how many windows in time share targets with one of them, itself among them, by the times of all targets.
+
+    None where every window is judged, since they are as many as the steps of the horizon.
+    """
+    if stride == 1:
+        return None
+    # Series that begin on different days may have windows between those of others.
+    starts = np.unique(times[:, 0])
+    first = np.searchsorted(starts, times[:, 0])
+    after_last = np.searchsorted(starts, times[:, -1], side="right")
+    of_one_series = -(-times.shape[1] // stride)
+    return max(of_one_series, int((after_last - first).max()))
 
 
 def _remarks(
@@ -329,7 +347,7 @@ def _remarks(
         remarks.append(verdict.series_sentence(name, tests))
 
     last_inputs = part.inputs[:, -1]
-    copying = significance.lag_one_copy(part.targets, forecast, last_inputs, rows.times)
+    copying = significance.lag_one_copy(part.targets, forecast, last_inputs, rows.times, rows.overlap)
     copy_remark = verdict.copy_sentence(name, copying)
     # A short test part does not decide it.
     if copy_remark is not None:

@@ -459,7 +459,11 @@ def calibrate(
             title = f"adaptive intervals of {size} scores"
         notes.append(f"{title}, by their interval score on the later half of validation ({listed})")
     elif choice == "auto":
-        notes.append(f"split intervals: {counted(len(part.windows.inputs), 'validation row')} are too few to choose by")
+        rows = len(part.windows.inputs)
+        reason = f"{counted(rows, 'validation row')} are too few to choose by"
+        if rows > 1 and len(np.unique(part.windows.series)) == rows:
+            reason = f"with one validation window in each of {rows} series there is no later half to choose by"
+        notes.append(f"split intervals: {reason}")
 
     # All rows: the halves were for the choice alone.
     fitted = fit(kind, forecast, part, size)

@@ -93,15 +93,21 @@ def thinned(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _first_series_and_step(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of the first series and step, and notes on what is left out."""
-    rows = first_step(frame)
+    """Return the rows of the first series and step, and notes on what is left out; all steps of a single forecast."""
     notes = []
+    of_series = frame
     if "series" in frame and frame["series"].nunique() > 1:
         name = frame["series"].iloc[0]
-        rows = rows[rows["series"] == name]
+        of_series = frame[frame["series"] == name]
         count = frame["series"].nunique()
         notes.append(f"{short(name)}, the first of {count} series")
-    if "step" in frame:
+
+    rows = first_step(of_series)
+    if "step" in frame and len(rows) == 1:
+        # A test part as long as the horizon: a curve of one point would show nothing.
+        rows = of_series
+        notes.append(f"all {len(rows)} steps of its one forecast")
+    elif "step" in frame:
         notes.append(f"the first of {frame['step'].max()} steps")
     return rows, notes
 

@@ -93,7 +93,11 @@ def before_test(windows: WindowSplits) -> pd.DataFrame | None:
         return None
     # The figure shows the first series of a panel.
     first_series = windows.test.series[0]
-    missing = 3 * np.count_nonzero(windows.test.series == first_series) // 2
+    test_values = np.count_nonzero(windows.test.series == first_series)
+    # Of a single forecast all steps are drawn.
+    if test_values == 1:
+        test_values = windows.test.targets.shape[1]
+    missing = 3 * test_values // 2
     frames = []
     for name, part in (("validation", windows.valid), ("training", windows.train)):
         rows = np.flatnonzero(part.series == first_series)

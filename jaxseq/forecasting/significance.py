@@ -2,7 +2,8 @@
 
 Losses of neighbouring forecasts are correlated (calm and wild weeks, targets that overlap), and so are those of series
 of the same market. The bootstrap therefore resamples blocks of time, with all series together, and series; where there
-are only a few blocks, their means are compared by Student's t. Forecast and reference are always resampled together.
+are only a few blocks, their means are compared by Student's t. A test part of a single block leaves the series alone to
+be compared so, if they are enough. Forecast and reference are always taken together.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ Weights: TypeAlias = Literal["rectangular", "Bartlett"]
 class Losses(NamedTuple):
     """Losses of a forecast and of its reference, "m s": times in their order, series; NaN where a series has no row.
 
-    horizon  steps that each row is the mean of, so that neighbours overlap
+    horizon  windows in time that share targets with a row, itself among them: the steps that it is the mean of, or fewer
+             where not every window is judged
     """
 
     forecast: Float[np.ndarray, "m s"]
@@ -57,7 +59,9 @@ class SkillInterval(NamedTuple):
     blocks   blocks of time that are taken as independent
     needed   windows in time that would be enough for one; 0 where there are enough
     windows  windows in time that there are
-    horizon  targets of each window
+    horizon  windows in time that share targets with one of them
+    series   series that are taken as independent, where a single block of time leaves them alone to be compared; `needed`
+             is then a number of series. Else 0
     """
 
     low: float
@@ -66,6 +70,7 @@ class SkillInterval(NamedTuple):
     needed: int = 0
     windows: int = 0
     horizon: int = 1
+    series: int = 0
 
 
 class Scales(NamedTuple):
@@ -87,11 +92,14 @@ class Rows(NamedTuple):
     times    of each row; None for rows of a single series in order of time
     series   number of each row's series; None for a single one
     scales   of each row's losses; None for losses in the series' unit
+    overlap  windows in time that share targets with one of them, itself among them; None for the horizon, if every
+             window is judged
     """
 
     times: Shaped[np.ndarray, " n"] | None = None
     series: Int[np.ndarray, " n"] | None = None
     scales: Scales | None = None
+    overlap: int | None = None
 
 
 IN_ORDER = Rows()
@@ -118,7 +126,7 @@ def pair_losses(
         forecast_losses = forecast_losses / scale
         reference_losses = reference_losses / scale
 
-    horizon = actual.shape[1]
+    horizon = rows.overlap or actual.shape[1]
     # Without times the rows are in order already: one column, as they come.
     if rows.times is None:
         return Losses(forecast_losses[:, None], reference_losses[:, None], horizon)
@@ -372,12 +380,14 @@ def _student_interval(
     Sums of blocks whose targets do not overlap are nearly independent, whatever the correlation within them: Ibragimov
     & Müller (2010), Journal of Business & Economic Statistics 28(4). The ratio θ of both losses is within its interval
     where the mean of (forecast - θ · reference) does not differ from 0: Fieller (1954), JRSS B 16(2). Series, if there
-    are enough, add their own variance. Both ends are NaN where not even a perfect forecast would be told from the
-    reference.
+    are enough, add their own variance; with a single block theirs is all that there is. Both ends are NaN where not even
+    a perfect forecast would be told from the reference.
     """
     times, series = losses.forecast.shape
     blocks = _separate_blocks(times, losses.horizon)
-    # One block has no variance.
+    # One block has no variance, and then the interval is that of other series at the same time.
+    if len(blocks) < 2 and series >= MIN_SERIES:
+        return _interval_of_series(losses, level)
     if len(blocks) < 2:
         needed = _windows_of_two_blocks(times, losses.horizon)
         return SkillInterval(math.nan, math.nan, len(blocks), needed, windows=times, horizon=losses.horizon)
@@ -393,24 +403,55 @@ def _student_interval(
         covariance = covariance + _covariance_of_sum(series_sums)
         degrees = min(degrees, series - 1)
 
-    # With sums A and R: (A - θ R)² <= c² Var(A - θ R) is the inequality square θ² - 2 middle θ + constant <= 0.
-    forecast_sum, reference_sum = block_sums.sum(axis=0)
+    ends = _fieller_interval(block_sums.sum(axis=0), covariance, degrees, level)
+    if ends is None:
+        needed = _needed_windows(block_sums[:, 1], times, losses.horizon, level)
+        return SkillInterval(math.nan, math.nan, len(blocks), needed, windows=times, horizon=losses.horizon)
+    # The blocks leave out windows between them, so that the skill of all windows might lie outside.
+    point = skill(losses)
+    return SkillInterval(
+        low=min(ends.low, point),
+        high=max(ends.high, point),
+        blocks=len(blocks),
+        windows=times,
+        horizon=losses.horizon,
+    )
+
+
+def _interval_of_series(losses: Losses, level: float) -> SkillInterval:
+    """Return the interval of the skill from the sums of each series, which are taken as independent.
+
+    It is that of other series of the same kind at the same time: what a single block has in common, such as the weather
+    of its days, cannot be told from it.
+    """
+    times, series = losses.forecast.shape
+    sums = np.stack([np.nansum(losses.forecast, axis=0), np.nansum(losses.reference, axis=0)], axis=1)
+    measured = SkillInterval(math.nan, math.nan, 1, windows=times, horizon=losses.horizon, series=series)
+    ends = _fieller_interval(sums.sum(axis=0), _covariance_of_sum(sums), series - 1, level)
+    if ends is None:
+        return measured._replace(needed=_needed_draws(sums[:, 1], level))
+    return measured._replace(low=ends.low, high=ends.high)
+
+
+def _fieller_interval(
+    sums: Float[np.ndarray, "2"],
+    covariance: Float[np.ndarray, "2 2"],
+    degrees: int,
+    level: float,
+) -> Interval | None:
+    """Return the interval of 1 - A / R for sums A and R of a forecast's and the reference's losses; None without bounds."""
+    # (A - θ R)² <= c² Var(A - θ R) is the inequality square θ² - 2 middle θ + constant <= 0.
+    forecast_sum, reference_sum = sums
     c = stdtrit(degrees, (1 + level) / 2)
     square = reference_sum**2 - c**2 * covariance[1, 1]
     # The reference's own loss may be 0 within chance, so that any ratio to it is possible.
     if square <= 0:
-        needed = _needed_windows(block_sums[:, 1], times, losses.horizon, level)
-        return SkillInterval(math.nan, math.nan, len(blocks), needed, windows=times, horizon=losses.horizon)
+        return None
     middle = forecast_sum * reference_sum - c**2 * covariance[0, 1]
     constant = forecast_sum**2 - c**2 * covariance[0, 0]
     # Rounding may leave a discriminant of 0 slightly below it.
     root = math.sqrt(max(middle**2 - square * constant, 0.0))
-
-    # The blocks leave out windows between them, so that the skill of all windows might lie outside.
-    point = skill(losses)
-    low = min(1 - (middle + root) / square, point)
-    high = max(1 - (middle - root) / square, point)
-    return SkillInterval(low, high, len(blocks), windows=times, horizon=losses.horizon)
+    return Interval(low=float(1 - (middle + root) / square), high=float(1 - (middle - root) / square))
 
 
 def separate_windows(
@@ -466,14 +507,22 @@ def _needed_windows(
 
     `reference` are the reference's losses in g blocks; further blocks are assumed to vary as these do.
     """
-    variation = float(np.std(reference, ddof=1) / np.mean(reference))
-    blocks = len(reference) + 1
-    while blocks < stdtrit(blocks - 1, (1 + level) / 2) ** 2 * variation**2:
-        blocks += 1
-
+    blocks = _needed_draws(reference, level)
     left_out = (len(reference) - 1) * (horizon - 1)
     width = (times - left_out) // len(reference)
     return blocks * width + (blocks - 1) * (horizon - 1)
+
+
+def _needed_draws(
+    reference: Float[np.ndarray, " g"],
+    level: float,
+) -> int:
+    """Return the blocks, or series, that would be enough to tell a perfect forecast from the reference, by its losses."""
+    variation = float(np.std(reference, ddof=1) / np.mean(reference))
+    draws = len(reference) + 1
+    while draws < stdtrit(draws - 1, (1 + level) / 2) ** 2 * variation**2:
+        draws += 1
+    return draws
 
 
 class SeriesTests(NamedTuple):
@@ -558,14 +607,16 @@ def lag_one_copy(
     forecast: Values,
     last: Float[np.ndarray, " n"],
     times: Shaped[np.ndarray, " n"] | None = None,
+    overlap: int | None = None,
 ) -> LagOne:
     """Tell a forecast of the next value from a copy of the last one: a = actual, f = forecast, v = last value.
 
     A curve of levels that follows the actual one a day late looks like a good forecast (R² of 0.99 is a property of
     the naive one), and so does a good forecast of a random walk. The difference is in the CHANGE from the last value:
     does the forecast make any, and does it agree with the series'? `chance_correlation` is 1.96 / √(n / k), the
-    limit for n / k independent pairs (Bartlett 1946); with `times` n is how many different ones there are. Unknown
-    targets are left out. Raises `ValueError` with the shapes where they do not fit.
+    limit for n / k independent pairs (Bartlett 1946); with `times` n is how many different ones there are, and `overlap`
+    stands in place of the k steps (`Rows`). Unknown targets are left out. Raises `ValueError` with the shapes where they
+    do not fit.
     """
     # Called for its check of the shapes.
     errors(actual, forecast)
@@ -586,7 +637,7 @@ def lag_one_copy(
     if actual_size:
         movement = forecast_size / actual_size
 
-    independent_pairs = rows / actual.shape[1]
+    independent_pairs = rows / (overlap or actual.shape[1])
     return LagOne(
         movement=movement,
         change_correlation=_correlation(forecast_change, actual_change),

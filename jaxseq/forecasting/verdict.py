@@ -219,7 +219,12 @@ def sentence(
     if math.isinf(row.skill) or row.skill == interval.low == interval.high == 0:
         return f"{row.name}: no evidence of improvement over {name}, which is as good as a forecast can be on the test part"
 
-    measured = f"skill {signed(row.skill)} (95 % interval {signed(interval.low)} to {signed(interval.high)})"
+    ends = f"{signed(interval.low)} to {signed(interval.high)}"
+    # Nothing says how the skill differs from one stretch of time to the next.
+    if interval.series:
+        name = f"{name} at one stretch of time"
+        ends = f"{ends} over {interval.series:,} series"
+    measured = f"skill {signed(row.skill)} (95 % interval {ends})"
     if interval.low > 0:
         return f"{row.name}: improves on {name}: {measured}"
     if answer(row) == "not decided":
@@ -234,7 +239,9 @@ def _too_few_windows(
     row: Row,
     interval: SkillInterval,
 ) -> str:
-    """Say how many windows without overlap the test part has, and about how many would decide."""
+    """Say how many windows without overlap, or series, the test part has, and about how many would decide."""
+    if interval.series:
+        return _too_few_series(row, interval)
     separate = separate_windows(interval.windows, interval.horizon)
     has = f"the test part has {counted(separate, 'window')} without overlap"
     needed = interval.needed
@@ -246,6 +253,21 @@ def _too_few_windows(
         # The width of an interval shrinks with the root of the number of windows.
         needed = math.ceil(interval.windows * detectable**2) + 1
     return f"{has}, about {separate_windows(needed, interval.horizon):,} would be needed"
+
+
+def _too_few_series(
+    row: Row,
+    interval: SkillInterval,
+) -> str:
+    """Say how many series a test part of one stretch of time has, and about how many would decide."""
+    has = f"the test part has {interval.series:,} series at one stretch of time"
+    needed = interval.needed
+    if not needed:
+        detectable = detectable_skill(row)
+        if not math.isfinite(detectable):
+            return f"{has}, too few for any skill to show"
+        needed = math.ceil(interval.series * detectable**2) + 1
+    return f"{has}, about {needed:,} would be needed"
 
 
 def detectable_skill(row: Row) -> float:

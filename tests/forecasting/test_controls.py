@@ -193,7 +193,7 @@ def verdict_of(panel: Panel, seed: int, units: int = 60) -> Answer:
     _, forecast = RandomLayer(units).forecasts(dataset, seed)
     scales, _ = series_scales(dataset.background)
     test = dataset.windows.test
-    rows = locate_rows(test.times, test.series, background=dataset.background, scales=scales)
+    rows = locate_rows(test.times[:, None], test.series, background=dataset.background, scales=scales)
     simple = baselines.forecast_all(dataset, test)
     model = dataset.scaling.invert(forecast.centre, test)
 

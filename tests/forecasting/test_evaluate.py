@@ -110,6 +110,17 @@ def test_on_a_random_walk_there_is_no_evidence(model, seed):
     assert found.verdict.startswith("it: no evidence of improvement over ")
 
 
+def test_windows_in_time_overlap_by_the_times_of_their_targets_where_they_are_strided():
+    times = np.arange(0, 40, 4)[:, None] + np.arange(10)
+    assert evaluate.overlapping_windows(times, 1) is None
+    assert evaluate.overlapping_windows(times, 4) == 3
+    # Those of another series that begins a step later lie between them.
+    assert evaluate.overlapping_windows(np.concatenate([times, times + 1]), 4) == 6
+    assert evaluate.overlapping_windows(times[:1], 4) == 3, "more windows would overlap so"
+    days = np.datetime64("2020-01-01") + times.astype("timedelta64[D]")
+    assert evaluate.overlapping_windows(days, 4) == 3
+
+
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_what_can_be_learnt_is_found_and_with_shuffled_targets_there_is_no_evidence(horizon):
     data = panel(autoregression(0.5, 2000, seed=3))

@@ -241,6 +241,15 @@ def test_of_several_series_the_first_is_drawn_and_the_title_says_so() -> None:
     assert whole.get_title(loc="left") == "title\nnorth, the first of 2 series; the first of 3 steps"
 
 
+def test_of_a_single_forecast_all_steps_are_drawn() -> None:
+    given = of_several(frame(horizon=3).head(3), "north", "south")
+    whole, zoom, _ = plots.forecast(given, "", "title").axes
+    north = given[given["series"] == "north"]
+    np.testing.assert_array_equal(curve(whole, "actual"), north["actual"])
+    np.testing.assert_array_equal(curve(zoom, "actual"), north["actual"])
+    assert whole.get_title(loc="left") == "title\nnorth, the first of 2 series; all 3 steps of its one forecast"
+
+
 def test_a_single_series_and_step_need_no_word_in_the_title() -> None:
     whole = plots.forecast(frame().assign(series="north"), "", "title").axes[0]
     assert whole.get_title(loc="left") == "title"

@@ -139,6 +139,61 @@ def test_the_interval_of_two_blocks_is_what_was_worked_by_hand():
     assert interval.blocks == 2
 
 
+def one_stretch(series, seed, gain=0.0):
+    """Losses of a window of each series, of two forecasts whose errors differ by chance, but for the gain of the first."""
+    random = np.random.default_rng(seed)
+    size = np.exp(0.3 * random.standard_normal(series))
+    shared = random.standard_normal((series, 48))
+    errors = size[:, None, None] * (shared[:, None] + random.standard_normal((series, 2, 48)))
+    errors[:, 0] *= 1 - gain
+    losses = (errors**2).mean(axis=2).T
+    return Losses(losses[:1], losses[1:], horizon=48)
+
+
+@pytest.mark.parametrize("series", [10, 25, 200])
+def test_one_stretch_of_many_series_covers_equal_skill_as_often_as_it_says_and_finds_a_better_one(series):
+    intervals = [skill_interval(one_stretch(series, seed)) for seed in range(400)]
+    assert all((interval.blocks, interval.series) == (1, series) for interval in intervals)
+    assert sum(interval.low > 0 for interval in intervals) / 400 <= 0.05
+    better = [skill_interval(one_stretch(series, seed, gain=0.3)) for seed in range(100)]
+    assert sum(interval.low > 0 for interval in better) >= 95
+
+
+def test_one_stretch_of_few_series_decides_nothing_and_of_one_series_neither():
+    for series in (1, 9):
+        interval = skill_interval(one_stretch(series, 0))
+        assert math.isnan(interval.low) and interval.series == 0 and interval.needed > 1
+
+
+def test_the_interval_of_one_stretch_is_that_of_the_ratio_of_paired_means():
+    losses = one_stretch(12, 3)
+    interval = skill_interval(losses, level=0.9)
+    c = stats.t.ppf(0.95, 11)
+    thetas = np.linspace(0, 3, 300_001)
+    differences = losses.forecast[0] - thetas[:, None] * losses.reference[0]
+    inside = thetas[np.abs(differences.mean(axis=1)) <= c * differences.std(axis=1, ddof=1) / math.sqrt(12)]
+    assert (interval.low, interval.high) == pytest.approx((1 - inside.max(), 1 - inside.min()), abs=2e-5)
+
+
+def test_one_stretch_in_which_not_even_a_perfect_forecast_would_show_says_how_many_series_would_do():
+    reference = np.zeros((1, 12))
+    reference[0, 4] = 1
+    interval = skill_interval(Losses(np.zeros((1, 12)), reference, horizon=7))
+    assert math.isnan(interval.low) and interval.series == 12 < interval.needed
+
+
+def test_windows_that_do_not_overlap_are_blocks_of_their_own():
+    actual, forecast, last, _ = best_forecast(0.8, 400, 8, seed=1)
+    strided = [values[::8] for values in (actual, forecast, last)]
+    apart = pair_losses(*strided, rows=Rows(overlap=1))
+    assert apart.horizon == 1 and pair_losses(*strided).horizon == 8
+    assert skill_interval(apart).blocks == 12
+    assert skill_interval(pair_losses(*strided)).blocks < 12
+    assert not significance.diebold_mariano(apart).reason
+    copy, rows = strided[2][:, 0], 50
+    assert lag_one_copy(*strided[:2], copy, overlap=1).chance_correlation == 1.96 / math.sqrt(rows)
+
+
 def test_targets_of_separate_blocks_do_not_overlap():
     for times in (2, 3, 5, 17, 40, 59, 100, 239):
         for horizon in (1, 2, 7, 12, 48):

@@ -423,10 +423,25 @@ def test_skill_in_all_of_many_series_is_found_in_few_dates():
     assert answer(better) == "improves" and better.interval.blocks < 10
 
 
-def test_one_date_is_not_decided_however_many_the_series():
+def test_one_date_is_decided_for_its_many_series_alone_and_the_sentence_says_so():
     actual, _, last, times, series = panel(0.0, series=200, dates=1)
     row = compare(actual, {NAIVE: last, "model": 0.5 * actual}, 0, times, series)[1]
-    assert answer(row) == "not decided" and row.interval.needed > 1
+    assert answer(row) == "improves" and (row.interval.series, row.interval.blocks) == (200, 1)
+    assert sentence(row).startswith(
+        "model: improves on the last value at one stretch of time: skill +0.7500 (95 % interval "
+    )
+    assert sentence(row).endswith(" over 200 series)")
+
+
+def test_one_date_of_few_series_or_of_very_different_ones_is_not_decided():
+    actual, _, last, times, series = panel(0.0, series=9, dates=1)
+    few = compare(actual, {NAIVE: last, "model": 0.5 * actual}, 0, times, series)[1]
+    assert answer(few) == "not decided" and few.interval.needed > 1
+    actual, _, last, times, series = panel(0.0, series=12, dates=1)
+    actual[3] *= 100
+    uneven = compare(actual, {NAIVE: last, "model": 0.5 * actual}, 0, times, series)[1]
+    assert answer(uneven) == "not decided"
+    assert "the test part has 12 series at one stretch of time, about 44 would be needed" in sentence(uneven)
 
 
 def test_series_add_to_the_spread():

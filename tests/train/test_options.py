@@ -8,6 +8,7 @@ import pytest
 
 from jaxseq.cells import CELLS
 from jaxseq.common.errors import UsageError
+from jaxseq.data.aapl import Prices
 from jaxseq.train import experiments, options
 from jaxseq.train.experiments import forecasts, named
 
@@ -69,6 +70,13 @@ def test_a_recipe_survives_its_config() -> None:
         config = json.loads(json.dumps(experiments.to_config(experiment)))
         beside = {"scaling": {"kind": "level"}, "axes": {"params/head/bias": "k"}}
         assert experiments.from_config({**config, **beside}, "here") == experiment
+    dated = experiments.named("aapl", data=Prices(test_from="2012-01-01", valid_from="2011-01-01", test_stride=5))
+    config = json.loads(json.dumps(experiments.to_config(dated)))
+    assert experiments.from_config(config, "here") == dated
+    older = {name: value for name, value in config["data"].items() if not name.startswith(("test_", "valid_"))}
+    assert experiments.from_config({**config, "data": older}, "here").data == Prices(), (
+        "configs before there were such rules"
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,18 +64,27 @@ def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_fold
     np.testing.assert_allclose(np.mean(forecasts._relative_mse_by_seed(runs)), ratio, rtol=1e-12)
 
 
-def test_a_panel_whose_series_have_numbers_as_names_is_pooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panel_whose_series_have_numbers_as_names_is_pooled_over_the_rows_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
     random = np.random.default_rng(0)
     names = np.repeat(["01", "1", "NA"], 60)
     rows = pd.DataFrame({"name": names, "t": np.tile(np.arange(60), 3), "v": random.normal(size=180)})
     path = tmp_path / "panel.csv"
     rows.to_csv(path, index=False)
-    data = Table(path=str(path), series="name", time="t", window=5)
+    data = Table(path=str(path), series="name", time="t", window=5, test_from="44", valid_from="36", test_stride=3)
     experiment = named("table", data=data, model=Model(hidden=3), epochs=1, batch=8)
     folder = study.study(experiment, seeds=1, folds=2, out=tmp_path / "s")
     text = (folder / study.SUMMARY).read_text()
     assert "Folds: 2" in text and "gru, mean over 1 seed:" in text
+    for fold, first in ((1, 44), (2, 52)):
+        folder_of_fold = folder / f"fold-{fold}-seed-0"
+        predictions = pd.read_csv(folder_of_fold / run_seal.PREDICTIONS)
+        assert predictions["row"].tolist() == 3 * [first, first + 3, first + 6]
+        report = (folder_of_fold / run_seal.REPORT).read_text()
+        assert "rows from 44 on are for the test, rows from 36 on for validation (8 test rows)." in report
+        assert "one of every 3 windows of the test part is judged, 9 windows." in report
 
 
 def test_typed_again_it_trains_nothing_and_a_member_that_is_gone_is_trained_again(

@@ -283,12 +283,12 @@ def report(
 {note_lines}
 Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - {measure} / {measure} of the reference, the baseline
 that did best on the validation part. Its 95 % interval resamples blocks of time (and series, from {MIN_SERIES} on); with
-fewer than {MIN_BLOCKS} blocks it compares their means by Student's t. p is that of the Diebold-Mariano test against the
-reference; those of the baselines are adjusted for their number (Holm). {_scaled_words(judgement)}The baselines and the
-scaling saw the training part alone; epoch {best_epoch} of {len(metrics)} and the intervals were chosen on the
-validation part; the test part was used once, for these tables. The intervals of a baseline are of the model's kind, fitted
-to its own errors; scores are those of the quantiles that the intervals stand for. Every step of the horizon by itself:
-`{run_seal.SCORES}`.
+fewer than {MIN_BLOCKS} blocks it compares their means by Student's t, and with a single block those of the series. p is
+that of the Diebold-Mariano test against the reference; those of the baselines are adjusted for their number (Holm).
+{_scaled_words(judgement)}The baselines and the scaling saw the training part alone; epoch {best_epoch} of {len(metrics)}
+and the intervals were chosen on the validation part; the test part was used once, for these tables. The intervals of a
+baseline are of the model's kind, fitted to its own errors; scores are those of the quantiles that the intervals stand
+for. Every step of the horizon by itself: `{run_seal.SCORES}`.
 
 ![Forecast, test part]({run_seal.FORECAST_PLOT})
 
@@ -447,12 +447,12 @@ def _pooled(experiment: ForecastExperiment, runs: Sequence[Member]) -> _Pooled:
 
 
 def _places(experiment: ForecastExperiment, frames: Sequence[pd.DataFrame]) -> Rows:
-    """Return the times, series and scales of the rows of a panel; a single series needs none."""
-    if "series" not in frames[0]:
-        return IN_ORDER
-    background = experiment.data.load(experiment.horizon).background
+    """Return the times, series and scales of the rows of a panel; a single series needs none, if each window is judged."""
     time_column = str(frames[0].columns[0])
-    times = np.concatenate([_by_step(frame, time_column)[:, 0] for frame in frames])
+    times = np.concatenate([_by_step(frame, time_column) for frame in frames])
+    if "series" not in frames[0]:
+        return IN_ORDER._replace(overlap=evaluate.overlapping_windows(times, experiment.test_stride))
+    background = experiment.data.load(experiment.horizon).background
     names = np.concatenate([_by_step(frame, "series")[:, 0] for frame in frames])
     number = {name: place for place, name in enumerate(background.names)}
     series = np.array([number[str(name)] for name in names])

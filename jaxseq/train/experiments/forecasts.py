@@ -185,6 +185,13 @@ class ForecastExperiment(Experiment, Generic[Data]):
         return isinstance(self.data, PanelData) and self.data.stateful
 
     @property
+    def test_stride(self) -> int:
+        """Windows of the test part from one that is judged to the next."""
+        if isinstance(self.data, PanelData):
+            return self.data.test_stride
+        return 1
+
+    @property
     def steps_out(self) -> int:
         """Time steps of one output of the network; an iterated forecast adds one step at a time."""
         if self.task == "iterated":

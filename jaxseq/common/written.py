@@ -39,15 +39,18 @@ def check(record: Path, names: Iterable[str]) -> None:
             )
 
 
+def unchanged(record: Path) -> dict[str, str]:
+    """Return the sha256 of each file beside a record that is still what was written, by its name."""
+    digests = {name: (own_digests, _digest(record.with_name(name))) for name, own_digests in _known(record).items()}
+    return {name: digest for name, (own_digests, digest) in digests.items() if digest in own_digests}
+
+
 def write(record: Path, contents: Mapping[str, bytes], **facts: object) -> None:
     """Write files beside a record, which names them and `facts`. Raises `UsageError` if one cannot be written."""
     present = {name: _digest(record.with_name(name)) for name in contents}
     new = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     # Files that this call does not write again stay its command's own.
-    for name, own_digests in _known(record).items():
-        digest = _digest(record.with_name(name))
-        if name not in contents and digest in own_digests:
-            new[name] = digest
+    new |= {name: digest for name, digest in unchanged(record).items() if name not in contents}
     # Equal contents are left out: a repeated call then makes the record of the first one, byte for byte.
     replaced = {name: old for name, old in present.items() if old not in ("", new[name])}
     # Before the files: a process that is killed then leaves none that the record does not know.

@@ -20,7 +20,7 @@ NO_METRICS = ("epoch", "epochs", "seconds")
 
 
 def card(run: RestoredRun, folder: Path, names: Iterable[str], licence: str) -> str:
-    """Return the card of a run's files in the formats of these `names`.
+    """Return the card of a run's files in the formats of these `names`, in the order of the alphabet.
 
     `licence` is that of the model, by its name on the hub.
     """
@@ -53,7 +53,7 @@ def card(run: RestoredRun, folder: Path, names: Iterable[str], licence: str) -> 
         "",
         f"sha256 of the arrays of this epoch: `{state_sha256}`",
     ]
-    for format_name in names:
+    for format_name in sorted(names):
         lines += ["", f"## {format_name}", formats.named(format_name).call(run)]
     lines += ["", "## The recipe", "", "```json", json.dumps(_recipe(config), indent=2), "```", ""]
     return "\n".join(lines)

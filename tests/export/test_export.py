@@ -16,6 +16,7 @@ from exported import by_onnxruntime, by_reference, by_stablehlo, drawn
 from pairwise import grid
 from safetensors.numpy import load
 
+from jaxseq.common import sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.waves import Waves
@@ -348,6 +349,29 @@ def test_figures_are_those_of_the_epoch_that_was_judged(aapl_run, tmp_path, caps
     capsys.readouterr()
     assert export(aapl_run, "--to", "torch", "--out", tmp_path / "other") == 2
     assert "an export of another model is there" in capsys.readouterr().err
+
+
+def test_the_card_lists_every_format_that_is_there(aapl_run, tmp_path, capsys):
+    out = tmp_path / "out"
+
+    def card(*words):
+        assert export(aapl_run, *words, "--out", out) == 0
+        return re.findall(r"^(?:license: |## )(.*)", (out / "README.md").read_text(), re.MULTILINE)
+
+    assert card("--to", "torch", "--licence", "mit") == ["mit", "torch", "The recipe"]
+    assert card("--to", "safetensors") == ["mit", "safetensors", "torch", "The recipe"]
+    assert card("--to", "torch", "--licence", "bsd") == ["bsd", "safetensors", "torch", "The recipe"]
+    # A file that was changed, or is gone, is no format of this model any more.
+    (out / "torch.safetensors").write_bytes(b"")
+    assert card("--to", "safetensors") == ["bsd", "safetensors", "The recipe"]
+
+    # The run of the same name in another folder.
+    record = out / "export.json"
+    sealed.write(record, {**sealed.read(record), "arrays": 64 * "0"})
+    capsys.readouterr()
+    assert export(aapl_run, "--to", "safetensors", "--out", out) == 2
+    assert "an export of another model is there" in capsys.readouterr().err
+    assert card("--to", "safetensors", "--overwrite") == ["other", "safetensors", "The recipe"]
 
 
 def test_a_run_on_several_series_names_its_inputs(panel_run, tmp_path):

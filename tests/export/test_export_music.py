@@ -123,7 +123,7 @@ def test_a_run_of_chorales_is_exported_as_it_predicts(chorales_run, tmp_path, mo
     assert command.main(words) == 0
     monkeypatch.chdir(tmp_path / "notes")
     card = Path("README.md").read_text()
-    of_stablehlo, of_onnx = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    of_onnx, of_stablehlo = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     names = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
@@ -15,9 +15,29 @@ from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.tables import frame as frames
 from jaxseq.data.tables import read
 from jaxseq.data.tables.frame import Frame, IntoFrame
+from jaxseq.data.transforms import TargetName
 
 Unusable = Literal["error", "drop"]
 """Treatment of the series of a panel that cannot be used."""
+
+
+class TableFields(TypedDict, total=False):
+    """The fields of a `Table` but for its path, so that type checkers know the keywords of `Table.from_frame`."""
+
+    window: int
+    target: TargetName
+    folds: int
+    fold: int
+    stateful: bool
+    column: str | None
+    time: str | None
+    series: str | None
+    covariates: str
+    missing: str
+    longest_gap: int
+    unusable: Unusable
+    period: int | None
+    floor: float | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,7 @@ class Table(PanelData):
         one_of(get_args(Unusable), where=self.name, unusable=self.unusable)
 
     @classmethod
-    def from_frame(cls, frame: IntoFrame, **fields: Any) -> Table:
+    def from_frame(cls, frame: IntoFrame, **fields: Unpack[TableFields]) -> Table:
         """Return the table of a DataFrame or Series of pandas or polars, or of an Arrow table, with the given `fields`.
 
         ``Table.from_frame(frame, column="sales", series="store")`` is read as the CSV of the same frame, with the same

@@ -176,7 +176,7 @@ def _waves(size: Budget) -> Found:
         model = Model("rnn", hidden, layers)
         return named("waves", model=model, epochs=size.waves, lr=1e-3, schedule="constant", clip=None)
 
-    def ten(cell: str, task: str = "every-step", norm: str = "none", **fields: Any) -> Experiment:
+    def ten(cell: str, task: str = "every-step", norm: str = "none", **fields: object) -> Experiment:
         model = Model(cell, 20, 2, norm)  # pyrefly: ignore[bad-argument-type]
         return named("waves-book", model=model, task=task, epochs=size.waves, **fields)  # pyrefly: ignore[bad-argument-type]
 

@@ -1,8 +1,10 @@
 """A table in memory is read as the CSV of the same table, bit for bit, whichever library holds it."""
 
 import copy
+import dataclasses
 import datetime
 import pickle
+import typing
 
 import hypothesis.strategies as st
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from jaxseq.common.errors import UsageError
-from jaxseq.data.table import Table
+from jaxseq.data.table import Table, TableFields
 from jaxseq.data.tables import formats
 
 DAYS = pd.date_range("2021-01-01", periods=40)
@@ -212,6 +214,12 @@ def test_a_column_of_the_type_of_dates_holds_the_dates_and_is_checked(order):
         Table.from_frame(frame, column="sales", window=4).panel()
     # Another meaning has to be said.
     assert Table.from_frame(frame, column="sales", time="rows", window=4).panel().series[0].times[0] == 0
+
+
+def test_the_keywords_that_a_type_checker_knows_are_the_fields_of_a_table():
+    types = typing.get_type_hints(Table)
+    fields = {field.name: types[field.name] for field in dataclasses.fields(Table) if field.name != "path"}
+    assert typing.get_type_hints(TableFields) == fields
 
 
 def test_names_of_several_levels_are_refused():

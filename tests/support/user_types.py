@@ -21,6 +21,7 @@ from jaxseq.cells import base as cells
 from jaxseq.cells.base import Cell
 from jaxseq.data.dataset import SeriesData
 from jaxseq.data.table import Table
+from jaxseq.export.write import Options, export
 from jaxseq.forecasting.predictions import Future
 from jaxseq.nn import heads, objectives
 from jaxseq.nn.forecaster import Forecaster
@@ -32,7 +33,7 @@ from jaxseq.train.domains import chorales, pianoroll
 from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.epoch import TrainState
 from jaxseq.train.experiments.base import Experiment
-from jaxseq.train.experiments.forecasts import ForecastExperiment
+from jaxseq.train.experiments.forecasts import ForecastExperiment, Model
 from jaxseq.train.restore import restore
 from jaxseq.train.run_folder import Row
 
@@ -178,7 +179,7 @@ class Huber(ForecastExperiment[SeriesData]):
 
 def runs(windows: np.ndarray) -> None:
     """Experiments and restored runs have types of their own."""
-    assert_type(experiments.named("aapl"), Experiment)
+    assert_type(experiments.named("aapl", epochs=3), Experiment)
     assert_type(run.train(experiments.named("aapl")), Path)
     run.train("aapl")  # pyrefly: ignore[bad-argument-type]
 
@@ -192,8 +193,29 @@ def runs(windows: np.ndarray) -> None:
     assert_type(forecaster.restore("runs/aapl-0001").predict("sales.csv", 5), Future)
 
 
+def fields(sales: pd.DataFrame) -> None:
+    """The fields of an experiment of one's own values, and the type of its data, are known."""
+    data = Table.from_frame(sales, window=14)
+    experiment = ForecastExperiment(name="table", data=data, model=Model(hidden=8), task="direct", horizon=7)
+    assert_type(experiment, ForecastExperiment[Table])
+    assert_type(run.train(experiment, out="runs/sales"), Path)
+    ForecastExperiment(name="table", data=data, epoch=3)  # pyrefly: ignore[unexpected-keyword]
+    ForecastExperiment(name="table", data=data, task="later")  # pyrefly: ignore[bad-argument-type]
+    ForecastExperiment(name="table", data=sales)  # pyrefly: ignore[bad-specialization]
+
+
+def exports() -> None:
+    """An export is a folder, and its options have types."""
+    assert_type(export(Options(Path("runs/table-0001"), to="onnx")), Path)
+    Options(Path("runs/table-0001"), too="onnx")  # pyrefly: ignore[unexpected-keyword]
+
+
 def tables(sales: pd.DataFrame) -> None:
-    """A table is a frame, and no number."""
+    """A table is a frame, and no number; its keywords are its fields."""
     assert_type(Table.from_frame(sales, window=14), Table)
+    assert_type(Table(window=14).on(sales), Table)
+    Table.from_frame(sales, windows=14)  # pyrefly: ignore[unexpected-keyword]
+    Table.from_frame(sales, window="14")  # pyrefly: ignore[bad-argument-type]
+    Table.from_frame(sales, unusable="keep")  # pyrefly: ignore[bad-argument-type]
     assert_type(forecaster.restore("runs/table-0001").predict(sales), Future)
     Table.from_frame(3)  # pyrefly: ignore[bad-argument-type]

@@ -34,15 +34,18 @@ def available() -> Mapping[str, Experiment]:
 EXPERIMENTS = available()
 
 
-def named(name: str, **fields: Any) -> Experiment:
+def named(name: str, **fields: object) -> Experiment:
     """Return the experiment of that name, with other `fields` than its defaults.
 
-    ``named("aapl", model=Model(cell="lstm"), epochs=3)``. Raises `UsageError`, which lists the names, for an unknown
-    name, and for a field that is invalid.
+    ``named("aapl", model=Model(cell="lstm"), epochs=3)``. Which fields there are depends on the name, so a type checker
+    knows none; it knows those of the class, as in ``ForecastExperiment(name="aapl", data=Prices(), epochs=3)``.
+
+    Raises `UsageError`, which lists the names, for an unknown name, and for a field that is invalid.
     """
     if name not in EXPERIMENTS:
         raise UsageError("unknown experiment", got=name, needed=f"one of {', '.join(EXPERIMENTS)}")
-    return dataclasses.replace(EXPERIMENTS[name], **fields)
+    # The class of the name checks its own fields.
+    return dataclasses.replace(EXPERIMENTS[name], **fields)  # pyrefly: ignore[bad-argument-type]
 
 
 def from_config(saved: Mapping[str, Any], source: str, recipe: Experiment | None = None) -> Experiment:

@@ -25,10 +25,11 @@ from jaxseq.common.text import counted
 from jaxseq.data.windows import fingerprint
 from jaxseq.nn import apply
 from jaxseq.nn.apply import Carrying, Model
-from jaxseq.train import devices, epoch, experiments, feed, footprint, optimiser, processes, run_folder
+from jaxseq.nn.objectives import Objective
+from jaxseq.train import devices, epoch, experiments, feed, footprint, optimiser, overrides, processes, run_folder
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.base import Experiment, Training
-from jaxseq.train.experiments.config import ROWS
+from jaxseq.train.experiments.config import OVERRIDES, ROWS
 from jaxseq.train.feed import Feed, RowSplits, Segments
 from jaxseq.train.footprint import Footprint
 from jaxseq.train.stream import Source
@@ -79,11 +80,14 @@ def build_job(
     material: Material,
     notes: tuple[str, ...] = (),
     fitted: Mapping[str, object] = NO_FIELDS,
+    judged_by: tuple[str, ...] = (),
 ) -> Job[Experiment_, Material]:
     """Build the model and lay the rows over all devices of all processes.
 
-    Raises `UsageError` if batch, model or number of epochs do not fit the data or the machine, if a state is to be carried
-    and the model has none, or if the processes have read different data.
+    `judged_by` are the validation metrics that the domain reads when it judges the run.
+
+    Raises `UsageError` if batch, model or number of epochs do not fit the data or the machine, if the objective lacks a
+    metric, if a state is to be carried and the model has none, or if the processes have read different data.
     """
     mesh = devices.make()
     batch_sharding = devices.batch_sharding(mesh, experiment.batch)
@@ -98,6 +102,7 @@ def build_job(
         batch_sharding=batch_sharding,
         precision=experiment.precision,
     )
+    _check_metrics(setup.objective, judged_by)
     _check_carries(setup.model, batches)
     _footprint(experiment, setup, batches).check_on(mesh)
 
@@ -150,6 +155,14 @@ def _check_sizes(experiment: Experiment, train_rows: Feed, device_count: int) ->
         needed=4 * 3 * (2 * layers - 1) * hidden**2,
         where="--model.hidden",
     )
+
+
+def _check_metrics(objective: Objective, judged_by: tuple[str, ...]) -> None:
+    """Raise `UsageError` for an objective from outside without a metric that is read, be it after the training."""
+    metrics = [name for name, _ in objective.metrics]
+    for name in (objective.select, *judged_by):
+        if name not in metrics:
+            raise UsageError("lacks a metric", where="objective", got=", ".join(metrics), needed=name)
 
 
 def _check_carries(model: Model, batches: RowSplits) -> None:
@@ -270,8 +283,10 @@ def run_config(job: Job) -> dict[str, object]:
     """
     params = abstract_state(job).params
     axes = {f"params/{path}": names for path, names in apply.axes(job.setup.model, params).items()}
+    built_outside = overrides.described(job.experiment, job.setup, job.numbers)
     return {
         **experiments.to_config(job.experiment),
+        **({OVERRIDES: built_outside} if built_outside else {}),
         **job.fitted,
         ROWS: job.rows_sha256,
         "axes": axes,

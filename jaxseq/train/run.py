@@ -18,10 +18,11 @@ from jaxseq.common import files, lock
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.common.sealed import RUN_ID
-from jaxseq.train import devices, domains, loop, processes, run_folder
+from jaxseq.train import devices, domains, loop, overrides, processes, run_folder
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import Domain, RunRow
 from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.config import OVERRIDES
 from jaxseq.train.job import Job, check_rows, initial_state, on_local_devices, run_config, size_note
 from jaxseq.train.loop import Run
 from jaxseq.train.resume import check_resumable
@@ -121,6 +122,7 @@ def resume_run(job: Job, folder: Path, from_epoch: int | None, console: Console)
         run_folder.keep_environment(folder, devices.describe(job.mesh))
 
     check_rows(job, folder)
+    overrides.check_same(run_config(job).get(OVERRIDES), folder)
     run = loop.resume(job, folder, from_epoch, console)
     processes.from_first(update_config)
     return run

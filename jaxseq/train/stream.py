@@ -128,7 +128,7 @@ def _peeked(batches: Iterator[tuple[ArrayLike, ArrayLike]]) -> tuple[Batch, Iter
     return _as_batch(first), itertools.chain([first], batches)
 
 
-def _as_batch(pair: tuple[ArrayLike, ArrayLike]) -> Batch:
+def _as_batch(pair: object) -> Batch:
     """Return a pair of arrays as a batch. Raises `UsageError` for anything else."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise UsageError("not a pair of rows and targets", where="a batch", got=type(pair).__name__, needed="(x, y)")

@@ -4,6 +4,7 @@ import dataclasses
 import io
 
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 
@@ -15,6 +16,7 @@ from jaxseq.train import __main__ as train_command
 from jaxseq.train import run, run_folder
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import ForecastExperiment, Model
+from jaxseq.train.optimiser import Optimiser
 from jaxseq.train.restore import restore
 
 CONSOLE = Console(file=io.StringIO())
@@ -39,6 +41,12 @@ class Doubled(ForecastExperiment):
     def build(self):
         return MODEL.clone(hidden=self.model.hidden + 1)
 
+    def build_optimiser(self, steps_per_epoch):
+        return Optimiser(optax.with_extra_args_support(optax.lion(RATE)), {})
+
+
+RATE = 1e-2
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Other(ForecastExperiment):
@@ -56,8 +64,40 @@ def trained(tmp_path_factory):
     return run.train(recipe(), out=tmp_path_factory.mktemp("outside") / "run", console=CONSOLE)
 
 
-def test_the_record_names_the_class(trained):
-    assert run_folder.read_config(trained)["recipe"].endswith(".Doubled")
+def test_the_record_names_the_class_and_what_it_has_built(trained):
+    config = run_folder.read_config(trained)
+    assert config["recipe"].endswith(".Doubled")
+    assert {name: text.partition("(")[0] for name, text in config["overrides"].items()} == {
+        "build": "Forecaster",
+        "objective": "test_outside_recipes.twice; mse chooses the epoch",
+        "build_optimiser": "chain",
+    }
+    assert "hidden = 4" in config["overrides"]["build"]
+    assert (
+        "scale_by_lion" in config["overrides"]["build_optimiser"] and "-0.01" in config["overrides"]["build_optimiser"]
+    )
+    assert "training loss: test_outside_recipes.twice" in (trained / "report.md").read_text()
+
+
+def test_it_resumes_with_the_optimiser_that_it_was_trained_by(trained, monkeypatch):
+    monkeypatch.setitem(globals(), "RATE", 1e-3)
+    with pytest.raises(UsageError, match="other methods of its class") as caught:
+        run.train(recipe(epochs=3), resume=trained, console=CONSOLE)
+    assert "-0.001" in str(caught.value.got) and "-0.01" in str(caught.value.needed)
+
+
+class Rising(Doubled):
+    """A logit of a rise, which is no forecast."""
+
+    def objective(self):
+        return Objective(twice, (("log_loss", squared_error),), "log_loss", whole_output)
+
+
+def test_an_objective_that_cannot_be_judged_is_refused_before_training(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        run.train(recipe(Rising), out=tmp_path / "run", console=CONSOLE)
+    assert (caught.value.where, caught.value.got, caught.value.needed) == ("objective", "log_loss", "mse")
+    assert not (tmp_path / "run").exists()
 
 
 def test_it_is_restored_by_its_recipe_whose_values_play_no_part(trained):

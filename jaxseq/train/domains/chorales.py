@@ -205,7 +205,7 @@ def prepare(experiment: ChoraleExperiment) -> ChoraleJob:
     notes = ()
     if isinstance(experiment.data, Chorales):
         notes = experiment.data.notes()
-    return build_job(experiment, batches, parts, notes)
+    return build_job(experiment, batches, parts, notes, judged_by=("nats", "accuracy"))
 
 
 def _training_rows(experiment: ChoraleExperiment, part: Sequence[Stretch]) -> Batch:

@@ -25,7 +25,7 @@ from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, 
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.nn import heads
-from jaxseq.train import feed, forecaster, run_folder, stateful, trained_series
+from jaxseq.train import feed, forecaster, overrides, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import Member, RunRow
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.feed import RowSplits
@@ -65,7 +65,7 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
     else:
         batches = _independent_rows(experiment, dataset)
     notes = (*dataset.background.notes, *_selection_note(experiment))
-    return build_job(experiment, batches, dataset, notes, fitted)
+    return build_job(experiment, batches, dataset, notes, fitted, judged_by=("mse",))
 
 
 def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSplits:
@@ -97,7 +97,13 @@ def _check_support(experiment: ForecastExperiment, target: str) -> None:
 
 def _selection_note(experiment: ForecastExperiment) -> list[str]:
     """Say by which loss the network is trained and its epoch chosen, unless it is the squared error."""
-    select = experiment.objective().select
+    objective = experiment.objective()
+    select = objective.select
+    if "objective" in overrides.of(experiment):
+        return [
+            f"training loss: {overrides.of_objective(objective)}; the network's output is judged as a forecast by the "
+            f"{experiment.head.name} head"
+        ]
     if select == "mse":
         return []
     trained_by = experiment.loss if experiment.model.head == "point" else f"that of the {experiment.model.head} head"

@@ -88,7 +88,7 @@ def prepare(experiment: PianorollExperiment) -> PianorollJob:
     """Load the rolls and lay them out as rows of frames and their successors. Raises `UsageError` as the data do."""
     parts = experiment.data.load()
     batches = RowSplits(*(_rows(rolls) for rolls in parts))
-    return build_job(experiment, batches, parts)
+    return build_job(experiment, batches, parts, judged_by=("nats",))
 
 
 def _rows(rolls: Sequence[Float[np.ndarray, "_ d"]]) -> Batch:

@@ -16,7 +16,11 @@ ROWS = "rows_sha256"
 """Key of the hash over all rows of the data, which a resumed run must see again."""
 RECIPE = "recipe"
 """Key of the class of an experiment that is not part of this package."""
-BESIDE_THE_FIELDS = ("experiment", "scaling", "series", "training_series", "state_start", ROWS, "axes", RECIPE, RUN_ID)
+OVERRIDES = "overrides"
+"""Key of what such a class builds by methods of its own, in words."""
+RESULTS = ("scaling", "series", "training_series", "state_start", ROWS, "axes")
+"""Keys of results of fitting, and of facts about the rows and the network."""
+BESIDE_THE_FIELDS = ("experiment", *RESULTS, RECIPE, OVERRIDES, RUN_ID)
 """Keys of `config.json` that are not fields of an experiment: its name, results of fitting, and the run's identity."""
 OUTSIDE_JSON = ("name", "about")
 """Fields that are not written: the name stands under "experiment", the help text belongs to the code."""
@@ -45,9 +49,14 @@ def to_config(experiment: Training) -> dict[str, Any]:
 def recipe_of(experiment: Training) -> str | None:
     """Return module and name of an experiment's class, say ``my_recipes.Deep``; None for one of this package."""
     kind = type(experiment)
-    if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
+    if is_of_package(kind.__module__):
         return None
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_of_package(module: str) -> bool:
+    """Return whether a module of this name belongs to this package."""
+    return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def read_config(

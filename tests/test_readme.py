@@ -1,13 +1,19 @@
 """What README and docs show is true: their Python runs, the tree names every room, the commands are there."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import jax
 import pytest
 
-from jaxseq.common import figures
+from jaxseq.common import command_line, figures
+from jaxseq.export import write
+from jaxseq.sample import options as sample_options
+from jaxseq.sweep import grid, space
+from jaxseq.sweep import options as sweep_options
+from jaxseq.train import options as train_options
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,9 +30,18 @@ BLOCKS = [
 ]
 
 
+OPTIONAL = ("optuna", "safetensors", "torch")
+"""Packages that a page may import and that not everybody has."""
+
+
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_python_of_a_page_runs(block, tmp_path, monkeypatch, capsys):
+    for package in OPTIONAL:
+        if re.search(rf"^(import|from) {package}\b", block, re.MULTILINE):
+            pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "drawn", lambda *_: b"")
     # JAX as a user has it: its own optimisers mix dtypes that the tests' strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         exec(compile(block, "page.md", "exec"), {"__name__": "__page__"})
@@ -117,6 +132,29 @@ def test_every_module_that_it_runs_is_there():
     for module in set(re.findall(r"python -m (jaxseq\.\w+)", "".join(PAGES.values()))):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+
+
+def swept(words):
+    options = sweep_options.parse(words)
+    return space.parse(options.words) if options.trials else grid.points(options.words)
+
+
+PARSERS = {
+    "train": train_options.parse,
+    "sweep": swept,
+    "sample": sample_options.parse,
+    "export": lambda words: command_line.parse(write.Options, words, program="jaxseq.export"),
+}
+"""What reads the words of a command."""
+
+
+def test_the_options_of_every_command_that_is_shown_are_there(aapl_run):
+    shown = re.findall(r"^    \S*python -m jaxseq\.(\w+) ((?:.*\\\n)*.*)$", "".join(PAGES.values()), re.MULTILINE)
+    assert len(shown) > 30
+    for name, text in sorted(set(shown)):
+        words = shlex.split(text.replace("\\\n", " ").replace("runs/aapl-0001", str(aapl_run)), comments=True)
+        if name in PARSERS and words != ["--help"]:
+            assert PARSERS[name](words), text
 
 
 def test_the_tests_run_on_the_python_that_is_promised():

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -381,6 +381,21 @@ def check_fold(source: str, count: int, fold: int) -> None:
     checks.count(1, where=source, folds=count, fold=fold)
     if fold > count:
         raise UsageError(f"{source}: fold is {fold}; there are {count}")
+
+
+class PanelFields(TypedDict, total=False):
+    """The fields of `PanelData`, for functions that take them as keywords: type checkers then know them."""
+
+    window: int
+    target: TargetName
+    folds: int
+    fold: int
+    stateful: bool
+    test_rows: int | None
+    valid_rows: int | None
+    test_from: str | None
+    valid_from: str | None
+    test_stride: int
 
 
 @dataclass(frozen=True)

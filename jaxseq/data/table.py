@@ -5,30 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Literal, TypedDict, Unpack, get_args
+from typing import Literal, Unpack, get_args
 
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.text import printable
-from jaxseq.data.panel import Panel, PanelData
+from jaxseq.data.panel import Panel, PanelData, PanelFields
 from jaxseq.data.tables import frame as frames
 from jaxseq.data.tables import read
 from jaxseq.data.tables.frame import Frame, IntoFrame
-from jaxseq.data.transforms import TargetName
 
 Unusable = Literal["error", "drop"]
 """Treatment of the series of a panel that cannot be used."""
 
 
-class TableFields(TypedDict, total=False):
+class TableFields(PanelFields, total=False):
     """The fields of a `Table` but for its path, so that type checkers know the keywords of `Table.from_frame`."""
 
-    window: int
-    target: TargetName
-    folds: int
-    fold: int
-    stateful: bool
     column: str | None
     time: str | None
     series: str | None

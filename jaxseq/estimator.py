@@ -103,7 +103,7 @@ class JaxseqForecaster(BaseEstimator):
     target: TargetName = "change"
     """Values that the network sees and forecasts, a name of `jaxseq.data.transforms.TRANSFORMS`."""
     column: str | None = None
-    """Column with the values; None if only one column has numbers."""
+    """Column with the values; north,south or * for a series in each of several; None if only one column has numbers."""
     time: str | None = None
     """Column with dates; None finds it, and counts the rows if there is none."""
     series: str | None = None

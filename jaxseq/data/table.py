@@ -36,12 +36,12 @@ class TableFields(PanelFields, total=False):
 
 @dataclass(frozen=True)
 class Table(PanelData):
-    """The user's own CSV or Parquet file, or a frame in memory: one series, or many in one column in any order."""
+    """The user's own CSV or Parquet file, or a frame in memory: one series, or many in one column or in a column each."""
 
     path: str = ""
     """Your file: csv, tsv, txt (also gz) or parquet. Required."""
     column: str | None = None
-    """Column with the values; None if only one column has numbers."""
+    """Column with the values; of a wide file, with a series in each, north,south or '*'; None for the only numbers."""
     time: str | None = None
     """Column with dates; None finds it by its name or its contents, and numbers the rows if there is none."""
     series: str | None = None

@@ -1,5 +1,6 @@
 """A run on a table in memory is the run on its file, and a restored one forecasts a table in memory."""
 
+import dataclasses
 import pickle
 import shutil
 
@@ -66,6 +67,21 @@ def test_a_restored_run_forecasts_a_frame_as_the_command_does_a_file(panel_run, 
     assert predicted.table["date"].tolist() == [later["date"].max() + pd.Timedelta(1, "D")]
     with pytest.raises(UsageError, match="no column 'sales'"):
         model.predict(frame.rename(columns={"sales": "sold"}))
+
+
+def test_a_wide_frame_is_trained_on_and_forecast_in_long_form_as_the_long_one(panel_run, frame):
+    names = list(frame["name"].unique())
+    wide = frame.pivot(index="date", columns="name", values="sales")[names]
+    data = Table.from_frame(wide, column="*", window=8)
+    experiment = experiment_on(frame)
+    long_job = forecasts.prepare(experiment)
+    job = forecasts.prepare(dataclasses.replace(experiment, data=data))
+    for rows, others in zip(job.batches, long_job.batches, strict=True):
+        np.testing.assert_array_equal(rows.x, others.x)
+        np.testing.assert_array_equal(rows.y, others.y)
+    assert job.material.background.period == long_job.material.background.period
+    of_wide = forecast.forecast(panel_run, data.panel()).table
+    pd.testing.assert_frame_equal(of_wide, forecast.forecast(panel_run).table)
 
 
 def test_a_pickled_run_forecasts_the_same_bits_without_its_folder(panel_run, frame, tmp_path):

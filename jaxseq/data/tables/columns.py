@@ -21,7 +21,7 @@ from jaxseq.common.text import counted, shown
 from jaxseq.data.dates import INTEGER, NUMBERS, Dates, forms, parse, settle, timestamps
 from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import MISSING_VALUES, Source
-from jaxseq.data.tables.rows import ROWS, Pick, Rows
+from jaxseq.data.tables.rows import ALL, ROWS, Pick, Rows
 
 TIME_NAMES = ("date", "time", "timestamp", "ds", "datetime")
 """Names of a column that holds the dates, whatever is in it."""
@@ -60,8 +60,15 @@ def pick_columns(
 ) -> Pick:
     """Return the columns that are named, and infer those that are not. Raises `UsageError`."""
     # A name with a comma in it may be that of one column.
-    keys = _key_names(file, series)
-    names = [name for name in (column, time, *keys, *covariates) if name not in (None, ROWS)]
+    keys = _split_names(file, series)
+    is_wide = _is_wide(file, column)
+    value_names = _split_names(file, column) if column != ALL or not is_wide else ()
+    if is_wide and keys:
+        raise UsageError(
+            f"{file.source}: a series in each column (--data.column {column}) has no column of names as well "
+            f"(--data.series {series})"
+        )
+    names = [name for name in (*value_names, time, *keys, *covariates) if name not in (None, ROWS)]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(
@@ -70,27 +77,44 @@ def pick_columns(
 
     others = tuple(_find(file, name) for name in covariates)
     groups = tuple(_find(file, name) for name in keys)
-    taken = {*others, *groups}
-    if column is not None:
-        taken.add(_find(file, column))
+    values = tuple(_find(file, name) for name in value_names)
+    taken = {*others, *groups, *values}
     clock, time_notes = _find_time(file, time, taken, is_panel=bool(groups))
-    if column is not None:
-        return Pick(values=(_find(file, column), *others), time=clock, series=groups, notes=time_notes)
+    if is_wide and not values:
+        values = _columns_of_series(file, {*others, clock})
+    if values:
+        wide = len(values) if is_wide else 0
+        return Pick(values=(*values, *others), time=clock, series=groups, notes=time_notes, wide=wide)
 
     if clock is not None:
         taken.add(clock)
-    value = _only_numbers(file, taken)
+    value = _only_numbers(file, taken, may_be_wide=not groups)
     note = f"{shown(file.names[value])} is forecast, as the only column that can be"
     return Pick(values=(value, *others), time=clock, series=groups, notes=(note, *time_notes))
 
 
-def _key_names(file: Source, series: str | None) -> tuple[str, ...]:
-    """Return the columns that name a series together: "store,item" are two, unless that is one column's name."""
-    if series is None:
+def _split_names(file: Source, text: str | None) -> tuple[str, ...]:
+    """Return the names of several columns: "store,item" are two, unless that is one column's name."""
+    if text is None:
         return ()
-    if series in file.names or "," not in series:
-        return (series,)
-    return tuple(name.strip() for name in series.split(","))
+    if text in file.names or "," not in text:
+        return (text,)
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _is_wide(file: Source, column: str | None) -> bool:
+    """Return whether several columns have a series each; a column's own name comes first."""
+    if column is None or column in file.names:
+        return False
+    return column == ALL or "," in column
+
+
+def _columns_of_series(file: Source, others: set[int | None]) -> tuple[int, ...]:
+    """Return all columns with a name that have no other role. Raises `UsageError` where there is none."""
+    columns = tuple(number for number, name in enumerate(file.names) if name and number not in others)
+    if not columns:
+        raise UsageError(f"{file.source}: no column is left for a series; {_listed(file.names)}")
+    return columns
 
 
 def _find(file: Source, name: str) -> int:
@@ -123,6 +147,9 @@ def _find_time(file: Source, time: str | None, taken: set[int], is_panel: bool) 
         return None, (counted_note,)
 
     free = [number for number, name in enumerate(file.names) if name and number not in taken]
+    # Dates as an index have no name in a file of pandas.
+    if file.indexed:
+        free = [0, *free]
     by_name = [number for number in free if file.names[number].lower() in TIME_NAMES]
     if len(by_name) > 1:
         both_names = " and ".join(shown(file.names[number]) for number in by_name[:2])
@@ -132,7 +159,9 @@ def _find_time(file: Source, time: str | None, taken: set[int], is_panel: bool) 
 
     by_content = _columns_of_dates(file, free[:INSPECTED_COLUMNS], is_panel)
     if len(by_content) == 1:
-        return by_content[0], (f"{shown(file.names[by_content[0]])} holds the dates, by its contents",)
+        name = file.names[by_content[0]]
+        which = shown(name) if name else "the first column"
+        return by_content[0], (f"{which} holds the dates, by its contents",)
     if by_content:
         both_names = " and ".join(shown(file.names[number]) for number in by_content[:2])
         return None, (f"{counted_note}: {both_names} may both hold them, say which with --data.time",)
@@ -184,7 +213,7 @@ def _dates_in(column: pd.Series, may_be_numbers: bool) -> np.ndarray | None:
     return None
 
 
-def _only_numbers(file: Source, taken: set[int]) -> int:
+def _only_numbers(file: Source, taken: set[int], may_be_wide: bool) -> int:
     """Return the column that alone has no other role, or alone has numbers in the first rows. Raises `UsageError`."""
     free = [number for number, name in enumerate(file.names) if name and number not in taken]
     if len(free) == 1:
@@ -199,7 +228,10 @@ def _only_numbers(file: Source, taken: set[int]) -> int:
     if len(candidates) == 1:
         return candidates.pop()
     rule = f"{counted(len(candidates), 'column')} may hold the values, say with --data.column which one does"
-    raise UsageError(f"{file.source}: {rule}; {_listed(file.names)}")
+    way_out = ""
+    if candidates and may_be_wide:
+        way_out = f", or '{ALL}' if each is a series"
+    raise UsageError(f"{file.source}: {rule}{way_out}; {_listed(file.names)}")
 
 
 def _has_numbers(column: pd.Series, decimal: str) -> bool:
@@ -219,6 +251,9 @@ def _has_numbers(column: pd.Series, decimal: str) -> bool:
 def collect(file: Source, pick: Pick) -> Rows:
     """Read the columns. Raises `UsageError` for too many values, or the error of the decimal mark that fits best."""
     cells = file.rows * (len(pick.values) + 2)
+    if pick.wide:
+        # Each series has its own times, places and covariates.
+        cells = file.rows * pick.wide * (len(pick.values) - pick.wide + 3)
     if cells > formats.MAX_CELLS:
         size = f"{file.rows:,} rows of {counted(len(pick.values), 'column')}"
         raise UsageError(
@@ -325,7 +360,7 @@ def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
     return Rows(
         file=file,
         pick=pick,
-        names=_joined(file, names),
+        names=_joined(file, names) or _wide_names(file, pick),
         series=group,
         times=times,
         values=numbers,
@@ -333,6 +368,18 @@ def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
         missing=np.zeros(numbers.shape, bool),
         notes=notes,
     )
+
+
+def _wide_names(file: Source, pick: Pick) -> tuple[str, ...]:
+    """Return the names of the columns that have a series each. Raises `UsageError` for a very long one."""
+    names = tuple(file.names[column] for column in pick.values[: pick.wide])
+    for name in names:
+        if len(name) > formats.LONGEST_NAME:
+            raise UsageError(
+                f"{file.source}: column {shown(name)}: the name of the series has {len(name):,} letters; "
+                f"{formats.LONGEST_NAME} at most"
+            )
+    return names
 
 
 def _joined(file: Source, names: dict[tuple[str, ...], int]) -> tuple[str, ...]:

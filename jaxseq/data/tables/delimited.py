@@ -90,6 +90,7 @@ def open_text(path: Path, source: str, suffix: str) -> Source:
         frames=functools.partial(_text_frames, _Text(path, source, separator, survey)),
         decimals=decimals,
         notes=notes,
+        indexed=not names[0] and len(names) > 1,
     )
 
 

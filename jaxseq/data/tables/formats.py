@@ -42,6 +42,7 @@ class Source(NamedTuple):
     frames    (columns to read as texts, columns to read as numbers, decimal mark) -> chunks of rows
     decimals  decimal marks that are possible
     notes     how the table is written, one line each
+    indexed   whether the first column has values and no name, as an index that pandas has written
     """
 
     source: str
@@ -51,6 +52,7 @@ class Source(NamedTuple):
     frames: Callable[[Sequence[int], Sequence[int], str], Generator[pd.DataFrame, None, None]]
     decimals: tuple[str, ...] = (".",)
     notes: tuple[str, ...] = ()
+    indexed: bool = False
 
     def where(self, column: int, row: int) -> str:
         """Name a cell, for messages: `row` is one of the data, from 0."""

@@ -27,7 +27,7 @@ from jaxseq.data.tables.delimited import open_text
 from jaxseq.data.tables.formats import Source
 from jaxseq.data.tables.frame import Frame
 from jaxseq.data.tables.parquet import open_parquet
-from jaxseq.data.tables.rows import Rows, check_magnitude, complete, frequency_of
+from jaxseq.data.tables.rows import Rows, check_magnitude, complete, frequency_of, long_form
 from jaxseq.data.windows import Series
 
 LONGEST_GAP = 5
@@ -63,12 +63,13 @@ class Table(NamedTuple):
 class Options(NamedTuple):
     """Columns of a table by name, and how it is read.
 
-    column       values; None if only one column has numbers
+    column       values; None if only one column has numbers; of a wide file, with a series in each column, their names as
+                 "north,south", or `rows.ALL`
     time         dates or integers; None for the column with one of `TIME_NAMES`, or the only one with dates in it; where
                  there is none, and with "rows", the rows are counted from 0 in each series
     series       name of the series that a row belongs to, in any order; several columns as "store,item"; None for a
-                 single series
-    covariates   numbers known beside the values
+                 single series, or a wide file
+    covariates   numbers known beside the values, of a wide file beside those of every series
     missing      one of `MISSING`: stop at a missing value, drop its row, or fill it with the last known value
     period       time steps of a season; None infers them from the dates
     longest_gap  missing values in a row that may be filled
@@ -116,6 +117,9 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
         file = _open(user_path(path), source)
     pick = pick_columns(file, options.column, options.time, options.series, options.covariates)
     rows = collect(file, pick)
+    wide_notes = ()
+    if pick.wide:
+        rows, wide_notes = long_form(rows)
     # Before anything is computed with the values, which would overflow.
     check_magnitude(rows)
     # Before rows are dropped, which would make the dates irregular.
@@ -143,6 +147,7 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
             *pick.notes,
             *rows.notes,
             *_series_notes(completed, names),
+            *wide_notes,
             *frequency_notes,
             *missing_notes,
             *floor_notes,
@@ -166,12 +171,14 @@ def _check_options(source: str, options: Options) -> None:
 
 def _series_notes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
     """Say how many series there are, and how long they are; no note for a single one without a name."""
-    if not rows.pick.series:
+    if not rows.names:
         return ()
     lengths = np.diff(np.flatnonzero(rows.starts), append=len(rows.times))
     length = f"{lengths.min():,} to {lengths.max():,}"
     if lengths.min() == lengths.max():
         length = f"{lengths.min():,}"
+    if rows.pick.wide:
+        return (f"{len(names):,} series, one in each column, of {length} rows",)
     keys = " and ".join(shown(rows.file.names[column]) for column in rows.pick.series)
     return (f"{len(names):,} series by {keys}, of {length} rows",)
 

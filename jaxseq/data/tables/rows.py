@@ -24,21 +24,25 @@ MOST_KEYS = 10
 """Columns among which they are looked for."""
 ROWS = "rows"
 """As `time`: no column, the rows are counted."""
+ALL = "*"
+"""As `column`: a series in each column that is neither the dates nor a covariate."""
 
 
 class Pick(NamedTuple):
     """Columns by number.
 
-    values  the one to forecast, then the covariates
+    values  the one to forecast, or those of all series, then the covariates
     time    None if the rows are counted
     series  those that name a series together; empty for a single series
     notes   how columns were inferred, one line each
+    wide    number of columns with a series each, the first of `values`; 0 where one column has the values
     """
 
     values: tuple[int, ...]
     time: int | None
     series: tuple[int, ...]
     notes: tuple[str, ...]
+    wide: int = 0
 
 
 class Rows(NamedTuple):
@@ -70,6 +74,18 @@ class Rows(NamedTuple):
         """Name a cell of these rows, counted from 0, for messages."""
         return self.file.where(column, int(self.order[row]))
 
+    def column(self, row: int, value: int) -> int:
+        """Return the column of the file that a row's value (0) or covariate (from 1 on) is from."""
+        wide = self.pick.wide
+        if wide and value == 0:
+            return self.pick.values[int(self.series[row])]
+        # The covariates come after the columns of all series.
+        return self.pick.values[value + max(wide - 1, 0)]
+
+    def where_value(self, row: int, value: int) -> str:
+        """Name the cell of a row's value (0) or covariate (from 1 on), for messages."""
+        return self.where(self.column(row, value), row)
+
     def take(self, rows: Int[np.ndarray, " m"]) -> Rows:
         """Return some of the rows, in the given order."""
         return self._replace(
@@ -81,6 +97,48 @@ class Rows(NamedTuple):
         )
 
 
+def long_form(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
+    """Return the rows of a file with a series in each column as series after series, and notes.
+
+    Each series begins with its first value and ends with its last one: empty cells before and after are no missing values.
+    Covariates are those of every series. Raises `UsageError` for a column without a value.
+    """
+    wide = rows.pick.wide
+    columns = rows.values[:, :wide].T
+    has_value = ~np.isnan(columns)
+    is_empty = ~has_value.any(axis=1)
+    if np.any(is_empty):
+        name = rows.names[int(np.argmax(is_empty))]
+        raise UsageError(
+            f"{rows.file.source}: column {shown(name)} has no value in any row, as {np.count_nonzero(is_empty)} of {wide} "
+            "columns of series; leave it out, and name the others with --data.column"
+        )
+
+    last = columns.shape[1] - 1
+    first_value = np.argmax(has_value, axis=1)
+    last_value = last - np.argmax(has_value[:, ::-1], axis=1)
+    numbers = np.arange(last + 1)
+    is_own = (numbers >= first_value[:, None]) & (numbers <= last_value[:, None])
+    series, row = np.nonzero(is_own)
+    values = np.concatenate([columns[is_own][:, None], rows.values[row, wide:]], axis=1)
+
+    notes = ()
+    partial = np.count_nonzero((first_value > 0) | (last_value < last))
+    if partial:
+        notes = (
+            f"{partial:,} of {wide:,} series begin after the first row or end before the last one: their empty cells there "
+            "are no missing values",
+        )
+    own_rows = rows._replace(
+        series=series.astype(np.int32),
+        times=rows.times[row],
+        values=values,
+        order=rows.order[row],
+        missing=np.zeros(values.shape, bool),
+    )
+    return own_rows, notes
+
+
 def check_magnitude(rows: Rows) -> None:
     """Raise `UsageError` for the first value beyond `MAX_VALUE`."""
     is_too_large = (np.abs(rows.values) > MAX_VALUE) & np.isfinite(rows.values)
@@ -88,7 +146,7 @@ def check_magnitude(rows: Rows) -> None:
         # The first in the file, not in the order of the series, as the user sees the file.
         row, column = _first(rows, is_too_large)
         raise UsageError(
-            f"{rows.where(rows.pick.values[column], row)}: {rows.values[row, column]:g} is beyond {MAX_VALUE:g} "
+            f"{rows.where_value(row, column)}: {rows.values[row, column]:g} is beyond {MAX_VALUE:g} "
             "in magnitude, so its square may be infinite; correct it or take another unit"
         )
 
@@ -182,7 +240,7 @@ def complete(rows: Rows, frequency: Frequency, missing: str, longest_gap: int) -
     if not np.any(bad):
         return rows, ()
     row, column = _first(rows, bad)
-    where = rows.where(rows.pick.values[column], row)
+    where = rows.where_value(row, column)
     if missing == "error":
         raise UsageError(
             f"{where}: {rows.values[row, column]} is the first of {np.count_nonzero(bad[:, column])} missing or infinite "
@@ -207,7 +265,7 @@ def _fill(rows: Rows, frequency: Frequency, longest_gap: int) -> tuple[Rows, tup
     if np.any(is_infinite):
         row, column = _first(rows, is_infinite)
         raise UsageError(
-            f"{rows.where(rows.pick.values[column], row)}: {rows.values[row, column]} is infinite, not missing, and is not "
+            f"{rows.where_value(row, column)}: {rows.values[row, column]} is infinite, not missing, and is not "
             "filled; correct it, or leave it empty"
         )
 
@@ -290,7 +348,7 @@ def _check_gaps(rows: Rows, gaps: Int[np.ndarray, "n c"], longest_gap: int) -> N
     while end + 1 < len(gaps) and gaps[end + 1, column] > gaps[end, column]:
         end += 1
     raise UsageError(
-        f"{rows.where(rows.pick.values[column], row)}: too many missing values in a row to fill (raise --data.longest-gap, "
+        f"{rows.where_value(row, column)}: too many missing values in a row to fill (raise --data.longest-gap, "
         "or use --data.missing drop)",
         got=int(gaps[end, column]),
         needed=f"at most {longest_gap}",
@@ -299,7 +357,7 @@ def _check_gaps(rows: Rows, gaps: Int[np.ndarray, "n c"], longest_gap: int) -> N
 
 def _place(rows: Rows, row: int, column: int) -> str:
     """Name the first of several cells, for notes."""
-    name = rows.file.names[rows.pick.values[column]]
+    name = rows.file.names[rows.column(row, column)]
     return f"the first in row {rows.file.line(int(rows.order[row]))}, column {shown(name)}"
 
 
@@ -343,6 +401,9 @@ def _check_order(rows: Rows, time: int) -> None:
 def _key_columns(rows: Rows) -> tuple[str, ...]:
     """Return the fewest columns that name a series so that times increase within each, by the first rows; or none."""
     pick = rows.pick
+    # The columns themselves are the series.
+    if pick.wide:
+        return ()
     roles = {*pick.values, *pick.series, pick.time}
     free = [number for number, name in enumerate(rows.file.names) if name and number not in roles]
     if not free:

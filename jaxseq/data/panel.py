@@ -37,6 +37,9 @@ from jaxseq.data.windows import (
     with_known_targets,
 )
 
+FEWEST_ZEROS = 10
+"""Zeros at the beginning of a series from which on it may be one that began later."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -78,6 +81,7 @@ class Panel:
             usable = self._usable(target, window, horizon, count)
             return usable.load(target, window, horizon, count, fold, stateful=stateful)
 
+        self._check_zeros()
         rows = self._split(window, horizon, count, fold)
         windows = self._windows(rows, window, horizon, stateful)
         return Dataset(
@@ -91,7 +95,12 @@ class Panel:
                 training_rows=tuple(parts.train[1] for parts in rows),
                 missing=tuple(missing[:, 0] for missing in self.missing),
                 floor=self.floor,
-                notes=(*self.notes, *self._split_notes(rows, windows), *self._missing_notes(rows, windows)),
+                notes=(
+                    *self.notes,
+                    *self._zero_notes(),
+                    *self._split_notes(rows, windows),
+                    *self._missing_notes(rows, windows),
+                ),
                 whole_series=self.whole_series() if stateful else (),
                 test_stride=self.split.stride,
             ),
@@ -107,6 +116,7 @@ class Panel:
             # The note, or the error, opens with the file itself.
             alone = dataclasses.replace(self.select([number]), source="")
             try:
+                alone._check_zeros()
                 parts = alone._split(window, horizon, count, fold=1)
                 alone._scaling(target, parts)
             except UsageError as error:
@@ -218,6 +228,35 @@ class Panel:
         if len(self.names) == 1:
             return ""
         return "; --data.unusable drop leaves such series out"
+
+    def _check_zeros(self) -> None:
+        """Raise `UsageError` for series of which every known value is 0."""
+        failures = []
+        for number, name in enumerate(self.names):
+            values = self.known_values(number)
+            if not np.any(np.nan_to_num(values)):
+                rule = f"all {len(values):,} values are 0: nothing can be learnt"
+                failures.append((name, UsageError(f"{called(name)}: {rule}")))
+        if failures:
+            raise UsageError(
+                f"{self._opening}{summarise_failures('0 throughout', failures, len(self.names))}{self.way_out}"
+            )
+
+    def _zero_notes(self) -> tuple[str, ...]:
+        """Name the series that begin with zeros as if they began later; no note if there is none."""
+        zeros = {}
+        for number, name in enumerate(self.names):
+            leading = leading_zeros(self.known_values(number))
+            if leading:
+                zeros[name] = leading
+        if not zeros:
+            return ()
+
+        listed = ", ".join(f"{called(name)} ({leading:,} zeros)" for name, leading in list(zeros.items())[:5])
+        if len(zeros) > 5:
+            listed = f"{listed}, …"
+        subject = f"{len(zeros):,} of {len(self.names):,} series may begin later than the data, with zeros before"
+        return (f"{subject}: {listed}; the network learns from these rows unless you leave them out",)
 
     def _split(self, window: int, horizon: int, count: int, fold: int) -> list[Fold]:
         """Return the rows of the three parts, for each series."""
@@ -368,6 +407,22 @@ class Panel:
             f"missing values: {', '.join(values)}",
             f"targets without weight, because they are missing: {', '.join(targets)}",
         )
+
+
+def leading_zeros(values: Float[np.ndarray, "_"]) -> int:
+    """Return the zeros that a series begins with; 0 where they are few, or where it has such stretches later as well.
+
+    Few are less than `FEWEST_ZEROS`, and a later stretch is one that is more than half as long.
+    """
+    # A missing value among the zeros ends no stretch.
+    others = np.flatnonzero(np.nan_to_num(values))
+    if not len(others) or others[0] < FEWEST_ZEROS:
+        return 0
+    ends = np.append(others, len(values))
+    longest_later = int(np.diff(ends).max()) - 1
+    if 2 * longest_later > others[0]:
+        return 0
+    return int(others[0])
 
 
 def _repeats_last_value(part: Windows) -> bool:

@@ -198,11 +198,11 @@ def test_series_that_cannot_be_used_are_left_out_where_that_is_asked_for_and_the
     with pytest.raises(
         UsageError, match=r"series 'short': the training .*; --data.unusable drop leaves such series out$"
     ):
-        with_unusable_series().load("change", 5, 1)
+        with_unusable_series().select([0, 2, 3, 4]).load("change", 5, 1)
     dataset = with_unusable_series(drops=True, notes=("daily",)).load("change", 5, 1)
     assert dataset.background.names == ("a", "b") and dataset.background.notes[0] == "daily"
     note = "left out: 3 of 5 series that cannot be used: series 'flat', series 'short', series 'still'; the first: "
-    assert dataset.background.notes[1].startswith(f"{note}series 'flat': the 69 training rows are constant (0)")
+    assert dataset.background.notes[1].startswith(f"{note}series 'flat': all 100 values are 0: nothing can be learnt")
     plain = with_unusable_series().select([0, 2]).load("change", 5, 1)
     for ours, theirs in zip(dataset.windows, plain.windows, strict=True):
         for array, other in zip(ours, theirs, strict=True):
@@ -221,6 +221,32 @@ def test_a_panel_without_any_usable_series_is_refused():
         UsageError, match=r"^t.csv: 2 of 2 series are unusable: flat, still; the first: series 'flat': "
     ):
         with_unusable_series(drops=True, source="t.csv").select([1, 4]).load("change", 5, 1)
+
+
+def test_series_of_zeros_are_refused_by_their_names_with_the_way_out():
+    zeros = dated(np.zeros(60))
+    with pytest.raises(UsageError, match=r"^t.csv: series 'a': all 60 values are 0: nothing can be learnt$"):
+        Panel(("a",), (zeros,), DAILY, source="t.csv").load("change", 5, 1)
+    data = Panel(("a", "b", "c"), (zeros, dated(walk(60)), zeros), DAILY)
+    way_out = "; --data.unusable drop leaves such series out"
+    with pytest.raises(UsageError, match=f"^2 of 3 series are 0 throughout: a, c; the first: .* learnt{way_out}$"):
+        data.load("count", 5, 1)
+    filled = dataclasses.replace(data, missing=tuple(np.arange(60)[:, None] == 3 for _ in range(3)))
+    background = dataclasses.replace(filled, drops=True).load("change", 5, 1).background
+    assert background.names == ("b",) and "series 'a': all 60 values are 0" in background.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("leading", "later", "note"), [(9, 0, False), (10, 0, True), (20, 10, True), (20, 11, False), (40, 0, True)]
+)
+def test_a_series_that_begins_with_zeros_is_noted_unless_it_has_such_stretches_later(leading, later, note):
+    values = walk(100)
+    values[:leading] = 0
+    values[60 : 60 + later] = 0
+    background = Panel(("late", "other"), (dated(values), dated(walk(100, 1))), DAILY).load("change", 5, 1).background
+    words = f"1 of 2 series may begin later than the data, with zeros before: series 'late' ({leading} zeros); "
+    assert any(line.startswith(words) for line in background.notes) == note
+    assert background.names == ("late", "other")
 
 
 def test_a_test_part_that_never_moves_is_refused_and_one_that_moves_once_is_not():

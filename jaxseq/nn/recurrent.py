@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Generic
 
 import flax.linen as nn
@@ -28,6 +30,17 @@ STATS = "batch_stats"
 """Flax's name for the collection of running moments."""
 
 
+@contextmanager
+def _naming_forward_mode() -> Iterator[None]:
+    """Add the option that has a forward mode to JAX's refusal of one."""
+    try:
+        yield
+    except TypeError as error:
+        if "custom_vjp" in str(error):
+            error.add_note("Recurrent(..., forward_mode=True) computes without the hand-written adjoint, and has one")
+        raise
+
+
 class Recurrent(nn.Module, Generic[Carry_]):
     """Recurrent layer: `hidden` units of `cell`, scanned over a batch of sequences.
 
@@ -51,7 +64,7 @@ class Recurrent(nn.Module, Generic[Carry_]):
     time_major         whether x, resets and outputs have the time axis first, "t b d"
     return_carries     return the carry of every time step in the place of its output, as an LSTM's c; by autodiff
     forward_mode       compute without the hand-written adjoint, for `jax.jvp` and `jax.jacfwd`, which JAX otherwise
-                       refuses: "can't apply forward-mode autodiff (jvp) to a custom_vjp function"
+                       refuses: "can't apply forward-mode autodiff (jvp) to a custom_vjp function", with a note on this
 
     The batch may be divided over devices, by `jax.shard_map` or a mesh (`jaxseq.cells.spread`). In `jax.shard_map` each
     device draws dropout for its own rows.
@@ -128,11 +141,12 @@ class Recurrent(nn.Module, Generic[Carry_]):
             rows = rows._replace(resets=self._swapped(resets), restart=restart)
 
         steps, params, carry, rows = self._computed((steps, params, carry, rows))
-        if self.norm is None:
-            scan = recurrence.scan_by_autodiff if self.forward_mode else recurrence.scan
-            last, outputs = scan(self.cell, params, steps, carry, rows=rows, traversal=self._traversal())
-        else:
-            last, outputs = self._normalised_scan(params, steps, carry, rows, train=train, first=first)
+        with _naming_forward_mode():
+            if self.norm is None:
+                scan = recurrence.scan_by_autodiff if self.forward_mode else recurrence.scan
+                last, outputs = scan(self.cell, params, steps, carry, rows=rows, traversal=self._traversal())
+            else:
+                last, outputs = self._normalised_scan(params, steps, carry, rows, train=train, first=first)
         if self._casts():
             last = jax.tree.map(lambda state: state.astype(self._stored_dtype(x)), last)
         return last, jax.tree.map(self._swapped, outputs)

@@ -171,8 +171,9 @@ def test_forward_mode_is_reverse_mode(name, norm):
     layer, plain = (Recurrent(CELLS[name], H, norm, forward_mode=way) for way in (True, False))
     variables = jax.jit(plain.init)(KEY, X)
     direction = jnp.ones_like(X)
-    with pytest.raises(TypeError, match=r"forward-mode autodiff \(jvp\)"):
+    with pytest.raises(TypeError, match=r"forward-mode autodiff \(jvp\)") as refused:
         jax.jvp(lambda x: plain.apply(variables, x)[1], (X,), (direction,))
+    assert "forward_mode=True" in "".join(refused.value.__notes__)
 
     _, forward = jax.jit(lambda x: jax.jvp(lambda x: layer.apply(variables, x)[1].sum(), (x,), (direction,)))(X)
     backward = jax.jit(jax.grad(lambda x: plain.apply(variables, x)[1].sum()))(X)

@@ -26,6 +26,10 @@ Chunk: TypeAlias = int | Literal["auto"] | None
 LARGE = 256 * 2**20
 """Bytes of a scan's residuals from which "auto" computes them again. Below, memory is not scarce, and most programs faster
 without."""
+WIDE = 256
+"""Units from which the matrix products, and not the memory, decide how long a step takes."""
+LARGE_IF_WIDE = 2 * 2**30
+"""`LARGE` for so many units: to compute the products of the forward scan again makes a step a third longer."""
 
 BoundRecurrence: TypeAlias = Callable[[Sequence], Result]
 """A scan from the first time step to the last, with a layer and its weights."""
@@ -47,14 +51,20 @@ def size(chunk: Chunk, cell: Cell, x: Float[Array, "t b d"], carry: Carry) -> in
 
 
 def automatic(cell: Cell, x: Float[Array, "t b d"], carry: Carry) -> int | None:
-    """Return the root of t where the residuals of all steps would take `LARGE` bytes or more, and None elsewhere."""
+    """Return the root of t where the residuals of all steps would take `LARGE` bytes or more, and None elsewhere.
+
+    Wide cells keep up to `LARGE_IF_WIDE`.
+    """
     # Cells that are parallel in time have chunks of their own.
     if cell.linear is not None:
         return None
     # Of an exported program for any number of rows the bytes are not known.
     if not all(isinstance(count, int) for count in x.shape):
         return None
-    if planned_bytes(cell, x, carry) < LARGE:
+    limit = LARGE
+    if carry.h.shape[-1] >= WIDE:
+        limit = LARGE_IF_WIDE
+    if planned_bytes(cell, x, carry) < limit:
         return None
     # The sum of the carries that are kept and the steps of a chunk is then the least.
     return max(1, round(x.shape[0] ** 0.5))

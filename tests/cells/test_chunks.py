@@ -78,15 +78,15 @@ def test_a_long_sequence_takes_a_fraction_of_the_memory(name):
 
 def test_auto_takes_chunks_for_much_memory_alone():
     cell = CELLS["lstm"]
-    carry = cell.start((32, 128))
 
-    def chosen(steps):
-        return chunks.automatic(cell, jnp.zeros((steps, 32, 1)), carry)
+    def chosen(steps, units=128):
+        return chunks.automatic(cell, jnp.zeros((steps, 32, 1)), cell.start((32, units)))
 
     assert chosen(60) is None
     assert chosen(10_000) == 100
-    limit = chunks.LARGE // chunks.planned_bytes(cell, jnp.zeros((1, 32, 1)), carry)
-    assert chosen(limit - 1) is None and chosen(limit + 1)
+    for units, most in ((128, chunks.LARGE), (256, chunks.LARGE_IF_WIDE)):
+        limit = most // chunks.planned_bytes(cell, jnp.zeros((1, 32, 1)), cell.start((32, units)))
+        assert chosen(limit - 1, units) is None and chosen(limit + 1, units)
 
 
 def test_a_truncated_layer_has_one_loop_whatever_its_length():

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float
 
 from jaxseq.common import checks
 from jaxseq.common.arrays import Splits
-from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Background, Dataset
@@ -21,7 +20,7 @@ from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
 from jaxseq.data.split import SHARES, Split
-from jaxseq.data.transforms import TRANSFORMS, TargetName
+from jaxseq.data.targets import AUTO, Options, ScaleChoice, Target, TargetChoice
 from jaxseq.data.windows import (
     Series,
     Windows,
@@ -68,15 +67,26 @@ class Panel:
     split: Split = SHARES
 
     def load(
-        self, target: str, window: int, horizon: int, count: int = 1, fold: int = 1, *, stateful: bool = False
+        self,
+        target: Options | str,
+        window: int,
+        horizon: int,
+        count: int = 1,
+        fold: int = 1,
+        *,
+        stateful: bool = False,
     ) -> Dataset:
         """Split the series into the three parts of one of `count` folds, cut their windows and fit their scaling.
+
+        What `target` leaves open is chosen by the training rows, and noted.
 
         With `stateful`, windows are views of a series without missing values, and its background has the series as a whole.
 
         Raises `UsageError`, which names the series, if a part is too short for a window, if the last value is exact in
         the whole test part (no forecast can be compared with it), and as `fit_scaling` and `check_reach` do.
         """
+        if isinstance(target, str):
+            target = Options(target)
         if self.drops:
             usable = self._usable(target, window, horizon, count)
             return usable.load(target, window, horizon, count, fold, stateful=stateful)
@@ -84,9 +94,14 @@ class Panel:
         self._check_zeros()
         rows = self._split(window, horizon, count, fold)
         windows = self._windows(rows, window, horizon, stateful)
+        chosen = self._choose(target, rows, window, horizon)
+        notes = [*self.notes, *self._zero_notes(), *self._split_notes(rows, windows)]
+        notes += self._missing_notes(rows, windows)
+        if target.kind == AUTO:
+            notes.append(chosen.words)
         return Dataset(
             windows=windows,
-            scaling=self._scaling(target, rows),
+            scaling=self._scaling(chosen, rows),
             background=Background(
                 names=self.names,
                 period=self.frequency.period,
@@ -95,33 +110,46 @@ class Panel:
                 training_rows=tuple(parts.train[1] for parts in rows),
                 missing=tuple(missing[:, 0] for missing in self.missing),
                 floor=self.floor,
-                notes=(
-                    *self.notes,
-                    *self._zero_notes(),
-                    *self._split_notes(rows, windows),
-                    *self._missing_notes(rows, windows),
-                ),
+                notes=tuple(notes),
                 whole_series=self.whole_series() if stateful else (),
                 test_stride=self.split.stride,
             ),
         )
 
-    def _usable(self, target: str, window: int, horizon: int, count: int) -> Panel:
+    def _usable(self, target: Options, window: int, horizon: int, count: int) -> Panel:
         """Return the panel of the series that can be split and scaled, in every fold.
 
         The first fold decides: its training rows are part of those of all others, so that all have the same series.
         """
         failures = {}
-        for number, name in enumerate(self.names):
-            # The note, or the error, opens with the file itself.
-            alone = dataclasses.replace(self.select([number]), source="")
+        splits = {}
+        for number in range(len(self.names)):
             try:
+                alone = self._alone(number)
                 alone._check_zeros()
-                parts = alone._split(window, horizon, count, fold=1)
-                alone._scaling(target, parts)
+                splits[number] = alone._split(window, horizon, count, fold=1)
             except UsageError as error:
-                failures[name] = error
-        return self.without(failures)
+                failures[number] = error
+
+        if splits:
+            # One target for all series, so that they are tried with the one that they will have.
+            rows = [parts for (parts,) in splits.values()]
+            chosen = self.select(list(splits))._choose(target, rows, window, horizon)
+            for number, parts in splits.items():
+                try:
+                    self._alone(number)._scaling(chosen, parts)
+                except UsageError as error:
+                    failures[number] = error
+        return self.without({self.names[number]: failures[number] for number in sorted(failures)})
+
+    def _alone(self, number: int) -> Panel:
+        """Return the panel of one series, whose messages do not open with the file: the note on all of them does."""
+        return dataclasses.replace(self.select([number]), source="")
+
+    def _choose(self, target: Options, rows: Sequence[Fold], window: int, horizon: int) -> Target:
+        """Choose what the target leaves open by the training rows."""
+        training = [self.known_values(number)[: parts.train[1]] for number, parts in enumerate(rows)]
+        return target.choose(self.frequency.period, training, window, horizon)
 
     def without(self, failures: Mapping[str, UsageError]) -> Panel:
         """Return the panel without the series that failed, by name, and with a note on them; it drops no more.
@@ -337,7 +365,7 @@ class Panel:
                 "forecast is exact, and no other can be compared with it; leave out the constant rows at the end"
             )
 
-    def _scaling(self, target: str, rows: Sequence[Fold]) -> Scaling:
+    def _scaling(self, target: Target, rows: Sequence[Fold]) -> Scaling:
         """Fit the scaling to the known values of the training rows."""
         training = []
         covariates = []
@@ -357,7 +385,9 @@ class Panel:
             covariates.append(others)
 
         try:
-            scaling = fit_scaling(target, training, self.names, covariates)
+            scaling = fit_scaling(
+                target.kind, training, self.names, covariates, lag=target.lag, by_window=target.by_window
+            )
             check_reach(scaling, self.series, self.names)
         except UsageError as error:
             raise UsageError(f"{self._opening}{error}{self.way_out}") from error
@@ -442,7 +472,8 @@ class PanelFields(TypedDict, total=False):
     """The fields of `PanelData`, for functions that take them as keywords: type checkers then know them."""
 
     window: int
-    target: TargetName
+    target: TargetChoice
+    scale: ScaleChoice
     folds: int
     fold: int
     stateful: bool
@@ -459,8 +490,10 @@ class PanelData(ABC):
 
     window: int = 50
     """Time steps of the model's input."""
-    target: TargetName = "change"
-    """Values the model sees and forecasts: change from the last value, log-return, level, or count."""
+    target: TargetChoice = "change"
+    """Values the model sees and forecasts: change from the last value or over a season, log-return, level, or count."""
+    scale: ScaleChoice = "auto"
+    """Scale of a series: its training rows (series) or each window by itself (window), which auto takes for season."""
     folds: int = 1
     """Folds of a backtest over the rows of the test part; --backtest trains all of them."""
     fold: int = 1
@@ -484,7 +517,7 @@ class PanelData(ABC):
     def __post_init__(self) -> None:
         """Raise `UsageError` for an invalid field."""
         checks.count(2, where=self.name, window=self.window)
-        one_of(TRANSFORMS, where=self.name, target=self.target)
+        Options(self.target, self.scale).check(self.name)
         check_fold(self.name, self.folds, self.fold)
         self.split.check()
 
@@ -521,4 +554,5 @@ class PanelData(ABC):
         # Before the file is read, which may take a while.
         self.split.check_horizon(horizon, self.folds)
         panel = dataclasses.replace(self.panel(), split=self.split)
-        return panel.load(self.target, self.window, horizon, self.folds, self.fold, stateful=self.stateful)
+        target = Options(self.target, self.scale)
+        return panel.load(target, self.window, horizon, self.folds, self.fold, stateful=self.stateful)

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxseq.common.arrays import Batch
+from jaxseq.common.arrays import Batch, namespace
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
-from jaxseq.data.transforms import ROUNDING, TRANSFORMS, Map, Transform
+from jaxseq.data.transforms import ROUNDING, TRANSFORMS, Transform, Values
 from jaxseq.data.windows import Series, Windows, called, summarise_failures
 
 MIN_SPREAD = 1e-100
 """Smallest range of the training rows: squares of smaller values come near the smallest numbers of float64."""
 MAX_REACH = 1e15
 """Largest distance of a value, in scales: squares of larger ones come near the largest numbers of float32."""
+LEAST_SHARE = 0.1
+"""Least scale of a window by itself, relative to that of its series: a window that happens to be still has no other."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,18 @@ class Scaling:
 
         change       x_t = (v_t - v_{t-1}) / scale            y_k = (w_k - v) / scale
         log-return   x_t = log(v_t / v_{t-1}) / scale         y_k = log(w_k / v) / scale
+        season       x_t = (v_t - v_{t-m}) / scale            y_k = (w_k - that of the same season) / scale
         level        x_t = (v_t - shift) / scale              y_k = (w_k - shift) / scale
         count        x_t = log(1 + v_t)                       y_k = w_k
 
     In the first two the window's first x is 0, y = 0 is the naive forecast, and nothing depends on how high the series
-    has risen; on the level, a series that has left its training range is outside of all values the model has seen. In
-    the first three y_1 is the next x, so that a forecast one step ahead can be fed back; for counts
-    `Transform.as_input` makes it one. All arithmetic is float64.
+    has risen; on the level, a series that has left its training range is outside of all values the model has seen. There,
+    too, y_1 is the next x, so that a forecast one step ahead can be fed back; for counts `Transform.as_input` makes it
+    one. For "season", with m = `lag`, y = 0 is the seasonal naive forecast, the first m x are 0, and (v_t - v) / scale
+    stands beside them: it has the course of a season, which their differences lack. All arithmetic is float64.
+
+    With `by_window`, shift and scale of a row are those of its own window (`Transform.fit_rows`), the scale at least
+    `LEAST_SHARE` of that of its series: series of any size weigh alike, and one that grows stays in sight.
 
     Covariates stand beside x as (c - mean) / standard deviation of their training rows, over all series. Where values
     were missing in training, a mask stands beside them: 1 where a value is filled in, else 0. `masks` are the numbers of
@@ -49,9 +56,13 @@ class Scaling:
     covariate_shift: tuple[float, ...] = ()
     covariate_scale: tuple[float, ...] = ()
     masks: tuple[int, ...] = ()
+    lag: int = 1
+    by_window: bool = False
 
     def __post_init__(self) -> None:
         one_of(TRANSFORMS, target=self.kind)
+        if self.by_window and self.transform.fit_rows is None:
+            raise UsageError(f"a {self.kind} has no scale of its window", where="scale", got="window", needed="series")
 
     @property
     def transform(self) -> Transform:
@@ -61,7 +72,7 @@ class Scaling:
     @property
     def features(self) -> int:
         """Number of the model's inputs in each time step."""
-        return 1 + len(self.covariate_shift) + len(self.masks)
+        return 1 + self.transform.seasonal + len(self.covariate_shift) + len(self.masks)
 
     def inputs(self, windows: Windows) -> Float[np.ndarray, "n t d"]:
         """Return the model's inputs: x, the covariates beside it, and the masks of missing values.
@@ -73,13 +84,45 @@ class Scaling:
         if given != fitted:
             raise UsageError(f"{counted(given, 'covariate')} given, where there were {fitted} in training")
 
-        # The window's first value has none before it: its change is 0.
-        previous = np.concatenate([windows.inputs[:, :1], windows.inputs[:, :-1]], axis=1)
         check_readable(self.transform, windows.inputs)
-        x = self._mapped(self.transform.inputs, windows.inputs, previous, windows.series)
+        x = np.asarray(self.columns(windows.inputs, *self.of_rows(windows)))
         # Over all series together: a covariate such as a holiday means the same in each.
         covariates = (windows.covariates - np.asarray(self.covariate_shift)) / np.asarray(self.covariate_scale)
-        return np.concatenate([x[..., None], covariates, self._masks(windows)], axis=2)
+        return np.concatenate([x, covariates, self._masks(windows)], axis=2)
+
+    def columns(self, values: Values, shift: Values, scale: Values) -> Values:
+        """Return the inputs "n t c" of the values "n t" of windows, by shift and scale of each row, "n 1" or "1 1".
+
+        As all arithmetic of a transform, in the namespace of its arrays.
+        """
+        arrays = namespace(values)
+        # The first values have none before them: their change is 0.
+        before = arrays.concatenate([values[:, : self.lag], values[:, : -self.lag]], axis=1)
+        columns = [self.transform.inputs(values, before, shift, scale)]
+        if self.transform.seasonal:
+            columns.append(self.transform.inputs(values, values[:, -1:], shift, scale))
+        return arrays.stack(columns, axis=-1)
+
+    def known(self, values: Values, horizon: int) -> Values:
+        """Return the value of each window "n t" that the steps of the horizon are compared with, "n k" or "n 1"."""
+        if not self.transform.seasonal:
+            return values[:, -1:]
+        phases = np.arange(horizon) % self.lag
+        return values[:, -self.lag :][:, phases]
+
+    def fit_rows(self, values: Values, shift: Values, scale: Values) -> tuple[Values, Values]:
+        """Return shift and scale of windows "n t", given those of their series, "n 1" or "1 1"."""
+        if not self.by_window:
+            return shift, scale
+        assert self.transform.fit_rows is not None, "checked when it was made"
+        own_shift, own_scale = self.transform.fit_rows(values, self.lag)
+        return own_shift, namespace(values).maximum(own_scale, LEAST_SHARE * scale)
+
+    def of_rows(self, windows: Windows) -> tuple[Float[np.ndarray, "n 1"], Float[np.ndarray, "n 1"]]:
+        """Return shift and scale of each window. Raises `UsageError` for what is no series of the training."""
+        shift, scale = self._of(self.shift, windows.series), self._of(self.scale, windows.series)
+        own_shift, own_scale = self.fit_rows(windows.inputs, shift, scale)
+        return np.asarray(own_shift), np.asarray(own_scale)
 
     def _masks(self, windows: Windows) -> Float[np.ndarray, "n t m"]:
         shape = (*windows.inputs.shape, len(self.masks))
@@ -90,10 +133,20 @@ class Scaling:
 
     def targets(self, windows: Windows) -> Float[np.ndarray, "n k"]:
         """Return the model's targets y, NaN where they are not known."""
-        return self._targets(windows.targets, windows.inputs[:, -1:], windows.series)
+        known = np.asarray(self.known(windows.inputs, windows.targets.shape[1]))
+        return self._targets(windows.targets, known, *self.of_rows(windows))
 
     def targets_at_every_step(self, windows: Windows) -> Float[np.ndarray, "n t k"]:
-        """Return the targets after each step of the window: the k values that follow that step, NaN if not known."""
+        """Return the targets after each step of the window: the k values that follow that step, NaN if not known.
+
+        Raises `UsageError` for a scaling that looks back a season, or at the whole window: the first steps have neither.
+        """
+        if self.transform.seasonal or self.by_window:
+            raise UsageError(
+                "are scaled by what the first steps of a window do not know",
+                where="targets after every step",
+                needed="a change, log-return, level or count by the scale of the series",
+            )
         inputs = windows.inputs
         if windows.filled.shape[2]:
             # A value that was filled in is an input, but no target.
@@ -103,13 +156,15 @@ class Scaling:
         rows, steps, horizon = ahead.shape
 
         series = np.repeat(windows.series, steps)
-        flat = self._targets(ahead.reshape(-1, horizon), windows.inputs.reshape(-1, 1), series)
+        shift, scale = self._of(self.shift, series), self._of(self.scale, series)
+        flat = self._targets(ahead.reshape(-1, horizon), windows.inputs.reshape(-1, 1), shift, scale)
         return flat.reshape(rows, steps, horizon)
 
     def invert(self, y: Float[np.ndarray, "*m n k"], windows: Windows) -> Float[np.ndarray, "*m n k"]:
         """Return a model's outputs in the series' units: the inverse of `targets`, for the inputs of these windows."""
         numbers = np.asarray(y, np.float64)
-        return self._mapped(self.transform.invert, numbers, windows.inputs[:, -1:], windows.series)
+        known = self.known(windows.inputs, numbers.shape[-1])
+        return np.asarray(self.transform.invert(numbers, known, *self.of_rows(windows)))
 
     def add_up(self, steps: Float[np.ndarray, "*m n k"]) -> Float[np.ndarray, "*m n k"]:
         """Turn one-step outputs that were fed back into outputs of 1 to k steps: changes add up, values stay."""
@@ -123,26 +178,18 @@ class Scaling:
         return np.asarray(numbers, np.float64)[series][:, None]
 
     def _targets(
-        self, values: Float[np.ndarray, "n k"], last: Float[np.ndarray, "n 1"], series: Int[np.ndarray, " n"]
+        self,
+        values: Float[np.ndarray, "n k"],
+        known: Float[np.ndarray, "n _"],
+        shift: Float[np.ndarray, "n 1"],
+        scale: Float[np.ndarray, "n 1"],
     ) -> Float[np.ndarray, "n k"]:
         transform = self.transform
         # A relative target is one of its last value, too; a count that is forecast need not be whole.
         if transform.relative:
             check_readable(transform, values)
-            check_readable(transform, last)
-        return self._mapped(transform.targets, values, last, series)
-
-    def _mapped(
-        self,
-        transform_map: Map,
-        values: Float[np.ndarray, "*m n t"],
-        base: Float[np.ndarray, "n _"],
-        series: Int[np.ndarray, " n"],
-    ) -> Float[np.ndarray, "*m n t"]:
-        """Return a transform's map of rows, each by the shift and scale of its series."""
-        shift = self._of(self.shift, series)
-        scale = self._of(self.scale, series)
-        return np.asarray(transform_map(values, base, shift, scale))
+            check_readable(transform, known)
+        return np.asarray(transform.targets(values, known, shift, scale))
 
 
 def _check_numbers(series: Int[np.ndarray, " n"], count: int) -> None:
@@ -163,18 +210,21 @@ def fit_scaling(
     training: Sequence[Float[np.ndarray, "_"]],
     names: Sequence[str] = ("value",),
     covariates: Sequence[Float[np.ndarray, "_ c"]] = (),
+    *,
+    lag: int = 1,
+    by_window: bool = False,
 ) -> Scaling:
     """Fit the scaling of each series' training rows, as its transform does: see `jaxseq.data.transforms`.
 
-    `covariates` are those of the same rows. Missing values are NaN, and nothing is fitted to them. Raises `UsageError`,
-    which names the series, for fewer than three known rows, for values that do not vary or by less than `MIN_SPREAD`, and
-    for those that the transform refuses.
+    `covariates` are those of the same rows; `lag` and `by_window` are those of the `Scaling`. Missing values are NaN, and
+    nothing is fitted to them. Raises `UsageError`, which names the series, for fewer than three known rows, for values
+    that do not vary or by less than `MIN_SPREAD`, and for those that the transform refuses.
     """
     fitted = []
     failures = []
     for values, name in zip(training, names, strict=True):
         try:
-            fitted.append(_fit(kind, values, called(name)))
+            fitted.append(_fit(kind, values, called(name), lag))
         except UsageError as error:
             failures.append((name, error))
     if failures:
@@ -182,7 +232,7 @@ def fit_scaling(
 
     shift, scale = (tuple(numbers) for numbers in zip(*fitted, strict=True))
     if not covariates or not covariates[0].shape[1]:
-        return Scaling(kind, shift, scale)
+        return Scaling(kind, shift, scale, lag=lag, by_window=by_window)
 
     rows = np.concatenate(covariates)
     # Where nothing is missing, these are `mean` and `std` bit for bit.
@@ -190,10 +240,11 @@ def fit_scaling(
     mean = np.nanmean(rows, axis=0)
     # A constant covariate has no spread to divide by.
     deviation = np.where(deviation > ROUNDING * np.nanmax(np.abs(rows), axis=0), deviation, 1)
-    return Scaling(kind, shift, scale, tuple(map(float, mean)), tuple(map(float, deviation)))
+    covariate_shift, covariate_scale = tuple(map(float, mean)), tuple(map(float, deviation))
+    return Scaling(kind, shift, scale, covariate_shift, covariate_scale, lag=lag, by_window=by_window)
 
 
-def _fit(kind: str, values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
+def _fit(kind: str, values: Float[np.ndarray, " n"], name: str, lag: int) -> tuple[float, float]:
     """Return shift and scale of one series."""
     count = np.count_nonzero(np.isfinite(values))
     if count < 3:
@@ -210,7 +261,7 @@ def _fit(kind: str, values: Float[np.ndarray, " n"], name: str) -> tuple[float, 
         )
     transform = TRANSFORMS[kind]
     check_readable(transform, values, f"{name}: ")
-    return transform.fit(values, name)
+    return transform.fit(values, name, lag)
 
 
 def check_reach(scaling: Scaling, series: Sequence[Series], names: Sequence[str]) -> None:

@@ -27,17 +27,22 @@ Map: TypeAlias = Callable[[Values, Values, Values, Values], Values]
 AsInput: TypeAlias = Callable[[Values], Values]
 """A function from a model's target to the same value as its input."""
 Mask: TypeAlias = Callable[[Float[np.ndarray, "..."]], Bool[np.ndarray, "..."]]
-Fit: TypeAlias = Callable[[Float[np.ndarray, " n"], str], tuple[float, float]]
-"""A function (training values, name of the series) -> (shift, scale); raises `UsageError` where there is no scale."""
+Fit: TypeAlias = Callable[[Float[np.ndarray, " n"], str, int], tuple[float, float]]
+"""A function (training values, name of the series, lag of changes) -> (shift, scale).
+
+Raises `UsageError` where there is no scale."""
+FitRows: TypeAlias = Callable[[Values, int], tuple[Values, Values]]
+"""A function (values "n t", lag of changes) -> shift and scale "n 1" of each row; the scale may be 0."""
 
 
 class Transform(NamedTuple):
     """A reversible map of a series, by its shift and scale.
 
-    inputs      (values "n t", each one's predecessor, shift, scale) -> the model's inputs x
-    targets     (values "n k", last value of the window "n 1", shift, scale) -> the model's targets y
-    invert      inverse of `targets`, for the same last value; never falls, for all numbers: quantiles pass through it
+    inputs      (values "n t", the value before each, shift, scale) -> the model's inputs x
+    targets     (values "n k", the known value that each is compared with, shift, scale) -> the model's targets y
+    invert      inverse of `targets`, for the same known values; never falls, for all numbers: quantiles pass through it
     fit         shift and scale from training values that are not all the same
+    fit_rows    shift and scale of each window from its own values; None where a window has none of its own
     refused     values of a series that the model cannot read; NaN, a missing one, never is
     rule        what `refused` says, for the error: "... values above 0"
     way_out     what to do instead
@@ -47,6 +52,7 @@ class Transform(NamedTuple):
     bounded     whether x and y of all readable values are numbers of which float32 holds the square
     as_input    y -> the next x, if the forecast y is the next value; None where it is y itself
     support     the targets y
+    seasonal    whether values are compared with those one season before, in place of the one before and the last one
     """
 
     inputs: Map
@@ -62,6 +68,8 @@ class Transform(NamedTuple):
     bounded: bool = False
     as_input: AsInput | None = None
     support: Support = "real"
+    seasonal: bool = False
+    fit_rows: FitRows | None = None
 
 
 def _none(values: Float[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
@@ -79,9 +87,13 @@ def _level(y: Values, base: Values, shift: Values, scale: Values) -> Values:
     return y * scale + shift
 
 
-def _fit_range(values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
+def _fit_range(values: Float[np.ndarray, " n"], name: str, lag: int) -> tuple[float, float]:
     low = float(np.nanmin(values))
     return low, float(np.nanmax(values)) - low
+
+
+def _fit_spread_of_rows(values: Values, lag: int) -> tuple[Values, Values]:
+    return values.mean(axis=-1, keepdims=True), values.std(axis=-1, keepdims=True)
 
 
 LEVEL = Transform(
@@ -91,8 +103,10 @@ LEVEL = Transform(
     fit=_fit_range,
     refused=_none,
     adds_up=False,
+    fit_rows=_fit_spread_of_rows,
 )
-"""x = (v - shift) / scale, with the smallest training value as shift and the range of the training values as scale."""
+"""x = (v - shift) / scale, with the smallest training value as shift and the range of the training values as scale; by the
+window, with its mean and standard deviation (Kim et al. 2022, ICLR, "RevIN")."""
 
 
 # Change from the last value.
@@ -106,8 +120,14 @@ def _changed(y: Values, base: Values, shift: Values, scale: Values) -> Values:
     return base + y * scale
 
 
-def _fit_changes(values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
-    return 0.0, _spread_of_changes(values, "change", name)
+def _fit_changes(values: Float[np.ndarray, " n"], name: str, lag: int) -> tuple[float, float]:
+    return 0.0, _spread_of_changes(values, "change", name, lag)
+
+
+def _fit_changes_of_rows(values: Values, lag: int) -> tuple[Values, Values]:
+    changes = namespace(values).abs(values[..., lag:] - values[..., :-lag])
+    scale = changes.mean(axis=-1, keepdims=True)
+    return namespace(values).zeros_like(scale), scale
 
 
 CHANGE = Transform(
@@ -116,8 +136,25 @@ CHANGE = Transform(
     invert=_changed,
     fit=_fit_changes,
     refused=_none,
+    fit_rows=_fit_changes_of_rows,
 )
-"""x = (v - previous) / scale, with the standard deviation of the training changes as scale."""
+"""x = (v - previous) / scale, with the standard deviation of the training changes as scale; by the window, with its mean
+absolute change."""
+
+
+# Change from the value one season before.
+
+
+def _fit_course_of_rows(values: Values, lag: int) -> tuple[Values, Values]:
+    scale = values.std(axis=-1, keepdims=True)
+    return namespace(values).zeros_like(scale), scale
+
+
+SEASON = CHANGE._replace(seasonal=True, adds_up=False, fit_rows=_fit_course_of_rows)
+"""x = (v - v one season before) / scale, y likewise: y = 0 is the seasonal naive forecast.
+
+By the window, the scale is the standard deviation of its values: a regular season has hardly any change from one time to
+the next, but always a course."""
 
 
 # Change of the logarithm.
@@ -139,8 +176,12 @@ def _not_above_zero(values: Float[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*s
     return values <= 0
 
 
-def _fit_returns(values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
-    return 0.0, _spread_of_changes(np.log(values), "log-return", name)
+def _fit_returns(values: Float[np.ndarray, " n"], name: str, lag: int) -> tuple[float, float]:
+    return 0.0, _spread_of_changes(np.log(values), "log-return", name, lag)
+
+
+def _fit_returns_of_rows(values: Values, lag: int) -> tuple[Values, Values]:
+    return _fit_changes_of_rows(_log(values), lag)
 
 
 LOG_RETURN = Transform(
@@ -154,6 +195,7 @@ LOG_RETURN = Transform(
     path=_log,
     relative=True,
     bounded=True,
+    fit_rows=_fit_returns_of_rows,
 )
 """x = log(v / previous) / scale, with the standard deviation of the training log-returns as scale."""
 
@@ -178,7 +220,7 @@ def _no_count(values: Float[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]
     return ~(is_count | np.isnan(values))
 
 
-def _fit_nothing(values: Float[np.ndarray, " n"], name: str) -> tuple[float, float]:
+def _fit_nothing(values: Float[np.ndarray, " n"], name: str, lag: int) -> tuple[float, float]:
     return 0.0, 1.0
 
 
@@ -200,16 +242,21 @@ COUNT = Transform(
 Nothing is fitted: the network has to see how high a series is, because its forecast is no multiple of a scale."""
 
 
-def _spread_of_changes(path: Float[np.ndarray, " n"], kind: str, name: str) -> float:
-    """Return the standard deviation of one-step changes, or their own size where all are the same.
+def _spread_of_changes(path: Float[np.ndarray, " n"], kind: str, name: str, lag: int) -> float:
+    """Return the standard deviation of changes over `lag` time steps, or their own size where all are the same.
 
     A change next to a missing value is missing. Raises `UsageError` for fewer than two changes, and for changes of 0.
     """
-    changes = np.diff(path)
+    changes = path[lag:] - path[:-lag]
     changes = changes[np.isfinite(changes)]
+    neighbours = "neighbouring known values"
+    steps = "one-step"
+    if lag > 1:
+        neighbours = f"known values {lag} time steps apart"
+        steps = f"{lag}-step"
     if len(changes) < 2:
         raise UsageError(
-            f'{name}: a scaling by changes ("{kind}") needs at least 2 between neighbouring known values of the training '
+            f'{name}: a scaling by changes ("{kind}") needs at least 2 between {neighbours} of the training '
             f'rows; there are {len(changes)}: use target "level"'
         )
     scale = float(changes.std())
@@ -219,14 +266,14 @@ def _spread_of_changes(path: Float[np.ndarray, " n"], kind: str, name: str) -> f
         scale = abs(float(changes.mean()))
     if scale <= rounding:
         raise UsageError(
-            f'{name}: the {len(changes)} one-step changes ("{kind}") of the training rows are '
+            f'{name}: the {len(changes)} {steps} changes ("{kind}") of the training rows are '
             f'{changes[0]:g} throughout: there is no scale in them; use target "level"'
         )
     return scale
 
 
 TRANSFORMS: MappingProxyType[str, Transform] = MappingProxyType(
-    {"change": CHANGE, "log-return": LOG_RETURN, "level": LEVEL, "count": COUNT}
+    {"change": CHANGE, "season": SEASON, "log-return": LOG_RETURN, "level": LEVEL, "count": COUNT}
 )
 """Transforms by the name that `--data.target` gives them."""
 

@@ -20,10 +20,10 @@ from jaxtyping import Float
 from scipy.signal import lfilter
 
 from jaxseq.common.errors import UsageError
+from jaxseq.data import seasons
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling, batch, fit_scaling
 from jaxseq.data.windows import Windows, rows_by_series
-from jaxseq.forecasting import seasons
 
 NAIVE = "naive (last value)"
 TRAINING_MEAN = "training mean"
@@ -107,7 +107,7 @@ def forecast_parts(dataset: Dataset, parts: Sequence[Windows]) -> list[dict[str,
     if scaling.kind != "level":
         levels = _scaling_of_levels(scaling, background)
         by_baseline[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(train, levels)
-    for period in seasons.plausible(background):
+    for period in seasons.plausible(background.period, background.training):
         forecast = partial(seasonal_naive_of_series, background=background, period=period)
         by_baseline[seasonal_name(period)] = forecast
     return [{name: forecast(part) for name, forecast in by_baseline.items()} for part in parts]
@@ -405,7 +405,7 @@ def _scaling_of_levels(
 ) -> Scaling:
     """Return the scaling of each series by the range of its training values; covariates and masks stay as they are."""
     levels = fit_scaling("level", background.training, background.names)
-    return dataclasses.replace(scaling, kind="level", shift=levels.shift, scale=levels.scale)
+    return dataclasses.replace(scaling, kind="level", shift=levels.shift, scale=levels.scale, lag=1, by_window=False)
 
 
 def carried_forward(

@@ -46,7 +46,7 @@ def last_value(
     scaling: Scaling,
 ) -> Float[np.ndarray, " n"]:
     """Return the absolute last value of each window; for targets that are relative to it already, 1."""
-    return of_values("scaled", windows.inputs, scaling.transform, _scale_of_rows(windows, scaling))
+    return of_values("scaled", windows.inputs, scaling.transform, scaling.of_rows(windows)[1])
 
 
 def volatility(
@@ -61,9 +61,11 @@ def volatility(
     unknown value is unknown. NaN where no change is known.
     """
     if not series:
-        return of_values("volatility", windows.inputs, scaling.transform, _scale_of_rows(windows, scaling))
+        return of_values("volatility", windows.inputs, scaling.transform, scaling.of_rows(windows)[1])
 
     scale = np.asarray(scaling.scale)
+    # A window with a scale of its own is divided by that, once its volatility is known.
+    own_scale = scaling.of_rows(windows)[1][:, 0] / scale[windows.series]
     sizes = np.full(len(windows.inputs), np.nan)
     for number, rows in rows_by_series(windows.series).items():
         values = series[number].values[None]
@@ -73,11 +75,7 @@ def volatility(
         latest = windows.origins[rows] - 2
         volatilities = after_each_change[np.maximum(latest, 0)]
         sizes[rows] = np.where(latest >= 0, volatilities, np.nan)
-    return sizes
-
-
-def _scale_of_rows(windows: Windows, scaling: Scaling) -> Float[np.ndarray, "n 1"]:
-    return np.asarray(scaling.scale)[windows.series, None]
+    return sizes / own_scale
 
 
 def _volatility_of(changes: Arrays) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
@@ -26,6 +27,7 @@ class Forecaster(nn.Module):
     dropout            dropout rate between two layers
     recurrent_dropout  dropout rate of h on its way into the recurrent product
     chunk              time steps that the derivative of each layer computes again at once, as in `Recurrent`
+    skip               add a linear map of all inputs of the window to the predictions at its end
     """
 
     cell: AnyCell
@@ -39,6 +41,7 @@ class Forecaster(nn.Module):
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     chunk: Chunk = "auto"
+    skip: bool = False
 
     @property
     def draws(self) -> bool:
@@ -74,10 +77,13 @@ class Forecaster(nn.Module):
         first    number of time steps that `carries` have seen
         resets   time steps before which a row starts anew, in every layer
 
-        Raises `ValueError` if a shape or dtype does not fit, if there is no layer or output, and for `carries` of a
-        bidirectional stack.
+        Raises `ValueError` if a shape or dtype does not fit, if there is no layer or output, for `carries` of a
+        bidirectional stack, and for a `skip` with `carries` or predictions at every step, which do not see the window.
         """
         checks.count(layers=self.layers, outputs=self.outputs)
+        if self.skip and (self.every_step or carries is not None):
+            raise ValueError("a forecaster with a skip reads whole windows; expected every_step=False and no carries")
+        window = x
         if self.bidirectional and carries is not None:
             # The backward layers have read these time steps before those that `carries` come from.
             raise ValueError("carries were given to a bidirectional forecaster; expected None")
@@ -101,6 +107,10 @@ class Forecaster(nn.Module):
 
         states = x if self.every_step else last_carries[-1].h
         predictions = nn.Dense(self.outputs, name="head")(states)
+        if self.skip:
+            # From zero: the window's many inputs would drown what the states say at first.
+            linear = nn.Dense(self.outputs, use_bias=False, kernel_init=nn.initializers.zeros, name="skip")
+            predictions += linear(jax.lax.collapse(window, 1))
         return tuple(last_carries), predictions
 
     def _layer(self, name: str | None, parent: nn.Module | None) -> Recurrent:

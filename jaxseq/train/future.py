@@ -174,10 +174,16 @@ def usable(trained: Trained, panel: Panel) -> Panel:
             panel.select([number]).last_windows(data.window, 1)
             # A series of the training keeps its scale, whatever its last rows are.
             if name not in trained_names:
-                fit_scaling(data.target, [panel.known_values(number)], [name])
+                _scaling_like(trained, [panel.known_values(number)], [name])
         except UsageError as error:
             failures[name] = error
     return panel.without(failures)
+
+
+def _scaling_like(trained: Trained, values: Sequence[Float[np.ndarray, "_"]], names: Sequence[str]) -> Scaling:
+    """Fit the scaling of new series as that of the training; see `fit_scaling`."""
+    scaling = trained.scaling
+    return fit_scaling(scaling.kind, values, names, lag=scaling.lag, by_window=scaling.by_window)
 
 
 def series_data(experiment: Experiment, run: Path | None) -> PanelData:
@@ -320,7 +326,7 @@ def _scaling(trained: Trained, panel: Panel) -> _Fitted:
         new_names = [panel.names[number] for number in new_numbers]
         new_values = [panel.known_values(number) for number in new_numbers]
         try:
-            fitted = fit_scaling(trained.scaling.kind, new_values, new_names)
+            fitted = _scaling_like(trained, new_values, new_names)
         except UsageError as error:
             raise UsageError(f"{error}{panel.way_out}") from error
         shift.update(zip(new_names, fitted.shift, strict=True))

@@ -125,7 +125,11 @@ def test_a_field_that_cannot_be_is_refused(fields, message):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("target", "price", "AAPL: target: unknown; got 'price', needed one of change, log-return, level"),
+        (
+            "target",
+            "price",
+            "AAPL: target: unknown; got 'price', needed one of auto, change, season, log-return, level",
+        ),
         ("column", "open", "AAPL: column: unknown; got 'open', needed one of adj_close, close"),
     ],
 )

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
+from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling, batch, fit_scaling
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.windows import Series, cut, lay_out
+from jaxseq.forecasting import baselines
 
 KINDS = ("change", "log-return", "level")
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -161,6 +164,63 @@ def test_one_step_targets_along_a_path_add_up_to_the_targets_of_the_path(kind, h
     np.testing.assert_allclose(scaling.add_up(steps), scaling.targets(part), rtol=1e-9, atol=1e-9)
     paths = np.stack([steps, -2 * steps])
     np.testing.assert_array_equal(scaling.add_up(paths), [scaling.add_up(path) for path in paths])
+
+
+# Seasons and windows ------------------------------------------------------------------------------------------------------
+
+
+SEASONAL = Scaling("season", (0.0,), (0.7,), lag=3)
+
+
+def test_a_seasonal_target_of_zero_is_the_seasonal_naive_forecast():
+    part = windows_of(walk(N), 8)
+    background = Background(("y",), 3, (Series(np.arange(N), walk(N)),), (N,))
+    dataset = Dataset(Splits(part, part, part), SEASONAL, background)
+    naive = baselines.forecast_all(dataset, part)
+    y = np.zeros((len(part.inputs), 8))
+    np.testing.assert_allclose(SEASONAL.invert(y, part), naive["seasonal naive (3)"], rtol=1e-14)
+
+
+def test_a_seasonal_input_is_the_change_over_a_season_beside_the_course_of_the_window():
+    x = SEASONAL.inputs(rows([[1.0, 2.0, 4.0, 8.0, 16.0]]))[0]
+    np.testing.assert_allclose(x[:, 0], np.array([0, 0, 0, 7, 14]) / 0.7, rtol=1e-14)
+    np.testing.assert_allclose(x[:, 1], np.array([-15, -14, -12, -8, 0]) / 0.7, rtol=1e-14)
+    assert SEASONAL.features == 2
+
+
+def test_a_seasonal_scale_is_the_spread_of_the_changes_over_a_season():
+    values = walk(40)
+    found = fit_scaling("season", [values], lag=5)
+    assert (found.lag, found.shift) == (5, (0.0,))
+    assert found.scale[0] == pytest.approx((values[5:] - values[:-5]).std(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "lag"), [("season", 3), ("change", 1), ("log-return", 1), ("level", 1)])
+def test_a_window_by_itself_has_the_same_numbers_in_any_unit(kind, lag):
+    scaling = Scaling(kind, (0.0,), (1e-9,), lag=lag, by_window=True)
+    part, larger = (windows_of(unit * walk(N), 2) for unit in (1, 1000))
+    np.testing.assert_allclose(scaling.inputs(larger), scaling.inputs(part), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(scaling.targets(larger), scaling.targets(part), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(scaling.invert(scaling.targets(part), part), part.targets, rtol=1e-12)
+    other = part._replace(targets=part.targets + 5)
+    np.testing.assert_array_equal(scaling.inputs(other), scaling.inputs(part))
+
+
+def test_a_still_window_has_a_tenth_of_the_scale_of_its_series():
+    scaling = Scaling("season", (0.0, 0.0), (2.0, 4.0), lag=2, by_window=True)
+    part = rows(np.full((2, 5), 7.0), np.full((2, 1), 8.0), series=[0, 1])
+    np.testing.assert_allclose(scaling.targets(part)[:, 0], [1 / 0.2, 1 / 0.4])
+
+
+def test_the_first_steps_of_a_window_are_not_scaled_by_what_comes_later():
+    for scaling in (SEASONAL, Scaling("level", (0.0,), (1.0,), by_window=True)):
+        with pytest.raises(UsageError, match="do not know"):
+            scaling.targets_at_every_step(windows_of(walk(N), 2))
+
+
+def test_a_count_has_no_scale_of_its_window():
+    with pytest.raises(UsageError, match="count has no scale of its window"):
+        Scaling("count", (0.0,), (1.0,), by_window=True)
 
 
 def test_a_model_reads_the_logarithm_of_a_count_and_forecasts_the_count():

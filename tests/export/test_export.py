@@ -1,5 +1,6 @@
 """An exported model gives what its run gives, in the programs that it was written for."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -156,6 +157,24 @@ def test_the_graph_of_onnx_forecasts_as_its_run(cell, head, kind, way, layers, s
     assert_equal(by_reference(trained, inputs), expected(trained, part))
 
 
+@pytest.mark.parametrize("kind", ["season", "level", "log-return"])
+@pytest.mark.parametrize("size", ["split", "volatility"])
+def test_what_a_window_is_scaled_by_itself_and_its_skip_are_inside(kind, size):
+    lag = 3 if kind == "season" else 1
+    fitted = dataclasses.replace(scaling(kind), lag=lag, by_window=True)
+    trained = forecaster(fitted=fitted, intervals=margins(size), skip=True, horizon=3)
+    params = dict(trained.state.params)
+    # It begins with zeros, which would show nothing.
+    kernel = np.random.default_rng(0).normal(size=params["skip"]["kernel"].shape).astype(np.float32)
+    trained = trained._replace(state=trained.state._replace(params=params | {"skip": {"kernel": kernel}}))
+    inputs, part = windows(fitted)
+    wanted = expected(trained, part)
+    assert_equal(by_stablehlo(trained, inputs), wanted)
+    assert_equal(by_reference(trained, inputs), wanted)
+    with_zeros = trained._replace(state=trained.state._replace(params=params | {"skip": {"kernel": 0 * kernel}}))
+    assert np.abs(expected(with_zeros, part)["forecast"] / wanted["forecast"] - 1).max() > 1e-3
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_graph_runs_in_onnxruntime(cell):
     head = {"rnn": "point", "lstm": "quantile", "gru": "gaussian"}[cell]
@@ -207,7 +226,13 @@ def test_a_program_takes_any_number_of_rows(rows):
 def test_the_module_of_the_card_loads_in_torch(cell, way, layers, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     task, bidirectional = way
-    trained = forecaster(task, cell=cell, layers=layers, bidirectional=bidirectional)
+    skip = task == "direct"
+    trained = forecaster(task, cell=cell, layers=layers, bidirectional=bidirectional, skip=skip)
+    if skip:
+        kernel = trained.state.params["skip"]["kernel"] + 0.1
+        trained = trained._replace(
+            state=trained.state._replace(params=trained.state.params | {"skip": {"kernel": kernel}})
+        )
     torch_format = formats.named("torch")
     files = torch_format.files(trained)
     (tmp_path / "torch.safetensors").write_bytes(files["torch.safetensors"])

@@ -59,6 +59,8 @@ def files(run: RestoredRun) -> dict[str, bytes]:
     # torch multiplies from the left.
     weights["head.weight"] = np.ascontiguousarray(np.asarray(head["kernel"]).T)
     weights["head.bias"] = np.asarray(head["bias"])
+    if model.skip:
+        weights["skip.weight"] = np.ascontiguousarray(np.asarray(trained.state.params["skip"]["kernel"]).T)
     return {"torch.safetensors": as_safetensors(weights)}
 
 
@@ -81,6 +83,11 @@ def call(run: RestoredRun) -> str:
         reads = "every-step"
     forward = FORWARD[reads].format(layers=model.layers, directions=directions, hidden=model.hidden)
     outputs = experiment.steps_out * experiment.head.width
+    skip = ""
+    if model.skip:
+        inputs = experiment.data.window * scaling.features
+        skip = f"\n        self.skip = torch.nn.Linear({inputs}, {outputs}, bias=False)"
+        forward = f"{forward} + self.skip(x.flatten(1))"
     return f"""
 ```python
 import torch
@@ -90,7 +97,7 @@ class Forecaster(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.recurrent = torch.nn.{LAYERS[model.cell]}({", ".join(arguments)})
-        self.head = torch.nn.Linear({directions * model.hidden}, {outputs})
+        self.head = torch.nn.Linear({directions * model.hidden}, {outputs}){skip}
 
     def forward(self, x):  # "b t {scaling.features}", scaled as below
 {forward}
@@ -99,5 +106,6 @@ model = Forecaster()
 model.load_state_dict(load_file("torch.safetensors"))
 ```
 
-Neither scaling nor intervals are inside. Scaling: {scaling.kind}, shift {scaling.shift[0]!r}, scale {scaling.scale[0]!r}.
+Neither scaling nor intervals are inside. Scaling: {scaling.kind}, shift {scaling.shift[0]!r}, scale {scaling.scale[0]!r},
+lag {scaling.lag}, by {"each window" if scaling.by_window else "the training rows"} (`jaxseq.data.scaling.Scaling`).
 """

@@ -29,7 +29,7 @@ def model_of(trained: Trained, program: Program) -> onnx.ModelProto:
     units = _units(graph, trained)
     steps = scaling.inputs(units)
     states = _recurrent_layers(trained, steps)
-    raw = _raw_by_step(trained, states)
+    raw = _raw_by_step(trained, states, steps)
     forecast = raw.take(CENTRES[trained.experiment.head.name])
 
     names = [scaling.in_units(units, forecast).output("forecast")]
@@ -62,7 +62,8 @@ def _units(graph: Graph, trained: Trained) -> Units:
         window = values.cut(-trained.experiment.data.window)
     scale = scaling.of_each_row(graph, trained.scaling.scale)
     shift = scaling.of_each_row(graph, trained.scaling.shift)
-    return Units(trained, values, window, scale, shift)
+    own_shift, own_scale = scaling.of_window(trained, window, shift, scale)
+    return Units(trained, values, window, own_scale, own_shift)
 
 
 def _recurrent_layers(trained: Trained, steps: Value) -> Value:
@@ -76,7 +77,11 @@ def _recurrent_layers(trained: Trained, steps: Value) -> Value:
     return states.last.turn(1, 0, 2).shape(0, -1)
 
 
-def _raw_by_step(trained: Trained, states: Value) -> Value:
-    """Add the dense head, and return its numbers for each step of the horizon, "n k p"."""
+def _raw_by_step(trained: Trained, states: Value, steps: Value) -> Value:
+    """Add the dense head and the skip, and return their numbers for each step of the horizon, "n k p"."""
     raw = layers.dense(trained.state.params["head"], states)
+    if trained.experiment.model.skip:
+        # The recurrent layers have time steps first, the skip has all inputs of a row.
+        window = steps.turn(1, 0, 2).shape(0, -1)
+        raw = raw + window @ np.asarray(trained.state.params["skip"]["kernel"])
     return raw.shape(0, trained.experiment.horizon, trained.experiment.head.width)

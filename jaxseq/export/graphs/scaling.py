@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxseq.data.scaling import LEAST_SHARE
 from jaxseq.export.graphs.builder import Graph, Value, join
 from jaxseq.train.forecaster import Trained
 
-TARGETS = ("level", "change", "log-return")
+TARGETS = ("level", "change", "season", "log-return")
 """Targets whose scaling and its inverse the graph has."""
 
 
@@ -38,12 +39,43 @@ def of_each_row(graph: Graph, numbers: Sequence[float]) -> Value:
     return column.rows_of(graph.input("series"))
 
 
+def of_window(trained: Trained, window: Value, shift: Value, scale: Value) -> tuple[Value, Value]:
+    """Add shift and scale of each row, given those of its series: its window's own, where the run has them."""
+    scaling = trained.scaling
+    if not scaling.by_window:
+        return shift, scale
+
+    steps = trained.experiment.data.window
+    own_shift = shift
+    if scaling.kind in ("level", "season"):
+        mean = _mean(window, steps)
+        deviations = window - mean
+        # ONNX has no standard deviation.
+        own_scale = _mean(deviations * deviations, steps).apply("Sqrt")
+        if scaling.kind == "level":
+            own_shift = mean
+    else:
+        values = path(trained, window)
+        changes = values.cut(scaling.lag) - values.cut(0, -scaling.lag)
+        own_scale = _mean(changes.apply("Abs"), steps - scaling.lag)
+    return own_shift, own_scale.maximum(scale * np.float64(LEAST_SHARE))
+
+
+def _mean(values: Value, count: int) -> Value:
+    """Add the mean of the `count` entries of each row, "n 1"."""
+    return values.total(axis=1) / np.float64(count)
+
+
 def inputs(units: Units) -> Value:
     """Add the network's inputs "t n d" in float32: values, covariates and masks."""
     scaling = units.trained.scaling
     scaled = _centred(units) / units.scale
     values = scaled.expand(2)
     columns = [values]
+    # Changes over a season do not show its course.
+    if scaling.transform.seasonal:
+        from_last = (units.window - last_value(units)) / units.scale
+        columns.append(from_last.expand(2))
 
     if scaling.covariate_shift:
         mean = np.asarray(scaling.covariate_shift)
@@ -64,10 +96,11 @@ def _centred(units: Units) -> Value:
         return units.window - units.shift
 
     values = path(units.trained, units.window)
-    # The first value is its own predecessor, so that its change is 0.
+    lag = units.trained.scaling.lag
+    # The first values stand for those before them, so that their change is 0.
     steps = units.trained.experiment.data.window
-    previous = values.take([0, *range(steps - 1)], axis=1)
-    return values - previous
+    before = values.take([*range(lag), *range(steps - lag)], axis=1)
+    return values - before
 
 
 def path(trained: Trained, values: Value) -> Value:
@@ -85,8 +118,8 @@ def in_units(units: Units, numbers: Value) -> Value:
 
     if units.trained.scaling.kind == "level":
         values = spread + units.shift
-    elif units.trained.scaling.kind == "change":
-        values = last_value(units) + spread
+    elif units.trained.scaling.kind in ("change", "season"):
+        values = _known(units) + spread
     else:
         growth = spread.apply("Exp")
         values = last_value(units) * growth
@@ -94,6 +127,21 @@ def in_units(units: Units, numbers: Value) -> Value:
     if fitted is None or fitted.floor is None:
         return values
     return values.maximum(np.float64(fitted.floor))
+
+
+def _known(units: Units) -> Value:
+    """Add the known value that each step of the horizon is compared with, "n k" or "n 1"; see `Scaling.known`."""
+    scaling = units.trained.scaling
+    if not scaling.transform.seasonal:
+        return last_value(units)
+    experiment = units.trained.experiment
+    first = experiment.data.window - scaling.lag
+    # Beyond one season the same values are known again.
+    places = []
+    for step in range(experiment.horizon):
+        place = first + step % scaling.lag
+        places.append(place)
+    return units.window.take(places, axis=1)
 
 
 def last_value(units: Units) -> Value:

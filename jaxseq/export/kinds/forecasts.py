@@ -142,22 +142,23 @@ def _signature(trained: Trained) -> _Signature:
 def _outputs(trained: Trained, inputs: Inputs) -> Outputs:
     """Compute the forecast, its quantiles and its intervals in the series' unit."""
     scaling = trained.scaling
-    shift = _of_each_row(scaling.shift, inputs)
-    scale = _of_each_row(scaling.scale, inputs)
+    window = _window(trained, inputs)
+    of_series = (_of_each_row(scaling.shift, inputs), _of_each_row(scaling.scale, inputs))
+    shift, scale = (jnp.asarray(numbers) for numbers in scaling.fit_rows(window, *of_series))
     forecast = _network(trained, _network_inputs(trained, inputs, shift, scale))
-    last = inputs["values"][:, -1:]
+    known = scaling.known(window, trained.experiment.horizon)
 
     def invert(numbers: Array) -> Array:
         # Quantiles have an axis more than the forecast.
         axes = (..., *[None] * (numbers.ndim - 2))
-        return jnp.asarray(scaling.transform.invert(numbers, last[axes], shift[axes], scale[axes]))
+        return jnp.asarray(scaling.transform.invert(numbers, known[axes], shift[axes], scale[axes]))
 
     outputs = {name: invert(numbers) for name, numbers in forecast.items()}
     fitted = trained.intervals
     if fitted is None:
         return outputs
     outputs["forecast"] = intervals.above_floor(outputs["forecast"], fitted.floor)
-    ends = _interval_ends(fitted, scaling, forecast, inputs)
+    ends = _interval_ends(fitted, scaling, forecast, inputs, scale)
     for level, level_ends in intervals.in_units(ends, fitted, scaling.transform, invert).items():
         outputs |= dict(zip(intervals.end_names(level), level_ends, strict=True))
     return outputs
@@ -172,23 +173,25 @@ def _of_each_row(numbers: tuple[float, ...], inputs: Inputs) -> Float[Array, "n 
     return column[series]
 
 
+def _window(trained: Trained, inputs: Inputs) -> Float[Array, "n t"]:
+    """Return the values that the network reads; the intervals may need those before, too."""
+    return inputs["values"][:, -trained.experiment.data.window :]
+
+
 def _network_inputs(
     trained: Trained, inputs: Inputs, shift: Float[Array, "_ 1"], scale: Float[Array, "_ 1"]
 ) -> Float[Array, "n t d"]:
     """Return the network's inputs: scaled values, covariates and masks."""
     scaling = trained.scaling
-    values = inputs["values"][:, -trained.experiment.data.window :]
-    # The window's first value has none before it: its change is 0.
-    previous = jnp.concatenate([values[:, :1], values[:, :-1]], axis=1)
-    scaled = scaling.transform.inputs(values, previous, shift, scale)
-    columns = [scaled[..., None]]
+    scaled = jnp.asarray(scaling.columns(_window(trained, inputs), shift, scale))
+    columns = [scaled]
 
     if scaling.covariate_shift:
         centred = inputs["covariates"] - jnp.asarray(scaling.covariate_shift)
         columns.append(centred / jnp.asarray(scaling.covariate_scale))
 
     # Nothing is missing in what the program is given.
-    masks = jnp.zeros((*scaled.shape, len(scaling.masks)), scaled.dtype)
+    masks = jnp.zeros((*scaled.shape[:2], len(scaling.masks)), scaled.dtype)
     columns.append(masks)
 
     # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
@@ -227,11 +230,11 @@ def _network(trained: Trained, x: Float[Array, "n t d"]) -> Outputs:
 
 
 def _interval_ends(
-    fitted: Intervals, scaling: Scaling, forecast: Outputs, inputs: Inputs
+    fitted: Intervals, scaling: Scaling, forecast: Outputs, inputs: Inputs, scale: Float[Array, "_ 1"]
 ) -> dict[float, tuple[Float[Array, "n k"], Float[Array, "n k"]]]:
     """Return the ends of the intervals by their level, in the model's scale."""
     own = {level: _own_interval(forecast, level) for level in fitted.levels}
-    size = jnp.fmax(_row_sizes(fitted, scaling, inputs), fitted.least)
+    size = jnp.fmax(_row_sizes(fitted, scaling, inputs, scale), fitted.least)
     return intervals.nested(own, intervals.nominal_margins(fitted), size[:, None])
 
 
@@ -243,11 +246,10 @@ def _own_interval(forecast: Outputs, level: float) -> tuple[Float[Array, "n k"],
     return forecast["quantiles"][..., low], forecast["quantiles"][..., high]
 
 
-def _row_sizes(fitted: Intervals, scaling: Scaling, inputs: Inputs) -> Float[Array, "n"]:
+def _row_sizes(fitted: Intervals, scaling: Scaling, inputs: Inputs, scale: Float[Array, "_ 1"]) -> Float[Array, "n"]:
     """Return the size of each row that its margins are multiplied by, at least NaN."""
     if fitted.size == "scaled" and fitted.series:
         return jnp.asarray(fitted.series)[inputs["series"]]
-    scale = _of_each_row(scaling.scale, inputs)
     return jnp.asarray(sizes.of_values(fitted.size, inputs["values"], scaling.transform, scale))
 
 

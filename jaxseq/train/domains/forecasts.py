@@ -44,7 +44,7 @@ ForecastJob: TypeAlias = Job[ForecastExperiment, Dataset]
 
 def prepare(experiment: ForecastExperiment) -> ForecastJob:
     """Load the series and lay their windows out as rows. Raises `UsageError` where data and experiment do not fit."""
-    dataset = experiment.data.load(experiment.horizon)
+    dataset = experiment.load()
     covariates = dataset.windows.train.covariates.shape[2]
     if experiment.task == "iterated" and covariates:
         raise UsageError(
@@ -323,7 +323,7 @@ def _scaled_words(judgement: Judgement) -> str:
 
 def check(experiment: ForecastExperiment) -> None:
     """Raise `UsageError` for series that cannot be used."""
-    experiment.data.load(experiment.horizon)
+    experiment.load()
 
 
 def row(experiment: ForecastExperiment, folder: Path) -> RunRow:
@@ -458,7 +458,7 @@ def _places(experiment: ForecastExperiment, frames: Sequence[pd.DataFrame]) -> R
     times = np.concatenate([_by_step(frame, time_column) for frame in frames])
     if "series" not in frames[0]:
         return IN_ORDER._replace(overlap=evaluate.overlapping_windows(times, experiment.test_stride))
-    background = experiment.data.load(experiment.horizon).background
+    background = experiment.load().background
     names = np.concatenate([_by_step(frame, "series")[:, 0] for frame in frames])
     number = {name: place for place, name in enumerate(background.names)}
     series = np.array([number[str(name)] for name in names])

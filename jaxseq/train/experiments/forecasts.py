@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Literal, TypeVar, get_args
@@ -12,9 +13,10 @@ from jaxseq.cells.norm import Norm
 from jaxseq.common.checks import count, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
-from jaxseq.data.dataset import SeriesData
+from jaxseq.data.dataset import Dataset, SeriesData
 from jaxseq.data.panel import PanelData
 from jaxseq.data.table import Table
+from jaxseq.data.targets import AUTO
 from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.intervals import Choice
@@ -50,6 +52,8 @@ class Model:
     """Dropout rate of the recurrent state, one mask for a whole sequence (Gal & Ghahramani 2016)."""
     chunk: Chunk = "auto"
     """Time steps that the derivative computes again at once: less memory for long windows; None keeps all of them."""
+    skip: bool = False
+    """Add a linear map of the whole window to the forecast, the autoregressive part of LSTNet (Lai et al. 2018)."""
     head: HeadName = "point"
     """Forecast of each step: a point, seven quantiles, or a distribution; negative-binomial for --data.target count."""
 
@@ -95,6 +99,7 @@ class Model:
             dropout=self.dropout,
             recurrent_dropout=self.recurrent_dropout,
             chunk=self.chunk,
+            skip=self.skip,
         )
 
 
@@ -154,6 +159,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
                 got=self.model.head,
                 needed=f"one of {', '.join(name for name, head in heads.HEADS.items() if head.draw)}",
             )
+        self._check_whole_window()
         if self.stateful:
             self._check_stateful()
         if self.loss != "mse" and self.model.head != "point":
@@ -177,6 +183,47 @@ class ForecastExperiment(Experiment, Generic[Data]):
                 where="--model.norm",
                 got=self.model.norm,
                 needed="layer, layer-sum, batch-between or none with --data.stateful",
+            )
+
+    def load(self) -> Dataset:
+        """Read the series and cut them into windows, for the targets of the horizon.
+
+        A target that the data leave open is the change from the last value where the strategy needs one.
+        Raises `UsageError` for series that cannot be read, split or scaled.
+        """
+        data = self.data
+        if isinstance(data, PanelData) and data.target == AUTO and self._steps_through_window:
+            data = dataclasses.replace(data, target="change")
+        return data.load(self.horizon)
+
+    @property
+    def _steps_through_window(self) -> bool:
+        """Whether the network forecasts from within the window, or beyond its own forecasts."""
+        return self.task in ("iterated", "every-step")
+
+    def _check_whole_window(self) -> None:
+        """Raise `UsageError` for what needs the whole window, in a strategy that forecasts from a part of it."""
+        if not self._steps_through_window:
+            return
+        needed = "--task direct or one-step"
+        if self.model.skip:
+            raise UsageError("reads the whole window", where="--model.skip", got=f"--task {self.task}", needed=needed)
+        data = self.data
+        if not isinstance(data, PanelData):
+            return
+        if data.target == "season":
+            raise UsageError(
+                f"--task {self.task} knows no value of one season before",
+                where="--data.target",
+                got="season",
+                needed=needed,
+            )
+        if data.scale == "window" and self.task == "every-step":
+            raise UsageError(
+                "the first steps of a window would be scaled by the later ones",
+                where="--data.scale",
+                got="window",
+                needed=needed,
             )
 
     @property

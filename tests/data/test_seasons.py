@@ -3,14 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxseq.data.dataset import Background
-from jaxseq.data.windows import Series
-from jaxseq.forecasting import seasons
-
-
-def background(values, period=1, training_rows=None):
-    rows = len(values) if training_rows is None else training_rows
-    return Background(("y",), period, (Series(np.arange(len(values)), values),), (rows,))
+from jaxseq.data import seasons
 
 
 def wave(period, n, noise=0.1, seed=0):
@@ -44,8 +37,8 @@ def test_missing_and_constant_values_are_no_season_and_no_error():
 
 def test_the_season_of_the_dates_has_a_longer_one_beside_it_if_both_fit_twice_into_the_training_part():
     noise = np.random.default_rng(0).standard_normal(1000)
-    assert seasons.plausible(background(noise, period=24)) == (24, 168)
-    assert seasons.plausible(background(noise, period=24, training_rows=335)) == (24,)
-    assert seasons.plausible(background(noise, period=24, training_rows=47)) == ()
-    assert seasons.plausible(background(wave(30, 600), period=7)) == (7, 30)
-    assert seasons.plausible(Background(("waves",), period=1)) == ()
+    assert seasons.plausible(24, [noise]) == (24, 168)
+    assert seasons.plausible(24, [noise[:335]]) == (24,)
+    assert seasons.plausible(24, [noise[:47]]) == ()
+    assert seasons.plausible(7, [wave(30, 600)]) == (7, 30)
+    assert seasons.plausible(1, []) == ()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-
-from jaxseq.data.dataset import Background
 
 LONGER_SEASON = {24: 168, 48: 336, 96: 672, 1440: 10_080, 7: 365}
 """Second season of a series by its first, in time steps: a day's course repeats by the week, a week's by the year."""
@@ -19,19 +18,57 @@ INSPECTED_SERIES = 20
 """Series of a panel whose values are inspected."""
 
 
-def plausible(background: Background) -> tuple[int, ...]:
-    """Return the seasons, in time steps, that fit into every series' training rows at least twice, the shortest first."""
-    if not background.training_rows:
+def plausible(by_dates: int, training: Sequence[Float[np.ndarray, "_"]]) -> tuple[int, ...]:
+    """Return the seasons, in time steps, that fit at least twice into the training rows of each series, shortest first.
+
+    by_dates  season of the dates; 1 where they have none
+    """
+    if not training:
         return ()
 
-    by_dates = background.period
     longer = LONGER_SEASON.get(by_dates, 1)
-    by_values = detect(background.training[:INSPECTED_SERIES])
+    by_values = detect(training[:INSPECTED_SERIES])
 
     # A season of 1 time step is none.
-    longest = min(background.training_rows) // 2
+    longest = min(map(len, training)) // 2
     fitting = [period for period in {by_dates, longer, by_values} if 1 < period <= longest]
     return tuple(sorted(fitting))
+
+
+def best(candidates: Sequence[int], training: Sequence[Float[np.ndarray, "_"]], horizon: int) -> int:
+    """Return the lag, one of the candidates, whose naive forecast is best on the training rows; 1 is the last value.
+
+    Each is compared by its mean absolute error over the horizon, relative to that of the last value in each series; the
+    mean of these ratios over the series counts. The first one where no series has a ratio.
+    """
+    last_value = [_naive_error(values, 1, horizon) for values in training]
+    ratios = {candidates[0]: math.inf}
+    for period in candidates:
+        seasonal = [_naive_error(values, period, horizon) for values in training]
+        of_series = [one / other for one, other in zip(seasonal, last_value, strict=True) if other > 0]
+        # Nothing to compare where no value is known.
+        if of_series:
+            ratios[period] = float(np.mean(of_series))
+    return min(ratios, key=ratios.__getitem__)
+
+
+def _naive_error(values: Float[np.ndarray, " n"], lag: int, horizon: int) -> float:
+    """Return the mean absolute error of the naive forecast of a lag over the steps of the horizon; 0 if none is known.
+
+    The forecast of step h is the latest value that is a multiple of the lag before it.
+    """
+    errors = []
+    # Steps of the same number of seasons ahead have the same errors.
+    reaches = -(-np.arange(1, horizon + 1) // lag) * lag
+    for reach, steps in zip(*np.unique(reaches, return_counts=True), strict=True):
+        changes = np.abs(values[reach:] - values[:-reach])
+        changes = changes[np.isfinite(changes)]
+        if len(changes):
+            errors.append((steps, changes.mean()))
+    if not errors:
+        return 0.0
+    weights, means = zip(*errors, strict=True)
+    return float(np.average(means, weights=weights))
 
 
 def detect(training: Sequence[Float[np.ndarray, "_"]]) -> int:

@@ -1,0 +1,102 @@
+"""Targets of a forecast: their kind, season and scale, chosen by the training rows where they are left open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxseq.common.checks import one_of
+from jaxseq.common.errors import UsageError
+from jaxseq.data import seasons
+from jaxseq.data.transforms import TRANSFORMS
+
+AUTO = "auto"
+"""Name of the choice that is left to the training rows."""
+SEASONS_IN_WINDOW = 2
+"""Least seasons in a window: with fewer, a part of the season has no change that the window shows."""
+
+if TYPE_CHECKING:
+    TargetChoice: TypeAlias = str
+else:  # A type checker reads no list of names that is computed.
+    TargetChoice = Literal[(AUTO, *TRANSFORMS)]
+ScaleChoice: TypeAlias = Literal["auto", "series", "window"]
+"""By what values are scaled: the training rows of their series, or each window by itself."""
+
+
+class Target(NamedTuple):
+    """Numbers that a model forecasts.
+
+    kind       name of a transform
+    lag        time steps from a value back to the one that it is compared with: a season, or 1
+    by_window  whether each window has a scale of its own
+    """
+
+    kind: str
+    lag: int = 1
+    by_window: bool = False
+
+    @property
+    def words(self) -> str:
+        """The target as a note says it."""
+        scaled = "by the training rows of its series"
+        if self.by_window:
+            scaled = "in each window by itself"
+        against = self.kind
+        if self.lag > 1:
+            against = f"change from the value {self.lag} time steps before"
+        return f"target: {against}, scaled {scaled}"
+
+
+class Options(NamedTuple):
+    """A target as the user asks for it: `kind` may be "auto", as may `scale`."""
+
+    kind: str = "change"
+    scale: str = AUTO
+
+    def check(self, where: str) -> None:
+        """Raise `UsageError` for an unknown name."""
+        one_of((AUTO, *TRANSFORMS), where=where, target=self.kind)
+        one_of(get_args(ScaleChoice), where=where, scale=self.scale)
+
+    def choose(self, by_dates: int, training: Sequence[Float[np.ndarray, "_"]], window: int, horizon: int) -> Target:
+        """Choose what is left open by the training rows of each series; NaN is a missing value.
+
+        "auto" is the change from the value one season before where that is the better naive forecast of the training rows,
+        else the change from the last value; of several seasons the best one is taken. A window scales a seasonal target.
+
+        Raises `UsageError` for a target "season" without a season, or for a window with fewer than two.
+        """
+        kind = self.kind
+        lag = 1
+        if kind in (AUTO, "season"):
+            lag = self._season(by_dates, training, window, horizon)
+            kind = "season"
+            if lag == 1:
+                kind = "change"
+        by_window = self.scale == "window" or (self.scale == AUTO and kind == "season")
+        return Target(kind, lag, by_window)
+
+    def _season(self, by_dates: int, training: Sequence[Float[np.ndarray, "_"]], window: int, horizon: int) -> int:
+        """Return the best season, or 1 where "auto" does without."""
+        candidates = seasons.plausible(by_dates, training)
+        fitting = [period for period in candidates if SEASONS_IN_WINDOW * period <= window]
+        if self.kind == AUTO:
+            return seasons.best([1, *fitting], training, horizon)
+        if not candidates:
+            raise UsageError(
+                "no season fits twice into the training rows",
+                where="--data.target",
+                got=self.kind,
+                needed="--data.period N, or --data.target change",
+            )
+        if not fitting:
+            raise UsageError(
+                f"shorter than {SEASONS_IN_WINDOW} seasons of {candidates[0]} time steps",
+                where="--data.window",
+                got=window,
+                needed=f"at least {SEASONS_IN_WINDOW * candidates[0]} with --data.target season",
+            )
+        return seasons.best(fitting, training, horizon)

@@ -108,7 +108,7 @@ def _run(options: Options[PanelData]) -> None:
     _check_outputs(options, path)
     saved = future.series_data(saved_experiment(options.run), options.run)
     # Before the panel is read, which may take a while or a download.
-    _check_same_inputs(options.run, saved, options.data)
+    future.check_same_inputs(options.run, saved, options.data)
     panel = options.data.panel()
     trained = forecaster.restore(options.run, options.epoch)
     panel = future.usable(trained, panel)
@@ -167,18 +167,6 @@ def _write_default(options: Options[PanelData], contents: Mapping[str, bytes], f
         horizon=len(forecasts.table) // len(panel.series),
         last=[str(series.times[-1]) for series in panel.series],
     )
-
-
-def _check_same_inputs(folder: Path, saved: PanelData, new: PanelData) -> None:
-    """Raise `UsageError` for a changed option that decides what the model reads; only the rows may change."""
-    for name in ("window", "target", "covariates", "stateful"):
-        # Only tables have covariates.
-        trained_with = getattr(saved, name, None)
-        value = getattr(new, name, None)
-        if value != trained_with:
-            raise UsageError(
-                f"must be as in the training of {folder}", where=f"--data.{name}", got=value, needed=trained_with
-            )
 
 
 def _history(panel: Panel, rows: int, time_column: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = (
     {"report"},
-    {"forecast", "estimator", "export", "sample", "sweep", "benchmark"},
+    {"forecast", "score", "estimator", "export", "sample", "sweep", "benchmark"},
     {"train"},
     {"forecasting", "music"},
     {"nn"},
@@ -47,6 +47,7 @@ DOORS = {
         "report",
         "sweep",
         "forecast",
+        "score",
         "common/csv_tables",
         "common/figures",
     },
@@ -65,6 +66,7 @@ DOORS = {
         "train/options",
         "sample/options",
         "forecast",
+        "score",
         "export",
         "checkpoint",
         "benchmark",

@@ -33,6 +33,7 @@ CEILINGS = {
     "nn": FINISHED,
     "report": Counts(10.1, 23.6, 8.8, 8.7, 0.05, 3.4, 1, 6, 0, 8),
     "sample": FINISHED,
+    "score": FINISHED,
     "sweep": FINISHED,
     "train": FINISHED,
 }
@@ -50,6 +51,7 @@ MOST_ANY = {
     "nn": 11,
     "report": 8,
     "sample": 0,
+    "score": 1,
     "sweep": 4,
     "train": 23,
 }

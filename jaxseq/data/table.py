@@ -91,6 +91,21 @@ class Table(PanelData):
         """Whether missing values are filled: as targets they have no weight."""
         return self.missing == "fill"
 
+    @property
+    def read_options(self) -> read.Options:
+        """The columns and how they are read."""
+        names = (name.strip() for name in self.covariates.split(","))
+        return read.Options(
+            column=self.column,
+            time=self.time,
+            series=self.series,
+            covariates=tuple(name for name in names if name),
+            missing=self.missing,
+            period=self.period,
+            longest_gap=self.longest_gap,
+            floor=self.floor,
+        )
+
     def panel(self) -> Panel:
         """Read the series of the file. Raises `UsageError`, with row and column, for a file that cannot be used."""
         if not self.path:
@@ -102,22 +117,11 @@ class Table(PanelData):
                 needed="Table.from_frame(frame), or --data.path FILE with the same rows",
             )
 
-        names = (name.strip() for name in self.covariates.split(","))
-        options = read.Options(
-            column=self.column,
-            time=self.time,
-            series=self.series,
-            covariates=tuple(name for name in names if name),
-            missing=self.missing,
-            period=self.period,
-            longest_gap=self.longest_gap,
-            floor=self.floor,
-        )
         # Each fold and seed of a study loads the same table.
         state = None
         if not isinstance(self.path, Frame):
             state = _file_state(self.path)
-        panel = _read_panel(self.path, options, state)
+        panel = _read_panel(self.path, self.read_options, state)
         return dataclasses.replace(panel, drops=self.unusable == "drop")
 
 

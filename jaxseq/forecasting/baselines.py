@@ -46,6 +46,9 @@ LAID_OUT = 2**22
 Path = Callable[[Float[np.ndarray, "m t"]], Float[np.ndarray, "m t"]]
 """Function that gives, for each value of a series, the level forecast after it."""
 
+Baseline = Callable[[Windows], Float[np.ndarray, "n k"]]
+"""Function that forecasts the rows of a part, in the series' unit."""
+
 
 @runtime_checkable
 class Past(Protocol):
@@ -92,25 +95,55 @@ def forecast_parts(dataset: Dataset, parts: Sequence[Windows]) -> list[dict[str,
     """
     windows, scaling, background = dataset
     train = windows.train
-    # Filled values are no observations: means and smoothing leave them out.
-    background = background._replace(series=background.known_series, missing=())
+    background = _observed(background)
+    by_baseline = {**_simple(train, background), LEAST_SQUARES: _least_squares_of_windows(train, scaling)}
+    # Changes do not show how far a series is from its mean, to which it may return.
+    if scaling.kind != "level":
+        levels = _scaling_of_levels(scaling, background)
+        by_baseline[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(train, levels)
+    by_baseline |= _seasonal(background)
+    return [{name: forecast(part) for name, forecast in by_baseline.items()} for part in parts]
 
-    by_baseline: dict[str, Callable[[Windows], Float[np.ndarray, "n k"]]] = {
+
+def forecast_ends(ends: Windows, background: Background, one_step: Windows) -> dict[str, Float[np.ndarray, "n k"]]:
+    """Forecast beyond the end of each series by the baselines that are fitted to all of its rows.
+
+    In the series' units; the last value comes first. All rows are in the past there, so `background` has them as training
+    rows.
+
+    ends      the window at the end of each series
+    one_step  every value of every series with the one before it
+    """
+    background = _observed(background)
+    by_baseline = {**_simple(one_step, background), **_seasonal(background)}
+    # At the end of a series it is the mean of all rows, which is there already.
+    del by_baseline[EXPANDING_MEAN]
+    return {name: forecast(ends) for name, forecast in by_baseline.items()}
+
+
+def _observed(background: Background) -> Background:
+    """Return the background without filled values, which are no observations: means and smoothing leave them out."""
+    return background._replace(series=background.known_series, missing=())
+
+
+def _simple(train: Windows, background: Background) -> dict[str, Baseline]:
+    """Return the baselines that need neither a season nor the scaling of the network."""
+    return {
         NAIVE: naive,
         TRAINING_MEAN: lambda part: training_mean(part, train, background),
         EXPANDING_MEAN: lambda part: _flat(part, background, expanding_means),
         DRIFT: lambda part: drift(part, train),
         SIMPLE_SMOOTHING: partial(_smoothed_at, background=background, weights=smoothing_weights(train, background)),
-        LEAST_SQUARES: _least_squares_of_windows(train, scaling),
     }
-    # Changes do not show how far a series is from its mean, to which it may return.
-    if scaling.kind != "level":
-        levels = _scaling_of_levels(scaling, background)
-        by_baseline[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(train, levels)
+
+
+def _seasonal(background: Background) -> dict[str, Baseline]:
+    """Return the seasonal naive forecast of each plausible season."""
+    by_baseline = {}
     for period in seasons.plausible(background.period, background.training):
         forecast = partial(seasonal_naive_of_series, background=background, period=period)
         by_baseline[seasonal_name(period)] = forecast
-    return [{name: forecast(part) for name, forecast in by_baseline.items()} for part in parts]
+    return by_baseline
 
 
 def distinct(

@@ -77,7 +77,7 @@ def judge(
     series = background.known_series
     times = target_times(part, series)
     rows = locate_rows(times, part.series, background=background, scales=scales)
-    compared = _comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed)
+    compared = comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed)
     deciding = verdict.deciding_comparison(compared.all, compared.last_value)
 
     ends = _EndsByForecast(name, dataset, test=test, calibrated=calibrated, valid_forecasts=by_baseline.valid)
@@ -140,14 +140,14 @@ def _forecasts_of_all(
     return {label: above_floor(values, background.floor) for label, values in forecasts.items()}
 
 
-class _Comparisons(NamedTuple):
+class Comparisons(NamedTuple):
     """Comparison of all forecasts with the reference, and of the model with the last value if that is another baseline."""
 
     all: Comparison
     last_value: Comparison | None
 
 
-def _comparisons(
+def comparisons(
     part: Windows,
     forecasts: Forecasts,
     reference: str,
@@ -155,16 +155,17 @@ def _comparisons(
     rows: Rows,
     loss: Loss,
     seed: int,
-) -> _Comparisons:
+) -> Comparisons:
+    """Compare the forecasts of a part with the reference, and the model, which is the last one, with the last value."""
     compare = partial(verdict.compare, part.targets, rows=rows, loss=loss, seed=seed)
     with_reference = compare(forecasts, reference)
     # Otherwise the comparison is with the last value already.
     if reference == baselines.NAIVE:
-        return _Comparisons(with_reference, None)
+        return Comparisons(with_reference, None)
     # The model is the last forecast.
     *_, name = forecasts
     pair = {baselines.NAIVE: forecasts[baselines.NAIVE], name: forecasts[name]}
-    return _Comparisons(with_reference, compare(pair, baselines.NAIVE))
+    return Comparisons(with_reference, compare(pair, baselines.NAIVE))
 
 
 class _EndsByForecast:

@@ -138,11 +138,18 @@ def smape(
     The definition of the M4 competition: Makridakis, Spiliotis & Assimakopoulos (2020), International Journal of
     Forecasting 36(1). Where both values are 0 the forecast is exact and the term is 0.
     """
+    return _mean(percentage_errors(actual, forecast), actual)
+
+
+def percentage_errors(
+    actual: Values,
+    forecast: Values,
+) -> Float[np.ndarray, "n k"]:
+    """Return the terms of `smape`, 200 |a - f| / (|a| + |f|), NaN where the actual value is unknown."""
     # Both terms of the sum are absolute values: 1 forecast as -1 is wrong by all of the 200 %.
     size = np.abs(errors(actual, forecast))
     total = np.abs(np.asarray(actual, np.float64)) + np.abs(np.asarray(forecast, np.float64))
-    terms = np.divide(200 * size, total, out=np.zeros_like(size), where=total != 0)
-    return _mean(terms, actual)
+    return np.divide(200 * size, total, out=np.zeros_like(size), where=total != 0)
 
 
 def seasonal_scale(

@@ -11,8 +11,11 @@ import tyro
 
 from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
+from jaxseq.common.new_folder import NewFolder
 
 PROGRAM = "python -m jaxseq.sample"
+FOLDER = "samples"
+"""Name of the numbered folders."""
 NO_PRIME = "none"
 """Value of `SampleOptions.prime` that composes from the start."""
 DEFAULT_BARS = 16
@@ -104,6 +107,11 @@ class SampleOptions:
             raise UsageError("too few notes", where="--top-k", got=self.top_k, needed="at least 1")
         if not 0 < self.top_p <= 1:
             raise UsageError("no probability", where="--top-p", got=self.top_p, needed="above 0 and at most 1")
+
+    @property
+    def destination(self) -> NewFolder:
+        """The folder of the pieces."""
+        return NewFolder(self.run, FOLDER, self.out)
 
 
 def _check_range(option: str, value: int | float | None, least: int, most: int) -> None:

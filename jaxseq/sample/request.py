@@ -22,7 +22,6 @@ from jaxseq.music.bars import Bar, bars
 from jaxseq.music.midi import read as midi
 from jaxseq.music.piece import BAR, BEAT, REST, VOICES, Piece, PieceSplits
 from jaxseq.music.sampling import FREE
-from jaxseq.sample import folder
 from jaxseq.sample.options import DEFAULT_BARS, NO_PRIME, SampleOptions
 from jaxseq.train.domains import chorales
 from jaxseq.train.domains.chorales import Composer
@@ -68,7 +67,7 @@ def read_request(options: SampleOptions) -> Request:
     """
     composer = chorales.restore(options.run, options.epoch)
     # Checked before the data are loaded, which may be a download.
-    folder.check(options.run, options.out)
+    options.destination.check()
     parts = _pieces(composer)
 
     _check_combination(options)

@@ -13,7 +13,7 @@ from jaxseq.music import plots, sound
 from jaxseq.music.midi import write as midi
 from jaxseq.music.notation import engrave, musicxml
 from jaxseq.music.piece import Piece
-from jaxseq.sample import folder, report
+from jaxseq.sample import report
 from jaxseq.sample.compose import Composed
 from jaxseq.sample.judge import Judgement
 from jaxseq.sample.request import Request
@@ -43,7 +43,7 @@ def write(
     cannot be written.
     """
     options = request.options
-    with folder.unpublished(options.run, options.out) as draft:
+    with options.destination.unpublished() as draft:
         names_by_piece = []
         engraving = options.score
         notes: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def write(
         files.write_text(draft / report.REPORT_FILE, text)
         # Last, since it seals the other files.
         folder_seal.write(draft / report.SUMMARY_FILE, summary)
-        published = folder.publish(draft, options.run, options.out)
+        published = options.destination.publish(draft)
     return Written(published, (report.REPORT_FILE, report.TABLE_FILE, report.SUMMARY_FILE), notes)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import checks
@@ -22,7 +22,7 @@ from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import IntoFrame
 from jaxseq.data.windows import Series, Windows, called, join
 from jaxseq.forecasting import predictions
-from jaxseq.forecasting.intervals import for_series
+from jaxseq.forecasting.intervals import Bounds, for_series
 from jaxseq.forecasting.predictions import Future
 from jaxseq.train import stateful, trained_series
 from jaxseq.train.experiments.base import Experiment
@@ -36,15 +36,42 @@ ARRIVED = 500
 """Most forecasts of a series that adaptive intervals look back on: five times the memory of their levels."""
 
 
+class Ends(NamedTuple):
+    """Forecasts beyond the end of each series of a panel, in the series' units.
+
+    panel      the series that are forecast
+    windows    the window at each end
+    forecast   "n k"
+    intervals  of the forecast; empty if the run has none
+    times      of each step
+    notes      remarks on the data and the forecast, a sentence each
+    """
+
+    panel: Panel
+    windows: Windows
+    forecast: Float[np.ndarray, "n k"]
+    intervals: Bounds
+    times: Shaped[np.ndarray, "n k"]
+    notes: tuple[str, ...]
+
+
 def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None = None) -> Future:
     """Forecast beyond the end of a run's series, or of those of `panel`, for `horizon` steps or the run's own.
 
     Dates continue in the frequency of the data. A series that the run was trained on keeps its scaling; for a new one it
     is fitted on all of its rows, which are past. Raises `UsageError` for data that do not fit the run.
     """
-    data = series_data(trained.experiment, trained.folder)
     if panel is None:
-        panel = data.panel()
+        panel = series_data(trained.experiment, trained.folder).panel()
+    ends = forecast_ends(trained, panel, horizon)
+    columns = {"forecast": ends.forecast}
+    table = predictions.frame(ends.windows, ends.panel.names, columns, ends.intervals, ends.times)
+    return Future(table.drop(columns="actual"), ends.notes)
+
+
+def forecast_ends(trained: Trained, panel: Panel, horizon: int | None = None) -> Ends:
+    """Forecast beyond the end of each series of a panel, as `forecast`, as arrays."""
+    data = series_data(trained.experiment, trained.folder)
     steps = trained.experiment.horizon if horizon is None else horizon
     checks.count(horizon=steps)
     # The rollout keeps all steps in memory: a mistyped horizon must not fill it.
@@ -81,8 +108,14 @@ def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None =
     if not intervals:
         notes.append(_no_intervals(trained))
     times = np.stack([continue_(series.times[-1], panel.frequency, steps) for series in panel.series])
-    table = predictions.frame(windows, panel.names, {"forecast": centre}, intervals, times)
-    return Future(table.drop(columns="actual"), tuple(notes))
+    return Ends(
+        panel=panel,
+        windows=windows,
+        forecast=centre,
+        intervals=intervals,
+        times=times,
+        notes=tuple(notes),
+    )
 
 
 def skill(trained: Trained, panel: Panel) -> float:
@@ -184,6 +217,18 @@ def _scaling_like(trained: Trained, values: Sequence[Float[np.ndarray, "_"]], na
     """Fit the scaling of new series as that of the training; see `fit_scaling`."""
     scaling = trained.scaling
     return fit_scaling(scaling.kind, values, names, lag=scaling.lag, by_window=scaling.by_window)
+
+
+def check_same_inputs(folder: Path, saved: PanelData, new: PanelData) -> None:
+    """Raise `UsageError` for a changed option that decides what the model reads; only the rows may change."""
+    for name in ("window", "target", "covariates", "stateful"):
+        # Only tables have covariates.
+        trained_with = getattr(saved, name, None)
+        value = getattr(new, name, None)
+        if value != trained_with:
+            raise UsageError(
+                f"must be as in the training of {folder}", where=f"--data.{name}", got=value, needed=trained_with
+            )
 
 
 def series_data(experiment: Experiment, run: Path | None) -> PanelData:

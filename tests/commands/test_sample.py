@@ -29,7 +29,6 @@ from jaxseq.music.sampling import FREE
 from jaxseq.report import contents
 from jaxseq.sample import __main__ as sample
 from jaxseq.sample import compose, options, report, request
-from jaxseq.sample import folder as sample_folder
 from jaxseq.train import experiments
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -320,6 +319,7 @@ def test_without_out_it_is_the_next_number_in_the_run(run_of) -> None:
 
 
 def test_folders_of_killed_processes_are_removed_and_no_others(run_of, tmp_path: Path) -> None:
+    destination = NewFolder(run_of("jsb-chords"), "samples", tmp_path / "out")
     killed, living, link = (tmp_path / files.temporary_name("samples") for _ in range(3))
     mine = [tmp_path / name for name in (".samples-abcdefgh", ".samples.old", ".samples.jaxseq-mine")]
     elsewhere = tmp_path / "elsewhere"
@@ -328,22 +328,22 @@ def test_folders_of_killed_processes_are_removed_and_no_others(run_of, tmp_path:
         (path / "samples" / "a.mid").write_text("notes")
     link.symlink_to(elsewhere)
     with lock.hold(living):
-        sample_folder.check(run_of("jsb-chords"), tmp_path / "out")
+        destination.check()
         assert not killed.exists() and link.is_symlink()
         for path in (living, elsewhere, *mine):
             assert (path / "samples" / "a.mid").read_text() == "notes"
-    sample_folder.check(run_of("jsb-chords"), tmp_path / "out")
+    destination.check()
     assert not living.exists()
 
 
 def test_a_folder_that_is_being_filled_is_not_taken_for_a_leftover(run_of, tmp_path: Path) -> None:
-    run = run_of("jsb-chords")
+    destination = NewFolder(run_of("jsb-chords"), "samples", tmp_path / "out")
     former = os.umask(0o027)
     try:
-        with sample_folder.unpublished(run, tmp_path / "out") as draft:
-            sample_folder.check(run, tmp_path / "out")
+        with destination.unpublished() as draft:
+            destination.check()
             files.write_text(draft / "report.md", "text")
-            sample_folder.publish(draft, run, tmp_path / "out")
+            destination.publish(draft)
     finally:
         os.umask(former)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

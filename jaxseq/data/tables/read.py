@@ -109,19 +109,9 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
     Raises `UsageError`, with the row and the column, for a table that cannot be read or used.
     """
     source = printable(frame.label(str(path)))
-    _check_options(source, options)
-
-    if isinstance(path, Frame):
-        file = frame.open_frame(path)
-    else:
-        file = _open(user_path(path), source)
-    pick = pick_columns(file, options.column, options.time, options.series, options.covariates)
-    rows = collect(file, pick)
-    wide_notes = ()
-    if pick.wide:
-        rows, wide_notes = long_form(rows)
-    # Before anything is computed with the values, which would overflow.
-    check_magnitude(rows)
+    rows, wide_notes = _rows_and_notes(path, options)
+    file = rows.file
+    pick = rows.pick
     # Before rows are dropped, which would make the dates irregular.
     frequency, frequency_notes = frequency_of(rows, options.period, may_have_holes=options.missing == "fill")
     completed, missing_notes = complete(rows, frequency, options.missing, options.longest_gap)
@@ -153,6 +143,33 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
             *floor_notes,
         ),
     )
+
+
+def read_rows(path: str | Path, options: Options = DEFAULTS) -> Rows:
+    """Read the rows of a table as they stand in it, whatever their frequency; missing values are NaN.
+
+    Raises `UsageError`, with the row and the column, for a table that cannot be read.
+    """
+    return _rows_and_notes(path, options)[0]
+
+
+def _rows_and_notes(path: str | Path, options: Options) -> tuple[Rows, tuple[str, ...]]:
+    """Return the rows of a table, series after series, and notes on those of a wide file."""
+    source = printable(frame.label(str(path)))
+    _check_options(source, options)
+
+    if isinstance(path, Frame):
+        file = frame.open_frame(path)
+    else:
+        file = _open(user_path(path), source)
+    pick = pick_columns(file, options.column, options.time, options.series, options.covariates)
+    rows = collect(file, pick)
+    wide_notes = ()
+    if pick.wide:
+        rows, wide_notes = long_form(rows)
+    # Before anything is computed with the values, which would overflow.
+    check_magnitude(rows)
+    return rows, wide_notes
 
 
 def _check_options(source: str, options: Options) -> None:

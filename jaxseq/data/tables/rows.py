@@ -161,7 +161,7 @@ def frequency_of(rows: Rows, period: int | None, may_have_holes: bool = False) -
     bounds = np.append(np.flatnonzero(starts), len(starts))
     longest = int(np.argmax(np.diff(bounds)))
     if rows.pick.time is not None:
-        _check_order(rows, rows.pick.time)
+        check_order(rows, rows.pick.time)
 
     try:
         # The longest series says most about a frequency that all series have to share.
@@ -368,7 +368,7 @@ def _first(rows: Rows, bad: Bool[np.ndarray, "n c"]) -> tuple[int, int]:
     return row, int(np.argmax(bad[row]))
 
 
-def _check_order(rows: Rows, time: int) -> None:
+def check_order(rows: Rows, time: int) -> None:
     """Raise `UsageError` for a time that is not later than the one before it in its series."""
     is_late = np.append(False, rows.times[1:] <= rows.times[:-1]) & ~rows.starts
     if not np.any(is_late):

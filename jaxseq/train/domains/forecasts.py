@@ -161,7 +161,7 @@ def judge_quietly(job: ForecastJob, folder: Path, console: Console, classical: b
             test=test,
             calibrated=calibrated,
             seed=experiment.seed,
-            loss=_judged_loss(experiment),
+            loss=judged_loss(experiment),
             progress=progress if classical else None,
         )
 
@@ -181,7 +181,7 @@ def _draw(job: ForecastJob, judged: JudgedEpoch, folder: Path) -> None:
     # The last value has no likelihood to compare with that of a distribution.
     naive = None
     if metric in ("valid_mse", "valid_mae"):
-        loss = _judged_loss(job.experiment)
+        loss = judged_loss(job.experiment)
         naive = evaluate.naive_loss(windows.valid, job.material.scaling, job.experiment.steps_out, loss)
     metrics = run_folder.read_metrics(folder)
     curve = loss_figure(metrics, metric, best_epoch, naive=naive, title=f"{data.name}: {name}")
@@ -219,7 +219,7 @@ def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Consol
     console.print(f"{folder}: {', '.join(written)}, checkpoints", highlight=False)
 
 
-def _judged_loss(experiment: ForecastExperiment) -> Loss:
+def judged_loss(experiment: ForecastExperiment) -> Loss:
     """Return the loss of the verdict: that of the training where it aims at the median, else the squared error."""
     return "absolute" if experiment.loss == "mae" else "squared"
 
@@ -362,7 +362,7 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
         forecasts,
         pooled.reference_name,
         rows=pooled.rows,
-        loss=_judged_loss(experiment),
+        loss=judged_loss(experiment),
         seed=experiment.seed,
     )
     last_value = verdict.compare(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import jaxseq
-from jaxseq import forecast
+from jaxseq import forecast, score
 from jaxseq.benchmark import __main__ as benchmark
 from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.common import figures
@@ -18,7 +18,7 @@ from jaxseq.sample import __main__ as sample
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.train import __main__ as train
 
-COMMANDS = (train, forecast, sample, sweep, report, export, benchmark, checkpoint)
+COMMANDS = (train, forecast, score, sample, sweep, report, export, benchmark, checkpoint)
 TINY = ["waves", "--data.count", "60", "--data.window", "8", "--model.hidden", "2", "--epochs", "1", "--batch", "16"]
 every_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 
@@ -91,12 +91,15 @@ def test_names_out_of_files_reach_no_screen_as_commands(tmp_path: Path, monkeypa
     hostile = tmp_path / "sa\x1b[2Jles.csv"
     data.rename(hostile)
     run = str(tmp_path / "run\x1b]0;title\x07")
+    later = tmp_path / "lat\x1b[2Jer.csv"
+    later.write_text("date,store,sales\n2021-05-01,north\x1b[2J,50\n2021-05-01,south[/red]\x9b31m,50\n")
     words = ["table", "--data.path", str(hostile), "--data.series", "store", "--data.column", "sales", *TABLE]
     texts = [
         shown_by(train, [*words, "--out", run], capsys),
         shown_by(forecast, [run], capsys),
         shown_by(forecast, [run, "--help"], capsys),
         shown_by(forecast, [run, "--data.column", "none"], capsys),
+        shown_by(score, [run, str(later)], capsys),
         shown_by(checkpoint, ["show", run], capsys),
         shown_by(checkpoint, ["verify", run], capsys),
         shown_by(checkpoint, ["diff", run, run], capsys),

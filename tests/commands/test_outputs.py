@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from quick_words import PIECE, TINY
 
-from jaxseq import forecast
+from jaxseq import forecast, score
 from jaxseq.benchmark import __main__ as benchmark
 from jaxseq.benchmark import machine
 from jaxseq.export import __main__ as export
@@ -59,6 +59,8 @@ def test_outputs_below_a_link_land_where_it_points_with_the_permissions_of_new_f
     assert train.main([*TINY, "--seeds", "2", "--out", str(link / "study")]) == 0
     assert sweep.main([*TINY, "--seed", "0,1", "--workers", "1", "--out", str(link / "sweep")]) == 0
     assert forecast.main([str(table_run), "--out", str(link / "a.csv")]) == 0
+    (tmp_path / "later.csv").write_text("date,sales\n2021-05-01,50\n")
+    assert score.main([str(table_run), str(tmp_path / "later.csv"), "--out", str(link / "below" / "score")]) == 0
     assert sample.main([str(chords_run), *PIECE, "--out", str(link / "below" / "pieces")]) == 0
     for words in ([], ["--out", str(link / "export")]):
         assert export.main([str(link / "linked"), "--to", "safetensors", *words]) == 0

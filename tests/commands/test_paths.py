@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from quick_words import TINY
 
-from jaxseq import forecast
+from jaxseq import forecast, score
 from jaxseq.benchmark import __main__ as benchmark
 from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.export import __main__ as export
@@ -24,6 +24,7 @@ NOBODY = "~nobody-of-that-name/a"
 KNOWN = {
     **dict.fromkeys(("train table", "train jsb", "train chorales"), ("--out", "--resume", "--data.path")),
     "forecast": ("--out", "--data.path"),
+    "score": ("--out", "--data.path"),
     "sample": ("--out", "--prime", "--melody"),
     "report": ("--out", "--chorales"),
     "benchmark": ("--out", "--plot"),
@@ -52,6 +53,7 @@ RUN = "RUN"
 COMMANDS = {
     **{f"train {name}": Command(train.main, (name,), (name,)) for name in ONE_OF_EACH_DATA_SET},
     "forecast": Command(forecast.main, (RUN,), (RUN,)),
+    "score": Command(score.main, (RUN, "later.csv"), (RUN, "later.csv")),
     "sample": Command(sample.main, (RUN,), ()),
     "sweep": Command(sweep.main, (*TINY, "--seed", "0,1"), ()),
     "report": Command(report.main, (), ()),

@@ -21,6 +21,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import files, lock
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import ABSENT, UsageError
+from jaxseq.common.new_folder import NewFolder
 from jaxseq.common.written import Outputs
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi import write

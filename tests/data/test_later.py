@@ -129,3 +129,13 @@ def test_holidays_are_no_gaps_on_business_days(tmp_path: Path) -> None:
     came = follow(Table(path=str(tmp_path / "known.csv")), rows[31:])
     assert came.actual.tolist() == [[31, 32, 33]]
     assert came.times.astype("datetime64[D]").tolist()[0] == [day.date() for day in days[31:34]]
+
+
+def test_later_rows_of_a_wide_table_stand_in_the_columns_of_their_series(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"date": DAYS, "a": np.arange(30.0), "b": np.arange(30.0) ** 2})
+    rows[:20].to_csv(tmp_path / "known.csv", index=False)
+    data = Table(path=str(tmp_path / "known.csv"), column="*")
+    came = follow(data, rows[20:])
+    assert came.actual.tolist() == [[20, 21, 22], [400, 441, 484]]
+    rows.loc[21, "b"] = np.nan
+    assert "'b'" in str(refusal(data, rows[20:]).where)

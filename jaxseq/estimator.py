@@ -33,7 +33,7 @@ from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.panel import Panel
 from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import Frame, IntoFrame, in_memory
-from jaxseq.data.transforms import TargetName
+from jaxseq.data.targets import ScaleChoice, TargetChoice
 from jaxseq.forecasting.intervals import LEVELS, Choice
 from jaxseq.nn.heads import HeadName
 from jaxseq.train import forecaster, future, run, run_folder
@@ -86,6 +86,8 @@ class JaxseqForecaster(BaseEstimator):
     """Normalisation within or between layers."""
     dropout: float = 0.0
     """Dropout rate between recurrent layers."""
+    skip: bool = False
+    """Add a linear map of the whole window to the forecast."""
     head: HeadName = "point"
     """Forecast of each step, a name of `jaxseq.nn.heads.HEADS`."""
 
@@ -100,8 +102,10 @@ class JaxseqForecaster(BaseEstimator):
 
     window: int = 50
     """Time steps of the network's input."""
-    target: TargetName = "change"
-    """Values that the network sees and forecasts, a name of `jaxseq.data.transforms.TRANSFORMS`."""
+    target: TargetChoice = "change"
+    """Values that the network sees and forecasts, a name of `jaxseq.data.transforms.TRANSFORMS` or auto."""
+    scale: ScaleChoice = "auto"
+    """Scale of a series: its training rows (series) or each window by itself (window), which auto takes for season."""
     column: str | None = None
     """Column with the values; north,south or * for a series in each of several; None if only one column has numbers."""
     time: str | None = None

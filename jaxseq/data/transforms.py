@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -276,8 +276,3 @@ TRANSFORMS: MappingProxyType[str, Transform] = MappingProxyType(
     {"change": CHANGE, "season": SEASON, "log-return": LOG_RETURN, "level": LEVEL, "count": COUNT}
 )
 """Transforms by the name that `--data.target` gives them."""
-
-if TYPE_CHECKING:
-    TargetName: TypeAlias = str
-else:  # A type checker reads no list of names that is computed.
-    TargetName = Literal[tuple(TRANSFORMS)]

@@ -32,6 +32,9 @@ ACCUMULATE_IN_LOOP = {False: 0.5, True: 4}
 A cell with that bias has separate cotangents of its two projections, so that accumulation saves writing two arrays.
 """
 
+WIDE = 512
+"""Fewest units of which every cell accumulates as one with that bias: the cotangents of all steps fill hundreds of MiB."""
+
 CHUNK = 512
 """Most steps of a linear cell whose states are kept for the derivative at a time."""
 
@@ -120,8 +123,9 @@ def backward(
     accumulation = Accumulation.AT_ONCE
     # Devices that share a batch would have to meet at each step, and a norm's gradients are not accumulated so.
     # Sums in 16 bits would lose what each step adds.
-    is_wide = jnp.finfo(dtype).bits > 16
-    if norm is None and is_wide and not on_mesh() and units <= rows * ACCUMULATE_IN_LOOP[cell.recurrent_bias]:
+    is_exact = jnp.finfo(dtype).bits > 16
+    most_units = rows * ACCUMULATE_IN_LOOP[cell.recurrent_bias or units >= WIDE]
+    if norm is None and is_exact and not on_mesh() and units <= most_units:
         accumulation = Accumulation.IN_LOOP
 
     linearisation = Linearisation.IN_LOOP

@@ -479,6 +479,112 @@ def _by_scan(layer: Layer, plan: Plan, inputs: Inputs) -> Result:
     return jax.lax.scan(body, inputs.start, (inputs.z, inputs.valid, inputs.anew))
 
 
+def _states_before(inputs: Inputs, stored: Stored) -> Carry:
+    """Return the states that the steps have read, "t b w" each, with those of restarts."""
+    before = jax.tree.map(
+        lambda first, states: jnp.concatenate([first[None], states[:-1]]),
+        inputs.start,
+        type(inputs.start)(*stored.states),
+    )
+    if inputs.anew is None:
+        return before
+    return _before(inputs.restart, inputs.anew[..., None], before)
+
+
+def _backward(
+    layer: Layer,
+    plan: Plan,
+    inputs: Inputs,
+    product: Grouped,
+    before: Carry,
+    cotangents: Result,
+) -> StateGrads:
+    """Call the backward kernel, the sequential part of the gradient, with h R and the states that the steps have read."""
+    last_grad, output_grads = cotangents
+    kernel = kernel_layout.whole(plan, inputs.kernel)
+    transposed = _with_numbers(inputs)._replace(
+        kernel=kernel_layout.in_parts(plan, tuple(jnp.swapaxes(matrix, 0, 1) for matrix in kernel)),
+        # `before` has the states that restarts begin with.
+        restart=None,
+    )
+    arrays = BackwardInputs(transposed, product, before, output_grads, last_grad)
+    axes = BackwardInputs(
+        _input_axes(transposed),
+        _axes(product, 1),
+        _axes(before, 1),
+        _axes(output_grads, 1),
+        _axes(last_grad, 0),
+    )
+    shapes = _shapes(StateGrads(inputs.start, inputs.restart, before))
+    shape_axes = StateGrads(_axes(inputs.start, 0), _axes(inputs.restart, 0), _axes(before, 1))
+    return _call(
+        partial(_backward_kernel, layer, plan),
+        plan,
+        (arrays, axes),
+        (shapes, shape_axes),
+        name=f"{layer.cell.name}_backward",
+    )
+
+
+class StepGrads(NamedTuple):
+    """Cotangents of what all steps read: z, "t b w k" for each group, h R, the same, and the weights."""
+
+    z: Grouped
+    product: Grouped
+    weights: GateWeights
+
+
+def _step_grads(
+    layer: Layer,
+    plan: Plan,
+    inputs: Inputs,
+    product: Grouped,
+    before: Carry,
+    state_grads: Carry,
+) -> StepGrads:
+    """Differentiate all time steps at once, given the cotangents of the state of each."""
+    by_gate = partial(kernel_layout.by_gate, layer.cell.gate_count)
+
+    def all_steps(z: Grouped, product: Grouped, weights: GateWeights) -> Carry:
+        rows = _rows(weights)
+
+        def step(z: Grouped, product: Grouped, before: Carry) -> Carry:
+            return _step(layer, plan.units, rows, z=by_gate(z), product=by_gate(product), carry=before)
+
+        return jax.vmap(jax.vmap(step))(z, product, before)
+
+    _, transpose = jax.vjp(all_steps, inputs.z, product, inputs.weights)
+    return StepGrads(*transpose(state_grads))
+
+
+def _kernel_grad(
+    plan: Plan,
+    inputs: Inputs,
+    h: Float[Array, "t b w"],
+    product_grad: Grouped,
+) -> tuple[Grouped, ...]:
+    """Return the cotangent of R, in parts; h is the state that the steps have read."""
+    recurrent_input = products.apply_drop(inputs.drop, h)
+    by_group = tuple(jnp.einsum("tbi,tbjk->ijk", recurrent_input, group) for group in product_grad)
+    return kernel_layout.in_parts(plan, by_group)
+
+
+def _drop_grad(
+    plan: Plan,
+    inputs: Inputs,
+    h: Float[Array, "t b w"],
+    product_grad: Grouped,
+) -> Float[Array, "b w"] | None:
+    """Return the cotangent of the dropout mask, None without one; XLA leaves it out if nobody reads it."""
+    if inputs.drop is None:
+        return None
+    kernel = kernel_layout.whole(plan, inputs.kernel)
+    through_product = sum(
+        jnp.einsum("tbjk,ijk->tbi", group, matrix) for group, matrix in zip(product_grad, kernel, strict=True)
+    )
+    return jnp.sum(through_product * h, axis=0)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 @in_its_precision
 def _gradient(
@@ -489,69 +595,19 @@ def _gradient(
     cotangents: Result,
 ) -> Inputs:
     """Compute the cotangents of the inputs by the backward kernel."""
-    last_grad, output_grads = cotangents
     assert stored.product is not None
+    before = _states_before(inputs, stored)
 
-    # The sequential part: cotangents of the carries.
-    before = jax.tree.map(
-        lambda first, states: jnp.concatenate([first[None], states[:-1]]),
-        inputs.start,
-        type(inputs.start)(*stored.states),
-    )
-    if inputs.anew is not None:
-        before = _before(inputs.restart, inputs.anew[..., None], before)
-    kernel = kernel_layout.whole(plan, inputs.kernel)
-    transposed = _with_numbers(inputs)._replace(
-        kernel=kernel_layout.in_parts(plan, tuple(jnp.swapaxes(matrix, 0, 1) for matrix in kernel)),
-        # `before` has the states that restarts begin with.
-        restart=None,
-    )
-    backward_inputs = BackwardInputs(transposed, stored.product, before, output_grads, last_grad)
-    axes = BackwardInputs(
-        _input_axes(transposed),
-        _axes(stored.product, 1),
-        _axes(before, 1),
-        _axes(output_grads, 1),
-        _axes(last_grad, 0),
-    )
-    shapes = _shapes(StateGrads(inputs.start, inputs.restart, before))
-    grads = _call(
-        partial(_backward_kernel, layer, plan),
-        plan,
-        (backward_inputs, axes),
-        (shapes, StateGrads(_axes(inputs.start, 0), _axes(inputs.restart, 0), _axes(before, 1))),
-        name=f"{layer.cell.name}_backward",
-    )
-
+    grads = _backward(layer, plan, inputs, product=stored.product, before=before, cotangents=cotangents)
     # All the rest at once, over all time steps.
-    def all_steps(z: Grouped, product: Grouped, weights: GateWeights) -> Carry:
-        rows = _rows(weights)
-        by_gate = partial(kernel_layout.by_gate, layer.cell.gate_count)
-
-        def step(z: Grouped, product: Grouped, before: Carry) -> Carry:
-            return _step(layer, plan.units, rows, z=by_gate(z), product=by_gate(product), carry=before)
-
-        return jax.vmap(jax.vmap(step))(z, product, before)
-
-    _, transpose = jax.vjp(all_steps, inputs.z, stored.product, inputs.weights)
-    z_grad, product_grad, weights_grad = transpose(grads.states)
-    recurrent_input = products.apply_drop(inputs.drop, before.h)
-    kernel_grad = tuple(jnp.einsum("tbi,tbjk->ijk", recurrent_input, group) for group in product_grad)
-    kernel_grad = kernel_layout.in_parts(plan, kernel_grad)
-    # XLA leaves out a gradient that nobody reads.
-    drop_grad = None
-    if inputs.drop is not None:
-        through_product = sum(
-            jnp.einsum("tbjk,ijk->tbi", group, matrix) for group, matrix in zip(product_grad, kernel, strict=True)
-        )
-        drop_grad = jnp.sum(through_product * before.h, axis=0)
+    of_steps = _step_grads(layer, plan, inputs, product=stored.product, before=before, state_grads=grads.states)
     return Inputs(
-        z=z_grad,
-        kernel=kernel_grad,
-        weights=weights_grad,
+        z=of_steps.z,
+        kernel=_kernel_grad(plan, inputs, before.h, of_steps.product),
+        weights=of_steps.weights,
         start=grads.start,
         valid=None,
-        drop=drop_grad,
+        drop=_drop_grad(plan, inputs, before.h, of_steps.product),
         anew=None,
         restart=grads.restart,
     )

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from problems import EVALUATED, GATED, SLOTS, Size, close, inputs, measure
 
@@ -53,8 +54,8 @@ def test_every_other_cell_can_be_computed_in_chunks(name):
     close(measure(i, name, "none", chunk=3), measure(i, name, "none"), 1e-11)
 
 
-def planned_mib(cell, traversal, t, b, d, h):
-    """Temporary memory of a gradient, without the arguments and results."""
+def gradient(cell, traversal, t, b, d, h):
+    """The compiled gradient of a layer's last output."""
 
     def loss(params, x):
         last, _ = recurrence.scan(cell, params, x, cell.start((b, h)), traversal=traversal)
@@ -62,8 +63,12 @@ def planned_mib(cell, traversal, t, b, d, h):
 
     params = jax.eval_shape(lambda key: cell.init(key, d, h), jax.random.key(0))
     x = jax.ShapeDtypeStruct((t, b, d), jnp.float32)
-    program = jax.jit(jax.grad(loss)).lower(params, x).compile()
-    return program.memory_analysis().temp_size_in_bytes / MIB
+    return jax.jit(jax.grad(loss)).lower(params, x).compile()
+
+
+def planned_mib(cell, traversal, t, b, d, h):
+    """Temporary memory of that gradient, without the arguments and results."""
+    return gradient(cell, traversal, t, b, d, h).memory_analysis().temp_size_in_bytes / MIB
 
 
 @pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
@@ -74,6 +79,19 @@ def test_a_long_sequence_takes_a_fraction_of_the_memory(name):
 
     # By itself, where the whole scan would take gigabytes.
     assert planned_mib(cell, Traversal(), 100_000, 8, 3, 64) < 64
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_steps_train_below_200_mib():
+    cell = CELLS["gru"]
+    t, b, d, h = 100_000, 8, 3, 64
+    program = gradient(cell, Traversal(), t, b, d, h)
+    planned = program.memory_analysis()
+    assert planned.temp_size_in_bytes + planned.argument_size_in_bytes + planned.output_size_in_bytes < 200 * MIB
+
+    params = cell.init(jax.random.key(0), d, h)
+    by_params = program(params, jnp.ones((t, b, d)))
+    assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(by_params))
 
 
 def test_auto_takes_chunks_for_much_memory_alone():

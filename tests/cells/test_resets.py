@@ -1,6 +1,7 @@
 """Rows that start anew within their length: as if their pieces were rows, in values and gradients."""
 
 import itertools
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -164,6 +165,27 @@ def test_truncation_and_resets_are_both_kept(name):
 
     compiled = quickly(outputs, "truncate")
     close(compiled(leaves, rows, 2), compiled(leaves, rows, None), TOLERANCE)
+
+
+def in_chunks(leaves, given, name, slot, reverse, chunk):
+    rows = Rows(given["lengths"], leaves.drop, given["resets"], leaves.restart)
+    traversal = Traversal(reverse, chunk=chunk)
+    return recurrence.scan(CELLS[name], leaves.params, leaves.x, leaves.start, rows, traversal)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "rnn" else [pytest.mark.slow]) for n in CELLS])
+def test_chunks_change_neither_values_nor_gradients_of_rows_with_resets(name):
+    leaves, given = problem(name, "none", 3, [T, 4, T], np.arange(T * B) % 4 == 1, True)
+    # Of six steps: one chunk of four and a shorter one, or all.
+    four, whole = (
+        quickly(
+            lambda leaves, given, chunk=chunk: differentiated(
+                partial(in_chunks, chunk=chunk), leaves, given, name, "none", True
+            )
+        )(leaves, given)
+        for chunk in (4, None)
+    )
+    close(four, whole, TOLERANCE)
 
 
 def test_many_rows_accumulate_the_gradients_of_a_restart_too():

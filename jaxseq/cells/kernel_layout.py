@@ -49,6 +49,11 @@ class Plan(NamedTuple):
         return filled_width(self.units)
 
     @property
+    def keeps_all(self) -> bool:
+        """Whether all of R stays in registers."""
+        return self.kept == self.parts
+
+    @property
     def bounds(self) -> list[tuple[int, int]]:
         """First gate of each group, and the one after its last."""
         ends = [sum(self.groups[: number + 1]) for number in range(len(self.groups))]

@@ -42,6 +42,9 @@ REGISTER, ALIGNMENT = 8, 32
 """Numbers in a vector register of a CPU, and the multiple that columns of other counts are padded to."""
 
 
+HOPPER = ("H100", "H200", "H800", "H20")
+"""In the names of GPUs of compute capability 9.0."""
+
 Platform: TypeAlias = Literal["cpu", "gpu"]
 """A CPU, where bytes and cache lines cost time, or a GPU, where every kernel of a step does."""
 
@@ -172,6 +175,11 @@ def platform() -> Platform:
 def on_nvidia() -> bool:
     """Whether a program is traced for a GPU by NVIDIA, as `platform` finds it."""
     return platform() == "gpu" and _device().device_kind.startswith("NVIDIA")
+
+
+def on_hopper() -> bool:
+    """Whether a program is traced for a GPU of compute capability 9.0, by the name of its device."""
+    return on_nvidia() and any(name in _device().device_kind for name in HOPPER)
 
 
 @runtime_checkable

@@ -71,6 +71,8 @@ def test_what_is_traced_for_a_gpu_is_right_on_a_cpu_too(name, slot, b, h):
 
 LAYERS = {
     "a GPU": ("NVIDIA H100", 1, 128, jnp.float32, True),
+    "another GPU": ("NVIDIA A100-SXM4-40GB", 1, 64, jnp.float32, True),
+    "another GPU, half of R": ("NVIDIA A100-SXM4-40GB", 1, 65, jnp.float32, False),
     "another maker": ("AMD Instinct", 1, 128, jnp.float32, False),
     "a mesh": ("NVIDIA H100", 2, 128, jnp.float32, False),
     "a wide layer": ("NVIDIA H100", 1, 129, jnp.float32, False),

@@ -1,26 +1,20 @@
 """Compile programs for an H100 from its description, without one; print what they launch as JSON.
 
-Run by `test_compiles.py` in an environment that has JAX's CUDA plugin. Neither a driver nor cuDNN nor cuBLAS is needed.
+Run by `test_compiles.py` in an environment that has JAX's CUDA plugin.
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-# The plugin would look for a driver and its libraries.
-os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-
+# Before JAX.
+import described_gpus
 import jax
 import jax.numpy as jnp
 import optax
-from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxseq.cells import CELLS, normalised, recurrence
 from jaxseq.cells import norm as norms
@@ -37,13 +31,8 @@ STEPS, BATCH, FEATURES, UNITS, ROWS = 50, 32, 1, 50, 320
 NO_KERNEL = ("parameter", "get-tuple-element", "tuple", "bitcast", "constant")
 ON_THE_HOST = r"callback|infeed|outfeed|MoveToHost|MoveToDevice"
 
-DESCRIPTION = (Path(__file__).parent / "h100.textproto").read_text()
-TOPOLOGY = topologies.get_topology_desc(platform="cuda", target_config=DESCRIPTION, topology="1x1x1")
-MESH = Mesh(
-    topologies.make_mesh(TOPOLOGY, (1,), ("data",)).devices,
-    ("data",),
-    axis_types=(AxisType.Auto,),
-)
+MESH = described_gpus.mesh_of("h100")
+compiled = partial(described_gpus.compiled, MESH)
 FORECASTERS = {
     "rnn": Forecaster(CELLS["rnn"], UNITS, 1, 1),
     "lstm": Forecaster(CELLS["lstm"], UNITS, 1, 1),
@@ -61,17 +50,6 @@ LAYERS = {
     "reverse": Recurrent(CELLS["lstm"], UNITS, reverse=True),
     "bidirectional": Bidirectional(Recurrent(CELLS["gru"], UNITS)),
 }
-
-
-def compiled(function: Any, *arguments: Any) -> Any:
-    """Compile a jitted function for arguments of these shapes, whole on the one device of the mesh."""
-    sharding = NamedSharding(MESH, PartitionSpec())
-
-    def on_mesh(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    with jax.sharding.use_abstract_mesh(MESH.abstract_mesh):
-        return function.lower(*jax.tree.map(on_mesh, arguments)).compile()
 
 
 def launched(program: Any) -> dict[str, Any]:
@@ -142,6 +120,24 @@ def recurrences() -> Iterator[tuple[str, Any]]:
                 yield f"{kernel}, {name}, {slot}, {which}", program
 
 
+def other_cells() -> Iterator[tuple[str, Any]]:
+    """Compile value and gradient of the cells without gates, which have neither these kernels nor norms."""
+    for name, cell in CELLS.items():
+        if cell.gates is not None:
+            continue
+        params = jax.eval_shape(partial(cell.init, d=FEATURES, h=UNITS), jax.random.key(0))
+        x = jax.ShapeDtypeStruct((STEPS, BATCH, FEATURES), jnp.float32)
+        carry = jax.eval_shape(lambda cell=cell: cell.start((BATCH, UNITS)))
+        lengths = jax.ShapeDtypeStruct((BATCH,), jnp.int32)
+
+        def loss(params, x, carry, lengths, cell=cell):
+            _, outputs = recurrence.scan(cell, params, x, carry, Rows(lengths))
+            return outputs.sum()
+
+        gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+        yield f"other, {name}", compiled(gradient, params, x, carry, lengths)
+
+
 def layers() -> Iterator[tuple[str, Any]]:
     for name, layer in LAYERS.items():
         x = jax.ShapeDtypeStruct((BATCH, STEPS, 3), jnp.float32)
@@ -171,7 +167,7 @@ def epochs() -> Iterator[tuple[str, Any]]:
 
 
 def main() -> None:
-    for programs in (recurrences, layers, epochs):
+    for programs in (recurrences, other_cells, layers, epochs):
         for name, program in programs():
             print(json.dumps({"program": name, **launched(program)}), flush=True)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from quick_compilation import OLDER_EMITTER
 
 from jaxseq.cells import CELLS, normalised, recurrence
 from jaxseq.cells import norm as norms
@@ -185,7 +186,8 @@ def quickly(function, *static):
 
     Tests against somebody else's numbers, and those of the adjoint at many sizes, compile with them.
     """
-    return jax.jit(function, static_argnames=static, compiler_options={"xla_backend_optimization_level": 0})
+    options = {"xla_backend_optimization_level": 0, **OLDER_EMITTER}
+    return jax.jit(function, static_argnames=static, compiler_options=options)
 
 
 compiled_run = quickly(run, "name", "slot", "way", "reverse", "epsilon", "chunk")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pairwise import slow_except
+from quick_compilation import full_compilation
 
 from jaxseq import cells
 from jaxseq.cells.norm import Norm
@@ -79,7 +80,9 @@ def test_the_steps_around_a_skipped_one_are_taken() -> None:
 
 
 def test_where_all_is_finite_to_skip_is_to_train_as_ever() -> None:
-    one, other = (epoch.epoch(setup, start(), rows(8), 2)[0] for setup in (SETUP, SKIP))
+    # Adam makes much of a gradient's last bits, which differ between the two where neither is optimised.
+    with full_compilation():
+        one, other = (epoch.epoch(setup, start(), rows(8), 2)[0] for setup in (SETUP, SKIP))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, other.params)
 
 

@@ -7,6 +7,8 @@ import platform
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# Each worker has a core. Numpy's small products gain nothing from a second thread, which waits for work by spinning.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Compiled programs are kept between runs and shared with child processes. An entry's key is the program itself, so a
 # changed cell compiles anew. Tests that count compilations leave the cache out (`JAX_ENABLE_COMPILATION_CACHE=0`).

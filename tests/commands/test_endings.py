@@ -42,6 +42,7 @@ def test_help_that_nobody_reads_ends_as_by_its_signal(command, monkeypatch, caps
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_training_whose_output_fails_is_one_line_and_resumes(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
     with monkeypatch.context() as patch, open("/dev/full", "w") as stream:
@@ -83,6 +84,7 @@ def shown_by(command, words: list[str], capsys) -> str:
     return out + err
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_names_out_of_files_reach_no_screen_as_commands(tmp_path: Path, monkeypatch, capsys) -> None:
     from sales_tables import TABLE, sales
 

@@ -144,6 +144,7 @@ def test_two_runs_started_in_the_same_folder_get_different_numbers(
 
 
 @pytest.mark.exact_versions
+@pytest.mark.usefixtures("compiled_quickly")
 def test_every_other_choice_of_the_command_line_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "save", lambda figure, path: None)
@@ -208,6 +209,7 @@ def test_going_on_with_a_finished_run_only_judges_it_again(run: Path) -> None:
     assert contents(run) == before
 
 
+@pytest.mark.exact_versions
 def test_an_extended_run_that_is_killed_has_no_judgement_of_earlier_epochs_beside_its_checkpoints(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,7 +293,6 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_taken(
 
 
 @pytest.mark.exact_versions
-@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("is_sealed", [True, False])
 def test_a_best_epoch_that_was_removed_for_a_better_one_is_believed_by_a_seal_alone(
     is_sealed: bool, run: Path, capsys: pytest.CaptureFixture[str]
@@ -332,6 +333,7 @@ def reseal(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**whole, "custom_metadata": sealed.seal(**{**record, **fields})}))
 
 
+@pytest.mark.exact_versions
 def test_a_row_whose_checkpoint_was_never_written_comes_again_once(run: Path) -> None:
     row = run_folder.read_metrics(run)[-1]
     run_folder.append_metrics(run, {**row, "epoch": 3, "valid_mse": 0.0})
@@ -586,6 +588,7 @@ DAMAGES: dict[str, list[str]] = {
 }
 
 
+@pytest.mark.exact_versions
 @pytest.mark.parametrize("text", DAMAGES)
 def test_a_damaged_config_is_named_and_left_as_it_is(text: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = run / "config.json"
@@ -610,6 +613,7 @@ def test_checkpoints_of_another_model_are_refused_with_both_shapes(
     assert contents(run) == before
 
 
+@pytest.mark.exact_versions
 @pytest.mark.parametrize("change", [{"lr": 0.5}, {"schedule": "cosine"}, {"epochs": 9}, {"scaling": None}])
 def test_a_config_that_was_changed_by_hand_is_not_believed(
     change: dict[str, Any], run: Path, capsys: pytest.CaptureFixture[str]
@@ -638,6 +642,7 @@ def test_a_damaged_copy_of_the_config_does_not_stop_a_run(run: Path) -> None:
 
 
 @pytest.mark.exact_versions
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_run_goes_on_with_the_rows_that_it_had_wherever_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -669,6 +674,7 @@ def test_a_run_goes_on_with_the_rows_that_it_had_wherever_they_lie(
     assert [row["epoch"] for row in metrics(Path("run"))] == [1, 2, 3]
 
 
+@pytest.mark.exact_versions
 def test_metrics_without_every_epoch_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "metrics.jsonl").unlink()
     before = contents(run)
@@ -677,6 +683,7 @@ def test_metrics_without_every_epoch_are_refused(run: Path, capsys: pytest.Captu
     assert contents(run) == before
 
 
+@pytest.mark.exact_versions
 def test_a_log_that_is_damaged_is_named_by_line_and_left_as_it_is(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -694,6 +701,7 @@ def test_a_log_that_is_damaged_is_named_by_line_and_left_as_it_is(
         assert contents(run) == before
 
 
+@pytest.mark.exact_versions
 def test_patience_believes_no_edited_digit_of_the_log(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # One of the two epochs is the best.
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -707,6 +715,7 @@ def test_patience_believes_no_edited_digit_of_the_log(run: Path, capsys: pytest.
         assert contents(run) == before
 
 
+@pytest.mark.exact_versions
 def test_a_log_whose_last_line_was_torn_goes_on(run: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "st')
@@ -732,6 +741,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(
     assert records.epochs(Path("runs/aapl-0001/checkpoints")) == [] and metrics(Path("runs/aapl-0001")) == []
 
 
+@pytest.mark.exact_versions
 def test_the_epoch_before_a_loss_that_is_not_finite_stays_and_can_go_on(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -745,6 +755,7 @@ def test_the_epoch_before_a_loss_that_is_not_finite_stays_and_can_go_on(
     assert [row["epoch"] for row in metrics(run)] == [1, 2, 3, 4]
 
 
+@pytest.mark.exact_versions
 def test_the_epoch_before_a_loss_that_is_not_finite_is_named_while_it_is_still_being_written(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

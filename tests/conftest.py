@@ -85,6 +85,13 @@ def compiled_quickly():
 
 
 @pytest.fixture
+def compiled_quickest():
+    """Likewise by XLA's older emitter of loops, where there is one: for tests that compare with a tolerance."""
+    with quick_compilation(by_older_emitter=True):
+        yield
+
+
+@pytest.fixture
 def unannotated():
     """Annotations are not checked, as outside of tests: the code's own checks have to refuse."""
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -15,7 +15,7 @@ from problems import quickly
 from jaxseq.common.errors import UsageError
 from jaxseq.nn import heads
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = pytest.mark.usefixtures("compiled_quickest")
 
 POINTS = [heads.point(loss) for loss in heads.LOSSES]
 DISTRIBUTIONS = list(heads.HEADS.values())

@@ -14,20 +14,20 @@ OLDER_EMITTER: dict[str, Any] = {}
 if version("jaxlib").startswith("0.10."):
     OLDER_EMITTER["xla_cpu_use_fusion_emitters"] = False
 
-_QUICK = jax.make_user_context(False)
+_QUICK = jax.make_user_context("no")
 """Part of the key of every program that JAX keeps in memory: none is taken from inside the context outside, or back."""
 _compile_options = compiler.get_compile_options
 
 
 @contextmanager
-def quick_compilation() -> Iterator[None]:
+def quick_compilation(by_older_emitter: bool = False) -> Iterator[None]:
     """Compile without most of XLA's optimisations, which take longer than all that a small test computes.
 
     For tests of values against an oracle or against one another, and of what is written and said. Timings, and claims
     about the optimised program, such as that two processes compute the same bits, stay outside.
     """
     # By this function alone: JAX has no setting for an option of all programs, and XLA reads XLA_FLAGS only once.
-    with _compilation(is_quick=True, options_of=_quick_options):
+    with _compilation(is_quick=True, options_of=_quick_options if by_older_emitter else _compile_options):
         yield
 
 
@@ -41,7 +41,8 @@ def full_compilation() -> Iterator[None]:
 @contextmanager
 def _compilation(is_quick: bool, options_of: Callable[..., Any]) -> Iterator[None]:
     before = jax.config.values["jax_disable_most_optimizations"]
-    with _QUICK(is_quick), pytest.MonkeyPatch.context() as patch:
+    context = f"{is_quick} {options_of.__name__}"
+    with _QUICK(context), pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler, "get_compile_options", options_of)
         jax.config.update("jax_disable_most_optimizations", is_quick)
         try:

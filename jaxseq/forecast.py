@@ -17,7 +17,8 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.panel import Panel, PanelData
 from jaxseq.forecasting import plots
 from jaxseq.forecasting.predictions import Future
-from jaxseq.train import compiled_programs, forecaster, future
+from jaxseq.train import compiled_programs, future
+from jaxseq.train import refit as refits
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.options import DEFAULT
 from jaxseq.train.saved_experiment import saved_experiment
@@ -55,6 +56,8 @@ class Options(Generic[Data]):
     epoch: int | None = None
     """Saved epoch to forecast with; None takes the one that was judged, or the best one so far. Intervals belong to the
     epoch that was judged."""
+    refit: bool = True
+    """Forecast with the weights that were trained again on all rows, where the run has them (--refit of jaxseq.train)."""
     out: Path | None = None
     """CSV file to write, with a figure of the same name beside it; None writes future.csv into the run's folder."""
     overwrite: bool = False
@@ -110,7 +113,7 @@ def _run(options: Options[PanelData]) -> None:
     # Before the panel is read, which may take a while or a download.
     future.check_same_inputs(options.run, saved, options.data)
     panel = options.data.panel()
-    trained = forecaster.restore(options.run, options.epoch)
+    trained = refits.restore(options.run, options.epoch, options.refit)
     panel = future.usable(trained, panel)
     forecasts = future.forecast(trained, panel, options.horizon)
 
@@ -190,12 +193,14 @@ def forecast(
     panel: Panel | None = None,
     horizon: int | None = None,
     epoch: int | None = None,
+    refit: bool = True,
 ) -> Future:
     """Forecast with a run in a folder, as `jaxseq.train.future.forecast` does with one that is restored.
 
-    The epoch is the one that was judged, or the given one.
+    The epoch is the one that was judged, or the given one; with `refit`, the weights are those that were trained again on
+    all rows, where the run has them.
     """
-    return future.forecast(forecaster.restore(folder, epoch), panel, horizon)
+    return future.forecast(refits.restore(folder, epoch, refit), panel, horizon)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from jaxseq.forecasting import coverage, scored, verdict
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.scored import Score
 from jaxseq.forecasting.significance import Loss
-from jaxseq.train import compiled_programs, forecaster, future
+from jaxseq.train import compiled_programs, future
+from jaxseq.train import refit as refits
 from jaxseq.train.domains.forecasts import judged_loss
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.forecaster import Trained
@@ -62,6 +63,8 @@ class Options(Generic[Data]):
     epoch: int | None = None
     """Saved epoch to forecast with; None takes the one that was judged, or the best one so far. Intervals belong to the
     epoch that was judged."""
+    refit: bool = True
+    """Forecast with the weights that were trained again on all rows, where the run has them (--refit of jaxseq.train)."""
     out: Path | None = None
     """Folder to write; None takes the next number in the run's folder, for example RUN/score-0001."""
 
@@ -125,7 +128,7 @@ def _run(options: Options[PanelData]) -> None:
     saved = future.series_data(saved_experiment(options.run), options.run)
     # Before the rows are read, which may take a while or a download.
     future.check_same_inputs(options.run, saved, options.data)
-    trained = forecaster.restore(options.run, options.epoch)
+    trained = refits.restore(options.run, options.epoch, options.refit)
     result = judge(trained, options.later, options.data, period=options.period, horizon=options.horizon)
 
     unit = saved.unit
@@ -192,12 +195,13 @@ def score(
     period: int | None = None,
     horizon: int | None = None,
     epoch: int | None = None,
+    refit: bool = True,
 ) -> Score:
     """Judge the forecasts of the run in a folder by the rows of a table that came after the end of its data.
 
     The arguments are those of the command; `table` may be a DataFrame, too.
     """
-    trained = forecaster.restore(folder, epoch)
+    trained = refits.restore(folder, epoch, refit)
     return judge(trained, table, period=period, horizon=horizon)
 
 
@@ -229,6 +233,8 @@ def judge(
     background = _background(ends.panel, period)
     simple = scored.simple_forecasts(ends.windows, background, _one_step(ends.panel))
     name = f"{trained.experiment.model.cell} (epoch {trained.epoch})"
+    if trained.is_refit:
+        name = f"{trained.experiment.model.cell} (epoch {trained.epoch}, all rows)"
     judged = scored.Ends(
         name=name,
         windows=ends.windows,

@@ -84,7 +84,11 @@ def verify(run: Path, epoch: int | None = None) -> int:
         folder /= REPORT_RUNS
     runs = _runs(folder)
     if not runs:
-        return int(any([*damaged, _verify_run(folder, epoch)]))
+        damaged.append(_verify_run(folder, epoch))
+        if epoch is None and _is_run(folder / run_seal.REFIT):
+            say(f"{folder / run_seal.REFIT}:")
+            damaged.append(_verify_run(folder / run_seal.REFIT, None))
+        return int(any(damaged))
 
     damaged += [_verify_recipe(folder, name, runs) for name in RECIPES]
     for path in runs:

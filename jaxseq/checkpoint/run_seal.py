@@ -32,6 +32,9 @@ LOSS_PLOT = "loss.png"
 FORECAST_PLOT = "forecast.png"
 ERRORS_PLOT = "errors.png"
 
+REFIT = "refit"
+"""Folder in that of a run, with the same recipe trained on all rows: config, log and checkpoints of a run."""
+
 SEARCH_LOG = "optuna.log"
 """File in the folder of a search: its journal, whose lines are sealed as those of `sealed_lines`."""
 

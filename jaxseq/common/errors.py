@@ -85,13 +85,18 @@ class Ended(Portable, Exception):
 
 
 class Interrupted(Ended):
-    """Training that was stopped by a signal; `epoch` is the last one that is saved, None if there is none."""
+    """Training that was stopped by a signal; `epoch` is the last one that is saved, None if there is none.
 
-    def __init__(self, folder: Path, epoch: int | None, status: int) -> None:
+    `options` follow the folder in the command that resumes it.
+    """
+
+    def __init__(self, folder: Path, epoch: int | None, status: int, options: str = "") -> None:
         saved = f"after epoch {epoch}, which is saved"
         if epoch is None:
             saved = "before an epoch was saved"
-        super().__init__(f"stopped {saved}; resume with: python -m jaxseq.train --resume {shlex.quote(str(folder))}")
+        super().__init__(
+            f"stopped {saved}; resume with: python -m jaxseq.train --resume {shlex.quote(str(folder))}{options}"
+        )
         self.status = status
 
 

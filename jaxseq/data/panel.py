@@ -225,6 +225,21 @@ class Panel:
             windows.append(last)
         return join(windows)
 
+    def all_windows(self, window: int, horizon: int) -> Windows:
+        """Return every window of every series with its targets, those without a known target left out.
+
+        Raises `UsageError` for a series that is too short for one.
+        """
+        covariates = self.covariates or [None] * len(self.series)
+        cuts = []
+        for number, series in enumerate(self.series):
+            rows = len(series.values)
+            windows = cut(series, window, horizon, 0, rows, number=number, covariates=covariates[number])
+            if self.missing:
+                windows = with_known_targets(mark_missing(windows, self.missing[number]))
+            cuts.append(windows)
+        return join(cuts)
+
     def windows_from(self, number: int, first: int, window: int, horizon: int) -> Windows:
         """Return the windows of one series with origins from row `first` to its last row.
 

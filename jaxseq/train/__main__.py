@@ -34,7 +34,7 @@ def _train(words: list[str]) -> None:
 
     with processes.joined(request.mesh, PROGRAM):
         # Imported here, so that --help and a mistyped field answer before Orbax is loaded.
-        from jaxseq.train import compiled_programs, run, study
+        from jaxseq.train import compiled_programs, refit, run, study
 
         if request.compile_cache:
             compiled_programs.keep()
@@ -57,7 +57,10 @@ def _train(words: list[str]) -> None:
                 callbacks=callbacks,
             )
         else:
-            run.train(
+            if request.refit:
+                # Before the training, which may take hours.
+                refit.check(request.experiment)
+            folder = run.train(
                 request.experiment,
                 out=request.out,
                 resume=request.resume,
@@ -65,6 +68,8 @@ def _train(words: list[str]) -> None:
                 classical=request.classical,
                 callbacks=callbacks,
             )
+            if request.refit:
+                refit.refit(folder)
 
 
 if __name__ == "__main__":

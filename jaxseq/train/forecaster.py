@@ -52,6 +52,8 @@ class Trained(NamedTuple):
     facts         about their training rows, by name
     folder        of the run; None if it has gone, and of a pickled forecaster
     carried_from  time of the training's series from which a stateful run carries the state; None for any other run
+    weights       a note on those of a refit; empty for a run without one
+    is_refit      whether the state is that of a refit on all rows
     """
 
     experiment: ForecastExperiment[SeriesData]
@@ -64,6 +66,8 @@ class Trained(NamedTuple):
     facts: Mapping[str, TrainedSeries] = MappingProxyType({})
     folder: Path | None = None
     carried_from: str | int | None = None
+    weights: str = ""
+    is_refit: bool = False
 
     def __repr__(self) -> str:
         """Return experiment, epoch and network in one line."""

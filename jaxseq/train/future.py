@@ -82,6 +82,8 @@ def forecast_ends(trained: Trained, panel: Panel, horizon: int | None = None) ->
     windows = panel.last_windows(data.window, steps)
     fitted = _scaling(trained, panel)
     notes = [*panel.notes, *fitted.notes]
+    if trained.weights:
+        notes.append(trained.weights)
     if _is_there(trained.folder) and not run_seal.has_seals(trained.folder):
         notes.append(f"the run is of an older format, whose files have no seals; --resume {trained.folder} writes them")
 

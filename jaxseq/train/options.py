@@ -56,6 +56,9 @@ class Options(Generic[AnyExperiment]):
     """Resume the run in this folder, bit for bit; --epochs, --patience and --on-nonfinite may change."""
     from_epoch: int | None = None
     """With --resume: resume from this saved epoch, and train the later ones again; 0 starts anew. None takes the newest."""
+    refit: bool = False
+    """Train the chosen epochs once more on all rows, into RUN/refit: forecasts take it, the judgement stays. With --resume,
+    a finished run gets one, or an interrupted one resumes."""
     seeds: int = 1
     """Number of runs that differ in their seed alone, from --seed on; reports mean and spread."""
     together: bool = False
@@ -85,6 +88,8 @@ class Options(Generic[AnyExperiment]):
 
         if self.together and self.seeds == 1:
             raise UsageError("trains several seeds", where="--together", got="--seeds 1", needed="--seeds 2 or more")
+        if self.refit:
+            self._check_refit()
         if self.seeds == 1 and self.backtest == 1:
             return
         if self.mesh.processes != 1:
@@ -94,6 +99,18 @@ class Options(Generic[AnyExperiment]):
         if self.resume is not None:
             raise UsageError(
                 "takes a single run; to resume several, type their command again with its --out", where="--resume"
+            )
+
+    def _check_refit(self) -> None:
+        """Raise `UsageError` for a training that leaves no single run behind."""
+        needed = "a single run"
+        if self.seeds > 1:
+            raise UsageError("trains one run again", where="--refit", got=f"--seeds {self.seeds}", needed=needed)
+        if self.backtest > 1:
+            raise UsageError("trains one run again", where="--refit", got=f"--backtest {self.backtest}", needed=needed)
+        if self.mesh.processes != 1:
+            raise UsageError(
+                "takes one process", where="--mesh.processes", got=self.mesh.processes, needed="1 with --refit"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, get_args
 
@@ -66,6 +66,22 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
         batches = _independent_rows(experiment, dataset)
     notes = (*dataset.background.notes, *_selection_note(experiment))
     return build_job(experiment, batches, dataset, notes, fitted, judged_by=("mse",))
+
+
+def on_all_rows(job: ForecastJob, facts: Mapping[str, object]) -> ForecastJob:
+    """Return a job with the windows of all rows as its training part, for a run that is to be used and not judged.
+
+    Scaling and the other two parts stay as they are; `facts` are added to its config.
+    """
+    experiment = job.experiment
+    dataset = job.material
+    # The series that were trained on, if others were left out.
+    panel = experiment.data.panel()
+    numbers = [panel.names.index(name) for name in dataset.background.names]
+    windows = panel.select(numbers).all_windows(experiment.data.window, experiment.horizon)
+    whole = dataset._replace(windows=dataset.windows._replace(train=windows))
+    fitted = {**job.fitted, **facts}
+    return build_job(experiment, _independent_rows(experiment, whole), whole, job.notes, fitted, judged_by=("mse",))
 
 
 def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSplits:

@@ -41,7 +41,7 @@ class Table(PanelData):
     path: str = ""
     """Your file: csv, tsv, txt (also gz) or parquet. Required."""
     column: str | None = None
-    """Column with the values; of a wide file, with a series in each, north,south or '*'; None for the only numbers."""
+    """Column with the values; of a wide table, with a series in each, north,south or '*'; None for the only numbers."""
     time: str | None = None
     """Column with dates; None finds it by its name or its contents, and numbers the rows if there is none."""
     series: str | None = None

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 from jaxseq.benchmark import machine, workloads
 from jaxseq.benchmark.heap import Heap
@@ -116,6 +116,7 @@ def check(options: Options) -> None:
     if options.cell not in CELLS:
         raise UsageError(f"--cell {options.cell}: choose one of {', '.join(CELLS)}")
     _check_mode(options)
+    # Only the comparison reads --only and --peers.
     if _mode(options) is None:
         _check_choice(options)
 
@@ -187,6 +188,7 @@ def run(options: Options) -> None:
     """Measure, show and write."""
     options = with_user_paths(options)
     check(options)
+    # It sets the environment itself, as it also runs without this command, and writes its file after every item.
     if options.gpu:
         from jaxseq.benchmark.gpu import run as gpu_run
 
@@ -236,6 +238,7 @@ def _settings(options: Options) -> Settings:
 
 
 def _rounds(options: Options) -> int:
+    # A user may have asked for fewer still.
     if options.quick:
         return min(options.rounds, 3)
     return options.rounds
@@ -279,45 +282,70 @@ def _chosen(options: Options) -> Loads:
     return Loads(*chosen)
 
 
+class Comparison(TypedDict):
+    """The figures of a comparison, as they stand in the JSON file, with the names of the workloads without any."""
+
+    results: list[Result]
+    normalised: list[Figures]
+    not_reached: list[str]
+
+
 def _compare(options: Options, settings: Settings, place: Place) -> Mapping[str, object]:
-    from jaxseq.benchmark import compare, notenet, tables
-    from jaxseq.benchmark.budget import Budget
+    from jaxseq.benchmark import tables
 
     print(tables.header(options.device, place), flush=True)
-    budget = Budget(options.minutes * 60, time.perf_counter)
-    results: list[Result] = []
-    normalised: list[Figures] = []
-    not_reached = []
-    chosen = _chosen(options)
-    # The normalised cells are small, the last plain workloads are not.
-    for load in (*chosen.normalised, *chosen.plain):
-        weight = compare.expected_seconds(load, settings)
-        if budget.estimate("workload", weight) > budget.left():
-            not_reached.append(load.name)
-            continue
-        print(load.name, file=sys.stderr, flush=True)
-        before = budget.used()
-        if load in chosen.normalised:
-            normalised.append(compare.measure_normalised(load, settings))
-        elif load == workloads.CHORALE:
-            results.append(notenet.measure(load, settings))
-        else:
-            results.append(compare.measure(load, settings))
-        budget.spent("workload", weight, budget.used() - before)
-
-    if results:
-        print(f"\n{tables.comparison(results, options.device)}\n\n{tables.costs(results)}")
-    if normalised:
-        print(f"\n{tables.normalised(normalised)}")
-    for name in not_reached:
-        print(f"not reached within --minutes {options.minutes:g}: {name}")
+    comparison = _compared(options, settings)
+    _show(comparison, options)
+    results = comparison["results"]
     if options.plot is not None and results:
         from jaxseq.benchmark import plots
         from jaxseq.common import figures
 
         figures.save(plots.ratios(results), options.plot)
         say(f"{options.plot} written")
-    return {"results": results, "normalised": normalised, "not_reached": not_reached}
+    return comparison
+
+
+def _compared(options: Options, settings: Settings) -> Comparison:
+    """Measure the workloads that fit into the time."""
+    from jaxseq.benchmark import compare, notenet
+    from jaxseq.benchmark.budget import Budget
+
+    comparison = Comparison(results=[], normalised=[], not_reached=[])
+    budget = Budget(options.minutes * 60, time.perf_counter)
+    chosen = _chosen(options)
+    # The normalised cells are small, the last plain workloads are not.
+    for load in (*chosen.normalised, *chosen.plain):
+        weight = compare.expected_seconds(load, settings)
+        # A later workload may be cheaper, so the others are still tried.
+        if budget.estimate("workload", weight) > budget.left():
+            comparison["not_reached"].append(load.name)
+            continue
+
+        print(load.name, file=sys.stderr, flush=True)
+        before = budget.used()
+        if load in chosen.normalised:
+            comparison["normalised"].append(compare.measure_normalised(load, settings))
+        # Its layers below the recurrent one are in no other library but torch.
+        elif load == workloads.CHORALE:
+            comparison["results"].append(notenet.measure(load, settings))
+        else:
+            comparison["results"].append(compare.measure(load, settings))
+        budget.spent("workload", weight, budget.used() - before)
+    return comparison
+
+
+def _show(comparison: Comparison, options: Options) -> None:
+    """Print the tables, and a line for each workload that was not reached."""
+    from jaxseq.benchmark import tables
+
+    results = comparison["results"]
+    if results:
+        print(f"\n{tables.comparison(results, options.device)}\n\n{tables.costs(results)}")
+    if comparison["normalised"]:
+        print(f"\n{tables.normalised(comparison['normalised'])}")
+    for name in comparison["not_reached"]:
+        print(f"not reached within --minutes {options.minutes:g}: {name}")
 
 
 # Other measurements ----------------------------------------------------------------------------------------------------
@@ -381,6 +409,7 @@ def _conditions(settings: Settings) -> str:
 def _loop(options: Options) -> Mapping[str, object]:
     from jaxseq.benchmark import own_loop
 
+    # The rounds are those of each process.
     results = own_loop.measure(options.quick, _rounds(options), options.core)
     print(own_loop.table(results))
     print("\nCPU time of a step, median of the rounds (least-most)")

@@ -35,4 +35,5 @@ class Budget:
 
     def spent(self, kind: str, weight: float, seconds: float) -> None:
         """Record the cost of a finished item."""
+        # At weight 1, so that items of other sizes are estimated from it.
         self._costs.setdefault(kind, []).append(seconds / weight)

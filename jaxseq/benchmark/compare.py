@@ -37,26 +37,33 @@ class Settings(NamedTuple):
         """Length and number of the turns of a workload."""
         return turns.Pace(
             self.turn_seconds,
+            # A wide workload has fewer rounds, so that it leaves time for the others.
             round_seconds=60.0,
+            # With fewer than three, a disturbed round would move the median.
             least_rounds=min(3, self.rounds),
             most_rounds=self.rounds,
         )
 
 
-class Figures(TypedDict):
-    """Figures of a workload, as they stand in the JSON file; the ratios are peer / ours, or normalised / plain.
+class Spreads(TypedDict):
+    """Milliseconds and ratios over the rounds, by name.
 
-    ms        medians of a training step
+    ms        medians
     ms_range  least and most of the rounds
     """
 
-    workload: dict[str, str | int | bool]
-    parameters: int
     rounds: int
     ms: dict[str, float]
     ms_range: dict[str, list[float]]
     ratio: dict[str, float]
     ratio_range: dict[str, list[float]]
+
+
+class Figures(Spreads):
+    """Figures of a workload's step, as they stand in the JSON file; the ratios are peer / ours, or normalised / plain."""
+
+    workload: dict[str, str | int | bool]
+    parameters: int
     compile_s: float
     memory_mib: float
 
@@ -80,6 +87,7 @@ class Result(Figures):
 
 def expected_seconds(load: Workload, settings: Settings) -> float:
     """Return about the seconds that a workload takes; the budget corrects it by the cost of those before."""
+    # Our step and the products have turns beside the peers.
     entrants = 2 + len(peers.names(settings.device, settings.peers))
     # A normalised cell is timed against the plain one alone.
     if load.norm:
@@ -87,7 +95,9 @@ def expected_seconds(load: Workload, settings: Settings) -> float:
     call_seconds = load.steps * workloads.flops(load) / FLOPS_A_SECOND
     turns_seconds = settings.rounds * max(settings.turn_seconds, call_seconds)
     # Rounds of long turns are fewer.
-    turns_seconds = min(turns_seconds, max(settings.pace.round_seconds / entrants, 3 * call_seconds))
+    limit_seconds = max(settings.pace.round_seconds / entrants, 3 * call_seconds)
+    turns_seconds = min(turns_seconds, limit_seconds)
+    # Two calls come before the turns: the first loss is compared, and the first turn is thrown away.
     return entrants * (COMPILE_SECONDS + 2 * call_seconds + turns_seconds)
 
 
@@ -148,6 +158,7 @@ def of_same_loss(
     absent = dict(absent)
     apart = {}
     for name, trainer in others.items():
+        # Only the first loss is before any step: a library that has a bias twice learns it twice as fast.
         first_loss = trainer.work()[0]
         apart[name] = float(abs(first_loss / expected - 1))
         # Negated, because NaN compares false with everything.
@@ -157,7 +168,12 @@ def of_same_loss(
     return Entrants(ours, same, absent, apart)
 
 
-def timed(load: Workload, entrants: Entrants, products: Sequence[Product], settings: Settings) -> Result:
+def timed(
+    load: Workload,
+    entrants: Entrants,
+    products: Sequence[Product],
+    settings: Settings,
+) -> Result:
     """Time the entrants and the products in turn."""
     works: dict[str, Callable[[], object]] = {OURS: entrants.ours.work}
     for name, trainer in entrants.others.items():
@@ -166,6 +182,7 @@ def timed(load: Workload, entrants: Entrants, products: Sequence[Product], setti
         works[PRODUCTS + library] = matmuls.MAKERS[library](products, load.steps)
 
     times = in_turn(works, load, settings)
+    # Round by round, so that a drift of the machine's speed, which all entrants share, divides out.
     ratios = {name: times[name] / times[OURS] for name in entrants.others}
     above = times[OURS] / times[PRODUCTS + "XLA"]
     figures = _figures(load, entrants.ours, times, ratios)
@@ -188,9 +205,11 @@ def timed(load: Workload, entrants: Entrants, products: Sequence[Product], setti
 
 def measure_normalised(load: Workload, settings: Settings) -> Figures:
     """Time a normalised cell's step and the plain cell's; the ratio is normalised / plain."""
+    # None of the libraries has such a cell, and one that we wrote for it would be no measurement of the library.
     plain = load._replace(norm="")
     trainer = peers.ours(load, peers.given(load))
-    works = {OURS: trainer.work, PLAIN: peers.ours(plain, peers.given(plain)).work}
+    plain_trainer = peers.ours(plain, peers.given(plain))
+    works = {OURS: trainer.work, PLAIN: plain_trainer.work}
     times = in_turn(works, load, settings)
     return _figures(load, trainer, times, {PLAIN: times[OURS] / times[PLAIN]})
 
@@ -204,13 +223,23 @@ def _figures(
     return Figures(
         workload=load._asdict(),
         parameters=trainer.parameters,
+        **spreads(times, ratios),
+        compile_s=trainer.compile_s,
+        memory_mib=trainer.memory / 2**20,
+    )
+
+
+def spreads(
+    times: Mapping[str, np.ndarray],
+    ratios: Mapping[str, np.ndarray],
+) -> Spreads:
+    """Return medians and ranges of milliseconds and ratios, arrays of one number a round."""
+    return Spreads(
         rounds=len(times[OURS]),
         ms=medians(times),
         ms_range=ranges(times),
         ratio=medians(ratios),
         ratio_range=ranges(ratios),
-        compile_s=trainer.compile_s,
-        memory_mib=trainer.memory / 2**20,
     )
 
 

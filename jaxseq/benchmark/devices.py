@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from jaxseq.benchmark import workloads
+from jaxseq.benchmark import machine, workloads
 from jaxseq.benchmark.workloads import Workload
-from jaxseq.common.errors import UsageError
 
 if TYPE_CHECKING:
     import jax
@@ -60,19 +58,20 @@ def measure(quick: bool, rounds: int) -> list[Timing]:
     load_names = list(LOADS)
     if quick:
         load_names = load_names[:1]
-    return [_in_process(name, devices, rounds) for name in load_names for devices in DEVICES]
+    return [_on_devices(name, devices, rounds) for name in load_names for devices in DEVICES]
 
 
-def _in_process(name: str, devices: int, rounds: int) -> Timing:
+def _on_devices(name: str, devices: int, rounds: int) -> Timing:
     print(f"{name}: {devices} devices, {rounds} rounds of {LOADS[name].steps} steps", file=sys.stderr, flush=True)
+    # XLA divides the CPU when it starts, and not again. A user's own flags stay.
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip()
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, "-m", "jaxseq.benchmark.devices", name, str(rounds)]
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if process.returncode:
-        last_lines = process.stderr.strip().splitlines()[-1:] or [f"status {process.returncode}"]
-        raise UsageError(f"{name} on {devices} devices could not be measured: {last_lines[0]}")
-    return json.loads(process.stdout.splitlines()[-1])
+    printed = machine.in_process(
+        "jaxseq.benchmark.devices",
+        [name, str(rounds)],
+        environment={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        title=f"{name} on {devices} devices",
+    )
+    return json.loads(printed)
 
 
 def timed(load: Workload, rounds: int) -> Timing:
@@ -87,6 +86,7 @@ def timed(load: Workload, rounds: int) -> Timing:
     setup = start.setup._replace(batch_sharding=devices.batch_sharding(mesh, load.batch))
     state, data = devices.replicate(mesh, (start.state, start.data))
     compiled = epoch.epoch.lower(setup, state, data, load.batch).compile()
+    # A device's rows without the sums: the step could not be faster if the sums were free.
     share = load._replace(batch=load.batch // mesh.size)
     works = {
         "step": _trainer(compiled, state, data),
@@ -95,14 +95,16 @@ def timed(load: Workload, rounds: int) -> Timing:
     }
 
     fastest = {name: _fastest(work, load.steps, rounds) for name, work in works.items()}
-    text = compiled.as_text() or ""
+    program = compiled.as_text() or ""
+    # A sum that XLA starts and awaits apart has two operations, of which the first is counted.
+    sums = program.count(" all-reduce(") + program.count(" all-reduce-start(")
     return Timing(
         workload=load.name,
         devices=mesh.size,
         cores=devices.cores(),
         ms={name: turn.ms for name, turn in fastest.items()},
         busy={name: turn.busy for name, turn in fastest.items()},
-        sums=text.count(" all-reduce(") + text.count(" all-reduce-start("),
+        sums=sums,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
     )
 
@@ -119,7 +121,11 @@ def _trainer(compiled: Compiled, state: TrainState, data: Batch) -> Callable[[],
     return work
 
 
-def _summer(params: Tree, mesh: jax.sharding.Mesh, steps: int) -> Callable[[], object]:
+def _summer(
+    params: Tree,
+    mesh: jax.sharding.Mesh,
+    steps: int,
+) -> Callable[[], object]:
     """Return a turn of the sums of a gradient over the devices, one after the other, with nothing else to do."""
     import jax
     import jax.numpy as jnp
@@ -127,11 +133,19 @@ def _summer(params: Tree, mesh: jax.sharding.Mesh, steps: int) -> Callable[[], o
     from jaxseq.train.devices import batch_sharding
 
     sharding = batch_sharding(mesh, mesh.size)
-    gradients = jax.tree.map(lambda leaf: jax.device_put(jnp.zeros((mesh.size, *leaf.shape)), sharding), params)
+
+    def zeros(leaf: jax.Array) -> jax.Array:
+        shape = (mesh.size, *leaf.shape)
+        return jax.device_put(jnp.zeros(shape), sharding)
+
+    # A gradient of each device, along the first axis.
+    gradients = jax.tree.map(zeros, params)
 
     def step(gradients: Tree, _: None) -> tuple[Tree, None]:
         means = jax.tree.map(partial(jnp.mean, axis=0), gradients)
+        # The next sum needs this one, so that XLA cannot lift it out of the loop or do several as one.
         changed = jax.tree.map(lambda leaf, mean: 0.5 * (leaf + mean) + 1.0, gradients, means)
+        # Each device keeps its own part; on copies of the whole there would be nothing to send.
         return jax.lax.with_sharding_constraint(changed, sharding), None
 
     def many(gradients: Tree) -> Tree:
@@ -149,6 +163,7 @@ def _fastest(work: Callable[[], object], steps: int, rounds: int) -> Turn:
         cpu_start = time.process_time()
         work()
         wall = time.perf_counter() - wall_start
+        # CPU time is that of all threads: divided by wall time, it is the cores that worked.
         cpu = time.process_time() - cpu_start
         measured.append(Turn(wall / steps * 1e3, cpu / wall))
     return min(measured[1:])
@@ -186,7 +201,8 @@ def table(results: Sequence[Timing]) -> str:
 
 def words(results: Sequence[Timing]) -> list[str]:
     """Say what limits each workload on more than one device, by its own numbers."""
-    return [_limits(_on_one_device(results, result), result) for result in results if result["devices"] > 1]
+    several = [result for result in results if result["devices"] > 1]
+    return [_limits(_on_one_device(results, result), result) for result in several]
 
 
 def _limits(single: Timing, result: Timing) -> str:
@@ -194,11 +210,15 @@ def _limits(single: Timing, result: Timing) -> str:
     whole_ms = single["ms"]["step"]
     devices = result["devices"]
     cores = result["cores"]
+    # A single device may keep more than one core busy, which leaves fewer for the others.
     busy = single["busy"]["step"]
+    gain = whole_ms / ms["step"]
+    most_by_share = whole_ms / ms["share"]
+    most_by_cores = cores / busy
     return (
-        f"{result['workload']}: {devices} devices are {whole_ms / ms['step']:.2f} times as fast as one. The most by the "
-        f"share, 1/{devices} of the batch in {ms['share'] / whole_ms:.0%} of the time: {whole_ms / ms['share']:.2f}; by "
-        f"the cores, {cores} of which one device keeps {busy:.1f} busy: {cores / busy:.2f}. Sums take "
+        f"{result['workload']}: {devices} devices are {gain:.2f} times as fast as one. The most by the "
+        f"share, 1/{devices} of the batch in {ms['share'] / whole_ms:.0%} of the time: {most_by_share:.2f}; by "
+        f"the cores, {cores} of which one device keeps {busy:.1f} busy: {most_by_cores:.2f}. Sums take "
         f"{ms['sums'] / ms['step']:.0%}"
     )
 
@@ -208,4 +228,5 @@ def _on_one_device(results: Sequence[Timing], result: Timing) -> Timing:
 
 
 if __name__ == "__main__":
-    print(json.dumps(timed(LOADS[sys.argv[1]], int(sys.argv[2]))))
+    workload_name, round_count = sys.argv[1:]
+    print(json.dumps(timed(LOADS[workload_name], int(round_count))))

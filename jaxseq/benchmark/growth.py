@@ -11,7 +11,11 @@ from jaxseq.benchmark import compare, matmuls, peers, tables
 from jaxseq.benchmark.compare import OURS, Settings
 from jaxseq.benchmark.workloads import Workload, products
 
-AXES = {"window": (25, 50, 100, 200), "batch": (8, 32, 128), "hidden": (16, 32, 64, 128, 256)}
+AXES = {
+    "window": (25, 50, 100, 200),
+    "batch": (8, 32, 128),
+    "hidden": (16, 32, 64, 128, 256),
+}
 MIDDLE = {"window": 50, "batch": 32, "hidden": 64}
 CALL = 2**22
 """Steps of a call times window, batch and hidden: about the same work at every size."""
@@ -56,7 +60,8 @@ def loads(cell: str) -> Iterator[tuple[str, Workload]]:
         for value in values:
             sizes = MIDDLE | {axis: value}
             # A call is long against its start, and not much longer than that.
-            steps = int(np.clip(CALL // np.prod(list(sizes.values())), 4, 60))
+            volume = np.prod(list(sizes.values()))
+            steps = int(np.clip(CALL // volume, 4, 60))
             yield (
                 axis,
                 Workload(
@@ -73,12 +78,14 @@ def loads(cell: str) -> Iterator[tuple[str, Workload]]:
 
 def slope(sizes: Sequence[int], costs: Sequence[float]) -> float:
     """Return the exponent a of cost ~ size^a: the slope of the least-squares line through the logarithms."""
-    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+    exponent, _ = np.polyfit(np.log(sizes), np.log(costs), 1)
+    return float(exponent)
 
 
 def measure(load: Workload, settings: Settings) -> Cost:
     """Time our step and its products."""
     trainer = peers.ours(load, peers.given(load))
+    # In XLA alone, which does the products of our step, too.
     works = {OURS: trainer.work, "products": matmuls.in_xla(products(load), load.steps)}
     times = compare.in_turn(works, load, settings)
     return Cost(float(np.median(times[OURS])), float(np.median(times["products"])))
@@ -95,6 +102,7 @@ def gather(cell: str, points: Sequence[Point]) -> Sweep:
             sizes=list(sizes),
             ms={OURS: ours, "products": products_alone},
             slope=slope(sizes, ours),
+            # Costs that do not grow with the size count the least between the largest two.
             last_slope=slope(sizes[-2:], ours[-2:]),
             products_slope=slope(sizes, products_alone),
         )

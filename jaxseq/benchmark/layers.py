@@ -122,6 +122,7 @@ def nnx(shape: Shape, params: convert.Params) -> Layer:
     # Compiling its initialisers for a GPU takes seconds.
     with jax.default_device(jax.devices("cpu")[0]):
         cell = cells[shape.cell](shape.features, shape.hidden, rngs=nn.Rngs(0))
+        # Its gates stand side by side in our order, so that nothing is split.
         cell.dense_i.kernel[...] = jnp.asarray(params.input_kernel)
         cell.dense_h.kernel[...] = jnp.asarray(params.recurrent_kernel)
         # One of the two projections has a bias. The GRU lacks our second one, which starts at zero.
@@ -172,6 +173,7 @@ def keras(shape: Shape, params: convert.Params) -> Layer:
     # Compiling its initialisers for a GPU takes seconds.
     with jax.default_device(jax.devices("cpu")[0]):
         layer.build((shape.batch, shape.time_steps, shape.features))
+    # A stateless call takes every variable, also those that it leaves as they are.
     others = [variable.value for variable in layer.non_trainable_variables]
 
     def apply(weights: Tree, x: Float[Array, "_ _ d"]) -> Results:
@@ -194,7 +196,11 @@ def equinox(shape: Shape, params: convert.Params) -> Layer:
     cells = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell}
     cell = cells[shape.cell](shape.features, shape.hidden, key=jax.random.key(0))
     arrays = {name: jnp.asarray(array) for name, array in equinox_weights(shape.cell, params).items()}
-    cell = eqx.tree_at(lambda tree: [getattr(tree, name) for name in arrays], cell, list(arrays.values()))
+
+    def arrays_of(tree: Tree) -> list[Array]:
+        return [getattr(tree, name) for name in arrays]
+
+    cell = eqx.tree_at(arrays_of, cell, list(arrays.values()))
     weights, static = eqx.partition(cell, eqx.is_array)
 
     def apply(weights: Tree, x: Float[Array, "_ _ d"]) -> Results:
@@ -213,6 +219,7 @@ def equinox(shape: Shape, params: convert.Params) -> Layer:
             carry, outputs = jax.lax.scan(step, start, x)
             return outputs, jax.tree.leaves(carry)[0]
 
+        # The last state has no axis of time, so its rows come first.
         every_sequence = jax.vmap(one_sequence, in_axes=shape.batch_axis, out_axes=(shape.batch_axis, 0))
         return Results(*every_sequence(x))
 
@@ -227,6 +234,7 @@ def equinox_weights(cell: str, params: convert.Params) -> dict[str, np.ndarray]:
         "weight_hh": arrays["weight_hh_l0"],
         "bias": arrays["bias_ih_l0"] + arrays["bias_hh_l0"],
     }
+    # The second bias of n is multiplied by r, so it stays apart; those of r and z are only added.
     if cell == "gru":
         hidden = len(arrays["bias_ih_l0"]) // 3
         second = arrays["bias_hh_l0"][-hidden:]

@@ -55,6 +55,7 @@ def loads(quick: bool) -> list[Workload]:
                 window=count,
                 batch=BATCH,
                 features=1,
+                # A step of this length is long against the start of a call.
                 steps=1,
                 chunk=round(count**0.5),
             )
@@ -71,7 +72,8 @@ def measure(load: Workload, settings: Settings) -> Timing:
         WHOLE: peers.ours(whole_load, peers.given(whole_load)),
         CHUNKS: peers.ours(load, peers.given(load)),
     }
-    times = compare.in_turn({name: trainer.work for name, trainer in trainers.items()}, load, settings)
+    works = {name: trainer.work for name, trainer in trainers.items()}
+    times = compare.in_turn(works, load, settings)
     ratio = times[WHOLE] / times[CHUNKS]
     return Timing(
         cell=load.cell,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from jaxseq.benchmark.peers import ADAM, Given
+from jaxseq.benchmark.peers import ADAM, Given, batches_of
 from jaxseq.benchmark.workloads import Workload
 from jaxseq.common.arrays import Batch, Tree
 
@@ -52,18 +52,13 @@ def _step(start: Given) -> Step:
     return step
 
 
-def _batches(load: Workload, start: Given) -> Batch:
-    """Return the batches along a first axis."""
-    return jax.tree.map(lambda part: part.reshape(load.steps, load.batch, *part.shape[1:]), start.data)
-
-
 def step_by_step(load: Workload, start: Given, is_donated: bool) -> Callable[[], object]:
     """Return a loop in Python that calls a compiled step for each batch."""
     donated = ()
     if is_donated:
         donated = (0,)
     step = jax.jit(_step(start), donate_argnums=donated)
-    stacked = _batches(load, start)
+    stacked = batches_of(load, start)
     # Cut beforehand, as a loader would give them.
     batches = [Batch(stacked.x[place], stacked.y[place]) for place in range(load.steps)]
     state = _first_state(start)
@@ -82,8 +77,13 @@ def step_by_step(load: Workload, start: Given, is_donated: bool) -> Callable[[],
 def scan(load: Workload, start: Given) -> Callable[[], object]:
     """Return a compiled scan over all batches, with donated state."""
     step = _step(start)
-    many = jax.jit(lambda state, batches: jax.lax.scan(step, state, batches), donate_argnums=0)
-    batches = _batches(load, start)
+
+    def steps(state: State, batches: Batch) -> tuple[State, Float[Array, "n"]]:
+        return jax.lax.scan(step, state, batches)
+
+    # The state is overwritten; the batches are those of every call.
+    many = jax.jit(steps, donate_argnums=0)
+    batches = batches_of(load, start)
     state = _first_state(start)
 
     def work() -> object:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxseq.benchmark import heap as heaps
@@ -56,6 +58,26 @@ def check_gpu(backend: str) -> None:
     """Raise `UsageError` if JAX's default backend is not a GPU."""
     if backend != "gpu":
         raise UsageError(f"--device gpu: JAX found no GPU, only {backend}; pip install 'jaxseq[cuda]', or --device cpu")
+
+
+def in_process(
+    module: str,
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    title: str,
+) -> str:
+    """Run a module of the benchmark in another process; return the last line of its output.
+
+    Raises `UsageError`, which names the measurement by its `title` and has the last line of the process, if that fails.
+    """
+    command = [sys.executable, "-m", module, *words]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if process.returncode:
+        # Of a traceback this is the line with the reason.
+        last_lines = process.stderr.strip().splitlines()[-1:] or [f"status {process.returncode}"]
+        raise UsageError(f"{title} could not be measured: {last_lines[0]}")
+    # Libraries may have printed something before.
+    return process.stdout.splitlines()[-1]
 
 
 def milliseconds(work: Callable[[], object], steps: int, device: str) -> float:

@@ -45,6 +45,7 @@ def in_xla(products: Sequence[Product], steps: int) -> Callable[[], object]:
 
     A product that a step does many times runs in a scan, over as many left sides.
     """
+    # Arguments of the program: of constants the compiler could compute the products itself.
     pairs = jax.tree.map(jnp.array, [operands(product) for product in products])
 
     @jax.jit
@@ -65,6 +66,7 @@ def in_xla(products: Sequence[Product], steps: int) -> Callable[[], object]:
 
 
 def _in_a_scan(left: Left, right: Right) -> Float[Array, ""]:
+    # A recurrence has its products one after the other; one product over all left sides is none that it could do.
     def body(mark: Float[Array, ""], one_left: Left) -> tuple[Float[Array, ""], None]:
         return mark + _corner(one_left @ right), None
 
@@ -89,7 +91,9 @@ def in_torch(products: Sequence[Product], steps: int) -> Callable[[], object]:
     for product in products:
         left, right = (torch.tensor(side) for side in operands(product))
         result = torch.empty(product.rows, right.shape[1])
-        pairs.append((left.reshape(product.times, product.rows, product.inner).unbind(), right, result))
+        # Taken apart here, so that no turn pays for it.
+        lefts = left.reshape(product.times, product.rows, product.inner).unbind()
+        pairs.append((lefts, right, result))
 
     def many() -> None:
         for _ in range(steps):

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -36,6 +35,7 @@ def products(load: Workload, channels: tuple[int, ...] = CONVOLUTIONS) -> list[P
     """Return those of the recurrent layer and the head, and of the convolutions of two taps below them."""
     rows = load.window * load.batch
     gates = CELLS[load.cell].gate_count * load.hidden
+    # Below the recurrent layer are layers that learn, so it has a product for the gradient of its input.
     step_products = [*workloads.products(load), Product(1, rows, gates, load.features)]
     for inputs, outputs in itertools.pairwise((EMBEDDING, *channels)):
         step_products += [
@@ -57,10 +57,15 @@ def given(load: Workload, channels: tuple[int, ...] = CONVOLUTIONS) -> Given:
         symbols=load.outputs,
     )
     setup = epoch.Setup(model, next_symbol(), ADAM)
-    notes = np.random.default_rng(0).integers(0, load.outputs, (load.batch * load.steps, load.window + 1))
-    x = jnp.array(np.stack([notes[:, :-1], np.zeros_like(notes[:, 1:])], axis=-1), jnp.int32)
-    state = jax.jit(epoch.init, static_argnums=0)(setup, jax.random.key(1), x[:1])
-    return Given(setup, state, Batch(x, jnp.array(notes[:, 1:], jnp.int32)))
+    # One note more than the window: each note's target is the next one.
+    shape = (load.batch * load.steps, load.window + 1)
+    notes = np.random.default_rng(0).integers(0, load.outputs, shape)
+    inputs = notes[:, :-1]
+    # The network as the book has it reads no places in the bar.
+    places = np.zeros_like(inputs)
+    x = jnp.array(np.stack([inputs, places], axis=-1), jnp.int32)
+    targets = jnp.array(notes[:, 1:], jnp.int32)
+    return peers.started(setup, Batch(x, targets))
 
 
 def measure(load: Workload, settings: Settings) -> compare.Result:
@@ -80,9 +85,10 @@ def measure(load: Workload, settings: Settings) -> compare.Result:
 
 def first_loss(load: Workload, start: Given) -> float:
     """Return the loss of the first batch before any step, by our network alone."""
-    x, y = jax.tree.map(lambda part: part[: load.batch], start.data)
-    logits = apply.apply(start.setup.model, start.state.params, start.state.stats, x)
-    return float(jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y)))
+    x, y = peers.first_batch(load, start)
+    logits = apply.apply(start.setup.model, start.state.params, start.state.stats, jnp.asarray(x))
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    return float(jnp.mean(losses))
 
 
 def torch_network(load: Workload, start: Given, device: Device = "cpu") -> Trainer:
@@ -93,13 +99,16 @@ def torch_network(load: Workload, start: Given, device: Device = "cpu") -> Train
     model = start.setup.model
     assert isinstance(model, NoteNet), "the workload builds this network"
     net = network(model, start.state.params).to(place)
-    notes = torch.tensor(np.array(start.data.x[..., 0]), device=place, dtype=torch.long).split(load.batch)
-    targets = torch.tensor(np.array(start.data.y), device=place, dtype=torch.long).split(load.batch)
+    # torch's classes are int64.
+    notes = torch.tensor(np.array(start.data.x[..., 0]), device=place, dtype=torch.long)
+    targets = torch.tensor(np.array(start.data.y), device=place, dtype=torch.long)
+    batches = list(zip(notes.split(load.batch), targets.split(load.batch), strict=True))
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
-        return torch.nn.functional.cross_entropy(net(x).flatten(0, 1), y.flatten())
+        logits = net(x)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
 
-    return peers.torch_trainer(list(net.parameters()), loss, list(zip(notes, targets, strict=True)), device)
+    return peers.torch_trainer(list(net.parameters()), loss, batches, device)
 
 
 @runtime_checkable
@@ -163,29 +172,34 @@ def network(model: NoteNet, params: Variables) -> TorchNetwork:
             convolutions = []
             for number, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
                 convolutions.append(torch.nn.Conv1d(inputs, outputs, 2, dilation=2**number))
-            norms = [
-                torch.nn.BatchNorm1d(count, eps=BOOK_EPSILON, momentum=1 - BOOK_MOMENTUM)
-                for count in model.convolutions
-            ]
-            kind = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[model.cell.name]
+            # torch's momentum is the share of the new moments, Keras's that of the old ones.
+            momentum = 1 - BOOK_MOMENTUM
+            norms = [torch.nn.BatchNorm1d(count, eps=BOOK_EPSILON, momentum=momentum) for count in model.convolutions]
+            kinds = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+            recurrent = kinds[model.cell.name]
 
             self.notes = torch.nn.Embedding(model.symbols, model.embedding)
             self.convolutions = torch.nn.ModuleList(convolutions)
             self.norms = torch.nn.ModuleList(norms)
-            self.recurrent = kind(channels[-1], model.hidden, model.layers, batch_first=True)
+            self.recurrent = recurrent(channels[-1], model.hidden, model.layers, batch_first=True)
             self.head = torch.nn.Linear(model.hidden, VOCABULARY)
 
         def forward(self, notes: Tensor) -> Tensor:
             z = self.notes(notes).transpose(1, 2)
-            for number, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            layers = zip(self.convolutions, self.norms, strict=True)
+            for number, (convolution, norm) in enumerate(layers):
+                # On the left alone: no note sees a later one.
                 padded = torch.nn.functional.pad(z, (2**number, 0))
                 z = norm(torch.relu(convolution(padded)))
             outputs, _ = self.recurrent(z.transpose(1, 2))
             return self.head(outputs)
 
+    # In float64, too: an oracle compares gradients there.
     dtype = torch.tensor(np.zeros(0, params["head"]["kernel"].dtype)).dtype
     net = Network().to(dtype)
-    weights = {name: torch.tensor(np.array(array)) for name, array in torch_weights(model, params).items()}
+    weights = {}
+    for name, array in torch_weights(model, params).items():
+        weights[name] = torch.tensor(np.array(array))
     difference = net.load_state_dict(weights, strict=False)
     assert not difference.unexpected_keys, difference
     # Running moments are no parameters.

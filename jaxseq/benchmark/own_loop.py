@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -17,11 +16,10 @@ from jaxseq.benchmark import heap as heaps
 from jaxseq.benchmark import machine, workloads
 from jaxseq.benchmark.heap import Heap
 from jaxseq.benchmark.workloads import Workload
-from jaxseq.common.errors import UsageError
 
-LOADS = MappingProxyType(
-    {load.name: load._replace(steps=steps) for load, steps in ((workloads.SMALL[1], 40), (workloads.LARGE[0], 8))}
-)
+NARROW = workloads.SMALL[1]._replace(steps=40)
+WIDE = workloads.LARGE[0]._replace(steps=8)
+LOADS = MappingProxyType({load.name: load for load in (NARROW, WIDE)})
 """A narrow layer, where calls from Python cost, and a wide one, where memory does."""
 HEAPS: tuple[Heap, ...] = ("default", "kept")
 PROCESSES = 2
@@ -48,7 +46,7 @@ def measure(quick: bool, rounds: int, core: int | None) -> list[Timing]:
         # In turn, as the speed of the machine drifts.
         for _ in range(PROCESSES):
             for heap in HEAPS:
-                for loop, times in _in_process(name, heap, rounds, core).items():
+                for loop, times in _on_heap(name, heap, rounds, core).items():
                     milliseconds.setdefault(loop, {}).setdefault(heap, []).extend(times)
         for loop, by_heap in milliseconds.items():
             timings.append(_timing(name, loop, by_heap))
@@ -66,21 +64,22 @@ def _timing(name: str, loop: str, by_heap: Mapping[str, list[float]]) -> Timing:
     )
 
 
-def _in_process(name: str, heap: Heap, rounds: int, core: int | None) -> dict[str, list[float]]:
+def _on_heap(
+    name: str,
+    heap: Heap,
+    rounds: int,
+    core: int | None,
+) -> dict[str, list[float]]:
     """Return milliseconds of a step in every round, by the kind of loop."""
     print(f"{name}: {heap} heap, {rounds} rounds", file=sys.stderr, flush=True)
     # The user's own settings would be those of both heaps.
     environment = {key: value for key, value in os.environ.items() if key not in heaps.ENVIRONMENT}
     if heap == "kept":
         environment |= heaps.ENVIRONMENT
-    command = [sys.executable, "-m", "jaxseq.benchmark.own_loop", name, str(rounds)]
+    words = [name, str(rounds)]
     if core is not None:
-        command.append(str(core))
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if process.returncode:
-        last_lines = process.stderr.strip().splitlines()[-1:] or [f"status {process.returncode}"]
-        raise UsageError(f"{name} could not be measured: {last_lines[0]}")
-    return json.loads(process.stdout.splitlines()[-1])
+        words.append(str(core))
+    return json.loads(machine.in_process("jaxseq.benchmark.own_loop", words, environment, title=name))
 
 
 def timed(load: Workload, rounds: int) -> dict[str, list[float]]:
@@ -104,6 +103,7 @@ def table(results: Sequence[Timing]) -> str:
         for heap in HEAPS:
             low, high = result["ms_range"][heap]
             cells.append(f"{result['ms'][heap]:.2f} ({low:.2f}-{high:.2f})")
+        # Of the medians: the heaps have no rounds in common, as they are processes apart.
         ratio = result["ms"]["default"] / result["ms"]["kept"]
         rows.append([result["workload"], result["loop"], *cells, f"{ratio:.2f}"])
     return tables.markdown(titles, rows)

@@ -134,15 +134,38 @@ def given(load: Workload) -> Given:
     generator = np.random.default_rng(0)
     x = jnp.array(generator.standard_normal((rows, load.window, load.features), np.float32))
     y = jnp.array(generator.standard_normal(target_shape, np.float32))
-    state = jax.jit(epoch.init, static_argnums=0)(setup, jax.random.key(1), x[:1])
-    return Given(setup, state, Batch(x, y))
+    return started(setup, Batch(x, y))
+
+
+def started(setup: epoch.Setup, data: Batch) -> Given:
+    """Draw the first state."""
+    init = jax.jit(epoch.init, static_argnums=0)
+    # One row, as only its shape matters.
+    state = init(setup, jax.random.key(1), data.x[:1])
+    return Given(setup, state, data)
+
+
+def batches_of(load: Workload, start: Given) -> Batch:
+    """Return the rows of a call as batches, one for each step, along a first axis."""
+
+    def batches(part: Array) -> Array:
+        return part.reshape(load.steps, load.batch, *part.shape[1:])
+
+    return jax.tree.map(batches, start.data)
+
+
+def first_batch(load: Workload, start: Given) -> Batch:
+    """Return the rows of the first step."""
+    return jax.tree.map(lambda part: part[: load.batch], start.data)
 
 
 def ours(load: Workload, start: Given) -> Trainer:
     """Compile our trainer's own steps: `epoch.epoch` on the rows of a call."""
+    # CPU time, as wall time would be longer on a machine that others use.
     began = time.process_time()
     compiled = epoch.epoch.lower(start.setup, start.state, start.data, load.batch).compile()
     compile_s = time.process_time() - began
+    # An epoch is given its state to overwrite, and the peers start from the same arrays.
     state = jax.tree.map(jnp.copy, start.state)
 
     def work() -> np.ndarray:
@@ -170,7 +193,7 @@ def first_loss(load: Workload, start: Given) -> float:
         _, prediction = start.setup.model.apply(variables, batch.x)
         return jnp.mean((prediction - batch.y) ** 2)
 
-    return float(loss(jax.tree.map(lambda part: part[: load.batch], start.data)))
+    return float(loss(first_batch(load, start)))
 
 
 def _count(params: Tree) -> int:
@@ -207,7 +230,8 @@ def by_jax(load: Workload, start: Given, stack: Layer) -> Trainer:
     def steps(state: Tree, data: Batch) -> tuple[Tree, Float[Array, "n"]]:
         return jax.lax.scan(step, state, data)
 
-    data = jax.tree.map(lambda part: part.reshape(load.steps, load.batch, *part.shape[1:]), start.data)
+    data = batches_of(load, start)
+    # Copied, as each call overwrites them.
     weights = jax.tree.map(jnp.array, {"layers": stack.weights, "head": start.state.params["head"]})
     state = (weights, ADAM.init(weights))
     # Compiled here, so that no turn pays for it. Other libraries mix dtypes as JAX does by default.
@@ -235,21 +259,28 @@ def autodiff(load: Workload, start: Given, device: Device = "cpu") -> Trainer:
     return by_jax(load, start, layers.stacked(stack))
 
 
-def library(make: Callable[[Shape, convert.Params], Layer], load: Workload, start: Given, device: Device) -> Trainer:
+def library(
+    make: Callable[[Shape, convert.Params], Layer],
+    load: Workload,
+    start: Given,
+) -> Trainer:
     """Make the trainer of a JAX library from its layer."""
     stack = []
     features = load.features
     for params in cell_params(load, start):
-        stack.append(make(Shape(load.cell, load.batch, load.window, features, load.hidden), params))
+        shape = Shape(load.cell, load.batch, load.window, features, load.hidden)
+        stack.append(make(shape, params))
+        # The next layer reads the states of this one.
         features = load.hidden
     return by_jax(load, start, layers.stacked(stack))
 
 
-def _of(name: str) -> Make:
+def _maker(name: str) -> Make:
+    """Return the maker of a JAX library's trainer."""
     make = layers.MAKERS[name]
 
     def trainer(load: Workload, start: Given, device: Device = "cpu") -> Trainer:
-        return library(make, load, start, device)
+        return library(make, load, start)
 
     return trainer
 
@@ -264,11 +295,15 @@ def cudnn(load: Workload, start: Given, device: Device = "gpu") -> Trainer:
     biases = [layer[f"bias_{side}_l0"].ravel() for layer in by_name for side in ("ih", "hh")]
     zeros = jnp.zeros((load.layers, load.batch, load.hidden))
     lengths = jnp.full(load.batch, load.window, jnp.int32)
-    sizes = (load.features, load.hidden, load.layers, 0.0, False, jax.lax.Precision.HIGHEST)
+    # Full float32: the default on a GPU may be TF32.
+    precision = jax.lax.Precision.HIGHEST
+    dropout = 0.0
+    is_bidirectional = False
+    sizes = (load.features, load.hidden, load.layers)
 
     def apply(weights: Tree, x: Float[Array, "b t d"]) -> Results:
         arrays = (x, zeros, zeros, weights, lengths)
-        outputs, last, _ = rnn.lstm(*arrays, *sizes)
+        outputs, last, _ = rnn.lstm(*arrays, *sizes, dropout, is_bidirectional, precision)
         return Results(outputs, last[-1])
 
     weights = jnp.concatenate([jnp.array(part) for part in (*kernels, *biases)])
@@ -292,11 +327,16 @@ def torch_layers(load: Workload, start: Given, device: Device = "cpu") -> Traine
 
     head = torch.nn.Linear(load.hidden, load.outputs)
     dense = start.state.params["head"]
-    head.load_state_dict(
-        {"weight": torch.tensor(np.array(dense["kernel"].T)), "bias": torch.tensor(np.array(dense["bias"]))}
-    )
+    # torch has its kernel as "outputs inputs".
+    kernel = np.array(dense["kernel"].T)
+    bias = np.array(dense["bias"])
+    head.load_state_dict({"weight": torch.tensor(kernel), "bias": torch.tensor(bias)})
+
     net = torch.nn.ModuleList([layer, head]).to(place)
-    xs, ys = (torch.tensor(np.array(part), device=place).split(load.batch) for part in start.data)
+    # On the device before any turn, as the rows of JAX are.
+    xs = torch.tensor(np.array(start.data.x), device=place).split(load.batch)
+    ys = torch.tensor(np.array(start.data.y), device=place).split(load.batch)
+    batches = list(zip(xs, ys, strict=True))
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         # The last output is the last state.
@@ -305,7 +345,7 @@ def torch_layers(load: Workload, start: Given, device: Device = "cpu") -> Traine
             outputs = outputs[:, -1]
         return ((head(outputs) - y) ** 2).mean()
 
-    return torch_trainer(list(net.parameters()), loss, list(zip(xs, ys, strict=True)), device)
+    return torch_trainer(list(net.parameters()), loss, batches, device)
 
 
 def settle_torch(device: Device) -> str:
@@ -340,6 +380,7 @@ def torch_trainer(
             value = loss(x, y)
             value.backward()
             adam.step()
+            # Its number is read after the last step: reading it here would wait for the device in each.
             losses.append(value.detach())
         # It is a switch of the whole thread.
         torch.set_flush_denormal(False)
@@ -355,10 +396,10 @@ def torch_trainer(
 PEERS: MappingProxyType[str, Peer] = MappingProxyType(
     {
         "torch": Peer("torch", "torch, fused Adam", torch_layers),
-        "linen": Peer("flax", "flax linen", _of("linen")),
-        "nnx": Peer("flax", "flax nnx", _of("nnx")),
-        "keras": Peer("keras", "Keras on JAX", _of("keras")),
-        "equinox": Peer("equinox", "equinox", _of("equinox"), cells=("lstm", "gru")),
+        "linen": Peer("flax", "flax linen", _maker("linen")),
+        "nnx": Peer("flax", "flax nnx", _maker("nnx")),
+        "keras": Peer("keras", "Keras on JAX", _maker("keras")),
+        "equinox": Peer("equinox", "equinox", _maker("equinox"), cells=("lstm", "gru")),
         "autodiff": Peer("jax", "our scan by autodiff", autodiff),
         "cudnn": Peer("jax", "cuDNN", cudnn, cells=("lstm",), devices=("gpu",)),
     }
@@ -368,4 +409,7 @@ PEERS: MappingProxyType[str, Peer] = MappingProxyType(
 
 def names(device: Device, chosen: frozenset[str] | None = None) -> list[str]:
     """Return the peers on a device, all of them or those that are chosen."""
-    return [name for name, peer in PEERS.items() if device in peer.devices and (chosen is None or name in chosen)]
+    on_device = [name for name, peer in PEERS.items() if device in peer.devices]
+    if chosen is None:
+        return on_device
+    return [name for name in on_device if name in chosen]

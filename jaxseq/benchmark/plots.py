@@ -29,6 +29,7 @@ def ratios(results: Sequence[Result]) -> Figure:
             xlabel="peer / jaxseq",
             title="Time of a step: above 1 jaxseq is faster",
         )
+        # The first workload is at the top, as in the table.
         left.invert_yaxis()
         _draw_times(right, results)
     return figure
@@ -38,6 +39,7 @@ def _draw_bars(axes: Axes, results: Sequence[Result]) -> None:
     """Draw a bar for each workload and peer; each peer has one colour and one line of the legend."""
     shown = list(dict.fromkeys(name for result in results for name in result["ratio"]))
     for number, name in enumerate(shown):
+        # The rest of a row parts its bars from those of the next workload.
         height = 0.8 / len(shown)
         color = matplotlib.colormaps["viridis"](number / len(shown))
         label = peers.PEERS[name].title
@@ -80,8 +82,9 @@ def growth(sweep: Sweep) -> Figure:
             panel.plot(sizes, axis["ms"][OURS], "o-", color=FORECAST, ms=4, label=label)
             label = f"products: slope {axis['products_slope']:.2f}"
             panel.plot(sizes, axis["ms"]["products"], "o-", color=NAIVE, ms=4, label=label)
-            fixed = ", ".join(f"{other} {size}" for other, size in sweep["middle"].items() if other != name)
-            panel.set(xscale="log", yscale="log", xlabel=name, title=f"{sweep['cell']}, {fixed}")
+            fixed_sizes = [f"{other} {size}" for other, size in sweep["middle"].items() if other != name]
+            panel.set(xscale="log", yscale="log", xlabel=name, title=f"{sweep['cell']}, {', '.join(fixed_sizes)}")
+            # Only measured sizes are marked, not the powers of ten of a logarithmic axis.
             panel.set_xticks(sizes, [str(size) for size in sizes])
             panel.minorticks_off()
             panel.legend(loc="best")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
 from jaxseq.benchmark import compare, machine, notenet, peers, tables, turns
-from jaxseq.benchmark.compare import OURS, Settings
+from jaxseq.benchmark.compare import OURS, Settings, Spreads
 from jaxseq.common.arrays import Variables
 from jaxseq.music.networks.layers import BOOK_EPSILON
 from jaxseq.music.networks.note_net import NoteNet
@@ -44,31 +44,28 @@ class Composer(NamedTuple):
     steps: int = STEPS
 
 
-class Timing(TypedDict):
+class Timing(Spreads):
     """Figures of a number of rows, as they stand in the JSON file; the ratios are peer / ours."""
 
     rows: int
     notes: int
-    rounds: int
-    ms: dict[str, float]
-    ms_range: dict[str, list[float]]
-    ratio: dict[str, float]
-    ratio_range: dict[str, list[float]]
     absent: dict[str, str]
 
 
 def ours(composer: Composer) -> Callable[[], np.ndarray]:
     """Return a function that composes, with other notes at each call."""
-    # The first symbol is given, all others are drawn.
+    # The network has no distribution of a first note: it is given, all others are drawn.
     forced = np.full((composer.rows, composer.steps, 4), FREE)
     forced[:, 0, 0] = FIRST
     positions = np.arange(composer.steps) % 16
+    # A key for each call: torch's loops compose something else each time, too.
     calls = itertools.count()
     variables = {"params": composer.params, **composer.stats}
 
     def work() -> np.ndarray:
         key = jax.random.key(next(calls))
         sample = ancestral(composer.model, variables, key, forced, positions, started=False)
+        # The copy waits for the last note.
         return np.asarray(sample.tokens)
 
     return work
@@ -85,6 +82,7 @@ def layers(composer: Composer) -> Callable[[], Composed]:
     net = notenet.network(composer.model, composer.params).eval()
     convolutions = [layer for layer in net.convolutions if isinstance(layer, torch.nn.Conv1d)]
     norms = [layer for layer in net.norms if isinstance(layer, torch.nn.BatchNorm1d)]
+    # `network` sets the parameters alone; a composer's norms use running moments, which are state.
     for number, norm in enumerate(norms):
         assert norm.running_mean is not None and norm.running_var is not None, "kept by default"
         moments = composer.stats["batch_stats"][f"norm_{number}"]
@@ -93,10 +91,12 @@ def layers(composer: Composer) -> Callable[[], Composed]:
 
     @torch.inference_mode()
     def work() -> Composed:
+        # Before the first note are zeros, as in the causal padding of training.
         past = [torch.zeros(composer.rows, layer.in_channels, layer.dilation[0]) for layer in convolutions]
         notes = [torch.full((composer.rows, 1), FIRST)]
         logits = []
         state = None
+        # The first note is given.
         for _ in range(4 * composer.steps - 1):
             z = net.notes(notes[-1]).transpose(1, 2)
             for number, (convolution, norm) in enumerate(zip(convolutions, norms, strict=True)):
@@ -106,7 +106,8 @@ def layers(composer: Composer) -> Callable[[], Composed]:
                 z = norm(torch.relu(convolution(window)))
             outputs, state = net.recurrent(z.transpose(1, 2), state)
             logits.append(net.head(outputs[:, 0]))
-            notes.append(torch.multinomial(torch.softmax(logits[-1], dim=1), 1))
+            probabilities = torch.softmax(logits[-1], dim=1)
+            notes.append(torch.multinomial(probabilities, 1))
         return torch.cat(notes, dim=1).numpy(), torch.stack(logits, dim=1).numpy()
 
     return work
@@ -133,7 +134,9 @@ def by_hand(composer: Composer) -> Callable[[], Composed]:
     torch.set_num_threads(1)
     net = notenet.network(composer.model, composer.params)
     cell = torch.nn.LSTMCell(net.recurrent.input_size, net.recurrent.hidden_size)
-    cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in net.recurrent.state_dict().items()})
+    # A cell has no layers to number in the names of its weights.
+    weights = {name.removesuffix("_l0"): weight for name, weight in net.recurrent.state_dict().items()}
+    cell.load_state_dict(weights)
     convolutions = _convolutions(composer, net)
 
     @torch.inference_mode()
@@ -154,7 +157,8 @@ def by_hand(composer: Composer) -> Callable[[], Composed]:
                 z = torch.addcmul(layer.shift, activation, layer.scale)
             state = cell(z, state)
             logits.append(net.head(state[0]))
-            notes.append(torch.multinomial(torch.softmax(logits[-1], dim=1), 1)[:, 0])
+            probabilities = torch.softmax(logits[-1], dim=1)
+            notes.append(torch.multinomial(probabilities, 1)[:, 0])
         return torch.stack(notes, dim=1).numpy(), torch.stack(logits, dim=1).numpy()
 
     return work
@@ -173,6 +177,7 @@ def _convolutions(composer: Composer, net: notenet.TorchNetwork) -> list[_Convol
         shift = np.asarray(norm["bias"]) - np.asarray(moments["mean"]) * scale
         convolutions.append(
             _Convolution(
+                # The channels of the older value come first, as `taps` has them.
                 weight=layer.weight.permute(0, 2, 1).flatten(1).contiguous(),
                 bias=layer.bias,
                 distance=layer.dilation[0],
@@ -191,12 +196,14 @@ PEERS: MappingProxyType[str, Callable[[Composer], Callable[[], object]]] = Mappi
 
 def measure(rows: int, settings: Settings) -> Timing:
     """Time the composition of `STEPS` sixteenths by each, in turn."""
+    # The network before any training, as the work is the same with all weights; its rows are not used, so few are drawn.
     start = notenet.given(notenet.LOAD._replace(steps=1))
     model = start.setup.model
     assert isinstance(model, NoteNet), "the workload builds this network"
     composer = Composer(model, start.state.params, start.state.stats, rows)
     works: dict[str, Callable[[], object]] = {OURS: ours(composer)}
     absent = {}
+    # The network's recurrent layer is an LSTM.
     reason = peers.PEERS["torch"].absent("lstm", settings.device)
     if reason is None:
         works |= {name: make(composer) for name, make in PEERS.items()}
@@ -205,17 +212,14 @@ def measure(rows: int, settings: Settings) -> Timing:
 
     ready = {name: turns.Work(work) for name, work in works.items()}
     _, clock = machine.CLOCKS[settings.device]
+    # A call is one composition, whose notes depend on each other: its time is not divided.
     times = turns.measure(ready, steps=1, pace=settings.pace, clock=clock)
     milliseconds = {name: np.array(timing.milliseconds) for name, timing in times.items()}
     ratios = {name: milliseconds[name] / milliseconds[OURS] for name in works if name != OURS}
     return Timing(
         rows=rows,
         notes=4 * STEPS,
-        rounds=len(milliseconds[OURS]),
-        ms=compare.medians(milliseconds),
-        ms_range=compare.ranges(milliseconds),
-        ratio=compare.medians(ratios),
-        ratio_range=compare.ranges(ratios),
+        **compare.spreads(milliseconds, ratios),
         absent=absent,
     )
 
@@ -236,7 +240,12 @@ def table(results: Sequence[Timing]) -> str:
     return f"{title}\n\n{tables.markdown(titles, rows)}"
 
 
-def _span(medians: dict[str, float], ranges: dict[str, list[float]], absent: dict[str, str], name: str) -> str:
+def _span(
+    medians: dict[str, float],
+    ranges: dict[str, list[float]],
+    absent: dict[str, str],
+    name: str,
+) -> str:
     """Return a median with its range, or the reason why there is none."""
     if name in absent:
         return absent[name]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
+from jaxseq.benchmark import columns, machine, peers
 from jaxseq.benchmark import heap as heaps
-from jaxseq.benchmark import machine, peers
 from jaxseq.benchmark.compare import OURS, PLAIN, Figures, Result
 from jaxseq.benchmark.machine import Place
 from jaxseq.benchmark.peers import Device
+
+Row = TypeVar("Row")
+"""Result that is a line of a table."""
 
 LIBRARY = "jaxseq"
 ABSENT = "\N{EN DASH}"
@@ -18,15 +23,14 @@ NOT_A_LIBRARY = ("autodiff",)
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose first column is text and the others numbers."""
-    widths = [max(len(line[column]) for line in (titles, *rows)) for column in range(len(titles))]
-
-    def line(cells: Sequence[str]) -> str:
-        aligned = [cells[0].ljust(widths[0])]
-        aligned += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return f"| {' | '.join(aligned)} |"
-
-    rule = "-" * (widths[0] + 2) + "|" + "|".join("-" * (width + 1) + ":" for width in widths[1:])
-    return "\n".join([line(titles), f"|{rule}|", *map(line, rows)])
+    padded_lines = columns.aligned([titles, *rows])
+    first, *others = [len(cell) for cell in padded_lines[0]]
+    # A rule covers the space at each side of a cell, too; its colon aligns numbers on the right.
+    rules = ["-" * (first + 2)]
+    rules += ["-" * (width + 1) + ":" for width in others]
+    lines = [f"| {' | '.join(cells)} |" for cells in padded_lines]
+    lines.insert(1, f"|{'|'.join(rules)}|")
+    return "\n".join(lines)
 
 
 def header(device: Device, place: Place) -> str:
@@ -45,24 +49,45 @@ def header(device: Device, place: Place) -> str:
 
 def comparison(results: Sequence[Result], device: Device) -> str:
     """Return the table of everybody, and the reasons of those without a figure."""
-    shown = [name for name in peers.names(device) if any(name in result["ratio"] for result in results)]
-    titles = ["peer / jaxseq", "jaxseq, ms", *(peers.PEERS[name].title for name in shown), "ahead"]
-    titles += ["products in XLA, ms", "jaxseq / products", "fastest products, ms"]
+    cell_of: dict[str, Callable[[Result], str]] = {
+        "peer / jaxseq": _name,
+        "jaxseq, ms": partial(_ms, name=OURS),
+    }
+    # A peer that no workload has a figure of would be a column of dashes; its reason stands below the table.
+    for name in peers.names(device):
+        if any(name in result["ratio"] for result in results):
+            cell_of[peers.PEERS[name].title] = partial(ratio, name=name)
+    cell_of |= {
+        "ahead": ahead,
+        "products in XLA, ms": lambda result: f"{result['products']['XLA']:.2f}",
+        "jaxseq / products": _above_products,
+        "fastest products, ms": fastest_products,
+    }
+    return "\n".join([_table(results, cell_of), *_absences(results)])
+
+
+def _table(
+    results: Sequence[Row],
+    cell_of: Mapping[str, Callable[[Row], str]],
+) -> str:
+    """Return the table with a line for each result; `cell_of` has its cell under each title."""
     rows = []
     for result in results:
-        low, high = result["above_products_range"]
-        rows.append(
-            [
-                str(result["workload"]["name"]),
-                f"{result['ms'][OURS]:.2f}",
-                *(ratio(result, name) for name in shown),
-                ahead(result),
-                f"{result['products']['XLA']:.2f}",
-                f"{result['above_products']:.2f} ({low:.2f}-{high:.2f})",
-                fastest_products(result),
-            ]
-        )
-    return "\n".join([markdown(titles, rows), *_absences(results)])
+        rows.append([cell(result) for cell in cell_of.values()])
+    return markdown(list(cell_of), rows)
+
+
+def _name(result: Figures) -> str:
+    return str(result["workload"]["name"])
+
+
+def _ms(result: Figures, name: str) -> str:
+    return f"{result['ms'][name]:.2f}"
+
+
+def _above_products(result: Result) -> str:
+    low, high = result["above_products_range"]
+    return f"{result['above_products']:.2f} ({low:.2f}-{high:.2f})"
 
 
 def ratio(result: Figures, name: str) -> str:
@@ -102,6 +127,7 @@ def _absences(results: Sequence[Result]) -> list[str]:
     lines = []
     for key, workload_names in workloads_of.items():
         where = ""
+        # A reason that holds everywhere, as for a package that is not installed, needs no names.
         if len(workload_names) < len(results):
             where = f" ({'; '.join(workload_names)})"
         lines.append(f"{key}{where}")
@@ -113,30 +139,22 @@ def _absences(results: Sequence[Result]) -> list[str]:
 
 def costs(results: Sequence[Figures]) -> str:
     """Return the table of what our own step costs apart from its time."""
-    rows = []
-    for result in results:
-        rows.append(
-            [
-                str(result["workload"]["name"]),
-                f"{result['parameters']}",
-                f"{result['compile_s']:.1f}",
-                f"{result['memory_mib']:.1f}",
-                f"{result['rounds']}",
-            ]
-        )
-    return markdown(["jaxseq", "parameters", "compile, CPU s", "memory, MiB", "rounds"], rows)
+    cell_of: dict[str, Callable[[Figures], str]] = {
+        "jaxseq": _name,
+        "parameters": lambda result: f"{result['parameters']}",
+        "compile, CPU s": lambda result: f"{result['compile_s']:.1f}",
+        "memory, MiB": lambda result: f"{result['memory_mib']:.1f}",
+        "rounds": lambda result: f"{result['rounds']}",
+    }
+    return _table(results, cell_of)
 
 
 def normalised(results: Sequence[Figures]) -> str:
     """Return the table of normalised cells."""
-    rows = []
-    for result in results:
-        rows.append(
-            [
-                str(result["workload"]["name"]),
-                f"{result['ms'][OURS]:.2f}",
-                f"{result['ms'][PLAIN]:.2f}",
-                ratio(result, PLAIN),
-            ]
-        )
-    return markdown(["norm in the cell", "normalised, ms", "plain, ms", "normalised / plain"], rows)
+    cell_of: dict[str, Callable[[Figures], str]] = {
+        "norm in the cell": _name,
+        "normalised, ms": partial(_ms, name=OURS),
+        "plain, ms": partial(_ms, name=PLAIN),
+        "normalised / plain": partial(ratio, name=PLAIN),
+    }
+    return _table(results, cell_of)

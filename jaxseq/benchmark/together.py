@@ -58,19 +58,26 @@ def measure(size: Size, rounds: int, device: str) -> Timing:
     """Time an epoch of all seeds in both ways, in turn, from equal states."""
     experiment = named("aapl", model=Model(cell=size.cell, hidden=size.hidden))
     job = domains.of(experiment).prepare(experiment)
-    jobs = [dataclasses.replace(job, experiment=dataclasses.replace(experiment, seed=seed)) for seed in range(SEEDS)]
+    # A seed draws weights and orders of rows; the rows themselves are those of one job.
+    jobs = []
+    for seed in range(SEEDS):
+        seed_experiment = dataclasses.replace(experiment, seed=seed)
+        jobs.append(dataclasses.replace(job, experiment=seed_experiment))
+    # Drawn for each, as training overwrites its states.
     alone = _Alone(job, [initial_state(seed_job) for seed_job in jobs])
     together = _Together(job, tuple(initial_state(seed_job) for seed_job in jobs))
-    ways: dict[str, Callable[[], None]] = {"alone": alone.work, "together": together.work}
+    works: dict[str, Callable[[], None]] = {"alone": alone.work, "together": together.work}
 
     # The first turn compiles.
-    for work in ways.values():
+    for work in works.values():
         work()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
-        for name, work in ways.items():
+        # A turn each, so that a drift of the machine's speed meets both.
+        for name, work in works.items():
             seconds[name].append(machine.milliseconds(work, EPOCHS, device) / 1e3)
 
+    # Round by round, as the turns of a round met the same speed.
     ratio = np.divide(seconds["alone"], seconds["together"])
     return Timing(
         cell=size.cell,
@@ -81,6 +88,7 @@ def measure(size: Size, rounds: int, device: str) -> Timing:
         ratio=float(np.median(ratio)),
         least=float(ratio.min()),
         most=float(ratio.max()),
+        # With those of the turn that compiles.
         epochs=(rounds + 1) * EPOCHS,
         difference=_difference(alone.states, together.states),
     )
@@ -104,6 +112,7 @@ class _Alone:
                 batch=job.experiment.batch,
                 numbers=range(EPOCHS),
             )
+            # Each state is overwritten by the next epoch.
             for last in finished:
                 self.states[seed] = last.state
         jax.block_until_ready(self.states)
@@ -124,8 +133,10 @@ class _Together:
             train=job.data.train,
             valid=job.data.valid,
             batch=job.experiment.batch,
-            numbers=range(SEEDS),
+            # A number only names the epoch; every seed is at its first one.
+            numbers=[0] * SEEDS,
         )
+        # Lanes train without end.
         for _ in range(EPOCHS):
             last = next(finished)
             self.states = tuple(lane.state for lane in last)
@@ -134,9 +145,13 @@ class _Together:
 
 def _difference(alone: list[epoch.TrainState], together: lanes.States) -> float:
     """Return the largest absolute difference of a parameter."""
+
+    def difference(expected: jax.Array, array: jax.Array) -> float:
+        return float(abs(expected - array).max())
+
     largest = 0.0
     for expected, state in zip(alone, together, strict=True):
-        differences: Tree = jax.tree.map(lambda a, b: float(abs(a - b).max()), expected.params, state.params)
+        differences: Tree = jax.tree.map(difference, expected.params, state.params)
         largest = max(largest, *jax.tree.leaves(differences))
     return largest
 

@@ -78,15 +78,17 @@ def measure(
     calls = {}
     one_round = 0.0
     for name, ready in peers.items():
-        # It pays for the pages of memory that are touched for the first time.
+        # It pays for the pages of memory that are touched for the first time, and may be less than a tick of the clock.
         one_call = max(seconds(ready, 1, clock), 1e-6)
         calls[name] = min(pace.most_calls, math.ceil(pace.turn_seconds / one_call))
         # A slow peer's turn is a single call, however long.
         one_round += calls[name] * one_call
 
     rounds = pace.most_rounds
+    # Without peers a round takes no time.
     if one_round:
-        rounds = int(np.clip(pace.round_seconds / one_round, pace.least_rounds, pace.most_rounds))
+        fitting_rounds = pace.round_seconds / one_round
+        rounds = int(np.clip(fitting_rounds, pace.least_rounds, pace.most_rounds))
     milliseconds: dict[str, list[float]] = {name: [] for name in peers}
     for number in range(rounds):
         # A peer that always followed the same one would always find the caches that this one leaves.

@@ -131,6 +131,7 @@ def products(load: Workload) -> list[Product]:
         if inputs > 1:
             step_products += _dense(all_rows, inputs, gates, below=layer > 0)
 
+    # The head of the last state alone has a row for each window.
     head_rows = load.batch
     if load.every_step:
         head_rows = all_rows

@@ -21,7 +21,6 @@ from jaxseq.benchmark import (
     lengths,
     machine,
     matmuls,
-    own_loop,
     peers,
     tables,
     turns,
@@ -29,6 +28,7 @@ from jaxseq.benchmark import (
 )
 from jaxseq.benchmark.workloads import Product, Workload
 from jaxseq.cells import CELLS
+from jaxseq.common.errors import UsageError
 
 TINY = Workload("tiny", "lstm", 5, 6, 3, 2, 1, layers=2, outputs=2, every_step=True)
 LAST = TINY._replace(cell="rnn", layers=1, every_step=False)
@@ -289,6 +289,15 @@ def test_a_kept_heap_maps_no_large_buffer_anew() -> None:
     assert faults["kept"] < 100 < 200 < faults["default"]
 
 
+def test_a_process_that_fails_is_named_with_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def process(command, **_):
+        return subprocess.CompletedProcess(command, 1, stdout="", stderr="Traceback\nValueError: no such layer\n")
+
+    monkeypatch.setattr(subprocess, "run", process)
+    with pytest.raises(UsageError, match=r"^GRU on 2 devices .*: ValueError: no such layer$"):
+        machine.in_process("jaxseq.benchmark.devices", [], {}, title="GRU on 2 devices")
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """The program on tiny sizes without other libraries; the process keeps its cores and its environment."""
     real = importlib.util.find_spec
@@ -438,7 +447,7 @@ def test_loops_of_ones_own_are_timed_with_both_heaps(monkeypatch: pytest.MonkeyP
         times = [2.0, 4.0] if env.get("MALLOC_TOP_PAD_") is None else [1.0, 2.0]
         return subprocess.CompletedProcess(command, 0, stdout=json.dumps({"scan": times}), stderr="")
 
-    monkeypatch.setattr(own_loop.subprocess, "run", process)
+    monkeypatch.setattr(subprocess, "run", process)
     monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
     assert program.main(["--loop", "--quick", "--rounds", "2"]) == 0
     assert environments == [dict.fromkeys(heap.ENVIRONMENT), dict(heap.ENVIRONMENT)] * 2

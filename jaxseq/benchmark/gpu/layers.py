@@ -47,6 +47,7 @@ def scan(
     """Scan by one of our kernels: the last carry, and the outputs."""
     cell = CELLS[load.cell]
     norm = norm_of(load)
+    # A kernel that cannot compute the layer raises; "auto" would take another one under its name.
     traversal = Traversal(kernel=kernel)
     if norm is None:
         return recurrence.scan(
@@ -96,6 +97,7 @@ def library(name: str, load: Load, start: Start) -> Layer:
         load.time_steps,
         load.features,
         load.hidden,
+        # As ours and torch's; a library that cannot take time first pays for its transposition.
         time_major=True,
     )
     layer = libraries.MAKERS[name](shape, start.params)

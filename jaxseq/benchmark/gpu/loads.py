@@ -45,6 +45,7 @@ class Load(NamedTuple):
     @property
     def steps(self) -> int:
         """Repetitions in one call, so that Python's dispatch is small beside the work."""
+        # A call holds the input of all its repetitions.
         numbers = self.time_steps * self.batch * self.features
         fitting = min(TIME_STEPS_A_CALL // self.time_steps, NUMBERS_A_CALL // numbers)
         return min(MOST_STEPS, max(1, fitting))
@@ -66,6 +67,7 @@ class Load(NamedTuple):
         return 4.0
 
 
+# A short budget reaches no more than these: both tasks, both gated cells, a norm and a large batch.
 FIRST = (
     Load("step", "lstm", 50, 32, 50),
     Load("step", "gru", 50, 32, 50),
@@ -104,6 +106,7 @@ def ordered() -> Iterator[Load]:
     """Yield all workloads: those of `FIRST`, those of `THEN`, and the rest of a grid of sizes."""
     yield from FIRST
     yield from THEN
+    # The large batch comes after all sizes of the small one, so that a run that ends early has those.
     for batch, hidden, cell in itertools.product((32, 256), (64, 128, 256), ("lstm", "gru", "rnn")):
         for time_steps in (50, 128, 1024):
             load = Load("layer", cell, hidden, batch, time_steps)

@@ -130,6 +130,7 @@ def _outcome(scan: Scan, inputs: Inputs, cotangents: Results) -> Outcome:
 
 def _reference(load: Load, inputs: Inputs, cotangents: Results) -> Outcome:
     """Compute in float64 on the CPU, without our adjoint and our kernels."""
+    # Like `layers.scan`, but apart from it: a reference that called it would have its errors.
     cell = CELLS[load.cell]
     norm = norm_of(load)
 
@@ -190,6 +191,7 @@ def _worst(tree: Tree, expected: Tree) -> WorstError:
 
     def relative_error(array: np.ndarray, expected_array: np.ndarray) -> float:
         difference = np.abs(array - expected_array)
+        # Relative to the array's largest value: single values near zero have no relative error that says anything.
         return float(difference.max() / np.abs(expected_array).max())
 
     errors = jax.tree.map(relative_error, tree, expected)

@@ -47,6 +47,7 @@ def trace(layer: Layer, load: Load, start: Start, data: Tree) -> Lowered:
             "bias": start.head_bias,
         }
         program = _training(layer)
+        # By its shapes alone: computing it would be one more program to compile.
         state = (weights, zeros(jax.eval_shape(ADAM.init, weights)))
     else:
         program = _passes(layer)
@@ -68,10 +69,15 @@ def on_device(load: Load, start: Start) -> Tree:
 
 def compiled(lowered: Lowered) -> Callable[[], Turn]:
     """Compile; return the function that makes the first call, which a thread that compiles must not do."""
-    began = time.perf_counter()
-    executable = lowered.program.compile()
-    compile_s = time.perf_counter() - began
+    executable, compile_s = timed_compilation(lowered.program)
     return lambda: _first_call(executable, lowered, compile_s)
+
+
+def timed_compilation(program: stages.Lowered) -> tuple[stages.Compiled, float]:
+    """Compile a program; return it with the seconds that it took."""
+    began = time.perf_counter()
+    executable = program.compile()
+    return executable, time.perf_counter() - began
 
 
 def _first_call(executable: stages.Compiled, lowered: Lowered, compile_s: float) -> Turn:
@@ -102,6 +108,7 @@ def _first_call(executable: stages.Compiled, lowered: Lowered, compile_s: float)
 def _check(result: Array) -> Float[Array, "2"]:
     """Return the first and last loss, or the norm of the first and the last input gradient."""
     ends = result[jnp.array([0, -1])]
+    # A loss is its own size.
     if ends.ndim == 1:
         return ends
     return jnp.sqrt(jnp.sum(ends * ends, axis=(1, 2, 3)))
@@ -144,6 +151,7 @@ def _passes(layer: Layer) -> Program:
         def one_pass(total: Tree, x: Float[Array, "t b d"]) -> tuple[Tree, Float[Array, "t b d"]]:
             _, transpose = jax.vjp(layer.apply, weights, x)
             gradient, x_gradient = transpose(cotangent)
+            # The sum uses every pass's gradient, so that XLA leaves none out.
             return jax.tree.map(jnp.add, total, gradient), x_gradient
 
         total, x_gradients = jax.lax.scan(one_pass, total, xs)

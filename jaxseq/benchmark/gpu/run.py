@@ -154,6 +154,7 @@ def header(settings: Settings) -> Header:
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
+        # Its peers are listed as absent, with the reason.
         except importlib.metadata.PackageNotFoundError:
             continue
     return Header(
@@ -184,12 +185,13 @@ def items(settings: Settings, budget: Budget) -> Iterator[Item]:
     """Yield all items in their order: the first rows, parity, generation, and the other rows."""
     first = [load for load in settings.rows if load in loads.FIRST]
     others = [load for load in settings.rows if load not in loads.FIRST]
+    # First what a short budget must have: times of the usual sizes, and whether the kernels are right.
     for load in first:
         yield Item("row", load.name, load.weight, partial(measure_row, load, settings, budget))
 
     for cell, norm in settings.parity:
-        name = f"parity: {f'{norm} norm ' if norm else ''}{cell}"
-        yield Item("parity", name, 1.0, partial(_measure_parity, cell, norm))
+        prefix = f"{norm} norm " if norm else ""
+        yield Item("parity", f"parity: {prefix}{cell}", 1.0, partial(_measure_parity, cell, norm))
     for load in settings.generation:
         name = f"generation: {load.cell}, {load.hidden} units, batch {load.batch}"
         yield Item("generation", name, 1.0, partial(measure_generation, load, settings))
@@ -233,6 +235,7 @@ def measure_row(load: Load, settings: Settings, budget: Budget) -> Record:
     # XLA compiles outside of Python's lock, so each peer has a thread.
     with ThreadPoolExecutor() as pool:
         futures = {name: pool.submit(programs.compiled, program) for name, program in lowered.items()}
+    # One after the other: the first calls would share the device, and its memory.
     for name, future in futures.items():
         try:
             ready[name] = future.result()()
@@ -250,7 +253,12 @@ def measure_row(load: Load, settings: Settings, budget: Budget) -> Record:
     )
 
 
-def _trace(make: Callable[[Load, Start], Layer], load: Load, start: Start, data: Tree) -> Lowered:
+def _trace(
+    make: Callable[[Load, Start], Layer],
+    load: Load,
+    start: Start,
+    data: Tree,
+) -> Lowered:
     from jaxseq.benchmark.gpu import programs
 
     return programs.trace(make(load, start), load, start, data)
@@ -263,7 +271,8 @@ def measure_generation(load: Load, settings: Settings) -> Record:
 
     start = draw(load)
     makers: dict[str, Callable[[], Turn]] = {"jaxseq step": partial(generation.ours, load, start)}
-    makers |= {name: partial(make, load, start, settings.device) for name, make in generation.PEERS.items()}
+    for name, make in generation.PEERS.items():
+        makers[name] = partial(make, load, start, settings.device)
     absent: dict[str, str] = {}
     ready = _collect(_chosen(makers, settings), absent, None)
     return Record(
@@ -273,8 +282,13 @@ def measure_generation(load: Load, settings: Settings) -> Record:
     )
 
 
-def _chosen(makers: Mapping[str, Callable[[], Made]], settings: Settings) -> dict[str, Callable[[], Made]]:
-    return {name: make for name, make in makers.items() if settings.peers is None or name in settings.peers}
+def _chosen(
+    makers: Mapping[str, Callable[[], Made]],
+    settings: Settings,
+) -> dict[str, Callable[[], Made]]:
+    if settings.peers is None:
+        return dict(makers)
+    return {name: make for name, make in makers.items() if name in settings.peers}
 
 
 def _collect(
@@ -295,7 +309,11 @@ def _collect(
     return collected
 
 
-def _timed(ready: Mapping[str, Turn], steps: int, settings: Settings) -> dict[str, PeerRecord]:
+def _timed(
+    ready: Mapping[str, Turn],
+    steps: int,
+    settings: Settings,
+) -> dict[str, PeerRecord]:
     """Time the peers in turn, and compare what they have computed with the first of them."""
     import numpy as np
 
@@ -315,15 +333,19 @@ def _timed(ready: Mapping[str, Turn], steps: int, settings: Settings) -> dict[st
     # The trainer has none: its batches are other rows.
     checks = {name: np.array(turn.check) for name, turn in ready.items() if turn.check}
     if checks:
+        # Our scan's, unless it is absent or was not chosen.
         expected = next(iter(checks.values()))
         for name, check in checks.items():
-            peers[name]["apart"] = float(np.max(np.abs(check - expected) / np.abs(expected)))
+            difference = np.abs(check - expected)
+            peers[name]["apart"] = float(np.max(difference / np.abs(expected)))
     return peers
 
 
 def _free_memory(device: str) -> None:
     """Give cached memory back: torch's cache of one row would be missing to JAX in the next."""
+    # Functions that refer to each other hold their arrays until they are collected.
     gc.collect()
+    # A run without torch must not import it here.
     torch = sys.modules.get("torch")
     if device != "cpu" and torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -54,14 +54,17 @@ def draw(load: Load) -> Start:
 
     # Compiling the initialisers for a GPU takes seconds of every row.
     with jax.default_device(jax.devices("cpu")[0]):
-        params = jax.jit(cell.init, static_argnums=(1, 2))(jax.random.key(0), load.features, hidden)
+        init = jax.jit(cell.init, static_argnums=(1, 2))
+        params = init(jax.random.key(0), load.features, hidden)
         gains = None
         if norm is not None:
+            # The LSTM's norm has a gain for c, too.
             has_memory = len(cell.start((1, 1))) > 1
             gains = norms.init(norm, cell.gate_count, has_memory, hidden)
     return Start(
         params=jax.tree.map(np.array, params),
         gains=jax.tree.map(np.array, gains),
+        # Scaled, so that a prediction is about as large at every width.
         head_kernel=normal(hidden, 1) / np.float32(hidden**0.5),
         head_bias=np.zeros(1, np.float32),
         x=normal(load.steps, load.time_steps, load.batch, load.features),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from jaxseq.benchmark import columns
 from jaxseq.benchmark.gpu.records import PeerRecord, Record, Results
 
 OURS = "jaxseq "
@@ -28,6 +29,7 @@ def text(results: Results) -> str:
 
 def _times(rows: Sequence[Record]) -> str:
     """Return milliseconds of every peer, a line for each row."""
+    # A column for each peer of any row, in the order of their first figures.
     names = list(dict.fromkeys(name for row in rows for name in row.get("peers", {})))
     lines = [["ms a repetition", *names, "torch / ours"]]
     for row in rows:
@@ -48,6 +50,7 @@ def _times(rows: Sequence[Record]) -> str:
 def _by_reason(failures: Mapping[str, Sequence[str]], count: int) -> Iterator[str]:
     """Yield a line for each reason with the names that it holds for, of `count` altogether."""
     for why, names in failures.items():
+        # Most reasons hold for all rows, or for all of a cell: their names would fill the screen.
         if len(names) == count:
             yield f"all: {why}"
         elif len(names) > MOST_NAMES:
@@ -64,6 +67,7 @@ def _milliseconds(peer: PeerRecord | None) -> str:
 
 def _ratio(peers: Mapping[str, PeerRecord]) -> str:
     """Return the fastest of torch over the fastest of ours."""
+    # A user would take the fastest of each: kernel or trainer here, eager or graph there.
     ours = [peer["ms"] for name, peer in peers.items() if name.startswith(OURS)]
     torch = [peer["ms"] for name, peer in peers.items() if name.startswith("torch")]
     if not ours or not torch:
@@ -90,11 +94,4 @@ def _parity(blocks: Sequence[Record]) -> str:
 
 
 def _columns(lines: Sequence[Sequence[str]]) -> str:
-    """Align the first column left and the others right."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
-        for line in lines
-    )
+    return "\n".join("  ".join(cells) for cells in columns.aligned(lines))

@@ -7,9 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.start import Start
@@ -24,6 +22,12 @@ RATE = 1e-3
 EPSILON = 1e-5
 WARM_UP_STEPS = 3
 """Steps before a CUDA graph is captured, in which cuDNN and the allocator settle."""
+
+
+Weights: TypeAlias = "dict[str, Tensor]"
+"""Parameters of a normalised cell by name."""
+State: TypeAlias = "tuple[Tensor, Tensor]"
+"""h and c "b h"; c stays as it is in cells without a memory."""
 
 
 class Net(NamedTuple):
@@ -68,6 +72,19 @@ def library_layer(load: Load, start: Start, device: str) -> Net:
     return Net(list(layer.parameters()), forward)
 
 
+def _normalised_weights(start: Start, device: str) -> Weights:
+    """Return the cell's parameters under our names, and the norms' gains with "gain_" before them."""
+    import torch as t
+
+    arrays = start.params._asdict()
+    for name, array in start.gains._asdict().items():
+        arrays[f"gain_{name}"] = array
+    weights: Weights = {}
+    for name, array in arrays.items():
+        weights[name] = t.nn.Parameter(t.tensor(array, device=device))
+    return weights
+
+
 def normalised_layer(load: Load, start: Start, device: str) -> Net:
     """Build a loop of a cell with layer norm of both projections, and of the LSTM's memory (Ba et al. 2016)."""
     import torch as t
@@ -75,15 +92,7 @@ def normalised_layer(load: Load, start: Start, device: str) -> Net:
     if load.norm != "layer":
         raise UsageError("no cell in torch's terms", where="norm", got=load.norm, needed="layer")
 
-    def parameter(array: np.ndarray) -> Tensor:
-        return t.nn.Parameter(t.tensor(array, device=device))
-
-    params = {}
-    for name, array in start.params._asdict().items():
-        params[name] = parameter(array)
-    for name, array in start.gains._asdict().items():
-        params[f"gain_{name}"] = parameter(array)
-
+    params = _normalised_weights(start, device)
     step = STEPS[load.cell]
     widths = [group * load.hidden for group in CELLS[load.cell].groups]
     # Only the GRU has a bias beside h.
@@ -95,7 +104,9 @@ def normalised_layer(load: Load, start: Start, device: str) -> Net:
             return t.nn.functional.layer_norm(sums, sums.shape[-1:], gain, bias, EPSILON)
 
         scaled = []
-        for part, scale in zip(sums.split(widths, -1), gain.split(widths), strict=True):
+        parts = sums.split(widths, -1)
+        scales = gain.split(widths)
+        for part, scale in zip(parts, scales, strict=True):
             scaled.append(t.nn.functional.layer_norm(part, part.shape[-1:], scale, None, EPSILON))
         assert bias is not None, "a cell of several groups, the GRU, has both biases"
         return t.cat(scaled, -1) + bias
@@ -115,23 +126,11 @@ def normalised_layer(load: Load, start: Start, device: str) -> Net:
     return Net(list(params.values()), forward)
 
 
-def _rnn_step(
-    z: Tensor,
-    u: Tensor,
-    h: Tensor,
-    c: Tensor,
-    params: dict[str, Tensor],
-) -> tuple[Tensor, Tensor]:
+def _rnn_step(z: Tensor, u: Tensor, h: Tensor, c: Tensor, params: Weights) -> State:
     return (z + u).tanh(), c
 
 
-def _lstm_step(
-    z: Tensor,
-    u: Tensor,
-    h: Tensor,
-    c: Tensor,
-    params: dict[str, Tensor],
-) -> tuple[Tensor, Tensor]:
+def _lstm_step(z: Tensor, u: Tensor, h: Tensor, c: Tensor, params: Weights) -> State:
     import torch as t
 
     i, f, g, o = (z + u).chunk(4, -1)
@@ -147,13 +146,7 @@ def _lstm_step(
     return o.sigmoid() * visible_c.tanh(), c
 
 
-def _gru_step(
-    z: Tensor,
-    u: Tensor,
-    h: Tensor,
-    c: Tensor,
-    params: dict[str, Tensor],
-) -> tuple[Tensor, Tensor]:
+def _gru_step(z: Tensor, u: Tensor, h: Tensor, c: Tensor, params: Weights) -> State:
     z_r, z_update, z_n = z.chunk(3, -1)
     u_r, u_update, u_n = u.chunk(3, -1)
     r = (z_r + u_r).sigmoid()
@@ -219,7 +212,8 @@ def passes(net: Net, start: Start, device: str) -> Work:
     """Return a forward and backward pass of the layer, whose parameter gradients are added up."""
     import torch as t
 
-    inputs: list[tuple[Tensor, ...]] = [(x.requires_grad_(),) for x in t.tensor(start.x, device=device).unbind()]
+    xs = t.tensor(start.x, device=device).unbind()
+    inputs: list[tuple[Tensor, ...]] = [(x.requires_grad_(),) for x in xs]
     cotangent = t.tensor(start.cotangent, device=device)
     # With a gradient there, the backward pass adds to it in place, also within a graph.
     for parameter in net.parameters:
@@ -265,13 +259,7 @@ def graphed(work: Work, device: str) -> Turn:
         own_inputs.append(copy.requires_grad_(tensor.requires_grad))
 
     with _unchanged(work):
-        # Libraries allocate at their first use, which a capture must not see; it also must not see the default stream.
-        side = t.cuda.Stream()
-        side.wait_stream(t.cuda.current_stream())
-        with t.cuda.stream(side):
-            for _ in range(WARM_UP_STEPS):
-                work.run(*own_inputs)
-        t.cuda.current_stream().wait_stream(side)
+        warm_up(partial(work.run, *own_inputs), WARM_UP_STEPS)
 
     graph = t.cuda.CUDAGraph()
     # Other threads of the process, JAX's, may use the device meanwhile.
@@ -293,6 +281,22 @@ def graphed(work: Work, device: str) -> Turn:
             replay(inputs)
 
     return Turn(call, partial(wait, device), check)
+
+
+def warm_up(run: Callable[[], object], calls: int) -> None:
+    """Call what a CUDA graph is to capture.
+
+    Libraries allocate at their first use, which a capture must not see; it also must not see the default stream.
+    """
+    import torch as t
+
+    side = t.cuda.Stream()
+    # It starts after all that is queued, and nothing later starts before it has finished.
+    side.wait_stream(t.cuda.current_stream())
+    with t.cuda.stream(side):
+        for _ in range(calls):
+            run()
+    t.cuda.current_stream().wait_stream(side)
 
 
 @contextlib.contextmanager
@@ -324,7 +328,12 @@ def wait(device: str) -> None:
         t.cuda.synchronize()
 
 
-def _make(way: Callable[[Work, str], Turn], load: Load, start: Start, device: str) -> Turn:
+def _make(
+    run: Callable[[Work, str], Turn],
+    load: Load,
+    start: Start,
+    device: str,
+) -> Turn:
     import torch as t
 
     if device != "cpu" and not t.cuda.is_available():
@@ -342,7 +351,7 @@ def _make(way: Callable[[Work, str], Turn], load: Load, start: Start, device: st
     task = passes
     if load.task == "step":
         task = training
-    return way(task(net, start, device), device)
+    return run(task(net, start, device), device)
 
 
 MAKERS: MappingProxyType[str, Callable[[Load, Start, str], Turn]] = MappingProxyType(

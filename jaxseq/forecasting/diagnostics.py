@@ -372,7 +372,8 @@ def _draw_rolling_coverage(
         return
     axes.set(ylabel="measured coverage, %", ylim=(None, 103))
     # More ticks than this run into each other in half a page.
-    locator = AutoDateLocator(maxticks=6)
+    # With the default of at least 5 ticks, no interval fits ranges of some months, or of some years.
+    locator = AutoDateLocator(minticks=2, maxticks=6)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     legend(axes)

@@ -46,6 +46,7 @@ from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import RunRow
 from jaxseq.train.epoch import Setup
 from jaxseq.train.experiments.base import OWN, OnNonFinite
+from jaxseq.train.experiments.config import ROWS
 from jaxseq.train.job import Job, chosen_epoch, run_config
 from jaxseq.train.loop import Run
 from jaxseq.train.own_training import ADAM, OwnTraining, Pair, Parts, Rows
@@ -201,7 +202,10 @@ def train(
     # Otherwise every line would appear once for each process.
     if not processes.is_first():
         console.quiet = True
-    parts = Parts(model, loss, options.get("optimiser") or ADAM, options.get("metrics", {}))
+    optimiser = options.get("optimiser") or ADAM
+    if not hasattr(optimiser, "update") or not hasattr(optimiser, "init"):
+        raise UsageError("no rule of optax", where="optimiser", got=optimiser, needed="such as optax.adam(1e-3)")
+    parts = Parts(model, loss, optimiser, options.get("metrics", {}))
     fields = {name: value for name, value in options.items() if name in TrainingOptions.__annotations__}
     folder = None if out is None else files.user_path(out)
     resumes = _resumes(folder, options)
@@ -305,8 +309,11 @@ def _check_same(folder: Path, job: Job[OwnTraining, None]) -> None:
         # JSON has lists alone.
         comparable = list(value) if isinstance(value, tuple) else value
         if name not in MAY_CHANGE and saved.get(name) != comparable:
+            rule = f"a resumed run may only change {', '.join(MAY_CHANGE)}"
+            if name == ROWS:
+                rule = f"{rule}; the rows, or the first batch of the loader or generator, are others"
             raise UsageError(
-                f"a resumed run may only change {', '.join(MAY_CHANGE)}",
+                rule,
                 where=folder / run_seal.CONFIG,
                 got=f"{name} {value}",
                 needed=f"{name} {saved.get(name)}",

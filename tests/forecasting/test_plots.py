@@ -393,6 +393,12 @@ def test_the_coverage_over_time_is_the_rolling_mean_of_what_was_covered() -> Non
     assert f"fewer than {STRETCH} forecasts" in words(errors(bounded(frame(n=59), 80), 0.8).axes[5])
 
 
+@pytest.mark.parametrize("n", [STRETCH, 190, 950, 1600])
+def test_coverage_over_any_range_of_dates_has_two_to_six_ticks_and_no_warning(n) -> None:
+    ticks = errors(bounded(frame(n=n), 80), 0.8).axes[5].xaxis.get_majorticklocs()
+    assert 2 <= len(ticks) <= 6
+
+
 def test_the_coverage_over_time_of_several_steps_is_that_of_their_windows() -> None:
     given = bounded(frame(n=80, horizon=3), 80)
     inside = given["actual"].between(given["low_80%"], given["high_80%"]).to_numpy().reshape(80, 3).mean(axis=1)

@@ -108,6 +108,11 @@ def test_a_run_resumes_bit_for_bit(tmp_path):
     assert checkpoint.main(["verify", str(tmp_path / "parts")]) == 0
 
 
+def test_an_optimiser_by_its_name_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UsageError, match=r"optimiser: no rule of optax; got 'lion', needed such as optax\.adam"):
+        train(tmp_path / "run", optimiser="lion")
+
+
 def test_resume_begins_a_run_where_there_is_none(tmp_path):
     assert train(tmp_path / "new", resume=True, epochs=1).epoch == 1
 
@@ -135,6 +140,7 @@ def test_another_training_does_not_resume(tmp_path_factory, change, field):
     with pytest.raises(UsageError, match="a resumed run may only change") as caught:
         train(folder, **{**begun, "epochs": 2, "resume": True, **change})
     assert caught.value.needed.startswith(f"{field} ")
+    assert ("first batch" in str(caught.value)) == (field == "rows_sha256")
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 

@@ -88,6 +88,9 @@ def call(run: RestoredRun) -> str:
         inputs = experiment.data.window * scaling.features
         skip = f"\n        self.skip = torch.nn.Linear({inputs}, {outputs}, bias=False)"
         forward = f"{forward} + self.skip(x.flatten(1))"
+    numbers = "shift and scale of each series as in the recipe below"
+    if len(scaling.shift) == 1:
+        numbers = f"shift {scaling.shift[0]!r}, scale {scaling.scale[0]!r}"
     return f"""
 ```python
 import torch
@@ -106,6 +109,6 @@ model = Forecaster()
 model.load_state_dict(load_file("torch.safetensors"))
 ```
 
-Neither scaling nor intervals are inside. Scaling: {scaling.kind}, shift {scaling.shift[0]!r}, scale {scaling.scale[0]!r},
+Neither scaling nor intervals are inside. Scaling: {scaling.kind}, {numbers},
 lag {scaling.lag}, by {"each window" if scaling.by_window else "the training rows"} (`jaxseq.data.scaling.Scaling`).
 """

@@ -250,6 +250,12 @@ def test_the_module_of_the_card_loads_in_torch(cell, way, layers, tmp_path, monk
     np.testing.assert_allclose(trained.scaling.invert(raw, part), expected(trained, part)["forecast"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("series", [1, 2])
+def test_the_card_of_torch_states_one_scale_for_a_single_series_alone(series):
+    trained = forecaster(fitted=scaling("change", series=series))
+    assert ("as in the recipe" in formats.named("torch").call(trained)) == (series > 1)
+
+
 def test_parameters_have_their_paths(tmp_path):
     trained = forecaster(norm="layer")
     arrays = load(formats.named("safetensors").files(trained)["parameters.safetensors"])

@@ -28,20 +28,28 @@ class Place(NamedTuple):
 
 
 def prepare(device: str, core: int | None, heap: Heap = "kept") -> Place:
-    """Settle heap and device; must come before JAX is imported.
+    """Settle heap and device; must come before JAX makes its first array.
 
     On a CPU the process and XLA keep to one core; on a GPU products are in float32 in full, not in TF32, for everybody.
     Compiled code is never read from a cache, so that its compile time is one. Raises `UsageError` for another core than
     the process may use.
     """
+    # Here, as the command prints its help before JAX is imported.
+    import jax
+
+    # For processes that are started from here; JAX itself reads these variables when it is imported, and a check of the
+    # options may have done so.
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    jax.config.update("jax_enable_compilation_cache", False)
     # Keras chooses its backend once, when it is imported.
     os.environ.setdefault("KERAS_BACKEND", "jax")
     if device == "gpu":
         os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
+        jax.config.update("jax_default_matmul_precision", "highest")
         return Place(None, heaps.settle(heap))
 
     os.environ["JAX_PLATFORMS"] = "cpu"
+    jax.config.update("jax_platforms", "cpu")
     allowed_cores = sorted(os.sched_getaffinity(0))
     if core is None:
         core = allowed_cores[-1]

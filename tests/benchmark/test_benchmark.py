@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -590,3 +591,25 @@ def test_help_is_quick_and_loads_no_framework() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=True)
     assert "--sweep" in found.stdout and found.stdout.endswith("set()\n")
+
+
+def test_everybody_computes_in_float32_and_compiles_anew_where_jax_is_imported_already() -> None:
+    # The check of the options imports JAX for the names of the cells.
+    script = """
+        from jaxseq.benchmark import machine
+        from jaxseq.benchmark.__main__ import Options, check
+        check(Options())
+        machine.prepare("gpu", None, heap="default")
+        import jax
+        print(jax.config.jax_default_matmul_precision, jax.config.jax_enable_compilation_cache)
+        machine.prepare("cpu", None, heap="default")
+        print(jax.config.jax_platforms)
+        """
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={name: value for name, value in os.environ.items() if not name.startswith("JAX_")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == ["highest", "False", "cpu"]

@@ -27,7 +27,7 @@ from jaxseq.forecasting import coverage, scored, verdict
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.scored import Score
 from jaxseq.forecasting.significance import Loss
-from jaxseq.train import compiled_programs, future
+from jaxseq.train import compiled_programs, future, overrides
 from jaxseq.train import refit as refits
 from jaxseq.train.domains.forecasts import judged_loss
 from jaxseq.train.experiments import EXPERIMENTS
@@ -232,9 +232,9 @@ def judge(
 
     background = _background(ends.panel, period)
     simple = scored.simple_forecasts(ends.windows, background, _one_step(ends.panel))
-    name = f"{trained.experiment.model.cell} (epoch {trained.epoch})"
+    name = f"{overrides.network_name(trained.experiment)} (epoch {trained.epoch})"
     if trained.is_refit:
-        name = f"{trained.experiment.model.cell} (epoch {trained.epoch}, all rows)"
+        name = f"{overrides.network_name(trained.experiment)} (epoch {trained.epoch}, all rows)"
     judged = scored.Ends(
         name=name,
         windows=ends.windows,

@@ -9,7 +9,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.nn.objectives import Objective
 from jaxseq.train import descriptions, run_folder
 from jaxseq.train.epoch import Setup
-from jaxseq.train.experiments.base import Training
+from jaxseq.train.experiments.base import Experiment, Training
 from jaxseq.train.experiments.config import OVERRIDES, is_of_package
 
 METHODS = ("build", "objective", "build_optimiser")
@@ -22,6 +22,20 @@ def of(experiment: Training) -> tuple[str, ...]:
     return tuple(
         name for name, method in methods.items() if method is not None and not is_of_package(method.__module__)
     )
+
+
+def network_name(experiment: Experiment) -> str:
+    """Return the name of the trained network for tables: that of its cell, or of a class that builds another one."""
+    if "build" in of(experiment):
+        return type(experiment).__name__
+    return experiment.model.cell
+
+
+def network_words(experiment: Experiment) -> str:
+    """Return the trained network in words: its cell and size, or the name of a class that builds another one."""
+    if "build" in of(experiment):
+        return f"network of {type(experiment).__name__}"
+    return f"{experiment.model.cell} of {experiment.model.hidden} units"
 
 
 def described(experiment: Training, setup: Setup, numbers: Mapping[str, object]) -> dict[str, str]:

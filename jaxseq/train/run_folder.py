@@ -81,7 +81,11 @@ def check_empty(out: Path) -> None:
             f"holds a run whose {run_seal.CONFIG} is missing or no file", where=out, needed="another folder"
         )
     if not is_empty(out):
-        raise UsageError("the output folder is not empty", where=out, needed=f"another folder, or --resume {out}")
+        raise UsageError(
+            "the output folder is not empty",
+            where=out,
+            needed=f"another folder, or --resume {out} (fit.train: resume=True)",
+        )
 
 
 def is_empty(folder: Path) -> bool:

@@ -105,6 +105,10 @@ def test_it_is_restored_by_its_recipe_whose_values_play_no_part(trained):
     model = restore(trained, experiment=recipe(model=Model("gru", 9), epochs=7))
     assert model.experiment == recipe()
     assert model.state.params["recurrent_0"]["cell"]["bias"].shape == (4,)
+    # The fields say nothing of the network that it builds.
+    assert repr(model) == f"Trained(doubled, epoch {model.epoch}, network of Doubled)"
+    report = (trained / "report.md").read_text()
+    assert "network of Doubled" in report and f"Doubled (epoch {model.epoch})" in report and "rnn" not in report
     np.testing.assert_array_equal(model(windows), restore(trained, experiment=recipe())(windows))
 
 

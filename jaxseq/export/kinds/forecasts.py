@@ -20,6 +20,7 @@ from jaxseq.export.program import Computed, Inputs, Outputs, Program
 from jaxseq.forecasting import intervals, rollout, sizes
 from jaxseq.forecasting.intervals import Intervals
 from jaxseq.nn import apply, heads
+from jaxseq.train import overrides
 from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.forecaster import Trained
 
@@ -323,7 +324,7 @@ def example(scaling: Scaling, steps: int, window: int) -> Computed:
 def _title(run: RestoredRun) -> str:
     """Say what the model does."""
     experiment = of(run).experiment
-    network = f"A {experiment.model.cell} of {experiment.model.hidden} units"
+    network = f"A {overrides.network_words(experiment)}"
     return f"{network} that forecasts {experiment.horizon} from {experiment.data.window} values."
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from jaxseq.train import overrides
 from jaxseq.train.experiments.base import Experiment
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ class Domain(Protocol[AnyExperiment, Material]):
 
 def one_line(run: RestoredRun) -> str:
     """Return a restored run as its `repr`: experiment, epoch and network, and none of its arrays."""
-    network = run.experiment.model
-    return f"{type(run).__name__}({run.experiment.name}, epoch {run.epoch}, {network.cell} of {network.hidden} units)"
+    network = overrides.network_words(run.experiment)
+    return f"{type(run).__name__}({run.experiment.name}, epoch {run.epoch}, {network})"
 
 
 def measured(value: float, spread: float = math.nan, digits: int = 4) -> str:

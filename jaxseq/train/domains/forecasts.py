@@ -164,7 +164,7 @@ def judge_quietly(job: ForecastJob, folder: Path, console: Console, classical: b
     experiment = job.experiment
     windows = job.material.windows
     best_epoch, state = restore_best(job, folder)
-    name = f"{experiment.model.cell} (epoch {best_epoch})"
+    name = f"{overrides.network_name(experiment)} (epoch {best_epoch})"
 
     test = forecaster.forecast(job, state, windows.test)
     # The errors of the validation part set the width of the intervals.
@@ -293,7 +293,7 @@ def report(
             distributions.markdown(_shown_scores(judgement), data.unit, comparison.scaled),
         ]
     )
-    return f"""# {experiment.name}: {data.name}, {experiment.model.cell}, {experiment.model.hidden} units, {experiment.task}
+    return f"""# {experiment.name}: {data.name}, {overrides.network_words(experiment)}, {experiment.task}
 
 {judgement.verdict}.
 
@@ -366,7 +366,7 @@ def row(experiment: ForecastExperiment, folder: Path) -> RunRow:
 
 def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
     """Summarise a study: the model's mean over the seeds on all folds together against the references, its spread."""
-    name = f"{experiment.model.cell}, mean over {counted(table['seed'].nunique(), 'seed')}"
+    name = f"{overrides.network_name(experiment)}, mean over {counted(table['seed'].nunique(), 'seed')}"
     pooled = _pooled(experiment, runs)
     forecasts = {
         pooled.reference_name: pooled.reference,
@@ -400,7 +400,7 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
     valid = table.groupby("seed")[["valid_mse", "valid_mse_last_epoch"]].mean()
     best_epoch = _mean_and_spread(valid["valid_mse"])
     last_epoch = _mean_and_spread(valid["valid_mse_last_epoch"])
-    return f"""# {experiment.name}: {experiment.data.name}, {experiment.model.cell}, {len(runs)} runs
+    return f"""# {experiment.name}: {experiment.data.name}, {overrides.network_name(experiment)}, {len(runs)} runs
 
 {verdict.sentence(deciding.model, deciding.reference.name)}.
 

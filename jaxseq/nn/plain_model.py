@@ -157,6 +157,13 @@ def _traced(module: nn.Module, function: Callable[[jax.ShapeDtypeStruct], Shapes
             f"{type(module).__name__} cannot be called with rows of the shape {x.shape} and dtype {x.dtype}: {error}",
             where="model",
         ) from error
+    except KeyError as error:
+        # A module of nnx holds the mode of its dropout itself, where no training can switch it.
+        raise UsageError(
+            f"{type(module).__name__} asks for a stream of random numbers that an evaluation has not: {error.args[0]}",
+            where="model",
+            needed="dropout of flax.linen, or a module of nnx without it",
+        ) from error
 
 
 def _needs_key(model: PlainModel, variables: Tree, x: jax.ShapeDtypeStruct) -> bool:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from jaxseq.cells import CELLS
 from jaxseq.common.errors import ABSENT, UsageError
@@ -122,3 +123,20 @@ def test_a_plain_module_has_no_state_to_resume_from():
     variables = model.init(jax.random.key(0), jnp.zeros((2, 3)))
     with pytest.raises(ValueError, match="carries were given to Dense"):
         model.apply(variables, jnp.zeros((2, 3)), carries=())
+
+
+class Dropped(nnx.Module):
+    """Dropout of nnx, whose mode no call can switch."""
+
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(3, 2, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(self.dense(x))
+
+
+def test_dropout_of_nnx_is_refused_by_name():
+    with pytest.raises(UsageError, match="'dropout'") as caught:
+        plain_model.of(nnx.bridge.to_linen(Dropped), ROWS)
+    assert caught.value.needed == "dropout of flax.linen, or a module of nnx without it"

@@ -44,7 +44,7 @@ def errors(
 ) -> Figure:
     """Draw errors by step, what is left in the residuals, and whether the intervals cover as often as they claim.
 
-    scores        forecast, role, step ("all" or from 1), rmse: the naive forecast first, the model last
+    scores        forecast, role, step ("all" or from 1), rmse and, of a panel, rmsse; naive first, the model last
     predictions   the model's, of the test part: date (or row), series and step if there are several, actual, forecast,
                   and low_80%, high_80% for each level there is
     coverage      of the model's intervals; the list may be empty
@@ -60,7 +60,14 @@ def errors(
         figure = Figure(figsize=(10, 12.5), layout="constrained")
         headline(figure, title)
         panels = figure.subplots(3, 2)
-        _draw_rmse(panels[0, 0], scores[scores["step"] != "all"], unit)
+        of_steps = scores[scores["step"] != "all"]
+        label = f"RMSE, {unit}" if unit else "RMSE"
+        error = of_steps["rmse"]
+        # In a panel the largest series would hide all others; the verdict is about scaled errors, too.
+        if "series" in predictions and "rmsse" in of_steps and of_steps["rmsse"].notna().all():
+            label = "RMSSE"
+            error = of_steps["rmsse"]
+        _draw_error(panels[0, 0], of_steps.assign(error=error), label)
         _draw_residual_autocorrelation(panels[0, 1], first, residuals)
         _draw_calibration(panels[1, 0], [row for row in coverage if row.step is None], len(first))
         if "step" in predictions:
@@ -78,27 +85,24 @@ def errors(
 # Errors and residuals.
 
 
-def _draw_rmse(
+def _draw_error(
     axes: Axes,
     scores: pd.DataFrame,
-    unit: str,
+    label: str,
 ) -> None:
-    """Draw bars for one step, lines for several."""
+    """Draw the column `error` as bars for one step, as lines for several."""
     names = list(dict.fromkeys(scores["forecast"]))
     reference = names.index(scores.loc[scores["role"] == "reference", "forecast"].iloc[0])
-    label = "RMSE"
-    if unit:
-        label = f"RMSE, {unit}"
 
     # A line through one step would be a point.
     if len(scores) == len(names):
-        _draw_bars(axes, names, scores["rmse"], reference)
+        _draw_bars(axes, names, scores["error"], reference)
         axes.set(xlabel=label, title="Error on the test part")
         return
     for number, name in enumerate(names):
         of_forecast = scores[scores["forecast"] == name]
         if number == len(names) - 1:
-            axes.plot(of_forecast["step"].astype(int), of_forecast["rmse"], label=name, **MODEL_LOOK)
+            axes.plot(of_forecast["step"].astype(int), of_forecast["error"], label=name, **MODEL_LOOK)
         else:
             _draw_line(axes, of_forecast, name, number, reference)
     axes.set(xlabel="step of the horizon", ylabel=label, title="Error by step of the horizon")
@@ -109,21 +113,21 @@ def _draw_rmse(
 def _draw_bars(
     axes: Axes,
     names: list[str],
-    rmse: pd.Series,
+    errors: pd.Series,
     reference: int,
 ) -> None:
     """Draw a bar for each forecast, that of the reference in its colour, that of the model, the last, in the model's."""
     colors = [BASELINE] * len(names)
     colors[reference] = REFERENCE
     colors[-1] = FORECAST
-    bars = axes.barh(range(len(names)), rmse, color=colors)
+    bars = axes.barh(range(len(names)), errors, color=colors)
     axes.bar_label(bars, fmt="%.4g", padding=3)
     labels = [wrapped(name, NAME_WIDTH) for name in names]
     labels[reference] += "\n(reference)"
     axes.set_yticks(range(len(names)), labels)
     axes.get_yticklabels()[-1].set_fontweight("bold")
     # One poor forecast must not hide the differences of the others.
-    if rmse.max() > WIDE * rmse.min() > 0:
+    if errors.max() > WIDE * errors.min() > 0:
         axes.set_xscale("log")
     axes.margins(x=0.15)
     axes.invert_yaxis()
@@ -144,7 +148,7 @@ def _draw_line(
         stroke = STROKES[number % len(STROKES)]
         marker = MARKERS[number % len(MARKERS)]
         look = {"color": BASELINE, "ls": stroke, "lw": 1.2, "zorder": 2, "marker": marker, "ms": 4}
-    axes.plot(scores["step"].astype(int), scores["rmse"], label=name, **look)
+    axes.plot(scores["step"].astype(int), scores["error"], label=name, **look)
 
 
 def _draw_residual_autocorrelation(

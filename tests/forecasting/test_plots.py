@@ -277,6 +277,17 @@ def test_several_steps_have_a_line_for_each_forecast_with_the_model_thickest() -
     assert model > max(others) and lines.get_ylabel() == "RMSE, USD"
 
 
+def test_errors_of_a_panel_are_scaled_by_each_series() -> None:
+    of_panel = scores(3).assign(rmsse=lambda table: 10 * table["rmse"])
+    predicted = frame(horizon=3).assign(series="a")
+    lines = diagnostics.errors(of_panel, predicted, [], "USD", "title").axes[0]
+    assert lines.get_ylabel() == "RMSSE"
+    expected = of_panel.loc[(of_panel["forecast"] == NAMES[0]) & (of_panel["step"] != "all"), "rmsse"]
+    np.testing.assert_allclose(lines.get_lines()[0].get_ydata(), expected)
+    # Of a single series the unit says more.
+    assert diagnostics.errors(of_panel, frame(horizon=3), [], "USD", "title").axes[0].get_ylabel() == "RMSE, USD"
+
+
 def test_scores_that_were_read_from_a_file_are_drawn_alike() -> None:
     lines = diagnostics.errors(scores(3).astype({"step": str}), frame(horizon=3), [], "", "title").axes[0]
     np.testing.assert_array_equal(lines.get_lines()[0].get_xdata(), [1, 2, 3])

@@ -77,7 +77,11 @@ def test_a_head_for_counts_and_a_target_of_real_numbers_do_not_fit(sales):
 
     for words, got, needed in (
         (["--model.head", "negative-binomial"], "change", "count (or --model.head point or quantile or"),
-        (["--data.target", "count"], "count", "change or log-return or level (or --model.head negative-binomial)"),
+        (
+            ["--data.target", "count"],
+            "count",
+            "change or season or log-return or level (or --model.head negative-binomial)",
+        ),
     ):
         with pytest.raises(UsageError) as caught:
             forecasts.prepare(experiment(sales, *words))

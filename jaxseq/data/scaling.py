@@ -120,7 +120,8 @@ class Scaling:
 
     def of_rows(self, windows: Windows) -> tuple[Float[np.ndarray, "n 1"], Float[np.ndarray, "n 1"]]:
         """Return shift and scale of each window. Raises `UsageError` for what is no series of the training."""
-        shift, scale = self._of(self.shift, windows.series), self._of(self.scale, windows.series)
+        shift = self._of(self.shift, windows.series)
+        scale = self._of(self.scale, windows.series)
         own_shift, own_scale = self.fit_rows(windows.inputs, shift, scale)
         return np.asarray(own_shift), np.asarray(own_scale)
 
@@ -156,7 +157,8 @@ class Scaling:
         rows, steps, horizon = ahead.shape
 
         series = np.repeat(windows.series, steps)
-        shift, scale = self._of(self.shift, series), self._of(self.scale, series)
+        shift = self._of(self.shift, series)
+        scale = self._of(self.scale, series)
         flat = self._targets(ahead.reshape(-1, horizon), windows.inputs.reshape(-1, 1), shift, scale)
         return flat.reshape(rows, steps, horizon)
 
@@ -240,7 +242,8 @@ def fit_scaling(
     mean = np.nanmean(rows, axis=0)
     # A constant covariate has no spread to divide by.
     deviation = np.where(deviation > ROUNDING * np.nanmax(np.abs(rows), axis=0), deviation, 1)
-    covariate_shift, covariate_scale = tuple(map(float, mean)), tuple(map(float, deviation))
+    covariate_shift = tuple(map(float, mean))
+    covariate_scale = tuple(map(float, deviation))
     return Scaling(kind, shift, scale, covariate_shift, covariate_scale, lag=lag, by_window=by_window)
 
 

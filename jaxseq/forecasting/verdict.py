@@ -244,15 +244,22 @@ def _too_few_windows(
         return _too_few_series(row, interval)
     separate = separate_windows(interval.windows, interval.horizon)
     has = f"the test part has {counted(separate, 'window')} without overlap"
-    needed = interval.needed
-    if not needed:
-        detectable = detectable_skill(row)
-        # One window made all the error, so that further windows may bring anything.
-        if not math.isfinite(detectable):
-            return f"{has}, too few for any skill to show"
-        # The width of an interval shrinks with the root of the number of windows.
-        needed = math.ceil(interval.windows * detectable**2) + 1
+    needed = _deciding_count(row, interval, interval.windows)
+    if needed is None:
+        return f"{has}, too few for any skill to show"
     return f"{has}, about {separate_windows(needed, interval.horizon):,} would be needed"
+
+
+def _deciding_count(row: Row, interval: SkillInterval, count: int) -> int | None:
+    """Return about how many windows, or series, would decide where `count` do not; None where no number would."""
+    if interval.needed:
+        return interval.needed
+    detectable = detectable_skill(row)
+    # One of them made all the error, so that further ones may bring anything.
+    if not math.isfinite(detectable):
+        return None
+    # The width of an interval shrinks with the root of their number.
+    return math.ceil(count * detectable**2) + 1
 
 
 def _too_few_series(
@@ -261,12 +268,9 @@ def _too_few_series(
 ) -> str:
     """Say how many series a test part of one stretch of time has, and about how many would decide."""
     has = f"the test part has {interval.series:,} series at one stretch of time"
-    needed = interval.needed
-    if not needed:
-        detectable = detectable_skill(row)
-        if not math.isfinite(detectable):
-            return f"{has}, too few for any skill to show"
-        needed = math.ceil(interval.series * detectable**2) + 1
+    needed = _deciding_count(row, interval, interval.series)
+    if needed is None:
+        return f"{has}, too few for any skill to show"
     return f"{has}, about {needed:,} would be needed"
 
 

@@ -1,0 +1,58 @@
+"""Heads: a model's raw outputs as a point forecast or as a distribution of each step of the horizon.
+
+A head reads p = `width` raw numbers for each step, the last axis of "... k p", and defines their loss, their centre,
+their quantiles and draws from them.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from jaxseq.common.errors import UsageError
+from jaxseq.nn.heads.base import LEAST, LEVELS, Head, Loss
+from jaxseq.nn.heads.counts import NEGATIVE_BINOMIAL
+from jaxseq.nn.heads.densities import GAUSSIAN, STUDENT_T
+from jaxseq.nn.heads.points import LOSSES, point
+from jaxseq.nn.heads.quantiles import QUANTILE
+
+__all__ = [
+    "GAUSSIAN",
+    "HEADS",
+    "LEAST",
+    "LEVELS",
+    "LOSSES",
+    "NEGATIVE_BINOMIAL",
+    "QUANTILE",
+    "STUDENT_T",
+    "Head",
+    "HeadName",
+    "Loss",
+    "LossName",
+    "named",
+    "point",
+]
+
+HEADS: MappingProxyType[str, Head] = MappingProxyType(
+    {head.name: head for head in (QUANTILE, GAUSSIAN, STUDENT_T, NEGATIVE_BINOMIAL)}
+)
+"""Heads that give a distribution, by name."""
+
+if TYPE_CHECKING:
+    LossName: TypeAlias = str
+    HeadName: TypeAlias = str
+else:  # A type checker reads no list of names that is computed; the command line, its help and `config.json` do.
+    LossName = Literal[tuple(LOSSES)]
+    HeadName = Literal[("point", *HEADS)]
+
+
+def named(name: str, loss: str = "mse") -> Head:
+    """Return the head of a name, "point" included; `loss` is used by the point forecast alone.
+
+    Raises `UsageError` for an unknown head or loss.
+    """
+    if name == "point":
+        return point(loss)
+    if name not in HEADS:
+        raise UsageError("unknown head", where="head", got=name, needed=f"one of point, {', '.join(HEADS)}")
+    return HEADS[name]

@@ -1,0 +1,121 @@
+"""Distributions of real numbers, by their negative log-likelihood."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import betainc, ndtri
+from jax.scipy.stats import norm, t
+from jaxtyping import Array, Float, Int
+
+from jaxseq.common.arrays import Key
+from jaxseq.nn.heads.base import LEAST, LEVELS, Head
+
+NEWTON_STEPS = 12
+"""Newton's iterations for a quantile: from the Gaussian one, Student's t converges at any degrees of freedom above 2."""
+
+# A normal distribution: location, and softplus of the scale.
+
+
+def _scale(raw: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    return jax.nn.softplus(raw) + LEAST
+
+
+def _gaussian_loss(
+    raw: Float[Array, "*b k 2"],
+    y: Float[Array, "*b k"],
+) -> Float[Array, "*b k"]:
+    chex.assert_shape(raw, (*y.shape, 2))
+    return -norm.logpdf(y, loc=raw[..., 0], scale=_scale(raw[..., 1]))
+
+
+def _gaussian_quantiles(raw: Float[Array, "*b k 2"]) -> Float[Array, "*b k q"]:
+    levels = jnp.asarray(LEVELS, raw.dtype)
+    return raw[..., :1] + _scale(raw[..., 1:2]) * ndtri(levels)
+
+
+def _gaussian_draw(
+    raw: Float[Array, "*b k 2"],
+    key: Key,
+) -> Float[Array, "*b k"]:
+    noise = jax.random.normal(key, raw.shape[:-1], raw.dtype)
+    return raw[..., 0] + _scale(raw[..., 1]) * noise
+
+
+GAUSSIAN = Head(
+    "gaussian",
+    width=2,
+    loss=_gaussian_loss,
+    centre=lambda raw: raw[..., 0],
+    quantiles=_gaussian_quantiles,
+    draw=_gaussian_draw,
+)
+"""Normal distribution, by its negative log-likelihood."""
+
+
+# Student's t: location, scale, and degrees of freedom.
+
+
+def _freedom(raw: Float[Array, "*b k 3"]) -> Float[Array, "*b k"]:
+    # Above 2, or the variance would be infinite.
+    return 2 + LEAST + jax.nn.softplus(raw[..., 2])
+
+
+def _student_loss(
+    raw: Float[Array, "*b k 3"],
+    y: Float[Array, "*b k"],
+) -> Float[Array, "*b k"]:
+    chex.assert_shape(raw, (*y.shape, 3))
+    return -t.logpdf(y, _freedom(raw), loc=raw[..., 0], scale=_scale(raw[..., 1]))
+
+
+def _student_cdf(
+    x: Float[Array, "*b k q"],
+    df: Float[Array, "*b k 1"],
+) -> Float[Array, "*b k q"]:
+    """By the incomplete beta function (Abramowitz & Stegun 1964, 26.7.1)."""
+    half = jnp.broadcast_to(0.5 * df, x.shape)
+    tail = 0.5 * betainc(half, jnp.full_like(half, 0.5), df / (df + x * x))
+    return jnp.where(x < 0, tail, 1 - tail)
+
+
+def _student_quantiles(raw: Float[Array, "*b k 3"]) -> Float[Array, "*b k q"]:
+    """By Newton's method on u = asinh(x / √df), in which the heavy tails are mild, from the Gaussian quantile."""
+    df = _freedom(raw)[..., None]
+    root = jnp.sqrt(df)
+    levels = jnp.asarray(LEVELS, raw.dtype)
+
+    def improve(
+        _: Int[Array, ""],
+        u: Float[Array, "*b k q"],
+    ) -> Float[Array, "*b k q"]:
+        x = root * jnp.sinh(u)
+        slope = t.pdf(x, df) * root * jnp.cosh(u)
+        step = (_student_cdf(x, df) - levels) / slope
+        # Far out the density is so flat that a whole step would overshoot.
+        return u - jnp.clip(step, -1, 1)
+
+    start = jnp.arcsinh(ndtri(levels) / root)
+    start = jnp.broadcast_to(start, (*df.shape[:-1], len(LEVELS)))
+    u = jax.lax.fori_loop(0, NEWTON_STEPS, improve, start)
+    return raw[..., :1] + _scale(raw[..., 1:2]) * (root * jnp.sinh(u))
+
+
+def _student_draw(
+    raw: Float[Array, "*b k 3"],
+    key: Key,
+) -> Float[Array, "*b k"]:
+    noise = jax.random.t(key, _freedom(raw), raw.shape[:-1], raw.dtype)
+    return raw[..., 0] + _scale(raw[..., 1]) * noise
+
+
+STUDENT_T = Head(
+    "student-t",
+    width=3,
+    loss=_student_loss,
+    centre=lambda raw: raw[..., 0],
+    quantiles=_student_quantiles,
+    draw=_student_draw,
+)
+"""Student's t distribution, by its negative log-likelihood; its tails are heavier than the normal ones."""

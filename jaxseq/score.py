@@ -180,8 +180,8 @@ def _report(result: Score, title: str, unit: str, options: Options[PanelData]) -
 Each forecast is made from the end of the run's data, by all rows until then. MASE and RMSSE divide by the mean seasonal
 change of all those rows of a series; MASE, sMAPE and RMSSE are means over the series, MAE and RMSE{in_unit} over all
 values. OWA is the mean of MASE and sMAPE relative to Naive2's, as in the M4 competition. The reference is that of the run,
-chosen on its validation part, or else the best simple forecast on its test part; "the test part" of a sentence are the
-rows that came. Errors by step: `{ERRORS}`; every value with its forecasts: `{VALUES}`.
+chosen on its validation part, or else the best simple forecast on its test part; "the later part" are the rows that
+came. Errors by step: `{ERRORS}`; every value with its forecasts: `{VALUES}`.
 """
 
 

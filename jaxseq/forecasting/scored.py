@@ -27,6 +27,8 @@ from jaxseq.forecasting.verdict import DASH, Answer, Comparison
 
 MEASURES = {"mase": "MASE", "smape": "sMAPE", "rmsse": "RMSSE", "mae": "MAE", "rmse": "RMSE", "owa": "OWA"}
 """Headings of the errors."""
+LATER_PART = "the later part"
+"""The rows that came, in sentences."""
 
 
 class Ends(NamedTuple):
@@ -106,14 +108,14 @@ def score(ends: Ends, later: Later, *, reference: str, loss: Loss = "squared", s
     columns = {"forecast": ends.forecast, **forecasts}
     del columns[ends.name]
     values = frame(part, background.names, columns, ends.intervals, later.times)
-    remarks = [verdict.ranking_sentence(comparison, compared.last_value)]
+    remarks = [verdict.ranking_sentence(comparison, compared.last_value, LATER_PART)]
     if rows.series is not None:
         remarks.append(verdict.series_sentence(ends.name, significance.series_tests(comparison.losses)))
     return Score(
         errors=table,
         comparison=comparison,
         answer=verdict.answer(deciding.model),
-        verdict=verdict.sentence(deciding.model, deciding.reference.name),
+        verdict=verdict.sentence(deciding.model, deciding.reference.name, LATER_PART),
         remarks=tuple(remarks),
         coverage=coverage.coverage_table(later.actual, ends.intervals),
         spread=coverage.spread(part, ends.intervals, in_time=False),

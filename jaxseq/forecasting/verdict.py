@@ -44,6 +44,8 @@ SCALED_MEASURES = {"squared": "RMSSE", "absolute": "MASE"}
 """Error of a panel by loss, as the columns of its table have it."""
 WORST_SHOWN = 10.0
 """Largest mean loss, relative to the reference's, of a baseline that tables show."""
+TEST_PART = "the test part"
+"""The rows that a run is judged by, in sentences."""
 
 
 class Row(NamedTuple):
@@ -206,18 +208,22 @@ def deciding_comparison(comparison: Comparison, last_value: Comparison | None) -
 def sentence(
     row: Row,
     reference: str,
+    part: str = TEST_PART,
 ) -> str:
-    """Return the verdict on a forecast as a sentence that names the reference and the numbers behind it."""
+    """Return the verdict on a forecast as a sentence that names the reference and the numbers behind it.
+
+    `part` is what the sentence calls the rows that were forecast.
+    """
     name = phrase(reference)
     interval = row.interval
     if interval is None:
         return f"{row.name}: the reference"
     if math.isnan(interval.low):
-        return f"{row.name}: not decided against {name}: skill {signed(row.skill)}; {_too_few_windows(row, interval)}"
+        return f"{row.name}: not decided against {name}: skill {signed(row.skill)}; {_too_few_windows(row, interval, part)}"
 
     # The reference makes no error at all, so that no skill can be measured.
     if math.isinf(row.skill) or row.skill == interval.low == interval.high == 0:
-        return f"{row.name}: no evidence of improvement over {name}, which is as good as a forecast can be on the test part"
+        return f"{row.name}: no evidence of improvement over {name}, which is as good as a forecast can be on {part}"
 
     ends = f"{signed(interval.low)} to {signed(interval.high)}"
     # Nothing says how the skill differs from one stretch of time to the next.
@@ -228,7 +234,7 @@ def sentence(
     if interval.low > 0:
         return f"{row.name}: improves on {name}: {measured}"
     if answer(row) == "not decided":
-        return f"{row.name}: not decided against {name}: {measured}; {_too_few_windows(row, interval)}"
+        return f"{row.name}: not decided against {name}: {measured}; {_too_few_windows(row, interval, part)}"
     opening = f"{row.name}: no evidence of improvement over {name}"
     if interval.high < 0:
         return f"{opening}: it is worse, {measured}"
@@ -238,12 +244,13 @@ def sentence(
 def _too_few_windows(
     row: Row,
     interval: SkillInterval,
+    part: str,
 ) -> str:
-    """Say how many windows without overlap, or series, the test part has, and about how many would decide."""
+    """Say how many windows without overlap, or series, a part has, and about how many would decide."""
     if interval.series:
-        return _too_few_series(row, interval)
+        return _too_few_series(row, interval, part)
     separate = separate_windows(interval.windows, interval.horizon)
-    has = f"the test part has {counted(separate, 'window')} without overlap"
+    has = f"{part} has {counted(separate, 'window')} without overlap"
     needed = _deciding_count(row, interval, interval.windows)
     if needed is None:
         return f"{has}, too few for any skill to show"
@@ -265,9 +272,10 @@ def _deciding_count(row: Row, interval: SkillInterval, count: int) -> int | None
 def _too_few_series(
     row: Row,
     interval: SkillInterval,
+    part: str,
 ) -> str:
-    """Say how many series a test part of one stretch of time has, and about how many would decide."""
-    has = f"the test part has {interval.series:,} series at one stretch of time"
+    """Say how many series a part of one stretch of time has, and about how many would decide."""
+    has = f"{part} has {interval.series:,} series at one stretch of time"
     needed = _deciding_count(row, interval, interval.series)
     if needed is None:
         return f"{has}, too few for any skill to show"
@@ -289,10 +297,12 @@ def detectable_skill(row: Row) -> float:
 def ranking_sentence(
     comparison: Comparison,
     last_value: Comparison | None,
+    part: str = TEST_PART,
 ) -> str:
-    """Return a sentence that compares the model with the last value and with the best forecast of the test part.
+    """Return a sentence that compares the model with the last value and with the best forecast of a part.
 
     last_value  the comparison of the model with the last value; None where that is the reference
+    part        what the sentence calls the rows that were forecast
     """
     parts = []
     # The verdict compares with the reference already.
@@ -308,12 +318,10 @@ def ranking_sentence(
     if comparison.scaled:
         measure = SCALED_MEASURES[comparison.loss]
     if best.name == comparison.model.name:
-        parts.append(f"its {measure} is the smallest of all on the test part")
+        parts.append(f"its {measure} is the smallest of all on {part}")
     else:
         ratio = _ranked_error(best, comparison) / _ranked_error(comparison.model, comparison)
-        parts.append(
-            f"the smallest {measure} on the test part has {phrase(best.name)}, {format_error(ratio)} of the model's"
-        )
+        parts.append(f"the smallest {measure} on {part} has {phrase(best.name)}, {format_error(ratio)} of the model's")
     return f"{comparison.model.name}: {'; '.join(parts)}"
 
 

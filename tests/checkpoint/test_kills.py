@@ -65,6 +65,7 @@ CASES = {
         share=0.06,
     ),
     "train": Killed("train.__main__", "--resume run --epochs 5", "run", 4),
+    "refit": Killed("train.__main__", "--resume run --refit", "run", 4),
 }
 
 

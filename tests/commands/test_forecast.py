@@ -19,7 +19,7 @@ from jaxseq.data.aapl import Prices
 from jaxseq.data.panel import Panel
 from jaxseq.data.windows import Series, join
 from jaxseq.train import __main__ as train
-from jaxseq.train import forecaster, run_folder, trained_series
+from jaxseq.train import forecaster, future, run_folder, trained_series
 from jaxseq.train.domains import forecasts as domain
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -86,6 +86,43 @@ def test_other_data_of_the_same_kind_are_forecast_and_scaled_by_themselves(
     frame = pd.read_csv(out)
     assert (frame["forecast"] > 9e5).all() and frame["date"][0] == "2022-07-11" and out.with_suffix(".png").is_file()
     assert "trained on other data" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_cold_series_has_the_scale_of_its_given_rows_whatever_its_unit(
+    panel_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No series of the training is in the file: the run forecasts it in any unit alike, by a scale fitted to its rows."""
+    known = pd.read_csv(panel_run.parent / "panel.csv")
+    north = known[known["name"] == "north"]
+    cold = pd.concat(
+        [
+            north.assign(name="cold"),
+            north.assign(name="west", sales=7 * north["sales"] + 100),
+            north.tail(20).assign(name="young"),
+        ]
+    )
+    cold.to_csv(tmp_path / "cold.csv", index=False)
+    trained = forecaster.restore(panel_run)
+    panel = future.panel_of(trained, tmp_path / "cold.csv")
+    scales = dict(zip(panel.names, future._scaling(trained, panel).scaling.scale, strict=True))
+    changes = np.diff(north["sales"].to_numpy())
+    for name, values in {"cold": changes, "young": changes[-19:]}.items():
+        assert scales[name] == pytest.approx(float(values.std()))
+    assert scales["west"] == pytest.approx(7 * scales["cold"])
+
+    table = forecast.forecast(panel_run, panel).table.set_index("series")
+    numbers = table.columns[1:]
+    np.testing.assert_allclose(
+        table.loc["west", numbers].to_numpy(float), 7 * table.loc["cold", numbers].to_numpy(float) + 100, rtol=1e-5
+    )
+    assert table.loc["young", "forecast"] != table.loc["cold", "forecast"]
+
+    for name, rows in {"flat": north.assign(sales=5.0), "short": north.tail(5)}.items():
+        rows.assign(name=name).to_csv(tmp_path / f"{name}.csv", index=False)
+        words = [str(panel_run), "--data.path", str(tmp_path / f"{name}.csv"), "--out", str(tmp_path / "out.csv")]
+        assert forecast.main(words) == 2
+        error = capsys.readouterr().err
+        assert name in error and error.count("\n") == 1 and not (tmp_path / "out.csv").exists()
 
 
 def test_a_series_of_the_same_name_in_another_unit_is_scaled_by_its_own_rows(

@@ -76,6 +76,9 @@ def test_the_command_writes_a_numbered_folder_or_the_one_that_is_named(
     printed = capsys.readouterr().out
     assert "MASE" in printed and "3 rows beyond the horizon of 1 not judged" in printed
     assert "not decided" in printed and "intervals cover" in printed
+    # The rows that came are no test part.
+    words = " ".join(printed.split())
+    assert "on the later part" in words and "on the test part" not in words
 
     assert score.main([str(run), str(tmp_path / "later.csv"), "--out", str(tmp_path / "a" / "b")]) == 0
     for folder in (run / "score-0001", tmp_path / "a" / "b"):

@@ -15,6 +15,7 @@ from jaxseq.data.panel import Panel, PanelData, PanelFields
 from jaxseq.data.tables import frame as frames
 from jaxseq.data.tables import read
 from jaxseq.data.tables.frame import Frame, IntoFrame
+from jaxseq.data.transforms import is_from_zero
 
 Unusable = Literal["error", "drop"]
 """Treatment of the series of a panel that cannot be used."""
@@ -95,6 +96,8 @@ class Table(PanelData):
     def read_options(self) -> read.Options:
         """The columns and how they are read."""
         names = (name.strip() for name in self.covariates.split(","))
+        # A series with such a value may be dropped; of other targets each series is checked by itself.
+        is_checked = self.unusable == "error" and is_from_zero(self.target)
         return read.Options(
             column=self.column,
             time=self.time,
@@ -104,6 +107,7 @@ class Table(PanelData):
             period=self.period,
             longest_gap=self.longest_gap,
             floor=self.floor,
+            target=self.target if is_checked else "",
         )
 
     def panel(self) -> Panel:

@@ -276,3 +276,8 @@ TRANSFORMS: MappingProxyType[str, Transform] = MappingProxyType(
     {"change": CHANGE, "season": SEASON, "log-return": LOG_RETURN, "level": LEVEL, "count": COUNT}
 )
 """Transforms by the name that `--data.target` gives them."""
+
+
+def is_from_zero(name: str) -> bool:
+    """Return whether a target of that name takes values from 0 alone; False for "auto"."""
+    return name in TRANSFORMS and TRANSFORMS[name].support != "real"

@@ -1,12 +1,14 @@
 """What an output means: losses and quantiles against scipy, torch and scikit-learn, and draws against their own law."""
 
 import functools
+from typing import NamedTuple
 
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
@@ -20,7 +22,9 @@ pytestmark = pytest.mark.usefixtures("compiled_quickest")
 POINTS = [heads.point(loss) for loss in heads.LOSSES]
 DISTRIBUTIONS = list(heads.HEADS.values())
 REAL = [head for head in DISTRIBUTIONS if head.support == "real"]
+COUNTS = [head for head in DISTRIBUTIONS if head.support == "counts"]
 every_distribution = pytest.mark.parametrize("head", DISTRIBUTIONS, ids=lambda head: head.name)
+every_count = pytest.mark.parametrize("head", COUNTS, ids=lambda head: head.name)
 every_head = pytest.mark.parametrize("head", POINTS + DISTRIBUTIONS, ids=lambda head: head.loss.__name__)
 ROWS = 40
 
@@ -46,13 +50,51 @@ def outputs(head, seed=0, scale=2.0):
     return raw.astype(np.float32), (scale * random.normal(size=(ROWS, 3))).astype(np.float32)
 
 
+class WithZeros(NamedTuple):
+    """A distribution of scipy with extra zeros, by the share of the others."""
+
+    counts: object
+    share: np.ndarray
+
+    def logpmf(self, y):
+        return np.log(np.where(y == 0, 1 - self.share, 0) + self.share * self.counts.pmf(y))
+
+    def pmf(self, y):
+        return np.exp(self.logpmf(y))
+
+    def cdf(self, y):
+        return np.where(np.asarray(y) < 0, 0, 1 - self.share + self.share * self.counts.cdf(y))
+
+    def sf(self, y):
+        return self.share * self.counts.sf(y)
+
+    def mean(self):
+        return self.share * self.counts.mean()
+
+    def ppf(self, level):
+        return self.counts.ppf(np.maximum(0, (level - (1 - self.share)) / self.share)).clip(0)
+
+    def rvs(self, random_state):
+        counts = self.counts.rvs(random_state=random_state)
+        return np.where(np.random.default_rng(0).random(counts.shape) < self.share, counts, 0)
+
+
+def count_law(name, raw):
+    mean = np.exp(16.6 * np.tanh(raw[..., 0] / 16.6))
+    if name.startswith("zero-inflated-"):
+        counts = count_law(name.removeprefix("zero-inflated-"), raw[..., :-1])
+        return WithZeros(counts, scipy.special.expit(-raw[..., -1]))
+    if name == "poisson":
+        return scipy.stats.poisson(mean)
+    size = np.exp(-7 * np.tanh(raw[..., 1] / 7))
+    return scipy.stats.nbinom(size, size / (size + mean))
+
+
 def law(head, raw):
     """scipy's distribution of a head's raw numbers, as the docstrings have it."""
     raw = np.asarray(raw, np.float64)
-    if head is heads.NEGATIVE_BINOMIAL:
-        mean = np.exp(16.6 * np.tanh(raw[..., 0] / 16.6))
-        size = np.exp(-7 * np.tanh(raw[..., 1] / 7))
-        return scipy.stats.nbinom(size, size / (size + mean))
+    if head.support == "counts":
+        return count_law(head.name, raw)
     spread = softplus(raw[..., 1]) + heads.LEAST
     if head.name == "gaussian":
         return scipy.stats.norm(raw[..., 0], spread)
@@ -106,38 +148,42 @@ def test_quantiles_never_cross_and_the_middle_one_is_the_centre(head, data):
     np.testing.assert_allclose(found[..., len(heads.LEVELS) // 2], head.centre(raw), rtol=1e-6, atol=1e-3)
 
 
-@given(
-    raw=arrays(np.float32, (8, 1, 2), elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False)),
-)
-def test_quantiles_of_counts_are_whole_numbers_that_never_cross(raw):
-    found = quantiles(heads.NEGATIVE_BINOMIAL, raw)
+@every_count
+@given(data=st.data())
+def test_quantiles_of_counts_are_whole_numbers_that_never_cross(head, data):
+    raw = data.draw(
+        arrays(np.float32, (8, 1, head.width), elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False))
+    )
+    found = quantiles(head, raw)
     assert np.isfinite(found).all() and (found >= 0).all()
     assert (np.round(found) == found).all()
     assert (np.diff(found, axis=-1) >= 0).all()
 
 
 @pytest.mark.parametrize(("scale", "tolerance"), [(1.5, 2e-3), (6.0, 2e-2)])
-def test_quantiles_of_counts_are_the_least_at_which_scipys_distribution_reaches_the_level(scale, tolerance):
-    raw, _ = outputs(heads.NEGATIVE_BINOMIAL, scale=scale)
-    truth = law(heads.NEGATIVE_BINOMIAL, raw[..., None, :])
-    found = quantiles(heads.NEGATIVE_BINOMIAL, raw)
+@every_count
+def test_quantiles_of_counts_are_the_least_at_which_scipys_distribution_reaches_the_level(head, scale, tolerance):
+    raw, _ = outputs(head, scale=scale)
+    truth = law(head, raw[..., None, :])
+    found = quantiles(head, raw)
     assert (truth.cdf(found) >= np.asarray(heads.LEVELS) - tolerance).all()
     assert (truth.cdf(found - 1) < np.asarray(heads.LEVELS) + tolerance).all()
     if scale < 2:
         assert np.mean(found == truth.ppf(heads.LEVELS)) > 0.97
 
 
-def test_the_loss_of_counts_is_scipys_and_its_mean_is_the_centre():
-    raw, _ = outputs(heads.NEGATIVE_BINOMIAL, scale=3.0)
-    truth = law(heads.NEGATIVE_BINOMIAL, raw)
+@every_count
+def test_the_loss_of_counts_is_scipys_and_its_mean_is_the_centre(head):
+    raw, _ = outputs(head, scale=3.0)
+    truth = law(head, raw)
     y = truth.rvs(random_state=1).astype(np.float32)
-    np.testing.assert_allclose(compiled(heads.NEGATIVE_BINOMIAL.loss)(raw, y), -truth.logpmf(y), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(heads.NEGATIVE_BINOMIAL.centre(jnp.asarray(raw)), truth.mean(), rtol=1e-5)
+    np.testing.assert_allclose(compiled(head.loss)(raw, y), -truth.logpmf(y), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(head.centre(jnp.asarray(raw)), truth.mean(), rtol=2e-5)
 
 
-def test_counts_are_drawn_as_often_as_scipys_distribution_has_them():
-    head = heads.NEGATIVE_BINOMIAL
-    raw = np.broadcast_to(np.float32([1.2, 0.4]), (1, 20_000, 2))
+@every_count
+def test_counts_are_drawn_as_often_as_scipys_distribution_has_them(head):
+    raw = np.broadcast_to(np.float32([1.2, 0.4, -0.5][: head.width]), (1, 20_000, head.width))
     drawn, again = (np.asarray(compiled(head.draw)(raw, jax.random.key(4)))[0] for _ in range(2))
     truth = law(head, raw[0, 0])
     largest = int(truth.ppf(0.995))
@@ -145,8 +191,18 @@ def test_counts_are_drawn_as_often_as_scipys_distribution_has_them():
     expected = np.append(truth.pmf(np.arange(largest + 1)), truth.sf(largest)) * drawn.size
     assert scipy.stats.chisquare(often, expected).pvalue > 0.01
     assert np.array_equal(drawn, again)
-    largest = compiled(head.draw)(np.full((1, 50, 2), [50.0, 0.0], np.float32), jax.random.key(0))
-    assert np.max(largest) == 2**24
+    of_largest = compiled(head.draw)(
+        np.full((1, 50, head.width), [50.0, 0.0, -50.0][: head.width], np.float32), jax.random.key(0)
+    )
+    assert 1e7 < np.max(of_largest) <= 2**24
+
+
+def test_the_loss_of_a_poisson_distribution_is_exact_for_large_counts():
+    y = np.float32([[63, 64, 65, 1e3, 1e4, 1e5]])
+    for ratio in (0.9, 1.0, 1.01):
+        raw = np.float32(16.6 * np.arctanh(np.log(ratio * y.astype(np.float64)) / 16.6))[..., None]
+        truth = count_law("poisson", raw.astype(np.float64))
+        np.testing.assert_allclose(compiled(heads.POISSON.loss)(raw, y), -truth.logpmf(y), rtol=1e-3, atol=1e-3)
 
 
 def test_quantiles_stand_at_softplus_steps_from_the_median():

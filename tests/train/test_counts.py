@@ -44,9 +44,18 @@ def experiment(sales, *words):
     return options.parse([*given.split(), "--epochs", "4", "--batch", "32", "--lr", "0.03", *words]).experiment
 
 
-@pytest.mark.parametrize("task", ["direct", pytest.param("iterated", marks=pytest.mark.slow)])
-def test_counts_are_trained_judged_and_forecast_as_counts(sales, task, tmp_path):
-    words = ("--data.target", "count", "--model.head", "negative-binomial", "--task", task, "--horizon", str(HORIZON))
+@pytest.mark.parametrize(
+    ("head", "task"),
+    [
+        ("negative-binomial", "direct"),
+        pytest.param("zero-inflated-poisson", "direct", marks=pytest.mark.slow),
+        pytest.param("poisson", "direct", marks=pytest.mark.slow),
+        pytest.param("negative-binomial", "iterated", marks=pytest.mark.slow),
+        pytest.param("zero-inflated-negative-binomial", "iterated", marks=pytest.mark.slow),
+    ],
+)
+def test_counts_are_trained_judged_and_forecast_as_counts(sales, head, task, tmp_path):
+    words = ("--data.target", "count", "--model.head", head, "--task", task, "--horizon", str(HORIZON))
     folder = tmp_path / "run"
     run.train(experiment(sales, *words), folder, console=Console(file=io.StringIO()))
 
@@ -80,10 +89,26 @@ def test_a_head_for_counts_and_a_target_of_real_numbers_do_not_fit(sales):
         (
             ["--data.target", "count"],
             "count",
-            "change or season or log-return or level (or --model.head negative-binomial)",
+            "change or season or log-return or level (or --model.head negative-binomial or poisson or",
         ),
     ):
         with pytest.raises(UsageError) as caught:
             forecasts.prepare(experiment(sales, *words))
         assert (caught.value.where, caught.value.got) == ("--data.target", got)
         assert caught.value.needed.startswith(needed)
+
+
+@pytest.mark.parametrize(("count", "shown"), [(-2, "-2"), (2.5, "2.5")])
+def test_what_is_no_count_is_refused_with_its_file_row_and_column(sales, count, shown, tmp_path):
+    lines = sales.read_text().splitlines()
+    lines[200] = f"{lines[200].rsplit(',', 1)[0]},{count}"
+    path = tmp_path / "wrong.csv"
+    path.write_text("\n".join(lines))
+    words = ("--data.target", "count", "--model.head", "poisson")
+    with pytest.raises(UsageError) as caught:
+        experiment(path, *words).load()
+    assert caught.value.where == f"{path}: row 201, column 'sold'"
+    assert f"{caught.value.got:g}" == shown
+
+    dropped = experiment(path, *words, "--data.unusable", "drop").load()
+    assert dropped.background.names == ("small",)

@@ -27,7 +27,8 @@ from jaxseq.data.tables.delimited import open_text
 from jaxseq.data.tables.formats import Source
 from jaxseq.data.tables.frame import Frame
 from jaxseq.data.tables.parquet import open_parquet
-from jaxseq.data.tables.rows import Rows, check_magnitude, complete, frequency_of, long_form
+from jaxseq.data.tables.rows import Rows, check_magnitude, check_readable, complete, frequency_of, long_form
+from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.windows import Series
 
 LONGEST_GAP = 5
@@ -74,6 +75,7 @@ class Options(NamedTuple):
     period       time steps of a season; None infers them from the dates
     longest_gap  missing values in a row that may be filled
     floor        least possible value; None infers 0 for non-negative integers
+    target       name of the target that every value has to be readable for; empty checks none
     """
 
     column: str | None = None
@@ -84,6 +86,7 @@ class Options(NamedTuple):
     period: int | None = None
     longest_gap: int = LONGEST_GAP
     floor: float | None = None
+    target: str = ""
 
 
 DEFAULTS = Options()
@@ -169,6 +172,8 @@ def _rows_and_notes(path: str | Path, options: Options) -> tuple[Rows, tuple[str
         rows, wide_notes = long_form(rows)
     # Before anything is computed with the values, which would overflow.
     check_magnitude(rows)
+    if options.target:
+        check_readable(rows, TRANSFORMS[options.target])
     return rows, wide_notes
 
 

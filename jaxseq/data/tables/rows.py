@@ -15,6 +15,7 @@ from jaxseq.common.text import counted, shown
 from jaxseq.data.frequency import Frequency, continue_, guess, irregular, missing_days, regular, steps_between
 from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import Source
+from jaxseq.data.transforms import Transform
 
 MAX_VALUE = 1e100
 """Magnitude of a value: its square, and sums of such squares, stay finite in float64."""
@@ -148,6 +149,18 @@ def check_magnitude(rows: Rows) -> None:
         raise UsageError(
             f"{rows.where_value(row, column)}: {rows.values[row, column]:g} is beyond {MAX_VALUE:g} "
             "in magnitude, so its square may be infinite; correct it or take another unit"
+        )
+
+
+def check_readable(rows: Rows, transform: Transform) -> None:
+    """Raise `UsageError` for the first value in the file that a target refuses, such as one below 0 among counts."""
+    refused = transform.refused(rows.values[:, :1])
+    if np.any(refused):
+        row, column = _first(rows, refused)
+        raise UsageError(
+            f"{transform.rule}; {transform.way_out}",
+            where=rows.where_value(row, column),
+            got=float(rows.values[row, column]),
         )
 
 

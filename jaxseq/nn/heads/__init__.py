@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from jaxseq.common.errors import UsageError
 from jaxseq.nn.heads.base import LEAST, LEVELS, Head, Loss
-from jaxseq.nn.heads.counts import NEGATIVE_BINOMIAL
+from jaxseq.nn.heads.counts import NEGATIVE_BINOMIAL, POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from jaxseq.nn.heads.densities import GAUSSIAN, STUDENT_T
 from jaxseq.nn.heads.points import LOSSES, point
 from jaxseq.nn.heads.quantiles import QUANTILE
@@ -23,8 +23,11 @@ __all__ = [
     "LEVELS",
     "LOSSES",
     "NEGATIVE_BINOMIAL",
+    "POISSON",
     "QUANTILE",
     "STUDENT_T",
+    "ZERO_INFLATED_NEGATIVE_BINOMIAL",
+    "ZERO_INFLATED_POISSON",
     "Head",
     "HeadName",
     "Loss",
@@ -34,7 +37,18 @@ __all__ = [
 ]
 
 HEADS: MappingProxyType[str, Head] = MappingProxyType(
-    {head.name: head for head in (QUANTILE, GAUSSIAN, STUDENT_T, NEGATIVE_BINOMIAL)}
+    {
+        head.name: head
+        for head in (
+            QUANTILE,
+            GAUSSIAN,
+            STUDENT_T,
+            NEGATIVE_BINOMIAL,
+            POISSON,
+            ZERO_INFLATED_POISSON,
+            ZERO_INFLATED_NEGATIVE_BINOMIAL,
+        )
+    }
 )
 """Heads that give a distribution, by name."""
 

@@ -55,7 +55,7 @@ class Model:
     skip: bool = False
     """Add a linear map of the whole window to the forecast, the autoregressive part of LSTNet (Lai et al. 2018)."""
     head: HeadName = "point"
-    """Forecast of each step: a point, seven quantiles, or a distribution; negative-binomial for --data.target count."""
+    """Forecast of each step: a point, seven quantiles, or a distribution; those of counts take --data.target count."""
 
     def __post_init__(self) -> None:
         cells.check_options(self.cell, self.norm not in ("none", "batch-between"), self.recurrent_dropout)

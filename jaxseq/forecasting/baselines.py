@@ -17,13 +17,14 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.signal import lfilter
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data import seasons
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling, batch, fit_scaling
 from jaxseq.data.windows import Windows, rows_by_series
+from jaxseq.forecasting import intermittent
+from jaxseq.forecasting.smoothing import best_weight, smoothed
 
 NAIVE = "naive (last value)"
 TRAINING_MEAN = "training mean"
@@ -31,14 +32,13 @@ EXPANDING_MEAN = "expanding mean"
 DRIFT = "drift"
 SIMPLE_SMOOTHING = "simple exponential smoothing"
 SEASONAL_NAIVE = "seasonal naive"
+ZERO = "zero forecast"
+CROSTON = "Croston"
 LEAST_SQUARES = "least squares on the lags"
 LEAST_SQUARES_ON_LEVELS = "least squares on the levels"
 SMOOTHING = "exponential smoothing"
 THETA = "theta"
 """Names of the baselines in tables, files and figures; the period is added to that of the seasonal naive forecast."""
-
-WEIGHTS = tuple(round(0.05 * number, 2) for number in range(1, 21))
-"""Weights of the newest value among which simple exponential smoothing chooses."""
 
 LAID_OUT = 2**22
 """Numbers of the lags that are laid out at once for least squares: 32 MiB in float64."""
@@ -91,7 +91,8 @@ def forecast_parts(dataset: Dataset, parts: Sequence[Windows]) -> list[dict[str,
     """Forecast the rows of each part by every baseline that fits the data, fitted once for all parts.
 
     In the series' units. The last value comes first. The seasonal naive forecast is made for each season of
-    `seasons.plausible`, and least squares on the levels where the network sees something else.
+    `seasons.plausible`, and least squares on the levels where the network sees something else. Targets from 0 that
+    are 0 most of the time have the zero forecast and Croston's.
     """
     windows, scaling, background = dataset
     train = windows.train
@@ -102,6 +103,8 @@ def forecast_parts(dataset: Dataset, parts: Sequence[Windows]) -> list[dict[str,
         levels = _scaling_of_levels(scaling, background)
         by_baseline[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(train, levels)
     by_baseline |= _seasonal(background)
+    if scaling.transform.support != "real" and intermittent.are_intermittent(background.training):
+        by_baseline |= _intermittent(background)
     return [{name: forecast(part) for name, forecast in by_baseline.items()} for part in parts]
 
 
@@ -144,6 +147,14 @@ def _seasonal(background: Background) -> dict[str, Baseline]:
         forecast = partial(seasonal_naive_of_series, background=background, period=period)
         by_baseline[seasonal_name(period)] = forecast
     return by_baseline
+
+
+def _intermittent(background: Background) -> dict[str, Baseline]:
+    """Return the baselines of series that are 0 most of the time."""
+    return {
+        ZERO: lambda part: np.zeros(part.targets.shape),
+        CROSTON: lambda part: _flat(part, background, intermittent.croston),
+    }
 
 
 def distinct(
@@ -264,8 +275,8 @@ def simple_smoothing(
 ) -> Float[np.ndarray, "n k"]:
     """Forecast the level of simple exponential smoothing, for every step of the horizon, in the series' unit.
 
-    Each series has the weight of the newest value, one of `WEIGHTS`, with the smallest squared error one step ahead on
-    its training values; windows without series have one weight for all.
+    Each series has the weight of the newest value, one of `smoothing.WEIGHTS`, with the smallest squared error one step
+    ahead on its training values; windows without series have one weight for all.
     """
     return _smoothed_at(windows, background, smoothing_weights(train, background))
 
@@ -289,27 +300,6 @@ def _smoothed_at(windows: Windows, background: Background, weights: Sequence[flo
         path = smoothed(values[None], weights[number])[0]
         levels[rows] = path[windows.origins[rows] - 1]
     return _for_all_steps(levels, windows)
-
-
-def smoothed(
-    values: Float[np.ndarray, "m t"],
-    weight: float,
-) -> Float[np.ndarray, "m t"]:
-    """Return the levels l_t = weight · y_t + (1 - weight) · l_(t-1) of simple exponential smoothing, with l_1 = y_1."""
-    # The filter's state before the first value is chosen so that the first level is that value.
-    state = (1 - weight) * values[:, :1]
-    levels, _ = lfilter([weight], [1, weight - 1], values, axis=1, zi=state)
-    return levels
-
-
-def best_weight(values: Float[np.ndarray, "m t"]) -> float:
-    """Return the weight in `WEIGHTS` with the smallest squared error one step ahead."""
-    squared_errors = []
-    for weight in WEIGHTS:
-        levels = smoothed(values, weight)
-        errors = values[:, 1:] - levels[:, :-1]
-        squared_errors.append(np.mean(errors**2))
-    return WEIGHTS[int(np.argmin(squared_errors))]
 
 
 def least_squares(

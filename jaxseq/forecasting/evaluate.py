@@ -14,7 +14,16 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Windows
-from jaxseq.forecasting import baselines, classical, distributions, intervals, metrics, significance, verdict
+from jaxseq.forecasting import (
+    baselines,
+    classical,
+    distributions,
+    intermittent,
+    intervals,
+    metrics,
+    significance,
+    verdict,
+)
 from jaxseq.forecasting.coverage import Coverage, Spread, coverage_table, spread
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, Part, above_floor, bounds
@@ -82,7 +91,10 @@ def judge(
 
     ends = _EndsByForecast(name, dataset, test=test, calibrated=calibrated, valid_forecasts=by_baseline.valid)
     median = above_floor(scaling.invert(test.median, part), background.floor)
-    scores = _scores(part, forecasts, scales, reference, ends_of=ends.of, medians={**forecasts, name: median})
+    medians = {**forecasts, name: median}
+    if has_training_distribution(dataset):
+        medians[baselines.TRAINING_MEAN] = intermittent.training_quantile(0.5, part, background)
+    scores = _scores(part, forecasts, scales, reference, ends_of=ends.of, medians=medians)
 
     columns = {
         "forecast": forecasts[name],
@@ -187,6 +199,7 @@ class _EndsByForecast:
         self._name = name
         self._fitted = calibrated.intervals
         self._valid_forecasts = valid_forecasts
+        self._dataset = dataset
         self._valid_part = Part(dataset.windows.valid, dataset.scaling, series)
         self._test_part = Part(dataset.windows.test, dataset.scaling, series)
         self.of_model = bounds(test, self._fitted, self._test_part)
@@ -196,6 +209,10 @@ class _EndsByForecast:
         # Those of the model may come from its own distribution, whose median need not be its centre.
         if label == self._name:
             return self.of_model
+        if label == baselines.TRAINING_MEAN and has_training_distribution(self._dataset):
+            return intermittent.training_bounds(
+                self._fitted.levels, self._dataset.windows.test, self._dataset.background
+            )
         # Classical forecasts are made of the test part alone, and have no errors to fit intervals to.
         if label not in self._valid_forecasts:
             return {}
@@ -206,6 +223,14 @@ class _EndsByForecast:
             valid_part=self._valid_part,
             test_part=self._test_part,
         )
+
+
+def has_training_distribution(dataset: Dataset) -> bool:
+    """Return whether the training values, as they are, are a forecast to compare with: of targets from 0, in series.
+
+    Equal margins on both sides of their mean are a poor distribution of counts.
+    """
+    return dataset.scaling.transform.support != "real" and bool(dataset.background.series)
 
 
 def calibrate(

@@ -16,7 +16,7 @@ from rich.table import Table
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.forecasting import significance
-from jaxseq.forecasting.baselines import EXPANDING_MEAN, NAIVE, SEASONAL_NAIVE, TRAINING_MEAN
+from jaxseq.forecasting.baselines import CROSTON, EXPANDING_MEAN, NAIVE, SEASONAL_NAIVE, TRAINING_MEAN, ZERO
 from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.significance import (
     IN_ORDER,
@@ -35,6 +35,8 @@ DASH = "\N{EN DASH}"
 PHRASES = {
     NAIVE: "the last value",
     TRAINING_MEAN: "the training mean",
+    ZERO: "the zero forecast",
+    CROSTON: "Croston's method",
     EXPANDING_MEAN: "the expanding mean",
 }
 """Names of forecasts within a sentence, where they differ from those of the tables."""

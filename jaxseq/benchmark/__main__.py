@@ -47,7 +47,8 @@ class Options:
     only: str | None = None
     """Time only the workloads whose name contains this text, in any case: "GRU 512"."""
     peers: tuple[str, ...] = ()
-    """Time only these peers: torch, linen, nnx, keras, equinox, autodiff, cudnn; `none` times jaxseq alone."""
+    """Time only these peers: torch, linen, nnx, keras, equinox, autodiff, cudnn; `none` times jaxseq alone. With --gpu they
+    are the columns of its table: "jaxseq pallas", "flax nnx", "torch graph"."""
     rounds: int = 7
     """Most rounds, in each of which every library has one turn; the median is reported."""
     turn_seconds: float = 0.2
@@ -88,7 +89,7 @@ EVERY_MODE = ("out", "overwrite")
 TIMED_HERE = ("quick", "rounds", "turn_seconds", "heap", "device", "core")
 MODES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
-        "gpu": ("minutes",),
+        "gpu": ("minutes", "only", "peers"),
         "sweep": (*TIMED_HERE, "cell", "plot"),
         "sampling": TIMED_HERE,
         "together": ("quick", "rounds", "heap", "device", "core"),
@@ -116,7 +117,7 @@ def check(options: Options) -> None:
     if options.cell not in CELLS:
         raise UsageError(f"--cell {options.cell}: choose one of {', '.join(CELLS)}")
     _check_mode(options)
-    # Only the comparison reads --only and --peers.
+    # --gpu has rows and peers of its own.
     if _mode(options) is None:
         _check_choice(options)
 
@@ -192,7 +193,14 @@ def run(options: Options) -> None:
     if options.gpu:
         from jaxseq.benchmark.gpu import run as gpu_run
 
-        gpu_run.run(gpu_run.Settings(minutes=options.minutes, out=options.out))
+        gpu_run.run(
+            gpu_run.Settings(
+                minutes=options.minutes,
+                out=options.out,
+                only=options.only or "",
+                peers=_chosen_peers(options),
+            )
+        )
         return
     # Both have processes of their own, each with its cores and its heap.
     if options.scaling:
@@ -231,10 +239,13 @@ def _measured(options: Options, place: Place) -> Mapping[str, object]:
 def _settings(options: Options) -> Settings:
     from jaxseq.benchmark.compare import Settings
 
-    chosen = None
-    if options.peers:
-        chosen = frozenset(options.peers)
-    return Settings(options.device, _rounds(options), options.turn_seconds, chosen)
+    return Settings(options.device, _rounds(options), options.turn_seconds, _chosen_peers(options))
+
+
+def _chosen_peers(options: Options) -> frozenset[str] | None:
+    if not options.peers:
+        return None
+    return frozenset(options.peers)
 
 
 def _rounds(options: Options) -> int:

@@ -91,8 +91,7 @@ def _fastest(layer: Layer, sequence: Sequence) -> Kernel:
     # over them without a mesh being set.
     if not strategy.on_nvidia() or strategy.on_many_devices():
         return "scan"
-    # With resets nothing was measured.
-    if layer.every_state or sequence.anew is not None or _refusal_of_pallas(layer, sequence.carry.h):
+    if layer.every_state or _refusal_of_pallas(layer, sequence.carry.h):
         return "scan"
     # Timed on an H100; for a GPU of compute capability 8.0 the assembler of CUDA 13.5 crashes on the backward kernel.
     if not kernel_layout.plan(layer, sequence.carry.h.shape[-1]).keeps_all and not strategy.on_hopper():

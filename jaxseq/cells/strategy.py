@@ -41,7 +41,6 @@ CHUNK = 512
 REGISTER, ALIGNMENT = 8, 32
 """Numbers in a vector register of a CPU, and the multiple that columns of other counts are padded to."""
 
-
 HOPPER = ("H100", "H200", "H800", "H20")
 """In the names of GPUs of compute capability 9.0."""
 

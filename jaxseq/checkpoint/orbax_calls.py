@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.metadata
 import logging
 import sys
 import threading
@@ -93,9 +94,15 @@ def _single_process() -> contextlib.AbstractContextManager[object]:
 
 
 class _Replacement:
-    """A function of a module that is replaced while at least one thread needs it."""
+    """A function of a module that is replaced while at least one thread needs it.
+
+    Raises `ImportError` where the module has no such function: at the import, not at the first save of a training.
+    """
 
     def __init__(self, module: object, name: str, function: Callable[..., object]) -> None:
+        if not hasattr(module, name):
+            version = importlib.metadata.version("orbax-checkpoint")
+            raise ImportError(f"orbax-checkpoint {version} has no {name}; jaxseq needs 0.12.8 or newer below 0.13")
         self.module = module
         self.name = name
         self.function = function

@@ -14,6 +14,7 @@ from jaxseq.benchmark.gpu import layers, loads, parity, run, table, torch_peers
 from jaxseq.benchmark.gpu import turns as gpu_turns
 from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.start import draw
+from jaxseq.common.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -243,7 +244,6 @@ def test_warm_up_before_a_graph_leaves_weights_and_optimiser_as_they_were():
     ("words", "where"),
     [
         (["--sweep"], "--gpu"),
-        (["--only", "GRU"], "--gpu"),
         (["--plot", "a.png"], "--gpu"),
         (["--minutes", "0"], "--minutes"),
         (["--minutes", "nan"], "--minutes"),
@@ -265,6 +265,29 @@ def test_the_command_measures_on_the_gpu_for_the_minutes(monkeypatch, tmp_path):
     assert program.main(["--gpu", "--minutes", "2.5", "--out", str(out)]) == 0
 
     assert runs == [run.Settings(minutes=2.5, out=out)]
+
+
+def test_items_and_peers_are_chosen_by_name(monkeypatch):
+    monkeypatch.setattr(run, "measure_row", lambda load, settings, budget: {"peers": {}, "chosen": settings.peers})
+    wide = TINY._replace(hidden=9)
+
+    results = measured(rows=(TINY, wide), only="9 Units", peers=frozenset({"torch"}))
+
+    assert [row["name"] for row in results["rows"]] == [wide.name] and results["rows"][0]["chosen"] == {"torch"}
+    assert results["not_reached"] == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"only": "gpu"}, f'--only "gpu": no item has that in its name; there are {TINY.name}'),
+        ({"peers": frozenset({"tensorflow"})}, "--peers: no such peer; got 'tensorflow', needed one of jaxseq scan, "),
+    ],
+)
+def test_items_and_peers_that_there_are_none_of_are_refused(chosen, message):
+    with pytest.raises(UsageError) as caught:
+        measured(rows=(TINY,), **chosen)
+    assert str(caught.value).startswith(message)
 
 
 def test_without_a_gpu_the_command_says_so(capsys):

@@ -24,7 +24,7 @@ from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from jaxseq.checkpoint import __main__ as command
-from jaxseq.checkpoint import leaves, records, store
+from jaxseq.checkpoint import leaves, orbax_calls, records, store
 from jaxseq.checkpoint.orbax_calls import bytes_uncounted
 from jaxseq.checkpoint.retention import CLEARING
 from jaxseq.checkpoint.writer import PROBE, Writer
@@ -633,6 +633,14 @@ def test_a_replacement_ends_with_its_last_user() -> None:
     assert tensorstore_utils.get_tensorstore_raw_bytes() == 0
     second.__exit__(None, None, None)
     assert tensorstore_utils.get_tensorstore_raw_bytes is original
+
+
+def test_another_orbax_is_refused_when_it_is_imported() -> None:
+    # 0.12.4 has no such function, and ended a training at its first save.
+    with pytest.raises(
+        ImportError, match=r"orbax-checkpoint [\d.]+ has no count_bytes; jaxseq needs 0\.12\.8 or newer"
+    ):
+        orbax_calls._Replacement(tensorstore_utils, "count_bytes", lambda: 0)
 
 
 # Another model, another format -----------------------------------------------------------------------------------------

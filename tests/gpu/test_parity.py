@@ -24,11 +24,13 @@ VALUES, GRADIENTS = 1e-5, 1e-4
 
 
 class Case(NamedTuple):
-    """A size, the lengths of its rows (with recurrent dropout where they are unequal), and the way through time."""
+    """A size, the lengths of its rows (with recurrent dropout where they are unequal), the way through time, and whether
+    rows start anew, each at a third of its steps."""
 
     size: Size
     lengths: list[int]
     traversal: Traversal = Traversal()
+    resets: bool = False
 
 
 # Many rows reach every step, so that batch norm never divides by the deviation of two or three.
@@ -38,16 +40,21 @@ CASES = {
     "lengths, drop": Case(Size(9, 16, 1, 24, "float32"), LENGTHS),
     "reverse": Case(Size(9, 16, 3, 33, "float32"), LENGTHS, Traversal(reverse=True)),
     "truncate": Case(Size(9, 16, 2, 24, "float32"), LENGTHS, Traversal(truncate=4)),
+    "resets": Case(Size(9, 16, 3, 50, "float32"), LENGTHS, resets=True),
     "few wide rows": Case(Size(5, 2, 3, 136, "float32", gated=False), [5] * 2),
 }
 
 
-def differentiate(i, name, slot, traversal):
+def differentiate(i, name, slot, traversal, resets=False):
     """Values and gradients of a scan, as `problems.differentiate`, in any traversal."""
+    t, b = i.x.shape[:2]
+    anew = jnp.arange(t * b).reshape(t, b) % 3 == 1 if resets else None
 
     def value(*leaves):
         j = Inputs(*leaves, *i[5:])
         rows = Rows(j.lengths, j.drop)
+        if resets:
+            rows = rows._replace(resets=anew, restart=jax.tree.map(jnp.tanh, j.start))
         if slot == "none":
             values = *recurrence.scan(CELLS[name], j.params, j.x, j.start, rows, traversal), None
         else:
@@ -112,7 +119,7 @@ def test_a_cell_computes_what_a_cpu_computes_in_float64(device, cpu, name, slot,
     if kernel == "auto" and (device.platform == "cpu" or slot.startswith("batch")):
         pytest.skip("it is the scan")
 
-    function = partial(differentiate, name=name, slot=slot)
+    function = partial(differentiate, name=name, slot=slot, resets=case.resets)
     i = problem(name, slot, case)
     actual = compute(device, partial(function, traversal=case.traversal._replace(kernel=kernel)), i)
     agree(actual, compute_double(cpu, partial(function, traversal=case.traversal), i))

@@ -27,6 +27,7 @@ from jaxseq.benchmark.gpu.loads import Load
 from jaxseq.benchmark.gpu.reasons import reason
 from jaxseq.benchmark.gpu.records import Header, PeerRecord, Record, Results
 from jaxseq.benchmark.gpu.turns import Turn
+from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path, write_json
 
 # JAX is imported when the environment is set.
@@ -49,6 +50,8 @@ ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_MEM_FRACTION": ".60",
     "KERAS_BACKEND": "jax",
 }
+TRAINER, STEP = "jaxseq trainer", "jaxseq step"
+"""Our peers beside the layers: an epoch of the package's trainer, and its step in generation."""
 TORCH_MEMORY = 0.35
 """Share of the GPU's memory that torch may take."""
 NOT_REACHED = "not reached: budget"
@@ -65,6 +68,7 @@ class Settings(NamedTuple):
     rows        workloads in their order
     parity      (cell, norm) pairs of the parity block
     generation  (cell, rows at once) pairs
+    only        text in the names of the items to measure, in any case; empty measures all
     peers       names of the peers to time; None times all
     """
 
@@ -74,6 +78,7 @@ class Settings(NamedTuple):
     rows: tuple[Load, ...] = tuple(loads.ordered())
     parity: tuple[tuple[str, str], ...] = loads.PARITY
     generation: tuple[Load, ...] = loads.GENERATION
+    only: str = ""
     peers: frozenset[str] | None = None
     clock: Callable[[], float] = time.perf_counter
 
@@ -93,9 +98,17 @@ class Item(NamedTuple):
 
 
 def run(settings: Settings) -> Results:
-    """Measure, print and write; return the results. Raises `UsageError` if JAX finds no GPU for "cuda"."""
+    """Measure, print and write; return the results.
+
+    Raises `UsageError` if JAX finds no GPU for "cuda", and for items and peers that there are none of.
+    """
     budget = Budget(settings.minutes * 60, settings.clock)
+    chosen = [item for item in items(settings, budget) if settings.only.casefold() in item.name.casefold()]
+    if not chosen:
+        names = "; ".join(item.name for item in items(settings, budget))
+        raise UsageError(f'--only "{settings.only}": no item has that in its name; there are {names}')
     prepare(settings.device)
+    _check_peers(settings)
 
     results = Results(
         **header(settings),
@@ -105,7 +118,7 @@ def run(settings: Settings) -> Results:
         not_reached=[],
     )
     records = {"row": results["rows"], "parity": results["parity"], "generation": results["generation"]}
-    for item in items(settings, budget):
+    for item in chosen:
         estimate = budget.estimate(item.kind, item.weight)
         # Later items may be cheaper, so the run goes on.
         if estimate > budget.left():
@@ -144,6 +157,20 @@ def prepare(device: str) -> None:
         return
     if torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(TORCH_MEMORY)
+
+
+def _check_peers(settings: Settings) -> None:
+    from jaxseq.benchmark.gpu import generation, layers, torch_peers
+
+    known = (*layers.MAKERS, TRAINER, *torch_peers.MAKERS, STEP, *generation.PEERS)
+    for name in sorted(settings.peers or ()):
+        if name not in known:
+            raise UsageError(
+                "no such peer",
+                where="--peers",
+                got=name,
+                needed=f"one of {', '.join(dict.fromkeys(known))}",
+            )
 
 
 def header(settings: Settings) -> Header:
@@ -229,7 +256,7 @@ def measure_row(load: Load, settings: Settings, budget: Budget) -> Record:
     }
     # The trainer has no pass of a layer alone.
     if load.task == "step":
-        tracers["jaxseq trainer"] = partial(trainer.trace, load, start)
+        tracers[TRAINER] = partial(trainer.trace, load, start)
     lowered = _collect(_chosen(tracers, settings), absent, budget)
 
     # XLA compiles outside of Python's lock, so each peer has a thread.
@@ -270,7 +297,7 @@ def measure_generation(load: Load, settings: Settings) -> Record:
     from jaxseq.benchmark.gpu.start import draw
 
     start = draw(load)
-    makers: dict[str, Callable[[], Turn]] = {"jaxseq step": partial(generation.ours, load, start)}
+    makers: dict[str, Callable[[], Turn]] = {STEP: partial(generation.ours, load, start)}
     for name, make in generation.PEERS.items():
         makers[name] = partial(make, load, start, settings.device)
     absent: dict[str, str] = {}

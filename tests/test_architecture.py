@@ -18,7 +18,7 @@ FLOORS = (
     {"common"},
 )
 DOORS = {
-    "curl_cffi": {"data/yahoo", "data/download"},
+    "curl_cffi": {"data/yahoo"},
     "filelock": {"common/lock"},
     "IPython": {"train/notebook"},
     "flax": {"nn", "music/networks", "benchmark"},

@@ -192,6 +192,20 @@ def test_without_an_answer_the_older_download_is_used_and_said(service, fetch, t
     assert quotes.source == "cache"
 
 
+def test_without_yfinance_the_cache_is_read_and_a_download_is_refused(service, fetch, ticker, monkeypatch):
+    first = fetch(end="2024-06-02")
+    monkeypatch.setattr(client.importlib.util, "find_spec", lambda name: None)
+
+    assert_same(fetch(end="2024-06-02", today=datetime.date(2034, 1, 1)), first)
+    asked = len(service.asked)
+    with pytest.raises(UsageError) as caught:
+        fetch(end="2024-06-03")
+    assert str(caught.value).startswith(
+        f"{ticker} from 2024-01-02 to 2024-06-03: yfinance and curl_cffi not installed, which ask Yahoo; needed pip "
+    )
+    assert len(service.asked) == asked
+
+
 @pytest.mark.parametrize(("answer", "cause"), [("404", "unknown-ticker"), ("no-data", "empty")])
 def test_an_older_download_does_not_hide_what_yahoo_says(service, fetch, answer, cause):
     fetch(end=None)

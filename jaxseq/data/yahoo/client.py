@@ -1,5 +1,7 @@
 """Daily prices of one ticker from Yahoo, by yfinance, behind a cache (`quotes.py`).
 
+yfinance and curl_cffi are optional, and a download in the cache needs neither: pip install "jaxseq[prices]".
+
 Only finished days are requested: those before today in UTC, because every exchange has closed its yesterday by then. A
 range that had ended a day before it was fetched is complete and never requested again; another is good for the day.
 The files of yfinance (a cookie, a time zone) are switched off: they save two small requests, but a full disk, a damaged
@@ -9,6 +11,7 @@ file or a network drive would then fail the download. Yahoo's data is for person
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import logging
 import os
@@ -34,6 +37,7 @@ Passing = Literal["timeout", "truncated", "rate-limited", "server"]
 Verdict = Literal["unknown-ticker", "empty"]
 """Causes that are Yahoo's answer: an older download would only hide it."""
 Cause = Literal[Passing, Verdict, "offline", "refused", "certificate", "not-json", "unexpected"]
+PACKAGES = ("yfinance", "curl_cffi")
 INSTEAD = "or use --data.path with a CSV of your own, or python -m jaxseq.train aapl, which needs no network"
 ADVICE: dict[Cause, tuple[str, str]] = {
     "timeout": ("Yahoo did not answer in time", f"try again later, {INSTEAD}"),
@@ -109,8 +113,8 @@ def fetch(
     If Yahoo cannot be asked, an earlier download of the same range is returned with a note, unless `refresh` is set. A
     cache that cannot be read or written is a note as well.
 
-    Raises `UsageError` for an invalid ticker or date, and `DownloadError` with its cause if there are no prices, after
-    at most two attempts.
+    Raises `UsageError` for an invalid ticker or date, and where yfinance is needed and not installed; `DownloadError` with
+    its cause if there are no prices, after at most two attempts.
     """
     request = check_request(ticker, start, end, today or datetime.now(UTC).date())
     file = (cache or cache_folder()) / request.name
@@ -118,6 +122,12 @@ def fetch(
     if cached and not refresh and _is_current(cached, request):
         return _noted(cached)
 
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise UsageError(
+            f"{' and '.join(missing)} not installed, which ask Yahoo",
+            where=request,
+            needed=f'pip install "jaxseq[prices]", {INSTEAD}',
+        )
     try:
         quotes = _download(request, connection)
     except _Failure as failure:

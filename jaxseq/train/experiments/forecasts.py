@@ -314,7 +314,7 @@ EXPERIMENTS = (
     ForecastExperiment(
         name="prices",
         about="""
-            Any share, index or currency of Yahoo Finance, downloaded once and cached.
+            Any share, index or currency of Yahoo Finance, downloaded once and cached; needs pip install "jaxseq[prices]".
 
             python -m jaxseq.train prices --data.ticker MSFT --data.start 2010-01-01
 

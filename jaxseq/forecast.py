@@ -11,17 +11,16 @@ from typing import Annotated, Any, Generic, TypeVar
 import pandas as pd
 import tyro
 
-from jaxseq.checkpoint import records, run_seal
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import command_line, console, csv_tables, figures, files, written
 from jaxseq.common.errors import UsageError
 from jaxseq.data.panel import Panel, PanelData
 from jaxseq.forecasting import plots
 from jaxseq.forecasting.predictions import Future
-from jaxseq.train import compiled_programs, future
-from jaxseq.train import refit as refits
+from jaxseq.train import compiled_programs, ensemble, future, study
 from jaxseq.train.experiments import EXPERIMENTS
+from jaxseq.train.forecaster import Trained
 from jaxseq.train.options import DEFAULT
-from jaxseq.train.saved_experiment import saved_experiment
 
 PROGRAM = "python -m jaxseq.forecast"
 FILE = "future.csv"
@@ -32,10 +31,12 @@ RUN_FILES = (
     run_seal.LOSS_PLOT,
     run_seal.FORECAST_PLOT,
     run_seal.ERRORS_PLOT,
+    study.MEMBERS,
 )
-"""Files of a run that have a suffix of the outputs."""
+"""Files of a run, or of a study, that have a suffix of the outputs."""
 RECORD = "future.json"
-"""Record of the default files: their sha256, the run, its epoch, the horizon and the last time of each series."""
+"""Record of the default files: their sha256, the run, its epoch or those of an ensemble's members, the horizon and the last
+time of each series."""
 HISTORY_WINDOWS = 3
 """Windows of the past in the figure."""
 PRINTED_ROWS = 40
@@ -49,7 +50,7 @@ class Options(Generic[Data]):
     """Options of the command; those of the data are the options that the run's data set has."""
 
     run: Annotated[Path, tyro.conf.Suppress]
-    """The run's folder."""
+    """The folder of a run, or of a study with an ensemble."""
     data: Data
     horizon: int | None = None
     """Steps to forecast; None takes the horizon of the training. A longer one needs a run with --task iterated."""
@@ -92,7 +93,7 @@ def parse(words: Sequence[str]) -> Options[PanelData]:
     data = EXPERIMENTS[DEFAULT].data
     if names_run:
         folder = files.user_path(words[0])
-        data = saved_experiment(folder).data
+        data = ensemble.saved_experiment(folder).data
 
     generic: Any = Options
     return command_line.parse(
@@ -109,11 +110,11 @@ def _run(options: Options[PanelData]) -> None:
     compiled_programs.keep()
     path = options.run / FILE if options.out is None else options.out
     _check_outputs(options, path)
-    saved = future.series_data(saved_experiment(options.run), options.run)
+    saved = future.series_data(ensemble.saved_experiment(options.run), options.run)
     # Before the panel is read, which may take a while or a download.
     future.check_same_inputs(options.run, saved, options.data)
     panel = options.data.panel()
-    trained = refits.restore(options.run, options.epoch, options.refit)
+    trained = ensemble.restore(options.run, options.epoch, options.refit)
     panel = future.usable(trained, panel)
     forecasts = future.forecast(trained, panel, options.horizon)
 
@@ -124,7 +125,7 @@ def _run(options: Options[PanelData]) -> None:
     table = csv_tables.content(forecasts.table)
     picture = figures.drawn(figure, "png")
     if options.out is None:
-        _write_default(options, {FILE: table, path.with_suffix(".png").name: picture}, forecasts, panel)
+        _write_default(options, trained, {FILE: table, path.with_suffix(".png").name: picture}, forecasts, panel)
     else:
         files.write(path, table)
         files.write(path.with_suffix(".png"), picture)
@@ -157,11 +158,13 @@ def _check_outputs(options: Options[PanelData], path: Path) -> None:
         written.check(path.with_name(RECORD), [output.name for output in outputs])
 
 
-def _write_default(options: Options[PanelData], contents: Mapping[str, bytes], forecasts: Future, panel: Panel) -> None:
+def _write_default(
+    options: Options[PanelData], trained: Trained, contents: Mapping[str, bytes], forecasts: Future, panel: Panel
+) -> None:
     """Write future.csv and future.png into the run's folder, with the record by which the next call knows them."""
-    epoch = options.epoch
-    if epoch is None:
-        epoch = records.best_epoch(options.run / run_seal.CHECKPOINTS)
+    epoch: int | list[int] = trained.epoch
+    if trained.combination:
+        epoch = [member.epoch for member in (trained, *trained.others)]
     written.write(
         options.run / RECORD,
         contents,
@@ -200,7 +203,7 @@ def forecast(
     The epoch is the one that was judged, or the given one; with `refit`, the weights are those that were trained again on
     all rows, where the run has them.
     """
-    return future.forecast(refits.restore(folder, epoch, refit), panel, horizon)
+    return future.forecast(ensemble.restore(folder, epoch, refit), panel, horizon)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 import pandas as pd
 import tyro
 
-from jaxseq.checkpoint import run_seal
+from jaxseq.checkpoint import ensemble_seal, run_seal
 from jaxseq.common import checks, command_line, console, csv_tables, files
 from jaxseq.common.errors import UsageError
 from jaxseq.common.new_folder import NewFolder
@@ -27,13 +27,11 @@ from jaxseq.forecasting import coverage, scored, verdict
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.scored import Score
 from jaxseq.forecasting.significance import Loss
-from jaxseq.train import compiled_programs, future, overrides
-from jaxseq.train import refit as refits
+from jaxseq.train import compiled_programs, ensemble, future
 from jaxseq.train.domains.forecasts import judged_loss
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.forecaster import Trained
 from jaxseq.train.options import DEFAULT
-from jaxseq.train.saved_experiment import saved_experiment
 
 PROGRAM = "python -m jaxseq.score"
 FOLDER = "score"
@@ -107,7 +105,7 @@ def parse(words: Sequence[str]) -> Options[PanelData]:
     data = EXPERIMENTS[DEFAULT].data
     if names:
         folder = files.user_path(names[0])
-        data = saved_experiment(folder).data
+        data = ensemble.saved_experiment(folder).data
     if len(names) == 2:
         table = files.user_path(names[1])
 
@@ -125,10 +123,10 @@ def _run(options: Options[PanelData]) -> None:
     """Judge the forecasts, write the folder, print table and verdict."""
     compiled_programs.keep()
     options.destination.check()
-    saved = future.series_data(saved_experiment(options.run), options.run)
+    saved = future.series_data(ensemble.saved_experiment(options.run), options.run)
     # Before the rows are read, which may take a while or a download.
     future.check_same_inputs(options.run, saved, options.data)
-    trained = refits.restore(options.run, options.epoch, options.refit)
+    trained = ensemble.restore(options.run, options.epoch, options.refit)
     result = judge(trained, options.later, options.data, period=options.period, horizon=options.horizon)
 
     unit = saved.unit
@@ -201,7 +199,7 @@ def score(
 
     The arguments are those of the command; `table` may be a DataFrame, too.
     """
-    trained = refits.restore(folder, epoch, refit)
+    trained = ensemble.restore(folder, epoch, refit)
     return judge(trained, table, period=period, horizon=horizon)
 
 
@@ -232,11 +230,8 @@ def judge(
 
     background = _background(ends.panel, period)
     simple = scored.simple_forecasts(ends.windows, background, _one_step(ends.panel))
-    name = f"{overrides.network_name(trained.experiment)} (epoch {trained.epoch})"
-    if trained.is_refit:
-        name = f"{overrides.network_name(trained.experiment)} (epoch {trained.epoch}, all rows)"
     judged = scored.Ends(
-        name=name,
+        name=trained.title,
         windows=ends.windows,
         forecast=ends.forecast,
         intervals=ends.intervals,
@@ -321,6 +316,9 @@ def _scores(trained: Trained) -> pd.DataFrame:
     folder = trained.folder
     if folder is None:
         raise UsageError("the run's folder has gone, and with it the reference of its judgement")
+    if trained.combination:
+        ensemble_seal.check_file(folder, ensemble_seal.read(folder), run_seal.SCORES)
+        return csv_tables.read(folder / run_seal.SCORES)
     record = run_seal.read_judged(folder)
     # Runs of the first formats have no seals.
     if record is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from jaxseq.checkpoint import folder_seal, records, retention, run_seal, store
+from jaxseq.checkpoint import ensemble_seal, folder_seal, records, retention, run_seal, store
 from jaxseq.checkpoint.records import Leaf
 from jaxseq.common import command_line, sealed, written
 from jaxseq.common.console import say, terminal
@@ -85,15 +85,17 @@ def verify(run: Path, epoch: int | None = None) -> int:
     runs = _runs(folder)
     if not runs:
         damaged.append(_verify_run(folder, epoch))
-        if epoch is None and _is_run(folder / run_seal.REFIT):
-            say(f"{folder / run_seal.REFIT}:")
-            damaged.append(_verify_run(folder / run_seal.REFIT, None))
+        if epoch is None:
+            damaged.append(_verify_refit(folder))
         return int(any(damaged))
 
     damaged += [_verify_recipe(folder, name, runs) for name in RECIPES]
+    damaged.append(_verify_ensemble(folder))
     for path in runs:
         say(f"{path}:")
         damaged.append(_verify_run(path, epoch))
+        if epoch is None:
+            damaged.append(_verify_refit(path))
     damaged += [_verify_samples(path) for path in sorted(folder.glob("samples-*"))]
     return int(any(damaged))
 
@@ -152,6 +154,25 @@ def _verify_recipe(folder: Path, name: str, runs: Sequence[Path]) -> bool:
     for line in lines:
         say(line)
     return bool(lines)
+
+
+def _verify_ensemble(folder: Path) -> bool:
+    """Return whether anything of an ensemble is damaged, or is of other epochs than its members have; print it."""
+    if not ensemble_seal.is_ensemble(folder):
+        return False
+    lines = ensemble_seal.damage(folder)
+    for line in lines:
+        say(line)
+    return bool(lines)
+
+
+def _verify_refit(run: Path) -> bool:
+    """Return whether anything of a run's refit is damaged, and print its name and a line for each epoch."""
+    folder = run / run_seal.REFIT
+    if not _is_run(folder):
+        return False
+    say(f"{folder}:")
+    return _verify_run(folder, None)
 
 
 def _verify_run(run: Path, epoch: int | None) -> bool:

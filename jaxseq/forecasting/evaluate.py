@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -58,43 +59,57 @@ class Judgement(NamedTuple):
     notes: tuple[str, ...]
 
 
+class Entry(NamedTuple):
+    """A model's forecasts of the test part, and its intervals (`calibrate`)."""
+
+    test: Forecast
+    calibrated: Calibrated
+
+
+NO_MEMBERS: Mapping[str, Entry] = MappingProxyType({})
+
+
 def judge(
     name: str,
     dataset: Dataset,
+    model: Entry,
     *,
-    test: Forecast,
-    calibrated: Calibrated,
+    members: Mapping[str, Entry] = NO_MEMBERS,
     seed: int,
     loss: Loss = "squared",
     progress: classical.Progress | None = None,
 ) -> Judgement:
     """Compare a model's forecasts of the test part with those of the baselines, which saw the training part alone.
 
-    The reference is the baseline with the smallest mean `loss` on the validation part. `calibrated` are the intervals
-    of the model (`calibrate`), `seed` is that of the bootstrap.
+    The reference is the baseline with the smallest mean `loss` on the validation part. `members` are those of an ensemble,
+    by their name, which stand in the tables beside it; `seed` is that of the bootstrap.
     With `progress`, exponential smoothing and theta are fitted to every test window, too; it is called after each.
     Raises `UsageError` if a forecast is not finite.
     """
-    _, scaling, background = dataset
+    background = dataset.background
     part = dataset.windows.test
     scales, scale_notes = series_scales(background)
 
     by_baseline = _baseline_forecasts(dataset)
     # The test part has no say in the choice of the reference.
     reference = choose_reference(dataset, scales, loss, by_baseline.valid)
-    forecasts = _forecasts_of_all(name, dataset, test=test, by_baseline=by_baseline, progress=progress)
+    forecasts = _forecasts_of_baselines(dataset, by_baseline, progress)
+    # Comparisons are in the units of the series: errors of log-returns would favour low prices.
+    models = {**members, name: model}
+    forecasts |= {label: _in_units(entry.test.centre, dataset) for label, entry in models.items()}
     series = background.known_series
     times = target_times(part, series)
     rows = locate_rows(times, part.series, background=background, scales=scales)
     compared = comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed)
     deciding = verdict.deciding_comparison(compared.all, compared.last_value)
 
-    ends = _EndsByForecast(name, dataset, test=test, calibrated=calibrated, valid_forecasts=by_baseline.valid)
-    median = above_floor(scaling.invert(test.median, part), background.floor)
-    medians = {**forecasts, name: median}
+    ends = _EndsByForecast(models, dataset, by_baseline.valid)
+    medians = {**forecasts, **{label: _in_units(entry.test.median, dataset) for label, entry in models.items()}}
     if has_training_distribution(dataset):
         medians[baselines.TRAINING_MEAN] = intermittent.training_quantile(0.5, part, background)
     scores = _scores(part, forecasts, scales, reference, ends_of=ends.of, medians=medians)
+    # Members are no baselines: the model is to be compared with those.
+    scores.loc[scores["forecast"].isin(list(members)), "role"] = "member"
 
     columns = {
         "forecast": forecasts[name],
@@ -107,10 +122,10 @@ def judge(
         verdict=verdict.sentence(deciding.model, deciding.reference.name),
         remarks=_remarks(compared.all, compared.last_value, part, forecasts[name], rows),
         scores=scores,
-        coverage=coverage_table(part.targets, ends.of_model),
-        spread=spread(part, ends.of_model, in_time=bool(series)),
-        predictions=frame(part, background.names, columns, ends.of_model, times),
-        notes=(*_season_notes(background), *by_baseline.notes, *scale_notes, *calibrated.notes),
+        coverage=coverage_table(part.targets, ends.of_judged),
+        spread=spread(part, ends.of_judged, in_time=bool(series)),
+        predictions=frame(part, background.names, columns, ends.of_judged, times),
+        notes=(*_season_notes(background), *by_baseline.notes, *scale_notes, *model.calibrated.notes),
     )
 
 
@@ -129,27 +144,23 @@ def _baseline_forecasts(dataset: Dataset) -> _BaselineForecasts:
     return _BaselineForecasts(valid, test, notes)
 
 
-def _forecasts_of_all(
-    name: str,
+def _forecasts_of_baselines(
     dataset: Dataset,
-    *,
-    test: Forecast,
     by_baseline: _BaselineForecasts,
     progress: classical.Progress | None,
 ) -> dict[str, Values]:
-    """Return the forecasts of the test part by the baselines, the classical ones with `progress`, and the model last.
-
-    Comparisons are in the units of the series: errors of log-returns would favour low prices.
-    """
-    _, scaling, background = dataset
-    part = dataset.windows.test
+    """Return the forecasts of the test part by the baselines, the classical ones with `progress`."""
     forecasts = dict(by_baseline.test)
     # A fit to every window may take minutes.
     if progress is not None:
-        forecasts |= _classical_forecasts(part, background.period, progress)
-    forecasts[name] = scaling.invert(test.centre, part)
+        forecasts |= _classical_forecasts(dataset.windows.test, dataset.background.period, progress)
     # Every forecast is raised to the floor, so that none gains by it alone.
-    return {label: above_floor(values, background.floor) for label, values in forecasts.items()}
+    return {label: above_floor(values, dataset.background.floor) for label, values in forecasts.items()}
+
+
+def _in_units(values: Values, dataset: Dataset) -> Values:
+    """Return a model's forecasts of the test part in the series' units, raised to the floor."""
+    return above_floor(dataset.scaling.invert(values, dataset.windows.test), dataset.background.floor)
 
 
 class Comparisons(NamedTuple):
@@ -183,32 +194,35 @@ def comparisons(
 class _EndsByForecast:
     """Intervals of each forecast on the test part. Made when asked for: of all at once they would take gigabytes.
 
-    of_model  those of the model
+    of_judged  those of the judged model
     """
 
-    def __init__(
-        self,
-        name: str,
-        dataset: Dataset,
-        *,
-        test: Forecast,
-        calibrated: Calibrated,
-        valid_forecasts: Forecasts,
-    ) -> None:
+    def __init__(self, models: Mapping[str, Entry], dataset: Dataset, valid_forecasts: Forecasts) -> None:
+        """`models` are those with intervals of their own, the judged one last."""
         series = dataset.background.known_series
-        self._name = name
-        self._fitted = calibrated.intervals
+        self._models = models
+        # The kind of the judged model is that of the baselines.
+        *_, self._name = models
+        self._fitted = models[self._name].calibrated.intervals
         self._valid_forecasts = valid_forecasts
         self._dataset = dataset
         self._valid_part = Part(dataset.windows.valid, dataset.scaling, series)
         self._test_part = Part(dataset.windows.test, dataset.scaling, series)
-        self.of_model = bounds(test, self._fitted, self._test_part)
+
+        self.of_judged = self._own(self._name)
+
+    def _own(self, label: str) -> Bounds:
+        """Return the intervals of a model's own distribution or errors."""
+        entry = self._models[label]
+        return bounds(entry.test, entry.calibrated.intervals, self._test_part)
 
     def of(self, label: str, forecast: Values) -> Bounds:
         """Return the intervals of the kind of the model's around a forecast; none around a classical one."""
-        # Those of the model may come from its own distribution, whose median need not be its centre.
+        # Those of a model may come from its own distribution, whose median need not be its centre.
         if label == self._name:
-            return self.of_model
+            return self.of_judged
+        if label in self._models:
+            return self._own(label)
         if label == baselines.TRAINING_MEAN and has_training_distribution(self._dataset):
             return intermittent.training_bounds(
                 self._fitted.levels, self._dataset.windows.test, self._dataset.background

@@ -34,12 +34,18 @@ def _train(words: list[str]) -> None:
 
     with processes.joined(request.mesh, PROGRAM):
         # Imported here, so that --help and a mistyped field answer before Orbax is loaded.
-        from jaxseq.train import compiled_programs, refit, run, study
+        from jaxseq.train import compiled_programs, ensemble, refit, run, study
 
         if request.compile_cache:
             compiled_programs.keep()
+        if request.refit:
+            # Before the training, which may take hours.
+            refit.check(request.experiment)
+        if request.ensemble is not None:
+            ensemble.check(request.experiment, request.seeds, request.backtest)
+
         if request.together:
-            study.study_together(
+            folder = study.study_together(
                 request.experiment,
                 seeds=request.seeds,
                 folds=request.backtest,
@@ -48,7 +54,7 @@ def _train(words: list[str]) -> None:
                 make_callbacks=make_callbacks,
             )
         elif request.seeds > 1 or request.backtest > 1:
-            study.study(
+            folder = study.study(
                 request.experiment,
                 seeds=request.seeds,
                 folds=request.backtest,
@@ -57,9 +63,6 @@ def _train(words: list[str]) -> None:
                 callbacks=callbacks,
             )
         else:
-            if request.refit:
-                # Before the training, which may take hours.
-                refit.check(request.experiment)
             folder = run.train(
                 request.experiment,
                 out=request.out,
@@ -68,8 +71,11 @@ def _train(words: list[str]) -> None:
                 classical=request.classical,
                 callbacks=callbacks,
             )
-            if request.refit:
-                refit.refit(folder)
+
+        if request.ensemble is not None:
+            ensemble.combine(folder, request.ensemble, with_refit=request.refit)
+        elif request.refit:
+            refit.refit(folder)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,11 @@ from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.tables.frame import IntoFrame
 from jaxseq.data.windows import Series, Windows, check_series, lay_out, rows_by_series
-from jaxseq.forecasting import rollout, saved_intervals
+from jaxseq.forecasting import mixture, rollout, saved_intervals
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
 from jaxseq.forecasting.predictions import Future
 from jaxseq.nn import heads
-from jaxseq.train import devices, run_folder, stateful, trained_series
+from jaxseq.train import devices, overrides, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import one_line
 from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict, predict_along
 from jaxseq.train.experiments.base import Experiment
@@ -54,6 +54,8 @@ class Trained(NamedTuple):
     carried_from  time of the training's series from which a stateful run carries the state; None for any other run
     weights       a note on those of a refit; empty for a run without one
     is_refit      whether the state is that of a refit on all rows
+    combination   mean or median, of an ensemble whose first member this is; empty for a single run
+    others        further members of the ensemble
     """
 
     experiment: ForecastExperiment[SeriesData]
@@ -68,6 +70,18 @@ class Trained(NamedTuple):
     carried_from: str | int | None = None
     weights: str = ""
     is_refit: bool = False
+    combination: mixture.Combination | Literal[""] = ""
+    others: tuple[Trained, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The network with its epoch, or that of an ensemble with the number of its members, for tables."""
+        details = [f"epoch {self.epoch}"]
+        if self.combination:
+            details = [f"{self.combination} of {1 + len(self.others)} seeds"]
+        if self.is_refit:
+            details.append("all rows")
+        return f"{overrides.network_name(self.experiment)} ({', '.join(details)})"
 
     def __repr__(self) -> str:
         """Return experiment, epoch and network in one line."""
@@ -174,6 +188,31 @@ class Trained(NamedTuple):
                 needed=f"at most {trained_horizon}",
             )
 
+        members = (self, *self.others)
+        forecasts = [member._predicted(part, scaling, steps, histories, starts_anew) for member in members]
+        predicted = forecasts[0]
+        if self.combination:
+            predicted = combined(forecasts, self.combination, part, scaling, self._floor)
+        centre = scaling.invert(predicted.centre, part)
+        if self.intervals is None:
+            return centre, {}
+
+        centre = above_floor(centre, self.intervals.floor)
+        # Nothing is known of the errors of a point forecast beyond the steps that were validated.
+        if steps > trained_horizon and predicted.quantiles is None:
+            return centre, {}
+        fitted = extend(self.intervals, steps)
+        return centre, bounds(predicted, fitted, Part(part, scaling, series))
+
+    def _predicted(
+        self,
+        part: Windows,
+        scaling: Scaling,
+        steps: int,
+        histories: Sequence[History],
+        starts_anew: bool,
+    ) -> Forecast:
+        """Forecast by this member alone, in the scale of the model."""
         network = _Network(self.experiment, self.setup, self.state, scaling)
         if self.experiment.stateful and not starts_anew:
             if not histories:
@@ -190,17 +229,14 @@ class Trained(NamedTuple):
             rows = row_counts.shared(len(x), EVALUATION_BATCHES * self.experiment.batch)
             filled = row_counts.filled_up(x, rows)
             predicted = _predict(network, jax.numpy.asarray(filled), steps)
-        predicted = _first_part(predicted, len(part.origins), steps)
-        centre = scaling.invert(predicted.centre, part)
-        if self.intervals is None:
-            return centre, {}
+        return _first_part(predicted, len(part.origins), steps)
 
-        centre = above_floor(centre, self.intervals.floor)
-        # Nothing is known of the errors of a point forecast beyond the steps that were validated.
-        if steps > trained_horizon and predicted.quantiles is None:
-            return centre, {}
-        fitted = extend(self.intervals, steps)
-        return centre, bounds(predicted, fitted, Part(part, scaling, series))
+    @property
+    def _floor(self) -> float | None:
+        """The least possible value."""
+        if self.intervals is None:
+            return None
+        return self.intervals.floor
 
 
 def _as_numpy(leaf: Array) -> np.ndarray:
@@ -268,6 +304,26 @@ def forecast(
     network = _Network(job.experiment, job.setup, state, scaling)
     x = devices.replicate(job.mesh, scaling.inputs(part).astype(np.float32))
     return _predict(network, x, job.experiment.horizon)
+
+
+def combined(
+    members: Sequence[Forecast],
+    how: mixture.Combination,
+    part: Windows,
+    scaling: Scaling,
+    floor: float | None,
+) -> Forecast:
+    """Combine the forecasts of an ensemble's members, in the scale of the model.
+
+    Their mean or median is that of the values in the series' units, raised to the floor; distributions are mixed.
+    """
+    values = [above_floor(scaling.invert(member.centre, part), floor) for member in members]
+    centre = scaling.targets(part._replace(targets=mixture.centre(values, how)))
+    quantiles = [member.quantiles for member in members if member.quantiles is not None]
+    if not quantiles:
+        return Forecast(centre)
+    levels = members[0].levels
+    return Forecast(centre, mixture.quantiles(quantiles, levels), levels)
 
 
 class _Network(NamedTuple):

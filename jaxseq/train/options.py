@@ -13,6 +13,7 @@ import tyro
 from jaxseq.common import command_line
 from jaxseq.common.checks import MOST_RUNS, count
 from jaxseq.common.errors import UsageError
+from jaxseq.forecasting.mixture import Combination
 from jaxseq.train import loggers
 from jaxseq.train.experiments import EXPERIMENTS, named
 from jaxseq.train.experiments.base import Experiment
@@ -38,6 +39,7 @@ LOG = (
 """The help of `--log`."""
 WIDTH, INDENT = 79, "  "
 """Columns of a help text, and the space before each of its lines."""
+ENSEMBLE = "--ensemble"
 OVERVIEW = frozenset({"-h", "--help", "--tyro-print-completion", "--tyro-write-completion"})
 """Options that concern all experiments unless one is named before them."""
 
@@ -61,6 +63,9 @@ class Options(Generic[AnyExperiment]):
     a finished run gets one, or an interrupted one resumes."""
     seeds: int = 1
     """Number of runs that differ in their seed alone, from --seed on; reports mean and spread."""
+    ensemble: Combination | None = None
+    """With --seeds: judge the mean (--ensemble alone) or the median of the runs' forecasts as one, beside each of them; the
+    study's folder then forecasts with all of them."""
     together: bool = False
     """With --seeds: train the seeds in one compiled epoch. Results differ from those of one after the other in the last
     bits; on a CPU it pays for a few units (docs/training.md)."""
@@ -90,6 +95,8 @@ class Options(Generic[AnyExperiment]):
             raise UsageError("trains several seeds", where="--together", got="--seeds 1", needed="--seeds 2 or more")
         if self.refit:
             self._check_refit()
+        if self.ensemble is not None:
+            self._check_ensemble()
         if self.seeds == 1 and self.backtest == 1:
             return
         if self.mesh.processes != 1:
@@ -101,10 +108,19 @@ class Options(Generic[AnyExperiment]):
                 "takes a single run; to resume several, type their command again with its --out", where="--resume"
             )
 
+    def _check_ensemble(self) -> None:
+        """Raise `UsageError` for a training that leaves no runs of one split behind."""
+        if self.seeds == 1:
+            raise UsageError("combines several seeds", where=ENSEMBLE, got="--seeds 1", needed="--seeds 2 or more")
+        if self.backtest > 1:
+            raise UsageError(
+                "combines the runs of one split", where=ENSEMBLE, got=f"--backtest {self.backtest}", needed="no folds"
+            )
+
     def _check_refit(self) -> None:
-        """Raise `UsageError` for a training that leaves no single run behind."""
-        needed = "a single run"
-        if self.seeds > 1:
+        """Raise `UsageError` for a training that leaves neither a single run nor an ensemble behind."""
+        needed = "a single run, or --ensemble"
+        if self.seeds > 1 and self.ensemble is None:
             raise UsageError("trains one run again", where="--refit", got=f"--seeds {self.seeds}", needed=needed)
         if self.backtest > 1:
             raise UsageError("trains one run again", where="--refit", got=f"--backtest {self.backtest}", needed=needed)
@@ -119,6 +135,7 @@ def parse(words: list[str]) -> Options[Experiment]:
 
     Raises `UsageError` for an unknown experiment or field, an invalid value, or a run that cannot be resumed.
     """
+    words = _with_combination(words)
     name = _leading_name(words)
     experiment = named(DEFAULT if name is None else name)
     fields = words if name is None else words[1:]
@@ -133,6 +150,17 @@ def parse(words: list[str]) -> Options[Experiment]:
         return _show_overview(words)
 
     return _parse_fields(experiment, fields)
+
+
+def _with_combination(words: list[str]) -> list[str]:
+    """Return the words with a mean after an option of the ensemble that names no combination."""
+    filled = []
+    for number, word in enumerate(words):
+        filled.append(word)
+        following = words[number + 1 : number + 2]
+        if word == ENSEMBLE and (not following or following[0].startswith("-")):
+            filled.append("mean")
+    return filled
 
 
 def _leading_name(words: list[str]) -> str | None:

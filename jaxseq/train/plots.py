@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, STYLE, wrapped
+from jaxseq.data.windows import WindowSplits
+from jaxseq.forecasting import diagnostics, plots, predictions
+from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.train.run_folder import Row
 
 UNITS = {
@@ -85,3 +90,15 @@ def _log_scale(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6, 8)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def judgement_figures(
+    judgement: Judgement, windows: WindowSplits, scores: pd.DataFrame, unit: str, title: str
+) -> Iterator[tuple[str, Figure]]:
+    """Draw the forecasts of the test part and their errors, one after the other, each with the name of its file.
+
+    `scores` are those of the forecasts that are shown.
+    """
+    before = predictions.before_test(windows)
+    yield run_seal.FORECAST_PLOT, plots.forecast(judgement.predictions, unit, title, before)
+    yield run_seal.ERRORS_PLOT, diagnostics.errors(scores, judgement.predictions, judgement.coverage, unit, title)

@@ -29,7 +29,7 @@ LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 def judge(name, dataset, *, test, valid, seed, choice="split", **settings):
     """The judgement of forecasts of the test part, with intervals that are fitted to those of the validation part."""
     calibrated = evaluate.calibrate(dataset, valid, choice)
-    return evaluate.judge(name, dataset, test=test, calibrated=calibrated, seed=seed, **settings)
+    return evaluate.judge(name, dataset, evaluate.Entry(test, calibrated), seed=seed, **settings)
 
 
 def panel(*values, frequency="B"):

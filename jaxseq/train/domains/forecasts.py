@@ -21,8 +21,8 @@ from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
-from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, evaluate, plots, predictions, verdict
-from jaxseq.forecasting.evaluate import Judgement
+from jaxseq.forecasting import baselines, coverage, distributions, evaluate, verdict
+from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.nn import heads
 from jaxseq.train import feed, forecaster, overrides, run_folder, stateful, trained_series
@@ -31,7 +31,7 @@ from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.feed import RowSplits
 from jaxseq.train.forecaster import Trained, restore
 from jaxseq.train.job import Job, build_job, restore_best
-from jaxseq.train.plots import loss_figure
+from jaxseq.train.plots import judgement_figures, loss_figure
 
 __all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "summary"]
 
@@ -147,7 +147,15 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
     metrics = run_folder.read_metrics(folder)
     files.write_text(folder / run_seal.REPORT, report(job, judged.judgement, judged.epoch, metrics))
 
-    _print(job, judged.judgement, folder, console)
+    written = (
+        run_seal.REPORT,
+        run_seal.SCORES,
+        run_seal.LOSS_PLOT,
+        run_seal.FORECAST_PLOT,
+        run_seal.ERRORS_PLOT,
+        "checkpoints",
+    )
+    print_judgement(job, judged.judgement, folder, console, written)
     return row(job.experiment, folder)
 
 
@@ -174,8 +182,7 @@ def judge_quietly(job: ForecastJob, folder: Path, console: Console, classical: b
         judgement = evaluate.judge(
             name,
             job.material,
-            test=test,
-            calibrated=calibrated,
+            Entry(test, calibrated),
             seed=experiment.seed,
             loss=judged_loss(experiment),
             progress=progress if classical else None,
@@ -204,14 +211,14 @@ def _draw(job: ForecastJob, judged: JudgedEpoch, folder: Path) -> None:
     figures.save(curve, folder / run_seal.LOSS_PLOT)
 
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
-    forecast = plots.forecast(judgement.predictions, data.unit, title, predictions.before_test(windows))
-    figures.save(forecast, folder / run_seal.FORECAST_PLOT)
-    scores = _shown_scores(judgement)
-    errors = diagnostics.errors(scores, judgement.predictions, judgement.coverage, data.unit, title)
-    figures.save(errors, folder / run_seal.ERRORS_PLOT)
+    for file, figure in judgement_figures(judgement, windows, shown_scores(judgement), data.unit, title):
+        figures.save(figure, folder / file)
 
 
-def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Console) -> None:
+def print_judgement(
+    job: ForecastJob, judgement: Judgement, folder: Path, console: Console, written: Sequence[str]
+) -> None:
+    """Print the table, the verdict, and the names of the files that were written."""
     data = job.experiment.data
     comparison = judgement.comparison
     title = f"{data.name}, test part; reference: {verdict.phrase(comparison.reference.name)}"
@@ -225,14 +232,7 @@ def _print(job: ForecastJob, judgement: Judgement, folder: Path, console: Consol
     for text in (*judgement.remarks, *_coverage_words(judgement), *judgement.notes):
         console.print(text, highlight=False, markup=False)
 
-    written = (
-        run_seal.REPORT,
-        run_seal.SCORES,
-        run_seal.LOSS_PLOT,
-        run_seal.FORECAST_PLOT,
-        run_seal.ERRORS_PLOT,
-    )
-    console.print(f"{folder}: {', '.join(written)}, checkpoints", highlight=False)
+    console.print(f"{folder}: {', '.join(written)}", highlight=False)
 
 
 def judged_loss(experiment: ForecastExperiment) -> Loss:
@@ -240,7 +240,7 @@ def judged_loss(experiment: ForecastExperiment) -> Loss:
     return "absolute" if experiment.loss == "mae" else "squared"
 
 
-def _shown_scores(judgement: Judgement) -> pd.DataFrame:
+def shown_scores(judgement: Judgement) -> pd.DataFrame:
     """Return the scores of the forecasts that tables and figures show."""
     names = [row.name for row in verdict.shown(judgement.comparison).rows]
     return judgement.scores[judgement.scores["forecast"].isin(names)]
@@ -269,6 +269,12 @@ def report(
     metrics: list[run_folder.Row],
 ) -> str:
     """Write the run's report in Markdown."""
+    chosen = f"epoch {best_epoch} of {len(metrics)}\nand the intervals were chosen"
+    return report_of(job, judgement, chosen, f"\n![Loss by epoch]({run_seal.LOSS_PLOT})\n")
+
+
+def report_of(job: ForecastJob, judgement: Judgement, chosen: str, picture: str = "") -> str:
+    """Write a report in Markdown; `chosen` says what the validation part chose, and `picture` follows the others."""
     experiment = job.experiment
     data = experiment.data
     rows = {
@@ -290,7 +296,7 @@ def report(
     interval_tables = "\n\n".join(
         [
             coverage.markdown(judgement.coverage, judgement.spread, data.unit),
-            distributions.markdown(_shown_scores(judgement), data.unit, comparison.scaled),
+            distributions.markdown(shown_scores(judgement), data.unit, comparison.scaled),
         ]
     )
     return f"""# {experiment.name}: {data.name}, {overrides.network_words(experiment)}, {experiment.task}
@@ -307,17 +313,15 @@ Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - {measure} / {
 that did best on the validation part. Its 95 % interval resamples blocks of time (and series, from {MIN_SERIES} on); with
 fewer than {MIN_BLOCKS} blocks it compares their means by Student's t, and with a single block those of the series. p is
 that of the Diebold-Mariano test against the reference; those of the baselines are adjusted for their number (Holm).
-{_scaled_words(judgement)}The baselines and the scaling saw the training part alone; epoch {best_epoch} of {len(metrics)}
-and the intervals were chosen on the validation part; the test part was used once, for these tables. The intervals of a
+{_scaled_words(judgement)}The baselines and the scaling saw the training part alone; {chosen} on the validation part; \
+the test part was used once, for these tables. The intervals of a
 baseline are of the model's kind, fitted to its own errors; scores are those of the quantiles that the intervals stand
 for. Every step of the horizon by itself: `{run_seal.SCORES}`.
 
 ![Forecast, test part]({run_seal.FORECAST_PLOT})
 
 ![Errors and intervals, test part]({run_seal.ERRORS_PLOT})
-
-![Loss by epoch]({run_seal.LOSS_PLOT})
-
+{picture}
 Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The experiment is in `{run_seal.CONFIG}`,
 the versions are in `{run_seal.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
 """

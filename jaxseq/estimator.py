@@ -34,8 +34,8 @@ from jaxseq.data.panel import Panel
 from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import Frame, IntoFrame, in_memory
 from jaxseq.data.targets import ScaleChoice, TargetChoice
-from jaxseq.forecasting.intervals import LEVELS, Choice
-from jaxseq.nn.heads import HeadName
+from jaxseq.forecasting.intervals import Choice, coverages_of
+from jaxseq.nn.heads import COMPONENTS, HeadName
 from jaxseq.train import forecaster, future, run, run_folder
 from jaxseq.train.domains import forecasts
 from jaxseq.train.domains.base import RunRow
@@ -90,6 +90,10 @@ class JaxseqForecaster(BaseEstimator):
     """Add a linear map of the whole window to the forecast."""
     head: HeadName = "point"
     """Forecast of each step, a name of `jaxseq.nn.heads.HEADS`."""
+    quantiles: str = ""
+    """Levels of the head quantile, as 0.05,0.5,0.95; empty takes seven."""
+    components: int = COMPONENTS
+    """Normal distributions in the head mixture."""
 
     horizon: int = 1
     """Time steps to forecast."""
@@ -189,7 +193,7 @@ class JaxseqForecaster(BaseEstimator):
 
         horizon  time steps; None takes those of the training, more of them need the task iterated
         X, y     other rows with the columns of `fit`; None takes those of `fit`
-        level    of the intervals, 0.5, 0.8 or 0.95, or several of them; None returns none
+        level    of the intervals, 0.5, 0.8 or 0.95, or several of them, or those of `quantiles`; None returns none
 
         Returns a row for each series and step: date (or row), series and step where there are several, forecast, and
         low_80%, high_80% for each level. Raises `NotFittedError` before `fit`, and `UsageError` for rows that do not fit
@@ -209,7 +213,7 @@ class JaxseqForecaster(BaseEstimator):
             return forecast[others]
 
         chosen_ends = []
-        for name in _names_of_levels(level):
+        for name in _names_of_levels(level, coverages_of(self.forecaster_.experiment.head.levels)):
             if f"low_{name}" not in ends:
                 low_ends = [end for end in ends if end.startswith("low_")]
                 names = [end.removeprefix("low_") for end in low_ends]
@@ -345,17 +349,17 @@ def _fields_of(part: ForecastExperiment | Model | Table, parameters: dict[str, A
     return {name: parameters[name] for name in names if name in parameters}
 
 
-def _names_of_levels(level: float | Sequence[float]) -> list[str]:
-    """Return levels as the columns of a forecast name them. Raises `UsageError` for one that is none of `LEVELS`."""
+def _names_of_levels(level: float | Sequence[float], coverages: Sequence[float]) -> list[str]:
+    """Return levels as the columns of a forecast name them. Raises `UsageError` for one that is none of `coverages`."""
     names = []
     shares = np.atleast_1d(np.asarray(level, object))
     for share in shares.ravel().tolist():
         same = []
         if isinstance(share, float | int | np.floating):
-            # Numbers of float32 are not those of `LEVELS` to the last bit.
-            same = [known for known in LEVELS if math.isclose(known, share, rel_tol=1e-6)]
+            # Numbers of float32 are not those of the head to the last bit.
+            same = [known for known in coverages if math.isclose(known, share, rel_tol=1e-6)]
         if not same:
-            known_levels = ", ".join(map(str, LEVELS))
+            known_levels = ", ".join(map(str, coverages))
             raise UsageError("no level of an interval", where="level", got=share, needed=f"a share of {known_levels}")
         names.append(f"{same[0]:.0%}")
     return names

@@ -33,8 +33,8 @@ def around(
     # Without a forecast in the scale of the scores there are none.
     if pair[0] is None or pair[1] is None:
         return {}
-    # The kind is the model's, so that widths differ by the forecasts and by nothing else.
-    margins = intervals.fit(fitted.kind, pair[0], valid_part, fitted.size)
+    # Kind and levels are the model's, so that widths differ by the forecasts and by nothing else.
+    margins = intervals.fit(fitted.kind, pair[0], valid_part, fitted.size, fitted.levels)
     return intervals.bounds(pair[1], margins._replace(floor=fitted.floor), test_part)
 
 

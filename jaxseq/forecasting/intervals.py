@@ -27,7 +27,7 @@ Kind = Literal["split", "scaled", "volatility", "adaptive"]
 Choice = Literal["auto", "split", "scaled", "volatility", "adaptive"]
 SIZES: tuple[Size, ...] = get_args(Size)
 LEVELS = (0.5, 0.8, 0.95)
-"""Nominal coverages of the intervals that every forecast comes with."""
+"""Nominal coverages of the intervals that a forecast comes with, unless its quantiles are at other levels."""
 LEAST_SIZE = 0.01
 """Least size of a row, relative to the median of the calibration rows: a series at rest has no interval of width 0."""
 
@@ -48,6 +48,13 @@ class Forecast(NamedTuple):
         if self.quantiles is None:
             return self.centre
         return self.quantiles[..., self.levels.index(0.5)]
+
+    @property
+    def coverages(self) -> tuple[float, ...]:
+        """Nominal coverages of its intervals."""
+        if self.quantiles is None:
+            return LEVELS
+        return coverages_of(self.levels)
 
 
 class Intervals(NamedTuple):
@@ -103,6 +110,12 @@ def end_names(level: float) -> tuple[str, str]:
     return f"low_{percent}", f"high_{percent}"
 
 
+def coverages_of(levels: Sequence[float]) -> tuple[float, ...]:
+    """Return the coverages of the intervals between quantiles at `levels`, each with its mirror image, in order."""
+    below = [level for level in levels if level < 0.5]
+    return tuple(round(1 - 2 * level, 6) for level in reversed(below))
+
+
 # Fit.
 
 
@@ -111,10 +124,12 @@ def fit(
     forecast: Forecast,
     part: Part,
     size: Size = "split",
+    coverages: Sequence[float] = (),
 ) -> Intervals:
     """Fit the margins to the known targets of a part; levels that it has too few rows for are left out.
 
-    `size` is that of adaptive intervals; the other kinds name their own. Raises `UsageError` for a forecast that is not
+    `size` is that of adaptive intervals; the other kinds name their own. `coverages` are those of the forecast unless they
+    are given. Raises `UsageError` for a forecast that is not
     finite.
     """
     _check_finite(forecast)
@@ -137,7 +152,7 @@ def fit(
     levels = []
     margins = []
     order_statistics = []
-    for level in LEVELS:
+    for level in coverages or forecast.coverages:
         if _rows_of_each_step(y).min() < conformal.least_rows(level):
             continue
         # Each step has its own margin: errors grow with the horizon.
@@ -346,9 +361,9 @@ def nominal_margins(intervals: Intervals) -> list[Float[np.ndarray, "1 k"]]:
     return [np.asarray(size)[None] for size in intervals.sizes]
 
 
-def uncalibrated(horizon: int) -> Intervals:
+def uncalibrated(horizon: int, coverages: Sequence[float] = LEVELS) -> Intervals:
     """Return the intervals between a distribution's own quantiles."""
-    return Intervals("split", LEVELS, sizes=((0.0,) * horizon,) * len(LEVELS))
+    return Intervals("split", tuple(coverages), sizes=((0.0,) * horizon,) * len(coverages))
 
 
 def _margins(
@@ -467,7 +482,7 @@ def calibrate(
 
     # All rows: the halves were for the choice alone.
     fitted = fit(kind, forecast, part, size)
-    missing = [f"{level:.0%}" for level in LEVELS if level not in fitted.levels]
+    missing = [f"{level:.0%}" for level in forecast.coverages if level not in fitted.levels]
     if missing:
         rows = len(part.windows.inputs)
         notes.append(f"no {', '.join(missing)} intervals: {rows} validation rows are too few for them")

@@ -25,7 +25,6 @@ from jaxseq.data.windows import Series, Windows, check_series, lay_out, rows_by_
 from jaxseq.forecasting import mixture, rollout, saved_intervals
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
 from jaxseq.forecasting.predictions import Future
-from jaxseq.nn import heads
 from jaxseq.train import devices, overrides, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import one_line
 from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict, predict_along
@@ -354,7 +353,7 @@ def _as_forecast(experiment: ForecastExperiment[SeriesData], raw: Float[Array | 
     if head.quantiles is None:
         return Forecast(centre)
     quantiles = np.asarray(head.quantiles(raw), np.float64)
-    return Forecast(centre, quantiles, heads.LEVELS)
+    return Forecast(centre, quantiles, head.levels)
 
 
 def _carried(network: _Network, part: Windows, histories: Sequence[History]) -> Float[np.ndarray, "n kp"]:
@@ -403,8 +402,9 @@ def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
     paths = scaling.add_up(np.asarray(draws))
     # Between two counts there is no other.
     method = "inverted_cdf" if experiment.head.support == "counts" else "linear"
-    quantiles = np.quantile(paths, heads.LEVELS, axis=0, method=method)
-    return Forecast(centre, np.moveaxis(quantiles, 0, -1), heads.LEVELS)
+    levels = experiment.head.levels
+    quantiles = np.quantile(paths, levels, axis=0, method=method)
+    return Forecast(centre, np.moveaxis(quantiles, 0, -1), levels)
 
 
 def _first_part(forecast: Forecast, rows: int, steps: int) -> Forecast:

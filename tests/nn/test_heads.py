@@ -36,7 +36,7 @@ def quantiles(head, raw):
     """Those of a head, compiled for one shape."""
     rows = np.resize(raw.reshape(-1, head.width), (3 * ROWS, 1, head.width))
     found = np.asarray(compiled(head.quantiles)(rows), np.float64)
-    return found[: raw.size // head.width].reshape(*raw.shape[:-1], len(heads.LEVELS))
+    return found[: raw.size // head.width].reshape(*raw.shape[:-1], len(head.levels))
 
 
 def softplus(raw):
@@ -79,6 +79,26 @@ class WithZeros(NamedTuple):
         return np.where(np.random.default_rng(0).random(counts.shape) < self.share, counts, 0)
 
 
+class Mixture(NamedTuple):
+    """A mixture of scipy's normal distributions."""
+
+    weights: np.ndarray
+    parts: object
+
+    def logpdf(self, y):
+        return np.log(np.sum(self.weights * self.parts.pdf(np.asarray(y)[..., None]), axis=-1))
+
+    def cdf(self, y):
+        return np.sum(self.weights * self.parts.cdf(np.asarray(y)[..., None]), axis=-1)
+
+    def mean(self):
+        return np.sum(self.weights * self.parts.mean(), axis=-1)
+
+    def std(self):
+        second_moment = np.sum(self.weights * (self.parts.var() + self.parts.mean() ** 2), axis=-1)
+        return np.sqrt(second_moment - self.mean() ** 2)
+
+
 def count_law(name, raw):
     mean = np.exp(16.6 * np.tanh(raw[..., 0] / 16.6))
     if name.startswith("zero-inflated-"):
@@ -95,6 +115,9 @@ def law(head, raw):
     raw = np.asarray(raw, np.float64)
     if head.support == "counts":
         return count_law(head.name, raw)
+    if head.name == "mixture":
+        logits, locations, scales = np.split(raw, 3, axis=-1)
+        return Mixture(scipy.special.softmax(logits, -1), scipy.stats.norm(locations, softplus(scales) + heads.LEAST))
     spread = softplus(raw[..., 1]) + heads.LEAST
     if head.name == "gaussian":
         return scipy.stats.norm(raw[..., 0], spread)
@@ -118,25 +141,29 @@ def test_the_gaussian_loss_is_torchs_with_its_constant():
     np.testing.assert_allclose(compiled(heads.GAUSSIAN.loss)(raw, y), expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", [heads.GAUSSIAN, heads.STUDENT_T], ids=lambda head: head.name)
+@pytest.mark.parametrize(
+    "head", [heads.GAUSSIAN, heads.STUDENT_T, heads.MIXTURE, heads.mixture(7)], ids=lambda head: head.name
+)
 def test_the_loss_of_a_density_is_scipys_logarithm_of_it(head):
     raw, y = outputs(head)
     np.testing.assert_allclose(compiled(head.loss)(raw, y), -law(head, raw).logpdf(y), rtol=1e-4, atol=1e-4)
 
 
-def test_the_loss_of_quantiles_is_scikit_learns_mean_over_the_levels():
+@pytest.mark.parametrize("levels", [heads.LEVELS, (0.05, 0.5, 0.95), (0.01, 0.2, 0.5, 0.8, 0.99)], ids=len)
+def test_the_loss_of_quantiles_is_scikit_learns_mean_over_the_levels(levels):
     metrics = pytest.importorskip("sklearn.metrics")
-    raw, y = outputs(heads.QUANTILE)
-    found, loss = quantiles(heads.QUANTILE, raw), np.asarray(compiled(heads.QUANTILE.loss)(raw, y))
+    head = heads.quantile(levels)
+    raw, y = outputs(head)
+    found, loss = quantiles(head, raw), np.asarray(compiled(head.loss)(raw, y))
     for rows in (slice(None), slice(0, 1), slice(17, 18)):
         each = [
             metrics.mean_pinball_loss(y[rows].ravel(), found[rows, :, q].ravel(), alpha=level)
-            for q, level in enumerate(heads.LEVELS)
+            for q, level in enumerate(levels)
         ]
         assert loss[rows].mean() == pytest.approx(np.mean(each), rel=1e-5)
 
 
-@pytest.mark.parametrize("head", REAL, ids=lambda head: head.name)
+@pytest.mark.parametrize("head", [*REAL, heads.quantile((0.05, 0.5, 0.95))], ids=lambda head: head.name)
 @given(data=st.data())
 def test_quantiles_never_cross_and_the_middle_one_is_the_centre(head, data):
     raw = data.draw(
@@ -145,7 +172,8 @@ def test_quantiles_never_cross_and_the_middle_one_is_the_centre(head, data):
     found = quantiles(head, raw)
     assert np.isfinite(found).all()
     assert (np.diff(found, axis=-1) >= 0).all()
-    np.testing.assert_allclose(found[..., len(heads.LEVELS) // 2], head.centre(raw), rtol=1e-6, atol=1e-3)
+    if head.name != "mixture":  # whose centre is the mean
+        np.testing.assert_allclose(found[..., len(head.levels) // 2], head.centre(raw), rtol=1e-6, atol=1e-3)
 
 
 @every_count
@@ -218,6 +246,41 @@ def test_gaussian_quantiles_are_scipys():
     np.testing.assert_allclose(quantiles(heads.GAUSSIAN, raw), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_quantiles_of_a_mixture_are_where_scipys_distribution_reaches_the_level():
+    for head in (heads.MIXTURE, heads.mixture(1)):
+        raw, _ = outputs(head, scale=3.0)
+        truth = law(head, raw[..., None, :])
+        np.testing.assert_allclose(
+            truth.cdf(quantiles(head, raw)), heads.LEVELS * np.ones_like(raw[..., :1]), atol=1e-3
+        )
+        np.testing.assert_allclose(head.centre(jnp.asarray(raw)), law(head, raw).mean(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "got", "needed"),
+    [
+        ("0.05,half", "0.05,half", "levels such as 0.05,0.5,0.95"),
+        ("0,0.5,1", "0,0.5,1", "levels such as 0.05,0.5,0.95"),
+        ("0.95,0.5,0.05", "0.95,0.5,0.05", "increasing levels"),
+        ("0.1,0.9", "0.1,0.9", "0.5 and others around it"),
+        ("0.5", "0.5", "0.5 and others around it"),
+        ("0.05,0.5,0.9", "0.05 alone", "0.95 beside it"),
+        ("0.003,0.5,0.997", "0.003, for 99.4 %", "whole percents"),
+    ],
+)
+def test_levels_that_give_no_forecast_with_intervals_are_refused(text, got, needed):
+    with pytest.raises(UsageError) as error:
+        heads.levels_of(text)
+    assert (error.value.where, error.value.got, error.value.needed) == ("--model.quantiles", got, needed)
+
+
+def test_levels_are_read_from_a_list_and_seven_of_an_empty_one():
+    assert heads.levels_of("") == heads.LEVELS
+    assert heads.levels_of("0.05, 0.25,0.5,0.75,0.95") == (0.05, 0.25, 0.5, 0.75, 0.95)
+    assert heads.quantile((0.05, 0.5, 0.95)) is heads.named("quantile", levels=(0.05, 0.5, 0.95))
+    assert heads.mixture(5) is heads.named("mixture", components=5)
+
+
 @pytest.mark.parametrize("df", [2.1, 2.5, 3, 4.5, 8, 15, 30, 60, 100])
 def test_student_quantiles_are_scipys(df):
     raw = np.array([[[0.0, np.log(np.expm1(1 - heads.LEAST)), np.log(np.expm1(df - 2 - heads.LEAST))]]], np.float32)
@@ -232,9 +295,9 @@ def test_student_quantiles_stand_where_location_and_scale_put_them():
     np.testing.assert_allclose(quantiles(heads.STUDENT_T, raw), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("head", [heads.GAUSSIAN, heads.STUDENT_T], ids=lambda head: head.name)
+@pytest.mark.parametrize("head", [heads.GAUSSIAN, heads.STUDENT_T, heads.MIXTURE], ids=lambda head: head.name)
 def test_draws_are_of_the_law_that_the_quantiles_are_of(head):
-    raw = np.broadcast_to(np.float32([3.0, 0.7, -0.3][: head.width]), (1, 20_000, head.width))
+    raw = np.broadcast_to(np.float32([3.0, 0.7, -0.3, 2, -1, 4, 0.5, -1, 1][: head.width]), (1, 20_000, head.width))
     drawn, again, other = (np.asarray(compiled(head.draw)(raw, jax.random.key(k)), np.float64)[0] for k in (4, 4, 5))
     truth = law(head, raw[0, 0])
     assert scipy.stats.kstest(drawn, truth.cdf).pvalue > 0.01
@@ -262,7 +325,7 @@ def test_gradients_are_finite_however_large_the_raw_numbers(head, size):
         assert all(np.isfinite(leaf).all() for leaf in gradients)
 
 
-@pytest.mark.parametrize("head", REAL, ids=lambda head: head.name)
+@pytest.mark.parametrize("head", [heads.QUANTILE, heads.GAUSSIAN, heads.STUDENT_T], ids=lambda head: head.name)
 def test_the_loss_is_least_at_the_law_that_the_targets_are_of(head):
     """A proper score: of sharper, wider and shifted forecasts none is better than the truth."""
     y = scipy.stats.norm(1, 2).ppf((np.arange(4000) + 0.5) / 4000).astype(np.float32)[:, None]

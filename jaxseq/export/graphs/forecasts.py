@@ -11,11 +11,11 @@ from jaxseq.export.graphs.builder import Graph, Value
 from jaxseq.export.graphs.scaling import Units
 from jaxseq.export.kinds import forecasts
 from jaxseq.export.program import Program
-from jaxseq.nn.heads import LEVELS
+from jaxseq.nn.heads import Head
 from jaxseq.train.forecaster import Trained
 
-CENTRES = {"point": 0, "quantile": len(LEVELS) // 2, "gaussian": 0, "student-t": 0}
-"""Number, of those that the network gives for each step, that is the forecast, by the name of the head."""
+HEADS = ("point", "quantile", "gaussian", "student-t")
+"""Heads whose forecast is one of the numbers that the network gives for each step."""
 
 
 def model_of(trained: Trained, program: Program) -> onnx.ModelProto:
@@ -30,13 +30,21 @@ def model_of(trained: Trained, program: Program) -> onnx.ModelProto:
     steps = scaling.inputs(units)
     states = _recurrent_layers(trained, steps)
     raw = _raw_by_step(trained, states, steps)
-    forecast = raw.take(CENTRES[trained.experiment.head.name])
+    forecast = raw.take(_centre(trained.experiment.head))
 
     names = [scaling.in_units(units, forecast).output("forecast")]
     for name, end in intervals.ends(units, raw, forecast).items():
         names.append(scaling.in_units(units, end).output(name))
     shape = ["n", trained.experiment.horizon]
     return builder.model(graph, program, dict.fromkeys(names, shape), np.float64)
+
+
+def _centre(head: Head) -> int:
+    """Return which of the numbers of a step is the forecast."""
+    # The others have their location first.
+    if head.name != "quantile":
+        return 0
+    return len(head.levels) // 2
 
 
 def _check_exportable(trained: Trained) -> None:
@@ -48,7 +56,7 @@ def _check_exportable(trained: Trained) -> None:
     layers.check_recurrent(experiment.model.cell, experiment.model.norm)
     if target not in scaling.TARGETS:
         raise UsageError("the graph has no such target", where="--data.target", got=target, needed=way_out)
-    if head not in CENTRES:
+    if head not in HEADS:
         raise UsageError("the graph has no such head", where="--model.head", got=head, needed=way_out)
     if experiment.task == "iterated" and experiment.horizon > 1:
         raise UsageError("the graph has no loop", where="--task", got="iterated", needed=way_out)

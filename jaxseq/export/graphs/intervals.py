@@ -11,7 +11,7 @@ from jaxseq.export.graphs.scaling import Units
 from jaxseq.export.kinds import forecasts
 from jaxseq.forecasting import intervals, sizes
 from jaxseq.forecasting.intervals import Intervals
-from jaxseq.nn.heads import LEAST, LEVELS
+from jaxseq.nn.heads import LEAST, LEVELS, Head
 
 QUANTILES = ("quantile", "gaussian")
 """Heads whose quantiles the graph has."""
@@ -29,7 +29,7 @@ def ends(units: Units, raw: Value, forecast: Value) -> dict[str, Value]:
         return {}
 
     # In float64, as the run computes them.
-    quantiles = _quantiles(head.name, raw, forecast).cast(np.float64)
+    quantiles = _quantiles(head, raw, forecast).cast(np.float64)
     size = _row_size(units, fitted)
     margins = intervals.nominal_margins(fitted)
     by_name: dict[str, Value] = {}
@@ -38,7 +38,7 @@ def ends(units: Units, raw: Value, forecast: Value) -> dict[str, Value]:
         low = quantiles
         high = quantiles
         if head.quantiles is not None:
-            low_number, high_number = intervals.tails(level, LEVELS)
+            low_number, high_number = intervals.tails(level, head.levels)
             low = quantiles.take(low_number)
             high = quantiles.take(high_number)
 
@@ -54,13 +54,13 @@ def ends(units: Units, raw: Value, forecast: Value) -> dict[str, Value]:
     return by_name
 
 
-def _quantiles(head: str, raw: Value, forecast: Value) -> Value:
+def _quantiles(head: Head, raw: Value, forecast: Value) -> Value:
     """Add a distribution's quantiles, "n k q", or the point forecast, "n k"."""
-    if head == "point":
+    if head.name == "point":
         return forecast
-    if head == "gaussian":
+    if head.name == "gaussian":
         return _gaussian_quantiles(raw)
-    return _stepped_quantiles(raw)
+    return _stepped_quantiles(raw, head.levels)
 
 
 def _gaussian_quantiles(raw: Value) -> Value:
@@ -72,11 +72,11 @@ def _gaussian_quantiles(raw: Value) -> Value:
     return location + scale * deviations.astype(np.float32)
 
 
-def _stepped_quantiles(raw: Value) -> Value:
+def _stepped_quantiles(raw: Value, levels: tuple[float, ...]) -> Value:
     """Add quantiles that are steps away from the median on both sides, which cannot cross."""
-    middle = len(LEVELS) // 2
+    middle = len(levels) // 2
     downwards = range(middle - 1, -1, -1)
-    upwards = range(middle + 1, len(LEVELS))
+    upwards = range(middle + 1, len(levels))
 
     median = raw.take([middle])
     steps = raw.apply("Softplus")

@@ -19,7 +19,7 @@ from jaxseq.export.kinds.base import Kind
 from jaxseq.export.program import Computed, Inputs, Outputs, Program
 from jaxseq.forecasting import intervals, rollout, sizes
 from jaxseq.forecasting.intervals import Intervals
-from jaxseq.nn import apply, heads
+from jaxseq.nn import apply
 from jaxseq.train import overrides
 from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.forecaster import Trained
@@ -89,7 +89,8 @@ def program_of(run: RestoredRun) -> Program:
 def intervals_of(trained: Trained) -> Intervals | None:
     """Return the intervals of a run, a distribution's own quantiles where there are none, or None."""
     if trained.intervals is None and trained.experiment.head.quantiles is not None:
-        return intervals.uncalibrated(trained.experiment.horizon)
+        coverages = intervals.coverages_of(trained.experiment.head.levels)
+        return intervals.uncalibrated(trained.experiment.horizon, coverages)
     return trained.intervals
 
 
@@ -159,7 +160,7 @@ def _outputs(trained: Trained, inputs: Inputs) -> Outputs:
     if fitted is None:
         return outputs
     outputs["forecast"] = intervals.above_floor(outputs["forecast"], fitted.floor)
-    ends = _interval_ends(fitted, scaling, forecast, inputs, scale)
+    ends = _interval_ends(fitted, trained, forecast, inputs, scale)
     for level, level_ends in intervals.in_units(ends, fitted, scaling.transform, invert).items():
         outputs |= dict(zip(intervals.end_names(level), level_ends, strict=True))
     return outputs
@@ -231,19 +232,28 @@ def _network(trained: Trained, x: Float[Array, "n t d"]) -> Outputs:
 
 
 def _interval_ends(
-    fitted: Intervals, scaling: Scaling, forecast: Outputs, inputs: Inputs, scale: Float[Array, "_ 1"]
+    fitted: Intervals,
+    trained: Trained,
+    forecast: Outputs,
+    inputs: Inputs,
+    scale: Float[Array, "_ 1"],
 ) -> dict[float, tuple[Float[Array, "n k"], Float[Array, "n k"]]]:
     """Return the ends of the intervals by their level, in the model's scale."""
-    own = {level: _own_interval(forecast, level) for level in fitted.levels}
-    size = jnp.fmax(_row_sizes(fitted, scaling, inputs, scale), fitted.least)
+    levels = trained.experiment.head.levels
+    own = {level: _own_interval(forecast, level, levels) for level in fitted.levels}
+    size = jnp.fmax(_row_sizes(fitted, trained.scaling, inputs, scale), fitted.least)
     return intervals.nested(own, intervals.nominal_margins(fitted), size[:, None])
 
 
-def _own_interval(forecast: Outputs, level: float) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
+def _own_interval(
+    forecast: Outputs,
+    level: float,
+    levels: tuple[float, ...],
+) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
     """Return the interval between a distribution's own quantiles, or the point forecast as both ends."""
     if "quantiles" not in forecast:
         return forecast["forecast"], forecast["forecast"]
-    low, high = intervals.tails(level, heads.LEVELS)
+    low, high = intervals.tails(level, levels)
     return forecast["quantiles"][..., low], forecast["quantiles"][..., high]
 
 
@@ -366,7 +376,7 @@ def _remarks(run: RestoredRun, folder: Path) -> list[str]:
     if not fitted.levels:
         return ["There are no intervals: the validation part had too few rows for any level."]
 
-    coverage = _coverage(folder)
+    coverage = _coverage(folder, fitted.levels)
     lines = [f"| {level:.0%} | {coverage[level]:.1%} |" for level in fitted.levels if level in coverage]
     # Runs of older formats have not written it.
     if lines:
@@ -381,7 +391,7 @@ def _remarks(run: RestoredRun, folder: Path) -> list[str]:
     return [*lines, remarks[fitted.kind]]
 
 
-def _coverage(folder: Path) -> dict[float, float]:
+def _coverage(folder: Path, levels: tuple[float, ...]) -> dict[float, float]:
     """Return the measured coverage of a judged run by level; empty for runs that were judged before it was written."""
     judged = run_seal.read_judged(folder)
     if judged is None:
@@ -391,7 +401,7 @@ def _coverage(folder: Path) -> dict[float, float]:
     # The model stands last, with all steps before the single ones.
     over_all_steps = table[table["step"] == "all"].iloc[-1]
     coverage = {}
-    for level in intervals.LEVELS:
+    for level in levels:
         if f"coverage_{level:.0%}" in table:
             coverage[level] = float(over_all_steps[f"coverage_{level:.0%}"])
     return coverage

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from jaxseq.common.errors import UsageError
 from jaxseq.nn.heads.base import LEAST, LEVELS, Head, Loss
 from jaxseq.nn.heads.counts import NEGATIVE_BINOMIAL, POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
-from jaxseq.nn.heads.densities import GAUSSIAN, STUDENT_T
+from jaxseq.nn.heads.densities import COMPONENTS, GAUSSIAN, MIXTURE, MOST_COMPONENTS, STUDENT_T, mixture
 from jaxseq.nn.heads.points import LOSSES, point
-from jaxseq.nn.heads.quantiles import QUANTILE
+from jaxseq.nn.heads.quantiles import QUANTILE, levels_of, quantile
 
 __all__ = [
+    "COMPONENTS",
     "GAUSSIAN",
     "HEADS",
     "LEAST",
     "LEVELS",
     "LOSSES",
+    "MIXTURE",
+    "MOST_COMPONENTS",
     "NEGATIVE_BINOMIAL",
     "POISSON",
     "QUANTILE",
@@ -32,8 +35,11 @@ __all__ = [
     "HeadName",
     "Loss",
     "LossName",
+    "levels_of",
+    "mixture",
     "named",
     "point",
+    "quantile",
 ]
 
 HEADS: MappingProxyType[str, Head] = MappingProxyType(
@@ -43,6 +49,7 @@ HEADS: MappingProxyType[str, Head] = MappingProxyType(
             QUANTILE,
             GAUSSIAN,
             STUDENT_T,
+            MIXTURE,
             NEGATIVE_BINOMIAL,
             POISSON,
             ZERO_INFLATED_POISSON,
@@ -60,13 +67,23 @@ else:  # A type checker reads no list of names that is computed; the command lin
     HeadName = Literal[("point", *HEADS)]
 
 
-def named(name: str, loss: str = "mse") -> Head:
-    """Return the head of a name, "point" included; `loss` is used by the point forecast alone.
+def named(
+    name: str,
+    loss: str = "mse",
+    levels: tuple[float, ...] = LEVELS,
+    components: int = COMPONENTS,
+) -> Head:
+    """Return the head of a name, "point" included.
 
-    Raises `UsageError` for an unknown head or loss.
+    `loss` is used by the point forecast alone, `levels` by the quantiles, `components` by the mixture. Raises `UsageError`
+    for an unknown head or loss.
     """
     if name == "point":
         return point(loss)
     if name not in HEADS:
         raise UsageError("unknown head", where="head", got=name, needed=f"one of point, {', '.join(HEADS)}")
+    if name == "quantile":
+        return quantile(levels)
+    if name == "mixture":
+        return mixture(components)
     return HEADS[name]

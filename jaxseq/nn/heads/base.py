@@ -25,10 +25,11 @@ class Head(NamedTuple):
     width      p, raw numbers for each step
     loss       (raw, target "... k") -> "... k"; raises `AssertionError` if the shapes do not fit
     centre     raw -> "... k", the point forecast
-    quantiles  raw -> "... k q" at `LEVELS`, never crossing; None for a point forecast
+    quantiles  raw -> "... k q" at `levels`, never crossing; None for a point forecast
     draw       (raw, key) -> "... k"; None where there is no distribution to draw from
     select     metric that says the same as the loss: "mse", "mae", or "loss" for the loss itself
     support    targets that it is made for
+    levels     of the quantiles, the median among them
     """
 
     name: str
@@ -39,3 +40,4 @@ class Head(NamedTuple):
     draw: Callable[[Array, Key], Array] | None = None
     select: str = "loss"
     support: Support = "real"
+    levels: tuple[float, ...] = LEVELS

@@ -56,6 +56,10 @@ class Model:
     """Add a linear map of the whole window to the forecast, the autoregressive part of LSTNet (Lai et al. 2018)."""
     head: HeadName = "point"
     """Forecast of each step: a point, seven quantiles, or a distribution; those of counts take --data.target count."""
+    quantiles: str = ""
+    """Levels of --model.head quantile, with 0.5 and both ends of each interval: 0.05,0.5,0.95; empty takes seven."""
+    components: int = heads.COMPONENTS
+    """Normal distributions in --model.head mixture."""
 
     def __post_init__(self) -> None:
         cells.check_options(self.cell, self.norm not in ("none", "batch-between"), self.recurrent_dropout)
@@ -64,11 +68,32 @@ class Model:
             count(chunk=self.chunk)
         one_of(get_args(NormName), norm=self.norm)
         one_of(get_args(HeadName), head=self.head)
+        self._check_head()
         share(momentum=self.momentum, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)
         if not 0 < self.epsilon < math.inf:
             raise UsageError("not a positive number", where="model.epsilon", got=self.epsilon, needed="finite, above 0")
         if self.layers == 1:
             self._check_single_layer()
+
+    def _check_head(self) -> None:
+        """Raise `UsageError` for a setting of another head, and for levels or a number that a head cannot have."""
+        count(1, components=self.components)
+        if self.components > heads.MOST_COMPONENTS:
+            raise UsageError(
+                "too many", where="--model.components", got=self.components, needed=f"at most {heads.MOST_COMPONENTS}"
+            )
+        heads.levels_of(self.quantiles)
+        for option, value, head in (
+            ("quantiles", self.quantiles, "quantile"),
+            ("components", self.components, "mixture"),
+        ):
+            if value != Model.__dataclass_fields__[option].default and self.head != head:
+                raise UsageError(
+                    f"is of another head than {self.head}",
+                    where=f"--model.{option}",
+                    got=value,
+                    needed=f"--model.head {head}",
+                )
 
     def _check_single_layer(self) -> None:
         """Raise `UsageError` for a setting that acts between two layers."""
@@ -248,7 +273,8 @@ class ForecastExperiment(Experiment, Generic[Data]):
     @property
     def head(self) -> heads.Head:
         """The head, which reads the network's output as a point or a distribution."""
-        return heads.named(self.model.head, self.loss)
+        levels = heads.levels_of(self.model.quantiles)
+        return heads.named(self.model.head, self.loss, levels, self.model.components)
 
     def objective(self) -> objectives.Objective:
         """Return the training loss and the validation metrics."""

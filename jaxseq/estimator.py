@@ -117,7 +117,13 @@ class JaxseqForecaster(BaseEstimator):
     series: str | None = None
     """Column that names the series of a row, or several: store,item; None for a single series."""
     covariates: str = ""
-    """Further input columns, separated by commas."""
+    """Further input columns, separated by commas, known up to the present."""
+    calendar: str = ""
+    """Calendar of each row, also of those that are forecast: hour,weekday,month,season,holidays:US."""
+    future: str = ""
+    """Columns that are known ahead, in rows beyond the last value, whose cell is empty there."""
+    static: str = ""
+    """Columns with one value in each series."""
     missing: Literal["error", "drop", "fill"] = "error"
     """Treatment of missing values."""
     period: int | None = None

@@ -177,7 +177,7 @@ def applied(trained: Trained) -> Trained:
         note = f"the refit has {last_epoch} of {origin.epoch} epochs: the judged weights forecast; {again} completes it"
         return trained._replace(weights=note)
 
-    row = jax.ShapeDtypeStruct((1, trained.experiment.data.window, trained.scaling.features), np.float32)
+    row = jax.ShapeDtypeStruct((1, trained.experiment.input_steps, trained.scaling.features), np.float32)
     shapes = state_shapes(trained.setup, row)
     _, state = store.restore(checkpoints, shapes, origin.epoch, config=run_folder.read_config(out))
     note = f"forecast by the refit, {origin.epoch} epochs on all rows; --no-refit takes the weights that were judged"

@@ -36,6 +36,7 @@ def files(run: RestoredRun) -> dict[str, bytes]:
     Raises `UsageError` for a network that is not of these layers.
     """
     trained = forecasts.of(run)
+    forecasts.refuse_known_ahead(trained)
     model = trained.experiment.model
     if model.cell not in LAYERS:
         raise UsageError("torch has no such layer", where="--model.cell", got=model.cell, needed="rnn, lstm or gru")

@@ -21,6 +21,7 @@ from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
+from jaxseq.data.windows import known_until
 from jaxseq.forecasting import baselines, coverage, distributions, evaluate, verdict
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
@@ -89,7 +90,7 @@ def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSp
     every_step = experiment.task == "every-step"
     batches = []
     for name, part in dataset.windows._asdict().items():
-        rows = batch(part, dataset.scaling, every_step, experiment.steps_out)
+        rows = batch(known_until(part, experiment.steps_out), dataset.scaling, every_step, experiment.steps_out)
         if experiment.data.masks_targets:
             rows = _with_known_targets(rows, name)
         batches.append(rows)

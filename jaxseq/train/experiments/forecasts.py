@@ -104,8 +104,11 @@ class Model:
                 "acts between two layers", where="--model.dropout", got=self.dropout, needed="--model.layers 2"
             )
 
-    def build(self, outputs: int, every_step: bool = False) -> forecaster.Forecaster:
-        """Build the Flax module with `outputs` numbers once, or after every time step."""
+    def build(self, outputs: int, every_step: bool = False, beyond: int = 0) -> forecaster.Forecaster:
+        """Build the Flax module with `outputs` numbers once, or after every time step.
+
+        The last `beyond` time steps of its input lie beyond the window.
+        """
         norm = norm_between = None
         if self.norm == "batch-between":
             norm_between = Norm(self.norm, self.epsilon, self.momentum)
@@ -125,6 +128,7 @@ class Model:
             recurrent_dropout=self.recurrent_dropout,
             chunk=self.chunk,
             skip=self.skip,
+            beyond=beyond,
         )
 
 
@@ -185,6 +189,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
                 needed=f"one of {', '.join(name for name, head in heads.HEADS.items() if head.draw)}",
             )
         self._check_whole_window()
+        self._check_known_ahead()
         if self.stateful:
             self._check_stateful()
         if self.loss != "mse" and self.model.head != "point":
@@ -251,6 +256,35 @@ class ForecastExperiment(Experiment, Generic[Data]):
                 needed=needed,
             )
 
+    def _check_known_ahead(self) -> None:
+        """Raise `UsageError` for covariates that are known ahead, in a strategy that reads those of one row ahead alone."""
+        if not self.knows_ahead:
+            return
+        if self.stateful or (self.task == "every-step" and self.horizon > 1):
+            raise UsageError(
+                "each time step reads what is known of one row ahead, and forecasts others",
+                where="--task",
+                got=self.task,
+                needed="direct, iterated or one-step with covariates that are known ahead",
+            )
+
+    @property
+    def knows_ahead(self) -> bool:
+        """Whether covariates are known of the rows that are forecast."""
+        return isinstance(self.data, PanelData) and self.data.knows_ahead
+
+    @property
+    def input_steps(self) -> int:
+        """Time steps of the network's input: those of the window, and those beyond it of which covariates are known."""
+        return self.data.window + self._steps_beyond
+
+    @property
+    def _steps_beyond(self) -> int:
+        if not self.knows_ahead:
+            return 0
+        # The window's last step has what is known of the first row.
+        return self.steps_out - 1
+
     @property
     def stateful(self) -> bool:
         """Whether the state is carried through one long series."""
@@ -284,7 +318,8 @@ class ForecastExperiment(Experiment, Generic[Data]):
 
     def build(self) -> forecaster.Forecaster:
         """Build the Flax module."""
-        return self.model.build(self.steps_out * self.head.width, self.task == "every-step")
+        outputs = self.steps_out * self.head.width
+        return self.model.build(outputs, self.task == "every-step", self._steps_beyond)
 
 
 EXPERIMENTS = (

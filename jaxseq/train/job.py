@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, Sharding
 
-from jaxseq.checkpoint import records, run_seal, store
+from jaxseq.checkpoint import leaves, records, run_seal, store
 from jaxseq.checkpoint.run_seal import Judged
 from jaxseq.common import memory
 from jaxseq.common.arrays import Tree
@@ -59,6 +59,7 @@ class Job(Generic[Training_, Material]):
     source       the training batches of each epoch, for data that are not held on the devices; the training part is then
                  a single row, which says what rows look like
     numbers      the numbers of the optimiser, such as the learning rate, which its state holds; empty for optax's own
+    first        arrays that the first state has in the place of drawn ones, by their paths, as of a warm start
     """
 
     experiment: Training_
@@ -72,6 +73,7 @@ class Job(Generic[Training_, Material]):
     fitted: Mapping[str, object]
     source: Source | None = None
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    first: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def build_job(
@@ -217,7 +219,17 @@ def on_local_devices(job: Job[Training_, Material]) -> Job[Training_, Material]:
 
 
 def initial_state(job: Job) -> TrainState:
-    """Draw the state before the first step from the experiment's seed, replicated over the mesh."""
+    """Return the state before the first step, replicated over the mesh: drawn from the seed, or given in part."""
+    state = _drawn_state(job)
+    if not job.first:
+        return state
+    first = leaves.by_path(state)
+    first.update(job.first)
+    given = jax.tree.unflatten(jax.tree.structure(state), list(first.values()))
+    return jax.jit(lambda tree: tree, out_shardings=devices.replicated(job.mesh))(given)
+
+
+def _drawn_state(job: Job) -> TrainState:
     sharding = devices.replicated(job.mesh)
     key = jax.random.key(job.experiment.seed)
     row = jax.numpy.asarray(feed.feed_of(job.batches.train).row.x)

@@ -18,9 +18,11 @@ RECIPE = "recipe"
 """Key of the class of an experiment that is not part of this package."""
 OVERRIDES = "overrides"
 """Key of what such a class builds by methods of its own, in words."""
+WARM_START = "warm_start"
+"""Key of the finished run whose parameters a run began with: its path, identity, epoch, and the sha256 of that state."""
 RESULTS = ("scaling", "series", "training_series", "state_start", ROWS, "axes")
 """Keys of results of fitting, and of facts about the rows and the network."""
-BESIDE_THE_FIELDS = ("experiment", *RESULTS, RECIPE, OVERRIDES, RUN_ID)
+BESIDE_THE_FIELDS = ("experiment", *RESULTS, RECIPE, OVERRIDES, WARM_START, RUN_ID)
 """Keys of `config.json` that are not fields of an experiment: its name, results of fitting, and the run's identity."""
 OUTSIDE_JSON = ("name", "about")
 """Fields that are not written: the name stands under "experiment", the help text belongs to the code."""

@@ -31,11 +31,13 @@ def step(name, params, x, *states):
     return [float(s[0, 0]) for s in recurrence.step(CELLS[name], params, jnp.full((1, 1), x), carry)]
 
 
+@pytest.mark.exact_versions
 def test_the_elman_unit_by_hand():
     params = one_unit("rnn", [0.5], [-0.3], [0.1])
     assert step("rnn", params, 2.0, 0.4) == pytest.approx([math.tanh(0.5 * 2 - 0.3 * 0.4 + 0.1)], abs=1e-15)
 
 
+@pytest.mark.exact_versions
 def test_the_lstm_unit_by_hand():
     params = one_unit("lstm", [0.1, 0.2, 0.3, 0.4], [0.5, -0.6, 0.7, -0.8], [0.01, 0.02, 0.03, 0.04])
     i = sigma(0.1 * 2 + 0.5 * 0.4 + 0.01)
@@ -46,6 +48,7 @@ def test_the_lstm_unit_by_hand():
     assert step("lstm", params, 2.0, 0.4, -0.9) == pytest.approx([o * math.tanh(c), c], abs=1e-15)
 
 
+@pytest.mark.exact_versions
 def test_the_gru_unit_by_hand_resets_after_the_product():
     params = one_unit("gru", [0.1, 0.2, 0.3], [0.5, -0.6, 0.7], [0.01, 0.02, 0.03], [0.04, 0.05, 0.06])
     r = sigma(0.1 * 2 + 0.01 + 0.5 * 0.4 + 0.04)
@@ -108,6 +111,7 @@ def test_outputs_and_gradients_are_those_of_flax(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12, rtol=1e-12), *gradients)
 
 
+@pytest.mark.exact_versions
 @pytest.mark.parametrize("name", GATED)
 def test_weights_start_as_the_field_starts_them(name):
     cell, d, h = CELLS[name], 30, 40

@@ -45,6 +45,7 @@ def test_no_output_depends_on_a_later_input_and_each_on_all_before(name):
     assert (reach[~later] > 0).all()
 
 
+@pytest.mark.exact_versions
 @every_cell
 def test_hidden_units_may_be_renamed(name):
     p = draw(name)

@@ -158,6 +158,7 @@ def test_quick_epochs_are_held_and_the_best_and_the_last_two_are_on_disk_after_a
         assert hashes(state) == hashes(init(epoch))
 
 
+@pytest.mark.exact_versions
 def test_the_best_epoch_is_saved_before_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever a kill comes, the newest epoch's best one is there."""
     clock = [0.0]
@@ -248,6 +249,7 @@ def test_a_leaf_that_is_no_array_is_refused_by_name(tmp_path: Path) -> None:
         writer.save(1, {"opt": {"rate": 0.1}}, {"loss": 1.0})
 
 
+@pytest.mark.exact_versions
 def test_an_epoch_of_another_run_does_not_say_which_one_is_best(tmp_path: Path) -> None:
     for run, losses in (("mine", {1: 0.1, 2: 0.3, 3: 0.2}), ("other", {1: 0.3, 2: 0.1, 3: 0.2})):
         write(tmp_path / run, losses, make=little, **{RUN_ID: run})
@@ -258,6 +260,7 @@ def test_an_epoch_of_another_run_does_not_say_which_one_is_best(tmp_path: Path) 
         records.best_epoch(tmp_path / "mine")
 
 
+@pytest.mark.exact_versions
 def test_of_equal_steps_the_newest_is_best_and_nan_is_never(tmp_path: Path) -> None:
     write(tmp_path / "nan", {1: float("nan"), 2: 0.3, 3: 0.3}, make=little)
     assert records.best_epoch(tmp_path / "nan") == 3
@@ -304,6 +307,7 @@ def flip_anywhere(folder: Path, seed: int) -> str:
     return restored_or_named(folder)
 
 
+@pytest.mark.exact_versions
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_a_flipped_bit_anywhere_is_harmless_or_detected(few: Path, tmp_path: Path, seed: int) -> None:
     folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
@@ -334,6 +338,7 @@ def test_a_flipped_byte_is_named_and_the_older_step_is_used(folder: Path, seed: 
     assert any(leaf in said[0] for leaf in leaves.fingerprints(init())), said
 
 
+@pytest.mark.exact_versions
 def test_values_changed_with_the_right_form_are_named_by_leaf(folder: Path, tmp_path: Path) -> None:
     other = init(2)._replace(step=jnp.int32(7))
     with Writer(tmp_path / "other", {}, best="loss") as writer:
@@ -441,6 +446,7 @@ def test_a_pickle_and_a_script_planted_in_every_file_are_never_run(few: Path, tm
     plant_code(few, tmp_path, contents=2)
 
 
+@pytest.mark.exact_versions
 @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt"])
 def test_a_damaged_step_can_be_saved_again(few: Path, tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(few, tmp_path / "checkpoints"))
@@ -455,6 +461,7 @@ def test_a_key_that_orbax_does_not_know_keeps_nobody_from_going_on(few: Path, tm
     save_again(folder)
 
 
+@pytest.mark.exact_versions
 def test_a_damaged_best_epoch_is_set_aside_with_a_word_and_none_stands_in_for_it(folder: Path) -> None:
     write(folder, {3: 0.6, 4: 0.6, 5: 0.6})
     assert (records.epochs(folder), records.best_epoch(folder)) == ([2, 4, 5], 2)
@@ -488,6 +495,7 @@ def test_a_renamed_epoch_is_not_taken_for_another(folder: Path) -> None:
     assert epoch == 2 and len(said) == 1 and "epoch 3" in said[0]
 
 
+@pytest.mark.exact_versions
 def test_an_epoch_of_another_run_is_damage_and_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     ours, theirs = {RUN_ID: "a"}, {RUN_ID: "b"}
     for name, config in (("ours", ours), ("theirs", theirs)):
@@ -534,6 +542,7 @@ def test_a_save_that_was_killed_leaves_the_earlier_steps(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"2", "3", "metadata"}
 
 
+@pytest.mark.exact_versions
 def test_half_a_step_that_was_being_cleared_away_goes_and_a_whole_one_stays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -549,6 +558,7 @@ def test_half_a_step_that_was_being_cleared_away_goes_and_a_whole_one_stays(
     assert not said
 
 
+@pytest.mark.exact_versions
 def test_a_step_that_goes_is_marked_until_it_is_gone(tmp_path: Path) -> None:
     seen: list[set[str]] = []
     folder = write(tmp_path / "run", {1: 0.1, 2: 0.2, 3: 0.3})
@@ -569,6 +579,7 @@ def test_a_damaged_root_leaves_the_steps_usable_and_is_written_again(folder: Pat
     assert records.config(folder) == {"experiment": "again"}
 
 
+@pytest.mark.exact_versions
 @pytest.mark.parametrize("then", ["wait", "save", "close"])
 def test_a_save_that_cannot_be_written_is_one_clear_error(
     tmp_path: Path, then: str, caplog: pytest.LogCaptureFixture
@@ -592,6 +603,7 @@ def test_a_save_that_cannot_be_written_is_one_clear_error(
     assert records.epochs(folder) == [1, 2] and store.restore(folder, LITTLE)[0] == 2
 
 
+@pytest.mark.exact_versions
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UsageError, match=r"cannot write a checkpoint to .*file"):
@@ -710,6 +722,7 @@ def test_show_names_the_axes_that_the_configuration_knows(tmp_path: Path, capsys
     assert f"{KERNEL} d g 40x32" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.exact_versions
 def test_verify_passes_sound_steps_and_names_a_damaged_leaf(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["verify", str(folder.parent)]) == 0
     assert capsys.readouterr().out == "epoch 1: sound\nepoch 2: sound\n"
@@ -757,6 +770,7 @@ def test_a_users_mistake_is_one_line_and_exit_status_2(
     assert "needed one of 1, 2" in captured.err
 
 
+@pytest.mark.exact_versions
 def test_step_is_still_accepted_for_epoch_with_a_hint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs = [
         (["show", str(folder), "--step", "1"], ["show", str(folder), "--epoch", "1"]),

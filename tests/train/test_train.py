@@ -414,6 +414,7 @@ def test_a_signal_stops_after_the_epoch_and_leaves_a_run_to_go_on_with(
     assert [row["epoch"] for row in metrics(run)] == [1, 2, 3, 4]
 
 
+@pytest.mark.exact_versions
 def test_a_second_ctrl_c_stops_at_once(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -429,6 +430,7 @@ def test_a_second_ctrl_c_stops_at_once(
     assert "after epoch 3, which is saved; resume with: python -m jaxseq.train --resume run\n" in complaint(capsys)
 
 
+@pytest.mark.exact_versions
 def test_ctrl_c_in_the_first_epoch_leaves_a_run_to_go_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -552,6 +554,7 @@ def test_a_mistake_is_one_line_on_stderr_and_no_file_changes(
     assert contents(Path()) == before
 
 
+@pytest.mark.exact_versions
 def test_an_output_folder_that_is_not_empty_or_not_a_folder_is_refused(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -636,6 +639,7 @@ def test_a_config_without_its_seal_is_not_believed(run: Path, capsys: pytest.Cap
     assert "run/config.json: damaged (its seal is missing)" in complaint(capsys)
 
 
+@pytest.mark.exact_versions
 def test_a_damaged_copy_of_the_config_does_not_stop_a_run(run: Path) -> None:
     (run / "checkpoints/metadata/_ROOT_METADATA").write_text("{")
     assert train.main(["--resume", "run", "--epochs", "3"]) == 0

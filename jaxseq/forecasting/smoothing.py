@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.signal import lfilter
 
 WEIGHTS = tuple(round(0.05 * number, 2) for number in range(1, 21))
 """Weights of the newest value among which simple exponential smoothing chooses."""
@@ -15,6 +14,9 @@ def smoothed(
     weight: float,
 ) -> Float[np.ndarray, "m t"]:
     """Return the levels l_t = weight · y_t + (1 - weight) · l_(t-1) of simple exponential smoothing, with l_1 = y_1."""
+    # scipy.signal takes most of a second to import.
+    from scipy.signal import lfilter
+
     # The filter's state before the first value is chosen so that the first level is that value.
     state = (1 - weight) * values[:, :1]
     levels, _ = lfilter([weight], [1, weight - 1], values, axis=1, zi=state)

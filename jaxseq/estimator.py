@@ -39,7 +39,7 @@ from jaxseq.nn.heads import COMPONENTS, HeadName
 from jaxseq.train import forecaster, future, run, run_folder
 from jaxseq.train.domains import forecasts
 from jaxseq.train.domains.base import RunRow
-from jaxseq.train.experiments.base import Epochs, NormName
+from jaxseq.train.experiments.base import NormName
 from jaxseq.train.experiments.config import recipe_of
 from jaxseq.train.experiments.forecasts import EXPERIMENTS, ForecastExperiment, LossName, Model, Strategy
 from jaxseq.train.forecaster import Trained
@@ -106,7 +106,7 @@ class JaxseqForecaster(BaseEstimator):
 
     window: int = 50
     """Time steps of the network's input."""
-    target: TargetChoice = "auto"
+    target: TargetChoice = "change"
     """Values that the network sees and forecasts, a name of `jaxseq.data.transforms.TRANSFORMS` or auto."""
     scale: ScaleChoice = "auto"
     """Scale of a series: its training rows (series) or each window by itself (window), which auto takes for season."""
@@ -117,14 +117,20 @@ class JaxseqForecaster(BaseEstimator):
     series: str | None = None
     """Column that names the series of a row, or several: store,item; None for a single series."""
     covariates: str = ""
-    """Further input columns, separated by commas."""
+    """Further input columns, separated by commas, known up to the present."""
+    calendar: str = ""
+    """Calendar of each row, also of those that are forecast: hour,weekday,month,season,holidays:US."""
+    future: str = ""
+    """Columns that are known ahead, in rows beyond the last value, whose cell is empty there."""
+    static: str = ""
+    """Columns with one value in each series."""
     missing: Literal["error", "drop", "fill"] = "error"
     """Treatment of missing values."""
     period: int | None = None
     """Time steps of a season; None infers them from the dates."""
 
-    epochs: Epochs = "auto"
-    """Passes over the training part; auto: by its rows, 20 to 500, with patience."""
+    epochs: int = 20
+    """Passes over the training part."""
     batch: int = 32
     """Training windows in one optimiser step."""
     lr: float = 1e-3

@@ -14,7 +14,10 @@ import tyro
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import command_line, console, csv_tables, figures, files, written
 from jaxseq.common.errors import UsageError
+from jaxseq.data import later
 from jaxseq.data.panel import Panel, PanelData
+from jaxseq.data.table import Table
+from jaxseq.data.tables import read
 from jaxseq.forecasting import plots
 from jaxseq.forecasting.predictions import Future
 from jaxseq.train import compiled_programs, ensemble, future, study
@@ -51,6 +54,8 @@ class Options(Generic[Data]):
 
     run: Annotated[Path, tyro.conf.Suppress]
     """The folder of a run, or of a study with an ensemble."""
+    plan: Annotated[Path | None, tyro.conf.Suppress]
+    """Table with the covariates that are known ahead, in rows after the end of the data; None if these have them."""
     data: Data
     horizon: int | None = None
     """Steps to forecast; None takes the horizon of the training. A longer one needs a run with --task iterated."""
@@ -84,24 +89,33 @@ def parse(words: Sequence[str]) -> Options[PanelData]:
 
     Raises `UsageError` for a missing run, an unknown option or a value that does not fit.
     """
-    names_run = bool(words) and not words[0].startswith("-")
-    if not names_run and not {"-h", "--help"} & set(words):
+    # The run, and perhaps a table of plans; everything after them are options.
+    names = []
+    for word in words[:2]:
+        if word.startswith("-"):
+            break
+        names.append(word)
+    if not names and not {"-h", "--help"} & set(words):
         raise UsageError(f"name the folder of a run: {PROGRAM} runs/aapl-0001")
 
     # Without a run, --help shows the options of the default experiment's data.
     folder = Path("RUN")
     data = EXPERIMENTS[DEFAULT].data
-    if names_run:
-        folder = files.user_path(words[0])
+    plan = None
+    if names:
+        folder = files.user_path(names[0])
         data = ensemble.saved_experiment(folder).data
+    if len(names) == 2:
+        plan = files.user_path(names[1])
 
     generic: Any = Options
     return command_line.parse(
         generic[type(data)],
-        words[names_run:],
+        words[len(names) :],
         program=f"{PROGRAM} RUN",
-        default=generic(folder, data),
-        description="Forecast beyond the end of a run's series, or of other series with the same columns.",
+        default=generic(folder, plan, data),
+        description="Forecast beyond the end of a run's series, or of other series with the same columns. A FILE after RUN "
+        "has the rows after that end, with the covariates that are known ahead (--data.future).",
     )
 
 
@@ -114,6 +128,12 @@ def _run(options: Options[PanelData]) -> None:
     # Before the panel is read, which may take a while or a download.
     future.check_same_inputs(options.run, saved, options.data)
     panel = options.data.panel()
+    if options.plan is not None:
+        # Other data have no columns, which is an error of its own.
+        columns = read.DEFAULTS
+        if isinstance(options.data, Table):
+            columns = options.data.read_options
+        panel = later.with_plan(panel, read.read_plan(options.plan, columns))
     trained = ensemble.restore(options.run, options.epoch, options.refit)
     panel = future.usable(trained, panel)
     forecasts = future.forecast(trained, panel, options.horizon)
@@ -149,6 +169,8 @@ def _check_outputs(options: Options[PanelData], path: Path) -> None:
     table = getattr(options.data, "path", None)
     if table:
         inputs.append(files.user_path(table))
+    if options.plan is not None:
+        inputs.append(options.plan)
     outputs = (path, path.with_suffix(".png"))
     # The default files are the program's own, as long as nobody has edited them.
     is_default = options.out is None

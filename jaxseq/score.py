@@ -22,6 +22,7 @@ from jaxseq.data.table import Table
 from jaxseq.data.tables import frame as frames
 from jaxseq.data.tables import read
 from jaxseq.data.tables.frame import IntoFrame
+from jaxseq.data.tables.rows import part_at_end
 from jaxseq.data.windows import Windows, join
 from jaxseq.forecasting import coverage, scored, verdict
 from jaxseq.forecasting.distributions import Forecasts
@@ -220,7 +221,12 @@ def judge(
         data = future.series_data(trained.experiment, trained.folder)
     panel = data.panel()
     # Before any forecast is made, which may take a while.
-    rows = read.read_rows(*_table_as(data, panel, table))
+    path, options = _table_as(data, panel, table)
+    rows = read.read_rows(path, options)
+    if isinstance(data, Table) and data.future:
+        # What came is known ahead of nothing, but stands for the plans that there were.
+        panel = later.with_plan(panel, read.read_plan(path, data.read_options), may_overlap=True)
+        rows = part_at_end(rows).until_end
     ends = future.forecast_ends(trained, panel, horizon)
     left_out = set(panel.names) - set(ends.panel.names)
     missing = "error"
@@ -260,8 +266,8 @@ def _table_as(data: PanelData, panel: Panel, table: str | Path | IntoFrame) -> t
     if column is None:
         # The column that was forecast, whatever other numbers stand beside it here.
         column = panel.names[0]
-    # Covariates are not known at the time of a value that is to be forecast.
-    return path, options._replace(column=column, covariates=())
+    # Covariates are not known at the time of a value that is to be forecast; those that are, are read by themselves.
+    return path, options._replace(column=column, covariates=(), future=(), static=())
 
 
 def _background(panel: Panel, period: int | None) -> Background:

@@ -20,6 +20,7 @@ FLOORS = (
 DOORS = {
     "curl_cffi": {"data/yahoo"},
     "filelock": {"common/lock"},
+    "holidays": {"data/calendar"},
     "IPython": {"train/notebook"},
     "flax": {"nn", "music/networks", "benchmark"},
     "markdown_it": {"report"},

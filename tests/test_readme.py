@@ -31,7 +31,7 @@ BLOCKS = [
 ]
 
 
-OPTIONAL = ("optuna", "safetensors", "statsmodels", "torch")
+OPTIONAL = ("optuna", "safetensors", "torch")
 """Packages that a page may import and that not everybody has."""
 
 

@@ -176,6 +176,23 @@ def steps_between(
     return np.where(is_on_grid, np.where(starts, 1, steps), 0)
 
 
+def positions(times: Shaped[np.ndarray, " n"], frequency: Frequency) -> Int64[np.ndarray, " n"]:
+    """Return the number of each time in steps of the frequency, counted from 1970, or from 0 for integers."""
+    rule = _rule(frequency.name)
+    place, _ = _grid(times, rule)
+    return place // rule.step
+
+
+def days_of_step(frequency: Frequency) -> float:
+    """Return about how many days it is from one date to the next."""
+    rule = _rule(frequency.name)
+    if rule.unit in _SPANS:
+        return rule.step * 365 / 12
+    if rule.unit in _FIXED:
+        return rule.step / _DAY
+    return float(rule.step)
+
+
 def missing_days(
     times: Shaped[np.ndarray, " n"], frequency: Frequency, starts: Bool[np.ndarray, " n"] | None = None
 ) -> int:

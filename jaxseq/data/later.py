@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 from collections.abc import Collection
@@ -12,9 +13,10 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted, shown
+from jaxseq.data.covariates import Plan
 from jaxseq.data.frequency import continue_, irregular, steps_between
 from jaxseq.data.panel import Panel
-from jaxseq.data.tables.rows import Rows, check_order
+from jaxseq.data.tables.rows import Rows, check_goes_on, check_known, check_order
 from jaxseq.data.windows import called
 
 ROUNDING = 1e-6
@@ -82,6 +84,61 @@ def follow(panel: Panel, rows: Rows, horizon: int, missing: str, left_out: Colle
             needed=f"rows from {times.min()} on",
         )
     return Later(actual, times, (*_count_notes(panel, judged_rows, horizon, beyond), *_level_notes(panel, actual)))
+
+
+def with_plan(panel: Panel, rows: Rows, *, may_overlap: bool = False) -> Panel:
+    """Return a panel with the future-known covariates that a table has of the rows after the end of each series.
+
+    rows         as `read.read_plan` gives them; without names of series, they are those of every series
+    may_overlap  whether rows up to the end of a series may stand in the table, too
+
+    Raises `UsageError`, which names file, row, column and series, for such rows where there may be none, for others that do
+    not go on from the end, for cells without a number, and for an unknown series.
+    """
+    _check_kind(panel, rows)
+    check_known(rows, slice(None))
+    if rows.pick.time is not None:
+        check_order(rows, rows.pick.time)
+    numbers = {name: [number] for number, name in enumerate(panel.names)}
+    plans = []
+    bounds = np.append(np.flatnonzero(rows.starts), len(rows.times))
+    for place_of_series, (first, last) in enumerate(itertools.pairwise(bounds.tolist())):
+        chosen = list(range(len(panel.names)))
+        if rows.names:
+            name = rows.names[place_of_series]
+            if name not in numbers:
+                raise _unknown_series(panel, rows, first, name)
+            chosen = numbers[name]
+        # A series without a row keeps what it has; a forecast of it will miss the rest.
+        for number in chosen:
+            plan = _plan(panel, number, rows, np.arange(first, last), may_overlap=may_overlap)
+            if len(plan.future):
+                plans.append(plan)
+    return dataclasses.replace(panel, known=panel.known.extended(panel.frequency, plans))
+
+
+def _plan(panel: Panel, number: int, rows: Rows, of_series: Int[np.ndarray, " m"], *, may_overlap: bool) -> Plan:
+    """Return the future-known covariates of the rows of one series after its end. Raises `UsageError` as `with_plan`."""
+    series = panel.series[number]
+    times = rows.times[of_series]
+    # Plans without times follow the end, as nothing else says where they belong.
+    if rows.pick.time is None:
+        step = int(panel.frequency.name)
+        times = series.times[-1] + step * np.arange(1, len(of_series) + 1)
+    is_past = times <= series.times[-1]
+    if np.any(is_past) and not may_overlap:
+        row = int(of_series[np.argmax(is_past)])
+        raise UsageError(
+            "a row of the time that the run's data have already",
+            where=_where(rows, row, panel.names[number], time=True),
+            got=times[np.argmax(is_past)],
+            needed=f"rows later than {series.times[-1]}",
+        )
+    new = of_series[~is_past]
+    if len(new):
+        check_goes_on(rows, new, series, panel.frequency)
+    end = _where(rows, int(of_series[-1]), panel.names[number])
+    return Plan(number, series, rows.values[new], end)
 
 
 def _name(panel: Panel, rows: Rows, place: int) -> str:

@@ -15,6 +15,7 @@ from jaxseq.common import checks
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
+from jaxseq.data.covariates import NOTHING_KNOWN, Known
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
@@ -33,6 +34,7 @@ from jaxseq.data.windows import (
     last_window,
     mark_missing,
     summarise_failures,
+    with_known,
     with_known_targets,
 )
 
@@ -45,7 +47,8 @@ class Panel:
     """One series or many, each split by itself: the latest rows are for the test, those before them for validation.
 
     names       of the series
-    covariates  known beside each value, "n c"; an empty tuple where there are none
+    covariates  known up to each value, "n c"; an empty tuple where there are none
+    known       covariates that are known ahead
     source      opens every message: the file; may be empty
     frequency   of the times of all series, with the time steps of a season
     notes       what the user should know about how the data were read
@@ -65,6 +68,7 @@ class Panel:
     floor: float | None = None
     drops: bool = False
     split: Split = SHARES
+    known: Known = NOTHING_KNOWN
 
     def load(
         self,
@@ -185,6 +189,7 @@ class Panel:
             series=chosen(self.series),
             covariates=chosen(self.covariates),
             missing=chosen(self.missing),
+            known=self.known.select(numbers),
         )
 
     def known_values(self, number: int) -> Float[np.ndarray, "_"]:
@@ -220,6 +225,8 @@ class Panel:
             # A panel without covariates has an empty tuple; `last_window` makes their empty array.
             if self.covariates:
                 last = last._replace(covariates=self.covariates[number][None, -window:])
+            known = self._known_ahead(number, len(series.values) + horizon)
+            last = last._replace(known=known[None, -window - horizon :])
             if self.missing:
                 last = mark_missing(last, self.missing[number])
             windows.append(last)
@@ -235,6 +242,7 @@ class Panel:
         for number, series in enumerate(self.series):
             rows = len(series.values)
             windows = cut(series, window, horizon, 0, rows, number=number, covariates=covariates[number])
+            windows = with_known(windows, self._known_ahead(number, rows))
             if self.missing:
                 windows = with_known_targets(mark_missing(windows, self.missing[number]))
             cuts.append(windows)
@@ -243,7 +251,7 @@ class Panel:
     def windows_from(self, number: int, first: int, window: int, horizon: int) -> Windows:
         """Return the windows of one series with origins from row `first` to its last row.
 
-        Targets beyond the end of the series are unknown (NaN).
+        Targets beyond the end of the series are unknown (NaN). Windows whose covariates are not known ahead are left out.
         """
         series = self.series[number]
         # The last row is the last origin: `horizon - 1` of its targets lie beyond the end.
@@ -255,11 +263,17 @@ class Panel:
         covariates = None
         if self.covariates:
             covariates = np.pad(self.covariates[number], ((0, beyond), (0, 0)))
-        rows = len(series.values) + beyond
+        # A forecast needs what is known ahead of its whole horizon.
+        rows = self.known.until(number, len(series.values) + beyond)
         windows = cut(padded, window, horizon, first, rows, number=number, covariates=covariates)
+        windows = with_known(windows, self._known_ahead(number, rows))
         if self.missing:
             windows = mark_missing(windows, self.missing[number])
         return windows
+
+    def _known_ahead(self, number: int, rows: int) -> Float[np.ndarray, "_ s"]:
+        """Return the covariates that are known ahead of the first `rows` rows of a series, or of as many and later ones."""
+        return self.known.rows(number, self.series[number], self.frequency, rows)
 
     @property
     def _opening(self) -> str:
@@ -336,6 +350,7 @@ class Panel:
         columns = 1
         if self.covariates:
             columns += self.covariates[0].shape[1]
+        columns += self.known.width
         # Those of one long series stay views of it; a selection, as where values are missing, makes copies.
         as_views = stateful and len(self.series) == 1
         if not as_views or self.missing:
@@ -347,6 +362,7 @@ class Panel:
             for number, series in enumerate(self.series):
                 first, last = getattr(rows[number], part)
                 windows = cut(series, window, horizon, first, last, number=number, covariates=covariates[number])
+                windows = with_known(windows, self._known_ahead(number, last))
                 if part == "test":
                     windows = every_window(windows, self.split.stride)
                 if self.missing:
@@ -397,7 +413,7 @@ class Panel:
                 missing = self.missing[number][:last]
                 others = np.where(missing[:, 1:], np.nan, others)
                 masks.update(np.flatnonzero(missing.any(axis=0)).tolist())
-            covariates.append(others)
+            covariates.append(np.concatenate([others, self._known_ahead(number, last)], axis=1))
 
         try:
             scaling = fit_scaling(
@@ -555,6 +571,11 @@ class PanelData(ABC):
     @property
     def masks_targets(self) -> bool:
         """Whether targets may be NaN, not known; those have no weight in training."""
+        return False
+
+    @property
+    def knows_ahead(self) -> bool:
+        """Whether there are covariates that are known ahead."""
         return False
 
     @abstractmethod

@@ -48,6 +48,9 @@ class Scaling:
     Covariates stand beside x as (c - mean) / standard deviation of their training rows, over all series. Where values
     were missing in training, a mask stands beside them: 1 where a value is filled in, else 0. `masks` are the numbers of
     the columns that have one: 0 is the value, 1 the first covariate. Raises `UsageError` for another `kind`.
+
+    Covariates that are known ahead come last, those of the row after each time step; those of the horizon's later rows
+    follow the window as time steps of their own, in which everything else is 0.
     """
 
     kind: str
@@ -75,11 +78,12 @@ class Scaling:
         return 1 + self.transform.seasonal + len(self.covariate_shift) + len(self.masks)
 
     def inputs(self, windows: Windows) -> Float[np.ndarray, "n t d"]:
-        """Return the model's inputs: x, the covariates beside it, and the masks of missing values.
+        """Return the model's inputs: x, the covariates beside it, masks of missing values, and what is known ahead.
 
         Raises `UsageError` for another number of covariates than in training.
         """
-        given = windows.covariates.shape[2]
+        past = windows.covariates.shape[2]
+        given = past + windows.known.shape[2]
         fitted = len(self.covariate_shift)
         if given != fitted:
             raise UsageError(f"{counted(given, 'covariate')} given, where there were {fitted} in training")
@@ -87,8 +91,21 @@ class Scaling:
         check_readable(self.transform, windows.inputs)
         x = np.asarray(self.columns(windows.inputs, *self.of_rows(windows)))
         # Over all series together: a covariate such as a holiday means the same in each.
-        covariates = (windows.covariates - np.asarray(self.covariate_shift)) / np.asarray(self.covariate_scale)
-        return np.concatenate([x, covariates, self._masks(windows)], axis=2)
+        shift = np.asarray(self.covariate_shift)[:past]
+        covariates = (windows.covariates - shift) / np.asarray(self.covariate_scale)[:past]
+        inputs = np.concatenate([x, covariates, self._masks(windows)], axis=2)
+        if not windows.known.shape[2]:
+            return inputs
+
+        # Nothing is known of the first row's past, and all of the last step's target.
+        ahead = self.ahead(windows)[:, 1:]
+        beyond = ahead.shape[1] - inputs.shape[1]
+        return np.concatenate([np.pad(inputs, ((0, 0), (0, beyond), (0, 0))), ahead], axis=2)
+
+    def ahead(self, windows: Windows) -> Float[np.ndarray, "n u s"]:
+        """Return the covariates that are known ahead as the model reads them, of the window's rows and of later ones."""
+        past = windows.covariates.shape[2]
+        return (windows.known - np.asarray(self.covariate_shift)[past:]) / np.asarray(self.covariate_scale)[past:]
 
     def columns(self, values: Values, shift: Values, scale: Values) -> Values:
         """Return the inputs "n t c" of the values "n t" of windows, by shift and scale of each row, "n 1" or "1 1".

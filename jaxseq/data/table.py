@@ -11,6 +11,7 @@ from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.text import printable
+from jaxseq.data import calendar, covariates
 from jaxseq.data.panel import Panel, PanelData, PanelFields
 from jaxseq.data.tables import frame as frames
 from jaxseq.data.tables import read
@@ -28,6 +29,9 @@ class TableFields(PanelFields, total=False):
     time: str | None
     series: str | None
     covariates: str
+    calendar: str
+    future: str
+    static: str
     missing: str
     longest_gap: int
     unusable: Unusable
@@ -48,7 +52,13 @@ class Table(PanelData):
     series: str | None = None
     """Column that names the series a row belongs to, or several: store,item; None for a single series."""
     covariates: str = ""
-    """Further input columns, separated by commas: price,holiday."""
+    """Further input columns, separated by commas, known up to the present: visitors,temperature."""
+    calendar: str = ""
+    """Calendar of each row, also of those that are forecast: hour,weekday,month,season,holidays:US."""
+    future: str = ""
+    """Columns that are known ahead, in rows beyond the last value, whose cell is empty there: price,promotion."""
+    static: str = ""
+    """Columns with one value in each series of --data.series: area,capacity."""
     missing: str = "error"
     """Missing values: error, drop (leave out their rows) or fill (the last known value, and a mask as a further input)."""
     longest_gap: int = read.LONGEST_GAP
@@ -64,6 +74,7 @@ class Table(PanelData):
         """Raise `UsageError` for an invalid field."""
         super().__post_init__()
         one_of(get_args(Unusable), where=self.name, unusable=self.unusable)
+        calendar.check(covariates.names(self.calendar))
 
     @classmethod
     def from_frame(cls, frame: IntoFrame, **fields: Unpack[TableFields]) -> Table:
@@ -93,16 +104,24 @@ class Table(PanelData):
         return self.missing == "fill"
 
     @property
+    def knows_ahead(self) -> bool:
+        """Whether there are covariates that are known ahead."""
+        options = self.read_options
+        return bool(options.calendar or options.future or options.static)
+
+    @property
     def read_options(self) -> read.Options:
         """The columns and how they are read."""
-        names = (name.strip() for name in self.covariates.split(","))
         # A series with such a value may be dropped; of other targets each series is checked by itself.
         is_checked = self.unusable == "error" and is_from_zero(self.target)
         return read.Options(
             column=self.column,
             time=self.time,
             series=self.series,
-            covariates=tuple(name for name in names if name),
+            covariates=covariates.names(self.covariates),
+            calendar=covariates.names(self.calendar),
+            future=covariates.names(self.future),
+            static=covariates.names(self.static),
             missing=self.missing,
             period=self.period,
             longest_gap=self.longest_gap,
@@ -142,6 +161,7 @@ def _read_panel(path: str, options: read.Options, state: tuple[int, int] | None)
         source=printable(frames.label(path)),
         missing=table.missing,
         floor=table.floor,
+        known=table.known,
     )
 
 

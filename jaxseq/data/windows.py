@@ -35,6 +35,7 @@ class Windows(NamedTuple):
     covariates  known beside each of the `t` values; c may be 0
     origins     row of the first target in its series, from 0: as many values are known when the forecast is made
     filled      whether the value, and each covariate, was missing and is filled in; m is 0 where nothing is missing
+    known       covariates that are known ahead: of the `t` values and of the `k` that follow; s may be 0
     """
 
     inputs: Float[np.ndarray, "n t"]
@@ -44,6 +45,7 @@ class Windows(NamedTuple):
     covariates: Float[np.ndarray, "n t c"]
     origins: Int[np.ndarray, " n"]
     filled: Bool[np.ndarray, "n t m"]
+    known: Float[np.ndarray, "n u s"]
 
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def lay_out(
     series: Int[np.ndarray, " n"] | None = None,
     covariates: Float[np.ndarray, "n t c"] | None = None,
     origins: Int[np.ndarray, " n"] | None = None,
+    known: Float[np.ndarray, "n u s"] | None = None,
 ) -> Windows:
     """Lay rows out as windows in which no input is missing.
 
@@ -91,6 +94,8 @@ def lay_out(
         covariates = np.zeros((n, steps, 0))
     if origins is None:
         origins = np.full(n, steps)
+    if known is None:
+        known = np.zeros((n, steps + targets.shape[1], 0))
     return Windows(
         inputs=inputs,
         targets=targets,
@@ -99,6 +104,7 @@ def lay_out(
         covariates=covariates,
         origins=origins,
         filled=np.zeros((n, steps, 0), bool),
+        known=known,
     )
 
 
@@ -232,6 +238,29 @@ def mark_missing(part: Windows, missing: Bool[np.ndarray, "rows m"]) -> Windows:
 def every_window(part: Windows, stride: int) -> Windows:
     """Return the first of the windows, and then one of every `stride`, as views."""
     return Windows(*(array[::stride] for array in part))
+
+
+def with_known(part: Windows, known: Float[np.ndarray, "rows s"]) -> Windows:
+    """Return windows, as `cut` gives them of one series, with the covariates that are `known` ahead of all its rows.
+
+    They are views. There must be a row for every target, also for those beyond the end of the series.
+    """
+    steps = part.inputs.shape[1]
+    horizon = part.targets.shape[1]
+    first = int(part.origins[0]) - steps
+    last = int(part.origins[-1]) + horizon
+    of_windows = np.lib.stride_tricks.sliding_window_view(known[first:last], steps + horizon, axis=0)
+    return part._replace(known=of_windows.swapaxes(1, 2))
+
+
+def known_until(part: Windows, steps: int) -> Windows:
+    """Return windows in which covariates are known ahead for the first `steps` targets alone."""
+    return part._replace(known=part.known[:, : part.inputs.shape[1] + steps])
+
+
+def first_targets(part: Windows, steps: int) -> Windows:
+    """Return windows with the first `steps` targets alone."""
+    return part._replace(targets=part.targets[:, :steps])
 
 
 def with_known_targets(part: Windows) -> Windows:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from jaxseq.common.arrays import Key, Tree
@@ -22,23 +23,39 @@ class Feedback(NamedTuple):
     as_input: AsInput | None = None
 
 
+class Inputs(NamedTuple):
+    """Inputs of a network, in its own scale.
+
+    x      the time steps that are read at once
+    ahead  covariates that are known of the rows after those, for steps that are fed back; s may be 0
+    """
+
+    x: Float[Array | np.ndarray, "b t d"]
+    ahead: Float[Array | np.ndarray, "b v s"]
+
+
 @partial(jax.jit, static_argnames=("model", "feedback", "horizon"))
 def rollout(
     model: forecaster.Forecaster,
     feedback: Feedback,
     params: Tree,
     stats: Tree,
-    x: Float[Array, "b t d"],
+    x: Float[Array, "b t d"] | Inputs,
     horizon: int,
     key: Key | None = None,
 ) -> Float[Array, "b k"]:
     """Forecast `horizon` steps, one at a time; each forecast is the model's next input.
 
-    Beside the values of a series, d may count masks of missing values; a value that is fed back is not missing.
+    Beside the values of a series, d may count masks of missing values; a value that is fed back is not missing. The last s
+    of d are covariates that are known ahead, of the row that a time step forecasts: as `Inputs`, x comes with those of the
+    k - 1 steps that are fed back.
     The window is read once, and every later step resumes from the carried state: k steps cost t + k - 1, not k · t.
     The value fed back is the centre of the forecast or, with a key, a draw from it (Salinas et al. 2020, DeepAR, section
     3.1): one path of the future.
     """
+    ahead = jnp.zeros((0, 0, 0))
+    if isinstance(x, Inputs):
+        x, ahead = (jnp.asarray(array) for array in x)
     window, features = x.shape[1:]
     head, as_input = feedback
 
@@ -54,11 +71,12 @@ def rollout(
 
     def step(
         state: tuple[Tree, Array],
-        step_key: Key | None,
+        of_step: tuple[Key | None, Array],
     ) -> tuple[tuple[Tree, Array], Array]:
+        step_key, known = of_step
         carries, last = state
         fed_back = last if as_input is None else jnp.asarray(as_input(last))
-        x = _next_input(fed_back, features)
+        x = _next_input(fed_back, features, known)
         carries, raw = apply.resume(model, params, stats, x=x, carries=carries, first=window)
         following = choose(raw, step_key)
         return (carries, following), following[:, 0]
@@ -73,17 +91,24 @@ def rollout(
 
     carries, raw = apply.resume(model, params, stats, x=x, carries=None, first=0)
     first = choose(raw, first_key)
-    _, later = jax.lax.scan(step, (carries, first), later_keys, length=horizon - 1)
+    # Without such covariates, windows may be laid out for another horizon.
+    if not ahead.shape[2]:
+        ahead = jnp.zeros((x.shape[0], horizon - 1, 0), x.dtype)
+    known_by_step = ahead[:, : horizon - 1].swapaxes(0, 1)
+    _, later = jax.lax.scan(step, (carries, first), (later_keys, known_by_step), length=horizon - 1)
     return jnp.concatenate([first, later.T], axis=1)
 
 
-def _next_input(value: Float[Array, "b 1"], features: int) -> Float[Array, "b 1 d"]:
-    """Return a forecast as the next input; the masks of missing values beside it, if there are any, are 0."""
+def _next_input(value: Float[Array, "b 1"], features: int, known: Float[Array, "b s"]) -> Float[Array, "b 1 d"]:
+    """Return a forecast as the next input, with covariates that are `known` of the row after it.
+
+    The masks of missing values beside it, if there are any, are 0.
+    """
     step = value[..., None]
     if features == 1:
         return step
-    masks = jnp.zeros((*step.shape[:2], features - 1), step.dtype)
-    return jnp.concatenate([step, masks], axis=-1)
+    masks = jnp.zeros((*step.shape[:2], features - 1 - known.shape[1]), step.dtype)
+    return jnp.concatenate([step, masks, known[:, None]], axis=-1)
 
 
 @partial(jax.jit, static_argnames=("model", "feedback", "horizon"))
@@ -92,11 +117,11 @@ def paths(
     feedback: Feedback,
     params: Tree,
     stats: Tree,
-    x: Float[Array, "b t d"],
+    x: Float[Array, "b t d"] | Inputs,
     horizon: int,
     keys: Shaped[Array, "m"],
 ) -> Float[Array, "m b k"]:
-    """Forecast a path of the future for each of m `keys`, from which it draws."""
+    """Forecast a path of the future for each of m `keys`, from which it draws; the other arguments are `rollout`'s."""
 
     def path(key: Key) -> Float[Array, "b k"]:
         return rollout(model, feedback, params=params, stats=stats, x=x, horizon=horizon, key=key)

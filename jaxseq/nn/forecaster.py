@@ -28,6 +28,8 @@ class Forecaster(nn.Module):
     recurrent_dropout  dropout rate of h on its way into the recurrent product
     chunk              time steps that the derivative of each layer computes again at once, as in `Recurrent`
     skip               add a linear map of all inputs of the window to the predictions at its end
+    beyond             time steps at the end that lie beyond the window, of which covariates are known, but no values: the
+                       predictions are one for each of them, and one for the window's last step before
     """
 
     cell: AnyCell
@@ -42,6 +44,7 @@ class Forecaster(nn.Module):
     recurrent_dropout: float = 0.0
     chunk: Chunk = "auto"
     skip: bool = False
+    beyond: int = 0
 
     @property
     def draws(self) -> bool:
@@ -84,6 +87,8 @@ class Forecaster(nn.Module):
         if self.skip and (self.every_step or carries is not None):
             raise ValueError("a forecaster with a skip reads whole windows; expected every_step=False and no carries")
         window = x
+        if self.beyond:
+            x = self._marked(x)
         if self.bidirectional and carries is not None:
             # The backward layers have read these time steps before those that `carries` come from.
             raise ValueError("carries were given to a bidirectional forecaster; expected None")
@@ -105,13 +110,30 @@ class Forecaster(nn.Module):
                 )
             last_carries.append(carry)
 
-        states = x if self.every_step else last_carries[-1].h
-        predictions = nn.Dense(self.outputs, name="head")(states)
+        predictions = self._predictions(x, last_carries[-1].h)
         if self.skip:
             # From zero: the window's many inputs would drown what the states say at first.
             linear = nn.Dense(self.outputs, use_bias=False, kernel_init=nn.initializers.zeros, name="skip")
             predictions += linear(jax.lax.collapse(window, 1))
         return tuple(last_carries), predictions
+
+    def _marked(self, x: Float[Array, "b t d"]) -> Float[Array, "b t e"]:
+        """Return the inputs with a column that tells time steps beyond the window from those of a window at rest."""
+        steps = x.shape[1]
+        is_beyond = jnp.arange(steps) >= steps - self.beyond
+        column = jnp.broadcast_to(is_beyond.astype(x.dtype)[:, None], (*x.shape[:2], 1))
+        return jnp.concatenate([x, column], axis=2)
+
+    def _predictions(self, states: Float[Array, "b t h"], last: Float[Array, "b h"]) -> Float[Array, "b *k"]:
+        """Return what the head makes of the last layer's states after each time step, or of the last one alone."""
+        if self.every_step:
+            return nn.Dense(self.outputs, name="head")(states)
+        if not self.beyond:
+            return nn.Dense(self.outputs, name="head")(last)
+        # Each time step forecasts the row after it, by one head for all of them.
+        steps = self.beyond + 1
+        each = nn.Dense(self.outputs // steps, name="head")(states[:, -steps:])
+        return each.reshape(each.shape[0], self.outputs)
 
     def _layer(self, name: str | None, parent: nn.Module | None) -> Recurrent:
         return Recurrent(

@@ -62,6 +62,14 @@ def _train(words: list[str]) -> None:
                 classical=request.classical,
                 callbacks=callbacks,
             )
+        elif request.warm_start is not None:
+            folder = run.train_from(
+                request.warm_start,
+                request.experiment,
+                out=request.out,
+                classical=request.classical,
+                callbacks=callbacks,
+            )
         else:
             folder = run.train(
                 request.experiment,

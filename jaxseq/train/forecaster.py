@@ -21,7 +21,7 @@ from jaxseq.data.dataset import Dataset, SeriesData
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.tables.frame import IntoFrame
-from jaxseq.data.windows import Series, Windows, check_series, lay_out, rows_by_series
+from jaxseq.data.windows import Series, Windows, check_series, known_until, lay_out, rows_by_series
 from jaxseq.forecasting import mixture, rollout, saved_intervals
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
 from jaxseq.forecasting.predictions import Future
@@ -223,11 +223,10 @@ class Trained(NamedTuple):
                 )
             predicted = _as_forecast(self.experiment, _carried(network, part, histories))
         else:
-            # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
-            x = scaling.inputs(part).astype(np.float32)
-            rows = row_counts.shared(len(x), EVALUATION_BATCHES * self.experiment.batch)
-            filled = row_counts.filled_up(x, rows)
-            predicted = _predict(network, jax.numpy.asarray(filled), steps)
+            inputs = _inputs(network, part)
+            rows = row_counts.shared(len(part.inputs), EVALUATION_BATCHES * self.experiment.batch)
+            x, ahead = (jnp.asarray(row_counts.filled_up(np.asarray(array), rows)) for array in inputs)
+            predicted = _predict(network, rollout.Inputs(x, ahead), steps)
         return _first_part(predicted, len(part.origins), steps)
 
     @property
@@ -249,7 +248,7 @@ def _unpickled(fields: dict[str, Any], arrays: Sequence[np.ndarray]) -> Trained:
     """Return a forecaster from its fields but `setup` and `state`, and the arrays of its state in order."""
     experiment = fields["experiment"]
     setup = setup_of(experiment)
-    row = jax.ShapeDtypeStruct((1, experiment.data.window, fields["scaling"].features), np.float32)
+    row = jax.ShapeDtypeStruct((1, experiment.input_steps, fields["scaling"].features), np.float32)
     shapes = state_shapes(setup, row)
     leaves = []
     for shape, array in zip(jax.tree.leaves(shapes), arrays, strict=True):
@@ -268,7 +267,7 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
     config = run_folder.read_config(folder)
     scaling = _saved_scaling(config, str(folder / run_seal.CONFIG))
     # The shapes come from config.json alone: the data may be gone, or have other rows by now.
-    row = jax.ShapeDtypeStruct((1, saved.data.window, scaling.features), np.float32)
+    row = jax.ShapeDtypeStruct((1, saved.input_steps, scaling.features), np.float32)
     restored = restore_epoch(folder, saved, row, epoch)
     names = tuple(config.get("series", ()))
     fitted_intervals = _saved_intervals(folder, restored.epoch, saved, len(scaling.shift))
@@ -301,8 +300,8 @@ def forecast(
         return _as_forecast(job.experiment, raw[part.origins - 1 - start])
 
     network = _Network(job.experiment, job.setup, state, scaling)
-    x = devices.replicate(job.mesh, scaling.inputs(part).astype(np.float32))
-    return _predict(network, x, job.experiment.horizon)
+    x, ahead = (devices.replicate(job.mesh, array) for array in _inputs(network, part))
+    return _predict(network, rollout.Inputs(x, ahead), job.experiment.horizon)
 
 
 def combined(
@@ -334,14 +333,23 @@ class _Network(NamedTuple):
     scaling: Scaling
 
 
-def _predict(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forecast:
+def _inputs(network: _Network, part: Windows) -> rollout.Inputs:
+    """Return the inputs of a network for windows, in float32."""
+    read_at_once = known_until(part, network.experiment.steps_out)
+    # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
+    x = network.scaling.inputs(read_at_once).astype(np.float32)
+    ahead = network.scaling.ahead(part)[:, read_at_once.known.shape[1] :]
+    return rollout.Inputs(x, ahead.astype(np.float32))
+
+
+def _predict(network: _Network, inputs: rollout.Inputs, horizon: int) -> Forecast:
     """Forecast `horizon` steps if the strategy is iterated, else those of the training, in the scale of the model."""
     experiment, setup, state, _ = network
     if experiment.task == "iterated":
-        return _iterate(network, x, horizon)
+        return _iterate(network, inputs, horizon)
 
     rows = EVALUATION_BATCHES * experiment.batch
-    return _as_forecast(experiment, predict(setup, state.params, state.stats, x, rows))
+    return _as_forecast(experiment, predict(setup, state.params, state.stats, inputs.x, rows))
 
 
 def _as_forecast(experiment: ForecastExperiment[SeriesData], raw: Float[Array | np.ndarray, "n kp"]) -> Forecast:
@@ -380,7 +388,7 @@ def _carried(network: _Network, part: Windows, histories: Sequence[History]) -> 
     return np.concatenate(outputs)[np.argsort(np.concatenate(places))]
 
 
-def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forecast:
+def _iterate(network: _Network, inputs: rollout.Inputs, horizon: int) -> Forecast:
     """Feed one-step forecasts back over the horizon; a distribution's quantiles are those of sample paths."""
     experiment, setup, state, scaling = network
     arguments = {
@@ -388,7 +396,7 @@ def _iterate(network: _Network, x: Float[Array, "n t d"], horizon: int) -> Forec
         "feedback": rollout.Feedback(experiment.head, scaling.transform.as_input),
         "params": state.params,
         "stats": state.stats,
-        "x": x,
+        "x": inputs,
         "horizon": horizon,
     }
     centre = scaling.add_up(np.asarray(rollout.rollout(**arguments)))

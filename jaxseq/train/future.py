@@ -20,7 +20,7 @@ from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.scaling import Scaling, fit_scaling
 from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import IntoFrame
-from jaxseq.data.windows import Series, Windows, called, join
+from jaxseq.data.windows import Series, Windows, called, first_targets, join
 from jaxseq.forecasting import predictions
 from jaxseq.forecasting.intervals import Bounds, for_series
 from jaxseq.forecasting.predictions import Future
@@ -79,7 +79,7 @@ def forecast_ends(trained: Trained, panel: Panel, horizon: int | None = None) ->
         raise UsageError("too many steps", where="horizon", got=steps, needed=f"at most {MAX_STEPS:,}")
 
     panel = usable(trained, panel)
-    windows = panel.last_windows(data.window, steps)
+    windows = first_targets(panel.last_windows(data.window, _reach(trained, steps)), steps)
     fitted = _scaling(trained, panel)
     notes = [*panel.notes, *fitted.notes]
     if trained.weights:
@@ -118,6 +118,14 @@ def forecast_ends(trained: Trained, panel: Panel, horizon: int | None = None) ->
         times=times,
         notes=tuple(notes),
     )
+
+
+def _reach(trained: Trained, steps: int) -> int:
+    """Return how many rows ahead a forecast of so many steps reads covariates: all of the training's, unless iterated."""
+    experiment = trained.experiment
+    if not experiment.knows_ahead or experiment.task == "iterated":
+        return steps
+    return max(steps, experiment.horizon)
 
 
 def skill(trained: Trained, panel: Panel) -> float:
@@ -223,7 +231,7 @@ def _scaling_like(trained: Trained, values: Sequence[Float[np.ndarray, "_"]], na
 
 def check_same_inputs(folder: Path, saved: PanelData, new: PanelData) -> None:
     """Raise `UsageError` for a changed option that decides what the model reads; only the rows may change."""
-    for name in ("window", "target", "covariates", "stateful"):
+    for name in ("window", "target", "covariates", "calendar", "future", "static", "stateful"):
         # Only tables have covariates.
         trained_with = getattr(saved, name, None)
         value = getattr(new, name, None)
@@ -309,7 +317,9 @@ def _arrived_windows(trained: Trained, panel: Panel, steps: int) -> _Arrived:
         rows = len(series.values)
         first = max(_first_row_after(series, until), trained.experiment.data.window, rows - ARRIVED)
         if first < rows:
-            windows = panel.windows_from(number, first, trained.experiment.data.window, steps)
+            reach = _reach(trained, steps)
+            windows = panel.windows_from(number, first, trained.experiment.data.window, reach)
+            windows = first_targets(windows, steps)
             if until:
                 since_training.append(windows)
             else:

@@ -15,10 +15,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, Sharding
 
-from jaxseq.checkpoint import records, run_seal, store
+from jaxseq.checkpoint import leaves, records, run_seal, store
 from jaxseq.checkpoint.run_seal import Judged
 from jaxseq.common import memory
-from jaxseq.common.arrays import Tree, Variables
+from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
 from jaxseq.common.text import counted
@@ -28,7 +28,7 @@ from jaxseq.nn.apply import Carrying, Model
 from jaxseq.nn.objectives import Objective
 from jaxseq.train import devices, epoch, experiments, feed, footprint, optimiser, overrides, processes, run_folder
 from jaxseq.train.epoch import Setup, TrainState
-from jaxseq.train.experiments.base import Experiment, Training, with_batch_of, with_epochs_of
+from jaxseq.train.experiments.base import Experiment, Training
 from jaxseq.train.experiments.config import OVERRIDES, ROWS
 from jaxseq.train.feed import Feed, RowSplits, Segments
 from jaxseq.train.footprint import Footprint
@@ -59,7 +59,7 @@ class Job(Generic[Training_, Material]):
     source       the training batches of each epoch, for data that are not held on the devices; the training part is then
                  a single row, which says what rows look like
     numbers      the numbers of the optimiser, such as the learning rate, which its state holds; empty for optax's own
-    start        function from the parameters that are drawn to those that training starts from; None keeps them
+    first        arrays that the first state has in the place of drawn ones, by their paths, as of a warm start
     """
 
     experiment: Training_
@@ -73,7 +73,7 @@ class Job(Generic[Training_, Material]):
     fitted: Mapping[str, object]
     source: Source | None = None
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
-    start: Callable[[Variables], Variables] | None = None
+    first: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def build_job(
@@ -92,16 +92,11 @@ def build_job(
     metric, if a state is to be carried and the model has none, or if the processes have read different data.
     """
     mesh = devices.make()
-    train_rows = feed.feed_of(batches.train)
-    experiment = with_batch_of(experiment, train_rows.rows, mesh.size)
     batch_sharding = devices.batch_sharding(mesh, experiment.batch)
+    train_rows = feed.feed_of(batches.train)
     _check_sizes(experiment, train_rows, mesh.size)
 
-    steps_per_epoch = train_rows.steps(experiment.batch)
-    experiment = with_epochs_of(experiment, steps_per_epoch)
-    _check_steps(experiment, steps_per_epoch)
-
-    chosen = experiment.build_optimiser(steps_per_epoch)
+    chosen = experiment.build_optimiser(train_rows.steps(experiment.batch))
     setup = Setup(
         model=experiment.build(),
         objective=experiment.objective(),
@@ -131,7 +126,7 @@ def build_job(
 
 
 def _check_sizes(experiment: Experiment, train_rows: Feed, device_count: int) -> None:
-    """Raise `UsageError` for a batch or a model that cannot be trained here."""
+    """Raise `UsageError` for a batch, a number of epochs or a model that cannot be trained here."""
     # A batch is a multiple of the number of devices, so it may exceed the rows by less than that number.
     if experiment.batch >= train_rows.rows + device_count:
         raise UsageError(
@@ -139,6 +134,16 @@ def _check_sizes(experiment: Experiment, train_rows: Feed, device_count: int) ->
             where="--batch",
             got=experiment.batch,
             needed=f"at most {train_rows.rows}, the number of training windows",
+        )
+
+    total_steps = experiment.epochs * train_rows.steps(experiment.batch)
+    # The step counter of the training state is an int32.
+    if total_steps >= 2**31:
+        raise UsageError(
+            f"too many optimiser steps in {experiment.epochs} epochs",
+            where="--epochs",
+            got=total_steps,
+            needed=f"at most {2**31 - 1}",
         )
 
     hidden = experiment.model.hidden
@@ -152,19 +157,6 @@ def _check_sizes(experiment: Experiment, train_rows: Feed, device_count: int) ->
         needed=4 * 3 * (2 * layers - 1) * hidden**2,
         where="--model.hidden",
     )
-
-
-def _check_steps(experiment: Experiment, steps_per_epoch: int) -> None:
-    """Raise `UsageError` for more optimiser steps than can be counted."""
-    total_steps = experiment.most_epochs * steps_per_epoch
-    # The step counter of the training state is an int32.
-    if total_steps >= 2**31:
-        raise UsageError(
-            f"too many optimiser steps in {experiment.epochs} epochs",
-            where="--epochs",
-            got=total_steps,
-            needed=f"at most {2**31 - 1}",
-        )
 
 
 def _check_metrics(objective: Objective, judged_by: tuple[str, ...]) -> None:
@@ -227,11 +219,14 @@ def on_local_devices(job: Job[Training_, Material]) -> Job[Training_, Material]:
 
 
 def initial_state(job: Job) -> TrainState:
-    """Draw the state before the first step from the experiment's seed, replicated over the mesh."""
+    """Return the state before the first step, replicated over the mesh: drawn from the seed, or given in part."""
     state = _drawn_state(job)
-    if job.start is None:
+    if not job.first:
         return state
-    return state._replace(params=devices.replicate(job.mesh, job.start(state.params)))
+    first = leaves.by_path(state)
+    first.update(job.first)
+    given = jax.tree.unflatten(jax.tree.structure(state), list(first.values()))
+    return jax.jit(lambda tree: tree, out_shardings=devices.replicated(job.mesh))(given)
 
 
 def _drawn_state(job: Job) -> TrainState:
@@ -291,17 +286,6 @@ def size_note(job: Job[Experiment, object]) -> str | None:
         f"{counted(model.layers, 'layer')} of {model.hidden:,} units, {counted(parameters, 'parameter')}: drawing and "
         "compiling them may take minutes"
     )
-
-
-def epochs_note(job: Job[Experiment, object]) -> str:
-    """Return a sentence on a number of epochs that the training rows decided, and on when training stops."""
-    experiment = job.experiment
-    rows = feed.feed_of(job.batches.train)
-    steps = counted(rows.steps(experiment.batch), "step")
-    length = f"{counted(rows.rows, 'training row')}, {steps} an epoch: at most {experiment.epochs} epochs"
-    if experiment.patience is None:
-        return length
-    return f"{length}; training stops after {experiment.patience} without a better validation score"
 
 
 def run_config(job: Job) -> dict[str, object]:

@@ -58,6 +58,8 @@ class Options(Generic[AnyExperiment]):
     """Resume the run in this folder, bit for bit; --epochs, --patience and --on-nonfinite may change."""
     from_epoch: int | None = None
     """With --resume: resume from this saved epoch, and train the later ones again; 0 starts anew. None takes the newest."""
+    warm_start: Path | None = None
+    """Begin with the parameters of the finished run in this folder, of the same network, and go on with these rows."""
     refit: bool = False
     """Train the chosen epochs once more on all rows, into RUN/refit: forecasts take it, the judgement stays. With --resume,
     a finished run gets one, or an interrupted one resumes."""
@@ -97,6 +99,8 @@ class Options(Generic[AnyExperiment]):
             self._check_refit()
         if self.ensemble is not None:
             self._check_ensemble()
+        if self.warm_start is not None:
+            self._check_warm_start()
         if self.seeds == 1 and self.backtest == 1:
             return
         if self.mesh.processes != 1:
@@ -107,6 +111,13 @@ class Options(Generic[AnyExperiment]):
             raise UsageError(
                 "takes a single run; to resume several, type their command again with its --out", where="--resume"
             )
+
+    def _check_warm_start(self) -> None:
+        """Raise `UsageError` for a training that is not that of a single new run."""
+        others = {"--resume": self.resume is not None, "--seeds": self.seeds > 1, "--backtest": self.backtest > 1}
+        for name, is_given in others.items():
+            if is_given:
+                raise UsageError("begins one new run", where="--warm-start", got=name, needed="a single new run")
 
     def _check_ensemble(self) -> None:
         """Raise `UsageError` for a training that leaves no runs of one split behind."""

@@ -21,7 +21,7 @@ from jaxseq.common import files, lock
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted, UsageError
 from jaxseq.data.panel import PanelData
-from jaxseq.train import forecaster, loop, run_folder
+from jaxseq.train import forecaster, loop, run_folder, warm_start
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains import forecasts
 from jaxseq.train.domains.forecasts import ForecastJob
@@ -84,7 +84,8 @@ def refit(
         locks.enter_context(lock.hold(folder))
         job = forecasts.prepare(experiment)
         check_rows(job, folder)
-        job = _job(job, origin)
+        # The refit of a run that began with the parameters of another one begins with them, too.
+        job = warm_start.continued(_job(job, origin), folder, anew=True)
         out = folder / run_seal.REFIT
         _set_other_aside(out, origin)
         if (out / run_seal.CONFIG).is_file():
@@ -177,7 +178,7 @@ def applied(trained: Trained) -> Trained:
         note = f"the refit has {last_epoch} of {origin.epoch} epochs: the judged weights forecast; {again} completes it"
         return trained._replace(weights=note)
 
-    row = jax.ShapeDtypeStruct((1, trained.experiment.data.window, trained.scaling.features), np.float32)
+    row = jax.ShapeDtypeStruct((1, trained.experiment.input_steps, trained.scaling.features), np.float32)
     shapes = state_shapes(trained.setup, row)
     _, state = store.restore(checkpoints, shapes, origin.epoch, config=run_folder.read_config(out))
     note = f"forecast by the refit, {origin.epoch} epochs on all rows; --no-refit takes the weights that were judged"

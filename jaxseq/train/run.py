@@ -18,12 +18,12 @@ from jaxseq.common import files, lock
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.common.sealed import RUN_ID
-from jaxseq.train import devices, domains, loop, overrides, processes, run_folder
+from jaxseq.train import devices, domains, loop, overrides, processes, run_folder, warm_start
 from jaxseq.train.callbacks import Callback
-from jaxseq.train.domains.base import Domain, RunRow
-from jaxseq.train.experiments.base import AUTO, Experiment
+from jaxseq.train.domains.base import RunRow
+from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import OVERRIDES
-from jaxseq.train.job import Job, check_rows, epochs_note, initial_state, on_local_devices, run_config, size_note
+from jaxseq.train.job import Job, check_rows, initial_state, on_local_devices, run_config, size_note
 from jaxseq.train.loop import Run
 from jaxseq.train.resume import check_resumable
 
@@ -47,9 +47,41 @@ def train(
     process works in the folder. Raises `Interrupted` on Ctrl-C or SIGTERM, and whatever a callback raises, after the last
     finished epoch is saved.
     """
-    # Processes with different recipes would wait for each other in different collective operations.
-    processes.check_same(f"{experiment} {resume is None}", "have different recipes: all of them need the same command")
-    domain = domains.of(experiment)
+    open_run: Callable[[Console, ExitStack], Run] = partial(_open_new, experiment, out, None)
+    if resume is not None:
+        open_run = partial(_open_old, experiment, resume, from_epoch)
+    processes.check_same(f"{experiment} {resume is None}", RECIPES)
+    return _train(open_run, console, classical, callbacks)
+
+
+def train_from(
+    source: str | Path,
+    experiment: Experiment,
+    out: str | Path | None = None,
+    console: Console | None = None,
+    classical: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Train an experiment as `train` does, beginning with the parameters of the finished run in the folder `source`.
+
+    The architecture has to be that of the source, which stays as it is; `train` resumes the new run. Raises `UsageError` as
+    `train` and `warm_start.begun` do.
+    """
+    processes.check_same(f"{experiment} {source}", RECIPES)
+    return _train(partial(_open_new, experiment, out, source), console, classical, callbacks)
+
+
+RECIPES = "have different recipes: all of them need the same command"
+"""Error of processes that would wait for each other in different collective operations."""
+
+
+def _train(
+    open_run: Callable[[Console, ExitStack], Run],
+    console: Console | None,
+    classical: bool,
+    callbacks: Sequence[Callback],
+) -> Path:
+    """Begin or resume a run by `open_run`, train and judge it, and return its folder."""
     if console is None:
         console = terminal()
     # Otherwise every line would appear once for each process.
@@ -57,33 +89,54 @@ def train(
         console.quiet = True
 
     with ExitStack() as locks:
-        if resume is None:
-            out_folder = None if out is None else files.user_path(out)
-            processes.from_first(lambda: run_folder.check_writable(out_folder))
-            job = _prepare(domain, experiment, console)
-            note = size_note(job)
-            if note:
-                console.print(note, highlight=False, markup=False)
-            run = begin(job, out_folder, locks)
-        else:
-            folder = files.user_path(resume)
-            check_resumable(folder, experiment)
-            processes.from_first(lambda: locks.enter_context(lock.hold(folder)))
-            job = _prepare(domain, experiment, console)
-            run = resume_run(job, folder, from_epoch, console)
-
+        run = open_run(console, locks)
         judge = partial(judge_by_domain, console=console, classical=classical)
         fit_and_judge(run, console, callbacks, judge)
     return run.folder
 
 
-def _prepare(domain: Domain, experiment: Experiment, console: Console) -> Job:
-    job = domain.prepare(experiment)
+def _open_new(
+    experiment: Experiment,
+    out: str | Path | None,
+    source: str | Path | None,
+    console: Console,
+    locks: ExitStack,
+) -> Run:
+    """Begin a run in a new folder, with the parameters of a finished one if `source` names it."""
+    out_folder = None if out is None else files.user_path(out)
+    processes.from_first(lambda: run_folder.check_writable(out_folder))
+    if source is not None:
+        # Before the data are read, which may take a while.
+        warm_start.check(experiment, files.user_path(source))
+    job = domains.of(experiment).prepare(experiment)
+    if source is not None:
+        job = warm_start.begun(job, source)
+    _print_notes(job, console)
+    note = size_note(job)
+    if note:
+        console.print(note, highlight=False, markup=False)
+    return begin(job, out_folder, locks)
+
+
+def _open_old(
+    experiment: Experiment,
+    resume: str | Path,
+    from_epoch: int | None,
+    console: Console,
+    locks: ExitStack,
+) -> Run:
+    """Resume the run of an experiment in its folder."""
+    folder = files.user_path(resume)
+    check_resumable(folder, experiment)
+    processes.from_first(lambda: locks.enter_context(lock.hold(folder)))
+    job = domains.of(experiment).prepare(experiment)
+    _print_notes(job, console)
+    return resume_run(job, folder, from_epoch, console)
+
+
+def _print_notes(job: Job, console: Console) -> None:
     for note in job.notes:
         console.print(note, highlight=False, markup=False)
-    if experiment.epochs == AUTO:
-        console.print(epochs_note(job), highlight=False, markup=False)
-    return job
 
 
 # A new run -------------------------------------------------------------------------------------------------------------
@@ -124,6 +177,7 @@ def resume_run(job: Job, folder: Path, from_epoch: int | None, console: Console)
         run_folder.keep_environment(folder, devices.describe(job.mesh))
 
     check_rows(job, folder)
+    job = warm_start.continued(job, folder, anew=from_epoch == 0)
     overrides.check_same(run_config(job).get(OVERRIDES), folder)
     run = loop.resume(job, folder, from_epoch, console)
     processes.from_first(update_config)

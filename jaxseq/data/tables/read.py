@@ -20,6 +20,8 @@ from jaxseq.common.checks import count, one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.text import printable, shown, size_of
+from jaxseq.data import calendar
+from jaxseq.data.covariates import NOTHING_KNOWN, Known, Plan
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.tables import formats, frame
 from jaxseq.data.tables.columns import collect, pick_columns
@@ -27,9 +29,21 @@ from jaxseq.data.tables.delimited import open_text
 from jaxseq.data.tables.formats import Source
 from jaxseq.data.tables.frame import Frame
 from jaxseq.data.tables.parquet import open_parquet
-from jaxseq.data.tables.rows import Rows, check_magnitude, check_readable, complete, frequency_of, long_form
+from jaxseq.data.tables.rows import (
+    Rows,
+    check_goes_on,
+    check_known,
+    check_magnitude,
+    check_readable,
+    check_static,
+    complete,
+    frequency_of,
+    long_form,
+    part_at_end,
+    place,
+)
 from jaxseq.data.transforms import TRANSFORMS
-from jaxseq.data.windows import Series
+from jaxseq.data.windows import Series, rows_by_series
 
 LONGEST_GAP = 5
 """Default number of missing values in a row that may be filled."""
@@ -50,6 +64,7 @@ class Table(NamedTuple):
     missing     which values (column 0) and covariates are filled in; an empty tuple if none is
     floor       least possible value, given or inferred; None where there is no bound
     notes       choices, inferences, and values that were dropped or filled, one line each
+    known       covariates that are known ahead
     """
 
     series: tuple[Series, ...]
@@ -59,6 +74,7 @@ class Table(NamedTuple):
     missing: tuple[Bool[np.ndarray, "n m"], ...]
     floor: float | None
     notes: tuple[str, ...]
+    known: Known = NOTHING_KNOWN
 
 
 class Options(NamedTuple):
@@ -76,6 +92,9 @@ class Options(NamedTuple):
     longest_gap  missing values in a row that may be filled
     floor        least possible value; None infers 0 for non-negative integers
     target       name of the target that every value has to be readable for; empty checks none
+    calendar     entries of `jaxseq.data.calendar`
+    future       numbers that are known ahead, in rows beyond the last value of a series
+    static       numbers that are the same in all rows of a series
     """
 
     column: str | None = None
@@ -87,6 +106,14 @@ class Options(NamedTuple):
     longest_gap: int = LONGEST_GAP
     floor: float | None = None
     target: str = ""
+    calendar: tuple[str, ...] = ()
+    future: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+
+    @property
+    def ahead(self) -> slice:
+        """Columns of the rows' values that are known ahead: those of `future`, then those of `static`."""
+        return slice(1 + len(self.covariates), None)
 
 
 DEFAULTS = Options()
@@ -115,11 +142,19 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
     rows, wide_notes = _rows_and_notes(path, options)
     file = rows.file
     pick = rows.pick
+    calendar.check(options.calendar)
     # Before rows are dropped, which would make the dates irregular.
     frequency, frequency_notes = frequency_of(rows, options.period, may_have_holes=options.missing == "fill")
+    calendar.check_rows(options.calendar, rows.times, frequency, source)
+    beyond = rows.take(np.zeros(0, int))
+    if options.future:
+        rows, beyond = part_at_end(rows)
+        check_known(beyond, options.ahead)
     completed, missing_notes = complete(rows, frequency, options.missing, options.longest_gap)
     # After filling, so that no missing value takes part.
     floor, floor_notes = _floor(source, completed, options.floor)
+
+    known = _known(completed, beyond, frequency, options)
 
     names = completed.names or (file.names[pick.values[0]],)
     first_rows = np.flatnonzero(completed.starts)
@@ -127,11 +162,12 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
     values = np.split(np.ascontiguousarray(completed.values[:, 0]), bounds)
     missing = ()
     if completed.missing.any():
-        missing = tuple(np.split(completed.missing, bounds))
+        # What is known ahead has no mask: in the rows of the horizon it cannot be missing.
+        missing = tuple(np.split(completed.missing[:, : options.ahead.start], bounds))
     return Table(
         series=tuple(map(Series, np.split(completed.times, bounds), values)),
         names=names,
-        covariates=tuple(np.split(completed.values[:, 1:], bounds)),
+        covariates=tuple(np.split(completed.values[:, 1 : options.ahead.start], bounds)),
         frequency=frequency,
         missing=missing,
         floor=floor,
@@ -144,8 +180,56 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
             *frequency_notes,
             *missing_notes,
             *floor_notes,
+            *known.notes,
         ),
+        known=known,
     )
+
+
+def _known(rows: Rows, beyond: Rows, frequency: Frequency, options: Options) -> Known:
+    """Return the covariates that are known ahead, of complete rows and of those `beyond` the end of their series.
+
+    Raises `UsageError` for a static covariate that changes, and for rows that do not go on from the end of their series.
+    """
+    if not (options.calendar or options.future or options.static):
+        return NOTHING_KNOWN
+    static = slice(options.ahead.start + len(options.future), None)
+    check_static(rows, static)
+    of_dates = calendar.columns(options.calendar, rows.times, frequency)
+    columns = np.concatenate([of_dates, rows.values[:, options.ahead]], axis=1)
+    first_rows = np.flatnonzero(rows.starts)
+    known = Known(options.calendar, options.future, options.static, tuple(np.split(columns, first_rows[1:])))
+    if not options.future:
+        return known
+
+    last_rows = np.append(first_rows[1:], len(rows.times)) - 1
+    known = known._replace(ends=tuple(place(rows, row, options.ahead.start) for row in last_rows.tolist()))
+    plans = []
+    for number, of_series in rows_by_series(beyond.series).items():
+        last = int(last_rows[number])
+        series = Series(rows.times[first_rows[number] : last + 1], rows.values[first_rows[number] : last + 1, 0])
+        check_goes_on(beyond, of_series, series, frequency)
+        future = beyond.values[of_series, options.ahead.start : static.start]
+        plans.append(Plan(number, series, future, place(beyond, int(of_series[-1]), options.ahead.start)))
+    return known.extended(frequency, plans)
+
+
+def read_plan(path: str | Path, options: Options) -> Rows:
+    """Read the future-known covariates of a table as they stand in it: they are its values, in the order of `options`.
+
+    The table need not have any other column but those of the times and of the series' names. Raises `UsageError` for
+    options without such covariates, and for a table that cannot be read.
+    """
+    if not options.future:
+        raise UsageError(
+            "the run has no covariates that are known ahead in rows of a table",
+            where=printable(frame.label(str(path))),
+            got="no --data.future",
+            needed="--data.path FILE to forecast other rows",
+        )
+    column, *others = options.future
+    bare = DEFAULTS._replace(column=column, time=options.time, series=options.series, covariates=tuple(others))
+    return read_rows(path, bare)
 
 
 def read_rows(path: str | Path, options: Options = DEFAULTS) -> Rows:
@@ -165,7 +249,16 @@ def _rows_and_notes(path: str | Path, options: Options) -> tuple[Rows, tuple[str
         file = frame.open_frame(path)
     else:
         file = _open(user_path(path), source)
-    pick = pick_columns(file, options.column, options.time, options.series, options.covariates)
+    others = (*options.covariates, *options.future, *options.static)
+    pick = pick_columns(file, options.column, options.time, options.series, others)
+    if options.static and not pick.series:
+        raise UsageError(
+            "tells series apart, of which there is one a column or one alone",
+            where=f"{source}: --data.static",
+            got=",".join(options.static),
+            needed="--data.series",
+        )
+    pick = pick._replace(ahead=bool(options.future))
     rows = collect(file, pick)
     wide_notes = ()
     if pick.wide:

@@ -16,6 +16,7 @@ from jaxseq.data.frequency import Frequency, continue_, guess, irregular, missin
 from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import Source
 from jaxseq.data.transforms import Transform
+from jaxseq.data.windows import Series, called
 
 MAX_VALUE = 1e100
 """Magnitude of a value: its square, and sums of such squares, stay finite in float64."""
@@ -37,6 +38,7 @@ class Pick(NamedTuple):
     series  those that name a series together; empty for a single series
     notes   how columns were inferred, one line each
     wide    number of columns with a series each, the first of `values`; 0 where one column has the values
+    ahead   whether rows beyond the last value of a series are its own, as covariates are known in them
     """
 
     values: tuple[int, ...]
@@ -44,6 +46,7 @@ class Pick(NamedTuple):
     series: tuple[int, ...]
     notes: tuple[str, ...]
     wide: int = 0
+    ahead: bool = False
 
 
 class Rows(NamedTuple):
@@ -118,6 +121,9 @@ def long_form(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
     last = columns.shape[1] - 1
     first_value = np.argmax(has_value, axis=1)
     last_value = last - np.argmax(has_value[:, ::-1], axis=1)
+    # Beyond the last value they have what is known ahead.
+    if rows.pick.ahead:
+        last_value = np.full(wide, last)
     numbers = np.arange(last + 1)
     is_own = (numbers >= first_value[:, None]) & (numbers <= last_value[:, None])
     series, row = np.nonzero(is_own)
@@ -138,6 +144,83 @@ def long_form(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
         missing=np.zeros(values.shape, bool),
     )
     return own_rows, notes
+
+
+class Parted(NamedTuple):
+    """Rows of each series up to its last value, and those beyond it."""
+
+    until_end: Rows
+    beyond: Rows
+
+
+def part_at_end(rows: Rows) -> Parted:
+    """Part the rows at the last value of each series. Raises `UsageError` for a series without a value."""
+    # An infinite value is a mistake within the series, not its end.
+    has_value = ~np.isnan(rows.values[:, 0])
+    numbers = np.arange(len(has_value))
+    last_value = np.full(int(rows.series.max()) + 1, -1)
+    np.maximum.at(last_value, rows.series[has_value], numbers[has_value])
+    is_empty = last_value[rows.series] < 0
+    if np.any(is_empty):
+        row, _ = _first(rows, is_empty[:, None])
+        raise UsageError("no row of the series has a value", where=place(rows, row, 0))
+    is_beyond = numbers > last_value[rows.series]
+    return Parted(rows.take(np.flatnonzero(~is_beyond)), rows.take(np.flatnonzero(is_beyond)))
+
+
+def check_known(rows: Rows, columns: slice) -> None:
+    """Raise `UsageError` for the first cell without a number in some columns of rows beyond the end of their series."""
+    is_unknown = np.zeros(rows.values.shape, bool)
+    is_unknown[:, columns] = ~np.isfinite(rows.values[:, columns])
+    if np.any(is_unknown):
+        row, column = _first(rows, is_unknown)
+        raise UsageError(
+            "beyond the last value of its series, a row needs each covariate that is known ahead",
+            where=place(rows, row, column),
+            got=float(rows.values[row, column]),
+        )
+
+
+def check_static(rows: Rows, columns: slice) -> None:
+    """Raise `UsageError`, with both rows and values, for a series in which one of some columns changes."""
+    # Of each row, the first one of its series.
+    first_rows = np.flatnonzero(rows.starts)[np.cumsum(rows.starts) - 1]
+    differs = np.zeros(rows.values.shape, bool)
+    differs[:, columns] = rows.values[:, columns] != rows.values[first_rows][:, columns]
+    if np.any(differs):
+        row, column = _first(rows, differs)
+        first = int(first_rows[row])
+        raise UsageError(
+            "a static covariate has one value in each series",
+            where=place(rows, row, column),
+            got=float(rows.values[row, column]),
+            needed=f"{rows.values[first, column]:g}, as in row {rows.file.line(int(rows.order[first]))}",
+        )
+
+
+def check_goes_on(rows: Rows, of_series: Int[np.ndarray, " m"], series: Series, frequency: Frequency) -> None:
+    """Raise `UsageError` for the first of some rows whose time is not the next one after the end of their series."""
+    # Counted rows follow by themselves.
+    if rows.pick.time is None:
+        return
+    times = rows.times[of_series]
+    differs = times != continue_(series.times[-1], frequency, len(times))
+    if np.any(differs):
+        step = int(np.argmax(differs))
+        row = int(of_series[step])
+        cell = rows.where(rows.pick.time, row)
+        if rows.names:
+            cell = f"{cell}, {called(rows.names[int(rows.series[row])])}"
+        before = np.concatenate([series.times[-1:], times[:step]])
+        raise UsageError(irregular(before, times[step], frequency, cell, "the rows before"))
+
+
+def place(rows: Rows, row: int, value: int) -> str:
+    """Name the cell of a row's value (0) or covariate (from 1 on) with its series, if that has a name."""
+    cell = rows.where_value(row, value)
+    if not rows.names:
+        return cell
+    return f"{cell}, {called(rows.names[int(rows.series[row])])}"
 
 
 def check_magnitude(rows: Rows) -> None:

@@ -36,6 +36,7 @@ def files(run: RestoredRun) -> dict[str, bytes]:
     Raises `UsageError` for a network that is not of these layers.
     """
     trained = forecasts.of(run)
+    forecasts.refuse_known_ahead(trained)
     model = trained.experiment.model
     if model.cell not in LAYERS:
         raise UsageError("torch has no such layer", where="--model.cell", got=model.cell, needed="rnn, lstm or gru")
@@ -59,7 +60,7 @@ def files(run: RestoredRun) -> dict[str, bytes]:
     # torch multiplies from the left.
     weights["head.weight"] = np.ascontiguousarray(np.asarray(head["kernel"]).T)
     weights["head.bias"] = np.asarray(head["bias"])
-    if "skip" in trained.state.params:
+    if model.skip:
         weights["skip.weight"] = np.ascontiguousarray(np.asarray(trained.state.params["skip"]["kernel"]).T)
     return {"torch.safetensors": as_safetensors(weights)}
 
@@ -84,7 +85,7 @@ def call(run: RestoredRun) -> str:
     forward = FORWARD[reads].format(layers=model.layers, directions=directions, hidden=model.hidden)
     outputs = experiment.steps_out * experiment.head.width
     skip = ""
-    if "skip" in trained.state.params:
+    if model.skip:
         inputs = experiment.data.window * scaling.features
         skip = f"\n        self.skip = torch.nn.Linear({inputs}, {outputs}, bias=False)"
         forward = f"{forward} + self.skip(x.flatten(1))"

@@ -109,12 +109,24 @@ def _check_exportable(trained: Trained) -> None:
             got=True,
             needed="a run without it, or python -m jaxseq.forecast",
         )
+    refuse_known_ahead(trained)
     if experiment.task == "iterated" and experiment.head.quantiles is not None:
         raise UsageError(
             "quantiles of an iterated forecast are those of sample paths, which are no function",
             where="--task",
             got="iterated",
             needed="--task direct, or a point head",
+        )
+
+
+def refuse_known_ahead(trained: Trained) -> None:
+    """Raise `UsageError` for a run with covariates that are known ahead, which no program or module takes."""
+    if trained.experiment.knows_ahead:
+        raise UsageError(
+            "only its parameters are exported",
+            where="--to",
+            got="a run with covariates that are known ahead",
+            needed="--to safetensors, or python -m jaxseq.forecast",
         )
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, get_args
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -16,21 +14,20 @@ from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, figures, files
-from jaxseq.common.arrays import Batch, Variables
+from jaxseq.common.arrays import Batch
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
-from jaxseq.forecasting import baselines, coverage, distributions, evaluate, ridge, verdict
+from jaxseq.data.windows import known_until
+from jaxseq.forecasting import baselines, coverage, distributions, evaluate, verdict
 from jaxseq.forecasting.evaluate import Entry, Judgement
-from jaxseq.forecasting.ridge import Ridge
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.nn import heads
-from jaxseq.train import feed, forecaster, overrides, processes, run_folder, stateful, trained_series
+from jaxseq.train import feed, forecaster, overrides, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import Member, RunRow
-from jaxseq.train.experiments.config import RIDGE
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.feed import RowSplits
 from jaxseq.train.forecaster import Trained, restore
@@ -68,55 +65,8 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
         fitted[stateful.START] = segmented.carried_from
     else:
         batches = _independent_rows(experiment, dataset)
-    start = _ridge(experiment, dataset, batches)
-    if start is not None:
-        fitted[RIDGE] = {"penalty": start.penalty, "decay": start.decay}
-    notes = (*dataset.background.notes, *_selection_note(experiment), *_start_note(experiment, start))
-    job = build_job(experiment, batches, dataset, notes, fitted, judged_by=("mse",))
-    return _starting_from(job, start)
-
-
-def _ridge(experiment: ForecastExperiment, dataset: Dataset, batches: RowSplits) -> Ridge | None:
-    """Fit the ridge regression that the network begins as; None where its weights are drawn."""
-    # A class from outside the package may build a network without a linear map.
-    if not experiment.starts_from_ridge or "build" in overrides.of(experiment):
-        return None
-    train = batches.train
-    valid = batches.valid
-    assert isinstance(train, Batch) and isinstance(valid, Batch), "a carried state forecasts at every step"
-    return ridge.fit(train, valid, ridge.ages(dataset.windows.train.series, experiment.horizon))
-
-
-def _start_note(experiment: ForecastExperiment, start: Ridge | None) -> list[str]:
-    """Say what the network begins as, where its weights are not drawn, or would not have been."""
-    if start is not None:
-        memory = "all lags alike"
-        if start.decay:
-            memory = f"growing with the lag to the power of {2 * start.decay}"
-        return [f"the network begins as a ridge regression on the window: penalty {start.penalty:.3g}, {memory}"]
-    if experiment.starts_from_ridge:
-        return ["the weights are drawn: no ridge regression on a window of so many inputs, or without known targets"]
-    return []
-
-
-def _starting_from(job: ForecastJob, start: Ridge | None) -> ForecastJob:
-    """Return a job whose network begins as a ridge regression."""
-    if start is None:
-        return job
-    linear = {"weights": start.weights.tolist(), "intercept": start.intercept.tolist()}
-    # Each process would round its own solution.
-    linear = processes.from_first(lambda: linear)
-    return dataclasses.replace(job, start=partial(_as_linear, linear))
-
-
-def _as_linear(linear: Mapping[str, list], params: Variables) -> Variables:
-    """Return the parameters of a network whose predictions are linear: its states have no weight yet."""
-    head = {
-        "kernel": jnp.zeros_like(params["head"]["kernel"]),
-        "bias": jnp.asarray(linear["intercept"], params["head"]["bias"].dtype),
-    }
-    skip = {"kernel": jnp.asarray(linear["weights"], params["skip"]["kernel"].dtype)}
-    return {**params, "head": head, "skip": skip}
+    notes = (*dataset.background.notes, *_selection_note(experiment))
+    return build_job(experiment, batches, dataset, notes, fitted, judged_by=("mse",))
 
 
 def on_all_rows(job: ForecastJob, facts: Mapping[str, object]) -> ForecastJob:
@@ -132,13 +82,7 @@ def on_all_rows(job: ForecastJob, facts: Mapping[str, object]) -> ForecastJob:
     windows = panel.select(numbers).all_windows(experiment.data.window, experiment.horizon)
     whole = dataset._replace(windows=dataset.windows._replace(train=windows))
     fitted = {**job.fitted, **facts}
-    batches = _independent_rows(experiment, whole)
-    again = build_job(experiment, batches, whole, job.notes, fitted, judged_by=("mse",))
-    chosen = job.fitted.get(RIDGE)
-    if not isinstance(chosen, Mapping):
-        return again
-    assert isinstance(batches.train, Batch), "the rows are independent"
-    return _starting_from(again, ridge.fit_to(batches.train, **chosen))
+    return build_job(experiment, _independent_rows(experiment, whole), whole, job.notes, fitted, judged_by=("mse",))
 
 
 def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSplits:
@@ -146,7 +90,7 @@ def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSp
     every_step = experiment.task == "every-step"
     batches = []
     for name, part in dataset.windows._asdict().items():
-        rows = batch(part, dataset.scaling, every_step, experiment.steps_out)
+        rows = batch(known_until(part, experiment.steps_out), dataset.scaling, every_step, experiment.steps_out)
         if experiment.data.masks_targets:
             rows = _with_known_targets(rows, name)
         batches.append(rows)

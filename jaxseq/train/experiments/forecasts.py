@@ -25,7 +25,6 @@ from jaxseq.nn.heads import HeadName, LossName
 from jaxseq.train.experiments.base import CellName, Experiment, NormName
 
 Strategy = Literal["one-step", "iterated", "direct", "every-step"]
-Start = Literal["random", "ridge", "auto"]
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,11 @@ class Model:
                 "acts between two layers", where="--model.dropout", got=self.dropout, needed="--model.layers 2"
             )
 
-    def build(self, outputs: int, every_step: bool = False) -> forecaster.Forecaster:
-        """Build the Flax module with `outputs` numbers once, or after every time step."""
+    def build(self, outputs: int, every_step: bool = False, beyond: int = 0) -> forecaster.Forecaster:
+        """Build the Flax module with `outputs` numbers once, or after every time step.
+
+        The last `beyond` time steps of its input lie beyond the window.
+        """
         norm = norm_between = None
         if self.norm == "batch-between":
             norm_between = Norm(self.norm, self.epsilon, self.momentum)
@@ -126,6 +128,7 @@ class Model:
             recurrent_dropout=self.recurrent_dropout,
             chunk=self.chunk,
             skip=self.skip,
+            beyond=beyond,
         )
 
 
@@ -147,9 +150,6 @@ class ForecastExperiment(Experiment, Generic[Data]):
     loss: LossName = "mse"
     """Training loss of a point forecast; a distribution is trained by its likelihood or pinball loss."""
 
-    start: Start = "random"
-    """First weights: random, or a ridge regression on the window that the network adds to; auto: ridge where it can."""
-
     intervals: Choice = "auto"
     """Intervals: split (constant), scaled (by last value, series), volatility, adaptive; auto: best on validation."""
 
@@ -160,7 +160,6 @@ class ForecastExperiment(Experiment, Generic[Data]):
         count(1, horizon=self.horizon)
         one_of(get_args(Strategy), task=self.task)
         one_of(get_args(LossName), loss=self.loss)
-        one_of(get_args(Start), start=self.start)
         one_of(get_args(Choice), intervals=self.intervals)
         self._check_strategy()
 
@@ -190,7 +189,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
                 needed=f"one of {', '.join(name for name, head in heads.HEADS.items() if head.draw)}",
             )
         self._check_whole_window()
-        self._check_start()
+        self._check_known_ahead()
         if self.stateful:
             self._check_stateful()
         if self.loss != "mse" and self.model.head != "point":
@@ -257,27 +256,34 @@ class ForecastExperiment(Experiment, Generic[Data]):
                 needed=needed,
             )
 
-    def _check_start(self) -> None:
-        """Raise `UsageError` for a ridge regression that the network could not add to."""
-        if self.start != "ridge" or self._takes_ridge:
+    def _check_known_ahead(self) -> None:
+        """Raise `UsageError` for covariates that are known ahead, in a strategy that reads those of one row ahead alone."""
+        if not self.knows_ahead:
             return
-        if self._steps_through_window:
+        if self.stateful or (self.task == "every-step" and self.horizon > 1):
             raise UsageError(
-                "reads the whole window", where="--start", got=f"--task {self.task}", needed="--task direct or one-step"
+                "each time step reads what is known of one row ahead, and forecasts others",
+                where="--task",
+                got=self.task,
+                needed="direct, iterated or one-step with covariates that are known ahead",
             )
-        raise UsageError(
-            "forecasts a point", where="--start", got=f"--model.head {self.model.head}", needed="--model.head point"
-        )
 
     @property
-    def _takes_ridge(self) -> bool:
-        """Whether the network can begin as a linear map of the whole window, to a point."""
-        return not self._steps_through_window and self.model.head == "point"
+    def knows_ahead(self) -> bool:
+        """Whether covariates are known of the rows that are forecast."""
+        return isinstance(self.data, PanelData) and self.data.knows_ahead
 
     @property
-    def starts_from_ridge(self) -> bool:
-        """Whether the network begins as a ridge regression on the window."""
-        return self.start != "random" and self._takes_ridge
+    def input_steps(self) -> int:
+        """Time steps of the network's input: those of the window, and those beyond it of which covariates are known."""
+        return self.data.window + self._steps_beyond
+
+    @property
+    def _steps_beyond(self) -> int:
+        if not self.knows_ahead:
+            return 0
+        # The window's last step has what is known of the first row.
+        return self.steps_out - 1
 
     @property
     def stateful(self) -> bool:
@@ -312,9 +318,8 @@ class ForecastExperiment(Experiment, Generic[Data]):
 
     def build(self) -> forecaster.Forecaster:
         """Build the Flax module."""
-        # A ridge regression is in the weights of the skip.
-        model = dataclasses.replace(self.model, skip=self.model.skip or self.starts_from_ridge)
-        return model.build(self.steps_out * self.head.width, self.task == "every-step")
+        outputs = self.steps_out * self.head.width
+        return self.model.build(outputs, self.task == "every-step", self._steps_beyond)
 
 
 EXPERIMENTS = (
@@ -387,13 +392,11 @@ EXPERIMENTS = (
                 --data.series store --task direct --horizon 7
 
             Each series is scaled by its own training part. Dates, frequency and season are inferred and reported. The
-            network begins as a ridge regression on the window, and a short file gets more epochs than a long one. The
             verdict is against the simple forecast that is best on the validation part; that of many series is scaled
             by each series' own seasonal change.
             """,
-        data=Table(target="auto"),
-        epochs="auto",
-        start="auto",
+        data=Table(),
+        epochs=20,
     ),
 )
 """The experiments of this domain, in the order of --help."""

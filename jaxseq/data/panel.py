@@ -15,6 +15,7 @@ from jaxseq.common import checks
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
+from jaxseq.data import leaks
 from jaxseq.data.covariates import NOTHING_KNOWN, Known
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
@@ -49,6 +50,7 @@ class Panel:
     names       of the series
     covariates  known up to each value, "n c"; an empty tuple where there are none
     known       covariates that are known ahead
+    past        names of `covariates`; empty where nobody has named them
     source      opens every message: the file; may be empty
     frequency   of the times of all series, with the time steps of a season
     notes       what the user should know about how the data were read
@@ -69,6 +71,7 @@ class Panel:
     drops: bool = False
     split: Split = SHARES
     known: Known = NOTHING_KNOWN
+    past: tuple[str, ...] = ()
 
     def load(
         self,
@@ -100,7 +103,7 @@ class Panel:
         windows = self._windows(rows, window, horizon, stateful)
         chosen = self._choose(target, rows, window, horizon)
         notes = [*self.notes, *self._zero_notes(), *self._split_notes(rows, windows)]
-        notes += self._missing_notes(rows, windows)
+        notes += [*self._missing_notes(rows, windows), *self._leak_notes(rows, horizon)]
         if target.kind == AUTO:
             notes.append(chosen.words)
         return Dataset(
@@ -442,6 +445,21 @@ class Panel:
             count = counted(len(windows.test.targets), "window")
             notes.append(f"one of every {self.split.stride} windows of the test part is judged, {count}")
         return tuple(notes)
+
+    def _leak_notes(self, rows: Sequence[Fold], horizon: int) -> tuple[str, ...]:
+        """Name the covariates of the table that are nearly its values, shifted, in the training rows."""
+        lasts = [parts.train[1] for parts in rows]
+        values = [self.known_values(number)[:last] for number, last in enumerate(lasts)]
+        beside = []
+        for column, name in enumerate(self.past):
+            of_series = [of_all[:last, column] for of_all, last in zip(self.covariates, lasts, strict=True)]
+            beside.append(leaks.Beside(name, of_series, least=1))
+        # Columns of the table come after those of the calendar, and before what is static.
+        first = self.known.width - len(self.known.static) - len(self.known.future)
+        for column, name in enumerate(self.known.future, first):
+            of_series = [of_all[:last, column] for of_all, last in zip(self.known.columns, lasts, strict=True)]
+            beside.append(leaks.Beside(name, of_series, least=0))
+        return leaks.notes(values, beside, horizon)
 
     def _missing_notes(self, rows: Sequence[Fold], windows: WindowSplits) -> tuple[str, ...]:
         """Count the missing values and the targets without weight of each part; no note if nothing is missing."""

@@ -162,6 +162,7 @@ def _read_panel(path: str, options: read.Options, state: tuple[int, int] | None)
         missing=table.missing,
         floor=table.floor,
         known=table.known,
+        past=options.covariates,
     )
 
 

@@ -150,6 +150,8 @@ def test_series_that_are_chosen_keep_their_calendar():
 
 # Columns of the table -------------------------------------------------------------------------------------------------
 
+DRAWN = np.random.default_rng(3).normal(0, 0.1, 80)
+"""Noise of a tenth of the changes."""
 SHOPS = {"a": 1.5, "b": -2.0}
 """A static value of each of two shops."""
 
@@ -310,3 +312,36 @@ def test_plans_that_do_not_go_on_from_the_end_are_refused(change, words, tmp_pat
 def test_plans_for_a_run_without_such_columns_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"plan.csv.*no --data.future.*--data.path FILE"):
         read.read_plan(tmp_path / "plan.csv", daily().read_options)
+
+
+# The target in disguise -----------------------------------------------------------------------------------------------
+
+
+def leak_notes(recipe, horizon=3):
+    return [note for note in recipe.load(horizon).background.notes if note.startswith("leak")]
+
+
+def walk(**columns):
+    """A random walk, whose neighbours are alike, with columns that are made of it."""
+    values = 100 + np.cumsum(np.random.default_rng(2).normal(size=80))
+    frame = dated(pd.date_range("2024-01-01", periods=80), values)
+    return frame.assign(**{name: make(frame["y"]) for name, make in columns.items()})
+
+
+@pytest.mark.parametrize(("shift", "place"), [(1, "1 time step later"), (3, "3 time steps later")])
+def test_a_past_covariate_that_is_a_later_value_is_said_with_correlation_and_shift(shift, place):
+    frame = walk(later=lambda y: (5 - 2 * y.shift(-shift)).ffill(), past=lambda y: y.shift(shift).bfill())
+    (note,) = leak_notes(Table.from_frame(frame, column="y", covariates="later,past", window=5))
+    assert f"'later' is nearly the value {place}" in note and "correlate -1.0000" in note
+
+
+def test_what_is_known_ahead_is_a_leak_in_its_own_row_where_a_past_covariate_is_none():
+    frame = walk(same=lambda y: y / 7)
+    assert not leak_notes(Table.from_frame(frame, column="y", covariates="same", window=5))
+    (note,) = leak_notes(Table.from_frame(frame, column="y", future="same", window=5, calendar="weekday"))
+    assert "'same' is nearly the value of the same row" in note and "correlate +1.0000" in note
+
+
+def test_a_leak_beyond_the_horizon_or_with_noise_is_none():
+    frame = walk(later=lambda y: y.shift(-4).ffill(), noisy=lambda y: y.shift(-1).ffill() + DRAWN)
+    assert not leak_notes(Table.from_frame(frame, column="y", covariates="later,noisy", window=5))

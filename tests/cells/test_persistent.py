@@ -151,6 +151,9 @@ def test_the_kernels_compute_what_the_scan_does_on_random_layers(seed):
         truncate=draws.choice([None, 1, 3]),
         resets=draws.random() < 0.5,
     )
+    # The norm of a single unit is 0 at any input: its derivative is a rounding error times 1 / √ε, or exactly 0.
+    if case.slot is not None and case.h == 1:
+        case = dataclasses.replace(case, h=2)
     values, gradients = outcome(case, "pallas", seed)
     expected_values, expected_gradients = outcome(case, "scan", seed)
     assert_near(values, expected_values, 3e-6)

@@ -23,7 +23,7 @@ DOORS = {
     "holidays": {"data/calendar"},
     "IPython": {"train/notebook"},
     "flax": {"nn", "music/networks", "benchmark"},
-    "markdown_it": {"report"},
+    "markdown_it": {"common/html_page"},
     "matplotlib": {
         "common/figures",
         "forecasting",

@@ -7,10 +7,10 @@ import tempfile
 import jaxtyping
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from test_architecture import MODULES, imports
 
-from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.data.table import Table
 from jaxseq.train.experiments import named
@@ -105,7 +105,7 @@ def test_the_checks_of_scikit_learn_hold_that_apply_to_a_forecaster():
 
 
 def test_a_fit_is_the_training_of_the_command(fitted, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    pictures.draw_none(monkeypatch)
     recipe = dataclasses.replace(TABLE, data=Table(floor=-5.0), model=Model(hidden=9, epsilon=1e-6), epochs=7)
     forecaster = JaxseqForecaster(recipe=recipe, out=tmp_path / "run", **STORE).fit(STORES)
     assert forecaster.folder_ == tmp_path / "run" and (forecaster.folder_ / "report.md").is_file()

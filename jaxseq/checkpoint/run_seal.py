@@ -25,6 +25,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 JUDGED = "judged.json"
 REPORT = "report.md"
+PAGE = "report.html"
 PREDICTIONS = "predictions.csv"
 SCORES = "scores.csv"
 INTERVALS = "intervals.json"
@@ -51,7 +52,7 @@ JOURNAL = "journal"
 Recipe = Mapping[str, Any]
 """The sealed record of a study, a grid or a search, as JSON has it."""
 
-OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, REPORT)
+OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, REPORT, PAGE)
 """Files that a judgement writes; those of a domain are some of them."""
 
 

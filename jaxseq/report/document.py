@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from jaxseq.common.errors import UsageError
-
 
 class Text(NamedTuple):
     """Paragraphs and lists in Markdown-light."""
@@ -78,11 +76,3 @@ class Page(NamedTuple):
     lead: str
     sections: Sequence[Section]
     provenance: Sequence[str] = ()
-
-
-def read_file(path: Path) -> bytes:
-    """Read a file that the report shows. Raises `UsageError` if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read a file of the report: {error.strerror or error}", where=path) from error

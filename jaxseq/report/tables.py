@@ -32,7 +32,7 @@ class Both(NamedTuple):
 
 def bach(group: str, rows: Sequence[RowRuns], times: Mapping[str, Sequence[float]], caption: str) -> Both:
     """A table of the paper on Bach: its figures beside ours on all three parts, and beside copying and a 5-gram."""
-    slowest = max(rows, key=lambda found: float(found.epochs["train_loss"][:, -1].mean()))
+    slowest = max(rows, key=lambda row_runs: float(row_runs.epochs["train_loss"][:, -1].mean()))
     target = float(slowest.epochs["train_loss"][:, -1].mean())
     header = [
         "", "paper: loss", "accuracy", "time, s", "last training loss", "training accuracy", "validation nats",
@@ -40,16 +40,24 @@ def bach(group: str, rows: Sequence[RowRuns], times: Mapping[str, Sequence[float
         "parameters", "key",
     ]  # fmt: skip
     lines = [_baseline(name, rows[0], len(header)) for name in (COPY, GRAM)]
-    for found in rows:
-        said, runs = PUBLISHED.get((group, found.row.label)), found.runs
+    for row_runs in rows:
+        said, runs = PUBLISHED.get((group, row_runs.row.label)), row_runs.runs
         paper = [NOTHING] * 3
         if said is not None:
             paper = [_plain(said.loss, ".2f"), _plain(said.accuracy, ".3f"), _plain(said.seconds, ".0f")]
         ours = [_spread(runs[name], digits) for name, digits in BACH_COLUMNS.items()]
-        seconds = times.get(found.row.label)
+        seconds = times.get(row_runs.row.label)
         clock = NOTHING if seconds is None else measured(float(np.median(seconds)), digits=1)
         lines.append(
-            [found.row.label, *paper, *ours, clock, _reached(found, target), f"{runs['parameters'][0]:,.0f}", found.key]
+            [
+                row_runs.row.label,
+                *paper,
+                *ours,
+                clock,
+                _reached(row_runs, target),
+                f"{runs['parameters'][0]:,.0f}",
+                row_runs.key,
+            ]
         )
     note = (
         f"{SPREAD} {_seeds(rows)} Paper: Saberi 2024, no split, seed or spread given. Ours: "
@@ -74,9 +82,9 @@ BACH_COLUMNS = {
 """Of a run's line, what a table on Bach shows, with its digits."""
 
 
-def _baseline(name: str, found: RowRuns, columns: int) -> list[str]:
+def _baseline(name: str, row_runs: RowRuns, columns: int) -> list[str]:
     """The row of a baseline, which has figures on the test part alone."""
-    line = found.runs.attrs["baselines"][name]
+    line = row_runs.runs.attrs["baselines"][name]
     figures = [measured(float(line[column]), digits=3) for column in ("nats", "accuracy", "changed_accuracy")]
     return [name, *[NOTHING] * 6, *figures, *[NOTHING] * (columns - 10)]
 
@@ -89,12 +97,12 @@ def prices(rows: Sequence[RowRuns]) -> Both:
         "still falling, an epoch", "parameters", "key",
     ]  # fmt: skip
     lines = []
-    for found in rows:
-        runs, falling = found.runs, learning_curves.flattened(found.epochs["train_loss"])
-        words = {LEVEL: "level, scaled to 0..1", CHANGE: "change"}[found.row.group]
+    for row_runs in rows:
+        runs, falling = row_runs.runs, learning_curves.flattened(row_runs.epochs["train_loss"])
+        words = {LEVEL: "level, scaled to 0..1", CHANGE: "change"}[row_runs.row.group]
         lines.append(
             [
-                f"{found.row.label}, {words}",
+                f"{row_runs.row.label}, {words}",
                 _few(runs["train_loss"]),
                 _few(runs["valid_mse_last_epoch"]),
                 _few(runs["valid_mse"]),
@@ -103,7 +111,7 @@ def prices(rows: Sequence[RowRuns]) -> Both:
                 _spread(runs["rmse"], 2),
                 _percent(falling),
                 f"{runs['parameters'][0]:,.0f}",
-                found.key,
+                row_runs.key,
             ]
         )
     note = (
@@ -125,20 +133,20 @@ def book(group: str, rows: Sequence[RowRuns], caption: str) -> Both:
     lines = [
         [name, NOTHING, NOTHING, NOTHING, f"{value:.5f}", NOTHING, NOTHING] for name, value in _waves(rows[0]).items()
     ]
-    for found in rows:
-        runs, fed_back = found.runs, found.row.recipe.task == "iterated"
+    for row_runs in rows:
+        runs, fed_back = row_runs.runs, row_runs.row.recipe.task == "iterated"
         valid = (
             [NOTHING] * 2 if fed_back else [_spread(runs[name], 5) for name in ("valid_mse_last_epoch", "valid_mse")]
         )
-        published = BOOK_MSE.get((group, found.row.label))
+        published = BOOK_MSE.get((group, row_runs.row.label))
         lines.append(
             [
-                found.row.label,
+                row_runs.row.label,
                 _plain(published, ".4f"),
                 *valid,
                 _spread(runs["mse"], 5),
                 f"{runs['parameters'][0]:,.0f}",
-                found.key,
+                row_runs.key,
             ]
         )
     note = (
@@ -149,16 +157,16 @@ def book(group: str, rows: Sequence[RowRuns], caption: str) -> Both:
     return Both(f"table-{group}", document.Table(caption, header, lines, note), _numbers(rows, {}))
 
 
-def _waves(found: RowRuns) -> dict[str, float]:
+def _waves(row_runs: RowRuns) -> dict[str, float]:
     """Test MSE of the baselines that need no training, from any run's scores."""
-    return {name: float(found.runs.attrs["baselines"][name]["mse"]) for name in (NAIVE, LEAST_SQUARES)}
+    return {name: float(row_runs.runs.attrs["baselines"][name]["mse"]) for name in (NAIVE, LEAST_SQUARES)}
 
 
-def comparisons(found: Sequence[Claim]) -> Both:
+def comparisons(row_runs: Sequence[Claim]) -> Both:
     """Every comparison behind a verdict."""
     header = ["comparison", "claim", "verdict", "difference", "95 % interval", "d_z", "p", "unit"]
     lines, numbers = [], []
-    for claim in found:
+    for claim in row_runs:
         for part in claim.parts:
             mean, low, high, effect, p = part.comparison[1:]
             small = "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -194,31 +202,31 @@ def _signed(value: float, form: str) -> str:
 def _numbers(rows: Sequence[RowRuns], times: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     """A line a run, with its row, its key, and the row's CPU seconds."""
     frames = []
-    for found in rows:
-        seconds = times.get(found.row.label)
-        frame = found.runs.drop(columns="seconds").assign(
+    for row_runs in rows:
+        seconds = times.get(row_runs.row.label)
+        frame = row_runs.runs.drop(columns="seconds").assign(
             cpu_seconds_an_epoch=np.nan if seconds is None else float(np.median(seconds))
         )
-        frame.insert(0, "key", found.key)
-        frame.insert(0, "row", found.row.label)
-        frame.insert(0, "table", found.row.group)
+        frame.insert(0, "key", row_runs.key)
+        frame.insert(0, "row", row_runs.row.label)
+        frame.insert(0, "table", row_runs.row.group)
         frame.attrs = {}
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 
 def _seeds(rows: Sequence[RowRuns]) -> str:
-    counts = sorted({len(found.runs) for found in rows})
+    counts = sorted({len(row_runs.runs) for row_runs in rows})
     return f"{' or '.join(map(str, counts))} {plural('seed', counts[-1])} a row."
 
 
-def _reached(found: RowRuns, target: float) -> str:
-    reached = learning_curves.epochs_to_reach(found.epochs["train_loss"], target)
+def _reached(row_runs: RowRuns, target: float) -> str:
+    reached = learning_curves.epochs_to_reach(row_runs.epochs["train_loss"], target)
     if not reached.seeds:
         return f"> {reached.last}"
-    some = reached.epochs[~np.isnan(reached.epochs)]
+    epochs_reached = reached.epochs[~np.isnan(reached.epochs)]
     missing = "" if reached.seeds == len(reached.epochs) else f" ({reached.seeds} of {len(reached.epochs)} seeds)"
-    return _spread(pd.Series(some), 1) + missing
+    return _spread(pd.Series(epochs_reached), 1) + missing
 
 
 def _spread(values: pd.Series, digits: int) -> str:

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from jaxseq.report.document import Figure, Page, Part, Sound, Table, Text, Verdicts, read_file
+from jaxseq.common.html_page import read_file
+from jaxseq.report.document import Figure, Page, Part, Sound, Table, Text, Verdicts
 from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
 
 BADGES = {HOLDS: "✓ HOLDS", DOES_NOT_HOLD: "✗ DOES NOT HOLD", NOT_DECIDED: "? NOT DECIDED"}
 """The text that shows each verdict; its sign tells the verdicts apart without colour."""
+BADGE_CLASSES = {badge: verdict.lower().replace(" ", "-") for verdict, badge in BADGES.items()}
+"""The class of each badge in the style of the page, by its text."""
 SPECIAL = re.compile(r"[\\`*\[\]<>|~&$#]|(?<!\w)_|_(?!\w)|^[+-](?=\s|$)|(?<=^\d)[.)](?=\s)")
 """Characters that Markdown would not show as they are; an underscore within a word is harmless."""
 NOT_LIGHT = re.compile(r"(\\.|`[^`\n]*`)|[<#]|!(?=\[)")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jaxseq.common import html_page
 from jaxseq.common.written import Outputs
 from jaxseq.report.document import Page
-from jaxseq.report.to_html import html
-from jaxseq.report.to_markdown import markdown
+from jaxseq.report.to_markdown import BADGE_CLASSES, markdown
 
 
-def write(page: Page, outputs: Outputs) -> tuple[Path, Path]:
+def write(report: Page, outputs: Outputs) -> tuple[Path, Path]:
     """Write both files and return their paths. Raises `UsageError` if one cannot be written."""
-    text = markdown(page, outputs.folder)
+    text = markdown(report, outputs.folder)
     markdown_file = outputs.write("report.md", text.encode())
-    html_file = outputs.write("report.html", html(text, outputs.folder).encode())
+    page = html_page.html(text, outputs.folder, BADGE_CLASSES)
+    html_file = outputs.write("report.html", page.encode())
     return markdown_file, html_file

@@ -204,12 +204,15 @@ def _contents(
     windows = job.material.windows
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
     drawn = judgement_figures(judgement, windows, forecasts.shown_scores(judgement), data.unit, title)
+    text = forecasts.report_of(job, judgement, chosen)
+    pictures = {file: figures.drawn(figure, "png") for file, figure in drawn}
     return {
         run_seal.INTERVALS: fitted.encode(),
         run_seal.PREDICTIONS: csv_tables.content(judgement.predictions, digits=None),
         run_seal.SCORES: csv_tables.content(judgement.scores),
-        **{file: figures.drawn(figure, "png") for file, figure in drawn},
-        run_seal.REPORT: forecasts.report_of(job, judgement, chosen).encode(),
+        **pictures,
+        run_seal.REPORT: text.encode(),
+        run_seal.PAGE: forecasts.page(job, judgement, text, Path(), pictures).encode(),
     }
 
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pictures
 import pytest
 from quick_compilation import quick_compilation
 
 from jaxseq.checkpoint import records, run_seal, store
-from jaxseq.common import figures
 from jaxseq.train import __main__ as train
 from jaxseq.train import loop, progress, run_folder
 
@@ -37,7 +37,7 @@ def wait_until(there: Callable[[], bool]) -> None:
 
 def trained(factory: pytest.TempPathFactory, epochs: int) -> Path:
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(figures, "save", lambda figure, path: None)
+        pictures.draw_none(patch)
         folder = factory.mktemp("trained") / "run"
         assert train.main([*WORDS, "--epochs", str(epochs), "--out", str(folder)]) == 0
         return folder
@@ -57,7 +57,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    pictures.draw_none(monkeypatch)
 
 
 def leaves(folder: Path) -> dict[str, bytes]:

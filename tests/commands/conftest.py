@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pictures
 import pytest
 from made_up import edition
 from quick_compilation import quick_compilation
 from sales_tables import TABLE, sales
 from untrained import untrained
 
-from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.report import __main__ as report
 from jaxseq.report import plan
@@ -39,7 +39,7 @@ def chords_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time of a small run."""
-    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+    pictures.draw_none(monkeypatch)
 
 
 @pytest.fixture

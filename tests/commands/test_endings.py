@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pictures
 import pytest
 
 import jaxseq
 from jaxseq import forecast, score
 from jaxseq.benchmark import __main__ as benchmark
 from jaxseq.checkpoint import __main__ as checkpoint
-from jaxseq.common import figures
 from jaxseq.export import __main__ as export
 from jaxseq.report import __main__ as report
 from jaxseq.sample import __main__ as sample
@@ -44,7 +44,7 @@ def test_help_that_nobody_reads_ends_as_by_its_signal(command, monkeypatch, caps
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_training_whose_output_fails_is_one_line_and_resumes(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+    pictures.draw_none(monkeypatch)
     with monkeypatch.context() as patch, open("/dev/full", "w") as stream:
         patch.setattr(sys, "stdout", stream)
         assert train.main([*TINY, "--out", str(tmp_path / "run")]) == 2
@@ -88,7 +88,7 @@ def shown_by(command, words: list[str], capsys) -> str:
 def test_names_out_of_files_reach_no_screen_as_commands(tmp_path: Path, monkeypatch, capsys) -> None:
     from sales_tables import TABLE, sales
 
-    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+    pictures.draw_none(monkeypatch)
     data = sales(tmp_path / "sales.csv", "north\x1b[2J", "south[/red]\x9b31m")
     hostile = tmp_path / "sa\x1b[2Jles.csv"
     data.rename(hostile)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from quick_compilation import quick_compilation
 from rich.console import Console
@@ -14,7 +15,7 @@ from sealing import reseal
 
 from jaxseq import forecast
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import figures, files
+from jaxseq.common import files
 from jaxseq.data.aapl import Prices
 from jaxseq.data.panel import Panel
 from jaxseq.data.windows import Series, join
@@ -39,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frames.append(pd.DataFrame({"date": days, "store": store, "sales": values, "price": random.normal(size=120)}))
     pd.concat(frames).to_csv(folder / "sales.csv", index=False)
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(figures, "save", lambda figure, path: None)
+        pictures.draw_none(patch)
         table = f"table --data.path {folder}/sales.csv --data.column sales --data.series store --data.covariates price"
         batch = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "32"]
         assert (
@@ -235,7 +236,7 @@ def test_series_that_cannot_be_forecast_are_left_out_where_that_is_asked_for(
 
 
 def test_waves_have_no_end_to_forecast_beyond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    pictures.draw_none(monkeypatch)
     assert train.main(["waves", "--data.count", "200", *FEW[:-1], "32", "--out", str(tmp_path / "w")]) == 0
     assert forecast.main([str(tmp_path / "w")]) == 2
     assert "no end to forecast beyond" in capsys.readouterr().err
@@ -264,7 +265,7 @@ def adaptive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _noise(300).to_csv(folder / "noise.csv", index=False)
     words = f"table --data.path {folder}/noise.csv --data.target level --task direct --horizon 2 --intervals adaptive"
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(figures, "save", lambda figure, path: None)
+        pictures.draw_none(patch)
         assert train.main([*words.split(), *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
     return folder
 
@@ -340,7 +341,7 @@ def headed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     both.to_csv(folder / "noise.csv", index=False)
     words = f"table --data.path {folder}/noise.csv --data.series store --task direct --horizon 2 --model.head"
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(figures, "save", lambda figure, path: None)
+        pictures.draw_none(patch)
         assert train.main([*words.split(), request.param, *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
     return folder / "run"
 
@@ -369,7 +370,7 @@ QUICK_PAIRS = (
 def test_every_head_is_judged_and_forecasts_with_every_kind_of_intervals(
     headed: Path, kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    pictures.draw_none(monkeypatch)
     copied = shutil.copytree(headed, tmp_path / "run")
     experiment = dataclasses.replace(forecaster.restore(copied).experiment, intervals=kind)
     domain.judge(domain.prepare(experiment), copied, Console(file=io.StringIO()))

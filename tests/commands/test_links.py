@@ -65,7 +65,7 @@ def test_a_run_that_resumes_and_is_forecast_writes_through_no_link(table_run: Pa
 def test_links_to_nothing_are_not_followed_either(table_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(table_run, folder)
-    for name in ("report.md", "scores.csv", "predictions.csv", "loss.png", "forecast.png", "errors.png", "future.png"):
+    for name in (*run_seal.OUTPUTS, "future.png"):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(tmp_path / "nothing" / name)
     (tmp_path / "nothing").mkdir()

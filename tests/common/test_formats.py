@@ -7,10 +7,11 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pictures
 import pytest
 
 from jaxseq.checkpoint import records, run_seal
-from jaxseq.common import figures, files, formats, sealed
+from jaxseq.common import files, formats, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
 from jaxseq.data.windows import lay_out
@@ -78,7 +79,7 @@ def test_every_format_has_a_fixture() -> None:
 
 
 def test_an_old_run_is_gone_on_with_and_then_bears_todays_number(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    pictures.draw_none(monkeypatch)
     relabel(saved, None)
     assert train.main(["--resume", str(saved), "--epochs", "3"]) == 0
     assert json.loads((saved / run_seal.CONFIG).read_text())["format"] == formats.FORMAT

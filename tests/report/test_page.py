@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from jaxseq.common import html_page
 from jaxseq.common.errors import UsageError
 from jaxseq.common.written import Outputs
 from jaxseq.report import document as parts
-from jaxseq.report import to_html, to_markdown, write
+from jaxseq.report import to_markdown, write
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
 
 NASTY = '<script>alert("1")</script> &amp; *a* _b_ |c| \\| [d](e) `f|` $x$ # ~~g~~ <!-- \\'
@@ -72,7 +73,7 @@ def of(*shown: parts.Part) -> Page:
 
 def page(given: Page, folder: Path = Path()) -> str:
     """The HTML that is made of the page's Markdown."""
-    return to_html.html(to_markdown.markdown(given, folder), folder)
+    return html_page.html(to_markdown.markdown(given, folder), folder, to_markdown.BADGE_CLASSES)
 
 
 def tree(given: Page, folder: Path = Path()) -> Element:
@@ -116,12 +117,12 @@ def test_markup_in_plain_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
 
 def test_html_in_markdown_is_shown_as_text_and_only_files_beside_it_are_embedded(tmp_path: Path) -> None:
     text = "<b>bold</b> <script>f()</script>\n\n<div>\n\n[s](javascript:f()) [w](https://example.org/a.wav) [p](#h2-1)"
-    root = ElementTree.fromstring(to_html.html(text, tmp_path))
+    root = ElementTree.fromstring(html_page.html(text, tmp_path))
     assert not every(root, "b", "script", "audio") and "<b>bold</b> <script>f()</script>" in words(root)
     links = [link.get("href") for link in every(every(root, "header")[0], "a")]
     assert links == ["https://example.org/a.wav", "#h2-1"]
     with pytest.raises(UsageError, match="cannot read"):
-        to_html.html("![p](https://example.org/p.png)", tmp_path)
+        html_page.html("![p](https://example.org/p.png)", tmp_path)
 
 
 @given(
@@ -267,7 +268,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
             to_markdown.markdown(of(part), tmp_path)
         assert missing.value.where == gone
     with pytest.raises(UsageError, match="No such file") as missing:
-        to_html.html("![alt](gone.png)", tmp_path)
+        html_page.html("![alt](gone.png)", tmp_path)
     assert missing.value.where == gone
     with pytest.raises(UsageError, match="must be a PNG") as wrong:
         page(of(Figure(there, "", "")), tmp_path)
@@ -297,7 +298,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_every_ink_stands_out_from_its_ground_in_both_schemes(scheme: int) -> None:
-    block = re.findall(r":root \{(.*?)\}", to_html.STYLE.read_text("utf-8"), re.DOTALL)[scheme]
+    block = re.findall(r":root \{(.*?)\}", html_page.STYLE.read_text("utf-8"), re.DOTALL)[scheme]
     colours = dict(re.findall(r"--([\w-]+): (#\w{6})\b", block))
     pairs = [(ink, ground) for ink in ("ink", "soft", "link") for ground in ("ground", "raised")]
     for ink, ground in [*pairs, *((name, f"{name}-ground") for name in ("holds", "fails", "open"))]:

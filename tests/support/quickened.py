@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from matplotlib.figure import Figure
 
-from jaxseq.common import figures
 from jaxseq.forecasting import diagnostics, evaluate
 from jaxseq.forecasting import plots as forecast_plots
 from jaxseq.music import plots as music_plots
@@ -44,7 +44,7 @@ DRAWN = (
 
 def quicken(patch: pytest.MonkeyPatch) -> None:
     """Replace figures, clocks and worker processes, which take most of the time and differ from call to call."""
-    patch.setattr(figures, "drawn", lambda *_: PIXEL)
+    pictures.draw_none(patch)
     for module, name in DRAWN:
         patch.setattr(module, name, lambda *_, **__: Figure())
     patch.setattr(os, "fsync", lambda _: None)

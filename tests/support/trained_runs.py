@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from filelock import FileLock
 from made_up import uneven_edition
@@ -50,11 +51,10 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 def train(*words: str | Path) -> None:
     """Train by the command line, without pictures."""
-    from jaxseq.common import figures
     from jaxseq.train import __main__ as command
 
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(figures, "save", lambda figure, path: None)
+        pictures.draw_none(patch)
         assert command.main([str(word) for word in words]) == 0
 
 
@@ -95,7 +95,6 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two seeds and two folds on 240 rows of waves."""
 
     def make(folder: Path) -> None:
-        from jaxseq.common import figures
         from jaxseq.data.waves import Waves
         from jaxseq.train import study
         from jaxseq.train.experiments import named
@@ -103,7 +102,7 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         tiny = named("waves", data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
         with pytest.MonkeyPatch.context() as patch, quick_compilation():
-            patch.setattr(figures, "save", lambda figure, path: None)
+            pictures.draw_none(patch)
             study.study(tiny, seeds=2, folds=2, out=folder / "study")
 
     return made_once(tmp_path_factory, "study", make) / "study"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
+import pictures
 import pytest
 import quickened
 import sealing
@@ -21,7 +22,7 @@ from quick_compilation import quick_compilation
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import figures, lock, sealed, sealed_lines
+from jaxseq.common import lock, sealed, sealed_lines
 from jaxseq.common.errors import Stopped, UsageError
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import options, pool, space
@@ -318,7 +319,7 @@ def real_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search") / "sound"
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
         patch.setattr(pool, "place", quickened.place_here)
-        patch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+        pictures.draw_none(patch)
         assert sweep.main([*REAL, str(folder)]) == 0
     return folder
 
@@ -326,7 +327,7 @@ def real_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "place", quickened.place_here)
-    monkeypatch.setattr(figures, "drawn", lambda *_: b"\x89PNG")
+    pictures.draw_none(monkeypatch)
 
 
 @needs_optuna

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pictures
 import pytest
 from quick_compilation import quick_compilation
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.sweep import grid, options, pool
@@ -119,7 +119,7 @@ def only_the_last_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def train_most_here(runs: Sequence[PlannedRun], *rest: Any) -> None:
         with monkeypatch.context() as patch, quick_compilation():
-            patch.setattr(figures, "save", lambda figure, path: None)
+            pictures.draw_none(patch)
             for run in runs[:-1]:
                 assert is_finished(run) or pool.train_run(run) == ""
         train_all(runs, *rest)

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 import optax
+import pictures
 import pytest
 from quick_compilation import quick_compilation
 from quick_runs import trained, waves
@@ -13,7 +14,6 @@ from rich.console import Console
 from run_contents import leaves, metrics
 
 from jaxseq.checkpoint import records, run_seal
-from jaxseq.common import figures
 from jaxseq.common.errors import Interrupted
 from jaxseq.train import fit, loop, study
 from jaxseq.train.callbacks import Callback, StartedRun, StopTraining
@@ -51,14 +51,14 @@ class Seen(Callback):
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "drawn", lambda *_: b"")
+    pictures.draw_none(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four epochs."""
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(figures, "drawn", lambda *_: b"")
+        pictures.draw_none(patch)
         return trained(tmp_path_factory.mktemp("undisturbed") / "run")
 
 

@@ -4,12 +4,12 @@ import io
 
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from rich.console import Console
 
 from jaxseq import forecast
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.export import program
 from jaxseq.export.kinds import forecasts
@@ -22,7 +22,7 @@ HORIZON = 3
 
 @pytest.fixture
 def nothing_drawn(monkeypatch):
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    pictures.draw_none(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from quick_compilation import quick_compilation
 
 from jaxseq import forecast, score
 from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import csv_tables, figures
+from jaxseq.common import csv_tables
 from jaxseq.common.errors import Stopped, UsageError
 from jaxseq.forecasting import evaluate
 from jaxseq.train import __main__ as train
@@ -24,7 +25,16 @@ from jaxseq.train.domains import forecasts
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SEEDS = (0, 1, 2)
-FILES = ("ensemble.json", "intervals.json", "predictions.csv", "scores.csv", "report.md", "forecast.png", "errors.png")
+FILES = (
+    "ensemble.json",
+    "intervals.json",
+    "predictions.csv",
+    "scores.csv",
+    "report.md",
+    "report.html",
+    "forecast.png",
+    "errors.png",
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +48,7 @@ def combined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     pd.concat(frames).to_csv(folder / "rows.csv", index=False)
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(figures, "drawn", lambda figure, kind: b"picture")
+        pictures.draw_none(patch)
         assert train.main(words(folder, "study")) == 0
     return folder / "study"
 
@@ -51,7 +61,7 @@ def words(folder: Path, out: str) -> list[str]:
 
 @pytest.fixture
 def copy(combined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(figures, "drawn", lambda figure, kind: b"picture")
+    pictures.draw_none(monkeypatch)
     return Path(shutil.copytree(combined, tmp_path / "study"))
 
 

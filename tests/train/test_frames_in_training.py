@@ -6,10 +6,10 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 
 from jaxseq import forecast
-from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.data.table import Table
 from jaxseq.train import run, run_folder
@@ -33,7 +33,7 @@ def experiment_on(frame):
 
 
 def test_a_run_resumes_with_a_frame_of_its_rows_alone(panel_run, frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    pictures.draw_none(monkeypatch)
     folder = tmp_path / "run"
     shutil.copytree(panel_run, folder)
     experiment = experiment_on(frame)

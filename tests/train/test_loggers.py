@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pictures
 import pytest
 from quick_runs import trained
 from quick_words import TINY
 from rich.console import Console
 
-from jaxseq.common import figures, sealed
+from jaxseq.common import sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.train import __main__ as train
 from jaxseq.train import loggers, run_folder
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "drawn", lambda *_: b"")
+    pictures.draw_none(monkeypatch)
 
 
 class Memory(Logger):

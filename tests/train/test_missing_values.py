@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from pairwise import slow_except
 from problems import quickly
 
 from jaxseq import forecast
-from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
 from jaxseq.data.table import Table
 from jaxseq.nn import apply
@@ -91,7 +91,7 @@ def run(path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     words = f"table --data.path {path} --data.missing fill --data.window {WINDOW} --model.cell rnn --model.hidden 3"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda figure, path: None)
+        pictures.draw_none(patch)
         assert train.main([*words.split(), "--epochs", "2", "--lr", "0.05", "--batch", "16", "--out", str(folder)]) == 0
     return folder
 

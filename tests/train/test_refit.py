@@ -6,13 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from quick_compilation import quick_compilation
 
 from jaxseq import forecast, score
 from jaxseq.checkpoint import __main__ as checkpoint
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import figures
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, refit, run_folder
@@ -27,7 +27,7 @@ def refitted(panel_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(panel_run, tmp_path_factory.mktemp("refit") / "run")
     # The pictures of the judgement are drawn again, which takes a while.
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(figures, "save", lambda figure, path: None)
+        pictures.draw_none(patch)
         assert train.main(["--resume", str(folder), "--refit"]) == 0
     return folder
 

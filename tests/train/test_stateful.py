@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
+import pictures
 import pytest
 from scipy.signal import lfilter
 
 from jaxseq import cells
 from jaxseq.cells import convert
-from jaxseq.common import figures, memory
+from jaxseq.common import memory
 from jaxseq.common.errors import UsageError
 from jaxseq.data.panel import Panel
 from jaxseq.data.table import Table
@@ -181,7 +182,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs, the second of a resumed run."""
     base = tmp_path_factory.mktemp("stateful")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda figure, path: None)
+        pictures.draw_none(patch)
         path = table(base / "y.csv")
         assert command.main(words(path, "--epochs", "2", "--out", str(base / "whole"))) == 0
         assert command.main(words(path, "--epochs", "1", "--out", str(base / "run"))) == 0

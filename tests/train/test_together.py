@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import pictures
 import pytest
 from rich.console import Console
 
 from jaxseq.checkpoint import records, run_seal, store
-from jaxseq.common import figures
 from jaxseq.common.errors import Stopped, UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.train import domains, epoch, lanes, loop, nonfinite, run, run_folder, study, together
@@ -205,7 +205,7 @@ def test_a_run_that_ends_early_is_written_no_more_and_changes_no_other(
 def test_a_study_together_has_the_files_of_one_whose_members_are_trained_alone(
     tmp_path: Path, study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    pictures.draw_none(monkeypatch)
     tiny = named("waves", data=TINY.data, model=Model(hidden=3), epochs=1)
     ours = study.study_together(tiny, seeds=2, folds=2, out=tmp_path / "s", console=Console(quiet=True))
 

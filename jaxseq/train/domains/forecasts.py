@@ -13,7 +13,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import csv_tables, figures, files
+from jaxseq.common import csv_tables, figures, files, html_page
 from jaxseq.common.arrays import Batch
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
@@ -22,7 +22,7 @@ from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.windows import known_until
-from jaxseq.forecasting import baselines, coverage, distributions, evaluate, verdict
+from jaxseq.forecasting import baselines, chart, coverage, distributions, evaluate, verdict
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.nn import heads
@@ -146,9 +146,12 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
     judged = judge_quietly(job, folder, console, classical)
     _draw(job, judged, folder)
     metrics = run_folder.read_metrics(folder)
-    files.write_text(folder / run_seal.REPORT, report(job, judged.judgement, judged.epoch, metrics))
+    text = report(job, judged.judgement, judged.epoch, metrics)
+    files.write_text(folder / run_seal.REPORT, text)
+    files.write_text(folder / run_seal.PAGE, page(job, judged.judgement, text, folder))
 
     written = (
+        run_seal.PAGE,
         run_seal.REPORT,
         run_seal.SCORES,
         run_seal.LOSS_PLOT,
@@ -294,20 +297,24 @@ def report_of(job: ForecastJob, judgement: Judgement, chosen: str, picture: str 
     remark_lines = "\n".join(f"{text}.\n" for text in judgement.remarks)
     notes = (*_coverage_words(judgement), *judgement.notes, *job.notes)
     note_lines = "\n".join(f"{text}.\n" for text in notes)
-    interval_tables = "\n\n".join(
-        [
-            coverage.markdown(judgement.coverage, judgement.spread, data.unit),
-            distributions.markdown(shown_scores(judgement), data.unit, comparison.scaled),
-        ]
-    )
+    interval_tables = [
+        coverage.markdown(judgement.coverage, judgement.spread, data.unit),
+        distributions.markdown(shown_scores(judgement), data.unit, comparison.scaled),
+    ]
+    interval_section = ""
+    if any(interval_tables):
+        interval_section = "\n\n".join(["## Intervals", *filter(None, interval_tables), ""])
     return f"""# {experiment.name}: {data.name}, {overrides.network_words(experiment)}, {experiment.task}
 
 {judgement.verdict}.
 
 {remark_lines}
+## Errors on the test part
+
 {verdict.markdown(verdict.shown(comparison).rows, columns)}
 {omission}
-{interval_tables}
+{interval_section}
+## How it was judged
 
 {note_lines}
 Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - {measure} / {measure} of the reference, the baseline
@@ -319,13 +326,35 @@ the test part was used once, for these tables. The intervals of a
 baseline are of the model's kind, fitted to its own errors; scores are those of the quantiles that the intervals stand
 for. Every step of the horizon by itself: `{run_seal.SCORES}`.
 
+## Pictures
+
 ![Forecast, test part]({run_seal.FORECAST_PLOT})
 
 ![Errors and intervals, test part]({run_seal.ERRORS_PLOT})
 {picture}
+
+## Recipe
+
 Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The experiment is in `{run_seal.CONFIG}`,
 the versions are in `{run_seal.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
 """
+
+
+def page(
+    job: ForecastJob,
+    judgement: Judgement,
+    text: str,
+    folder: Path,
+    pictures: Mapping[str, bytes] = html_page.NO_FILES,
+) -> str:
+    """Return the report as one HTML file with its pictures, and a chart of any series and window.
+
+    pictures  content of those that are not in the folder yet, by name
+    """
+    reference = verdict.phrase(judgement.comparison.reference.name)
+    windows = job.material.windows.test
+    interactive = chart.section(judgement.predictions, windows, reference, job.experiment.data.unit)
+    return html_page.html(text, folder, after_lead=interactive, files=pictures)
 
 
 def _time_words(time: np.datetime64 | np.number) -> str:

@@ -1,6 +1,6 @@
-"""Render a report's Markdown as one HTML file that is complete in itself: no script, no network, no second file.
+"""Render Markdown as one HTML file that is complete in itself: no network and no second file.
 
-The Markdown is the source; the page adds a list of contents, badges for verdicts, and the files that are linked.
+The Markdown is the source; the page adds a list of contents, badges, and the files that are linked.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from markdown_it import MarkdownIt
@@ -21,17 +22,11 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
 from jaxseq.common.errors import UsageError
-from jaxseq.report.document import read_file
-from jaxseq.report.to_markdown import BADGES
 
-STYLE = Path(__file__).with_name("page.css")
-TEMPLATE = Path(__file__).with_name("page.html")
+STYLE = Path(__file__).with_name("html_page.css")
+TEMPLATE = Path(__file__).with_name("html_page.html")
 MEDIA_TYPES = {".mid": "audio/midi", ".png": "image/png", ".wav": "audio/wav"}
 """Media types by suffix; any other file is a download only."""
-BADGE_CLASSES = {badge: verdict.lower().replace(" ", "-") for verdict, badge in BADGES.items()}
-"""The style's class of a badge, by its text."""
-STRONG_BADGES = frozenset(f"**{badge}**" for badge in BADGE_CLASSES)
-"""Badges as they stand in Markdown; text that only looks like one is escaped there."""
 ROLES = {
     "table_open": "table",
     "thead_open": "rowgroup",
@@ -43,15 +38,30 @@ ROLES = {
 """ARIA roles by token: on a narrow screen the style lays verdicts out as cards, and they must remain a table."""
 
 
-def html(markdown: str, folder: Path) -> str:
+NO_BADGES: MappingProxyType[str, str] = MappingProxyType({})
+NO_FILES: MappingProxyType[str, bytes] = MappingProxyType({})
+
+
+def html(
+    markdown: str,
+    folder: Path,
+    badges: Mapping[str, str] = NO_BADGES,
+    after_lead: str = "",
+    files: Mapping[str, bytes] = NO_FILES,
+) -> str:
     """Render Markdown as one HTML file, which is well-formed XML too.
+
+    badges      the style's class of each strong text that is shown as a badge; text that only looks like one is escaped
+                in the Markdown
+    files       content of files that are not in the folder yet, by their path from it
+    after_lead  HTML between the text before the first section and the sections
 
     Pictures, sounds and other files that the text links to, by their paths from `folder`, are embedded. HTML in the
     text is shown as text. Raises `UsageError` for a file that cannot be read and for a picture that is not a PNG.
     """
-    environment = {"folder": folder}
+    environment = {"folder": folder, "badges": badges, "files": files}
     tokens = PARSER.parse(markdown, environment)
-    _mark_tables(tokens)
+    _mark_tables(tokens, badges)
     _mark_paragraphs(tokens)
     headings = _mark_headings(tokens)
 
@@ -65,6 +75,7 @@ def html(markdown: str, folder: Path) -> str:
         title=" ".join(escape(title) for _, title in headings["h1"]),
         style=STYLE.read_text(encoding="utf-8"),
         lead=lead,
+        after_lead=after_lead,
         contents="".join(contents),
         body=body,
     )
@@ -97,20 +108,30 @@ def _blocks(tokens: Sequence[Token], kind: str) -> Iterator[tuple[Token, Sequenc
             yield opening, text.children or []
 
 
-def _mark_tables(tokens: Sequence[Token]) -> None:
+def _mark_tables(tokens: Sequence[Token], badges: Mapping[str, str]) -> None:
+    strong_badges = frozenset(f"**{badge}**" for badge in badges)
     start = 0
     for position, token in enumerate(tokens):
         if token.type == "table_open":
             start = position
+            caption = _caption(tokens[max(0, start - 3) : start])
+            if caption is not None:
+                caption.attrs |= {"class": "caption", "id": f"caption-{start}"}
+                token.meta["caption"] = f"caption-{start}"
         elif token.type == "table_close":
-            _mark_table(tokens[start:position], tokens[start - 3], f"caption-{start}")
+            _mark_table(tokens[start:position], strong_badges)
 
 
-def _mark_table(tokens: Sequence[Token], caption: Token, anchor: str) -> None:
-    """Name a table by its caption, the paragraph before it, and tell the style and screen readers what is in it."""
-    caption.attrs |= {"class": "caption", "id": anchor}
-    tokens[0].meta["caption"] = anchor
-    if any(token.content in STRONG_BADGES for token in tokens):
+def _caption(before: Sequence[Token]) -> Token | None:
+    """Return the opening of the paragraph before a table if it is the table's caption: if it begins in bold."""
+    if len(before) < 3 or before[0].type != "paragraph_open" or not before[1].content.startswith("**"):
+        return None
+    return before[0]
+
+
+def _mark_table(tokens: Sequence[Token], strong_badges: frozenset[str]) -> None:
+    """Tell the style and screen readers what is in a table."""
+    if any(token.content in strong_badges for token in tokens):
         tokens[0].attrSet("class", "verdicts")
 
     for number, token in enumerate(tokens):
@@ -148,14 +169,15 @@ class _Renderer(RendererHTML):
         return escape(unbroken)
 
     def strong_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        """Show a verdict as a badge."""
-        badge = BADGE_CLASSES.get(tokens[idx + 1].content)
+        """Show a badge as one."""
+        badge = env["badges"].get(tokens[idx + 1].content)
         return f'<strong class="verdict {badge}">' if badge else "<strong>"
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """Let a wide table scroll by itself, so that the page does not."""
-        caption = tokens[idx].meta["caption"]
-        region = f'<div class="scroll" role="region" aria-labelledby="{caption}" tabindex="0">'
+        caption = tokens[idx].meta.get("caption")
+        label = f'aria-labelledby="{caption}"' if caption else 'aria-label="Table"'
+        region = f'<div class="scroll" role="region" {label} tabindex="0">'
         return region + self.renderToken(tokens, idx, options, env)
 
     def table_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
@@ -165,9 +187,10 @@ class _Renderer(RendererHTML):
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """Embed a picture with its size, so that nothing moves while it is decoded."""
         path = _local_file(str(tokens[idx].attrs["src"]), env)
-        width, height = _png_size(path)
+        content = _content(path, env)
+        width, height = _png_size(path, content)
         alt = self.renderInlineAsText(tokens[idx].children, options, env)
-        return f'<img src="{_data_address(path)}" width="{width}" height="{height}" alt="{escape(alt)}" />'
+        return f'<img src="{_data_address(path, content)}" width="{width}" height="{height}" alt="{escape(alt)}" />'
 
     def link_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """Embed a file as a download, a WAV in a player; an address elsewhere stays a link."""
@@ -176,7 +199,7 @@ class _Renderer(RendererHTML):
             return self.renderToken(tokens, idx, options, env)
 
         path = _local_file(address, env)
-        data = _data_address(path)
+        data = _data_address(path, _content(path, env))
         if _is_sound(tokens[idx]):
             label = escape(tokens[idx + 1].content)
             return f'<audio controls="" preload="metadata" aria-label="{label}" src="{data}"></audio>'
@@ -191,22 +214,37 @@ class _Renderer(RendererHTML):
 PARSER = MarkdownIt("zero", {"xhtmlOut": True}, renderer_cls=_Renderer).enable(
     ["backticks", "emphasis", "entity", "escape", "heading", "image", "link", "list", "table"]
 )
-"""Reads what `to_markdown` writes; HTML is not among what it knows."""
+"""Reads what our reports are written in; HTML is not among what it knows."""
 
 
 def _local_file(address: str, env: EnvType) -> Path:
     return env["folder"] / unquote(address)
 
 
-def _png_size(path: Path) -> tuple[int, int]:
+def read_file(path: Path) -> bytes:
+    """Read a file that the page shows. Raises `UsageError` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read a file of the report: {error.strerror or error}", where=path) from error
+
+
+def _content(path: Path, env: EnvType) -> bytes:
+    """Return the content of a local file, one that was handed over or one that is read."""
+    name = path.relative_to(env["folder"]).as_posix()
+    if name in env["files"]:
+        return env["files"][name]
+    return read_file(path)
+
+
+def _png_size(path: Path, content: bytes) -> tuple[int, int]:
     """Width and height in pixels. Raises `UsageError` for a file that is not a PNG."""
-    content = read_file(path)
     if not content.startswith(b"\x89PNG\r\n\x1a\n"):
         raise UsageError("a figure of the report must be a PNG", where=path)
     return struct.unpack(">II", content[16:24])
 
 
-def _data_address(path: Path) -> str:
+def _data_address(path: Path, content: bytes) -> str:
     """The whole file as an address."""
     media_type = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
-    return f"data:{media_type};base64,{base64.b64encode(read_file(path)).decode()}"
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

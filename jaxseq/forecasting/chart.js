@@ -1,0 +1,112 @@
+// Draws one window of one series: the values before it, what came, the forecast with its intervals, and simple forecasts.
+(function () {
+  "use strict";
+  const HEIGHT = 320, LEFT = 64, RIGHT = 12, TOP = 12, BOTTOM = 30;
+  const SVG = "http://www.w3.org/2000/svg";
+  const data = JSON.parse(document.getElementById("chart-data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const plot = byId("chart-plot"), picker = byId("chart-series"), slider = byId("chart-window"), readout = byId("chart-readout");
+  const words = (value) => (value === null ? "unknown" : String(Number(value.toPrecision(5))));
+  let width = 760, drawn = null;
+
+  function element(name, attributes, text) {
+    const node = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    if (text !== undefined) node.textContent = text;
+    plot.appendChild(node);
+    return node;
+  }
+
+  // Steps of 1, 2 or 5 times a power of ten, about five of them.
+  function ticks(low, high) {
+    const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+    const values = [];
+    for (let tick = Math.ceil(low / step) * step; tick <= high; tick += step) values.push(Number(tick.toPrecision(12)));
+    return values;
+  }
+
+  // A gap where a value is not known.
+  function path(values, first, x, y) {
+    let pen = "M", line = "";
+    values.forEach((value, at) => {
+      if (value === null) { pen = "M"; return; }
+      line += `${pen}${x(first + at).toFixed(1)} ${y(value).toFixed(1)}`;
+      pen = "L";
+    });
+    return line;
+  }
+
+  function draw() {
+    const series = data.series[Number(picker.value)];
+    const shown = series.windows[Number(slider.value)];
+    // In pixels of the screen, so that the words of a small chart can be read.
+    width = Math.max(280, plot.clientWidth);
+    plot.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    const before = shown.past.length, count = before + shown.times.length;
+    const curves = [shown.past, shown.actual, shown.forecast, shown.reference, ...shown.low, ...shown.high];
+    const known = curves.flat().filter((value) => value !== null);
+    let low = Math.min(...known), high = Math.max(...known);
+    const margin = 0.04 * (high - low) || Math.abs(high) || 1;
+    low -= margin;
+    high += margin;
+    const x = (at) => LEFT + (width - LEFT - RIGHT) * (count > 1 ? at / (count - 1) : 0.5);
+    const y = (value) => HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low);
+
+    plot.replaceChildren();
+    for (const tick of ticks(low, high)) {
+      element("line", { x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick), class: "chart-grid" });
+      element("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, words(tick));
+    }
+    const last = before ? [shown.past[before - 1]] : [], start = before - last.length;
+    shown.low.forEach((bound, level) => {
+      const there = path([...last, ...bound], start, x, y);
+      const back = path([...last, ...shown.high[level]].reverse(), 0, (at) => x(count - 1 - at), y).replace("M", "L");
+      if (there && back) element("path", { d: `${there}${back}Z`, class: "chart-band" });
+    });
+    if (before) element("line", { x1: x(before - 1), x2: x(before - 1), y1: TOP, y2: HEIGHT - BOTTOM, class: "chart-origin" });
+    element("path", { d: path([...last, ...shown.reference], start, x, y), class: "chart-line chart-reference" });
+    element("path", { d: path([...shown.past, ...shown.actual], 0, x, y), class: "chart-line chart-actual" });
+    element("path", { d: path([...last, ...shown.forecast], start, x, y), class: "chart-line chart-forecast" });
+    const ends = [[0, "start"], [shown.times.length - 1, "end"]];
+    for (const [at, anchor] of shown.times.length > 1 ? ends : ends.slice(1)) {
+      element("text", { x: x(before + at), y: HEIGHT - 8, "text-anchor": anchor }, shown.times[at]);
+    }
+    const cursor = element("line", { y1: TOP, y2: HEIGHT - BOTTOM, class: "chart-cursor" });
+    cursor.style.display = "none";
+    drawn = { shown, before, count, x, cursor };
+    readout.textContent = `${series.name}${series.name ? ": " : ""}forecast of ${shown.times[0]} to ${shown.times[shown.times.length - 1]}`;
+  }
+
+  function tell(event) {
+    const box = plot.getBoundingClientRect();
+    const { shown, before, count, x, cursor } = drawn;
+    const share = ((event.clientX - box.left) / box.width * width - LEFT) / (width - LEFT - RIGHT);
+    const at = Math.max(before, Math.min(count - 1, Math.round(share * (count - 1)))), step = at - before;
+    cursor.setAttribute("x1", x(at));
+    cursor.setAttribute("x2", x(at));
+    cursor.style.display = "";
+    const intervals = data.levels.map((level, of) => `${level} % ${words(shown.low[of][step])} to ${words(shown.high[of][step])}`);
+    const values = [`actual ${words(shown.actual[step])}`, `forecast ${words(shown.forecast[step])}`,
+      `${data.reference} ${words(shown.reference[step])}`, ...intervals];
+    readout.textContent = `${shown.times[step]}: ${values.join(", ")}`;
+  }
+
+  data.series.forEach((series, number) => picker.add(new Option(series.label, String(number))));
+  // The last window of a series is the one that a reader knows best.
+  function pick() {
+    const windows = data.series[Number(picker.value)].windows;
+    slider.max = String(windows.length - 1);
+    slider.value = slider.max;
+    slider.parentElement.hidden = windows.length < 2;
+    draw();
+  }
+
+  picker.addEventListener("change", pick);
+  slider.addEventListener("input", draw);
+  plot.addEventListener("pointermove", tell);
+  plot.addEventListener("pointerdown", tell);
+  window.addEventListener("resize", draw);
+  picker.parentElement.hidden = data.series.length < 2;
+  pick();
+})();

@@ -1,0 +1,207 @@
+"""A chart of the test part whose reader chooses series and window: a section of a run's page, with its script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int, Shaped
+
+from jaxseq.data.windows import Windows
+from jaxseq.forecasting.plots import interval_levels
+
+TEMPLATE = Path(__file__).with_name("chart.html")
+STYLE = Path(__file__).with_name("chart.css")
+SCRIPT = Path(__file__).with_name("chart.js")
+
+MOST_SERIES = 40
+"""Most series to choose from: the worst and the best quarter of them, and others at equal distances between."""
+MOST_WINDOWS = 24
+"""Most windows of a series, at equal distances."""
+STRETCH = 120
+"""Test rows in one view of forecasts of a single step."""
+MOST_PAST = 200
+"""Most values before the forecast."""
+DIGITS = 6
+"""Significant digits of a value: more than a screen has pixels."""
+
+
+class Curves(NamedTuple):
+    """The predictions as arrays, a row for each window and a column for each step.
+
+    lows, highs  ends of the intervals, the widest first
+    """
+
+    times: Shaped[np.ndarray, "n k"]
+    actual: Float[np.ndarray, "n k"]
+    forecast: Float[np.ndarray, "n k"]
+    reference: Float[np.ndarray, "n k"]
+    lows: Sequence[Float[np.ndarray, "n k"]]
+    highs: Sequence[Float[np.ndarray, "n k"]]
+
+
+def section(
+    frame: pd.DataFrame,
+    windows: Windows,
+    reference: str,
+    unit: str = "",
+) -> str:
+    """Return the chart as HTML, which is well-formed XML too.
+
+    frame      `predictions.frame` of the test part
+    windows    the test part itself, whose inputs are the values before a forecast
+    reference  name of the forecast in the column `reference`
+    """
+    curves = _curves(frame, windows)
+    levels = interval_levels(frame)
+    names = _names(frame, windows)
+    ratios = _ratios(curves, windows.series)
+    chosen = _chosen(ratios)
+    series = [_series(names[number], ratios[number], curves, windows, number) for number in chosen]
+
+    # What a user named must end neither the script nor the page.
+    data = json.dumps({"series": series, "levels": levels, "reference": reference}, allow_nan=False)
+    for character in "<>&":
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        style=STYLE.read_text(encoding="utf-8"),
+        windows="test rows" if curves.actual.shape[1] == 1 else "window",
+        reference=escape(reference),
+        bands="".join(_band(depth, level) for depth, level in enumerate(levels, start=1)),
+        remark=escape(_remark(len(names), len(chosen), reference, unit)),
+        data=data,
+        script=SCRIPT.read_text(encoding="utf-8"),
+    )
+
+
+def _band(depth: int, level: int) -> str:
+    """Return the legend of an interval, under which lie those that are wider."""
+    fill = '<path class="chart-band" d="M0 0H30V10H0Z" />' * depth
+    return f'<li><svg viewBox="0 0 30 10" aria-hidden="true">{fill}</svg>{level} % interval</li>\n'
+
+
+def _curves(frame: pd.DataFrame, windows: Windows) -> Curves:
+    shape = windows.targets.shape
+
+    def of(column: str) -> Float[np.ndarray, "n k"]:
+        return frame[column].to_numpy(np.float64).reshape(shape)
+
+    levels = interval_levels(frame)
+    return Curves(
+        times=_time_words(frame.iloc[:, 0]).reshape(shape),
+        actual=of("actual"),
+        forecast=of("forecast"),
+        reference=of("reference"),
+        lows=[of(f"low_{level}%") for level in levels],
+        highs=[of(f"high_{level}%") for level in levels],
+    )
+
+
+def _time_words(times: pd.Series) -> Shaped[np.ndarray, " n"]:
+    """Return dates, with their hour if one of them has an hour, or the numbers of rows."""
+    if not pd.api.types.is_datetime64_any_dtype(times):
+        return times.astype(str).to_numpy()
+    has_hours = bool((times != times.dt.normalize()).any())
+    return times.dt.strftime("%Y-%m-%d %H:%M" if has_hours else "%Y-%m-%d").to_numpy()
+
+
+def _names(frame: pd.DataFrame, windows: Windows) -> dict[int, str]:
+    """Return the names of the series that have a window, by number."""
+    # A single series has no column of names.
+    if "series" not in frame:
+        return {int(windows.series[0]): ""}
+    first_steps = frame["series"].to_numpy()[:: windows.targets.shape[1]]
+    return {int(number): str(name) for number, name in zip(windows.series, first_steps, strict=True)}
+
+
+def _ratios(curves: Curves, series: Int[np.ndarray, " n"]) -> dict[int, float]:
+    """Return the mean absolute error of the forecast over that of the reference, by series, the worst first.
+
+    NaN, and last, where the reference has no error or nothing is known.
+    """
+    ratios = {}
+    for number in np.unique(series):
+        rows = series == number
+        error, of_reference = (
+            float(np.nansum(np.abs(curves.actual[rows] - forecast[rows])))
+            for forecast in (curves.forecast, curves.reference)
+        )
+        ratios[int(number)] = error / of_reference if of_reference else np.nan
+    return dict(sorted(ratios.items(), key=lambda item: -np.nan_to_num(item[1], nan=-np.inf)))
+
+
+def _chosen(ratios: dict[int, float]) -> list[int]:
+    """Return the numbers of the series to show, the worst first."""
+    numbers = list(ratios)
+    if len(numbers) <= MOST_SERIES:
+        return numbers
+    ends = MOST_SERIES // 4
+    between = _spread(len(numbers) - 2 * ends, MOST_SERIES - 2 * ends) + ends
+    return [*numbers[:ends], *(numbers[place] for place in between), *numbers[-ends:]]
+
+
+def _spread(count: int, most: int) -> Int[np.ndarray, " n"]:
+    """Return at most so many places of `count`, at equal distances, the last among them."""
+    if count <= most:
+        return np.arange(count)
+    return np.linspace(0, count - 1, most).round().astype(int)
+
+
+def _series(
+    name: str,
+    ratio: float,
+    curves: Curves,
+    windows: Windows,
+    number: int,
+) -> dict[str, object]:
+    """Return a series as the script reads it."""
+    rows = np.flatnonzero(windows.series == number)
+    if curves.actual.shape[1] == 1:
+        starts = range(len(rows) % STRETCH, len(rows), STRETCH) if len(rows) > STRETCH else [0]
+        views = [rows[start : start + STRETCH] for start in starts]
+    else:
+        views = [rows[[place]] for place in range(len(rows))]
+    shown = [_view(curves, windows, views[place]) for place in _spread(len(views), MOST_WINDOWS)]
+    label = f"{name}: {ratio:.2f}" if np.isfinite(ratio) else name
+    return {"name": name, "label": label, "windows": shown}
+
+
+def _view(curves: Curves, windows: Windows, rows: Int[np.ndarray, " n"]) -> dict[str, object]:
+    """Return one window, or a stretch of forecasts of a single step, with the values before it."""
+    steps = curves.actual[rows].size
+    past = windows.inputs[rows[0]][-min(MOST_PAST, max(40, 3 * steps)) :]
+    return {
+        "past": _numbers(past),
+        "times": curves.times[rows].ravel().tolist(),
+        "actual": _numbers(curves.actual[rows]),
+        "forecast": _numbers(curves.forecast[rows]),
+        "reference": _numbers(curves.reference[rows]),
+        "low": [_numbers(low[rows]) for low in curves.lows],
+        "high": [_numbers(high[rows]) for high in curves.highs],
+    }
+
+
+def _numbers(array: Float[np.ndarray, "..."]) -> list[float | None]:
+    """Return numbers as JSON has them; null where a value is not known."""
+    return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in array.ravel().tolist()]
+
+
+def _remark(count: int, shown: int, reference: str, unit: str) -> str:
+    words = []
+    if unit:
+        words.append(f"Values in {unit}.")
+    if count > 1:
+        words.append(
+            "The number beside a series is the mean absolute error of the forecast over that of the reference,"
+        )
+        words.append(f"{reference}; the worst comes first.")
+    if shown < count:
+        words.append(f"{shown} of {count} series: the {shown // 4} worst, the {shown // 4} best and others between.")
+    words.append("Point at the chart for the numbers, which are all in predictions.csv.")
+    return " ".join(words)

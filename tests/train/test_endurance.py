@@ -53,14 +53,8 @@ def test_a_thousand_epochs_take_the_memory_of_a_hundred_and_compile_once(tmp_pat
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_COMPILATION_CACHE": "0",  # compilations are counted
     }
-    command = [
-        sys.executable,
-        "-c",
-        MEASURE.replace("PIXEL", repr(pictures.PIXEL)),
-        "found.json",
-        *words.split(),
-        str(EPOCHS),
-    ]
+    program = MEASURE.replace("PIXEL", repr(pictures.PIXEL))
+    command = [sys.executable, "-c", program, "found.json", *words.split(), str(EPOCHS)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())

@@ -25,16 +25,7 @@ from jaxseq.train.domains import forecasts
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SEEDS = (0, 1, 2)
-FILES = (
-    "ensemble.json",
-    "intervals.json",
-    "predictions.csv",
-    "scores.csv",
-    "report.md",
-    "report.html",
-    "forecast.png",
-    "errors.png",
-)
+FILES = ("ensemble.json", *(name for name in run_seal.OUTPUTS if name != run_seal.LOSS_PLOT))
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,8 @@ def _composed(outputs: Outputs, samples: Path) -> list[Table | Figure | Sound]:
         name = one["name"]
         links = []
         for words, ending in (("MIDI", ".mid"), ("MusicXML", ".musicxml")):
-            if (made := samples / f"{name}{ending}").is_file():
+            made = samples / f"{name}{ending}"
+            if made.is_file():
                 links.append((words, outputs.write(made.name, made.read_bytes())))
         score = samples / f"{name}-score.png"
         picture = score if score.is_file() else samples / f"{name}.png"

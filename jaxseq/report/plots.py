@@ -193,7 +193,8 @@ def _share(grid: Sequence[Axes]) -> None:
     """One axis for the panels that measure the same, named once a row, and numbers on it that can be read."""
     kinds = [(axes.get_ylabel(), axes.get_yscale()) for axes in grid]
     for number, (axes, kind) in enumerate(zip(grid, kinds, strict=True)):
-        if (first := kinds.index(kind)) < number:
+        first = kinds.index(kind)
+        if first < number:
             axes.sharey(grid[first])
         if number % 2 and kind == kinds[number - 1]:
             axes.set_ylabel("")
@@ -239,7 +240,8 @@ def _parts(shown: Iterable[Curve]) -> list[Artist]:
 
 def _band(drawn: Iterable[np.ndarray]) -> list[Artist]:
     """What line and band mean, where there is a band."""
-    least, most = min(counts := [len(values) for values in drawn]), max(counts)
+    counts = [len(values) for values in drawn]
+    least, most = min(counts), max(counts)
     if most == 1:
         return []
     seeds = f"{most}" if least == most else f"{least} to {most}"

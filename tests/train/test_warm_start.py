@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from quick_compilation import quick_compilation
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import figures
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, refit, run_folder, warm_start
 from jaxseq.train.domains import forecasts
@@ -45,7 +45,7 @@ def warm(panel_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pd.concat([known, later]).to_csv(folder / "grown.csv", index=False)
     before = digests(panel_run)
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(figures, "save", lambda figure, path: None)
+        pictures.draw_none(patch)
         assert train.main(words(folder / "grown.csv", folder / "run", panel_run)) == 0
     assert digests(panel_run) == before
     return folder / "run"
@@ -83,7 +83,7 @@ def test_it_begins_with_the_parameters_that_were_judged_and_a_fresh_optimiser(wa
 def test_one_that_is_killed_before_its_first_epoch_begins_as_before(
     warm: Path, panel_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    monkeypictures.draw_none(patch)
     folder = shutil.copytree(warm, tmp_path / "run")
     shutil.rmtree(folder / "checkpoints")
     for name in ("metrics.jsonl", run_seal.JUDGED, *run_seal.OUTPUTS):

@@ -12,15 +12,15 @@ import pandas as pd
 import tyro
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import command_line, console, csv_tables, figures, files, written
+from jaxseq.common import checks, command_line, console, csv_tables, figures, files, written
 from jaxseq.common.errors import UsageError
 from jaxseq.data import later
 from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.table import Table
 from jaxseq.data.tables import read
-from jaxseq.forecasting import plots
+from jaxseq.forecasting import plots, predictions
 from jaxseq.forecasting.predictions import Future
-from jaxseq.train import compiled_programs, ensemble, future, study
+from jaxseq.train import compiled_programs, ensemble, future, sample_paths, study
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.forecaster import Trained
 from jaxseq.train.options import DEFAULT
@@ -64,6 +64,10 @@ class Options(Generic[Data]):
     epoch that was judged."""
     refit: bool = True
     """Forecast with the weights that were trained again on all rows, where the run has them (--refit of jaxseq.train)."""
+    paths: int | None = None
+    """Also write so many sample paths, beside the forecast: future-paths.csv, or .parquet above a million rows."""
+    paths_seed: int | None = None
+    """Seed of the paths; None takes that of the run."""
     out: Path | None = None
     """CSV file to write, with a figure of the same name beside it; None writes future.csv into the run's folder."""
     overwrite: bool = False
@@ -72,6 +76,10 @@ class Options(Generic[Data]):
     def __post_init__(self) -> None:
         if self.horizon is not None and self.horizon < 1:
             raise UsageError("too few steps", where="--horizon", got=self.horizon, needed="at least 1")
+        if self.paths is not None:
+            checks.count(1, **{"--paths": self.paths})
+        if self.paths_seed is not None:
+            checks.count(0, **{"--paths-seed": self.paths_seed})
         if self.out is not None and self.out.suffix != ".csv":
             raise UsageError("wrong type of file", where="--out", got=str(self.out), needed="a name that ends in .csv")
 
@@ -141,14 +149,18 @@ def _run(options: Options[PanelData]) -> None:
     title = f"{options.data.name}: forecast beyond {panel.series[0].times[-1]}"
     time_column = forecasts.table.columns[0]
     history = _history(panel, HISTORY_WINDOWS * saved.window, time_column)
+    paths = _path_file(options, trained, panel, path)
     figure = plots.fan(history, forecasts.table, saved.unit, title)
     table = csv_tables.content(forecasts.table)
     picture = figures.drawn(figure, "png")
     if options.out is None:
-        _write_default(options, trained, {FILE: table, path.with_suffix(".png").name: picture}, forecasts, panel)
+        contents = {FILE: table, path.with_suffix(".png").name: picture, **paths}
+        _write_default(options, trained, contents, forecasts, panel)
     else:
         files.write(path, table)
         files.write(path.with_suffix(".png"), picture)
+        for name, content in paths.items():
+            files.write(path.with_name(name), content)
 
     printed = forecasts.table.head(PRINTED_ROWS)
     rows = len(forecasts.table)
@@ -159,7 +171,17 @@ def _run(options: Options[PanelData]) -> None:
     for note in forecasts.notes:
         screen.print(note, highlight=False, markup=False)
     screen.print(printed.to_string(index=False), highlight=False, markup=False)
-    screen.print(f"{path} and {path.stem}.png{omitted}", highlight=False)
+    names = ", ".join([f"{path.stem}.png", *paths])
+    screen.print(f"{path} and {names}{omitted}", highlight=False)
+
+
+def _path_file(options: Options[PanelData], trained: Trained, panel: Panel, path: Path) -> dict[str, bytes]:
+    """Return the file of the sample paths by its name; none if they are not asked for."""
+    if options.paths is None:
+        return {}
+    table = sample_paths.sample(trained, panel, options.paths, horizon=options.horizon, seed=options.paths_seed)
+    content = predictions.content(table)
+    return {f"{path.stem}-paths{content.suffix}": content.data}
 
 
 def _check_outputs(options: Options[PanelData], path: Path) -> None:
@@ -171,7 +193,9 @@ def _check_outputs(options: Options[PanelData], path: Path) -> None:
         inputs.append(files.user_path(table))
     if options.plan is not None:
         inputs.append(options.plan)
-    outputs = (path, path.with_suffix(".png"))
+    outputs = [path, path.with_suffix(".png")]
+    if options.paths is not None:
+        outputs += [path.with_name(f"{path.stem}-paths{suffix}") for suffix in (".csv", ".parquet")]
     # The default files are the program's own, as long as nobody has edited them.
     is_default = options.out is None
     for output in outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,8 +10,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Shaped
 
+from jaxseq.common import csv_tables
 from jaxseq.data.windows import Series, Windows, WindowSplits
 from jaxseq.forecasting.intervals import Bounds, end_names
+
+LARGE = 1_000_000
+"""Most rows of a table that is written as CSV, which takes longer to write and to read than Parquet."""
 
 
 class Future(NamedTuple):
@@ -81,6 +86,20 @@ def frame(
         # The sum of a negative zero and 0 is a positive one: no table has -0.0.
         table[name] = values.ravel() + 0.0
     return pd.DataFrame(table)
+
+
+class Content(NamedTuple):
+    """The bytes of a file, and the suffix that says in which format they are."""
+
+    suffix: str
+    data: bytes
+
+
+def content(table: pd.DataFrame) -> Content:
+    """Return a table as CSV; one of more than `LARGE` rows as Parquet, where pyarrow is installed."""
+    if len(table) <= LARGE or importlib.util.find_spec("pyarrow") is None:
+        return Content(".csv", csv_tables.content(table))
+    return Content(".parquet", table.to_parquet(index=False, engine="pyarrow"))
 
 
 def before_test(windows: WindowSplits) -> pd.DataFrame | None:

@@ -221,11 +221,14 @@ def _contents(
 
 def saved_experiment(folder: str | Path) -> Experiment:
     """Return the experiment of a run, or that of the first member of an ensemble."""
-    folder = files.user_path(folder)
+    return saved_experiments.saved_experiment(first_run(files.user_path(folder)))
+
+
+def first_run(folder: Path) -> Path:
+    """Return the folder of a run, or that of the first member of an ensemble."""
     if not ensemble_seal.is_ensemble(folder):
-        return saved_experiments.saved_experiment(folder)
-    record = ensemble_seal.read(folder)
-    return saved_experiments.saved_experiment(folder / record.members[0].name)
+        return folder
+    return folder / ensemble_seal.read(folder).members[0].name
 
 
 def restore(folder: str | Path, epoch: int | None = None, with_refit: bool = True) -> Trained:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import checks, files, row_counts
@@ -405,14 +405,38 @@ def _iterate(network: _Network, inputs: rollout.Inputs, horizon: int) -> Forecas
 
     # Each horizon has its own paths, the same at every call.
     key = jax.random.fold_in(jax.random.key(experiment.seed), horizon)
-    draws = rollout.paths(**arguments, keys=jax.random.split(key, PATHS))
-    # Added up path by path: quantiles of single steps are not those of their sum.
-    paths = scaling.add_up(np.asarray(draws))
+    paths = _paths(network, inputs, horizon, jax.random.split(key, PATHS))
     # Between two counts there is no other.
     method = "inverted_cdf" if experiment.head.support == "counts" else "linear"
     levels = experiment.head.levels
     quantiles = np.quantile(paths, levels, axis=0, method=method)
     return Forecast(centre, np.moveaxis(quantiles, 0, -1), levels)
+
+
+def _paths(
+    network: _Network, inputs: rollout.Inputs, horizon: int, keys: Shaped[Array, "m"]
+) -> Float[np.ndarray, "m n k"]:
+    """Draw a path for each key, each value fed back, in the scale of the model."""
+    draws = rollout.paths(
+        network.setup.model,
+        rollout.Feedback(network.experiment.head, network.scaling.transform.as_input),
+        params=network.state.params,
+        stats=network.state.stats,
+        x=inputs,
+        horizon=horizon,
+        keys=keys,
+    )
+    # Added up path by path: quantiles of single steps are not those of their sum.
+    return network.scaling.add_up(np.asarray(draws))
+
+
+def drawn_paths(
+    trained: Trained, part: Windows, scaling: Scaling, keys: Shaped[Array, "m"]
+) -> Float[np.ndarray, "m n k"]:
+    """Draw a path of an iterated distribution for each key and window, over the horizon of the windows' targets."""
+    network = _Network(trained.experiment, trained.setup, trained.state, scaling)
+    x, ahead = (jnp.asarray(array) for array in _inputs(network, part))
+    return _paths(network, rollout.Inputs(x, ahead), part.targets.shape[1], keys)
 
 
 def _first_part(forecast: Forecast, rows: int, steps: int) -> Forecast:

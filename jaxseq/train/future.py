@@ -349,6 +349,11 @@ def _first_row_after(series: Series, until: str) -> int:
     return int(np.searchsorted(series.times, last, side="right"))
 
 
+def scaling_of(trained: Trained, panel: Panel) -> Scaling:
+    """Return the scaling of each series of a panel: the run's, or that of the rows of a new series."""
+    return _scaling(trained, panel).scaling
+
+
 class _Fitted(NamedTuple):
     """Scaling of every series of a panel, in the panel's order, remarks on it, and the series that are new to the run."""
 

@@ -15,12 +15,13 @@ from sealing import reseal
 
 from jaxseq import forecast
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import files
+from jaxseq.common import csv_tables, figures, files
 from jaxseq.data.aapl import Prices
 from jaxseq.data.panel import Panel
 from jaxseq.data.windows import Series, join
+from jaxseq.forecasting import predictions
 from jaxseq.train import __main__ as train
-from jaxseq.train import forecaster, future, run_folder, trained_series
+from jaxseq.train import forecaster, future, run_folder, sample_paths, trained_series
 from jaxseq.train.domains import forecasts as domain
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -124,6 +125,65 @@ def test_a_cold_series_has_the_scale_of_its_given_rows_whatever_its_unit(
         assert forecast.main(words) == 2
         error = capsys.readouterr().err
         assert name in error and error.count("\n") == 1 and not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(("name", "series"), [("aapl", 1), ("table", 2)])
+def test_the_quantiles_of_sample_paths_are_those_of_the_intervals(
+    trained: Path,
+    tmp_path: Path,
+    name: str,
+    series: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of values that are fed back, and of errors of the validation part."""
+    monkeypatch.setattr(figures, "drawn", lambda figure, kind: b"picture")
+    assert forecast.main([str(trained / name), "--out", str(tmp_path / "f.csv"), "--paths", "400"]) == 0
+    assert "f-paths.csv" in capsys.readouterr().out
+    paths = pd.read_csv(tmp_path / "f-paths.csv")
+    ends = pd.read_csv(tmp_path / "f.csv")
+    assert len(paths) == 400 * len(ends) and paths["path"].max() == 400
+    keys = [key for key in ("series", "step") if key in ends]
+    assert len(ends) % series == 0
+    for key, values in paths.groupby(keys)["value"]:
+        row = ends.set_index(keys).loc[key if len(keys) > 1 else key[0]]
+        for level in (50, 80, 95):
+            for end, share in (("low", (100 - level) / 200), ("high", (100 + level) / 200)):
+                # One path lies in each 400th part of the distribution.
+                near = np.quantile(values, [max(share - 0.004, 0), min(share + 0.004, 1)])
+                assert near[0] - 1e-4 * abs(near[0]) <= row[f"{end}_{level}%"] <= near[1] + 1e-4 * abs(near[1])
+
+    # Steps depend on each other: changes add up.
+    wide = paths.pivot_table(index="path", columns=keys, values="value")
+    if name == "aapl":
+        assert wide.corr().iloc[0, 1] > 0.4
+
+    restored = forecaster.restore(trained / name)
+    panel = restored.experiment.data.panel()
+    again = csv_tables.content(sample_paths.sample(restored, panel, 400))
+    assert again == (tmp_path / "f-paths.csv").read_bytes()
+    assert csv_tables.content(sample_paths.sample(restored, panel, 400, seed=7)) != again
+
+
+def test_large_tables_are_parquet_and_paths_need_the_rows_of_the_run(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(figures, "drawn", lambda figure, kind: b"picture")
+    monkeypatch.setattr(predictions, "LARGE", 100)
+    words = [str(trained / "table"), "--paths", "10", "--out", str(tmp_path / "f.csv")]
+    assert forecast.main(words) == 0
+    table = pd.read_parquet(tmp_path / "f-paths.parquet")
+    assert table.columns.tolist() == ["date", "series", "step", "path", "value"] and len(table) == 140
+
+    run = shutil.copytree(trained / "table", tmp_path / "run")
+    config = run_folder.read_config(run)
+    config["rows_sha256"] = "0" * 64
+    run_folder.write_config(run, config)
+    assert forecast.main([str(run), *words[1:3], "--out", str(tmp_path / "g.csv")]) == 2
+    assert "rows" in capsys.readouterr().err and not (tmp_path / "g.csv").exists()
+    for wrong in (["--paths", "0"], ["--paths", "2", "--paths-seed", "-1"], ["--paths", "1000000"]):
+        assert forecast.main([str(trained / "table"), "--out", str(tmp_path / "g.csv"), *wrong]) == 2
+        assert "paths" in capsys.readouterr().err and not (tmp_path / "g.csv").exists()
 
 
 def test_a_series_of_the_same_name_in_another_unit_is_scaled_by_its_own_rows(

@@ -39,7 +39,7 @@ from jaxseq.nn.heads import COMPONENTS, HeadName
 from jaxseq.train import forecaster, future, run, run_folder
 from jaxseq.train.domains import forecasts
 from jaxseq.train.domains.base import RunRow
-from jaxseq.train.experiments.base import NormName
+from jaxseq.train.experiments.base import Epochs, NormName
 from jaxseq.train.experiments.config import recipe_of
 from jaxseq.train.experiments.forecasts import EXPERIMENTS, ForecastExperiment, LossName, Model, Strategy
 from jaxseq.train.forecaster import Trained
@@ -106,7 +106,7 @@ class JaxseqForecaster(BaseEstimator):
 
     window: int = 50
     """Time steps of the network's input."""
-    target: TargetChoice = "change"
+    target: TargetChoice = "auto"
     """Values that the network sees and forecasts, a name of `jaxseq.data.transforms.TRANSFORMS` or auto."""
     scale: ScaleChoice = "auto"
     """Scale of a series: its training rows (series) or each window by itself (window), which auto takes for season."""
@@ -129,8 +129,8 @@ class JaxseqForecaster(BaseEstimator):
     period: int | None = None
     """Time steps of a season; None infers them from the dates."""
 
-    epochs: int = 20
-    """Passes over the training part."""
+    epochs: Epochs = "auto"
+    """Passes over the training part; auto: by its rows, 20 to 500, with patience."""
     batch: int = 32
     """Training windows in one optimiser step."""
     lr: float = 1e-3

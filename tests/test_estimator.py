@@ -112,7 +112,7 @@ def test_a_fit_is_the_training_of_the_command(fitted, tmp_path, monkeypatch):
     assert clone(forecaster).recipe is not None and clone(forecaster).recipe == recipe
 
     # The folder has what is not a parameter from the recipe, and all else from the parameters.
-    data = Table.from_frame(STORES, column="sales", series="store", window=8, floor=-5.0)
+    data = Table.from_frame(STORES, column="sales", series="store", window=8, floor=-5.0, target="auto")
     model = Model(hidden=2, epsilon=1e-6)
     restored = restore(tmp_path / "run")
     assert restored.experiment == named("table", data=data, model=model, task="direct", horizon=3, epochs=1)

@@ -32,7 +32,7 @@ BLOCKS = [
 ]
 
 
-OPTIONAL = ("optuna", "safetensors", "torch")
+OPTIONAL = ("optuna", "safetensors", "statsmodels", "torch")
 """Packages that a page may import and that not everybody has."""
 
 

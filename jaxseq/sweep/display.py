@@ -40,7 +40,7 @@ class Display:
             console=console,
             disable=not console.is_terminal,
         )
-        epochs = sum(run.experiment.epochs for run in pending)
+        epochs = sum(run.experiment.most_epochs for run in pending)
         self._task = self._progress.add_task("", total=epochs, runs=self._ended_of_all(), left="")
 
     def __enter__(self) -> Display:
@@ -106,7 +106,7 @@ class Display:
             if (run.folder / run_seal.JUDGED).is_file():
                 continue
             costs = alike[_without_seed(run)] or measured
-            epochs = run.experiment.epochs - len(run_seconds)
+            epochs = run.experiment.most_epochs - len(run_seconds)
             left += epochs * sum(costs) / len(costs)
 
         # Where some kind of run has no epoch yet, its cost is a guess.

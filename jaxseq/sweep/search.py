@@ -109,7 +109,7 @@ class _Search:
         self._journal = folder / JOURNAL
         self._start = run_seal.journal_start(space.words)
         sealed_journal.check(self._journal, self._start)
-        self._storage, study = _open(self._journal, space.base.epochs, self._start)
+        self._storage, study = _open(self._journal, space.base.most_epochs, self._start)
         self._space = space
         self._trials = trials
         self._is_parallel = is_parallel
@@ -486,7 +486,7 @@ class Pruning(Callback):
     def on_start(self, run: StartedRun) -> None:
         """Open the journal, and report the epochs that it lacks."""
         _be_quiet()
-        storage, study = _open(self._journal, run.experiment.epochs)
+        storage, study = _open(self._journal, run.experiment.most_epochs)
         trial_id = _trial_id(storage, self._number)
         self._trial = Trial(study, trial_id)
         self._last_epoch = max(storage.get_trial(trial_id).intermediate_values, default=0)

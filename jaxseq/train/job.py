@@ -18,7 +18,7 @@ from jax.sharding import Mesh, Sharding
 from jaxseq.checkpoint import leaves, records, run_seal, store
 from jaxseq.checkpoint.run_seal import Judged
 from jaxseq.common import memory
-from jaxseq.common.arrays import Tree
+from jaxseq.common.arrays import Tree, Variables
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
 from jaxseq.common.text import counted
@@ -28,7 +28,7 @@ from jaxseq.nn.apply import Carrying, Model
 from jaxseq.nn.objectives import Objective
 from jaxseq.train import devices, epoch, experiments, feed, footprint, optimiser, overrides, processes, run_folder
 from jaxseq.train.epoch import Setup, TrainState
-from jaxseq.train.experiments.base import Experiment, Training
+from jaxseq.train.experiments.base import Experiment, Training, with_batch_of, with_epochs_of
 from jaxseq.train.experiments.config import OVERRIDES, ROWS
 from jaxseq.train.feed import Feed, RowSplits, Segments
 from jaxseq.train.footprint import Footprint
@@ -46,6 +46,19 @@ Training_ = TypeVar("Training_", bound=Training)
 Material = TypeVar("Material")
 
 
+class Start(NamedTuple):
+    """Parameters that a training starts from in the place of drawn ones.
+
+    compute  function from the drawn parameters to those that training starts from
+    note     remark for the user, one of the job's notes
+    fitted   key of its choices among the job's fitted values
+    """
+
+    compute: Callable[[Variables], Variables]
+    note: str
+    fitted: str
+
+
 @dataclass(frozen=True)
 class Job(Generic[Training_, Material]):
     """An experiment, or any other training, and everything that it needs, on the devices.
@@ -59,6 +72,7 @@ class Job(Generic[Training_, Material]):
     source       the training batches of each epoch, for data that are not held on the devices; the training part is then
                  a single row, which says what rows look like
     numbers      the numbers of the optimiser, such as the learning rate, which its state holds; empty for optax's own
+    start        parameters that are computed; None keeps those that are drawn
     first        arrays that the first state has in the place of drawn ones, by their paths, as of a warm start
     """
 
@@ -73,6 +87,7 @@ class Job(Generic[Training_, Material]):
     fitted: Mapping[str, object]
     source: Source | None = None
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    start: Start | None = None
     first: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -92,11 +107,16 @@ def build_job(
     metric, if a state is to be carried and the model has none, or if the processes have read different data.
     """
     mesh = devices.make()
-    batch_sharding = devices.batch_sharding(mesh, experiment.batch)
     train_rows = feed.feed_of(batches.train)
+    experiment = with_batch_of(experiment, train_rows.rows, mesh.size)
+    batch_sharding = devices.batch_sharding(mesh, experiment.batch)
     _check_sizes(experiment, train_rows, mesh.size)
 
-    chosen = experiment.build_optimiser(train_rows.steps(experiment.batch))
+    steps_per_epoch = train_rows.steps(experiment.batch)
+    experiment = with_epochs_of(experiment, steps_per_epoch)
+    _check_steps(experiment, steps_per_epoch)
+
+    chosen = experiment.build_optimiser(steps_per_epoch)
     setup = Setup(
         model=experiment.build(),
         objective=experiment.objective(),
@@ -126,7 +146,7 @@ def build_job(
 
 
 def _check_sizes(experiment: Experiment, train_rows: Feed, device_count: int) -> None:
-    """Raise `UsageError` for a batch, a number of epochs or a model that cannot be trained here."""
+    """Raise `UsageError` for a batch or a model that cannot be trained here."""
     # A batch is a multiple of the number of devices, so it may exceed the rows by less than that number.
     if experiment.batch >= train_rows.rows + device_count:
         raise UsageError(
@@ -134,16 +154,6 @@ def _check_sizes(experiment: Experiment, train_rows: Feed, device_count: int) ->
             where="--batch",
             got=experiment.batch,
             needed=f"at most {train_rows.rows}, the number of training windows",
-        )
-
-    total_steps = experiment.epochs * train_rows.steps(experiment.batch)
-    # The step counter of the training state is an int32.
-    if total_steps >= 2**31:
-        raise UsageError(
-            f"too many optimiser steps in {experiment.epochs} epochs",
-            where="--epochs",
-            got=total_steps,
-            needed=f"at most {2**31 - 1}",
         )
 
     hidden = experiment.model.hidden
@@ -157,6 +167,19 @@ def _check_sizes(experiment: Experiment, train_rows: Feed, device_count: int) ->
         needed=4 * 3 * (2 * layers - 1) * hidden**2,
         where="--model.hidden",
     )
+
+
+def _check_steps(experiment: Experiment, steps_per_epoch: int) -> None:
+    """Raise `UsageError` for more optimiser steps than can be counted."""
+    total_steps = experiment.most_epochs * steps_per_epoch
+    # The step counter of the training state is an int32.
+    if total_steps >= 2**31:
+        raise UsageError(
+            f"too many optimiser steps in {experiment.epochs} epochs",
+            where="--epochs",
+            got=total_steps,
+            needed=f"at most {2**31 - 1}",
+        )
 
 
 def _check_metrics(objective: Objective, judged_by: tuple[str, ...]) -> None:
@@ -219,8 +242,10 @@ def on_local_devices(job: Job[Training_, Material]) -> Job[Training_, Material]:
 
 
 def initial_state(job: Job) -> TrainState:
-    """Return the state before the first step, replicated over the mesh: drawn from the seed, or given in part."""
+    """Return the state before the first step, replicated over the mesh: drawn from the seed, computed, or given in part."""
     state = _drawn_state(job)
+    if job.start is not None:
+        state = state._replace(params=devices.replicate(job.mesh, job.start.compute(state.params)))
     if not job.first:
         return state
     first = leaves.by_path(state)
@@ -286,6 +311,17 @@ def size_note(job: Job[Experiment, object]) -> str | None:
         f"{counted(model.layers, 'layer')} of {model.hidden:,} units, {counted(parameters, 'parameter')}: drawing and "
         "compiling them may take minutes"
     )
+
+
+def epochs_note(job: Job[Experiment, object]) -> str:
+    """Return a sentence on a number of epochs that the training rows decided, and on when training stops."""
+    experiment = job.experiment
+    rows = feed.feed_of(job.batches.train)
+    steps = counted(rows.steps(experiment.batch), "step")
+    length = f"{counted(rows.rows, 'training row')}, {steps} an epoch: at most {experiment.epochs} epochs"
+    if experiment.patience is None:
+        return length
+    return f"{length}; training stops after {experiment.patience} without a better validation score"
 
 
 def run_config(job: Job) -> dict[str, object]:

@@ -110,7 +110,7 @@ def fit_epochs(run: Run, console: Console, callbacks: Sequence[Callback] = ()) -
 
     with (
         checkpoint_writer(run, console) as writer,
-        progress.display_of(console, run.rows, experiment.epochs) as display,
+        progress.display_of(console, run.rows, experiment.most_epochs) as display,
         stop_signals(display.note) as stop_status,
         attended_by(callbacks, run, display.note) as after_epoch,
     ):
@@ -150,7 +150,7 @@ def epochs_left(run: Run) -> range:
     # A run that stopped early stays stopped: resumed with the same patience, it is only judged again.
     if patience_is_over(run):
         return range(0)
-    numbers = range(len(run.rows) + 1, run.job.experiment.epochs + 1)
+    numbers = range(len(run.rows) + 1, run.job.experiment.most_epochs + 1)
     if numbers:
         # Beside later checkpoints, the files of an earlier judgement would pass for files about them.
         processes.from_first(partial(run_seal.set_judgement_aside, run.folder))
@@ -290,7 +290,7 @@ def resume(job: Job, folder: Path, from_epoch: int | None, console: Console) -> 
     `DamagedError` if the best epoch so far is lost and no epoch is named, or if a row was changed.
     """
     warn = _warner(console)
-    total = job.experiment.epochs
+    total = job.experiment.most_epochs
     done, run = _restored(job, folder, from_epoch, warn)
     if done > total:
         raise UsageError(

@@ -54,6 +54,12 @@ class OwnTraining(Training):
 
     domain: ClassVar[str] = OWN
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # An iterator may have no end, so that its rows decide nothing.
+        if isinstance(self.epochs, str):
+            raise UsageError("decides no number of epochs here", where="epochs", got=self.epochs, needed="a number")
+
 
 class Parts(NamedTuple):
     """The parts of a training that are functions, and no numbers.

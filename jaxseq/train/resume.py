@@ -11,7 +11,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import UsageError
 from jaxseq.train import run_folder
 from jaxseq.train.experiments import from_config
-from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.base import AUTO, Experiment
 from jaxseq.train.experiments.config import ROWS, recipe_of
 from jaxseq.train.run_folder import MAY_CHANGE
 from jaxseq.train.schedules import RATES
@@ -43,7 +43,8 @@ def check_resumable(folder: Path, experiment: Experiment) -> None:
 
     # The learning rate depends on the length of the run: another number of epochs changes every step from the first.
     has_length = saved.schedule in RATES
-    if has_length and saved.epochs != experiment.epochs:
+    decides_again = experiment.epochs == AUTO
+    if has_length and not decides_again and saved.epochs != experiment.epochs:
         raise UsageError(
             f"a run with a {saved.schedule} schedule cannot be extended; start a new run",
             where=folder,

@@ -21,9 +21,9 @@ from jaxseq.common.sealed import RUN_ID
 from jaxseq.train import devices, domains, loop, overrides, processes, run_folder, warm_start
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import RunRow
-from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.base import AUTO, Experiment
 from jaxseq.train.experiments.config import OVERRIDES
-from jaxseq.train.job import Job, check_rows, initial_state, on_local_devices, run_config, size_note
+from jaxseq.train.job import Job, check_rows, epochs_note, initial_state, on_local_devices, run_config, size_note
 from jaxseq.train.loop import Run
 from jaxseq.train.resume import check_resumable
 
@@ -112,6 +112,8 @@ def _open_new(
     if source is not None:
         job = warm_start.begun(job, source)
     _print_notes(job, console)
+    if experiment.epochs == AUTO:
+        console.print(epochs_note(job), highlight=False, markup=False)
     note = size_note(job)
     if note:
         console.print(note, highlight=False, markup=False)

@@ -263,7 +263,7 @@ def fit_epochs(group: Sequence[Lane], console: Console, again: str) -> dict[str,
     rows_before = [_mean_row(rows) for rows in zip(*(member.rows for member in runs), strict=False)]
     with ExitStack() as stack:
         writers = {member.folder: stack.enter_context(loop.checkpoint_writer(member, console)) for member in runs}
-        epochs = max(member.job.experiment.epochs for member in runs)
+        epochs = max(member.job.experiment.most_epochs for member in runs)
         display = stack.enter_context(progress.display_of(console, rows_before, epochs))
         stop_status = stack.enter_context(loop.stop_signals(display.note))
         group_in_training = _GroupInTraining(display.note)

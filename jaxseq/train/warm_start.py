@@ -57,8 +57,8 @@ def begun(job: Job, folder: str | Path) -> Job:
         "training rows"
     )
     first = _arrays(job, folder, source)
-    fitted = {**job.fitted, WARM_START: source._asdict()}
-    return dataclasses.replace(job, first=first, fitted=fitted, notes=(note, *job.notes))
+    job = _recorded(job, source)
+    return dataclasses.replace(job, first=first, notes=(note, *job.notes))
 
 
 def continued(job: Job, folder: Path, anew: bool = False) -> Job:
@@ -70,7 +70,7 @@ def continued(job: Job, folder: Path, anew: bool = False) -> Job:
     if saved is None:
         return job
     source = _parsed(saved, folder)
-    job = dataclasses.replace(job, fitted={**job.fitted, WARM_START: source._asdict()})
+    job = _recorded(job, source)
     if records.epochs(folder / run_seal.CHECKPOINTS) and not anew:
         return job
     present = _source(Path(source.path))
@@ -82,6 +82,16 @@ def continued(job: Job, folder: Path, anew: bool = False) -> Job:
             needed=f"epoch {source.epoch} as it was",
         )
     return dataclasses.replace(job, first=_arrays(job, Path(source.path), source))
+
+
+def _recorded(job: Job, source: Source) -> Job:
+    """Return a job that names its source, and nothing of the parameters that it would have started from without one."""
+    fitted = {**job.fitted, WARM_START: source._asdict()}
+    notes = job.notes
+    if job.start is not None:
+        fitted.pop(job.start.fitted)
+        notes = tuple(note for note in notes if note != job.start.note)
+    return dataclasses.replace(job, fitted=fitted, notes=notes, start=None)
 
 
 def check(experiment: Experiment, folder: Path) -> None:

@@ -60,7 +60,7 @@ def files(run: RestoredRun) -> dict[str, bytes]:
     # torch multiplies from the left.
     weights["head.weight"] = np.ascontiguousarray(np.asarray(head["kernel"]).T)
     weights["head.bias"] = np.asarray(head["bias"])
-    if model.skip:
+    if "skip" in trained.state.params:
         weights["skip.weight"] = np.ascontiguousarray(np.asarray(trained.state.params["skip"]["kernel"]).T)
     return {"torch.safetensors": as_safetensors(weights)}
 
@@ -85,7 +85,7 @@ def call(run: RestoredRun) -> str:
     forward = FORWARD[reads].format(layers=model.layers, directions=directions, hidden=model.hidden)
     outputs = experiment.steps_out * experiment.head.width
     skip = ""
-    if model.skip:
+    if "skip" in trained.state.params:
         inputs = experiment.data.window * scaling.features
         skip = f"\n        self.skip = torch.nn.Linear({inputs}, {outputs}, bias=False)"
         forward = f"{forward} + self.skip(x.flatten(1))"

@@ -88,7 +88,7 @@ def _recurrent_layers(trained: Trained, steps: Value) -> Value:
 def _raw_by_step(trained: Trained, states: Value, steps: Value) -> Value:
     """Add the dense head and the skip, and return their numbers for each step of the horizon, "n k p"."""
     raw = layers.dense(trained.state.params["head"], states)
-    if trained.experiment.model.skip:
+    if "skip" in trained.state.params:
         # The recurrent layers have time steps first, the skip has all inputs of a row.
         window = steps.turn(1, 0, 2).shape(0, -1)
         raw = raw + window @ np.asarray(trained.state.params["skip"]["kernel"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, get_args
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -14,7 +16,7 @@ from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, figures, files, html_page
-from jaxseq.common.arrays import Batch
+from jaxseq.common.arrays import Batch, Variables
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
@@ -22,16 +24,18 @@ from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.windows import known_until
-from jaxseq.forecasting import baselines, chart, coverage, distributions, evaluate, verdict
+from jaxseq.forecasting import baselines, chart, coverage, distributions, evaluate, ridge, verdict
 from jaxseq.forecasting.evaluate import Entry, Judgement
+from jaxseq.forecasting.ridge import Ridge
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.nn import heads
-from jaxseq.train import feed, forecaster, overrides, run_folder, stateful, trained_series
+from jaxseq.train import feed, forecaster, overrides, processes, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import Member, RunRow
+from jaxseq.train.experiments.config import RIDGE
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.feed import RowSplits
 from jaxseq.train.forecaster import Trained, restore
-from jaxseq.train.job import Job, build_job, restore_best
+from jaxseq.train.job import Job, Start, build_job, restore_best
 from jaxseq.train.plots import judgement_figures, loss_figure
 
 __all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "summary"]
@@ -65,8 +69,53 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
         fitted[stateful.START] = segmented.carried_from
     else:
         batches = _independent_rows(experiment, dataset)
-    notes = (*dataset.background.notes, *_selection_note(experiment))
-    return build_job(experiment, batches, dataset, notes, fitted, judged_by=("mse",))
+    linear = _ridge(experiment, dataset, batches)
+    notes = [*dataset.background.notes, *_selection_note(experiment)]
+    if linear is not None:
+        fitted[RIDGE] = {"penalty": linear.penalty, "decay": linear.decay}
+        notes.append(_ridge_note(linear))
+    elif experiment.starts_from_ridge:
+        notes.append("the weights are drawn: there is no ridge regression on so many inputs, or without known targets")
+    job = build_job(experiment, batches, dataset, tuple(notes), fitted, judged_by=("mse",))
+    return _starting_from(job, linear)
+
+
+def _ridge(experiment: ForecastExperiment, dataset: Dataset, batches: RowSplits) -> Ridge | None:
+    """Fit the ridge regression that the network begins as; None where its weights are drawn."""
+    # A class from outside the package may build a network without a linear map.
+    if not experiment.starts_from_ridge or "build" in overrides.of(experiment):
+        return None
+    train = batches.train
+    valid = batches.valid
+    assert isinstance(train, Batch) and isinstance(valid, Batch), "a carried state forecasts at every step"
+    return ridge.fit(train, valid, ridge.ages(dataset.windows.train.series, experiment.horizon))
+
+
+def _ridge_note(linear: Ridge) -> str:
+    memory = "all lags alike"
+    if linear.decay:
+        memory = f"growing with the lag to the power of {2 * linear.decay}"
+    return f"the network begins as a ridge regression on the window: penalty {linear.penalty:.3g}, {memory}"
+
+
+def _starting_from(job: ForecastJob, linear: Ridge | None) -> ForecastJob:
+    """Return a job whose network begins as a ridge regression; unchanged without one."""
+    if linear is None:
+        return job
+    numbers = {"weights": linear.weights.tolist(), "intercept": linear.intercept.tolist()}
+    # Each process would round its own solution.
+    numbers = processes.from_first(lambda: numbers)
+    return dataclasses.replace(job, start=Start(partial(_as_linear, numbers), _ridge_note(linear), RIDGE))
+
+
+def _as_linear(linear: Mapping[str, list], params: Variables) -> Variables:
+    """Return the parameters of a network whose predictions are linear: its states have no weight yet."""
+    head = {
+        "kernel": jnp.zeros_like(params["head"]["kernel"]),
+        "bias": jnp.asarray(linear["intercept"], params["head"]["bias"].dtype),
+    }
+    skip = {"kernel": jnp.asarray(linear["weights"], params["skip"]["kernel"].dtype)}
+    return {**params, "head": head, "skip": skip}
 
 
 def on_all_rows(job: ForecastJob, facts: Mapping[str, object]) -> ForecastJob:
@@ -82,7 +131,13 @@ def on_all_rows(job: ForecastJob, facts: Mapping[str, object]) -> ForecastJob:
     windows = panel.select(numbers).all_windows(experiment.data.window, experiment.horizon)
     whole = dataset._replace(windows=dataset.windows._replace(train=windows))
     fitted = {**job.fitted, **facts}
-    return build_job(experiment, _independent_rows(experiment, whole), whole, job.notes, fitted, judged_by=("mse",))
+    batches = _independent_rows(experiment, whole)
+    again = build_job(experiment, batches, whole, job.notes, fitted, judged_by=("mse",))
+    chosen = job.fitted.get(RIDGE)
+    if not isinstance(chosen, Mapping):
+        return again
+    assert isinstance(batches.train, Batch), "the rows are independent"
+    return _starting_from(again, ridge.fit_to(batches.train, **chosen))
 
 
 def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSplits:

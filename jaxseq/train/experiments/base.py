@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import Annotated, ClassVar, Literal, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
 
 import tyro
 
@@ -23,12 +24,25 @@ from jaxseq.train.schedules import PLATEAU, Schedule
 NormName = Literal["none", "layer", "layer-sum", "batch", "batch-between"]
 OnNonFinite = Literal["stop", "skip"]
 
+AUTO = "auto"
+"""The number of epochs that the training rows decide, see `with_epochs_of`."""
+Epochs: TypeAlias = int | Literal["auto"]
+AUTO_STEPS = 2_000
+"""Optimiser steps for which an automatic number of epochs is enough."""
+LEAST_EPOCHS = 20
+MOST_EPOCHS = 500
+"""Range of an automatic number of epochs."""
+PATIENCE = 0.25
+"""Share of an automatic number of epochs, above the least one, that training waits for a better validation score."""
+
 OWN = "own"
 """Name of trainings from Python, `jaxseq.train.fit`: in `config.json`, and in the names of their folders."""
 MOST_LAYERS_AT_ONCE = 8
 """Maximum number of layers that are drawn by one compiled function: 16 take longer to compile than they train."""
 CellName = Annotated[str, tyro.conf.arg(help=f"Recurrent cell: {', '.join(CELLS)}.")]
 """A name of `CELLS`, whose help lists them all."""
+
+AnyTraining = TypeVar("AnyTraining", bound="Training")
 
 
 @runtime_checkable
@@ -57,10 +71,10 @@ class Training:
 
     name: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress]
     """The name on the command line, in `config.json` and in the names of run folders."""
-    epochs: int = 100
-    """Passes over the training set."""
+    epochs: Epochs = 100
+    """Passes over the training set; auto: by its rows, 20 to 500, for about 2,000 steps, with patience."""
     batch: int = 32
-    """Training rows in one optimiser step."""
+    """Training rows in one optimiser step; with --epochs auto, at most all of them."""
     seed: int = 0
     """Seed of every random draw: initial weights, order of the rows, dropout."""
     patience: int | None = None
@@ -74,7 +88,9 @@ class Training:
         for name, value in changed_fields(self).items():
             # The only way to set a field of a frozen dataclass.
             object.__setattr__(self, name, value)
-        count(1, epochs=self.epochs, batch=self.batch)
+        count(1, batch=self.batch)
+        if self.epochs != AUTO:
+            count(1, epochs=self.epochs)
         # From 2**32 on, JAX's keys repeat.
         count(0, most=2**32 - 1, seed=self.seed)
         if self.patience is not None:
@@ -86,6 +102,13 @@ class Training:
     def draws_by_layer(self) -> bool:
         """Whether the first state is drawn one layer after the other, which deep stacks compile faster."""
         return False
+
+    @property
+    def most_epochs(self) -> int:
+        """The number of epochs, or the largest one that the training rows may decide."""
+        if self.epochs == AUTO:
+            return MOST_EPOCHS
+        return int(self.epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +195,30 @@ class Experiment(Training, ABC):
 
     def build_optimiser(self, steps_per_epoch: int) -> Optimiser:
         """Build the optimiser; settings that differ in numbers alone have the same transformation."""
-        return optimisers.optimiser(self._settings, self.epochs * steps_per_epoch)
+        return optimisers.optimiser(self._settings, self.most_epochs * steps_per_epoch)
+
+
+def with_batch_of(training: AnyTraining, rows: int, devices: int) -> AnyTraining:
+    """Return a training with a batch of at most all rows, a multiple of the devices, where its epochs are automatic."""
+    largest = -(-rows // devices) * devices
+    if training.epochs != AUTO or training.batch <= largest:
+        return training
+    return dataclasses.replace(training, batch=largest)
+
+
+def with_epochs_of(training: AnyTraining, steps_per_epoch: int) -> AnyTraining:
+    """Return a training with a number of epochs, where it is automatic by the optimiser steps of each.
+
+    Few rows get more epochs than the least number, and then patience, unless there is one already.
+    """
+    if training.epochs != AUTO:
+        return training
+    wanted = -(-AUTO_STEPS // steps_per_epoch)
+    epochs = min(max(wanted, LEAST_EPOCHS), MOST_EPOCHS)
+    patience = training.patience
+    if patience is None and epochs > LEAST_EPOCHS:
+        patience = max(1, round(PATIENCE * epochs))
+    return dataclasses.replace(training, epochs=epochs, patience=patience)
 
 
 def norm_inside(name: NormName) -> Norm | None:

@@ -20,12 +20,16 @@ OVERRIDES = "overrides"
 """Key of what such a class builds by methods of its own, in words."""
 WARM_START = "warm_start"
 """Key of the finished run whose parameters a run began with: its path, identity, epoch, and the sha256 of that state."""
-RESULTS = ("scaling", "series", "training_series", "state_start", ROWS, "axes")
+RIDGE = "ridge"
+"""Key of the penalty and the decay of the ridge regression that a network began as."""
+RESULTS = ("scaling", "series", "training_series", "state_start", RIDGE, ROWS, "axes")
 """Keys of results of fitting, and of facts about the rows and the network."""
 BESIDE_THE_FIELDS = ("experiment", *RESULTS, RECIPE, OVERRIDES, WARM_START, RUN_ID)
 """Keys of `config.json` that are not fields of an experiment: its name, results of fitting, and the run's identity."""
 OUTSIDE_JSON = ("name", "about")
 """Fields that are not written: the name stands under "experiment", the help text belongs to the code."""
+BEFORE: Mapping[str, object] = MappingProxyType({"start": "random"})
+"""Values of fields that earlier versions did not write, where the default is another one today."""
 LONGEST_REASON = 600
 """Characters kept of an error message about a file, whose texts may be of any length."""
 LARGEST_INTEGER = 2**63 - 1
@@ -71,6 +75,7 @@ def read_config(
     Raises `UsageError`, which names `source`, for an unknown field or a value of another type.
     """
     fields = {key: value for key, value in config.items() if key not in BESIDE_THE_FIELDS}
+    fields = {**{key: value for key, value in BEFORE.items() if hasattr(default, key)}, **fields}
 
     # Their annotations are type variables or protocols: the class to check against is that of the default.
     data = rebuild(default.data, fields.pop("data", {}), f"{source}: data")

@@ -25,6 +25,7 @@ from jaxseq.nn.heads import HeadName, LossName
 from jaxseq.train.experiments.base import CellName, Experiment, NormName
 
 Strategy = Literal["one-step", "iterated", "direct", "every-step"]
+Start = Literal["random", "ridge", "auto"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,9 @@ class ForecastExperiment(Experiment, Generic[Data]):
     loss: LossName = "mse"
     """Training loss of a point forecast; a distribution is trained by its likelihood or pinball loss."""
 
+    start: Start = "random"
+    """First weights: random, or a ridge regression on the window that the network adds to; auto: ridge where it can."""
+
     intervals: Choice = "auto"
     """Intervals: split (constant), scaled (by last value, series), volatility, adaptive; auto: best on validation."""
 
@@ -160,6 +164,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
         count(1, horizon=self.horizon)
         one_of(get_args(Strategy), task=self.task)
         one_of(get_args(LossName), loss=self.loss)
+        one_of(get_args(Start), start=self.start)
         one_of(get_args(Choice), intervals=self.intervals)
         self._check_strategy()
 
@@ -190,6 +195,7 @@ class ForecastExperiment(Experiment, Generic[Data]):
             )
         self._check_whole_window()
         self._check_known_ahead()
+        self._check_start()
         if self.stateful:
             self._check_stateful()
         if self.loss != "mse" and self.model.head != "point":
@@ -285,6 +291,36 @@ class ForecastExperiment(Experiment, Generic[Data]):
         # The window's last step has what is known of the first row.
         return self.steps_out - 1
 
+    def _check_start(self) -> None:
+        """Raise `UsageError` for a ridge regression that the network could not add to."""
+        if self.start != "ridge" or self._takes_ridge:
+            return
+        if self._steps_through_window:
+            raise UsageError(
+                "reads the whole window", where="--start", got=f"--task {self.task}", needed="--task direct or one-step"
+            )
+        if self.model.head != "point":
+            raise UsageError(
+                "forecasts a point", where="--start", got=f"--model.head {self.model.head}", needed="--model.head point"
+            )
+        raise UsageError(
+            "knows nothing beyond the window",
+            where="--start",
+            got="ridge",
+            needed="random with covariates that are known ahead",
+        )
+
+    @property
+    def _takes_ridge(self) -> bool:
+        """Whether the network can begin as a linear map of the whole window, to a point."""
+        # Beyond the window one head serves every step, which would need an intercept each.
+        return not self._steps_through_window and not self._steps_beyond and self.model.head == "point"
+
+    @property
+    def starts_from_ridge(self) -> bool:
+        """Whether the network begins as a ridge regression on the window."""
+        return self.start != "random" and self._takes_ridge
+
     @property
     def stateful(self) -> bool:
         """Whether the state is carried through one long series."""
@@ -319,7 +355,9 @@ class ForecastExperiment(Experiment, Generic[Data]):
     def build(self) -> forecaster.Forecaster:
         """Build the Flax module."""
         outputs = self.steps_out * self.head.width
-        return self.model.build(outputs, self.task == "every-step", self._steps_beyond)
+        # A ridge regression is in the weights of the skip.
+        model = dataclasses.replace(self.model, skip=self.model.skip or self.starts_from_ridge)
+        return model.build(outputs, self.task == "every-step", self._steps_beyond)
 
 
 EXPERIMENTS = (
@@ -392,11 +430,13 @@ EXPERIMENTS = (
                 --data.series store --task direct --horizon 7
 
             Each series is scaled by its own training part. Dates, frequency and season are inferred and reported. The
+            network begins as a ridge regression on the window, and a short file gets more epochs than a long one. The
             verdict is against the simple forecast that is best on the validation part; that of many series is scaled
             by each series' own seasonal change.
             """,
-        data=Table(),
-        epochs=20,
+        data=Table(target="auto"),
+        epochs="auto",
+        start="auto",
     ),
 )
 """The experiments of this domain, in the order of --help."""

@@ -83,7 +83,7 @@ def test_it_begins_with_the_parameters_that_were_judged_and_a_fresh_optimiser(wa
 def test_one_that_is_killed_before_its_first_epoch_begins_as_before(
     warm: Path, panel_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypictures.draw_none(patch)
+    pictures.draw_none(monkeypatch)
     folder = shutil.copytree(warm, tmp_path / "run")
     shutil.rmtree(folder / "checkpoints")
     for name in ("metrics.jsonl", run_seal.JUDGED, *run_seal.OUTPUTS):

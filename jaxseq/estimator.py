@@ -35,7 +35,7 @@ from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import Frame, IntoFrame, in_memory
 from jaxseq.data.targets import ScaleChoice, TargetChoice
 from jaxseq.forecasting.intervals import Choice, coverages_of
-from jaxseq.nn.heads import COMPONENTS, HeadName
+from jaxseq.nn.heads import COMPONENTS, POWER, HeadName
 from jaxseq.train import forecaster, future, run, run_folder
 from jaxseq.train.domains import forecasts
 from jaxseq.train.domains.base import RunRow
@@ -94,6 +94,8 @@ class JaxseqForecaster(BaseEstimator):
     """Levels of the head quantile, as 0.05,0.5,0.95; empty takes seven."""
     components: int = COMPONENTS
     """Normal distributions in the head mixture."""
+    power: float = POWER
+    """Power of the head tweedie, between 1 and 2."""
 
     horizon: int = 1
     """Time steps to forecast."""

@@ -33,8 +33,8 @@ DType: TypeAlias = Any
 Tree: TypeAlias = Any
 """Any pytree of arrays."""
 
-Support = Literal["real", "counts"]
-"""Targets that a distribution is made for: real numbers, or whole numbers from 0."""
+Support = Literal["real", "counts", "amounts"]
+"""Targets that a distribution is made for: real numbers, whole numbers from 0, or all numbers from 0."""
 
 Variables: TypeAlias = Mapping[str, Tree]
 """Parameters or statistics of a Flax module: arrays in nested dicts, by the names of submodules and parameters."""

@@ -540,7 +540,7 @@ class PanelData(ABC):
     window: int = 50
     """Time steps of the model's input."""
     target: TargetChoice = "change"
-    """Values the model sees and forecasts: change from the last value or over a season, log-return, level, or count."""
+    """Values the model sees and forecasts: change from the last value or a season ago, log-return, level, count, amount."""
     scale: ScaleChoice = "auto"
     """Scale of a series: its training rows (series) or each window by itself (window), which auto takes for season."""
     folds: int = 1

@@ -35,12 +35,14 @@ class Scaling:
         season       x_t = (v_t - v_{t-m}) / scale            y_k = (w_k - that of the same season) / scale
         level        x_t = (v_t - shift) / scale              y_k = (w_k - shift) / scale
         count        x_t = log(1 + v_t)                       y_k = w_k
+        amount       x_t = log(1 + v_t / scale)               y_k = w_k / scale
 
     In the first two the window's first x is 0, y = 0 is the naive forecast, and nothing depends on how high the series
     has risen; on the level, a series that has left its training range is outside of all values the model has seen. There,
-    too, y_1 is the next x, so that a forecast one step ahead can be fed back; for counts `Transform.as_input` makes it
-    one. For "season", with m = `lag`, y = 0 is the seasonal naive forecast, the first m x are 0, and (v_t - v) / scale
-    stands beside them: it has the course of a season, which their differences lack. All arithmetic is float64.
+    too, y_1 is the next x, so that a forecast one step ahead can be fed back; for counts and amounts `Transform.as_input`
+    makes it one. For "season", with m = `lag`, y = 0 is the seasonal naive forecast, the first m x are 0, and
+    (v_t - v) / scale stands beside them: it has the course of a season, which their differences lack. All arithmetic is
+    float64.
 
     With `by_window`, shift and scale of a row are those of its own window (`Transform.fit_rows`), the scale at least
     `LEAST_SHARE` of that of its series: series of any size weigh alike, and one that grows stays in sight.

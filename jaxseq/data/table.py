@@ -114,6 +114,9 @@ class Table(PanelData):
         """The columns and how they are read."""
         # A series with such a value may be dropped; of other targets each series is checked by itself.
         is_checked = self.unusable == "error" and is_from_zero(self.target)
+        floor = self.floor
+        if is_checked and floor is None and self.target == "amount":
+            floor = 0.0
         return read.Options(
             column=self.column,
             time=self.time,
@@ -125,7 +128,7 @@ class Table(PanelData):
             missing=self.missing,
             period=self.period,
             longest_gap=self.longest_gap,
-            floor=self.floor,
+            floor=floor,
             target=self.target if is_checked else "",
         )
 

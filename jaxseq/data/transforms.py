@@ -242,6 +242,54 @@ COUNT = Transform(
 Nothing is fitted: the network has to see how high a series is, because its forecast is no multiple of a scale."""
 
 
+# Amounts from 0, by their mean: what is 0 stays 0.
+
+
+def _scaled_amount(values: Values, base: Values, shift: Values, scale: Values) -> Values:
+    return values / scale
+
+
+def _as_log_amount(values: Values) -> Values:
+    return namespace(values).log1p(values)
+
+
+def _log_amount(values: Values, base: Values, shift: Values, scale: Values) -> Values:
+    return _as_log_amount(values / scale)
+
+
+def _amount(y: Values, base: Values, shift: Values, scale: Values) -> Values:
+    return y * scale
+
+
+def _below_zero(values: Float[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
+    return values < 0
+
+
+def _fit_mean(values: Float[np.ndarray, " n"], name: str, lag: int) -> tuple[float, float]:
+    return 0.0, float(np.nanmean(values))
+
+
+def _fit_mean_of_rows(values: Values, lag: int) -> tuple[Values, Values]:
+    scale = values.mean(axis=-1, keepdims=True)
+    return namespace(values).zeros_like(scale), scale
+
+
+AMOUNT = Transform(
+    inputs=_log_amount,
+    targets=_scaled_amount,
+    invert=_amount,
+    fit=_fit_mean,
+    refused=_below_zero,
+    rule="an amount is a number from 0",
+    way_out='use target "change" and another head',
+    adds_up=False,
+    as_input=_as_log_amount,
+    support="amounts",
+    fit_rows=_fit_mean_of_rows,
+)
+"""x = log(1 + v / scale) and y = v / scale, with the mean of the training values as scale, or of the window's own."""
+
+
 def _spread_of_changes(path: Float[np.ndarray, " n"], kind: str, name: str, lag: int) -> float:
     """Return the standard deviation of changes over `lag` time steps, or their own size where all are the same.
 
@@ -273,7 +321,7 @@ def _spread_of_changes(path: Float[np.ndarray, " n"], kind: str, name: str, lag:
 
 
 TRANSFORMS: MappingProxyType[str, Transform] = MappingProxyType(
-    {"change": CHANGE, "season": SEASON, "log-return": LOG_RETURN, "level": LEVEL, "count": COUNT}
+    {"change": CHANGE, "season": SEASON, "log-return": LOG_RETURN, "level": LEVEL, "count": COUNT, "amount": AMOUNT}
 )
 """Transforms by the name that `--data.target` gives them."""
 

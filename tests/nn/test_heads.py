@@ -79,6 +79,42 @@ class WithZeros(NamedTuple):
         return np.where(np.random.default_rng(0).random(counts.shape) < self.share, counts, 0)
 
 
+class CompoundPoisson(NamedTuple):
+    """A sum of gamma-distributed amounts, a Poisson number of them, of a power, mean and dispersion; by scipy."""
+
+    power: float
+    mean: np.ndarray
+    dispersion: np.ndarray
+
+    @property
+    def rate(self):
+        return self.mean ** (2 - self.power) / (self.dispersion * (2 - self.power))
+
+    def over_numbers(self, of_amounts):
+        shape = (2 - self.power) / (self.power - 1)
+        scale = self.dispersion * (self.power - 1) * self.mean ** (self.power - 1)
+        numbers = np.arange(1, 400).reshape(-1, *[1] * np.ndim(self.mean))
+        weights = scipy.stats.poisson.pmf(numbers, self.rate)
+        return np.sum(weights * of_amounts(scipy.stats.gamma(numbers * shape, scale=scale)), axis=0)
+
+    def logpdf(self, y):
+        positive = self.over_numbers(lambda amounts: amounts.pdf(y))
+        is_known = (y > 0) & (positive > 0)
+        return np.where(y > 0, np.where(is_known, np.log(np.where(is_known, positive, 1)), -np.inf), -self.rate)
+
+    def cdf(self, y):
+        return np.exp(-self.rate) + self.over_numbers(lambda amounts: amounts.cdf(y))
+
+    def variance(self):
+        return self.dispersion * self.mean**self.power
+
+
+def tweedie_law(power, raw):
+    raw = np.asarray(raw, np.float64)
+    mean, dispersion = (np.exp(limit * np.tanh(raw[..., p] / limit)) for p, limit in enumerate((10, 5)))
+    return CompoundPoisson(power, mean, dispersion)
+
+
 class Mixture(NamedTuple):
     """A mixture of scipy's normal distributions."""
 
@@ -244,6 +280,45 @@ def test_gaussian_quantiles_are_scipys():
     raw, _ = outputs(heads.GAUSSIAN)
     expected = law(heads.GAUSSIAN, raw[..., None, :]).ppf(heads.LEVELS)
     np.testing.assert_allclose(quantiles(heads.GAUSSIAN, raw), expected, rtol=1e-5, atol=1e-5)
+
+
+every_power = pytest.mark.parametrize("power", [1.2, 1.5, 1.8])
+
+
+@every_power
+@pytest.mark.parametrize(("scale", "tolerance"), [(1.0, 6e-3), (1.8, 1e-2)])
+def test_the_loss_of_amounts_is_the_logarithm_of_scipys_compound_distribution(power, scale, tolerance):
+    raw, y = outputs(heads.tweedie(power), scale=scale)
+    raw = raw - np.float32([0, 1])
+    y = np.where(y < -1, 0, np.abs(y)).astype(np.float32)
+    expected = -tweedie_law(power, raw).logpdf(y)
+    is_known = np.isfinite(expected) & (expected < 80)  # beyond, float64 has no such density
+    assert is_known.mean() > 0.85
+    found = np.asarray(compiled(heads.tweedie(power).loss)(raw, y))
+    np.testing.assert_allclose(found[is_known], expected[is_known], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "power", [pytest.param(1.2, marks=pytest.mark.slow), 1.5, pytest.param(1.8, marks=pytest.mark.slow)]
+)
+def test_amounts_have_the_mean_and_the_variance_of_their_law_and_quantiles_where_it_reaches_the_level(power):
+    head = heads.tweedie(power)
+    raw = np.broadcast_to(np.float32([0.5, -0.3]), (1, 20_000, 2))
+    drawn = np.asarray(compiled(head.draw)(raw, jax.random.key(4)), np.float64)[0]
+    truth = tweedie_law(power, raw[0, 0])
+    assert drawn.mean() == pytest.approx(truth.mean, abs=4 * np.sqrt(truth.variance() / 20_000))
+    assert drawn.var() == pytest.approx(truth.variance(), rel=0.1)
+    assert np.mean(drawn == 0) == pytest.approx(np.exp(-truth.rate), abs=0.015)
+
+    two = np.float32([[[0.5, -0.3], [1.5, 0.3]]])
+    found = np.asarray(compiled(head.quantiles)(two))[0, 0]
+    alone = np.asarray(compiled(head.quantiles)(two[:, ::-1]))[0, 1]
+    np.testing.assert_allclose(alone, found, rtol=1e-5)  # whatever is forecast beside it
+    assert (np.diff(found) >= 0).all() and (found >= 0).all()
+    reached = np.array([truth.cdf(value) for value in found])
+    is_zero = found == 0
+    np.testing.assert_allclose(reached[~is_zero], np.asarray(head.levels)[~is_zero], atol=4 * np.sqrt(0.25 / 500))
+    assert (reached[is_zero] >= np.asarray(head.levels)[is_zero] - 0.09).all()
 
 
 def test_quantiles_of_a_mixture_are_where_scipys_distribution_reaches_the_level():

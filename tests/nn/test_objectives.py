@@ -28,7 +28,7 @@ def outputs(head, every, seed=0):
     random = np.random.default_rng(seed)
     shape = (ROWS, STEPS) if every else (ROWS,)
     raw = random.normal(size=(*shape, HORIZON * head.width)).astype(np.float32)
-    if head.support == "counts":
+    if head.support != "real":
         return raw, random.poisson(2, size=(*shape, HORIZON)).astype(np.float32)
     return raw, random.normal(size=(*shape, HORIZON)).astype(np.float32)
 

@@ -112,3 +112,28 @@ def test_what_is_no_count_is_refused_with_its_file_row_and_column(sales, count, 
 
     dropped = experiment(path, *words, "--data.unusable", "drop").load()
     assert dropped.background.names == ("small",)
+
+
+def test_amounts_are_scaled_by_their_mean_and_stay_from_zero(sales):
+    dataset = experiment(sales, "--data.target", "amount", "--model.head", "tweedie").load()
+    scaling, windows = dataset.scaling, dataset.windows.test
+    means = [values.mean() for values in dataset.background.training]
+    np.testing.assert_allclose(scaling.scale, means)
+    targets = scaling.targets(windows)
+    np.testing.assert_allclose(targets[:, 0] * np.asarray(means)[windows.series], windows.targets[:, 0])
+    np.testing.assert_allclose(scaling.invert(targets, windows), windows.targets)
+    assert (targets >= 0).all() and (scaling.inputs(windows) >= 0).all() and dataset.background.floor == 0
+    following = scaling.transform.as_input(targets[:, :1])
+    np.testing.assert_allclose(following, np.log1p(targets[:, :1]))
+
+
+@pytest.mark.slow
+def test_amounts_are_trained_judged_and_forecast_and_no_program_simulates_them(sales, tmp_path):
+    words = ("--data.target", "amount", "--model.head", "tweedie", "--task", "direct", "--horizon", str(HORIZON))
+    folder = tmp_path / "run"
+    run.train(experiment(sales, *words), folder, console=Console(file=io.StringIO()))
+    frame, _ = forecast.forecast(folder)
+    assert (frame.filter(regex="low|high|forecast") >= 0).all(axis=None)
+    with pytest.raises(UsageError) as caught:
+        forecasts.program_of(restore(folder))
+    assert (caught.value.where, caught.value.got) == ("--model.head", "tweedie")

@@ -110,6 +110,13 @@ def _check_exportable(trained: Trained) -> None:
             needed="a run without it, or python -m jaxseq.forecast",
         )
     refuse_known_ahead(trained)
+    if experiment.head.simulated:
+        raise UsageError(
+            "its quantiles are simulated, and a program in float64 draws other numbers",
+            where="--model.head",
+            got=experiment.head.name,
+            needed="another head, or python -m jaxseq.forecast",
+        )
     if experiment.task == "iterated" and experiment.head.quantiles is not None:
         raise UsageError(
             "quantiles of an iterated forecast are those of sample paths, which are no function",
@@ -333,6 +340,8 @@ def example(scaling: Scaling, steps: int, window: int) -> Computed:
     for step in range(steps):
         if transform.support == "counts":
             numbers = random.poisson(4, (rows, 1)).astype(np.float64)
+        elif transform.support == "amounts":
+            numbers = random.exponential(1, (rows, 1))
         else:
             numbers = random.uniform(-0.5, 1, (rows, 1))
         value = np.asarray(transform.invert(numbers, value, shift, scale))

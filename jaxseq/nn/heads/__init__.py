@@ -15,6 +15,7 @@ from jaxseq.nn.heads.counts import NEGATIVE_BINOMIAL, POISSON, ZERO_INFLATED_NEG
 from jaxseq.nn.heads.densities import COMPONENTS, GAUSSIAN, MIXTURE, MOST_COMPONENTS, STUDENT_T, mixture
 from jaxseq.nn.heads.points import LOSSES, point
 from jaxseq.nn.heads.quantiles import QUANTILE, levels_of, quantile
+from jaxseq.nn.heads.tweedie import POWER, TWEEDIE, tweedie
 
 __all__ = [
     "COMPONENTS",
@@ -27,8 +28,10 @@ __all__ = [
     "MOST_COMPONENTS",
     "NEGATIVE_BINOMIAL",
     "POISSON",
+    "POWER",
     "QUANTILE",
     "STUDENT_T",
+    "TWEEDIE",
     "ZERO_INFLATED_NEGATIVE_BINOMIAL",
     "ZERO_INFLATED_POISSON",
     "Head",
@@ -40,6 +43,7 @@ __all__ = [
     "named",
     "point",
     "quantile",
+    "tweedie",
 ]
 
 HEADS: MappingProxyType[str, Head] = MappingProxyType(
@@ -54,6 +58,7 @@ HEADS: MappingProxyType[str, Head] = MappingProxyType(
             POISSON,
             ZERO_INFLATED_POISSON,
             ZERO_INFLATED_NEGATIVE_BINOMIAL,
+            TWEEDIE,
         )
     }
 )
@@ -72,10 +77,12 @@ def named(
     loss: str = "mse",
     levels: tuple[float, ...] = LEVELS,
     components: int = COMPONENTS,
+    power: float = POWER,
 ) -> Head:
     """Return the head of a name, "point" included.
 
-    `loss` is used by the point forecast alone, `levels` by the quantiles, `components` by the mixture. Raises `UsageError`
+    `loss` is used by the point forecast alone, `levels` by the quantiles, `components` by the mixture, `power` by the
+    Tweedie distribution. Raises `UsageError`
     for an unknown head or loss.
     """
     if name == "point":
@@ -86,4 +93,6 @@ def named(
         return quantile(levels)
     if name == "mixture":
         return mixture(components)
+    if name == "tweedie":
+        return tweedie(power)
     return HEADS[name]

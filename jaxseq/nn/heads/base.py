@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from jaxtyping import Array
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxseq.common.arrays import Key, Support
 
@@ -30,6 +31,7 @@ class Head(NamedTuple):
     select     metric that says the same as the loss: "mse", "mae", or "loss" for the loss itself
     support    targets that it is made for
     levels     of the quantiles, the median among them
+    simulated  whether the quantiles are those of random draws, which other precisions do not repeat
     """
 
     name: str
@@ -41,3 +43,9 @@ class Head(NamedTuple):
     select: str = "loss"
     support: Support = "real"
     levels: tuple[float, ...] = LEVELS
+    simulated: bool = False
+
+
+def bounded_exp(raw: Float[Array, "*b"], limit: float) -> Float[Array, "*b"]:
+    """Return the exponential of numbers squashed to within `limit`, where no gradient is cut off."""
+    return jnp.exp(limit * jnp.tanh(raw / limit))

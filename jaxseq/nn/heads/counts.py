@@ -13,7 +13,7 @@ from jax.scipy.special import betaln, gammainc, gammaln, ndtri
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq.common.arrays import Key
-from jaxseq.nn.heads.base import LEAST, LEVELS, Head
+from jaxseq.nn.heads.base import LEAST, LEVELS, Head, bounded_exp
 
 NEWTON_STEPS = 12
 """Newton's iterations for a quantile of the gamma distribution."""
@@ -58,14 +58,9 @@ def _head(name: str, law: _Law) -> Head:
     )
 
 
-def _bounded_exp(raw: Float[Array, "*b"], limit: float) -> Float[Array, "*b"]:
-    """Return the exponential of numbers squashed to within `limit`, where no gradient is cut off."""
-    return jnp.exp(limit * jnp.tanh(raw / limit))
-
-
 def _count_mean(raw: Float[Array, "*b p"]) -> Float[Array, "*b"]:
     # Up to 2 ** 24, beyond which float32 does not have all whole numbers.
-    return _bounded_exp(raw[..., 0], limit=16.6)
+    return bounded_exp(raw[..., 0], limit=16.6)
 
 
 class _Counting(NamedTuple):
@@ -193,7 +188,7 @@ POISSON = _head("poisson", _POISSON)
 
 def _count_size(raw: Float[Array, "*b 2"]) -> Float[Array, "*b"]:
     """Return r, the inverse of the dispersion: from 1 / 1,097 to 1,097, beyond which float32 loses the quantiles."""
-    return _bounded_exp(-raw[..., 1], limit=7.0)
+    return bounded_exp(-raw[..., 1], limit=7.0)
 
 
 def _count_loss(

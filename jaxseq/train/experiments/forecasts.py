@@ -56,11 +56,13 @@ class Model:
     skip: bool = False
     """Add a linear map of the whole window to the forecast, the autoregressive part of LSTNet (Lai et al. 2018)."""
     head: HeadName = "point"
-    """Forecast of each step: a point, seven quantiles, or a distribution; those of counts take --data.target count."""
+    """Forecast of each step: a point, quantiles, or a distribution; counts take --data.target count, tweedie amount."""
     quantiles: str = ""
     """Levels of --model.head quantile, with 0.5 and both ends of each interval: 0.05,0.5,0.95; empty takes seven."""
     components: int = heads.COMPONENTS
     """Normal distributions in --model.head mixture."""
+    power: float = heads.POWER
+    """Power of --model.head tweedie, between 1 (Poisson counts of one size) and 2 (gamma-distributed amounts)."""
 
     def __post_init__(self) -> None:
         cells.check_options(self.cell, self.norm not in ("none", "batch-between"), self.recurrent_dropout)
@@ -84,9 +86,14 @@ class Model:
                 "too many", where="--model.components", got=self.components, needed=f"at most {heads.MOST_COMPONENTS}"
             )
         heads.levels_of(self.quantiles)
+        # Near its ends the gamma distribution's shape, (2 - p) / (p - 1), leaves the range of float32's series.
+        if not 1.05 <= self.power <= 1.95:
+            raise UsageError("no compound distribution", where="--model.power", got=self.power, needed="1.05 to 1.95")
+        # A setting that no head reads would be in the config as if it had been used.
         for option, value, head in (
             ("quantiles", self.quantiles, "quantile"),
             ("components", self.components, "mixture"),
+            ("power", self.power, "tweedie"),
         ):
             if value != Model.__dataclass_fields__[option].default and self.head != head:
                 raise UsageError(
@@ -344,7 +351,9 @@ class ForecastExperiment(Experiment, Generic[Data]):
     def head(self) -> heads.Head:
         """The head, which reads the network's output as a point or a distribution."""
         levels = heads.levels_of(self.model.quantiles)
-        return heads.named(self.model.head, self.loss, levels, self.model.components)
+        return heads.named(
+            self.model.head, self.loss, levels=levels, components=self.model.components, power=self.model.power
+        )
 
     def objective(self) -> objectives.Objective:
         """Return the training loss and the validation metrics."""

@@ -28,7 +28,7 @@ def frame(panel_run):
 
 def experiment_on(frame):
     """The experiment of `panel_run` on a frame."""
-    data = Table.from_frame(frame, series="name", column="sales", window=8)
+    data = Table.from_frame(frame, series="name", column="sales", window=8, target="auto")
     return named("table", data=data, model=Model(hidden=4), batch=32, epochs=2)
 
 

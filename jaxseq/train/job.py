@@ -108,7 +108,9 @@ def build_job(
     """
     mesh = devices.make()
     train_rows = feed.feed_of(batches.train)
-    experiment = with_batch_of(experiment, train_rows.rows, mesh.size)
+    # The segments of a series are cut for the batch that was asked for.
+    if not isinstance(batches.train, Segments):
+        experiment = with_batch_of(experiment, train_rows.rows, mesh.size)
     batch_sharding = devices.batch_sharding(mesh, experiment.batch)
     _check_sizes(experiment, train_rows, mesh.size)
 

@@ -13,7 +13,7 @@ from problems import GATED, draw, loss
 from jaxseq.cells import CELLS, named, recurrence
 from jaxseq.common.errors import UsageError
 
-pytestmark = pytest.mark.usefixtures("double", "compiled_quickest")
+pytestmark = pytest.mark.usefixtures("double", "compiled_quickly")
 
 
 def sigma(x):

@@ -14,7 +14,7 @@ from jaxseq.cells.normalised import Normalisation
 from jaxseq.cells.recurrence import Rows
 from jaxseq.common.errors import UsageError
 
-pytestmark = pytest.mark.usefixtures("double", "compiled_quickest")
+pytestmark = pytest.mark.usefixtures("double", "compiled_quickly")
 every_cell = pytest.mark.parametrize("name", GATED)
 every_norm = pytest.mark.parametrize("kind", norms.NORMS)
 

@@ -15,7 +15,7 @@ from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.common.errors import UsageError
 
 scan = quickly(recurrence.scan, "cell", "traversal")
-pytestmark = pytest.mark.usefixtures("double", "compiled_quickest")
+pytestmark = pytest.mark.usefixtures("double", "compiled_quickly")
 every_cell = pytest.mark.parametrize("name", GATED)
 NO_INTEGER = "not an integer"
 

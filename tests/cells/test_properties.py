@@ -38,7 +38,7 @@ SMALL, SINGLE, NARROW = Size(6, 5, 3, 4), Size(6, 5, 3, 4, "float32"), Size(6, 5
 WIDE = Size(3, 3, 2, strategy.LINEARISE_IN_LOOP, gated=False)
 """One feature, many, few; and so many units that the adjoint goes another way."""
 
-pytestmark = pytest.mark.usefixtures("double", "compiled_quickest")
+pytestmark = pytest.mark.usefixtures("double", "compiled_quickly")
 every_cell = pytest.mark.parametrize("name", GATED)
 TRAINED_SLOTS = ["none", *NORMS]
 SLOTS_BY_ROWS = [slot for slot in SLOTS if slot != "batch"]

@@ -19,7 +19,7 @@ from jaxseq.cells.recurrence import Rows, Traversal
 from jaxseq.nn.forecaster import Forecaster
 from jaxseq.nn.recurrent import Recurrent
 
-pytestmark = pytest.mark.usefixtures("double", "compiled_quickest")
+pytestmark = pytest.mark.usefixtures("double", "compiled_quickly")
 SIZE = Size(6, 3, 2, 4)
 T, B = SIZE.t, SIZE.b
 TOLERANCE = 1e-9

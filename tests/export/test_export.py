@@ -51,7 +51,7 @@ LAYERS = {"1": 1, "2": 2}
 SIZES = by_name("split", "scaled", "volatility")
 WAYS = {"direct": ("direct", False), "every-step": ("every-step", False), "both": ("direct", True)}
 # A symbolic number of rows is no integer, as annotations have it.
-pytestmark = pytest.mark.usefixtures("compiled_quickest", "unannotated")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "unannotated")
 
 
 def scaling(kind, series=1, covariates=0, masks=()):

@@ -63,7 +63,7 @@ from jaxseq.train import devices, epoch
 
 quick_apply, resume = quickly(apply.apply, "model"), quickly(apply.resume, "model")
 apply_train = quickly(apply.apply_train, "model")
-pytestmark = pytest.mark.usefixtures("double", "compiled_quickest")
+pytestmark = pytest.mark.usefixtures("double", "compiled_quickly")
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
 needs_keras = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("keras", "torch"))), reason="needs Keras on torch"

@@ -20,7 +20,7 @@ from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling import FREE, UNCHANGED, SamplingOptions, ancestral, draw, gibbs, parallel
 from jaxseq.nn import apply
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 STEPS, ROWS = 6, 3
 

@@ -17,7 +17,7 @@ from jaxseq.cells.norm import NORMS, Norm, init_running
 from jaxseq.nn import apply, fields
 from jaxseq.nn.recurrent import Recurrent
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 X = np.random.default_rng(3).normal(size=(4, 6, 2)).astype(np.float32)
 SLOTS = [None, *map(Norm, NORMS)]

@@ -14,7 +14,7 @@ from jaxseq.cells.norm import Norm
 from jaxseq.common.errors import UsageError
 from jaxseq.nn import apply, fields, forecaster, recurrent
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 every_cell = pytest.mark.parametrize("name", GATED)
 X = np.random.default_rng(7).normal(size=(5, 6, 2)).astype(np.float32)

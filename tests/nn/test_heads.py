@@ -17,7 +17,7 @@ from problems import quickly
 from jaxseq.common.errors import UsageError
 from jaxseq.nn import heads
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 POINTS = [heads.point(loss) for loss in heads.LOSSES]
 DISTRIBUTIONS = list(heads.HEADS.values())

@@ -12,7 +12,7 @@ from jaxseq.cells.recurrence import Rows
 from jaxseq.common.errors import UsageError
 from jaxseq.nn.recurrent import Bidirectional, Recurrent
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 2)), jnp.float32)
 LENGTHS = jnp.asarray([6, 2, 0])
 KEY = jax.random.key(0)

@@ -14,7 +14,7 @@ from jaxseq.train import experiments
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import ForecastExperiment, Model
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 HEADS = [heads.point("mse"), heads.point("huber"), *heads.HEADS.values()]
 every_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: head.loss.__name__)

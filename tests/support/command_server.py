@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from quick_compilation import CHILD_ENVIRONMENT
+
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 """Audit events of a change to the disk, besides a file that is opened to be written."""
 COMMANDS = ("train.__main__", "forecast", "sample.__main__", "sweep.__main__", "report.__main__")
@@ -58,7 +60,7 @@ def server(folder: Path) -> Iterator[Server]:
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        **CHILD_ENVIRONMENT,
     }
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, __file__], cwd=folder, env=environment, **pipes) as pipe:

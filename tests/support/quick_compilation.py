@@ -1,5 +1,6 @@
 """Programs compiled without most of XLA's optimisations."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -10,9 +11,18 @@ import pytest
 from jax._src import compiler
 
 OLDER_EMITTER: dict[str, Any] = {}
-"""XLA's options for its older emitter of loops, which compiles them in half the time; jaxlib 0.12 has it no longer."""
+"""XLA's options for its older emitter of loops, which jaxlib 0.12 has no longer: a small program compiles soonest by it,
+and as one module of LLVM."""
 if version("jaxlib").startswith("0.10."):
-    OLDER_EMITTER["xla_cpu_use_fusion_emitters"] = False
+    OLDER_EMITTER |= {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+
+CHILD_ENVIRONMENT = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "XLA_FLAGS": " ".join(
+        [os.environ.get("XLA_FLAGS", ""), *(f"--{name}={value}" for name, value in OLDER_EMITTER.items())]
+    ).strip(),
+}
+"""Environment in which a child process compiles as `quick_compilation` does."""
 
 _QUICK = jax.make_user_context("no")
 """Part of the key of every program that JAX keeps in memory: none is taken from inside the context outside, or back."""
@@ -20,15 +30,21 @@ _compile_options = compiler.get_compile_options
 
 
 @contextmanager
-def quick_compilation(by_older_emitter: bool = False) -> Iterator[None]:
+def quick_compilation() -> Iterator[None]:
     """Compile without most of XLA's optimisations, which take longer than all that a small test computes.
 
     For tests of values against an oracle or against one another, and of what is written and said. Timings, and claims
     about the optimised program, such as that two processes compute the same bits, stay outside.
     """
     # By this function alone: JAX has no setting for an option of all programs, and XLA reads XLA_FLAGS only once.
-    with _compilation(is_quick=True, options_of=_quick_options if by_older_emitter else _compile_options):
+    with _compilation(is_quick=True, options_of=_quick_options):
         yield
+
+
+def compile_children_quickly(patch: pytest.MonkeyPatch) -> None:
+    """Give child processes that start from now on an environment in which they compile likewise."""
+    for name, value in CHILD_ENVIRONMENT.items():
+        patch.setenv(name, value)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import pictures
 import pytest
 from filelock import FileLock
 from made_up import uneven_edition
-from quick_compilation import quick_compilation
+from quick_compilation import compile_children_quickly, quick_compilation
 from rich.console import Console
 
 # No module of the package is imported before the tests are: jaxtyping checks the annotations only of those that follow.
@@ -147,7 +147,9 @@ def sweep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         words = [*SWEEP, "--seed", "0:2", "--workers", "2", "--out", str(folder / "sweep")]
         output = io.StringIO()
-        command.sweep(options.parse(words), Console(file=output, width=120))
+        with pytest.MonkeyPatch.context() as patch:
+            compile_children_quickly(patch)
+            command.sweep(options.parse(words), Console(file=output, width=120))
         (folder / "output.txt").write_text(output.getvalue())
 
     return made_once(tmp_path_factory, "sweep", make) / "sweep"

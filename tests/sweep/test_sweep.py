@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pictures
 import pytest
-from quick_compilation import quick_compilation
+from quick_compilation import compile_children_quickly, quick_compilation
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
@@ -115,6 +115,7 @@ def test_help_says_how_values_are_given(capsys: pytest.CaptureFixture) -> None:
 @pytest.fixture
 def only_the_last_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """All runs of a sweep but the last are trained here, without pictures; the workers find them finished."""
+    compile_children_quickly(monkeypatch)
     train_all = pool.train_all
 
     def train_most_here(runs: Sequence[PlannedRun], *rest: Any) -> None:

@@ -18,7 +18,7 @@ from jaxseq.common.precision import Precision
 from jaxseq.nn import apply, forecaster, heads, objectives
 from jaxseq.train import epoch, feed
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 ADAM = optax.adam(1e-2)
 REGRESSION = objectives.forecasting(heads.point())

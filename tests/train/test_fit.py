@@ -27,7 +27,7 @@ from jaxseq.train import restore as runs
 from jaxseq.train.own_training import Parts
 
 QUIET = Console(file=io.StringIO())
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 class Tagger(nn.Module):

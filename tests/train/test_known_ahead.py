@@ -25,7 +25,7 @@ from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.job import initial_state
 from jaxseq.train.saved_experiment import saved_experiment
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 ROWS = 400
 DAYS = pd.date_range("2020-01-01", periods=ROWS)

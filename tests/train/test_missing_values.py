@@ -22,7 +22,7 @@ from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.job import initial_state
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 WINDOW = 6
 DAYS = pd.date_range("2021-01-01", periods=120).astype(str)

@@ -28,7 +28,7 @@ from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.job import Job
 from jaxseq.train.optimiser import Settings, optimiser
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 WORDS = "--data.count 200 --data.window 6 --model.hidden 3 --schedule constant"
 WORDS = ["waves", *WORDS.split()]

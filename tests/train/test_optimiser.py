@@ -25,7 +25,7 @@ from jaxseq.train.experiments.forecasts import ForecastExperiment, Model
 from jaxseq.train.optimiser import Optimiser, Rule, Settings, after_epoch, global_norm, optimiser, with_numbers
 from jaxseq.train.schedules import Schedule
 
-pytestmark = pytest.mark.usefixtures("compiled_quickest")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 STEPS = 20
 SOURCE = np.random.default_rng(5)

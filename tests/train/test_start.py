@@ -51,7 +51,7 @@ def experiment(**fields: object) -> ForecastExperiment:
     return made
 
 
-@pytest.mark.usefixtures("compiled_quickest")
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_network_begins_as_the_regression() -> None:
     job = forecasts.prepare(experiment(task="direct", horizon=2, seed=3))
     state = initial_state(job)
@@ -108,7 +108,7 @@ def test_a_batch_of_automatic_epochs_has_at_most_all_rows() -> None:
     assert raised.value.where == "--batch"
 
 
-@pytest.mark.usefixtures("compiled_quickest")
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_first_command_says_how_long_it_trains_and_resumes_by_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pictures
 import pytest
+from quick_compilation import compile_children_quickly
 from run_contents import leaves, metrics
 from trained_runs import AAPL
 
@@ -367,7 +368,10 @@ def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
 
 
 @pytest.mark.exact_versions
-def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_saves_the_last_finished_epoch_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_children_quickly(monkeypatch)
     process = start(tmp_path, *APART, "--epochs", "100000")
     assert process.stdout is not None
     for line in process.stdout:

@@ -61,6 +61,7 @@ EXTRA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("load", [LAST, TINY._replace(cell="gru"), TINY], ids=lambda load: load.cell)
 def test_everybody_does_the_same_work(load: Workload, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ def measured(**changes):
     return run.run(NOTHING._replace(**changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "load",
     [TINY, TINY._replace(task="layer", cell="gru"), TINY._replace(task="layer", cell="rnn")],
@@ -199,6 +200,7 @@ def test_loads_are_ordered_once_each_and_fit_a_call():
         assert load.steps == 1 or numbers <= loads.NUMBERS_A_CALL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["", "layer"])
 def test_parity_finds_our_scan_right(norm):
     size = parity.SIZE._replace(hidden=5, batch=3, time_steps=4)

@@ -266,6 +266,7 @@ def test_a_slot_that_changes_nothing_leaves_the_plain_cell(name, seed, lengths):
     close(ours._replace(by_weights=None, running=None), plain, tolerance(SMALL))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "slot"),
     [

@@ -446,6 +446,7 @@ def test_a_pickle_and_a_script_planted_in_every_file_are_never_run(few: Path, tm
     plant_code(few, tmp_path, contents=2)
 
 
+@pytest.mark.slow
 @pytest.mark.exact_versions
 @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt"])
 def test_a_damaged_step_can_be_saved_again(few: Path, tmp_path: Path, name: str) -> None:

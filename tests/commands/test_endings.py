@@ -54,6 +54,7 @@ def test_a_training_whose_output_fails_is_one_line_and_resumes(tmp_path: Path, m
     assert (tmp_path / "run" / "report.md").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "status", "lines"),
     [

@@ -15,7 +15,7 @@ from sealing import reseal
 
 from jaxseq import forecast
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import csv_tables, figures, files
+from jaxseq.common import csv_tables, files
 from jaxseq.data.aapl import Prices
 from jaxseq.data.panel import Panel
 from jaxseq.data.windows import Series, join
@@ -137,7 +137,7 @@ def test_the_quantiles_of_sample_paths_are_those_of_the_intervals(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Of values that are fed back, and of errors of the validation part."""
-    monkeypatch.setattr(figures, "drawn", lambda figure, kind: b"picture")
+    pictures.draw_none(monkeypatch)
     assert forecast.main([str(trained / name), "--out", str(tmp_path / "f.csv"), "--paths", "400"]) == 0
     assert "f-paths.csv" in capsys.readouterr().out
     paths = pd.read_csv(tmp_path / "f-paths.csv")
@@ -168,7 +168,7 @@ def test_the_quantiles_of_sample_paths_are_those_of_the_intervals(
 def test_large_tables_are_parquet_and_paths_need_the_rows_of_the_run(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(figures, "drawn", lambda figure, kind: b"picture")
+    pictures.draw_none(monkeypatch)
     monkeypatch.setattr(predictions, "LARGE", 100)
     words = [str(trained / "table"), "--paths", "10", "--out", str(tmp_path / "f.csv")]
     assert forecast.main(words) == 0

@@ -62,6 +62,7 @@ def check_planted(attacks, tmp_path, limit):
         assert seconds < LONGEST_SECONDS * (2 if attacks is SLOW else 1) and mebibytes < MEMORY / 2**20, name
 
 
+@pytest.mark.slow
 def test_what_asks_for_much_is_refused_in_time_and_memory(tmp_path):
     check_planted({name: attack for name, attack in PLANTED.items() if name not in HEAVY}, tmp_path, 300)
 

@@ -42,6 +42,7 @@ def others(folder: Path) -> dict[str, str]:
     return modes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_with_the_group")
 def test_outputs_below_a_link_land_where_it_points_with_the_permissions_of_new_files(
     table_run: Path, chords_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

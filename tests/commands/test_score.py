@@ -10,6 +10,7 @@ import pytest
 from sealing import reseal
 
 from jaxseq import forecast, score
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables
 from jaxseq.common.errors import UsageError
 from jaxseq.data import later
@@ -107,8 +108,8 @@ def test_what_cannot_be_judged_is_one_line_and_writes_nothing(
     (run / "scores.csv").write_text("forecast,role,step\n")
     with pytest.raises(UsageError, match=r"scores\.csv"):
         score.score(run, later_rows)
-    for name in ("judged.json", "scores.csv", "intervals.json", "predictions.csv", "report.md"):
-        (run / name).unlink()
+    for name in (run_seal.JUDGED, *run_seal.OUTPUTS):
+        (run / name).unlink(missing_ok=True)
     with pytest.raises(UsageError) as error:
         score.score(run, later_rows)
     assert "--resume" in str(error.value.needed)

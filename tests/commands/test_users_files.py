@@ -42,6 +42,7 @@ def test_train_lands_in_the_home_folder_and_every_reader_finds_it(home: Path, ca
     assert [path.name for path in home.iterdir()] == ["a"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_process")
 def test_a_study_and_a_sweep_land_in_the_home_folder(home: Path) -> None:
     assert train.main([*TINY, "--seeds", "2", "--out=~/study"]) == 0
@@ -209,6 +210,7 @@ def test_a_report_goes_into_an_empty_folder_or_that_of_a_report(tmp_path: Path, 
     assert (tmp_path / "report" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_process")
 def test_edited_tables_of_a_study_and_a_sweep_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     study_words = (train, [*TINY, "--seeds", "2"], "study")

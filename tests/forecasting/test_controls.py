@@ -25,7 +25,7 @@ from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series
 from jaxseq.forecasting import baselines
-from jaxseq.forecasting.evaluate import Judgement, calibrate, choose_reference, judge, locate_rows, series_scales
+from jaxseq.forecasting.evaluate import Entry, Judgement, calibrate, choose_reference, judge, locate_rows, series_scales
 from jaxseq.forecasting.intervals import Forecast
 from jaxseq.forecasting.verdict import Answer, answer, compare, deciding_comparison
 from jaxseq.train import epoch, forecaster
@@ -176,7 +176,7 @@ class RandomLayer(NamedTuple):
 def judgement_of(panel: Panel, seed: int, units: int = 60) -> Judgement:
     dataset = panel.load("change", WINDOW, 1)
     valid, test = RandomLayer(units).forecasts(dataset, seed)
-    return judge("m", dataset, test=test, calibrated=calibrate(dataset, valid, "split"), seed=seed)
+    return judge("m", dataset, Entry(test, calibrate(dataset, valid, "split")), seed=seed)
 
 
 def against_the_optimum(found: Judgement, dataset: Dataset) -> Answer:
@@ -295,7 +295,7 @@ def gru_judgement(experiment: ForecastExperiment) -> Judgement:
 
     valid, test = (forecaster.forecast(job, best[1], part) for part in job.material.windows[1:])
     calibrated = calibrate(job.material, valid, "split")
-    return judge("gru", job.material, test=test, calibrated=calibrated, seed=experiment.seed)
+    return judge("gru", job.material, Entry(test, calibrated), seed=experiment.seed)
 
 
 def gru_verdict(experiment: ForecastExperiment) -> Answer:

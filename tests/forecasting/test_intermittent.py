@@ -64,7 +64,7 @@ def test_the_training_mean_of_counts_stands_for_the_distribution_of_the_training
     part = dataset.windows.test
     centre = np.ones(part.targets.shape)
     forecast = Forecast(centre, np.repeat(centre[..., None], 7, axis=2), (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975))
-    judged = evaluate.judge("model", dataset, test=forecast, calibrated=Calibrated(uncalibrated(2), ()), seed=0)
+    judged = evaluate.judge("model", dataset, evaluate.Entry(forecast, Calibrated(uncalibrated(2), ())), seed=0)
     training = dataset.background.training[0]
     ends = {}
     for level in (0.5, 0.8, 0.95):

@@ -80,6 +80,7 @@ def test_a_model_that_fills_is_trained_on_whole_pieces():
         experiments.from_config({"experiment": "jsb-fill", "protocol": "windows"}, "config")
 
 
+@pytest.mark.slow
 def test_a_training_leaves_a_run_that_says_how_well_hidden_notes_are_found(tmp_path):
     from jaxseq.train import run
     from jaxseq.train.domains import chorales

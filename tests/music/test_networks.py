@@ -206,6 +206,7 @@ def in_keras_order(params):
     return [*found, *convert.to_keras("lstm", layer), params["head"]["kernel"], params["head"]["bias"]]
 
 
+@pytest.mark.slow
 @needs_keras
 def test_it_is_that_network_of_keras_layers(tmp_path):
     net, x = book(), jnp.asarray(rows("notes", tokens()).x)
@@ -313,6 +314,7 @@ def test_a_piece_read_in_parts_is_the_piece_read_at_once(kind, cuts):
     close(last, carries)
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_batch_shared_by_devices_gives_the_same_gradients_and_moments(kind):
     net, (x, y) = book(places=True) if kind == "notes" else chord_net(), rows(kind, tokens(8))
@@ -366,6 +368,7 @@ def test_the_length_of_a_held_note_and_the_place_in_the_bar_are_heard():
         assert (np.abs(found - read).max(axis=(0, 2, 3)) > 1e-9).tolist() == [False] * 3 + [True] * (T - 3)
 
 
+@pytest.mark.slow
 def test_the_chances_of_all_pieces_of_two_chords_add_up_to_one(monkeypatch):
     """Every piece that three symbols can make: 6,561 of them."""
     for network in (chord_net_module, note_net_module):
@@ -404,6 +407,7 @@ def test_dropout_is_drawn_in_training_and_left_out_of_predictions():
         close(quick_apply(net, params, stats, x), quick_apply(net.clone(dropout=0.0), params, stats, x))
 
 
+@pytest.mark.slow
 @needs_torch
 def test_the_benchmark_trains_the_same_network_as_torch():
     with jax.enable_x64(False):

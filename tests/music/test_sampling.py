@@ -290,6 +290,7 @@ def test_one_program_serves_every_temperature():
     assert sampling._by_note._cache_size() == compiled > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["notes of windows, two layers", "fill"])
 def test_numbers_of_pieces_share_a_program_and_are_drawn_as_by_themselves(name, monkeypatch):
     program = sampling._sweeps if name == "fill" else sampling._by_note

@@ -93,6 +93,7 @@ def test_leaves_come_in_the_order_of_the_fields_and_not_of_the_names():
 
 
 # optax and nnx mix integers and floats, which the tests' strict promotion refuses.
+@pytest.mark.slow
 @jax.numpy_dtype_promotion("standard")
 @pytest.mark.parametrize("norm", SLOTS, ids=str)
 def test_the_layer_trains_with_adam_in_flax_nnx(norm):

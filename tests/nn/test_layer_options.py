@@ -31,6 +31,7 @@ def dtypes(tree):
     return {leaf.dtype.name for leaf in jax.tree.leaves(tree)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "norm"),
     [("gru", "layer"), ("lru", None), slow("lstm", None), slow("gru-before", None)],

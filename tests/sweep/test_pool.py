@@ -43,6 +43,7 @@ def two(sweep_folder: Path) -> tuple[list[PlannedRun], str]:
     return runs, (sweep_folder.parent / "output.txt").read_text()
 
 
+@pytest.mark.slow
 def test_every_run_is_trained_and_judged_and_what_it_said_lies_beside_it(two: tuple[list[PlannedRun], str]) -> None:
     runs, said = two
     assert all(is_finished(run) for run in runs)
@@ -104,6 +105,7 @@ def be_killed(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "kind", "sentence", "status"),
     [

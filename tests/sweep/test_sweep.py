@@ -38,6 +38,7 @@ def test_every_combination_is_the_recipe_that_train_would_make_of_it() -> None:
         assert recipe.model.hidden == 2 and recipe.batch == 512
 
 
+@pytest.mark.slow
 def test_thousands_of_combinations_are_read_with_a_few_parses(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[list[str]] = []
     parse = train_options.parse

@@ -226,6 +226,7 @@ def test_a_module_that_mixes_rows_is_refused_and_one_that_does_not_is_asked_once
     assert sizes == [1, 7, 7, 7]
 
 
+@pytest.mark.slow
 def test_a_restored_module_predicts_the_same(tmp_path):
     trained = train(tmp_path)
     restored = fit.restore(tmp_path, Tagger())

@@ -151,6 +151,7 @@ def test_what_is_no_sound_run_is_refused(folder: Path, tmp_path: Path) -> None:
         forecaster.restore(copy)
 
 
+@pytest.mark.slow
 def test_damaged_weights_do_not_forecast(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     for file in (copy / "checkpoints").glob("*/state/**/d/*"):

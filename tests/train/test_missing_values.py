@@ -47,6 +47,7 @@ def experiment(path, **fields):
     return named("table", data=data, batch=16, **fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "horizon", "head"),
     slow_except(

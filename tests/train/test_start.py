@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import optax
 import pandas as pd
+import pictures
 import pytest
 
-from jaxseq.common import figures
 from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
 from jaxseq.data.table import Table
@@ -32,7 +32,7 @@ ROWS = 60
 
 @pytest.fixture(autouse=True)
 def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    pictures.draw_none(monkeypatch)
 
 
 def frame() -> pd.DataFrame:

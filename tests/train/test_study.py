@@ -64,6 +64,7 @@ def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_fold
     np.testing.assert_allclose(np.mean(forecasts._relative_mse_by_seed(runs)), ratio, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_panel_whose_series_have_numbers_as_names_is_pooled_over_the_rows_that_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ def test_it_begins_with_the_parameters_that_were_judged_and_a_fresh_optimiser(wa
     assert "--warm-start: parameters of" in (warm / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_before_its_first_epoch_begins_as_before(
     warm: Path, panel_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

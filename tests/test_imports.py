@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from test_architecture import MODULES
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,7 @@ OPTIONAL = ("mlflow", "onnx", "optuna", "sklearn", "tensorboardX", "trackio", "w
 """Packages of the extras for which a module of ours is the only door."""
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_without_the_parts_of_unix():
     names = [".".join(("jaxseq", *module.parts)).removesuffix(".__init__") for module in MODULES]
     process = subprocess.run(

@@ -572,6 +572,7 @@ def test_without_a_gpu_the_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err.startswith("jaxseq.benchmark: --device gpu: JAX found no GPU, only cpu; pip install")
 
 
+@pytest.mark.slow
 def test_every_module_of_the_benchmark_is_importable_without_its_peers() -> None:
     code = (
         "import importlib, pkgutil, sys\n"

@@ -172,6 +172,7 @@ def test_a_prime_is_gone_on_with(run_of, tmp_path: Path) -> None:
     assert said["samples"][0]["notes_composed"] == BAR * 4
 
 
+@pytest.mark.slow
 def test_a_model_of_windows_begins_with_a_training_piece_s_first_note(run_of, tmp_path: Path) -> None:
     folder = composed(run_of("jsb"), tmp_path / "a", "--count", "8", "--bars", "1")
     firsts = {read(folder, number).notes[0, 0] for number in range(1, 9)}
@@ -366,6 +367,7 @@ def test_what_was_stopped_leaves_nothing(run_of, tmp_path: Path, monkeypatch, ca
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_score_is_engraved_or_said_to_need_verovio(run_of, tmp_path: Path, monkeypatch, capsys) -> None:
     from jaxseq.music.notation import engrave
 

@@ -1,6 +1,7 @@
 """Prices from Yahoo and their cache: yfinance as it is, talking to a server on this machine that can misbehave."""
 
 import datetime
+import importlib.util
 import itertools
 import json
 import logging
@@ -348,15 +349,18 @@ def test_every_cause_has_its_words():
 
 
 def test_days_without_a_price_are_dropped_and_counted_now_and_later(service, fetch, ticker):
-    missing = {3: (None, None), 5: (101.0, None), 8: (None, 1.0), 11: (0.0, 0.0), 12: (math.inf, 1.0)}
+    missing = {3: (None, None), 5: (101.0, None), 8: (None, 1.0), 11: (0.0, 0.0)}
+    # yfinance reads by orjson where it is installed, which takes an answer with an infinite number for no JSON.
+    if importlib.util.find_spec("orjson") is None:
+        missing[12] = (math.inf, 1.0)
     service.rows = [
         row._replace(close=missing.get(n, row[1:])[0], adj_close=missing.get(n, row[1:])[1])
         for n, row in enumerate(service.rows)
     ]
-    note = f"{ticker}: 5 of 22 days came without a price and were left out"
+    note = f"{ticker}: {len(missing)} of 22 days came without a price and were left out"
     for quotes in (fetch(), fetch()):
         expect([row for n, row in enumerate(service.rows[:22]) if n not in missing], quotes)
-        assert (quotes.dropped, quotes.notes) == (5, (note,))
+        assert (quotes.dropped, quotes.notes) == (len(missing), (note,))
 
 
 def test_a_range_without_one_price_is_empty(service, fetch):

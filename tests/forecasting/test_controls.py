@@ -222,6 +222,7 @@ def test_where_nothing_can_be_gained_hardly_any_verdict_is_an_improvement(contro
     assert "not decided" not in verdicts
 
 
+@pytest.mark.slow
 def test_an_autoregression_is_not_forecast_better_than_by_its_optimum():
     verdicts = []
     for seed in range(DRAWS):

@@ -43,7 +43,6 @@ def two(sweep_folder: Path) -> tuple[list[PlannedRun], str]:
     return runs, (sweep_folder.parent / "output.txt").read_text()
 
 
-@pytest.mark.slow
 def test_every_run_is_trained_and_judged_and_what_it_said_lies_beside_it(two: tuple[list[PlannedRun], str]) -> None:
     runs, said = two
     assert all(is_finished(run) for run in runs)
@@ -164,6 +163,7 @@ def share_of_memory(_: int) -> float:
     return memory.limit()
 
 
+@pytest.mark.slow
 def test_workers_share_the_memory() -> None:
     assert pool.map_in_workers(share_of_memory, [0, 1], 2) == [memory.limit() / 2] * 2
 

@@ -253,6 +253,7 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return Cluster("local", {}, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_processes_of_this_machine_do_what_a_cluster_does(
     tmp_path: Path, local: Cluster, monkeypatch: pytest.MonkeyPatch

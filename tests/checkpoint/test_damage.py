@@ -477,10 +477,9 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quickly")
 def test_a_few_damages_are_harmless_or_named(tmp_path: Path) -> None:
-    tally = prove("table", tmp_path, flips=1, sample=12)
+    tally = prove("table", tmp_path, flips=1, sample=6)
     assert not tally.faults, "\n".join(tally.faults)
     assert tally.ends["named"] and tally.ends["harmless"]
 

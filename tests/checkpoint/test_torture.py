@@ -118,7 +118,6 @@ def untimed(row: run_folder.Row) -> run_folder.Row:
     return {name: value for name, value in row.items() if name not in ("seconds", "windows_per_second")}
 
 
-@pytest.mark.slow
 def test_a_run_that_is_killed_in_an_epoch_and_in_a_save_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     torture(tmp_path, ["epoch", "save"], seed=1)
 

@@ -61,11 +61,7 @@ def write(folder: Path, combination: str, members: Iterable[Member], names: Iter
 
 def remove(folder: Path) -> None:
     """Remove the record of an ensemble, whose files are about to be written again."""
-    path = folder / RECORD
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise files.cannot_write(path, error) from error
+    files.remove(folder / RECORD)
 
 
 def read(folder: Path) -> Record:

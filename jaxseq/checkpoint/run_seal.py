@@ -210,11 +210,7 @@ def _environment_damage(run: Path) -> list[str]:
 
 def break_seal(run: Path) -> None:
     """Remove the seal of a judgement, whose files are about to be written again. Raises `UsageError` if it cannot be."""
-    path = run / JUDGED
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise files.cannot_write(path, error) from error
+    files.remove(run / JUDGED)
 
 
 def set_judgement_aside(run: Path) -> None:

@@ -160,6 +160,14 @@ def write(path: Path, content: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
+def remove(path: Path) -> None:
+    """Remove a file if it is there. Raises `UsageError` if it cannot be."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def cannot_write(path: Path, error: OSError) -> UsageError:
     """Return the error of a file that cannot be written."""
     return UsageError(f"cannot write {path}: {error.strerror or error}")

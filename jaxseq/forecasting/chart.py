@@ -59,6 +59,11 @@ def section(
     reference  name of the forecast in the column `reference`
     """
     curves = _curves(frame, windows)
+    views = "window"
+    # Forecasts of a single step are shown as a stretch of them.
+    if curves.actual.shape[1] == 1:
+        views = "test rows"
+
     levels = interval_levels(frame)
     names = _names(frame, windows)
     ratios = _ratios(curves, windows.series)
@@ -71,7 +76,7 @@ def section(
         data = data.replace(character, f"\\u{ord(character):04x}")
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         style=STYLE.read_text(encoding="utf-8"),
-        windows="test rows" if curves.actual.shape[1] == 1 else "window",
+        windows=views,
         reference=escape(reference),
         bands="".join(_band(depth, level) for depth, level in enumerate(levels, start=1)),
         remark=escape(_remark(len(names), len(chosen), reference, unit)),
@@ -107,8 +112,10 @@ def _time_words(times: pd.Series) -> Shaped[np.ndarray, " n"]:
     """Return dates, with their hour if one of them has an hour, or the numbers of rows."""
     if not pd.api.types.is_datetime64_any_dtype(times):
         return times.astype(str).to_numpy()
-    has_hours = bool((times != times.dt.normalize()).any())
-    return times.dt.strftime("%Y-%m-%d %H:%M" if has_hours else "%Y-%m-%d").to_numpy()
+    words = "%Y-%m-%d"
+    if (times != times.dt.normalize()).any():
+        words = "%Y-%m-%d %H:%M"
+    return times.dt.strftime(words).to_numpy()
 
 
 def _names(frame: pd.DataFrame, windows: Windows) -> dict[int, str]:
@@ -132,7 +139,9 @@ def _ratios(curves: Curves, series: Int[np.ndarray, " n"]) -> dict[int, float]:
             float(np.nansum(np.abs(curves.actual[rows] - forecast[rows])))
             for forecast in (curves.forecast, curves.reference)
         )
-        ratios[int(number)] = error / of_reference if of_reference else np.nan
+        ratios[int(number)] = np.nan
+        if of_reference:
+            ratios[int(number)] = error / of_reference
     return dict(sorted(ratios.items(), key=lambda item: -np.nan_to_num(item[1], nan=-np.inf)))
 
 
@@ -163,12 +172,17 @@ def _series(
     """Return a series as the script reads it."""
     rows = np.flatnonzero(windows.series == number)
     if curves.actual.shape[1] == 1:
-        starts = range(len(rows) % STRETCH, len(rows), STRETCH) if len(rows) > STRETCH else [0]
+        # The oldest rows that fill no stretch are left out, unless they are all there are.
+        starts = [0]
+        if len(rows) > STRETCH:
+            starts = list(range(len(rows) % STRETCH, len(rows), STRETCH))
         views = [rows[start : start + STRETCH] for start in starts]
     else:
         views = [rows[[place]] for place in range(len(rows))]
     shown = [_view(curves, windows, views[place]) for place in _spread(len(views), MOST_WINDOWS)]
-    label = f"{name}: {ratio:.2f}" if np.isfinite(ratio) else name
+    label = name
+    if np.isfinite(ratio):
+        label = f"{name}: {ratio:.2f}"
     return {"name": name, "label": label, "windows": shown}
 
 

@@ -113,6 +113,7 @@ def test_where_no_file_may_grow_the_run_stops_with_one_line_and_goes_on_later(
     goes_on(run, whole)
 
 
+@pytest.mark.slow
 def test_a_save_in_the_background_that_fails_is_told_at_once_and_ends_the_training_after_the_epoch(
     begun: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_a_copied_sweep_or_study_goes_on_in_its_new_place(
             assert again == pytest.approx(row, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_copied_run_resumes_in_its_new_place(aapl_run: Path, tmp_path: Path) -> None:
     before = state(aapl_run)
     for name in ("a", "b"):

@@ -42,6 +42,7 @@ def test_help_that_nobody_reads_ends_as_by_its_signal(command, monkeypatch, caps
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_training_whose_output_fails_is_one_line_and_resumes(tmp_path: Path, monkeypatch, capsys) -> None:
     pictures.draw_none(monkeypatch)

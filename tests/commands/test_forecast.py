@@ -127,7 +127,7 @@ def test_a_cold_series_has_the_scale_of_its_given_rows_whatever_its_unit(
         assert name in error and error.count("\n") == 1 and not (tmp_path / "out.csv").exists()
 
 
-@pytest.mark.parametrize(("name", "series"), [("aapl", 1), ("table", 2)])
+@pytest.mark.parametrize(("name", "series"), [pytest.param("aapl", 1, marks=pytest.mark.slow), ("table", 2)])
 def test_the_quantiles_of_sample_paths_are_those_of_the_intervals(
     trained: Path,
     tmp_path: Path,
@@ -413,7 +413,6 @@ QUICK_PAIRS = (
     ("point", "auto"),
     ("point", "split"),
     ("quantile", "adaptive"),
-    ("gaussian", "scaled"),
     ("student-t", "volatility"),
 )
 

@@ -219,6 +219,7 @@ def test_jobs_are_submitted_into_no_link(tmp_path: Path) -> None:
         slurm._executor(slurm.Cluster("local", {}), tmp_path / "jobs")
 
 
+@pytest.mark.slow
 def test_pieces_are_written_into_no_link(chords_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "run"
     shutil.copytree(chords_run, folder)

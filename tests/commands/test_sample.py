@@ -180,7 +180,7 @@ def test_a_model_of_windows_begins_with_a_training_piece_s_first_note(run_of, tm
     assert "knows no first note" in (folder / "report.md").read_text()
 
 
-@pytest.mark.parametrize("experiment", ["jsb", "jsb-chords", "jsb-fill"])
+@pytest.mark.parametrize("experiment", [pytest.param("jsb", marks=pytest.mark.slow), "jsb-chords", "jsb-fill"])
 def test_a_melody_is_harmonised_as_it_is(run_of, tmp_path: Path, experiment: str) -> None:
     melody = chorale(40)
     melody[4:8, 0] = 0

@@ -75,6 +75,7 @@ def test_pieces_and_measurements_land_in_the_home_folder(
     assert (home / "report" / "runs").is_dir()
 
 
+@pytest.mark.slow
 def test_functions_for_users_resolve_their_paths(home: Path, table_run: Path) -> None:
     shutil.copytree(table_run, home / "run")
     assert restore.restore("~/run").epoch == 1

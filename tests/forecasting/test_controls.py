@@ -231,7 +231,11 @@ def test_an_autoregression_is_not_forecast_better_than_by_its_optimum():
     assert verdicts.count("improves") <= 0.05 * DRAWS, verdicts
 
 
-@pytest.mark.parametrize("learnable", [sawtooth, seasonal_with_a_learnable_residual], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "learnable",
+    [pytest.param(sawtooth, marks=pytest.mark.slow), seasonal_with_a_learnable_residual],
+    ids=lambda make: make.__name__,
+)
 def test_where_something_can_be_learnt_most_verdicts_are_an_improvement(learnable):
     verdicts = [verdict_of(learnable(np.random.default_rng(seed)), seed, units=300) for seed in range(DRAWS)]
     assert verdicts.count("improves") >= 0.8 * DRAWS, verdicts

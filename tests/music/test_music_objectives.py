@@ -157,6 +157,7 @@ def test_transposition_is_drawn_from_the_key():
     assert (first != other).any()
 
 
+@pytest.mark.slow
 def test_a_training_step_draws_a_transposition_and_an_evaluation_does_not():
     x, y = map(jnp.asarray, rows("chords", drawn(8, 6, 4, low=15, high=30), cold=False))
     net, found = NETS["chords"], {}

@@ -166,6 +166,7 @@ def test_both_directions_start_from_given_carries():
         close(mine, (jax.tree.map(lambda state, half=half: state[:, half], last), outputs[..., half]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "norm"), [("gru", None), ("lstm", "layer")])
 def test_forward_mode_is_reverse_mode(name, norm):
     norm = norm and Norm(norm)

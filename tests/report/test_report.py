@@ -176,7 +176,7 @@ def samples(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("budget", ["quick", "standard"])
+@pytest.mark.parametrize("budget", [pytest.param("quick", marks=pytest.mark.slow), "standard"])
 def test_the_whole_page_is_written_with_its_numbers(tmp_path: Path, samples: Path, budget: str) -> None:
     there = list(rows().values())
     there += [found(CHANGE, cell, FAST, 1.0) for cell in ("RNN", "LSTM", "GRU")]

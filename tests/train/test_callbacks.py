@@ -96,6 +96,7 @@ def test_a_pruned_run_resumes_as_if_it_had_not_been(tmp_path: Path, undisturbed:
     assert same(trained(tmp_path / "run"), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_callback_that_stops_the_training_ends_the_run_and_resuming_trains_the_rest(
     tmp_path: Path, undisturbed: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_its_intervals_are_calibrated_on_its_own_errors(combined: Path) -> None:
         np.testing.assert_allclose(margins, scores[rank - 1], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_forecast_and_score_use_all_members_or_all_refits_and_say_so(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

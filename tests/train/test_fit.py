@@ -75,6 +75,7 @@ def same(left, right):
     return jax.tree.all(jax.tree.map(jnp.array_equal, left, right))
 
 
+@pytest.mark.slow
 def test_the_loop_is_that_of_optax_written_by_hand(tmp_path):
     """Full batches, no dropout: the order of rows within a batch plays no part."""
     x = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
@@ -400,6 +401,7 @@ def test_a_stream_resumes_by_its_position(tmp_path, kind):
     assert without_times(whole.history) == without_times(resumed.history)
 
 
+@pytest.mark.slow
 def test_a_function_and_a_generator_of_the_same_batches_train_the_same(tmp_path):
     by_function = train(tmp_path / "a", batches, epochs=2)
     by_generator = train(tmp_path / "b", generated(), epochs=2, steps_per_epoch=5)
@@ -413,6 +415,7 @@ def test_a_loader_goes_on_with_the_order_that_it_would_have_had(tmp_path):
     assert same(whole.params, train(tmp_path / "parts", Loader(), epochs=3, resume=True).params)
 
 
+@pytest.mark.slow
 def test_a_smaller_batch_is_a_mean_over_fewer_rows(tmp_path):
     """By hand: a step on four rows, and one on two rows of a batch that has room for four."""
     x, y = np.float32([[1.0], [2.0], [3.0], [-1.0]]), np.float32([[1.0], [0.0], [5.0], [2.0]])

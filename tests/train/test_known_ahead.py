@@ -81,6 +81,7 @@ def test_what_only_a_column_of_later_rows_explains_is_forecast_by_it_and_not_by_
     assert known < 0.15 and other > 0.8
 
 
+@pytest.mark.slow
 def test_what_only_a_static_column_explains_is_forecast_by_it_and_not_by_another():
     """Two kinds of series at random, one of which doubles the last change where the other takes it back."""
     draw = np.random.default_rng(8)

@@ -58,7 +58,7 @@ def numbers(state: epoch.TrainState) -> list[bytes]:
 # The step --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["x", "y"])
+@pytest.mark.parametrize("part", ["x", pytest.param("y", marks=pytest.mark.slow)])
 def test_a_skipped_step_changes_neither_weights_nor_moments_nor_optimiser(part: str) -> None:
     data = rows(4)
     poisoned = data._replace(**{part: getattr(data, part).at[2, 0].set(jnp.inf)})
@@ -79,6 +79,7 @@ def test_the_steps_around_a_skipped_one_are_taken() -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after.params, after.stats, after.opt)))
 
 
+@pytest.mark.slow
 def test_where_all_is_finite_to_skip_is_to_train_as_ever() -> None:
     # Adam makes much of a gradient's last bits, which differ between the two where neither is optimised.
     with full_compilation():
@@ -196,6 +197,7 @@ def test_a_run_stops_with_epoch_step_and_leaf_and_goes_on_if_it_may_skip(
     assert records.best_epoch(Path("run/checkpoints")) is not None
 
 
+@pytest.mark.slow
 def test_the_leaf_of_a_later_epoch_is_found_from_the_one_that_is_saved(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_an_epoch_is_torchs_loop_with_the_state_passed_on_and_detached() -> None
     np.testing.assert_allclose(after.params["head"]["kernel"], head.weight.detach().numpy().T, atol=1e-5)
 
 
+@pytest.mark.slow
 @compiled_quickly
 def test_an_evaluation_carries_the_state_through_all_time_steps_whatever_the_pieces(monkeypatch) -> None:
     setup = setup_of("gru", 1)

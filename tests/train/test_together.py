@@ -169,6 +169,7 @@ def test_a_group_that_was_stopped_resumes_bit_for_bit_and_a_member_alone(
     assert [row.get("together") for row in run_folder.read_metrics(stopped[1].folder)] == [3, 3, None]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_judging")
 def test_a_run_that_ends_early_is_written_no_more_and_changes_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -201,6 +202,7 @@ def test_a_run_that_ends_early_is_written_no_more_and_changes_no_other(
     assert heard == {"seed-0": [3, type(None)], "seed-2": [1, *rows[1:], type(None)]} and len(rows) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_study_together_has_the_files_of_one_whose_members_are_trained_alone(
     tmp_path: Path, study_folder: Path, monkeypatch: pytest.MonkeyPatch

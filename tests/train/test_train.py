@@ -147,6 +147,7 @@ def test_two_runs_started_in_the_same_folder_get_different_numbers(
     assert leaves(Path("runs/aapl-0001")) == leaves(Path("runs/aapl-0002"))
 
 
+@pytest.mark.slow
 @pytest.mark.exact_versions
 @pytest.mark.usefixtures("compiled_quickly")
 def test_every_other_choice_of_the_command_line_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +218,7 @@ def test_going_on_with_a_finished_run_only_judges_it_again(run: Path) -> None:
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.exact_versions
 def test_an_extended_run_that_is_killed_has_no_judgement_of_earlier_epochs_beside_its_checkpoints(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -407,7 +409,9 @@ def once_an_epoch_is_shown(monkeypatch: pytest.MonkeyPatch, then: Callable[[], N
     monkeypatch.setattr(progress.EpochDisplay, "show", shown)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_stops_after_the_epoch_and_leaves_a_run_to_go_on_with(
     run: Path,
     monkeypatch: pytest.MonkeyPatch,

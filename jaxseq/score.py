@@ -279,6 +279,7 @@ def _background(panel: Panel, period: int | None) -> Background:
         training_rows=tuple(len(series.values) for series in panel.series),
         missing=tuple(missing[:, 0] for missing in panel.missing),
         floor=panel.floor,
+        keys=panel.keys,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from jaxseq.common import streams
 from jaxseq.common.errors import EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, Ended, UsageError, is_out_of_memory
 from jaxseq.common.files import user_path
-from jaxseq.common.text import first_line, printable, printable_lines
+from jaxseq.common.text import EXPANDED, first_line, printable, printable_lines
 
 COLOUR = r"\x1b\[[0-9;]*m"
 """Sequence that changes the colour of a terminal."""
@@ -237,7 +238,10 @@ def _usage_error(stop: SystemExit, box: str, help_command: str) -> UsageError:
     text = "\n".join("" if set(line) <= set("-─") else line for line in inner_lines).strip()
     complaint, _, advice = text.partition("\n\n")
 
-    hint = f"see {help_command}"
+    # Names of files where options stand are those that a shell makes of an asterisk.
+    words = complaint.partition(": ")[2].split(", ")
+    is_expanded = any(not word.startswith("-") and os.path.lexists(word) for word in words)
+    hint = EXPANDED if is_expanded else f"see {help_command}"
     if advice.startswith("Perhaps"):
         similar = re.search(r"^--[\w.-]+", advice, re.MULTILINE)
         if similar:

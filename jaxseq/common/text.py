@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+EXPANDED = "a shell writes names of files in the place of an asterisk: put it in quotation marks, '*'"
+"""Hint where names of files stand in place of an option's value."""
+
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, or the name of its class if it has no message."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Series, Windows, WindowSplits
 
@@ -24,6 +25,7 @@ class Background(NamedTuple):
     notes          remarks on how the data were read, one line each
     whole_series   all rows of each series as one window; empty unless the state is carried from window to window
     test_stride    windows of the test part from one that is judged to the next
+    keys           of the series, where several columns of a table name them
     """
 
     names: tuple[str, ...]
@@ -35,6 +37,7 @@ class Background(NamedTuple):
     notes: tuple[str, ...] = ()
     whole_series: tuple[Windows, ...] = ()
     test_stride: int = 1
+    keys: Keys = NO_KEYS
 
     @property
     def training(self) -> list[Float[np.ndarray, "_"]]:

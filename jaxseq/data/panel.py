@@ -20,6 +20,7 @@ from jaxseq.data.covariates import NOTHING_KNOWN, Known
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
+from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
 from jaxseq.data.split import SHARES, Split
 from jaxseq.data.targets import AUTO, Options, ScaleChoice, Target, TargetChoice
@@ -51,6 +52,7 @@ class Panel:
     covariates  known up to each value, "n c"; an empty tuple where there are none
     known       covariates that are known ahead
     past        names of `covariates`; empty where nobody has named them
+    keys        of the series, where several columns of a table name them
     source      opens every message: the file; may be empty
     frequency   of the times of all series, with the time steps of a season
     notes       what the user should know about how the data were read
@@ -72,6 +74,7 @@ class Panel:
     split: Split = SHARES
     known: Known = NOTHING_KNOWN
     past: tuple[str, ...] = ()
+    keys: Keys = NO_KEYS
 
     def load(
         self,
@@ -120,6 +123,7 @@ class Panel:
                 notes=tuple(notes),
                 whole_series=self.whole_series() if stateful else (),
                 test_stride=self.split.stride,
+                keys=self.keys,
             ),
         )
 
@@ -193,6 +197,7 @@ class Panel:
             covariates=chosen(self.covariates),
             missing=chosen(self.missing),
             known=self.known.select(numbers),
+            keys=self.keys.select(numbers),
         )
 
     def known_values(self, number: int) -> Float[np.ndarray, "_"]:

@@ -166,6 +166,7 @@ def _read_panel(path: str, options: read.Options, state: tuple[int, int] | None)
         floor=table.floor,
         known=table.known,
         past=options.covariates,
+        keys=table.keys,
     )
 
 

@@ -124,7 +124,7 @@ def judge(
         scores=scores,
         coverage=coverage_table(part.targets, ends.of_judged),
         spread=spread(part, ends.of_judged, in_time=bool(series)),
-        predictions=frame(part, background.names, columns, ends.of_judged, times),
+        predictions=frame(part, background.names, columns, ends.of_judged, times, keys=background.keys),
         notes=(*_season_notes(background), *by_baseline.notes, *scale_notes, *model.calibrated.notes),
     )
 

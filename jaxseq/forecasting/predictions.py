@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 
 from jaxseq.common import csv_tables
+from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.windows import Series, Windows, WindowSplits
 from jaxseq.forecasting.intervals import Bounds, end_names
 
@@ -56,32 +57,39 @@ def frame(
     columns: Mapping[str, Float[np.ndarray, "n k"]],
     ends: Bounds,
     times: Shaped[np.ndarray, "n k"],
+    keys: Keys = NO_KEYS,
 ) -> pd.DataFrame:
     """Return a table of a row for each window and step, and a column for each forecast.
 
-    Before the forecasts come the date (or row) of the value, `series` and `step` if there are several, and `actual`.
+    Before the forecasts come the date (or row) of the value, `series` and `step` if there are several, and `actual`. The
+    columns that name a series together follow `series`, each by itself.
 
     names    of the series, by number
     columns  forecasts by the name of their column
     ends     of the intervals, which become low_80% and high_80% for each level
     times    of every target
+    keys     of the series
     """
     horizon = part.targets.shape[1]
     time = "row"
     if np.issubdtype(times.dtype, np.datetime64):
         time = "date"
 
-    table = {time: times.ravel()}
-    # A single series, and a single step, need no column.
-    if len(names) > 1:
-        table["series"] = np.repeat(np.asarray(names)[part.series], horizon)
-    if horizon > 1:
-        table["step"] = np.tile(np.arange(1, horizon + 1), len(part.targets))
     numbers = {"actual": part.targets, **columns}
     for level, (low, high) in ends.items():
         low_name, high_name = end_names(level)
         numbers[f"{low_name}%"] = low
         numbers[f"{high_name}%"] = high
+
+    table = {time: times.ravel()}
+    # A single series, and a single step, need no column.
+    if len(names) > 1:
+        series = np.repeat(part.series, horizon)
+        table["series"] = np.asarray(names)[series]
+        for name, texts in keys.as_columns({time, "series", "step", "path", *numbers}).items():
+            table[name] = np.asarray(texts)[series]
+    if horizon > 1:
+        table["step"] = np.tile(np.arange(1, horizon + 1), len(part.targets))
     for name, values in numbers.items():
         # The sum of a negative zero and 0 is a positive one: no table has -0.0.
         table[name] = values.ravel() + 0.0

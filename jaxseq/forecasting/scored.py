@@ -107,7 +107,7 @@ def score(ends: Ends, later: Later, *, reference: str, loss: Loss = "squared", s
     comparison = _with_errors(compared.all, table)
     columns = {"forecast": ends.forecast, **forecasts}
     del columns[ends.name]
-    values = frame(part, background.names, columns, ends.intervals, later.times)
+    values = frame(part, background.names, columns, ends.intervals, later.times, keys=background.keys)
     remarks = [verdict.ranking_sentence(comparison, compared.last_value, LATER_PART)]
     if rows.series is not None:
         remarks.append(verdict.series_sentence(ends.name, significance.series_tests(comparison.losses)))

@@ -65,7 +65,7 @@ def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None =
         panel = series_data(trained.experiment, trained.folder).panel()
     ends = forecast_ends(trained, panel, horizon)
     columns = {"forecast": ends.forecast}
-    table = predictions.frame(ends.windows, ends.panel.names, columns, ends.intervals, ends.times)
+    table = predictions.frame(ends.windows, ends.panel.names, columns, ends.intervals, ends.times, keys=ends.panel.keys)
     return Future(table.drop(columns="actual"), ends.notes)
 
 

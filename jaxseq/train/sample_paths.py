@@ -54,7 +54,8 @@ def sample(
     frames = []
     for number in range(count):
         of_path = {name: array[..., number] for name, array in names.items()}
-        table = predictions.frame(ends.windows, ends.panel.names, of_path, {}, ends.times).drop(columns="actual")
+        table = predictions.frame(ends.windows, ends.panel.names, of_path, {}, ends.times, keys=ends.panel.keys)
+        table = table.drop(columns="actual")
         table.insert(len(table.columns) - 1, "path", number + 1)
         frames.append(table)
     return pd.concat(frames, ignore_index=True)

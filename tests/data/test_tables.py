@@ -288,12 +288,28 @@ def test_two_columns_name_a_series_together(tmp_path):
         assert table.names == ("north/tea", "north/rye", "south/tea", "south/rye")
         assert table.series[3].values.tolist() == [31, 32, 33, 34, 35, 36]
         assert "4 series by 'store' and 'item', of 6 rows" in table.notes
+        assert table.keys == (
+            ("store", "item"),
+            (("north", "tea"), ("north", "rye"), ("south", "tea"), ("south", "rye")),
+        )
         for options in ({}, {"series": "store"}):
             with pytest.raises(UsageError, match=r"told apart by 'store' and 'item'; say --data.series store,item$"):
                 read(tmp_path / "sales.csv", column="sold", **options)
     content = "a,b,v\nx/y,z,1\nx,y/z,2\n"
-    refused(write(tmp_path, content), "two series are both called 'x/y/z'", column="v", series="a,b")
+    with pytest.raises(UsageError) as caught:
+        read(write(tmp_path, content), column="v", series="a,b")
+    assert caught.value.where.endswith("row 3, column 'a'") and caught.value.rule.startswith(
+        "two series are both called 'x/y/z'"
+    )
+    assert caught.value.got == "'x' and 'y/z'" and caught.value.needed.endswith("that of row 2")
     refused(write(tmp_path, content), "there is no column 'c'", column="v", series="a,c")
+
+
+def test_a_name_of_a_file_as_a_column_is_that_of_an_asterisk_that_a_shell_replaced(tmp_path, monkeypatch):
+    path = write(tmp_path, SALES)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"no column 'sales.csv'; .*in quotation marks, '\*'"):
+        read(path, column="sales.csv")
 
 
 def test_names_may_have_spaces_accents_quotation_marks_and_line_breaks(tmp_path):

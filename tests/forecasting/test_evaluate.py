@@ -12,6 +12,7 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.frequency import describe
+from jaxseq.data.keys import Keys
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling, batch
 from jaxseq.data.waves import Waves
@@ -401,6 +402,16 @@ def test_one_series_and_one_step_need_no_column_and_integers_are_rows():
     )
     assert list(table) == ["row", "actual", "forecast", "low_80%", "high_80%"]
     pd.testing.assert_series_equal(table["low_80%"] + 1, table["actual"], check_names=False)
+
+
+def test_keys_of_several_columns_stand_apart_beside_the_name_of_their_series():
+    windows = noise(3)._replace(series=np.array([0, 1, 1]))
+    keys = Keys(("store", "step"), (("north", "01"), ("south", "02")))
+    columns = {"forecast": windows.targets}
+    table = frame(windows, ("north/01", "south/02"), columns, {}, target_times(windows), keys)
+    assert list(table) == ["row", "series", "store", "key step", "actual", "forecast"]
+    assert table["store"].tolist() == ["north", "south", "south"]
+    assert table["key step"].tolist() == ["01", "02", "02"]
 
 
 @pytest.mark.parametrize("kind", ["change", "log-return", "level"])

@@ -103,6 +103,16 @@ def test_a_mistake_is_said_in_one_line_on_any_terminal(
         assert capsys.readouterr() == ("", "")
 
 
+def test_names_of_files_where_options_stand_are_those_of_an_asterisk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sales.csv", "stock.csv"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"Unrecognized options: stock.csv: .*in quotation marks, '\*'$"):
+        options.parse(["table", "--data.path", "sales.csv", "--data.column", "sales.csv", "stock.csv"])
+
+
 def test_recipes_whose_optimisers_differ_in_numbers_alone_share_what_is_compiled() -> None:
     recipe = named("waves")
     others = [

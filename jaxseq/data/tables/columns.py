@@ -6,6 +6,7 @@ import difflib
 import functools
 import itertools
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -17,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import counted, shown
+from jaxseq.common.text import EXPANDED, counted, shown
 from jaxseq.data.dates import INTEGER, NUMBERS, Dates, forms, parse, settle, timestamps
 from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import MISSING_VALUES, Source
@@ -125,7 +126,9 @@ def _find(file: Source, name: str) -> int:
     candidates = [candidate for candidate in file.names[:1000] if 0 < len(candidate) <= 100]
     similar = difflib.get_close_matches(name[:100], candidates, 1)
     hint = ""
-    if similar:
+    if os.path.lexists(name):
+        hint = f"{EXPANDED}; "
+    elif similar:
         hint = f"did you mean {shown(similar[0])}? "
     raise UsageError(f"{file.source}: there is no column {shown(name)}; {hint}{_listed(file.names)}")
 
@@ -360,13 +363,14 @@ def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
     return Rows(
         file=file,
         pick=pick,
-        names=_joined(file, names) or _wide_names(file, pick),
+        names=_joined(file, pick, tuple(names), group=group, order=order) or _wide_names(file, pick),
         series=group,
         times=times,
         values=numbers,
         order=order,
         missing=np.zeros(numbers.shape, bool),
         notes=notes,
+        keys=tuple(names),
     )
 
 
@@ -382,12 +386,28 @@ def _wide_names(file: Source, pick: Pick) -> tuple[str, ...]:
     return names
 
 
-def _joined(file: Source, names: dict[tuple[str, ...], int]) -> tuple[str, ...]:
+def _joined(
+    file: Source,
+    pick: Pick,
+    keys: tuple[tuple[str, ...], ...],
+    *,
+    group: Int[np.ndarray, " n"],
+    order: Int[np.ndarray, " n"],
+) -> tuple[str, ...]:
     """Return one name for each series, which may have several columns. Raises `UsageError` if two are then the same."""
-    joined = tuple("/".join(parts) for parts in names)
-    if len(set(joined)) < len(joined):
-        name = next(name for name in joined if joined.count(name) > 1)
-        raise UsageError(f"{file.source}: two series are both called {shown(name)}; rename one, without a slash")
+    joined = tuple("/".join(parts) for parts in keys)
+    number_of: dict[str, int] = {}
+    for number, name in enumerate(joined):
+        first = number_of.setdefault(name, number)
+        if first != number:
+            # A series keeps the order of the file, so its first row is the first one here.
+            row, first_row = (int(order[np.argmax(group == other)]) for other in (number, first))
+            raise UsageError(
+                f"two series are both called {shown(name)}; rename one, without a slash",
+                where=file.where(pick.series[0], row),
+                got=" and ".join(shown(part) for part in keys[number]),
+                needed=f"another name than that of row {file.line(first_row)}",
+            )
     return joined
 
 

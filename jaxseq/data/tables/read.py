@@ -23,6 +23,7 @@ from jaxseq.common.text import printable, shown, size_of
 from jaxseq.data import calendar
 from jaxseq.data.covariates import NOTHING_KNOWN, Known, Plan
 from jaxseq.data.frequency import Frequency
+from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.tables import formats, frame
 from jaxseq.data.tables.columns import collect, pick_columns
 from jaxseq.data.tables.delimited import open_text
@@ -65,6 +66,7 @@ class Table(NamedTuple):
     floor       least possible value, given or inferred; None where there is no bound
     notes       choices, inferences, and values that were dropped or filled, one line each
     known       covariates that are known ahead
+    keys        of the series, where several columns name them
     """
 
     series: tuple[Series, ...]
@@ -75,6 +77,7 @@ class Table(NamedTuple):
     floor: float | None
     notes: tuple[str, ...]
     known: Known = NOTHING_KNOWN
+    keys: Keys = NO_KEYS
 
 
 class Options(NamedTuple):
@@ -183,7 +186,16 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
             *known.notes,
         ),
         known=known,
+        keys=_keys(rows),
     )
+
+
+def _keys(rows: Rows) -> Keys:
+    """Return the keys of the series, if several columns name them."""
+    columns = tuple(rows.file.names[column] for column in rows.pick.series)
+    if len(columns) < 2:
+        return NO_KEYS
+    return Keys(columns, rows.keys)
 
 
 def _known(rows: Rows, beyond: Rows, frequency: Frequency, options: Options) -> Known:

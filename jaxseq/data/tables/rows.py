@@ -57,6 +57,7 @@ class Rows(NamedTuple):
     order    number of the row in the file, from 0; a time stamp that is absent from the file has that of the row after it
     missing  which of the values are filled in
     notes    how times were read, one line each
+    keys     of each series, the text of each column that names it
     """
 
     file: Source
@@ -68,6 +69,7 @@ class Rows(NamedTuple):
     order: Int[np.ndarray, " n"]
     missing: Bool[np.ndarray, "n c"]
     notes: tuple[str, ...]
+    keys: tuple[tuple[str, ...], ...] = ()
 
     @property
     def starts(self) -> Bool[np.ndarray, " n"]:
@@ -208,16 +210,18 @@ def check_goes_on(rows: Rows, of_series: Int[np.ndarray, " m"], series: Series, 
     if np.any(differs):
         step = int(np.argmax(differs))
         row = int(of_series[step])
-        cell = rows.where(rows.pick.time, row)
-        if rows.names:
-            cell = f"{cell}, {called(rows.names[int(rows.series[row])])}"
+        cell = _in_series(rows, row, rows.where(rows.pick.time, row))
         before = np.concatenate([series.times[-1:], times[:step]])
         raise UsageError(irregular(before, times[step], frequency, cell, "the rows before"))
 
 
 def place(rows: Rows, row: int, value: int) -> str:
     """Name the cell of a row's value (0) or covariate (from 1 on) with its series, if that has a name."""
-    cell = rows.where_value(row, value)
+    return _in_series(rows, row, rows.where_value(row, value))
+
+
+def _in_series(rows: Rows, row: int, cell: str) -> str:
+    """Add the series of a row to the name of one of its cells, if the series has a name."""
     if not rows.names:
         return cell
     return f"{cell}, {called(rows.names[int(rows.series[row])])}"
@@ -480,6 +484,9 @@ def check_order(rows: Rows, time: int) -> None:
         fault = f"{now} is in row {line_before} too"
         rule = "keep one of them"
     where = rows.where(time, row)
+    # In a wide file a row is of all series.
+    if rows.pick.series:
+        where = _in_series(rows, row, where)
 
     keys = _key_columns(rows)
     if keys:

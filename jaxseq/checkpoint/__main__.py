@@ -91,6 +91,9 @@ def verify(run: Path, epoch: int | None = None) -> int:
 
     damaged += [_verify_recipe(folder, name, runs) for name in RECIPES]
     damaged.append(_verify_ensemble(folder))
+    for line in run_seal.damage_of_choice(folder):
+        damaged.append(True)
+        say(line)
     for path in runs:
         say(f"{path}:")
         damaged.append(_verify_run(path, epoch))

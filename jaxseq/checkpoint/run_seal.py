@@ -36,6 +36,11 @@ ERRORS_PLOT = "errors.png"
 REFIT = "refit"
 """Folder in that of a run, with the same recipe trained on all rows: config, log and checkpoints of a run."""
 
+AUTO = "auto.json"
+"""File in the folder of a run or a study whose preparation was chosen: what was tried, sealed."""
+AUTO_TABLE = "auto.csv"
+"""The same as a table."""
+
 SEARCH_LOG = "optuna.log"
 """File in the folder of a search: its journal, whose lines are sealed as those of `sealed_lines`."""
 
@@ -254,6 +259,16 @@ def _judged_epochs(run: Path) -> str:
     return "unsealed" if judged is None else str(judged.epochs)
 
 
+def damage_of_choice(folder: Path) -> Iterator[str]:
+    """Yield a line if the record of how a preparation was chosen is not as it was written; none without one."""
+    if not os.path.lexists(folder / AUTO):
+        return
+    try:
+        sealed.read(folder / AUTO)
+    except UsageError as error:
+        yield str(error)
+
+
 # Members of studies and sweeps -------------------------------------------------------------------------------------------
 
 
@@ -411,6 +426,8 @@ def damage(run: Path) -> Iterator[str]:
         seals = has_seals(run)
     except UsageError as error:
         yield str(error)
+
+    yield from damage_of_choice(run)
 
     # Nothing is saved through a link, so that a run with one cannot resume.
     try:

@@ -108,6 +108,14 @@ class Stopped(Ended):
         self.status = status
 
 
+class Undecided(Ended):
+    """A choice among several preparations that was stopped by a signal; `again` is the command that goes on with it."""
+
+    def __init__(self, tried: int, status: int, again: str) -> None:
+        super().__init__(f"stopped; the {tried} preparations that were tried are recorded, and {again} goes on")
+        self.status = status
+
+
 class Detached(Ended):
     """Jobs of a cluster that keep running without the command that started them; `again` is the command to find them."""
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import command_line
-from jaxseq.train import loggers, options, processes
+from jaxseq.train import auto_options, loggers, options, processes
+from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.options import Options
+from jaxseq.train.saved_experiment import saved_experiment
 
 PROGRAM = "jaxseq.train"
 
@@ -43,6 +48,9 @@ def _train(words: list[str]) -> None:
             refit.check(request.experiment)
         if request.ensemble is not None:
             ensemble.check(request.experiment, request.seeds, request.backtest)
+
+        if request.auto is not None:
+            request = _with_preparation(request, options.given_fields(words))
 
         if request.together:
             folder = study.study_together(
@@ -84,6 +92,25 @@ def _train(words: list[str]) -> None:
             ensemble.combine(folder, request.ensemble, with_refit=request.refit)
         elif request.refit:
             refit.refit(folder)
+
+
+def _with_preparation(request: Options[Experiment], given: frozenset[str]) -> Options[Experiment]:
+    """Return the options with the preparation that is chosen by validation, and the folder that has its record."""
+    from jaxseq.train import auto
+
+    assert request.auto is not None
+    several = request.seeds > 1 or request.backtest > 1
+    chosen = auto.choose(
+        request.experiment,
+        auto_options.seconds_of(request.auto),
+        given=given,
+        out=request.out,
+        name=f"{request.experiment.name}-study" if several else None,
+    )
+    # A study looks for its members itself.
+    if not several and (chosen.folder / run_seal.CONFIG).exists():
+        return replace(request, auto=None, out=None, resume=chosen.folder, experiment=saved_experiment(chosen.folder))
+    return replace(request, auto=None, out=chosen.folder, experiment=chosen.experiment)
 
 
 if __name__ == "__main__":

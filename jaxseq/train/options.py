@@ -14,7 +14,7 @@ from jaxseq.common import command_line
 from jaxseq.common.checks import MOST_RUNS, count
 from jaxseq.common.errors import UsageError
 from jaxseq.forecasting.mixture import Combination
-from jaxseq.train import loggers
+from jaxseq.train import auto_options, loggers, preparation
 from jaxseq.train.experiments import EXPERIMENTS, named
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.processes import Processes
@@ -40,6 +40,8 @@ LOG = (
 WIDTH, INDENT = 79, "  "
 """Columns of a help text, and the space before each of its lines."""
 ENSEMBLE = "--ensemble"
+ALONE = {ENSEMBLE: "mean", auto_options.OPTION: "5m"}
+"""Options that may stand without a value, each with the one that it then has."""
 OVERVIEW = frozenset({"-h", "--help", "--tyro-print-completion", "--tyro-write-completion"})
 """Options that concern all experiments unless one is named before them."""
 
@@ -68,6 +70,9 @@ class Options(Generic[AnyExperiment]):
     ensemble: Combination | None = None
     """With --seeds: judge the mean (--ensemble alone) or the median of the runs' forecasts as one, beside each of them; the
     study's folder then forecasts with all of them."""
+    auto: str | None = None
+    """Choose target, scale, window and start by validation, within a time (--auto 90s; --auto alone: 5m); fields that are
+    given stay."""
     together: bool = False
     """With --seeds: train the seeds in one compiled epoch. Results differ from those of one after the other in the last
     bits; on a CPU it pays for a few units (docs/training.md)."""
@@ -101,6 +106,8 @@ class Options(Generic[AnyExperiment]):
             self._check_ensemble()
         if self.warm_start is not None:
             self._check_warm_start()
+        if self.auto is not None:
+            self._check_auto()
         if self.seeds == 1 and self.backtest == 1:
             return
         if self.mesh.processes != 1:
@@ -118,6 +125,24 @@ class Options(Generic[AnyExperiment]):
         for name, is_given in others.items():
             if is_given:
                 raise UsageError("begins one new run", where="--warm-start", got=name, needed="a single new run")
+
+    def _check_auto(self) -> None:
+        """Raise `UsageError` for no time, and for a training whose preparation is chosen already."""
+        auto_options.seconds_of(self.auto or "")
+        preparation.check(self.experiment, auto_options.OPTION)
+        others = {"--resume": self.resume, "--warm-start": self.warm_start}
+        for name, folder in others.items():
+            if folder is not None:
+                raise UsageError(
+                    "chooses for a new run", where=auto_options.OPTION, got=f"{name} {folder}", needed="--out"
+                )
+        if self.mesh.processes != 1:
+            raise UsageError(
+                "takes one process",
+                where="--mesh.processes",
+                got=self.mesh.processes,
+                needed=f"1 with {auto_options.OPTION}",
+            )
 
     def _check_ensemble(self) -> None:
         """Raise `UsageError` for a training that leaves no runs of one split behind."""
@@ -146,7 +171,7 @@ def parse(words: list[str]) -> Options[Experiment]:
 
     Raises `UsageError` for an unknown experiment or field, an invalid value, or a run that cannot be resumed.
     """
-    words = _with_combination(words)
+    words = _with_values(words)
     name = _leading_name(words)
     experiment = named(DEFAULT if name is None else name)
     fields = words if name is None else words[1:]
@@ -163,15 +188,27 @@ def parse(words: list[str]) -> Options[Experiment]:
     return _parse_fields(experiment, fields)
 
 
-def _with_combination(words: list[str]) -> list[str]:
-    """Return the words with a mean after an option of the ensemble that names no combination."""
+def _with_values(words: list[str]) -> list[str]:
+    """Return the words with a value after each option that stands alone."""
     filled = []
     for number, word in enumerate(words):
         filled.append(word)
         following = words[number + 1 : number + 2]
-        if word == ENSEMBLE and (not following or following[0].startswith("-")):
-            filled.append("mean")
+        if word in ALONE and (not following or following[0].startswith("-")):
+            filled.append(ALONE[word])
     return filled
+
+
+def given_fields(words: list[str]) -> frozenset[str]:
+    """Return the fields of the experiment that a command line names, such as "data.target"."""
+    fields = set()
+    for word in words:
+        if word.startswith("--"):
+            flag = word.removeprefix("--").partition("=")[0].replace("-", "_")
+            # A switch that is turned off.
+            part, dot, name = flag.rpartition(".")
+            fields.add(f"{part}{dot}{name.removeprefix('no_')}")
+    return frozenset(fields)
 
 
 def _leading_name(words: list[str]) -> str | None:

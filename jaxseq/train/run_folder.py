@@ -89,8 +89,15 @@ def check_empty(out: Path) -> None:
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether a folder holds no more than a lock and temporary files of an interrupted start."""
-    return all(lock.is_part(path.name) or TEMPORARY.fullmatch(path.name) for path in folder.iterdir())
+    """Return whether a folder holds no more than a lock and temporary files of an interrupted start.
+
+    A run begins beside the record of how its preparation was chosen.
+    """
+    record = ()
+    if (folder / run_seal.AUTO).is_file():
+        record = (run_seal.AUTO, run_seal.AUTO_TABLE)
+    names = [path.name for path in folder.iterdir() if path.name not in record]
+    return all(lock.is_part(name) or TEMPORARY.fullmatch(name) for name in names)
 
 
 def has_recipe(folder: Path, recipe: str, summary: str) -> bool:

@@ -23,6 +23,7 @@ EXAMPLES = [
     errors.Ended("stopped"),
     errors.Interrupted(Path("run"), 3, 130),
     errors.Stopped(143, "the same command"),
+    errors.Undecided(3, 130, "the same command"),
     errors.Detached(["7_0", "8"], 130, "the same command"),
     errors.Lost("no heartbeat"),
     errors.WorkerKilled("the same command"),

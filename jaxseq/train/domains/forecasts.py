@@ -29,7 +29,7 @@ from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.ridge import Ridge
 from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.nn import heads
-from jaxseq.train import feed, forecaster, overrides, processes, run_folder, stateful, trained_series
+from jaxseq.train import auto_record, feed, forecaster, overrides, processes, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import Member, RunRow
 from jaxseq.train.experiments.config import RIDGE
 from jaxseq.train.experiments.forecasts import ForecastExperiment
@@ -201,6 +201,9 @@ def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = Fa
     judged = judge_quietly(job, folder, console, classical)
     _draw(job, judged, folder)
     metrics = run_folder.read_metrics(folder)
+    record = auto_record.read(folder)
+    if record is not None and record.chosen is not None:
+        job = dataclasses.replace(job, notes=(*job.notes, auto_record.sentence(record)))
     text = report(job, judged.judgement, judged.epoch, metrics)
     files.write_text(folder / run_seal.REPORT, text)
     files.write_text(folder / run_seal.PAGE, page(job, judged.judgement, text, folder))

@@ -14,8 +14,9 @@ from jaxseq.common.arrays import Key
 from jaxseq.music import tokens
 from jaxseq.music.piece import REST, Piece, PieceSplits
 from jaxseq.music.sampling import FREE, SamplingOptions
+from jaxseq.sample.given import Given
 from jaxseq.sample.options import SampleOptions
-from jaxseq.sample.request import Given, Request
+from jaxseq.sample.request import Request
 
 CHUNK = 64
 """Largest number of pieces that are composed at the same time."""

@@ -24,6 +24,7 @@ DEFAULT_BARS = 16
 MOST_SAMPLES = 1000
 MOST_BARS = 200
 MOST_SWEEPS = 10_000
+MOST_SEMITONES = 60
 SLOWEST = 10
 FASTEST = 1000
 """Bounds of the tempo in quarter notes a minute."""
@@ -70,15 +71,19 @@ class SampleOptions:
     prime_bars: int = 2
     """Number of bars of --prime to continue from."""
     melody: str | None = None
-    """Soprano to harmonise: a MIDI file, or the name of a piece in the run's data."""
+    """Soprano to harmonise: a MIDI file, or the name of a piece in the run's data. A file's melody is the track that is
+    named so, or the highest; tune.mid:3 takes its third track."""
+    transpose: int | Literal["auto"] = 0
+    """Semitones by which the notes of a MIDI file are moved; auto takes the octaves that bring them into the range."""
     keep: str | None = None
     """Voices of --prime to keep, separated by commas: soprano,bass. The others are recomposed."""
     redo: str | None = None
     """Bars of --prime to recompose, counted from 1: 5-8, or 5 for one bar. The others are kept."""
     sweeps: int = 128
     """Sweeps of Gibbs sampling over a piece, if the run fills gaps."""
-    bpm: float = 84.0
-    """Tempo of MIDI and sound, in quarter notes a minute."""
+    bpm: float | None = None
+    """Tempo of MIDI and sound, in quarter notes a minute; None takes that of the given
+    MIDI file, or 84."""
     score: bool = True
     """Engrave a score of each piece as SVG and PNG (needs jaxseq[score])."""
     epoch: int | None = None
@@ -92,6 +97,8 @@ class SampleOptions:
         _check_range("--prime-bars", self.prime_bars, 1, MOST_BARS)
         _check_range("--sweeps", self.sweeps, 1, MOST_SWEEPS)
         _check_range("--bpm", self.bpm, SLOWEST, FASTEST)
+        if self.transpose != "auto":
+            _check_range("--transpose", self.transpose, -MOST_SEMITONES, MOST_SEMITONES)
         # Seeds of NumPy and of JAX alike.
         _check_range("--seed", self.seed, 0, 2**32 - 1)
 

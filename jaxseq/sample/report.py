@@ -105,6 +105,8 @@ def settings(request: Request) -> dict[str, Setting]:
         unused.add("sweeps")
     if options.prime == NO_PRIME:
         unused.add("prime_bars")
+    if options.transpose == 0:
+        unused.add("transpose")
 
     values: dict[str, Setting] = {
         "run": str(options.run),
@@ -114,6 +116,7 @@ def settings(request: Request) -> dict[str, Setting]:
     for name, value in dataclasses.asdict(options).items():
         if name not in unused:
             values[name] = value
+    values["bpm"] = request.bpm
     values["likelihood"] = _likelihood(request)
     return values
 

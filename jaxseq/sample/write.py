@@ -48,7 +48,7 @@ def write(
         engraving = options.score
         notes: tuple[str, ...] = ()
         for number, piece in enumerate(composed.pieces, start=1):
-            contents = _contents(piece, options.bpm)
+            contents = _contents(piece, request.bpm)
             if engraving:
                 try:
                     contents |= _engraved(piece)

@@ -23,13 +23,15 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.common.new_folder import NewFolder
 from jaxseq.common.written import Outputs
+from jaxseq.music.midi import read as midi
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi import write
+from jaxseq.music.midi.tracks import Key
 from jaxseq.music.piece import BAR, Piece, from_notes
 from jaxseq.music.sampling import FREE
 from jaxseq.report import contents
 from jaxseq.sample import __main__ as sample
-from jaxseq.sample import compose, options, report, request
+from jaxseq.sample import compose, given, options, report, request, sources
 from jaxseq.train import experiments
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -395,18 +397,31 @@ def upbeat() -> Piece:
 
 
 def test_a_prime_s_upbeat_metre_and_key_go_on() -> None:
-    given = request.continued(upbeat(), 2, 5)
-    is_given = given.forced[:, 0] != FREE
+    prime = given.continued(upbeat(), 2, 5)
+    is_given = prime.forced[:, 0] != FREE
     assert is_given.sum() == 4 + 2 * 12 and is_given[: is_given.sum()].all()
-    np.testing.assert_array_equal(given.pattern.positions, [8, 9, 10, 11, *np.tile(np.arange(12), 5)])
-    piece = compose.completed(given, np.full((64, 4), 60), "new")
+    np.testing.assert_array_equal(prime.pattern.positions, [8, 9, 10, 11, *np.tile(np.arange(12), 5)])
+    piece = compose.completed(prime, np.full((64, 4), 60), "new")
     assert (piece.fifths, piece.minor, piece.name) == (-1, False, "new")
 
 
+def test_a_melody_s_key_and_tempo_are_those_of_its_file() -> None:
+    notes, struck = np.full(16, 60), np.arange(16) == 0
+    tune = midi.Melody("tune", notes, struck, np.arange(16), (), Key(-1, minor=True), bpm=100.0)
+    found = given.harmonised(tune)
+    assert found.has_key and (found.pattern.fifths, found.pattern.minor) == (-1, True)
+
+    words = ["run", "--melody", "tune.mid"]
+    for beside, bpm in ((["--bpm", "60"], 60.0), ([], 100.0)):
+        assert request._tempo(options.parse([*words, *beside]), found) == bpm
+    assert request._tempo(options.parse(words), found._replace(bpm=2.0)) == 84.0
+    assert not given.harmonised(tune._replace(key=None)).has_key
+
+
 def test_bars_are_counted_as_in_a_score() -> None:
-    free = request.changed(upbeat(), None, "2")
+    free = given.changed(upbeat(), None, "2")
     np.testing.assert_array_equal(np.flatnonzero(free.forced[:, 0] == FREE), 4 + 12 + np.arange(12))
-    first = request.changed(upbeat(), None, "0")
+    first = given.changed(upbeat(), None, "0")
     np.testing.assert_array_equal(np.flatnonzero(first.forced[:, 0] == FREE), np.arange(4))
 
 
@@ -414,25 +429,25 @@ def test_kept_notes_are_struck_where_they_were_and_others_where_they_change() ->
     notes = np.full((16, 4), 60)
     piece = from_notes("p", notes)
     piece.onsets[8, 0] = True
-    given = request.changed(piece, "soprano", None)
+    kept = given.changed(piece, "soprano", None)
     composed = notes.copy()
     composed[4:, 1] = 62
     composed[6:8, 2] = 0
-    onsets = compose.completed(given, composed, "new").onsets
+    onsets = compose.completed(kept, composed, "new").onsets
     assert [list(np.flatnonzero(onsets[:, v])) for v in range(4)] == [[0, 8], [0, 4], [0, 8], [0]]
 
 
 def test_names_are_looked_up_in_all_parts() -> None:
     parts = Splits(*((from_notes(name, np.full((1, 4), 60)),) for name in ("a", "b", "c")))
-    assert [request.find_piece(name, parts).piece.name for name in "abc"] == ["a", "b", "c"]
+    assert [sources.find_piece(name, parts).piece.name for name in "abc"] == ["a", "b", "c"]
     with pytest.raises(UsageError) as raised:
-        request.find_melody("d", parts)
+        sources.find_melody("d", parts)
     assert (raised.value.where, raised.value.got) == ("--melody", "d")
 
 
 def test_the_voices_that_are_kept_are_named_in_the_order_of_the_score() -> None:
     piece = from_notes("p", np.full((16, 4), 60))
-    notes = [request.changed(piece, keep, None).notes for keep in ("alto", "bass, Alto", "tenor,bass,alto,")]
+    notes = [given.changed(piece, keep, None).notes for keep in ("alto", "bass, Alto", "tenor,bass,alto,")]
     assert notes == [
         ("alto is that of p",),
         ("alto and bass are those of p",),

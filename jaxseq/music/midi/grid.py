@@ -57,7 +57,7 @@ def rounded(
         on_grid = [
             Note(step_of(n.start, ticks), step_of(n.end, ticks) - step_of(n.start, ticks), n.pitch) for n in line
         ]
-        voices.append(sorted(note for note in on_grid if note.steps))
+        voices.append(_separate(sorted(note for note in on_grid if note.steps)))
         _check_line(voices[-1], name, positions, path)
     if not any(voices):
         raise UsageError(f"{path}: there is not one note in it that lasts half a sixteenth")
@@ -70,6 +70,17 @@ def rounded(
         *([f"{counted(lost, 'note')} too short for the grid: left out"] if lost else []),
     ]
     return voices, said
+
+
+def _separate(line: list[Note]) -> list[Note]:
+    """Return a line in which a note ends where the same pitch is struck again: legato holds it a little longer."""
+    ends = [
+        note._replace(steps=min(note.steps, after.start - note.start))
+        if after.pitch == note.pitch and after.start > note.start
+        else note
+        for note, after in pairwise(line)
+    ]
+    return [*ends, *line[-1:]]
 
 
 def _moved(times: list[int], what: str, ticks: int) -> list[str]:
@@ -88,7 +99,8 @@ def _check_line(line: list[Note], name: str, positions: Int[np.ndarray, "t"], pa
     for note in line:
         if not LOWEST <= note.pitch <= HIGHEST:
             raise UsageError(
-                f"{place(note.start)}: note {note.pitch} is out of range; notes go from {LOWEST} to {HIGHEST}"
+                f"{place(note.start)}: note {note.pitch} is out of range; notes go from {LOWEST} to {HIGHEST} "
+                f"(--transpose auto moves by octaves)"
             )
     for before, note in pairwise(line):
         if note.start < before.end:

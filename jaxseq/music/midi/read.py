@@ -2,127 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxseq.common.errors import UsageError
-from jaxseq.common.text import counted
+from jaxseq.music.midi import voices
 from jaxseq.music.midi.grid import Lines, check_length, positions_of, rounded
-from jaxseq.music.midi.tracks import File, Sounded, Track, load
+from jaxseq.music.midi.tracks import Key, load
 from jaxseq.music.notes import grid
 from jaxseq.music.piece import VOICES, Piece
+from jaxseq.music.tokens import HIGHEST, LOWEST
+
+Transposition = int | Literal["auto"]
+"""Semitones, or auto: the octaves that bring the most notes into the range."""
+SOPRANO = (60, 81)
+"""Range of Bach's sopranos, from C4 to A5: where auto puts a melody."""
+OCTAVE = 12
+TRACK = re.compile(r"(.+):(\d{1,4})")
+"""A file's name with the number of a track behind it: tune.mid:3."""
 
 
 class Reading(NamedTuple):
-    """A piece, and what was changed or decided to read it so: a sentence each."""
+    """A piece, and what was changed or decided to read it so: a sentence each.
+
+    bpm  tempo that the file begins with, in quarter notes a minute; None where it has none
+    """
 
     piece: Piece
     said: tuple[str, ...]
+    bpm: float | None = None
 
 
 class Melody(NamedTuple):
-    """One voice on a grid of sixteenths (0 is a rest), its onsets and bars as in a `Piece`, and what was decided."""
+    """A melody.
+
+    notes      one voice on a grid of sixteenths; 0 is a rest
+    onsets     as in a `Piece`, as are `positions`
+    key        that the file names; None where it names none
+    bpm        tempo that the file begins with, in quarter notes a minute; None where it has none
+    said       what was changed or decided, a sentence each
+    """
 
     name: str
     notes: Int[np.ndarray, "t"]
     onsets: Bool[np.ndarray, "t"]
     positions: Int[np.ndarray, "t"]
     said: tuple[str, ...]
+    key: Key | None = None
+    bpm: float | None = None
 
 
-def read(path: Path) -> Reading:
-    """The chorale in a MIDI file, its times rounded to sixteenths.
+def read(path: Path, transposition: Transposition = 0) -> Reading:
+    """Read the chorale in a MIDI file, its times rounded to sixteenths.
 
-    The voices are the tracks named soprano, alto, tenor and bass; or else the four tracks that have notes, or the four
-    channels, the highest on average first. A time signature that holds for one bar at the start, and is shorter than
-    the next, is an upbeat. Raises `UsageError`, naming file, bar and voice, for what is no chorale.
+    The voices are those of `voices.of_chorale`. A time signature that holds for one bar at the start, and is shorter
+    than the next, is an upbeat. Silence after the bar of the last note is left out. Raises `UsageError`, naming file,
+    bar and voice, for what is no chorale.
     """
     file = load(path)
-    found, said = _voices(file, path)
-    steps = check_length(max(track.end for track in file.tracks), file.ticks, path)
-    positions = positions_of(file, steps)
-    voices, changed = rounded(found, VOICES, file.ticks, positions, path)
-    notes, onsets = grid(voices, steps)
-    fifths, minor = (None, None) if file.key is None else _key(file.key)
-    piece = Piece(path.stem, notes, onsets, positions, np.zeros(steps, bool), fifths, minor)
-    return Reading(piece, (*said, *changed))
+    found, said = voices.of_chorale(file, path)
+    found, by, moved = _transposed(found, transposition, (LOWEST, HIGHEST))
+    positions = positions_of(file, check_length(max(track.end for track in file.tracks), file.ticks, path))
+    lines, changed = rounded(found, VOICES, file.ticks, positions, path)
+
+    steps, cut = _without_silence(positions, max(note.start + note.steps for line in lines for note in line))
+    notes, onsets = grid(lines, steps)
+    fifths, minor = (None, None) if file.key is None else file.key.transposed(by)
+    piece = Piece(path.stem, notes, onsets, positions[:steps], np.zeros(steps, bool), fifths, minor)
+    return Reading(piece, (*file.said, *said, *moved, *changed, *cut), file.bpm)
 
 
-def read_melody(path: Path) -> Melody:
-    """The melody in a MIDI file, its times rounded to sixteenths: the first track that has notes, up to its last note.
+def read_melody(path: Path, transposition: Transposition = 0, track: int | None = None) -> Melody:
+    """Read the melody in a MIDI file up to its last note, its times rounded to sixteenths.
+
+    track  its number, from 1; None finds the melody as `voices.of_melody` does
 
     Raises `UsageError`, naming file and bar, for what is no single line of notes within the range.
     """
     file = load(path)
-    every = [(track, channel) for track in file.tracks for channel in track.channels]
-    if not every:
-        raise UsageError(f"{path}: there is not one note in it")
-    track, channel = every[0]
-    line, said = track.channels[channel], []
-    if len(every) > 1:
-        number = file.tracks.index(track) + 1
-        said.append(f"the first of {len(every)} lines is the melody: track {number} ({_title(track)})")
-    said += _endless([track])
-    steps = check_length(max(note.end for note in line), file.ticks, path)
+    found, said = voices.of_melody(file, path, track)
+    found, by, moved = _transposed(found, transposition, SOPRANO)
+    steps = check_length(max(note.end for note in found[0]), file.ticks, path)
     positions = positions_of(file, steps)
-    voices, changed = rounded([line], ("melody",), file.ticks, positions, path)
-    notes, onsets = grid(voices, steps)
-    return Melody(path.stem, notes[:, 0], onsets[:, 0], positions, (*said, *changed))
-
-
-def _voices(file: File, path: Path) -> tuple[Lines, list[str]]:
-    """The notes of soprano, alto, tenor and bass, and what was decided."""
-    sung = [track for track in file.tracks if track.channels]
-    if not sung:
-        raise UsageError(f"{path}: there is not one note in it")
-    named = {track.name.strip().lower(): track for track in file.tracks if track.name.strip().lower() in VOICES}
-    if len(named) == len(VOICES):
-        left = [_title(track) for track in sung if track not in named.values()]
-        said = [f"left out: track {name}" for name in left]
-        return [_joined([named[voice]]) for voice in VOICES], said + _endless(named.values())
-    channels = sorted({channel for track in sung for channel in track.channels})
-    if len(sung) == len(VOICES):
-        found = [_joined([track]) for track in sung]
-    elif len(channels) == len(VOICES):
-        found = [_joined(sung, channel) for channel in channels]
-    else:
-        raise UsageError(
-            f"{path}: {len(VOICES)} voices are needed; it has {counted(len(sung), 'track')} with notes, on "
-            f"{counted(len(channels), 'channel')}"
-        )
-    order = sorted(range(len(found)), key=lambda i: -np.mean([note.pitch for note in found[i]]))
-    turned = order != list(range(len(found)))
-    said = [f"voices ordered by pitch: {', '.join(str(i + 1) for i in order)} of the file"] if turned else []
-    return [found[i] for i in order], said + _endless(sung)
-
-
-def _joined(tracks: list[Track], only: int | None = None) -> list[Sounded]:
-    """The notes of some tracks, on one channel or on all, in order."""
-    return sorted(
-        note
-        for track in tracks
-        for channel, notes in track.channels.items()
-        if only in (None, channel)
-        for note in notes
+    lines, changed = rounded(found, ("melody",), file.ticks, positions, path)
+    notes, onsets = grid(lines, steps)
+    return Melody(
+        path.stem,
+        notes[:, 0],
+        onsets[:, 0],
+        positions,
+        said=(*file.said, *said, *moved, *_low(notes[:, 0]), *changed),
+        key=None if file.key is None else file.key.transposed(by),
+        bpm=file.bpm,
     )
 
 
-def _title(track: Track) -> str:
-    """The name of a track on one line."""
-    return " ".join(track.name.split())[:40] or "without a name"
+def file_and_track(word: str) -> tuple[str, int | None]:
+    """Return the file that a word names, and the number of the track behind it: tune.mid:3."""
+    match = TRACK.fullmatch(word)
+    if match is None or Path(word).exists():
+        return word, None
+    return match[1], int(match[2])
 
 
-def _endless(tracks: Iterable[Track]) -> list[str]:
-    count = sum(track.endless for track in tracks)
-    return [f"{counted(count, 'note')} without an end: held to the end of the track"] if count else []
+def _transposed(lines: Lines, by: Transposition, within: tuple[int, int]) -> tuple[Lines, int, tuple[str, ...]]:
+    """Return lines transposed, the semitones, and a sentence on that.
+
+    auto takes the octaves by which most notes are within the range, and of equally good ones the least.
+    """
+    if by == "auto":
+        low, high = within
+        pitches = np.array([note.pitch for line in lines for note in line])
+        shifts = sorted(range(-10 * OCTAVE, 11 * OCTAVE, OCTAVE), key=abs)
+        by = max(shifts, key=lambda shift: int(np.sum((pitches + shift >= low) & (pitches + shift <= high))))
+    if by == 0:
+        return lines, 0, ()
+    moved = [[note._replace(pitch=note.pitch + by) for note in line] for line in lines]
+    return moved, by, (f"transposed by {by:+d} semitones",)
 
 
-def _key(name: str) -> tuple[int, bool]:
-    """Sharps (or, below 0, flats) of a key that the format names, and whether it is minor."""
-    minor = name.endswith("m")
-    place = "FCGDAEB".index(name[0]) - 1 + 7 * (name.count("#") - name.count("b"))
-    return place - 3 * minor, minor
+def _low(melody: Int[np.ndarray, "t"]) -> tuple[str, ...]:
+    """Return a remark on a melody that lies more than half an octave below every soprano of Bach's."""
+    sung = melody[melody > 0]
+    mean = float(sung.mean())
+    if mean >= SOPRANO[0] - OCTAVE / 2:
+        return ()
+    return (
+        f"the melody is low for a soprano: its mean pitch is {mean:.0f}, Bach's go from {SOPRANO[0]} to {SOPRANO[1]}; "
+        "--transpose auto moves it by octaves",
+    )
+
+
+def _without_silence(positions: Int[np.ndarray, "t"], last: int) -> tuple[int, tuple[str, ...]]:
+    """Return the steps up to the end of the bar of the last note, and a sentence if the file is longer."""
+    after = np.flatnonzero(positions[last:] == 0)
+    if not len(after):
+        return len(positions), ()
+    end = last + int(after[0])
+    return end, (f"{len(positions) - end} sixteenths of silence after the last bar: left out",)

@@ -1,24 +1,19 @@
-"""Notes and metre of a Standard MIDI File, track by track, before they are given to voices."""
+"""Notes, metre, key and tempo of a Standard MIDI File, track by track, before they are given to voices."""
 
 from __future__ import annotations
 
-import io
-import re
-import stat
+from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
 import mido
 
 from jaxseq.common.errors import UsageError
+from jaxseq.music.midi import content
 from jaxseq.music.piece import BAR, BEAT
 
-MOST_BYTES = 500_000
-"""A chorale has about ten thousand."""
-LONGEST_WAIT = 2**28 - 1
-"""Ticks between two messages that the format allows."""
-NO_END = re.compile(rb"[\x80-\xff]{1000}")
-"""A number that goes on and on: each byte says that another follows."""
+DRUMS = 9
+"""Channel of the drums by General MIDI, counted from 0: channel 10."""
 
 
 class Sounded(NamedTuple):
@@ -30,12 +25,31 @@ class Sounded(NamedTuple):
 
 
 class Track(NamedTuple):
-    """The notes of one track by channel (in order of their first note), its name, and the tick at which it ends."""
+    """One track of a file.
+
+    name      "" where it has none
+    channels  its notes by channel, counted from 0, in order of their first note
+    end       tick at which it ends
+    endless   number of notes that nothing ends
+    """
 
     name: str
     channels: dict[int, list[Sounded]]
     end: int
     endless: int
+
+
+class Key(NamedTuple):
+    """A key signature: sharps (or, below 0, flats), and whether it is minor."""
+
+    fifths: int
+    minor: bool
+
+    def transposed(self, semitones: int) -> Key:
+        """Return the key so many semitones higher, with six sharps or flats at most where it changes."""
+        if semitones % 12 == 0:
+            return self
+        return self._replace(fifths=(self.fifths + 7 * semitones + 5) % 12 - 5)
 
 
 class File(NamedTuple):
@@ -44,86 +58,63 @@ class File(NamedTuple):
     ticks   of a quarter note
     tracks  all of them, those without notes too
     metre   pairs of tick and bar length in sixteenths, in order
-    key     as the format names it, None where there is none
+    key     the first one; None where there is none
+    bpm     the first tempo, in quarter notes a minute; None where there is none
+    said    what was left out, a sentence each
     """
 
     ticks: int
     tracks: list[Track]
     metre: list[tuple[int, int]]
-    key: str | None
+    key: Key | None
+    bpm: float | None
+    said: tuple[str, ...]
 
 
 def load(path: Path) -> File:
     """Read a MIDI file of format 0 or 1. Raises `UsageError`, naming the file, for anything else."""
-    file = _decoded(_content(path), str(path))
-    if file.type not in (0, 1):
-        raise UsageError(f"{path}: MIDI format {file.type}; formats 0 and 1 can be read")
-    if file.ticks_per_beat < 0:
-        raise UsageError(
-            f"{path}: times are SMPTE frames and not beats; save it with a resolution in ticks per quarter"
-        )
-    if file.ticks_per_beat == 0:
-        raise UsageError(f"{path}: damaged: 0 ticks per quarter note, at least 1 is needed")
-    for number, track in enumerate(file.tracks, start=1):
-        if (wait := max((message.time for message in track), default=0)) > LONGEST_WAIT:
-            much = f"{wait} ticks" if wait < 10**12 else "more than 10^12 ticks"
-            raise UsageError(f"{path}: damaged: track {number} waits {much} for a message, {LONGEST_WAIT} at most")
-    keys = [message.key for track in file.tracks for message in track if message.type == "key_signature"]
-    return File(file.ticks_per_beat, list(map(_track, file.tracks)), _metre(file, path), keys[0] if keys else None)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        if not (path.is_dir() or stat.S_ISREG(path.stat().st_mode)):  # a pipe may never end
-            raise OSError(0, "no regular file")
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not content:
-        raise UsageError(f"{path}: the file is empty")
-    if not content.startswith(b"MThd"):
-        raise UsageError(f"{path}: no MIDI file: it begins with {content[:4]!r}, and not with {b'MThd'!r}")
-    if len(content) > MOST_BYTES:
-        raise UsageError(f"{path}: more than {MOST_BYTES} bytes; that is no chorale")
-    return content
-
-
-def _decoded(content: bytes, source: str) -> mido.MidiFile:
-    if NO_END.search(content):
-        raise UsageError(f"{source}: damaged: a number of more than 1000 bytes")
-    try:
-        return mido.MidiFile(file=io.BytesIO(content))
-    except EOFError as error:
-        raise UsageError(f"{source}: damaged: the file ends within a track ({len(content)} bytes)") from error
-    except Exception as error:  # mido promises no kind of exception for a file that breaks the format
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{source}: damaged: {reason}") from error
+    file, said = content.read(path)
+    messages = [message for track in file.tracks for message in track]
+    keys = [message.key for message in messages if message.type == "key_signature"]
+    tempi = [message.tempo for message in messages if message.type == "set_tempo" and message.tempo]
+    return File(
+        ticks=file.ticks_per_beat,
+        tracks=list(map(_track, file.tracks)),
+        metre=_metre(file, path),
+        key=_key(keys[0]) if keys else None,
+        bpm=60e6 / tempi[0] if tempi else None,
+        said=said,
+    )
 
 
 def _track(messages: mido.MidiTrack) -> Track:
-    """The notes: one ends with its note-off, with the next of the same pitch, or with the track."""
-    now, open_notes, endless = 0, dict[tuple[int, int], int](), 0
+    """Return the notes: a note-off ends the first of its pitch that still sounds, the end of the track all others.
+
+    Where a repeated note begins before the last one has ended (legato), each so has its own end.
+    """
+    now = 0
+    sounding: dict[tuple[int, int], deque[int]] = {}
     channels: dict[int, list[Sounded]] = {}
     for message in messages:
         now += message.time
         if message.type not in ("note_on", "note_off"):
             continue
-        place = (message.channel, message.note)
-        begun = open_notes.pop(place, None)
-        if begun is not None:
-            channels[message.channel].append(Sounded(begun, now, message.note))
+        starts = sounding.setdefault((message.channel, message.note), deque())
         if message.type == "note_on" and message.velocity:
-            open_notes[place] = now
+            starts.append(now)
             channels.setdefault(message.channel, [])
-    for (channel, pitch), begun in open_notes.items():
-        channels[channel].append(Sounded(begun, now, pitch))
-        endless += 1
+        elif starts:
+            channels[message.channel].append(Sounded(starts.popleft(), now, message.note))
+
+    endless = 0
+    for (channel, pitch), starts in sounding.items():
+        channels.get(channel, []).extend(Sounded(start, now, pitch) for start in starts)
+        endless += len(starts)
     return Track(messages.name, {channel: sorted(notes) for channel, notes in channels.items()}, now, endless)
 
 
 def _metre(file: mido.MidiFile, path: Path) -> list[tuple[int, int]]:
-    """Where bars of which length begin; bars of four quarters where the file says nothing."""
+    """Return where bars of which length begin; bars of four quarters where the file says nothing."""
     found = {0: BAR}
     for track in file.tracks:
         now = 0
@@ -138,3 +129,10 @@ def _metre(file: mido.MidiFile, path: Path) -> list[tuple[int, int]]:
                     )
                 found[now] = length
     return sorted(found.items())
+
+
+def _key(name: str) -> Key:
+    """Return the key that the format names: C, F#m, Bb."""
+    minor = name.endswith("m")
+    place = "FCGDAEB".index(name[0]) - 1 + 7 * (name.count("#") - name.count("b"))
+    return Key(place - 3 * minor, minor)

@@ -29,7 +29,7 @@ from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.scored import Score
 from jaxseq.forecasting.significance import Loss
 from jaxseq.train import compiled_programs, ensemble, future
-from jaxseq.train.domains.forecasts import judged_loss
+from jaxseq.train.domains.forecast_report import judged_loss
 from jaxseq.train.experiments import EXPERIMENTS
 from jaxseq.train.forecaster import Trained
 from jaxseq.train.options import DEFAULT

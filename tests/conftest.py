@@ -92,11 +92,6 @@ def compiled_quickly():
 
 
 @pytest.fixture
-def compiled_quickest(compiled_quickly):
-    """The same, by its earlier name."""
-
-
-@pytest.fixture
 def unannotated():
     """Annotations are not checked, as outside of tests: the code's own checks have to refuse."""
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -33,6 +33,13 @@ LOSS_PLOT = "loss.png"
 FORECAST_PLOT = "forecast.png"
 ERRORS_PLOT = "errors.png"
 
+IMPORTANCE = "importance.csv"
+RESIDUALS = "residuals.csv"
+IMPORTANCE_PLOT = "importance.png"
+WORST_PLOT = "worst.png"
+EXPLANATION = (IMPORTANCE, RESIDUALS, IMPORTANCE_PLOT, WORST_PLOT)
+"""Files of a judgement that is explained."""
+
 REFIT = "refit"
 """Folder in that of a run, with the same recipe trained on all rows: config, log and checkpoints of a run."""
 
@@ -57,7 +64,7 @@ JOURNAL = "journal"
 Recipe = Mapping[str, Any]
 """The sealed record of a study, a grid or a search, as JSON has it."""
 
-OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, REPORT, PAGE)
+OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, *EXPLANATION, REPORT, PAGE)
 """Files that a judgement writes; those of a domain are some of them."""
 
 

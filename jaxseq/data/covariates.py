@@ -55,6 +55,13 @@ class Known(NamedTuple):
             return 0
         return self.columns[0].shape[1]
 
+    def labels(self, series: Series, frequency: Frequency) -> tuple[str, ...]:
+        """Return the name of the covariate that each column is of; an entry of the calendar may have several."""
+        names = []
+        for entry in self.calendar:
+            names += [entry] * calendar.columns([entry], series.times[:1], frequency).shape[1]
+        return (*names, *self.future, *self.static)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks on the covariates, a sentence each."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -14,7 +13,8 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from jaxseq.data.windows import Windows
-from jaxseq.forecasting.plots import interval_levels
+from jaxseq.forecasting import predictions, residuals
+from jaxseq.forecasting.predictions import Judged, interval_levels
 
 TEMPLATE = Path(__file__).with_name("chart.html")
 STYLE = Path(__file__).with_name("chart.css")
@@ -33,17 +33,10 @@ DIGITS = 6
 
 
 class Curves(NamedTuple):
-    """The predictions as arrays, a row for each window and a column for each step.
-
-    lows, highs  ends of the intervals, the widest first
-    """
+    """The predictions and the times of their targets, in words."""
 
     times: Shaped[np.ndarray, "n k"]
-    actual: Float[np.ndarray, "n k"]
-    forecast: Float[np.ndarray, "n k"]
-    reference: Float[np.ndarray, "n k"]
-    lows: Sequence[Float[np.ndarray, "n k"]]
-    highs: Sequence[Float[np.ndarray, "n k"]]
+    judged: Judged
 
 
 def section(
@@ -58,15 +51,17 @@ def section(
     windows    the test part itself, whose inputs are the values before a forecast
     reference  name of the forecast in the column `reference`
     """
-    curves = _curves(frame, windows)
+    horizon = windows.targets.shape[1]
+    times = _time_words(frame.iloc[:, 0]).reshape(-1, horizon)
+    curves = Curves(times, predictions.judged(frame, horizon))
     views = "window"
     # Forecasts of a single step are shown as a stretch of them.
-    if curves.actual.shape[1] == 1:
+    if horizon == 1:
         views = "test rows"
 
     levels = interval_levels(frame)
     names = _names(frame, windows)
-    ratios = _ratios(curves, windows.series)
+    ratios = residuals.ratios(curves.judged, windows.series)
     chosen = _chosen(ratios)
     series = [_series(names[number], ratios[number], curves, windows, number) for number in chosen]
 
@@ -91,23 +86,6 @@ def _band(depth: int, level: int) -> str:
     return f'<li><svg viewBox="0 0 30 10" aria-hidden="true">{fill}</svg>{level} % interval</li>\n'
 
 
-def _curves(frame: pd.DataFrame, windows: Windows) -> Curves:
-    shape = windows.targets.shape
-
-    def of(column: str) -> Float[np.ndarray, "n k"]:
-        return frame[column].to_numpy(np.float64).reshape(shape)
-
-    levels = interval_levels(frame)
-    return Curves(
-        times=_time_words(frame.iloc[:, 0]).reshape(shape),
-        actual=of("actual"),
-        forecast=of("forecast"),
-        reference=of("reference"),
-        lows=[of(f"low_{level}%") for level in levels],
-        highs=[of(f"high_{level}%") for level in levels],
-    )
-
-
 def _time_words(times: pd.Series) -> Shaped[np.ndarray, " n"]:
     """Return dates, with their hour if one of them has an hour, or the numbers of rows."""
     if not pd.api.types.is_datetime64_any_dtype(times):
@@ -125,24 +103,6 @@ def _names(frame: pd.DataFrame, windows: Windows) -> dict[int, str]:
         return {int(windows.series[0]): ""}
     first_steps = frame["series"].to_numpy()[:: windows.targets.shape[1]]
     return {int(number): str(name) for number, name in zip(windows.series, first_steps, strict=True)}
-
-
-def _ratios(curves: Curves, series: Int[np.ndarray, " n"]) -> dict[int, float]:
-    """Return the mean absolute error of the forecast over that of the reference, by series, the worst first.
-
-    NaN, and last, where the reference has no error or nothing is known.
-    """
-    ratios = {}
-    for number in np.unique(series):
-        rows = series == number
-        error, of_reference = (
-            float(np.nansum(np.abs(curves.actual[rows] - forecast[rows])))
-            for forecast in (curves.forecast, curves.reference)
-        )
-        ratios[int(number)] = np.nan
-        if of_reference:
-            ratios[int(number)] = error / of_reference
-    return dict(sorted(ratios.items(), key=lambda item: -np.nan_to_num(item[1], nan=-np.inf)))
 
 
 def _chosen(ratios: dict[int, float]) -> list[int]:
@@ -171,7 +131,7 @@ def _series(
 ) -> dict[str, object]:
     """Return a series as the script reads it."""
     rows = np.flatnonzero(windows.series == number)
-    if curves.actual.shape[1] == 1:
+    if windows.targets.shape[1] == 1:
         # The oldest rows that fill no stretch are left out, unless they are all there are.
         starts = [0]
         if len(rows) > STRETCH:
@@ -188,16 +148,17 @@ def _series(
 
 def _view(curves: Curves, windows: Windows, rows: Int[np.ndarray, " n"]) -> dict[str, object]:
     """Return one window, or a stretch of forecasts of a single step, with the values before it."""
-    steps = curves.actual[rows].size
+    times, judged = curves
+    steps = times[rows].size
     past = windows.inputs[rows[0]][-min(MOST_PAST, max(40, 3 * steps)) :]
     return {
         "past": _numbers(past),
-        "times": curves.times[rows].ravel().tolist(),
-        "actual": _numbers(curves.actual[rows]),
-        "forecast": _numbers(curves.forecast[rows]),
-        "reference": _numbers(curves.reference[rows]),
-        "low": [_numbers(low[rows]) for low in curves.lows],
-        "high": [_numbers(high[rows]) for high in curves.highs],
+        "times": times[rows].ravel().tolist(),
+        "actual": _numbers(judged.actual[rows]),
+        "forecast": _numbers(judged.forecast[rows]),
+        "reference": _numbers(judged.reference[rows]),
+        "low": [_numbers(low[rows]) for low, _ in judged.ends.values()],
+        "high": [_numbers(high[rows]) for _, high in judged.ends.values()],
     }
 
 

@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, annotate_empty, first_step, headline, legend, wrapped
 from jaxseq.forecasting.coverage import STRETCH, Coverage, rolling_shares
-from jaxseq.forecasting.plots import interval_levels, thinned
+from jaxseq.forecasting.plots import thinned
+from jaxseq.forecasting.predictions import interval_levels
 
 REFERENCE = NAIVE
 """Colour of the forecast that the model is judged against: the last value, unless another one did better in validation."""

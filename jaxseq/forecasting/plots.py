@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, first_step, headline, short, wrapped
+from jaxseq.forecasting.predictions import interval_levels
 
 BEFORE = "#8a8a8a"
 """Colour of the actual values before the test part, and of the gaps between parts."""
@@ -296,9 +296,3 @@ def _shade(depth: int) -> np.ndarray:
     """Return the forecast's colour, the darker the deeper."""
     # Opaque, so that the legend shows the colour that is drawn.
     return 1 - (1 - np.array(to_rgb(FORECAST))) * (1 - 0.8**depth)
-
-
-def interval_levels(frame: pd.DataFrame) -> list[int]:
-    """Return the levels in percent of the intervals that a frame has both ends of, the widest first."""
-    low_ends = [re.fullmatch(r"low_(\d+)%", str(name)) for name in frame]
-    return sorted((int(end[1]) for end in low_ends if end and f"high_{end[1]}%" in frame), reverse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from jaxseq.common import csv_tables
 from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.windows import Series, Windows, WindowSplits
 from jaxseq.forecasting.intervals import Bounds, end_names
+from jaxseq.forecasting.metrics import Values
 
 LARGE = 1_000_000
 """Most rows of a table that is written as CSV, which takes longer to write and to read than Parquet."""
@@ -94,6 +96,34 @@ def frame(
         # The sum of a negative zero and 0 is a positive one: no table has -0.0.
         table[name] = values.ravel() + 0.0
     return pd.DataFrame(table)
+
+
+def interval_levels(frame: pd.DataFrame) -> list[int]:
+    """Return the levels in percent of the intervals that a frame has both ends of, the widest first."""
+    low_ends = [re.fullmatch(r"low_(\d+)%", str(name)) for name in frame]
+    return sorted((int(end[1]) for end in low_ends if end and f"high_{end[1]}%" in frame), reverse=True)
+
+
+class Judged(NamedTuple):
+    """Forecasts of a part in the series' units, a row for each window and a column for each step.
+
+    ends  of the intervals by level, the widest first
+    """
+
+    actual: Values
+    forecast: Values
+    reference: Values
+    ends: Bounds
+
+
+def judged(table: pd.DataFrame, horizon: int) -> Judged:
+    """Return the numbers of a table of predictions that has a column `reference`."""
+
+    def of(column: str) -> Values:
+        return table[column].to_numpy(np.float64).reshape(-1, horizon)
+
+    ends = {level / 100: (of(f"low_{level}%"), of(f"high_{level}%")) for level in interval_levels(table)}
+    return Judged(actual=of("actual"), forecast=of("forecast"), reference=of("reference"), ends=ends)
 
 
 class Content(NamedTuple):

@@ -12,6 +12,7 @@ from jaxseq.common.text import counted
 from jaxseq.sweep.planned import PlannedRun, is_finished
 from jaxseq.train import run as training
 from jaxseq.train import together
+from jaxseq.train.domains.base import NO_EXTRAS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +61,7 @@ def _train_group(
         group,
         unfinished,
         console=console,
-        classical=False,
+        extras=NO_EXTRAS,
         again=command,
         make_callbacks=group[0].callbacks,
     )

@@ -39,10 +39,14 @@ def _train(words: list[str]) -> None:
 
     with processes.joined(request.mesh, PROGRAM):
         # Imported here, so that --help and a mistyped field answer before Orbax is loaded.
-        from jaxseq.train import compiled_programs, ensemble, refit, run, study
+        from jaxseq.train import compiled_programs, ensemble, explain, refit, run, study
+        from jaxseq.train.domains.base import Extras
 
+        extras = Extras(classical=request.classical, explain=request.explain)
         if request.compile_cache:
             compiled_programs.keep()
+        if request.explain:
+            explain.check(request.experiment)
         if request.refit:
             # Before the training, which may take hours.
             refit.check(request.experiment)
@@ -58,7 +62,7 @@ def _train(words: list[str]) -> None:
                 seeds=request.seeds,
                 folds=request.backtest,
                 out=request.out,
-                classical=request.classical,
+                extras=extras,
                 make_callbacks=make_callbacks,
             )
         elif request.seeds > 1 or request.backtest > 1:
@@ -67,7 +71,7 @@ def _train(words: list[str]) -> None:
                 seeds=request.seeds,
                 folds=request.backtest,
                 out=request.out,
-                classical=request.classical,
+                extras=extras,
                 callbacks=callbacks,
             )
         elif request.warm_start is not None:
@@ -75,7 +79,7 @@ def _train(words: list[str]) -> None:
                 request.warm_start,
                 request.experiment,
                 out=request.out,
-                classical=request.classical,
+                extras=extras,
                 callbacks=callbacks,
             )
         else:
@@ -84,7 +88,7 @@ def _train(words: list[str]) -> None:
                 out=request.out,
                 resume=request.resume,
                 from_epoch=request.from_epoch,
-                classical=request.classical,
+                extras=extras,
                 callbacks=callbacks,
             )
 

@@ -28,8 +28,8 @@ from jaxseq.forecasting.intervals import Forecast
 from jaxseq.forecasting.mixture import Combination
 from jaxseq.train import forecaster, overrides, refit, run_folder
 from jaxseq.train import saved_experiment as saved_experiments
-from jaxseq.train.domains import forecasts
-from jaxseq.train.domains.forecasts import ForecastJob, judged_loss
+from jaxseq.train.domains import forecast_report, forecasts
+from jaxseq.train.domains.forecast_report import ForecastJob, judged_loss
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import ROWS
 from jaxseq.train.experiments.forecasts import ForecastExperiment
@@ -144,7 +144,7 @@ def _judge(folder: Path, combination: Combination, runs: Sequence[Path], console
     for file, content in contents.items():
         outputs.write(file, content)
     ensemble_seal.write(folder, combination, members, contents)
-    forecasts.print_judgement(job, judgement, folder, console, list(contents))
+    forecast_report.print_judgement(job, judgement, folder, console, list(contents))
 
 
 def _check_alike(runs: Sequence[Path], experiments: Sequence[ForecastExperiment]) -> None:
@@ -203,8 +203,8 @@ def _contents(
     data = job.experiment.data
     windows = job.material.windows
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
-    drawn = judgement_figures(judgement, windows, forecasts.shown_scores(judgement), data.unit, title)
-    text = forecasts.report_of(job, judgement, chosen)
+    drawn = judgement_figures(judgement, windows, forecast_report.shown_scores(judgement), data.unit, title)
+    text = forecast_report.report_of(job, judgement, chosen)
     pictures = {file: figures.drawn(figure, "png") for file, figure in drawn}
     return {
         run_seal.INTERVALS: fitted.encode(),
@@ -212,7 +212,7 @@ def _contents(
         run_seal.SCORES: csv_tables.content(judgement.scores),
         **pictures,
         run_seal.REPORT: text.encode(),
-        run_seal.PAGE: forecasts.page(job, judgement, text, Path(), pictures).encode(),
+        run_seal.PAGE: forecast_report.page(job, judgement, text, Path(), pictures).encode(),
     }
 
 

@@ -212,7 +212,7 @@ class Trained(NamedTuple):
         starts_anew: bool,
     ) -> Forecast:
         """Forecast by this member alone, in the scale of the model."""
-        network = _Network(self.experiment, self.setup, self.state, scaling)
+        network = Network(self.experiment, self.setup, self.state, scaling)
         if self.experiment.stateful and not starts_anew:
             if not histories:
                 raise UsageError(
@@ -223,7 +223,7 @@ class Trained(NamedTuple):
                 )
             predicted = _as_forecast(self.experiment, _carried(network, part, histories))
         else:
-            inputs = _inputs(network, part)
+            inputs = inputs_of(network, part)
             rows = row_counts.shared(len(part.inputs), EVALUATION_BATCHES * self.experiment.batch)
             x, ahead = (jnp.asarray(row_counts.filled_up(np.asarray(array), rows)) for array in inputs)
             predicted = _predict(network, rollout.Inputs(x, ahead), steps)
@@ -299,9 +299,24 @@ def forecast(
         start = int(job.material.windows.test.origins.max()) - len(x)
         return _as_forecast(job.experiment, raw[part.origins - 1 - start])
 
-    network = _Network(job.experiment, job.setup, state, scaling)
-    x, ahead = (devices.replicate(job.mesh, array) for array in _inputs(network, part))
+    network = Network(job.experiment, job.setup, state, scaling)
+    x, ahead = (devices.replicate(job.mesh, array) for array in inputs_of(network, part))
     return _predict(network, rollout.Inputs(x, ahead), job.experiment.horizon)
+
+
+def network_of(job: Job[ForecastExperiment, Dataset], state: TrainState) -> Network:
+    """Return the network of a job after training."""
+    return Network(job.experiment, job.setup, state, job.material.scaling)
+
+
+def centres(network: Network, inputs: rollout.Inputs, horizon: int) -> Float[np.ndarray, "n k"]:
+    """Forecast by the centre alone, in the scale of the model: no path of a distribution is drawn."""
+    experiment, setup, state, _ = network
+    if experiment.task == "iterated":
+        return _iterated_centre(network, inputs, horizon)
+    rows = EVALUATION_BATCHES * experiment.batch
+    raw = predict(setup, state.params, state.stats, inputs.x, rows)
+    return np.asarray(experiment.head.centre(_by_step(experiment, raw)), np.float64)
 
 
 def combined(
@@ -324,7 +339,7 @@ def combined(
     return Forecast(centre, mixture.quantiles(quantiles, levels), levels)
 
 
-class _Network(NamedTuple):
+class Network(NamedTuple):
     """A network with its parameters and the scaling of its input."""
 
     experiment: ForecastExperiment[SeriesData]
@@ -333,7 +348,7 @@ class _Network(NamedTuple):
     scaling: Scaling
 
 
-def _inputs(network: _Network, part: Windows) -> rollout.Inputs:
+def inputs_of(network: Network, part: Windows) -> rollout.Inputs:
     """Return the inputs of a network for windows, in float32."""
     read_at_once = known_until(part, network.experiment.steps_out)
     # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
@@ -342,7 +357,7 @@ def _inputs(network: _Network, part: Windows) -> rollout.Inputs:
     return rollout.Inputs(x, ahead.astype(np.float32))
 
 
-def _predict(network: _Network, inputs: rollout.Inputs, horizon: int) -> Forecast:
+def _predict(network: Network, inputs: rollout.Inputs, horizon: int) -> Forecast:
     """Forecast `horizon` steps if the strategy is iterated, else those of the training, in the scale of the model."""
     experiment, setup, state, _ = network
     if experiment.task == "iterated":
@@ -355,7 +370,7 @@ def _predict(network: _Network, inputs: rollout.Inputs, horizon: int) -> Forecas
 def _as_forecast(experiment: ForecastExperiment[SeriesData], raw: Float[Array | np.ndarray, "n kp"]) -> Forecast:
     """Read the network's output by its head."""
     head = experiment.head
-    raw = jnp.asarray(raw).reshape(len(raw), -1, head.width)
+    raw = _by_step(experiment, raw)
 
     centre = np.asarray(head.centre(raw), np.float64)
     if head.quantiles is None:
@@ -364,7 +379,14 @@ def _as_forecast(experiment: ForecastExperiment[SeriesData], raw: Float[Array | 
     return Forecast(centre, quantiles, head.levels)
 
 
-def _carried(network: _Network, part: Windows, histories: Sequence[History]) -> Float[np.ndarray, "n kp"]:
+def _by_step(
+    experiment: ForecastExperiment[SeriesData], raw: Float[Array | np.ndarray, "n kp"]
+) -> Float[Array, "n k p"]:
+    """Return the network's output with the numbers of each step by themselves, as its head reads them."""
+    return jnp.asarray(raw).reshape(len(raw), -1, experiment.head.width)
+
+
+def _carried(network: Network, part: Windows, histories: Sequence[History]) -> Float[np.ndarray, "n kp"]:
     """Return the network's output before each origin, with its state carried through the series."""
 
     def along(x: Float[np.ndarray, "m d"]) -> Array:
@@ -388,18 +410,10 @@ def _carried(network: _Network, part: Windows, histories: Sequence[History]) -> 
     return np.concatenate(outputs)[np.argsort(np.concatenate(places))]
 
 
-def _iterate(network: _Network, inputs: rollout.Inputs, horizon: int) -> Forecast:
+def _iterate(network: Network, inputs: rollout.Inputs, horizon: int) -> Forecast:
     """Feed one-step forecasts back over the horizon; a distribution's quantiles are those of sample paths."""
-    experiment, setup, state, scaling = network
-    arguments = {
-        "model": setup.model,
-        "feedback": rollout.Feedback(experiment.head, scaling.transform.as_input),
-        "params": state.params,
-        "stats": state.stats,
-        "x": inputs,
-        "horizon": horizon,
-    }
-    centre = scaling.add_up(np.asarray(rollout.rollout(**arguments)))
+    experiment = network.experiment
+    centre = _iterated_centre(network, inputs, horizon)
     if experiment.head.draw is None:
         return Forecast(centre)
 
@@ -413,8 +427,21 @@ def _iterate(network: _Network, inputs: rollout.Inputs, horizon: int) -> Forecas
     return Forecast(centre, np.moveaxis(quantiles, 0, -1), levels)
 
 
+def _iterated_centre(network: Network, inputs: rollout.Inputs, horizon: int) -> Float[np.ndarray, "n k"]:
+    """Feed the centre of each one-step forecast back over the horizon."""
+    steps = rollout.rollout(
+        network.setup.model,
+        rollout.Feedback(network.experiment.head, network.scaling.transform.as_input),
+        params=network.state.params,
+        stats=network.state.stats,
+        x=inputs,
+        horizon=horizon,
+    )
+    return network.scaling.add_up(np.asarray(steps))
+
+
 def _paths(
-    network: _Network, inputs: rollout.Inputs, horizon: int, keys: Shaped[Array, "m"]
+    network: Network, inputs: rollout.Inputs, horizon: int, keys: Shaped[Array, "m"]
 ) -> Float[np.ndarray, "m n k"]:
     """Draw a path for each key, each value fed back, in the scale of the model."""
     draws = rollout.paths(
@@ -434,8 +461,8 @@ def drawn_paths(
     trained: Trained, part: Windows, scaling: Scaling, keys: Shaped[Array, "m"]
 ) -> Float[np.ndarray, "m n k"]:
     """Draw a path of an iterated distribution for each key and window, over the horizon of the windows' targets."""
-    network = _Network(trained.experiment, trained.setup, trained.state, scaling)
-    x, ahead = (jnp.asarray(array) for array in _inputs(network, part))
+    network = Network(trained.experiment, trained.setup, trained.state, scaling)
+    x, ahead = (jnp.asarray(array) for array in inputs_of(network, part))
     return _paths(network, rollout.Inputs(x, ahead), part.targets.shape[1], keys)
 
 

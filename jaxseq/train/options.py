@@ -80,6 +80,9 @@ class Options(Generic[AnyExperiment]):
     """Folds of a backtest: blocks of the test part, each forecast by a model trained on all rows before it."""
     classical: bool = False
     """Compare forecasts with exponential smoothing and theta, too (needs statsmodels; 0.1 s a test window)."""
+    explain: bool = False
+    """Add to the report the importance of covariates and lags, residuals by series, step and season, and pictures of the
+    worst forecasts. With --resume, a finished run is explained."""
     compile_cache: bool = True
     """Keep compiled programs in the user's cache folder for the next run; $JAX_COMPILATION_CACHE_DIR names another one."""
 

@@ -24,7 +24,7 @@ from jaxseq.data.panel import PanelData
 from jaxseq.train import forecaster, loop, run_folder, warm_start
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains import forecasts
-from jaxseq.train.domains.forecasts import ForecastJob
+from jaxseq.train.domains.forecast_report import ForecastJob
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.forecaster import Trained

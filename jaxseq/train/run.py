@@ -20,7 +20,7 @@ from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.common.sealed import RUN_ID
 from jaxseq.train import devices, domains, loop, overrides, processes, run_folder, warm_start
 from jaxseq.train.callbacks import Callback
-from jaxseq.train.domains.base import RunRow
+from jaxseq.train.domains.base import NO_EXTRAS, Extras, RunRow
 from jaxseq.train.experiments.base import AUTO, Experiment
 from jaxseq.train.experiments.config import OVERRIDES
 from jaxseq.train.job import Job, check_rows, epochs_note, initial_state, on_local_devices, run_config, size_note
@@ -33,15 +33,15 @@ def train(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     console: Console | None = None,
-    classical: bool = False,
+    extras: Extras = NO_EXTRAS,
     from_epoch: int | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train an experiment, judge it on the test part, and return the run's folder.
 
     A new run is written to `out`, or to the next number in `runs/`. With `resume`, the run in that folder continues up
-    to the experiment's epochs, from its newest intact epoch or after `from_epoch`, 0 to train it anew. `classical` adds
-    classical baselines to the judgement of forecasts. `callbacks` are called as `callbacks.Callback` says.
+    to the experiment's epochs, from its newest intact epoch or after `from_epoch`, 0 to train it anew. `extras` are
+    those of the judgement. `callbacks` are called as `callbacks.Callback` says.
 
     Raises `UsageError` for an invalid request, before anything is written wherever it can be known, and if another
     process works in the folder. Raises `Interrupted` on Ctrl-C or SIGTERM, and whatever a callback raises, after the last
@@ -51,7 +51,7 @@ def train(
     if resume is not None:
         open_run = partial(_open_old, experiment, resume, from_epoch)
     processes.check_same(f"{experiment} {resume is None}", RECIPES)
-    return _train(open_run, console, classical, callbacks)
+    return _train(open_run, console, extras, callbacks)
 
 
 def train_from(
@@ -59,7 +59,7 @@ def train_from(
     experiment: Experiment,
     out: str | Path | None = None,
     console: Console | None = None,
-    classical: bool = False,
+    extras: Extras = NO_EXTRAS,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train an experiment as `train` does, beginning with the parameters of the finished run in the folder `source`.
@@ -68,7 +68,7 @@ def train_from(
     `train` and `warm_start.begun` do.
     """
     processes.check_same(f"{experiment} {source}", RECIPES)
-    return _train(partial(_open_new, experiment, out, source), console, classical, callbacks)
+    return _train(partial(_open_new, experiment, out, source), console, extras, callbacks)
 
 
 RECIPES = "have different recipes: all of them need the same command"
@@ -78,7 +78,7 @@ RECIPES = "have different recipes: all of them need the same command"
 def _train(
     open_run: Callable[[Console, ExitStack], Run],
     console: Console | None,
-    classical: bool,
+    extras: Extras,
     callbacks: Sequence[Callback],
 ) -> Path:
     """Begin or resume a run by `open_run`, train and judge it, and return its folder."""
@@ -90,7 +90,7 @@ def _train(
 
     with ExitStack() as locks:
         run = open_run(console, locks)
-        judge = partial(judge_by_domain, console=console, classical=classical)
+        judge = partial(judge_by_domain, console=console, extras=extras)
         fit_and_judge(run, console, callbacks, judge)
     return run.folder
 
@@ -219,7 +219,7 @@ def judge_and_seal(run: Run, judge: Callable[[Run], RunRow]) -> None:
     )
 
 
-def judge_by_domain(run: Run, console: Console, classical: bool) -> RunRow:
+def judge_by_domain(run: Run, console: Console, extras: Extras) -> RunRow:
     """Judge a trained run of an experiment on the test part, as its domain does."""
     noted_job = on_local_devices(loop.note_skipped_steps(run.job, run.rows))
-    return domains.of(run.job.experiment).judge(noted_job, run.folder, console, classical)
+    return domains.of(run.job.experiment).judge(noted_job, run.folder, console, extras)

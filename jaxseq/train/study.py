@@ -27,7 +27,7 @@ from jaxseq.common.text import counted
 from jaxseq.data.dataset import SeriesData
 from jaxseq.train import domains, experiments, run, run_folder, together
 from jaxseq.train.callbacks import Callback
-from jaxseq.train.domains.base import Member
+from jaxseq.train.domains.base import NO_EXTRAS, Extras, Member
 from jaxseq.train.experiments.base import Experiment
 
 RECIPE, MEMBERS, SUMMARY = "study.json", "study.csv", "study.md"
@@ -39,7 +39,7 @@ def study(
     folds: int = 1,
     out: str | Path | None = None,
     console: Console | None = None,
-    classical: bool = False,
+    extras: Extras = NO_EXTRAS,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train and judge an experiment for several seeds and folds, and return the study's folder.
@@ -48,7 +48,7 @@ def study(
     on all folds together. `callbacks` are called for each run. Raises as `run.train` does; an interrupted study
     resumes where it stopped.
     """
-    fill = partial(_one_by_one, classical=classical, callbacks=callbacks)
+    fill = partial(_one_by_one, extras=extras, callbacks=callbacks)
     return _study(experiment, seeds=seeds, folds=folds, out=out, console=console, fill=fill)
 
 
@@ -58,7 +58,7 @@ def study_together(
     folds: int = 1,
     out: str | Path | None = None,
     console: Console | None = None,
-    classical: bool = False,
+    extras: Extras = NO_EXTRAS,
     make_callbacks: Callable[[], Sequence[Callback]] = tuple,
 ) -> Path:
     """Do as `study`, but train the seeds of a fold together, in one compiled epoch.
@@ -69,7 +69,7 @@ def study_together(
     """
     # The program of a single lane would be that of a run alone, but for its last bits.
     count(2, most=MOST_RUNS, where=together.OPTION, seeds=seeds)
-    fill = partial(_by_fold, classical=classical, make_callbacks=make_callbacks)
+    fill = partial(_by_fold, extras=extras, make_callbacks=make_callbacks)
     return _study(experiment, seeds=seeds, folds=folds, out=out, console=console, fill=fill)
 
 
@@ -112,7 +112,7 @@ def _one_by_one(
     runs: list[Member],
     folder: Path,
     console: Console,
-    classical: bool,
+    extras: Extras,
     callbacks: Sequence[Callback],
 ) -> None:
     """Train the unfinished runs, one after the other."""
@@ -130,7 +130,7 @@ def _one_by_one(
             title += f", about {minutes_left:.0f} min left"
         console.rule(title)
         try:
-            _run(member, console=console, classical=classical, callbacks=callbacks)
+            _run(member, console=console, extras=extras, callbacks=callbacks)
         except Interrupted as stop:
             # The interruption itself says how to resume this one run, but not the study.
             reason = f"{stop}".split(";")[0]
@@ -142,7 +142,7 @@ def _by_fold(
     runs: list[Member],
     folder: Path,
     console: Console,
-    classical: bool,
+    extras: Extras,
     make_callbacks: Callable[[], Sequence[Callback]],
 ) -> None:
     """Train the unfinished runs, those of a fold together."""
@@ -156,7 +156,7 @@ def _by_fold(
             seeds,
             left,
             console=console,
-            classical=classical,
+            extras=extras,
             again=again,
             make_callbacks=make_callbacks,
         )

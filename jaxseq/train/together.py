@@ -23,6 +23,7 @@ from jaxseq.common import files, lock
 from jaxseq.common.errors import EXIT_INTERRUPTED, Stopped, UsageError
 from jaxseq.train import domains, lanes, loop, progress, run
 from jaxseq.train.callbacks import Callback
+from jaxseq.train.domains.base import Extras
 from jaxseq.train.epoch import Epoch, Setup, TrainState
 from jaxseq.train.experiments.base import Experiment, Network
 from jaxseq.train.job import Job, check_memory_of_lanes, initial_state, most_lanes
@@ -142,7 +143,7 @@ def train(
     members: Sequence[Planned_],
     unfinished: Sequence[Planned_],
     console: Console,
-    classical: bool,
+    extras: Extras,
     again: str,
     make_callbacks: Callable[[], Sequence[Callback]] = tuple,
 ) -> dict[str, UsageError]:
@@ -171,7 +172,7 @@ def train(
             for lane in group:
                 if lane.run is not None and lane.name not in failures:
                     console.rule(f"{lane.run.folder}")
-                    judge = partial(run.judge_by_domain, console=console, classical=classical)
+                    judge = partial(run.judge_by_domain, console=console, extras=extras)
                     run.judge_and_seal(lane.run, judge)
         except KeyboardInterrupt:
             raise Stopped(EXIT_INTERRUPTED, again) from None

@@ -17,6 +17,7 @@ from jaxseq.data.waves import Waves
 from jaxseq.train import __main__ as train
 from jaxseq.train import run, study
 from jaxseq.train.domains import forecasts
+from jaxseq.train.domains.base import Extras
 from jaxseq.train.experiments import Experiment, named
 from jaxseq.train.experiments.forecasts import Model
 
@@ -166,4 +167,4 @@ def test_the_command_line_asks_for_a_study(tmp_path: Path, monkeypatch: pytest.M
 
     experiment, options = requests[0]
     assert experiment.name == "waves"
-    assert options == {"seeds": 3, "folds": 2, "out": Path("here"), "classical": True, "callbacks": []}
+    assert options == {"seeds": 3, "folds": 2, "out": Path("here"), "extras": Extras(classical=True), "callbacks": []}

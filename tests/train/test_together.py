@@ -16,7 +16,7 @@ from jaxseq.common.errors import Stopped, UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.train import domains, epoch, lanes, loop, nonfinite, run, run_folder, study, together
 from jaxseq.train.callbacks import Callback, StartedRun, StopTraining
-from jaxseq.train.domains.base import Member
+from jaxseq.train.domains.base import NO_EXTRAS, Member
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
 from jaxseq.train.job import initial_state
@@ -43,7 +43,7 @@ def train(
         group,
         group if members is None else members,
         Console(quiet=True),
-        classical=False,
+        extras=NO_EXTRAS,
         again="the same command",
         make_callbacks=make_callbacks,
     )
@@ -231,7 +231,7 @@ def test_what_one_program_cannot_train_is_refused_before_a_run_begins(tmp_path: 
     for other, rule in ((smaller, "the model of seed 1 is not equal"), (longer, "seed 1 has other rows")):
         group = [Member(1, 0, TINY, tmp_path / "a"), Member(1, 1, other, tmp_path / "b")]
         with pytest.raises(UsageError, match=rule):
-            together.train(group, group, Console(quiet=True), classical=False, again="")
+            together.train(group, group, Console(quiet=True), extras=NO_EXTRAS, again="")
     assert not list(tmp_path.iterdir())
 
     with pytest.raises(UsageError, match=r"together.*got 1, needed at least 2"):

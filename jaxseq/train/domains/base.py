@@ -25,6 +25,20 @@ RunRow: TypeAlias = dict[str, int | float]
 """A run in the table of a study or a sweep: numbers by column."""
 
 
+class Extras(NamedTuple):
+    """Parts of a judgement that take longer than the rest, and are made where they are asked for.
+
+    classical  classical forecasts beside those of the model
+    explain    importance of the inputs, residuals, and pictures of the worst forecasts
+    """
+
+    classical: bool = False
+    explain: bool = False
+
+
+NO_EXTRAS = Extras()
+
+
 class Member(NamedTuple):
     """One run of a study."""
 
@@ -90,7 +104,7 @@ class Domain(Protocol[AnyExperiment, Material]):
         ...
 
     def judge(
-        self, job: Job[AnyExperiment, Material], folder: Path, console: Console, classical: bool = False
+        self, job: Job[AnyExperiment, Material], folder: Path, console: Console, extras: Extras = NO_EXTRAS
     ) -> RunRow:
         """Judge the best epoch on the test part: tables on the console, reports and figures in the folder.
 

@@ -31,7 +31,7 @@ from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.piece import REST, VOICES
 from jaxseq.music.sampling import Drawn, SamplingOptions
 from jaxseq.train import run_folder
-from jaxseq.train.domains.base import Member, RunRow, measured, one_line
+from jaxseq.train.domains.base import NO_EXTRAS, Extras, Member, RunRow, measured, one_line
 from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, stretches
 from jaxseq.train.epoch import Setup, TrainState, predict
 from jaxseq.train.experiments.base import Experiment
@@ -252,7 +252,7 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
     return Composer(saved, restored.epoch, restored.setup, restored.state, folder)
 
 
-def judge(job: ChoraleJob, folder: Path, console: Console, classical: bool = False) -> RunRow:
+def judge(job: ChoraleJob, folder: Path, console: Console, extras: Extras = NO_EXTRAS) -> RunRow:
     """Score the best epoch on the test part beside the baselines, on the console and in the folder."""
     experiment = job.experiment
     metrics = run_folder.read_metrics(folder)

@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, get_args
+from typing import NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
-from jaxtyping import Float
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
-from jaxseq.common import csv_tables, figures, files, html_page
+from jaxseq.common import csv_tables, figures, files
 from jaxseq.common.arrays import Batch, Variables
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.windows import known_until
-from jaxseq.forecasting import baselines, chart, coverage, distributions, evaluate, ridge, verdict
+from jaxseq.forecasting import evaluate, ridge
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.ridge import Ridge
-from jaxseq.forecasting.significance import IN_ORDER, MIN_BLOCKS, MIN_SERIES, Loss, Rows
 from jaxseq.nn import heads
-from jaxseq.train import auto_record, feed, forecaster, overrides, processes, run_folder, stateful, trained_series
-from jaxseq.train.domains.base import Member, RunRow
+from jaxseq.train import auto_record, explain, forecaster, overrides, processes, run_folder, stateful, trained_series
+from jaxseq.train.domains.base import NO_EXTRAS, Extras, RunRow
+from jaxseq.train.domains.forecast_report import ForecastJob, judged_loss, page, print_judgement, report, shown_scores
+from jaxseq.train.domains.forecast_study import summary
+from jaxseq.train.epoch import TrainState
 from jaxseq.train.experiments.config import RIDGE
 from jaxseq.train.experiments.forecasts import ForecastExperiment
+from jaxseq.train.explain import Explanation
 from jaxseq.train.feed import RowSplits
 from jaxseq.train.forecaster import Trained, restore
-from jaxseq.train.job import Job, Start, build_job, restore_best
+from jaxseq.train.job import Start, build_job, restore_best
 from jaxseq.train.plots import judgement_figures, loss_figure
 
 __all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "summary"]
-
-BEST_OF_FOLDS = "the best baseline of each fold"
-"""Name of the reference of a study whose folds have different ones."""
-
-ForecastJob: TypeAlias = Job[ForecastExperiment, Dataset]
-"""A forecast with its data: windows in the series' own units, their scaling and background."""
 
 
 def prepare(experiment: ForecastExperiment) -> ForecastJob:
@@ -193,31 +187,26 @@ def _with_known_targets(rows: Batch, part: str) -> Batch:
     return Batch(rows.x[has_target], rows.y[has_target])
 
 
-def judge(job: ForecastJob, folder: Path, console: Console, classical: bool = False) -> RunRow:
+def judge(job: ForecastJob, folder: Path, console: Console, extras: Extras = NO_EXTRAS) -> RunRow:
     """Judge the best epoch on the test part: table and verdict on the console, report, figures and predictions.
 
-    `classical` also fits exponential smoothing and theta to every test window.
+    With `extras.classical`, exponential smoothing and theta are fitted to every test window, too. A run that was explained
+    before is explained again without being asked: its report keeps its sections.
     """
-    judged = judge_quietly(job, folder, console, classical)
+    judged = judge_quietly(job, folder, console, extras)
     _draw(job, judged, folder)
+    explanation = None
+    if extras.explain or explain.explained_before(folder):
+        explanation = _explain(job, judged, folder, console)
     metrics = run_folder.read_metrics(folder)
     record = auto_record.read(folder)
     if record is not None and record.chosen is not None:
         job = dataclasses.replace(job, notes=(*job.notes, auto_record.sentence(record)))
-    text = report(job, judged.judgement, judged.epoch, metrics)
+    text = report(job, judged.judgement, judged.epoch, metrics, explanation)
     files.write_text(folder / run_seal.REPORT, text)
     files.write_text(folder / run_seal.PAGE, page(job, judged.judgement, text, folder))
 
-    written = (
-        run_seal.PAGE,
-        run_seal.REPORT,
-        run_seal.SCORES,
-        run_seal.LOSS_PLOT,
-        run_seal.FORECAST_PLOT,
-        run_seal.ERRORS_PLOT,
-        "checkpoints",
-    )
-    print_judgement(job, judged.judgement, folder, console, written)
+    print_judgement(job, judged.judgement, folder, console, _written(explanation))
     return row(job.experiment, folder)
 
 
@@ -227,9 +216,10 @@ class JudgedEpoch(NamedTuple):
     epoch: int
     name: str
     judgement: Judgement
+    state: TrainState
 
 
-def judge_quietly(job: ForecastJob, folder: Path, console: Console, classical: bool = False) -> JudgedEpoch:
+def judge_quietly(job: ForecastJob, folder: Path, console: Console, extras: Extras = NO_EXTRAS) -> JudgedEpoch:
     """Judge the best epoch on the test part; write its intervals, predictions and scores, without report or pictures."""
     experiment = job.experiment
     windows = job.material.windows
@@ -247,19 +237,35 @@ def judge_quietly(job: ForecastJob, folder: Path, console: Console, classical: b
             Entry(test, calibrated),
             seed=experiment.seed,
             loss=judged_loss(experiment),
-            progress=progress if classical else None,
+            progress=progress if extras.classical else None,
         )
 
     files.write_json(folder / run_seal.INTERVALS, calibrated.intervals._asdict())
     # Exact, since a study pools its runs from these files.
     csv_tables.write(folder / run_seal.PREDICTIONS, judgement.predictions, digits=None)
     csv_tables.write(folder / run_seal.SCORES, judgement.scores)
-    return JudgedEpoch(best_epoch, name, judgement)
+    return JudgedEpoch(best_epoch, name, judgement, state)
+
+
+def _explain(job: ForecastJob, judged: JudgedEpoch, folder: Path, console: Console) -> Explanation:
+    """Explain the epoch that was judged, and write the tables and pictures."""
+    explanation = explain.explain(job, judged.state, judged.name, judged.judgement, console)
+    explain.write(explanation, folder)
+    return explanation
+
+
+def _written(explanation: Explanation | None) -> tuple[str, ...]:
+    """Return the names of the files that the console lists."""
+    pictures = (run_seal.LOSS_PLOT, run_seal.FORECAST_PLOT, run_seal.ERRORS_PLOT)
+    explained: tuple[str, ...] = ()
+    if explanation is not None:
+        explained = run_seal.EXPLANATION
+    return (run_seal.PAGE, run_seal.REPORT, run_seal.SCORES, *pictures, *explained, run_seal.CHECKPOINTS)
 
 
 def _draw(job: ForecastJob, judged: JudgedEpoch, folder: Path) -> None:
     """Draw the learning curve, the forecasts of the test part, and their errors."""
-    best_epoch, name, judgement = judged
+    best_epoch, name, judgement, _ = judged
     data = job.experiment.data
     windows = job.material.windows
     metric = f"valid_{job.setup.objective.select}"
@@ -275,158 +281,6 @@ def _draw(job: ForecastJob, judged: JudgedEpoch, folder: Path) -> None:
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
     for file, figure in judgement_figures(judgement, windows, shown_scores(judgement), data.unit, title):
         figures.save(figure, folder / file)
-
-
-def print_judgement(
-    job: ForecastJob, judgement: Judgement, folder: Path, console: Console, written: Sequence[str]
-) -> None:
-    """Print the table, the verdict, and the names of the files that were written."""
-    data = job.experiment.data
-    comparison = judgement.comparison
-    title = f"{data.name}, test part; reference: {verdict.phrase(comparison.reference.name)}"
-    if data.unit and not comparison.scaled:
-        title = f"{title}; errors in {data.unit}"
-    columns = verdict.headings("", comparison.scaled, comparison.loss)
-    console.print(verdict.score_table(verdict.shown(comparison).rows, columns, title))
-    for text in _omission_words(comparison):
-        console.print(text, highlight=False, markup=False)
-    console.print(judgement.verdict, style="bold", highlight=False, markup=False)
-    for text in (*judgement.remarks, *_coverage_words(judgement), *judgement.notes):
-        console.print(text, highlight=False, markup=False)
-
-    console.print(f"{folder}: {', '.join(written)}", highlight=False)
-
-
-def judged_loss(experiment: ForecastExperiment) -> Loss:
-    """Return the loss of the verdict: that of the training where it aims at the median, else the squared error."""
-    return "absolute" if experiment.loss == "mae" else "squared"
-
-
-def shown_scores(judgement: Judgement) -> pd.DataFrame:
-    """Return the scores of the forecasts that tables and figures show."""
-    names = [row.name for row in verdict.shown(judgement.comparison).rows]
-    return judgement.scores[judgement.scores["forecast"].isin(names)]
-
-
-def _omission_words(comparison: verdict.Comparison) -> list[str]:
-    """Return a line on the baselines that tables do not show; no line if they show all."""
-    words = verdict.omission_sentence(comparison, run_seal.SCORES)
-    if words is None:
-        return []
-    return [words]
-
-
-def _coverage_words(judgement: Judgement) -> list[str]:
-    """Return the measured coverage of the intervals as a line; no line if there are no intervals."""
-    words = coverage.sentence(judgement.coverage, judgement.spread)
-    if not words:
-        return []
-    return [words]
-
-
-def report(
-    job: ForecastJob,
-    judgement: Judgement,
-    best_epoch: int,
-    metrics: list[run_folder.Row],
-) -> str:
-    """Write the run's report in Markdown."""
-    chosen = f"epoch {best_epoch} of {len(metrics)}\nand the intervals were chosen"
-    return report_of(job, judgement, chosen, f"\n![Loss by epoch]({run_seal.LOSS_PLOT})\n")
-
-
-def report_of(job: ForecastJob, judgement: Judgement, chosen: str, picture: str = "") -> str:
-    """Write a report in Markdown; `chosen` says what the validation part chose, and `picture` follows the others."""
-    experiment = job.experiment
-    data = experiment.data
-    rows = {
-        "train": feed.feed_of(job.batches.train).rows,
-        "valid": len(job.batches.valid.y),
-        "test": len(job.batches.test.y),
-    }
-    parts = ", ".join(f"{count} {name}" for name, count in rows.items())
-    times = job.material.windows.test.times
-    first = _time_words(times.min())
-    last = _time_words(times.max())
-    comparison = judgement.comparison
-    columns = verdict.headings(data.unit, comparison.scaled, comparison.loss)
-    measure = verdict.mean_loss(comparison.scaled, comparison.loss)
-    omission = "".join(f"\n{text}.\n" for text in _omission_words(comparison))
-    remark_lines = "\n".join(f"{text}.\n" for text in judgement.remarks)
-    notes = (*_coverage_words(judgement), *judgement.notes, *job.notes)
-    note_lines = "\n".join(f"{text}.\n" for text in notes)
-    interval_tables = [
-        coverage.markdown(judgement.coverage, judgement.spread, data.unit),
-        distributions.markdown(shown_scores(judgement), data.unit, comparison.scaled),
-    ]
-    interval_section = ""
-    if any(interval_tables):
-        interval_section = "\n\n".join(["## Intervals", *filter(None, interval_tables), ""])
-    return f"""# {experiment.name}: {data.name}, {overrides.network_words(experiment)}, {experiment.task}
-
-{judgement.verdict}.
-
-{remark_lines}
-## Errors on the test part
-
-{verdict.markdown(verdict.shown(comparison).rows, columns)}
-{omission}
-{interval_section}
-## How it was judged
-
-{note_lines}
-Test part: {len(times)} forecasts, {first} to {last}. Skill is 1 - {measure} / {measure} of the reference, the baseline
-that did best on the validation part. Its 95 % interval resamples blocks of time (and series, from {MIN_SERIES} on); with
-fewer than {MIN_BLOCKS} blocks it compares their means by Student's t, and with a single block those of the series. p is
-that of the Diebold-Mariano test against the reference; those of the baselines are adjusted for their number (Holm).
-{_scaled_words(judgement)}The baselines and the scaling saw the training part alone; {chosen} on the validation part; \
-the test part was used once, for these tables. The intervals of a
-baseline are of the model's kind, fitted to its own errors; scores are those of the quantiles that the intervals stand
-for. Every step of the horizon by itself: `{run_seal.SCORES}`.
-
-## Pictures
-
-![Forecast, test part]({run_seal.FORECAST_PLOT})
-
-![Errors and intervals, test part]({run_seal.ERRORS_PLOT})
-{picture}
-
-## Recipe
-
-Windows: {parts}, of {data.window} values each, horizon {experiment.horizon}. The experiment is in `{run_seal.CONFIG}`,
-the versions are in `{run_seal.ENVIRONMENT}`. See the weights with `python -m jaxseq.checkpoint show RUN`.
-"""
-
-
-def page(
-    job: ForecastJob,
-    judgement: Judgement,
-    text: str,
-    folder: Path,
-    pictures: Mapping[str, bytes] = html_page.NO_FILES,
-) -> str:
-    """Return the report as one HTML file with its pictures, and a chart of any series and window.
-
-    pictures  content of those that are not in the folder yet, by name
-    """
-    reference = verdict.phrase(judgement.comparison.reference.name)
-    windows = job.material.windows.test
-    interactive = chart.section(judgement.predictions, windows, reference, job.experiment.data.unit)
-    return html_page.html(text, folder, after_lead=interactive, files=pictures)
-
-
-def _time_words(time: np.datetime64 | np.number) -> str:
-    """Return a day, or the number of a time step if the series has no dates."""
-    if isinstance(time, np.datetime64):
-        return np.datetime_as_string(time, "D")
-    return f"{time}"
-
-
-def _scaled_words(judgement: Judgement) -> str:
-    """Say how the errors of a panel are scaled; nothing for those of a single series."""
-    if not judgement.comparison.scaled:
-        return ""
-    return "Errors are scaled by each series' own seasonal change in training. "
 
 
 def check(experiment: ForecastExperiment) -> None:
@@ -454,155 +308,3 @@ def row(experiment: ForecastExperiment, folder: Path) -> RunRow:
         "relative_mse": model["mse"] / naive["mse"],
         "seconds": sum(metric["seconds"] for metric in metrics),
     }
-
-
-def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
-    """Summarise a study: the model's mean over the seeds on all folds together against the references, its spread."""
-    name = f"{overrides.network_name(experiment)}, mean over {counted(table['seed'].nunique(), 'seed')}"
-    pooled = _pooled(experiment, runs)
-    forecasts = {
-        pooled.reference_name: pooled.reference,
-        baselines.NAIVE: pooled.naive,
-        name: pooled.actual - pooled.rms_error,
-    }
-    comparison = verdict.compare(
-        pooled.actual,
-        forecasts,
-        pooled.reference_name,
-        rows=pooled.rows,
-        loss=judged_loss(experiment),
-        seed=experiment.seed,
-    )
-    last_value = verdict.compare(
-        pooled.actual,
-        {baselines.NAIVE: pooled.naive, name: forecasts[name]},
-        baselines.NAIVE,
-        rows=pooled.rows,
-        loss=comparison.loss,
-        seed=experiment.seed,
-    )
-    deciding = verdict.deciding_comparison(comparison, last_value)
-    columns = verdict.headings(experiment.data.unit, pooled.rows.scales is not None, comparison.loss)
-
-    by_seed = _relative_mse_by_seed(runs)
-    # A single seed has no standard deviation.
-    spread = ""
-    if len(by_seed) > 1:
-        spread = f" ± {by_seed.std(ddof=1):.4f} (standard deviation over seeds)"
-    valid = table.groupby("seed")[["valid_mse", "valid_mse_last_epoch"]].mean()
-    best_epoch = _mean_and_spread(valid["valid_mse"])
-    last_epoch = _mean_and_spread(valid["valid_mse_last_epoch"])
-    return f"""# {experiment.name}: {experiment.data.name}, {overrides.network_name(experiment)}, {len(runs)} runs
-
-{verdict.sentence(deciding.model, deciding.reference.name)}.
-
-{verdict.markdown(comparison.rows, columns)}
-
-MSE relative to the last value over all folds, by seed: mean {by_seed.mean():.4f}{spread}; {by_seed.min():.4f} to
-{by_seed.max():.4f}. In the model's row each error is the root mean square over the seeds: it is a single run's, not that of
-their mean forecast. Validation MSE in the model's own scale: best epoch {best_epoch}; last epoch {last_epoch}.
-
-Folds: {table["fold"].nunique()}, each with a model that was trained, chosen and calibrated on what comes before it, and
-with the reference that did best on its own validation part. One row a run: `study.csv`.
-"""
-
-
-def _mean_and_spread(values: pd.Series) -> str:
-    if len(values) == 1:
-        return f"{values.mean():.5f}"
-    return f"{values.mean():.5f} ± {values.std(ddof=1):.5f}"
-
-
-class _Pooled(NamedTuple):
-    """Forecasts of all folds together, in the series' units.
-
-    reference       forecast by the reference of each fold
-    reference_name  that of the baseline, if it is the same in all folds
-    rms_error       root mean square over the seeds of the model's error
-    rows            times and series of a panel, and the scales of its losses
-    """
-
-    actual: Float[np.ndarray, "n k"]
-    naive: Float[np.ndarray, "n k"]
-    reference: Float[np.ndarray, "n k"]
-    reference_name: str
-    rms_error: Float[np.ndarray, "n k"]
-    rows: Rows
-
-
-def _pooled(experiment: ForecastExperiment, runs: Sequence[Member]) -> _Pooled:
-    """Read the predictions of all runs of a study."""
-    first_of_fold = {}
-    rms_error = []
-    for fold in sorted({member.fold for member in runs}):
-        members = [member for member in runs if member.fold == fold]
-        frames = [_predictions(member) for member in members]
-        truth = _by_step(frames[0], "actual")
-        squared_errors = [(truth - _by_step(frame, "forecast")) ** 2 for frame in frames]
-        rms_error.append(np.sqrt(np.mean(squared_errors, axis=0)))
-
-        # The seeds of a fold forecast the same rows, so one of them gives the truth and the simple forecasts.
-        first_of_fold[members[0].folder] = frames[0]
-
-    names = {_reference_name(folder) for folder in first_of_fold}
-    reference_name = names.pop() if len(names) == 1 else BEST_OF_FOLDS
-    frames = list(first_of_fold.values())
-    actual, naive, reference = (
-        np.concatenate([_by_step(frame, column) for frame in frames]) for column in ("actual", "naive", "reference")
-    )
-    return _Pooled(
-        actual=actual,
-        naive=naive,
-        reference=reference,
-        reference_name=reference_name,
-        rms_error=np.concatenate(rms_error),
-        rows=_places(experiment, frames),
-    )
-
-
-def _places(experiment: ForecastExperiment, frames: Sequence[pd.DataFrame]) -> Rows:
-    """Return the times, series and scales of the rows of a panel; a single series needs none, if each window is judged."""
-    time_column = str(frames[0].columns[0])
-    times = np.concatenate([_by_step(frame, time_column) for frame in frames])
-    if "series" not in frames[0]:
-        return IN_ORDER._replace(overlap=evaluate.overlapping_windows(times, experiment.test_stride))
-    background = experiment.load().background
-    names = np.concatenate([_by_step(frame, "series")[:, 0] for frame in frames])
-    number = {name: place for place, name in enumerate(background.names)}
-    series = np.array([number[str(name)] for name in names])
-    scales, _ = evaluate.series_scales(background)
-    return evaluate.locate_rows(times, series, background=background, scales=scales)
-
-
-def _reference_name(folder: Path) -> str:
-    scores = csv_tables.read(folder / run_seal.SCORES)
-    return str(scores.loc[scores["role"] == "reference", "forecast"].iloc[0])
-
-
-def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
-    """Return the MSE relative to that of the last value, all folds together, for each seed."""
-    ratios = []
-    for seed in sorted({member.seed for member in runs}):
-        frame = pd.concat([_predictions(member) for member in runs if member.seed == seed])
-        model_error = frame["actual"] - frame["forecast"]
-        naive_error = frame["actual"] - frame["naive"]
-        # A ratio of means, not a mean of ratios, in which a quiet fold would count as much as a volatile one.
-        ratios.append((model_error**2).mean() / (naive_error**2).mean())
-    return np.array(ratios)
-
-
-def _predictions(member: Member) -> pd.DataFrame:
-    # A series may be named 01 or NA; only actual values may be missing.
-    path = member.folder / run_seal.PREDICTIONS
-    return csv_tables.read(path, dtype={"series": str}, keep_default_na=False, na_values={"actual": [""]})
-
-
-def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """Return a column of predictions as "n k", a row for each window."""
-    # A horizon of a single step has no column for it.
-    steps = 1
-    if "step" in frame:
-        steps = int(frame["step"].max())
-
-    values = frame[column].to_numpy()
-    return values.reshape(-1, steps)

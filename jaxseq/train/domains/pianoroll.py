@@ -21,7 +21,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.music.corpora.pianoroll import KEYS, RollSplits
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.train import run_folder
-from jaxseq.train.domains.base import Member, RunRow, measured, one_line
+from jaxseq.train.domains.base import NO_EXTRAS, Extras, Member, RunRow, measured, one_line
 from jaxseq.train.epoch import Setup, TrainState, evaluate, predict
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.pianoroll import PianorollExperiment
@@ -114,7 +114,7 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
     return RollModel(saved, restored.epoch, restored.setup, restored.state, folder)
 
 
-def judge(job: PianorollJob, folder: Path, console: Console, classical: bool = False) -> RunRow:
+def judge(job: PianorollJob, folder: Path, console: Console, extras: Extras = NO_EXTRAS) -> RunRow:
     """Score the best epoch on the test part beside the baselines, on the console and in the folder."""
     experiment = job.experiment
     metrics = run_folder.read_metrics(folder)

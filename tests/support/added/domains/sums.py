@@ -16,7 +16,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, files
 from jaxseq.common.arrays import Batch
 from jaxseq.train import run_folder
-from jaxseq.train.domains.base import Member, RunRow
+from jaxseq.train.domains.base import NO_EXTRAS, Extras, Member, RunRow
 from jaxseq.train.epoch import Setup, TrainState, evaluate
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.feed import RowSplits
@@ -58,7 +58,7 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
     return Classified(saved, restored.epoch, restored.setup, restored.state, folder)
 
 
-def judge(job: SumJob, folder: Path, console: Console, classical: bool = False) -> RunRow:
+def judge(job: SumJob, folder: Path, console: Console, extras: Extras = NO_EXTRAS) -> RunRow:
     """Score the best epoch on the test part."""
     best_epoch, state = restore_best(job, folder)
     scores = evaluate(job.setup, state.params, state.stats, job.batches.test, job.experiment.batch)

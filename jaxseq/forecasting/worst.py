@@ -1,0 +1,198 @@
+"""The forecasts that did worst beside the reference, as pictures: history, forecast, intervals, and what came."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, headline, short
+from jaxseq.data.windows import Series, Windows, rows_by_series
+from jaxseq.forecasting import residuals
+from jaxseq.forecasting.plots import BEFORE
+from jaxseq.forecasting.predictions import Judged
+
+PICTURES = 10
+"""Most panels of the figure."""
+STRETCH = 30
+"""Forecasts of a single step in one panel."""
+
+
+class Worst(NamedTuple):
+    """A window, or a stretch of windows that forecast one step each, and how its error compares.
+
+    rows   of the test part, in order of time
+    ratio  mean absolute error of its series (of its rows, where there is but one series) over that of the reference
+    """
+
+    rows: Int[np.ndarray, " w"]
+    ratio: float
+
+
+def worst(judged: Judged, part: Windows) -> list[Worst]:
+    """Return the worst window of each of the worst series, or the worst windows of a single one, the worst first.
+
+    Series are in the order of their error relative to that of the reference, so that none is bad for its unit, or because
+    it cannot be foretold. Windows of one series share no target.
+    """
+    error = residuals.absolute_sums(judged.actual, judged.forecast)
+    of_reference = residuals.absolute_sums(judged.actual, judged.reference)
+    by_series = rows_by_series(part.series)
+    if len(by_series) == 1:
+        return _separate(error, of_reference, part)
+
+    chosen = []
+    in_order = residuals.ratios(judged, part.series)
+    for number in list(in_order)[:PICTURES]:
+        rows = by_series[number]
+        # The window in which the series went wrong most, by its own unit.
+        excess = error[rows] - of_reference[rows]
+        stretch = _around(rows, int(np.argmax(excess)), part)
+        chosen.append(Worst(stretch, in_order[number]))
+    return chosen
+
+
+def _separate(error: Float[np.ndarray, " n"], of_reference: Float[np.ndarray, " n"], part: Windows) -> list[Worst]:
+    """Return the windows of one series whose errors exceed the reference's most, none of which share a target."""
+    rows = np.arange(len(error))
+    horizon = part.targets.shape[1]
+    is_taken = np.zeros(len(error), bool)
+    chosen: list[Worst] = []
+    for place in np.argsort(of_reference - error, kind="stable").tolist():
+        stretch = _around(rows, place, part)
+        if len(chosen) == PICTURES or is_taken[stretch].any():
+            continue
+        ratio = residuals.ratio(error[stretch], of_reference[stretch])
+        chosen.append(Worst(stretch, ratio))
+        distance = np.abs(part.origins - part.origins[place])
+        is_taken[distance < horizon] = True
+        is_taken[stretch] = True
+    return chosen
+
+
+def _around(rows: Int[np.ndarray, " r"], place: int, part: Windows) -> Int[np.ndarray, " w"]:
+    """Return the row at a place; of forecasts of a single step those around it, too."""
+    if part.targets.shape[1] > 1:
+        return rows[[place]]
+    first = max(0, min(place - STRETCH // 2, len(rows) - STRETCH))
+    return rows[first : first + STRETCH]
+
+
+class Scene(NamedTuple):
+    """The test part that pictures are taken of.
+
+    names   of the series, by number
+    series  all rows of each; empty where every window is a series of its own
+    times   of every target
+    unit    of the values; may be empty
+    """
+
+    judged: Judged
+    part: Windows
+    names: tuple[str, ...]
+    series: tuple[Series, ...]
+    times: Shaped[np.ndarray, "n k"]
+    unit: str = ""
+
+
+def figure(chosen: list[Worst], scene: Scene, title: str) -> Figure:
+    """Draw the chosen windows, a panel each: values before, forecast with its intervals, reference, and what came."""
+    columns = min(2, len(chosen))
+    rows = -(-len(chosen) // columns)
+    with matplotlib.rc_context(PLAIN):
+        picture = Figure(figsize=(10, 1.4 + 2.2 * rows), layout="constrained")
+        panels = picture.subplots(rows, columns, squeeze=False).ravel()
+        for axes, item in zip(panels, chosen, strict=False):
+            _draw(axes, scene, item.rows)
+            axes.set_title(_panel_title(item, scene))
+            axes.set_ylabel(scene.unit)
+        for axes in panels[len(chosen) :]:
+            axes.remove()
+        headline(picture, title)
+        handles = panels[0].get_legend_handles_labels()
+        picture.legend(*handles, loc="outside lower center", ncols=6)
+    return picture
+
+
+def _panel_title(item: Worst, scene: Scene) -> str:
+    words = f"{item.ratio:.2f} of the reference's error"
+    # A single series needs no name.
+    if len(scene.names) == 1:
+        return words
+    number = int(scene.part.series[item.rows[0]])
+    return f"{short(scene.names[number], 36)}: {words}"
+
+
+class _Past(NamedTuple):
+    """Values before a forecast and their times; without times they are counted backwards from it."""
+
+    times: Shaped[np.ndarray, " t"] | None
+    values: Float[np.ndarray, " t"]
+
+
+def _past(scene: Scene, row: int) -> _Past:
+    values = scene.part.inputs[row]
+    if not scene.series:
+        return _Past(None, values)
+    origin = int(scene.part.origins[row])
+    number = int(scene.part.series[row])
+    times = scene.series[number].times
+    return _Past(times[origin - len(values) : origin], values)
+
+
+def _draw(axes: Axes, scene: Scene, rows: Int[np.ndarray, " w"]) -> None:
+    """Draw the windows of some rows, and the values before the first of them."""
+    past = _past(scene, int(rows[0]))
+    x = scene.times[rows].ravel()
+    before = past.times
+    # Without times, rows are counted from the forecast.
+    if before is None:
+        x = np.arange(len(x))
+        before = np.arange(-len(past.values), 0)
+
+    judged = scene.judged
+    for level, (low, high) in judged.ends.items():
+        axes.fill_between(
+            x,
+            low[rows].ravel(),
+            high[rows].ravel(),
+            color=FORECAST,
+            alpha=0.12,
+            lw=0,
+            label=f"{round(100 * level)} % interval",
+        )
+    # What came joins the values before it.
+    actual_times = np.concatenate([before, x])
+    actual = np.concatenate([past.values, judged.actual[rows].ravel()])
+    axes.plot(
+        x,
+        judged.reference[rows].ravel(),
+        ":",
+        color=NAIVE,
+        lw=1.3,
+        label="reference",
+    )
+    axes.plot(
+        x,
+        judged.forecast[rows].ravel(),
+        ".-",
+        color=FORECAST,
+        lw=1.3,
+        ms=3,
+        label="forecast",
+    )
+    axes.plot(actual_times, actual, color=ACTUAL, lw=1, label="actual")
+    axes.axvline(before[-1], color=BEFORE, ls="--", lw=0.8)
+    # A panel of half a figure's width has room for a few.
+    if x.dtype.kind == "M":
+        locator = AutoDateLocator(maxticks=6)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -1,0 +1,176 @@
+"""A study of forecasts summed up: several seeds on several folds, against the reference of each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from jaxseq.checkpoint import run_seal
+from jaxseq.common import csv_tables
+from jaxseq.common.text import counted
+from jaxseq.forecasting import baselines, evaluate, verdict
+from jaxseq.forecasting.significance import IN_ORDER, Rows
+from jaxseq.train import overrides
+from jaxseq.train.domains.base import Member
+from jaxseq.train.domains.forecast_report import judged_loss
+from jaxseq.train.experiments.forecasts import ForecastExperiment
+
+BEST_OF_FOLDS = "the best baseline of each fold"
+"""Name of the reference of a study whose folds have different ones."""
+
+
+def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.DataFrame) -> str:
+    """Summarise a study: the model's mean over the seeds on all folds together against the references, its spread."""
+    name = f"{overrides.network_name(experiment)}, mean over {counted(table['seed'].nunique(), 'seed')}"
+    pooled = _pooled(experiment, runs)
+    forecasts = {
+        pooled.reference_name: pooled.reference,
+        baselines.NAIVE: pooled.naive,
+        name: pooled.actual - pooled.rms_error,
+    }
+    comparison = verdict.compare(
+        pooled.actual,
+        forecasts,
+        pooled.reference_name,
+        rows=pooled.rows,
+        loss=judged_loss(experiment),
+        seed=experiment.seed,
+    )
+    last_value = verdict.compare(
+        pooled.actual,
+        {baselines.NAIVE: pooled.naive, name: forecasts[name]},
+        baselines.NAIVE,
+        rows=pooled.rows,
+        loss=comparison.loss,
+        seed=experiment.seed,
+    )
+    deciding = verdict.deciding_comparison(comparison, last_value)
+    columns = verdict.headings(experiment.data.unit, pooled.rows.scales is not None, comparison.loss)
+
+    by_seed = _relative_mse_by_seed(runs)
+    # A single seed has no standard deviation.
+    spread = ""
+    if len(by_seed) > 1:
+        spread = f" ± {by_seed.std(ddof=1):.4f} (standard deviation over seeds)"
+    valid = table.groupby("seed")[["valid_mse", "valid_mse_last_epoch"]].mean()
+    best_epoch = _mean_and_spread(valid["valid_mse"])
+    last_epoch = _mean_and_spread(valid["valid_mse_last_epoch"])
+    return f"""# {experiment.name}: {experiment.data.name}, {overrides.network_name(experiment)}, {len(runs)} runs
+
+{verdict.sentence(deciding.model, deciding.reference.name)}.
+
+{verdict.markdown(comparison.rows, columns)}
+
+MSE relative to the last value over all folds, by seed: mean {by_seed.mean():.4f}{spread}; {by_seed.min():.4f} to
+{by_seed.max():.4f}. In the model's row each error is the root mean square over the seeds: it is a single run's, not that of
+their mean forecast. Validation MSE in the model's own scale: best epoch {best_epoch}; last epoch {last_epoch}.
+
+Folds: {table["fold"].nunique()}, each with a model that was trained, chosen and calibrated on what comes before it, and
+with the reference that did best on its own validation part. One row a run: `study.csv`.
+"""
+
+
+def _mean_and_spread(values: pd.Series) -> str:
+    if len(values) == 1:
+        return f"{values.mean():.5f}"
+    return f"{values.mean():.5f} ± {values.std(ddof=1):.5f}"
+
+
+class _Pooled(NamedTuple):
+    """Forecasts of all folds together, in the series' units.
+
+    reference       forecast by the reference of each fold
+    reference_name  that of the baseline, if it is the same in all folds
+    rms_error       root mean square over the seeds of the model's error
+    rows            times and series of a panel, and the scales of its losses
+    """
+
+    actual: Float[np.ndarray, "n k"]
+    naive: Float[np.ndarray, "n k"]
+    reference: Float[np.ndarray, "n k"]
+    reference_name: str
+    rms_error: Float[np.ndarray, "n k"]
+    rows: Rows
+
+
+def _pooled(experiment: ForecastExperiment, runs: Sequence[Member]) -> _Pooled:
+    """Read the predictions of all runs of a study."""
+    first_of_fold = {}
+    rms_error = []
+    for fold in sorted({member.fold for member in runs}):
+        members = [member for member in runs if member.fold == fold]
+        frames = [_predictions(member) for member in members]
+        truth = _by_step(frames[0], "actual")
+        squared_errors = [(truth - _by_step(frame, "forecast")) ** 2 for frame in frames]
+        rms_error.append(np.sqrt(np.mean(squared_errors, axis=0)))
+
+        # The seeds of a fold forecast the same rows, so one of them gives the truth and the simple forecasts.
+        first_of_fold[members[0].folder] = frames[0]
+
+    names = {_reference_name(folder) for folder in first_of_fold}
+    reference_name = names.pop() if len(names) == 1 else BEST_OF_FOLDS
+    frames = list(first_of_fold.values())
+    actual, naive, reference = (
+        np.concatenate([_by_step(frame, column) for frame in frames]) for column in ("actual", "naive", "reference")
+    )
+    return _Pooled(
+        actual=actual,
+        naive=naive,
+        reference=reference,
+        reference_name=reference_name,
+        rms_error=np.concatenate(rms_error),
+        rows=_places(experiment, frames),
+    )
+
+
+def _places(experiment: ForecastExperiment, frames: Sequence[pd.DataFrame]) -> Rows:
+    """Return the times, series and scales of the rows of a panel; a single series needs none, if each window is judged."""
+    time_column = str(frames[0].columns[0])
+    times = np.concatenate([_by_step(frame, time_column) for frame in frames])
+    if "series" not in frames[0]:
+        return IN_ORDER._replace(overlap=evaluate.overlapping_windows(times, experiment.test_stride))
+    background = experiment.load().background
+    names = np.concatenate([_by_step(frame, "series")[:, 0] for frame in frames])
+    number = {name: place for place, name in enumerate(background.names)}
+    series = np.array([number[str(name)] for name in names])
+    scales, _ = evaluate.series_scales(background)
+    return evaluate.locate_rows(times, series, background=background, scales=scales)
+
+
+def _reference_name(folder: Path) -> str:
+    scores = csv_tables.read(folder / run_seal.SCORES)
+    return str(scores.loc[scores["role"] == "reference", "forecast"].iloc[0])
+
+
+def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
+    """Return the MSE relative to that of the last value, all folds together, for each seed."""
+    ratios = []
+    for seed in sorted({member.seed for member in runs}):
+        frame = pd.concat([_predictions(member) for member in runs if member.seed == seed])
+        model_error = frame["actual"] - frame["forecast"]
+        naive_error = frame["actual"] - frame["naive"]
+        # A ratio of means, not a mean of ratios, in which a quiet fold would count as much as a volatile one.
+        ratios.append((model_error**2).mean() / (naive_error**2).mean())
+    return np.array(ratios)
+
+
+def _predictions(member: Member) -> pd.DataFrame:
+    # A series may be named 01 or NA; only actual values may be missing.
+    path = member.folder / run_seal.PREDICTIONS
+    return csv_tables.read(path, dtype={"series": str}, keep_default_na=False, na_values={"actual": [""]})
+
+
+def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Return a column of predictions as "n k", a row for each window."""
+    # A horizon of a single step has no column for it.
+    steps = 1
+    if "step" in frame:
+        steps = int(frame["step"].max())
+
+    values = frame[column].to_numpy()
+    return values.reshape(-1, steps)

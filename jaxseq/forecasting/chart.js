@@ -2,40 +2,13 @@
 (function () {
   "use strict";
   const HEIGHT = 320, LEFT = 64, RIGHT = 12, TOP = 12, BOTTOM = 30;
-  const SVG = "http://www.w3.org/2000/svg";
-  const data = JSON.parse(document.getElementById("chart-data").textContent);
+  const data = chartTools.read("chart-data");
   const byId = (id) => document.getElementById(id);
   const plot = byId("chart-plot"), picker = byId("chart-series"), slider = byId("chart-window"), readout = byId("chart-readout");
-  const words = (value) => (value === null ? "unknown" : String(Number(value.toPrecision(5))));
   let width = 760, drawn = null;
 
-  function element(name, attributes, text) {
-    const node = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    if (text !== undefined) node.textContent = text;
-    plot.appendChild(node);
-    return node;
-  }
-
-  // Steps of 1, 2 or 5 times a power of ten, about five of them.
-  function ticks(low, high) {
-    const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
-    const values = [];
-    for (let tick = Math.ceil(low / step) * step; tick <= high; tick += step) values.push(Number(tick.toPrecision(12)));
-    return values;
-  }
-
-  // A gap where a value is not known.
-  function path(values, first, x, y) {
-    let pen = "M", line = "";
-    values.forEach((value, at) => {
-      if (value === null) { pen = "M"; return; }
-      line += `${pen}${x(first + at).toFixed(1)} ${y(value).toFixed(1)}`;
-      pen = "L";
-    });
-    return line;
-  }
+  const { ticks, path, words } = chartTools;
+  const element = (name, attributes, text) => chartTools.element(plot, name, attributes, text);
 
   function draw() {
     const series = data.series[Number(picker.value)];
@@ -69,7 +42,9 @@
     element("path", { d: path([...shown.past, ...shown.actual], 0, x, y), class: "chart-line chart-actual" });
     element("path", { d: path([...last, ...shown.forecast], start, x, y), class: "chart-line chart-forecast" });
     const ends = [[0, "start"], [shown.times.length - 1, "end"]];
-    for (const [at, anchor] of shown.times.length > 1 ? ends : ends.slice(1)) {
+    // The words of both would lie on each other at the end of a short forecast.
+    const apart = x(count - 1) - x(before) > 16 * shown.times[0].length;
+    for (const [at, anchor] of apart ? ends : ends.slice(1)) {
       element("text", { x: x(before + at), y: HEIGHT - 8, "text-anchor": anchor }, shown.times[at]);
     }
     const cursor = element("line", { y1: TOP, y2: HEIGHT - BOTTOM, class: "chart-cursor" });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from string import Template
@@ -19,6 +20,7 @@ from jaxseq.forecasting.predictions import Judged, interval_levels
 TEMPLATE = Path(__file__).with_name("chart.html")
 STYLE = Path(__file__).with_name("chart.css")
 SCRIPT = Path(__file__).with_name("chart.js")
+TOOLS = Path(__file__).with_name("chart_tools.js")
 
 MOST_SERIES = 40
 """Most series to choose from: the worst and the best quarter of them, and others at equal distances between."""
@@ -65,10 +67,7 @@ def section(
     chosen = _chosen(ratios)
     series = [_series(names[number], ratios[number], curves, windows, number) for number in chosen]
 
-    # What a user named must end neither the script nor the page.
-    data = json.dumps({"series": series, "levels": levels, "reference": reference}, allow_nan=False)
-    for character in "<>&":
-        data = data.replace(character, f"\\u{ord(character):04x}")
+    data = script_data({"series": series, "levels": levels, "reference": reference})
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         style=STYLE.read_text(encoding="utf-8"),
         windows=views,
@@ -76,8 +75,24 @@ def section(
         bands="".join(_band(depth, level) for depth, level in enumerate(levels, start=1)),
         remark=escape(_remark(len(names), len(chosen), reference, unit)),
         data=data,
+        tools=TOOLS.read_text(encoding="utf-8"),
         script=SCRIPT.read_text(encoding="utf-8"),
     )
+
+
+def shown_series(frame: pd.DataFrame, windows: Windows) -> list[str]:
+    """Return the names of the series that the chart shows, in its order; that of a single one is empty."""
+    names = _names(frame, windows)
+    judged = predictions.judged(frame, windows.targets.shape[1])
+    return [names[number] for number in _chosen(residuals.ratios(judged, windows.series))]
+
+
+def script_data(content: Mapping[str, object]) -> str:
+    """Return the data of a script as JSON, in which nothing that a user named ends the script or the page."""
+    data = json.dumps(content, allow_nan=False)
+    for character in "<>&":
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    return data
 
 
 def _band(depth: int, level: int) -> str:
@@ -152,17 +167,17 @@ def _view(curves: Curves, windows: Windows, rows: Int[np.ndarray, " n"]) -> dict
     steps = times[rows].size
     past = windows.inputs[rows[0]][-min(MOST_PAST, max(40, 3 * steps)) :]
     return {
-        "past": _numbers(past),
+        "past": numbers(past),
         "times": times[rows].ravel().tolist(),
-        "actual": _numbers(judged.actual[rows]),
-        "forecast": _numbers(judged.forecast[rows]),
-        "reference": _numbers(judged.reference[rows]),
-        "low": [_numbers(low[rows]) for low, _ in judged.ends.values()],
-        "high": [_numbers(high[rows]) for _, high in judged.ends.values()],
+        "actual": numbers(judged.actual[rows]),
+        "forecast": numbers(judged.forecast[rows]),
+        "reference": numbers(judged.reference[rows]),
+        "low": [numbers(low[rows]) for low, _ in judged.ends.values()],
+        "high": [numbers(high[rows]) for _, high in judged.ends.values()],
     }
 
 
-def _numbers(array: Float[np.ndarray, "..."]) -> list[float | None]:
+def numbers(array: Float[np.ndarray, "..."]) -> list[float | None]:
     """Return numbers as JSON has them; null where a value is not known."""
     return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in array.ravel().tolist()]
 

@@ -43,14 +43,16 @@ def forecast(
     unit: str,
     title: str,
     before: pd.DataFrame | None = None,
+    reference: str = "",
 ) -> Figure:
     """Draw the test part of a forecast: all of it, a zoom, and forecast change against actual change.
 
-    frame   date (or row), actual, forecast, naive; the band from `low_80%` to `high_80%` is drawn if both are there
-    before  date, part, actual of the parts before the test part, in order; its last rows are drawn, half as many again
-            as the test part has, with a bar over the gap between two parts
+    frame      date (or row), actual, forecast, naive; the band from `low_80%` to `high_80%` is drawn if both are there
+    before     date, part, actual of the parts before the test part, in order; its last rows are drawn, half as many again
+               as the test part has, with a bar over the gap between two parts
+    reference  name of the forecast in the column `reference`, which is drawn in the place of the last value
 
-    In the zoom a forecast that only copies lies on the naive one; in the last panel it is a flat band. Of several steps
+    A forecast that only copies the last value is a flat band in the last panel. Of several steps
     and series the first is drawn, as the title then states.
     """
     time = frame.columns[0]
@@ -70,7 +72,8 @@ def forecast(
 
         if before is not None and len(before):
             _draw_before(whole, thinned(before.tail(3 * len(first) // 2)), drawn)
-        _draw_curves(whole, drawn, unit, marked=time != "date")
+        simple = _simple_look(reference, in_time=time == "date")
+        _draw_curves(whole, drawn, unit, simple, marked=time != "date")
         # The names of the parts stand between the panel and its title.
         pad = None
         if before is not None:
@@ -78,7 +81,7 @@ def forecast(
         whole.set_title(wrapped(title), pad=pad)
         figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
-        _draw_curves(zoom, first.tail(ZOOM), unit, marked=True)
+        _draw_curves(zoom, first.tail(ZOOM), unit, simple, marked=True)
         zoom.set_title(f"The last {min(ZOOM, len(first))} test rows")
         if time == "date":
             zoom.set_title(f"The last {min(ZOOM, len(first))} test dates")
@@ -140,10 +143,32 @@ def _draw_before(
             axes.annotate(name, (middle, 1), xycoords=("data", "axes fraction"), color=BEFORE, **position)
 
 
+class _Simple(NamedTuple):
+    """Column of the simple forecast that is drawn, and its look."""
+
+    column: str
+    look: _Look
+
+
+def _simple_look(reference: str, in_time: bool) -> _Simple:
+    """Return the look of the reference; of the last value where no reference is named."""
+    column = "reference"
+    label = short(reference)
+    if not reference:
+        column = "naive"
+        label = "naive (last value)"
+    # Rows that are not in time are points, told apart by shape.
+    shape = "x"
+    if in_time:
+        shape = "."
+    return _Simple(column, _Look(label, NAIVE, stroke=":", width=1.2, shape=shape))
+
+
 def _draw_curves(
     axes: Axes,
     frame: pd.DataFrame,
     unit: str,
+    simple: _Simple,
     marked: bool,
 ) -> None:
     """Draw the curves over time; rows that are not in time are points, told apart by shape too."""
@@ -161,7 +186,7 @@ def _draw_curves(
 
     # The actual values come last and lie on top.
     looks = {
-        "naive": _Look("naive (last value)", NAIVE, stroke=":", width=1.2, shape="." if in_time else "x"),
+        simple.column: simple.look,
         "forecast": _Look("forecast", FORECAST),
         "actual": _Look("actual", ACTUAL),
     }

@@ -101,7 +101,7 @@ def explain(
         measured = _importance(job, state, part, loss=judgement.comparison.loss, stride=stride, progress=progress)
 
     title = f"{job.experiment.data.name}, test part: {name}"
-    tables = _residuals(job, judgement)
+    tables = residuals_of(job, judgement)
     drawn = {
         run_seal.IMPORTANCE_PLOT: importance.figure(measured, loss, title),
         run_seal.WORST_PLOT: _draw_worst(job, judgement, title),
@@ -250,7 +250,7 @@ def _absolute_gradients(
 # Residuals and the worst -----------------------------------------------------------------------------------------------
 
 
-def _residuals(job: Job[ForecastExperiment, Dataset], judgement: Judgement) -> pd.DataFrame:
+def residuals_of(job: Job[ForecastExperiment, Dataset], judgement: Judgement) -> pd.DataFrame:
     """Return the residuals of the test part in groups, as `residuals.table` does."""
     data = job.experiment.data
     background = job.material.background

@@ -31,6 +31,8 @@ SCORES = {
 """Columns of a judgement by which a run is summed up, with their labels; the first one that it has is shown."""
 WIDTH = 640
 """Largest width of a picture in pixels."""
+FRAME = "width:100%;height:640px;border:1px solid #8888"
+"""Style of the frame of a report."""
 
 
 class NotebookDisplay:
@@ -122,6 +124,7 @@ def page_of_run(run: RestoredRun) -> str:
         "epoch": run.epoch,
     }
     picture = None
+    report = None
     if run.folder is not None:
         facts |= _judgement(run, run.folder)
         facts["folder"] = run.folder
@@ -129,11 +132,15 @@ def page_of_run(run: RestoredRun) -> str:
             picture = _picture_in(run, run.folder)
         except UsageError as error:
             facts["picture"] = f"{error}"
-    return page(facts, picture)
+        try:
+            report = _report_in(run, run.folder)
+        except UsageError as error:
+            facts["report"] = f"{error}"
+    return page(facts, picture, report)
 
 
-def page(facts: Mapping[str, object], picture: bytes | None) -> str:
-    """Return a table of facts, a row each, and a picture below it, which is PNG."""
+def page(facts: Mapping[str, object], picture: bytes | None, report: str | None = None) -> str:
+    """Return a table of facts, a row each, a picture below it, which is PNG, and a report as HTML, to be opened."""
     rows = [
         f'<tr><th style="text-align:left">{html.escape(name)}</th>'
         f'<td style="text-align:left">{html.escape(str(value))}</td></tr>'
@@ -143,7 +150,12 @@ def page(facts: Mapping[str, object], picture: bytes | None) -> str:
     if picture is not None:
         content = base64.b64encode(picture).decode()
         image = f'<img style="max-width:{WIDTH}px" alt="picture of the run" src="data:image/png;base64,{content}">'
-    return f"<div><table><tbody>{''.join(rows)}</tbody></table>{image}</div>"
+    opened = ""
+    if report is not None:
+        # A page of its own: it reads nothing of the notebook, and its style stays in it.
+        frame = f'<iframe sandbox="allow-scripts" style="{FRAME}" srcdoc="{html.escape(report)}"></iframe>'
+        opened = f"<details><summary>report</summary>{frame}</details>"
+    return f"<div><table><tbody>{''.join(rows)}</tbody></table>{image}{opened}</div>"
 
 
 def _judgement(run: RestoredRun, folder: Path) -> dict[str, str]:
@@ -160,6 +172,21 @@ def _judgement(run: RestoredRun, folder: Path) -> dict[str, str]:
         if column in judged.row:
             return {label: f"{judged.row[column]:.4f}"}
     return {}
+
+
+def _report_in(run: RestoredRun, folder: Path) -> str | None:
+    """Return the page of the epoch that is restored; None if another one was judged, or its domain writes no page.
+
+    Raises `UsageError` for a page that is not the one that was written.
+    """
+    path = folder / run_seal.PAGE
+    if not path.is_file() or not run_seal.has_seals(folder):
+        return None
+    judged = run_seal.read_judged(folder)
+    if judged is None or judged.epoch != run.epoch:
+        return None
+    run_seal.check_output(folder, judged, run_seal.PAGE)
+    return path.read_text(encoding="utf-8")
 
 
 def _picture_in(run: RestoredRun, folder: Path) -> bytes | None:

@@ -100,5 +100,7 @@ def judgement_figures(
     `scores` are those of the forecasts that are shown.
     """
     before = predictions.before_test(windows)
-    yield run_seal.FORECAST_PLOT, plots.forecast(judgement.predictions, unit, title, before)
+    # That of the table, so that picture and verdict compare with the same.
+    reference = judgement.comparison.reference.name
+    yield run_seal.FORECAST_PLOT, plots.forecast(judgement.predictions, unit, title, before, reference)
     yield run_seal.ERRORS_PLOT, diagnostics.errors(scores, judgement.predictions, judgement.coverage, unit, title)

@@ -32,6 +32,7 @@ class Page(html.parser.HTMLParser):
         self.open = []
         self.cells = []
         self.pictures = []
+        self.frames = []
         self.tags = set()
         self.feed(text)
         self.close()
@@ -43,12 +44,17 @@ class Page(html.parser.HTMLParser):
             self.pictures.append(dict(attributes)["src"])
         else:
             self.open.append(tag)
+        if tag == "iframe":
+            assert dict(attributes)["sandbox"] == "allow-scripts"
+            self.frames.append(dict(attributes)["srcdoc"])
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.cells.append(data)
+        # The name of what is opened is no fact.
+        if self.open[-1] != "summary":
+            self.cells.append(data)
 
 
 @pytest.fixture
@@ -145,12 +151,15 @@ def test_a_restored_run_is_a_page_with_its_score_and_picture(aapl_run, tmp_path)
         "folder": str(folder),
     }
     (picture,) = page.pictures
+    (report,) = page.frames
+    assert report == (folder / "report.html").read_text()
     assert base64.b64decode(picture.removeprefix("data:image/png;base64,")) == (folder / "forecast.png").read_bytes()
 
     # Another epoch has no score of its own; a damaged judgement is no reason to show nothing.
     other = next(number for number in (1, 2) if number != model.epoch)
     page = Page(restore(folder, other)._repr_html_())
     assert page.cells[page.cells.index("test") + 1] == "this epoch has not been judged"
+    assert not page.frames
     # The forecasts in the folder are those of the epoch that was judged.
     assert base64.b64decode(page.pictures[0].partition(",")[2]) == (folder / "loss.png").read_bytes()
 

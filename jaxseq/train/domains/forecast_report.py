@@ -13,7 +13,7 @@ from rich.console import Console
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import html_page
 from jaxseq.data.dataset import Dataset
-from jaxseq.forecasting import chart, coverage, distributions, verdict
+from jaxseq.forecasting import chart, chart_errors, coverage, distributions, verdict
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.significance import MIN_BLOCKS, MIN_SERIES, Loss
 from jaxseq.train import explain, feed, overrides, run_folder
@@ -163,14 +163,17 @@ def page(
     folder: Path,
     pictures: Mapping[str, bytes] = html_page.NO_FILES,
 ) -> str:
-    """Return the report as one HTML file with its pictures, and a chart of any series and window.
+    """Return the report as one HTML file with its pictures, a chart of any series and window, and its errors in groups.
 
     pictures  content of those that are not in the folder yet, by name
     """
     reference = verdict.phrase(judgement.comparison.reference.name)
     windows = job.material.windows.test
-    interactive = chart.section(judgement.predictions, windows, reference, job.experiment.data.unit)
-    return html_page.html(text, folder, after_lead=interactive, files=pictures)
+    unit = job.experiment.data.unit
+    forecasts = chart.section(judgement.predictions, windows, reference, unit)
+    shown_series = chart.shown_series(judgement.predictions, windows)
+    errors = chart_errors.section(explain.residuals_of(job, judgement), shown_series, reference, unit)
+    return html_page.html(text, folder, after_lead=f"{forecasts}{errors}", files=pictures)
 
 
 def _time_words(time: np.datetime64 | np.number) -> str:

@@ -1,0 +1,77 @@
+"""Errors and coverage in groups, as a section of a run's page whose reader chooses how they are grouped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import pandas as pd
+
+from jaxseq.forecasting import chart
+from jaxseq.forecasting.predictions import interval_levels
+
+TEMPLATE = Path(__file__).with_name("chart_errors.html")
+SCRIPT = Path(__file__).with_name("chart_errors.js")
+
+KINDS = {
+    "step": "step of the horizon",
+    "series": "series",
+    "season": "place in the season",
+}
+"""Groups of residuals, in the words of the page."""
+MEASURES = {
+    "mae": "Mean absolute error",
+    "mase": "MASE",
+}
+
+
+def section(residuals: pd.DataFrame, shown_series: Sequence[str], reference: str, unit: str = "") -> str:
+    """Return the errors as HTML, which stands below the chart of forecasts; empty where there is but one group.
+
+    residuals     `residuals.table` of the test part
+    shown_series  names of the series in the chart of forecasts, in its order
+    reference     name of the forecast whose errors stand beside those of the model
+    """
+    measure = next(name for name in MEASURES if name in residuals)
+    levels = interval_levels(residuals)
+    kinds = []
+    for kind, name in KINDS.items():
+        rows = residuals[residuals["by"] == kind]
+        if kind == "series" and len(rows):
+            # Choosing a series here shows it there, by its place.
+            rows = rows.set_index("group", drop=False).reindex(list(shown_series))
+        if len(rows) > 1:
+            kinds.append(_kind(rows, name, measure, levels))
+    if not kinds:
+        return ""
+
+    title = MEASURES[measure]
+    # A scaled error has no unit.
+    if unit and measure == "mae":
+        title = f"{title}, {unit}"
+    content = {"kinds": kinds, "levels": levels, "measure": title, "reference": reference}
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        measure=escape(title),
+        reference=escape(reference),
+        data=chart.script_data(content),
+        script=SCRIPT.read_text(encoding="utf-8"),
+    )
+
+
+def _kind(rows: pd.DataFrame, name: str, measure: str, levels: Sequence[int]) -> dict[str, object]:
+    """Return one kind of groups as the script reads it."""
+    covered = []
+    for level in levels:
+        outside = rows[f"low_{level}%"] + rows[f"high_{level}%"]
+        covered.append(chart.numbers(100 * (1 - outside.to_numpy(np.float64))))
+    return {
+        "name": name,
+        "ordered": name != KINDS["series"],
+        "groups": [str(group) for group in rows["group"]],
+        "error": chart.numbers(rows[measure].to_numpy(np.float64)),
+        "reference": chart.numbers(rows[f"reference_{measure}"].to_numpy(np.float64)),
+        "covered": covered,
+    }

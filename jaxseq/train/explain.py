@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
@@ -62,7 +61,7 @@ class Explanation(NamedTuple):
     windows: int
     residuals: pd.DataFrame
     loss: str
-    pictures: dict[str, Figure]
+    pictures: dict[str, figures.Figure]
 
 
 def check(experiment: Experiment) -> None:
@@ -268,7 +267,7 @@ def residuals_of(job: Job[ForecastExperiment, Dataset], judgement: Judgement) ->
     return residuals.table(judged, part, background.names, scales, season)
 
 
-def _draw_worst(job: Job[ForecastExperiment, Dataset], judgement: Judgement, title: str) -> Figure:
+def _draw_worst(job: Job[ForecastExperiment, Dataset], judgement: Judgement, title: str) -> figures.Figure:
     """Draw the windows that did worst beside the reference."""
     background = job.material.background
     part = job.material.windows.test

@@ -35,7 +35,9 @@ from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import Frame, IntoFrame, in_memory
 from jaxseq.data.targets import ScaleChoice, TargetChoice
 from jaxseq.forecasting.intervals import Choice, coverages_of
+from jaxseq.nn import networks
 from jaxseq.nn.heads import COMPONENTS, POWER, HeadName
+from jaxseq.nn.networks import KindName
 from jaxseq.train import forecaster, future, run, run_folder
 from jaxseq.train.domains import forecasts
 from jaxseq.train.domains.base import RunRow
@@ -82,6 +84,8 @@ class JaxseqForecaster(BaseEstimator):
     """Units in each recurrent layer."""
     layers: int = 1
     """Number of stacked recurrent layers."""
+    kind: KindName = networks.DEFAULT
+    """Network around the cells, a name of `jaxseq.nn.networks.KINDS`."""
     norm: NormName = "none"
     """Normalisation within or between layers."""
     dropout: float = 0.0

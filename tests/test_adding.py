@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import MappingProxyType
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -18,7 +20,7 @@ from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.export import __main__ as export
 from jaxseq.export import formats
 from jaxseq.export.kinds import forecasts
-from jaxseq.nn import heads
+from jaxseq.nn import heads, networks
 from jaxseq.sweep import options as sweep_options
 from jaxseq.train import __main__ as train
 from jaxseq.train import domains, experiments, loggers, options
@@ -32,6 +34,7 @@ ADDED = ROOT / "tests" / "support" / "added"
 REGISTRIES = MappingProxyType(
     {
         "--model.cell": tuple(CELLS),
+        "--model.kind": tuple(networks.KINDS),
         "--model.head": ("point", *heads.HEADS),
         "--data.target": tuple(TRANSFORMS),
         "--loss": tuple(heads.LOSSES),
@@ -127,6 +130,24 @@ def added(monkeypatch):
     for name in ("domains.sums", "experiments.sums"):
         sys.modules.pop(f"jaxseq.train.{name}", None)
     sys.modules.pop("jaxseq.export.formats.shapes_format", None)
+
+
+@pytest.fixture
+def added_kind(monkeypatch):
+    """The module of a kind of network lies in the room of the others."""
+    monkeypatch.setattr(networks, "__path__", [*networks.__path__, str(ADDED / "networks")])
+    registered = networks.available()
+    monkeypatch.setattr(networks, "KINDS", registered)
+    yield
+    sys.modules.pop("jaxseq.nn.networks.doubled", None)
+
+
+def test_a_kind_of_network_is_added_by_its_module_alone(added_kind):
+    assert set(networks.KINDS) == {*REGISTRIES["--model.kind"], "doubled"}
+    networks.named("doubled").check(networks.Use(task="direct"))
+    built = networks.named("doubled").network(CELLS["gru"], 3, 2, 1)
+    params = jax.eval_shape(lambda: built.init(jax.random.key(0), jnp.ones((2, 5, 1))))["params"]
+    assert params["recurrent_1"]["cell"]["input_kernel"].shape == (3, 9)
 
 
 def command(main, *words):

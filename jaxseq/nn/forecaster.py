@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,15 @@ from jaxseq.cells.padding import valid_steps
 from jaxseq.common import checks, precision
 from jaxseq.common.arrays import DType
 from jaxseq.nn.recurrent import Bidirectional, Recurrent
+
+
+class Reading(NamedTuple):
+    """How each layer of a call reads its rows; the fields are arguments of `Forecaster`."""
+
+    lengths: Integer[Array, "b"] | None
+    train: bool
+    first: int | Integer[Array, ""]
+    resets: Bool[Array, "b t"] | None
 
 
 class Forecaster(nn.Module):
@@ -30,6 +42,9 @@ class Forecaster(nn.Module):
     skip               add a linear map of all inputs of the window to the predictions at its end
     beyond             time steps at the end that lie beyond the window, of which covariates are known, but no values: the
                        predictions are one for each of them, and one for the window's last step before
+
+    Networks of another kind, `jaxseq.nn.networks`, are subclasses, which replace how a layer is scanned, what the next one
+    reads, and the state that the head reads.
     """
 
     cell: AnyCell
@@ -59,7 +74,13 @@ class Forecaster(nn.Module):
         """
         if self.bidirectional:
             raise ValueError("a bidirectional forecaster has no carries to start from")
-        return tuple(self.cell.start((rows, self.hidden), dtype) for _ in range(self.layers))
+        return tuple(self._start_of(number, rows, dtype) for number in range(self.layers))
+
+    @nn.nowrap
+    def _start_of(self, number: int, rows: int, dtype: DType) -> Carry:
+        """Return the carry of layer `number` before the first time step."""
+        del number
+        return self.cell.start((rows, self.hidden), dtype)
 
     @nn.compact
     @precision.in_full()
@@ -93,29 +114,49 @@ class Forecaster(nn.Module):
             # The backward layers have read these time steps before those that `carries` come from.
             raise ValueError("carries were given to a bidirectional forecaster; expected None")
 
+        reading = Reading(lengths, train, first, resets)
         last_carries = []
         for number in range(self.layers):
+            inputs = x
             if number > 0:
-                x = self._between(x, lengths, train, number)
-
-            name = f"recurrent_{number}"
-            if self.bidirectional:
-                # Flax names a layer after its parent; a pattern for others must not have one yet.
-                pattern = self._layer(name=None, parent=None)
-                carry, x = Bidirectional(pattern, name=name)(x, lengths, train, resets)
-            else:
-                start = None if carries is None else carries[number]
-                carry, x = self._layer(name, parent=self)(
-                    x, start, lengths=lengths, train=train, first=first, resets=resets
-                )
+                inputs = self._between(x, lengths, train, number)
+            start = None if carries is None else carries[number]
+            carry, outputs = self._scan(number, inputs, start, reading)
+            x = self._joined(number, x, outputs)
             last_carries.append(carry)
 
-        predictions = self._predictions(x, last_carries[-1].h)
+        predictions = self._predictions(x, self._last_state(last_carries))
         if self.skip:
             # From zero: the window's many inputs would drown what the states say at first.
             linear = nn.Dense(self.outputs, use_bias=False, kernel_init=nn.initializers.zeros, name="skip")
             predictions += linear(jax.lax.collapse(window, 1))
         return tuple(last_carries), predictions
+
+    def _scan(
+        self, number: int, x: Float[Array, "b t d"], start: Carry | None, reading: Reading
+    ) -> tuple[Carry, Float[Array, "b t h"]]:
+        """Return the last carry and the outputs of layer `number` over its inputs."""
+        name = f"recurrent_{number}"
+        lengths, train, first, resets = reading
+        if self.bidirectional:
+            # Flax names a layer after its parent; a pattern for others must not have one yet.
+            pattern = self._layer(name=None, parent=None)
+            return Bidirectional(pattern, name=name)(x, lengths, train, resets)
+        layer = self._layer(name, parent=self)
+        return layer(x, start, lengths=lengths, train=train, first=first, resets=resets)
+
+    @nn.nowrap
+    def _joined(
+        self, number: int, below: Float[Array, "b t d"], outputs: Float[Array, "b t h"]
+    ) -> Float[Array, "b t h"]:
+        """Return what follows layer `number`, by its outputs and by what it was made from."""
+        del number, below
+        return outputs
+
+    @nn.nowrap
+    def _last_state(self, carries: Sequence[Carry]) -> Float[Array, "b h"]:
+        """Return the state after each row's last time step, as the head reads it."""
+        return carries[-1].h
 
     def _marked(self, x: Float[Array, "b t d"]) -> Float[Array, "b t e"]:
         """Return the inputs with a column that tells time steps beyond the window from those of a window at rest."""

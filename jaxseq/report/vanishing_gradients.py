@@ -31,8 +31,9 @@ def influence(setup: epoch.Setup, params: Tree, stats: Tree, data: Batch) -> Flo
     Raises `ValueError` unless the model is a `models.Forecaster` that reads one way.
     """
     model = setup.model
-    if not isinstance(model, forecaster.Forecaster) or model.bidirectional:
-        what = "reads both ways" if isinstance(model, forecaster.Forecaster) else f"is a {type(model).__name__}"
+    # A subclass is a network of another kind, whose layers pass on more than their last state.
+    if type(model) is not forecaster.Forecaster or model.bidirectional:
+        what = "reads both ways" if type(model) is forecaster.Forecaster else f"is a {type(model).__name__}"
         raise ValueError(f"the model {what}; expected a Forecaster that reads one way")
     target = setup.objective.at_end(jnp.asarray(data.y))
 

@@ -37,6 +37,7 @@ def files(run: RestoredRun) -> dict[str, bytes]:
     """
     trained = forecasts.of(run)
     forecasts.refuse_known_ahead(trained)
+    forecasts.refuse_kinds(trained)
     model = trained.experiment.model
     if model.cell not in LAYERS:
         raise UsageError("torch has no such layer", where="--model.cell", got=model.cell, needed="rnn, lstm or gru")

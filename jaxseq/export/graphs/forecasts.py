@@ -53,6 +53,7 @@ def _check_exportable(trained: Trained) -> None:
     target = trained.scaling.kind
     head = experiment.head.name
     way_out = layers.WAY_OUT
+    forecasts.refuse_kinds(trained)
     layers.check_recurrent(experiment.model.cell, experiment.model.norm)
     if target not in scaling.TARGETS:
         raise UsageError("the graph has no such target", where="--data.target", got=target, needed=way_out)

@@ -19,7 +19,7 @@ from jaxseq.export.kinds.base import Kind
 from jaxseq.export.program import Computed, Inputs, Outputs, Program
 from jaxseq.forecasting import intervals, rollout, sizes
 from jaxseq.forecasting.intervals import Intervals
-from jaxseq.nn import apply
+from jaxseq.nn import apply, networks
 from jaxseq.train import overrides
 from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.forecaster import Trained
@@ -123,6 +123,15 @@ def _check_exportable(trained: Trained) -> None:
             where="--task",
             got="iterated",
             needed="--task direct, or a point head",
+        )
+
+
+def refuse_kinds(trained: Trained) -> None:
+    """Raise `UsageError` for a network that is no stack of layers, for a format that has no others."""
+    kind = trained.experiment.model.kind
+    if kind != networks.DEFAULT:
+        raise UsageError(
+            "has stacked layers alone", where="--to", got=f"--model.kind {kind}", needed="--to stablehlo or safetensors"
         )
 
 

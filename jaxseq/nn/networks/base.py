@@ -1,0 +1,61 @@
+"""The interface of a kind of network, and the refusals that several kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from jaxseq.common.errors import UsageError
+from jaxseq.nn.forecaster import Forecaster
+
+OPTION = "--model.kind"
+
+
+class Use(NamedTuple):
+    """The options that a kind may rule out, with their values.
+
+    task      strategy of the forecast, such as "direct"
+    norm      name of the normalisation
+    stateful  whether the state is carried from window to window
+    draws     whether the head has a distribution to draw from
+    """
+
+    task: str
+    layers: int = 1
+    bidirectional: bool = False
+    skip: bool = False
+    norm: str = "none"
+    stateful: bool = False
+    draws: bool = False
+
+
+Check: TypeAlias = Callable[[Use], None]
+"""A function that raises `UsageError` for a use that has no meaning for a kind."""
+
+
+class Kind(NamedTuple):
+    """A network around the cells; its fields `cell`, `hidden`, `layers`, `outputs` and so on are those of `Forecaster`.
+
+    network  the Flax module
+    check    raises `UsageError` for options that do not go together with it
+    """
+
+    name: str
+    network: type[Forecaster]
+    check: Check
+
+
+def any_use(use: Use) -> None:
+    """Accept every use."""
+
+
+def needs_layers(name: str, use: Use) -> None:
+    """Raise `UsageError` for a single layer, which would be a plain one."""
+    if use.layers == 1:
+        raise UsageError("differs from a single layer by the second", where=OPTION, got=name, needed="--model.layers 2")
+
+
+def reads_forwards(name: str, use: Use) -> None:
+    """Raise `UsageError` for layers that are scanned both ways."""
+    if use.bidirectional:
+        raise UsageError("reads forwards alone", where=OPTION, got=name, needed="no --model.bidirectional")

@@ -1,0 +1,163 @@
+"""Kinds of networks around the cells, against naive loops over their cells."""
+
+import functools
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pairwise import slow_except
+from problems import quickly
+
+from jaxseq.cells import CELLS, recurrence
+from jaxseq.cells.norm import Norm
+from jaxseq.common.errors import UsageError
+from jaxseq.nn import apply, fields, forecaster, networks
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+X = np.random.default_rng(3).normal(size=(3, 11, 2)).astype(np.float32)
+HIDDEN = 4
+KINDS = ("residual", "dilated")
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+init = quickly(apply.init, "model")
+resume = quickly(apply.resume, "model", "first")
+scan = quickly(recurrence.scan, "cell")
+call = quickly(lambda module, params, x, **options: module.apply({"params": params}, x, **options), "module", "train")
+
+
+def network(kind, cell="gru", layers=3, **options):
+    return networks.named(kind).network(CELLS[cell], HIDDEN, layers, **{"outputs": 2, **options})
+
+
+@functools.cache
+def parameters(model):
+    """Parameters of the network, which is compiled once for all tests."""
+    return init(model.clone(every_step=True), jax.random.key(0), X)[0]
+
+
+def cell_of(cell, params, number):
+    return fields.cell_params(CELLS[cell], params[f"recurrent_{number}"]["cell"])
+
+
+def head(params, state):
+    return state @ params["head"]["kernel"] + params["head"]["bias"]
+
+
+def steps_of(cell, params, x, stride):
+    """Outputs of a layer, a loop over its time steps, each of which reads the state of `stride` steps before."""
+    states = [CELLS[cell].start((len(x), HIDDEN), jnp.float32)] * stride
+    outputs = []
+    for step in range(x.shape[1]):
+        state, _ = scan(CELLS[cell], params, x[None, :, step], states[step])
+        states.append(state)
+        outputs.append(state.h)
+    return jnp.stack(outputs, axis=1)
+
+
+@pytest.mark.parametrize("cell", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
+def test_a_dilated_layer_reads_its_state_of_a_power_of_two_steps_before(cell):
+    model = network("dilated", cell, every_step=True)
+    params = parameters(model)
+    x = X
+    for number in range(3):
+        x = steps_of(cell, cell_of(cell, params, number), x, 2**number)
+    _, predicted = call(model, params, X)
+    np.testing.assert_allclose(predicted, head(params, x), atol=1e-5)
+
+
+def test_a_residual_layer_adds_to_what_it_reads():
+    model = network("residual", every_step=True)
+    params = parameters(model)
+    x = steps_of("gru", cell_of("gru", params, 0), X, 1)
+    for number in (1, 2):
+        x = x + steps_of("gru", cell_of("gru", params, number), x, 1)
+    _, predicted = call(model, params, X)
+    np.testing.assert_allclose(predicted, head(params, x), atol=1e-5)
+
+
+def test_a_stack_is_the_forecaster_itself():
+    assert networks.named(networks.DEFAULT).network is forecaster.Forecaster
+    assert next(iter(networks.KINDS)) == "stacked"
+
+
+@pytest.mark.parametrize(("kind", "cut"), slow_except({("dilated", 6)}, [*itertools.product(KINDS, (1, 6))]))
+def test_a_network_resumes_from_its_carries_at_any_time_step(kind, cut):
+    model = network(kind)
+    params = parameters(model)
+    whole = resume(model, params, {}, X, None, 0)
+    carries, _ = resume(model, params, {}, X[:, :cut], model.start(3, jnp.float32), 0)
+    chex.assert_trees_all_close(resume(model, params, {}, X[:, cut:], carries, cut), whole, atol=1e-5)
+
+
+@every_kind
+def test_the_forecast_at_the_end_is_that_of_the_last_step_within_each_length(kind):
+    lengths = np.asarray([11, 6, 1])
+    model = network(kind)
+    params = parameters(model)
+    _, at_end = call(model, params, X, lengths=lengths)
+    _, at_every_step = call(model.clone(every_step=True), params, X)
+    np.testing.assert_allclose(at_end, np.asarray(at_every_step)[np.arange(3), lengths - 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", slow_except({"dilated"}, KINDS))
+def test_after_a_reset_nothing_is_left_of_what_was_read_before(kind):
+    resets = np.zeros((3, 11), bool)
+    resets[:, 5] = True
+    model = network(kind, every_step=True)
+    params = parameters(model)
+    carries, after = call(model, params, X, resets=resets)
+    expected_carries, anew = call(model, params, X[:, 5:])
+    np.testing.assert_allclose(after[:, 5:], anew, atol=1e-5)
+    chex.assert_trees_all_close(carries, expected_carries, atol=1e-5)
+    _, before = call(model, params, X)
+    np.testing.assert_allclose(after[:, :5], before[:, :5], atol=1e-6)
+
+
+@pytest.mark.slow
+@every_kind
+def test_every_parameter_has_a_gradient_with_norms_and_dropout(kind):
+    model = network(kind, norm=Norm("layer"), norm_between=Norm("batch-between"), dropout=0.2, recurrent_dropout=0.2)
+    params, stats = init(model, jax.random.key(0), X)
+
+    def loss(params):
+        predicted, _ = apply.apply_train(model, params, stats, jnp.asarray(X), jnp.ones(3), jax.random.key(1))
+        return jnp.sum(predicted**2)
+
+    gradient = quickly(jax.grad(loss))(params)
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.slow
+def test_residual_layers_read_both_ways():
+    model = network("residual", bidirectional=True)
+    assert call(model, parameters(model), X)[1].shape == (3, 2)
+
+
+USE = networks.Use(task="direct", layers=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "where"),
+    [
+        ("residual", {"layers": 1}, "--model.kind"),
+        ("dilated", {"layers": 1}, "--model.kind"),
+        ("dilated", {"layers": 11}, "--model.layers"),
+        ("dilated", {"bidirectional": True}, "--model.kind"),
+        ("dilated", {"norm": "batch"}, "--model.norm"),
+    ],
+)
+def test_what_has_no_meaning_for_a_kind_is_refused(kind, changes, where):
+    check = networks.named(kind).check
+    check(USE)
+    with pytest.raises(UsageError) as caught:
+        check(USE._replace(**changes))
+    assert caught.value.where == where
+
+
+def test_an_unknown_kind_is_refused_with_the_names():
+    with pytest.raises(UsageError, match="stacked, dilated, residual"):
+        networks.named("plain")

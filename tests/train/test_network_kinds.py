@@ -1,0 +1,86 @@
+"""Kinds of networks through every command: trained, resumed bit for bit, restored, refused and exported."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pictures
+import pytest
+import safetensors.numpy
+from pairwise import slow_except
+from rich.console import Console
+
+from jaxseq.checkpoint import run_seal
+from jaxseq.common.errors import UsageError
+from jaxseq.data.waves import Waves
+from jaxseq.export import __main__ as export
+from jaxseq.nn import networks
+from jaxseq.train import run
+from jaxseq.train.experiments import from_config, named, to_config
+from jaxseq.train.experiments.forecasts import Model
+from jaxseq.train.restore import restore
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+KINDS = ("residual", "dilated")
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    pictures.draw_none(monkeypatch)
+
+
+def recipe(kind, **fields):
+    defaults = {
+        "data": Waves(count=60, window=9),
+        "batch": 16,
+        "epochs": 2,
+        "schedule": "constant",
+        "task": "direct",
+        "horizon": 3,
+    }
+    return named("waves", **{**defaults, "model": Model("gru", 3, 2, kind=kind), **fields})
+
+
+def train(experiment, **place):
+    return run.train(experiment, console=Console(quiet=True), **place)
+
+
+@pytest.mark.parametrize("kind", slow_except({"dilated"}, KINDS))
+def test_a_run_resumes_bit_for_bit_and_is_exported_as_parameters(kind, tmp_path, capsys):
+    experiment = recipe(kind)
+    whole = train(experiment, out=tmp_path / "whole")
+    parts = train(dataclasses.replace(experiment, epochs=1), out=tmp_path / "parts")
+    train(experiment, resume=parts)
+    for name in (run_seal.SCORES, run_seal.PREDICTIONS):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+    restored = restore(whole)
+    assert type(restored.setup.model) is networks.KINDS[kind].network
+    assert restored(np.zeros((2, 9))).shape == (2, 3)
+    assert export.main([str(whole), "--to", "safetensors", "--out", str(tmp_path / "exported")]) == 0
+    arrays = safetensors.numpy.load_file(tmp_path / "exported" / "parameters.safetensors")
+    np.testing.assert_array_equal(arrays["head/kernel"], restored.state.params["head"]["kernel"])
+    assert export.main([str(whole), "--to", "torch", "--out", str(tmp_path / "none")]) == 2
+    assert f"got '--model.kind {kind}', needed --to stablehlo or safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_is_exported_as_a_program_but_to_no_graph(kind, unannotated, tmp_path, capsys):
+    """The program checks its own numbers against the run's."""
+    folder = train(recipe(kind, epochs=1), out=tmp_path / "run")
+    assert export.main([str(folder), "--to", "stablehlo", "--out", str(tmp_path / "program")]) == 0
+    assert export.main([str(folder), "--to", "onnx", "--out", str(tmp_path / "none")]) == 2
+    assert f"got '--model.kind {kind}'" in capsys.readouterr().err
+
+
+def test_a_config_from_before_the_kinds_is_a_stack():
+    saved = json.loads(json.dumps(to_config(recipe("stacked"))))
+    assert saved["model"].pop("kind") == "stacked"
+    assert from_config(saved, "config.json") == recipe("stacked")
+
+
+def test_a_kind_of_a_single_layer_is_refused():
+    with pytest.raises(UsageError, match=r"differs from a single layer.*--model.layers 2"):
+        recipe("dilated", model=Model("gru", 3, kind="dilated"))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Int
 
+from jaxseq.music.piece import BEAT
+
+Units: TypeAlias = tuple[tuple[int, int], ...]
+"""Pairs of a bar's length and the unit of its beats, as in a `Piece`."""
 RUN = 3
 """Number of equally long bars in a row that make a new time signature; fewer short ones are parts of a bar."""
 
@@ -21,6 +26,7 @@ class Bar(NamedTuple):
     number      its number in the score: 0 is the upbeat, and a part of a bar has the number of the bar before it
     partial     whether it is an upbeat or a part of a bar
     signature   length of a bar in sixteenths, if a time signature stands before it
+    metre       length of a bar in sixteenths by the last time signature
     """
 
     start: int
@@ -29,6 +35,7 @@ class Bar(NamedTuple):
     number: int
     partial: bool
     signature: int | None
+    metre: int
 
 
 def bars(positions: Int[np.ndarray, "t"]) -> list[Bar]:
@@ -60,17 +67,42 @@ def bars(positions: Int[np.ndarray, "t"]) -> list[Bar]:
         signature = None
         if changes or index == 0:
             signature = current
-        piece_bars.append(Bar(start, end, first=first, number=number, partial=partial, signature=signature))
+        piece_bars.append(
+            Bar(start, end, first=first, number=number, partial=partial, signature=signature, metre=current)
+        )
     return piece_bars
 
 
-def fraction(length: int) -> tuple[int, int]:
-    """Return the time signature of a bar of `length` sixteenths: 16 is 4/4, 12 is 3/4, 24 is 3/2, 10 is 5/8."""
+def fraction(length: int, units: Units = ()) -> tuple[int, int]:
+    """Return the time signature of a bar of `length` sixteenths: 16 is 4/4, 12 is 3/4, 24 is 3/2, 10 is 5/8.
+
+    units  those of a `Piece`, which say otherwise for some lengths
+    """
+    known = dict(units).get(length)
+    if known is not None:
+        return length * known // 16, known
     if length > 16 and length % 8 == 0:
         unit = 8
     else:
         unit = next(unit for unit in (4, 2, 1) if length % unit == 0)
     return length // unit, 16 // unit
+
+
+def beat_of(length: int, units: Units = ()) -> int:
+    """Return the sixteenths of a beat: a dotted quarter in 6/8, 9/8 and 12/8, or else a quarter."""
+    beats, unit = fraction(length, units)
+    if unit == 8 and beats > 3 and beats % 3 == 0:
+        return 6
+    return BEAT
+
+
+def units_of(signatures: Iterable[tuple[int, int]]) -> Units:
+    """Return the units of time signatures, given as beats and unit, which their length alone does not tell.
+
+    Signatures whose bars are no whole number of sixteenths are left out. Of two of one length, the last counts.
+    """
+    units = {16 * beats // unit: unit for beats, unit in signatures if 16 * beats % unit == 0}
+    return tuple((length, unit) for length, unit in sorted(units.items()) if length and fraction(length)[1] != unit)
 
 
 def _bar_lines(positions: Int[np.ndarray, "t"]) -> list[int]:

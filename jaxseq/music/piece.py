@@ -26,6 +26,8 @@ class Piece(NamedTuple):
     fermatas   whether the soprano's note of this step stands under a fermata
     fifths     sharps (or, below 0, flats) of the key signature; None if the source has none
     minor      whether the key is a minor one; None if unknown
+    units      time signatures that the length of a bar does not tell: pairs of a length in sixteenths and the unit of
+               its beats, such as (12, 8) where bars of 12 are in 6/8 and not in 3/4
     """
 
     name: str
@@ -35,6 +37,7 @@ class Piece(NamedTuple):
     fermatas: Bool[np.ndarray, "t"]
     fifths: int | None = None
     minor: bool | None = None
+    units: tuple[tuple[int, int], ...] = ()
 
 
 # beartype cannot check a generic NamedTuple.

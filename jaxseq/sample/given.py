@@ -130,6 +130,7 @@ def harmonised(melody: midi.Melody | Piece) -> Given:
         onsets=onsets,
         positions=melody.positions,
         fermatas=np.zeros(steps, bool),
+        units=melody.units,
     )
     if melody.key is not None:
         pattern = pattern._replace(fifths=melody.key.fifths, minor=melody.key.minor)

@@ -205,10 +205,14 @@ def test_short_bars_are_upbeats_or_complete_each_other(lengths, expected):
     assert soprano(FOUR + note("C4", first), *(note("D4", length) for length in others)).positions.tolist() == expected
 
 
-@pytest.mark.parametrize(("beats", "unit", "length"), [(3, 4, 12), (6, 8, 12), (3, 2, 24), ("3+2", 8, 10), (2, 2, 16)])
-def test_positions_follow_the_metre(beats, unit, length):
+@pytest.mark.parametrize(
+    ("beats", "unit", "length", "units"),
+    [(3, 4, 12, ()), (6, 8, 12, ((12, 8),)), (3, 2, 24, ()), ("3+2", 8, 10, ()), (2, 2, 16, ((16, 2),))],
+)
+def test_positions_and_units_follow_the_metre(beats, unit, length, units):
     piece = soprano(attributes(beats=beats, unit=unit) + note("C4", length), note("D4", length))
     assert piece.positions.tolist() == [*range(length)] * 2
+    assert piece.units == units
 
 
 def test_positions_follow_a_change_of_metre():
@@ -604,6 +608,7 @@ def test_the_corpus_has_409_chorales_of_which_374_are_the_literatures(chorales):
     assert len(chorales) == 409
     assert len(literature()) == len(literature().keys() & chorales.keys()) == 374
     assert Chorales().notes()[0] == "409 chorales, 374 of them in the literature's set"
+    assert chorales["bwv248.23-2"].piece.units == ((24, 8),), "it is in 12/8"
 
 
 def test_pieces_of_the_literature_stay_in_its_parts_and_their_twins_with_them(chorales):

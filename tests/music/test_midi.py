@@ -469,3 +469,16 @@ def test_what_a_reader_must_skip_is_skipped_and_said(file, extra, said):
     file.write_bytes(header() + (extra or b"") + chunk(body))
     found = read_melody(file)
     assert found.notes.tolist() == [71] * 4 and found.said == (said,)
+
+
+@pytest.mark.parametrize(
+    ("beats", "unit", "units"), [(6, 8, ((12, 8),)), (3, 4, ()), (12, 8, ((24, 8),)), (6, 4, ((24, 4),)), (3, 2, ())]
+)
+def test_a_metre_is_its_beats_and_their_unit(file, beats, unit, units):
+    metre = [("time_signature", 0, {"numerator": beats, "denominator": unit})]
+    length = 16 * beats // unit * STEP
+    found = read(saved(file, metre, *four(*note(0, length, 72)))).piece
+    assert found.units == units == read_melody(file).units
+    written = mido.MidiFile(file=io.BytesIO(midi(found)))
+    (again,) = [message for message in written.tracks[0] if message.type == "time_signature"]
+    assert (again.numerator, again.denominator) == (beats, unit)

@@ -164,7 +164,7 @@ def test_lengths_of_bars_are_usual_time_signatures(length, signature):
     ],
 )
 def test_a_note_is_cut_where_the_beats_have_to_be_seen(position, steps, values):
-    bar = [Bar(0, 16 - position, position, 1, False, 16), Bar(16 - position, 32 - position, 0, 2, False, None)]
+    bar = [Bar(0, 16 - position, position, 1, False, 16, 16), Bar(16 - position, 32 - position, 0, 2, False, None, 16)]
     rows = written([Note(0, steps, 60), Note(steps, 32 - position - steps, 0)], bar)
     assert [one.value for row in rows for one in row if one.note.pitch] == values
 
@@ -220,7 +220,7 @@ def beamed(*values):
     for value in values:
         heads.append(Note(at, abs(value), 60 if value > 0 else 0))
         at += abs(value)
-    (written_bar,) = written(heads, [Bar(0, at, 0, 1, False, 16)])
+    (written_bar,) = written(heads, [Bar(0, at, 0, 1, False, 16, 16)])
     return beams(written_bar)
 
 
@@ -240,6 +240,56 @@ def beamed(*values):
 )
 def test_short_notes_of_one_beat_share_a_beam(values, wanted):
     assert beamed(*values) == wanted
+
+
+def in_sixes(*values):
+    """A tune in 6/8."""
+    tune = of_lines([(60, value) if value > 0 else (0, -value) for value in values])
+    steps = len(tune.notes)
+    return tune._replace(positions=np.arange(steps) % 12, units=((12, 8),))
+
+
+def test_eighths_of_six_are_joined_in_threes_and_music21_beams_them_so():
+    first, second = measures(in_sixes(2, 2, 2, 2, 2, 2, 4, 2, 6))
+    assert [first.findtext(f"attributes/time/{name}") for name in ("beats", "beat-type")] == ["6", "8"]
+    assert [note.findtext("beam") for note in first.findall("note")] == ["begin", "continue", "end"] * 2
+    assert [note.findtext("type") for note in second.findall("note")] == ["quarter", "eighth", "quarter"]
+    assert [len(note.findall("dot")) for note in second.findall("note")] == [0, 0, 1]
+
+    music21 = pytest.importorskip("music21")
+    theirs = music21.stream.Measure(
+        [music21.meter.TimeSignature("6/8"), *(music21.note.Note(60, quarterLength=0.5) for _ in range(6))]
+    )
+    theirs.makeBeams(inPlace=True)
+    assert [note.beams.getTypeByNumber(1) for note in theirs.notes] == ["start", "continue", "stop"] * 2
+
+
+@pytest.mark.parametrize(
+    ("position", "steps", "values"),
+    [
+        (0, 12, [12]),
+        (0, 18, [12, 6]),
+        (0, 5, [4, 1]),
+        (2, 4, [4]),
+        (2, 10, [4, 6]),
+        (4, 8, [2, 6]),
+        (1, 5, [1, 4]),
+        (3, 3, [3]),
+    ],
+)
+def test_a_note_is_cut_where_dotted_quarters_have_to_be_seen(position, steps, values):
+    found, left = [], steps
+    while left:
+        found.append(note_value(position, left, 6))
+        position, left = position + found[-1], left - found[-1]
+    assert found == values
+
+
+@given(st.integers(0, 30), st.integers(1, 40))
+def test_every_value_of_a_compound_metre_can_be_printed_and_none_is_too_long(position, left):
+    for value in (note_value(position, left, 6), rest_value(position, left, 6)):
+        assert value in TYPES and value <= left
+        assert position % 6 == 0 or value <= 6 - position % 6
 
 
 def test_all_voices_hold_the_chord_at_the_end_of_a_fermata():

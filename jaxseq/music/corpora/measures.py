@@ -12,7 +12,8 @@ from jaxtyping import Bool, Int
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
-from jaxseq.music.piece import REST, Piece
+from jaxseq.music.bars import Units, units_of
+from jaxseq.music.piece import BAR, REST, Piece
 
 LONGEST = 100_000
 """Steps of one score, its repeats played."""
@@ -43,6 +44,8 @@ class Bar(NamedTuple):
     notes: list[Note]
     length: Fraction
     metre: Fraction | None
+    unit: int | None
+    """Unit of the metre's beats: 8 of 6/8."""
     fifths: int | None
     mode: str | None
     marks: frozenset[str]
@@ -83,9 +86,20 @@ def assemble(voices: Sequence[Sequence[Bar]], name: str, source: str) -> Chorale
         fermatas=columns[0].fermatas,
         fifths=fifths,
         minor=minor,
+        units=_units(voices[0]),
     )
     steps = [np.arange(starts[bar], starts[bar + 1]) for bar in order]
     return Chorale(piece, np.concatenate(steps))
+
+
+def _units(voice: Sequence[Bar]) -> Units:
+    """Return the units of the time signatures, where the lengths of the bars do not tell them."""
+    signatures = [
+        (int(bar.metre * bar.unit / BAR), bar.unit)
+        for bar in voice
+        if bar.unit and bar.metre and bar.metre.denominator == 1
+    ]
+    return units_of(signatures)
 
 
 def played(marks: Sequence[frozenset[str]]) -> list[int]:

@@ -27,16 +27,18 @@ from jaxseq.common.files import user_path, write_whole
 from jaxseq.common.text import printable, size_of
 from jaxseq.data.archive import MOST, read_bounded, zip_members
 from jaxseq.data.cache import cache_folder
+from jaxseq.music.bars import Units
 from jaxseq.music.corpora.measures import Chorale
 from jaxseq.music.corpora.musicxml import read_chorale, unpack
 from jaxseq.music.corpora.near_duplicates import assign
 from jaxseq.music.piece import Piece
 
-PARSER = 1
+PARSER = 2
 """To be raised with every change of what is read: older files of the cache are then read no more."""
 INSTALL = "install music21, which brings Bach's chorales (pip install music21), or give its wheel or folder"
 _SCORE = re.compile(r"(?:.*/)?([^/]+)\.(?:mxl|xml|musicxml)")
 _WITHIN = ("", "bach", "corpus/bach", "music21/corpus/bach")
+_UNITS = re.compile(r"(\d{1,6}:\d{1,3}( \d{1,6}:\d{1,3})*)?")
 _NONE = 127  # where a key or a mode is not known
 MOST_BYTES, MOST_STEPS = 512 * 2**20, 2_000_000
 """Of all scores together, unpacked, and of all pieces; Bach's are 38 MiB and 93,570."""
@@ -191,6 +193,7 @@ def _packed(corpus: Corpus) -> bytes:
         "fermatas": np.concatenate([piece.fermatas for piece in pieces]),
         "fifths": np.array([_NONE if piece.fifths is None else piece.fifths for piece in pieces], np.int16),
         "minor": np.array([_NONE if piece.minor is None else piece.minor for piece in pieces], np.int8),
+        "units": np.array([_written(piece.units) for piece in pieces]),
     }
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=False, **arrays)
@@ -213,7 +216,7 @@ def _array(body: bytes) -> np.ndarray:
 
 
 _KINDS = {"names": "U", "parts": "U", "steps": "i", "turns": "i", "played": "i", "notes": "u", "onsets": "b"}
-_KINDS |= {"positions": "i", "fermatas": "b", "fifths": "i", "minor": "i"}
+_KINDS |= {"positions": "i", "fermatas": "b", "fifths": "i", "minor": "i", "units": "U"}
 """Of the arrays that are kept."""
 
 
@@ -232,6 +235,7 @@ def _check(stored: Mapping[str, np.ndarray]) -> None:
         np.all((stored["played"] >= 0) & (stored["played"] < np.repeat(steps, turns))),
         np.all(np.abs(stored["fifths"]) <= _NONE) and np.isin(stored["minor"], (0, 1, _NONE)).all(),
         set(stored["parts"].tolist()) <= set(Splits._fields),
+        all(_UNITS.fullmatch(text) for text in stored["units"].tolist()),
     )
     if not all(sound):
         raise ValueError("numbers that no score has")
@@ -245,6 +249,7 @@ def _unpacked(stored: Mapping[str, np.ndarray]) -> Corpus:
         *(_cut(array, steps) for array in (wide["notes"], stored["onsets"], wide["positions"], stored["fermatas"])),
         [None if fifths == _NONE else fifths for fifths in stored["fifths"].tolist()],
         [None if minor == _NONE else bool(minor) for minor in stored["minor"].tolist()],
+        [_read_units(text) for text in stored["units"].tolist()],
     ]
     pieces = (Piece(*fields) for fields in zip(*columns, strict=True))
     played = _cut(wide["played"], turns)
@@ -252,6 +257,16 @@ def _unpacked(stored: Mapping[str, np.ndarray]) -> Corpus:
         tuple(Chorale(piece, order) for piece, order in zip(pieces, played, strict=True)),
         tuple(stored["parts"].tolist()),
     )
+
+
+def _written(units: Units) -> str:
+    """Return the units of a piece as a text: 12:8 24:4."""
+    return " ".join(f"{length}:{unit}" for length, unit in units)
+
+
+def _read_units(text: str) -> Units:
+    pairs = [pair.split(":") for pair in text.split()]
+    return tuple((int(length), int(unit)) for length, unit in pairs)
 
 
 def _cut(array: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:

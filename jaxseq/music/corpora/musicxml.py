@@ -38,6 +38,7 @@ class _State(NamedTuple):
 
     divisions: Fraction = Fraction(0)
     metre: Fraction | None = None
+    unit: int | None = None
     fifths: int | None = None
     mode: str | None = None
     transpose: int = 0
@@ -157,7 +158,7 @@ def _bar(measure: _Element, state: _State, source: str) -> tuple[Bar, _State]:
         if now < 0:
             raise UsageError(f"{source}: a backup leads to before the bar's beginning")
         longest = max(longest, now)
-    return Bar(notes, longest, state.metre, state.fifths, state.mode, frozenset(marks)), state
+    return Bar(notes, longest, state.metre, state.unit, state.fifths, state.mode, frozenset(marks)), state
 
 
 def _sound(notes: list[Note], element: _Element, start: Fraction, end: Fraction, state: _State, source: str) -> None:
@@ -226,7 +227,7 @@ def _attributes(element: _Element, state: _State, source: str) -> _State:
         unit = _number(time, "beat-type", source)
         if not unit or not all(re.fullmatch(r"[0-9]{1,3}", beat) for beat in beats):
             raise UsageError(f"{source}: a time signature must be whole beats of a whole note's part, as 3 and 4")
-        state = state._replace(metre=sum(map(int, beats)) * 4 * BEAT / unit)
+        state = state._replace(metre=sum(map(int, beats)) * 4 * BEAT / unit, unit=int(unit))
     if (transpose := element.find("transpose")) is not None:
         chromatic, octaves = (_integer(transpose, tag, source) or 0 for tag in ("chromatic", "octave-change"))
         state = state._replace(transpose=chromatic + 12 * octaves)

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from jaxseq.music.bars import Units
 from jaxseq.music.midi import voices
 from jaxseq.music.midi.grid import Lines, check_length, positions_of, rounded
 from jaxseq.music.midi.tracks import Key, load
@@ -44,6 +45,7 @@ class Melody(NamedTuple):
     key        that the file names; None where it names none
     bpm        tempo that the file begins with, in quarter notes a minute; None where it has none
     said       what was changed or decided, a sentence each
+    units      of its time signatures, as in a `Piece`
     """
 
     name: str
@@ -53,6 +55,7 @@ class Melody(NamedTuple):
     said: tuple[str, ...]
     key: Key | None = None
     bpm: float | None = None
+    units: Units = ()
 
 
 def read(path: Path, transposition: Transposition = 0) -> Reading:
@@ -71,7 +74,7 @@ def read(path: Path, transposition: Transposition = 0) -> Reading:
     steps, cut = _without_silence(positions, max(note.start + note.steps for line in lines for note in line))
     notes, onsets = grid(lines, steps)
     fifths, minor = (None, None) if file.key is None else file.key.transposed(by)
-    piece = Piece(path.stem, notes, onsets, positions[:steps], np.zeros(steps, bool), fifths, minor)
+    piece = Piece(path.stem, notes, onsets, positions[:steps], np.zeros(steps, bool), fifths, minor, file.units)
     return Reading(piece, (*file.said, *said, *moved, *changed, *cut), file.bpm)
 
 
@@ -97,6 +100,7 @@ def read_melody(path: Path, transposition: Transposition = 0, track: int | None 
         said=(*file.said, *said, *moved, *_low(notes[:, 0]), *changed),
         key=None if file.key is None else file.key.transposed(by),
         bpm=file.bpm,
+        units=file.units,
     )
 
 

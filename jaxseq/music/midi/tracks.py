@@ -9,6 +9,7 @@ from typing import NamedTuple
 import mido
 
 from jaxseq.common.errors import UsageError
+from jaxseq.music.bars import Units, units_of
 from jaxseq.music.midi import content
 from jaxseq.music.piece import BAR, BEAT
 
@@ -58,6 +59,7 @@ class File(NamedTuple):
     ticks   of a quarter note
     tracks  all of them, those without notes too
     metre   pairs of tick and bar length in sixteenths, in order
+    units   of the beats, where the length of a bar does not tell them: as in a `Piece`
     key     the first one; None where there is none
     bpm     the first tempo, in quarter notes a minute; None where there is none
     said    what was left out, a sentence each
@@ -66,6 +68,7 @@ class File(NamedTuple):
     ticks: int
     tracks: list[Track]
     metre: list[tuple[int, int]]
+    units: Units
     key: Key | None
     bpm: float | None
     said: tuple[str, ...]
@@ -75,12 +78,14 @@ def load(path: Path) -> File:
     """Read a MIDI file of format 0 or 1. Raises `UsageError`, naming the file, for anything else."""
     file, said = content.read(path)
     messages = [message for track in file.tracks for message in track]
+    signatures = [(message.numerator, message.denominator) for message in messages if message.type == "time_signature"]
     keys = [message.key for message in messages if message.type == "key_signature"]
     tempi = [message.tempo for message in messages if message.type == "set_tempo" and message.tempo]
     return File(
         ticks=file.ticks_per_beat,
         tracks=list(map(_track, file.tracks)),
         metre=_metre(file, path),
+        units=units_of(signatures),
         key=_key(keys[0]) if keys else None,
         bpm=60e6 / tempi[0] if tempi else None,
         said=said,

@@ -61,7 +61,7 @@ def _signatures(piece: Piece) -> list[Timed]:
         length = bar.end - bar.start
         if length == current or (current is not None and bar.end == last and length < current):
             continue
-        numerator, denominator = fraction(length)
+        numerator, denominator = fraction(length, piece.units)
         if numerator > LONGEST_SIGNATURE:
             raise UsageError(
                 f"{piece.name}: bar {bar.number} has {numerator} beats; a MIDI file has room for {LONGEST_SIGNATURE}"

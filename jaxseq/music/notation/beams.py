@@ -11,10 +11,13 @@ Beams = tuple[str, ...]
 """MusicXML's words for the first beam at a note, and the second if it has one: begin, continue, end or a hook."""
 
 
-def beams(bar: Sequence[Written]) -> list[Beams]:
-    """The beams at each note head and rest of a bar; none where a note stands alone in its beat."""
+def beams(bar: Sequence[Written], beat: int = BEAT) -> list[Beams]:
+    """Return the beams at each note head and rest of a bar; none where a note stands alone in its beat.
+
+    beat  sixteenths of a beat
+    """
     found: list[Beams] = [()] * len(bar)
-    for group in _groups(bar):
+    for group in _groups(bar, beat):
         if len(group) > 1:
             first = _joined([True] * len(group))
             second = _joined([bar[i].value == 1 for i in group])
@@ -23,14 +26,14 @@ def beams(bar: Sequence[Written]) -> list[Beams]:
     return found
 
 
-def _groups(bar: Sequence[Written]) -> list[list[int]]:
-    """Numbers of the neighbouring notes below a quarter that lie in one beat."""
+def _groups(bar: Sequence[Written], beat: int) -> list[list[int]]:
+    """Return the numbers of the neighbouring notes below a quarter that lie in one beat."""
     groups: list[list[int]] = [[]]
     for i, head in enumerate(bar):
         if head.note.pitch == REST or head.value >= BEAT:
             groups.append([])
             continue
-        if groups[-1] and bar[groups[-1][-1]].position // BEAT != head.position // BEAT:
+        if groups[-1] and bar[groups[-1][-1]].position // beat != head.position // beat:
             groups.append([])
         groups[-1].append(i)
     return groups

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from jaxseq.music.bars import Bar, bars, fraction
+from jaxseq.music.bars import Bar, Units, bars, beat_of, fraction
 from jaxseq.music.notation.accidentals import SIGNS, Mark, marks
 from jaxseq.music.notation.beams import Beams, beams
 from jaxseq.music.notation.note_values import TYPES, Written, written
 from jaxseq.music.notation.spelling import Name, signed, spell
 from jaxseq.music.notes import Note, lines
-from jaxseq.music.piece import BEAT, REST, VOICES, Piece
+from jaxseq.music.piece import BAR, BEAT, REST, VOICES, Piece
 
 CLEFS = (("G", 2, 0), ("G", 2, 0), ("G", 2, -1), ("F", 4, 0))
 """Sign, line and octave of each voice's clef; the tenor sounds an octave below the treble clef."""
@@ -51,12 +51,12 @@ def musicxml(piece: Piece, title: str | None = None, composer: str = COMPOSER) -
     _add(_add(identification, "encoding"), "software", "jaxseq")
     _parts(_add(score, "part-list"))
     fifths, minor = signed(piece)
-    measures = bars(piece.positions) or [Bar(0, 0, 0, 1, False, 16)]
+    measures = bars(piece.positions) or [Bar(0, 0, 0, 1, False, BAR, BAR)]
     for voice, staff in enumerate(staves(piece, measures, fifths)):
         part = _add(score, "part", id=f"P{voice + 1}")
         for number, (bar, heads) in enumerate(zip(measures, staff, strict=True)):
             measure = _measure(part, measures, number)
-            _attributes(measure, bar, number == 0, fifths, minor, CLEFS[voice])
+            _attributes(measure, bar, number == 0, fifths, minor, CLEFS[voice], piece.units)
             _heads(measure, bar, heads)
             if number == len(measures) - 1:
                 _add(_add(measure, "barline", location="right"), "bar-style", "light-heavy")
@@ -69,16 +69,19 @@ def staves(piece: Piece, measures: list[Bar], fifths: int) -> list[list[list[Hea
     names, held = spell(piece), _held(piece)
     made = []
     for voice, line in enumerate(lines(piece)):
-        rows = written(line, measures)
+        rows = written(line, measures, piece.units)
         sounding = [[(names[voice][w.note.start], w.tied_from) for w in row if w.note.pitch != REST] for row in rows]
         signs = iter([sign for row in marks(sounding, fifths) for sign in row])
-        made.append([_row(row, names[voice], signs, held[voice]) for row in rows])
+        beats = [beat_of(bar.metre, piece.units) for bar in measures]
+        made.append([_row(row, names[voice], signs, held[voice], beat) for row, beat in zip(rows, beats, strict=True)])
     return made
 
 
-def _row(row: list[Written], names: dict[int, Name], signs: Iterator[Mark | None], held: set[int]) -> list[Head]:
+def _row(
+    row: list[Written], names: dict[int, Name], signs: Iterator[Mark | None], held: set[int], beat: int
+) -> list[Head]:
     heads = []
-    for one, joined in zip(row, beams(row), strict=True):
+    for one, joined in zip(row, beams(row, beat), strict=True):
         name = names.get(one.note.start)
         fermata = one.note.start in held and not one.tied_to
         heads.append(Head(one, name, next(signs) if name else None, joined, fermata))
@@ -118,7 +121,9 @@ def _measure(part: Element, measures: list[Bar], number: int) -> Element:
     return _add(part, "measure", number=name, implicit="yes")
 
 
-def _attributes(measure: Element, bar: Bar, first: bool, fifths: int, minor: bool, clef: tuple[str, int, int]) -> None:
+def _attributes(
+    measure: Element, bar: Bar, first: bool, fifths: int, minor: bool, clef: tuple[str, int, int], units: Units
+) -> None:
     """Return the attributes before the notes: all in the first bar, later a time signature where it changes."""
     if bar.signature is None:
         return
@@ -128,8 +133,9 @@ def _attributes(measure: Element, bar: Bar, first: bool, fifths: int, minor: boo
         key = _add(attributes, "key")
         _add(key, "fifths", str(fifths))
         _add(key, "mode", "minor" if minor else "major")
-    time = _add(attributes, "time", **({"symbol": "common"} if bar.signature == 16 else {}))
-    beats, beat_type = fraction(bar.signature)
+    beats, beat_type = fraction(bar.signature, units)
+    symbol = {(4, 4): {"symbol": "common"}, (2, 2): {"symbol": "cut"}}.get((beats, beat_type), {})
+    time = _add(attributes, "time", **symbol)
     _add(time, "beats", str(beats))
     _add(time, "beat-type", str(beat_type))
     if first:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Shaped
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data import calendar
+from jaxseq.data.categories import Categories, Texts, encode
 from jaxseq.data.frequency import Frequency, continue_
 from jaxseq.data.windows import Series
 
@@ -83,6 +84,37 @@ class Known(NamedTuple):
             return self
         ends = tuple(self.ends[number] for number in numbers) if self.ends else ()
         return self._replace(columns=tuple(self.columns[number] for number in numbers), ends=ends)
+
+    @property
+    def of_table(self) -> tuple[str, ...]:
+        """Names of the columns of the table, which come after those of the calendar."""
+        return (*self.future, *self.static)
+
+    def column(self, name: str, number: int) -> Float[np.ndarray, "_"]:
+        """Return a column of the table of one series."""
+        first = self.width - len(self.of_table)
+        return self.columns[number][:, first + self.of_table.index(name)]
+
+    def encoded(self, texts: Sequence[Texts], learnt: Categories) -> tuple[Known, tuple[str, ...]]:
+        """Return the covariates with a column for each text that was learnt, and notes on those that were not.
+
+        Raises `UsageError` as `categories.encode`.
+        """
+        first = self.width - len(self.of_table)
+        of_table = [columns[:, first:] for columns in self.columns]
+        encoded = encode(self.of_table, of_table, texts, learnt)
+
+        columns = []
+        for before, after in zip(self.columns, encoded.rows, strict=True):
+            columns.append(np.concatenate([before[:, :first], after], axis=1))
+        # Columns of one text after the other stand where that of the texts stood.
+        future = int(np.count_nonzero(encoded.sources < len(self.future)))
+        covariates = self._replace(
+            future=encoded.names[:future],
+            static=encoded.names[future:],
+            columns=tuple(columns),
+        )
+        return covariates, encoded.notes
 
     def until(self, number: int, count: int) -> int:
         """Return how many of the first `count` rows of a series have their covariates known."""

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted, shown
+from jaxseq.data.categories import merge
 from jaxseq.data.covariates import Plan
 from jaxseq.data.frequency import continue_, irregular, steps_between
 from jaxseq.data.panel import Panel
@@ -97,6 +98,7 @@ def with_plan(panel: Panel, rows: Rows, *, may_overlap: bool = False) -> Panel:
     """
     _check_kind(panel, rows)
     check_known(rows, slice(None))
+    panel, rows = _with_texts(panel, rows)
     if rows.pick.time is not None:
         check_order(rows, rows.pick.time)
     numbers = {name: [number] for number, name in enumerate(panel.names)}
@@ -115,6 +117,33 @@ def with_plan(panel: Panel, rows: Rows, *, may_overlap: bool = False) -> Panel:
             if len(plan.future):
                 plans.append(plan)
     return dataclasses.replace(panel, known=panel.known.extended(panel.frequency, plans))
+
+
+def _with_texts(panel: Panel, rows: Rows) -> tuple[Panel, Rows]:
+    """Return a panel and the rows of its plan with one numbering of the texts of their covariates.
+
+    Raises `UsageError` for a column that has texts in only one of them.
+    """
+    names = [rows.file.names[column] for column in rows.pick.values]
+    of_panel = {column.name for column in panel.texts}
+    of_rows = {column.name for column in rows.texts}
+    for place, name in enumerate(names):
+        if (name in of_panel) != (name in of_rows):
+            kinds = ("numbers", "texts")
+            raise UsageError(
+                "a covariate is of another kind than in the run's data",
+                where=rows.where_value(0, place),
+                got=kinds[name in of_rows],
+                needed=kinds[name in of_panel],
+            )
+    texts, places = merge(panel.texts, rows.texts)
+    values = rows.values.copy()
+    for name, new_places in places.items():
+        column = names.index(name)
+        # `check_known` has seen that none is missing.
+        own_places = values[:, column].astype(np.int64)
+        values[:, column] = new_places[own_places]
+    return dataclasses.replace(panel, texts=texts), rows._replace(values=values, texts=texts)
 
 
 def _plan(panel: Panel, number: int, rows: Rows, of_series: Int[np.ndarray, " m"], *, may_overlap: bool) -> Plan:

@@ -16,6 +16,7 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data import leaks
+from jaxseq.data.categories import NO_CATEGORIES, Categories, Texts, encode, learn
 from jaxseq.data.covariates import NOTHING_KNOWN, Known
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
@@ -53,6 +54,8 @@ class Panel:
     known       covariates that are known ahead
     past        names of `covariates`; empty where nobody has named them
     keys        of the series, where several columns of a table name them
+    texts       of the covariates that have some, until they are `encoded`
+    categories  the texts by which they are encoded
     source      opens every message: the file; may be empty
     frequency   of the times of all series, with the time steps of a season
     notes       what the user should know about how the data were read
@@ -75,6 +78,8 @@ class Panel:
     known: Known = NOTHING_KNOWN
     past: tuple[str, ...] = ()
     keys: Keys = NO_KEYS
+    texts: tuple[Texts, ...] = ()
+    categories: Categories = NO_CATEGORIES
 
     def load(
         self,
@@ -103,6 +108,9 @@ class Panel:
 
         self._check_zeros()
         rows = self._split(window, horizon, count, fold)
+        if self.texts:
+            encoded = self.encoded(self._learn(rows))
+            return encoded.load(target, window, horizon, count, fold, stateful=stateful)
         windows = self._windows(rows, window, horizon, stateful)
         chosen = self._choose(target, rows, window, horizon)
         notes = [*self.notes, *self._zero_notes(), *self._split_notes(rows, windows)]
@@ -126,6 +134,58 @@ class Panel:
                 keys=self.keys,
             ),
         )
+
+    def encoded(self, learnt: Categories) -> Panel:
+        """Return the panel with a column for each text of its covariates that was learnt, in the place of their own.
+
+        Raises `UsageError` for texts where the training had numbers, and the reverse.
+        """
+        if not self.texts and learnt == self.categories:
+            return self
+        try:
+            past = encode(self.past, self.covariates, self.texts, learnt)
+            ahead, ahead_notes = self.known.encoded(self.texts, learnt)
+        except UsageError as error:
+            raise UsageError(f"{self._opening}{error}") from error
+
+        missing = []
+        for of_all in self.missing:
+            # A text that is filled in is so in all of its columns; the first column is that of the value.
+            of_columns = of_all[:, 1:][:, past.sources]
+            missing.append(np.concatenate([of_all[:, :1], of_columns], axis=1))
+        return dataclasses.replace(
+            self,
+            covariates=past.rows,
+            past=past.names,
+            missing=tuple(missing),
+            known=ahead,
+            notes=(*self.notes, *past.notes, *ahead_notes),
+            texts=(),
+            categories=learnt,
+        )
+
+    def _learn(self, rows: Sequence[Fold]) -> Categories:
+        """Return the texts of the covariates in the training rows."""
+        columns = []
+        for column in self.texts:
+            numbers = []
+            for number, parts in enumerate(rows):
+                last = parts.train[1]
+                numbers.append(self._places(column.name, number)[:last])
+            columns.append((column, np.concatenate(numbers)))
+        return learn(columns, self.source or "covariates")
+
+    def _places(self, name: str, number: int) -> Float[np.ndarray, "_"]:
+        """Return a covariate with texts of one series as their places, NaN where one was missing."""
+        if name not in self.past:
+            return self.known.column(name, number)
+
+        place = self.past.index(name)
+        of_series = self.covariates[number][:, place]
+        # What is filled in is an input, but teaches nothing.
+        if self.missing:
+            of_series = np.where(self.missing[number][:, 1 + place], np.nan, of_series)
+        return of_series
 
     def _usable(self, target: Options, window: int, horizon: int, count: int) -> Panel:
         """Return the panel of the series that can be split and scaled, in every fold.
@@ -431,7 +491,13 @@ class Panel:
         except UsageError as error:
             raise UsageError(f"{self._opening}{error}{self.way_out}") from error
         # A mask that is 0 in all training rows would enter the network with weights that were never trained.
-        return dataclasses.replace(scaling, masks=tuple(sorted(masks)))
+        return dataclasses.replace(
+            scaling,
+            masks=tuple(sorted(masks)),
+            category_columns=self.categories.columns,
+            category_texts=self.categories.texts,
+            category_shares=self.categories.shares,
+        )
 
     def _split_notes(self, rows: Sequence[Fold], windows: WindowSplits) -> tuple[str, ...]:
         """Say how the rows are split and which test windows are judged, where that is not the default."""

@@ -12,6 +12,7 @@ from jaxseq.common.arrays import Batch, namespace
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
+from jaxseq.data.categories import Categories
 from jaxseq.data.transforms import ROUNDING, TRANSFORMS, Transform, Values
 from jaxseq.data.windows import Series, Windows, called, summarise_failures
 
@@ -51,6 +52,8 @@ class Scaling:
     were missing in training, a mask stands beside them: 1 where a value is filled in, else 0. `masks` are the numbers of
     the columns that have one: 0 is the value, 1 the first covariate. Raises `UsageError` for another `kind`.
 
+    The `category_...` are the fields of `categories`, which are part of the covariates.
+
     Covariates that are known ahead come last, those of the row after each time step; those of the horizon's later rows
     follow the window as time steps of their own, in which everything else is 0.
     """
@@ -63,9 +66,22 @@ class Scaling:
     masks: tuple[int, ...] = ()
     lag: int = 1
     by_window: bool = False
+    category_columns: tuple[str, ...] = ()
+    category_texts: tuple[str, ...] = ()
+    category_shares: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         one_of(TRANSFORMS, target=self.kind)
+        columns = len(self.category_columns)
+        texts = len(self.category_texts)
+        shares = len(self.category_shares)
+        if not columns == texts == shares:
+            raise UsageError(
+                "of each category a column, a text and a share",
+                where="categories",
+                got=(columns, texts, shares),
+                needed="as many",
+            )
         if self.by_window and self.transform.fit_rows is None:
             raise UsageError(f"a {self.kind} has no scale of its window", where="scale", got="window", needed="series")
 
@@ -73,6 +89,11 @@ class Scaling:
     def transform(self) -> Transform:
         """The transform, whose shift and scale these are."""
         return TRANSFORMS[self.kind]
+
+    @property
+    def categories(self) -> Categories:
+        """Texts of the covariates in the training rows, each of which has a column."""
+        return Categories(self.category_columns, self.category_texts, self.category_shares)
 
     @property
     def features(self) -> int:

@@ -167,6 +167,7 @@ def _read_panel(path: str, options: read.Options, state: tuple[int, int] | None)
         known=table.known,
         past=options.covariates,
         keys=table.keys,
+        texts=table.texts,
     )
 
 

@@ -202,11 +202,12 @@ def _is_there(folder: Path | None) -> TypeGuard[Path]:
 
 
 def usable(trained: Trained, panel: Panel) -> Panel:
-    """Return the panel without the series that cannot be forecast, if its data set leaves such series out.
+    """Return the panel as the network reads it: texts of covariates encoded, series left out that cannot be forecast.
 
-    Those are series that are shorter than the run's window, or that are new and have no scale. Raises `UsageError` where
-    no series is left.
+    Those are series that are shorter than the run's window, or that are new and have no scale, if the data set leaves
+    such series out. Raises `UsageError` where no series is left.
     """
+    panel = panel.encoded(trained.scaling.categories)
     if not panel.drops:
         return panel
     data = series_data(trained.experiment, trained.folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -30,8 +31,16 @@ TRAINING_FIELDS = ("dropout", "recurrent_dropout", "momentum", "chunk")
 """Fields of a network that may differ: they act in training alone."""
 SAME_FIELDS = ("task", "horizon")
 """Fields of an experiment, besides its network, by which the network's outputs are other ones."""
-SAME_SCALING = ("kind", "lag", "by_window")
-"""Fields of a scaling that say what the network reads and forecasts: the target, its season, the rows of the scale."""
+SAME_SCALING = MappingProxyType(
+    {
+        "kind": "--data.target",
+        "lag": "season of --data.target",
+        "by_window": "--data.scale window",
+        "category_columns": "covariates with texts",
+        "category_texts": "texts of covariates",
+    }
+)
+"""Fields of a scaling that say what the network reads and forecasts, each with its place for messages."""
 
 
 class Source(NamedTuple):
@@ -115,9 +124,12 @@ def _check_scaling(job: Job, folder: Path) -> None:
     new = job.fitted.get("scaling")
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return
-    where = {"kind": "--data.target", "lag": "season of --data.target", "by_window": "--data.scale window"}
-    for name in SAME_SCALING:
-        _check_equal(where[name], new.get(name), old.get(name, new.get(name)), folder)
+    for name, where in SAME_SCALING.items():
+        value = new.get(name)
+        # JSON has no tuples.
+        if isinstance(value, tuple):
+            value = list(value)
+        _check_equal(where, value, old.get(name, value), folder)
 
 
 def _check_equal(where: str, new: object, old: object, folder: Path) -> None:

@@ -170,7 +170,7 @@ def shops(tmp_path_factory):
     frames = []
     for number, shop in enumerate("ab"):
         frame = pd.DataFrame({"date": DAYS[:130], "shop": shop, "sold": VALUES[:130] * (number + 1)})
-        frames.append(frame.assign(plan=DRAWN[:130].astype(int), kind=number))
+        frames.append(frame.assign(plan=DRAWN[:130].astype(int), kind=f"kind {shop}"))
     table = pd.concat(frames)
     is_later = table["date"] >= DAYS[125]
     table[~is_later].to_csv(folder / "sales.csv", index=False)
@@ -226,7 +226,9 @@ def test_a_score_judges_the_forecast_by_the_rows_that_came(shops, quickened):
 
 
 def test_the_report_says_that_true_values_stood_for_plans(shops):
-    assert "plan; validation and test read their true values" in (shops / "run/report.md").read_text()
+    report = (shops / "run/report.md").read_text()
+    assert "plan; validation and test read their true values" in report
+    assert "covariates with texts, an input of the network for each text of the training rows: 'kind' (2)" in report
 
 
 def test_only_the_parameters_are_exported(shops, tmp_path, capsys):

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import EXPANDED, counted, shown
+from jaxseq.data.categories import Texts
 from jaxseq.data.dates import INTEGER, NUMBERS, Dates, forms, parse, settle, timestamps
 from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import MISSING_VALUES, Source
@@ -295,8 +296,9 @@ def _check_decimal_mark(file: Source, pick: Pick) -> None:
     first: _Marked | None = None
     has_unmarked = False
     start = 0
-    for frame in file.frames(pick.values, [], file.decimals[0]):
-        for column in pick.values:
+    columns = _numeric(pick)
+    for frame in file.frames(columns, [], file.decimals[0]):
+        for column in columns:
             numbers, words = _words(frame[column])
             is_marked = np.asarray(words.str.contains("[.,]"), bool)
             is_like_thousands = np.asarray(words.str.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}"), bool)
@@ -321,23 +323,53 @@ def _check_decimal_mark(file: Source, pick: Pick) -> None:
     )
 
 
+def text_columns(file: Source, columns: Sequence[int]) -> tuple[int, ...]:
+    """Return those of some columns whose first rows have texts and no number, whatever the decimal mark."""
+    texts = set(columns)
+    for decimal in file.decimals if columns else ():
+        with closing(file.frames([], columns, decimal)) as frames:
+            for frame in itertools.islice(frames, 1):
+                head = frame.head(INSPECTED_ROWS)
+                texts &= {number for number in columns if _has_texts_alone(head[number], decimal)}
+    return tuple(number for number in columns if number in texts)
+
+
+def _has_texts_alone(column: pd.Series, decimal: str) -> bool:
+    """Return whether there is a text, and each value is one or missing: one number makes texts beside it mistakes."""
+    has_text = False
+    for value in column.astype(object):
+        number = _number(value, decimal)
+        if number is None and isinstance(value, str):
+            has_text = True
+        elif number is None or not math.isnan(number):
+            return False
+    return has_text
+
+
 def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
     """Read the columns with one decimal mark."""
     readings: dict[str, list[Dates]] = {}
     names: dict[tuple[str, ...], int] = {}
+    texts: dict[int, dict[str, int]] = {column: {} for column in pick.texts}
     series = []
     values = []
     start = 0
-    texts = list(pick.series)
+    as_texts = [*pick.series, *pick.texts]
     if pick.time is not None:
-        texts.append(pick.time)
+        as_texts.append(pick.time)
 
-    for frame in file.frames(texts, pick.values, decimal):
+    for frame in file.frames(as_texts, _numeric(pick), decimal):
         if pick.time is not None:
             readings = _read_times(frame[pick.time], readings, functools.partial(_where, file, pick.time, start))
         if pick.series:
             series.append(_read_names(frame, names, file, pick.series, start))
-        columns = [_read_numbers(frame[column], decimal, file, column, start) for column in pick.values]
+        columns = []
+        for column in pick.values:
+            # Of a text, the place among those that came before it in the file.
+            if column in texts:
+                columns.append(_read_texts(frame[column], texts[column]))
+            else:
+                columns.append(_read_numbers(frame[column], decimal, file, column, start))
         values.append(np.stack(columns, axis=1))
         start += len(frame)
     # The number of rows was counted when the file was checked.
@@ -371,7 +403,23 @@ def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
         missing=np.zeros(numbers.shape, bool),
         notes=notes,
         keys=tuple(names),
+        texts=tuple(Texts(file.names[column], tuple(places)) for column, places in texts.items()),
     )
+
+
+def _numeric(pick: Pick) -> list[int]:
+    return [column for column in pick.values if column not in pick.texts]
+
+
+def _read_texts(column: pd.Series, places: dict[str, int]) -> Float[np.ndarray, " n"]:
+    """Return the place of each row's text, NaN where there is none, and add new ones to `places`."""
+    numbers, words = _words(column)
+    codes = np.full(len(words), math.nan)
+    for number, word in enumerate(words):
+        # Only an empty cell has no text: NA may be one.
+        if word:
+            codes[number] = places.setdefault(word, len(places))
+    return codes[numbers]
 
 
 def _wide_names(file: Source, pick: Pick) -> tuple[str, ...]:
@@ -401,7 +449,8 @@ def _joined(
         first = number_of.setdefault(name, number)
         if first != number:
             # A series keeps the order of the file, so its first row is the first one here.
-            row, first_row = (int(order[np.argmax(group == other)]) for other in (number, first))
+            row = int(order[np.argmax(group == number)])
+            first_row = int(order[np.argmax(group == first)])
             raise UsageError(
                 f"two series are both called {shown(name)}; rename one, without a slash",
                 where=file.where(pick.series[0], row),

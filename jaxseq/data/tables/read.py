@@ -21,11 +21,12 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.text import printable, shown, size_of
 from jaxseq.data import calendar
+from jaxseq.data.categories import Texts
 from jaxseq.data.covariates import NOTHING_KNOWN, Known, Plan
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.tables import formats, frame
-from jaxseq.data.tables.columns import collect, pick_columns
+from jaxseq.data.tables.columns import collect, pick_columns, text_columns
 from jaxseq.data.tables.delimited import open_text
 from jaxseq.data.tables.formats import Source
 from jaxseq.data.tables.frame import Frame
@@ -67,6 +68,7 @@ class Table(NamedTuple):
     notes       choices, inferences, and values that were dropped or filled, one line each
     known       covariates that are known ahead
     keys        of the series, where several columns name them
+    texts       of the covariates that have some
     """
 
     series: tuple[Series, ...]
@@ -78,6 +80,7 @@ class Table(NamedTuple):
     notes: tuple[str, ...]
     known: Known = NOTHING_KNOWN
     keys: Keys = NO_KEYS
+    texts: tuple[Texts, ...] = ()
 
 
 class Options(NamedTuple):
@@ -184,10 +187,20 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
             *missing_notes,
             *floor_notes,
             *known.notes,
+            *_text_notes(rows),
         ),
         known=known,
         keys=_keys(rows),
+        texts=rows.texts,
     )
+
+
+def _text_notes(rows: Rows) -> tuple[str, ...]:
+    """Say which covariates have texts, and how many."""
+    if not rows.texts:
+        return ()
+    listed = ", ".join(f"{shown(column.name)} ({len(column.texts):,})" for column in rows.texts)
+    return (f"covariates with texts, an input of the network for each text of the training rows: {listed}",)
 
 
 def _keys(rows: Rows) -> Keys:
@@ -241,7 +254,7 @@ def read_plan(path: str | Path, options: Options) -> Rows:
         )
     column, *others = options.future
     bare = DEFAULTS._replace(column=column, time=options.time, series=options.series, covariates=tuple(others))
-    return read_rows(path, bare)
+    return _rows_and_notes(path, bare, are_covariates=True)[0]
 
 
 def read_rows(path: str | Path, options: Options = DEFAULTS) -> Rows:
@@ -252,8 +265,13 @@ def read_rows(path: str | Path, options: Options = DEFAULTS) -> Rows:
     return _rows_and_notes(path, options)[0]
 
 
-def _rows_and_notes(path: str | Path, options: Options) -> tuple[Rows, tuple[str, ...]]:
-    """Return the rows of a table, series after series, and notes on those of a wide file."""
+def _rows_and_notes(
+    path: str | Path, options: Options, *, are_covariates: bool = False
+) -> tuple[Rows, tuple[str, ...]]:
+    """Return the rows of a table, series after series, and notes on those of a wide file.
+
+    are_covariates  whether all of its values are covariates, which may be texts
+    """
     source = printable(frame.label(str(path)))
     _check_options(source, options)
 
@@ -270,7 +288,8 @@ def _rows_and_notes(path: str | Path, options: Options) -> tuple[Rows, tuple[str
             got=",".join(options.static),
             needed="--data.series",
         )
-    pick = pick._replace(ahead=bool(options.future))
+    of_values = 0 if are_covariates else max(pick.wide, 1)
+    pick = pick._replace(ahead=bool(options.future), texts=text_columns(file, pick.values[of_values:]))
     rows = collect(file, pick)
     wide_notes = ()
     if pick.wide:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted, shown
+from jaxseq.data.categories import Texts
 from jaxseq.data.frequency import Frequency, continue_, guess, irregular, missing_days, regular, steps_between
 from jaxseq.data.tables import formats
 from jaxseq.data.tables.formats import Source
@@ -39,6 +40,7 @@ class Pick(NamedTuple):
     notes   how columns were inferred, one line each
     wide    number of columns with a series each, the first of `values`; 0 where one column has the values
     ahead   whether rows beyond the last value of a series are its own, as covariates are known in them
+    texts   those of the covariates that have texts
     """
 
     values: tuple[int, ...]
@@ -47,6 +49,7 @@ class Pick(NamedTuple):
     notes: tuple[str, ...]
     wide: int = 0
     ahead: bool = False
+    texts: tuple[int, ...] = ()
 
 
 class Rows(NamedTuple):
@@ -58,6 +61,7 @@ class Rows(NamedTuple):
     missing  which of the values are filled in
     notes    how times were read, one line each
     keys     of each series, the text of each column that names it
+    texts    of the covariates that have some: their values are places in these
     """
 
     file: Source
@@ -70,6 +74,7 @@ class Rows(NamedTuple):
     missing: Bool[np.ndarray, "n c"]
     notes: tuple[str, ...]
     keys: tuple[tuple[str, ...], ...] = ()
+    texts: tuple[Texts, ...] = ()
 
     @property
     def starts(self) -> Bool[np.ndarray, " n"]:
@@ -91,6 +96,16 @@ class Rows(NamedTuple):
     def where_value(self, row: int, value: int) -> str:
         """Name the cell of a row's value (0) or covariate (from 1 on), for messages."""
         return self.where(self.column(row, value), row)
+
+    def written(self, row: int, value: int) -> float | str:
+        """Return a row's value (0) or covariate (from 1 on) as the file has it, for messages."""
+        number = float(self.values[row, value])
+        name = self.file.names[self.column(row, value)]
+        for column in self.texts:
+            if column.name != name or np.isnan(number):
+                continue
+            return column.texts[int(number)]
+        return number
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Rows:
         """Return some of the rows, in the given order."""
@@ -192,11 +207,14 @@ def check_static(rows: Rows, columns: slice) -> None:
     if np.any(differs):
         row, column = _first(rows, differs)
         first = int(first_rows[row])
+        first_value = rows.written(first, column)
+        if not isinstance(first_value, str):
+            first_value = f"{first_value:g}"
         raise UsageError(
             "a static covariate has one value in each series",
             where=place(rows, row, column),
-            got=float(rows.values[row, column]),
-            needed=f"{rows.values[first, column]:g}, as in row {rows.file.line(int(rows.order[first]))}",
+            got=rows.written(row, column),
+            needed=f"{first_value}, as in row {rows.file.line(int(rows.order[first]))}",
         )
 
 

@@ -136,12 +136,17 @@ def refuse_kinds(trained: Trained) -> None:
 
 
 def refuse_known_ahead(trained: Trained) -> None:
-    """Raise `UsageError` for a run with covariates that are known ahead, which no program or module takes."""
+    """Raise `UsageError` for a run with covariates that are known ahead, or with texts, which no program takes."""
+    kind = ""
     if trained.experiment.knows_ahead:
+        kind = "covariates that are known ahead"
+    elif trained.scaling.category_columns:
+        kind = "covariates that are texts"
+    if kind:
         raise UsageError(
             "only its parameters are exported",
             where="--to",
-            got="a run with covariates that are known ahead",
+            got=f"a run with {kind}",
             needed="--to safetensors, or python -m jaxseq.forecast",
         )
 

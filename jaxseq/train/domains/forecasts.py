@@ -122,7 +122,8 @@ def on_all_rows(job: ForecastJob, facts: Mapping[str, object]) -> ForecastJob:
     # The series that were trained on, if others were left out.
     panel = experiment.data.panel()
     numbers = [panel.names.index(name) for name in dataset.background.names]
-    windows = panel.select(numbers).all_windows(experiment.data.window, experiment.horizon)
+    panel = panel.select(numbers).encoded(dataset.scaling.categories)
+    windows = panel.all_windows(experiment.data.window, experiment.horizon)
     whole = dataset._replace(windows=dataset.windows._replace(train=windows))
     fitted = {**job.fitted, **facts}
     batches = _independent_rows(experiment, whole)

@@ -10,6 +10,11 @@ from jaxtyping import Bool, Float, Int
 from jaxseq.common.errors import UsageError
 from jaxseq.music.piece import BEAT, REST, VOICES, Piece
 
+BPM = 84.0
+"""Tempo in quarter notes a minute, where nothing else is asked for."""
+HOLD = 1.5
+"""How much longer a step under a fermata lasts, when a piece is played."""
+
 
 class Note(NamedTuple):
     """One note or rest of a voice.
@@ -61,6 +66,13 @@ def grid(voices: list[list[Note]], steps: int) -> tuple[Int[np.ndarray, "t v"], 
             notes[note.start : note.end, voice] = note.pitch
             onsets[note.start, voice] = note.pitch != REST
     return notes, onsets
+
+
+def tempo_changes(piece: Piece, bpm: float, hold: float) -> dict[int, float]:
+    """Return the tempo in quarter notes a minute, by the step from which it holds: it changes at fermatas alone."""
+    tempi = 60 / BEAT / clock(piece, bpm, hold)
+    begins = np.flatnonzero(np.diff(tempi, prepend=0.0))
+    return {int(step): float(tempi[step]) for step in begins}
 
 
 def clock(piece: Piece, bpm: float, hold: float = 1.0) -> Float[np.ndarray, "t"]:

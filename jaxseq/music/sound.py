@@ -1,4 +1,4 @@
-"""A piece as sound: additive synthesis of an organ's principal in a small church, stereo, with numpy alone."""
+"""A piece as sound: additive synthesis in a small church, stereo, with numpy alone."""
 
 from __future__ import annotations
 
@@ -10,30 +10,21 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxseq.common.errors import UsageError
-from jaxseq.music.midi.write import BPM
-from jaxseq.music.notes import Note, clock, lines
+from jaxseq.music.instruments import ORGAN, Instrument
+from jaxseq.music.notes import BPM, HOLD, Note, clock, lines
 from jaxseq.music.piece import REST, Piece
 
 RATE = 22_050
 """Samples a second: no partial that is played lies above its half."""
 LONGEST = 600.0
 """Seconds that are put into one file."""
-HOLD = 1.5
-"""How much longer a step under a fermata lasts."""
-PARTIALS = (1.0, 0.42, 0.24, 0.13, 0.09, 0.05, 0.03, 0.02)
-"""Amplitudes of the fundamental and the partials above it."""
 HIGHEST = 0.45 * RATE
 """Partials above this frequency are left out: beyond half the rate they would come back as false tones."""
 PERIOD = 2**18
 """Samples of the one period that each tone is read from."""
-DETUNE = 1.5
-"""Cents that the two pipes of each voice are off the pitch, one above and one below."""
-ATTACK, DECAY, RELEASE = 0.035, 0.25, 0.11
-"""Seconds of rising, of falling to the sustained level, and of fading after the note's end."""
-SUSTAIN = 0.8
 LOUDNESS = (1.0, 0.8, 0.8, 0.95)
 PAN = (-0.4, -0.15, 0.15, 0.4)
-"""Where each voice stands, from -1 (left) to 1; its pipes stand `SPREAD` to both sides of that."""
+"""Where each voice stands, from -1 (left) to 1; its two tones stand `SPREAD` to both sides of that."""
 SPREAD = 0.3
 ECHO, ECHO_TIME, WET = 1.4, 0.3, 0.22
 """Seconds of the reverberation, the time in which it falls to 1/e, and its share."""
@@ -43,8 +34,12 @@ PEAK = 0.89
 """The largest sample; 1 would clip."""
 
 
-def sound(piece: Piece, bpm: float = BPM, hold: float = HOLD) -> Float[np.ndarray, "n 2"]:
-    """Samples from -1 to 1, left and right, `RATE` a second: the piece and its last echo. Equal pieces sound equal.
+def sound(
+    piece: Piece, bpm: float = BPM, hold: float = HOLD, instrument: Instrument = ORGAN
+) -> Float[np.ndarray, "n 2"]:
+    """Return samples from -1 to 1, left and right, `RATE` a second: the piece and its last echo.
+
+    Equal pieces sound equal.
 
     Raises `UsageError` for what is no MIDI number, no tempo, or longer than `LONGEST`.
     """
@@ -53,11 +48,11 @@ def sound(piece: Piece, bpm: float = BPM, hold: float = HOLD) -> Float[np.ndarra
         raise UsageError(
             f"{piece.name}: lasts {times[-1]:.0f} seconds at {bpm:g} bpm; {LONGEST:.0f} at most are played"
         )
-    dry = np.zeros((int((times[-1] + RELEASE) * RATE) + 2, 2))
+    dry = np.zeros((int((times[-1] + instrument.release) * RATE) + 2, 2))
     for line, loudness, place in zip(lines(piece), LOUDNESS, PAN, strict=True):
         for note in line:
             if note.pitch != REST:
-                _play(dry, note, times, loudness, place)
+                _play(dry, note, times, instrument, loudness, place)
     whole = _reverberated(dry)
     peak = np.abs(whole).max()
     return whole * (PEAK / peak) if peak else whole
@@ -75,43 +70,54 @@ def wav(samples: Float[np.ndarray, "n 2"]) -> bytes:
 
 
 def _play(
-    dry: Float[np.ndarray, "n 2"], note: Note, times: Float[np.ndarray, "m"], loudness: float, place: float
+    dry: Float[np.ndarray, "n 2"],
+    note: Note,
+    times: Float[np.ndarray, "m"],
+    instrument: Instrument,
+    loudness: float,
+    place: float,
 ) -> None:
     """Add one note to the samples, where it sounds."""
     first, last = int(times[note.start] * RATE), int(times[note.end] * RATE)
-    envelope = loudness * _envelope(last - first)
+    envelope = loudness * _envelope(last - first, instrument)
     frequency = 440 * 2 ** ((note.pitch - 69) / 12)
     for side in (-1, 1):
-        pipe = envelope * _pipe(frequency * 2 ** (side * DETUNE / 1200), len(envelope))
+        detuned = frequency * 2 ** (side * instrument.detune / 1200)
+        tone = envelope * _tone(detuned, len(envelope), instrument.partials)
         angle = np.pi / 4 * (1 + place + side * SPREAD)
-        dry[first : first + len(pipe), 0] += np.cos(angle) * pipe
-        dry[first : first + len(pipe), 1] += np.sin(angle) * pipe
+        dry[first : first + len(tone), 0] += np.cos(angle) * tone
+        dry[first : first + len(tone), 1] += np.sin(angle) * tone
 
 
-def _pipe(frequency: float, n: int) -> Float[np.ndarray, "n"]:
-    """A steady tone that begins at zero."""
-    partials = min(len(PARTIALS), int(HIGHEST / frequency))
+def _tone(frequency: float, n: int, partials: tuple[float, ...]) -> Float[np.ndarray, "n"]:
+    """Return a steady tone that begins at zero."""
+    heard = partials[: int(HIGHEST / frequency)]
     places = (frequency / RATE * PERIOD * np.arange(n)).astype(np.int64)
-    return _period(partials)[places % PERIOD]
+    return _period(heard)[places % PERIOD]
 
 
 @functools.cache
-def _period(partials: int) -> Float[np.ndarray, "n"]:
-    """One period of the tone, in so many samples that the nearest is as good as the true one."""
+def _period(partials: tuple[float, ...]) -> Float[np.ndarray, "n"]:
+    """Return one period of the tone, in so many samples that the nearest is as good as the true one."""
     x = 2 * np.pi / PERIOD * np.arange(PERIOD)
     whole = np.zeros(PERIOD)
-    for k, amplitude in enumerate(PARTIALS[:partials], start=1):
+    for k, amplitude in enumerate(partials, start=1):
         whole += amplitude * np.sin(k * x)
     whole.flags.writeable = False
     return whole
 
 
-def _envelope(held: int) -> Float[np.ndarray, "n"]:
-    """The loudness of a note that is held for so many samples and then fades: no step anywhere, so that nothing clicks."""
-    attack, release = int(ATTACK * RATE), int(RELEASE * RATE)
+def _envelope(held: int, instrument: Instrument) -> Float[np.ndarray, "n"]:
+    """Return the loudness of a note that is held for so many samples and then fades.
+
+    It has no step anywhere, so that nothing clicks.
+    """
+    attack, release = int(instrument.attack * RATE), int(instrument.release * RATE)
     t = np.arange(held + release)
     rise = np.where(t < attack, 0.5 - 0.5 * np.cos(np.pi * t / attack), 1.0)
-    fall = SUSTAIN + (1 - SUSTAIN) * np.exp(-np.maximum(t - attack, 0) / (DECAY * RATE))
+    fall = instrument.sustain + (1 - instrument.sustain) * np.exp(
+        -np.maximum(t - attack, 0) / (instrument.decay * RATE)
+    )
     fade = np.where(t < held, 1.0, 0.5 + 0.5 * np.cos(np.pi * (t - held) / release))
     return rise * fall * fade
 

@@ -12,6 +12,7 @@ import tyro
 from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 from jaxseq.common.new_folder import NewFolder
+from jaxseq.music.instruments import InstrumentName
 
 PROGRAM = "python -m jaxseq.sample"
 FOLDER = "samples"
@@ -84,6 +85,8 @@ class SampleOptions:
     bpm: float | None = None
     """Tempo of MIDI and sound, in quarter notes a minute; None takes that of the given
     MIDI file, or 84."""
+    instrument: InstrumentName = "organ"
+    """Instrument of MIDI, MusicXML and sound."""
     score: bool = True
     """Engrave a score of each piece as SVG and PNG (needs jaxseq[score])."""
     epoch: int | None = None

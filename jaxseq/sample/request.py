@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxseq.common.errors import UsageError
 from jaxseq.data.download import FetchError
 from jaxseq.music import sound
-from jaxseq.music.midi.write import BPM
+from jaxseq.music.notes import BPM
 from jaxseq.music.piece import BEAT, PieceSplits
 from jaxseq.sample import given, sources
 from jaxseq.sample.given import Given

@@ -10,6 +10,7 @@ from jaxseq.checkpoint import folder_seal
 from jaxseq.common import figures, files
 from jaxseq.common.errors import UsageError
 from jaxseq.music import plots, sound
+from jaxseq.music.instruments import INSTRUMENTS, Performance
 from jaxseq.music.midi import write as midi
 from jaxseq.music.notation import engrave, musicxml
 from jaxseq.music.piece import Piece
@@ -44,11 +45,12 @@ def write(
     """
     options = request.options
     with options.destination.unpublished() as draft:
+        performance = Performance(request.bpm, instrument=INSTRUMENTS[options.instrument])
         names_by_piece = []
         engraving = options.score
         notes: tuple[str, ...] = ()
         for number, piece in enumerate(composed.pieces, start=1):
-            contents = _contents(piece, request.bpm)
+            contents = _contents(piece, performance)
             if engraving:
                 try:
                     contents |= _engraved(piece)
@@ -71,12 +73,12 @@ def write(
     return Written(published, (report.REPORT_FILE, report.TABLE_FILE, report.SUMMARY_FILE), notes)
 
 
-def _contents(piece: Piece, bpm: float) -> dict[str, bytes]:
-    """Return MIDI, MusicXML, sound and the piano roll of a piece by the name of the file."""
+def _contents(piece: Piece, performance: Performance) -> dict[str, bytes]:
+    """Return MIDI, MusicXML, sound and the piano roll of a piece by the name of the file; the first three last as long."""
     return {
-        f"{piece.name}.mid": midi.midi(piece, bpm),
-        f"{piece.name}.musicxml": musicxml.musicxml(piece).encode(),
-        f"{piece.name}.wav": sound.wav(sound.sound(piece, bpm)),
+        f"{piece.name}.mid": midi.midi(piece, *performance),
+        f"{piece.name}.musicxml": musicxml.musicxml(piece, performance=performance).encode(),
+        f"{piece.name}.wav": sound.wav(sound.sound(piece, *performance)),
         f"{piece.name}.png": figures.drawn(plots.piano_roll(piece, piece.name), "png"),
     }
 

@@ -101,7 +101,9 @@ def test_the_file_is_what_mido_says_it_should_be():
     assert [m.key for m in metre if m.type == "key_signature"] == ["Cm"]
     assert [(m.numerator, m.denominator) for m in metre if m.type == "time_signature"] == [(4, 4)]
     assert [m.tempo for m in metre if m.type == "set_tempo"] == [666_667, 1_333_333]
-    assert {m.program for track in found.tracks for m in track if m.type == "program_change"} == {52}
+    assert {m.program for track in found.tracks for m in track if m.type == "program_change"} == {19}, (
+        "the church organ"
+    )
     assert found.length == pytest.approx((12 + 4 * 2) / 4 * 60 / 90, abs=1e-5)
     for line, track in zip(lines(tune), found.tracks[1:], strict=True):
         played = [m.note for m in track if m.type == "note_on" and m.velocity]

@@ -2,15 +2,20 @@
 
 import io
 import time
+import warnings
 import wave
 
+import mido
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from pieces import of_lines, pieces
 
 from jaxseq.common.errors import UsageError
-from jaxseq.music.sound import ATTACK, ECHO, LONGEST, PEAK, RATE, RELEASE, sound, wav
+from jaxseq.music.instruments import INSTRUMENTS, ORGAN, Performance
+from jaxseq.music.midi.write import midi
+from jaxseq.music.notation.musicxml import musicxml
+from jaxseq.music.sound import ECHO, LONGEST, PEAK, RATE, sound, wav
 
 A4 = of_lines([(69, 32)])
 
@@ -66,8 +71,8 @@ def test_notes_are_heard_in_their_time_and_not_before():
     loud = level(samples) / level(samples).max()
     assert (loud[:200] < 1e-9).all(), "two seconds of rest"
     assert (loud[210:300] > 0.3).all(), "one second of sound"
-    assert loud[300 + int(100 * RELEASE) + 5 :].max() < 0.3, "and its echo"
-    assert len(samples) / RATE == pytest.approx(5 + RELEASE + ECHO, abs=0.01)
+    assert loud[300 + int(100 * ORGAN.release) + 5 :].max() < 0.3, "and its echo"
+    assert len(samples) / RATE == pytest.approx(5 + ORGAN.release + ECHO, abs=0.01)
 
 
 @given(pieces(most=24))
@@ -90,7 +95,7 @@ def test_a_note_begins_and_ends_without_a_click():
 
 
 def test_the_tempo_is_quarter_notes_a_minute_and_fermatas_are_longer():
-    seconds = lambda piece, *given: len(sound(piece, *given)) / RATE - ECHO - RELEASE  # noqa: E731
+    seconds = lambda piece, *given: len(sound(piece, *given)) / RATE - ECHO - ORGAN.release  # noqa: E731
     assert seconds(A4, 60.0) == pytest.approx(8, abs=0.01)
     assert seconds(A4, 120.0) == pytest.approx(4, abs=0.01)
     assert seconds(A4._replace(fermatas=np.arange(32) >= 28), 60.0, 3.0) == pytest.approx(10, abs=0.01)
@@ -98,7 +103,7 @@ def test_the_tempo_is_quarter_notes_a_minute_and_fermatas_are_longer():
 
 def test_a_repeated_note_is_heard_twice():
     once, twice = sound(of_lines([(69, 16)])), sound(of_lines([(69, 8), (69, 8)]))
-    at = int(8 * 60 / 84 / 4 * RATE + ATTACK * RATE)
+    at = int(8 * 60 / 84 / 4 * RATE + ORGAN.attack * RATE)
     assert not np.allclose(once[at - 200 : at + 200], twice[at - 200 : at + 200], atol=0.01)
 
 
@@ -141,3 +146,35 @@ def test_what_lasts_too_long_is_refused_with_both_numbers():
     with pytest.raises(UsageError, match=r"^piece: lasts 2400 seconds at 1 bpm; 600 at most are played$"):
         sound(of_lines([(60, 160)]), 1.0)
     assert LONGEST == 600
+
+
+# One timing for every file ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("instrument", list(INSTRUMENTS))
+def test_midi_musicxml_and_sound_last_equally_long_also_under_a_fermata(instrument):
+    """Two bars at 60, the last half bar of the first under a fermata: 8 quarters and 1 more; mido and music21 measure."""
+    music21 = pytest.importorskip("music21")
+    tune = of_lines([(72, 8), (71, 8), (69, 16)], fermatas=range(8, 16))
+    how = Performance(60.0, 1.5, INSTRUMENTS[instrument])
+    assert mido.MidiFile(file=io.BytesIO(midi(tune, *how))).length == pytest.approx(9.0, rel=1e-4)
+    assert len(sound(tune, *how)) / RATE - ECHO - how.instrument.release == pytest.approx(9.0, abs=0.01)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score = music21.converter.parseData(musicxml(tune, performance=how), format="musicxml")
+    (part, *_) = score.parts
+    assert max(row["endTimeSeconds"] for row in part.flatten().secondsMap) == pytest.approx(9.0, rel=1e-4)
+    marks = [mark.number or mark.numberSounding for mark in part.flatten().getElementsByClass("MetronomeMark")]
+    assert marks == [60, 40, 60]
+    assert {found.midiProgram for found in score.recurse().getElementsByClass("Instrument")} == {how.instrument.program}
+
+
+def test_every_instrument_sounds_at_its_pitch_and_a_piano_dies_away():
+    for instrument in INSTRUMENTS.values():
+        frequencies, amplitudes = spectrum(sound(A4, instrument=instrument))
+        assert frequencies[np.argmax(amplitudes)] == pytest.approx(440, abs=3)
+    held, struck = (level(sound(of_lines([(69, 64)]), 60.0, 1.0, INSTRUMENTS[name])) for name in ("organ", "piano"))
+    # The two tones of a voice beat: the level is the mean over several beats.
+    begin, later = slice(0, 400), slice(900, 1300)
+    assert held[later].mean() > 0.7 * held[begin].mean() and struck[later].mean() < 0.3 * struck[begin].mean()

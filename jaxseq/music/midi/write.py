@@ -8,26 +8,23 @@ import mido
 
 from jaxseq.common.errors import UsageError
 from jaxseq.music.bars import bars, fraction
+from jaxseq.music.instruments import ORGAN, Instrument
 from jaxseq.music.notation.spelling import signed
-from jaxseq.music.notes import Note, clock, lines
+from jaxseq.music.notes import BPM, Note, clock, lines
 from jaxseq.music.piece import BEAT, REST, VOICES, Piece
 
 TICKS = 480
 """Of a quarter note."""
-CHOIR = 52
-"""Choir Aahs, counted from 0."""
 VELOCITY = 80
-BPM = 84.0
-"""Quarter notes a minute, where nothing else is asked for."""
 LONGEST_QUARTER, LONGEST_SIGNATURE = 2**24 - 1, 255
 """Microseconds of a quarter note, and beats of a time signature, that a file has room for."""
 Timed = tuple[int, mido.Message | mido.MetaMessage]
 """A message, and the tick at which it is sent."""
 
 
-def midi(piece: Piece, bpm: float = BPM, hold: float = 1.0) -> bytes:
-    """The file's content. Steps under a fermata last `hold` times as long, by the tempo; reading gives back the same
-    notes, onsets and upbeat.
+def midi(piece: Piece, bpm: float = BPM, hold: float = 1.0, instrument: Instrument = ORGAN) -> bytes:
+    """Return the file's content. Steps under a fermata last `hold` times as long, by the tempo; reading gives back the
+    same notes, onsets and upbeat.
 
     Raises `UsageError` for what is no MIDI number, for a tempo below 3.6, or where a bar is too long for the format.
     """
@@ -38,7 +35,7 @@ def midi(piece: Piece, bpm: float = BPM, hold: float = 1.0) -> bytes:
     for channel, line in enumerate(lines(piece)):
         head = [
             (0, mido.MetaMessage("track_name", name=VOICES[channel].capitalize())),
-            (0, mido.Message("program_change", channel=channel, program=CHOIR)),
+            (0, mido.Message("program_change", channel=channel, program=instrument.program)),
         ]
         file.tracks.append(_track([*head, *_sung(line, channel)], length))
     content = io.BytesIO()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from jaxseq.music.bars import Bar, Units, bars, beat_of, fraction
+from jaxseq.music.instruments import Instrument, Performance
 from jaxseq.music.notation.accidentals import SIGNS, Mark, marks
 from jaxseq.music.notation.beams import Beams, beams
 from jaxseq.music.notation.note_values import TYPES, Written, written
 from jaxseq.music.notation.spelling import Name, signed, spell
-from jaxseq.music.notes import Note, lines
+from jaxseq.music.notes import Note, lines, tempo_changes
 from jaxseq.music.piece import BAR, BEAT, REST, VOICES, Piece
 
 CLEFS = (("G", 2, 0), ("G", 2, 0), ("G", 2, -1), ("F", 4, 0))
@@ -39,8 +40,14 @@ class Head(NamedTuple):
     fermata: bool
 
 
-def musicxml(piece: Piece, title: str | None = None, composer: str = COMPOSER) -> str:
-    """The score of a piece, with key, spelling, ties, beams, accidentals and fermatas; `title` is its name if not given.
+def musicxml(
+    piece: Piece, title: str | None = None, composer: str = COMPOSER, performance: Performance | None = None
+) -> str:
+    """Return the score of a piece, with key, spelling, ties, beams, accidentals and fermatas.
+
+    title        the piece's name, if not given
+    performance  adds the tempo, as a metronome mark, and the instrument; a program that holds fermatas by itself holds
+                 them longer
 
     A piece without steps has one empty bar. Raises `UsageError` for what is no MIDI number or no key signature.
     """
@@ -49,15 +56,19 @@ def musicxml(piece: Piece, title: str | None = None, composer: str = COMPOSER) -
     identification = _add(score, "identification")
     _add(identification, "creator", UNPRINTABLE.sub("\ufffd", composer), type="composer")
     _add(_add(identification, "encoding"), "software", "jaxseq")
-    _parts(_add(score, "part-list"))
+    _parts(_add(score, "part-list"), performance)
     fifths, minor = signed(piece)
     measures = bars(piece.positions) or [Bar(0, 0, 0, 1, False, BAR, BAR)]
+    tempi: dict[int, float] = {}
+    if performance is not None:
+        tempi = tempo_changes(piece, performance.bpm, performance.hold)
     for voice, staff in enumerate(staves(piece, measures, fifths)):
         part = _add(score, "part", id=f"P{voice + 1}")
         for number, (bar, heads) in enumerate(zip(measures, staff, strict=True)):
             measure = _measure(part, measures, number)
             _attributes(measure, bar, number == 0, fifths, minor, CLEFS[voice], piece.units)
-            _heads(measure, bar, heads)
+            # The soprano's notes begin wherever the tempo changes.
+            _heads(measure, bar, heads, {} if voice else tempi)
             if number == len(measures) - 1:
                 _add(_add(measure, "barline", location="right"), "bar-style", "light-heavy")
     ElementTree.indent(score, " ")
@@ -101,7 +112,7 @@ def _under(piece: Piece, note: Note) -> list[int]:
     return [step for step in range(note.start, note.end) if note.pitch != REST and piece.fermatas[step]]
 
 
-def _parts(listed: Element) -> None:
+def _parts(listed: Element, performance: Performance | None) -> None:
     group = _add(listed, "part-group", type="start", number="1")
     _add(group, "group-symbol", "bracket")
     _add(group, "group-barline", "no")
@@ -109,7 +120,32 @@ def _parts(listed: Element) -> None:
         part = _add(listed, "score-part", id=f"P{number}")
         _add(part, "part-name", voice.capitalize())
         _add(part, "part-abbreviation", f"{voice[0].upper()}.")
+        if performance is not None:
+            _instrument(part, number, performance.instrument)
     _add(listed, "part-group", type="stop", number="1")
+
+
+def _instrument(part: Element, number: int, instrument: Instrument) -> None:
+    """Add the instrument of a part; MusicXML counts channels and programs from 1."""
+    name = f"P{number}-I1"
+    described = _add(part, "score-instrument", id=name)
+    _add(described, "instrument-name", instrument.title)
+    _add(described, "instrument-sound", instrument.standard)
+    played = _add(part, "midi-instrument", id=name)
+    _add(played, "midi-channel", str(number))
+    _add(played, "midi-program", str(instrument.program + 1))
+
+
+def _tempo(measure: Element, bpm: float, drawn: bool) -> None:
+    """Add a tempo that holds from here on, as a metronome mark if it is `drawn`."""
+    if not drawn:
+        _add(measure, "sound", tempo=f"{bpm:g}")
+        return
+    direction = _add(measure, "direction", placement="above")
+    mark = _add(_add(direction, "direction-type"), "metronome")
+    _add(mark, "beat-unit", "quarter")
+    _add(mark, "per-minute", f"{bpm:g}")
+    _add(direction, "sound", tempo=f"{bpm:g}")
 
 
 def _measure(part: Element, measures: list[Bar], number: int) -> Element:
@@ -147,15 +183,20 @@ def _attributes(
             _add(drawn, "clef-octave-change", str(octave))
 
 
-def _heads(measure: Element, bar: Bar, heads: list[Head]) -> None:
-    """The notes of a bar; a whole bar of silence is one rest in its middle."""
+def _heads(measure: Element, bar: Bar, heads: list[Head], tempi: Mapping[int, float]) -> None:
+    """Add the notes of a bar, and the tempi that begin at some of them; a whole bar of silence is one rest."""
     if all(head.name is None for head in heads) and not bar.partial:
+        if bar.start in tempi:
+            _tempo(measure, tempi[bar.start], drawn=bar.start == 0)
         note = _add(measure, "note")
         _add(note, "rest", measure="yes")
         _add(note, "duration", str(bar.end - bar.start or bar.signature))
         _add(note, "voice", "1")
         return
     for head in heads:
+        step = bar.start - bar.first + head.written.position
+        if step in tempi:
+            _tempo(measure, tempi[step], drawn=step == 0)
         _note(_add(measure, "note"), head)
 
 

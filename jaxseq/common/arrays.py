@@ -17,6 +17,7 @@ A signature such as ``Float[Array, "t b d"]`` is checked while the tests run, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
@@ -58,6 +59,18 @@ class Splits(NamedTuple, Generic[Part]):
     train: Part
     valid: Part
     test: Part
+
+
+ALIGNMENT = 64
+"""Bytes at a multiple of which a CPU device takes an array as its own; any other is copied."""
+
+
+def empty_for_device(shape: tuple[int, ...], dtype: str) -> Shaped[np.ndarray, "..."]:
+    """Return an array to be filled, which a CPU device need not copy."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = np.empty(size + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    return buffer[start : start + size].view(dtype).reshape(shape)
 
 
 def namespace(array: Shaped[np.ndarray | Array, "..."]) -> ModuleType:

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 
 from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Series, Windows, WindowSplits
+from jaxseq.data.uncut import WindowSplits
+from jaxseq.data.windows import Series, Windows
 
 
 class Background(NamedTuple):

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxseq.common import checks
-from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data import leaks
@@ -25,10 +24,10 @@ from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
 from jaxseq.data.split import SHARES, Split
 from jaxseq.data.targets import AUTO, Options, ScaleChoice, Target, TargetChoice
+from jaxseq.data.uncut import TrainingWindows, WindowSplits, cut_or_not
 from jaxseq.data.windows import (
     Series,
     Windows,
-    WindowSplits,
     called,
     check_memory,
     cut,
@@ -41,6 +40,8 @@ from jaxseq.data.windows import (
     with_known_targets,
 )
 
+CHECKED_AT_ONCE = 2**16
+"""Windows of a part that are read together where one of them may decide."""
 FEWEST_ZEROS = 10
 """Zeros at the beginning of a series from which on it may be one that began later."""
 
@@ -300,7 +301,7 @@ class Panel:
             windows.append(last)
         return join(windows)
 
-    def all_windows(self, window: int, horizon: int) -> Windows:
+    def all_windows(self, window: int, horizon: int) -> TrainingWindows:
         """Return every window of every series with its targets, those without a known target left out.
 
         Raises `UsageError` for a series that is too short for one.
@@ -314,7 +315,7 @@ class Panel:
             if self.missing:
                 windows = with_known_targets(mark_missing(windows, self.missing[number]))
             cuts.append(windows)
-        return join(cuts)
+        return cut_or_not(cuts)
 
     def windows_from(self, number: int, first: int, window: int, horizon: int) -> Windows:
         """Return the windows of one series with origins from row `first` to its last row.
@@ -412,8 +413,13 @@ class Panel:
             raise UsageError(f"{called(name)}: {error}") from error
         return folds(len(series.values), count, window, horizon, starts=starts, source=called(name))
 
-    def _windows(self, rows: Sequence[Fold], window: int, horizon: int, stateful: bool) -> WindowSplits:
-        covariates = self.covariates or [None] * len(self.series)
+    def _windows(
+        self,
+        rows: Sequence[Fold],
+        window: int,
+        horizon: int,
+        stateful: bool,
+    ) -> WindowSplits:
         count = sum(max(0, len(series.values) - window) for series in self.series)
         columns = 1
         if self.covariates:
@@ -424,36 +430,67 @@ class Panel:
         if not as_views or self.missing:
             check_memory(count, window + horizon, columns=columns, where="--data.window")
 
-        parts = []
-        for part in Splits._fields:
-            cuts = []
-            for number, series in enumerate(self.series):
-                first, last = getattr(rows[number], part)
-                windows = cut(series, window, horizon, first, last, number=number, covariates=covariates[number])
-                windows = with_known(windows, self._known_ahead(number, last))
-                if part == "test":
-                    windows = every_window(windows, self.split.stride)
-                if self.missing:
-                    windows = with_known_targets(mark_missing(windows, self.missing[number]))
-                cuts.append(windows)
-            parts.append(cuts[0] if as_views else join(cuts))
+        train = self._cuts("train", rows, window, horizon)
+        valid = self._cuts("valid", rows, window, horizon)
+        test = self._cuts("test", rows, window, horizon)
+        if as_views:
+            splits = WindowSplits(
+                train=train[0],
+                valid=valid[0],
+                test=test[0],
+            )
+        else:
+            splits = WindowSplits(
+                train=cut_or_not(train),
+                valid=join(valid),
+                test=join(test),
+            )
 
         # In this order: a part without a target would pass for one that does not move.
-        self._check_targets(parts)
-        self._check_moves(parts)
-        return Splits(*parts)
+        self._check_targets(splits)
+        self._check_moves(splits)
+        return splits
 
-    def _check_targets(self, parts: Sequence[Windows]) -> None:
+    def _cuts(
+        self,
+        part: str,
+        rows: Sequence[Fold],
+        window: int,
+        horizon: int,
+    ) -> list[Windows]:
+        """Return the windows of one part of each series."""
+        covariates = self.covariates or [None] * len(self.series)
+        cuts = []
+        for number, series in enumerate(self.series):
+            first, last = getattr(rows[number], part)
+            windows = cut(
+                series,
+                window,
+                horizon,
+                first,
+                last,
+                number=number,
+                covariates=covariates[number],
+            )
+            windows = with_known(windows, self._known_ahead(number, last))
+            if part == "test":
+                windows = every_window(windows, self.split.stride)
+            if self.missing:
+                windows = with_known_targets(mark_missing(windows, self.missing[number]))
+            cuts.append(windows)
+        return cuts
+
+    def _check_targets(self, parts: Sequence[TrainingWindows]) -> None:
         """Raise `UsageError` for a part in which every target is missing."""
         for name, part in zip(("training", "validation", "test"), parts, strict=True):
-            if not len(part.targets):
+            if not len(part.origins):
                 raise UsageError(f"{self._opening}all targets of the {name} part are missing: it has no window")
 
-    def _check_moves(self, parts: Sequence[Windows]) -> None:
+    def _check_moves(self, parts: Sequence[TrainingWindows]) -> None:
         """Raise `UsageError` if the last value is exact in all parts, or in the whole test part."""
         still = [_repeats_last_value(part) for part in parts]
         if all(still):
-            value = parts[0].inputs[0, -1]
+            value = parts[0].take(slice(1)).inputs[0, -1]
             raise UsageError(
                 f"{self._opening}no target moves from the last value of its window ({value:g} in the first): nothing can "
                 "be learnt"
@@ -539,7 +576,7 @@ class Panel:
 
         values = []
         targets = []
-        for name, part in zip(("training", "validation", "test"), Splits._fields, strict=True):
+        for name, part in zip(("training", "validation", "test"), WindowSplits._fields, strict=True):
             bounds = [getattr(parts, part) for parts in rows]
             missing = [of_series[slice(*ends)] for of_series, ends in zip(self.missing, bounds, strict=True)]
             missing_values = sum(int(of_series[:, 0].sum()) for of_series in missing)
@@ -547,7 +584,7 @@ class Panel:
 
             # Windows without a known target were left out before, so their targets are counted by what fits into the rows.
             kept = getattr(windows, part).targets
-            window = windows.train.inputs.shape[1]
+            window = windows.test.inputs.shape[1]
             horizon = kept.shape[1]
             stride = self.split.stride if part == "test" else 1
             all_windows = sum(-(-(last - max(first, window) - horizon + 1) // stride) for first, last in bounds)
@@ -575,10 +612,14 @@ def leading_zeros(values: Float[np.ndarray, "_"]) -> int:
     return int(others[0])
 
 
-def _repeats_last_value(part: Windows) -> bool:
+def _repeats_last_value(part: TrainingWindows) -> bool:
     """Return whether every known target is the last value of its window."""
-    is_same = part.targets == part.inputs[:, -1:]
-    return bool(np.all(is_same | np.isnan(part.targets)))
+    # As a rule the first piece decides.
+    for piece in part.pieces(CHECKED_AT_ONCE):
+        is_same = piece.targets == piece.inputs[:, -1:]
+        if not np.all(is_same | np.isnan(piece.targets)):
+            return False
+    return True
 
 
 def check_fold(source: str, count: int, fold: int) -> None:

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxseq.common.arrays import Batch, namespace
+from jaxseq.common.arrays import Batch, empty_for_device, namespace
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.categories import Categories
 from jaxseq.data.transforms import ROUNDING, TRANSFORMS, Transform, Values
+from jaxseq.data.uncut import TrainingWindows
 from jaxseq.data.windows import Series, Windows, called, summarise_failures
 
 MIN_SPREAD = 1e-100
 """Smallest range of the training rows: squares of smaller values come near the smallest numbers of float64."""
 MAX_REACH = 1e15
 """Largest distance of a value, in scales: squares of larger ones come near the largest numbers of float32."""
+LAID_OUT = 2**22
+"""Numbers of windows that are laid out at once in float64: 32 MiB."""
 LEAST_SHARE = 0.1
 """Least scale of a window by itself, relative to that of its series: a window that happens to be still has no other."""
 
@@ -333,13 +336,51 @@ def check_reach(scaling: Scaling, series: Sequence[Series], names: Sequence[str]
             )
 
 
-def batch(windows: Windows, scaling: Scaling, every_step: bool = False, steps: int | None = None) -> Batch:
+def batch(windows: TrainingWindows, scaling: Scaling, every_step: bool = False, steps: int | None = None) -> Batch:
     """Return a model's inputs and targets in float32: x "n t d" and y "n k", or "n t k" with `every_step`.
 
     `steps` limits the targets to the first ones of the horizon.
     """
-    y = scaling.targets_at_every_step(windows) if every_step else scaling.targets(windows)
-    return Batch(scaling.inputs(windows).astype(np.float32), y[..., :steps].astype(np.float32))
+    inputs = []
+    targets = []
+    # Transforms make several copies in float64.
+    for piece in windows.pieces(rows_at_once(windows, scaling)):
+        x = scaling.inputs(piece)
+        inputs.append(x.astype(np.float32))
+        y = scaling.targets_at_every_step(piece) if every_step else scaling.targets(piece)
+        targets.append(y[..., :steps].astype(np.float32))
+    return Batch(_in_one(inputs), _in_one(targets))
+
+
+def in_float32(scaling: Scaling, windows: TrainingWindows) -> Float[np.ndarray, "n t d"]:
+    """Return a model's inputs, a limited number of rows at a time: in float64 they take several times the memory."""
+    inputs = []
+    size = rows_at_once(windows, scaling)
+    for piece in windows.pieces(size):
+        x = scaling.inputs(piece)
+        inputs.append(x.astype(np.float32))
+    return _in_one(inputs)
+
+
+def rows_at_once(windows: TrainingWindows, scaling: Scaling) -> int:
+    """Return how many windows are laid out together in float64."""
+    steps = windows.take(slice(1)).inputs.shape[1]
+    return max(1, LAID_OUT // (steps * scaling.features))
+
+
+def _in_one(pieces: list[Float[np.ndarray, "_ ..."]]) -> Float[np.ndarray, "n ..."]:
+    """Concatenate pieces, which are freed one after another."""
+    first = pieces[0]
+    count = sum(map(len, pieces))
+    shape = (count, *first.shape[1:])
+    rows = empty_for_device(shape, str(first.dtype))
+    end = len(rows)
+    # From the end, so that memory moves from the pieces to the whole.
+    while pieces:
+        piece = pieces.pop()
+        rows[end - len(piece) : end] = piece
+        end -= len(piece)
+    return rows
 
 
 def check_readable(

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from jaxseq.common import checks
-from jaxseq.common.arrays import Splits
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Rows, folds
 from jaxseq.data.panel import check_fold
 from jaxseq.data.scaling import Scaling
+from jaxseq.data.uncut import WindowSplits
 from jaxseq.data.windows import Windows, check_memory, lay_out
 
 FRACTIONS = (0.70, 0.20)
@@ -78,7 +78,7 @@ class Waves:
         # A row is a whole series here, so that one row is enough for a part.
         split = folds(self.count, self.folds, window=1, horizon=1, fractions=FRACTIONS, source=self.name)[self.fold - 1]
         return Dataset(
-            windows=Splits(*(self._cut(waves, rows) for rows in split)),
+            windows=WindowSplits(*(self._cut(waves, rows) for rows in split)),
             scaling=Scaling("level", (0.0,), (1.0,)),
             background=Background((self.name,), period=1),
         )

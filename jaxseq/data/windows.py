@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxseq.common import memory
-from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 
@@ -47,11 +46,18 @@ class Windows(NamedTuple):
     filled: Bool[np.ndarray, "n t m"]
     known: Float[np.ndarray, "n u s"]
 
+    def take(self, rows: Int[np.ndarray, "_"] | Bool[np.ndarray, " n"] | slice) -> Windows:
+        """Return some of the rows."""
+        return Windows(*(array[rows] for array in self))
 
-if TYPE_CHECKING:
-    WindowSplits: TypeAlias = Splits[Windows]
-else:  # beartype cannot check a generic NamedTuple
-    WindowSplits = tuple
+    def known_until(self, steps: int) -> Windows:
+        """Return windows in which covariates are known ahead for the first `steps` targets alone."""
+        return self._replace(known=self.known[:, : self.inputs.shape[1] + steps])
+
+    def pieces(self, size: int) -> Iterator[Windows]:
+        """Yield the rows in their order, `size` of them at a time; an empty piece where there is none."""
+        for first in range(0, max(1, len(self.inputs)), size):
+            yield self.take(slice(first, first + size))
 
 
 BYTES_A_NUMBER = 44
@@ -237,7 +243,7 @@ def mark_missing(part: Windows, missing: Bool[np.ndarray, "rows m"]) -> Windows:
 
 def every_window(part: Windows, stride: int) -> Windows:
     """Return the first of the windows, and then one of every `stride`, as views."""
-    return Windows(*(array[::stride] for array in part))
+    return part.take(slice(None, None, stride))
 
 
 def with_known(part: Windows, known: Float[np.ndarray, "rows s"]) -> Windows:
@@ -253,11 +259,6 @@ def with_known(part: Windows, known: Float[np.ndarray, "rows s"]) -> Windows:
     return part._replace(known=of_windows.swapaxes(1, 2))
 
 
-def known_until(part: Windows, steps: int) -> Windows:
-    """Return windows in which covariates are known ahead for the first `steps` targets alone."""
-    return part._replace(known=part.known[:, : part.inputs.shape[1] + steps])
-
-
 def first_targets(part: Windows, steps: int) -> Windows:
     """Return windows with the first `steps` targets alone."""
     return part._replace(targets=part.targets[:, :steps])
@@ -266,7 +267,7 @@ def first_targets(part: Windows, steps: int) -> Windows:
 def with_known_targets(part: Windows) -> Windows:
     """Return the windows that have at least one known target: nothing can be learnt from the others, or tested."""
     has_target = np.isfinite(part.targets).any(axis=1)
-    return Windows(*(array[has_target] for array in part))
+    return part.take(np.flatnonzero(has_target))
 
 
 def join(parts: Sequence[Windows]) -> Windows:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -21,7 +21,8 @@ from jaxtyping import Float
 from jaxseq.common.errors import UsageError
 from jaxseq.data import seasons
 from jaxseq.data.dataset import Background, Dataset
-from jaxseq.data.scaling import Scaling, batch, fit_scaling
+from jaxseq.data.scaling import Scaling, batch, fit_scaling, rows_at_once
+from jaxseq.data.uncut import TrainingWindows
 from jaxseq.data.windows import Windows, rows_by_series
 from jaxseq.forecasting import intermittent
 from jaxseq.forecasting.smoothing import best_weight, smoothed
@@ -40,8 +41,8 @@ SMOOTHING = "exponential smoothing"
 THETA = "theta"
 """Names of the baselines in tables, files and figures; the period is added to that of the seasonal naive forecast."""
 
-LAID_OUT = 2**22
-"""Numbers of the lags that are laid out at once for least squares: 32 MiB in float64."""
+CHANGES_AT_ONCE = 2**16
+"""Windows whose first change is read together."""
 
 Path = Callable[[Float[np.ndarray, "m t"]], Float[np.ndarray, "m t"]]
 """Function that gives, for each value of a series, the level forecast after it."""
@@ -129,7 +130,7 @@ def _observed(background: Background) -> Background:
     return background._replace(series=background.known_series, missing=())
 
 
-def _simple(train: Windows, background: Background) -> dict[str, Baseline]:
+def _simple(train: TrainingWindows, background: Background) -> dict[str, Baseline]:
     """Return the baselines that need neither a season nor the scaling of the network."""
     return {
         NAIVE: naive,
@@ -223,7 +224,7 @@ def seasonal_naive_of_series(
 
 def training_mean(
     windows: Windows,
-    train: Windows,
+    train: TrainingWindows,
     background: Background,
 ) -> Float[np.ndarray, "n k"]:
     """Forecast the mean of each series' training values; of all training windows where there are no series."""
@@ -247,13 +248,14 @@ def expanding_means(values: Float[np.ndarray, "m t"]) -> Float[np.ndarray, "m t"
 
 def drift(
     windows: Windows,
-    train: Windows,
+    train: TrainingWindows,
 ) -> Float[np.ndarray, "n k"]:
     """Forecast the last value + h · the mean one-step change of the series' training windows, for h = 1 … k.
 
     The change is fitted once and not updated from row to row; in the series' unit.
     """
-    changes = train.targets[:, 0] - train.inputs[:, -1]
+    pieces = train.pieces(CHANGES_AT_ONCE)
+    changes = np.concatenate([piece.targets[:, 0] - piece.inputs[:, -1] for piece in pieces])
     is_known = np.isfinite(changes)
     changes = changes[is_known]
     series = train.series[is_known]
@@ -270,7 +272,7 @@ def drift(
 
 def simple_smoothing(
     windows: Windows,
-    train: Windows,
+    train: TrainingWindows,
     background: Background,
 ) -> Float[np.ndarray, "n k"]:
     """Forecast the level of simple exponential smoothing, for every step of the horizon, in the series' unit.
@@ -281,7 +283,7 @@ def simple_smoothing(
     return _smoothed_at(windows, background, smoothing_weights(train, background))
 
 
-def smoothing_weights(train: Windows, background: Background) -> list[float]:
+def smoothing_weights(train: TrainingWindows, background: Background) -> list[float]:
     """Return the weight of simple exponential smoothing of each series; one for all windows where there are no series."""
     if not background.series:
         # Of several targets only the first is one step ahead.
@@ -319,7 +321,9 @@ def least_squares(
     return LinearForecast(weights, intercept=y_mean - x_mean @ weights)
 
 
-def _least_squares_of_windows(train: Windows, scaling: Scaling) -> Callable[[Windows], Float[np.ndarray, "n k"]]:
+def _least_squares_of_windows(
+    train: TrainingWindows, scaling: Scaling
+) -> Callable[[Windows], Float[np.ndarray, "n k"]]:
     """Fit least squares to the training windows, as `scaling` lays them out; the function forecasts in the series' units.
 
     Raises `UsageError` if a step of the horizon has no known target.
@@ -328,7 +332,7 @@ def _least_squares_of_windows(train: Windows, scaling: Scaling) -> Callable[[Win
 
     def forecast(part: Windows) -> Float[np.ndarray, "n k"]:
         forecasts = []
-        for piece in _pieces(part, scaling):
+        for piece in part.pieces(rows_at_once(part, scaling)):
             # In float32, as `batch` gives the training inputs.
             inputs = scaling.inputs(piece).astype(np.float32)
             forecasts.append(scaling.invert(model.predict(inputs), piece))
@@ -337,8 +341,9 @@ def _least_squares_of_windows(train: Windows, scaling: Scaling) -> Callable[[Win
     return forecast
 
 
-def _fit_least_squares(train: Windows, scaling: Scaling) -> LinearForecast:
-    is_known = np.isfinite(scaling.targets(train))
+def _fit_least_squares(train: TrainingWindows, scaling: Scaling) -> LinearForecast:
+    size = rows_at_once(train, scaling)
+    is_known = np.concatenate([np.isfinite(scaling.targets(piece)) for piece in train.pieces(size)])
     horizon = is_known.shape[1]
     # Each step of the horizon has its own rows, those whose target is known.
     groups = [slice(step, step + 1) for step in range(horizon)]
@@ -348,26 +353,20 @@ def _fit_least_squares(train: Windows, scaling: Scaling) -> LinearForecast:
         if not np.any(is_known[:, group]):
             raise UsageError("least squares has no known target to be fitted to", where=f"step {group.stop}", got=0)
 
-    models = _of_groups(groups, _pieces(train, scaling), scaling)
+    models = _of_groups(groups, train.pieces(size), scaling, alone=len(is_known) <= size)
     return LinearForecast(
         weights=np.concatenate([model.weights for model in models], axis=1),
         intercept=np.concatenate([model.intercept for model in models]),
     )
 
 
-def _pieces(windows: Windows, scaling: Scaling) -> list[Windows]:
-    """Cut windows into pieces of at most `LAID_OUT` numbers, the windows of a long series being views of it."""
-    rows, steps = windows.inputs.shape
-    piece = max(1, LAID_OUT // (steps * scaling.features))
-    return [Windows(*(array[first : first + piece] for array in windows)) for first in range(0, rows, piece)]
-
-
-def _of_groups(groups: Sequence[slice], pieces: Sequence[Windows], scaling: Scaling) -> list[LinearForecast]:
+def _of_groups(
+    groups: Sequence[slice], pieces: Iterable[Windows], scaling: Scaling, *, alone: bool
+) -> list[LinearForecast]:
     """Fit least squares to the steps of each group, on the rows of the pieces in which all of them are known.
 
-    Each piece is laid out once for all groups.
+    Each piece is laid out once for all groups; `alone` says that there is one.
     """
-    alone = len(pieces) == 1
     fits = [_Factor() for _ in groups]
     models = []
     for piece in pieces:

@@ -35,9 +35,10 @@ DIGITS = 6
 
 
 class Curves(NamedTuple):
-    """The predictions and the times of their targets, in words."""
+    """The predictions, and the times of their targets with the format of dates, empty where they are numbers of rows."""
 
     times: Shaped[np.ndarray, "n k"]
+    time_format: str
     judged: Judged
 
 
@@ -54,8 +55,11 @@ def section(
     reference  name of the forecast in the column `reference`
     """
     horizon = windows.targets.shape[1]
-    times = _time_words(frame.iloc[:, 0]).reshape(-1, horizon)
-    curves = Curves(times, predictions.judged(frame, horizon))
+    curves = Curves(
+        times=frame.iloc[:, 0].to_numpy().reshape(-1, horizon),
+        time_format=_time_format(frame.iloc[:, 0]),
+        judged=predictions.judged(frame, horizon),
+    )
     views = "window"
     # Forecasts of a single step are shown as a stretch of them.
     if horizon == 1:
@@ -101,14 +105,21 @@ def _band(depth: int, level: int) -> str:
     return f'<li><svg viewBox="0 0 30 10" aria-hidden="true">{fill}</svg>{level} % interval</li>\n'
 
 
-def _time_words(times: pd.Series) -> Shaped[np.ndarray, " n"]:
-    """Return dates, with their hour if one of them has an hour, or the numbers of rows."""
+def _time_format(times: pd.Series) -> str:
+    """Return the format of dates, with their hour if one of them has an hour; an empty one for numbers of rows."""
     if not pd.api.types.is_datetime64_any_dtype(times):
-        return times.astype(str).to_numpy()
-    words = "%Y-%m-%d"
+        return ""
     if (times != times.dt.normalize()).any():
-        words = "%Y-%m-%d %H:%M"
-    return times.dt.strftime(words).to_numpy()
+        return "%Y-%m-%d %H:%M"
+    return "%Y-%m-%d"
+
+
+def _time_words(times: Shaped[np.ndarray, " n"], time_format: str) -> list[str]:
+    """Return dates, or the numbers of rows, as they are shown."""
+    # Those of all windows would take gigabytes as texts.
+    if not time_format:
+        return [str(number) for number in times.tolist()]
+    return pd.DatetimeIndex(times).strftime(time_format).tolist()
 
 
 def _names(frame: pd.DataFrame, windows: Windows) -> dict[int, str]:
@@ -163,12 +174,13 @@ def _series(
 
 def _view(curves: Curves, windows: Windows, rows: Int[np.ndarray, " n"]) -> dict[str, object]:
     """Return one window, or a stretch of forecasts of a single step, with the values before it."""
-    times, judged = curves
-    steps = times[rows].size
+    judged = curves.judged
+    shown_times = curves.times[rows].ravel()
+    steps = len(shown_times)
     past = windows.inputs[rows[0]][-min(MOST_PAST, max(40, 3 * steps)) :]
     return {
         "past": numbers(past),
-        "times": times[rows].ravel().tolist(),
+        "times": _time_words(shown_times, curves.time_format),
         "actual": numbers(judged.actual[rows]),
         "forecast": numbers(judged.forecast[rows]),
         "reference": numbers(judged.reference[rows]),

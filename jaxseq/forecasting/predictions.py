@@ -13,7 +13,8 @@ from jaxtyping import Float, Shaped
 
 from jaxseq.common import csv_tables
 from jaxseq.data.keys import NO_KEYS, Keys
-from jaxseq.data.windows import Series, Windows, WindowSplits
+from jaxseq.data.uncut import WindowSplits
+from jaxseq.data.windows import Series, Windows, rows_by_series
 from jaxseq.forecasting.intervals import Bounds, end_names
 from jaxseq.forecasting.metrics import Values
 
@@ -47,9 +48,8 @@ def target_times(
 
     rows = part.origins[:, None] + np.arange(horizon)
     times = np.empty(rows.shape, series[0].times.dtype)
-    for number, of_number in enumerate(series):
-        selected = part.series == number
-        times[selected] = of_number.times[rows[selected]]
+    for number, selected in rows_by_series(part.series).items():
+        times[selected] = series[number].times[rows[selected]]
     return times
 
 
@@ -161,6 +161,6 @@ def before_test(windows: WindowSplits) -> pd.DataFrame | None:
         # The latest ones; a slice from -0 would be all of them.
         rows = rows[max(0, len(rows) - missing) :]
         missing -= len(rows)
-        values = {"date": part.times[rows], "part": name, "actual": part.targets[rows, 0]}
+        values = {"date": part.times[rows], "part": name, "actual": part.take(rows).targets[:, 0]}
         frames.append(pd.DataFrame(values))
     return pd.concat(frames[::-1], ignore_index=True)

@@ -65,7 +65,7 @@ def fit(train: Batch, valid: Batch, by_age: Ages) -> Ridge | None:
     """
     if math.prod(train.x.shape[1:]) > MOST_INPUTS:
         return None
-    early, late = (_moments(Batch(train.x[rows], train.y[rows])) for rows in by_age)
+    early, late = (_moments(train, np.flatnonzero(rows)) for rows in by_age)
     everything = _moments(train)
     later = _moments(valid)
     if not everything.count or not later.count:
@@ -73,6 +73,7 @@ def fit(train: Batch, valid: Batch, by_age: Ages) -> Ridge | None:
 
     steps = train.x.shape[1]
     errors = {}
+    solutions = {}
     for decay in DECAYS:
         of_all = _Solver(everything, decay, steps)
         of_early = None
@@ -80,17 +81,21 @@ def fit(train: Batch, valid: Batch, by_age: Ages) -> Ridge | None:
         if early.count > 1 and late.count:
             of_early = _Solver(early, decay, steps)
         for penalty in PENALTIES:
-            error = later.mean_squared_error(of_all.solution(penalty))
+            solutions[penalty, decay] = of_all.solution(penalty)
+            error = later.mean_squared_error(solutions[penalty, decay])
             if of_early is not None:
                 error *= late.mean_squared_error(of_early.solution(penalty))
             errors[penalty, decay] = error
     penalty, decay = min(errors, key=errors.__getitem__)
-    return fit_to(train, penalty, decay)
+    return _ridge(solutions[penalty, decay], penalty, decay)
 
 
 def fit_to(rows: Batch, penalty: float, decay: int) -> Ridge:
     """Fit to rows, at least one of them with all of its targets, with a penalty and a decay that are chosen already."""
-    solution = _Solver(_moments(rows), decay, rows.x.shape[1]).solution(penalty)
+    return _ridge(_Solver(_moments(rows), decay, rows.x.shape[1]).solution(penalty), penalty, decay)
+
+
+def _ridge(solution: Float[np.ndarray, "q k"], penalty: float, decay: int) -> Ridge:
     return Ridge(solution[1:], solution[0], penalty, decay)
 
 
@@ -109,14 +114,15 @@ class _Moments(NamedTuple):
         return max(float(self.square - explained), 0.0) / (self.count * self.cross.shape[1])
 
 
-def _moments(rows: Batch) -> _Moments:
+def _moments(rows: Batch, chosen: Int[np.ndarray, "_"] | None = None) -> _Moments:
+    """Return the moments of all rows, or of those that are chosen by their numbers."""
     inputs = 1 + math.prod(rows.x.shape[1:])
     horizon = rows.y.shape[1]
     gram = np.zeros((inputs, inputs))
     cross = np.zeros((inputs, horizon))
     square = 0.0
     count = 0
-    for x, y in _pieces(rows):
+    for x, y in _pieces(rows, chosen):
         ones_and_x = np.concatenate([np.ones((len(x), 1)), x], axis=1)
         gram += ones_and_x.T @ ones_and_x
         cross += ones_and_x.T @ y
@@ -125,12 +131,18 @@ def _moments(rows: Batch) -> _Moments:
     return _Moments(gram, cross, square, count)
 
 
-def _pieces(rows: Batch) -> Iterator[tuple[Float[np.ndarray, "_ p"], Float[np.ndarray, "_ k"]]]:
+def _pieces(
+    rows: Batch, chosen: Int[np.ndarray, "_"] | None
+) -> Iterator[tuple[Float[np.ndarray, "_ p"], Float[np.ndarray, "_ k"]]]:
     """Yield the rows with known targets in float64, a limited number at a time."""
     size = max(1, LAID_OUT // max(1, math.prod(rows.x.shape[1:])))
-    for first in range(0, len(rows.x), size):
-        x = np.asarray(rows.x[first : first + size], np.float64)
-        y = np.asarray(rows.y[first : first + size], np.float64)
+    count = len(rows.x) if chosen is None else len(chosen)
+    for first in range(0, count, size):
+        piece = slice(first, first + size)
+        # A copy of the chosen rows alone.
+        numbers = piece if chosen is None else chosen[piece]
+        x = np.asarray(rows.x[numbers], np.float64)
+        y = np.asarray(rows.y[numbers], np.float64)
         is_known = np.isfinite(y).all(axis=1)
         yield x.reshape(len(x), -1)[is_known], y[is_known]
 

@@ -158,7 +158,7 @@ def _layout(job: Job[ForecastExperiment, Dataset]) -> Layout:
     """Return the columns of the network's input, with the names of the covariates."""
     data = job.experiment.data
     scaling = job.material.scaling
-    train = job.material.windows.train
+    covariates = job.material.windows.test.covariates.shape[2]
     past: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     if isinstance(data, PanelData):
@@ -166,8 +166,8 @@ def _layout(job: Job[ForecastExperiment, Dataset]) -> Layout:
         past = panel.past
         known = panel.known.labels(panel.series[0], panel.frequency)
     # Nobody may have named them.
-    if len(past) != train.covariates.shape[2]:
-        past = tuple(f"covariate {number}" for number in range(1, train.covariates.shape[2] + 1))
+    if len(past) != covariates:
+        past = tuple(f"covariate {number}" for number in range(1, covariates + 1))
     return Layout(
         window=data.window,
         values=1 + scaling.transform.seasonal,

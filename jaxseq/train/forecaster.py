@@ -19,9 +19,9 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset, SeriesData
 from jaxseq.data.panel import Panel
-from jaxseq.data.scaling import Scaling
+from jaxseq.data.scaling import Scaling, in_float32
 from jaxseq.data.tables.frame import IntoFrame
-from jaxseq.data.windows import Series, Windows, check_series, known_until, lay_out, rows_by_series
+from jaxseq.data.windows import Series, Windows, check_series, lay_out, rows_by_series
 from jaxseq.forecasting import mixture, rollout, saved_intervals
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
 from jaxseq.forecasting.predictions import Future
@@ -350,9 +350,9 @@ class Network(NamedTuple):
 
 def inputs_of(network: Network, part: Windows) -> rollout.Inputs:
     """Return the inputs of a network for windows, in float32."""
-    read_at_once = known_until(part, network.experiment.steps_out)
+    read_at_once = part.known_until(network.experiment.steps_out)
     # Scaled in float64, then rounded: in float32 the change of a high price would lose its digits.
-    x = network.scaling.inputs(read_at_once).astype(np.float32)
+    x = in_float32(network.scaling, read_at_once)
     ahead = network.scaling.ahead(part)[:, read_at_once.known.shape[1] :]
     return rollout.Inputs(x, ahead.astype(np.float32))
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, STYLE, wrapped
-from jaxseq.data.windows import WindowSplits
+from jaxseq.data.uncut import WindowSplits
 from jaxseq.forecasting import diagnostics, plots, predictions
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.train.run_folder import Row

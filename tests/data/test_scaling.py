@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling, batch, fit_scaling
 from jaxseq.data.transforms import TRANSFORMS
+from jaxseq.data.uncut import WindowSplits
 from jaxseq.data.windows import Series, cut, lay_out
 from jaxseq.forecasting import baselines
 
@@ -175,7 +175,7 @@ SEASONAL = Scaling("season", (0.0,), (0.7,), lag=3)
 def test_a_seasonal_target_of_zero_is_the_seasonal_naive_forecast():
     part = windows_of(walk(N), 8)
     background = Background(("y",), 3, (Series(np.arange(N), walk(N)),), (N,))
-    dataset = Dataset(Splits(part, part, part), SEASONAL, background)
+    dataset = Dataset(WindowSplits(part, part, part), SEASONAL, background)
     naive = baselines.forecast_all(dataset, part)
     y = np.zeros((len(part.inputs), 8))
     np.testing.assert_allclose(SEASONAL.invert(y, part), naive["seasonal naive (3)"], rtol=1e-14)

@@ -5,6 +5,7 @@ import pytest
 from forecasts import Past, autoregression, windows_of
 
 from jaxseq.common.errors import UsageError
+from jaxseq.data import scaling as scaling_module
 from jaxseq.data.frequency import describe
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import batch
@@ -208,14 +209,14 @@ def forecast_of(path, target="change", part="test"):
     return windows, baselines.forecast_all(dataset, windows)
 
 
-@pytest.mark.parametrize("numbers", [baselines.LAID_OUT, 1000])
+@pytest.mark.parametrize("numbers", [scaling_module.LAID_OUT, 1000])
 @pytest.mark.parametrize("target", ["change", "log-return"])
 def test_least_squares_on_the_levels_is_the_regression_of_scikit_learn_on_the_values_themselves(
     target, numbers, monkeypatch
 ):
     whole = forecast_of(500 + autoregression(0.9, 600, seed=1), target)[1]
     # In pieces of 100 windows, as those of a long series; the last change of a window is 0 in all of them.
-    monkeypatch.setattr(baselines, "LAID_OUT", numbers)
+    monkeypatch.setattr(scaling_module, "LAID_OUT", numbers)
     linear_model = pytest.importorskip("sklearn.linear_model")
 
     path = 500 + autoregression(0.9, 600, seed=1)
@@ -259,9 +260,9 @@ def test_levels_are_regressed_in_the_unit_of_each_series_and_not_twice_where_the
     assert name not in baselines.forecast_all(Waves(count=50).load(1), Waves(count=50).load(1).windows.test)
 
 
-@pytest.mark.parametrize("numbers", [baselines.LAID_OUT, 100])
+@pytest.mark.parametrize("numbers", [scaling_module.LAID_OUT, 100])
 def test_least_squares_takes_the_rows_whose_target_is_known(numbers, monkeypatch):
-    monkeypatch.setattr(baselines, "LAID_OUT", numbers)
+    monkeypatch.setattr(scaling_module, "LAID_OUT", numbers)
     values = np.random.default_rng(0).standard_normal(60).cumsum()
     dataset = daily(values)
     train = dataset.windows.train
@@ -284,7 +285,7 @@ def test_a_piece_without_a_known_target_of_a_step_is_passed_over(monkeypatch):
     whole = baselines.forecast_all(given, given.windows.test)[baselines.LEAST_SQUARES]
     rows = len(targets)
     piece = next(size for size in range(5, rows) if rows % size == 1)
-    monkeypatch.setattr(baselines, "LAID_OUT", piece * train.inputs.shape[1] * dataset.scaling.features)
+    monkeypatch.setattr(scaling_module, "LAID_OUT", piece * train.inputs.shape[1] * dataset.scaling.features)
     laid_out = []
     monkeypatch.setattr(baselines, "batch", lambda *given: laid_out.append(given) or batch(*given))
     in_pieces = baselines.forecast_all(given, given.windows.test)[baselines.LEAST_SQUARES]

@@ -104,4 +104,5 @@ def test_a_name_ends_neither_script_nor_page():
 
 def test_the_frame_of_a_day_has_dates_alone():
     times = pd.Series(pd.to_datetime(["2024-01-01", "2024-01-02"]))
-    assert chart._time_words(times).tolist() == ["2024-01-01", "2024-01-02"]
+    words = chart._time_words(times.to_numpy(), chart._time_format(times))
+    assert words == ["2024-01-01", "2024-01-02"]

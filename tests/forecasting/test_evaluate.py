@@ -8,13 +8,13 @@ import pytest
 import scipy.stats
 from forecasts import autoregression
 
-from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.frequency import describe
 from jaxseq.data.keys import Keys
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling, batch
+from jaxseq.data.uncut import WindowSplits
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.forecasting import baselines, evaluate, intervals
@@ -59,7 +59,7 @@ NOBODY = Background(("noise",), period=1)
 
 def noise_data(valid, test, train=None, background=NOBODY):
     """Rows of noise as a data set; training rows, where none are given, are those of the validation part."""
-    return Dataset(Splits(valid if train is None else train, valid, test), PLAIN, background)
+    return Dataset(WindowSplits(valid if train is None else train, valid, test), PLAIN, background)
 
 
 def of_noise(valid, test, forecast=lambda part: Forecast(np.zeros_like(part.targets))):
@@ -70,7 +70,7 @@ def of_noise(valid, test, forecast=lambda part: Forecast(np.zeros_like(part.targ
 def judged(data, horizon, model, kind="change", window=10, targets=lambda part: part.targets):
     """A panel, judged with a forecast for each part that `model` makes from scaling and windows."""
     dataset = data.load(kind, window, horizon)
-    windows = Splits(*(part._replace(targets=targets(part)) for part in dataset.windows))
+    windows = WindowSplits(*(part._replace(targets=targets(part)) for part in dataset.windows))
     forecast = model(dataset.scaling, windows)
     return judge(
         "it", dataset._replace(windows=windows), test=forecast(windows.test), valid=forecast(windows.valid), seed=0

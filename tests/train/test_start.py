@@ -58,10 +58,10 @@ def test_the_network_begins_as_the_regression() -> None:
     fitted = ridge.fit(job.batches.train, job.batches.valid, ridge.ages(job.material.windows.train.series, 2))
     assert fitted is not None
 
-    predicted = apply.apply(job.setup.model, state.params, state.stats, job.data.test.x)
+    predicted = apply.apply(job.setup.model, state.params, state.stats, job.data.valid.x)
 
-    test_rows = np.asarray(job.batches.test.x, float)
-    expected = test_rows.reshape(len(test_rows), -1) @ fitted.weights + fitted.intercept
+    rows = np.asarray(job.batches.valid.x, float)
+    expected = rows.reshape(len(rows), -1) @ fitted.weights + fitted.intercept
     np.testing.assert_allclose(predicted, expected, rtol=1e-4, atol=1e-5)
     assert job.fitted["ridge"] == {"penalty": fitted.penalty, "decay": fitted.decay}
     assert any("begins as a ridge regression" in note for note in job.notes)

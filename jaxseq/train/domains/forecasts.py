@@ -20,7 +20,6 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
-from jaxseq.data.windows import known_until
 from jaxseq.forecasting import evaluate, ridge
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.ridge import Ridge
@@ -44,7 +43,7 @@ __all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "summary
 def prepare(experiment: ForecastExperiment) -> ForecastJob:
     """Load the series and lay their windows out as rows. Raises `UsageError` where data and experiment do not fit."""
     dataset = experiment.load()
-    covariates = dataset.windows.train.covariates.shape[2]
+    covariates = dataset.windows.test.covariates.shape[2]
     if experiment.task == "iterated" and covariates:
         raise UsageError(
             "covariates are not known beyond the data", where="--task", got="iterated", needed="direct or every-step"
@@ -71,7 +70,20 @@ def prepare(experiment: ForecastExperiment) -> ForecastJob:
     elif experiment.starts_from_ridge:
         notes.append("the weights are drawn: there is no ridge regression on so many inputs, or without known targets")
     job = build_job(experiment, batches, dataset, tuple(notes), fitted, judged_by=("mse",))
-    return _starting_from(job, linear)
+    return _starting_from(_without_test_inputs(job), linear)
+
+
+def _without_test_inputs(job: ForecastJob) -> ForecastJob:
+    """Return a job without the inputs of its test rows, unless a state is carried through them.
+
+    Forecasts are made from the windows; the rows have their part in the fingerprint alone.
+    """
+    test = job.batches.test
+    if not isinstance(test, Batch):
+        return job
+    batches = job.batches._replace(test=test._replace(x=test.x[:0]))
+    data = job.data._replace(test=Batch(job.data.test.x[:0], job.data.test.y))
+    return dataclasses.replace(job, batches=batches, data=data)
 
 
 def _ridge(experiment: ForecastExperiment, dataset: Dataset, batches: RowSplits) -> Ridge | None:
@@ -140,7 +152,8 @@ def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSp
     every_step = experiment.task == "every-step"
     batches = []
     for name, part in dataset.windows._asdict().items():
-        rows = batch(known_until(part, experiment.steps_out), dataset.scaling, every_step, experiment.steps_out)
+        known = part.known_until(experiment.steps_out)
+        rows = batch(known, dataset.scaling, every_step, experiment.steps_out)
         if experiment.data.masks_targets:
             rows = _with_known_targets(rows, name)
         batches.append(rows)
@@ -185,6 +198,8 @@ def _with_known_targets(rows: Batch, part: str) -> Batch:
     has_target = np.isfinite(rows.y).reshape(len(rows.y), -1).any(axis=1)
     if not np.any(has_target):
         raise UsageError(f"all targets of the {part} part are missing")
+    if np.all(has_target):
+        return rows
     return Batch(rows.x[has_target], rows.y[has_target])
 
 

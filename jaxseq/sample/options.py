@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -83,12 +83,13 @@ class SampleOptions:
     sweeps: int = 128
     """Sweeps of Gibbs sampling over a piece, if the run fills gaps."""
     bpm: float | None = None
-    """Tempo of MIDI and sound, in quarter notes a minute; None takes that of the given
-    MIDI file, or 84."""
+    """Tempo in quarter notes a minute; None takes that of the given MIDI file, or 84."""
     instrument: InstrumentName = "organ"
     """Instrument of MIDI, MusicXML and sound."""
     score: bool = True
     """Engrave a score of each piece as SVG and PNG (needs jaxseq[score])."""
+    data_path: Annotated[Path | None, tyro.conf.arg(name="data.path")] = None
+    """Where the run's data are now, if they have moved since the training."""
     epoch: int | None = None
     """Saved epoch to compose with; None takes the one that was judged, or the best one so far."""
     out: Path | None = None

@@ -99,8 +99,8 @@ def memorised_sentence(judgement: Judgement) -> str:
 def settings(request: Request) -> dict[str, Setting]:
     """Return the run and the options that decided the pieces, in the order of the report."""
     options = request.options
-    # The run is named first, and where files go decides nothing about the pieces.
-    unused = {"run", "out", "score"}
+    # The run is named first, and where files lie decides nothing about the pieces.
+    unused = {"run", "out", "score", "data_path"}
     if not request.composer.fills:
         unused.add("sweeps")
     if options.prime == NO_PRIME:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import NamedTuple
 
 from jaxseq.common.errors import UsageError
@@ -42,7 +44,7 @@ def read_request(options: SampleOptions) -> Request:
     composer = chorales.restore(options.run, options.epoch)
     # Checked before the data are loaded, which may be a download.
     options.destination.check()
-    parts = _pieces(composer)
+    parts = _pieces(composer, options.data_path)
 
     _check_combination(options)
     _check_model(options, composer)
@@ -53,14 +55,21 @@ def read_request(options: SampleOptions) -> Request:
     return Request(options, composer, parts, given_notes, bpm)
 
 
-def _pieces(composer: Composer) -> PieceSplits:
-    """Load the data of a run. Raises `UsageError` as they do, with what works here, where no data are named."""
+def _pieces(composer: Composer, path: Path | None = None) -> PieceSplits:
+    """Load the data of a run, from another path if it is given.
+
+    Raises `UsageError` as they do, with what works here, where no data are named.
+    """
+    data = composer.experiment.data
+    if path is not None:
+        data = dataclasses.replace(data, path=str(path))
     try:
-        return composer.experiment.data.load()
+        return data.load()
     except FetchError as error:
         if error.file is None:
             raise
-        raise UsageError(f"{error.reason}: try again, or download it yourself and put it at {error.file}") from error
+        advice = f"try again, or download it yourself and put it at {error.file}, or name it by --data.path"
+        raise UsageError(f"{error.reason}: {advice}") from error
 
 
 def _check_combination(options: SampleOptions) -> None:

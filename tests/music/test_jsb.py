@@ -235,8 +235,15 @@ def test_the_benchmarks_chorales_name_the_other_edition_and_sampling_the_place_o
     monkeypatch.setenv("JAXSEQ_MIRROR", "http://127.0.0.1:9")
     with pytest.raises(FetchError, match=r"--data\.path.*chorales, chords and fill .*music21"):
         Jsb().load()
-    # A run that composes has no option for its data.
     with pytest.raises(UsageError) as error:
         request._pieces(Composer(named("jsb"), epoch=1, setup=None, state=None))
     assert f"put it at {tmp_path / 'cache' / 'jsb_chorales.tgz'}" in str(error.value)
-    assert "--data.path" not in str(error.value)
+    assert "or name it by --data.path" in str(error.value)
+
+
+@needs_archive
+def test_sampling_finds_data_that_have_moved(tmp_path):
+    moved = Composer(named("jsb", data=Jsb(str(tmp_path / "gone.tgz"))), epoch=1, setup=None, state=None)
+    with pytest.raises(UsageError, match=r"gone\.tgz"):
+        request._pieces(moved)
+    assert len(request._pieces(moved, ARCHIVE).train) == 229

@@ -15,7 +15,7 @@ from served import Server
 from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.music.corpora import matfile
 from jaxseq.music.corpora.jsb import Jsb
-from jaxseq.music.corpora.pianoroll import PianoRoll, parse
+from jaxseq.music.corpora.pianoroll import LITERATURE, PianoRoll, parse
 
 ROLLS = ARCHIVE.parent / "JSB_Chorales.mat"
 needs_rolls = pytest.mark.skipif(not ROLLS.exists(), reason=f"needs {ROLLS}")
@@ -80,6 +80,14 @@ def test_the_benchmark_has_229_76_and_77_rolls():
     assert [len(part) for part in splits] == [229, 76, 77]
     assert [sum(map(len, part)) for part in splits] == [13_807, 4_602, 4_725]
     assert {roll.shape[1] for part in splits for roll in part} == {88}
+
+
+@needs_rolls
+def test_published_results_stand_beside_the_benchmark_s_file_alone(tmp_path):
+    other = tmp_path / "Nottingham.mat"
+    other.write_bytes(stored())
+    assert PianoRoll(str(ROLLS)).literature == PianoRoll().literature == LITERATURE
+    assert PianoRoll(str(other)).literature is None
 
 
 @needs_rolls

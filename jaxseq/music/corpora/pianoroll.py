@@ -9,6 +9,7 @@ Boulanger-Lewandowski, Bengio and Vincent (2012); the file is the one of Bai, Ko
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
@@ -28,6 +29,7 @@ REMOTE = Remote(
     "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
     "JSB_Chorales.mat",
 )
+LITERATURE = "Bai et al. 2018: RNN 8.91, LSTM 8.45, GRU 8.43, convolutions 8.10 nats a frame."
 KEYS = 88
 VARIABLES = ("traindata", "validdata", "testdata")
 _EXPECTED = "a .mat file with traindata, validdata and testdata, as JSB_Chorales.mat"
@@ -60,6 +62,13 @@ class PianoRoll:
         """
         path = self.path or str(fetch(*REMOTE))
         return parse(read_bounded(path, _EXPECTED), printable(path))
+
+    @property
+    def literature(self) -> str | None:
+        """Published results on these data, as a sentence; None of a file that is not the benchmark's, by its sha256."""
+        if self.path is not None and hashlib.sha256(read_bounded(self.path, _EXPECTED)).hexdigest() != REMOTE.sha256:
+            return None
+        return LITERATURE
 
 
 @functools.lru_cache(maxsize=2)

@@ -33,7 +33,6 @@ from jaxseq.train.saved_experiment import saved_experiment_of
 
 FREQUENCY = "each key's frequency"
 CHAIN = "each key by itself, given its last state"
-LITERATURE = "Bai et al. 2018: RNN 8.91, LSTM 8.45, GRU 8.43, convolutions 8.10"
 
 PianorollJob: TypeAlias = Job[PianorollExperiment, RollSplits]
 """An experiment with its piano rolls."""
@@ -140,7 +139,9 @@ def judge(job: PianorollJob, folder: Path, console: Console, extras: Extras = NO
     files.write_text(folder / run_seal.REPORT, report(job, scores, best_epoch, len(metrics)))
 
     console.print(_score_table(scores, f"{experiment.data.name}, test part"))
-    console.print(f"{LITERATURE} nats a frame", highlight=False)
+    literature = experiment.data.literature
+    if literature is not None:
+        console.print(literature, highlight=False)
     written = (run_seal.REPORT, run_seal.SCORES, run_seal.LOSS_PLOT)
     console.print(f"{folder}: {', '.join(written)}, checkpoints", highlight=False)
     return _row(experiment, folder)
@@ -237,13 +238,21 @@ def report(
 
 {table}
 
-{LITERATURE}. Summed over the keys, averaged over all frames of the test part from the second of each piece on. Epoch
+{_literature(experiment)}Summed over the keys, averaged over all frames of the test part from the second of each piece on. Epoch
 {best_epoch} of {epochs} was chosen on the validation part; the test part was used once, for this table.
 
 ![Loss by epoch]({run_seal.LOSS_PLOT})
 
 Pieces: {parts}. The experiment is in `{run_seal.CONFIG}`, the versions are in `{run_seal.ENVIRONMENT}`.
 """
+
+
+def _literature(experiment: PianorollExperiment) -> str:
+    """Return the published results on the data, and a space; nothing of other data."""
+    sentence = experiment.data.literature
+    if sentence is None:
+        return ""
+    return f"{sentence} "
 
 
 def check(experiment: PianorollExperiment) -> None:
@@ -277,5 +286,5 @@ def summary(experiment: PianorollExperiment, runs: Sequence[Member], table: pd.D
 
 {body}
 
-{LITERATURE}. ± is the standard deviation over the seeds. One row a run: `study.csv`.
+{_literature(experiment)}± is the standard deviation over the seeds. One row a run: `study.csv`.
 """

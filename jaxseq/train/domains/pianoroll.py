@@ -238,8 +238,8 @@ def report(
 
 {table}
 
-{_literature(experiment)}Summed over the keys, averaged over all frames of the test part from the second of each piece on. Epoch
-{best_epoch} of {epochs} was chosen on the validation part; the test part was used once, for this table.
+{_literature(experiment)}Summed over the keys, averaged over all frames of the test part from the second of each piece on.
+Epoch {best_epoch} of {epochs} was chosen on the validation part; the test part was used once, for this table.
 
 ![Loss by epoch]({run_seal.LOSS_PLOT})
 

@@ -5,7 +5,6 @@ A preparation is a set of values for fields of an experiment, by their names on 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,7 +13,7 @@ from jaxseq.data.panel import PanelData
 from jaxseq.data.targets import SEASONS_IN_WINDOW
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.train.experiments.base import Experiment
-from jaxseq.train.experiments.config import RIDGE
+from jaxseq.train.experiments.config import RIDGE, rebuild
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 
 if TYPE_CHECKING:
@@ -113,9 +112,9 @@ def applied(experiment: ForecastExperiment[PanelData], preparation: Preparation)
     for field, value in preparation.items():
         part, _, name = field.rpartition(".")
         parts[part][name] = value
-    data = dataclasses.replace(experiment.data, **parts["data"])
-    model = dataclasses.replace(experiment.model, **parts["model"])
-    return dataclasses.replace(experiment, data=data, model=model, **parts[""])
+    data = rebuild(experiment.data, parts["data"], "data")
+    model = rebuild(experiment.model, parts["model"], "model")
+    return rebuild(experiment, parts[""], experiment.name, {"data": data, "model": model})
 
 
 def asked(experiment: ForecastExperiment[PanelData]) -> Preparation:

@@ -21,6 +21,7 @@ from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.keys import NO_KEYS, Keys
+from jaxseq.data.powers import PowerName
 from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
 from jaxseq.data.split import SHARES, Split
 from jaxseq.data.targets import AUTO, Options, ScaleChoice, Target, TargetChoice
@@ -521,9 +522,7 @@ class Panel:
             covariates.append(np.concatenate([others, self._known_ahead(number, last)], axis=1))
 
         try:
-            scaling = fit_scaling(
-                target.kind, training, self.names, covariates, lag=target.lag, by_window=target.by_window
-            )
+            scaling = fit_scaling(target.kind, training, self.names, covariates, **target.options)
             check_reach(scaling, self.series, self.names)
         except UsageError as error:
             raise UsageError(f"{self._opening}{error}{self.way_out}") from error
@@ -635,6 +634,8 @@ class PanelFields(TypedDict, total=False):
     window: int
     target: TargetChoice
     scale: ScaleChoice
+    transform: PowerName
+    scale_input: bool
     folds: int
     fold: int
     stateful: bool
@@ -655,6 +656,10 @@ class PanelData(ABC):
     """Values the model sees and forecasts: change from the last value or a season ago, log-return, level, count, amount."""
     scale: ScaleChoice = "auto"
     """Scale of a series: its training rows (series) or each window by itself (window), which auto takes for season."""
+    transform: PowerName = "none"
+    """Transform of values above 0 before all else: none, log, or box-cox with an exponent fitted to each series."""
+    scale_input: bool = False
+    """Let the network read the scale of each window, relative to that of its series."""
     folds: int = 1
     """Folds of a backtest over the rows of the test part; --backtest trains all of them."""
     fold: int = 1
@@ -678,9 +683,14 @@ class PanelData(ABC):
     def __post_init__(self) -> None:
         """Raise `UsageError` for an invalid field."""
         checks.count(2, where=self.name, window=self.window)
-        Options(self.target, self.scale).check(self.name)
+        self._target.check(self.name)
         check_fold(self.name, self.folds, self.fold)
         self.split.check()
+
+    @property
+    def _target(self) -> Options:
+        """The target as it is asked for."""
+        return Options(self.target, self.scale, self.transform, self.scale_input)
 
     @property
     def split(self) -> Split:
@@ -720,5 +730,4 @@ class PanelData(ABC):
         # Before the file is read, which may take a while.
         self.split.check_horizon(horizon, self.folds)
         panel = dataclasses.replace(self.panel(), split=self.split)
-        target = Options(self.target, self.scale)
-        return panel.load(target, self.window, horizon, self.folds, self.fold, stateful=self.stateful)
+        return panel.load(self._target, self.window, horizon, self.folds, self.fold, stateful=self.stateful)

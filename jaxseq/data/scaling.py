@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack, get_args
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -12,6 +13,7 @@ from jaxseq.common.arrays import Batch, empty_for_device, namespace
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
+from jaxseq.data import powers, window_scales
 from jaxseq.data.categories import Categories
 from jaxseq.data.transforms import ROUNDING, TRANSFORMS, Transform, Values
 from jaxseq.data.uncut import TrainingWindows
@@ -25,6 +27,16 @@ LAID_OUT = 2**22
 """Numbers of windows that are laid out at once in float64: 32 MiB."""
 LEAST_SHARE = 0.1
 """Least scale of a window by itself, relative to that of its series: a window that happens to be still has no other."""
+
+
+class ScaleOptions(TypedDict, total=False):
+    """Options of a `Scaling`, which has their defaults."""
+
+    lag: int
+    by_window: bool
+    window_scale: str
+    scale_input: bool
+    power: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,12 @@ class Scaling:
     With `by_window`, shift and scale of a row are those of its own window (`Transform.fit_rows`), the scale at least
     `LEAST_SHARE` of that of its series: series of any size weigh alike, and one that grows stays in sight.
 
+    `window_scale` names another one of `window_scales.SCALES`. With `scale_input`, log(own scale / that of the series)
+    stands beside x at each time step.
+
+    With a `power`, all v and w are those of `jaxseq.data.powers`, by the exponent of each series. The inverse of a
+    forecast that is a mean is then a median, if the errors are symmetric: nothing is corrected.
+
     Covariates stand beside x as (c - mean) / standard deviation of their training rows, over all series. Where values
     were missing in training, a mask stands beside them: 1 where a value is filled in, else 0. `masks` are the numbers of
     the columns that have one: 0 is the value, 1 the first covariate. Raises `UsageError` for another `kind`.
@@ -72,9 +90,16 @@ class Scaling:
     category_columns: tuple[str, ...] = ()
     category_texts: tuple[str, ...] = ()
     category_shares: tuple[float, ...] = ()
+    window_scale: str = ""
+    scale_input: bool = False
+    power: str = powers.NONE
+    exponents: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         one_of(TRANSFORMS, target=self.kind)
+        one_of(get_args(powers.PowerName), transform=self.power)
+        if self.window_scale:
+            one_of(window_scales.SCALES, scale=self.window_scale)
         columns = len(self.category_columns)
         texts = len(self.category_texts)
         shares = len(self.category_shares)
@@ -99,9 +124,20 @@ class Scaling:
         return Categories(self.category_columns, self.category_texts, self.category_shares)
 
     @property
+    def options(self) -> ScaleOptions:
+        """The options by which the scaling of another series would be like this one."""
+        return ScaleOptions(
+            lag=self.lag,
+            by_window=self.by_window,
+            window_scale=self.window_scale,
+            scale_input=self.scale_input,
+            power=self.power,
+        )
+
+    @property
     def features(self) -> int:
         """Number of the model's inputs in each time step."""
-        return 1 + self.transform.seasonal + len(self.covariate_shift) + len(self.masks)
+        return 1 + self.transform.seasonal + self.scale_input + len(self.covariate_shift) + len(self.masks)
 
     def inputs(self, windows: Windows) -> Float[np.ndarray, "n t d"]:
         """Return the model's inputs: x, the covariates beside it, masks of missing values, and what is known ahead.
@@ -115,7 +151,11 @@ class Scaling:
             raise UsageError(f"{counted(given, 'covariate')} given, where there were {fitted} in training")
 
         check_readable(self.transform, windows.inputs)
-        x = np.asarray(self.columns(windows.inputs, *self.of_rows(windows)))
+        shift_of_rows, scale_of_rows = self.of_rows(windows)
+        x = np.asarray(self.columns(self.bent(windows.inputs, windows.series), shift_of_rows, scale_of_rows))
+        if self.scale_input:
+            relative = np.log(scale_of_rows / self._of(self.scale, windows.series))
+            x = np.concatenate([x, np.broadcast_to(relative[..., None], (*x.shape[:2], 1))], axis=2)
         # Over all series together: a covariate such as a holiday means the same in each.
         shift = np.asarray(self.covariate_shift)[:past]
         covariates = (windows.covariates - shift) / np.asarray(self.covariate_scale)[:past]
@@ -157,16 +197,26 @@ class Scaling:
         """Return shift and scale of windows "n t", given those of their series, "n 1" or "1 1"."""
         if not self.by_window:
             return shift, scale
-        assert self.transform.fit_rows is not None, "checked when it was made"
-        own_shift, own_scale = self.transform.fit_rows(values, self.lag)
+        if self.window_scale:
+            own_shift, own_scale = window_scales.SCALES[self.window_scale](np.asarray(values))
+        else:
+            assert self.transform.fit_rows is not None, "checked when it was made"
+            own_shift, own_scale = self.transform.fit_rows(values, self.lag)
         return own_shift, namespace(values).maximum(own_scale, LEAST_SHARE * scale)
 
     def of_rows(self, windows: Windows) -> tuple[Float[np.ndarray, "n 1"], Float[np.ndarray, "n 1"]]:
         """Return shift and scale of each window. Raises `UsageError` for what is no series of the training."""
         shift = self._of(self.shift, windows.series)
         scale = self._of(self.scale, windows.series)
-        own_shift, own_scale = self.fit_rows(windows.inputs, shift, scale)
+        own_shift, own_scale = self.fit_rows(self.bent(windows.inputs, windows.series), shift, scale)
         return np.asarray(own_shift), np.asarray(own_scale)
+
+    def bent(self, values: Float[np.ndarray, "n t"], series: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:
+        """Return values as the power of each row's series has them; as they are without one."""
+        if self.power == powers.NONE:
+            return values
+        powers.check_positive(values, self.power)
+        return powers.bend(values, self._of(self.exponents, series))
 
     def _masks(self, windows: Windows) -> Float[np.ndarray, "n t m"]:
         shape = (*windows.inputs.shape, len(self.masks))
@@ -177,8 +227,8 @@ class Scaling:
 
     def targets(self, windows: Windows) -> Float[np.ndarray, "n k"]:
         """Return the model's targets y, NaN where they are not known."""
-        known = np.asarray(self.known(windows.inputs, windows.targets.shape[1]))
-        return self._targets(windows.targets, known, *self.of_rows(windows))
+        known = np.asarray(self.known(self.bent(windows.inputs, windows.series), windows.targets.shape[1]))
+        return self._targets(self.bent(windows.targets, windows.series), known, *self.of_rows(windows))
 
     def targets_at_every_step(self, windows: Windows) -> Float[np.ndarray, "n t k"]:
         """Return the targets after each step of the window: the k values that follow that step, NaN if not known.
@@ -202,14 +252,22 @@ class Scaling:
         series = np.repeat(windows.series, steps)
         shift = self._of(self.shift, series)
         scale = self._of(self.scale, series)
-        flat = self._targets(ahead.reshape(-1, horizon), windows.inputs.reshape(-1, 1), shift, scale)
+        flat = self._targets(
+            self.bent(ahead.reshape(-1, horizon), series),
+            self.bent(windows.inputs.reshape(-1, 1), series),
+            shift,
+            scale,
+        )
         return flat.reshape(rows, steps, horizon)
 
     def invert(self, y: Float[np.ndarray, "*m n k"], windows: Windows) -> Float[np.ndarray, "*m n k"]:
         """Return a model's outputs in the series' units: the inverse of `targets`, for the inputs of these windows."""
         numbers = np.asarray(y, np.float64)
-        known = self.known(windows.inputs, numbers.shape[-1])
-        return np.asarray(self.transform.invert(numbers, known, *self.of_rows(windows)))
+        known = self.known(self.bent(windows.inputs, windows.series), numbers.shape[-1])
+        values = np.asarray(self.transform.invert(numbers, known, *self.of_rows(windows)))
+        if self.power == powers.NONE:
+            return values
+        return powers.unbend(values, self._of(self.exponents, windows.series))
 
     def add_up(self, steps: Float[np.ndarray, "*m n k"]) -> Float[np.ndarray, "*m n k"]:
         """Turn one-step outputs that were fed back into outputs of 1 to k steps: changes add up, values stay."""
@@ -255,29 +313,32 @@ def fit_scaling(
     training: Sequence[Float[np.ndarray, "_"]],
     names: Sequence[str] = ("value",),
     covariates: Sequence[Float[np.ndarray, "_ c"]] = (),
-    *,
-    lag: int = 1,
-    by_window: bool = False,
+    **options: Unpack[ScaleOptions],
 ) -> Scaling:
     """Fit the scaling of each series' training rows, as its transform does: see `jaxseq.data.transforms`.
 
-    `covariates` are those of the same rows; `lag` and `by_window` are those of the `Scaling`. Missing values are NaN, and
+    `covariates` are those of the same rows; the options are those of the `Scaling`. Missing values are NaN, and
     nothing is fitted to them. Raises `UsageError`, which names the series, for fewer than three known rows, for values
     that do not vary or by less than `MIN_SPREAD`, and for those that the transform refuses.
     """
+    lag = options.get("lag", 1)
+    power = options.get("power", powers.NONE)
     fitted = []
     failures = []
     for values, name in zip(training, names, strict=True):
         try:
-            fitted.append(_fit(kind, values, called(name), lag))
+            fitted.append(_fit(kind, values, called(name), lag, power))
         except UsageError as error:
             failures.append((name, error))
     if failures:
         raise UsageError(summarise_failures("without a scale", failures, len(names)))
 
-    shift, scale = (tuple(numbers) for numbers in zip(*fitted, strict=True))
+    shift, scale, exponents = (tuple(numbers) for numbers in zip(*fitted, strict=True))
+    scaling = Scaling(kind, shift, scale, **options)
+    if power != powers.NONE:
+        scaling = replace(scaling, exponents=exponents)
     if not covariates or not covariates[0].shape[1]:
-        return Scaling(kind, shift, scale, lag=lag, by_window=by_window)
+        return scaling
 
     rows = np.concatenate(covariates)
     # Where nothing is missing, these are `mean` and `std` bit for bit.
@@ -287,11 +348,11 @@ def fit_scaling(
     deviation = np.where(deviation > ROUNDING * np.nanmax(np.abs(rows), axis=0), deviation, 1)
     covariate_shift = tuple(map(float, mean))
     covariate_scale = tuple(map(float, deviation))
-    return Scaling(kind, shift, scale, covariate_shift, covariate_scale, lag=lag, by_window=by_window)
+    return replace(scaling, covariate_shift=covariate_shift, covariate_scale=covariate_scale)
 
 
-def _fit(kind: str, values: Float[np.ndarray, " n"], name: str, lag: int) -> tuple[float, float]:
-    """Return shift and scale of one series."""
+def _fit(kind: str, values: Float[np.ndarray, " n"], name: str, lag: int, power: str) -> tuple[float, float, float]:
+    """Return shift, scale and exponent of one series; without a power, the exponent is 1."""
     count = np.count_nonzero(np.isfinite(values))
     if count < 3:
         raise UsageError(f"{name}: a scaling needs at least 3 training rows; there are {count}")
@@ -307,7 +368,16 @@ def _fit(kind: str, values: Float[np.ndarray, " n"], name: str, lag: int) -> tup
         )
     transform = TRANSFORMS[kind]
     check_readable(transform, values, f"{name}: ")
-    return transform.fit(values, name, lag)
+    if power == powers.NONE:
+        return (*transform.fit(values, name, lag), 1.0)
+
+    powers.check_positive(values, power, f"{name}: ")
+    exponent = powers.fit(power, values, None if kind == "level" else lag)
+    shift, scale = transform.fit(powers.bend(values[None], np.array([[exponent]]))[0], name, lag)
+    # Values that are far from 0 may have one logarithm in float64.
+    if not scale > 0:
+        raise UsageError(f"{name}: the training rows differ by rounding alone with transform {power}")
+    return shift, scale, exponent
 
 
 def check_reach(scaling: Scaling, series: Sequence[Series], names: Sequence[str]) -> None:
@@ -319,6 +389,9 @@ def check_reach(scaling: Scaling, series: Sequence[Series], names: Sequence[str]
     for number, (times, values) in enumerate(series):
         name = called(names[number])
         check_readable(scaling.transform, values, f"{name}: ", times)
+        if scaling.power != powers.NONE:
+            powers.check_positive(values, scaling.power, f"{name}: ", times)
+            continue
         if scaling.transform.bounded:
             continue
 

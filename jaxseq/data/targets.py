@@ -10,7 +10,9 @@ from jaxtyping import Float
 
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
-from jaxseq.data import seasons
+from jaxseq.data import seasons, window_scales
+from jaxseq.data.powers import NONE, PowerName
+from jaxseq.data.scaling import ScaleOptions
 from jaxseq.data.transforms import TRANSFORMS
 
 AUTO = "auto"
@@ -22,21 +24,40 @@ if TYPE_CHECKING:
     TargetChoice: TypeAlias = str
 else:  # A type checker reads no list of names that is computed.
     TargetChoice = Literal[(AUTO, *TRANSFORMS)]
-ScaleChoice: TypeAlias = Literal["auto", "series", "window"]
+ScaleChoice: TypeAlias = Literal["auto", "series", "window", "window-mean", "window-median", "window-last"]
 """By what values are scaled: the training rows of their series, or each window by itself."""
+MEASURED = ("change", "season", "level")
+"""Targets that another scale of the window goes with, or a power: those that are linear in the values."""
 
 
 class Target(NamedTuple):
     """Numbers that a model forecasts.
 
-    kind       name of a transform
-    lag        time steps from a value back to the one that it is compared with: a season, or 1
-    by_window  whether each window has a scale of its own
+    kind          name of a transform
+    lag           time steps from a value back to the one that it is compared with: a season, or 1
+    by_window     whether each window has a scale of its own
+    window_scale  name of that scale; empty for the one of the target
+    scale_input   whether the network reads that scale
+    power         name of the power transform before all of it
     """
 
     kind: str
     lag: int = 1
     by_window: bool = False
+    window_scale: str = ""
+    scale_input: bool = False
+    power: str = NONE
+
+    @property
+    def options(self) -> ScaleOptions:
+        """The target as options of its scaling."""
+        return ScaleOptions(
+            lag=self.lag,
+            by_window=self.by_window,
+            window_scale=self.window_scale,
+            scale_input=self.scale_input,
+            power=self.power,
+        )
 
     @property
     def words(self) -> str:
@@ -44,9 +65,13 @@ class Target(NamedTuple):
         scaled = "by the training rows of its series"
         if self.by_window:
             scaled = "in each window by itself"
+        if self.window_scale:
+            scaled = f"by the {self.window_scale.partition('-')[2]} of each window"
         against = self.kind
         if self.lag > 1:
             against = f"change from the value {self.lag} time steps before"
+        if self.power != NONE:
+            against = f"{against} after transform {self.power}"
         return f"target: {against}, scaled {scaled}"
 
 
@@ -55,11 +80,31 @@ class Options(NamedTuple):
 
     kind: str = "change"
     scale: str = AUTO
+    power: str = NONE
+    scale_input: bool = False
 
     def check(self, where: str) -> None:
-        """Raise `UsageError` for an unknown name."""
+        """Raise `UsageError` for an unknown name, and for names that do not go together."""
         one_of((AUTO, *TRANSFORMS), where=where, target=self.kind)
         one_of(get_args(ScaleChoice), where=where, scale=self.scale)
+        one_of(get_args(PowerName), where=where, transform=self.power)
+        needed = f"--data.target {', '.join(MEASURED)} or {AUTO}"
+        if self.kind not in (AUTO, *MEASURED):
+            if self.power != NONE:
+                raise UsageError(
+                    f"does not go with --data.target {self.kind}",
+                    where="--data.transform",
+                    got=self.power,
+                    needed=needed,
+                )
+            if self.scale in window_scales.SCALES:
+                raise UsageError(
+                    f"does not go with --data.target {self.kind}", where="--data.scale", got=self.scale, needed=needed
+                )
+        if self.scale_input and self.scale == "series":
+            raise UsageError(
+                "is the same in every window", where="--data.scale-input", got="--data.scale series", needed="window"
+            )
 
     def choose(self, by_dates: int, training: Sequence[Float[np.ndarray, "_"]], window: int, horizon: int) -> Target:
         """Choose what is left open by the training rows of each series; NaN is a missing value.
@@ -76,8 +121,17 @@ class Options(NamedTuple):
             kind = "season"
             if lag == 1:
                 kind = "change"
-        by_window = self.scale == "window" or (self.scale == AUTO and kind == "season")
-        return Target(kind, lag, by_window)
+        is_measured = self.scale in window_scales.SCALES
+        by_window = self.scale == "window" or is_measured or (self.scale == AUTO and kind == "season")
+        return Target(
+            kind,
+            lag,
+            by_window,
+            window_scale=self.scale if is_measured else "",
+            # "auto" may have chosen the scale of the series, which is no news in a window.
+            scale_input=self.scale_input and by_window,
+            power=self.power,
+        )
 
     def _season(self, by_dates: int, training: Sequence[Float[np.ndarray, "_"]], window: int, horizon: int) -> int:
         """Return the best season, or 1 where "auto" does without."""

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from jaxseq.common.errors import UsageError
 from jaxseq.data import seasons
 from jaxseq.data.dataset import Background, Dataset
+from jaxseq.data.powers import NONE
 from jaxseq.data.scaling import Scaling, batch, fit_scaling, rows_at_once
 from jaxseq.data.uncut import TrainingWindows
 from jaxseq.data.windows import Windows, rows_by_series
@@ -100,7 +101,7 @@ def forecast_parts(dataset: Dataset, parts: Sequence[Windows]) -> list[dict[str,
     background = _observed(background)
     by_baseline = {**_simple(train, background), LEAST_SQUARES: _least_squares_of_windows(train, scaling)}
     # Changes do not show how far a series is from its mean, to which it may return.
-    if scaling.kind != "level":
+    if scaling.kind != "level" or scaling.power != NONE:
         levels = _scaling_of_levels(scaling, background)
         by_baseline[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(train, levels)
     by_baseline |= _seasonal(background)
@@ -427,7 +428,18 @@ def _scaling_of_levels(
 ) -> Scaling:
     """Return the scaling of each series by the range of its training values; covariates and masks stay as they are."""
     levels = fit_scaling("level", background.training, background.names)
-    return dataclasses.replace(scaling, kind="level", shift=levels.shift, scale=levels.scale, lag=1, by_window=False)
+    return dataclasses.replace(
+        scaling,
+        kind="level",
+        shift=levels.shift,
+        scale=levels.scale,
+        lag=1,
+        by_window=False,
+        window_scale="",
+        scale_input=False,
+        power=NONE,
+        exponents=(),
+    )
 
 
 def carried_forward(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from jaxseq.data.powers import NONE
 from jaxseq.forecasting import intervals, metrics
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part
 from jaxseq.forecasting.metrics import Values
@@ -45,6 +46,8 @@ def _scaled(
     """Return a forecast in the model's own scale; None where that is not possible."""
     transform = part.scaling.transform
     if transform.relative and np.any(transform.refused(forecast)):
+        return None
+    if part.scaling.power != NONE and np.any(forecast <= 0):
         return None
     # Of a simple forecast that the series cannot take, such as one below 0 of a root.
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from jaxseq.common.arrays import Arrays, namespace
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
+from jaxseq.data.powers import NONE
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import Transform
 from jaxseq.data.windows import Series, Windows, rows_by_series
@@ -494,7 +495,8 @@ def available(part: Part) -> list[Size]:
     names: list[Size] = ["split"]
     inputs = part.windows.inputs
     several_series = len(part.scaling.scale) > 1
-    if several_series or (not part.scaling.transform.relative and bool(np.all(inputs > 0))):
+    is_relative = part.scaling.transform.relative or part.scaling.power != NONE
+    if several_series or (not is_relative and bool(np.all(inputs > 0))):
         names.append("scaled")
     # A series at rest for most of the time has no volatility to divide by.
     if np.nanmedian(sizes.volatility(*part)) > 0:

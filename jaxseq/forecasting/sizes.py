@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from jaxseq.common.arrays import Arrays, namespace
+from jaxseq.data.powers import NONE
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import Transform
 from jaxseq.data.windows import Series, Windows, rows_by_series
@@ -46,6 +47,9 @@ def last_value(
     scaling: Scaling,
 ) -> Float[np.ndarray, " n"]:
     """Return the absolute last value of each window; for targets that are relative to it already, 1."""
+    # Errors of a power do not grow with the level.
+    if scaling.power != NONE:
+        return np.ones(len(windows.inputs))
     return of_values("scaled", windows.inputs, scaling.transform, scaling.of_rows(windows)[1])
 
 
@@ -61,14 +65,15 @@ def volatility(
     unknown value is unknown. NaN where no change is known.
     """
     if not series:
-        return of_values("volatility", windows.inputs, scaling.transform, scaling.of_rows(windows)[1])
+        values = scaling.bent(windows.inputs, windows.series)
+        return of_values("volatility", values, scaling.transform, scaling.of_rows(windows)[1])
 
     scale = np.asarray(scaling.scale)
     # A window with a scale of its own is divided by that, once its volatility is known.
     own_scale = scaling.of_rows(windows)[1][:, 0] / scale[windows.series]
     sizes = np.full(len(windows.inputs), np.nan)
     for number, rows in rows_by_series(windows.series).items():
-        values = series[number].values[None]
+        values = scaling.bent(series[number].values[None], np.array([number]))
         changes = _changes(values, scaling.transform)[0] / scale[number]
         after_each_change = _running_volatility(changes)
         # The change to the last known value, at origin - 1, has the index origin - 2.

@@ -170,7 +170,7 @@ def _layout(job: Job[ForecastExperiment, Dataset]) -> Layout:
         past = tuple(f"covariate {number}" for number in range(1, covariates + 1))
     return Layout(
         window=data.window,
-        values=1 + scaling.transform.seasonal,
+        values=1 + scaling.transform.seasonal + scaling.scale_input,
         past=past,
         masks=scaling.masks,
         known=known,

@@ -19,6 +19,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset, SeriesData
 from jaxseq.data.panel import Panel
+from jaxseq.data.powers import NONE
 from jaxseq.data.scaling import Scaling, in_float32
 from jaxseq.data.tables.frame import IntoFrame
 from jaxseq.data.windows import Series, Windows, check_series, lay_out, rows_by_series
@@ -527,8 +528,11 @@ def _saved_scaling(config: Mapping[str, object], source: str) -> Scaling:
         *scaling.scale,
         *scaling.covariate_shift,
         *scaling.covariate_scale,
+        *scaling.exponents,
     )
     # JSON as Python reads it has NaN and Infinity, which would make every forecast NaN.
     if not scaling.scale or not all(math.isfinite(number) for number in numbers):
         raise UsageError("not by finite numbers", where=f"{source}: scaling", got=scaling)
+    if scaling.power != NONE and len(scaling.exponents) != len(scaling.scale):
+        raise UsageError("without an exponent of each series", where=f"{source}: scaling", got=scaling)
     return scaling

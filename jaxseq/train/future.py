@@ -227,7 +227,7 @@ def usable(trained: Trained, panel: Panel) -> Panel:
 def _scaling_like(trained: Trained, values: Sequence[Float[np.ndarray, "_"]], names: Sequence[str]) -> Scaling:
     """Fit the scaling of new series as that of the training; see `fit_scaling`."""
     scaling = trained.scaling
-    return fit_scaling(scaling.kind, values, names, lag=scaling.lag, by_window=scaling.by_window)
+    return fit_scaling(scaling.kind, values, names, **scaling.options)
 
 
 def check_same_inputs(folder: Path, saved: PanelData, new: PanelData) -> None:
@@ -368,6 +368,8 @@ def _scaling(trained: Trained, panel: Panel) -> _Fitted:
     trained_names = _trained_names(trained)
     shift = dict(zip(trained_names, trained.scaling.shift, strict=True))
     scale = dict(zip(trained_names, trained.scaling.scale, strict=True))
+    has_power = bool(trained.scaling.exponents)
+    exponents = dict(zip(trained_names, trained.scaling.exponents, strict=has_power))
     facts = trained.facts
 
     new_numbers = []
@@ -394,6 +396,7 @@ def _scaling(trained: Trained, panel: Panel) -> _Fitted:
             raise UsageError(f"{error}{panel.way_out}") from error
         shift.update(zip(new_names, fitted.shift, strict=True))
         scale.update(zip(new_names, fitted.scale, strict=True))
+        exponents.update(zip(new_names, fitted.exponents, strict=has_power))
 
         listed = _listed(new_names)
         notes.append(f"scaled by the rows of {listed} themselves: the run was trained on other data")
@@ -404,6 +407,7 @@ def _scaling(trained: Trained, panel: Panel) -> _Fitted:
         trained.scaling,
         shift=tuple(shift[name] for name in panel.names),
         scale=tuple(scale[name] for name in panel.names),
+        exponents=tuple(exponents[name] for name in panel.names if has_power),
     )
     return _Fitted(scaling, tuple(notes), new=tuple(panel.names[number] for number in new_numbers))
 

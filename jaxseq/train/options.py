@@ -71,7 +71,7 @@ class Options(Generic[AnyExperiment]):
     """With --seeds: judge the mean (--ensemble alone) or the median of the runs' forecasts as one, beside each of them; the
     study's folder then forecasts with all of them."""
     auto: str | None = None
-    """Choose target, scale, window and start by validation, within a time (--auto 90s; --auto alone: 5m); fields that are
+    """Choose target, scale, transform, window and start by validation, in a time (--auto 90s; alone: 5m); fields that are
     given stay."""
     together: bool = False
     """With --seeds: train the seeds in one compiled epoch. Results differ from those of one after the other in the last

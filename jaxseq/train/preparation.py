@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.panel import PanelData
+from jaxseq.data.powers import NONE
 from jaxseq.data.targets import SEASONS_IN_WINDOW
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.train.experiments.base import Experiment
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 TARGET = "data.target"
 SCALE = "data.scale"
+POWER = "data.transform"
 WINDOW = "data.window"
 SKIP = "model.skip"
 START = "start"
-FIELDS = (TARGET, SCALE, WINDOW, START, SKIP)
+FIELDS = (TARGET, SCALE, POWER, WINDOW, START, SKIP)
 """Fields that a preparation may set, in the order in which they are told."""
 
 Value: TypeAlias = str | int | bool
@@ -81,6 +83,12 @@ def _all(window: int, periods: Sequence[int]) -> Iterator[Preparation]:
     yield {TARGET: "change", SCALE: "window", **LINEAR}
 
     if fitting:
+        yield {**seasonal, **LINEAR, POWER: "log"}
+        yield {**seasonal, **LINEAR, POWER: "box-cox"}
+    yield {**change, **LINEAR, POWER: "log"}
+    yield {TARGET: "level", SCALE: "window", **LINEAR, POWER: "log"}
+
+    if fitting:
         yield {**seasonal, **DRAWN}
     yield {**change, **DRAWN}
     yield {TARGET: "level", SCALE: "window", **DRAWN}
@@ -123,6 +131,7 @@ def asked(experiment: ForecastExperiment[PanelData]) -> Preparation:
     return {
         TARGET: data.target,
         SCALE: data.scale,
+        POWER: data.transform,
         WINDOW: data.window,
         START: experiment.start,
         SKIP: experiment.model.skip,
@@ -138,7 +147,8 @@ def resolved(job: ForecastJob) -> Preparation:
     skip = experiment.model.skip or (experiment.starts_from_ridge and start == "random")
     return {
         TARGET: scaling.kind,
-        SCALE: "window" if scaling.by_window else "series",
+        SCALE: scaling.window_scale or ("window" if scaling.by_window else "series"),
+        POWER: scaling.power,
         WINDOW: experiment.data.window,
         START: start,
         SKIP: skip,
@@ -153,9 +163,10 @@ def words(preparation: Preparation) -> str:
             continue
         value = preparation[field]
         name = field.rpartition(".")[2]
-        if field == SKIP:
-            if value:
-                told.append(name)
+        # What is off is not told.
+        if field == SKIP and value:
+            told.append(name)
+        if field == SKIP or (field == POWER and value == NONE):
             continue
         told.append(f"{name} {value}")
     return ", ".join(told) or "as it is"

@@ -36,6 +36,9 @@ SAME_SCALING = MappingProxyType(
         "kind": "--data.target",
         "lag": "season of --data.target",
         "by_window": "--data.scale window",
+        "window_scale": "--data.scale",
+        "scale_input": "--data.scale-input",
+        "power": "--data.transform",
         "category_columns": "covariates with texts",
         "category_texts": "texts of covariates",
     }

@@ -23,7 +23,7 @@ from jaxseq.train.auto_record import Record, Tried
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.config import to_config
 from jaxseq.train.experiments.forecasts import ForecastExperiment, Model
-from jaxseq.train.preparation import SCALE, SKIP, START, TARGET, WINDOW
+from jaxseq.train.preparation import POWER, SCALE, SKIP, START, TARGET, WINDOW
 
 QUIET = Console(quiet=True)
 
@@ -61,7 +61,7 @@ def test_the_list_begins_with_the_experiment_as_it_is_and_keeps_what_is_given() 
     assert {each.get(TARGET) for each in listed} == {None, "season", "change", "level"}
     assert {each.get(WINDOW) for each in listed} == {None, 14}
 
-    kept = preparation.candidates(experiment(), {TARGET, WINDOW, START, SKIP}, (7,))
+    kept = preparation.candidates(experiment(), {TARGET, POWER, WINDOW, START, SKIP}, (7,))
     assert [dict(each) for each in kept] == [{}, {SCALE: "window"}, {SCALE: "series"}]
 
 
@@ -137,7 +137,7 @@ def test_the_chosen_run_is_a_usual_one_with_the_record_of_its_choice(
 
     config = run_folder.read_config(out)
     chosen = record.tried[record.chosen]
-    resolved = {TARGET: config["data"]["target"], SCALE: config["data"]["scale"], WINDOW: config["data"]["window"]}
+    resolved = {field: config["data"][field.removeprefix("data.")] for field in (TARGET, SCALE, POWER, WINDOW)}
     assert {**resolved, START: config["start"], SKIP: config["model"]["skip"]} == chosen.preparation
     assert "auto" not in (config["data"]["target"], config["data"]["scale"], config["start"])
 

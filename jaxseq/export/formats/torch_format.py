@@ -38,6 +38,7 @@ def files(run: RestoredRun) -> dict[str, bytes]:
     trained = forecasts.of(run)
     forecasts.refuse_known_ahead(trained)
     forecasts.refuse_kinds(trained)
+    forecasts.refuse_power(trained)
     model = trained.experiment.model
     if model.cell not in LAYERS:
         raise UsageError("torch has no such layer", where="--model.cell", got=model.cell, needed="rnn, lstm or gru")

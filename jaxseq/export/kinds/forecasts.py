@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables
 from jaxseq.common.errors import UsageError
+from jaxseq.data.powers import NONE
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Series, Windows, lay_out
 from jaxseq.export.kinds.base import Kind
@@ -110,6 +111,7 @@ def _check_exportable(trained: Trained) -> None:
             needed="a run without it, or python -m jaxseq.forecast",
         )
     refuse_known_ahead(trained)
+    refuse_power(trained)
     if experiment.head.simulated:
         raise UsageError(
             "its quantiles are simulated, and a program in float64 draws other numbers",
@@ -149,6 +151,24 @@ def refuse_known_ahead(trained: Trained) -> None:
             got=f"a run with {kind}",
             needed="--to safetensors, or python -m jaxseq.forecast",
         )
+
+
+def refuse_power(trained: Trained) -> None:
+    """Raise `UsageError` for a run whose values no program or module scales: by a power, or by another scale."""
+    scaling = trained.scaling
+    options = {
+        f"--data.transform {scaling.power}": scaling.power != NONE,
+        f"--data.scale {scaling.window_scale}": bool(scaling.window_scale),
+        "--data.scale-input": scaling.scale_input,
+    }
+    for option, is_given in options.items():
+        if is_given:
+            raise UsageError(
+                "only its parameters are exported",
+                where="--to",
+                got=f"a run with {option}",
+                needed="--to safetensors, or python -m jaxseq.forecast",
+            )
 
 
 def _signature(trained: Trained) -> _Signature:

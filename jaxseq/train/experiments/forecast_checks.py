@@ -103,11 +103,16 @@ def _check_whole_window(experiment: ForecastExperiment[Data]) -> None:
             got="season",
             needed=needed,
         )
-    if data.scale == "window" and experiment.task == "every-step":
+    # What the network reads of the scale is not fed back.
+    if data.scale_input:
+        raise UsageError(
+            "stands beside the whole window", where="--data.scale-input", got=f"--task {experiment.task}", needed=needed
+        )
+    if data.scale.startswith("window") and experiment.task == "every-step":
         raise UsageError(
             "the first steps of a window would be scaled by the later ones",
             where="--data.scale",
-            got="window",
+            got=data.scale,
             needed=needed,
         )
 

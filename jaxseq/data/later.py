@@ -17,7 +17,9 @@ from jaxseq.data.categories import merge
 from jaxseq.data.covariates import Plan
 from jaxseq.data.frequency import continue_, irregular, steps_between
 from jaxseq.data.panel import Panel
-from jaxseq.data.tables.rows import Rows, check_goes_on, check_known, check_order
+from jaxseq.data.tables.checks import check_goes_on, check_known
+from jaxseq.data.tables.order import check_order
+from jaxseq.data.tables.rows import Rows
 from jaxseq.data.windows import called
 
 ROUNDING = 1e-6

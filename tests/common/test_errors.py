@@ -11,7 +11,7 @@ from jaxseq.common import command_line, errors
 from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.common.sealed import DamagedError
 from jaxseq.data import download
-from jaxseq.data.tables.columns import NotANumber
+from jaxseq.data.tables.cells import NotANumber
 from jaxseq.data.yahoo import client
 from jaxseq.sweep.planned import PrunedError
 from jaxseq.train.callbacks import StopTraining

@@ -1,29 +1,24 @@
-"""Choose the columns of a table, and read each as numbers, times or names."""
+"""Choose the columns of a table by their names or their contents."""
 
 from __future__ import annotations
 
 import difflib
-import functools
 import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from decimal import Decimal
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import EXPANDED, counted, shown
-from jaxseq.data.categories import Texts
-from jaxseq.data.dates import INTEGER, NUMBERS, Dates, forms, parse, settle, timestamps
-from jaxseq.data.tables import formats
-from jaxseq.data.tables.formats import MISSING_VALUES, Source
-from jaxseq.data.tables.rows import ALL, ROWS, Pick, Rows
+from jaxseq.data.dates import INTEGER, NUMBERS, forms, parse, timestamps
+from jaxseq.data.tables.cells import NUMBER, number_of, words_of
+from jaxseq.data.tables.formats import Source
+from jaxseq.data.tables.rows import ALL, ROWS, Pick
 
 TIME_NAMES = ("date", "time", "timestamp", "ds", "datetime")
 """Names of a column that holds the dates, whatever is in it."""
@@ -37,20 +32,6 @@ INSPECTED_ROWS = 1000
 """First rows by whose contents a column is chosen."""
 INSPECTED_COLUMNS = 100
 """First columns that are inspected for dates."""
-
-_SWAP = str.maketrans(",.", ".,")
-_NUMBER = re.compile(r"\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)\s*", re.ASCII | re.IGNORECASE)
-
-
-class NotANumber(UsageError):
-    """A text among numbers; the one in the highest `row` belongs to the decimal mark that fits best."""
-
-    def __init__(self, message: str, row: int) -> None:
-        super().__init__(message)
-        self.row = row
-
-
-# Choosing columns ------------------------------------------------------------------------------------------------------
 
 
 def pick_columns(
@@ -202,10 +183,10 @@ def _dates_in(column: pd.Series, may_be_numbers: bool) -> np.ndarray | None:
         dates = timestamps(column)
         return dates.times if np.all(dates.read) else None
 
-    numbers, words = _words(column)
+    numbers, words = words_of(column)
     first_text = words[numbers[0]]
     # Trying all forms is slow, and most columns have decimals or no digit at all.
-    if not re.search(r"\d", first_text) or (_NUMBER.fullmatch(first_text) and not first_text.isdigit()):
+    if not re.search(r"\d", first_text) or (NUMBER.fullmatch(first_text) and not first_text.isdigit()):
         return None
     for form in forms(first_text):
         if form == INTEGER or (form in NUMBERS and not may_be_numbers):
@@ -243,84 +224,10 @@ def _has_numbers(column: pd.Series, decimal: str) -> bool:
     for value in column.astype(object):
         if isinstance(value, bool):
             continue
-        number = _number(value, decimal)
+        number = number_of(value, decimal)
         if number is not None and not math.isnan(number):
             return True
     return False
-
-
-# Reading columns -------------------------------------------------------------------------------------------------------
-
-
-def collect(file: Source, pick: Pick) -> Rows:
-    """Read the columns. Raises `UsageError` for too many values, or the error of the decimal mark that fits best."""
-    cells = file.rows * (len(pick.values) + 2)
-    if pick.wide:
-        # Each series has its own times, places and covariates.
-        cells = file.rows * pick.wide * (len(pick.values) - pick.wide + 3)
-    if cells > formats.MAX_CELLS:
-        size = f"{file.rows:,} rows of {counted(len(pick.values), 'column')}"
-        raise UsageError(
-            f"{file.source}: {size} are {cells:,} values with their times and places; {formats.MAX_CELLS:,} are the most "
-            "that is read: take fewer rows or covariates"
-        )
-    # Only a file with semicolons may have a decimal comma.
-    if len(file.decimals) > 1:
-        _check_decimal_mark(file, pick)
-
-    failures = []
-    for decimal in file.decimals:
-        try:
-            return _collect_with(file, pick, decimal)
-        except NotANumber as error:
-            failures.append(error)
-    # The mark that fits more rows is the one that was meant, so its error is the useful one.
-    raise max(failures, key=lambda error: error.row)
-
-
-class _Marked(NamedTuple):
-    """The first number with a mark, for the message about it."""
-
-    text: str
-    mark: str
-    column: int
-    row: int
-
-
-def _check_decimal_mark(file: Source, pick: Pick) -> None:
-    """Raise `UsageError` if a mark may be that of decimals or of thousands, as in 995, 998, 1.001.
-
-    A mark that is followed by three digits in every number is ambiguous. A decimal comma is usual beside semicolons, so
-    that it is only doubtful where some numbers have no mark at all.
-    """
-    first: _Marked | None = None
-    has_unmarked = False
-    start = 0
-    columns = _numeric(pick)
-    for frame in file.frames(columns, [], file.decimals[0]):
-        for column in columns:
-            numbers, words = _words(frame[column])
-            is_marked = np.asarray(words.str.contains("[.,]"), bool)
-            is_like_thousands = np.asarray(words.str.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}"), bool)
-            # One number that cannot have a mark for thousands settles it for the whole file.
-            if np.any(is_marked & ~is_like_thousands):
-                return
-            has_unmarked |= bool(np.any(np.asarray(words.str.fullmatch(r"[+-]?[1-9]\d*"), bool)))
-            if first is None and np.any(is_marked):
-                row = int(np.argmax(is_marked[numbers]))
-                text = words[numbers[row]]
-                first = _Marked(text, re.sub("[^.,]", "", text), column, start + row)
-        start += len(frame)
-
-    if first is None or (first.mark == "," and not has_unmarked):
-        return
-    digits = first.text.replace(first.mark, "")
-    kind = {".": "point", ",": "comma"}[first.mark]
-    raise UsageError(
-        f"{file.where(first.column, first.row)}: {shown(first.text)} is {digits} with a {kind} for thousands or "
-        f"{first.text.replace(first.mark, '.')} with a decimal {kind}, and no row tells which; write {digits}, or "
-        f"{first.text}0 with four decimals"
-    )
 
 
 def text_columns(file: Source, columns: Sequence[int]) -> tuple[int, ...]:
@@ -338,252 +245,9 @@ def _has_texts_alone(column: pd.Series, decimal: str) -> bool:
     """Return whether there is a text, and each value is one or missing: one number makes texts beside it mistakes."""
     has_text = False
     for value in column.astype(object):
-        number = _number(value, decimal)
+        number = number_of(value, decimal)
         if number is None and isinstance(value, str):
             has_text = True
         elif number is None or not math.isnan(number):
             return False
     return has_text
-
-
-def _collect_with(file: Source, pick: Pick, decimal: str) -> Rows:
-    """Read the columns with one decimal mark."""
-    readings: dict[str, list[Dates]] = {}
-    names: dict[tuple[str, ...], int] = {}
-    texts: dict[int, dict[str, int]] = {column: {} for column in pick.texts}
-    series = []
-    values = []
-    start = 0
-    as_texts = [*pick.series, *pick.texts]
-    if pick.time is not None:
-        as_texts.append(pick.time)
-
-    for frame in file.frames(as_texts, _numeric(pick), decimal):
-        if pick.time is not None:
-            readings = _read_times(frame[pick.time], readings, functools.partial(_where, file, pick.time, start))
-        if pick.series:
-            series.append(_read_names(frame, names, file, pick.series, start))
-        columns = []
-        for column in pick.values:
-            # Of a text, the place among those that came before it in the file.
-            if column in texts:
-                columns.append(_read_texts(frame[column], texts[column]))
-            else:
-                columns.append(_read_numbers(frame[column], decimal, file, column, start))
-        values.append(np.stack(columns, axis=1))
-        start += len(frame)
-    # The number of rows was counted when the file was checked.
-    if start != file.rows:
-        raise UsageError(
-            f"{file.source}: {file.rows:,} rows were announced, {start:,} came: damaged, or changed meanwhile"
-        )
-
-    group = np.zeros(start, np.int32)
-    if series:
-        group = np.concatenate(series)
-    # Stable, so that each series keeps the order of the file.
-    order = np.argsort(group, kind="stable")
-    group = group[order]
-    if pick.time is None:
-        first = np.flatnonzero(np.diff(group, prepend=-1))
-        times = np.arange(start) - first[group]
-        notes = ()
-    else:
-        times, notes = settle(readings, functools.partial(_where, file, pick.time, 0))
-        times = times[order]
-    numbers = np.concatenate(values)[order]
-    return Rows(
-        file=file,
-        pick=pick,
-        names=_joined(file, pick, tuple(names), group=group, order=order) or _wide_names(file, pick),
-        series=group,
-        times=times,
-        values=numbers,
-        order=order,
-        missing=np.zeros(numbers.shape, bool),
-        notes=notes,
-        keys=tuple(names),
-        texts=tuple(Texts(file.names[column], tuple(places)) for column, places in texts.items()),
-    )
-
-
-def _numeric(pick: Pick) -> list[int]:
-    return [column for column in pick.values if column not in pick.texts]
-
-
-def _read_texts(column: pd.Series, places: dict[str, int]) -> Float[np.ndarray, " n"]:
-    """Return the place of each row's text, NaN where there is none, and add new ones to `places`."""
-    numbers, words = _words(column)
-    codes = np.full(len(words), math.nan)
-    for number, word in enumerate(words):
-        # Only an empty cell has no text: NA may be one.
-        if word:
-            codes[number] = places.setdefault(word, len(places))
-    return codes[numbers]
-
-
-def _wide_names(file: Source, pick: Pick) -> tuple[str, ...]:
-    """Return the names of the columns that have a series each. Raises `UsageError` for a very long one."""
-    names = tuple(file.names[column] for column in pick.values[: pick.wide])
-    for name in names:
-        if len(name) > formats.LONGEST_NAME:
-            raise UsageError(
-                f"{file.source}: column {shown(name)}: the name of the series has {len(name):,} letters; "
-                f"{formats.LONGEST_NAME} at most"
-            )
-    return names
-
-
-def _joined(
-    file: Source,
-    pick: Pick,
-    keys: tuple[tuple[str, ...], ...],
-    *,
-    group: Int[np.ndarray, " n"],
-    order: Int[np.ndarray, " n"],
-) -> tuple[str, ...]:
-    """Return one name for each series, which may have several columns. Raises `UsageError` if two are then the same."""
-    joined = tuple("/".join(parts) for parts in keys)
-    number_of: dict[str, int] = {}
-    for number, name in enumerate(joined):
-        first = number_of.setdefault(name, number)
-        if first != number:
-            # A series keeps the order of the file, so its first row is the first one here.
-            row = int(order[np.argmax(group == number)])
-            first_row = int(order[np.argmax(group == first)])
-            raise UsageError(
-                f"two series are both called {shown(name)}; rename one, without a slash",
-                where=file.where(pick.series[0], row),
-                got=" and ".join(shown(part) for part in keys[number]),
-                needed=f"another name than that of row {file.line(first_row)}",
-            )
-    return joined
-
-
-def _where(file: Source, column: int, start: int, row: int) -> str:
-    return file.where(column, start + row)
-
-
-def _words(column: pd.Series) -> tuple[Int[np.ndarray, " n"], pd.Index]:
-    """Return the texts that occur in a column, stripped, and the number of each row's text; "" where there is none."""
-    numbers, values = pd.factorize(column.astype(object))
-    words = ["" if value is None else str(value).strip() for value in values]
-    return np.where(numbers < 0, len(words), numbers), pd.Index([*words, ""], dtype=object)
-
-
-def _read_names(
-    frame: pd.DataFrame,
-    names: dict[tuple[str, ...], int],
-    file: Source,
-    columns: Sequence[int],
-    start: int,
-) -> Int[np.ndarray, " n"]:
-    """Return the number of each row's series, and add new ones to `names`."""
-    codes = np.zeros(len(frame), np.int64)
-    words_of = []
-    for column in columns:
-        numbers, words = _words(frame[column])
-        _check_names(numbers, words, functools.partial(_where, file, column, start))
-        codes = codes * len(words) + numbers
-        words_of.append(words[numbers])
-
-    # In order of first appearance, as the series are numbered.
-    number_of_row, distinct = pd.factorize(codes)
-    first_rows = np.unique(number_of_row, return_index=True)[1]
-    keys = [tuple(words[row] for words in words_of) for row in first_rows]
-    series = [names.setdefault(key, len(names)) for key in keys]
-    if len(names) > formats.MAX_SERIES:
-        where = file.where(columns[0], start + len(frame) - 1)
-        raise UsageError(f"{where}: there are more than {formats.MAX_SERIES:,} series, the most that is read")
-    assert len(distinct) == len(series), "one key for each code"
-    return np.array(series, np.int32)[number_of_row]
-
-
-def _check_names(numbers: Int[np.ndarray, " n"], words: pd.Index, where: Callable[[int], str]) -> None:
-    """Raise `UsageError` for a row whose series has no name, or a very long one."""
-    is_empty = np.asarray(words == "")[numbers]
-    if np.any(is_empty):
-        row = int(np.argmax(is_empty))
-        raise UsageError(f"{where(row)}: the name of the series is empty, in {counted(is_empty.sum(), 'row')} in all")
-    is_long = np.asarray(words.str.len() > formats.LONGEST_NAME, bool)[numbers]
-    if np.any(is_long):
-        row = int(np.argmax(is_long))
-        raise UsageError(
-            f"{where(row)}: the name of the series has {len(words[numbers[row]]):,} letters; {formats.LONGEST_NAME} at most"
-        )
-
-
-def _read_numbers(column: pd.Series, decimal: str, file: Source, number: int, start: int) -> Float[np.ndarray, " n"]:
-    """Return the numbers of a column. Raises `NotANumber` for the first other value."""
-    # pandas has read the whole piece as numbers, exactly.
-    if column.dtype.kind in "biuf":
-        return column.to_numpy(np.float64)
-
-    result = np.empty(len(column))
-    for row, value in enumerate(column.astype(object)):
-        as_number = _number(value, decimal)
-        if as_number is None:
-            hint = ""
-            if re.search(r"\d,\d", str(value)):
-                hint = "; write a decimal point and no mark for thousands"
-            raise NotANumber(
-                f"{file.where(number, start + row)}: {shown(_plain(value))} is not a number{hint}", start + row
-            )
-        result[row] = as_number
-    return result
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return str(value)
-
-
-def _number(value: object, decimal: str) -> float | None:
-    """Return a value of a column that pandas does not take for numbers; None if it is no number."""
-    if value is None or value is pd.NaT or value is pd.NA:
-        return math.nan
-    if isinstance(value, str):
-        # pandas recognises a missing value only without spaces.
-        if value.strip() in MISSING_VALUES:
-            return math.nan
-        text = value
-        if decimal != ".":
-            text = value.translate(_SWAP)
-        if not _NUMBER.fullmatch(text):
-            return None
-        return float(text)
-    if type(value) is int:
-        # An integer beyond float64 becomes infinite only if it is read as a text.
-        return float(str(value))
-    if isinstance(value, int | float | Decimal):
-        return float(value)
-    return None
-
-
-def _read_times(
-    column: pd.Series, readings: dict[str, list[Dates]], where: Callable[[int], str]
-) -> dict[str, list[Dates]]:
-    """Return `readings` with this piece of the column, in every form that fits all pieces. Raises `UsageError`."""
-    if column.dtype.kind == "M":
-        pieces = {"timestamp in whole microseconds, year 2 to 9998": timestamps(column)}
-    else:
-        numbers, words = _words(column)
-        possible_forms = readings or forms(words[numbers[0]])
-        pieces = {form: parse(words, form).take(numbers) for form in possible_forms}
-    fitting = {form: [*readings.get(form, []), dates] for form, dates in pieces.items() if np.all(dates.read)}
-    if fitting:
-        return fitting
-
-    # The form that gets farthest is the one that was meant.
-    row, form = max(((int(np.argmin(dates.read)), form) for form, dates in pieces.items()), default=(0, ""))
-    world = column
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        world = column.dt.tz_convert(None)
-    value = world.to_numpy()[row]
-    if pd.isna(value) or not str(value).strip():
-        raise UsageError(f"{where(row)}: there is no date; every row needs one")
-    rule = "a date, such as 2020-01-31, or an integer"
-    if form:
-        rule = f"a time in the form of the first row ({form})"
-    raise UsageError(f"{where(row)}: {shown(_plain(value))} is not {rule}")

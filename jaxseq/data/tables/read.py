@@ -26,24 +26,16 @@ from jaxseq.data.covariates import NOTHING_KNOWN, Known, Plan
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.tables import formats, frame
-from jaxseq.data.tables.columns import collect, pick_columns, text_columns
+from jaxseq.data.tables.checks import check_goes_on, check_known, check_magnitude, check_readable, check_static
+from jaxseq.data.tables.collect import collect
+from jaxseq.data.tables.columns import pick_columns, text_columns
 from jaxseq.data.tables.delimited import open_text
 from jaxseq.data.tables.formats import Source
 from jaxseq.data.tables.frame import Frame
+from jaxseq.data.tables.missing import complete
+from jaxseq.data.tables.order import frequency_of
 from jaxseq.data.tables.parquet import open_parquet
-from jaxseq.data.tables.rows import (
-    Rows,
-    check_goes_on,
-    check_known,
-    check_magnitude,
-    check_readable,
-    check_static,
-    complete,
-    frequency_of,
-    long_form,
-    part_at_end,
-    place,
-)
+from jaxseq.data.tables.rows import Rows, long_form, part_at_end, place
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.windows import Series, rows_by_series
 
@@ -161,37 +153,47 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
     floor, floor_notes = _floor(source, completed, options.floor)
 
     known = _known(completed, beyond, frequency, options)
-
     names = completed.names or (file.names[pick.values[0]],)
-    first_rows = np.flatnonzero(completed.starts)
-    bounds = first_rows[1:]
-    values = np.split(np.ascontiguousarray(completed.values[:, 0]), bounds)
-    missing = ()
-    if completed.missing.any():
-        # What is known ahead has no mask: in the rows of the horizon it cannot be missing.
-        missing = tuple(np.split(completed.missing[:, : options.ahead.start], bounds))
-    return Table(
-        series=tuple(map(Series, np.split(completed.times, bounds), values)),
+    notes = (
+        *file.notes,
+        *pick.notes,
+        *rows.notes,
+        *_series_notes(completed, names),
+        *wide_notes,
+        *frequency_notes,
+        *missing_notes,
+        *floor_notes,
+        *known.notes,
+        *_text_notes(rows),
+    )
+    table = Table(
+        series=(),
         names=names,
-        covariates=tuple(np.split(completed.values[:, 1 : options.ahead.start], bounds)),
+        covariates=(),
         frequency=frequency,
-        missing=missing,
+        missing=(),
         floor=floor,
-        notes=(
-            *file.notes,
-            *pick.notes,
-            *rows.notes,
-            *_series_notes(completed, names),
-            *wide_notes,
-            *frequency_notes,
-            *missing_notes,
-            *floor_notes,
-            *known.notes,
-            *_text_notes(rows),
-        ),
+        notes=notes,
         known=known,
         keys=_keys(rows),
         texts=rows.texts,
+    )
+    return _with_series(table, completed, options)
+
+
+def _with_series(table: Table, rows: Rows, options: Options) -> Table:
+    """Return a table with complete rows as its series, their covariates and what was missing of both."""
+    bounds = np.flatnonzero(rows.starts)[1:]
+    times = np.split(rows.times, bounds)
+    values = np.split(np.ascontiguousarray(rows.values[:, 0]), bounds)
+    missing = ()
+    if rows.missing.any():
+        # What is known ahead has no mask: in the rows of the horizon it cannot be missing.
+        missing = tuple(np.split(rows.missing[:, : options.ahead.start], bounds))
+    return table._replace(
+        series=tuple(map(Series, times, values)),
+        covariates=tuple(np.split(rows.values[:, 1 : options.ahead.start], bounds)),
+        missing=missing,
     )
 
 

@@ -100,6 +100,7 @@ class Known(NamedTuple):
 
         Raises `UsageError` as `categories.encode`.
         """
+        # The calendar has numbers alone.
         first = self.width - len(self.of_table)
         of_table = [columns[:, first:] for columns in self.columns]
         encoded = encode(self.of_table, of_table, texts, learnt)

@@ -139,6 +139,15 @@ class Options(NamedTuple):
         fitting = [period for period in candidates if SEASONS_IN_WINDOW * period <= window]
         if self.kind == AUTO:
             return seasons.best([1, *fitting], training, horizon)
+        # A season that the user or the dates name, but that the rows are too few for.
+        rows = min(map(len, training), default=0)
+        if not candidates and 2 * by_dates > rows:
+            raise UsageError(
+                f"the season does not fit twice into the {rows} training rows of the shortest series",
+                where="--data.target season",
+                got=f"a season of {by_dates} time steps",
+                needed=f"one of at most {rows // 2} (--data.period), or --data.target change",
+            )
         if not candidates:
             raise UsageError(
                 "no season fits twice into the training rows",

@@ -237,7 +237,7 @@ def moved(frame):
     [
         (drop, r"sales.csv: row 43, column 'date' \(2024-02-12.*comes 2 days after 2024-02-10.*instead of 1 day"),
         (late, r"sales.csv: row 43, column 'date' \(2024-02-12.*comes 2 days after"),
-        (twice, r"sales.csv: row 44, column 'date'.*2024-02-11.* is in row 43 too"),
+        (twice, r"sales.csv: row 44, column 'date', series 'a'.*2024-02-11.* is in row 43 too"),
         (empty, r"sales.csv: row 44, column 'price', series 'a'.*needs each covariate that is known ahead.*got nan"),
         (moved, r"sales.csv: row 62, column 'area', series 'b'.*one value.*got 7.*needed -2, as in row 46"),
     ],
@@ -295,11 +295,15 @@ def test_a_table_of_plans_is_the_rows_beyond_the_end_of_another(tmp_path):
             lambda plan: plan.assign(date=plan["date"] + pd.Timedelta(days=1)),
             r"plan.csv: row 2, column 'date', series 'a'.*2 days",
         ),
+        (
+            lambda plan: plan.assign(date=plan["date"].iloc[0] + 7 * (plan["date"] - plan["date"].iloc[0])),
+            r"plan.csv: row 3, column 'date', series 'a'.*7 days.*instead of 1 day",
+        ),
         (lambda plan: plan[:4].assign(shop="c"), r"plan.csv: row 2, column 'shop'.*no series of this name"),
         (lambda plan: plan.assign(price=np.inf), r"plan.csv: row 2, column 'price', series 'a'.*got inf"),
         (lambda plan: plan.drop(columns="price"), r"plan.csv: there is no column 'price'"),
     ],
-    ids=["overlapping", "late", "unknown", "infinite", "without"],
+    ids=["overlapping", "late", "weekly", "unknown", "infinite", "without"],
 )
 def test_plans_that_do_not_go_on_from_the_end_are_refused(change, words, tmp_path):
     frame = sales()

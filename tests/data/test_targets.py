@@ -44,6 +44,9 @@ def test_no_season_and_a_window_of_less_than_two_are_refused_with_both_numbers()
     with pytest.raises(UsageError, match="no season fits twice") as caught:
         Options("season").choose(1, [walk()], 50, 3)
     assert caught.value.where == "--data.target"
+    with pytest.raises(UsageError, match="does not fit twice into the 105 training rows") as caught:
+        Options("season").choose(60, [walk()[:105], walk()], 400, 3)
+    assert caught.value.got == "a season of 60 time steps" and caught.value.needed.startswith("one of at most 52")
     with pytest.raises(UsageError, match="shorter than 2 seasons of 24") as caught:
         Options("season").choose(24, [seasonal()], 47, 3)
     assert (caught.value.got, caught.value.needed) == (47, "at least 48 with --data.target season")

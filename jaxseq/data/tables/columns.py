@@ -232,6 +232,7 @@ def _has_numbers(column: pd.Series, decimal: str) -> bool:
 
 def text_columns(file: Source, columns: Sequence[int]) -> tuple[int, ...]:
     """Return those of some columns whose first rows have texts and no number, whatever the decimal mark."""
+    # A text with one mark may be a number with the other.
     texts = set(columns)
     for decimal in file.decimals if columns else ():
         with closing(file.frames([], columns, decimal)) as frames:

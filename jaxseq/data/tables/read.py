@@ -183,6 +183,7 @@ def read(path: str | Path, options: Options = DEFAULTS) -> Table:
 
 def _with_series(table: Table, rows: Rows, options: Options) -> Table:
     """Return a table with complete rows as its series, their covariates and what was missing of both."""
+    # The first row of each series but the first is where the one before it ends.
     bounds = np.flatnonzero(rows.starts)[1:]
     times = np.split(rows.times, bounds)
     values = np.split(np.ascontiguousarray(rows.values[:, 0]), bounds)
@@ -199,6 +200,7 @@ def _with_series(table: Table, rows: Rows, options: Options) -> Table:
 
 def _text_notes(rows: Rows) -> tuple[str, ...]:
     """Say which covariates have texts, and how many."""
+    # Most tables have numbers alone.
     if not rows.texts:
         return ()
     listed = ", ".join(f"{shown(column.name)} ({len(column.texts):,})" for column in rows.texts)

@@ -114,10 +114,11 @@ def _lengthened(piece: Piece, end: int, positions: Int[np.ndarray, "t"]) -> Piec
     )
 
 
-def harmonised(melody: midi.Melody | Piece) -> Given:
+def harmonised(melody: midi.Melody | midi.Reading) -> Given:
     """Give the soprano: a melody from a file, or that of a piece."""
-    if isinstance(melody, Piece):
-        return _soprano_of(melody)
+    if isinstance(melody, midi.Reading):
+        of_piece = _soprano_of(melody.piece)
+        return of_piece._replace(notes=(*of_piece.notes, *melody.said), bpm=melody.bpm)
 
     steps = len(melody.notes)
     notes = np.zeros((steps, len(VOICES)), np.int64)

@@ -67,13 +67,13 @@ class SampleOptions:
     seed: int = 0
     """Seed of every random draw; equal seeds give equal pieces."""
     prime: str = NO_PRIME
-    """Piece to continue, or to change by --keep and --redo: a name in the run's data, or a MIDI file of four voices.
+    """Piece to continue, or to change by --keep and --redo: a name in the run's data, or MIDI or MusicXML of four voices.
     none composes from the start."""
     prime_bars: int = 2
     """Number of bars of --prime to continue from."""
     melody: str | None = None
-    """Soprano to harmonise: a MIDI file, or the name of a piece in the run's data. A file's melody is the track that is
-    named so, or the highest; tune.mid:3 takes its third track."""
+    """Soprano to harmonise: a MIDI file, a score in MusicXML, or the name of a piece in the run's data. A file's melody is
+    the track or part that is named so, or the highest; tune.mid:3 takes its third one."""
     transpose: int | Literal["auto"] = 0
     """Semitones by which the notes of a MIDI file are moved; auto takes the octaves that bring them into the range."""
     keep: str | None = None

@@ -1,4 +1,4 @@
-"""Where given notes come from: a piece of the run's data, by its name, or a MIDI file."""
+"""Where given notes come from: a piece of the run's data, by its name, a MIDI file or a score in MusicXML."""
 
 from __future__ import annotations
 
@@ -7,39 +7,45 @@ from collections.abc import Collection
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
+from jaxseq.music import scores
 from jaxseq.music.midi import read as midi
 from jaxseq.music.piece import Piece, PieceSplits
+from jaxseq.music.transposition import Transposition
 
 
-def find_piece(word: str, parts: PieceSplits, transposition: midi.Transposition = 0) -> midi.Reading:
-    """Find a piece by name in any part, or read it from a MIDI file. Raises `UsageError` if it is neither."""
+def find_piece(word: str, parts: PieceSplits, transposition: Transposition = 0) -> midi.Reading:
+    """Find a piece by name in any part, or read it from a MIDI file or a score. Raises `UsageError` if it is neither."""
     pieces = _pieces_by_name(parts)
     if word in pieces:
         _check_transposition(transposition, word)
         return midi.Reading(pieces[word], ())
     if _is_file(word):
-        return midi.read(user_path(word), transposition)
+        path = user_path(word)
+        if path.suffix.lower() in scores.SUFFIXES:
+            return midi.Reading(*scores.read(path, transposition))
+        return midi.read(path, transposition)
     raise _unknown(word, "--prime", pieces)
 
 
-def find_melody(word: str, parts: PieceSplits, transposition: midi.Transposition = 0) -> midi.Melody | Piece:
-    """Find a piece by name, or read the melody of a MIDI file. Raises `UsageError` if it is neither."""
+def find_melody(word: str, parts: PieceSplits, transposition: Transposition = 0) -> midi.Melody | midi.Reading:
+    """Find a piece by name, or read the melody of a MIDI file or a score. Raises `UsageError` if it is neither."""
     pieces = _pieces_by_name(parts)
     if word in pieces:
         _check_transposition(transposition, word)
-        return pieces[word]
+        return midi.Reading(pieces[word], ())
     file, track = midi.file_and_track(word)
     if _is_file(file):
-        return midi.read_melody(user_path(file), transposition, track)
+        path = user_path(file)
+        if path.suffix.lower() in scores.SUFFIXES:
+            return midi.Reading(*scores.read_melody(path, transposition, track))
+        return midi.read_melody(path, transposition, track)
     raise _unknown(word, "--melody", pieces)
 
 
-def _check_transposition(transposition: midi.Transposition, word: str) -> None:
+def _check_transposition(transposition: Transposition, word: str) -> None:
     """Raise `UsageError` for a transposition of a piece of the data, which lies in the range as it is."""
     if transposition != 0:
-        raise UsageError(
-            "moves the notes of a MIDI file", where="--transpose", got=transposition, needed=f"0 for {word}"
-        )
+        raise UsageError("moves the notes of a file", where="--transpose", got=transposition, needed=f"0 for {word}")
 
 
 def _pieces_by_name(parts: PieceSplits) -> dict[str, Piece]:
@@ -49,14 +55,14 @@ def _pieces_by_name(parts: PieceSplits) -> dict[str, Piece]:
 def _is_file(word: str) -> bool:
     path = user_path(word)
     # A missing file with such a suffix is reported as missing, not as an unknown piece.
-    return path.suffix.lower() in (".mid", ".midi") or path.is_file()
+    return path.suffix.lower() in (".mid", ".midi", *scores.SUFFIXES) or path.is_file()
 
 
 def _unknown(word: str, option: str, names: Collection[str]) -> UsageError:
     # Without a similar name, the first ones show how pieces are named.
     similar = difflib.get_close_matches(word, names, 3, 0.5) or list(names)[:3]
     return UsageError(
-        "neither a MIDI file nor a piece of the run's data",
+        "neither a MIDI file or score nor a piece of the run's data",
         where=option,
         got=word,
         needed=f"a file, or a name such as {', '.join(similar)}",

@@ -26,9 +26,10 @@ from jaxseq.common.written import Outputs
 from jaxseq.music.midi import read as midi
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi import write
-from jaxseq.music.midi.tracks import Key
+from jaxseq.music.notation import musicxml
 from jaxseq.music.piece import BAR, Piece, from_notes
 from jaxseq.music.sampling import FREE
+from jaxseq.music.transposition import Key
 from jaxseq.report import contents
 from jaxseq.sample import __main__ as sample
 from jaxseq.sample import compose, given, options, report, request, sources
@@ -416,6 +417,15 @@ def test_a_melody_s_key_and_tempo_are_those_of_its_file() -> None:
         assert request._tempo(options.parse([*words, *beside]), found) == bpm
     assert request._tempo(options.parse(words), found._replace(bpm=2.0)) == 84.0
     assert not given.harmonised(tune._replace(key=None)).has_key
+
+
+def test_scores_are_found_beside_midi_files_and_pieces(tmp_path: Path) -> None:
+    parts = Splits((), (), ())
+    path = tmp_path / "tune.musicxml"
+    path.write_text(musicxml.musicxml(from_notes("tune", chorale(3))))
+    np.testing.assert_array_equal(sources.find_piece(str(path), parts).piece.notes, chorale(3))
+    found = given.harmonised(sources.find_melody(f"{path}:2", parts))
+    np.testing.assert_array_equal(found.pattern.notes[:, 0], chorale(3)[:, 1])
 
 
 def test_bars_are_counted_as_in_a_score() -> None:

@@ -14,10 +14,10 @@ from pieces import of_lines, pieces
 
 from jaxseq.common.errors import UsageError
 from jaxseq.music.midi.read import file_and_track, read, read_melody
-from jaxseq.music.midi.tracks import Key
 from jaxseq.music.midi.write import TICKS, key_name, midi
 from jaxseq.music.notes import lines
 from jaxseq.music.piece import REST, VOICES, from_notes
+from jaxseq.music.transposition import Key
 
 STEP = TICKS // 4
 CHORALE = of_lines([(72, 8), (71, 8)], [(67, 16)], [(64, 4), (62, 12)], [(48, 8), (43, 8)], name="chorale")

@@ -44,6 +44,49 @@ class _State(NamedTuple):
     transpose: int = 0
 
 
+class Part(NamedTuple):
+    """A part of a score; `name` is on one line, and never empty."""
+
+    name: str
+    element: _Element
+
+
+class Document(NamedTuple):
+    """A score.
+
+    parts  in the order of the score
+    bpm    the first tempo that is to be played, in quarter notes a minute; None where there is none
+    """
+
+    parts: tuple[Part, ...]
+    bpm: float | None
+
+
+def read_parts(content: bytes, source: str) -> Document:
+    """Read the parts of a score, compressed or not. Raises `UsageError`, which opens with `source`, if it cannot be."""
+    score = _partwise(content, source)
+    names = {part.get("id"): part.findtext("part-name") or "" for part in score.findall("part-list/score-part")}
+    parts = []
+    for number, part in enumerate(score.findall("part"), start=1):
+        name = shown(" ".join(names.get(part.get("id"), "").split()), 40).strip("'\"")
+        parts.append(Part(name or f"part {number}", part))
+    tempi = [_fraction(tempo) for sound in score.iter("sound") if (tempo := sound.get("tempo")) is not None]
+    return Document(tuple(parts), next((float(tempo) for tempo in tempi if tempo), None))
+
+
+def bars(part: Part, source: str) -> list[Bar]:
+    """Return the bars of a part. Raises `UsageError`, which opens with `source` and the bar, if they cannot be read."""
+    return _bars(part.element, source)
+
+
+def _partwise(content: bytes, source: str) -> _Element:
+    """Return the root of a score whose parts have bars, and not the other way round."""
+    score = parse_xml(unpack(content, source), source)
+    if score.tag != "score-partwise":
+        raise UsageError(f"{source} is a {shown(score.tag)}: only a score-partwise is read")
+    return score
+
+
 def read_chorale(content: bytes, name: str, source: str) -> Chorale | None:
     """The chorale called `name` of a score's bytes, compressed or not; None if its parts are not soprano, alto, tenor
     and bass (a piano piece).
@@ -52,10 +95,7 @@ def read_chorale(content: bytes, name: str, source: str) -> Chorale | None:
     the highest note. A note sounds on the grid where it sounds at the beginning of a sixteenth, so shorter ones may get
     lost, as grace notes do. Raises `UsageError`, which opens with `source`, if it cannot be read.
     """
-    score = parse_xml(unpack(content, source), source)
-    if score.tag != "score-partwise":
-        raise UsageError(f"{source} is a {shown(score.tag)}: only a score-partwise is read")
-    parts = _voices(score)
+    parts = _voices(_partwise(content, source))
     if parts is None:
         return None
     voices = [_bars(part, f"{source}: {voice}") for part, voice in zip(parts, VOICES, strict=True)]

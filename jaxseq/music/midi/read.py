@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -12,16 +12,12 @@ from jaxtyping import Bool, Int
 from jaxseq.music.bars import Units
 from jaxseq.music.midi import voices
 from jaxseq.music.midi.grid import Lines, check_length, positions_of, rounded
-from jaxseq.music.midi.tracks import Key, load
+from jaxseq.music.midi.tracks import load
 from jaxseq.music.notes import grid
 from jaxseq.music.piece import VOICES, Piece
 from jaxseq.music.tokens import HIGHEST, LOWEST
+from jaxseq.music.transposition import OCTAVE, SOPRANO, Key, Transposition, semitones, told
 
-Transposition = int | Literal["auto"]
-"""Semitones, or auto: the octaves that bring the most notes into the range."""
-SOPRANO = (60, 81)
-"""Range of Bach's sopranos, from C4 to A5: where auto puts a melody."""
-OCTAVE = 12
 TRACK = re.compile(r"(.+):(\d{1,4})")
 """A file's name with the number of a track behind it: tune.mid:3."""
 
@@ -113,19 +109,10 @@ def file_and_track(word: str) -> tuple[str, int | None]:
 
 
 def _transposed(lines: Lines, by: Transposition, within: tuple[int, int]) -> tuple[Lines, int, tuple[str, ...]]:
-    """Return lines transposed, the semitones, and a sentence on that.
-
-    auto takes the octaves by which most notes are within the range, and of equally good ones the least.
-    """
-    if by == "auto":
-        low, high = within
-        pitches = np.array([note.pitch for line in lines for note in line])
-        shifts = sorted(range(-10 * OCTAVE, 11 * OCTAVE, OCTAVE), key=abs)
-        by = max(shifts, key=lambda shift: int(np.sum((pitches + shift >= low) & (pitches + shift <= high))))
-    if by == 0:
-        return lines, 0, ()
-    moved = [[note._replace(pitch=note.pitch + by) for note in line] for line in lines]
-    return moved, by, (f"transposed by {by:+d} semitones",)
+    """Return lines transposed, the semitones, and a remark on that."""
+    shift = semitones(by, (note.pitch for line in lines for note in line), within)
+    moved = [[note._replace(pitch=note.pitch + shift) for note in line] for line in lines]
+    return moved, shift, told(shift)
 
 
 def _low(melody: Int[np.ndarray, "t"]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.music.bars import Units, units_of
 from jaxseq.music.midi import content
 from jaxseq.music.piece import BAR, BEAT
+from jaxseq.music.transposition import Key
 
 DRUMS = 9
 """Channel of the drums by General MIDI, counted from 0: channel 10."""
@@ -38,19 +39,6 @@ class Track(NamedTuple):
     channels: dict[int, list[Sounded]]
     end: int
     endless: int
-
-
-class Key(NamedTuple):
-    """A key signature: sharps (or, below 0, flats), and whether it is minor."""
-
-    fifths: int
-    minor: bool
-
-    def transposed(self, semitones: int) -> Key:
-        """Return the key so many semitones higher, with six sharps or flats at most where it changes."""
-        if semitones % 12 == 0:
-            return self
-        return self._replace(fifths=(self.fifths + 7 * semitones + 5) % 12 - 5)
 
 
 class File(NamedTuple):

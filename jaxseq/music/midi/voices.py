@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import groupby, pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,31 +14,7 @@ from jaxseq.common.text import counted
 from jaxseq.music.midi.grid import Lines, step_of
 from jaxseq.music.midi.tracks import DRUMS, File, Sounded, Track
 from jaxseq.music.piece import VOICES
-
-NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "soprano": ("soprano", "sopran", "sop", "s", "cantus", "canto", "discant", "diskant", "treble", "dessus"),
-        "alto": ("alto", "alt", "altus", "contralto", "a"),
-        "tenor": ("tenor", "tenore", "ténor", "ten", "t"),
-        "bass": ("bass", "basso", "bassus", "basse", "bajo", "b"),
-    }
-)
-"""Names of the voices, in lower case, as choirs of several countries write them."""
-MELODIES = (
-    *NAMES["soprano"][:3],
-    "melody",
-    "melodie",
-    "mélodie",
-    "melodia",
-    "melodía",
-    "tune",
-    "lead",
-    "cantus firmus",
-)
-SINGERS = ("voice", "voices", "vocal", "vocals", "gesang", "stimme", "voix", "chant", "voce", "voz", "song")
-"""Names of a melody's track: those of `MELODIES` come first."""
-NUMBER = re.compile(r"[\s._-]*(\d+|i{1,3})?\.?$")
-"""What may follow a voice's name: Soprano 1, Alto II, S."""
+from jaxseq.music.voice_names import likeness, voice_of
 
 
 class Found(NamedTuple):
@@ -121,12 +95,6 @@ def is_single(line: list[Sounded]) -> bool:
     return all(before.start < note.start for before, note in pairwise(line))
 
 
-def voice_of(name: str) -> str | None:
-    """Return the voice that a track's name means, "Sopran", "Alto 2" or "T."; None if it is no voice's."""
-    word = NUMBER.sub("", name.strip().casefold())
-    return next((voice for voice, names in NAMES.items() if word in names), None)
-
-
 def _named(tracks: Iterable[Track]) -> dict[str, Track]:
     """Return the track of each voice, in the order of the score: the first of its name that has notes, if one has."""
     found: dict[str, Track] = {}
@@ -188,21 +156,15 @@ def of_melody(file: File, path: Path, number: int | None = None) -> Found:
         best = max(chosen, key=lambda line: line.height)
         return Found([best.notes], tuple(_endless([best.track])))
 
-    best = max(every, key=lambda line: (_likeness(line.track.name), is_single(line.notes), line.height))
+    best = max(every, key=lambda line: (likeness(line.track.name), is_single(line.notes), line.height))
     said = []
     if len(every) > 1:
-        reason = "by its name" if _likeness(best.track.name) else "the highest"
+        reason = "by its name" if likeness(best.track.name) else "the highest"
         said.append(
             f"of {len(every)} lines, track {best.number} ({_title(best.track)}) is the melody, {reason}; "
             f"{path.name}:N takes track N"
         )
     return Found([best.notes], (*said, *_endless([best.track])))
-
-
-def _likeness(name: str) -> int:
-    """Return how surely a track's name is that of a melody: 2, 1, or 0 for any other."""
-    word = NUMBER.sub("", name.strip().casefold())
-    return 2 * (word in MELODIES) or int(word in SINGERS)
 
 
 # Tracks ----------------------------------------------------------------------------------------------------------------

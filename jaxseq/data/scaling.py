@@ -420,8 +420,10 @@ def batch(windows: TrainingWindows, scaling: Scaling, every_step: bool = False, 
     for piece in windows.pieces(rows_at_once(windows, scaling)):
         x = scaling.inputs(piece)
         inputs.append(x.astype(np.float32))
-        y = scaling.targets_at_every_step(piece) if every_step else scaling.targets(piece)
-        targets.append(y[..., :steps].astype(np.float32))
+        # At every step, targets that are cut off later would be the longer part.
+        wanted = piece._replace(targets=piece.targets[:, :steps])
+        y = scaling.targets_at_every_step(wanted) if every_step else scaling.targets(wanted)
+        targets.append(y.astype(np.float32))
     return Batch(_in_one(inputs), _in_one(targets))
 
 

@@ -63,6 +63,9 @@ def rollout(
         raw: Array,
         step_key: Key | None,
     ) -> Array:
+        if model.every_step:
+            # Of a window that is trained at every step, the forecast is the last one.
+            raw = raw[:, -1]
         raw = raw.reshape(raw.shape[0], 1, head.width)
         # A head without a distribution has nothing to draw from.
         if step_key is None or head.draw is None:

@@ -114,23 +114,33 @@ class Forecaster(nn.Module):
             # The backward layers have read these time steps before those that `carries` come from.
             raise ValueError("carries were given to a bidirectional forecaster; expected None")
 
-        reading = Reading(lengths, train, first, resets)
+        last_carries, states = self._stack(x, carries, Reading(lengths, train, first, resets))
+        predictions = self._predictions(states, self._last_state(last_carries))
+        if self.skip:
+            predictions += self._linear(window)
+        return last_carries, predictions
+
+    def _stack(
+        self, x: Float[Array, "b t d"], carries: tuple[Carry, ...] | None, reading: Reading
+    ) -> tuple[tuple[Carry, ...], Float[Array, "b t h"]]:
+        """Return the last carry of each layer, and the states of the last one after every time step."""
         last_carries = []
         for number in range(self.layers):
             inputs = x
             if number > 0:
-                inputs = self._between(x, lengths, train, number)
+                inputs = self._between(x, reading.lengths, reading.train, number)
             start = None if carries is None else carries[number]
             carry, outputs = self._scan(number, inputs, start, reading)
             x = self._joined(number, x, outputs)
             last_carries.append(carry)
 
-        predictions = self._predictions(x, self._last_state(last_carries))
-        if self.skip:
-            # From zero: the window's many inputs would drown what the states say at first.
-            linear = nn.Dense(self.outputs, use_bias=False, kernel_init=nn.initializers.zeros, name="skip")
-            predictions += linear(jax.lax.collapse(window, 1))
-        return tuple(last_carries), predictions
+        return tuple(last_carries), x
+
+    def _linear(self, window: Float[Array, "b t d"]) -> Float[Array, "b k"]:
+        """Return a linear map of all inputs."""
+        # From zero: the window's many inputs would drown what the states say at first.
+        linear = nn.Dense(self.outputs, use_bias=False, kernel_init=nn.initializers.zeros, name="skip")
+        return linear(jax.lax.collapse(window, 1))
 
     def _scan(
         self, number: int, x: Float[Array, "b t d"], start: Carry | None, reading: Reading

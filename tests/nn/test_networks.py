@@ -131,6 +131,30 @@ def test_every_parameter_has_a_gradient_with_norms_and_dropout(kind):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
 
 
+def test_a_decoder_starts_where_the_encoder_ends_and_reads_each_row_ahead():
+    model = networks.named("encoder-decoder").network(CELLS["gru"], HIDDEN, 1, 6, beyond=2, steps=3)
+    params = init(model, jax.random.key(0), X)[0]
+    _, predicted = call(model, params, X)
+    window, ahead = X[:, :9], X[:, 8:]
+    states = steps_of("gru", cell_of("gru", params, 0), window, 1)[:, -1]
+    decoder = params["decoder"]
+    carry = CELLS["gru"].start((3, HIDDEN), jnp.float32)._replace(h=states)
+    for step in range(3):
+        position = np.full((3, 1), (step + 1) / 3, np.float32)
+        x = np.concatenate([position, states, ahead[:, step]], axis=1)
+        carry, _ = scan(CELLS["gru"], cell_of("gru", decoder, 0), x[None], carry)
+        np.testing.assert_allclose(predicted[:, 2 * step : 2 * step + 2], head(decoder, carry.h), atol=1e-5)
+
+
+def test_a_decoder_of_a_window_alone_reads_position_and_state():
+    model = networks.named("encoder-decoder").network(CELLS["gru"], HIDDEN, 1, 3, steps=3)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(X)))["params"]
+    assert params["decoder"]["recurrent_0"]["cell"]["input_kernel"].shape == (1 + HIDDEN, 3 * HIDDEN)
+    for options in ({"carries": model.start(3, jnp.float32)}, {"resets": jnp.zeros((3, 11), bool)}):
+        with pytest.raises(ValueError, match="whole windows"):
+            model.apply({"params": params}, jnp.asarray(X), **options)
+
+
 @pytest.mark.slow
 def test_residual_layers_read_both_ways():
     model = network("residual", bidirectional=True)
@@ -148,6 +172,8 @@ USE = networks.Use(task="direct", layers=2)
         ("dilated", {"layers": 11}, "--model.layers"),
         ("dilated", {"bidirectional": True}, "--model.kind"),
         ("dilated", {"norm": "batch"}, "--model.norm"),
+        ("encoder-decoder", {"task": "iterated"}, "--model.kind"),
+        ("encoder-decoder", {"bidirectional": True}, "--model.kind"),
     ],
 )
 def test_what_has_no_meaning_for_a_kind_is_refused(kind, changes, where):
@@ -158,6 +184,15 @@ def test_what_has_no_meaning_for_a_kind_is_refused(kind, changes, where):
     assert caught.value.where == where
 
 
+def test_deepar_is_an_iterated_distribution():
+    check = networks.named("deepar").check
+    check(USE._replace(task="iterated", draws=True))
+    for use in (USE._replace(draws=True), USE._replace(task="iterated")):
+        with pytest.raises(UsageError) as caught:
+            check(use)
+        assert caught.value.where == "--model.kind"
+
+
 def test_an_unknown_kind_is_refused_with_the_names():
-    with pytest.raises(UsageError, match="stacked, dilated, residual"):
+    with pytest.raises(UsageError, match="stacked, deepar, dilated, encoder-decoder, residual"):
         networks.named("plain")

@@ -16,13 +16,16 @@ from jaxseq.data.waves import Waves
 from jaxseq.export import __main__ as export
 from jaxseq.nn import networks
 from jaxseq.train import run
+from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import from_config, named, to_config
 from jaxseq.train.experiments.forecasts import Model
+from jaxseq.train.job import initial_state
 from jaxseq.train.restore import restore
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-KINDS = ("residual", "dilated")
+KINDS = ("residual", "dilated", "encoder-decoder", "deepar")
+PROGRAMS = ("residual", "dilated", "encoder-decoder")
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +42,11 @@ def recipe(kind, **fields):
         "task": "direct",
         "horizon": 3,
     }
-    return named("waves", **{**defaults, "model": Model("gru", 3, 2, kind=kind), **fields})
+    model = Model("gru", 3, 2, kind=kind)
+    if kind == "deepar":
+        defaults["task"] = "iterated"
+        model = dataclasses.replace(model, head="gaussian")
+    return named("waves", **{**defaults, "model": model, **fields})
 
 
 def train(experiment, **place):
@@ -60,13 +67,15 @@ def test_a_run_resumes_bit_for_bit_and_is_exported_as_parameters(kind, tmp_path,
     assert restored(np.zeros((2, 9))).shape == (2, 3)
     assert export.main([str(whole), "--to", "safetensors", "--out", str(tmp_path / "exported")]) == 0
     arrays = safetensors.numpy.load_file(tmp_path / "exported" / "parameters.safetensors")
-    np.testing.assert_array_equal(arrays["head/kernel"], restored.state.params["head"]["kernel"])
+    params = restored.state.params
+    place = "decoder/head/kernel" if kind == "encoder-decoder" else "head/kernel"
+    np.testing.assert_array_equal(arrays[place], params.get("decoder", params)["head"]["kernel"])
     assert export.main([str(whole), "--to", "torch", "--out", str(tmp_path / "none")]) == 2
     assert f"got '--model.kind {kind}', needed --to stablehlo or safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PROGRAMS)
 def test_a_network_is_exported_as_a_program_but_to_no_graph(kind, unannotated, tmp_path, capsys):
     """The program checks its own numbers against the run's."""
     folder = train(recipe(kind, epochs=1), out=tmp_path / "run")
@@ -84,3 +93,30 @@ def test_a_config_from_before_the_kinds_is_a_stack():
 def test_a_kind_of_a_single_layer_is_refused():
     with pytest.raises(UsageError, match=r"differs from a single layer.*--model.layers 2"):
         recipe("dilated", model=Model("gru", 3, kind="dilated"))
+
+
+def test_deepar_is_trained_at_every_step_of_the_window():
+    prepared = forecasts.prepare(recipe("deepar"))
+    whole = np.concatenate([prepared.data.train.x[:, 1:, 0], prepared.data.train.y[:, -1]], axis=1)
+    np.testing.assert_allclose(prepared.data.train.y[..., 0], whole, atol=1e-5)
+    assert prepared.setup.model.every_step and prepared.setup.model.outputs == 2
+
+
+@pytest.mark.slow
+def test_deepar_forecasts_as_any_iterated_network():
+    prepared = forecasts.prepare(recipe("deepar"))
+    state = initial_state(prepared)
+    part = prepared.material.windows.valid
+    drawn = forecasts.forecaster.forecast(prepared, state, part)
+    # Equal parameters in a network of the last step alone.
+    setup = prepared.setup._replace(model=prepared.setup.model.clone(every_step=False))
+    expected = forecasts.forecaster.forecast(dataclasses.replace(prepared, setup=setup), state, part)
+    assert drawn.centre.shape[1] == 3
+    np.testing.assert_allclose(drawn.centre, expected.centre, atol=1e-6)
+    np.testing.assert_allclose(drawn.quantiles, expected.quantiles, atol=1e-6)
+
+
+def test_a_ridge_regression_is_no_start_of_a_decoder():
+    with pytest.raises(UsageError, match=r"an intercept for each step.*--start random"):
+        recipe("encoder-decoder", start="ridge")
+    assert not recipe("encoder-decoder", start="auto").starts_from_ridge

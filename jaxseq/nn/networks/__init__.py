@@ -22,7 +22,8 @@ DEFAULT = "stacked"
 
 def available() -> Mapping[str, Kind]:
     """Return the kinds of all modules of this room by their name, the default first."""
-    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     kinds = [module.KIND for module in modules if hasattr(module, "KIND")]
     kinds.sort(key=lambda kind: (kind.name != DEFAULT, kind.name))
     return MappingProxyType({kind.name: kind for kind in kinds})

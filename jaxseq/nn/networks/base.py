@@ -36,13 +36,17 @@ Check: TypeAlias = Callable[[Use], None]
 class Kind(NamedTuple):
     """A network around the cells; its fields `cell`, `hidden`, `layers`, `outputs` and so on are those of `Forecaster`.
 
-    network  the Flax module
-    check    raises `UsageError` for options that do not go together with it
+    network         the Flax module
+    check           raises `UsageError` for options that do not go together with it
+    decodes         whether it has a field `steps`, the number of time steps of the horizon, each of which has the same head
+    teacher_forced  whether an iterated forecast is trained at every time step of the window, not at the last alone
     """
 
     name: str
     network: type[Forecaster]
     check: Check
+    decodes: bool = False
+    teacher_forced: bool = False
 
 
 def any_use(use: Use) -> None:
@@ -52,10 +56,20 @@ def any_use(use: Use) -> None:
 def needs_layers(name: str, use: Use) -> None:
     """Raise `UsageError` for a single layer, which would be a plain one."""
     if use.layers == 1:
-        raise UsageError("differs from a single layer by the second", where=OPTION, got=name, needed="--model.layers 2")
+        raise UsageError(
+            "differs from a single layer by the second",
+            where=OPTION,
+            got=name,
+            needed="--model.layers 2",
+        )
 
 
 def reads_forwards(name: str, use: Use) -> None:
     """Raise `UsageError` for layers that are scanned both ways."""
     if use.bidirectional:
-        raise UsageError("reads forwards alone", where=OPTION, got=name, needed="no --model.bidirectional")
+        raise UsageError(
+            "reads forwards alone",
+            where=OPTION,
+            got=name,
+            needed="no --model.bidirectional",
+        )

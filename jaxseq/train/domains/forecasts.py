@@ -149,7 +149,7 @@ def on_all_rows(job: ForecastJob, facts: Mapping[str, object]) -> ForecastJob:
 
 def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSplits:
     """Lay the windows of each part out as rows in any order."""
-    every_step = experiment.task == "every-step"
+    every_step = experiment.predicts_every_step
     batches = []
     for name, part in dataset.windows._asdict().items():
         known = part.known_until(experiment.steps_out)

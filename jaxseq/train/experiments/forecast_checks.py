@@ -108,7 +108,7 @@ def _check_whole_window(experiment: ForecastExperiment[Data]) -> None:
         raise UsageError(
             "stands beside the whole window", where="--data.scale-input", got=f"--task {experiment.task}", needed=needed
         )
-    if data.scale.startswith("window") and experiment.task == "every-step":
+    if data.scale.startswith("window") and experiment.predicts_every_step:
         raise UsageError(
             "the first steps of a window would be scaled by the later ones",
             where="--data.scale",
@@ -147,6 +147,13 @@ def _check_start(experiment: ForecastExperiment[Data]) -> None:
             where="--start",
             got=f"--model.head {experiment.model.head}",
             needed="--model.head point",
+        )
+    if networks.named(experiment.model.kind).decodes:
+        raise UsageError(
+            "has an intercept for each step of the horizon",
+            where="--start",
+            got=f"--model.kind {experiment.model.kind}",
+            needed="--start random",
         )
     raise UsageError(
         "knows nothing beyond the window",

@@ -43,7 +43,7 @@ class Model:
     chunk: Chunk = "auto"
     """Time steps that the derivative computes again at once: less memory for long windows; None keeps all of them."""
     kind: KindName = networks.DEFAULT
-    """Network around the cells: layers stacked, with residual connections, or dilated (docs/forecasting.md)."""
+    """Network around the cells: stacked, residual or dilated layers, a decoder, or DeepAR (docs/forecasting.md)."""
     skip: bool = False
     """Add a linear map of the whole window to the forecast, the autoregressive part of LSTNet (Lai et al. 2018)."""
     head: HeadName = "point"
@@ -104,18 +104,20 @@ class Model:
                 "acts between two layers", where="--model.dropout", got=self.dropout, needed="--model.layers 2"
             )
 
-    def build(self, outputs: int, every_step: bool = False, beyond: int = 0) -> forecaster.Forecaster:
+    def build(self, outputs: int, every_step: bool = False, beyond: int = 0, steps: int = 1) -> forecaster.Forecaster:
         """Build the Flax module with `outputs` numbers once, or after every time step.
 
-        The last `beyond` time steps of its input lie beyond the window.
+        The last `beyond` time steps of its input lie beyond the window. `steps` are those of
+        the horizon, for a network that decodes each of them.
         """
+        kind = networks.named(self.kind)
         norm = norm_between = None
         if self.norm == "batch-between":
             norm_between = Norm(self.norm, self.epsilon, self.momentum)
         elif self.norm != "none":
             norm = Norm(self.norm, self.epsilon, self.momentum)
 
-        return networks.named(self.kind).network(
+        network = kind.network(
             cell=cells.named(self.cell),
             hidden=self.hidden,
             layers=self.layers,
@@ -130,3 +132,6 @@ class Model:
             skip=self.skip,
             beyond=beyond,
         )
+        if kind.decodes:
+            return network.clone(steps=steps)
+        return network

@@ -15,7 +15,7 @@ from jaxseq.data.targets import AUTO
 from jaxseq.data.ticker import Ticker
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.intervals import Choice
-from jaxseq.nn import forecaster, heads, objectives
+from jaxseq.nn import forecaster, heads, networks, objectives
 from jaxseq.nn.heads import LossName
 from jaxseq.train.experiments import forecast_checks
 from jaxseq.train.experiments.base import Experiment
@@ -79,6 +79,11 @@ class ForecastExperiment(Experiment, Generic[Data]):
         return self.task in ("iterated", "every-step")
 
     @property
+    def predicts_every_step(self) -> bool:
+        """Whether the network is trained to forecast after every time step of the window."""
+        return self.task == "every-step" or networks.named(self.model.kind).teacher_forced
+
+    @property
     def knows_ahead(self) -> bool:
         """Whether covariates are known of the rows that are forecast."""
         return isinstance(self.data, PanelData) and self.data.knows_ahead
@@ -98,7 +103,9 @@ class ForecastExperiment(Experiment, Generic[Data]):
     @property
     def takes_ridge(self) -> bool:
         """Whether the network can begin as a linear map of the whole window, to a point."""
-        # Beyond the window one head serves every step, which would need an intercept each.
+        # A head that serves every step would need an intercept for each.
+        if networks.named(self.model.kind).decodes:
+            return False
         return not self.steps_through_window and not self._steps_beyond and self.model.head == "point"
 
     @property
@@ -137,14 +144,14 @@ class ForecastExperiment(Experiment, Generic[Data]):
         """Return the training loss and the validation metrics."""
         # The last window of a stateful epoch is filled up with time steps without a target.
         masks_targets = self.data.masks_targets or self.stateful
-        return objectives.forecasting(self.head, self.task == "every-step", masks_targets)
+        return objectives.forecasting(self.head, self.predicts_every_step, masks_targets)
 
     def build(self) -> forecaster.Forecaster:
         """Build the Flax module."""
         outputs = self.steps_out * self.head.width
         # A ridge regression is in the weights of the skip.
         model = dataclasses.replace(self.model, skip=self.model.skip or self.starts_from_ridge)
-        return model.build(outputs, self.task == "every-step", self._steps_beyond)
+        return model.build(outputs, self.predicts_every_step, self._steps_beyond, self.steps_out)
 
 
 EXPERIMENTS = (

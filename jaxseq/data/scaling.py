@@ -417,7 +417,12 @@ def batch(windows: TrainingWindows, scaling: Scaling, every_step: bool = False, 
     inputs = []
     targets = []
     # Transforms make several copies in float64.
-    for piece in windows.pieces(rows_at_once(windows, scaling)):
+    size = rows_at_once(windows, scaling)
+    if every_step:
+        # Every time step has the targets of a horizon.
+        horizon = windows.take(slice(1)).targets.shape[1]
+        size = max(1, size // horizon)
+    for piece in windows.pieces(size):
         x = scaling.inputs(piece)
         inputs.append(x.astype(np.float32))
         # At every step, targets that are cut off later would be the longer part.

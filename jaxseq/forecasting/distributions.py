@@ -76,7 +76,9 @@ def scores(
     }
     if scale is not None:
         by_row = scale[:, None]
-        values["scaled_crps"] = metrics.crps_quantiles(actual / by_row, quantiles / by_row[..., None], levels)
+        # The quantiles in the series' unit are not needed any more.
+        quantiles /= by_row[..., None]
+        values["scaled_crps"] = metrics.crps_quantiles(actual / by_row, quantiles, levels)
     for level, (low, high) in ends.items():
         values[f"interval_score_{level:.0%}"] = metrics.interval_score(actual, low, high, level)
         values[f"coverage_{level:.0%}"] = metrics.coverage(actual, low, high)

@@ -28,6 +28,7 @@ REPORT = "report.md"
 PAGE = "report.html"
 PREDICTIONS = "predictions.csv"
 SCORES = "scores.csv"
+CLASSICAL = "classical.csv"
 INTERVALS = "intervals.json"
 LOSS_PLOT = "loss.png"
 FORECAST_PLOT = "forecast.png"
@@ -64,7 +65,7 @@ JOURNAL = "journal"
 Recipe = Mapping[str, Any]
 """The sealed record of a study, a grid or a search, as JSON has it."""
 
-OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, *EXPLANATION, REPORT, PAGE)
+OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, CLASSICAL, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, *EXPLANATION, REPORT, PAGE)
 """Files that a judgement writes; those of a domain are some of them."""
 
 

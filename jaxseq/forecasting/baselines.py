@@ -38,8 +38,6 @@ ZERO = "zero forecast"
 CROSTON = "Croston"
 LEAST_SQUARES = "least squares on the lags"
 LEAST_SQUARES_ON_LEVELS = "least squares on the levels"
-SMOOTHING = "exponential smoothing"
-THETA = "theta"
 """Names of the baselines in tables, files and figures; the period is added to that of the seasonal naive forecast."""
 
 CHANGES_AT_ONCE = 2**16

@@ -66,7 +66,8 @@ def _kind(rows: pd.DataFrame, name: str, measure: str, levels: Sequence[int]) ->
     covered = []
     for level in levels:
         outside = rows[f"low_{level}%"] + rows[f"high_{level}%"]
-        covered.append(chart.numbers(100 * (1 - outside.to_numpy(np.float64))))
+        percent = 100 * (1 - outside)
+        covered.append(chart.numbers(percent.to_numpy(np.float64)))
     return {
         "name": name,
         "ordered": name != KINDS["series"],

@@ -1,210 +1,236 @@
-"""Classical forecasts, fitted to each window's own values alone: exponential smoothing and the theta method.
+"""Classical forecasts of a sample of windows: ARIMA, exponential smoothing, theta, MSTL and Croston, by statsforecast.
 
-It imports statsmodels, which is optional: pip install "jaxseq[classical]". Per window of 50 prices,
-on one idle core, exponential smoothing and theta take 8 ms each; with a period of 5, 26 and 7 ms:
-
-    OMP_NUM_THREADS=1 python -c "import time
-    from jaxseq.data.aapl import Prices; from jaxseq.forecasting.classical import theta
-    windows = Prices().load(1).windows.test; start = time.perf_counter(); theta(windows)
-    print(1000 * (time.perf_counter() - start) / len(windows.inputs), 'ms a window')"
-
-One thread, because the matrices are small: on a busy machine more threads only wait for each other.
+It is optional: pip install "jaxseq[classical]". Each window has fits of its own to the values before it, in worker
+processes. A fit takes from a hundredth of a second to minutes, by method, season and length: a sample is all that is tried.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
+import os
+import threading
 import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting.baselines import Past, seasonal_naive
+from jaxseq.data.dataset import Background
+from jaxseq.data.seasons import LONGER_SEASON
+from jaxseq.data.windows import Windows
+from jaxseq.forecasting.metrics import Values
+
+MOST_WINDOWS = 50
+"""Most windows of a part that are forecast."""
+SEASONS = 10
+FEWEST_VALUES = 200
+"""A fit takes the last 10 seasons of what came before the forecast, and at least 200 values where there are as many."""
+
+ARIMA = "AutoARIMA"
+ETS = "AutoETS"
+THETA = "AutoTheta"
+MSTL = "MSTL"
+CROSTON = "CrostonOptimized"
+"""Methods, by the names that statsforecast has for them."""
+THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Environment of a worker process: the matrices are small, and more threads would wait for each other."""
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""A function of the number of windows done and of all windows, called after each."""
-
-Method: TypeAlias = Callable[[Float[np.ndarray, " t"]], Float[np.ndarray, " k"]]
+"""A function of the number of fits done and of all fits, called after each."""
 
 
-class Failure(NamedTuple):
-    """A window that could not be fitted; `row` counts from 0."""
+class Task(NamedTuple):
+    """One window to be forecast by one method.
 
-    row: int
-    reason: str
-
-
-class Fits(NamedTuple):
-    """Forecasts, and how well the fits behind them went.
-
-    forecast     in the series' unit
-    constant     number of windows of one value but for rounding: it is repeated, nothing is fitted
-    unconverged  number of windows where an optimiser stopped short; its last estimate is used
-    failures     windows whose fit raised an error or was not finite: they have the seasonal naive forecast
+    past     values before the forecast
+    periods  time steps of its seasons, the shortest first; 1 is none
     """
 
-    forecast: Float[np.ndarray, "n k"]
-    constant: int
-    unconverged: int
-    failures: tuple[Failure, ...]
+    method: str
+    past: Float[np.ndarray, " t"]
+    periods: tuple[int, ...]
+    horizon: int
 
 
-def available() -> bool:
-    """Return whether statsmodels is installed."""
-    return importlib.util.find_spec("statsmodels") is not None
-
-
-def exponential_smoothing(
-    windows: Past,
-    period: int = 1,
-    progress: Progress | None = None,
-) -> Fits:
-    """Forecast by exponential smoothing with additive errors, fitted by maximum likelihood: simple, or Holt's with trend.
-
-    With a `period` above 1 also each with an additive season (Holt-Winters). Each window takes the model with the least
-    AICc: Hyndman, Koehler, Ord & Snyder (2008), Forecasting with Exponential Smoothing, chapter
-    7. Rescaling or shifting a window does the same to its forecast; windows without a fit are counted in `Fits`.
-    Raises `UsageError` with both numbers for windows of less than 10 values, of less than two periods, or of less than
-    `period` + 6 (the number of parameters of a season), with the row of a value that is not finite, and if statsmodels is
-    missing.
-    """
-    least = 10
-    seasons: list[str | None] = [None]
-    if period > 1:
-        least = max(10, 2 * period, period + 6)
-        seasons.append("add")
-    _require(windows, period, least)
-    # statsmodels is optional, and takes a second to import.
-    from statsmodels.tsa.exponential_smoothing.ets import ETSModel
-
-    horizon = windows.targets.shape[1]
-
-    def method(values: Float[np.ndarray, " t"]) -> Float[np.ndarray, " k"]:
-        centre = values.mean()
-        # The optimiser's steps and tolerances are absolute.
-        scale = _spread(values)
-        standard = (values - centre) / scale
-        fits: list[Any] = []
-        for season in seasons:
-            seasonal_periods = None
-            if season:
-                seasonal_periods = period
-            for trend in (None, "add"):
-                model = ETSModel(standard, trend=trend, seasonal=season, seasonal_periods=seasonal_periods)
-                fits.append(model.fit(disp=False))
-        best = min(fits, key=lambda fit: fit.aicc)
-        return centre + scale * np.asarray(best.forecast(horizon))
-
-    return _each(windows, period, method, progress)
-
-
-def theta(
-    windows: Past,
-    period: int = 1,
-    progress: Progress | None = None,
-) -> Fits:
-    """Forecast by the theta method: simple exponential smoothing, with half the slope of a line through the window.
-
-    With a `period` above 1, a season is removed first, if it is significant at 10 % (multiplicative if all values are
-    positive, else additive), and restored at the end. Assimakopoulos & Nikolopoulos (2000), International Journal of
-    Forecasting 16(4); the form used: Hyndman & Billah (2003), ibid. 19(2). Windows without a fit are counted in `Fits`.
-    Raises `UsageError` with both numbers for windows of less than 4 values or of less than two periods, with the row of
-    a value that is not finite, and if statsmodels is missing.
-    """
-    least = 4
-    if period > 1:
-        least = max(4, 2 * period)
-    _require(windows, period, least)
-    # statsmodels is optional, and takes a second to import.
-    from statsmodels.tsa.forecasting.theta import ThetaModel
-
-    horizon = windows.targets.shape[1]
-
-    def method(values: Float[np.ndarray, " t"]) -> Float[np.ndarray, " k"]:
-        scale = _spread(values)
-        fit = ThetaModel(values / scale, period=period, deseasonalize=period > 1).fit()
-        return scale * np.asarray(fit.forecast(horizon))
-
-    return _each(windows, period, method, progress)
-
-
-def _require(
-    windows: Past,
-    period: int,
-    least: int,
-) -> None:
-    if not available():
-        raise UsageError('the classical forecasts need statsmodels: pip install "jaxseq[classical]"')
-    length = windows.inputs.shape[1]
-    if length < least:
-        raise UsageError(f"period {period} needs a window of at least {least} values; it has {length}")
-    not_finite = ~np.isfinite(windows.inputs)
-    if np.any(not_finite):
-        row = int(np.argmax(not_finite.any(axis=1))) + 1
-        count = np.count_nonzero(not_finite)
-        raise UsageError(f"{count} of {not_finite.size} values of the windows are not finite, the first in row {row}")
-
-
-def _spread(values: Float[np.ndarray, " t"]) -> float:
-    return float(np.max(np.abs(values - values.mean())))
-
-
-def _each(
-    windows: Past,
-    period: int,
-    method: Method,
-    progress: Progress | None,
-) -> Fits:
-    """Apply `method` to each window; the seasonal naive forecast where there is nothing to fit, or no fit."""
-    inputs = np.asarray(windows.inputs, np.float64)
-    forecast = np.array(seasonal_naive(windows, period), np.float64)
-    constant = 0
-    unconverged = 0
-    failures = []
-    for row, values in enumerate(inputs):
-        rounding = 8 * np.finfo(np.float64).eps * np.abs(values).max()
-        if _spread(values) <= rounding:
-            constant += 1
-            forecast[row] = values[-1]
-        else:
-            fit = _quietly(method, values)
-            unconverged += not fit.converged
-            if fit.path is None:
-                failures.append(Failure(row, fit.reason))
-            else:
-                forecast[row] = fit.path
-        if progress:
-            progress(row + 1, len(inputs))
-    return Fits(forecast, constant, unconverged, tuple(failures))
-
-
-class _Fit(NamedTuple):
-    """Forecast of one window; None, and the reason, where there is none. `converged` is that of the optimiser."""
+class Fit(NamedTuple):
+    """Forecast of one window; None, and the reason, where there is none."""
 
     path: Float[np.ndarray, " k"] | None
-    converged: bool
     reason: str = ""
 
 
-def _quietly(
-    method: Method,
-    values: Float[np.ndarray, " t"],
-) -> _Fit:
-    """Fit one window without any warning."""
-    from statsmodels.tools.sm_exceptions import ConvergenceWarning
+class Forecasts(NamedTuple):
+    """Forecasts by the name of their method, and notes on windows whose fit failed, which repeat the last season."""
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    values: dict[str, Values]
+    notes: list[str]
+
+
+def available() -> bool:
+    """Return whether statsforecast is installed."""
+    return importlib.util.find_spec("statsforecast") is not None
+
+
+def check() -> None:
+    """Raise `UsageError` where statsforecast is not installed."""
+    if not available():
+        needed = 'pip install "jaxseq[classical]"'
+        raise UsageError("the classical forecasts need statsforecast", where="--classical", needed=needed)
+
+
+def sample(count: int, seed: int) -> Int[np.ndarray, " m"]:
+    """Return the rows of at most `MOST_WINDOWS` windows of `count`, drawn without replacement, in their order."""
+    if count <= MOST_WINDOWS:
+        return np.arange(count)
+    rows = np.random.default_rng(seed).choice(count, MOST_WINDOWS, replace=False)
+    return np.sort(rows)
+
+
+def forecast(part: Windows, background: Background, progress: Progress) -> Forecasts:
+    """Forecast each window by every method that suits the series, from the values before it.
+
+    Raises `UsageError` where statsforecast is not installed.
+    """
+    check()
+    pasts = _pasts(part, background)
+    methods = _methods(pasts, background.period)
+    horizon = part.targets.shape[1]
+    tasks = []
+    for method in methods:
+        for past in pasts:
+            periods = _periods(past, background.period)
+            tasks.append(Task(method, past, periods, horizon))
+
+    fits = []
+    for done, fit in enumerate(_in_parallel(tasks), start=1):
+        fits.append(fit)
+        progress(done, len(tasks))
+    return _gathered(methods, tasks, fits)
+
+
+def _pasts(part: Windows, background: Background) -> list[Float[np.ndarray, "_"]]:
+    """Return the values before each forecast: all that are known, or those of the window where it is a series itself."""
+    most = max(FEWEST_VALUES, SEASONS * background.period)
+    pasts = []
+    for row, origin in enumerate(part.origins.tolist()):
+        values = part.inputs[row]
+        if background.series:
+            # A missing value is the last known one here, as it is for the network.
+            values = background.series[int(part.series[row])].values[:origin]
+        pasts.append(np.asarray(values[-most:], np.float64))
+    return pasts
+
+
+def _methods(pasts: Sequence[Float[np.ndarray, "_"]], period: int) -> list[str]:
+    """Return the methods that suit all of the series."""
+    methods = [ARIMA, ETS, THETA]
+    # Without a season there is nothing for MSTL to take apart.
+    if all(_periods(past, period)[0] > 1 for past in pasts):
+        methods.append(MSTL)
+    # Croston's method is for demand that is often 0, and never below it.
+    least = min(past.min() for past in pasts)
+    if least == 0:
+        methods.append(CROSTON)
+    return methods
+
+
+def _periods(past: Float[np.ndarray, "_"], period: int) -> tuple[int, ...]:
+    """Return the seasons that fit at least twice into the past of a window."""
+    longest = len(past) // 2
+    seasons = [period, LONGER_SEASON.get(period, 1)]
+    fitting = [length for length in seasons if 1 < length <= longest]
+    if not fitting:
+        return (1,)
+    return tuple(fitting)
+
+
+def _in_parallel(tasks: Sequence[Task]) -> Iterable[Fit]:
+    """Fit the tasks in worker processes, in their order."""
+    workers = min(len(tasks), os.cpu_count() or 1)
+    # A fork of a process with JAX's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
+        yield from pool.map(fit_one, tasks)
+
+
+def _prepare_worker() -> None:
+    """Compute on one thread, and end with the process that started this one."""
+    for name in THREADS:
+        os.environ[name] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a worker process"
+    parent.join()
+    # A process that was killed could not stop its workers, which would wait for their next task.
+    os._exit(1)
+
+
+def fit_one(task: Task) -> Fit:
+    """Fit one method to the past of one window, without any warning."""
+    # A series that does not move is repeated: there is nothing to fit.
+    largest = np.abs(task.past).max()
+    rounding = 8 * np.finfo(np.float64).eps * largest
+    if np.ptp(task.past) <= rounding:
+        return Fit(np.full(task.horizon, task.past[-1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            path = method(values)
-        # LinAlgError is a ValueError.
-        except (ValueError, ArithmeticError) as error:
-            return _Fit(None, converged=True, reason=f"{type(error).__name__}: {error}")
-
-    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+            path = _fitted(task)
+        except (TypeError, NameError, AttributeError, ImportError):
+            # A mistake of the program is no failed fit.
+            raise
+        except Exception as error:
+            # The package raises bare exceptions for series that it cannot fit.
+            return Fit(None, f"{type(error).__name__}: {error}")
     if not np.all(np.isfinite(path)):
-        return _Fit(None, converged, "the forecast is not finite")
-    return _Fit(path, converged)
+        return Fit(None, "the forecast is not finite")
+    return Fit(path)
+
+
+def _fitted(task: Task) -> Float[np.ndarray, " k"]:
+    """Return the forecast of one method."""
+    # It is optional, and takes seconds to import.
+    from statsforecast import models
+
+    if task.method == MSTL:
+        model = models.MSTL(season_length=list(task.periods))
+    elif task.method == CROSTON:
+        model = models.CrostonOptimized()
+    else:
+        model = getattr(models, task.method)(season_length=task.periods[0])
+    # Optimisers have absolute tolerances, and a series may have any unit.
+    scale = float(np.abs(task.past).max())
+    forecast = model.forecast(y=task.past / scale, h=task.horizon)
+    return scale * np.asarray(forecast["mean"], np.float64)
+
+
+def _gathered(methods: Sequence[str], tasks: Sequence[Task], fits: Sequence[Fit]) -> Forecasts:
+    """Return the forecasts of all windows by method; where a fit failed, the last season stands in."""
+    values = {}
+    notes = []
+    windows = len(tasks) // len(methods)
+    for number, method in enumerate(methods):
+        first = number * windows
+        of_method = slice(first, first + windows)
+        paths = []
+        reasons = []
+        for task, fit in zip(tasks[of_method], fits[of_method], strict=True):
+            path = fit.path
+            if path is None:
+                reasons.append(fit.reason)
+                season = task.past[-task.periods[0] :]
+                path = np.resize(season, task.horizon)
+            paths.append(path)
+        values[method] = np.stack(paths)
+        if reasons:
+            notes.append(
+                f"{method}: {len(reasons)} of {windows} fits failed, which have the last season: the first, {reasons[0]}"
+            )
+    return Forecasts(values, notes)

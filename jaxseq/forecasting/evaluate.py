@@ -17,7 +17,6 @@ from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Windows
 from jaxseq.forecasting import (
     baselines,
-    classical,
     distributions,
     intermittent,
     intervals,
@@ -77,13 +76,11 @@ def judge(
     members: Mapping[str, Entry] = NO_MEMBERS,
     seed: int,
     loss: Loss = "squared",
-    progress: classical.Progress | None = None,
 ) -> Judgement:
     """Compare a model's forecasts of the test part with those of the baselines, which saw the training part alone.
 
     The reference is the baseline with the smallest mean `loss` on the validation part. `members` are those of an ensemble,
     by their name, which stand in the tables beside it; `seed` is that of the bootstrap.
-    With `progress`, exponential smoothing and theta are fitted to every test window, too; it is called after each.
     Raises `UsageError` if a forecast is not finite.
     """
     background = dataset.background
@@ -93,7 +90,8 @@ def judge(
     by_baseline = _baseline_forecasts(dataset)
     # The test part has no say in the choice of the reference.
     reference = choose_reference(dataset, scales, loss, by_baseline.valid)
-    forecasts = _forecasts_of_baselines(dataset, by_baseline, progress)
+    # Every forecast is raised to the floor, so that none gains by it alone.
+    forecasts = {label: above_floor(values, background.floor) for label, values in by_baseline.test.items()}
     # Comparisons are in the units of the series: errors of log-returns would favour low prices.
     models = {**members, name: model}
     forecasts |= {label: _in_units(entry.test.centre, dataset) for label, entry in models.items()}
@@ -142,20 +140,6 @@ def _baseline_forecasts(dataset: Dataset) -> _BaselineForecasts:
     both_parts = baselines.forecast_parts(dataset, [windows.valid, windows.test])
     (valid, test), notes = baselines.distinct(both_parts)
     return _BaselineForecasts(valid, test, notes)
-
-
-def _forecasts_of_baselines(
-    dataset: Dataset,
-    by_baseline: _BaselineForecasts,
-    progress: classical.Progress | None,
-) -> dict[str, Values]:
-    """Return the forecasts of the test part by the baselines, the classical ones with `progress`."""
-    forecasts = dict(by_baseline.test)
-    # A fit to every window may take minutes.
-    if progress is not None:
-        forecasts |= _classical_forecasts(dataset.windows.test, dataset.background.period, progress)
-    # Every forecast is raised to the floor, so that none gains by it alone.
-    return {label: above_floor(values, dataset.background.floor) for label, values in forecasts.items()}
 
 
 def _in_units(values: Values, dataset: Dataset) -> Values:
@@ -217,7 +201,7 @@ class _EndsByForecast:
         return bounds(entry.test, entry.calibrated.intervals, self._test_part)
 
     def of(self, label: str, forecast: Values) -> Bounds:
-        """Return the intervals of the kind of the model's around a forecast; none around a classical one."""
+        """Return the intervals of the kind of the model's around a forecast."""
         # Those of a model may come from its own distribution, whose median need not be its centre.
         if label == self._name:
             return self.of_judged
@@ -227,9 +211,6 @@ class _EndsByForecast:
             return intermittent.training_bounds(
                 self._fitted.levels, self._dataset.windows.test, self._dataset.background
             )
-        # Classical forecasts are made of the test part alone, and have no errors to fit intervals to.
-        if label not in self._valid_forecasts:
-            return {}
         return distributions.around(
             valid=self._valid_forecasts[label],
             test=forecast,
@@ -285,16 +266,6 @@ def choose_reference(
             losses = losses / scales.of(loss)[part.series]
         means[name] = np.nanmean(losses)
     return min(means, key=lambda name: means[name])
-
-
-def _classical_forecasts(
-    part: Windows,
-    period: int,
-    progress: classical.Progress,
-) -> dict[str, Float[np.ndarray, "n k"]]:
-    smoothing = classical.exponential_smoothing(part, period, progress)
-    theta = classical.theta(part, period, progress)
-    return {baselines.SMOOTHING: smoothing.forecast, baselines.THETA: theta.forecast}
 
 
 def _season_notes(background: Background) -> list[str]:
@@ -393,6 +364,19 @@ def _remarks(
     if copy_remark is not None:
         remarks.append(copy_remark)
     return tuple(remarks)
+
+
+def error_table(part: Windows, forecasts: Forecasts, scales: Scales | None, reference: str) -> pd.DataFrame:
+    """Return the errors of every forecast, the model last, over all steps and by step; unknown targets are left out.
+
+    `scales` are of each series, by its number.
+    """
+    # Without intervals a forecast has no other scores.
+    return _scores(part, forecasts, scales, reference, ends_of=_no_ends, medians=forecasts)
+
+
+def _no_ends(label: str, forecast: Values) -> Bounds:
+    return {}
 
 
 def _scores(

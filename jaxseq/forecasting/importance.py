@@ -115,7 +115,8 @@ def groups(layout: Layout) -> list[Group]:
     every_step = slice(None)
     listed = []
     for number, name in enumerate(layout.past, start=1):
-        columns = (layout.values + number - 1, *_present(mask_of.get(number)))
+        column = layout.values + number - 1
+        columns = (column, *_present(mask_of.get(number)))
         listed.append(Group(name, "covariate", every_step, columns))
     # An entry of the calendar has several columns, which say nothing one by one.
     for name in dict.fromkeys(layout.known):
@@ -191,7 +192,8 @@ def measure(
         losses = []
         for repeat in range(REPEATS):
             order = generator.permutation(len(actual))
-            changed = forecast(exchanged(inputs, group, order))
+            changed_inputs = exchanged(inputs, group, order)
+            changed = forecast(changed_inputs)
             losses.append(significance.pair_losses(actual, changed, plain, rows, loss))
             progress(2 + number * REPEATS + repeat, total)
         # The draw of a permutation is not what an interval is to be about.
@@ -242,8 +244,9 @@ def gradient_shares(
     scaled_ahead = by_ahead * np.std(np.asarray(inputs.ahead, np.float64), axis=0)
     sums = []
     for group in listed:
-        total = scaled_x[group.steps, list(group.columns)].sum() + scaled_ahead[:, list(group.ahead)].sum()
-        sums.append(float(total))
+        in_window = scaled_x[group.steps, list(group.columns)]
+        beyond = scaled_ahead[:, list(group.ahead)]
+        sums.append(float(in_window.sum() + beyond.sum()))
     return sums
 
 
@@ -285,7 +288,8 @@ def markdown(measured: Sequence[Importance], loss_name: str) -> str:
         share = verdict.DASH
         if total:
             share = f"{importance.gradient / total:.1%}".replace("%", " %")
-        lines.append(f"| {name} | {verdict.signed(importance.permutation)} | {ends} | {share} |")
+        change = verdict.signed(importance.permutation)
+        lines.append(f"| {name} | {change} | {ends} | {share} |")
     return "\n".join(lines)
 
 

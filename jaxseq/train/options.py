@@ -79,7 +79,8 @@ class Options(Generic[AnyExperiment]):
     backtest: int = 1
     """Folds of a backtest: blocks of the test part, each forecast by a model trained on all rows before it."""
     classical: bool = False
-    """Compare forecasts with exponential smoothing and theta, too (needs statsmodels; 0.1 s a test window)."""
+    """Compare forecasts with AutoARIMA, AutoETS, AutoTheta, MSTL and Croston on at most 50 windows of a part, too (minutes;
+    pip install "jaxseq[classical]")."""
     explain: bool = False
     """Add to the report the importance of covariates and lags, residuals by series, step and season, and pictures of the
     worst forecasts. With --resume, a finished run is explained."""

@@ -455,18 +455,6 @@ def test_calibration_that_is_not_finite_is_refused_and_not_called_too_few_rows()
         )
 
 
-def test_classical_forecasts_are_fitted_where_they_are_asked_for_and_their_progress_is_told():
-    pytest.importorskip("statsmodels")
-    test, told = part(np.random.default_rng(0).normal(size=(12, 10)), np.ones((12, 1))), []
-    valid = part(np.random.default_rng(2).normal(size=(30, 10)), np.ones((30, 1)))
-    train = part(np.random.default_rng(1).normal(size=(30, 10)), np.ones((30, 1)))
-    still = {name: Forecast(np.zeros_like(p.targets)) for name, p in (("test", test), ("valid", valid))}
-    dataset = noise_data(valid, test, train)
-    found = judge("it", dataset, **still, seed=0, progress=lambda *done: told.append(done))
-    assert [row.name for row in found.comparison.rows[-3:]] == ["exponential smoothing", "theta", "it"]
-    assert told == [(n, 12) for n in range(1, 13)] * 2
-
-
 def test_every_step_has_a_date_of_its_own_and_every_window_that_is_not_in_time_its_number():
     dates = [np.datetime64("2020-01-01") + np.arange(n) ** 2 for n in (80, 90)]
     names = ("a", "b")

@@ -14,11 +14,11 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import html_page
 from jaxseq.data.dataset import Dataset
 from jaxseq.forecasting import chart, chart_errors, coverage, distributions, verdict
+from jaxseq.forecasting.beside_classical import Beside
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.significance import MIN_BLOCKS, MIN_SERIES, Loss
 from jaxseq.train import explain, feed, overrides, run_folder
 from jaxseq.train.experiments.forecasts import ForecastExperiment
-from jaxseq.train.explain import Explanation
 from jaxseq.train.job import Job
 
 ForecastJob: TypeAlias = Job[ForecastExperiment, Dataset]
@@ -43,6 +43,15 @@ def print_judgement(
         console.print(text, highlight=False, markup=False)
 
     console.print(f"{folder}: {', '.join(written)}", highlight=False)
+
+
+def print_beside(beside: Beside, console: Console) -> None:
+    """Print the table of classical forecasts and the sentence on them."""
+    comparison = beside.comparison
+    title = f"on a sample of windows; reference: {verdict.phrase(comparison.reference.name)}"
+    columns = verdict.headings("", comparison.scaled, comparison.loss)
+    console.print(verdict.score_table(verdict.shown(comparison).rows, columns, title))
+    console.print(beside.verdict, highlight=False, markup=False)
 
 
 def judged_loss(experiment: ForecastExperiment) -> Loss:
@@ -77,13 +86,10 @@ def report(
     judgement: Judgement,
     best_epoch: int,
     metrics: list[run_folder.Row],
-    explanation: Explanation | None = None,
+    sections: str = "",
 ) -> str:
-    """Write the run's report in Markdown."""
+    """Write the run's report in Markdown; `sections` follow those of every report."""
     chosen = f"epoch {best_epoch} of {len(metrics)}\nand the intervals were chosen"
-    sections = ""
-    if explanation is not None:
-        sections = explain.markdown(explanation, job.experiment.data.unit)
     return report_of(job, judgement, chosen, f"\n![Loss by epoch]({run_seal.LOSS_PLOT})\n", sections)
 
 
@@ -92,7 +98,7 @@ def report_of(job: ForecastJob, judgement: Judgement, chosen: str, picture: str 
 
     chosen    says what the validation part chose
     picture   follows the others
-    sections  on the explanation of the forecasts
+    sections  on classical forecasts and on the explanation, where they were asked for
     """
     experiment = job.experiment
     data = experiment.data

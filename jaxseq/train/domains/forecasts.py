@@ -20,13 +20,22 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
-from jaxseq.forecasting import evaluate, ridge
+from jaxseq.forecasting import beside_classical, evaluate, ridge
+from jaxseq.forecasting.beside_classical import Beside
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.ridge import Ridge
 from jaxseq.nn import heads
 from jaxseq.train import auto_record, explain, forecaster, overrides, processes, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import NO_EXTRAS, Extras, RunRow
-from jaxseq.train.domains.forecast_report import ForecastJob, judged_loss, page, print_judgement, report, shown_scores
+from jaxseq.train.domains.forecast_report import (
+    ForecastJob,
+    judged_loss,
+    page,
+    print_beside,
+    print_judgement,
+    report,
+    shown_scores,
+)
 from jaxseq.train.domains.forecast_study import summary
 from jaxseq.train.epoch import TrainState
 from jaxseq.train.experiments.config import RIDGE
@@ -206,33 +215,45 @@ def _with_known_targets(rows: Batch, part: str) -> Batch:
 def judge(job: ForecastJob, folder: Path, console: Console, extras: Extras = NO_EXTRAS) -> RunRow:
     """Judge the best epoch on the test part: table and verdict on the console, report, figures and predictions.
 
-    With `extras.classical`, exponential smoothing and theta are fitted to every test window, too. A run that was explained
-    before is explained again without being asked: its report keeps its sections.
+    With `extras.classical`, classical forecasts are fitted to a sample of windows, and the one that does best on validation
+    may be the reference. A run that was explained before is explained again without being asked: its report keeps its
+    sections.
     """
     judged = judge_quietly(job, folder, console, extras)
     _draw(job, judged, folder)
+    sections = []
+    if judged.beside is not None:
+        sections.append(beside_classical.markdown(judged.beside, job.experiment.data.unit))
     explanation = None
     if extras.explain or explain.explained_before(folder):
         explanation = _explain(job, judged, folder, console)
+        sections.append(explain.markdown(explanation, job.experiment.data.unit))
     metrics = run_folder.read_metrics(folder)
     record = auto_record.read(folder)
     if record is not None and record.chosen is not None:
         job = dataclasses.replace(job, notes=(*job.notes, auto_record.sentence(record)))
-    text = report(job, judged.judgement, judged.epoch, metrics, explanation)
+    text = report(job, judged.judgement, judged.epoch, metrics, "\n".join(sections))
     files.write_text(folder / run_seal.REPORT, text)
     files.write_text(folder / run_seal.PAGE, page(job, judged.judgement, text, folder))
 
-    print_judgement(job, judged.judgement, folder, console, _written(explanation))
+    if judged.beside is not None:
+        print_beside(judged.beside, console)
+    print_judgement(job, judged.judgement, folder, console, _written(judged, explanation))
     return row(job.experiment, folder)
 
 
 class JudgedEpoch(NamedTuple):
-    """The best epoch of a run with its judgement; `name` is that of the model with its epoch."""
+    """The best epoch of a run with its judgement.
+
+    name    of the model with its epoch
+    beside  comparison with classical forecasts; None where it was not asked for
+    """
 
     epoch: int
     name: str
     judgement: Judgement
     state: TrainState
+    beside: Beside | None = None
 
 
 def judge_quietly(job: ForecastJob, folder: Path, console: Console, extras: Extras = NO_EXTRAS) -> JudgedEpoch:
@@ -246,21 +267,35 @@ def judge_quietly(job: ForecastJob, folder: Path, console: Console, extras: Extr
     # The errors of the validation part set the width of the intervals.
     valid = forecaster.forecast(job, state, windows.valid)
     calibrated = evaluate.calibrate(job.material, valid, experiment.intervals)
-    with counter(console, "exponential smoothing, theta") as progress:
-        judgement = evaluate.judge(
-            name,
-            job.material,
-            Entry(test, calibrated),
-            seed=experiment.seed,
-            loss=judged_loss(experiment),
-            progress=progress if extras.classical else None,
-        )
+    loss = judged_loss(experiment)
+    entry = Entry(test, calibrated)
+    judgement = evaluate.judge(name, job.material, entry, seed=experiment.seed, loss=loss)
+    beside = None
+    if extras.classical:
+        with counter(console, "classical forecasts") as progress:
+            beside = beside_classical.judge(
+                name, job.material, test, seed=experiment.seed, loss=loss, progress=progress
+            )
+        judgement = _decided(judgement, beside)
 
     files.write_json(folder / run_seal.INTERVALS, calibrated.intervals._asdict())
     # Exact, since a study pools its runs from these files.
     csv_tables.write(folder / run_seal.PREDICTIONS, judgement.predictions, digits=None)
     csv_tables.write(folder / run_seal.SCORES, judgement.scores)
-    return JudgedEpoch(best_epoch, name, judgement, state)
+    # One of an earlier judgement would be of other numbers.
+    files.remove(folder / run_seal.CLASSICAL)
+    if beside is not None:
+        csv_tables.write(folder / run_seal.CLASSICAL, beside.scores)
+    return JudgedEpoch(best_epoch, name, judgement, state, beside)
+
+
+def _decided(judgement: Judgement, beside: Beside) -> Judgement:
+    """Return a judgement whose verdict is that beside the classical forecasts, where one of them is the reference."""
+    notes = (*judgement.notes, *beside.notes)
+    if not beside.decides:
+        return judgement._replace(notes=notes)
+    remarks = (judgement.verdict, *judgement.remarks)
+    return judgement._replace(answer=beside.answer, verdict=beside.verdict, remarks=remarks, notes=notes)
 
 
 def _explain(job: ForecastJob, judged: JudgedEpoch, folder: Path, console: Console) -> Explanation:
@@ -270,18 +305,21 @@ def _explain(job: ForecastJob, judged: JudgedEpoch, folder: Path, console: Conso
     return explanation
 
 
-def _written(explanation: Explanation | None) -> tuple[str, ...]:
+def _written(judged: JudgedEpoch, explanation: Explanation | None) -> tuple[str, ...]:
     """Return the names of the files that the console lists."""
     pictures = (run_seal.LOSS_PLOT, run_seal.FORECAST_PLOT, run_seal.ERRORS_PLOT)
+    scores = [run_seal.SCORES]
+    if judged.beside is not None:
+        scores.append(run_seal.CLASSICAL)
     explained: tuple[str, ...] = ()
     if explanation is not None:
         explained = run_seal.EXPLANATION
-    return (run_seal.PAGE, run_seal.REPORT, run_seal.SCORES, *pictures, *explained, run_seal.CHECKPOINTS)
+    return (run_seal.PAGE, run_seal.REPORT, *scores, *pictures, *explained, run_seal.CHECKPOINTS)
 
 
 def _draw(job: ForecastJob, judged: JudgedEpoch, folder: Path) -> None:
     """Draw the learning curve, the forecasts of the test part, and their errors."""
-    best_epoch, name, judgement, _ = judged
+    best_epoch, name, judgement, *_ = judged
     data = job.experiment.data
     windows = job.material.windows
     metric = f"valid_{job.setup.objective.select}"

@@ -135,7 +135,7 @@ def encode(
             tables.append(None)
             continue
 
-        own_names += [f"{name}={text}" for text in own_texts]
+        own_names += [encoded_name(name, text) for text in own_texts]
         sources += [number] * len(own_texts)
         tables.append(_rows_of_texts(texts_of[name], own_texts))
         numbers = [of_series[:, number] for of_series in rows]
@@ -149,6 +149,11 @@ def encode(
             columns.append(_expanded(of_series[:, number], table))
         expanded.append(np.concatenate(columns, axis=1))
     return Encoded(tuple(own_names), tuple(expanded), np.array(sources, int), tuple(notes))
+
+
+def encoded_name(column: str, text: str) -> str:
+    """Return the name of the column of a text."""
+    return f"{column}={text}"
 
 
 def _check_kind(name: str, *, has_texts: bool, had_texts: bool) -> None:

@@ -47,7 +47,7 @@ class Layout(NamedTuple):
 
     window  time steps of the values; further ones have what is known ahead alone
     values  columns of the values
-    past    names of the covariates that are known up to the present
+    past    name of the covariate of each column that is known up to the present
     masks   numbers of the columns with a mask of missing values: 0 is the value, 1 the first covariate
     known   name of the covariate of each column that is known ahead
     period  time steps of a season; 1 is none
@@ -114,11 +114,14 @@ def groups(layout: Layout) -> list[Group]:
     mask_of = {column: first_mask + place for place, column in enumerate(layout.masks)}
     every_step = slice(None)
     listed = []
-    for number, name in enumerate(layout.past, start=1):
-        column = layout.values + number - 1
-        columns = (column, *_present(mask_of.get(number)))
+    # Texts, and an entry of the calendar, have several columns, which say nothing one by one.
+    for name in dict.fromkeys(layout.past):
+        columns: tuple[int, ...] = ()
+        for place, other in enumerate(layout.past):
+            if other == name:
+                # The first mask is that of the value.
+                columns += (layout.values + place, *_present(mask_of.get(place + 1)))
         listed.append(Group(name, "covariate", every_step, columns))
-    # An entry of the calendar has several columns, which say nothing one by one.
     for name in dict.fromkeys(layout.known):
         ahead = tuple(place for place, known in enumerate(layout.known) if known == name)
         columns = tuple(first_known + place for place in ahead)

@@ -21,6 +21,7 @@ from jaxseq.common import csv_tables, figures
 from jaxseq.common.arrays import Tree
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
+from jaxseq.data.categories import Categories, encoded_name
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.panel import PanelData
 from jaxseq.data.windows import Windows, every_window
@@ -162,9 +163,10 @@ def _layout(job: Job[ForecastExperiment, Dataset]) -> Layout:
     past: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     if isinstance(data, PanelData):
-        panel = data.panel()
-        past = panel.past
-        known = panel.known.labels(panel.series[0], panel.frequency)
+        panel = data.panel().encoded(scaling.categories)
+        past = _sources(panel.past, scaling.categories)
+        labels = panel.known.labels(panel.series[0], panel.frequency)
+        known = _sources(labels, scaling.categories)
     # Nobody may have named them.
     if len(past) != covariates:
         past = tuple(f"covariate {number}" for number in range(1, covariates + 1))
@@ -176,6 +178,14 @@ def _layout(job: Job[ForecastExperiment, Dataset]) -> Layout:
         known=known,
         period=job.material.background.period,
     )
+
+
+def _sources(names: tuple[str, ...], categories: Categories) -> tuple[str, ...]:
+    """Return the covariate of each column: those of the texts of one stand for it."""
+    source_of = {}
+    for column, text in zip(categories.columns, categories.texts, strict=True):
+        source_of[encoded_name(column, text)] = column
+    return tuple(source_of.get(name, name) for name in names)
 
 
 def _gradients(network: Network, inputs: Inputs, groups: list[Group]) -> list[float]:

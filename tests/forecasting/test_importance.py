@@ -30,6 +30,13 @@ def test_a_group_has_all_columns_and_steps_of_a_covariate_and_the_lags_come_afte
     assert groups["lag 1"].columns == (0, 3) and groups["lag 1"].steps == slice(3, 4)
 
 
+def test_the_columns_of_a_covariate_with_texts_are_one_group_with_their_masks() -> None:
+    layout = LAYOUT._replace(past=("region", "region", "price"), masks=(1, 2, 3))
+    groups = {group.name: group for group in importance.groups(layout)}
+    assert groups["region"].columns == (1, 4, 2, 5) and groups["price"].columns == (3, 6)
+    assert groups["hour"].columns == (7, 8) and groups["lag 1"].columns == (0,)
+
+
 @pytest.mark.parametrize("window", [1, 12, 13, 24, 168, 1000])
 @pytest.mark.parametrize("period", [1, 7, 24])
 def test_every_lag_is_in_one_group_and_a_season_in_its_own(window: int, period: int) -> None:

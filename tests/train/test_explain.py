@@ -27,6 +27,7 @@ def planted_table(path: Path) -> None:
         sold = 10.0 * shop + 3 * np.roll(price, 1) + 0.5 * draw.normal(size=240)
         dates = pd.date_range("2021-01-01", periods=240)
         columns = {"date": dates, "shop": f"shop {shop}", "sold": sold, "price": price, "noise": noise}
+        columns["kind"] = draw.choice(["a", "b", "c"], size=240)
         frames.append(pd.DataFrame(columns))
     pd.concat(frames).to_csv(path, index=False)
 
@@ -38,7 +39,7 @@ def test_a_planted_covariate_matters_noise_does_not_and_the_report_keeps_its_sec
     pictures.draw_none(monkeypatch)
     planted_table(tmp_path / "sales.csv")
     data = ["--data.path", f"{tmp_path / 'sales.csv'}", "--data.series", "shop", "--data.column", "sold"]
-    data += ["--data.covariates", "price,noise", "--data.target", "level", "--data.window", "4"]
+    data += ["--data.covariates", "price,noise,kind", "--data.target", "level", "--data.window", "4"]
     run = tmp_path / "run"
     words = [*data, "--start", "random", "--model.hidden", "8", "--epochs", "5", "--lr", "0.03", "--out", f"{run}"]
     assert train.main(["table", *words, "--explain"]) == 0
@@ -46,6 +47,8 @@ def test_a_planted_covariate_matters_noise_does_not_and_the_report_keeps_its_sec
     rows = csv_tables.read(run / run_seal.IMPORTANCE).set_index("input")
     assert rows.loc["price", "low_95%"] > 1
     assert rows.loc["noise", "low_95%"] < 0 < rows.loc["noise", "high_95%"]
+    # One input for the texts of a column.
+    assert rows.index[:3].tolist() == ["price", "noise", "kind"] and rows.index[3] == "lag 1"
     assert rows["permutation"].idxmax() == rows["gradient"].idxmax() == "price"
     residuals = csv_tables.read(run / run_seal.RESIDUALS)
     assert set(residuals["by"]) == {"all", "series", "season"}

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.windows import Windows
@@ -93,8 +91,8 @@ class _Sampled:
         windows = dataset.windows
         self.valid_rows = classical.sample(len(windows.valid.origins), seed)
         self.test_rows = classical.sample(len(windows.test.origins), seed)
-        valid = _rows_of(windows.valid, self.valid_rows)
-        test = _rows_of(windows.test, self.test_rows)
+        valid = windows.valid.take(self.valid_rows)
+        test = windows.test.take(self.test_rows)
 
         # Others are left out between windows that were drawn, so that fewer share targets.
         stride = dataset.background.test_stride
@@ -125,11 +123,6 @@ def _simple_and_classical(dataset: Dataset, progress: classical.Progress) -> _Ma
         valid[method] = fitted_valid.values[method]
         test[method] = fitted_test.values[method]
     return _Made(valid, test, methods, [*fitted_valid.notes, *fitted_test.notes])
-
-
-def _rows_of(part: Windows, rows: Int[np.ndarray, " m"]) -> Windows:
-    """Return some of the windows of a part."""
-    return Windows(*(array[rows] for array in part))
 
 
 def _half(progress: classical.Progress, first: bool) -> classical.Progress:

@@ -167,7 +167,7 @@ def test_a_method_goes_on_with_a_season(method: str) -> None:
 def test_every_window_is_forecast_in_its_own_row_by_worker_processes() -> None:
     models = pytest.importorskip("statsforecast.models")
     dataset = seasonal_data()
-    part = beside_classical._rows_of(dataset.windows.test, np.arange(3))
+    part = dataset.windows.test.take(np.arange(3))
     done = []
     fits = classical.forecast(part, dataset.background, lambda *counts: done.append(counts))
     assert list(fits.values) == ["AutoARIMA", "AutoETS", "AutoTheta", "MSTL"] and fits.notes == []

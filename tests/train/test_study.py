@@ -14,6 +14,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.table import Table
 from jaxseq.data.waves import Waves
+from jaxseq.forecasting import classical
 from jaxseq.train import __main__ as train
 from jaxseq.train import run, study
 from jaxseq.train.domains import forecast_study, forecasts
@@ -163,6 +164,8 @@ def test_another_recipe_is_not_mixed_in(copy: Path) -> None:
 def test_the_command_line_asks_for_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[tuple[Experiment, dict[str, Any]]] = []
     monkeypatch.setattr(study, "study", lambda experiment, **options: requests.append((experiment, options)))
+    # The package itself is not needed to ask for it.
+    monkeypatch.setattr(classical, "available", lambda: True)
     assert train.main(["waves", "--seeds", "3", "--backtest", "2", "--out", "here", "--classical"]) == 0
 
     experiment, options = requests[0]

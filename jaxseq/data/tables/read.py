@@ -26,6 +26,7 @@ from jaxseq.data.covariates import NOTHING_KNOWN, Known, Plan
 from jaxseq.data.frequency import Frequency
 from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.tables import formats, frame
+from jaxseq.data.tables.cells import NotANumber
 from jaxseq.data.tables.checks import check_goes_on, check_known, check_magnitude, check_readable, check_static
 from jaxseq.data.tables.collect import collect
 from jaxseq.data.tables.columns import pick_columns, text_columns
@@ -292,9 +293,16 @@ def _rows_and_notes(
             got=",".join(options.static),
             needed="--data.series",
         )
+    pick = pick._replace(ahead=bool(options.future))
     of_values = 0 if are_covariates else max(pick.wide, 1)
-    pick = pick._replace(ahead=bool(options.future), texts=text_columns(file, pick.values[of_values:]))
-    rows = collect(file, pick)
+    try:
+        rows = collect(file, pick)
+    except NotANumber:
+        # Looked for only now, as that takes a while, and most tables have numbers alone.
+        texts = text_columns(file, pick.values[of_values:])
+        if not texts:
+            raise
+        rows = collect(file, pick._replace(texts=texts))
     wide_notes = ()
     if pick.wide:
         rows, wide_notes = long_form(rows)

@@ -158,7 +158,9 @@ def test_the_options_of_every_command_that_is_shown_are_there(aapl_run):
         # A search is refused without it, before its options are read.
         if "--optuna" in text and not has_optuna:
             continue
-        words = shlex.split(text.replace("\\\n", " ").replace("runs/aapl-0001", str(aapl_run)), comments=True)
+        # A run to resume is any that is there.
+        named = re.sub(r"(--resume) runs/(aapl|table)-0001", rf"\1 {aapl_run}", text.replace("\\\n", " "))
+        words = shlex.split(named.replace("runs/aapl-0001", str(aapl_run)), comments=True)
         if name in PARSERS and words != ["--help"]:
             assert PARSERS[name](words), text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack, get_args
 
@@ -414,32 +414,25 @@ def batch(windows: TrainingWindows, scaling: Scaling, every_step: bool = False, 
 
     `steps` limits the targets to the first ones of the horizon.
     """
-    inputs = []
-    targets = []
-    # Transforms make several copies in float64.
     size = rows_at_once(windows, scaling)
     if every_step:
         # Every time step has the targets of a horizon.
         horizon = windows.take(slice(1)).targets.shape[1]
         size = max(1, size // horizon)
-    for piece in windows.pieces(size):
-        x = scaling.inputs(piece)
-        inputs.append(x.astype(np.float32))
-        # At every step, targets that are cut off later would be the longer part.
-        wanted = piece._replace(targets=piece.targets[:, :steps])
-        y = scaling.targets_at_every_step(wanted) if every_step else scaling.targets(wanted)
-        targets.append(y.astype(np.float32))
-    return Batch(_in_one(inputs), _in_one(targets))
+
+    def targets(piece: Windows) -> Float[np.ndarray, "_ ..."]:
+        y = scaling.targets_at_every_step(piece) if every_step else scaling.targets(piece)
+        return y[..., :steps].astype(np.float32)
+
+    y = _in_one(map(targets, windows.pieces(size)), len(windows.origins))
+    return Batch(in_float32(scaling, windows), y)
 
 
 def in_float32(scaling: Scaling, windows: TrainingWindows) -> Float[np.ndarray, "n t d"]:
     """Return a model's inputs, a limited number of rows at a time: in float64 they take several times the memory."""
-    inputs = []
-    size = rows_at_once(windows, scaling)
-    for piece in windows.pieces(size):
-        x = scaling.inputs(piece)
-        inputs.append(x.astype(np.float32))
-    return _in_one(inputs)
+    pieces = windows.pieces(rows_at_once(windows, scaling))
+    inputs = (scaling.inputs(piece).astype(np.float32) for piece in pieces)
+    return _in_one(inputs, len(windows.origins))
 
 
 def rows_at_once(windows: TrainingWindows, scaling: Scaling) -> int:
@@ -448,18 +441,18 @@ def rows_at_once(windows: TrainingWindows, scaling: Scaling) -> int:
     return max(1, LAID_OUT // (steps * scaling.features))
 
 
-def _in_one(pieces: list[Float[np.ndarray, "_ ..."]]) -> Float[np.ndarray, "n ..."]:
-    """Concatenate pieces, which are freed one after another."""
-    first = pieces[0]
-    count = sum(map(len, pieces))
-    shape = (count, *first.shape[1:])
-    rows = empty_for_device(shape, str(first.dtype))
-    end = len(rows)
-    # From the end, so that memory moves from the pieces to the whole.
-    while pieces:
-        piece = pieces.pop()
-        rows[end - len(piece) : end] = piece
-        end -= len(piece)
+def _in_one(pieces: Iterable[Float[np.ndarray, "_ ..."]], count: int) -> Float[np.ndarray, "n ..."]:
+    """Concatenate pieces of `count` rows in all, of which there is at least one; each is freed before the next."""
+    rows = None
+    first = 0
+    for piece in pieces:
+        # Made at once: pieces that wait for the last one would leave holes in the memory when they are freed.
+        if rows is None:
+            shape = (count, *piece.shape[1:])
+            rows = empty_for_device(shape, str(piece.dtype))
+        rows[first : first + len(piece)] = piece
+        first += len(piece)
+    assert rows is not None, "there is a piece without rows at the least"
     return rows
 
 

@@ -81,7 +81,7 @@ def test_the_words_on_intervals_are_shown_with_intervals_alone(has_intervals: bo
     table = residuals.table(predictions.judged(frame, 3), windows, ("0", "1", "2"))
     section = chart_errors.section(table, chart.shown_series(frame, windows), "drift")
     words = next(ElementTree.fromstring(section).iter("p"))
-    assert f"{words.text}".startswith("Below:") and ("hidden" in words.attrib) is not has_intervals
+    assert f"{words.text}".startswith("Lower plot:") and ("hidden" in words.attrib) is not has_intervals
 
 
 @pytest.mark.slow

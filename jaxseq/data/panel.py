@@ -655,7 +655,8 @@ class PanelData(ABC):
     target: TargetChoice = "change"
     """Values the model sees and forecasts: change from the last value or a season ago, log-return, level, count, amount."""
     scale: ScaleChoice = "auto"
-    """Scale of a series: its training rows (series) or each window by itself (window), which auto takes for season."""
+    """Scale: the training rows of a series (series), each window by itself (window; auto takes it for season), or a
+    window's mean, median deviation or last value."""
     transform: PowerName = "none"
     """Transform of values above 0 before all else: none, log, or box-cox with an exponent fitted to each series."""
     scale_input: bool = False

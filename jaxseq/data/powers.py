@@ -86,5 +86,5 @@ def check_positive(
         place = f"at {times[row]}"
     raise UsageError(
         f"{source}transform {power} needs values above 0; {np.count_nonzero(refused)} of {values.size} are not, the first "
-        f"{place} ({values[refused][0]:g}); use --data.transform none"
+        f"{place} ({values[refused][0]:g}); train with --data.transform none"
     )

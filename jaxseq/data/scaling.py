@@ -391,15 +391,15 @@ def check_reach(scaling: Scaling, series: Sequence[Series], names: Sequence[str]
         check_readable(scaling.transform, values, f"{name}: ", times)
         if scaling.power != powers.NONE:
             powers.check_positive(values, scaling.power, f"{name}: ", times)
-            continue
         if scaling.transform.bounded:
             continue
 
         # A series of changes starts anywhere; its first value is as good an origin as any.
-        origin = values[0]
+        numbers = scaling.bent(values[None], np.array([number]))[0]
+        origin = numbers[0]
         if not scaling.transform.adds_up:
             origin = scaling.shift[number]
-        reach = np.abs(values - origin) / scaling.scale[number]
+        reach = np.abs(numbers - origin) / scaling.scale[number]
         too_far = reach > MAX_REACH
         if np.any(too_far):
             row = int(np.argmax(too_far))

@@ -102,9 +102,7 @@ class Options(NamedTuple):
                     f"does not go with --data.target {self.kind}", where="--data.scale", got=self.scale, needed=needed
                 )
         if self.scale_input and self.scale == "series":
-            raise UsageError(
-                "is the same in every window", where="--data.scale-input", got="--data.scale series", needed="window"
-            )
+            raise _same_scale(self.scale)
 
     def choose(self, by_dates: int, training: Sequence[Float[np.ndarray, "_"]], window: int, horizon: int) -> Target:
         """Choose what is left open by the training rows of each series; NaN is a missing value.
@@ -112,7 +110,8 @@ class Options(NamedTuple):
         "auto" is the change from the value one season before where that is the better naive forecast of the training rows,
         else the change from the last value; of several seasons the best one is taken. A window scales a seasonal target.
 
-        Raises `UsageError` for a target "season" without a season, or for a window with fewer than two.
+        Raises `UsageError` for a target "season" without a season, for a window with fewer than two, and for a scale as an
+        input that is the same in every window.
         """
         kind = self.kind
         lag = 1
@@ -123,13 +122,14 @@ class Options(NamedTuple):
                 kind = "change"
         is_measured = self.scale in window_scales.SCALES
         by_window = self.scale == "window" or is_measured or (self.scale == AUTO and kind == "season")
+        if self.scale_input and not by_window:
+            raise _same_scale(f"{self.scale}, which is series for {kind}")
         return Target(
             kind,
             lag,
             by_window,
             window_scale=self.scale if is_measured else "",
-            # "auto" may have chosen the scale of the series, which is no news in a window.
-            scale_input=self.scale_input and by_window,
+            scale_input=self.scale_input,
             power=self.power,
         )
 
@@ -163,3 +163,12 @@ class Options(NamedTuple):
                 needed=f"at least {SEASONS_IN_WINDOW * candidates[0]} with --data.target season",
             )
         return seasons.best(fitting, training, horizon)
+
+
+def _same_scale(scale: str) -> UsageError:
+    return UsageError(
+        "reads the scale of each window, and there is one for all of a series",
+        where="--data.scale-input",
+        got=f"--data.scale {scale}",
+        needed="--data.scale window",
+    )

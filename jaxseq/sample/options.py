@@ -67,7 +67,7 @@ class SampleOptions:
     seed: int = 0
     """Seed of every random draw; equal seeds give equal pieces."""
     prime: str = NO_PRIME
-    """Piece to continue, or to change by --keep and --redo: a name in the run's data, or MIDI or MusicXML of four voices.
+    """Piece to continue, or to change by --keep and --redo: a name in the run's data, or a file (MIDI, MusicXML).
     none composes from the start."""
     prime_bars: int = 2
     """Number of bars of --prime to continue from."""

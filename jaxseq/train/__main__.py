@@ -103,7 +103,7 @@ def _train(words: list[str]) -> None:
 
 def _with_preparation(request: Options[Experiment], given: frozenset[str]) -> Options[Experiment]:
     """Return the options with the preparation that is chosen by validation, and the folder that has its record."""
-    from jaxseq.train import auto
+    from jaxseq.train import auto, auto_record
 
     assert request.auto is not None
     several = request.seeds > 1 or request.backtest > 1
@@ -116,6 +116,7 @@ def _with_preparation(request: Options[Experiment], given: frozenset[str]) -> Op
     )
     # A study looks for its members itself.
     if not several and (chosen.folder / run_seal.CONFIG).exists():
+        auto_record.check_is_of(chosen.folder, saved_experiment(chosen.folder))
         return replace(request, auto=None, out=None, resume=chosen.folder, experiment=saved_experiment(chosen.folder))
     return replace(request, auto=None, out=chosen.folder, experiment=chosen.experiment)
 

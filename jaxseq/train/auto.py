@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import numpy as np
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
@@ -65,6 +67,8 @@ def choose(
     Raises `UsageError` for an experiment without such a choice, and for a folder of another one, and `Undecided` on Ctrl-C.
     """
     checked = preparation.check(experiment, OPTION)
+    # Where files go, and what is judged beside, decides nothing about the preparation.
+    given = frozenset(given) & frozenset(preparation.FIELDS)
     if console is None:
         console = terminal()
     folder = None if out is None else files.user_path(out)
@@ -101,8 +105,9 @@ def _begun(job: ForecastJob, experiment: Experiment, given: Collection[str], lis
     dataset = job.material
     # As JSON has it, for the comparison with what is read.
     recipe = json.loads(json.dumps({**experiments.to_config(experiment), "given": sorted(given)}))
-    # Neither test rows nor how a preparation lays them out.
-    rows_sha256 = fingerprint([*dataset.background.training, dataset.windows.valid.targets])
+    # No test rows; covariates are among the inputs of the experiment as it is.
+    rows = jax.tree.leaves((job.batches.train, job.batches.valid))
+    rows_sha256 = fingerprint([*dataset.background.training, *map(np.asarray, rows)])
     is_panel = len(dataset.background.names) > 1
     measure = verdict.mean_loss(is_panel, forecasts.judged_loss(job.experiment))
     return Record(recipe, rows_sha256, measure, listed)

@@ -13,8 +13,12 @@ import pandas as pd
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, sealed
+from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
+from jaxseq.data.panel import PanelData
 from jaxseq.train import preparation
+from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.preparation import Preparation
 
 
@@ -98,6 +102,24 @@ def read(folder: Path) -> Record | None:
         return Record(**fields, tried=tried)
     except (KeyError, TypeError):
         raise DamagedError(f"{path}", ["it has other fields than a record of --auto"]) from None
+
+
+def is_of(record: Record, experiment: Experiment) -> bool:
+    """Return whether a choice is made, and an experiment has the preparation that was chosen."""
+    if record.chosen is None or not isinstance(experiment, ForecastExperiment):
+        return False
+    if not isinstance(experiment.data, PanelData):
+        return False
+    return preparation.asked(experiment) == record.tried[record.chosen].preparation
+
+
+def check_is_of(folder: Path | None, experiment: Experiment) -> None:
+    """Raise `UsageError` for a folder with the record of a choice that an experiment does not follow."""
+    record = None if folder is None else read(folder)
+    if record is not None and not is_of(record, experiment):
+        raise UsageError(
+            f"has the record of another command's choice ({run_seal.AUTO})", where=folder, needed="another folder"
+        )
 
 
 def sentence(record: Record) -> str:

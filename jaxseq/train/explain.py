@@ -80,11 +80,6 @@ def check(experiment: Experiment) -> None:
         )
 
 
-def explained_before(folder: Path) -> bool:
-    """Return whether a run has been explained: its explanation is made again whenever it is judged again."""
-    return any((folder / name).exists() for name in run_seal.EXPLANATION)
-
-
 def explain(
     job: Job[ForecastExperiment, Dataset], state: TrainState, name: str, judgement: Judgement, console: Console
 ) -> Explanation:

@@ -15,6 +15,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import checks
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
+from jaxseq.data import powers
 from jaxseq.data.frequency import continue_
 from jaxseq.data.panel import Panel, PanelData
 from jaxseq.data.scaling import Scaling, fit_scaling
@@ -216,6 +217,9 @@ def usable(trained: Trained, panel: Panel) -> Panel:
     for number, name in enumerate(panel.names):
         try:
             panel.select([number]).last_windows(data.window, 1)
+            if trained.scaling.power != powers.NONE:
+                series = panel.series[number]
+                powers.check_positive(series.values, trained.scaling.power, f"{called(name)}: ", series.times)
             # A series of the training keeps its scale, whatever its last rows are.
             if name not in trained_names:
                 _scaling_like(trained, [panel.known_values(number)], [name])
@@ -230,15 +234,33 @@ def _scaling_like(trained: Trained, values: Sequence[Float[np.ndarray, "_"]], na
     return fit_scaling(scaling.kind, values, names, **scaling.options)
 
 
+READ_BY_MODEL = (
+    "window",
+    "target",
+    "scale",
+    "transform",
+    "scale_input",
+    "covariates",
+    "calendar",
+    "future",
+    "static",
+    "stateful",
+)
+"""Options of the data that decide what the model reads."""
+
+
 def check_same_inputs(folder: Path, saved: PanelData, new: PanelData) -> None:
     """Raise `UsageError` for a changed option that decides what the model reads; only the rows may change."""
-    for name in ("window", "target", "covariates", "calendar", "future", "static", "stateful"):
+    for name in READ_BY_MODEL:
         # Only tables have covariates.
         trained_with = getattr(saved, name, None)
         value = getattr(new, name, None)
         if value != trained_with:
             raise UsageError(
-                f"must be as in the training of {folder}", where=f"--data.{name}", got=value, needed=trained_with
+                f"must be as in the training of {folder}",
+                where=f"--data.{name.replace('_', '-')}",
+                got=value,
+                needed=trained_with,
             )
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import Interrupted, UsageError
-from jaxseq.train import run_folder
+from jaxseq.train import overrides, run_folder
 from jaxseq.train.domains.base import RestoredRun
 from jaxseq.train.run_folder import Row
 
@@ -117,7 +117,7 @@ def page_of_run(run: RestoredRun) -> str:
     facts: dict[str, object] = {
         "experiment": run.experiment.name,
         "domain": run.experiment.domain,
-        "cell": network.cell,
+        "network": overrides.network_name(run.experiment),
         "layers": network.layers,
         "units": network.hidden,
         "parameters": f"{parameters:,}",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxseq.common.errors import UsageError
+from jaxseq.nn import networks
 from jaxseq.nn.objectives import Objective
 from jaxseq.train import descriptions, run_folder
 from jaxseq.train.epoch import Setup
@@ -25,17 +26,23 @@ def of(experiment: Training) -> tuple[str, ...]:
 
 
 def network_name(experiment: Experiment) -> str:
-    """Return the name of the trained network for tables: that of its cell, or of a class that builds another one."""
+    """Return the name of the trained network for tables: that of its cell, or of a class that builds another one.
+
+    The kind of a network stands before its cell, unless it is a plain stack.
+    """
     if "build" in of(experiment):
         return type(experiment).__name__
-    return experiment.model.cell
+    kind = getattr(experiment.model, "kind", networks.DEFAULT)
+    if kind == networks.DEFAULT:
+        return experiment.model.cell
+    return f"{kind} {experiment.model.cell}"
 
 
 def network_words(experiment: Experiment) -> str:
     """Return the trained network in words: its cell and size, or the name of a class that builds another one."""
     if "build" in of(experiment):
         return f"network of {type(experiment).__name__}"
-    return f"{experiment.model.cell} of {experiment.model.hidden} units"
+    return f"{network_name(experiment)} of {experiment.model.hidden} units"
 
 
 def described(experiment: Training, setup: Setup, numbers: Mapping[str, object]) -> dict[str, str]:

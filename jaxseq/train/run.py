@@ -18,7 +18,7 @@ from jaxseq.common import files, lock
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.common.sealed import RUN_ID
-from jaxseq.train import devices, domains, loop, overrides, processes, run_folder, warm_start
+from jaxseq.train import auto_record, devices, domains, loop, overrides, processes, run_folder, warm_start
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import NO_EXTRAS, Extras, RunRow
 from jaxseq.train.experiments.base import AUTO, Experiment
@@ -105,6 +105,7 @@ def _open_new(
     """Begin a run in a new folder, with the parameters of a finished one if `source` names it."""
     out_folder = None if out is None else files.user_path(out)
     processes.from_first(lambda: run_folder.check_writable(out_folder))
+    auto_record.check_is_of(out_folder, experiment)
     if source is not None:
         # Before the data are read, which may take a while.
         warm_start.check(experiment, files.user_path(source))

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +98,12 @@ def is_empty(folder: Path) -> bool:
         record = (run_seal.AUTO, run_seal.AUTO_TABLE)
     names = [path.name for path in folder.iterdir() if path.name not in record]
     return all(lock.is_part(name) or TEMPORARY.fullmatch(name) for name in names)
+
+
+def judged_with(folder: Path, names: Sequence[str]) -> bool:
+    """Return whether the judgement of a run, or an earlier one of fewer epochs, has one of these files."""
+    places = (folder, *folder.glob("judged-*"))
+    return any((place / name).exists() for place in places for name in names)
 
 
 def has_recipe(folder: Path, recipe: str, summary: str) -> bool:

@@ -25,7 +25,7 @@ from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import SeriesData
-from jaxseq.train import domains, experiments, run, run_folder, together
+from jaxseq.train import auto_record, domains, experiments, run, run_folder, together
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import NO_EXTRAS, Extras, Member
 from jaxseq.train.experiments.base import Experiment
@@ -117,7 +117,7 @@ def _one_by_one(
 ) -> None:
     """Train the unfinished runs, one after the other."""
     started = time.perf_counter()
-    unfinished = [member for member in runs if not _is_finished(member, console)]
+    unfinished = [member for member in runs if not _is_finished(member, console, extras)]
     finished_before = len(runs) - len(unfinished)
 
     for trained, member in enumerate(unfinished):
@@ -146,7 +146,7 @@ def _by_fold(
     make_callbacks: Callable[[], Sequence[Callback]],
 ) -> None:
     """Train the unfinished runs, those of a fold together."""
-    unfinished = [member for member in runs if not _is_finished(member, console)]
+    unfinished = [member for member in runs if not _is_finished(member, console, extras)]
     for fold in sorted({member.fold for member in unfinished}):
         seeds = [member for member in runs if member.fold == fold]
         left = [member for member in seeds if member in unfinished]
@@ -164,12 +164,16 @@ def _by_fold(
             raise error
 
 
-def _is_finished(member: Member, console: Console) -> bool:
-    """Return whether a member is judged and its files are as they were written; say which of them is not."""
+def _is_finished(member: Member, console: Console, extras: Extras) -> bool:
+    """Return whether a member is judged, with what is asked for, and its files are as they were written.
+
+    It says what is damaged or lacks.
+    """
     # An interrupted member resumes, and has nothing to judge again.
     if not run_seal.has_judgement(member.folder):
         return False
     reasons = run_seal.judged_damage(member.folder)
+    reasons += [f"{member.folder}: without {name}" for name in extras.files if not (member.folder / name).exists()]
     if reasons:
         console.print(f"{reasons[0]}: the run is judged again", highlight=False, markup=False)
     return not reasons
@@ -212,6 +216,7 @@ def _folder(
         locks.enter_context(lock.hold(out))
         return out
 
+    auto_record.check_is_of(out, experiment)
     folder = run_folder.create(f"{experiment.name}-study", out)
     locks.enter_context(lock.hold(folder))
     # Another process may have begun here before this one held the lock.

@@ -18,6 +18,7 @@ import numpy as np
 from jaxseq.checkpoint import leaves, records, run_seal, store
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
+from jaxseq.data.scaling import Scaling
 from jaxseq.train import run_folder
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import WARM_START, to_config
@@ -132,7 +133,11 @@ def _check_scaling(job: Job, folder: Path) -> None:
         # JSON has no tuples.
         if isinstance(value, tuple):
             value = list(value)
-        _check_equal(where, value, old.get(name, value), folder)
+        # What an older config does not say had its default.
+        default = Scaling.__dataclass_fields__[name].default
+        if isinstance(default, tuple):
+            default = list(default)
+        _check_equal(where, value, old.get(name, default), folder)
 
 
 def _check_equal(where: str, new: object, old: object, folder: Path) -> None:

@@ -16,8 +16,10 @@ from sealing import reseal
 from jaxseq import forecast
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, files
+from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.panel import Panel
+from jaxseq.data.table import Table
 from jaxseq.data.windows import Series, join
 from jaxseq.forecasting import predictions
 from jaxseq.train import __main__ as train
@@ -452,3 +454,11 @@ def test_without_levels_nothing_is_followed_and_the_notes_agree(adaptive: Path, 
     reseal(copied)
     notes = forecast.forecast(copied)[1]
     assert "no intervals: the run has none for this horizon" in notes and not any("follow" in note for note in notes)
+
+
+def test_an_option_that_decides_what_the_model_reads_is_that_of_the_training():
+    saved = Table(path="a.csv", column="y")
+    for name, value in (("transform", "log"), ("scale", "window"), ("scale_input", True)):
+        with pytest.raises(UsageError) as raised:
+            future.check_same_inputs(Path("run"), saved, dataclasses.replace(saved, **{name: value}))
+        assert raised.value.where == f"--data.{name.replace('_', '-')}"

@@ -62,13 +62,13 @@ def test_every_text_comes_back(texts):
 def test_predictions_of_series_with_any_names_are_read_as_they_were(tmp_path):
     """As a study reads those of its members."""
     from jaxseq.checkpoint import run_seal
-    from jaxseq.train.domains import forecasts
+    from jaxseq.train.domains import forecast_study
     from jaxseq.train.domains.base import Member
     from jaxseq.train.experiments import named
 
     names = ["=x", "NA", "01", "", "'=x", "-5", "@a,b"]
     frame = pd.DataFrame({"series": names, "actual": [np.nan, *range(6)], "forecast": 0.1})
     csv_tables.write(tmp_path / run_seal.PREDICTIONS, frame, digits=None)
-    read = forecasts._predictions(Member(1, 0, named("table"), tmp_path))
+    read = forecast_study._predictions(Member(1, 0, named("table"), tmp_path))
     assert read["series"].tolist() == names
     np.testing.assert_array_equal(read["actual"], frame["actual"])

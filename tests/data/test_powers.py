@@ -1,5 +1,6 @@
 """Power transforms and scales of a window: by scipy and by their formulas, and the way back."""
 
+import dataclasses
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -14,7 +15,7 @@ from sales_tables import TABLE, sales
 from jaxseq import forecast, score
 from jaxseq.common.errors import UsageError
 from jaxseq.data import powers, window_scales
-from jaxseq.data.scaling import Scaling, fit_scaling
+from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
 from jaxseq.data.targets import Options
 from jaxseq.data.windows import Series, cut
 from jaxseq.export import __main__ as exporting
@@ -140,6 +141,14 @@ def test_values_that_are_not_above_zero_are_refused_with_their_place():
     scaling = fit_scaling("change", [growing()], power="log")
     with pytest.raises(UsageError, match="in row 1"):
         scaling.inputs(windows_of(values))
+
+
+def test_a_value_beyond_reach_is_refused_with_a_power_as_without():
+    values = growing()
+    scaling = fit_scaling("change", [values], ["north"], power="box-cox")
+    values = np.append(values, 1e60)
+    with pytest.raises(UsageError, match=r"'north': 1e\+60 at 120 lies .* away"):
+        check_reach(dataclasses.replace(scaling, exponents=(1.0,)), [Series(np.arange(121), values)], ["north"])
 
 
 @pytest.mark.parametrize(

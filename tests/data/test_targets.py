@@ -69,3 +69,11 @@ def test_a_panel_notes_what_was_chosen_and_only_where_it_was_left_open():
     assert note in chosen.background.notes
     asked = panel.load("season", 50, 24)
     assert asked.scaling == chosen.scaling and note not in asked.background.notes
+
+
+def test_the_scale_of_a_window_is_no_input_where_the_series_has_one_for_all():
+    options = Options("change", scale_input=True)
+    with pytest.raises(UsageError, match=r"--data\.scale-input.*--data\.scale window"):
+        options.choose(24, [walk()], 50, 24)
+    assert options._replace(scale="window").choose(24, [walk()], 50, 24).scale_input
+    assert options._replace(kind="auto").choose(24, [seasonal()], 50, 24).scale_input

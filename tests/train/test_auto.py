@@ -108,7 +108,8 @@ def test_the_command_trains_what_was_chosen_and_resumes_it(tmp_path: Path, monke
     words = ["table", "--data.path", str(path), "--data.column", "sales", "--model.hidden", "2", "--epochs", "1"]
     out = tmp_path / "run"
     assert train.main([*words, "--auto", "1h", "--out", str(out)]) == 0
-    assert train.main([*words, "--auto", "1h", "--out", str(out)]) == 0
+    # What is judged beside decides nothing about the choice, which is found made.
+    assert train.main([*words, "--auto", "1h", "--explain", "--out", str(out)]) == 0
 
     for chosen, options_given in calls:
         assert (chosen.data.target, chosen.start, options_given["out"]) == ("level", "random", out)
@@ -220,3 +221,17 @@ def test_a_folder_of_somebody_else_is_no_place_for_a_choice(tmp_path: Path) -> N
     assert not run_folder.is_empty(other)
     sealed.write(other / "auto.json", {})
     assert run_folder.is_empty(other)
+
+
+def test_a_run_beside_a_record_has_the_preparation_that_was_chosen(tmp_path: Path) -> None:
+    made = experiment()
+    tried = (Tried(preparation.asked(made), 2.0), Tried({**preparation.asked(made), TARGET: "level"}, 1.0))
+    auto_record.write(tmp_path, Record({}, "", "MSE", 2, tried, chosen=1))
+    followed = dataclasses.replace(made, data=dataclasses.replace(made.data, target="level"))
+    auto_record.check_is_of(tmp_path, followed)
+    for other in (made, named("waves")):
+        with pytest.raises(UsageError, match="record of another command's choice"):
+            auto_record.check_is_of(tmp_path, other)
+    with pytest.raises(UsageError, match="record of another command's choice"):
+        run.train(made, out=tmp_path)
+    auto_record.check_is_of(tmp_path / "none", made)

@@ -15,7 +15,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.waves import Waves
 from jaxseq.export import __main__ as export
 from jaxseq.nn import networks
-from jaxseq.train import run
+from jaxseq.train import overrides, run
 from jaxseq.train.domains import forecasts
 from jaxseq.train.experiments import from_config, named, to_config
 from jaxseq.train.experiments.forecasts import Model
@@ -120,3 +120,10 @@ def test_a_ridge_regression_is_no_start_of_a_decoder():
     with pytest.raises(UsageError, match=r"an intercept for each step.*--start random"):
         recipe("encoder-decoder", start="ridge")
     assert not recipe("encoder-decoder", start="auto").starts_from_ridge
+
+
+def test_a_network_is_named_with_its_kind():
+    made = named("waves", model=Model(layers=2))
+    assert overrides.network_name(made) == "gru"
+    dilated = dataclasses.replace(made, model=Model(layers=2, kind="dilated"))
+    assert overrides.network_words(dilated) == "dilated gru of 50 units"

@@ -143,7 +143,7 @@ def test_a_restored_run_is_a_page_with_its_score_and_picture(aapl_run, tmp_path)
     assert facts == {
         "experiment": "aapl",
         "domain": "forecasts",
-        "cell": "gru",
+        "network": "gru",
         "layers": "1",
         "units": "4",
         "epoch": f"{model.epoch}",

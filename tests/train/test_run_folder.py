@@ -193,3 +193,12 @@ def test_the_environment_tells_versions_machine_and_source() -> None:
 def test_tables_have_seven_digits_however_small_the_number(tmp_path: Path) -> None:
     csv_tables.write(tmp_path / "t.csv", pd.DataFrame({"row": [1, 2], "forecast": [1 / 3, 1e-9 / 3]}))
     assert (tmp_path / "t.csv").read_text() == "row,forecast\n1,0.3333333\n2,3.333333e-10\n"
+
+
+def test_a_judgement_is_remembered_also_when_it_was_set_aside(tmp_path: Path) -> None:
+    names = ("importance.csv",)
+    assert not run_folder.judged_with(tmp_path, names)
+    (tmp_path / "judged-3").mkdir()
+    (tmp_path / "judged-3" / "importance.csv").write_text("")
+    assert run_folder.judged_with(tmp_path, names)
+    assert not run_folder.judged_with(tmp_path, ("classical.csv",))

@@ -1,5 +1,6 @@
 """One experiment over seeds and folds: what is finished is kept, what is pooled is pooled right."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pictures
 import pytest
+from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import Interrupted, UsageError
@@ -171,3 +173,12 @@ def test_the_command_line_asks_for_a_study(tmp_path: Path, monkeypatch: pytest.M
     experiment, options = requests[0]
     assert experiment.name == "waves"
     assert options == {"seeds": 3, "folds": 2, "out": Path("here"), "extras": Extras(classical=True), "callbacks": []}
+
+
+def test_a_member_without_what_is_asked_for_is_judged_again(study_folder: Path) -> None:
+    member = study.members(TINY, 1, 2, study_folder)[0]
+    told = io.StringIO()
+    console = Console(file=told, width=200)
+    assert study._is_finished(member, console, Extras())
+    assert not study._is_finished(member, console, Extras(explain=True))
+    assert "without importance.csv: the run is judged again" in told.getvalue()

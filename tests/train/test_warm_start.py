@@ -1,5 +1,6 @@
 """A run that begins with the parameters of a finished one: bit for bit those, with a fresh optimiser, and as it resumes."""
 
+import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from quick_compilation import quick_compilation
 
 from jaxseq.checkpoint import run_seal
+from jaxseq.common.errors import UsageError
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster, refit, run_folder, warm_start
 from jaxseq.train.domains import forecasts
@@ -136,3 +138,16 @@ def test_another_architecture_or_a_damaged_source_is_one_line_and_writes_nothing
     (damaged / "judged.json").write_text("{}")
     assert train.main(words(rows, out, damaged)) == 2
     assert "judged.json" in capsys.readouterr().err
+
+
+def test_an_older_source_had_the_defaults_that_it_does_not_name(
+    panel_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run_folder.read_config(panel_run)
+    older = {name: value for name, value in config["scaling"].items() if name not in ("power", "window_scale")}
+    monkeypatch.setattr(run_folder, "read_config", lambda _: {**config, "scaling": older})
+    saved = saved_experiment(panel_run)
+    warm_start._check_scaling(forecasts.prepare(saved), panel_run)
+    bent = dataclasses.replace(saved, data=dataclasses.replace(saved.data, transform="log"))
+    with pytest.raises(UsageError, match=r"--data\.transform"):
+        warm_start._check_scaling(forecasts.prepare(bent), panel_run)

@@ -59,7 +59,13 @@ class Dilated(Forecaster):
         read = reading.lengths
         if read is None:
             read = jnp.full(rows, steps, jnp.int32)
-        last = jax.tree.map(lambda state: _oldest_first(state, padding.limit(read, steps), stride), last)
+        read = padding.limit(read, steps)
+        last = jax.tree.map(lambda state: _oldest_first(state, read, stride), last)
+        if reading.resets is not None:
+            # Those from before the last reset would be read in the next call.
+            forgotten = _before_reset(reading.resets, read, stride)[..., None]
+            anew = self._start_of(number, rows, x.dtype)
+            last = jax.tree.map(lambda state, start: jnp.where(forgotten, start, state), last, anew)
         return last, _together(outputs, rows, stride)[:, :steps]
 
     @nn.nowrap
@@ -103,6 +109,15 @@ def _within(resets: Bool[Array, "b t"], stride: int) -> Bool[Array, "b t"]:
     shifted = jnp.pad(counts, ((0, 0), (stride, 0)))
     before = shifted[:, : counts.shape[1]]
     return counts > before
+
+
+def _before_reset(resets: Bool[Array, "b t"], read: Integer[Array, "b"], stride: int) -> Bool[Array, "b s"]:
+    """Return which of the last states, the oldest first, are of time steps before the last reset that was read."""
+    steps = jnp.arange(resets.shape[1], dtype=jnp.int32)
+    is_read = resets & (steps < read[:, None])
+    last_reset = jnp.max(jnp.where(is_read, steps, -stride), axis=1)
+    of_states = read[:, None] - stride + jnp.arange(stride, dtype=jnp.int32)
+    return of_states < last_reset[:, None]
 
 
 def _oldest_first(state: Float[Array, "bs h"], read: Integer[Array, "b"], stride: int) -> Float[Array, "b s h"]:

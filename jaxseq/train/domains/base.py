@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from jaxseq.checkpoint import run_seal
 from jaxseq.train import overrides
 from jaxseq.train.experiments.base import Experiment
 
@@ -34,6 +35,13 @@ class Extras(NamedTuple):
 
     classical: bool = False
     explain: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files in a run's folder that these parts make, besides pictures."""
+        of_classical = (run_seal.CLASSICAL,) if self.classical else ()
+        of_explanation = (run_seal.IMPORTANCE, run_seal.RESIDUALS) if self.explain else ()
+        return (*of_classical, *of_explanation)
 
 
 NO_EXTRAS = Extras()

@@ -20,7 +20,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
-from jaxseq.forecasting import beside_classical, evaluate, ridge
+from jaxseq.forecasting import beside_classical, classical, evaluate, ridge
 from jaxseq.forecasting.beside_classical import Beside
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.ridge import Ridge
@@ -216,21 +216,27 @@ def judge(job: ForecastJob, folder: Path, console: Console, extras: Extras = NO_
     """Judge the best epoch on the test part: table and verdict on the console, report, figures and predictions.
 
     With `extras.classical`, classical forecasts are fitted to a sample of windows, and the one that does best on validation
-    may be the reference. A run that was explained before is explained again without being asked: its report keeps its
-    sections.
+    may be the reference. What a run was judged with before, it has again without being asked for: an explanation, and
+    classical forecasts, whose verdict is the run's.
     """
+    extras = extras._replace(
+        classical=extras.classical or run_folder.judged_with(folder, (run_seal.CLASSICAL,)),
+        explain=extras.explain or run_folder.judged_with(folder, run_seal.EXPLANATION),
+    )
+    if extras.classical:
+        classical.check()
     judged = judge_quietly(job, folder, console, extras)
     _draw(job, judged, folder)
     sections = []
     if judged.beside is not None:
         sections.append(beside_classical.markdown(judged.beside, job.experiment.data.unit))
     explanation = None
-    if extras.explain or explain.explained_before(folder):
+    if extras.explain:
         explanation = _explain(job, judged, folder, console)
         sections.append(explain.markdown(explanation, job.experiment.data.unit))
     metrics = run_folder.read_metrics(folder)
     record = auto_record.read(folder)
-    if record is not None and record.chosen is not None:
+    if record is not None and auto_record.is_of(record, job.experiment):
         job = dataclasses.replace(job, notes=(*job.notes, auto_record.sentence(record)))
     text = report(job, judged.judgement, judged.epoch, metrics, "\n".join(sections))
     files.write_text(folder / run_seal.REPORT, text)

@@ -196,3 +196,15 @@ def test_deepar_is_an_iterated_distribution():
 def test_an_unknown_kind_is_refused_with_the_names():
     with pytest.raises(UsageError, match="stacked, deepar, dilated, encoder-decoder, residual"):
         networks.named("plain")
+
+
+def test_a_state_from_before_a_reset_is_not_read_in_the_next_call():
+    model = network("dilated", every_step=True)
+    params = parameters(model)
+    resets = np.zeros((3, 15), bool)
+    resets[:, 10] = True
+    longer = np.concatenate([X, X[:, :4]], axis=1)
+    _, whole = call(model, params, longer, resets=resets)
+    carries, _ = call(model, params, X, resets=resets[:, :11])
+    _, later = call(model, params, X[:, :4], carries=carries, first=11)
+    np.testing.assert_allclose(later, whole[:, 11:], atol=1e-5)

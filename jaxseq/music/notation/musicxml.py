@@ -67,7 +67,7 @@ def musicxml(
         for number, (bar, heads) in enumerate(zip(measures, staff, strict=True)):
             measure = _measure(part, measures, number)
             _attributes(measure, bar, number == 0, fifths, minor, CLEFS[voice], piece.units)
-            # The soprano's notes begin wherever the tempo changes.
+            # One part has the tempo of all.
             _heads(measure, bar, heads, {} if voice else tempi)
             if number == len(measures) - 1:
                 _add(_add(measure, "barline", location="right"), "bar-style", "light-heavy")
@@ -136,10 +136,19 @@ def _instrument(part: Element, number: int, instrument: Instrument) -> None:
     _add(played, "midi-program", str(instrument.program + 1))
 
 
-def _tempo(measure: Element, bpm: float, drawn: bool) -> None:
-    """Add a tempo that holds from here on, as a metronome mark if it is `drawn`."""
+def _tempi(measure: Element, tempi: Mapping[int, float], start: int, end: int) -> None:
+    """Add the tempi that begin within the note head or rest that follows, from step `start` to `end`."""
+    for step in range(start, end):
+        if step in tempi:
+            _tempo(measure, tempi[step], offset=step - start, drawn=step == 0)
+
+
+def _tempo(measure: Element, bpm: float, offset: int, drawn: bool) -> None:
+    """Add a tempo that holds from `offset` sixteenths after here, as a metronome mark if it is `drawn`."""
     if not drawn:
-        _add(measure, "sound", tempo=f"{bpm:g}")
+        played = _add(measure, "sound", tempo=f"{bpm:g}")
+        if offset:
+            _add(played, "offset", str(offset), sound="yes")
         return
     direction = _add(measure, "direction", placement="above")
     mark = _add(_add(direction, "direction-type"), "metronome")
@@ -184,10 +193,9 @@ def _attributes(
 
 
 def _heads(measure: Element, bar: Bar, heads: list[Head], tempi: Mapping[int, float]) -> None:
-    """Add the notes of a bar, and the tempi that begin at some of them; a whole bar of silence is one rest."""
+    """Add the notes of a bar, and the tempi that begin within them; a whole bar of silence is one rest."""
     if all(head.name is None for head in heads) and not bar.partial:
-        if bar.start in tempi:
-            _tempo(measure, tempi[bar.start], drawn=bar.start == 0)
+        _tempi(measure, tempi, bar.start, bar.end)
         note = _add(measure, "note")
         _add(note, "rest", measure="yes")
         _add(note, "duration", str(bar.end - bar.start or bar.signature))
@@ -195,8 +203,7 @@ def _heads(measure: Element, bar: Bar, heads: list[Head], tempi: Mapping[int, fl
         return
     for head in heads:
         step = bar.start - bar.first + head.written.position
-        if step in tempi:
-            _tempo(measure, tempi[step], drawn=step == 0)
+        _tempi(measure, tempi, step, step + head.written.value)
         _note(_add(measure, "note"), head)
 
 

@@ -14,6 +14,8 @@ from jaxseq.music.piece import BEAT
 
 Units: TypeAlias = tuple[tuple[int, int], ...]
 """Pairs of a bar's length and the unit of its beats, as in a `Piece`."""
+UNITS = (1, 2, 4, 8, 16, 32, 64)
+"""Units of the beats of a time signature: whole notes to 64ths."""
 RUN = 3
 """Number of equally long bars in a row that make a new time signature; fewer short ones are parts of a bar."""
 
@@ -99,9 +101,10 @@ def beat_of(length: int, units: Units = ()) -> int:
 def units_of(signatures: Iterable[tuple[int, int]]) -> Units:
     """Return the units of time signatures, given as beats and unit, which their length alone does not tell.
 
-    Signatures whose bars are no whole number of sixteenths are left out. Of two of one length, the last counts.
+    Signatures whose bars are no whole number of sixteenths, or whose unit is no note value, are left
+    out. Of two of one length, the last counts.
     """
-    units = {16 * beats // unit: unit for beats, unit in signatures if 16 * beats % unit == 0}
+    units = {16 * beats // unit: unit for beats, unit in signatures if unit in UNITS and 16 * beats % unit == 0}
     return tuple((length, unit) for length, unit in sorted(units.items()) if length and fraction(length)[1] != unit)
 
 

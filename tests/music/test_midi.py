@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from pieces import of_lines, pieces
 
 from jaxseq.common.errors import UsageError
+from jaxseq.music import voice_names
+from jaxseq.music.bars import units_of
 from jaxseq.music.midi.read import file_and_track, read, read_melody
 from jaxseq.music.midi.write import TICKS, key_name, midi
 from jaxseq.music.notes import lines
@@ -484,3 +486,79 @@ def test_a_metre_is_its_beats_and_their_unit(file, beats, unit, units):
     written = mido.MidiFile(file=io.BytesIO(midi(found)))
     (again,) = [message for message in written.tracks[0] if message.type == "time_signature"]
     assert (again.numerator, again.denominator) == (beats, unit)
+
+
+def test_a_unit_that_is_no_note_value_is_none():
+    assert units_of([(3, 3), (6, 8), (512, 512)]) == ((12, 8),)
+
+
+def test_a_lost_note_off_leaves_the_note_to_the_next_message_of_its_pitch(file):
+    """60 is struck and not released, struck again and released; legato before that keeps its ends."""
+    lost = [*note(8 * STEP, 99, 60)[:1], *note(12 * STEP, 16 * STEP, 60), *note(16 * STEP, 20 * STEP, 62)]
+    found = read_melody(saved(file, lost))
+    assert found.notes.tolist() == [0] * 8 + [60] * 8 + [62] * 4
+    assert np.flatnonzero(found.onsets).tolist() == [8, 12, 16]
+    assert found.said == ("1 note without an end: ended by the next message of its pitch",)
+
+    legato = [*note(0, 5 * STEP, 60), *note(4 * STEP, 8 * STEP, 60)]
+    found = read_melody(saved(file, sorted([*legato, *lost], key=lambda message: message[1])))
+    assert found.notes.tolist() == [60] * 16 + [62] * 4
+    assert np.flatnonzero(found.onsets).tolist() == [0, 4, 8, 12, 16]
+
+
+def test_a_doubled_note_is_one_and_a_hymns_unison_is_two_voices(file):
+    doubled = [*note(0, 2 * STEP, 60), *note(0, 4 * STEP, 60), *note(4 * STEP, 8 * STEP, 62)]
+    found = read_melody(saved(file, note(0, 8 * STEP, 50), doubled))
+    assert found.notes.tolist() == [60] * 4 + [62] * 4
+    assert found.said[1:] == ("1 note doubled within a voice: left out",)
+
+    high = [
+        *note(0, 4 * STEP, 72),
+        *note(0, 4 * STEP, 67),
+        *note(4 * STEP, 8 * STEP, 69),
+        *note(4 * STEP, 8 * STEP, 69),
+    ]
+    low = [*note(0, 8 * STEP, 55), *note(0, 8 * STEP, 48)]
+    hymn = read(saved(file, high, low))
+    assert hymn.piece.notes[4].tolist() == [69, 69, 55, 48] and len(hymn.said) == 1
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "latin1"])
+def test_names_of_tracks_are_utf_8_or_latin_1(file, charset):
+    made = mido.MidiFile(charset=charset)
+    for place, name in enumerate(("Sopran", "Alt", "Ténor", "Baß", "Orgel")):
+        track = [mido.MetaMessage("track_name", name=name), *sounding(72 - 7 * place)]
+        made.tracks.append(mido.MidiTrack(track))
+    made.tracks[3][0] = mido.MetaMessage("track_name", name="Bass")
+    made.save(file)
+    assert read(file).said == ("left out: track Orgel",)
+
+
+def sounding(pitch):
+    return [mido.Message("note_on", note=pitch), mido.Message("note_off", note=pitch, time=4 * TICKS)]
+
+
+def test_what_is_left_out_is_said_once(file):
+    body = b"\x00\xff\x59\x02\x09\x00" * 3 + b"\x00\x90\x47\x40\x83\x60\x80\x47\x00\x00\xff\x2f\x00"
+    kinds = b"".join(b"X%03d" % number + bytes(4) for number in range(9)) + b"\x01'\\x" + bytes(4)
+    file.write_bytes(header() + b"\x01'\\x" + bytes(4) + kinds + chunk(body) + bytes(4000))
+    assert read_melody(file).said == (
+        f"left out: a part of the kind {chr(1) + chr(39) + chr(92) + 'x'!r}",
+        "left out: a part of the kind 'X000'",
+        "left out: a part of the kind 'X001'",
+        "left out: 7 other kinds of parts",
+        "left out: a key signature of 9 sharps and mode 0",
+    )
+
+
+def test_a_long_name_is_read_at_once():
+    started = time.monotonic()
+    assert voice_names.voice_of("." * 490_000 + "x") is None and voice_names.likeness("." * 490_000 + "x") == 0
+    assert voice_names.voice_of("Soprano 1") == "soprano"
+    assert time.monotonic() - started < 1
+
+
+def test_a_tempo_after_the_start_is_a_change(file):
+    later = [("set_tempo", 4 * STEP, {"tempo": 600_000})]
+    assert read_melody(saved(file, later, note(0, 8 * STEP, 71))).bpm is None
+    assert read_melody(saved(file, [("set_tempo", 0, {"tempo": 500_000}), *later], note(0, 8 * STEP, 71))).bpm == 120

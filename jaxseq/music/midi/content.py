@@ -11,7 +11,6 @@ from typing import NamedTuple
 import mido
 
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import printable
 
 MOST_BYTES = 500_000
 """A chorale has about ten thousand."""
@@ -21,6 +20,10 @@ NO_END = re.compile(rb"[\x80-\xff]{1000}")
 """A number that goes on and on: each byte says that another follows."""
 KEY_SIGNATURE = re.compile(rb"\xff\x59\x02(..)", re.DOTALL)
 """The message of a key: sharps as a signed byte, then 0 for major and 1 for minor."""
+PADDING = bytes(4)
+"""Name of a chunk in the zeros that some programs write after the last track."""
+MOST_REMARKS = 3
+"""Remarks on parts, and on keys, that are left out."""
 HEADER = 8
 """Bytes of a chunk before its content: a name of four letters and a length."""
 
@@ -69,32 +72,44 @@ def _bytes(path: Path) -> bytes:
 
 def _mended(content: bytes) -> tuple[bytes, list[str]]:
     """Leave out chunks that the format does not know, as it asks readers to, and key signatures that are none."""
-    said = []
+    kinds = []
     chunks = []
     place = 0
     while place + HEADER <= len(content):
         name = content[place : place + 4]
         length = int.from_bytes(content[place + 4 : place + HEADER], "big")
         end = place + HEADER + length
-        # What is cut short, or no chunk at all, is damage: mido says which.
-        if end > len(content) or not name.isascii():
+        # What is cut short, or no chunk at all, is damage: mido says which. Zeros after the last track are harmless.
+        if end > len(content) or not name.isascii() or name == PADDING:
             break
         if name in (b"MThd", b"MTrk"):
             chunks.append(content[place:end])
         else:
-            said.append(f"left out: a part of the kind {printable(name.decode())!r}")
+            kinds.append(f"left out: a part of the kind {name.decode()!r}")
         place = end
     chunks.append(content[place:])
+
+    keys = []
 
     def checked(key: re.Match[bytes]) -> bytes:
         sharps = int.from_bytes(key[1][:1], "big", signed=True)
         if abs(sharps) <= 7 and key[1][1] <= 1:
             return key[0]
-        said.append(f"left out: a key signature of {sharps} sharps and mode {key[1][1]}")
+        keys.append(f"left out: a key signature of {sharps} sharps and mode {key[1][1]}")
         # A text of two letters takes its place, so that all else stays where it is.
         return b"\xff\x01\x02??"
 
-    return KEY_SIGNATURE.sub(checked, b"".join(chunks)), said
+    mended = KEY_SIGNATURE.sub(checked, b"".join(chunks))
+    return mended, [*_few(kinds, "other kinds of parts"), *_few(keys, "other key signatures")]
+
+
+def _few(remarks: list[str], others: str) -> list[str]:
+    """Return each remark once, and the number of those after the first `MOST_REMARKS`."""
+    different = list(dict.fromkeys(remarks))
+    further = len(different) - MOST_REMARKS
+    if further <= 0:
+        return different
+    return [*different[:MOST_REMARKS], f"left out: {further:,} {others}"]
 
 
 def _decoded(content: bytes, path: Path, clip: bool) -> mido.MidiFile:

@@ -53,11 +53,15 @@ def rounded(
     Raises `UsageError`, naming bar and voice, for a note out of range and for two at once; and where no note is left.
     """
     voices = []
+    doubled = 0
     for name, line in zip(names, lines, strict=True):
         on_grid = [
             Note(step_of(n.start, ticks), step_of(n.end, ticks) - step_of(n.start, ticks), n.pitch) for n in line
         ]
-        voices.append(_separate(sorted(note for note in on_grid if note.steps)))
+        sounding = [note for note in on_grid if note.steps]
+        single = _undoubled(sounding)
+        doubled += len(sounding) - len(single)
+        voices.append(_separate(single))
         _check_line(voices[-1], name, positions, path)
     if not any(voices):
         raise UsageError(f"{path}: there is not one note in it that lasts half a sixteenth")
@@ -68,8 +72,15 @@ def rounded(
         *_moved([note.start for note in kept], "moved to the grid", ticks),
         *_moved([note.end for note in kept], "ended off the grid", ticks),
         *([f"{counted(lost, 'note')} too short for the grid: left out"] if lost else []),
+        *([f"{counted(doubled, 'note')} doubled within a voice: left out"] if doubled else []),
     ]
     return voices, said
+
+
+def _undoubled(line: list[Note]) -> list[Note]:
+    """Return the notes of a voice in order; of equal ones that begin at once, the longest."""
+    longest = {(note.start, note.pitch): note for note in sorted(line)}
+    return sorted(longest.values())
 
 
 def _separate(line: list[Note]) -> list[Note]:

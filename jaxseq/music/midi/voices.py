@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxseq.common.errors import UsageError
-from jaxseq.common.text import counted
+from jaxseq.common.text import counted, printable
 from jaxseq.music.midi.grid import Lines, step_of
 from jaxseq.music.midi.tracks import DRUMS, File, Sounded, Track
 from jaxseq.music.piece import VOICES
-from jaxseq.music.voice_names import likeness, voice_of
+from jaxseq.music.voice_names import LONGEST, likeness, voice_of
 
 
 class Found(NamedTuple):
@@ -56,7 +56,7 @@ def of_chorale(file: File, path: Path) -> Found:
         chosen = list(named.values())
         said = [_left_out(track) for track in file.tracks if track.channels and track not in chosen]
         lines = [_joined([_melodic(track)]) for track in chosen]
-        return Found(lines, (*said, *_endless(chosen)))
+        return Found(lines, (*said, *_without_end(chosen)))
 
     channels = sorted({channel for track in sung for channel in track.channels})
     by_channel = [_joined(sung, channel) for channel in channels]
@@ -66,7 +66,7 @@ def of_chorale(file: File, path: Path) -> Found:
         lines = by_channel
     elif (pairs := _pairs(sung, by_channel)) is not None:
         said.append("of two notes at once in a track, the upper voice sings the higher; of a single one, both sing it")
-        return Found([voice for pair in pairs for voice in split(pair, file.ticks, path)], (*said, *_endless(sung)))
+        return Found([voice for pair in pairs for voice in split(pair, file.ticks, path)], (*said, *_without_end(sung)))
     else:
         raise UsageError(
             f"{path}: {len(VOICES)} voices are needed; it has {counted(len(sung), 'track')} with notes, on "
@@ -77,7 +77,7 @@ def of_chorale(file: File, path: Path) -> Found:
     if ordered != lines:
         places = ", ".join(str(lines.index(line) + 1) for line in ordered)
         said.append(f"voices ordered by pitch: {places} of the file")
-    return Found(ordered, (*said, *_endless(sung)))
+    return Found(ordered, (*said, *_without_end(sung)))
 
 
 def _pairs(sung: list[Track], by_channel: Lines) -> Lines | None:
@@ -93,6 +93,11 @@ def _pairs(sung: list[Track], by_channel: Lines) -> Lines | None:
 def is_single(line: list[Sounded]) -> bool:
     """Return whether never two notes of a line begin at once."""
     return all(before.start < note.start for before, note in pairwise(line))
+
+
+def _sings_one(line: list[Sounded]) -> bool:
+    """Return whether never two pitches of a line begin at once; a doubled note is one."""
+    return len({note.start for note in line}) == len({(note.start, note.pitch) for note in line})
 
 
 def _named(tracks: Iterable[Track]) -> dict[str, Track]:
@@ -154,9 +159,9 @@ def of_melody(file: File, path: Path, number: int | None = None) -> Found:
             there = ", ".join(f"{line.number} ({_title(line.track)})" for line in every)
             raise UsageError(f"{path}: no notes in track {number}; those with notes: {there}")
         best = max(chosen, key=lambda line: line.height)
-        return Found([best.notes], tuple(_endless([best.track])))
+        return Found([best.notes], tuple(_without_end([best.track])))
 
-    best = max(every, key=lambda line: (likeness(line.track.name), is_single(line.notes), line.height))
+    best = max(every, key=lambda line: (likeness(line.track.name), _sings_one(line.notes), line.height))
     said = []
     if len(every) > 1:
         reason = "by its name" if likeness(best.track.name) else "the highest"
@@ -164,7 +169,7 @@ def of_melody(file: File, path: Path, number: int | None = None) -> Found:
             f"of {len(every)} lines, track {best.number} ({_title(best.track)}) is the melody, {reason}; "
             f"{path.name}:N takes track N"
         )
-    return Found([best.notes], (*said, *_endless([best.track])))
+    return Found([best.notes], (*said, *_without_end([best.track])))
 
 
 # Tracks ----------------------------------------------------------------------------------------------------------------
@@ -199,13 +204,21 @@ def _joined(tracks: list[Track], only: int | None = None) -> list[Sounded]:
 
 def _title(track: Track) -> str:
     """Return the name of a track on one line."""
-    return " ".join(track.name.split())[:40] or "without a name"
+    return printable(" ".join(track.name[:LONGEST].split())) or "without a name"
 
 
 def _left_out(track: Track) -> str:
     return f"left out: track {_title(track)}"
 
 
-def _endless(tracks: Iterable[Track]) -> list[str]:
-    count = sum(track.endless for track in tracks)
-    return [f"{counted(count, 'note')} without an end: held to the end of the track"] if count else []
+def _without_end(tracks: Iterable[Track]) -> list[str]:
+    """Return remarks on the notes that no note-off ends."""
+    tracks = list(tracks)
+    remarks = []
+    for count, reason in (
+        (sum(track.cut for track in tracks), "ended by the next message of its pitch"),
+        (sum(track.endless for track in tracks), "held to the end of the track"),
+    ):
+        if count:
+            remarks.append(f"{counted(count, 'note')} without an end: {reason}")
+    return remarks

@@ -11,7 +11,6 @@ import pandas as pd
 from jaxtyping import Int
 from rich.table import Table
 
-from jaxseq.common.markdown import escaped
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Background
 from jaxseq.data.later import Later
@@ -218,7 +217,8 @@ def markdown(score: Score) -> str:
     headings = [*(MEASURES[name] for name in names), "skill", "95 % interval"]
     lines = [f"| forecast | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
     for row in verdict.shown(score.comparison).rows:
-        name = escaped(row.name)
+        # A bar would end the cell.
+        name = row.name.replace("|", "\\|")
         ends = DASH
         if row.interval is None:
             name = f"{name} (reference)"

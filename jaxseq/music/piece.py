@@ -40,6 +40,18 @@ class Piece(NamedTuple):
     units: tuple[tuple[int, int], ...] = ()
 
 
+class Reading(NamedTuple):
+    """A piece from a file or from data, and how it was read.
+
+    said  what was changed or decided, a sentence each
+    bpm   tempo at the start, in quarter notes a minute; None where there is none
+    """
+
+    piece: Piece
+    said: tuple[str, ...] = ()
+    bpm: float | None = None
+
+
 # beartype cannot check a generic NamedTuple.
 if TYPE_CHECKING:
     PieceSplits: TypeAlias = Splits[tuple[Piece, ...]]

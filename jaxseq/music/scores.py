@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,43 +11,37 @@ from jaxseq.common.text import counted, printable
 from jaxseq.data.archive import read_bounded
 from jaxseq.music import transposition, voice_names
 from jaxseq.music.corpora import musicxml
-from jaxseq.music.corpora.measures import assemble
+from jaxseq.music.corpora.measures import Bar, assemble
 from jaxseq.music.corpora.musicxml import Part
-from jaxseq.music.piece import REST, VOICES, Piece
+from jaxseq.music.piece import REST, VOICES, Piece, Reading
 from jaxseq.music.tokens import HIGHEST, LOWEST
 from jaxseq.music.transposition import SOPRANO, Transposition
 
 SUFFIXES = (".musicxml", ".mxl", ".xml")
 WHAT = "a score in MusicXML"
+MOST_FIFTHS = 7
+"""Sharps or flats of a key signature."""
 
 
-class Score(NamedTuple):
-    """A piece of a score.
+def read(path: Path, by: Transposition = 0) -> Reading:
+    """Read the chorale in a score: the parts that are named as choirs do, or the only four, ordered by pitch.
 
-    said  what was decided, a sentence each
-    bpm   tempo that the score begins with, in quarter notes a minute; None where it has none
-    """
-
-    piece: Piece
-    said: tuple[str, ...]
-    bpm: float | None
-
-
-def read(path: Path, by: Transposition = 0) -> Score:
-    """Read the chorale in a score: the parts that are named as choirs do, or the only four.
-
-    Raises `UsageError`, naming file, voice and bar, for what is no chorale.
+    Percussion is left out. Raises `UsageError`, naming file, voice and bar, for what is no chorale.
     """
     source = printable(str(path))
     document = musicxml.read_parts(read_bounded(path, WHAT), source)
-    voices, said = _voices(document.parts, source)
-    piece = assemble([musicxml.bars(part, f"{source}: {part.name}") for part in voices], path.stem, source).piece
-    return _moved(Score(piece, said, document.bpm), by, (LOWEST, HIGHEST))
+    parts, said = _voices(document.parts, source)
+    voices = [musicxml.bars(part, f"{source}: {part.name}") for part in parts]
+    if {voice_names.voice_of(part.name) for part in parts} != set(VOICES):
+        voices, ordered = _by_pitch(voices)
+        said = (*said, *ordered)
+    piece, moved = _moved(assemble(voices, path.stem, source).piece, by, (LOWEST, HIGHEST))
+    return Reading(piece=piece, said=(*said, *moved), bpm=document.bpm)
 
 
-def read_melody(path: Path, by: Transposition = 0, number: int | None = None) -> Score:
+def read_melody(path: Path, by: Transposition = 0, number: int | None = None) -> Reading:
     """Read the melody in a score, as a piece that all voices sing: the part of that number, from 1, or else the one that
-    is named so, or the first.
+    is named so, or the first with pitches.
 
     Raises `UsageError`, naming file and bar, for what cannot be read.
     """
@@ -59,25 +52,44 @@ def read_melody(path: Path, by: Transposition = 0, number: int | None = None) ->
     piece = assemble([bars] * len(VOICES), path.stem, source).piece
     if not np.any(piece.notes):
         raise UsageError(f"{source}: there is not one note in the part {part.name!r}")
-    return _moved(Score(piece, said, document.bpm), by, SOPRANO)
+    piece, moved = _moved(piece, by, SOPRANO)
+    low = transposition.low(piece.notes[:, 0])
+    return Reading(piece=piece, said=(*said, *moved, *low), bpm=document.bpm)
 
 
 def _voices(parts: tuple[Part, ...], source: str) -> tuple[list[Part], tuple[str, ...]]:
-    """Return soprano, alto, tenor and bass, and what was left out."""
+    """Return soprano, alto, tenor and bass by their names, or the only four parts, and what was left out."""
     named: dict[str, Part] = {}
     for part in parts:
         voice = voice_names.voice_of(part.name)
         if voice is not None:
             named.setdefault(voice, part)
+    sung = [part for part in parts if not part.is_percussion]
     if len(named) == len(VOICES):
         chosen = [named[voice] for voice in VOICES]
-        return chosen, tuple(f"left out: part {part.name}" for part in parts if part not in chosen)
-    if len(parts) == len(VOICES):
-        return list(parts), ()
-    names = ", ".join(part.name for part in parts)
-    raise UsageError(
-        f"{source}: {len(VOICES)} voices are needed, a part each; it has {counted(len(parts), 'part')}: {names}"
-    )
+    elif len(sung) == len(VOICES):
+        chosen = sung
+    else:
+        names = ", ".join(part.name for part in parts)
+        raise UsageError(
+            f"{source}: {len(VOICES)} voices are needed, a part each; it has {counted(len(parts), 'part')}: {names}"
+        )
+    return chosen, tuple(f"left out: part {part.name}" for part in parts if part not in chosen)
+
+
+def _by_pitch(voices: list[list[Bar]]) -> tuple[list[list[Bar]], tuple[str, ...]]:
+    """Return voices in the order of their mean pitch, the highest first, and a remark where that is not the score's.
+
+    The order stays if a voice is silent.
+    """
+    pitches = [[note.pitch for bar in bars for note in bar.notes] for bars in voices]
+    if not all(pitches):
+        return voices, ()
+    order = sorted(range(len(voices)), key=lambda voice: -float(np.mean(pitches[voice])))
+    if order == sorted(order):
+        return voices, ()
+    places = ", ".join(str(voice + 1) for voice in order)
+    return [voices[voice] for voice in order], (f"voices ordered by pitch: {places} of the file",)
 
 
 def _melody(parts: tuple[Part, ...], number: int | None, source: str) -> tuple[Part, tuple[str, ...]]:
@@ -89,22 +101,26 @@ def _melody(parts: tuple[Part, ...], number: int | None, source: str) -> tuple[P
             raise UsageError(f"{source}: no part {number}; it has {counted(len(parts), 'part')}")
         return parts[number - 1], ()
     # Of equally likely parts, the first: a score has its melody on top.
-    best = max(parts, key=lambda part: voice_names.likeness(part.name))
+    sung = [part for part in parts if not part.is_percussion] or parts
+    best = max(sung, key=lambda part: voice_names.likeness(part.name))
     if len(parts) == 1:
         return best, ()
     reason = "by its name" if voice_names.likeness(best.name) else "the first"
     return best, (f"of {len(parts)} parts, {best.name} is the melody, {reason}; FILE:N takes part N",)
 
 
-def _moved(score: Score, by: Transposition, within: tuple[int, int]) -> Score:
-    """Return a score transposed, its key as well."""
-    piece = score.piece
+def _moved(piece: Piece, by: Transposition, within: tuple[int, int]) -> tuple[Piece, tuple[str, ...]]:
+    """Return a piece transposed, its key as well, and remarks on that; a key that is none is left out."""
+    said: tuple[str, ...] = ()
+    if piece.fifths is not None and abs(piece.fifths) > MOST_FIFTHS:
+        kind = "sharps" if piece.fifths > 0 else "flats"
+        said = (f"left out: a key signature of {abs(piece.fifths)} {kind}",)
+        piece = piece._replace(fifths=None, minor=None)
+
     sung = piece.notes != REST
     shift = transposition.semitones(by, piece.notes[sung].tolist(), within)
     notes = np.where(sung, piece.notes + shift, REST)
     fifths = piece.fifths
     if fifths is not None:
         fifths = transposition.transposed_fifths(fifths, shift)
-    return score._replace(
-        piece=piece._replace(notes=notes, fifths=fifths), said=(*score.said, *transposition.told(shift))
-    )
+    return piece._replace(notes=notes, fifths=fifths), (*said, *transposition.told(shift))

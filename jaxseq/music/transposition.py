@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
+from jaxtyping import Int
+
+from jaxseq.music.piece import REST
 
 OCTAVE = 12
 SOPRANO = (60, 81)
@@ -51,3 +54,14 @@ def told(by: int) -> tuple[str, ...]:
     if by == 0:
         return ()
     return (f"transposed by {by:+d} semitones",)
+
+
+def low(melody: Int[np.ndarray, "t"]) -> tuple[str, ...]:
+    """Return a remark on a melody that lies more than half an octave below every soprano of Bach's."""
+    mean = float(melody[melody != REST].mean())
+    if mean >= SOPRANO[0] - OCTAVE / 2:
+        return ()
+    return (
+        f"the melody is low for a soprano: its mean pitch is {mean:.0f}, Bach's go from {SOPRANO[0]} to {SOPRANO[1]}; "
+        "--transpose auto moves it by octaves",
+    )

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Int
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.music import tokens
-from jaxseq.music.bars import Bar, bars
+from jaxseq.music.bars import bars
 from jaxseq.music.midi import read as midi
-from jaxseq.music.piece import BAR, REST, VOICES, Piece
+from jaxseq.music.piece import BAR, REST, VOICES, Piece, Reading
 from jaxseq.music.sampling import FREE
 from jaxseq.sample.options import DEFAULT_BARS
 
@@ -79,21 +79,13 @@ def continued(prime: Piece, prime_bars: int, length: int | None = None) -> Given
     first_bars = [bar for bar in measures if bar.number <= prime_bars]
     end = first_bars[-1].end
     last_position = int(prime.positions[end - 1])
-    further = _further_positions(last_position, _metre(first_bars), total - prime_bars)
+    further = _further_positions(last_position, first_bars[-1].metre, total - prime_bars)
     pattern = _lengthened(prime, end, np.concatenate([prime.positions[:end], further]))
 
     forced = np.full(pattern.notes.shape, FREE)
     forced[:end] = tokens.encode(pattern.notes[:end], prime.name)
     note = f"the first {counted(prime_bars, 'bar')} are those of {prime.name}"
     return Given(forced, pattern, has_key=True, notes=(note,))
-
-
-def _metre(measures: Sequence[Bar]) -> int:
-    """Return the length of a bar in sixteenths, by the last time signature."""
-    for bar in reversed(measures):
-        if bar.signature is not None:
-            return bar.signature
-    return BAR
 
 
 def _further_positions(last: int, metre: int, count: int) -> Int[np.ndarray, "t"]:
@@ -114,11 +106,12 @@ def _lengthened(piece: Piece, end: int, positions: Int[np.ndarray, "t"]) -> Piec
     )
 
 
-def harmonised(melody: midi.Melody | midi.Reading) -> Given:
+def harmonised(melody: midi.Melody | Reading) -> Given:
     """Give the soprano: a melody from a file, or that of a piece."""
-    if isinstance(melody, midi.Reading):
+    if isinstance(melody, Reading):
         of_piece = _soprano_of(melody.piece)
-        return of_piece._replace(notes=(*of_piece.notes, *melody.said), bpm=melody.bpm)
+        remarks = (*of_piece.notes, *melody.said, *_rests(melody.piece.notes[:, 0]))
+        return of_piece._replace(notes=remarks, bpm=melody.bpm)
 
     steps = len(melody.notes)
     notes = np.zeros((steps, len(VOICES)), np.int64)
@@ -136,12 +129,17 @@ def harmonised(melody: midi.Melody | midi.Reading) -> Given:
     if melody.key is not None:
         pattern = pattern._replace(fifths=melody.key.fifths, minor=melody.key.minor)
 
-    remarks = [f"the soprano is {melody.name}", *melody.said]
-    rests = np.count_nonzero(melody.notes == REST)
-    if rests:
-        remarks.append(f"the melody rests for {rests} of {steps} sixteenths")
+    remarks = (f"the soprano is {melody.name}", *melody.said, *_rests(melody.notes))
     # Without a key signature, that of the composed piece is found from its notes.
-    return _soprano_of(pattern)._replace(has_key=melody.key is not None, notes=tuple(remarks), bpm=melody.bpm)
+    return _soprano_of(pattern)._replace(has_key=melody.key is not None, notes=remarks, bpm=melody.bpm)
+
+
+def _rests(melody: Int[np.ndarray, "t"]) -> tuple[str, ...]:
+    """Return a remark on the rests of a melody, if it has any."""
+    rests = np.count_nonzero(melody == REST)
+    if not rests:
+        return ()
+    return (f"the melody rests for {rests} of {len(melody)} sixteenths",)
 
 
 def _soprano_of(piece: Piece) -> Given:

@@ -73,9 +73,10 @@ class SampleOptions:
     """Number of bars of --prime to continue from."""
     melody: str | None = None
     """Soprano to harmonise: a MIDI file, a score in MusicXML, or the name of a piece in the run's data. A file's melody is
-    the track or part that is named so, or the highest; tune.mid:3 takes its third one."""
+    the track or part that is named so, or the highest track or first part; tune.mid:3 takes its third one."""
     transpose: int | Literal["auto"] = 0
-    """Semitones by which the notes of a MIDI file are moved; auto takes the octaves that bring them into the range."""
+    """Semitones by which the notes of a MIDI file or a score are moved; auto takes the octaves that bring them into the
+    range."""
     keep: str | None = None
     """Voices of --prime to keep, separated by commas: soprano,bass. The others are recomposed."""
     redo: str | None = None
@@ -83,7 +84,7 @@ class SampleOptions:
     sweeps: int = 128
     """Sweeps of Gibbs sampling over a piece, if the run fills gaps."""
     bpm: float | None = None
-    """Tempo in quarter notes a minute; None takes that of the given MIDI file, or 84."""
+    """Tempo in quarter notes a minute; None takes that of the given MIDI file or score, or 84."""
     instrument: InstrumentName = "organ"
     """Instrument of MIDI, MusicXML and sound."""
     score: bool = True

@@ -81,6 +81,13 @@ def _check_combination(options: SampleOptions) -> None:
             where="--melody",
             got=options.melody,
         )
+    if options.transpose != 0 and options.melody is None and not is_primed:
+        raise UsageError(
+            "no notes to move",
+            where="--transpose",
+            got=options.transpose,
+            needed="a file, named by --prime or --melody",
+        )
     if _changes(options) and not is_primed:
         raise UsageError("no piece to change", where=_change_option(options), needed="a piece, named by --prime")
     if options.bars is not None and (options.melody is not None or _changes(options)):

@@ -9,35 +9,35 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.music import scores
 from jaxseq.music.midi import read as midi
-from jaxseq.music.piece import Piece, PieceSplits
+from jaxseq.music.piece import Piece, PieceSplits, Reading
 from jaxseq.music.transposition import Transposition
 
 
-def find_piece(word: str, parts: PieceSplits, transposition: Transposition = 0) -> midi.Reading:
+def find_piece(word: str, parts: PieceSplits, transposition: Transposition = 0) -> Reading:
     """Find a piece by name in any part, or read it from a MIDI file or a score. Raises `UsageError` if it is neither."""
     pieces = _pieces_by_name(parts)
     if word in pieces:
         _check_transposition(transposition, word)
-        return midi.Reading(pieces[word], ())
+        return Reading(piece=pieces[word])
     if _is_file(word):
         path = user_path(word)
         if path.suffix.lower() in scores.SUFFIXES:
-            return midi.Reading(*scores.read(path, transposition))
+            return scores.read(path, transposition)
         return midi.read(path, transposition)
     raise _unknown(word, "--prime", pieces)
 
 
-def find_melody(word: str, parts: PieceSplits, transposition: Transposition = 0) -> midi.Melody | midi.Reading:
+def find_melody(word: str, parts: PieceSplits, transposition: Transposition = 0) -> midi.Melody | Reading:
     """Find a piece by name, or read the melody of a MIDI file or a score. Raises `UsageError` if it is neither."""
     pieces = _pieces_by_name(parts)
     if word in pieces:
         _check_transposition(transposition, word)
-        return midi.Reading(pieces[word], ())
+        return Reading(piece=pieces[word])
     file, track = midi.file_and_track(word)
     if _is_file(file):
         path = user_path(file)
         if path.suffix.lower() in scores.SUFFIXES:
-            return midi.Reading(*scores.read_melody(path, transposition, track))
+            return scores.read_melody(path, transposition, track)
         return midi.read_melody(path, transposition, track)
     raise _unknown(word, "--melody", pieces)
 

@@ -27,7 +27,7 @@ from jaxseq.music.midi import read as midi
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi import write
 from jaxseq.music.notation import musicxml
-from jaxseq.music.piece import BAR, Piece, from_notes
+from jaxseq.music.piece import BAR, Piece, Reading, from_notes
 from jaxseq.music.sampling import FREE
 from jaxseq.music.transposition import Key
 from jaxseq.report import contents
@@ -227,6 +227,7 @@ VOICES = "some of soprano, alto, tenor, bass"
         ("jsb-chords", "--prime chorale_009 --prime-bars 4", "--prime-bars", 4, "at most 3, which chorale_009 has"),
         ("jsb-chords", "--prime chorale_009 --prime-bars 2 --bars 2", "--prime-bars", 2, "the 2 bars of --bars"),
         ("jsb-chords", "--prime chorale_009 --keep bass", "--keep", "a run of jsb-chords", "jaxseq.train jsb-fill"),
+        ("jsb-chords", "--transpose 5", "--transpose", 5, "a file, named by --prime or --melody"),
         ("jsb-chords", "--redo 2", "--redo", ABSENT, "a piece, named by --prime"),
         ("jsb-chords", "--melody chorale_009 --prime chorale_009", "--melody", "chorale_009", ABSENT),
         ("jsb-chords", "--melody chorale_009 --bars 5", "--bars", 5, "no --bars beside --melody"),
@@ -426,6 +427,8 @@ def test_scores_are_found_beside_midi_files_and_pieces(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sources.find_piece(str(path), parts).piece.notes, chorale(3))
     found = given.harmonised(sources.find_melody(f"{path}:2", parts))
     np.testing.assert_array_equal(found.pattern.notes[:, 0], chorale(3)[:, 1])
+    resting = Reading(piece=from_notes("rest", np.repeat([[60], [0]], 4, axis=1)))
+    assert given.harmonised(resting).notes[-1] == "the melody rests for 1 of 2 sixteenths"
 
 
 def test_bars_are_counted_as_in_a_score() -> None:

@@ -8,6 +8,7 @@ from scores import attributes, compressed, note, score
 
 from jaxseq.common.errors import UsageError
 from jaxseq.music import scores
+from jaxseq.music.midi.write import midi
 from jaxseq.music.notation.musicxml import musicxml
 
 FERMATA = "<notations><fermata/></notations>"
@@ -103,3 +104,41 @@ def test_what_is_no_score_is_refused_by_its_file(file):
         saved(file, lead_sheet([attributes() + note(None, 16)])),
     )
     refused(" does not exist: give a score in MusicXML", scores.read, file.with_name("none.musicxml"))
+
+
+def test_voices_with_different_numbers_of_bars_are_refused(file):
+    bar = attributes() + note("C5", 16)
+    path = saved(file, score([bar, bar], [bar, bar], [bar], [bar, bar]))
+    refused(": the voices have different numbers of bars (2 in the soprano, 2 in the alto, 1", scores.read, path)
+
+
+def test_a_metre_in_thirds_and_a_key_of_eight_sharps_are_written_as_they_can_be(file):
+    found = scores.read(saved(file, score([attributes(fifths=8, beats=3, unit=3) + note("C5", 16)])))
+    assert (found.piece.units, found.piece.fifths, found.piece.minor) == ((), None, None)
+    assert found.said == ("left out: a key signature of 8 sharps",)
+    assert midi(found.piece) and musicxml(found.piece)
+
+
+def test_voices_without_a_name_are_ordered_by_pitch_and_that_is_said(file):
+    lines = [[attributes() + note(pitch, 16)] for pitch in ("C3", "C5", "G4", "E4")]
+    drums = [attributes() + "<note><unpitched/><duration>16</duration></note>"]
+    path = saved(file, score(*lines, others=[("Kit", drums)], names=("I", "II", "III", "IV")))
+    found = scores.read(path)
+    assert found.piece.notes[0].tolist() == [72, 67, 64, 48]
+    assert found.said == ("left out: part Kit", "voices ordered by pitch: 2, 3, 4, 1 of the file")
+
+    melody = scores.read_melody(path)
+    assert melody.piece.notes[0, 0] == 48
+    assert melody.said[0] == "of 5 parts, I is the melody, the first; FILE:N takes part N"
+    assert "low for a soprano" in melody.said[1]
+    refused(": there is not one note in the part 'Kit'", scores.read_melody, path, 0, 1)
+
+
+def test_a_tempo_after_the_start_is_a_change(file):
+    tempo = '<direction><sound tempo="50"/></direction>'
+    assert (
+        scores.read_melody(saved(file, lead_sheet([attributes() + note("C5", 8) + tempo + note("C5", 8)]))).bpm is None
+    )
+    assert scores.read_melody(saved(file, lead_sheet([tempo + attributes() + note("C5", 16)]))).bpm == 50
+    moved = tempo.replace("<sound", "<offset>8</offset><sound")
+    assert scores.read_melody(saved(file, lead_sheet([moved + attributes() + note("C5", 16)]))).bpm is None

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.music.bars import Units, units_of
-from jaxseq.music.piece import BAR, REST, Piece
+from jaxseq.music.piece import BAR, REST, VOICES, Piece
 
 LONGEST = 100_000
 """Steps of one score, its repeats played."""
@@ -61,11 +61,14 @@ class Columns(NamedTuple):
 
 
 def assemble(voices: Sequence[Sequence[Bar]], name: str, source: str) -> Chorale:
-    """Build the chorale of soprano, alto, tenor and bass, which have equally many bars.
+    """Build the chorale of soprano, alto, tenor and bass.
 
-    A bar lasts as long as the longest of its four voices. Raises `UsageError`, with `source`, for bars that are no whole
-    number of sixteenths, and for a piece without any or with too many.
+    A bar lasts as long as the longest of its four voices. Raises `UsageError`, with `source`, for voices with different
+    numbers of bars, for bars that are no whole number of sixteenths, and for a piece without any or with too many.
     """
+    if len({len(bars) for bars in voices}) > 1:
+        counts = ", ".join(f"{len(bars)} in the {voice}" for bars, voice in zip(voices, VOICES, strict=True))
+        raise UsageError(f"{source}: the voices have different numbers of bars ({counts}); they must be equal")
     together = list(zip(*voices, strict=True))
     lengths = _lengths([max(bar.length for bar in bars) for bars in together], source)
     starts = np.cumsum([0, *lengths]).tolist()

@@ -50,12 +50,18 @@ class Part(NamedTuple):
     name: str
     element: _Element
 
+    @property
+    def is_percussion(self) -> bool:
+        """Whether it has notes, and all are without a pitch."""
+        has_unpitched = self.element.find("measure/note/unpitched") is not None
+        return has_unpitched and self.element.find("measure/note/pitch") is None
+
 
 class Document(NamedTuple):
     """A score.
 
     parts  in the order of the score
-    bpm    the first tempo that is to be played, in quarter notes a minute; None where there is none
+    bpm    tempo at the start, in quarter notes a minute; None where there is none
     """
 
     parts: tuple[Part, ...]
@@ -70,8 +76,23 @@ def read_parts(content: bytes, source: str) -> Document:
     for number, part in enumerate(score.findall("part"), start=1):
         name = shown(" ".join(names.get(part.get("id"), "").split()), 40).strip("'\"")
         parts.append(Part(name or f"part {number}", part))
-    tempi = [_fraction(tempo) for sound in score.iter("sound") if (tempo := sound.get("tempo")) is not None]
-    return Document(tuple(parts), next((float(tempo) for tempo in tempi if tempo), None))
+    return Document(tuple(parts), _first_tempo(score))
+
+
+def _first_tempo(score: _Element) -> float | None:
+    """Return the tempo that any part has before its first note, in quarter notes a minute."""
+    for part in score.findall("part"):
+        for element in part.iterfind("measure[1]/*"):
+            if element.tag in ("note", "forward"):
+                break
+            # An offset puts it later.
+            if element.find(".//offset") is not None:
+                continue
+            for sound in element.iter("sound"):
+                tempo = _fraction(sound.get("tempo", ""))
+                if tempo:
+                    return float(tempo)
+    return None
 
 
 def bars(part: Part, source: str) -> list[Bar]:
@@ -99,9 +120,6 @@ def read_chorale(content: bytes, name: str, source: str) -> Chorale | None:
     if parts is None:
         return None
     voices = [_bars(part, f"{source}: {voice}") for part, voice in zip(parts, VOICES, strict=True)]
-    if len({len(bars) for bars in voices}) > 1:
-        found = ", ".join(f"{len(bars)} in the {voice}" for bars, voice in zip(voices, VOICES, strict=True))
-        raise UsageError(f"{source}: the voices have different numbers of bars ({found}); they must be equal")
     return assemble(voices, name, source)
 
 

@@ -14,23 +14,12 @@ from jaxseq.music.midi import voices
 from jaxseq.music.midi.grid import Lines, check_length, positions_of, rounded
 from jaxseq.music.midi.tracks import load
 from jaxseq.music.notes import grid
-from jaxseq.music.piece import VOICES, Piece
+from jaxseq.music.piece import VOICES, Piece, Reading
 from jaxseq.music.tokens import HIGHEST, LOWEST
-from jaxseq.music.transposition import OCTAVE, SOPRANO, Key, Transposition, semitones, told
+from jaxseq.music.transposition import SOPRANO, Key, Transposition, low, semitones, told
 
 TRACK = re.compile(r"(.+):(\d{1,4})")
 """A file's name with the number of a track behind it: tune.mid:3."""
-
-
-class Reading(NamedTuple):
-    """A piece, and what was changed or decided to read it so: a sentence each.
-
-    bpm  tempo that the file begins with, in quarter notes a minute; None where it has none
-    """
-
-    piece: Piece
-    said: tuple[str, ...]
-    bpm: float | None = None
 
 
 class Melody(NamedTuple):
@@ -39,7 +28,7 @@ class Melody(NamedTuple):
     notes      one voice on a grid of sixteenths; 0 is a rest
     onsets     as in a `Piece`, as are `positions`
     key        that the file names; None where it names none
-    bpm        tempo that the file begins with, in quarter notes a minute; None where it has none
+    bpm        tempo at the start, in quarter notes a minute; None where it has none
     said       what was changed or decided, a sentence each
     units      of its time signatures, as in a `Piece`
     """
@@ -71,7 +60,7 @@ def read(path: Path, transposition: Transposition = 0) -> Reading:
     notes, onsets = grid(lines, steps)
     fifths, minor = (None, None) if file.key is None else file.key.transposed(by)
     piece = Piece(path.stem, notes, onsets, positions[:steps], np.zeros(steps, bool), fifths, minor, file.units)
-    return Reading(piece, (*file.said, *said, *moved, *changed, *cut), file.bpm)
+    return Reading(piece=piece, said=(*file.said, *said, *moved, *changed, *cut), bpm=file.bpm)
 
 
 def read_melody(path: Path, transposition: Transposition = 0, track: int | None = None) -> Melody:
@@ -93,7 +82,7 @@ def read_melody(path: Path, transposition: Transposition = 0, track: int | None 
         notes[:, 0],
         onsets[:, 0],
         positions,
-        said=(*file.said, *said, *moved, *_low(notes[:, 0]), *changed),
+        said=(*file.said, *said, *moved, *low(notes[:, 0]), *changed),
         key=None if file.key is None else file.key.transposed(by),
         bpm=file.bpm,
         units=file.units,
@@ -113,18 +102,6 @@ def _transposed(lines: Lines, by: Transposition, within: tuple[int, int]) -> tup
     shift = semitones(by, (note.pitch for line in lines for note in line), within)
     moved = [[note._replace(pitch=note.pitch + shift) for note in line] for line in lines]
     return moved, shift, told(shift)
-
-
-def _low(melody: Int[np.ndarray, "t"]) -> tuple[str, ...]:
-    """Return a remark on a melody that lies more than half an octave below every soprano of Bach's."""
-    sung = melody[melody > 0]
-    mean = float(sung.mean())
-    if mean >= SOPRANO[0] - OCTAVE / 2:
-        return ()
-    return (
-        f"the melody is low for a soprano: its mean pitch is {mean:.0f}, Bach's go from {SOPRANO[0]} to {SOPRANO[1]}; "
-        "--transpose auto moves it by octaves",
-    )
 
 
 def _without_silence(positions: Int[np.ndarray, "t"], last: int) -> tuple[int, tuple[str, ...]]:

@@ -241,7 +241,10 @@ def _usage_error(stop: SystemExit, box: str, help_command: str) -> UsageError:
     # Names of files where options stand are those that a shell makes of an asterisk.
     words = complaint.partition(": ")[2].split(", ")
     is_expanded = any(not word.startswith("-") and os.path.lexists(word) for word in words)
-    hint = EXPANDED if is_expanded else f"see {help_command}"
+    hint = f"see {help_command}"
+    # Or else an option was forgotten before the name of its file.
+    if is_expanded:
+        hint = f"{hint}; {EXPANDED}"
     if advice.startswith("Perhaps"):
         similar = re.search(r"^--[\w.-]+", advice, re.MULTILINE)
         if similar:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import StringIO, TextIOWrapper
-from typing import Any
+from typing import Any, TypeAlias
 
+from rich import progress
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.text import Text
 
@@ -16,6 +17,9 @@ from jaxseq.common.text import printable_lines
 
 NARROWEST = 120
 """Columns off a terminal, so that no column of a table is cut."""
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""A function of the pieces of a work that are done and of all of them, called after each."""
 
 
 class Screen(Console):
@@ -46,12 +50,12 @@ class Screen(Console):
 
 
 @contextmanager
-def counter(console: Console, label: str) -> Iterator[Callable[[int, int], None]]:
+def counter(console: Console, label: str) -> Iterator[Progress]:
     """Show a progress bar from the first call of the yielded function, (done, total), on; nothing off a terminal."""
     columns = (TextColumn(label), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("", total=None, visible=False)
-        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
 
 def terminal(file: TextIOWrapper | StringIO | None = None, narrowest: int = NARROWEST) -> Screen:

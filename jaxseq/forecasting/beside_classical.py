@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from jaxseq.common.markdown import escaped
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.windows import Windows
 from jaxseq.forecasting import baselines, classical, evaluate, predictions, verdict
@@ -94,10 +95,10 @@ class _Sampled:
         valid = windows.valid.take(self.valid_rows)
         test = windows.test.take(self.test_rows)
 
-        # Others are left out between windows that were drawn, so that fewer share targets.
+        # Few of the windows that were drawn share targets: those that do are counted, however long the horizon is.
         stride = dataset.background.test_stride
         if len(self.test_rows) < len(windows.test.origins):
-            stride = max(2, stride)
+            stride = max(2, test.targets.shape[1], stride)
         background = dataset.background._replace(test_stride=stride)
         self.dataset = Dataset(windows._replace(valid=valid, test=test), dataset.scaling, background)
 
@@ -151,7 +152,7 @@ def markdown(beside: Beside, unit: str) -> str:
     """Return the section of a report on the classical forecasts."""
     comparison = beside.comparison
     columns = verdict.headings(unit, comparison.scaled, comparison.loss)
-    notes = "\n".join(f"{note}.\n" for note in beside.notes)
+    notes = "\n".join(f"{escaped(note)}.\n" for note in beside.notes)
     return f"""## Beside classical forecasts
 
 {beside.verdict}.

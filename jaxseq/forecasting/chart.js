@@ -1,21 +1,18 @@
 // Draws one window of one series: the values before it, what came, the forecast with its intervals, and simple forecasts.
 (function () {
   "use strict";
-  const HEIGHT = 320, LEFT = 64, RIGHT = 12, TOP = 12, BOTTOM = 30;
+  const HEIGHT = 320;
   const data = chartTools.read("chart-data");
   const byId = (id) => document.getElementById(id);
   const plot = byId("chart-plot"), picker = byId("chart-series"), slider = byId("chart-window"), readout = byId("chart-readout");
-  let width = 760, drawn = null;
+  let drawn = null;
 
-  const { ticks, path, words } = chartTools;
+  const { axes, path, words } = chartTools;
   const element = (name, attributes, text) => chartTools.element(plot, name, attributes, text);
 
   function draw() {
     const series = data.series[Number(picker.value)];
     const shown = series.windows[Number(slider.value)];
-    // In pixels of the screen, so that the words of a small chart can be read.
-    width = Math.max(280, plot.clientWidth);
-    plot.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const before = shown.past.length, count = before + shown.times.length;
     const curves = [shown.past, shown.actual, shown.forecast, shown.reference, ...shown.low, ...shown.high];
     const known = curves.flat().filter((value) => value !== null);
@@ -23,21 +20,15 @@
     const margin = 0.04 * (high - low) || Math.abs(high) || 1;
     low -= margin;
     high += margin;
-    const x = (at) => LEFT + (width - LEFT - RIGHT) * (count > 1 ? at / (count - 1) : 0.5);
-    const y = (value) => HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low);
+    const frame = axes(plot, HEIGHT, low, high, count), { x, y, top, bottom } = frame;
 
-    plot.replaceChildren();
-    for (const tick of ticks(low, high)) {
-      element("line", { x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick), class: "chart-grid" });
-      element("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, words(tick));
-    }
     const last = before ? [shown.past[before - 1]] : [], start = before - last.length;
     shown.low.forEach((bound, level) => {
       const there = path([...last, ...bound], start, x, y);
       const back = path([...last, ...shown.high[level]].reverse(), 0, (at) => x(count - 1 - at), y).replace("M", "L");
       if (there && back) element("path", { d: `${there}${back}Z`, class: "chart-band" });
     });
-    if (before) element("line", { x1: x(before - 1), x2: x(before - 1), y1: TOP, y2: HEIGHT - BOTTOM, class: "chart-origin" });
+    if (before) element("line", { x1: x(before - 1), x2: x(before - 1), y1: top, y2: bottom, class: "chart-origin" });
     element("path", { d: path([...last, ...shown.reference], start, x, y), class: "chart-line chart-reference" });
     element("path", { d: path([...shown.past, ...shown.actual], 0, x, y), class: "chart-line chart-actual" });
     element("path", { d: path([...last, ...shown.forecast], start, x, y), class: "chart-line chart-forecast" });
@@ -47,19 +38,17 @@
     for (const [at, anchor] of apart ? ends : ends.slice(1)) {
       element("text", { x: x(before + at), y: HEIGHT - 8, "text-anchor": anchor }, shown.times[at]);
     }
-    const cursor = element("line", { y1: TOP, y2: HEIGHT - BOTTOM, class: "chart-cursor" });
+    const cursor = element("line", { y1: top, y2: bottom, class: "chart-cursor" });
     cursor.style.display = "none";
-    drawn = { shown, before, count, x, cursor };
+    drawn = { shown, before, frame, cursor };
     readout.textContent = `${series.name}${series.name ? ": " : ""}forecast of ${shown.times[0]} to ${shown.times[shown.times.length - 1]}`;
   }
 
   function tell(event) {
-    const box = plot.getBoundingClientRect();
-    const { shown, before, count, x, cursor } = drawn;
-    const share = ((event.clientX - box.left) / box.width * width - LEFT) / (width - LEFT - RIGHT);
-    const at = Math.max(before, Math.min(count - 1, Math.round(share * (count - 1)))), step = at - before;
-    cursor.setAttribute("x1", x(at));
-    cursor.setAttribute("x2", x(at));
+    const { shown, before, frame, cursor } = drawn;
+    const at = Math.max(before, frame.nearest(event)), step = at - before;
+    cursor.setAttribute("x1", frame.x(at));
+    cursor.setAttribute("x2", frame.x(at));
     cursor.style.display = "";
     const intervals = data.levels.map((level, of) => `${level} % ${words(shown.low[of][step])} to ${words(shown.high[of][step])}`);
     const values = [`actual ${words(shown.actual[step])}`, `forecast ${words(shown.forecast[step])}`,

@@ -12,16 +12,13 @@ import pandas as pd
 
 from jaxseq.forecasting import chart
 from jaxseq.forecasting.predictions import interval_levels
+from jaxseq.forecasting.residuals import KINDS
 
 TEMPLATE = Path(__file__).with_name("chart_errors.html")
 SCRIPT = Path(__file__).with_name("chart_errors.js")
 
-KINDS = {
-    "step": "step of the horizon",
-    "series": "series",
-    "season": "place in the season",
-}
-"""Groups of residuals, in the words of the page."""
+ORDER = ("step", "series", "season")
+"""Kinds of groups to choose from, the first one shown."""
 MEASURES = {
     "mae": "Mean absolute error",
     "mase": "MASE",
@@ -38,13 +35,13 @@ def section(residuals: pd.DataFrame, shown_series: Sequence[str], reference: str
     measure = next(name for name in MEASURES if name in residuals)
     levels = interval_levels(residuals)
     kinds = []
-    for kind, name in KINDS.items():
-        rows = residuals[residuals["by"] == kind]
+    for kind in ORDER:
+        rows = residuals[residuals["by"] == kind].set_index("group")
         if kind == "series" and len(rows):
-            # Choosing a series here shows it there, by its place.
-            rows = rows.set_index("group", drop=False).reindex(list(shown_series))
+            # Choosing a series here shows it there, by its place; one without a known target has no errors.
+            rows = rows.reindex(list(shown_series))
         if len(rows) > 1:
-            kinds.append(_kind(rows, name, measure, levels))
+            kinds.append(_kind(rows, kind, measure, levels))
     if not kinds:
         return ""
 
@@ -53,15 +50,19 @@ def section(residuals: pd.DataFrame, shown_series: Sequence[str], reference: str
     if unit and measure == "mae":
         title = f"{title}, {unit}"
     content = {"kinds": kinds, "levels": levels, "measure": title, "reference": reference}
+    claim_hidden = ""
+    if not levels:
+        claim_hidden = ' hidden=""'
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         measure=escape(title),
+        claim_hidden=claim_hidden,
         reference=escape(reference),
         data=chart.script_data(content),
         script=SCRIPT.read_text(encoding="utf-8"),
     )
 
 
-def _kind(rows: pd.DataFrame, name: str, measure: str, levels: Sequence[int]) -> dict[str, object]:
+def _kind(rows: pd.DataFrame, kind: str, measure: str, levels: Sequence[int]) -> dict[str, object]:
     """Return one kind of groups as the script reads it."""
     covered = []
     for level in levels:
@@ -69,9 +70,9 @@ def _kind(rows: pd.DataFrame, name: str, measure: str, levels: Sequence[int]) ->
         percent = 100 * (1 - outside)
         covered.append(chart.numbers(percent.to_numpy(np.float64)))
     return {
-        "name": name,
-        "ordered": name != KINDS["series"],
-        "groups": [str(group) for group in rows["group"]],
+        "name": KINDS[kind],
+        "ordered": kind != "series",
+        "groups": [str(group) for group in rows.index],
         "error": chart.numbers(rows[measure].to_numpy(np.float64)),
         "reference": chart.numbers(rows[f"reference_{measure}"].to_numpy(np.float64)),
         "covered": covered,

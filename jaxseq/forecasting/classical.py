@@ -11,13 +11,15 @@ import multiprocessing
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple, TypeAlias
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxseq.common.console import Progress
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background
 from jaxseq.data.seasons import LONGER_SEASON
@@ -36,11 +38,8 @@ THETA = "AutoTheta"
 MSTL = "MSTL"
 CROSTON = "CrostonOptimized"
 """Methods, by the names that statsforecast has for them."""
-THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Environment of a worker process: the matrices are small, and more threads would wait for each other."""
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""A function of the number of fits done and of all fits, called after each."""
 
 
 class Task(NamedTuple):
@@ -153,14 +152,30 @@ def _in_parallel(tasks: Sequence[Task]) -> Iterable[Fit]:
     workers = min(len(tasks), os.cpu_count() or 1)
     # A fork of a process with JAX's threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
-        yield from pool.map(fit_one, tasks)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent) as pool:
+        # Tasks start the workers, as many as they need.
+        with _one_thread():
+            fits = pool.map(fit_one, tasks)
+        yield from fits
 
 
-def _prepare_worker() -> None:
-    """Compute on one thread, and end with the process that started this one."""
-    for name in THREADS:
-        os.environ[name] = "1"
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes that are started meanwhile compute on one thread: they read it when they import numpy."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _follow_parent() -> None:
+    """End with the process that started this one."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from jaxseq.common.markdown import escaped
 from jaxseq.data.windows import Windows, rows_by_series
 from jaxseq.forecasting import metrics
 from jaxseq.forecasting.intervals import Bounds
@@ -178,7 +179,7 @@ def markdown(
     if several_series:
         titles.insert(2, "10 %, 50 %, 90 % of the series")
 
-    lines = [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (len(titles) - 1)]
+    lines = [f"| {' | '.join(map(escaped, titles))} |", "|---|" + "---:|" * (len(titles) - 1)]
     for row, of_level in zip(overall, spreads, strict=True):
         cells = [
             f"{row.level:.0%}",

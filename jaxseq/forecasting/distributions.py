@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from jaxseq.common.markdown import escaped
 from jaxseq.data.powers import NONE
 from jaxseq.forecasting import intervals, metrics
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part
@@ -107,10 +108,10 @@ def markdown(
         # Scaled by each series' own change, the first one has no unit.
         columns = {name: title if name == "scaled_crps" else f"{title}, {unit}" for name, title in columns.items()}
 
-    lines = [f"| forecast | {' | '.join(columns.values())} |", "|---|" + "---:|" * len(columns)]
+    lines = [f"| forecast | {' | '.join(map(escaped, columns.values()))} |", "|---|" + "---:|" * len(columns)]
     rows = table[(table["step"] == "all") & table["crps"].notna()]
     for row in rows.to_dict("records"):
-        name = str(row["forecast"]).replace("|", "\\|")
+        name = escaped(str(row["forecast"]))
         cells = " | ".join(f"{row[column]:.4g}" for column in columns)
         lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)

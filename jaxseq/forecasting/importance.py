@@ -22,7 +22,9 @@ import pandas as pd
 from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
+from jaxseq.common.console import Progress
 from jaxseq.common.figures import ACTUAL, FORECAST, PLAIN, headline, short
+from jaxseq.common.markdown import escaped
 from jaxseq.forecasting import significance, verdict
 from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.rollout import Inputs
@@ -38,8 +40,6 @@ SHOWN = 20
 """Most groups that a table or a figure shows, the most important first."""
 
 Kind: TypeAlias = Literal["lags", "covariate"]
-Progress: TypeAlias = Callable[[int, int], None]
-"""A function of the number of forecasts made and of all of them, called after each."""
 
 
 class Layout(NamedTuple):
@@ -282,8 +282,7 @@ def markdown(measured: Sequence[Importance], loss_name: str) -> str:
     total = sum(importance.gradient for importance in measured)
     lines = [f"| input | {loss_name}, relative change | 95 % interval | gradient |", "|---|---:|---:|---:|"]
     for importance in ranked(measured):
-        # A bar would end the cell.
-        name = importance.group.name.replace("|", "\\|")
+        name = escaped(importance.group.name)
         low, high = importance.interval
         ends = verdict.DASH
         if not math.isnan(low):
@@ -305,14 +304,24 @@ def figure(measured: Sequence[Importance], loss_name: str, title: str) -> Figure
         axes = picture.add_subplot()
         for place, importance in zip(places, shown, strict=True):
             color = FORECAST
-            # Chance alone could make it.
+            # Chance alone could make it, for all that is known.
             if not importance.interval.low > 0:
                 color = CHANCE
             axes.barh(place, importance.permutation, color=color, height=0.7)
             axes.plot(importance.interval, [place, place], color=ACTUAL, lw=1)
         axes.axvline(0, color=ACTUAL, lw=0.8)
         axes.set_yticks(places, [short(importance.group.name) for importance in shown])
-        axes.set_xlabel(f"{loss_name} with inputs of other windows, relative change; grey: the interval reaches 0")
+        axes.set_xlabel(f"{loss_name} with inputs of other windows, relative change; {_grey_words(shown)}")
         axes.grid(axis="y", visible=False)
         headline(picture, title)
     return picture
+
+
+def _grey_words(shown: Sequence[Importance]) -> str:
+    """Return why bars are grey; few windows have no intervals."""
+    has_interval = [not math.isnan(importance.interval.low) for importance in shown]
+    if not any(has_interval):
+        return "grey: too few windows for an interval"
+    if not all(has_interval):
+        return "grey: the interval reaches 0, or there is none"
+    return "grey: the interval reaches 0"

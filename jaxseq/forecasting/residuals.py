@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
+from jaxseq.common.markdown import escaped
 from jaxseq.data.frequency import Frequency, days_of_step, positions
 from jaxseq.data.windows import Windows, rows_by_series
 from jaxseq.forecasting import metrics
@@ -39,6 +40,14 @@ MONTHS = (
     "November",
     "December",
 )
+KINDS = {
+    "series": "series",
+    "step": "step of the horizon",
+    "season": "place in the season",
+}
+"""Kinds of groups, in words."""
+MINUTES = 24 * 60
+"""Minutes of a day."""
 MOST_ROWS = 24
 """Most rows of one kind in a report's table; the file has all."""
 
@@ -77,7 +86,8 @@ def _named_places(times: Shaped[np.ndarray, " n"], frequency: Frequency) -> Plac
     if round(days_in_season) == 365 and period == 12:
         months = times.astype("datetime64[M]").astype(np.int64)
         return Places(months % 12, MONTHS)
-    if round(days_in_season, 9) == 1:
+    # Names have minutes: other seasons of a day, say in steps of 90 seconds, have numbers.
+    if round(days_in_season, 9) == 1 and MINUTES % period == 0:
         return _times_of_day(times, period)
     return None
 
@@ -93,7 +103,7 @@ def _times_of_day(times: Shaped[np.ndarray, " n"], period: int) -> Places:
     """Return the place of each time in its day, which has `period` of them."""
     midnight = times.astype("datetime64[D]")
     minutes = (times - midnight) // np.timedelta64(1, "m")
-    step = 24 * 60 // period
+    step = MINUTES // period
     names = []
     for place in range(period):
         hours, rest = divmod(step * place, 60)
@@ -244,13 +254,8 @@ def relative(of_group: pd.DataFrame) -> pd.Series:
 
 def markdown(residuals: pd.DataFrame, unit: str) -> str:
     """Return the residuals as Markdown tables, by series the worst ones alone, relative to the reference."""
-    kinds = {
-        "series": "series",
-        "step": "step of the horizon",
-        "season": "place in the season",
-    }
     tables = []
-    for kind, heading in kinds.items():
+    for kind, heading in KINDS.items():
         rows = residuals[residuals["by"] == kind]
         if len(rows):
             rows = rows.assign(relative=relative(rows))
@@ -285,12 +290,11 @@ def _markdown_table(rows: pd.DataFrame, kind: str, heading: str, unit: str) -> s
     if unit and "mae" in rows:
         suffix = f", {unit}"
     cells = [heading, "values"]
-    cells += [f"{headings[name]}{suffix}" for name in present]
+    cells += [escaped(f"{headings[name]}{suffix}") for name in present]
     cells.append(f"{headings[present[1]]} / reference")
     lines = [caption, "", f"| {' | '.join(cells)} |", f"|---|{'---:|' * (len(cells) - 1)}"]
     for row in shown.to_dict("records"):
-        # A bar would end the cell.
-        name = str(row["group"]).replace("|", "\\|")
+        name = escaped(str(row["group"]))
         numbers = [f"{row[column]:.4g}" for column in (*present, "relative")]
         lines.append(f"| {name} | {row['count']:,} | {' | '.join(numbers)} |")
     return "\n".join(lines)

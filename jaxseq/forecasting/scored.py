@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Int
 from rich.table import Table
 
+from jaxseq.common.markdown import escaped
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Background
 from jaxseq.data.later import Later
@@ -217,8 +218,7 @@ def markdown(score: Score) -> str:
     headings = [*(MEASURES[name] for name in names), "skill", "95 % interval"]
     lines = [f"| forecast | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
     for row in verdict.shown(score.comparison).rows:
-        # A bar would end the cell.
-        name = row.name.replace("|", "\\|")
+        name = escaped(row.name)
         ends = DASH
         if row.interval is None:
             name = f"{name} (reference)"

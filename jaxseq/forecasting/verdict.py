@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from jaxseq.common.errors import UsageError
+from jaxseq.common.markdown import escaped
 from jaxseq.common.text import counted
 from jaxseq.forecasting import significance
 from jaxseq.forecasting.baselines import CROSTON, EXPANDING_MEAN, NAIVE, SEASONAL_NAIVE, TRAINING_MEAN, ZERO
@@ -492,12 +493,11 @@ def markdown(
 ) -> str:
     """Return the rows as a Markdown table; `columns` are `headings`."""
     lines = [
-        f"| forecast | {' | '.join(columns)} | skill | 95 % interval | p |",
+        f"| forecast | {' | '.join(map(escaped, columns))} | skill | 95 % interval | p |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        # A bar would end the cell.
-        name = row.name.replace("|", "\\|")
+        name = escaped(row.name)
         if row.interval is None:
             name = f"{name} (reference)"
         cells = [name, *row_cells(row, " to ")]

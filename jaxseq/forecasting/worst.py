@@ -39,7 +39,7 @@ def worst(judged: Judged, part: Windows) -> list[Worst]:
     """Return the worst window of each of the worst series, or the worst windows of a single one, the worst first.
 
     Series are in the order of their error relative to that of the reference, so that none is bad for its unit, or because
-    it cannot be foretold. Windows of one series share no target.
+    it cannot be foretold. Windows of one series share no target; those that are series of their own stand by themselves.
     """
     error = residuals.absolute_sums(judged.actual, judged.forecast)
     of_reference = residuals.absolute_sums(judged.actual, judged.reference)
@@ -49,39 +49,53 @@ def worst(judged: Judged, part: Windows) -> list[Worst]:
 
     chosen = []
     in_order = residuals.ratios(judged, part.series)
+    panel_rows = _panel_rows(part)
     for number in list(in_order)[:PICTURES]:
         rows = by_series[number]
         # The window in which the series went wrong most, by its own unit.
         excess = error[rows] - of_reference[rows]
-        stretch = _around(rows, int(np.argmax(excess)), part)
+        stretch = _around(rows, int(np.argmax(excess)), panel_rows)
         chosen.append(Worst(stretch, in_order[number]))
     return chosen
 
 
 def _separate(error: Float[np.ndarray, " n"], of_reference: Float[np.ndarray, " n"], part: Windows) -> list[Worst]:
-    """Return the windows of one series whose errors exceed the reference's most, none of which share a target."""
+    """Return the windows whose errors exceed the reference's most, none of which share a target.
+
+    They are of one series, or each is a series of its own: then all begin at the same row of it.
+    """
     rows = np.arange(len(error))
     horizon = part.targets.shape[1]
+    panel_rows = _panel_rows(part)
+    are_of_one_series = len(np.unique(part.origins)) == len(part.origins)
+    if not are_of_one_series:
+        panel_rows = 1
     is_taken = np.zeros(len(error), bool)
     chosen: list[Worst] = []
     for place in np.argsort(of_reference - error, kind="stable").tolist():
-        stretch = _around(rows, place, part)
+        stretch = _around(rows, place, panel_rows)
         if len(chosen) == PICTURES or is_taken[stretch].any():
             continue
         ratio = residuals.ratio(error[stretch], of_reference[stretch])
         chosen.append(Worst(stretch, ratio))
-        distance = np.abs(part.origins - part.origins[place])
-        is_taken[distance < horizon] = True
         is_taken[stretch] = True
+        if are_of_one_series:
+            distance = np.abs(part.origins - part.origins[place])
+            is_taken[distance < horizon] = True
     return chosen
 
 
-def _around(rows: Int[np.ndarray, " r"], place: int, part: Windows) -> Int[np.ndarray, " w"]:
-    """Return the row at a place; of forecasts of a single step those around it, too."""
+def _panel_rows(part: Windows) -> int:
+    """Return the rows of one series in a panel: a single step would be but a point."""
     if part.targets.shape[1] > 1:
-        return rows[[place]]
-    first = max(0, min(place - STRETCH // 2, len(rows) - STRETCH))
-    return rows[first : first + STRETCH]
+        return 1
+    return STRETCH
+
+
+def _around(rows: Int[np.ndarray, " r"], place: int, count: int) -> Int[np.ndarray, " w"]:
+    """Return at most `count` rows around the one at a place."""
+    first = max(0, min(place - count // 2, len(rows) - count))
+    return rows[first : first + count]
 
 
 class Scene(NamedTuple):

@@ -11,13 +11,13 @@ import numpy as np
 from jaxseq import __version__
 from jaxseq.checkpoint import folder_seal
 from jaxseq.common import csv_tables
+from jaxseq.common.markdown import escaped
 from jaxseq.common.written import Outputs
 from jaxseq.report import claims, figures, tables
 from jaxseq.report.claims import Claim
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
 from jaxseq.report.evidence import RowRuns
 from jaxseq.report.plan import BOOK, BUDGETS, CELL, CHANGE, EDITIONS, LEVEL, NORM, ONE, TEN
-from jaxseq.report.to_markdown import plain
 
 SHOWN = 4
 """Pieces that the page plays, at the most."""
@@ -75,7 +75,7 @@ def page(
 
 def _verdicts(judged: Sequence[Claim]) -> Verdicts:
     rows = [
-        Finding(f"{claim.number}. {claim.statement}", claims.evidence(claim), claim.verdict, plain(claim.sentence))
+        Finding(f"{claim.number}. {claim.statement}", claims.evidence(claim), claim.verdict, escaped(claim.sentence))
         for claim in judged
     ]
     note = (

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jaxseq.common.html_page import read_file
+from jaxseq.common.markdown import escaped, one_line
 from jaxseq.report.document import Figure, Page, Part, Sound, Table, Text, Verdicts
 from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
 
@@ -17,8 +18,6 @@ BADGES = {HOLDS: "✓ HOLDS", DOES_NOT_HOLD: "✗ DOES NOT HOLD", NOT_DECIDED: "
 """The text that shows each verdict; its sign tells the verdicts apart without colour."""
 BADGE_CLASSES = {badge: verdict.lower().replace(" ", "-") for verdict, badge in BADGES.items()}
 """The class of each badge in the style of the page, by its text."""
-SPECIAL = re.compile(r"[\\`*\[\]<>|~&$#]|(?<!\w)_|_(?!\w)|^[+-](?=\s|$)|(?<=^\d)[.)](?=\s)")
-"""Characters that Markdown would not show as they are; an underscore within a word is harmless."""
 NOT_LIGHT = re.compile(r"(\\.|`[^`\n]*`)|[<#]|!(?=\[)")
 """Text in Markdown-light that full Markdown would obey; the group is what is escaped or code already."""
 NUMBER = re.compile(r"[(\[]?[<>≤≥≈~]?\s?[-+\N{MINUS SIGN}±]?\s?(\d|\.\d|nan\b|inf\b|∞)", re.IGNORECASE)
@@ -33,27 +32,17 @@ def markdown(page: Page, folder: Path) -> str:
     that does not fit its table's header and for an unknown verdict.
     """
     numbers: Counter[str] = Counter()
-    blocks = [f"# {plain(page.title)}", _escape_beyond_light(page.lead)]
+    blocks = [f"# {escaped(page.title)}", _escape_beyond_light(page.lead)]
     for section in page.sections:
-        blocks.append(f"## {plain(section.title)}")
+        blocks.append(f"## {escaped(section.title)}")
         for part in section.parts:
             numbers[type(part).__name__] += 1
             blocks.append(_write_part(part, numbers[type(part).__name__], folder))
 
     if page.provenance:
         blocks.append("## Provenance")
-        blocks.append("\n".join(f"- {plain(line)}" for line in page.provenance))
+        blocks.append("\n".join(f"- {escaped(line)}" for line in page.provenance))
     return "\n\n".join(blocks) + "\n"
-
-
-def plain(text: str) -> str:
-    """Escape text, such as a name from the user, so that Markdown shows it as it is, on one line."""
-    return SPECIAL.sub(r"\\\g<0>", one_line(text))
-
-
-def one_line(text: str) -> str:
-    """Reduce every run of white space to one space."""
-    return " ".join(text.split())
 
 
 def number_columns(table: Table) -> list[bool]:
@@ -85,11 +74,11 @@ def _write_part(part: Part, number: int, folder: Path) -> str:
         case Table():
             return _write_table(part, number)
         case Figure():
-            picture = f"![{plain(part.alt)}]({_link(part.path, folder)})"
-            return f"{picture}\n\n**Figure {number}.** {plain(part.caption)}"
+            picture = f"![{escaped(part.alt)}]({_link(part.path, folder)})"
+            return f"{picture}\n\n**Figure {number}.** {escaped(part.caption)}"
         case Sound():
-            sound = f"[{plain(part.label)}]({_link(part.path, folder)})"
-            files = [f"[{plain(words)}]({_link(path, folder)})" for words, path in part.links]
+            sound = f"[{escaped(part.label)}]({_link(part.path, folder)})"
+            files = [f"[{escaped(words)}]({_link(path, folder)})" for words, path in part.links]
             return f"{sound} ({', '.join(files)})" if files else sound
         case Verdicts():
             return _write_verdicts(part)
@@ -97,9 +86,9 @@ def _write_part(part: Part, number: int, folder: Path) -> str:
 
 def _write_table(table: Table, number: int) -> str:
     alignments = ["---:" if is_number else "---" for is_number in number_columns(table)]
-    rows = [[plain(cell) for cell in row] for row in table.rows]
-    caption = f"**Table {number}.** {plain(table.caption)}"
-    return _grid([[plain(cell) for cell in table.header], alignments, *rows], caption, table.note)
+    rows = [[escaped(cell) for cell in row] for row in table.rows]
+    caption = f"**Table {number}.** {escaped(table.caption)}"
+    return _grid([[escaped(cell) for cell in table.header], alignments, *rows], caption, table.note)
 
 
 def _write_verdicts(verdicts: Verdicts) -> str:
@@ -108,8 +97,8 @@ def _write_verdicts(verdicts: Verdicts) -> str:
         if finding.verdict not in BADGES:
             raise ValueError(f"verdict {finding.verdict!r} is none of {', '.join(BADGES)}")
         badge = f"**{BADGES[finding.verdict]}**"
-        rows.append([plain(finding.claim), badge, _light_cell(finding.sentence), plain(finding.evidence)])
-    return _grid(rows, f"**{plain(verdicts.caption)}**", verdicts.note)
+        rows.append([escaped(finding.claim), badge, _light_cell(finding.sentence), escaped(finding.evidence)])
+    return _grid(rows, f"**{escaped(verdicts.caption)}**", verdicts.note)
 
 
 def _grid(rows: Sequence[Sequence[str]], caption: str, note: str) -> str:
@@ -117,7 +106,7 @@ def _grid(rows: Sequence[Sequence[str]], caption: str, note: str) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     blocks = [caption, "\n".join(lines)]
     if note:
-        blocks.append(plain(note))
+        blocks.append(escaped(note))
     return "\n\n".join(blocks)
 
 

@@ -64,6 +64,26 @@ def test_a_name_of_the_user_ends_no_script() -> None:
     assert len(list(ElementTree.fromstring(errors).iter("script"))) == 2
 
 
+def test_a_series_without_known_targets_keeps_its_name_and_has_no_errors() -> None:
+    frame, windows = judged([4] * 3)
+    frame.loc[frame["series"] == "1", "actual"] = np.nan
+    table = residuals.table(predictions.judged(frame, 3), windows, ("0", "1", "2"))
+    shown = chart.shown_series(frame, windows)
+    by_series = read(chart_errors.section(table, shown, "drift"))["kinds"][1]
+    assert by_series["groups"] == shown == ["0", "2", "1"] and by_series["error"][2] is None
+
+
+@pytest.mark.parametrize("has_intervals", [True, False])
+def test_the_words_on_intervals_are_shown_with_intervals_alone(has_intervals: bool) -> None:
+    frame, windows = judged([4] * 3)
+    if not has_intervals:
+        frame = frame[[name for name in frame if not name.startswith(("low_", "high_"))]]
+    table = residuals.table(predictions.judged(frame, 3), windows, ("0", "1", "2"))
+    section = chart_errors.section(table, chart.shown_series(frame, windows), "drift")
+    words = next(ElementTree.fromstring(section).iter("p"))
+    assert f"{words.text}".startswith("Lower plot:") and ("hidden" in words.attrib) is not has_intervals
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_a_reader_chooses_a_series_in_the_errors_and_sees_its_forecasts(tmp_path: Path) -> None:

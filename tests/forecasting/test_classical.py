@@ -1,6 +1,8 @@
 """Classical forecasts: the windows and methods that are tried, fits that go wrong, and the package's own numbers."""
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.frequency import describe
 from jaxseq.data.panel import Panel
 from jaxseq.data.windows import Series
-from jaxseq.forecasting import beside_classical, classical
+from jaxseq.forecasting import beside_classical, classical, evaluate, predictions
 from jaxseq.forecasting.classical import Fit, Task
 from jaxseq.forecasting.intervals import Forecast
 
@@ -115,6 +117,27 @@ def test_statsforecast_is_imported_where_it_is_needed_and_nowhere_else() -> None
     assert importing == ["classical.py"]
 
 
+def test_workers_start_with_one_thread_and_the_environment_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    started_with = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int, **options: object) -> None:
+            super().__init__(workers)
+
+        def map(self, function, tasks):
+            started_with.append({name: os.environ.get(name) for name in classical.THREADS})
+            return map(function, tasks)
+
+    monkeypatch.setattr(classical, "ProcessPoolExecutor", Pool)
+    fits = classical._in_parallel([Task("AutoETS", np.full(30, 0.1), (1,), 3)])
+    assert [fit.reason for fit in fits] == [""]
+    assert started_with == [dict.fromkeys(classical.THREADS, "1")]
+    assert {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"} < set(classical.THREADS)
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
+
+
 # Beside a model --------------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +170,16 @@ def test_the_reference_is_a_classical_forecast_only_if_it_is_best_on_validation(
     assert f"50 of {count} windows of the test part" in beside.verdict and "seed 0" in beside.notes[0]
     assert beside.notes[1:] == ("a note", "a note")
     assert "## Beside classical forecasts" in beside_classical.markdown(beside, "MWh")
+
+
+def test_windows_of_a_sample_overlap_as_often_as_they_share_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classical, "MOST_WINDOWS", 4)
+    sampled = beside_classical._Sampled(seasonal_data(horizon=12), seed=0).dataset
+    part = sampled.windows.test
+    times = predictions.target_times(part, sampled.background.known_series)
+    rows = evaluate.locate_rows(times, part.series, background=sampled.background, scales=None)
+    shared = [np.count_nonzero((times[:, 0] >= row[0]) & (times[:, 0] <= row[-1])) for row in times]
+    assert rows.overlap == max(shared) < 6
 
 
 # By the package --------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_scores_are_those_of_the_quantiles_and_scaled_ones_are_by_row():
 def test_the_table_has_the_forecasts_with_intervals_over_all_steps():
     table = pd.DataFrame(
         {
-            "forecast": ["a|b", "a|b", "none"],
+            "forecast": ["[a|b](c)", "[a|b](c)", "none"],
             "step": ["all", 1, "all"],
             "crps": [1.5, 1.0, np.nan],
             "pinball": [0.5, 0.4, np.nan],
@@ -74,9 +74,10 @@ def test_the_table_has_the_forecasts_with_intervals_over_all_steps():
     )
     lines = distributions.markdown(table, "USD", scaled=False).splitlines()
     assert lines[0] == "| forecast | CRPS, USD | pinball loss, USD | interval score 80%, USD |"
-    assert lines[2:] == ["| a\\|b | 1.5 | 0.5 | 3 |"]
+    assert lines[2:] == ["| \\[a\\|b\\](c) | 1.5 | 0.5 | 3 |"]
     scaled = distributions.markdown(table, "", scaled=True).splitlines()
-    assert scaled[0].startswith("| forecast | scaled CRPS | CRPS |") and scaled[2].startswith("| a\\|b | 0.25 | 1.5 |")
+    assert scaled[0].startswith("| forecast | scaled CRPS | CRPS |")
+    assert scaled[2].startswith("| \\[a\\|b\\](c) | 0.25 | 1.5 |")
     assert distributions.markdown(table[["forecast", "step"]], "", scaled=False) == ""
 
 

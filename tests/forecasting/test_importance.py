@@ -129,10 +129,10 @@ def test_the_gradient_of_a_linear_forecast_is_its_weights_times_the_spread_of_th
 
 
 def test_a_table_of_the_importances_escapes_names_and_leaves_unknown_intervals_out() -> None:
-    group = importance.groups(LAYOUT)[0]._replace(name="a|b")
+    group = importance.groups(LAYOUT)[0]._replace(name="![a|b](c)")
     items = [importance.Importance(group, 0.5, importance.Interval(np.nan, np.nan), 2.0)]
     text = importance.markdown(items, "MSE")
-    assert "| a\\|b | +0.5000 | – | 100.0 % |" in text
+    assert "| !\\[a\\|b\\](c) | +0.5000 | – | 100.0 % |" in text
     assert importance.table(items).columns.tolist() == [
         "input",
         "kind",
@@ -141,3 +141,11 @@ def test_a_table_of_the_importances_escapes_names_and_leaves_unknown_intervals_o
         "high_95%",
         "gradient",
     ]
+
+
+def test_the_figure_says_why_bars_are_grey() -> None:
+    group = importance.groups(LAYOUT)[0]
+    unknown = importance.Importance(group, 0.5, importance.Interval(np.nan, np.nan), 2.0)
+    known = unknown._replace(interval=importance.Interval(-0.1, 1.0))
+    for items, words in (([unknown], "too few windows"), ([known], "reaches 0"), ([known, unknown], "there is none")):
+        assert words in importance.figure(items, "MSE", "title").axes[0].get_xlabel()

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxseq.common.markdown import escaped
 from jaxseq.data import frequency
 from jaxseq.data.windows import lay_out
 from jaxseq.forecasting import predictions, residuals, worst
@@ -75,6 +76,14 @@ def test_a_place_in_the_season_has_the_name_of_its_time(name: str, start: str, u
     assert [places.names[number] for number in places.number[0]] == expected
 
 
+@pytest.mark.parametrize(("seconds", "period"), [(90, 960), (30, 2880)])
+def test_times_of_day_with_seconds_are_numbered(seconds: int, period: int) -> None:
+    times = (np.datetime64("2024-01-01", "s") + seconds * np.arange(2 * period))[None]
+    places = residuals.places(times, frequency.describe(f"{seconds}s")._replace(period=period))
+    assert places is not None and places.names == tuple(str(number + 1) for number in range(period))
+    assert sorted(set(places.number[0].tolist())) == list(range(period))
+
+
 def test_places_of_numbered_rows_are_counted_and_a_frequency_without_season_has_none() -> None:
     numbered = frequency.describe("1")
     assert residuals.places(np.arange(4)[None], numbered) is None
@@ -92,6 +101,13 @@ def test_a_report_shows_the_worst_series_first_and_says_how_many_it_leaves_out()
     ratios = [float(line.split("|")[-2]) for line in first.splitlines() if line.startswith("| series\\")]
     assert ratios == sorted(ratios, reverse=True)
     assert len(by_step.strip().splitlines()) == 5
+
+
+@pytest.mark.parametrize("name", ["![a](b)", "[a](/x)", "[a](../../secret)"])
+def test_names_of_series_are_text_in_a_report(name: str) -> None:
+    judged, part = judged_panel(series=2)
+    text = residuals.markdown(residuals.table(judged, part, (name, "b")), f"{name}|")
+    assert f"| {escaped(name)} |" in text and escaped(f"MAE, {name}|") in text
 
 
 def test_the_worst_series_are_those_with_the_largest_error_beside_the_reference() -> None:
@@ -118,3 +134,12 @@ def test_forecasts_of_a_single_step_are_drawn_as_a_stretch() -> None:
     scene = worst.Scene(judged, part, names=("a", "b"), series=(), times=part.origins[:, None], unit="MWh")
     figure = worst.figure(worst.worst(judged, part), scene, "title")
     assert len(figure.axes) == 2 and "of the reference's error" in figure.axes[0].get_title(loc="left")
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_windows_that_are_series_of_their_own_exclude_none_but_themselves(horizon: int) -> None:
+    judged, part = judged_panel(series=1, windows=60, horizon=horizon)
+    part = part._replace(origins=np.full(60, 8))
+    chosen = worst.worst(judged, part)
+    error = np.nansum(np.abs(judged.actual - judged.forecast) - np.abs(judged.actual - judged.reference), axis=1)
+    assert [item.rows.tolist() for item in chosen] == [[row] for row in np.argsort(-error, kind="stable")[:10]]

@@ -256,6 +256,7 @@ def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
     shown.print(verdict.score_table([*rows, far], headings("", scaled=False), "AAPL"))
     on_screen = shown.file.getvalue()
     assert "+0.0200 +0.1800 <0.001" in on_screen and "2.638e+91" in on_screen, "the screen says the same"
+    assert "| !\\[a\\](b) |" in markdown([row(0.0, 0.0)._replace(name="![a](b)")], ("RMSE", "MAE", "MSE"))
     assert "RMSSE | MASE | MASE / reference |" in markdown(
         [row(0.0, 0.0)], headings("USD", scaled=True, loss="absolute")
     )

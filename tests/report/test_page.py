@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 
 from jaxseq.common import html_page
 from jaxseq.common.errors import UsageError
+from jaxseq.common.markdown import escaped, one_line
 from jaxseq.common.written import Outputs
 from jaxseq.report import document as parts
 from jaxseq.report import to_markdown, write
@@ -103,9 +104,9 @@ def test_markup_in_plain_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
         Table(NASTY, [NASTY, "n"], [[NASTY, "1"]], NASTY),
         Figure(png(tmp_path / "a.png"), NASTY, NASTY),
         Sound(NASTY, wav(tmp_path / "a.wav"), [(NASTY, tmp_path / "a.png")]),
-        Verdicts(NASTY, [Finding(NASTY, NASTY, "HOLDS", to_markdown.plain(NASTY))], NASTY),
+        Verdicts(NASTY, [Finding(NASTY, NASTY, "HOLDS", escaped(NASTY))], NASTY),
     ]
-    given = Page(NASTY, to_markdown.plain(NASTY), [Section(NASTY, shown)], [NASTY])
+    given = Page(NASTY, escaped(NASTY), [Section(NASTY, shown)], [NASTY])
     for root, times in (
         (tree(given, tmp_path), 18),
         (read(to_markdown.markdown(given, tmp_path)), 16),
@@ -133,7 +134,7 @@ def test_html_in_markdown_is_shown_as_text_and_only_files_beside_it_are_embedded
 def test_a_table_in_markdown_shows_every_cell_as_it_was_given(text: str) -> None:
     given = of(Table("caption", ["a", text], [[text, "b"]]))
     grid = every(read(to_markdown.markdown(given, Path())), "tr")
-    expected = to_markdown.one_line(text)
+    expected = one_line(text)
     assert [[words(cell) for cell in row] for row in grid] == [["a", expected], [expected, "b"]]
 
 

@@ -111,6 +111,9 @@ def test_names_of_files_where_options_stand_are_those_of_an_asterisk(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"Unrecognized options: stock.csv: .*in quotation marks, '\*'$"):
         options.parse(["table", "--data.path", "sales.csv", "--data.column", "sales.csv", "stock.csv"])
+    # Or nobody wrote an asterisk, and --data.path was forgotten.
+    with pytest.raises(UsageError, match=r"Unrecognized options: sales.csv: see .* --help; .*quotation marks"):
+        options.parse(["table", "sales.csv"])
 
 
 def test_recipes_whose_optimisers_differ_in_numbers_alone_share_what_is_compiled() -> None:

@@ -35,11 +35,16 @@ DIGITS = 6
 
 
 class Curves(NamedTuple):
-    """The predictions, and the times of their targets with the format of dates, empty where they are numbers of rows."""
+    """The predictions, and how they are shown.
+
+    time_format    of dates; empty where times are numbers of rows
+    are_stretches  whether forecasts of a single step are shown as stretches of those that follow each other
+    """
 
     times: Shaped[np.ndarray, "n k"]
     time_format: str
     judged: Judged
+    are_stretches: bool
 
 
 def section(
@@ -59,10 +64,10 @@ def section(
         times=frame.iloc[:, 0].to_numpy().reshape(-1, horizon),
         time_format=_time_format(frame.iloc[:, 0]),
         judged=predictions.judged(frame, horizon),
+        are_stretches=horizon == 1 and predictions.follow_each_other(windows),
     )
     views = "window"
-    # Forecasts of a single step are shown as a stretch of them.
-    if horizon == 1:
+    if curves.are_stretches:
         views = "test rows"
 
     levels = interval_levels(frame)
@@ -157,7 +162,7 @@ def _series(
 ) -> dict[str, object]:
     """Return a series as the script reads it."""
     rows = np.flatnonzero(windows.series == number)
-    if windows.targets.shape[1] == 1:
+    if curves.are_stretches:
         # The oldest rows that fill no stretch are left out, unless they are all there are.
         starts = [0]
         if len(rows) > STRETCH:

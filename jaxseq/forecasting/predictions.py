@@ -53,6 +53,13 @@ def target_times(
     return times
 
 
+def follow_each_other(part: Windows) -> bool:
+    """Return whether the windows of a series follow each other; where each is a series of its own, all begin at one row."""
+    origins, starts = np.unique(part.origins, return_inverse=True)
+    windows = part.series.astype(np.int64) * len(origins) + starts
+    return len(np.unique(windows)) == len(windows)
+
+
 def frame(
     part: Windows,
     names: tuple[str, ...],

@@ -16,7 +16,7 @@ from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, headline, shor
 from jaxseq.data.windows import Series, Windows, rows_by_series
 from jaxseq.forecasting import residuals
 from jaxseq.forecasting.plots import BEFORE
-from jaxseq.forecasting.predictions import Judged
+from jaxseq.forecasting.predictions import Judged, follow_each_other
 
 PICTURES = 10
 """Most panels of the figure."""
@@ -62,12 +62,12 @@ def worst(judged: Judged, part: Windows) -> list[Worst]:
 def _separate(error: Float[np.ndarray, " n"], of_reference: Float[np.ndarray, " n"], part: Windows) -> list[Worst]:
     """Return the windows whose errors exceed the reference's most, none of which share a target.
 
-    They are of one series, or each is a series of its own: then all begin at the same row of it.
+    They are of one series, or each is a series of its own.
     """
     rows = np.arange(len(error))
     horizon = part.targets.shape[1]
     panel_rows = _panel_rows(part)
-    are_of_one_series = len(np.unique(part.origins)) == len(part.origins)
+    are_of_one_series = follow_each_other(part)
     if not are_of_one_series:
         panel_rows = 1
     is_taken = np.zeros(len(error), bool)
@@ -170,12 +170,21 @@ def _draw(axes: Axes, scene: Scene, rows: Int[np.ndarray, " w"]) -> None:
         x = np.arange(len(x))
         before = np.arange(-len(past.values), 0)
 
+    # A single step is joined to the value before it: a point would be no line.
+    joined = 0
+    if len(x) == 1:
+        joined = 1
+    forecast_times = np.concatenate([before[len(before) - joined :], x])
+
+    def curve(values: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " t"]:
+        return np.concatenate([past.values[len(past.values) - joined :], values[rows].ravel()])
+
     judged = scene.judged
     for level, (low, high) in judged.ends.items():
         axes.fill_between(
-            x,
-            low[rows].ravel(),
-            high[rows].ravel(),
+            forecast_times,
+            curve(low),
+            curve(high),
             color=FORECAST,
             alpha=0.12,
             lw=0,
@@ -185,16 +194,16 @@ def _draw(axes: Axes, scene: Scene, rows: Int[np.ndarray, " w"]) -> None:
     actual_times = np.concatenate([before, x])
     actual = np.concatenate([past.values, judged.actual[rows].ravel()])
     axes.plot(
-        x,
-        judged.reference[rows].ravel(),
+        forecast_times,
+        curve(judged.reference),
         ":",
         color=NAIVE,
         lw=1.3,
         label="reference",
     )
     axes.plot(
-        x,
-        judged.forecast[rows].ravel(),
+        forecast_times,
+        curve(judged.forecast),
         ".-",
         color=FORECAST,
         lw=1.3,

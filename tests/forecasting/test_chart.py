@@ -18,7 +18,8 @@ def judged(counts, horizon=3, dates=False, names=None, missing=0.0):
     inputs = draws.normal(size=(len(series), 8))
     targets = draws.normal(size=(len(series), horizon))
     targets[draws.random(targets.shape) < missing] = np.nan
-    windows = lay_out(inputs, targets, series=series)
+    origins = 8 + np.concatenate([np.arange(count) for count in counts])
+    windows = lay_out(inputs, targets, series=series, origins=origins)
     error = (len(counts) - series)[:, None] / 10
     columns = {"forecast": targets + error, "naive": targets + 5, "reference": targets - 1}
     ends = {0.8: (targets - 2, targets + 2), 0.5: (targets - 1, targets + 1)}
@@ -71,6 +72,14 @@ def test_a_series_of_single_steps_is_shown_in_stretches():
     (series,) = data["series"]
     assert series["name"] == "" and [len(view["actual"]) for view in series["windows"]] == [chart.STRETCH] * 2
     np.testing.assert_allclose(series["windows"][-1]["actual"], frame["actual"].tail(chart.STRETCH), rtol=1e-5)
+
+
+def test_single_steps_of_windows_that_are_series_of_their_own_are_shown_one_by_one():
+    frame, windows = judged([50], horizon=1)
+    data, _ = read(frame, windows._replace(origins=np.full(50, 8)))
+
+    shown = data["series"][0]["windows"]
+    assert len(shown) == chart.MOST_WINDOWS and {len(view["actual"]) for view in shown} == {1}
 
 
 def test_unknown_values_are_gaps():

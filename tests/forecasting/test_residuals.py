@@ -143,3 +143,11 @@ def test_windows_that_are_series_of_their_own_exclude_none_but_themselves(horizo
     chosen = worst.worst(judged, part)
     error = np.nansum(np.abs(judged.actual - judged.forecast) - np.abs(judged.actual - judged.reference), axis=1)
     assert [item.rows.tolist() for item in chosen] == [[row] for row in np.argsort(-error, kind="stable")[:10]]
+
+
+def test_a_single_step_is_drawn_from_the_value_before_it() -> None:
+    judged, part = judged_panel(series=1, windows=60, horizon=1)
+    part = part._replace(origins=np.full(60, 8))
+    scene = worst.Scene(judged, part, names=("a",), series=(), times=np.arange(60)[:, None])
+    axes = worst.figure(worst.worst(judged, part), scene, "title").axes
+    assert [line.get_xdata().tolist() for line in axes[0].get_lines()[:2]] == [[-1, 0], [-1, 0]]

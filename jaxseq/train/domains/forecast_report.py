@@ -12,6 +12,7 @@ from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import html_page
+from jaxseq.common.markdown import escaped
 from jaxseq.data.dataset import Dataset
 from jaxseq.forecasting import chart, chart_errors, coverage, distributions, verdict
 from jaxseq.forecasting.beside_classical import Beside
@@ -115,9 +116,10 @@ def report_of(job: ForecastJob, judgement: Judgement, chosen: str, picture: str 
     columns = verdict.headings(data.unit, comparison.scaled, comparison.loss)
     measure = verdict.mean_loss(comparison.scaled, comparison.loss)
     omission = "".join(f"\n{text}.\n" for text in _omission_words(comparison))
-    remark_lines = "\n".join(f"{text}.\n" for text in judgement.remarks)
+    # Notes quote names of series and columns.
+    remark_lines = "\n".join(f"{escaped(text)}.\n" for text in judgement.remarks)
     notes = (*_coverage_words(judgement), *judgement.notes, *job.notes)
-    note_lines = "\n".join(f"{text}.\n" for text in notes)
+    note_lines = "\n".join(f"{escaped(text)}.\n" for text in notes)
     interval_tables = [
         coverage.markdown(judgement.coverage, judgement.spread, data.unit),
         distributions.markdown(shown_scores(judgement), data.unit, comparison.scaled),
@@ -125,9 +127,9 @@ def report_of(job: ForecastJob, judgement: Judgement, chosen: str, picture: str 
     interval_section = ""
     if any(interval_tables):
         interval_section = "\n\n".join(["## Intervals", *filter(None, interval_tables), ""])
-    return f"""# {experiment.name}: {data.name}, {overrides.network_words(experiment)}, {experiment.task}
+    return f"""# {experiment.name}: {escaped(data.name)}, {overrides.network_words(experiment)}, {experiment.task}
 
-{judgement.verdict}.
+{escaped(judgement.verdict)}.
 
 {remark_lines}
 ## Errors on the test part

@@ -251,7 +251,16 @@ def measured(name: str, options: Options, seed: int) -> dict[str, Any]:
     problem, actual = problem_of(options, seed)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "forecasts.json")
-        words = [str(options.train.absolute()), str(options.test.absolute()), "--one", name, "--seed", str(seed), "--out", str(out)]
+        words = [
+            str(options.train.absolute()),
+            str(options.test.absolute()),
+            "--one",
+            name,
+            "--seed",
+            str(seed),
+            "--out",
+            str(out),
+        ]
         log = Path(folder, "log.txt")
         with log.open("w") as stream:
             process = subprocess.Popen(
@@ -261,8 +270,10 @@ def measured(name: str, options: Options, seed: int) -> dict[str, Any]:
                 env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
                 cwd=folder,
             )
+            # What the process has used is told to whoever waits for it alone.
             _, status, usage = os.wait4(process.pid, 0)
-        if status:
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
             raise UsageError(f"{name} failed: {log.read_text().strip().splitlines()[-1:]}")
         forecasts = json.loads(out.read_text())
 

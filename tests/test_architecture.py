@@ -41,6 +41,7 @@ DOORS = {
     "optuna": {"sweep/search", "sweep/sealed_journal"},
     "orbax": {"checkpoint"},
     "pandas": {
+        "benchmark/panel_peers",
         "data",
         "estimator",
         "forecasting",
@@ -56,7 +57,7 @@ DOORS = {
     "resvg_py": {"music/notation/engrave"},
     "safetensors": {"export/formats"},
     "sklearn": {"estimator"},
-    "statsforecast": {"forecasting/classical"},
+    "statsforecast": {"benchmark/panel_peers", "forecasting/classical"},
     "statsmodels": set(),
     "submitit": {"sweep/slurm"},
     "tensorboardX": {"train/loggers/tensorboard_log"},

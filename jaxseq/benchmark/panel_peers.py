@@ -19,23 +19,25 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
-import pandas as pd
 import tyro
 from jaxtyping import Float
 
-from jaxseq.common import command_line
+from jaxseq.common import command_line, csv_tables
 from jaxseq.common.console import say
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import write_json
 from jaxseq.forecasting import m4, metrics
 from jaxseq.forecasting.significance import Scales
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROGRAM = "python -m jaxseq.benchmark.panel_peers"
 PERIOD = 24
@@ -64,6 +66,16 @@ class Problem(NamedTuple):
     seed: int
 
 
+class Measured(NamedTuple):
+    """Errors of a method with a seed by M4's measures, and its CPU seconds."""
+
+    method: str
+    seed: int
+    mase: float
+    smape: float
+    cpu_seconds: float
+
+
 Forecasts = dict[str, Float[np.ndarray, " k"]]
 """The forecast of each series, by its name."""
 
@@ -85,8 +97,8 @@ class Method(NamedTuple):
 
 def ours(problem: Problem) -> Forecasts:
     """Our GRU of 50 units, by the command line, trained again on all rows."""
-    from jaxseq import forecast
     from jaxseq.train import __main__ as train
+    from jaxseq.train import ensemble, future
 
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
@@ -96,7 +108,7 @@ def ours(problem: Problem) -> Forecasts:
         )
         if train.main(words.split()):
             raise RuntimeError("the training of our run failed")
-        table = forecast.forecast(run).table
+        table = future.forecast(ensemble.restore(run)).table
     return {str(name): rows["forecast"].to_numpy() for name, rows in table.groupby("series")}
 
 
@@ -108,11 +120,7 @@ def seasonal_naive(problem: Problem) -> Forecasts:
 
 def long_frame(problem: Problem) -> pd.DataFrame:
     """Return the panel as Nixtla's libraries take it."""
-    frames = [
-        pd.DataFrame({"unique_id": name, "ds": np.arange(len(values)), "y": values})
-        for name, values in problem.values.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
+    return _rows(problem.file).rename(columns={"id": "unique_id", "hour": "ds"})
 
 
 def by_name(frame: pd.DataFrame, column: str) -> Forecasts:
@@ -217,19 +225,21 @@ class Options:
 
 
 def values_of(file: Path) -> dict[str, Float[np.ndarray, " t"]]:
-    """Return the values of each series in a file, in order of time.
+    """Return the values of each series in a file, in order of time. Raises `UsageError` for a file without the columns."""
+    rows = _rows(file).groupby("id", sort=False)
+    return {str(name): of_series["y"].to_numpy(np.float64) for name, of_series in rows}
 
-    Raises `UsageError` for a file without the columns.
-    """
+
+def _rows(file: Path) -> pd.DataFrame:
+    """Return the rows of a file, series by series in order of time."""
     try:
-        table = pd.read_csv(file)
+        table = csv_tables.read(file)
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: {error}") from error
     missing = {"id", "hour", "y"} - set(table)
     if missing:
         raise UsageError(f"{file}: no column {', '.join(sorted(missing))}; it needs id, hour and y")
-    table = table.sort_values(["id", "hour"])
-    return {str(name): rows["y"].to_numpy(np.float64) for name, rows in table.groupby("id", sort=False)}
+    return table.sort_values(["id", "hour"])
 
 
 def problem_of(options: Options, seed: int) -> tuple[Problem, Float[np.ndarray, "n k"]]:
@@ -246,7 +256,7 @@ def problem_of(options: Options, seed: int) -> tuple[Problem, Float[np.ndarray, 
     return Problem(options.train, before, lengths.pop(), seed), np.stack([after[name] for name in before])
 
 
-def measured(name: str, options: Options, seed: int) -> dict[str, Any]:
+def measured(name: str, options: Options, seed: int) -> Measured:
     """Forecast by a method in a process of its own, and return its errors and its CPU seconds."""
     problem, actual = problem_of(options, seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -282,24 +292,21 @@ def measured(name: str, options: Options, seed: int) -> dict[str, Any]:
         squared=np.array([metrics.seasonal_scale(values, PERIOD, squared=True) for values in problem.values.values()]),
     )
     errors = m4.errors(actual, np.array([forecasts[series] for series in problem.values]), scales)
-    return {
-        "method": name,
-        "seed": seed,
-        "MASE": errors.mase,
-        "sMAPE": errors.smape,
-        "CPU seconds": usage.ru_utime + usage.ru_stime,
-    }
+    seconds = usage.ru_utime + usage.ru_stime
+    return Measured(name, seed, mase=errors.mase, smape=errors.smape, cpu_seconds=seconds)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: Sequence[Measured]) -> str:
     """Return mean and standard deviation over the seeds of each method, as a table in Markdown."""
     lines = ["| method | seeds | MASE | sMAPE | CPU s |", "|---|---:|---:|---:|---:|"]
-    for name, of_method in pd.DataFrame(rows).groupby("method", sort=False):
-        cells = [str(name), str(len(of_method))]
-        for column, digits in (("MASE", 3), ("sMAPE", 2), ("CPU seconds", 0)):
-            text = f"{of_method[column].mean():.{digits}f}"
-            if len(of_method) > 1:
-                text += f" ± {of_method[column].std():.{digits}f}"
+    for name in dict.fromkeys(row.method for row in rows):
+        of_method = [row for row in rows if row.method == name]
+        cells = [name, str(len(of_method))]
+        for field, digits in (("mase", 3), ("smape", 2), ("cpu_seconds", 0)):
+            values = [getattr(row, field) for row in of_method]
+            text = f"{np.mean(values):.{digits}f}"
+            if len(values) > 1:
+                text += f" ± {np.std(values, ddof=1):.{digits}f}"
             cells.append(text)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -325,9 +332,9 @@ def run(options: Options) -> None:
             continue
         for seed in range(options.seeds if method.seeded else 1):
             rows.append(measured(name, options, seed))
-            say(f"{name}, seed {seed}: MASE {rows[-1]['MASE']:.3f}, {rows[-1]['CPU seconds']:.0f} CPU s")
+            say(f"{name}, seed {seed}: MASE {rows[-1].mase:.3f}, {rows[-1].cpu_seconds:.0f} CPU s")
             if options.out is not None:
-                write_json(options.out, {"rows": rows})
+                write_json(options.out, {"rows": [row._asdict() for row in rows]})
     if rows:
         say(table(rows))
 

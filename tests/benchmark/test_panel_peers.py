@@ -41,7 +41,7 @@ def test_the_errors_are_those_of_the_competition(tmp_path: Path) -> None:
     table.to_csv(train, index=False)
     row = panel_peers.measured("seasonal naive", panel_peers.Options(train, test), 0)
     values = panel_peers.values_of(train)["H2"]
-    assert row["MASE"] == pytest.approx(2 / metrics.seasonal_scale(values, 24)) and row["CPU seconds"] > 0
+    assert row.mase == pytest.approx(2 / metrics.seasonal_scale(values, 24)) and row.cpu_seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_files_that_do_not_fit_are_refused_in_one_line(
 
 
 def test_the_table_has_the_mean_and_the_spread_over_the_seeds() -> None:
-    rows = [{"method": "a", "seed": seed, "MASE": 1.0 + seed, "sMAPE": 10.0, "CPU seconds": 60.0} for seed in range(2)]
-    rows.append({"method": "b", "seed": 0, "MASE": 2.0, "sMAPE": 5.0, "CPU seconds": 1.0})
+    rows = [panel_peers.Measured("a", seed, 1.0 + seed, 10.0, 60.0) for seed in range(2)]
+    rows.append(panel_peers.Measured("b", 0, 2.0, 5.0, 1.0))
     *_, first, second = panel_peers.table(rows).splitlines()
     assert first == "| a | 2 | 1.500 ± 0.707 | 10.00 ± 0.00 | 60 ± 0 |"
     assert second == "| b | 1 | 2.000 | 5.00 | 1 |"

@@ -11,6 +11,7 @@ import operator
 from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from jaxseq.common.errors import UsageError
 
@@ -97,3 +98,28 @@ def _place(where: str | None, field: str) -> str:
     if where is None:
         return field
     return f"{where}: {field}"
+
+
+def none_refused(
+    values: Float[np.ndarray, "..."],
+    refused: Bool[np.ndarray, "..."],
+    *,
+    rule: str,
+    way_out: str,
+    source: str = "",
+    times: np.ndarray | None = None,
+) -> None:
+    """Raise `UsageError` if any value is `refused`: with `source`, the rule, both counts, the first place and a way out.
+
+    times  of the rows; None counts them from 1
+    """
+    if not np.any(refused):
+        return
+    row = int(np.argmax(refused.reshape(len(values), -1).any(axis=1)))
+    place = f"in row {row + 1}"
+    if times is not None:
+        place = f"at {times[row]}"
+    raise UsageError(
+        f"{source}{rule}; {np.count_nonzero(refused)} of {values.size} are not, the first {place} "
+        f"({values[refused][0]:g}); {way_out}"
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 
-from jaxseq.common.errors import UsageError
+from jaxseq.common import checks
 
 PowerName: TypeAlias = Literal["none", "log", "box-cox"]
 """The values as they are, their logarithm, or a power whose exponent is fitted."""
@@ -77,14 +77,11 @@ def check_positive(
     values: Float[np.ndarray, "..."], power: str, source: str = "", times: np.ndarray | None = None
 ) -> None:
     """Raise `UsageError`, which begins with `source` and names the first row or time, for a value that is not above 0."""
-    refused = values <= 0
-    if not np.any(refused):
-        return
-    row = int(np.argmax(refused.reshape(len(values), -1).any(axis=1)))
-    place = f"in row {row + 1}"
-    if times is not None:
-        place = f"at {times[row]}"
-    raise UsageError(
-        f"{source}transform {power} needs values above 0; {np.count_nonzero(refused)} of {values.size} are not, the first "
-        f"{place} ({values[refused][0]:g}); train with --data.transform none"
+    checks.none_refused(
+        values,
+        values <= 0,
+        rule=f"transform {power} needs values above 0",
+        way_out="train with --data.transform none",
+        source=source,
+        times=times,
     )

@@ -9,6 +9,7 @@ from typing import TypedDict, Unpack, get_args
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from jaxseq.common import checks
 from jaxseq.common.arrays import Batch, empty_for_device, namespace
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
@@ -463,14 +464,6 @@ def check_readable(
     times: Shaped[np.ndarray, " n"] | None = None,
 ) -> None:
     """Raise `UsageError`, which begins with `source` and names the first row or its time, for values that are refused."""
-    refused = transform.refused(values)
-    if not np.any(refused):
-        return
-    row = int(np.argmax(refused.reshape(len(values), -1).any(axis=1)))
-    place = f"in row {row + 1}"
-    if times is not None:
-        place = f"at {times[row]}"
-    raise UsageError(
-        f"{source}{transform.rule}; {np.count_nonzero(refused)} of {values.size} are not, the first "
-        f"{place} ({values[refused][0]:g}); {transform.way_out}"
+    checks.none_refused(
+        values, transform.refused(values), rule=transform.rule, way_out=transform.way_out, source=source, times=times
     )

@@ -73,3 +73,9 @@ def reads_forwards(name: str, use: Use) -> None:
             got=name,
             needed="no --model.bidirectional",
         )
+
+
+def needs_task(task: str, reason: str, use: Use) -> None:
+    """Raise `UsageError`, with the reason, for another way to the horizon."""
+    if use.task != task:
+        raise UsageError(reason, where=OPTION, got=f"--task {use.task}", needed=f"--task {task}")

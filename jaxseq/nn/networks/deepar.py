@@ -10,19 +10,13 @@ from __future__ import annotations
 
 from jaxseq.common.errors import UsageError
 from jaxseq.nn.forecaster import Forecaster
-from jaxseq.nn.networks.base import OPTION, Kind, Use
+from jaxseq.nn.networks.base import OPTION, Kind, Use, needs_task
 
 NAME = "deepar"
 
 
 def _check(use: Use) -> None:
-    if use.task != "iterated":
-        raise UsageError(
-            "draws one step after the other",
-            where=OPTION,
-            got=f"--task {use.task}",
-            needed="--task iterated",
-        )
+    needs_task("iterated", "draws one step after the other", use)
     if not use.draws:
         raise UsageError(
             "draws from its forecast",

@@ -13,9 +13,8 @@ from jaxtyping import Array, Bool, Float, Integer
 from jaxseq.cells.base import Carry
 from jaxseq.cells.padding import limit
 from jaxseq.common import checks, precision
-from jaxseq.common.errors import UsageError
 from jaxseq.nn.forecaster import Forecaster, Reading
-from jaxseq.nn.networks.base import OPTION, Kind, Use, reads_forwards
+from jaxseq.nn.networks.base import Kind, Use, needs_task, reads_forwards
 
 NAME = "encoder-decoder"
 
@@ -96,13 +95,7 @@ class EncoderDecoder(Forecaster):
 
 def _check(use: Use) -> None:
     reads_forwards(NAME, use)
-    if use.task != "direct":
-        raise UsageError(
-            "decodes the whole horizon",
-            where=OPTION,
-            got=f"--task {use.task}",
-            needed="--task direct",
-        )
+    needs_task("direct", "decodes the whole horizon", use)
 
 
 KIND = Kind(NAME, EncoderDecoder, _check, decodes=True)

@@ -11,13 +11,16 @@ from scipy import stats as statistics
 
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
-from jaxseq.music import sampling, tokens
+from jaxseq.common import row_counts
+from jaxseq.music import tokens
 from jaxseq.music.evaluation import coherence
 from jaxseq.music.networks import inputs
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
-from jaxseq.music.sampling import FREE, UNCHANGED, SamplingOptions, ancestral, draw, gibbs, parallel
+from jaxseq.music.sampling import FREE, UNCHANGED, SamplingOptions, ancestral, by_note, filling, gibbs
+from jaxseq.music.sampling.choose import draw
+from jaxseq.music.sampling.rules import parallel
 from jaxseq.nn import apply
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -285,15 +288,15 @@ def whole_of_first(model, params, stats, notes, started):
 
 def test_one_program_serves_every_temperature():
     composed("notes", SamplingOptions(0.9, 10, 0.9))
-    compiled = sampling._by_note._cache_size()
+    compiled = by_note.by_note._cache_size()
     composed("notes", SamplingOptions(1.3, 20, 0.5), seed=4)
-    assert sampling._by_note._cache_size() == compiled > 0
+    assert by_note.by_note._cache_size() == compiled > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["notes of windows, two layers", "fill"])
 def test_numbers_of_pieces_share_a_program_and_are_drawn_as_by_themselves(name, monkeypatch):
-    program = sampling._sweeps if name == "fill" else sampling._by_note
+    program = filling._sweeps if name == "fill" else by_note.by_note
 
     def of(count):
         forced = np.repeat(free()[:1], count, axis=0)
@@ -305,7 +308,7 @@ def test_numbers_of_pieces_share_a_program_and_are_drawn_as_by_themselves(name, 
     before = program._cache_size()
     shared = {count: of(count) for count in (9, 10)}
     assert program._cache_size() == before + 1
-    monkeypatch.setattr(sampling.row_counts, "shared", lambda count: count)
+    monkeypatch.setattr(row_counts, "shared", lambda count: count)
     for part, by_itself in zip(shared[9], of(9), strict=True):
         assert part.shape == (9, STEPS, 4)
         np.testing.assert_array_equal(part, by_itself)
@@ -382,10 +385,10 @@ def test_a_filling_network_is_told_of_what_comes_after_and_not_of_what_it_hides(
 
 
 def test_sweeps_draw_all_notes_first_and_few_at_the_end():
-    shares = np.array([float(sampling._share(jnp.int32(number), 100)) for number in range(100)])
+    shares = np.array([float(filling._share(jnp.int32(number), 100)) for number in range(100)])
     assert shares[0] == 1 and (np.diff(shares[:75]) < 0).all()
-    np.testing.assert_allclose(shares[75:], sampling.LAST_SHARE)
-    np.testing.assert_allclose(shares[30], 1 - 30 / 75 * (1 - sampling.LAST_SHARE), rtol=1e-6)
+    np.testing.assert_allclose(shares[75:], filling.LAST_SHARE)
+    np.testing.assert_allclose(shares[30], 1 - 30 / 75 * (1 - filling.LAST_SHARE), rtol=1e-6)
 
 
 def test_how_long_a_chord_has_lasted_is_told_up_to_a_bar():

@@ -1,0 +1,105 @@
+"""Fill gaps by a network that reads both directions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxseq.common import precision, row_counts
+from jaxseq.common.arrays import Key, Tree
+from jaxseq.music.networks.fill_net import FillNet
+from jaxseq.music.sampling.choose import Program, choose
+from jaxseq.music.sampling.drawn import Drawn, Template, first_pieces, template_of
+from jaxseq.music.sampling.options import FREE, UNCHANGED, SamplingOptions, Thresholds
+from jaxseq.music.tokens import MASKED, VOCABULARY
+
+FIRST_SHARE = 1.0
+LAST_SHARE = 0.02
+"""Shares of the free notes that the first and the last sweep of Gibbs sampling draw again."""
+ANNEALED = 0.75
+"""Part of the sweeps over which that share falls linearly from the first to the last."""
+
+
+def gibbs(
+    model: FillNet,
+    variables: Tree,
+    key: Key,
+    forced: Int[np.ndarray, "b t 4"],
+    positions: Int[np.ndarray, "t"],
+    options: SamplingOptions = UNCHANGED,
+    sweeps: int = 128,
+) -> Drawn:
+    """Complete pieces by a network that reads both directions: annealed blocked Gibbs sampling.
+
+    Each sweep hides a random share of the free notes and draws them again, all at once, from the network's distributions
+    given the others. The share falls from all notes to a few (Yao et al. 2014, "On the equivalence between deep NADE and
+    generative stochastic networks"; used in Coconet, Huang et al. 2017). Forced notes never change.
+
+    The log-probability of a note is that at its last draw, given the notes that were not drawn with it, so that their sum
+    is not a likelihood of the piece. That of a forced note is NaN.
+    """
+    count = len(forced)
+    # The bits of a piece do not depend on the pieces after it, as pieces are the first axis of all that is drawn.
+    filled = row_counts.filled_up(forced, row_counts.shared(count))
+    drawn = _sweeps(
+        model,
+        Program(options.truncates),
+        variables,
+        key,
+        template=template_of(filled, positions),
+        thresholds=options.thresholds,
+        sweeps=sweeps,
+    )
+    return first_pieces(drawn, count)
+
+
+@partial(jax.jit, static_argnames=("model", "program"))
+@precision.in_full()
+def _sweeps(
+    model: FillNet,
+    program: Program,
+    variables: Tree,
+    key: Key,
+    template: Template,
+    thresholds: Thresholds,
+    sweeps: Int[Array, ""] | int,
+) -> Drawn:
+    forced, places = template
+    shape = forced.shape
+    free = forced == FREE
+    place_column = jnp.broadcast_to(places[:, None], (*shape[:2], 1))
+
+    def sweep(number: Int[Array, ""], drawn: Drawn) -> Drawn:
+        hide_key, draw_key = jax.random.split(jax.random.fold_in(key, number))
+        share = _share(number, sweeps)
+        hidden = free & (jax.random.uniform(hide_key, shape) < share)
+
+        visible = jnp.where(hidden, MASKED, drawn.tokens)
+        x = jnp.concatenate([visible, place_column], axis=-1)
+        _, all_logits = model.apply(variables, x)
+        logits = jnp.asarray(all_logits).reshape(-1, VOCABULARY)
+        noise = jax.random.gumbel(draw_key, logits.shape)
+        chosen = choose(logits, noise, program, thresholds)
+
+        return Drawn(
+            tokens=jnp.where(hidden, chosen.note.reshape(shape), drawn.tokens),
+            log_probability=jnp.where(hidden, chosen.log_p.reshape(shape), drawn.log_probability),
+        )
+
+    no_log_p = jnp.full(shape, jnp.nan, jnp.float32)
+    return jax.lax.fori_loop(0, sweeps, sweep, Drawn(forced, no_log_p))
+
+
+def _share(
+    number: Int[Array, ""],
+    sweeps: Int[Array, ""] | int,
+) -> Float[Array, ""]:
+    """Return the share of the free notes that a sweep, counted from 0, hides; all of them in the first."""
+    annealed_sweeps = ANNEALED * jnp.asarray(sweeps, jnp.float32)
+    progress = jnp.asarray(number, jnp.float32) / annealed_sweeps
+    share = FIRST_SHARE - progress * (FIRST_SHARE - LAST_SHARE)
+    return jnp.maximum(LAST_SHARE, share)

@@ -26,8 +26,8 @@ from jaxseq.data.tables.rows import part_at_end
 from jaxseq.data.windows import Windows, join
 from jaxseq.forecasting import coverage, scored, verdict
 from jaxseq.forecasting.distributions import Forecasts
+from jaxseq.forecasting.losses import Loss
 from jaxseq.forecasting.scored import Score
-from jaxseq.forecasting.significance import Loss
 from jaxseq.train import compiled_programs, ensemble, future
 from jaxseq.train.domains.forecast_report import judged_loss
 from jaxseq.train.experiments import EXPERIMENTS

@@ -34,7 +34,7 @@ from jaxseq.common.console import say
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import write_json
 from jaxseq.forecasting import m4, metrics
-from jaxseq.forecasting.significance import Scales
+from jaxseq.forecasting.losses import Scales
 
 if TYPE_CHECKING:
     import pandas as pd

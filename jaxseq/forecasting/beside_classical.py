@@ -14,8 +14,8 @@ from jaxseq.data.dataset import Dataset
 from jaxseq.data.windows import Windows
 from jaxseq.forecasting import baselines, classical, evaluate, predictions, verdict
 from jaxseq.forecasting.intervals import Forecast, above_floor
+from jaxseq.forecasting.losses import Loss
 from jaxseq.forecasting.metrics import Values
-from jaxseq.forecasting.significance import Loss
 from jaxseq.forecasting.verdict import Answer, Comparison
 
 SAMPLE = "the sample"

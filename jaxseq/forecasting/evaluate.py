@@ -27,9 +27,10 @@ from jaxseq.forecasting import (
 from jaxseq.forecasting.coverage import Coverage, Spread, coverage_table, spread
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, Part, above_floor, bounds
+from jaxseq.forecasting.lag_one import lag_one_copy
+from jaxseq.forecasting.losses import IN_ORDER, Loss, Rows, Scales, row_losses
 from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.predictions import frame, target_times
-from jaxseq.forecasting.significance import Loss, Rows, Scales
 from jaxseq.forecasting.verdict import Answer, Comparison
 
 
@@ -260,7 +261,7 @@ def choose_reference(
         forecasts = baselines.forecast_all(dataset, part)
     means = {}
     for name, forecast in forecasts.items():
-        losses = significance.row_losses(part.targets, forecast, loss)
+        losses = row_losses(part.targets, forecast, loss)
         # Otherwise the largest series of a panel would choose for all.
         if scales is not None:
             losses = losses / scales.of(loss)[part.series]
@@ -321,7 +322,7 @@ def locate_rows(
     overlap = overlapping_windows(times, background.test_stride)
     # The losses of one series need no common unit.
     if len(background.names) == 1:
-        return significance.IN_ORDER._replace(overlap=overlap)
+        return IN_ORDER._replace(overlap=overlap)
     row_scales = None
     if scales is not None:
         row_scales = Scales(scales.absolute[series], scales.squared[series])
@@ -358,7 +359,7 @@ def _remarks(
         remarks.append(verdict.series_sentence(name, tests))
 
     last_inputs = part.inputs[:, -1]
-    copying = significance.lag_one_copy(part.targets, forecast, last_inputs, rows.times, rows.overlap)
+    copying = lag_one_copy(part.targets, forecast, last_inputs, rows.times, rows.overlap)
     copy_remark = verdict.copy_sentence(name, copying)
     # A short test part does not decide it.
     if copy_remark is not None:

@@ -3,7 +3,7 @@
 A group of inputs is a covariate, with all of its columns and time steps, or the values of some time steps of the window.
 Permutation importance (Breiman 2001, Machine Learning 45(1)) exchanges a group between the windows of the test part, which
 leaves its distribution as it was and takes away what it says about the target. It is the loss with exchanged inputs
-relative to that of the forecast, less one; its interval is that of a skill (`significance`), over blocks of time or series.
+relative to that of the forecast, less one; its interval is that of a skill (`confidence`), over blocks of time or series.
 Inputs that say the same replace each other: exchanging one of them may cost little where the network reads both.
 """
 
@@ -25,10 +25,12 @@ from matplotlib.figure import Figure
 from jaxseq.common.console import Progress
 from jaxseq.common.figures import ACTUAL, FORECAST, PLAIN, headline, short
 from jaxseq.common.markdown import escaped
-from jaxseq.forecasting import significance, verdict
+from jaxseq.forecasting import verdict
+from jaxseq.forecasting.bootstrap import Interval
+from jaxseq.forecasting.confidence import skill_intervals
+from jaxseq.forecasting.losses import Loss, Losses, Rows, pair_losses, skill
 from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.rollout import Inputs
-from jaxseq.forecasting.significance import Interval, Loss, Losses, Rows
 
 SINGLE_LAGS = 12
 """Longest window whose lags are groups by themselves; of longer ones a group has twice the lags of the one before."""
@@ -197,17 +199,17 @@ def measure(
             order = generator.permutation(len(actual))
             changed_inputs = exchanged(inputs, group, order)
             changed = forecast(changed_inputs)
-            losses.append(significance.pair_losses(actual, changed, plain, rows, loss))
+            losses.append(pair_losses(actual, changed, plain, rows, loss))
             progress(2 + number * REPEATS + repeat, total)
         # The draw of a permutation is not what an interval is to be about.
         mean = np.mean([pair.forecast for pair in losses], axis=0)
         pairs.append(Losses(mean, losses[0].reference, losses[0].horizon))
 
-    intervals = significance.skill_intervals(pairs, seed=seed)
+    intervals = skill_intervals(pairs, seed=seed)
     measured = []
     for group, pair, interval, gradient in zip(listed, pairs, intervals, gradients, strict=True):
         # A skill of -0.3 is a loss that has grown by 0.3.
-        permutation = -significance.skill(pair)
+        permutation = -skill(pair)
         ends = Interval(-interval.high, -interval.low)
         measured.append(Importance(group, permutation, ends, gradient))
     return measured

@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 from jaxseq.forecasting import metrics
 from jaxseq.forecasting.baselines import carried_forward
+from jaxseq.forecasting.losses import Scales
 from jaxseq.forecasting.metrics import Values
-from jaxseq.forecasting.significance import Scales
 
 NAIVE2 = "Naive2"
 """Name of the last value of the seasonally adjusted series."""

@@ -13,9 +13,9 @@ from jaxseq.common.markdown import escaped
 from jaxseq.data.frequency import Frequency, days_of_step, positions
 from jaxseq.data.windows import Windows, rows_by_series
 from jaxseq.forecasting import metrics
+from jaxseq.forecasting.losses import Scales
 from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.predictions import Judged
-from jaxseq.forecasting.significance import Scales
 
 WEEKDAYS = (
     "Monday",

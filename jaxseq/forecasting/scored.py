@@ -20,10 +20,10 @@ from jaxseq.forecasting import baselines, coverage, evaluate, m4, significance, 
 from jaxseq.forecasting.coverage import Coverage, Spread
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.intervals import Bounds, above_floor
+from jaxseq.forecasting.losses import IN_ORDER, Loss, Rows, Scales
 from jaxseq.forecasting.m4 import NAIVE2
 from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.predictions import frame
-from jaxseq.forecasting.significance import Loss, Rows, Scales
 from jaxseq.forecasting.verdict import DASH, Answer, Comparison
 
 MEASURES = {"mase": "MASE", "smape": "sMAPE", "rmsse": "RMSSE", "mae": "MAE", "rmse": "RMSE", "owa": "OWA"}
@@ -133,7 +133,7 @@ def _twin(name: str, simple: Forecasts, distinct: Forecasts) -> str:
 def _rows(series: Int[np.ndarray, " n"], scales: Scales | None) -> Rows:
     """Return the places of the forecasts: one of each series, all at the end of what was known."""
     if len(series) == 1:
-        return significance.IN_ORDER
+        return IN_ORDER
     return Rows(times=np.zeros(len(series), int), series=series, scales=scales)
 
 

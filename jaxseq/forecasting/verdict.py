@@ -18,17 +18,11 @@ from jaxseq.common.markdown import escaped
 from jaxseq.common.text import counted
 from jaxseq.forecasting import significance
 from jaxseq.forecasting.baselines import CROSTON, EXPANDING_MEAN, NAIVE, SEASONAL_NAIVE, TRAINING_MEAN, ZERO
+from jaxseq.forecasting.confidence import SkillInterval, separate_windows, skill_intervals
+from jaxseq.forecasting.lag_one import LagOne
+from jaxseq.forecasting.losses import IN_ORDER, Loss, Losses, Rows, pair_losses, skill
 from jaxseq.forecasting.metrics import Values
-from jaxseq.forecasting.significance import (
-    IN_ORDER,
-    LagOne,
-    Loss,
-    Losses,
-    Rows,
-    SeriesTests,
-    SkillInterval,
-    separate_windows,
-)
+from jaxseq.forecasting.significance import SeriesTests
 
 Answer: TypeAlias = Literal["improves", "no evidence", "not decided"]
 
@@ -119,12 +113,9 @@ def compare(
     _check_finite(forecasts)
 
     model = list(forecasts)[-1]
-    pairs = {
-        name: significance.pair_losses(actual, values, forecasts[reference], rows, loss)
-        for name, values in forecasts.items()
-    }
+    pairs = {name: pair_losses(actual, values, forecasts[reference], rows, loss) for name, values in forecasts.items()}
     compared = [name for name in pairs if name != reference]
-    intervals = significance.skill_intervals([pairs[name] for name in compared], seed=seed)
+    intervals = skill_intervals([pairs[name] for name in compared], seed=seed)
     interval_of = dict(zip(compared, intervals, strict=True))
     table = []
     for name, losses in pairs.items():
@@ -137,7 +128,7 @@ def compare(
             name=name,
             rmse=rmse,
             mae=mae,
-            relative_loss=1 - significance.skill(losses),
+            relative_loss=1 - skill(losses),
             interval=interval,
             p_value=p_value,
         )

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtr, stdtrit
 
-from jaxseq.forecasting.significance import Interval
+from jaxseq.forecasting.bootstrap import Interval
 
 Verdict: TypeAlias = Literal["HOLDS", "DOES NOT HOLD", "NOT DECIDED"]
 HOLDS: Final = "HOLDS"

@@ -29,9 +29,9 @@ from jaxseq.forecasting import evaluate, importance, predictions, residuals, rol
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.importance import Group, Importance, Layout, Targets
 from jaxseq.forecasting.intervals import above_floor
+from jaxseq.forecasting.losses import Loss
 from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.rollout import Inputs
-from jaxseq.forecasting.significance import Loss
 from jaxseq.forecasting.worst import Scene
 from jaxseq.nn import apply
 from jaxseq.train import devices, forecaster

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting import evaluate, significance
+from jaxseq.forecasting import evaluate
 from jaxseq.forecasting.intervals import above_floor
+from jaxseq.forecasting.losses import row_losses
 from jaxseq.train import epoch, feed, forecaster, nonfinite
 from jaxseq.train.domains.forecasts import ForecastJob, judged_loss
 from jaxseq.train.epoch import TrainState
@@ -85,7 +86,7 @@ def _loss(job: ForecastJob, state: TrainState) -> float:
     loss = judged_loss(job.experiment)
     numbers = forecaster.forecast(job, state, part).centre
     forecasts = above_floor(dataset.scaling.invert(numbers, part), dataset.background.floor)
-    losses = significance.row_losses(part.targets, forecasts, loss)
+    losses = row_losses(part.targets, forecasts, loss)
 
     scales, _ = evaluate.series_scales(dataset.background)
     # A single series needs no common unit.

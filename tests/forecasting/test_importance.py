@@ -6,8 +6,8 @@ import pytest
 
 from jaxseq.forecasting import importance
 from jaxseq.forecasting.importance import Layout, Targets
+from jaxseq.forecasting.losses import IN_ORDER, Rows
 from jaxseq.forecasting.rollout import Inputs
-from jaxseq.forecasting.significance import IN_ORDER, Rows
 
 LAYOUT = Layout(window=4, values=1, past=("price", "noise"), masks=(0, 2), known=("hour", "hour", "plan"))
 """Columns 0: values; 1, 2: past covariates; 3, 4: masks of the values and of noise; 5 to 7: known ahead."""

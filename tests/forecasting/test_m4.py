@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxseq.forecasting import m4, metrics
-from jaxseq.forecasting.significance import Scales
+from jaxseq.forecasting.losses import Scales
 
 
 def test_errors_are_means_over_the_series_by_hand() -> None:

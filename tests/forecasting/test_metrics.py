@@ -9,6 +9,7 @@ from forecasts import ACTUAL, FORECAST, LAST
 from scipy import integrate, stats
 
 from jaxseq.common.errors import UsageError
+from jaxseq.forecasting.losses import Losses, row_losses, skill
 from jaxseq.forecasting.metrics import (
     by_horizon,
     coverage,
@@ -28,7 +29,6 @@ from jaxseq.forecasting.metrics import (
     seasonal_scale,
     smape,
 )
-from jaxseq.forecasting.significance import Losses, row_losses, skill
 from jaxseq.nn import heads
 
 RNG = np.random.default_rng(0)

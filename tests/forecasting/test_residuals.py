@@ -8,8 +8,8 @@ from jaxseq.common.markdown import escaped
 from jaxseq.data import frequency
 from jaxseq.data.windows import lay_out
 from jaxseq.forecasting import predictions, residuals, worst
+from jaxseq.forecasting.losses import Scales
 from jaxseq.forecasting.predictions import Judged
-from jaxseq.forecasting.significance import Scales
 
 
 def judged_panel(series: int = 4, windows: int = 6, horizon: int = 3) -> tuple[Judged, predictions.Windows]:

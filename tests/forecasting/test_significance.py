@@ -10,18 +10,11 @@ from forecasts import ACTUAL, FORECAST, LAST, best_forecast
 from scipy import stats
 
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting import significance
-from jaxseq.forecasting.significance import (
-    Losses,
-    Rows,
-    Scales,
-    block_length,
-    holm,
-    lag_one_copy,
-    pair_losses,
-    series_tests,
-    skill_interval,
-)
+from jaxseq.forecasting import bootstrap, confidence, significance
+from jaxseq.forecasting.confidence import block_length, skill_interval, skill_intervals
+from jaxseq.forecasting.lag_one import lag_one_copy
+from jaxseq.forecasting.losses import Losses, Rows, Scales, pair_losses
+from jaxseq.forecasting.significance import holm, series_tests
 
 
 def interval_of(actual, forecast, reference, **options):
@@ -33,9 +26,9 @@ def diebold_mariano(actual, forecast, other, *, loss="squared", lags=None):
     return significance.diebold_mariano(pair_losses(actual, forecast, other, loss=loss), lags=lags)
 
 
-@pytest.mark.parametrize("many", [significance.MANY_TIMES, 52])
+@pytest.mark.parametrize("many", [bootstrap.MANY_TIMES, 52])
 def test_the_interval_is_that_of_blocks_gathered_one_by_one(many, monkeypatch):
-    monkeypatch.setattr(significance, "MANY_TIMES", many)
+    monkeypatch.setattr(bootstrap, "MANY_TIMES", many)
     actual, forecast, last, _ = best_forecast(0.5, 53, 1, seed=3)
     rows, block, draws = 53, 5, 40
     ours, base = (actual - forecast)[:, 0] ** 2, (actual - last)[:, 0] ** 2
@@ -91,14 +84,14 @@ def test_a_block_has_the_cube_root_of_the_rows_and_two_horizons():
 
 
 def test_weights_count_how_often_a_time_is_drawn():
-    weights = significance._block_weights(np.array([[4, 1], [0, 0]]), times=5, size=3)
+    weights = bootstrap._block_weights(np.array([[4, 1], [0, 0]]), times=5, size=3)
     np.testing.assert_array_equal(weights, [[1, 2, 1, 0, 1], [2, 2, 1, 0, 0]])  # 4 0 1 | 1 2 and 0 1 2 | 0 1
 
 
 def test_a_bootstrap_of_many_times_in_parts_is_that_of_all_at_once(monkeypatch):
     case = best_forecast(0.5, 200, 1, seed=0)[:3]
     whole = interval_of(*case, seed=1)
-    monkeypatch.setattr(significance, "MAX_WEIGHTS", 1000)
+    monkeypatch.setattr(bootstrap, "MAX_WEIGHTS", 1000)
     assert interval_of(*case, seed=1) == pytest.approx(whole, rel=1e-12)
 
 
@@ -106,10 +99,10 @@ def test_a_bootstrap_of_many_times_in_parts_is_that_of_all_at_once(monkeypatch):
 def test_forecasts_that_are_resampled_together_have_the_intervals_that_each_has_alone(n):
     actual, forecast, reference, _ = best_forecast(0.5, n, 1, seed=0)
     pairs = [pair_losses(actual, values, reference) for values in (forecast, 0.5 * (forecast + reference), actual)]
-    assert significance.skill_intervals(pairs, seed=1) == [skill_interval(losses, seed=1) for losses in pairs]
+    assert skill_intervals(pairs, seed=1) == [skill_interval(losses, seed=1) for losses in pairs]
     still = [pair_losses(actual, values, actual) for values in (actual, forecast)]
-    assert [interval.low for interval in significance.skill_intervals(still)] == [0, -np.inf]
-    assert significance.skill_intervals([]) == []
+    assert [interval.low for interval in skill_intervals(still)] == [0, -np.inf]
+    assert skill_intervals([]) == []
 
 
 @pytest.mark.parametrize(("n", "k"), [(30, 1), (12, 1), (60, 6), (100, 12)])
@@ -197,7 +190,7 @@ def test_windows_that_do_not_overlap_are_blocks_of_their_own():
 def test_targets_of_separate_blocks_do_not_overlap():
     for times in (2, 3, 5, 17, 40, 59, 100, 239):
         for horizon in (1, 2, 7, 12, 48):
-            blocks = significance._separate_blocks(times, horizon)
+            blocks = confidence._separate_blocks(times, horizon)
             for early, late in itertools.pairwise(blocks):
                 assert early.stop - 1 + horizon <= late.start
             assert all(0 <= block.start < block.stop <= times for block in blocks) and len(blocks) < 10

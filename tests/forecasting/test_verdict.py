@@ -13,19 +13,13 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.aapl import Prices
 from jaxseq.data.folds import split_rows
 from jaxseq.data.windows import cut
-from jaxseq.forecasting import verdict
+from jaxseq.forecasting import significance, verdict
 from jaxseq.forecasting.baselines import NAIVE, drift, least_squares, naive
+from jaxseq.forecasting.confidence import SkillInterval, skill_interval
+from jaxseq.forecasting.lag_one import LagOne, lag_one_copy
+from jaxseq.forecasting.losses import Rows, Scales, pair_losses
 from jaxseq.forecasting.metrics import mae, relative_mse, rmse
-from jaxseq.forecasting.significance import (
-    LagOne,
-    Rows,
-    Scales,
-    SkillInterval,
-    diebold_mariano,
-    lag_one_copy,
-    pair_losses,
-    skill_interval,
-)
+from jaxseq.forecasting.significance import diebold_mariano
 from jaxseq.forecasting.verdict import (
     Row,
     answer,
@@ -485,7 +479,7 @@ def test_the_series_that_improve_are_counted():
     actual, _, last, times, series = panel(0.0, series=10, dates=50)
     forecast = np.where(series[:, None] < 8, 0.5 * actual, -actual)
     found = verdict.compare(actual, {NAIVE: last, "m": forecast}, NAIVE, rows=Rows(times, series))
-    tests = verdict.significance.series_tests(found.losses)
+    tests = significance.series_tests(found.losses)
     assert "m: 8 of 10 series improve (80%;" in series_sentence("m", tests)
 
 

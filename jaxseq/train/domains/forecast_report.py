@@ -16,8 +16,10 @@ from jaxseq.common.markdown import escaped
 from jaxseq.data.dataset import Dataset
 from jaxseq.forecasting import chart, chart_errors, coverage, distributions, verdict
 from jaxseq.forecasting.beside_classical import Beside
+from jaxseq.forecasting.bootstrap import MIN_SERIES
+from jaxseq.forecasting.confidence import MIN_BLOCKS
 from jaxseq.forecasting.evaluate import Judgement
-from jaxseq.forecasting.significance import MIN_BLOCKS, MIN_SERIES, Loss
+from jaxseq.forecasting.losses import Loss
 from jaxseq.train import explain, feed, overrides, run_folder
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.job import Job

@@ -14,7 +14,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables
 from jaxseq.common.text import counted
 from jaxseq.forecasting import baselines, evaluate, verdict
-from jaxseq.forecasting.significance import IN_ORDER, Rows
+from jaxseq.forecasting.losses import IN_ORDER, Rows
 from jaxseq.train import overrides
 from jaxseq.train.domains.base import Member
 from jaxseq.train.domains.forecast_report import judged_loss

@@ -26,7 +26,7 @@ from jaxseq.nn.apply import Carrying, Model, Resumed
 from jaxseq.nn.objectives import Objective
 from jaxseq.train import feed
 from jaxseq.train.feed import Course, Feed, Judged, Minibatch, Training
-from jaxseq.train.optimiser import after_epoch, global_norm, with_numbers
+from jaxseq.train.optimiser import after_epoch, global_norm, weights, with_numbers
 
 EVALUATION_BATCHES = 16
 """Training batches that are predicted together in evaluation. A multiple of the batch, which the devices share evenly."""
@@ -452,7 +452,8 @@ def validated(setup: Setup, state: TrainState, valid: Judged, batch: int) -> tup
 
     The metric that chooses the best epoch may lower the learning rate of the next one.
     """
-    metrics = evaluate(setup, state.params, state.stats, valid, EVALUATION_BATCHES * batch)
+    params = weights(state.opt, state.params)
+    metrics = evaluate(setup, params, state.stats, valid, EVALUATION_BATCHES * batch)
     opt = after_epoch(state.opt, metrics[setup.objective.select])
     # JAX returns before it has computed; reading the numbers waits, so that a caller's clock measures the epoch.
     return state._replace(opt=opt), {name: float(value) for name, value in metrics.items()}

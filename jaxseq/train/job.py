@@ -359,11 +359,20 @@ def check_rows(job: Job, folder: Path) -> None:
 
 
 def restore_best(job: Job, folder: Path) -> tuple[int, TrainState]:
-    """Return the best epoch of the job's run and the state after it, verified. Raises as `restore_epoch`."""
+    """Return the best epoch of the job's run and the state after it, verified, to predict with.
+
+    Its parameters are the averaged ones, if the run averages them. Raises as `restore_epoch`.
+    """
     config = run_folder.read_config(folder)
     checkpoints = folder / run_seal.CHECKPOINTS
     best_epoch = records.best_epoch(checkpoints)
-    return store.restore(checkpoints, abstract_state(job), best_epoch, config=config)
+    restored_epoch, state = store.restore(checkpoints, abstract_state(job), best_epoch, config=config)
+    return restored_epoch, predicting(state)
+
+
+def predicting(state: TrainState) -> TrainState:
+    """Return the state with the weights that predict in the place of those of the last step."""
+    return state._replace(params=optimiser.weights(state.opt, state.params))
 
 
 class Restored(NamedTuple):
@@ -419,7 +428,7 @@ def restore_epoch(folder: Path, experiment: Experiment, row: jax.ShapeDtypeStruc
     steps_per_epoch = int(state.step) // restored_epoch
     numbers = experiment.build_optimiser(steps_per_epoch).numbers
     state = state._replace(opt=optimiser.with_numbers(state.opt, numbers))
-    return Restored(restored_epoch, setup, state)
+    return Restored(restored_epoch, setup, predicting(state))
 
 
 def chosen_epoch(checkpoints: Path, judged: Judged | None) -> int | None:

@@ -23,7 +23,7 @@ from jaxseq.train import feed
 from jaxseq.train.epoch import EVALUATION_BATCHES, Epoch, Setup, StepLog, TrainState, evaluate
 from jaxseq.train.epoch import epoch as epoch_alone
 from jaxseq.train.feed import Judged, Training
-from jaxseq.train.optimiser import after_epoch
+from jaxseq.train.optimiser import after_epoch, weights
 
 States: TypeAlias = tuple[TrainState, ...]
 """The state of each lane, as its training alone has it."""
@@ -52,7 +52,7 @@ def metrics(
 ) -> tuple[dict[str, Float[Array, ""]], ...]:
     """Return the metrics of `epoch.evaluate` for each lane."""
     evaluate_one = partial(evaluate, setup, data=data, batch=batch)
-    params = _stacked([state.params for state in states])
+    params = _stacked([weights(state.opt, state.params) for state in states])
     stats = _stacked([state.stats for state in states])
     return _lanes(jax.vmap(evaluate_one)(params, stats), len(states))
 

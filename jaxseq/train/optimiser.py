@@ -1,4 +1,4 @@
-"""The optimiser of a run: the rule, the learning rate and its schedule, weight decay and gradient clipping.
+"""The optimiser of a run: the rule, the learning rate and its schedule, weight decay, clipping, and averaged weights.
 
 What runs differ in by a number is an array in the optimiser's state: learning rates of a search share one compiled step.
 """
@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     warmup    share of the run in which the learning rate rises
     factor    of the learning rate: of the whole run if exponential, of each plateau
     plateau   epochs without a better validation score before the learning rate falls
+    ema       share of the last average of the weights in the next one; 0 averages none
     """
 
     rule: Rule = "adam"
@@ -51,6 +52,7 @@ class Settings(NamedTuple):
     warmup: float | None = None
     factor: float | None = None
     plateau: int | None = None
+    ema: float = 0.0
 
 
 class Optimiser(NamedTuple):
@@ -77,17 +79,29 @@ class Plateau(NamedTuple):
     waited: Float[Array, ""]
 
 
+class Average(NamedTuple):
+    """Exponential moving average of the weights after each step, which begins at 0 (Polyak & Juditsky 1992).
+
+    weight  summed weight of all steps in it, by which `weights` divides, as Adam does its moments
+    """
+
+    params: Tree
+    weight: Float[Array, ""]
+
+
 class OptimiserState(NamedTuple):
     """State of an optimiser.
 
     numbers  by name; NaN until `with_numbers` gives them
     rule     the state of optax's rule
     plateau  None for every other schedule
+    average  None where no weights are averaged
     """
 
     numbers: dict[str, Float[Array, ""]]
     rule: Tree
     plateau: Plateau | None = None
+    average: Average | None = None
 
 
 def check(settings: Settings) -> None:
@@ -98,7 +112,7 @@ def check(settings: Settings) -> None:
         # Negated, because NaN compares false with everything and has to be refused, too.
         if value is not None and not 0 < value < math.inf:
             raise UsageError("not a positive number", where=name, got=value, needed="finite, above 0")
-    share(decay=settings.decay, momentum=settings.momentum)
+    share(decay=settings.decay, momentum=settings.momentum, ema=settings.ema)
     _check_rule(settings)
 
     _check_share("warmup", settings.warmup, settings, schedules=tuple(WARMUP))
@@ -158,6 +172,8 @@ def optimiser(settings: Settings, steps: int) -> Optimiser:
         numbers["decay"] = settings.decay
     if settings.momentum:
         numbers["momentum"] = settings.momentum
+    if settings.ema:
+        numbers["ema"] = settings.ema
 
     arrays = {name: np.asarray(number, np.float32) for name, number in numbers.items()}
     return Optimiser(_transformation(settings.rule, settings.schedule, tuple(arrays)), arrays)
@@ -196,6 +212,30 @@ def _waited(plateau: Plateau, score: Float[Array, ""], most: Float[Array, ""], f
     )
 
 
+def weights(state: Tree, params: Tree) -> Tree:
+    """Return the weights that predict: the average in the optimiser's state, or `params` where there is none yet."""
+    if not isinstance(state, OptimiserState) or state.average is None:
+        return params
+    total = state.average.weight
+
+    # Before the first step there is nothing to divide by.
+    def averaged(mean: Float[Array, "..."], last: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
+        divisor = jnp.where(total > 0, total, 1).astype(mean.dtype)
+        return jnp.where(total > 0, mean / divisor, last)
+
+    return jax.tree.map(averaged, state.average.params, params)
+
+
+def _with_step(average: Average, params: Tree, share_kept: Float[Array, ""]) -> Average:
+    """Return the average with the weights after one more step."""
+
+    def mixed(mean: Float[Array, "..."], last: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
+        kept = share_kept.astype(mean.dtype)
+        return kept * mean + (1 - kept) * last
+
+    return Average(jax.tree.map(mixed, average.params, params), mixed(average.weight, jnp.ones_like(average.weight)))
+
+
 # Cached, because functions are compiled for the object: an equal one would compile them anew.
 @functools.cache
 def _transformation(rule: Rule, schedule: Schedule, names: tuple[str, ...]) -> optax.GradientTransformationExtraArgs:
@@ -217,13 +257,20 @@ def _transformation(rule: Rule, schedule: Schedule, names: tuple[str, ...]) -> o
         plateau = None
         if schedule == "plateau":
             plateau = Plateau(jnp.ones((), jnp.float32), jnp.full((), jnp.inf, jnp.float32), jnp.zeros((), jnp.float32))
-        return OptimiserState(unknown, build(unknown).init(params), plateau)
+        average = None
+        # From 0, so that it shares no memory with the weights: both are donated.
+        if "ema" in names:
+            average = Average(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32))
+        return OptimiserState(unknown, build(unknown).init(params), plateau, average)
 
     def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         updates, rule_state = build(state.numbers).update(updates, state.rule, params, **extra_args)
         if state.plateau is not None:
             updates = optax.tree.scale(state.plateau.scale, updates)
-        return updates, state._replace(rule=rule_state)
+        average = state.average
+        if average is not None:
+            average = _with_step(average, optax.apply_updates(params, updates), state.numbers["ema"])
+        return updates, state._replace(rule=rule_state, average=average)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -28,7 +28,7 @@ from jaxseq.train.domains.forecast_report import ForecastJob
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.forecaster import Trained
-from jaxseq.train.job import check_rows, state_shapes
+from jaxseq.train.job import check_rows, predicting, state_shapes
 from jaxseq.train.run import begin, resume_run
 from jaxseq.train.saved_experiment import saved_experiment
 
@@ -182,4 +182,4 @@ def applied(trained: Trained) -> Trained:
     shapes = state_shapes(trained.setup, row)
     _, state = store.restore(checkpoints, shapes, origin.epoch, config=run_folder.read_config(out))
     note = f"forecast by the refit, {origin.epoch} epochs on all rows; --no-refit takes the weights that were judged"
-    return trained._replace(state=state, weights=note, is_refit=True)
+    return trained._replace(state=predicting(state), weights=note, is_refit=True)

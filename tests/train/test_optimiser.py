@@ -22,7 +22,7 @@ from jaxseq.data.waves import Waves
 from jaxseq.train import domains, epoch, job, schedules
 from jaxseq.train.experiments import from_config, named, to_config
 from jaxseq.train.experiments.forecasts import ForecastExperiment, Model
-from jaxseq.train.optimiser import Optimiser, Rule, Settings, after_epoch, global_norm, optimiser, with_numbers
+from jaxseq.train.optimiser import Optimiser, Rule, Settings, after_epoch, global_norm, optimiser, weights, with_numbers
 from jaxseq.train.schedules import Schedule
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -245,11 +245,42 @@ def test_a_search_over_numbers_compiles_nothing_after_its_first_run(tmp_path: Pa
     assert len(set(losses)) == len(losses)
 
 
+def test_averaged_weights_are_those_of_optax_and_change_no_step() -> None:
+    chosen, plain = optimiser(Settings(lr=0.1, ema=0.8), STEPS), optimiser(Settings(lr=0.1), STEPS)
+    average = optax.ema(0.8, debias=True)
+    state, moments, params = start(chosen), average.init(PARAMS), PARAMS
+    chex.assert_trees_all_equal(weights(state, PARAMS), PARAMS)
+    unchanged = trained(plain.transformation, start(plain))[0]
+    for gradient in GRADIENTS:
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = chosen.transformation.update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+            expected, moments = average.update(params, moments)
+        chex.assert_trees_all_close(weights(state, params), expected, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(params, unchanged, rtol=1e-5, atol=1e-6)
+
+
+def test_an_epoch_is_validated_with_its_averaged_weights() -> None:
+    recipe = tiny(ema=0.9)
+    prepared = domains.of(recipe).prepare(recipe)
+    data = prepared.data
+    (finished,) = epoch.epochs(
+        prepared.setup, job.initial_state(prepared), data.train, data.valid, recipe.batch, numbers=[1]
+    )
+
+    def mse(state: epoch.TrainState) -> float:
+        rows = epoch.EVALUATION_BATCHES * recipe.batch
+        return float(epoch.evaluate(prepared.setup, state.params, state.stats, data.valid, rows)["mse"])
+
+    assert finished.valid["mse"] == mse(job.predicting(finished.state)) != mse(finished.state)
+
+
 # Resuming --------------------------------------------------------------------------------------------------------------
 
 COMBINATIONS = [
     ("lion", "plateau", []),
     ("sgd", "one-cycle", []),
+    ("adam", "constant", []),
     ("muon", "constant", [pytest.mark.slow]),
     ("adam", "exponential", [pytest.mark.slow]),
     ("adamw", "warmup-cosine", [pytest.mark.slow]),
@@ -269,6 +300,7 @@ def test_every_rule_and_schedule_resumes_bit_for_bit(rule: Rule, schedule: Sched
         decay=0.1 if rule == "adamw" else 0.0,
         momentum=0.9 if rule == "sgd" else 0.0,
         plateau=1 if schedule == "plateau" else None,
+        ema=0.9 if schedule == "constant" else 0.0,
     )
     prepared = domains.of(recipe).prepare(dataclasses.replace(recipe, epochs=3))
 

@@ -144,6 +144,8 @@ class Experiment(Training, ABC):
     """Factor of the rate: in all if exponential (None: 0.01), at each plateau (None: 0.1)."""
     plateau: int | None = None
     """Epochs without a better validation score before the rate falls; None: 5 of --schedule plateau."""
+    ema: float = 0.0
+    """Validate and use an average of the weights of all steps, in which each step weighs so much of the next: 0.99, say."""
 
     domain: ClassVar[str]
     """The module of `jaxseq.train.domains` that prepares and judges runs of this class."""
@@ -172,6 +174,7 @@ class Experiment(Training, ABC):
             warmup=self.warmup,
             factor=self.factor,
             plateau=self.plateau,
+            ema=self.ema,
         )
 
     @property

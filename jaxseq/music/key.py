@@ -15,6 +15,11 @@ MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 the dynamic changes in perceived tonal organization in a spatial representation of musical keys", Psychological Review
 89."""
 
+PROFILES = np.array([np.roll(profile, tonic) for profile in (MAJOR, MINOR) for tonic in range(12)])
+PROFILES -= PROFILES.mean(axis=1, keepdims=True)
+"""Profiles of the 24 keys less their means, "24 12": C to B major, then C to B minor."""
+PROFILE_NORMS = np.linalg.norm(PROFILES, axis=1)
+
 
 class Tonality(NamedTuple):
     """A key.
@@ -54,10 +59,8 @@ def correlations(notes: Int[np.ndarray, "t ..."]) -> Float[np.ndarray, "24"]:
     if not centred.any():
         return np.full(24, np.nan)
 
-    profiles = np.array([np.roll(profile, tonic) for profile in (MAJOR, MINOR) for tonic in range(12)])
-    profiles -= profiles.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(profiles, axis=1) * np.linalg.norm(centred)
-    return profiles @ centred / norms
+    norms = PROFILE_NORMS * np.linalg.norm(centred)
+    return PROFILES @ centred / norms
 
 
 def signature(tonic: int, minor: bool) -> int:

@@ -59,7 +59,8 @@ def sample(options: SampleOptions, console: Console | None = None) -> Path:
         written = write(request, composed, judgement, progress)
 
     screen.print(report.screen_table(judgement))
-    for text in (report.memorised_sentence(judgement), *composed.notes, *written.notes):
+    sentences = (report.memorised_sentence(judgement), report.told_apart_sentence(judgement))
+    for text in (*sentences, *composed.notes, *written.notes):
         screen.print(text, highlight=False, markup=False)
     screen.print(f"{written.folder}: {', '.join(written.files)}, the pieces", highlight=False)
     return written.folder

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from jaxseq.music import tokens
-from jaxseq.music.evaluation import coherence, memorisation, ngram
-from jaxseq.music.evaluation.coherence import Coherence
-from jaxseq.music.evaluation.divergence import Reference, fit_reference
+from jaxseq.music.evaluation import coherence, discriminator, memorisation, ngram
+from jaxseq.music.evaluation.coherence import Coherence, Reference
+from jaxseq.music.evaluation.discriminator import Discrimination
 from jaxseq.music.evaluation.memorisation import Memorised
 from jaxseq.music.evaluation.ngram import GRAM
-from jaxseq.music.piece import BAR
+from jaxseq.music.piece import BAR, Piece
 from jaxseq.sample.compose import Composed
 from jaxseq.sample.request import Request
 
@@ -42,6 +42,7 @@ class Judgement(NamedTuple):
                         in ten draws of as many stretches of the test part lie; a 5-gram of the training part; chords
                         that never move
     by_piece            coherence of each sample
+    told_apart          how well the measures of a piece tell samples from stretches of the test part
     memorised           passages of the samples that occur in the training part
     bach_memorised      the same of the test part
     memorised_by_piece  the same of each sample
@@ -49,6 +50,7 @@ class Judgement(NamedTuple):
 
     columns: dict[str, Coherence]
     by_piece: list[Coherence]
+    told_apart: Discrimination
     memorised: Memorised
     bach_memorised: Memorised
     memorised_by_piece: list[Memorised]
@@ -60,25 +62,63 @@ def judge(request: Request, composed: Composed) -> Judgement:
     test = [piece.notes for piece in request.parts.test]
     samples = [piece.notes for piece in composed.pieces]
     seed = request.options.seed
-    reference = fit_reference(train)
+    reference = coherence.fit_reference(train)
     memory = memorisation.remember(train)
 
     low, high = _bach_range(test, samples, reference, seed)
+    onsets_known = _tells_onsets(request.parts.train)
     columns = {
-        SAMPLES: coherence.coherence(samples, reference),
-        BACH: coherence.coherence(test, reference),
+        SAMPLES: coherence.coherence(samples, reference, onsets=_onsets(composed.pieces, onsets_known)),
+        BACH: coherence.coherence(test, reference, onsets=_onsets(request.parts.test, onsets_known)),
         LOW: low,
         HIGH: high,
     }
     for name, pieces in _yardsticks(train, samples, seed).items():
         columns[name] = coherence.coherence(pieces, reference)
 
+    by_piece = [coherence.coherence([notes], reference) for notes in samples]
     return Judgement(
         columns=columns,
-        by_piece=[coherence.coherence([notes], reference) for notes in samples],
+        by_piece=by_piece,
+        told_apart=_told_apart(by_piece, test, reference, steps=max(map(len, samples)), seed=seed),
         memorised=memorisation.memorised(memory, samples),
         bach_memorised=memorisation.memorised(memory, test),
         memorised_by_piece=[memorisation.memorised(memory, [notes]) for notes in samples],
+    )
+
+
+def _tells_onsets(pieces: Sequence[Piece]) -> bool:
+    """Return whether an edition tells a note that is struck again from one that is held: if it has any."""
+    repeated = (coherence.repeated_notes(piece.notes, piece.onsets) for piece in pieces)
+    return any(value > 0 for value in repeated)
+
+
+def _onsets(pieces: Sequence[Piece], known: bool) -> list[Bool[np.ndarray, "_ 4"]] | None:
+    if not known:
+        return None
+    return [piece.onsets for piece in pieces]
+
+
+def _told_apart(
+    samples: Sequence[Coherence],
+    test: Sequence[Notes],
+    reference: Reference,
+    steps: int,
+    seed: int,
+) -> Discrimination:
+    """Tell samples from stretches of the test part that are no longer, one of each piece, with the end of the piece."""
+    rng = np.random.default_rng(seed)
+    bach = []
+    for notes in test:
+        stretch = _stretch(notes, steps, rng)
+        bach.append(coherence.coherence([stretch], reference, ends=[notes]))
+    # A regression needs rows and columns, without pieces too.
+    shape = (-1, len(Coherence._fields))
+    return discriminator.discriminate(
+        np.reshape(samples, shape),
+        np.reshape(bach, shape),
+        names=[label for label, _ in coherence.LABELS.values()],
+        seed=seed,
     )
 
 
@@ -90,7 +130,7 @@ def _bach_range(
 ) -> tuple[Coherence, Coherence]:
     """Return the 5 % and 95 % quantiles of each measure over draws of as many stretches of the test part.
 
-    Few short pieces differ from the whole by chance; so do Bach's.
+    Few short pieces differ from the whole by chance; so do Bach's. Ends are those of the pieces, not of the stretches.
     """
     rng = np.random.default_rng(seed)
     steps = max(len(notes) for notes in samples)
@@ -98,7 +138,8 @@ def _bach_range(
     for _ in range(DRAWS):
         numbers = rng.choice(len(test), min(len(samples), len(test)), replace=False)
         stretches = [_stretch(test[number], steps, rng) for number in numbers]
-        draws.append(coherence.coherence(stretches, reference))
+        ends = [test[number] for number in numbers]
+        draws.append(coherence.coherence(stretches, reference, ends))
 
     by_measure = np.array(draws).T
     return _quantiles(by_measure, 0.05), _quantiles(by_measure, 0.95)

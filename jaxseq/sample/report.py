@@ -16,7 +16,7 @@ from rich.table import Table
 
 from jaxseq.checkpoint import folder_seal
 from jaxseq.common import csv_tables
-from jaxseq.music.evaluation import coherence, memorisation
+from jaxseq.music.evaluation import coherence, discriminator, memorisation
 from jaxseq.music.evaluation.coherence import Coherence
 from jaxseq.music.midi import write as midi
 from jaxseq.music.notation import spelling
@@ -93,6 +93,18 @@ def memorised_sentence(judgement: Judgement) -> str:
         f"memorised: {samples.share:.1%} of all stretches of {memorisation.WINDOW} sixteenths stand in the training "
         f"part in some key, of Bach's test part {bach.share:.1%}; the longest stretch has {max(samples.longest)} "
         f"sixteenths, of the test part {max(bach.longest, default=0)}"
+    )
+
+
+def told_apart_sentence(judgement: Judgement) -> str:
+    """Return how well samples are told from Bach's stretches, and by what, as a sentence."""
+    told_apart = judgement.told_apart
+    if math.isnan(told_apart.auc):
+        return f"fewer than {discriminator.FEWEST} samples: whether they are told from Bach's was not measured"
+    measures = ", ".join(label for label, _ in told_apart.strongest)
+    return (
+        f"told from as long stretches of Bach's test part with an AUC of {told_apart.auc:.3f} ± {told_apart.error:.3f} "
+        f"(0.5: not at all, 1: always) by a logistic regression on these measures of a piece, first of all by {measures}"
     )
 
 
@@ -183,6 +195,11 @@ def summary(
         "settings": settings(request),
         "said": remarks(request, composed),
         "coherence": {name: column._asdict() for name, column in judgement.columns.items()},
+        "told_apart": {
+            "auc": judgement.told_apart.auc,
+            "standard_error": judgement.told_apart.error,
+            "strongest": dict(judgement.told_apart.strongest),
+        },
         "memorised": memorised_by_column,
         "samples": samples,
     }
@@ -226,11 +243,13 @@ def markdown(request: Request, composed: Composed, judgement: Judgement, files: 
 {remark_lines}{coherence.table(judgement.columns)}
 
 Bach's own test part is the yardstick, not 0 or 1; of {DRAWS} draws of as many stretches from it, no longer than these, nine
-in ten lie from "{LOW}" to "{HIGH}": so far chance alone takes his own music. The 5-gram was counted on the training part; a
-frozen chord is a training piece's first, held. Pieces are averaged, however long; the divergences are from the training
-part. As numbers: `{TABLE_FILE}`.
+in ten lie from "{LOW}" to "{HIGH}": so far chance alone takes his own music. Ends are those of whole pieces. The 5-gram was
+counted on the training part; a frozen chord is a training piece's first, held. Pieces are averaged, however long; the
+divergences are from the training part. As numbers: `{TABLE_FILE}`.
 
 {memorised_sentence(judgement)}.
+
+{told_apart_sentence(judgement)}.
 
 {listing}
 

@@ -121,6 +121,8 @@ def test_the_table_has_bach_a_5_gram_and_a_frozen_chord_beside_the_samples(piece
     assert float(by_name["held-note rate"]["Bach, test part"]) > 0.7 > float(by_name["held-note rate"]["samples"])
     said = json.loads((pieces / "samples.json").read_text())
     assert said["coherence"]["frozen chord"]["parallel_fifths"] is None
+    assert said["coherence"]["samples"]["repeated_notes"] is None  # the edition does not tell onsets
+    assert said["told_apart"] == {"auc": None, "standard_error": None, "strongest": {}}  # of two pieces
     assert "memorised" in (pieces / "report.md").read_text()
 
 

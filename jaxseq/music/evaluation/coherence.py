@@ -9,24 +9,34 @@ other.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxseq.music.evaluation.divergence import Reference, divergence, fit_reference
+from jaxseq.music.evaluation import tonality, voice_leading
+from jaxseq.music.evaluation.divergence import Distributions, divergence, fit_distributions, struck
+from jaxseq.music.evaluation.ranges import out_of_range, voice_ranges
+from jaxseq.music.evaluation.shares import count, mean, share
+from jaxseq.music.evaluation.voice_leading import FIFTH, OCTAVE
 from jaxseq.music.key import key
-from jaxseq.music.piece import BAR, BEAT, REST, VOICES
+from jaxseq.music.piece import REST
 
-FIFTH, OCTAVE = 7, 0
-"""Intervals in semitones, without their octaves."""
-DISSONANT = (1, 2, 6)
-"""Interval classes: seconds and sevenths, and the tritone."""
-VOICE_PAIRS = tuple(itertools.combinations(range(len(VOICES)), 2))
-"""Columns of the higher and the lower voice of each pair."""
+Notes: TypeAlias = Int[np.ndarray, "_ 4"]
+"""MIDI numbers of a piece, a row for each sixteenth; 0 is a rest."""
+
+
+class Reference(NamedTuple):
+    """The training set, as far as pieces are measured by it.
+
+    distributions  counts of pitch classes and durations
+    ranges         lowest and highest note of each voice
+    """
+
+    distributions: Distributions
+    ranges: Int[np.ndarray, "4 2"]
 
 
 class Coherence(NamedTuple):
@@ -48,6 +58,20 @@ class Coherence(NamedTuple):
     """Share of the pairs of neighbouring, sounding voices in which the upper voice is below the lower one."""
     clarity: float
     """Pearson's r of the durations of the pitch classes with the best of 24 key profiles, see `jaxseq.music.key`."""
+    outside: float
+    """Share of notes outside the signature of the key that fits best, see `tonality.outside`."""
+    raised: float
+    """Share of notes that are raised leading tones, of the pieces in minor; they are among those outside."""
+    wander: float
+    """Mean distance of the key of four bars from that of the piece, in fifths, see `tonality.wander`."""
+    triad: float
+    """Share of pieces that end on a held triad in root position, see `tonality.ends_on_triad`."""
+    tonic: float
+    """Share of pieces whose bass ends on the tonic, see `tonality.ends_on_tonic`."""
+    repeated_notes: float
+    """Share of notes that repeat the pitch of their voice's previous step; NaN where onsets are unknown."""
+    out_of_range: float
+    """Share of notes outside the range that their voice has in the training set."""
     pitch_classes: float
     """Jensen-Shannon divergence from the training set, in bits, of the durations of the pitch classes above the tonic."""
     durations: float
@@ -63,83 +87,52 @@ LABELS = {
     "dissonant": ("dissonant pairs on the beat", 3),
     "crossing": ("voice crossing", 4),
     "clarity": ("key clarity (r)", 3),
+    "outside": ("notes outside the signature", 3),
+    "raised": ("raised leading tones in minor, among these", 3),
+    "wander": ("keys of four bars from the piece's, fifths", 2),
+    "triad": ("ends on a held root-position triad", 2),
+    "tonic": ("ends on the tonic", 2),
+    "repeated_notes": ("repeated notes", 3),
+    "out_of_range": ("notes outside their voice's range", 4),
     "pitch_classes": ("divergence of pitch classes, bits", 4),
     "durations": ("divergence of durations, bits", 4),
 }
 """Heading of each measure in a table, and the digits it prints."""
 
 
-def coherence(pieces: Sequence[Int[np.ndarray, "_ 4"]], reference: Reference) -> Coherence:
-    """Measure pieces, with the divergences from the distributions of the training set."""
-    means = [_mean([measure(piece) for piece in pieces]) for measure in MEASURES]
-    distributions = fit_reference(pieces)
-    divergences = [divergence(counts, expected) for counts, expected in zip(distributions, reference, strict=True)]
-    return Coherence(*means, *divergences)
+def fit_reference(pieces: Sequence[Notes]) -> Reference:
+    """Count the distributions and find the ranges of the pieces of a training set."""
+    return Reference(fit_distributions(pieces), voice_ranges(pieces))
 
 
-def parallels(notes: Int[np.ndarray, "t 4"], interval: int) -> int:
-    """Count parallel motions of two voices that are `interval` semitones apart, from 0 to 11, octaves left out.
+def coherence(
+    pieces: Sequence[Notes],
+    reference: Reference,
+    ends: Sequence[Notes] | None = None,
+    onsets: Sequence[Bool[np.ndarray, "_ 4"]] | None = None,
+) -> Coherence:
+    """Measure pieces, with the divergences from the distributions of the training set.
 
-    Counted for each of the six pairs of voices: the higher voice (soprano, alto, tenor, bass) is `interval` above the
-    lower one in two consecutive steps, octaves aside, and both have moved, by the same distance in the same direction.
-    A fifth that becomes a twelfth is no parallel, nor is a step from or to a rest.
+    ends    pieces whose ends are judged; None judges those of `pieces`. A stretch of a piece has no end
+    onsets  where the notes of each piece are struck; None if that is unknown
     """
-    moved = np.diff(notes, axis=0)
-    sounding = (notes[1:] != REST) & (notes[:-1] != REST)
+    values = {name: mean(measure(piece) for piece in pieces) for name, measure in MEASURES.items()}
+    judged_ends = pieces
+    if ends is not None:
+        judged_ends = ends
+    for name, measure in MEASURES_OF_ENDS.items():
+        values[name] = mean(measure(piece) for piece in judged_ends)
+    values["out_of_range"] = mean(out_of_range(piece, reference.ranges) for piece in pieces)
 
-    count = 0
-    for high, low in VOICE_PAIRS:
-        apart = (notes[1:, high] - notes[1:, low]) % 12 == interval
-        together = (moved[:, high] == moved[:, low]) & (moved[:, high] != 0)
-        count += _count(apart & together & sounding[:, high] & sounding[:, low])
-    return count
+    values["repeated_notes"] = math.nan
+    if onsets is not None:
+        values["repeated_notes"] = mean(map(repeated_notes, pieces, onsets))
 
-
-def parallel_rate(notes: Int[np.ndarray, "t 4"], interval: int) -> float:
-    """Count `parallels` per 100 chord changes."""
-    return 100 * _share(parallels(notes, interval), _count(_changes(notes)[1:]))
-
-
-def held_rate(notes: Int[np.ndarray, "t 4"]) -> float:
-    """Measure `Coherence.held`."""
-    sounding = notes[1:] != REST
-    held = (notes[1:] == notes[:-1]) & sounding
-    return _share(_count(held), _count(sounding))
-
-
-def longest_frozen(notes: Int[np.ndarray, "t 4"]) -> float:
-    """Measure `Coherence.frozen`."""
-    if not len(notes):
-        return math.nan
-    change_steps = np.flatnonzero(_changes(notes))
-    return float(np.diff(change_steps, append=len(notes)).max())
-
-
-def repeated_bars(notes: Int[np.ndarray, "t 4"]) -> float:
-    """Measure `Coherence.repeated_bars`; a part of a bar at the end is left out."""
-    starts = range(0, len(notes) - BAR + 1, BAR)
-    bars = [notes[start : start + BAR].tobytes() for start in starts]
-    return _share(len(bars) - len(set(bars)), len(bars))
-
-
-def dissonance(notes: Int[np.ndarray, "t 4"]) -> float:
-    """Measure `Coherence.dissonant`."""
-    beats = notes[::BEAT]
-    high, low = np.array(VOICE_PAIRS).T
-    sounding = (beats[:, high] != REST) & (beats[:, low] != REST)
-    interval = (beats[:, high] - beats[:, low]) % 12
-    # A seventh is a second that is inverted.
-    interval_class = np.minimum(interval, 12 - interval)
-    harsh = np.isin(interval_class, DISSONANT)
-    return _share(_count(harsh & sounding), _count(sounding))
-
-
-def crossing(notes: Int[np.ndarray, "t 4"]) -> float:
-    """Measure `Coherence.crossing`."""
-    high = notes[:, :-1]
-    low = notes[:, 1:]
-    sounding = (high != REST) & (low != REST)
-    return _share(_count((high < low) & sounding), _count(sounding))
+    counts = fit_distributions(pieces)
+    expected = reference.distributions
+    values["pitch_classes"] = divergence(counts.pitch_classes, expected.pitch_classes)
+    values["durations"] = divergence(counts.durations, expected.durations)
+    return Coherence(**values)
 
 
 def clarity(notes: Int[np.ndarray, "t 4"]) -> float:
@@ -147,17 +140,33 @@ def clarity(notes: Int[np.ndarray, "t 4"]) -> float:
     return key(notes).clarity
 
 
-MEASURES: tuple[Callable[[Int[np.ndarray, "t 4"]], float], ...] = (
-    functools.partial(parallel_rate, interval=FIFTH),
-    functools.partial(parallel_rate, interval=OCTAVE),
-    held_rate,
-    longest_frozen,
-    repeated_bars,
-    dissonance,
-    crossing,
-    clarity,
-)
-"""Measures of a single piece, in the order of `Coherence`."""
+def repeated_notes(notes: Int[np.ndarray, "t 4"], onsets: Bool[np.ndarray, "t 4"]) -> float:
+    """Measure `Coherence.repeated_notes` of notes and where they are struck."""
+    begins = struck(notes)
+    # Only an onset tells a note that is struck again from one that is held.
+    again = onsets & ~begins & (notes != REST)
+    return share(count(again), count(again | begins))
+
+
+MEASURES: Mapping[str, Callable[[Int[np.ndarray, "t 4"]], float]] = {
+    "parallel_fifths": functools.partial(voice_leading.parallel_rate, interval=FIFTH),
+    "parallel_octaves": functools.partial(voice_leading.parallel_rate, interval=OCTAVE),
+    "held": voice_leading.held_rate,
+    "frozen": voice_leading.longest_frozen,
+    "repeated_bars": voice_leading.repeated_bars,
+    "dissonant": voice_leading.dissonance,
+    "crossing": voice_leading.crossing,
+    "clarity": clarity,
+    "outside": tonality.outside,
+    "raised": tonality.raised_leading_tones,
+    "wander": tonality.wander,
+}
+"""Measures of a single piece, or of a stretch of one, by the field of `Coherence`."""
+MEASURES_OF_ENDS: Mapping[str, Callable[[Int[np.ndarray, "t 4"]], float]] = {
+    "triad": tonality.ends_on_triad,
+    "tonic": tonality.ends_on_tonic,
+}
+"""Measures of the end of a piece, by the field of `Coherence`."""
 
 
 def rows(columns: Mapping[str, Coherence]) -> list[list[str]]:
@@ -180,28 +189,3 @@ def _shown(value: float, digits: int) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.{digits}f}"
-
-
-def _changes(notes: Int[np.ndarray, "t 4"]) -> Bool[np.ndarray, "t"]:
-    """Return the steps whose chord differs from the previous one; the first step counts."""
-    changed = np.ones(len(notes), bool)
-    changed[1:] = (notes[1:] != notes[:-1]).any(axis=1)
-    return changed
-
-
-def _count(mask: Bool[np.ndarray, "..."]) -> int:
-    return int(np.count_nonzero(mask))
-
-
-def _share(part: int, total: int) -> float:
-    if not total:
-        return math.nan
-    return part / total
-
-
-def _mean(values: list[float]) -> float:
-    # A piece without anything to measure says nothing about the others.
-    measured = [value for value in values if not math.isnan(value)]
-    if not measured:
-        return math.nan
-    return float(np.mean(measured))

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxseq.music.key import key
 from jaxseq.music.piece import REST
 
 
-class Reference(NamedTuple):
-    """Counts over the training set.
+class Distributions(NamedTuple):
+    """Counts over pieces.
 
     pitch_classes  sixteenths in which each of the twelve sounds, counted up from the tonic of its piece
     durations      notes of each length; the index is the length in sixteenths
@@ -24,7 +24,7 @@ class Reference(NamedTuple):
     durations: Float[np.ndarray, " m"]
 
 
-def fit_reference(pieces: Sequence[Int[np.ndarray, "_ 4"]]) -> Reference:
+def fit_distributions(pieces: Sequence[Int[np.ndarray, "_ 4"]]) -> Distributions:
     """Count pitch classes and durations over all pieces, MIDI numbers with 0 for a rest.
 
     Every sixteenth of every voice counts as one pitch class, every note as one duration. A note lasts as long as its
@@ -39,7 +39,14 @@ def fit_reference(pieces: Sequence[Int[np.ndarray, "_ 4"]]) -> Reference:
     for piece in pieces:
         above_tonic = (piece[piece != REST] - tonic(piece)) % 12
         pitch_classes += np.bincount(above_tonic, minlength=12)
-    return Reference(pitch_classes, durations)
+    return Distributions(pitch_classes, durations)
+
+
+def struck(notes: Int[np.ndarray, "t 4"]) -> Bool[np.ndarray, "t 4"]:
+    """Return where a note begins: where the pitch of a voice changes, and is no rest."""
+    begins = np.ones(notes.shape, bool)
+    begins[1:] = notes[1:] != notes[:-1]
+    return begins & (notes != REST)
 
 
 def tonic(notes: Int[np.ndarray, "t 4"]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from jaxseq.music.evaluation.coherence import FIFTH
+from jaxseq.music.evaluation.voice_leading import FIFTH
 from jaxseq.music.networks.interval_features import OCTAVE, is_note
 from jaxseq.music.tokens import VOCABULARY
 
@@ -18,7 +18,7 @@ def parallel(
     """Return which notes would make parallel fifths, octaves or unisons with a voice above.
 
     `last` is the last note of the voice itself, `before` and `now` are the notes of the voices above. Parallels are those
-    that `music.evaluation.coherence` counts. A symbol that is no note makes none.
+    that `music.evaluation.voice_leading` counts. A symbol that is no note makes none.
     """
     motion = now - before
     target = last[:, None] + motion

@@ -13,7 +13,7 @@ from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.common import row_counts
 from jaxseq.music import tokens
-from jaxseq.music.evaluation import coherence
+from jaxseq.music.evaluation import voice_leading
 from jaxseq.music.networks import inputs
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.fill_net import FillNet
@@ -171,7 +171,7 @@ def test_avoided_parallels_are_none_by_the_measure_and_all_else_is_as_likely_as_
             model, {"params": params, **stats}, jax.random.key(3), forced, positions_of(12), how, started=started
         )
         pieces = [tokens.decode(row) for row in np.asarray(found.tokens)]
-        counts[avoid] = sum(coherence.parallels(piece, interval) for piece in pieces for interval in (0, 7))
+        counts[avoid] = sum(voice_leading.parallels(piece, interval) for piece in pieces for interval in (0, 7))
     assert counts[True] == 0 < counts[False]
     expected = np.take_along_axis(whole(model, params, stats, found.tokens, started), found.tokens[..., None], -1)[
         ..., 0

@@ -24,7 +24,7 @@ import jaxtyping
 import pytest
 from quick_compilation import quick_compilation
 
-pytest_plugins = ["trained_runs"]
+pytest_plugins = ["pictures", "trained_runs"]
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)

@@ -38,7 +38,7 @@ DOORS = {
     "onnx": {"export"},
     "optax": {"train", "benchmark"},
     "mlflow": {"train/loggers/mlflow_log"},
-    "optuna": {"sweep/search", "sweep/sealed_journal"},
+    "optuna": {"sweep/search", "sweep/search_journal", "sweep/sealed_journal", "sweep/trial_values", "sweep/pruning"},
     "orbax": {"checkpoint"},
     "pandas": {
         "benchmark/panel_peers",

@@ -7,7 +7,6 @@ import tempfile
 import jaxtyping
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 from test_architecture import MODULES, imports
 
@@ -104,8 +103,7 @@ def test_the_checks_of_scikit_learn_hold_that_apply_to_a_forecaster():
     assert sum(result["status"] == "passed" for result in results) >= 27
 
 
-def test_a_fit_is_the_training_of_the_command(fitted, tmp_path, monkeypatch):
-    pictures.draw_none(monkeypatch)
+def test_a_fit_is_the_training_of_the_command(fitted, tmp_path):
     recipe = dataclasses.replace(TABLE, data=Table(floor=-5.0), model=Model(hidden=9, epsilon=1e-6), epochs=7)
     forecaster = JaxseqForecaster(recipe=recipe, out=tmp_path / "run", **STORE).fit(STORES)
     assert forecaster.folder_ == tmp_path / "run" and (forecaster.folder_ / "report.md").is_file()

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import jax
-import pictures
 import pytest
 
 from jaxseq.common import command_line
@@ -43,7 +42,6 @@ def test_the_python_of_a_page_runs(block, tmp_path, monkeypatch, capsys):
         if re.search(rf"^(import|from) {package}\b", block, re.MULTILINE):
             pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    pictures.draw_none(monkeypatch)
     # JAX as a user has it: its own optimisers mix dtypes that the tests' strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         exec(compile(block, "page.md", "exec"), {"__name__": "__page__"})
@@ -65,7 +63,6 @@ def test_the_example_of_a_forecast_gives_a_price(tmp_path, monkeypatch, capsys):
 def test_the_examples_for_python_forecast_a_frame(tmp_path, monkeypatch, request):
     blocks = re.findall(r"```python\n(.*?)```", PAGES["python.md"], re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    pictures.draw_none(monkeypatch)
     names = {"__name__": "__page__"}
     exec(compile(blocks[0], "python.md", "exec"), names)
     assert names["table"]["step"].tolist() == list(range(1, 8))

@@ -4,15 +4,14 @@ Points are drawn when there is room for a run, with what is known of the earlier
 median of the others at the same epoch is pruned. A journal in the folder of the sweep keeps the trials, so that a search
 resumes; runs report to it themselves, from workers of this machine or from the nodes of a cluster.
 
-With `sealed_journal`, the door to optuna.
+With `search_journal`, `sealed_journal`, `trial_values` and `pruning`, the door to optuna.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,31 +19,22 @@ from typing import NamedTuple
 import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
-from jaxseq.checkpoint import records, run_seal
+from jaxseq.checkpoint import run_seal
 from jaxseq.common import files
 from jaxseq.common.errors import UsageError
-from jaxseq.sweep import sealed_journal
+from jaxseq.sweep import pruning, sealed_journal, search_journal
 from jaxseq.sweep.places import Place, train
-from jaxseq.sweep.planned import PRUNED, PlannedRun, PrunedError, is_finished, log_of, read_metrics
+from jaxseq.sweep.planned import PRUNED, PlannedRun, is_finished, log_of
+from jaxseq.sweep.search_journal import be_quiet, open_journal
 from jaxseq.sweep.space import Choice, Range, Space
+from jaxseq.sweep.trial_values import best_value, has_reports, is_equal, logged_values
 from jaxseq.train import loggers
-from jaxseq.train.callbacks import Callback, StartedRun
-from jaxseq.train.run_folder import Row
 
 JOURNAL = run_seal.SEARCH_LOG
 """File in the sweep's folder with the trials; Optuna appends to it."""
-STUDY = "jaxseq"
-"""Name of the only study in it."""
-STARTUP = 5
-"""Trials that have to end before a run is pruned."""
-MOST_APART = 1e-4
-"""Largest relative difference between a reported value and that of the same epoch trained again by another processor."""
-WARMUP = 10
-"""A run trains at least one part in so many of its epochs."""
 
 
 class Result(NamedTuple):
@@ -85,7 +75,7 @@ def search(
     A finished trial whose files were damaged is judged again. Raises what the place raises, and `UsageError` if no trial
     could be completed, or if the journal and the runs of its trials say different things.
     """
-    _be_quiet()
+    be_quiet()
     # Optuna would append to what a link points to.
     files.refuse_link(folder / JOURNAL)
     trial_runs = _Search(space, folder, trials=trials, is_parallel=at_once > 1, log=log, console=console)
@@ -109,7 +99,7 @@ class _Search:
         self._journal = folder / JOURNAL
         self._start = run_seal.journal_start(space.words)
         sealed_journal.check(self._journal, self._start)
-        self._storage, study = _open(self._journal, space.base.most_epochs, self._start)
+        self._storage, study = open_journal(self._journal, space.base.most_epochs, self._start)
         self._space = space
         self._trials = trials
         self._is_parallel = is_parallel
@@ -196,12 +186,12 @@ class _Search:
         metric = self._space.metric
         is_same = True
         if trial.state == TrialState.COMPLETE:
-            is_same = _is_equal(trial.value, _best_value(run, metric)) and _has_reports(trial, run, metric)
+            is_same = is_equal(trial.value, best_value(run, metric)) and has_reports(trial, run, metric)
         # Somebody may remove a pruned run, which holds nothing that the sealed journal does not say.
         elif trial.state == TrialState.PRUNED and os.path.lexists(run.folder):
-            is_same = not is_judged and _has_reports(trial, run, metric)
+            is_same = not is_judged and has_reports(trial, run, metric)
         elif trial.state == TrialState.FAIL and is_judged:
-            is_same = not math.isfinite(_best_value(run, metric))
+            is_same = not math.isfinite(best_value(run, metric))
         if not is_same:
             raise _differs(self._journal, trial, f"it has other values than {run.folder}")
 
@@ -225,7 +215,7 @@ class _Search:
             return trial.params
         sampler = self._sampler(trial.number)
         self._study.sampler = sampler
-        trial_id = _trial_id(self._storage, trial.number)
+        trial_id = search_journal.trial_id(self._storage, trial.number)
         # Draws the fields that are drawn together.
         together = Trial(self._study, trial_id).relative_params
         point: dict[str, object] = {}
@@ -244,16 +234,16 @@ class _Search:
     def _run(self, number: int, params: Mapping[str, object]) -> PlannedRun:
         name = f"{self._space.base.name}-trial-{number:04d}"
         # The job of a cluster may begin in another folder.
-        callbacks = partial(_callbacks, self._journal.absolute(), number, self._space.metric, self._log)
+        callbacks = partial(pruning.callbacks, self._journal.absolute(), number, self._space.metric, self._log)
         # As the text says it, so that the words of a point train the same run.
         point = {field: _rounded(value) for field, value in params.items()}
         return PlannedRun(name, self._space.experiment(point), self._folder / name, callbacks)
 
     def _report(self, number: int, run: PlannedRun) -> None:
         """Report the epochs of a finished run that the journal lacks: later trials are compared with them."""
-        trial_id = _trial_id(self._storage, number)
+        trial_id = search_journal.trial_id(self._storage, number)
         reported = self._storage.get_trial(trial_id).intermediate_values
-        for epoch, value in _logged_values(run, self._space.metric).items():
+        for epoch, value in logged_values(run, self._space.metric).items():
             if epoch not in reported:
                 self._storage.set_trial_intermediate_value(trial_id, epoch, value)
 
@@ -271,7 +261,7 @@ class _Search:
             self.print(f"trial {number}: judged again, as its files were changed since")
             return
 
-        value = _best_value(run, self._space.metric)
+        value = best_value(run, self._space.metric)
         outcome = f"{self._space.metric} {value:.6g}"
         if failure == PRUNED:
             self._study.tell(number, state=TrialState.PRUNED)
@@ -314,7 +304,7 @@ class _Search:
             return Result(trial.number, state, values, run, math.nan)
         run = self._run(trial.number, trial.params)
         # A record of Optuna's may have been edited; whoever chooses by it would choose another run.
-        value = _best_value(run, self._space.metric)
+        value = best_value(run, self._space.metric)
         # Of a pruned run that was removed, the journal alone has values.
         if state == "pruned" and not os.path.lexists(run.folder):
             value = min(trial.intermediate_values.values(), default=math.nan)
@@ -341,61 +331,6 @@ def _distribution(domain: Range | Choice) -> optuna.distributions.BaseDistributi
     return FloatDistribution(domain.low, domain.high, log=domain.is_log)
 
 
-def _best_value(run: PlannedRun, metric: str) -> float:
-    """Return the metric of a run's best epoch so far, by its sealed record; NaN if no epoch is saved."""
-    checkpoints = run.folder / run_seal.CHECKPOINTS
-    best_epoch = records.best_epoch(checkpoints)
-    if best_epoch is None:
-        return math.nan
-    return records.metrics(checkpoints, best_epoch)[metric]
-
-
-def _has_reports(trial: FrozenTrial, run: PlannedRun, metric: str) -> bool:
-    """Return whether the values that a trial has reported, by epoch, are those of its run."""
-    checkpoints = run.folder / run_seal.CHECKPOINTS
-    if records.latest_epoch(checkpoints) is None:
-        return False
-    reported = trial.intermediate_values
-    logged = _logged_values(run, metric)
-    # Of a log that was changed, the records of the saved epochs are left.
-    if _has_sound_log(run) and logged.keys() != reported.keys():
-        return False
-    return all(epoch in reported and _is_equal(reported[epoch], value) for epoch, value in logged.items())
-
-
-def _is_equal(reported: float | None, value: float) -> bool:
-    """Return whether a run may have reported a value, which is now `value`.
-
-    An epoch that was reported before it was saved is trained again after a kill, on a cluster by a processor that may
-    round otherwise.
-    """
-    if reported is None:
-        return False
-    if not math.isfinite(value):
-        return repr(reported) == repr(value)
-    return math.isclose(reported, value, rel_tol=MOST_APART)
-
-
-def _logged_values(run: PlannedRun, metric: str) -> Mapping[int, float]:
-    """Return a metric of a run by epoch: of each epoch in its log or, if the log was changed, of each saved epoch."""
-    # A log cannot be made again.
-    if not _has_sound_log(run):
-        return records.deciding_values(run.folder / run_seal.CHECKPOINTS)
-    return {int(row["epoch"]): float(row[metric]) for row in read_metrics(run)}
-
-
-def _has_sound_log(run: PlannedRun) -> bool:
-    """Return whether the rows of a run's log are those that were there when its last epoch was saved."""
-    latest_epoch = records.latest_epoch(run.folder / run_seal.CHECKPOINTS)
-    if latest_epoch is None:
-        return False
-    try:
-        run_seal.check_log(run.folder, latest_epoch)
-    except UsageError:
-        return False
-    return True
-
-
 def _is_damaged(folder: Path) -> bool:
     """Return whether a file of a run that has begun is not as it was written."""
     has_begun = any(os.path.lexists(folder / name) for name in (run_seal.CONFIG, run_seal.CHECKPOINTS))
@@ -406,38 +341,6 @@ def _differs(journal: Path, trial: FrozenTrial, rule: str) -> UsageError:
     return UsageError(
         rule, where=f"{journal}, trial {trial.number}", needed="the journal as the search left it, or another --out"
     )
-
-
-class _Journal(NamedTuple):
-    """An open journal, and the study in it."""
-
-    storage: JournalStorage
-    study: optuna.Study
-
-
-def _trial_id(storage: JournalStorage, number: int) -> int:
-    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(STUDY), number)
-
-
-def _open(journal: Path, epochs: int, start: str = "") -> _Journal:
-    """Open a journal, with a new study if it has none. Raises `UsageError` for a journal that is damaged.
-
-    start  the seal before its first line, of which a trial writes none
-    """
-    try:
-        storage = JournalStorage(sealed_journal.SealedJournal(journal, start))
-        pruner = optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=max(1, epochs // WARMUP))
-        # To create one that is there would add a line to the journal.
-        if STUDY in optuna.get_all_study_names(storage):
-            study = optuna.load_study(study_name=STUDY, storage=storage, pruner=pruner)
-        else:
-            study = optuna.create_study(study_name=STUDY, storage=storage, pruner=pruner)
-        return _Journal(storage, study)
-    except UsageError:
-        raise
-    # It has no exception of its own for a line that is no record.
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UsageError(f"cannot be read: {error}", where=journal) from error
 
 
 def _importances(study: optuna.Study) -> Mapping[str, float]:
@@ -453,57 +356,3 @@ def _importances(study: optuna.Study) -> Mapping[str, float]:
     except (ValueError, RuntimeError):
         return {}
     return {field: float(share) for field, share in shares.items()}
-
-
-def _be_quiet() -> None:
-    """Keep Optuna's log and its notes on experimental features off the screen."""
-    # It prints each trial on stderr, twice with several processes.
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-
-# In the process that trains --------------------------------------------------------------------------------------------
-
-
-def _callbacks(journal: Path, number: int, metric: str, log: str | None) -> Sequence[Callback]:
-    """Return the callbacks of a trial's run: loggers first, which then have the epoch that is pruned."""
-    return [*loggers.named(log), Pruning(journal, number, metric)]
-
-
-class Pruning(Callback):
-    """Reports a trial's metric after each epoch, and ends the run if Optuna prunes the trial.
-
-    The epoch that is pruned is saved, and the run is not judged. A run that resumes is asked about at once: its process
-    may have been killed just before.
-    """
-
-    def __init__(self, journal: Path, number: int, metric: str) -> None:
-        self._journal = journal
-        self._number = number
-        self._metric = metric
-        self._prune: Callable[[], None] = lambda: None
-
-    def on_start(self, run: StartedRun) -> None:
-        """Open the journal, and report the epochs that it lacks."""
-        _be_quiet()
-        storage, study = _open(self._journal, run.experiment.most_epochs)
-        trial_id = _trial_id(storage, self._number)
-        self._trial = Trial(study, trial_id)
-        self._last_epoch = max(storage.get_trial(trial_id).intermediate_values, default=0)
-        for row in run.rows:
-            self.on_epoch(row)
-        # An epoch that was reported before says what it said then.
-        self._end_if_pruned(self._last_epoch)
-
-    def on_epoch(self, row: Row) -> None:
-        """Report an epoch."""
-        epoch = int(row["epoch"])
-        if epoch <= self._last_epoch:
-            return
-        self._last_epoch = epoch
-        self._trial.report(row[self._metric], epoch)
-        self._end_if_pruned(epoch)
-
-    def _end_if_pruned(self, epoch: int) -> None:
-        if epoch and self._trial.should_prune():
-            raise PrunedError(f"pruned after epoch {epoch}")

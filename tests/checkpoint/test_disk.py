@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pictures
 import pytest
 from quick_compilation import quick_compilation
 
@@ -36,8 +35,7 @@ def wait_until(there: Callable[[], bool]) -> None:
 
 
 def trained(factory: pytest.TempPathFactory, epochs: int) -> Path:
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        pictures.draw_none(patch)
+    with quick_compilation():
         folder = factory.mktemp("trained") / "run"
         assert train.main([*WORDS, "--epochs", str(epochs), "--out", str(folder)]) == 0
         return folder
@@ -53,11 +51,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its first two epochs."""
     return trained(tmp_path_factory, 2)
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures.draw_none(monkeypatch)
 
 
 def leaves(folder: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pictures
 import pytest
 from made_up import edition
 from quick_compilation import quick_compilation
@@ -34,12 +33,6 @@ def chords_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chords")
     with quick_compilation():
         return untrained("jsb-chords", edition(folder), folder / "run")
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take most of the time of a small run."""
-    pictures.draw_none(monkeypatch)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from jaxseq.train import study
 from jaxseq.train.experiments import named
 from jaxseq.train.experiments.forecasts import Model
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 TINY = named("waves", data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
 """The experiment of `study_folder`."""

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pictures
 import pytest
 
 import jaxseq
@@ -45,7 +44,6 @@ def test_help_that_nobody_reads_ends_as_by_its_signal(command, monkeypatch, caps
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_training_whose_output_fails_is_one_line_and_resumes(tmp_path: Path, monkeypatch, capsys) -> None:
-    pictures.draw_none(monkeypatch)
     with monkeypatch.context() as patch, open("/dev/full", "w") as stream:
         patch.setattr(sys, "stdout", stream)
         assert train.main([*TINY, "--out", str(tmp_path / "run")]) == 2
@@ -87,10 +85,9 @@ def shown_by(command, words: list[str], capsys) -> str:
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-def test_names_out_of_files_reach_no_screen_as_commands(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_names_out_of_files_reach_no_screen_as_commands(tmp_path: Path, capsys) -> None:
     from sales_tables import TABLE, sales
 
-    pictures.draw_none(monkeypatch)
     data = sales(tmp_path / "sales.csv", "north\x1b[2J", "south[/red]\x9b31m")
     hostile = tmp_path / "sa\x1b[2Jles.csv"
     data.rename(hostile)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 from quick_compilation import quick_compilation
 from rich.console import Console
@@ -42,8 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         values = level * (5 + np.sin(2 * np.pi * np.arange(120) / 7) + 0.1 * random.normal(size=120))
         frames.append(pd.DataFrame({"date": days, "store": store, "sales": values, "price": random.normal(size=120)}))
     pd.concat(frames).to_csv(folder / "sales.csv", index=False)
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        pictures.draw_none(patch)
+    with quick_compilation():
         table = f"table --data.path {folder}/sales.csv --data.column sales --data.series store --data.covariates price"
         batch = ["--data.window", "8", "--model.hidden", "4", "--epochs", "1", "--batch", "32"]
         assert (
@@ -135,11 +133,9 @@ def test_the_quantiles_of_sample_paths_are_those_of_the_intervals(
     tmp_path: Path,
     name: str,
     series: int,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Of values that are fed back, and of errors of the validation part."""
-    pictures.draw_none(monkeypatch)
     assert forecast.main([str(trained / name), "--out", str(tmp_path / "f.csv"), "--paths", "400"]) == 0
     assert "f-paths.csv" in capsys.readouterr().out
     paths = pd.read_csv(tmp_path / "f-paths.csv")
@@ -170,7 +166,6 @@ def test_the_quantiles_of_sample_paths_are_those_of_the_intervals(
 def test_large_tables_are_parquet_and_paths_need_the_rows_of_the_run(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures.draw_none(monkeypatch)
     monkeypatch.setattr(predictions, "LARGE", 100)
     words = [str(trained / "table"), "--paths", "10", "--out", str(tmp_path / "f.csv")]
     assert forecast.main(words) == 0
@@ -297,8 +292,7 @@ def test_series_that_cannot_be_forecast_are_left_out_where_that_is_asked_for(
     assert "left out: 2 of 4 series that cannot be used: series 'flat', series 'short'" in printed
 
 
-def test_waves_have_no_end_to_forecast_beyond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    pictures.draw_none(monkeypatch)
+def test_waves_have_no_end_to_forecast_beyond(tmp_path: Path, capsys) -> None:
     assert train.main(["waves", "--data.count", "200", *FEW[:-1], "32", "--out", str(tmp_path / "w")]) == 0
     assert forecast.main([str(tmp_path / "w")]) == 2
     assert "no end to forecast beyond" in capsys.readouterr().err
@@ -326,8 +320,7 @@ def adaptive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adaptive")
     _noise(300).to_csv(folder / "noise.csv", index=False)
     words = f"table --data.path {folder}/noise.csv --data.target level --task direct --horizon 2 --intervals adaptive"
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        pictures.draw_none(patch)
+    with quick_compilation():
         assert train.main([*words.split(), *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
     return folder
 
@@ -402,8 +395,7 @@ def headed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     both = pd.concat([_noise(200).assign(store=name, value=lambda rows: rows["value"] + 5) for name in ("a", "b")])
     both.to_csv(folder / "noise.csv", index=False)
     words = f"table --data.path {folder}/noise.csv --data.series store --task direct --horizon 2 --model.head"
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        pictures.draw_none(patch)
+    with quick_compilation():
         assert train.main([*words.split(), request.param, *FEW[:-1], "32", "--out", f"{folder}/run"]) == 0
     return folder / "run"
 
@@ -428,10 +420,7 @@ QUICK_PAIRS = (
     ],
     indirect=["headed"],
 )
-def test_every_head_is_judged_and_forecasts_with_every_kind_of_intervals(
-    headed: Path, kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures.draw_none(monkeypatch)
+def test_every_head_is_judged_and_forecasts_with_every_kind_of_intervals(headed: Path, kind, tmp_path: Path) -> None:
     copied = shutil.copytree(headed, tmp_path / "run")
     experiment = dataclasses.replace(forecaster.restore(copied).experiment, intervals=kind)
     domain.judge(domain.prepare(experiment), copied, Console(file=io.StringIO()))

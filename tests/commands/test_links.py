@@ -27,7 +27,7 @@ from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import __main__ as train
 from jaxseq.train import domains, run, run_folder, study
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def state(folder: Path) -> dict[str, tuple[float, bytes]]:

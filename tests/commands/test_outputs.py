@@ -18,7 +18,7 @@ from jaxseq.sample import __main__ as sample
 from jaxseq.sweep import __main__ as sweep
 from jaxseq.train import __main__ as train
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn", "in_process", "reported")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "in_process", "reported")
 
 UMASK = 0o007
 """Neither the usual one nor one by which a file of mode 0600 or 0644 would look right."""

@@ -25,7 +25,7 @@ from jaxseq.train import __main__ as train
 from jaxseq.train import restore, run, study
 from jaxseq.train.saved_experiment import saved_experiment
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

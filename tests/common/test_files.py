@@ -147,6 +147,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
         files.read_json(tmp_path / "config.json")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_figure_has_the_format_of_its_suffix(tmp_path):
     for name, start in {"loss.png": b"\x89PNG", "loss.svg": b"<?xml"}.items():
         figures.save(Figure(), tmp_path / name)

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pictures
 import pytest
 
 from jaxseq.checkpoint import records, run_seal
@@ -78,8 +77,7 @@ def test_every_format_has_a_fixture() -> None:
     assert {path.name for path in FIXTURES.glob("format-*")} == {f"format-{n + 1}" for n in range(formats.FORMAT)}
 
 
-def test_an_old_run_is_gone_on_with_and_then_bears_todays_number(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures.draw_none(monkeypatch)
+def test_an_old_run_is_gone_on_with_and_then_bears_todays_number(saved: Path) -> None:
     relabel(saved, None)
     assert train.main(["--resume", str(saved), "--epochs", "3"]) == 0
     assert json.loads((saved / run_seal.CONFIG).read_text())["format"] == formats.FORMAT

@@ -6,7 +6,6 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 import scipy.stats
 from hypothesis import given
@@ -171,9 +170,8 @@ def test_what_does_not_go_together_is_refused(options, where):
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_run_with_a_power_is_trained_forecast_scored_and_refitted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures.draw_none(monkeypatch)
     path = sales(tmp_path / "sales.csv", "north", "south")
     words = ["table", "--data.path", str(path), "--data.column", "sales", "--data.series", "store", *TABLE]
     words += [

@@ -23,6 +23,8 @@ from jaxseq.train.plots import loss_figure
 ROWS = [{"epoch": n, "train_loss": 1 / n, "valid_mse": 2 / n} for n in (1, 2, 3)]
 NAMES = ("naive (last value)", "drift", "LSTM (epoch 3)")
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def test_a_png_has_the_pixels_of_savefig():
     def content(save):

@@ -1,6 +1,7 @@
 """Piano rolls: every note stands where it sounds, in its voice's colour."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
@@ -11,6 +12,8 @@ from jaxseq.music import plots
 from jaxseq.music.notes import lines
 from jaxseq.music.piece import REST, VOICES
 from jaxseq.music.plots import COLOURS, piano_roll
+
+pytestmark = pytest.mark.usefixtures("drawn")
 
 TUNE = of_lines(
     [(72, 4), (74, 8), (74, 12)], [(67, 24)], [(60, 8), (0, 4), (59, 12)], [(48, 24)], first=12, name="tune"

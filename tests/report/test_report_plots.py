@@ -133,6 +133,7 @@ def test_a_logarithmic_axis_has_numbers_that_can_be_read(size: float, expected: 
     assert expected <= set(shown) and "e" not in "".join(shown)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_legend_covers_no_panel_and_leaves_them_their_height(tmp_path: Path) -> None:
     labels = [f"a model with quite a long name {number}" for number in range(6)]
     figure = drawn(plots.curves([panel(*labels), panel(*labels, title="again")]), tmp_path)

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from base64 import b64decode
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -13,7 +12,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 from matplotlib.figure import Figure
 
@@ -29,8 +27,6 @@ from jaxseq.train.domains import chorales, forecasts
 LEAST = dict.fromkeys(("aapl", "waves", "bach", "book", "seeds", "samples", "bars", "rounds"), 1)
 LEAST |= dict.fromkeys(("hidden", "book_hidden", "aapl_hidden"), 2)
 """A budget of a report that is as small as can be."""
-PIXEL = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
-"""The picture that is drawn."""
 DRAWN = (
     (diagnostics, "errors"),
     (forecast_plots, "forecast"),
@@ -44,7 +40,6 @@ DRAWN = (
 
 def quicken(patch: pytest.MonkeyPatch) -> None:
     """Replace figures, clocks and worker processes, which take most of the time and differ from call to call."""
-    pictures.draw_none(patch)
     for module, name in DRAWN:
         patch.setattr(module, name, lambda *_, **__: Figure())
     patch.setattr(os, "fsync", lambda _: None)

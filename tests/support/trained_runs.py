@@ -50,11 +50,10 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 
 def train(*words: str | Path) -> None:
-    """Train by the command line, without pictures."""
+    """Train by the command line."""
     from jaxseq.train import __main__ as command
 
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        pictures.draw_none(patch)
+    with quick_compilation():
         assert command.main([str(word) for word in words]) == 0
 
 
@@ -65,7 +64,8 @@ def aapl_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         from jaxseq.train import __main__ as command
 
-        assert command.main([*AAPL, "--epochs", "2", "--out", str(folder / "run")]) == 0
+        with pictures.drawing():
+            assert command.main([*AAPL, "--epochs", "2", "--out", str(folder / "run")]) == 0
 
     return made_once(tmp_path_factory, "aapl", make) / "run"
 
@@ -101,8 +101,7 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         from jaxseq.train.experiments.forecasts import Model
 
         tiny = named("waves", data=Waves(count=240, window=6), model=Model(hidden=3), epochs=1)
-        with pytest.MonkeyPatch.context() as patch, quick_compilation():
-            pictures.draw_none(patch)
+        with quick_compilation():
             study.study(tiny, seeds=2, folds=2, out=folder / "study")
 
     return made_once(tmp_path_factory, "study", make) / "study"

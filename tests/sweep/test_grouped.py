@@ -4,7 +4,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pictures
 import pytest
 from rich.console import Console
 
@@ -58,7 +57,6 @@ def test_a_group_is_as_large_as_the_memory(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_grid_is_trained_in_one_program_and_resumes_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures.draw_none(monkeypatch)
     monkeypatch.setattr(run, "judge_by_domain", lambda trained, **how: {"seconds": 0.0})
     words = [*TINY[:-2], "--model.hidden", "3", "--lr", "0.01,0.02", "--epochs", "3,2"]
     # The last lane fails in its second epoch.

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
-import pictures
 import pytest
 import quickened
 import sealing
@@ -159,9 +158,9 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., A
     def run(folder: str, trainer: Trainer, trials: int = 30, *words: str, at_once: int = 1) -> Any:
         parsed = space.parse([*WAVES, *FIELDS, *words])
         (tmp_path / folder).mkdir(exist_ok=True)
-        monkeypatch.setattr(search, "_best_value", lambda planned, metric: trainer.values.get(planned.folder, math.nan))
+        monkeypatch.setattr(search, "best_value", lambda planned, metric: trainer.values.get(planned.folder, math.nan))
         monkeypatch.setattr(search, "is_finished", lambda planned: planned.folder in trainer.finished)
-        monkeypatch.setattr(search, "_has_reports", lambda *_: True)
+        monkeypatch.setattr(search, "has_reports", lambda *_: True)
         console = Console(file=io.StringIO())
         return search.search(parsed, trials, tmp_path / folder, place=trainer, at_once=at_once, console=console)
 
@@ -231,19 +230,19 @@ def test_a_search_that_draws_in_batches_counts_no_trial_twice(searched: Callable
 def test_a_run_that_was_killed_before_it_was_pruned_is_pruned_when_it_resumes(
     tmp_path: Path, searched: Callable[..., Any]
 ) -> None:
-    from jaxseq.sweep import search
+    from jaxseq.sweep import pruning, search, search_journal
 
     trainer = Trainer()
     searched("a", trainer, 12)
-    journal = search._open(tmp_path / "a" / search.JOURNAL, 4)
+    journal = search_journal.open_journal(tmp_path / "a" / search.JOURNAL, 4)
     trial = journal.study.ask()
     rows = [{"epoch": epoch, "valid_mse": 100.0} for epoch in (1, 2)]
     for row in rows:
         trial.report(row["valid_mse"], row["epoch"])
-    (pruning,) = search._callbacks(tmp_path / "a" / search.JOURNAL, trial.number, "valid_mse", None)
+    (callback,) = pruning.callbacks(tmp_path / "a" / search.JOURNAL, trial.number, "valid_mse", None)
     recipe = options_of(WAVES)
     with pytest.raises(PrunedError, match="after epoch 2"):
-        pruning.on_start(StartedRun(tmp_path, recipe, {}, "valid_mse", tuple(rows), print))
+        callback.on_start(StartedRun(tmp_path, recipe, {}, "valid_mse", tuple(rows), print))
 
 
 @needs_optuna
@@ -319,7 +318,6 @@ def real_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search") / "sound"
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
         patch.setattr(pool, "place", quickened.place_here)
-        pictures.draw_none(patch)
         assert sweep.main([*REAL, str(folder)]) == 0
     return folder
 
@@ -327,7 +325,6 @@ def real_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "place", quickened.place_here)
-    pictures.draw_none(monkeypatch)
 
 
 @needs_optuna

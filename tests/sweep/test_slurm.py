@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-import pictures
 import pytest
 from rich.console import Console
 from test_pool import tiny
@@ -259,7 +258,6 @@ def test_processes_of_this_machine_do_what_a_cluster_does(
     tmp_path: Path, local: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submitit.core.utils, "pickle_load", lambda _: pytest.fail("loaded a pickle"))
-    pictures.draw_none(monkeypatch)
     screen = io.StringIO()
     folder = sweep.sweep(Options(words(2), tmp_path / "out", 1, local, trials=1), Console(file=screen, width=120))
     assert "trial 0 (1 of 1): model.hidden" in screen.getvalue()

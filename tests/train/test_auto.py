@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 from rich.console import Console
 from sales_tables import TABLE, sales
@@ -40,7 +39,6 @@ def short_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three preparations are listed, the second of which is the first one by another name, and one that cannot be had."""
     listed = [{}, {TARGET: "season", SCALE: "window"}, {TARGET: "log-return"}, {TARGET: "level", START: "random"}]
     monkeypatch.setattr(preparation, "candidates", lambda *_: listed)
-    pictures.draw_none(monkeypatch)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("300", 300), ("90s", 90), ("5m", 300), ("0.5h", 1800)])

@@ -6,7 +6,6 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 import optax
-import pictures
 import pytest
 from quick_compilation import quick_compilation
 from quick_runs import trained, waves
@@ -18,7 +17,7 @@ from jaxseq.common.errors import Interrupted
 from jaxseq.train import fit, loop, study
 from jaxseq.train.callbacks import Callback, StartedRun, StopTraining
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 class Pruned(Exception):
@@ -49,16 +48,10 @@ class Seen(Callback):
         self.calls.append(("end", type(error)))
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures.draw_none(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four epochs."""
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        pictures.draw_none(patch)
+    with quick_compilation():
         return trained(tmp_path_factory.mktemp("undisturbed") / "run")
 
 

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 from rich.console import Console
 
@@ -16,13 +15,8 @@ from jaxseq.export.kinds import forecasts
 from jaxseq.train import options, run
 from jaxseq.train.forecaster import restore
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly", "unannotated", "nothing_drawn")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "unannotated")
 HORIZON = 3
-
-
-@pytest.fixture
-def nothing_drawn(monkeypatch):
-    pictures.draw_none(monkeypatch)
 
 
 @pytest.fixture(scope="module")

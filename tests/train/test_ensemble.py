@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 from quick_compilation import quick_compilation
 
@@ -39,8 +38,7 @@ def combined(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, level in (("a", 1.0), ("b", 100.0))
     ]
     pd.concat(frames).to_csv(folder / "rows.csv", index=False)
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        pictures.draw_none(patch)
+    with quick_compilation():
         assert train.main(words(folder, "study")) == 0
     return folder / "study"
 
@@ -52,8 +50,7 @@ def words(folder: Path, out: str) -> list[str]:
 
 
 @pytest.fixture
-def copy(combined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    pictures.draw_none(monkeypatch)
+def copy(combined: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(combined, tmp_path / "study"))
 
 

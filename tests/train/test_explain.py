@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 
 from jaxseq.checkpoint import run_seal
@@ -33,10 +32,7 @@ def planted_table(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_planted_covariate_matters_noise_does_not_and_the_report_keeps_its_sections(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures.draw_none(monkeypatch)
+def test_a_planted_covariate_matters_noise_does_not_and_the_report_keeps_its_sections(tmp_path: Path) -> None:
     planted_table(tmp_path / "sales.csv")
     data = ["--data.path", f"{tmp_path / 'sales.csv'}", "--data.series", "shop", "--data.column", "sold"]
     data += ["--data.covariates", "price,noise,kind", "--data.target", "level", "--data.window", "4"]
@@ -64,10 +60,7 @@ def test_a_planted_covariate_matters_noise_does_not_and_the_report_keeps_its_sec
 
 
 @pytest.mark.parametrize("run", [pytest.param("aapl_run", marks=pytest.mark.slow), "panel_run"])
-def test_a_finished_run_is_explained_later(
-    run: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures.draw_none(monkeypatch)
+def test_a_finished_run_is_explained_later(run: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(request.getfixturevalue(run), copy)
     assert "## Importance" not in (copy / run_seal.REPORT).read_text()

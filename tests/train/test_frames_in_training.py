@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 
 from jaxseq import forecast
@@ -32,8 +31,7 @@ def experiment_on(frame):
     return named("table", data=data, model=Model(hidden=4), batch=32, epochs=2)
 
 
-def test_a_run_resumes_with_a_frame_of_its_rows_alone(panel_run, frame, tmp_path, monkeypatch):
-    pictures.draw_none(monkeypatch)
+def test_a_run_resumes_with_a_frame_of_its_rows_alone(panel_run, frame, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(panel_run, folder)
     experiment = experiment_on(frame)

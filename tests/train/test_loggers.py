@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pictures
 import pytest
 from quick_runs import trained
 from quick_words import TINY
@@ -22,12 +21,7 @@ from jaxseq.train.callbacks import Callback, StartedRun
 from jaxseq.train.experiments import named
 from jaxseq.train.loggers.base import RECORD, Logger
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly", "undrawn")
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures.draw_none(monkeypatch)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 class Memory(Logger):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 from made_up import uneven_edition
 from quick_compilation import quick_compilation
@@ -195,7 +194,6 @@ def test_the_books_scores_are_those_of_the_network_written_down_in_numpy(sound, 
 def test_a_run_taken_up_again_is_bit_for_bit_the_run_without_a_stop(sound, tmp_path, monkeypatch):
     whole, words = sound
     monkeypatch.chdir(tmp_path)
-    pictures.draw_none(monkeypatch)
     assert train.main([*words, "--epochs", "1", "--out", "parts"]) == 0
     assert train.main(["--resume", "parts", "--epochs", "2"]) == 0
     parts = Path("parts")

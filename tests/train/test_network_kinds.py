@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import numpy as np
-import pictures
 import pytest
 import safetensors.numpy
 from pairwise import slow_except
@@ -26,11 +25,6 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 KINDS = ("residual", "dilated", "encoder-decoder", "deepar")
 PROGRAMS = ("residual", "dilated", "encoder-decoder")
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch):
-    pictures.draw_none(monkeypatch)
 
 
 def recipe(kind, **fields):

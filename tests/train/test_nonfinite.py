@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pictures
 import pytest
 from pairwise import slow_except
 from quick_compilation import full_compilation
@@ -172,7 +171,6 @@ def poison(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
         return dataclasses.replace(job, data=job.data._replace(train=train_part))
 
     monkeypatch.setattr(forecasts, "prepare", poisoned)
-    pictures.draw_none(monkeypatch)
 
 
 def test_a_run_stops_with_epoch_step_and_leaf_and_goes_on_if_it_may_skip(
@@ -198,10 +196,7 @@ def test_a_run_stops_with_epoch_step_and_leaf_and_goes_on_if_it_may_skip(
 
 
 @pytest.mark.slow
-def test_the_leaf_of_a_later_epoch_is_found_from_the_one_that_is_saved(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures.draw_none(monkeypatch)
+def test_the_leaf_of_a_later_epoch_is_found_from_the_one_that_is_saved(job: Job, tmp_path: Path) -> None:
     assert train.main([*WORDS, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
     second = epoch_of([1.0, 1.0, NAN])._replace(number=2)
     said = nonfinite.failing_leaf(job, job.setup, tmp_path / "run", second, 2)

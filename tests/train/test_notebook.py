@@ -182,6 +182,7 @@ def test_a_restored_model_of_music_is_a_page_with_its_nats(chorales_run):
     assert page.cells[page.cells.index("domain") + 1] == "chorales" and len(page.pictures) == 1
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_picture_of_a_training_marks_its_best_epoch():
     assert run_folder.best_row(ROWS, "valid_mse")["epoch"] == 4
     assert notebook.loss_picture(ROWS, "valid_mse") != notebook.loss_picture(ROWS[::-1][1:][::-1], "valid_mse")

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import optax
 import pandas as pd
-import pictures
 import pytest
 
 from jaxseq.common.arrays import Batch
@@ -28,11 +27,6 @@ from jaxseq.train.job import initial_state
 
 WINDOW = 8
 ROWS = 60
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures.draw_none(monkeypatch)
 
 
 def frame() -> pd.DataFrame:

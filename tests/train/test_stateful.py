@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-import pictures
 import pytest
 from scipy.signal import lfilter
 
@@ -182,12 +181,10 @@ def words(path: Path, *more: str) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs, the second of a resumed run."""
     base = tmp_path_factory.mktemp("stateful")
-    with pytest.MonkeyPatch.context() as patch:
-        pictures.draw_none(patch)
-        path = table(base / "y.csv")
-        assert command.main(words(path, "--epochs", "2", "--out", str(base / "whole"))) == 0
-        assert command.main(words(path, "--epochs", "1", "--out", str(base / "run"))) == 0
-        assert command.main(["--resume", str(base / "run"), "--epochs", "2"]) == 0
+    path = table(base / "y.csv")
+    assert command.main(words(path, "--epochs", "2", "--out", str(base / "whole"))) == 0
+    assert command.main(words(path, "--epochs", "1", "--out", str(base / "run"))) == 0
+    assert command.main(["--resume", str(base / "run"), "--epochs", "2"]) == 0
     return base / "run"
 
 

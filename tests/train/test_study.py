@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 from rich.console import Console
 
@@ -31,8 +30,7 @@ TINY = named("waves", data=Waves(count=240, window=6), model=Model(hidden=3), ep
 
 
 @pytest.fixture
-def copy(study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    pictures.draw_none(monkeypatch)
+def copy(study_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(study_folder, tmp_path / "s"))
 
 
@@ -69,10 +67,7 @@ def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_fold
 
 
 @pytest.mark.slow
-def test_a_panel_whose_series_have_numbers_as_names_is_pooled_over_the_rows_that_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures.draw_none(monkeypatch)
+def test_a_panel_whose_series_have_numbers_as_names_is_pooled_over_the_rows_that_are_asked_for(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     names = np.repeat(["01", "1", "NA"], 60)
     rows = pd.DataFrame({"name": names, "t": np.tile(np.arange(60), 3), "v": random.normal(size=180)})

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import pictures
 import pytest
 from rich.console import Console
 
@@ -205,9 +204,8 @@ def test_a_run_that_ends_early_is_written_no_more_and_changes_no_other(
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_study_together_has_the_files_of_one_whose_members_are_trained_alone(
-    tmp_path: Path, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, study_folder: Path
 ) -> None:
-    pictures.draw_none(monkeypatch)
     tiny = named("waves", data=TINY.data, model=Model(hidden=3), epochs=1)
     ours = study.study_together(tiny, seeds=2, folds=2, out=tmp_path / "s", console=Console(quiet=True))
 

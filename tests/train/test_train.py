@@ -51,7 +51,6 @@ PACKAGE = Path(train.__file__).parents[2]
 def run(aapl_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that run, as `run` in the current folder; pictures are not drawn again."""
     monkeypatch.chdir(tmp_path)
-    pictures.draw_none(monkeypatch)
     return Path(shutil.copytree(aapl_run, "run"))
 
 
@@ -152,7 +151,6 @@ def test_two_runs_started_in_the_same_folder_get_different_numbers(
 @pytest.mark.usefixtures("compiled_quickly")
 def test_every_other_choice_of_the_command_line_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pictures.draw_none(monkeypatch)
     data = "--data.count 200 --data.window 6 --task direct --horizon 3"
     model = "--model.cell lstm --model.layers 2 --model.hidden 3 --model.head quantile"
     training = "--schedule cosine --clip 0.5 --seed 4 --epochs 1 --batch 32"
@@ -359,7 +357,6 @@ def test_a_run_stops_when_patience_is_at_an_end_and_stays_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    pictures.draw_none(monkeypatch)
     assert train.main([*AAPL, "--epochs", "60", "--patience", "2", "--out", "run"]) == 0
     rows = run_folder.read_metrics(Path("run"))
     best = min(rows, key=lambda row: row["valid_mse"])["epoch"]
@@ -456,7 +453,6 @@ def test_ctrl_c_in_the_first_epoch_leaves_a_run_to_go_on_with(
         yield
 
     monkeypatch.chdir(tmp_path)
-    pictures.draw_none(monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(epoch, "epochs", interrupted)
         assert train.main([*AAPL, "--epochs", "1", "--out", "my run"]) == 130
@@ -669,7 +665,6 @@ def test_a_run_goes_on_with_the_rows_that_it_had_wherever_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    pictures.draw_none(monkeypatch)
     values = np.random.default_rng(3).normal(100, 5, 400)
     rows = [f"2020-01-01T{n // 60:02}:{n % 60:02}:00,{value:.6f}" for n, value in enumerate(values)]
     Path("a.csv").write_text("\n".join(["date,sales", *rows]))

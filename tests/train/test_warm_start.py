@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pandas as pd
-import pictures
 import pytest
 from quick_compilation import quick_compilation
 
@@ -46,8 +45,7 @@ def warm(panel_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     later = later.assign(date=later["date"] + pd.Timedelta(days=20), sales=later["sales"] * 1.1)
     pd.concat([known, later]).to_csv(folder / "grown.csv", index=False)
     before = digests(panel_run)
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        pictures.draw_none(patch)
+    with quick_compilation():
         assert train.main(words(folder / "grown.csv", folder / "run", panel_run)) == 0
     assert digests(panel_run) == before
     return folder / "run"
@@ -86,7 +84,6 @@ def test_it_begins_with_the_parameters_that_were_judged_and_a_fresh_optimiser(wa
 def test_one_that_is_killed_before_its_first_epoch_begins_as_before(
     warm: Path, panel_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    pictures.draw_none(monkeypatch)
     folder = shutil.copytree(warm, tmp_path / "run")
     shutil.rmtree(folder / "checkpoints")
     for name in ("metrics.jsonl", run_seal.JUDGED, *run_seal.OUTPUTS):

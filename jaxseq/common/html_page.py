@@ -6,6 +6,7 @@ The Markdown is the source; the page adds a list of contents, badges, and the fi
 from __future__ import annotations
 
 import base64
+import json
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ def html(
     badges: Mapping[str, str] = NO_BADGES,
     after_lead: str = "",
     files: Mapping[str, bytes] = NO_FILES,
+    embed: bool = True,
 ) -> str:
     """Render Markdown as one HTML file, which is well-formed XML too.
 
@@ -55,11 +57,12 @@ def html(
                 in the Markdown
     files       content of files that are not in the folder yet, by their path from it
     after_lead  HTML between the text before the first section and the sections
+    embed       whether files that the text links to are embedded; or else links lead to them, beside the page
 
-    Pictures, sounds and other files that the text links to, by their paths from `folder`, are embedded. HTML in the
+    Pictures by their paths from `folder` are embedded, and sounds and other files unless `embed` is false. HTML in the
     text is shown as text. Raises `UsageError` for a file that cannot be read and for a picture that is not a PNG.
     """
-    environment = {"folder": folder, "badges": badges, "files": files}
+    environment = {"folder": folder, "badges": badges, "files": files, "embed": embed}
     tokens = PARSER.parse(markdown, environment)
     _mark_tables(tokens, badges)
     _mark_paragraphs(tokens)
@@ -75,10 +78,18 @@ def html(
         title=" ".join(escape(title) for _, title in headings["h1"]),
         style=STYLE.read_text(encoding="utf-8"),
         lead=lead,
-        after_lead=after_lead,
+        after_lead=f'<div class="after-lead">\n{after_lead}</div>\n' if after_lead else "",
         contents="".join(contents),
         body=body,
     )
+
+
+def script_data(content: Mapping[str, object]) -> str:
+    """Return the data of a script as JSON, in which nothing that a user named ends the script or the page."""
+    data = json.dumps(content, allow_nan=False)
+    for character in "<>&":
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    return data
 
 
 def _mark_headings(tokens: Sequence[Token]) -> dict[str, list[tuple[str, str]]]:
@@ -195,7 +206,7 @@ class _Renderer(RendererHTML):
     def link_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """Embed a file as a download, a WAV in a player; an address elsewhere stays a link."""
         address = str(tokens[idx].attrs["href"])
-        if not _is_local(address):
+        if not (env["embed"] and _is_local(address)):
             return self.renderToken(tokens, idx, options, env)
 
         path = _local_file(address, env)
@@ -208,7 +219,7 @@ class _Renderer(RendererHTML):
     def link_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """End a link; the label of a sound, which follows its player, has no end tag."""
         opening = next(token for token in reversed(tokens[:idx]) if token.type == "link_open")
-        return "" if _is_sound(opening) else "</a>"
+        return "" if env["embed"] and _is_sound(opening) else "</a>"
 
 
 PARSER = MarkdownIt("zero", {"xhtmlOut": True}, renderer_cls=_Renderer).enable(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from string import Template
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
+from jaxseq.common import html_page
 from jaxseq.data.windows import Windows
 from jaxseq.forecasting import predictions, residuals
 from jaxseq.forecasting.predictions import Judged, interval_levels
@@ -76,7 +75,7 @@ def section(
     chosen = _chosen(ratios)
     series = [_series(names[number], ratios[number], curves, windows, number) for number in chosen]
 
-    data = script_data({"series": series, "levels": levels, "reference": reference})
+    data = html_page.script_data({"series": series, "levels": levels, "reference": reference})
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         style=STYLE.read_text(encoding="utf-8"),
         windows=views,
@@ -94,14 +93,6 @@ def shown_series(frame: pd.DataFrame, windows: Windows) -> list[str]:
     names = _names(frame, windows)
     judged = predictions.judged(frame, windows.targets.shape[1])
     return [names[number] for number in _chosen(residuals.ratios(judged, windows.series))]
-
-
-def script_data(content: Mapping[str, object]) -> str:
-    """Return the data of a script as JSON, in which nothing that a user named ends the script or the page."""
-    data = json.dumps(content, allow_nan=False)
-    for character in "<>&":
-        data = data.replace(character, f"\\u{ord(character):04x}")
-    return data
 
 
 def _band(depth: int, level: int) -> str:

@@ -10,6 +10,7 @@ from string import Template
 import numpy as np
 import pandas as pd
 
+from jaxseq.common import html_page
 from jaxseq.forecasting import chart
 from jaxseq.forecasting.predictions import interval_levels
 from jaxseq.forecasting.residuals import KINDS
@@ -57,7 +58,7 @@ def section(residuals: pd.DataFrame, shown_series: Sequence[str], reference: str
         measure=escape(title),
         claim_hidden=claim_hidden,
         reference=escape(reference),
-        data=chart.script_data(content),
+        data=html_page.script_data(content),
         script=SCRIPT.read_text(encoding="utf-8"),
     )
 

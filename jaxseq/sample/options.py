@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ FOLDER = "samples"
 """Name of the numbered folders."""
 NO_PRIME = "none"
 """Value of `SampleOptions.prime` that composes from the start."""
+DATA_PATH = "data.path"
+"""Name of the option that has a dot."""
 DEFAULT_BARS = 16
 """Bars of a piece where neither the options nor the given notes decide."""
 
@@ -89,7 +92,7 @@ class SampleOptions:
     """Instrument of MIDI, MusicXML and sound."""
     score: bool = True
     """Engrave a score of each piece as SVG and PNG (needs jaxseq[score])."""
-    data_path: Annotated[Path | None, tyro.conf.arg(name="data.path")] = None
+    data_path: Annotated[Path | None, tyro.conf.arg(name=DATA_PATH)] = None
     """Where the run's data are now, if they have moved since the training."""
     epoch: int | None = None
     """Saved epoch to compose with; None takes the one that was judged, or the best one so far."""
@@ -141,3 +144,27 @@ def parse(words: list[str]) -> SampleOptions:
     if not words:
         raise UsageError("no run is named", needed="the folder of a run, such as runs/jsb-chords-0001")
     return command_line.parse(SampleOptions, words, program=PROGRAM, description=DESCRIPTION)
+
+
+def words(options: SampleOptions) -> list[str]:
+    """Return the words of a command line that gives these options; those with their default values are left out."""
+    line = [str(options.run)]
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name == "run" or value == field.default:
+            continue
+        name = _option_name(field.name)
+        if value is False:
+            line.append(f"--no-{name}")
+        elif value is True:
+            line.append(f"--{name}")
+        else:
+            line += [f"--{name}", str(value)]
+    return line
+
+
+def _option_name(field: str) -> str:
+    """Return the name of a field's option, without its dashes."""
+    if field == "data_path":
+        return DATA_PATH
+    return field.replace("_", "-")

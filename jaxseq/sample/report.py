@@ -16,6 +16,7 @@ from rich.table import Table
 
 from jaxseq.checkpoint import folder_seal
 from jaxseq.common import csv_tables
+from jaxseq.common.markdown import escaped
 from jaxseq.music.evaluation import coherence, discriminator, memorisation
 from jaxseq.music.evaluation.coherence import Coherence
 from jaxseq.music.midi import write as midi
@@ -23,7 +24,7 @@ from jaxseq.music.notation import spelling
 from jaxseq.music.piece import Piece
 from jaxseq.sample.compose import Composed
 from jaxseq.sample.judge import BACH, DRAWS, HIGH, LOW, SAMPLES, Judgement
-from jaxseq.sample.options import NO_PRIME
+from jaxseq.sample.options import NO_PRIME, words
 from jaxseq.sample.request import Request
 
 SUMMARY_FILE = folder_seal.SAMPLES
@@ -133,6 +134,12 @@ def settings(request: Request) -> dict[str, Setting]:
     return values
 
 
+def again(request: Request) -> list[str]:
+    """Return the words of a command line that composes the same pieces, into another folder."""
+    options = dataclasses.replace(request.options, out=None, epoch=request.composer.epoch)
+    return words(options)
+
+
 def _likelihood(request: Request) -> str:
     if request.composer.fills:
         return IN_ANY_ORDER
@@ -234,13 +241,15 @@ def markdown(request: Request, composed: Composed, judgement: Judgement, files: 
         # Options that are not set decide nothing, and the likelihood has a place further down.
         if value is not None and value != likelihood:
             options.append(f"{name} {value}")
-    remark_lines = "".join(f"{text}.\n\n" for text in remarks(request, composed))
+    remark_lines = "".join(f"{escaped(text)}.\n\n" for text in remarks(request, composed))
 
-    return f"""# {len(composed.pieces)} pieces by {request.options.run}
+    return f"""# {len(composed.pieces)} pieces by {escaped(str(request.options.run))}
 
-{", ".join(options)}.
+{escaped(", ".join(options))}.
 
-{remark_lines}{coherence.table(judgement.columns)}
+{remark_lines}## Beside Bach's pieces
+
+{coherence.table(judgement.columns)}
 
 Bach's own test part is the yardstick, not 0 or 1; of {DRAWS} draws of as many stretches from it, no longer than these, nine
 in ten lie from "{LOW}" to "{HIGH}": so far chance alone takes his own music. Ends are those of whole pieces. The 5-gram was
@@ -250,6 +259,8 @@ divergences are from the training part. As numbers: `{TABLE_FILE}`.
 {memorised_sentence(judgement)}.
 
 {told_apart_sentence(judgement)}.
+
+## Pieces
 
 {listing}
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxseq.checkpoint import folder_seal
-from jaxseq.common import figures, files
+from jaxseq.common import figures, files, html_page
 from jaxseq.common.errors import UsageError
 from jaxseq.music import plots, sound
 from jaxseq.music.instruments import INSTRUMENTS, Performance
 from jaxseq.music.midi import write as midi
 from jaxseq.music.notation import engrave, musicxml
 from jaxseq.music.piece import Piece
-from jaxseq.sample import report
+from jaxseq.sample import player, report
 from jaxseq.sample.compose import Composed
 from jaxseq.sample.judge import Judgement
+from jaxseq.sample.options import PROGRAM
+from jaxseq.sample.player import Track
 from jaxseq.sample.request import Request
+
+PAGE_FILE = "index.html"
 
 
 class Written(NamedTuple):
@@ -47,13 +52,17 @@ def write(
     with options.destination.unpublished() as draft:
         performance = Performance(request.bpm, instrument=INSTRUMENTS[options.instrument])
         names_by_piece = []
+        strips: list[str | None] = []
         engraving = options.score
         notes: tuple[str, ...] = ()
         for number, piece in enumerate(composed.pieces, start=1):
             contents = _contents(piece, performance)
+            strip = None
             if engraving:
                 try:
                     contents |= _engraved(piece)
+                    if number <= player.MOST_SCORES:
+                        strip = engrave.strip(musicxml.musicxml(piece))
                 except UsageError as error:
                     # A program that is missing for one piece is missing for all: it is reported once.
                     engraving = False
@@ -61,16 +70,39 @@ def write(
             for name, content in contents.items():
                 files.write(draft / name, content)
             names_by_piece.append(list(contents))
+            strips.append(strip)
             progress(number, len(composed.pieces))
 
         summary = report.summary(request, composed, judgement, names_by_piece)
         text = report.markdown(request, composed, judgement, names_by_piece)
+        tracks = _tracks(request, composed, names_by_piece, strips)
+        command = f"{PROGRAM} {shlex.join(report.again(request))}"
+        section = player.section(tracks, performance, command)
         files.write_text(draft / report.TABLE_FILE, report.table_csv(judgement.columns))
         files.write_text(draft / report.REPORT_FILE, text)
+        files.write_text(draft / PAGE_FILE, html_page.html(text, draft, after_lead=section, embed=False))
         # Last, since it seals the other files.
         folder_seal.write(draft / report.SUMMARY_FILE, summary)
         published = options.destination.publish(draft)
-    return Written(published, (report.REPORT_FILE, report.TABLE_FILE, report.SUMMARY_FILE), notes)
+    return Written(published, (PAGE_FILE, report.REPORT_FILE, report.TABLE_FILE, report.SUMMARY_FILE), notes)
+
+
+def _tracks(
+    request: Request,
+    composed: Composed,
+    names_by_piece: Sequence[Sequence[str]],
+    strips: Sequence[str | None],
+) -> list[Track]:
+    """Return the pieces as the player takes them."""
+    tracks = []
+    for number, piece in enumerate(composed.pieces):
+        piece_nats = report.nats(composed.log_probability[number])
+        facts = player.facts(piece, report.key_name(piece), request.bpm)
+        # Without a composed note there is no mean.
+        if piece_nats.notes:
+            facts.append(f"{piece_nats.mean:.3f} nats a note")
+        tracks.append(Track(piece, facts, names_by_piece[number], strips[number]))
+    return tracks
 
 
 def _contents(piece: Piece, performance: Performance) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ import os
 import shutil
 import wave
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def pieces(run_of, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_piece_has_its_files_and_all_say_the_same(pieces: Path) -> None:
     names = {path.name for path in pieces.iterdir()}
     expected = {f"sample-{n:02d}{end}" for n in (1, 2) for end in (".mid", ".musicxml", ".wav", ".png")}
-    assert names == expected | {"samples.json", "coherence.csv", "report.md"}
+    assert names == expected | {"samples.json", "coherence.csv", "report.md", "index.html"}
     said = json.loads((pieces / "samples.json").read_text())
     report = (pieces / "report.md").read_text()
     for number, one in enumerate(said["samples"], 1):
@@ -101,6 +102,38 @@ def test_every_piece_has_its_files_and_all_say_the_same(pieces: Path) -> None:
         assert -5 < one["log_likelihood_per_note"] < -2  # an untrained network knows next to nothing: log 47 is 3.85
     with wave.open(str(pieces / "sample-01.wav")) as sound:
         assert sound.getnframes() / sound.getframerate() > BARS * 4 * 60 / 400
+
+
+def test_the_page_plays_every_piece_and_leads_to_its_files(pieces: Path, run_of) -> None:
+    page = (pieces / "index.html").read_text()
+    root = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>\n"))
+    told = json.loads(root.find(".//script[@id='player-data']").text)
+    assert [piece["name"] for piece in told["pieces"]] == ["sample-01", "sample-02"]
+    seconds = BARS * 4 * 60 / 400
+    for number, shown in enumerate(told["pieces"], 1):
+        assert shown["times"][-1] == pytest.approx(seconds) and set(shown["files"]) <= set(os.listdir(pieces))
+        notes = read(pieces, number).notes
+        for voice, line in enumerate(shown["voices"]):
+            assert [notes[start, voice] for start, _, _ in line] == [pitch for _, _, pitch in line]
+        assert any(fact.endswith("nats a note") for fact in shown["facts"]) and shown["score"] is None
+    command = root.find(".//code[@id='player-command']").text
+    assert (
+        command
+        == f"python -m jaxseq.sample {run_of('jsb-chords')} --count 2 --bars {BARS} --bpm 400.0 --no-score --epoch 1"
+    )
+    assert {link.get("href") for link in root.iter("a")} >= {"sample-01.mid", "sample-02.musicxml"}
+    assert "http:" not in page.replace("http://www.w3.org/2000/svg", "") and "https:" not in page
+
+
+def test_the_words_of_options_give_the_same_options() -> None:
+    words = (
+        "run --count 3 --top-k 5 --top-p 0.5 --parallels avoid --prime a;b --transpose auto --no-score --data.path /a/b "
+        "--instrument choir --bpm 60 --keep soprano,bass --epoch 4"
+    )
+    chosen = options.parse(words.split())
+    assert options.parse(options.words(chosen)) == chosen
+    assert len(options.words(chosen)) == len(words.split())
+    assert options.words(options.parse(["run"])) == [str(chosen.run)]
 
 
 def test_the_table_has_bach_a_5_gram_and_a_frozen_chord_beside_the_samples(pieces: Path) -> None:
@@ -381,6 +414,7 @@ def test_a_score_is_engraved_or_said_to_need_verovio(run_of, tmp_path: Path, mon
         raise UsageError('verovio is not installed; to engrave a score: pip install "jaxseq[score]"')
 
     monkeypatch.setattr(engrave, "svg", lambda xml: ["<svg/>", "<svg/>"])
+    monkeypatch.setattr(engrave, "strip", lambda xml: "<svg/>")
     monkeypatch.setattr(engrave, "png", lambda page: b"png")
     words = [str(run_of("jsb-chords")), "--count", "2", "--bars", "1", "--bpm", "400", "--out"]
     assert sample.main([*words, str(tmp_path / "a")]) == 0

@@ -55,6 +55,20 @@ def test_a_page_holds_all_that_the_score_holds(verovio):
     assert found["beam"] == sum(beam.text == "begin" and beam.get("number") == "1" for beam in score.iter("beam"))
 
 
+def test_a_strip_names_the_element_of_each_note_by_voice_and_steps(verovio):
+    root = ElementTree.fromstring(engrave.strip(musicxml(CHORALE)))
+    names = [
+        str(element.get("id")) for element in root.iter() if str(element.get("class")).split()[0] in ("note", "rest")
+    ]
+    steps = {voice: [] for voice in range(4)}
+    for name in names:
+        voice, start, length = map(int, re.fullmatch(r"v(\d)s(\d+)n(\d+)", name).groups())
+        steps[voice] += range(start, start + length)
+    # Every step of every voice is in one element, an upbeat's first.
+    assert all(sorted(voice_steps) == list(range(36)) for voice_steps in steps.values())
+    assert "v0s0n4" in names and "v0s4n8" in names and len(root.findall(".//{*}g[@class='system']")) == 1
+
+
 def test_title_composer_and_voices_are_written_as_they_are(verovio):
     (page,) = engrave.svg(musicxml(CHORALE, composer="nobody"))
     words = [text for element in ElementTree.fromstring(page).iter() if (text := (element.text or "").strip())]

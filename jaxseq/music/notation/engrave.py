@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -23,6 +24,17 @@ OPTIONS = {
     "footer": "none",
     "xmlIdSeed": 1,
 }
+STRIP_MARGIN = 40
+STRIP_OPTIONS = OPTIONS | {
+    "breaks": "none",
+    "adjustPageWidth": True,
+    "pageMarginTop": STRIP_MARGIN,
+    "pageMarginBottom": STRIP_MARGIN,
+    "pageMarginLeft": STRIP_MARGIN,
+    "pageMarginRight": STRIP_MARGIN,
+    "svgViewBox": True,
+}
+"""One system of any width, which scales with the place that it has."""
 LARGE, SMALL = 26, 14
 """Sizes of the title and the composer, in pixels."""
 ZOOM = 2
@@ -34,19 +46,45 @@ def svg(musicxml: str) -> list[str]:
 
     Raises `UsageError` if verovio is not installed or cannot read the score.
     """
+    root = _parsed(musicxml)
+    pages = _drawn(musicxml, OPTIONS)
+    heading = _heading(root.findtext("work/work-title", ""), root.findtext("identification/creator", ""))
+    return [_under(pages[0], heading), *pages[1:]]
+
+
+def strip(musicxml: str) -> str:
+    """Return a score that `notation.musicxml` wrote as one SVG, a single system of any width without a title.
+
+    The element of a note or rest that voice V sings from step S on, for N sixteenths, has the id vVsSnN; voices and steps
+    count from 0. Raises as `svg` does.
+    """
+    root = _parsed(musicxml)
+    for voice, part in enumerate(root.iter("part")):
+        step = 0
+        for note in part.iter("note"):
+            steps = int(note.findtext("duration", "0"))
+            note.set("id", f"v{voice}s{step}n{steps}")
+            step += steps
+    (page,) = _drawn(ElementTree.tostring(root, encoding="unicode"), STRIP_OPTIONS)
+    return page
+
+
+def _parsed(musicxml: str) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(musicxml)
+    except ElementTree.ParseError as error:
+        raise UsageError(f"the score is no XML: {error}") from error
+
+
+def _drawn(musicxml: str, options: Mapping[str, object]) -> list[str]:
+    """Return the pages that verovio draws, at least one."""
     verovio = _installed("verovio")
     verovio.enableLog(verovio.LOG_OFF)
     toolkit = verovio.toolkit()
-    toolkit.setOptions(OPTIONS)
-    try:
-        root = ElementTree.fromstring(musicxml)
-    except ElementTree.ParseError as error:
-        raise UsageError(f"the score is no XML: {error}") from error
+    toolkit.setOptions(dict(options))
     if not toolkit.loadData(musicxml) or not toolkit.getPageCount():
         raise UsageError("verovio cannot read the score as MusicXML")
-    pages = [toolkit.renderToSVG(number) for number in range(1, toolkit.getPageCount() + 1)]
-    heading = _heading(root.findtext("work/work-title", ""), root.findtext("identification/creator", ""))
-    return [_under(pages[0], heading), *pages[1:]]
+    return [toolkit.renderToSVG(number) for number in range(1, toolkit.getPageCount() + 1)]
 
 
 def png(page: str) -> bytes:

@@ -46,7 +46,7 @@ def sample(options: SampleOptions, console: Console | None = None) -> Path:
     options = files.with_user_paths(options)
 
     request = read_request(options)
-    for note in request.given.notes:
+    for note in request.remarks:
         screen.print(note, highlight=False, markup=False)
 
     with counter(screen, "composing") as progress:
@@ -58,9 +58,11 @@ def sample(options: SampleOptions, console: Console | None = None) -> Path:
     with counter(screen, "writing") as progress:
         written = write(request, composed, judgement, progress)
 
-    screen.print(report.screen_table(judgement))
-    sentences = (report.memorised_sentence(judgement), report.told_apart_sentence(judgement))
-    for text in (*sentences, *composed.notes, *written.notes):
+    sentences = [*composed.notes, *written.notes]
+    if judgement is not None:
+        screen.print(report.screen_table(judgement))
+        sentences = [report.memorised_sentence(judgement), report.told_apart_sentence(judgement), *sentences]
+    for text in sentences:
         screen.print(text, highlight=False, markup=False)
     screen.print(f"{written.folder}: {', '.join(written.files)}, the pieces", highlight=False)
     return written.folder

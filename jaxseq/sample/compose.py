@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 
 from jaxseq.common.arrays import Key
 from jaxseq.music import tokens
-from jaxseq.music.piece import REST, Piece, PieceSplits
+from jaxseq.music.piece import REST, VOICES, Piece, PieceSplits
 from jaxseq.music.sampling import FREE, SamplingOptions
+from jaxseq.music.transposition import SOPRANO
 from jaxseq.sample.given import Given
 from jaxseq.sample.options import SampleOptions
 from jaxseq.sample.request import Request
@@ -55,9 +56,10 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
     # A model that was trained on windows knows no start symbol, and so no first note.
     if not request.composer.experiment.started and given_symbols[0, 0] == FREE:
         forced[:, 0, 0] = first_notes(request.parts, options.count, options.seed)
-        notes = (
-            "the run was trained on windows and knows no first note: it is that of a training piece, drawn evenly",
-        )
+        origin = "that of a training piece"
+        if request.parts is None:
+            origin = "one of the soprano's range"
+        notes = (f"the run was trained on windows and knows no first note: it is {origin}, drawn evenly",)
 
     drawn = draw(request, forced, progress)
     # Whatever the model draws, given notes stay: they are what the user asked for.
@@ -73,10 +75,16 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
     return Composed(pieces, log_probability, notes, time.perf_counter() - began)
 
 
-def first_notes(parts: PieceSplits, count: int, seed: int) -> Int[np.ndarray, "b"]:
-    """Draw the first symbol of each soprano from those of the training pieces."""
+def first_notes(parts: PieceSplits | None, count: int, seed: int) -> Int[np.ndarray, "b"]:
+    """Draw the first symbol of each soprano from those of the training pieces, or without them from its range."""
+    rng = np.random.default_rng(seed)
+    if parts is None:
+        low, high = SOPRANO
+        notes = np.zeros((count, len(VOICES)), np.int64)
+        notes[:, 0] = rng.integers(low, high + 1, size=count)
+        return tokens.encode(notes)[:, 0]
     pieces = [piece for piece in parts.train if len(piece.notes)]
-    numbers = np.random.default_rng(seed).integers(len(pieces), size=count)
+    numbers = rng.integers(len(pieces), size=count)
     chords = [tokens.encode(pieces[number].notes[:1], pieces[number].name) for number in numbers]
     return np.array([chord[0, 0] for chord in chords])
 

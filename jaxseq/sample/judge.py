@@ -56,8 +56,10 @@ class Judgement(NamedTuple):
     memorised_by_piece: list[Memorised]
 
 
-def judge(request: Request, composed: Composed) -> Judgement:
-    """Judge composed pieces by the parts of the data set that their model was trained on."""
+def judge(request: Request, composed: Composed) -> Judgement | None:
+    """Judge composed pieces by the parts of the data set that their model was trained on; None where they lack."""
+    if request.parts is None:
+        return None
     train = [piece.notes for piece in request.parts.train]
     test = [piece.notes for piece in request.parts.test]
     samples = [piece.notes for piece in composed.pieces]

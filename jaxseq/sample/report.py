@@ -1,4 +1,7 @@
-"""The text about composed pieces: their report in Markdown, the table of coherence, and the lines on the screen."""
+"""The text about composed pieces: their report in Markdown, the table of coherence, and the lines on the screen.
+
+Their record as JSON is in `record`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from jaxseq.music.midi import write as midi
 from jaxseq.music.notation import spelling
 from jaxseq.music.piece import Piece
 from jaxseq.sample.compose import Composed
-from jaxseq.sample.judge import BACH, DRAWS, HIGH, LOW, SAMPLES, Judgement
+from jaxseq.sample.judge import DRAWS, HIGH, LOW, Judgement
 from jaxseq.sample.options import NO_PRIME, words
 from jaxseq.sample.request import Request
 
@@ -147,8 +150,8 @@ def _likelihood(request: Request) -> str:
 
 
 def remarks(request: Request, composed: Composed) -> tuple[str, ...]:
-    """Return the remarks on the given notes and on the composed ones, a sentence each."""
-    return (*request.given.notes, *composed.notes)
+    """Return the remarks on the data, on the given notes and on the composed ones, a sentence each."""
+    return (*request.remarks, *composed.notes)
 
 
 def key_name(piece: Piece) -> str:
@@ -167,74 +170,8 @@ def nats(log_probability: Float[np.ndarray, "t 4"]) -> Nats:
     return Nats(-float(composed.mean(dtype=np.float64)), composed.size)
 
 
-def summary(
-    request: Request, composed: Composed, judgement: Judgement, files: Sequence[Sequence[str]]
-) -> dict[str, object]:
-    """Return everything that is known of the pieces as JSON; `files` has the names of each piece's files."""
-    samples = []
-    for number, piece in enumerate(composed.pieces):
-        piece_nats = nats(composed.log_probability[number])
-        memorised = judgement.memorised_by_piece[number]
-        samples.append(
-            {
-                "name": piece.name,
-                "seed": request.options.seed,
-                "log_likelihood_per_note": -piece_nats.mean,
-                "notes_composed": piece_nats.notes,
-                "key": key_name(piece),
-                "coherence": judgement.by_piece[number]._asdict(),
-                "memorised_share": memorised.share,
-                # The only piece that was looked up here.
-                "longest_memorised_steps": memorised.longest[0],
-                "files": files[number],
-            }
-        )
-
-    memorised_by_column = {}
-    for name, memorised in ((SAMPLES, judgement.memorised), (BACH, judgement.bach_memorised)):
-        memorised_by_column[name] = {
-            "share": memorised.share,
-            "windows": memorised.windows,
-            "longest_steps": max(memorised.longest, default=0),
-        }
-
-    values = {
-        "settings": settings(request),
-        "said": remarks(request, composed),
-        "coherence": {name: column._asdict() for name, column in judgement.columns.items()},
-        "told_apart": {
-            "auc": judgement.told_apart.auc,
-            "standard_error": judgement.told_apart.error,
-            "strongest": dict(judgement.told_apart.strongest),
-        },
-        "memorised": memorised_by_column,
-        "samples": samples,
-    }
-    return {name: _without_nan(value) for name, value in values.items()}
-
-
-def _without_nan(value: object) -> object:
-    """Return a value for JSON, which has no NaN: null takes its place."""
-    if isinstance(value, Mapping):
-        return {name: _without_nan(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
-    # A measure is NaN where a piece has nothing to measure.
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def markdown(request: Request, composed: Composed, judgement: Judgement, files: Sequence[Sequence[str]]) -> str:
-    """Return the report in Markdown; `files` has the names of each piece's files."""
-    rows = ["| piece | nats a note | key | memorised | longest, sixteenths | files |", "|---|---:|---|---:|---:|---|"]
-    for number, piece in enumerate(composed.pieces):
-        piece_nats = nats(composed.log_probability[number])
-        memorised = judgement.memorised_by_piece[number]
-        figures = f"{piece_nats.mean:.3f} | {key_name(piece)} | {memorised.share:.1%} | {memorised.longest[0]}"
-        rows.append(f"| {piece.name} | {figures} | {_links(piece, files[number])} |")
-    listing = "\n".join(rows)
-
+def markdown(request: Request, composed: Composed, judgement: Judgement | None, files: Sequence[Sequence[str]]) -> str:
+    """Return the report in Markdown; `files` has the names of each piece's files, `judgement` lacks without data."""
     likelihood = _likelihood(request)
     options = []
     for name, value in settings(request).items():
@@ -242,12 +179,25 @@ def markdown(request: Request, composed: Composed, judgement: Judgement, files: 
         if value is not None and value != likelihood:
             options.append(f"{name} {value}")
     remark_lines = "".join(f"{escaped(text)}.\n\n" for text in remarks(request, composed))
+    beside_bach = ""
+    if judgement is not None:
+        beside_bach = _beside_bach(judgement)
 
     return f"""# {len(composed.pieces)} pieces by {escaped(str(request.options.run))}
 
 {escaped(", ".join(options))}.
 
-{remark_lines}## Beside Bach's pieces
+{remark_lines}{beside_bach}## Pieces
+
+{_listing(composed, judgement, files)}
+
+{likelihood}. All of it is in `{SUMMARY_FILE}`.
+"""
+
+
+def _beside_bach(judgement: Judgement) -> str:
+    """Return the figures beside Bach's, a section."""
+    return f"""## Beside Bach's pieces
 
 {coherence.table(judgement.columns)}
 
@@ -260,12 +210,26 @@ divergences are from the training part. As numbers: `{TABLE_FILE}`.
 
 {told_apart_sentence(judgement)}.
 
-## Pieces
-
-{listing}
-
-{likelihood}. All of it is in `{SUMMARY_FILE}`.
 """
+
+
+def _listing(composed: Composed, judgement: Judgement | None, files: Sequence[Sequence[str]]) -> str:
+    """Return the table of the pieces, with what is memorised of each where that was looked up."""
+    headings = ["piece", "nats a note", "key"]
+    alignments = ["---", "---:", "---"]
+    if judgement is not None:
+        headings += ["memorised", "longest, sixteenths"]
+        alignments += ["---:", "---:"]
+    rows = [[*headings, "files"], [*alignments, "---"]]
+    for number, piece in enumerate(composed.pieces):
+        piece_nats = nats(composed.log_probability[number])
+        cells = [piece.name, f"{piece_nats.mean:.3f}", key_name(piece)]
+        if judgement is not None:
+            memorised = judgement.memorised_by_piece[number]
+            # The only piece that was looked up here.
+            cells += [f"{memorised.share:.1%}", f"{memorised.longest[0]}"]
+        rows.append([*cells, _links(piece, files[number])])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _links(piece: Piece, names: Sequence[str]) -> str:

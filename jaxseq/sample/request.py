@@ -23,16 +23,18 @@ class Request(NamedTuple):
 
     options   of the command: number of pieces, seed, how notes are drawn, where files go
     composer  the restored model
-    parts     pieces of the data set that the model was trained on
+    parts     pieces of the data set that the model was trained on; None where they cannot be loaded
     given     notes that are given in every piece
     bpm       tempo, in quarter notes a minute: that of the options, of the given file, or the usual one
+    remarks   on the data and on the given notes, a sentence each
     """
 
     options: SampleOptions
     composer: Composer
-    parts: PieceSplits
+    parts: PieceSplits | None
     given: Given
     bpm: float
+    remarks: tuple[str, ...]
 
 
 def read_request(options: SampleOptions) -> Request:
@@ -44,32 +46,37 @@ def read_request(options: SampleOptions) -> Request:
     composer = chorales.restore(options.run, options.epoch)
     # Checked before the data are loaded, which may be a download.
     options.destination.check()
-    parts = _pieces(composer, options.data_path)
+    loaded = _pieces(composer, options.data_path)
 
     _check_combination(options)
     _check_model(options, composer)
-    given_notes = _given(options, parts)
+    given_notes = _given(options, loaded)
     # Sound is made at the end: music that is too long for it is refused before it is composed.
     bpm = _tempo(options, given_notes)
     _check_length(len(given_notes.forced), bpm)
-    return Request(options, composer, parts, given_notes, bpm)
+    remarks = given_notes.notes
+    if isinstance(loaded, UsageError):
+        remarks = (f"no figures beside Bach's, since the run's data cannot be read: {loaded}", *remarks)
+        return Request(options, composer, None, given_notes, bpm, remarks)
+    return Request(options, composer, loaded, given_notes, bpm, remarks)
 
 
-def _pieces(composer: Composer, path: Path | None = None) -> PieceSplits:
-    """Load the data of a run, from another path if it is given.
+def _pieces(composer: Composer, path: Path | None = None) -> PieceSplits | UsageError:
+    """Load the data of a run, from another path if it is given; return the error where the run's own path fails.
 
-    Raises `UsageError` as they do, with what works here, where no data are named.
+    A model composes without its data. Raises `UsageError` where the given path fails.
     """
     data = composer.experiment.data
     if path is not None:
-        data = dataclasses.replace(data, path=str(path))
+        return dataclasses.replace(data, path=str(path)).load()
     try:
         return data.load()
     except FetchError as error:
         if error.file is None:
-            raise
-        advice = f"try again, or download it yourself and put it at {error.file}, or name it by --data.path"
-        raise UsageError(f"{error.reason}: {advice}") from error
+            return error
+        return UsageError(f"{error.reason}: put it at {error.file}, or name it by --data.path")
+    except UsageError as error:
+        return error
 
 
 def _check_combination(options: SampleOptions) -> None:
@@ -154,8 +161,8 @@ def _check_length(steps: int, bpm: float) -> None:
         )
 
 
-def _given(options: SampleOptions, parts: PieceSplits) -> Given:
-    """Read the given notes that the options name."""
+def _given(options: SampleOptions, parts: PieceSplits | UsageError) -> Given:
+    """Read the given notes that the options name; `parts` may be the error that the run's data gave."""
     if options.melody is not None:
         return given.harmonised(sources.find_melody(options.melody, parts, options.transpose))
     if options.prime == NO_PRIME:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
@@ -13,7 +12,7 @@ from jaxseq.music.piece import Piece, PieceSplits, Reading
 from jaxseq.music.transposition import Transposition
 
 
-def find_piece(word: str, parts: PieceSplits, transposition: Transposition = 0) -> Reading:
+def find_piece(word: str, parts: PieceSplits | UsageError, transposition: Transposition = 0) -> Reading:
     """Find a piece by name in any part, or read it from a MIDI file or a score. Raises `UsageError` if it is neither."""
     pieces = _pieces_by_name(parts)
     if word in pieces:
@@ -24,10 +23,10 @@ def find_piece(word: str, parts: PieceSplits, transposition: Transposition = 0) 
         if path.suffix.lower() in scores.SUFFIXES:
             return scores.read(path, transposition)
         return midi.read(path, transposition)
-    raise _unknown(word, "--prime", pieces)
+    raise _unknown(word, "--prime", parts)
 
 
-def find_melody(word: str, parts: PieceSplits, transposition: Transposition = 0) -> midi.Melody | Reading:
+def find_melody(word: str, parts: PieceSplits | UsageError, transposition: Transposition = 0) -> midi.Melody | Reading:
     """Find a piece by name, or read the melody of a MIDI file or a score. Raises `UsageError` if it is neither."""
     pieces = _pieces_by_name(parts)
     if word in pieces:
@@ -39,7 +38,7 @@ def find_melody(word: str, parts: PieceSplits, transposition: Transposition = 0)
         if path.suffix.lower() in scores.SUFFIXES:
             return scores.read_melody(path, transposition, track)
         return midi.read_melody(path, transposition, track)
-    raise _unknown(word, "--melody", pieces)
+    raise _unknown(word, "--melody", parts)
 
 
 def _check_transposition(transposition: Transposition, word: str) -> None:
@@ -48,7 +47,10 @@ def _check_transposition(transposition: Transposition, word: str) -> None:
         raise UsageError("moves the notes of a file", where="--transpose", got=transposition, needed=f"0 for {word}")
 
 
-def _pieces_by_name(parts: PieceSplits) -> dict[str, Piece]:
+def _pieces_by_name(parts: PieceSplits | UsageError) -> dict[str, Piece]:
+    """Return the pieces of the data; none where they could not be read."""
+    if isinstance(parts, UsageError):
+        return {}
     return {piece.name: piece for part in parts for piece in part}
 
 
@@ -58,9 +60,17 @@ def _is_file(word: str) -> bool:
     return path.suffix.lower() in (".mid", ".midi", *scores.SUFFIXES) or path.is_file()
 
 
-def _unknown(word: str, option: str, names: Collection[str]) -> UsageError:
+def _unknown(word: str, option: str, parts: PieceSplits | UsageError) -> UsageError:
+    if isinstance(parts, UsageError):
+        return UsageError(
+            f"no file, and the run's data, which may have such a piece, cannot be read ({parts})",
+            where=option,
+            got=word,
+            needed="a MIDI file or a score, or the data by --data.path",
+        )
     # Without a similar name, the first ones show how pieces are named.
-    similar = difflib.get_close_matches(word, names, 3, 0.5) or list(names)[:3]
+    names = list(_pieces_by_name(parts))
+    similar = difflib.get_close_matches(word, names, 3, 0.5) or names[:3]
     return UsageError(
         "neither a MIDI file or score nor a piece of the run's data",
         where=option,

@@ -15,7 +15,7 @@ from jaxseq.music.instruments import INSTRUMENTS, Performance
 from jaxseq.music.midi import write as midi
 from jaxseq.music.notation import engrave, musicxml
 from jaxseq.music.piece import Piece
-from jaxseq.sample import player, report
+from jaxseq.sample import player, record, report
 from jaxseq.sample.compose import Composed
 from jaxseq.sample.judge import Judgement
 from jaxseq.sample.options import PROGRAM
@@ -40,13 +40,13 @@ class Written(NamedTuple):
 def write(
     request: Request,
     composed: Composed,
-    judgement: Judgement,
+    judgement: Judgement | None,
     progress: Callable[[int, int], None],
 ) -> Written:
     """Write pieces and judgement into --out, or into the next number in the run's folder.
 
-    `progress` is called with the number of pieces that are written, and that of all. Raises `UsageError` if the folder
-    cannot be written.
+    Without a judgement there is no table. `progress` is called with the number of pieces that are written, and that of
+    all. Raises `UsageError` if the folder cannot be written.
     """
     options = request.options
     with options.destination.unpublished() as draft:
@@ -73,18 +73,21 @@ def write(
             strips.append(strip)
             progress(number, len(composed.pieces))
 
-        summary = report.summary(request, composed, judgement, names_by_piece)
+        facts = record.record(request, composed, judgement, names_by_piece)
         text = report.markdown(request, composed, judgement, names_by_piece)
         tracks = _tracks(request, composed, names_by_piece, strips)
         command = f"{PROGRAM} {shlex.join(report.again(request))}"
         section = player.section(tracks, performance, command)
-        files.write_text(draft / report.TABLE_FILE, report.table_csv(judgement.columns))
-        files.write_text(draft / report.REPORT_FILE, text)
+        names = [PAGE_FILE, report.REPORT_FILE, report.SUMMARY_FILE]
         files.write_text(draft / PAGE_FILE, html_page.html(text, draft, after_lead=section, embed=False))
+        files.write_text(draft / report.REPORT_FILE, text)
+        if judgement is not None:
+            names.append(report.TABLE_FILE)
+            files.write_text(draft / report.TABLE_FILE, report.table_csv(judgement.columns))
         # Last, since it seals the other files.
-        folder_seal.write(draft / report.SUMMARY_FILE, summary)
+        folder_seal.write(draft / report.SUMMARY_FILE, facts)
         published = options.destination.publish(draft)
-    return Written(published, (PAGE_FILE, report.REPORT_FILE, report.TABLE_FILE, report.SUMMARY_FILE), notes)
+    return Written(published, tuple(names), notes)
 
 
 def _tracks(

@@ -30,7 +30,8 @@ from jaxseq.music.midi import write
 from jaxseq.music.notation import musicxml
 from jaxseq.music.piece import BAR, Piece, Reading, from_notes
 from jaxseq.music.sampling import FREE
-from jaxseq.music.transposition import Key
+from jaxseq.music.tokens import LOWEST
+from jaxseq.music.transposition import SOPRANO, Key
 from jaxseq.report import contents
 from jaxseq.sample import __main__ as sample
 from jaxseq.sample import compose, given, options, report, request, sources
@@ -249,6 +250,54 @@ def test_voices_and_bars_that_are_kept_stay_note_for_note(run_of, tmp_path: Path
     np.testing.assert_array_equal(both[:, 0], piece[:, 0])
     np.testing.assert_array_equal(both[:BAR], piece[:BAR])
     assert (both[BAR:, 1:] != piece[BAR:, 1:]).mean() > 0.5
+
+
+@pytest.fixture(scope="module")
+def moved_run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained run whose data are no longer there."""
+    folder = tmp_path_factory.mktemp("moved")
+    shutil.copy(archive, folder / "pieces.tgz")
+    run = untrained("jsb-chords", folder / "pieces.tgz", folder / "run")
+    (folder / "pieces.tgz").unlink()
+    return run
+
+
+def test_a_model_composes_without_its_data(moved_run: Path, tmp_path: Path, archive: Path) -> None:
+    screen = io.StringIO()
+    words = [str(moved_run), "--out", str(tmp_path / "a"), "--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
+    folder = sample.sample(options.parse(words), Console(file=screen, width=1000))
+    assert {path.name for path in folder.iterdir()} == {
+        *(f"sample-01{end}" for end in (".mid", ".musicxml", ".wav", ".png")),
+        *("index.html", "report.md", "samples.json"),
+    }
+    text = (folder / "report.md").read_text()
+    assert "no figures beside Bach's" in screen.getvalue() and "no figures beside Bach's" in text
+    assert str(moved_run.with_name("pieces.tgz")) in text and "| sample-01 |" in text and "memorised" not in text
+    assert set(json.loads((folder / "samples.json").read_text())["samples"][0]) >= {
+        "key",
+        "files",
+        "log_likelihood_per_note",
+    }
+    assert checkpoint.main(["verify", str(folder)]) == 0
+
+    # The same pieces as with the data, which decide nothing but the figures.
+    known = sampled(*words[:2], str(tmp_path / "b"), *words[3:], "--data.path", str(archive))
+    assert (known / "sample-01.mid").read_bytes() == (folder / "sample-01.mid").read_bytes()
+    assert (known / "coherence.csv").is_file()
+
+
+def test_names_of_data_that_are_gone_are_refused(moved_run: Path, tmp_path: Path) -> None:
+    for option in ("--prime", "--melody"):
+        error = refused(str(moved_run), option, "chorale_009")
+        assert (error.where, error.got) == (option, "chorale_009")
+        assert "pieces.tgz" in error.rule and "--data.path" in str(error.needed)
+    # A path that the user names has to be right.
+    assert "none.tgz" in str(refused(str(moved_run), "--data.path", str(tmp_path / "none.tgz")))
+
+
+def test_first_notes_without_data_lie_in_the_soprano_s_range() -> None:
+    notes = compose.first_notes(None, 200, 0) + LOWEST - 1
+    assert notes.min() == SOPRANO[0] and notes.max() == SOPRANO[1]
 
 
 VOICES = "some of soprano, alto, tenor, bass"

@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Int
 
-from jaxseq.music.piece import BEAT
+from jaxseq.common.errors import UsageError
+from jaxseq.music.piece import BAR, BEAT
 
 Units: TypeAlias = tuple[tuple[int, int], ...]
 """Pairs of a bar's length and the unit of its beats, as in a `Piece`."""
@@ -73,6 +74,23 @@ def bars(positions: Int[np.ndarray, "t"]) -> list[Bar]:
             Bar(start, end, first=first, number=number, partial=partial, signature=signature, metre=current)
         )
     return piece_bars
+
+
+def with_upbeat(positions: Int[np.ndarray, "t"], upbeat: int) -> Int[np.ndarray, "t"]:
+    """Return the positions of the same steps, the first `upbeat` of which stand before the first bar line.
+
+    Raises `UsageError` where that is a bar or more, and for a piece whose metre changes.
+    """
+    metres = {bar.metre for bar in bars(positions)}
+    if len(metres) > 1:
+        lengths = ", ".join(map(str, sorted(metres)))
+        raise UsageError(f"the metre changes: bars of {lengths} sixteenths")
+    metre = max(metres, default=BAR)
+    if not 0 <= upbeat < metre:
+        raise UsageError(
+            f"{upbeat} sixteenths are no upbeat of bars of {metre}; less than a bar stands before the first one"
+        )
+    return (np.arange(len(positions)) - upbeat) % metre
 
 
 def fraction(length: int, units: Units = ()) -> tuple[int, int]:

@@ -38,15 +38,15 @@ class Given(NamedTuple):
     bpm: float | None = None
 
 
-def from_nothing(length: int | None = None) -> Given:
-    """Give no note; there are `length` bars of four quarters."""
+def from_nothing(length: int | None = None, upbeat: int = 0) -> Given:
+    """Give no note; there are `length` bars of four quarters, the last one shorter by the `upbeat` before the first."""
     steps = BAR * (length or DEFAULT_BARS)
     silence = np.zeros((steps, len(VOICES)), np.int64)
     pattern = Piece(
         name="",
         notes=silence,
         onsets=np.zeros(silence.shape, bool),
-        positions=np.arange(steps) % BAR,
+        positions=(np.arange(steps) - upbeat) % BAR,
         fermatas=np.zeros(steps, bool),
     )
     return Given(np.full_like(silence, FREE), pattern, has_key=False)

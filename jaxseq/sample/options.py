@@ -27,6 +27,8 @@ DEFAULT_BARS = 16
 
 MOST_SAMPLES = 1000
 MOST_BARS = 200
+MOST_UPBEAT = 23
+"""Sixteenths before the first bar, less than a bar of six quarters."""
 MOST_SWEEPS = 10_000
 MOST_SEMITONES = 60
 SLOWEST = 10
@@ -41,6 +43,8 @@ Each piece is written as MIDI, MusicXML, sound and pictures, beside a report.
     python -m jaxseq.sample runs/jsb-chords-0001
   Continue the first 4 bars of a piece:
     python -m jaxseq.sample RUN --prime chorale_305 --prime-bars 4
+  Compose 8 bars that begin with a quarter before the first bar:
+    python -m jaxseq.sample RUN --bars 8 --upbeat 4
   Harmonise a melody in 4 ways:
     python -m jaxseq.sample RUN --melody tune.mid --count 4
   Recompose alto and tenor, or bars 5 to 8 (needs a run of fill or jsb-fill):
@@ -59,6 +63,9 @@ class SampleOptions:
     bars: int | None = None
     """Number of bars of each piece, including those of --prime. None takes 16, or the length of the piece that --melody,
     --keep or --redo names."""
+    upbeat: int | None = None
+    """Sixteenths before the first bar: 4 is a quarter. The last bar of a composed piece is shorter by them; a given piece
+    gets other bar lines. None takes the upbeat of the given piece, or none."""
     temperature: float = 1.0
     """Divides the logits: below 1 favours likely notes, above 1 unlikely ones."""
     top_k: int | None = None
@@ -102,6 +109,7 @@ class SampleOptions:
     def __post_init__(self) -> None:
         _check_range("--count", self.count, 1, MOST_SAMPLES)
         _check_range("--bars", self.bars, 1, MOST_BARS)
+        _check_range("--upbeat", self.upbeat, 0, MOST_UPBEAT)
         _check_range("--prime-bars", self.prime_bars, 1, MOST_BARS)
         _check_range("--sweeps", self.sweeps, 1, MOST_SWEEPS)
         _check_range("--bpm", self.bpm, SLOWEST, FASTEST)

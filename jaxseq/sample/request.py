@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.download import FetchError
 from jaxseq.music import sound
+from jaxseq.music.bars import with_upbeat
+from jaxseq.music.midi.read import Melody
 from jaxseq.music.notes import BPM
-from jaxseq.music.piece import BEAT, PieceSplits
+from jaxseq.music.piece import BAR, BEAT, Piece, PieceSplits, Reading
 from jaxseq.sample import given, sources
 from jaxseq.sample.given import Given
 from jaxseq.sample.options import FASTEST, NO_PRIME, SLOWEST, SampleOptions
@@ -104,6 +106,9 @@ def _check_combination(options: SampleOptions) -> None:
             got=options.bars,
             needed="no --bars beside --melody, --keep or --redo",
         )
+    composes_from_nothing = options.melody is None and not is_primed
+    if composes_from_nothing and options.upbeat is not None and options.upbeat >= BAR:
+        raise UsageError("a bar or more", where="--upbeat", got=options.upbeat, needed=f"0 to {BAR - 1} sixteenths")
 
 
 def _check_model(options: SampleOptions, composer: Composer) -> None:
@@ -164,13 +169,31 @@ def _check_length(steps: int, bpm: float) -> None:
 def _given(options: SampleOptions, parts: PieceSplits | UsageError) -> Given:
     """Read the given notes that the options name; `parts` may be the error that the run's data gave."""
     if options.melody is not None:
-        return given.harmonised(sources.find_melody(options.melody, parts, options.transpose))
+        melody = sources.find_melody(options.melody, parts, options.transpose)
+        if isinstance(melody, Reading):
+            return given.harmonised(melody._replace(piece=_barred(melody.piece, options.upbeat)))
+        return given.harmonised(_barred(melody, options.upbeat))
     if options.prime == NO_PRIME:
-        return given.from_nothing(options.bars)
+        return given.from_nothing(options.bars, options.upbeat or 0)
 
     reading = sources.find_piece(options.prime, parts, options.transpose)
+    piece = _barred(reading.piece, options.upbeat)
     if _changes(options):
-        from_prime = given.changed(reading.piece, options.keep, options.redo)
+        from_prime = given.changed(piece, options.keep, options.redo)
     else:
-        from_prime = given.continued(reading.piece, options.prime_bars, options.bars)
+        from_prime = given.continued(piece, options.prime_bars, options.bars)
     return from_prime._replace(notes=(*reading.said, *from_prime.notes), bpm=reading.bpm)
+
+
+Barred = TypeVar("Barred", Piece, Melody)
+"""Notes with their positions."""
+
+
+def _barred(notes: Barred, upbeat: int | None) -> Barred:
+    """Return notes with the upbeat of the options, if they have one. Raises `UsageError` where it does not fit."""
+    if upbeat is None:
+        return notes
+    try:
+        return notes._replace(positions=with_upbeat(notes.positions, upbeat))
+    except UsageError as error:
+        raise UsageError(f"{notes.name}: {error}", where="--upbeat") from error

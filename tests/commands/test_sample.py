@@ -345,6 +345,8 @@ def test_a_request_that_cannot_be_met_is_refused(run_of, experiment: str, words:
         ("--top-k 0", 0, "at least 1"),
         ("--count 0", 0, "1 to 1000"),
         ("--bars 0", 0, "1 to 200"),
+        ("--upbeat 24", 24, "0 to 23"),
+        ("--upbeat -1", -1, "0 to 23"),
         ("--bars 10000", 10_000, "1 to 200"),
         ("--prime-bars 201", 201, "1 to 200"),
         ("--sweeps 0", 0, "1 to 10000"),
@@ -490,6 +492,39 @@ def test_a_prime_s_upbeat_metre_and_key_go_on() -> None:
     np.testing.assert_array_equal(prime.pattern.positions, [8, 9, 10, 11, *np.tile(np.arange(12), 5)])
     piece = compose.completed(prime, np.full((64, 4), 60), "new")
     assert (piece.fifths, piece.minor, piece.name) == (-1, False, "new")
+
+
+def test_an_upbeat_is_composed_and_stands_before_the_first_bar_of_every_file(run_of, tmp_path: Path) -> None:
+    words = [str(run_of("jsb-chords")), "--out", str(tmp_path / "a"), "--count", "1", "--bars", "2", "--upbeat", "4"]
+    folder = sampled(*words, "--no-score", "--bpm", "400")
+    np.testing.assert_array_equal(read(folder).positions, [*range(12, 16), *range(16), *range(12)])
+    measures = ElementTree.parse(folder / "sample-01.musicxml").find("part").findall("measure")
+    assert [(one.get("number"), one.get("implicit")) for one in measures] == [("0", "yes"), ("1", None), ("2", None)]
+    assert "with an upbeat" in (folder / "index.html").read_text()
+
+
+def test_a_given_piece_gets_the_upbeat_of_the_options(tmp_path: Path) -> None:
+    path = tmp_path / "tune.mid"
+    path.write_bytes(write.midi(from_notes("tune", chorale(3))))
+    bars = [*range(10, 16), *range(16), *range(16), *range(10)]
+    for words in (["--melody", str(path)], ["--prime", str(path), "--keep", "bass"]):
+        chosen = options.parse(["run", *words, "--upbeat", "6"])
+        pattern = request._given(chosen, Splits((), (), ())).pattern
+        np.testing.assert_array_equal(pattern.positions, bars)
+        np.testing.assert_array_equal(pattern.notes[:, 0], chorale(3)[:, 0])
+    # None leaves that of the piece, and 0 takes it away.
+    np.testing.assert_array_equal(request._barred(upbeat(), None).positions, upbeat().positions)
+    assert request._barred(upbeat(), 0).positions[0] == 0
+
+
+def test_an_upbeat_of_a_bar_or_in_changing_metre_is_refused(run_of) -> None:
+    error = refused(str(run_of("jsb-chords")), "--upbeat", "16")
+    assert (error.where, error.got) == ("--upbeat", 16)
+    with pytest.raises(UsageError, match=r"--upbeat: upbeat: 12 sixteenths .* bars of 12"):
+        request._barred(upbeat(), 12)
+    changing = np.concatenate([np.tile(np.arange(16), 4), np.tile(np.arange(12), 4)])
+    with pytest.raises(UsageError, match="bars of 12, 16 sixteenths"):
+        request._barred(upbeat()._replace(positions=changing), 4)
 
 
 def test_a_melody_s_key_and_tempo_are_those_of_its_file() -> None:

@@ -17,6 +17,7 @@ from jaxseq.forecasting.mixture import Combination
 from jaxseq.train import auto_options, loggers, preparation
 from jaxseq.train.experiments import EXPERIMENTS, named
 from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.processes import Processes
 from jaxseq.train.saved_experiment import saved_experiment
 
@@ -104,6 +105,13 @@ class Options(Generic[AnyExperiment]):
 
         if self.together and self.seeds == 1:
             raise UsageError("trains several seeds", where="--together", got="--seeds 1", needed="--seeds 2 or more")
+        if self.classical and not isinstance(self.experiment, ForecastExperiment):
+            raise UsageError(
+                "compares forecasts",
+                where="--classical",
+                got=self.experiment.name,
+                needed="an experiment that forecasts",
+            )
         if self.refit:
             self._check_refit()
         if self.ensemble is not None:
@@ -170,6 +178,18 @@ class Options(Generic[AnyExperiment]):
             )
 
 
+@dataclass(frozen=True)
+class OptionsWithoutForecasts(Options[AnyExperiment], Generic[AnyExperiment]):
+    """Options in the help of an experiment that forecasts no series: without those that it refuses."""
+
+    refit: Annotated[bool, tyro.conf.Suppress] = False
+    ensemble: Annotated[Combination | None, tyro.conf.Suppress] = None
+    auto: Annotated[str | None, tyro.conf.Suppress] = None
+    backtest: Annotated[int, tyro.conf.Suppress] = 1
+    classical: Annotated[bool, tyro.conf.Suppress] = False
+    explain: Annotated[bool, tyro.conf.Suppress] = False
+
+
 def parse(words: list[str]) -> Options[Experiment]:
     """Return the options that the words of a command line stand for; --help prints and exits.
 
@@ -186,7 +206,7 @@ def parse(words: list[str]) -> Options[Experiment]:
         # The saved experiment replaces the one of the table: options change its values.
         experiment = saved_experiment(folder)
         _check_resume(folder, experiment, name, words)
-    elif name is None and OVERVIEW.intersection(word.partition("=")[0] for word in words):
+    elif name is None and _asks_for_help(words):
         return _show_overview(words)
 
     return _parse_fields(experiment, fields)
@@ -233,13 +253,20 @@ def _check_resume(folder: str, saved: Experiment, name: str | None, words: list[
 def _parse_fields(experiment: Experiment, words: list[str]) -> Options[Experiment]:
     """Return the options for one experiment, whose values are the defaults."""
     form: Any = Options
+    # They are refused by name all the same, with the reason.
+    if _asks_for_help(words) and not isinstance(experiment, ForecastExperiment):
+        form = OptionsWithoutForecasts
     return command_line.parse(
         form[_typed(experiment)],
         words,
         program=f"{PROGRAM} {experiment.name}",
         description=_filled(experiment.about),
-        default=Options(experiment),
+        default=form(experiment),
     )
+
+
+def _asks_for_help(words: list[str]) -> bool:
+    return not OVERVIEW.isdisjoint(word.partition("=")[0] for word in words)
 
 
 def _show_overview(words: list[str]) -> Options[Experiment]:

@@ -163,6 +163,24 @@ def test_the_list_of_experiments_has_one_line_for_each_and_requires_none(
         assert experiment.about.strip().splitlines()[0] in line
 
 
+@pytest.mark.parametrize("name", ["jsb", "chords", "pianoroll", "aapl"])
+def test_the_help_of_an_experiment_leaves_out_what_it_refuses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options.parse([name, "--help"])
+    text = capsys.readouterr().out
+    of_forecasts = [
+        f"--{word} " in text for word in ("refit,", "ensemble", "auto", "backtest", "classical,", "explain,")
+    ]
+    assert set(of_forecasts) == {name == "aapl"} and "--seeds " in text
+
+
+def test_options_that_are_not_in_the_help_are_refused_by_what_they_do() -> None:
+    with pytest.raises(UsageError) as raised:
+        options.parse(["jsb", "--classical"])
+    assert (raised.value.where, raised.value.got) == ("--classical", "jsb")
+    assert options.parse(["jsb", "--seeds", "2", "--backtest", "3"]).backtest == 3
+
+
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
 def test_the_help_of_an_experiment_fits_into_80_columns(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

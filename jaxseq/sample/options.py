@@ -162,6 +162,7 @@ def words(options: SampleOptions) -> list[str]:
         if field.name == "run" or value == field.default:
             continue
         name = _option_name(field.name)
+        # Switches have no value.
         if value is False:
             line.append(f"--no-{name}")
         elif value is True:

@@ -90,6 +90,7 @@ def _track(track: Track, performance: Performance) -> dict[str, object]:
     piece = track.piece
     times = np.concatenate([[0.0], np.cumsum(clock(piece, performance.bpm, performance.hold))])
     voices = []
+    # Rests are silent, and so are not sent.
     for line in lines(piece):
         voices.append([[note.start, note.end, note.pitch] for note in line if note.pitch != REST])
     score = None

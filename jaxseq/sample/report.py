@@ -180,6 +180,7 @@ def markdown(request: Request, composed: Composed, judgement: Judgement | None, 
             options.append(f"{name} {value}")
     remark_lines = "".join(f"{escaped(text)}.\n\n" for text in remarks(request, composed))
     beside_bach = ""
+    # Without the run's data nothing was measured.
     if judgement is not None:
         beside_bach = _beside_bach(judgement)
 

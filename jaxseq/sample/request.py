@@ -56,11 +56,19 @@ def read_request(options: SampleOptions) -> Request:
     # Sound is made at the end: music that is too long for it is refused before it is composed.
     bpm = _tempo(options, given_notes)
     _check_length(len(given_notes.forced), bpm)
-    remarks = given_notes.notes
+    request = Request(
+        options=options,
+        composer=composer,
+        parts=None,
+        given=given_notes,
+        bpm=bpm,
+        remarks=given_notes.notes,
+    )
+    # The notes need no data, which the judgement of them does.
     if isinstance(loaded, UsageError):
-        remarks = (f"no figures beside Bach's, since the run's data cannot be read: {loaded}", *remarks)
-        return Request(options, composer, None, given_notes, bpm, remarks)
-    return Request(options, composer, loaded, given_notes, bpm, remarks)
+        remark = f"no figures beside Bach's, since the run's data cannot be read: {loaded}"
+        return request._replace(remarks=(remark, *given_notes.notes))
+    return request._replace(parts=loaded)
 
 
 def _pieces(composer: Composer, path: Path | None = None) -> PieceSplits | UsageError:
@@ -69,6 +77,7 @@ def _pieces(composer: Composer, path: Path | None = None) -> PieceSplits | Usage
     A model composes without its data. Raises `UsageError` where the given path fails.
     """
     data = composer.experiment.data
+    # A path that the user names is no accident.
     if path is not None:
         return dataclasses.replace(data, path=str(path)).load()
     try:
@@ -107,6 +116,7 @@ def _check_combination(options: SampleOptions) -> None:
             needed="no --bars beside --melody, --keep or --redo",
         )
     composes_from_nothing = options.melody is None and not is_primed
+    # A given piece has its own metre.
     if composes_from_nothing and options.upbeat is not None and options.upbeat >= BAR:
         raise UsageError("a bar or more", where="--upbeat", got=options.upbeat, needed=f"0 to {BAR - 1} sixteenths")
 

@@ -93,7 +93,8 @@ def test_the_rows_of_chords_hold_the_whole_piece_one_chord_apart(cold):
 def test_rows_are_laid_out_in_jax_as_in_numpy(cold):
     symbols, positions = piece(23)
     symbols[3:22] = symbols[3]
-    for network in (Notes(), Chords(), Fills()):
+    symbols[19:] = symbols[:4]
+    for network in (Notes(), Chords(), Chords(reprises=True), Fills()):
         rows = quickly(lambda *piece, network=network: network.rows(*piece, cold))(symbols, positions)
         for found, expected in zip(rows, network.rows(symbols, positions, cold), strict=True):
             np.testing.assert_array_equal(found, expected)

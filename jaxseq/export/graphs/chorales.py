@@ -158,6 +158,9 @@ def _chord_net(composer: Composer, piece: Piece) -> Value:
     params = composer.state.params
     options = composer.experiment.model
     assert isinstance(options, chorale_networks.Chords)
+    # The longest passage is found step by step, in a loop that the graph lacks.
+    if options.reprises:
+        raise UsageError("the graph has no reprises", where="--model.reprises", got=True, needed=layers.WAY_OUT)
 
     first = tokens.MASKED
     if piece.started:

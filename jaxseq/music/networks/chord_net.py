@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxseq.cells.base import AnyCell
 from jaxseq.cells.norm import Norm
-from jaxseq.music.networks.inputs import LONGEST
+from jaxseq.music.networks import reprise
+from jaxseq.music.networks.inputs import CHORD_WIDTH, LONGEST
 from jaxseq.music.networks.interval_features import FromAnchors, Heard
 from jaxseq.music.networks.layers import (
     RANK,
@@ -26,13 +27,15 @@ from jaxseq.music.tokens import MASKED, VOCABULARY
 class ChordNet(nn.Module):
     """Recurrent layers over chords, one a sixteenth; each voice is predicted from the voices above it.
 
-    x is "b t 13", from `inputs.chords`: the previous chord (S, A, T, B), this chord, the steps that each voice of the
-    previous chord has lasted (1 to 16), and the position in the bar. A voice reads only those notes of this chord that
-    are above it, so that p(chord | past) = p(S) p(A | S) p(T | S, A) p(B | S, A, T).
+    x is "b t d", from `inputs.chords`: the previous chord (S, A, T, B), this chord, the steps that each voice of the
+    previous chord has lasted (1 to 16), the position in the bar, and with `reprises` their columns. A voice reads only
+    those notes of this chord that are above it, so that p(chord | past) = p(S) p(A | S) p(T | S, A) p(B | S, A, T).
 
     relative       let voices read the motion of the voices above and their distance, and add scores by the interval from
                    the voice's last note and from the voices above: the same in every key
     voice_dropout  dropout rate of what a voice reads
+    reprises       let a voice read what followed the passage just heard where it was heard before, as long as the voices
+                   above follow that, and add scores by the interval from that note
     """
 
     cell: AnyCell
@@ -45,6 +48,7 @@ class ChordNet(nn.Module):
     recurrent_dropout: float = 0.0
     relative: bool = False
     voice_dropout: float = 0.0
+    reprises: bool = False
 
     @property
     def draws(self) -> bool:
@@ -75,10 +79,16 @@ class ChordNet(nn.Module):
             self.from_anchors = [
                 FromAnchors(RANK, 1 + number, name=f"from_anchors_{number}") for number in range(VOICE_COUNT)
             ]
+        if self.reprises:
+            self.passages = nn.Embed(len(reprise.PASSAGES) * (reprise.LONGEST + 1), self.embedding // 2)
+            self.from_reprises = [
+                FromAnchors(RANK, len(reprise.PASSAGES), name=f"from_reprises_{number}")
+                for number in range(VOICE_COUNT)
+            ]
 
     def __call__(
         self,
-        x: Int[Array, "b t 13"],
+        x: Int[Array, "b t d"],
         lengths: Int[Array, "b"] | None = None,
         train: bool = False,
         carries: Any = None,
@@ -96,12 +106,16 @@ class ChordNet(nn.Module):
         symbols = jnp.maximum(x, 0)
         before = symbols[..., :4]
         chord = symbols[..., 4:8]
-        logits = [self.voice(context, before, chord[..., :number], number, train) for number in range(VOICE_COUNT)]
+        reprises = symbols[..., CHORD_WIDTH:]
+        logits = []
+        for number in range(VOICE_COUNT):
+            above = chord[..., :number]
+            logits.append(self.voice(context, before, above, number, train, reprises=reprises))
         return carries, jnp.stack(logits, axis=-2)
 
     def read(
         self,
-        x: Int[Array, "b t 13"],
+        x: Int[Array, "b t d"],
         lengths: Array | None,
         train: bool,
         carries: Any,
@@ -126,8 +140,12 @@ class ChordNet(nn.Module):
         above: Int[Array, "*b n"],
         number: int,
         train: bool = False,
+        reprises: Int[Array, "*b _"] | None = None,
     ) -> Float[Array, "*b v"]:
-        """Return the logits of voice `number`, given the previous chord and this chord's notes above the voice."""
+        """Return the logits of voice `number`, given the previous chord and this chord's notes above the voice.
+
+        reprises  columns of `reprise`, which a network with reprises needs
+        """
         parts = [context]
         # The soprano has no voice above it.
         if number > 0:
@@ -138,12 +156,36 @@ class ChordNet(nn.Module):
         if self.voice_dropout:
             seen = self.drop_seen(seen, deterministic=not train)
 
+        followed = None
+        if self.reprises:
+            assert reprises is not None, "a network with reprises reads their columns"
+            followed, lengths = self._reprises_of(reprises, above, number)
+            # Not dropped: a copy is certain or it is none.
+            seen = jnp.concatenate(
+                [seen, flatten_voices(self.notes(followed)), flatten_voices(self.passages(lengths))], axis=-1
+            )
+
         z = self._dropped(nn.relu(self.voices[number](seen)), train)
         logits = self.heads[number](z)
+        if followed is not None:
+            logits = logits + self.from_reprises[number](z, followed)
         if not self.relative:
             return logits
         anchors = jnp.concatenate([before[..., number : number + 1], above], axis=-1)
         return logits + self.from_anchors[number](z, anchors)
+
+    def _reprises_of(
+        self, columns: Int[Array, "*b _"], above: Int[Array, "*b n"], number: int
+    ) -> tuple[Int[Array, "*b 2"], Int[Array, "*b 2"]]:
+        """Return a voice's note in each reprise, and the codes of the lengths of the passages.
+
+        A reprise that the voices above have left is none.
+        """
+        is_guide = reprise.followed(columns, above)
+        notes = columns[..., number :: reprise.WIDTH]
+        lengths = columns[..., reprise.WIDTH - 1 :: reprise.WIDTH]
+        codes = jnp.where(is_guide, lengths, 0) + (reprise.LONGEST + 1) * jnp.arange(len(reprise.PASSAGES))
+        return jnp.where(is_guide, notes, MASKED), codes
 
     def _dropped(self, x: Float[Array, "*b h"], train: bool) -> Float[Array, "*b h"]:
         if not self.dropout:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxseq.common.arrays import namespace
+from jaxseq.music.networks import reprise
 from jaxseq.music.piece import BAR, VOICES
 from jaxseq.music.tokens import MASKED, START, UNSCORED
 
@@ -29,7 +30,9 @@ LONGEST = 16
 NOTE_COLUMNS = (0,)
 """Columns of `notes` that hold symbols."""
 CHORD_COLUMNS = tuple(range(2 * len(VOICES)))
-"""Columns of `chords` that hold symbols."""
+"""Columns of `chords` that hold symbols, apart from those of reprises."""
+CHORD_WIDTH = 3 * len(VOICES) + 1
+"""Columns of `chords` that every chord network reads; those of reprises follow."""
 FILL_COLUMNS = tuple(range(len(VOICES)))
 """Columns of `fills` that hold symbols."""
 
@@ -60,18 +63,26 @@ def notes(tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Ar
     return Rows(x, symbols)
 
 
-def chords(tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False) -> Rows:
-    """Lay out a piece chord by chord: x "t 13" and y "t 4".
+def chords(
+    tokens: Int[np.ndarray | Array, "t 4"],
+    positions: Int[np.ndarray | Array, "t"],
+    cold: bool = False,
+    reprises: bool = False,
+) -> Rows:
+    """Lay out a piece chord by chord: x "t 13", or "t 23" with reprises, and y "t 4".
 
     The columns of x are the previous chord, this chord (of which a network may show a voice only the notes above it),
-    the steps that each note of the previous chord has lasted, and the position in the bar.
+    the steps that each note of the previous chord has lasted, the position in the bar, and the columns of `reprise`.
     """
     arrays = namespace(tokens)
     tokens = _wide(tokens)
     first_chord = arrays.full_like(tokens[:1], MASKED if cold else START)
     before = arrays.concatenate([first_chord, tokens[:-1]])
     lasted = arrays.concatenate([arrays.zeros_like(tokens[:1]), durations(tokens)[:-1]])
-    x = arrays.concatenate([before, tokens, lasted, _bar_positions(positions)[:, None]], axis=1)
+    parts = [before, tokens, lasted, _bar_positions(positions)[:, None]]
+    if reprises:
+        parts.append(reprise.columns(tokens))
+    x = arrays.concatenate(parts, axis=1)
 
     y = tokens
     if cold:

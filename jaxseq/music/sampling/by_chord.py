@@ -11,9 +11,11 @@ from jaxtyping import Array, Float, Int
 
 from jaxseq.common import precision
 from jaxseq.common.arrays import Tree
+from jaxseq.music.networks import reprise
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.inputs import LONGEST
 from jaxseq.music.networks.layers import VOICE_COUNT
+from jaxseq.music.networks.reprise import Memory
 from jaxseq.music.sampling.choose import Chosen, Program, choose
 from jaxseq.music.sampling.drawn import Drawn, Template, zeros
 from jaxseq.music.sampling.options import Thresholds
@@ -26,11 +28,13 @@ class _ChordState(NamedTuple):
 
     carries  the network's own states
     before   the last chord; `lasted` is for how many steps each voice has had its note
+    memory   all chords so far; None for a network without reprises
     """
 
     carries: Tree
     before: Int[Array, "b 4"]
     lasted: Int[Array, "b 4"]
+    memory: Memory | None
 
 
 class _ChordStep(NamedTuple):
@@ -83,6 +87,9 @@ def by_chord(
         place_column = jnp.full((rows, 1), now.place)
         x = jnp.concatenate([before, unread, state.lasted, place_column], axis=-1)
         carries, context = read(x[:, None], state.carries, now.number)
+        reprises = None
+        if state.memory is not None:
+            reprises = reprise.recall(state.memory)
 
         chord = []
         log_p = []
@@ -92,7 +99,7 @@ def by_chord(
             if program.avoid_parallels and voice:
                 above = jnp.stack(chord, axis=-1)
                 excluded = parallel(before[:, voice], before[:, :voice], above)
-            logits = model.apply(variables, context[:, 0], before, chord, voice, method=_voice)
+            logits = model.apply(variables, context[:, 0], before, chord, voice, reprises, method=_voice)
             chosen = choose(
                 jnp.asarray(logits),
                 now.noise[voice],
@@ -107,14 +114,20 @@ def by_chord(
         notes = jnp.stack(chord, axis=-1)
         longer = jnp.minimum(state.lasted + 1, LONGEST)
         lasted = jnp.where(notes == before, longer, 1)
-        return _ChordState(carries, notes, lasted), Chosen(notes, jnp.stack(log_p, axis=-1))
+        memory = None
+        if state.memory is not None:
+            memory = reprise.remember(state.memory, notes, now.number)
+        return _ChordState(carries, notes, lasted, memory), Chosen(notes, jnp.stack(log_p, axis=-1))
 
     # Without a start symbol, nothing is known of the chord before the first.
     before_first = START if program.started else MASKED
     before = jnp.full((rows, VOICE_COUNT), before_first)
     row = jax.ShapeDtypeStruct((rows, 1, 3 * VOICE_COUNT + 1), jnp.int32)
     carries, _ = jax.eval_shape(read, row, None, 0)
-    state = _ChordState(zeros(carries), before, lasted=jnp.zeros_like(before))
+    memory = None
+    if model.reprises:
+        memory = reprise.start(rows, steps)
+    state = _ChordState(zeros(carries), before, lasted=jnp.zeros_like(before), memory=memory)
 
     inputs = _ChordStep(
         forced=jnp.swapaxes(template.forced, 0, 1),
@@ -136,9 +149,10 @@ def _voice(
     before: Int[Array, "b 4"],
     above: list[Int[Array, "b"]],
     number: int,
+    reprises: Int[Array, "b _"] | None,
 ) -> Float[Array, "b v"]:
     """Return the logits of one voice; called by `apply`, bound to the module."""
     notes = jnp.zeros((len(context), 0), jnp.int32)
     if above:
         notes = jnp.stack(above, axis=-1)
-    return model.voice(context, before, notes, number)
+    return model.voice(context, before, notes, number, reprises=reprises)

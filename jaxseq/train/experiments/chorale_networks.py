@@ -12,7 +12,7 @@ from jaxseq import cells
 from jaxseq.common.checks import count, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.music import tokens
-from jaxseq.music.networks import inputs, objectives
+from jaxseq.music.networks import inputs, objectives, reprise
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.inputs import Rows
@@ -156,6 +156,8 @@ class Chords(VoicesAtOnce):
     """Add scores by interval: from the last note of the voice, and from the voices above."""
     voice_dropout: float = 0.3
     """Dropout rate of what a voice reads: the previous chord and the voices above."""
+    reprises: bool = False
+    """Point at the place where the passage just heard was heard before, in all voices and in the soprano alone."""
 
     columns: ClassVar[tuple[int, ...]] = inputs.CHORD_COLUMNS
     whole_pieces_only: ClassVar[bool] = False
@@ -168,11 +170,14 @@ class Chords(VoicesAtOnce):
         self, tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False
     ) -> Rows:
         """Lay out a piece with one row a sixteenth."""
-        return inputs.chords(tokens, positions, cold)
+        return inputs.chords(tokens, positions, cold, self.reprises)
 
     def objective(self, transpose: int) -> Objective:
         """Return cross entropy in nats a note."""
-        return objectives.next_symbol(self.columns, transpose, LOWEST, HIGHEST)
+        columns = self.columns
+        if self.reprises:
+            columns += tuple(inputs.CHORD_WIDTH + column for column in reprise.NOTE_COLUMNS)
+        return objectives.next_symbol(columns, transpose, LOWEST, HIGHEST)
 
     def build(self, started: bool) -> ChordNet:
         """Build the Flax module, which is the same with and without a start symbol."""
@@ -187,6 +192,7 @@ class Chords(VoicesAtOnce):
             recurrent_dropout=self.recurrent_dropout,
             relative=self.relative,
             voice_dropout=self.voice_dropout,
+            reprises=self.reprises,
         )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Int
 
+from jaxseq.common.errors import UsageError
 from jaxseq.music.piece import REST
 
 OCTAVE = 12
+MOST_FIFTHS = 7
+"""Most sharps or flats of a key signature."""
+_NAME = re.compile(r"([A-G])[ -]?(#|b|sharp|flat)?[ -]+(major|minor)", re.IGNORECASE)
 SOPRANO = (60, 81)
 """Range of Bach's sopranos, from C4 to A5: where auto puts a melody."""
 
@@ -27,6 +32,24 @@ class Key(NamedTuple):
     def transposed(self, semitones: int) -> Key:
         """Return the key so many semitones higher, with six sharps or flats at most where it changes."""
         return self._replace(fifths=transposed_fifths(self.fifths, semitones))
+
+
+def key_named(name: str) -> Key:
+    """Return the key of a name such as G major, f# minor or B flat major.
+
+    Raises `UsageError` for anything else, or a key of more than seven sharps or flats.
+    """
+    match = _NAME.fullmatch(name.strip())
+    if match is None:
+        raise UsageError("no key", where="--key", got=name, needed="a name such as G major, f# minor or Bb major")
+    letter, accidental, mode = match.groups()
+    sharps = {"#": 1, "sharp": 1, "b": -1, "flat": -1, None: 0}[accidental and accidental.lower()]
+    minor = mode.lower() == "minor"
+    # A minor key has three sharps fewer than the major key on its tonic.
+    fifths = "FCGDAEB".index(letter.upper()) - 1 + 7 * sharps - 3 * minor
+    if abs(fifths) > MOST_FIFTHS:
+        raise UsageError("no key", where="--key", got=name, needed=f"at most {MOST_FIFTHS} sharps or flats")
+    return Key(fifths, minor)
 
 
 def transposed_fifths(fifths: int, semitones: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxseq.common.arrays import Key
-from jaxseq.music import tokens
+from jaxseq.music import tokens, transposition
 from jaxseq.music.piece import REST, VOICES, Piece, PieceSplits
 from jaxseq.music.sampling import FREE, SamplingOptions
 from jaxseq.music.transposition import SOPRANO
@@ -71,7 +71,10 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
     pieces = []
     for number, symbols in enumerate(drawn.symbols, start=1):
         name = f"sample-{number:0{digits}d}"
-        pieces.append(completed(request.given, tokens.decode(symbols), name))
+        piece = completed(request.given, tokens.decode(symbols), name)
+        if request.told is not None:
+            piece = _in_key(piece, request.told.keys[number - 1])
+        pieces.append(piece)
     return Composed(pieces, log_probability, notes, time.perf_counter() - began)
 
 
@@ -100,13 +103,18 @@ def draw(
     symbols = []
     log_probability = []
     done = 0
-    for key, rows in _chunks(forced, options.seed):
+    for key, numbers in _chunks(len(forced), options.seed):
+        rows = forced[numbers]
+        known = None
+        if request.told is not None:
+            known = request.told.columns[numbers]
         drawn = request.composer.draw(
             key,
             rows,
             request.given.pattern.positions,
             options=sampling_options,
             sweeps=options.sweeps,
+            known=known,
         )
         symbols.append(np.asarray(drawn.tokens))
         log_probability.append(np.asarray(drawn.log_probability))
@@ -130,20 +138,24 @@ def _sampling_options(options: SampleOptions) -> SamplingOptions:
 
 
 def _chunks(
-    forced: Int[np.ndarray, "b t 4"],
+    count: int,
     seed: int,
-) -> Iterator[tuple[Key, Int[np.ndarray, "_ t 4"]]]:
-    """Yield the rows in chunks, each with a key of its own; all chunks have the same size."""
-    count = len(forced)
+) -> Iterator[tuple[Key, Int[np.ndarray, "_"]]]:
+    """Yield the numbers of the rows in chunks, each with a key of its own; all chunks have the same size."""
     # Rounded up, twice: as few chunks as possible, and as equal ones.
     chunks = -(-count // CHUNK)
     size = -(-count // chunks)
     for number, first in enumerate(range(0, count, size)):
-        rows = forced[first : first + size]
-        # The last chunk is filled up, so that one compiled program serves all of them.
-        filling = np.repeat(rows[-1:], size - len(rows), axis=0)
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        yield key, np.concatenate([rows, filling])
+        # The last chunk is filled up by its last row, so that one compiled program serves all of them.
+        rows = np.minimum(np.arange(first, first + size), count - 1)
+        yield jax.random.fold_in(jax.random.key(seed), number), rows
+
+
+def _in_key(piece: Piece, key: transposition.Key | None) -> Piece:
+    """Return a piece with the key that the model was told."""
+    if key is None:
+        return piece
+    return piece._replace(fifths=key.fifths, minor=key.minor)
 
 
 def completed(given: Given, notes: Int[np.ndarray, "t 4"], name: str) -> Piece:

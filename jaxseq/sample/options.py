@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 from jaxseq.common.new_folder import NewFolder
 from jaxseq.music.instruments import InstrumentName
+from jaxseq.music.transposition import key_named
 
 PROGRAM = "python -m jaxseq.sample"
 FOLDER = "samples"
@@ -31,6 +33,8 @@ MOST_UPBEAT = 23
 """Sixteenths before the first bar, less than a bar of six quarters."""
 MOST_SWEEPS = 10_000
 MOST_SEMITONES = 60
+BARS = re.compile(r"\d{1,3}(,\d{1,3})*", re.ASCII)
+"""A list of bars."""
 SLOWEST = 10
 FASTEST = 1000
 """Bounds of the tempo in quarter notes a minute."""
@@ -45,6 +49,8 @@ Each piece is written as MIDI, MusicXML, sound and pictures, beside a report.
     python -m jaxseq.sample RUN --prime chorale_305 --prime-bars 4
   Compose 8 bars that begin with a quarter before the first bar:
     python -m jaxseq.sample RUN --bars 8 --upbeat 4
+  In G major, with phrases of four bars (needs a run of chords --model.conditions):
+    python -m jaxseq.sample RUN --key "G major" --fermatas 4,8,12,16
   Harmonise a melody in 4 ways:
     python -m jaxseq.sample RUN --melody tune.mid --count 4
   Recompose alto and tenor, or bars 5 to 8 (needs a run of fill or jsb-fill):
@@ -66,6 +72,11 @@ class SampleOptions:
     upbeat: int | None = None
     """Sixteenths before the first bar: 4 is a quarter. The last bar of a composed piece is shorter by them; a given piece
     gets other bar lines. None takes the upbeat of the given piece, or none."""
+    key: str | None = None
+    """Key of all pieces, such as "G major", for a run that was trained with --model.conditions. None takes that of --prime
+    or --melody, or those of training pieces, drawn evenly."""
+    fermatas: str | None = None
+    """Bars that end under a fermata, separated by commas: 4,8,12,16. For a run of chords with --model.conditions."""
     temperature: float = 1.0
     """Divides the logits: below 1 favours likely notes, above 1 unlikely ones."""
     top_k: int | None = None
@@ -117,6 +128,11 @@ class SampleOptions:
             _check_range("--transpose", self.transpose, -MOST_SEMITONES, MOST_SEMITONES)
         # Seeds of NumPy and of JAX alike.
         _check_range("--seed", self.seed, 0, 2**32 - 1)
+
+        if self.key is not None:
+            key_named(self.key)
+        if self.fermatas is not None and not BARS.fullmatch(self.fermatas):
+            raise UsageError("no list of bars", where="--fermatas", got=self.fermatas, needed="numbers such as 4,8")
 
         # Both tests are false for NaN.
         if not (math.isfinite(self.temperature) and self.temperature > 0):

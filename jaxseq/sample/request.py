@@ -13,9 +13,10 @@ from jaxseq.music.bars import with_upbeat
 from jaxseq.music.midi.read import Melody
 from jaxseq.music.notes import BPM
 from jaxseq.music.piece import BAR, BEAT, Piece, PieceSplits, Reading
-from jaxseq.sample import given, sources
+from jaxseq.sample import given, sources, told
 from jaxseq.sample.given import Given
 from jaxseq.sample.options import FASTEST, NO_PRIME, SLOWEST, SampleOptions
+from jaxseq.sample.told import Told
 from jaxseq.train.domains import chorales
 from jaxseq.train.domains.chorales import Composer
 
@@ -29,6 +30,7 @@ class Request(NamedTuple):
     given     notes that are given in every piece
     bpm       tempo, in quarter notes a minute: that of the options, of the given file, or the usual one
     remarks   on the data and on the given notes, a sentence each
+    told      what the model is told of each piece; None for a model without conditions
     """
 
     options: SampleOptions
@@ -37,6 +39,7 @@ class Request(NamedTuple):
     given: Given
     bpm: float
     remarks: tuple[str, ...]
+    told: Told | None = None
 
 
 def read_request(options: SampleOptions) -> Request:
@@ -52,7 +55,7 @@ def read_request(options: SampleOptions) -> Request:
 
     _check_combination(options)
     _check_model(options, composer)
-    given_notes = _given(options, loaded)
+    given_notes = told.with_fermatas(_given(options, loaded), options.fermatas)
     # Sound is made at the end: music that is too long for it is refused before it is composed.
     bpm = _tempo(options, given_notes)
     _check_length(len(given_notes.forced), bpm)
@@ -63,6 +66,7 @@ def read_request(options: SampleOptions) -> Request:
         given=given_notes,
         bpm=bpm,
         remarks=given_notes.notes,
+        told=told.tell(options, composer, None if isinstance(loaded, UsageError) else loaded, given_notes),
     )
     # The notes need no data, which the judgement of them does.
     if isinstance(loaded, UsageError):
@@ -123,6 +127,7 @@ def _check_combination(options: SampleOptions) -> None:
 
 def _check_model(options: SampleOptions, composer: Composer) -> None:
     """Raise `UsageError` for options that the model cannot follow."""
+    told.check(options, composer)
     experiment = composer.experiment
     # Models that compose forward know nothing of the notes that follow a gap.
     if _changes(options) and not composer.fills:

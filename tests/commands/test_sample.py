@@ -24,6 +24,7 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.common.new_folder import NewFolder
 from jaxseq.common.written import Outputs
+from jaxseq.music import conditions
 from jaxseq.music.midi import read as midi
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi import write
@@ -34,7 +35,7 @@ from jaxseq.music.tokens import LOWEST
 from jaxseq.music.transposition import SOPRANO, Key
 from jaxseq.report import contents
 from jaxseq.sample import __main__ as sample
-from jaxseq.sample import compose, given, options, report, request, sources
+from jaxseq.sample import compose, given, options, report, request, sources, told
 from jaxseq.train import experiments
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -606,3 +607,52 @@ def test_a_model_of_windows_says_nothing_of_a_first_note(run_of) -> None:
     composed = compose.compose(wanted, lambda *_: None)
     missing = np.isnan(composed.log_probability)
     assert missing[:, 0, 0].all() and missing.sum() == 2
+
+
+@pytest.fixture(scope="module")
+def told_run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained run of chords that reads what is known of a piece."""
+    return untrained("jsb-chords", archive, tmp_path_factory.mktemp("run") / "told", conditions=True)
+
+
+def test_a_model_with_conditions_is_told_length_and_key(told_run: Path) -> None:
+    words = [str(told_run), "--count", "40", "--bars", "2"]
+    wanted = request.read_request(options.parse([*words, "--key", "f# minor"]))
+    assert wanted.told is not None and wanted.told.keys == (Key(3, True),) * 40
+    steps = wanted.told.columns[0, :, 0].tolist()
+    assert steps == list(range(2 * BAR, 0, -1))
+    # Nothing is known of phrases and bars in an edition of notes alone.
+    assert set(wanted.told.columns[0, 0, 3:].tolist()) == {7, 2, 0} and not wanted.told.columns[..., 1:3].any()
+
+    drawn = request.read_request(options.parse(words))
+    assert drawn.parts is not None
+    keys = {conditions.key_of(piece) for piece in drawn.parts.train}
+    assert drawn.told is not None and len(set(drawn.told.keys)) > 2 and set(drawn.told.keys) <= keys
+
+
+def test_a_prime_s_key_is_told(told_run: Path) -> None:
+    wanted = request.read_request(options.parse([str(told_run), "--prime", "chorale_003", "--prime-bars", "1"]))
+    assert wanted.parts is not None and wanted.told is not None
+    piece = sources.find_piece("chorale_003", wanted.parts).piece
+    assert set(wanted.told.keys) == {conditions.key_of(piece._replace(notes=piece.notes[:BAR]))}
+
+
+def test_fermatas_stand_at_the_ends_of_the_bars_that_are_named() -> None:
+    under = told.with_fermatas(given.from_nothing(4), "2,4").pattern.fermatas
+    assert np.flatnonzero(under).tolist() == [*range(24, 32), *range(56, 64)]
+    with pytest.raises(UsageError) as error:
+        told.with_fermatas(given.from_nothing(4), "5")
+    assert (error.value.where, error.value.got, error.value.needed) == ("--fermatas", 5, "1 to 4")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--key", "G major"), ("--fermatas", "1")])
+def test_what_a_model_was_not_trained_to_read_is_refused(run_of, told_run: Path, option: str, value: str) -> None:
+    assert refused(str(run_of("jsb-chords")), option, value).where == option
+    if option == "--fermatas":
+        assert refused(str(told_run), option, value).where == option
+
+
+@pytest.mark.slow
+def test_pieces_are_written_in_the_key_that_was_told(told_run: Path, tmp_path: Path) -> None:
+    out = composed(told_run, tmp_path / "out", "--count", "2", "--bars", "2", "--key", "Eb major")
+    assert (read(out).fifths, read(out).minor) == (-3, False)

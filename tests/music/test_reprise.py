@@ -8,10 +8,12 @@ from problems import quickly
 
 from jaxseq.cells import CELLS
 from jaxseq.music import sampling
+from jaxseq.music.conditions import Known, columns
 from jaxseq.music.networks import inputs, reprise
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.sampling import ancestral
 from jaxseq.music.tokens import MASKED
+from jaxseq.music.transposition import Key
 from jaxseq.nn import apply
 from jaxseq.train.experiments.chorale_networks import Chords
 
@@ -41,15 +43,15 @@ def longest_passage(notes, now):
 
 def test_columns_are_those_found_by_brute_force():
     symbols = piece_with_reprises()
-    columns = reprise.columns(symbols)
-    assert columns.shape == (60, reprise.COLUMNS)
+    found = reprise.columns(symbols)
+    assert found.shape == (60, reprise.COLUMNS)
     for number, voices in enumerate(reprise.PASSAGES):
-        part = columns[:, reprise.WIDTH * number : reprise.WIDTH * (number + 1)]
+        part = found[:, reprise.WIDTH * number : reprise.WIDTH * (number + 1)]
         for now in range(len(symbols)):
             length, place = longest_passage(symbols[:, voices], now)
             followed = symbols[place] if length else [MASKED] * 4
             assert part[now].tolist() == [*followed, min(length, reprise.LONGEST)]
-    assert columns[29, 4] == 9 and columns[29, :4].tolist() == symbols[9].tolist()
+    assert found[29, 4] == 9 and found[29, :4].tolist() == symbols[9].tolist()
 
 
 def test_a_passage_is_no_longer_than_the_longest_that_is_told_apart():
@@ -58,7 +60,7 @@ def test_a_passage_is_no_longer_than_the_longest_that_is_told_apart():
 
 
 def test_a_reprise_guides_a_voice_as_long_as_the_voices_above_follow_it():
-    columns = jnp.asarray([[20, 15, 10, 5, 8, 20, 16, 11, 6, 9]])
+    both = jnp.asarray([[20, 15, 10, 5, 8, 20, 16, 11, 6, 9]])
     for above, expected in [
         ([], [True, True]),
         ([20, 15], [True, True]),
@@ -66,7 +68,7 @@ def test_a_reprise_guides_a_voice_as_long_as_the_voices_above_follow_it():
         ([21], [False] * 2),
     ]:
         notes = jnp.asarray([above], jnp.int32).reshape(1, -1)
-        assert reprise.followed(columns, notes).tolist() == [expected]
+        assert reprise.followed(both, notes).tolist() == [expected]
 
 
 def test_transposition_moves_a_reprise_with_the_piece():
@@ -81,27 +83,31 @@ def test_transposition_moves_a_reprise_with_the_piece():
 
 
 def test_a_drawn_piece_has_the_probabilities_that_the_network_gives_it_whole():
-    model = ChordNet(
-        CELLS["gru"], hidden=5, embedding=4, voice_hidden=5, relative=True, voice_dropout=0.2, reprises=True
-    )
+    sizes = {"hidden": 5, "embedding": 4, "voice_hidden": 5}
+    model = ChordNet(CELLS["gru"], relative=True, voice_dropout=0.2, conditions=True, reprises=True, **sizes)
     symbols, positions = piece_with_reprises(), np.arange(60) % 16
-    x = jnp.asarray(inputs.pad([inputs.chords(symbols, positions, reprises=True)]).x)
+    known = columns(Known(60, positions, key=Key(2, True)))
+
+    def laid_out(notes):
+        return inputs.pad([inputs.chords(notes, positions, conditions=known, reprises=True)])
+
+    x = jnp.asarray(laid_out(symbols).x)
     shapes, _ = jax.eval_shape(lambda key: apply.init(model, key, x), jax.random.key(0))
     random = np.random.default_rng(5)
     params = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.5, leaf.shape), leaf.dtype), shapes)
 
     forced = symbols[None].copy()
     forced[:, 50:] = sampling.FREE
-    drawn = ancestral(model, {"params": params}, jax.random.key(0), forced, positions)
+    drawn = ancestral(model, {"params": params}, jax.random.key(0), forced, positions, known=known[None])
     notes = np.asarray(drawn.tokens)[0]
     assert (notes[:50] == symbols[:50]).all()
 
-    rows = inputs.pad([inputs.chords(notes, positions, reprises=True)])
+    rows = laid_out(notes)
     logits = quickly(apply.apply, "model")(model, params, {}, jnp.asarray(rows.x))
     log_p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), rows.y[..., None], -1)[..., 0]
     np.testing.assert_allclose(drawn.log_probability, log_p, rtol=1e-4, atol=1e-5)
     # What was heard before matters: the same notes without the columns have other probabilities.
     blind = rows.x.copy()
-    blind[..., inputs.CHORD_WIDTH :] = np.array([MASKED] * 4 + [0] + [MASKED] * 4 + [0])
+    blind[..., -reprise.COLUMNS :] = np.array([MASKED] * 4 + [0] + [MASKED] * 4 + [0])
     without = quickly(apply.apply, "model")(model, params, {}, jnp.asarray(blind))
     assert not np.allclose(without, logits)

@@ -10,10 +10,11 @@ from jaxseq.train.domains import chorales
 from jaxseq.train.job import initial_state, run_config
 
 
-def untrained(name: str, archive: Path, folder: Path) -> Path:
-    """Write an untrained run of an experiment on an edition of pieces; returns its folder."""
+def untrained(name: str, archive: Path, folder: Path, **options: object) -> Path:
+    """Write an untrained run of an experiment on an edition of pieces; returns its folder. `options` are the network's."""
     model = {"hidden": 6, "embedding": 4}
     model |= {"convolutions": [5]} if name == "jsb" else {"voice_hidden": 5}
+    model |= options
     fields = {
         "experiment": name,
         "data": {"path": str(archive)},

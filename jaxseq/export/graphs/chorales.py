@@ -161,6 +161,8 @@ def _chord_net(composer: Composer, piece: Piece) -> Value:
     # The longest passage is found step by step, in a loop that the graph lacks.
     if options.reprises:
         raise UsageError("the graph has no reprises", where="--model.reprises", got=True, needed=layers.WAY_OUT)
+    if options.conditions:
+        raise UsageError("the graph has no conditions", where="--model.conditions", got=True, needed=layers.WAY_OUT)
 
     first = tokens.MASKED
     if piece.started:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
+from jaxseq.music.conditions import ConditionName
 from jaxseq.music.corpora import music21_corpus
 from jaxseq.music.corpora.measures import Chorale
 from jaxseq.music.piece import REST, Piece, PieceSplits
@@ -39,6 +40,8 @@ class Chorales:
     """Play what stands between repeat signs twice, instead of once."""
 
     name: ClassVar[str] = "chorales"
+    tells: ClassVar[tuple[ConditionName, ...]] = ("ending", "phrase", "key", "metre")
+    """Conditions that are known of its pieces."""
 
     def __post_init__(self) -> None:
         if self.path is not None and not self.path.strip():

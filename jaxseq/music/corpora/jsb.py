@@ -22,6 +22,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable
 from jaxseq.data.archive import read_bounded, tar_members
 from jaxseq.data.download import FetchError, Remote, fetch
+from jaxseq.music.conditions import ConditionName
 from jaxseq.music.corpora.measures import LONGEST
 from jaxseq.music.piece import VOICES, Piece, PieceSplits, from_notes
 
@@ -50,6 +51,8 @@ class Jsb:
     """The archive jsb_chorales.tgz; None downloads it once (120 kB) and checks its sha256."""
 
     name: ClassVar[str] = "jsb"
+    tells: ClassVar[tuple[ConditionName, ...]] = ("ending", "key")
+    """Conditions that are known of its pieces: their ends, and keys that their notes suggest."""
 
     def __post_init__(self) -> None:
         if self.path is not None and not self.path.strip():

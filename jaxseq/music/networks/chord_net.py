@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxseq.cells.base import AnyCell
 from jaxseq.cells.norm import Norm
+from jaxseq.music import conditions
 from jaxseq.music.networks import reprise
 from jaxseq.music.networks.inputs import CHORD_WIDTH, LONGEST
 from jaxseq.music.networks.interval_features import FromAnchors, Heard
@@ -28,12 +29,14 @@ class ChordNet(nn.Module):
     """Recurrent layers over chords, one a sixteenth; each voice is predicted from the voices above it.
 
     x is "b t d", from `inputs.chords`: the previous chord (S, A, T, B), this chord, the steps that each voice of the
-    previous chord has lasted (1 to 16), the position in the bar, and with `reprises` their columns. A voice reads only
-    those notes of this chord that are above it, so that p(chord | past) = p(S) p(A | S) p(T | S, A) p(B | S, A, T).
+    previous chord has lasted (1 to 16), the position in the bar, and the columns of conditions and of reprises, for a
+    network that has them. A voice reads only those notes of this chord that are above it, so that
+    p(chord | past) = p(S) p(A | S) p(T | S, A) p(B | S, A, T).
 
     relative       let voices read the motion of the voices above and their distance, and add scores by the interval from
                    the voice's last note and from the voices above: the same in every key
     voice_dropout  dropout rate of what a voice reads
+    conditions     read what is known of the piece (`conditions`), and add scores by the interval from its tonic
     reprises       let a voice read what followed the passage just heard where it was heard before, as long as the voices
                    above follow that, and add scores by the interval from that note
     """
@@ -48,6 +51,7 @@ class ChordNet(nn.Module):
     recurrent_dropout: float = 0.0
     relative: bool = False
     voice_dropout: float = 0.0
+    conditions: bool = False
     reprises: bool = False
 
     @property
@@ -79,6 +83,11 @@ class ChordNet(nn.Module):
             self.from_anchors = [
                 FromAnchors(RANK, 1 + number, name=f"from_anchors_{number}") for number in range(VOICE_COUNT)
             ]
+        if self.conditions:
+            self.known = [
+                nn.Embed(size, self.embedding, name=f"known_{number}") for number, size in enumerate(conditions.SIZES)
+            ]
+            self.from_tonic = [FromAnchors(RANK, 1, name=f"from_tonic_{number}") for number in range(VOICE_COUNT)]
         if self.reprises:
             self.passages = nn.Embed(len(reprise.PASSAGES) * (reprise.LONGEST + 1), self.embedding // 2)
             self.from_reprises = [
@@ -106,11 +115,11 @@ class ChordNet(nn.Module):
         symbols = jnp.maximum(x, 0)
         before = symbols[..., :4]
         chord = symbols[..., 4:8]
-        reprises = symbols[..., CHORD_WIDTH:]
+        further = symbols[..., CHORD_WIDTH:]
         logits = []
         for number in range(VOICE_COUNT):
             above = chord[..., :number]
-            logits.append(self.voice(context, before, above, number, train, reprises=reprises))
+            logits.append(self.voice(context, before, above, number, train, further=further))
         return carries, jnp.stack(logits, axis=-2)
 
     def read(
@@ -127,7 +136,11 @@ class ChordNet(nn.Module):
         before = flatten_voices(self.notes(symbols[..., :4]))
         lasting = flatten_voices(self.lasting(symbols[..., 8:12]))
         place = self.places(symbols[..., 12])
-        seen = jnp.concatenate([before, lasting, place], axis=-1)
+        parts = [before, lasting, place]
+        if self.conditions:
+            known = symbols[..., CHORD_WIDTH : CHORD_WIDTH + conditions.WIDTH]
+            parts.append(self._known(known))
+        seen = jnp.concatenate(parts, axis=-1)
 
         step_counts = jnp.sum(valid_columns(x[..., 0], lengths), axis=1)
         carries, states = self.stack(seen, step_counts, train, carries, first)
@@ -140,11 +153,11 @@ class ChordNet(nn.Module):
         above: Int[Array, "*b n"],
         number: int,
         train: bool = False,
-        reprises: Int[Array, "*b _"] | None = None,
+        further: Int[Array, "*b _"] | None = None,
     ) -> Float[Array, "*b v"]:
         """Return the logits of voice `number`, given the previous chord and this chord's notes above the voice.
 
-        reprises  columns of `reprise`, which a network with reprises needs
+        further  columns of conditions and of reprises, for a network that reads them
         """
         parts = [context]
         # The soprano has no voice above it.
@@ -158,8 +171,8 @@ class ChordNet(nn.Module):
 
         followed = None
         if self.reprises:
-            assert reprises is not None, "a network with reprises reads their columns"
-            followed, lengths = self._reprises_of(reprises, above, number)
+            assert further is not None, "a network with reprises reads their columns"
+            followed, lengths = self._reprises_of(further[..., -reprise.COLUMNS :], above, number)
             # Not dropped: a copy is certain or it is none.
             seen = jnp.concatenate(
                 [seen, flatten_voices(self.notes(followed)), flatten_voices(self.passages(lengths))], axis=-1
@@ -169,10 +182,18 @@ class ChordNet(nn.Module):
         logits = self.heads[number](z)
         if followed is not None:
             logits = logits + self.from_reprises[number](z, followed)
+        if self.conditions:
+            assert further is not None, "a network with conditions reads their columns"
+            logits = logits + self.from_tonic[number](z, conditions.tonic_symbol(further)[..., None])
         if not self.relative:
             return logits
         anchors = jnp.concatenate([before[..., number : number + 1], above], axis=-1)
         return logits + self.from_anchors[number](z, anchors)
+
+    def _known(self, columns: Int[Array, "*b 7"]) -> Float[Array, "*b e"]:
+        """Return the sum of what the columns of conditions tell."""
+        by_column = [embed(columns[..., number]) for number, embed in enumerate(self.known)]
+        return jnp.sum(jnp.stack(by_column), axis=0)
 
     def _reprises_of(
         self, columns: Int[Array, "*b _"], above: Int[Array, "*b n"], number: int

@@ -32,7 +32,7 @@ NOTE_COLUMNS = (0,)
 CHORD_COLUMNS = tuple(range(2 * len(VOICES)))
 """Columns of `chords` that hold symbols, apart from those of reprises."""
 CHORD_WIDTH = 3 * len(VOICES) + 1
-"""Columns of `chords` that every chord network reads; those of reprises follow."""
+"""Columns of `chords` that every chord network reads; those of conditions and of reprises follow."""
 FILL_COLUMNS = tuple(range(len(VOICES)))
 """Columns of `fills` that hold symbols."""
 
@@ -67,12 +67,14 @@ def chords(
     tokens: Int[np.ndarray | Array, "t 4"],
     positions: Int[np.ndarray | Array, "t"],
     cold: bool = False,
+    conditions: Int[np.ndarray | Array, "t _"] | None = None,
     reprises: bool = False,
 ) -> Rows:
-    """Lay out a piece chord by chord: x "t 13", or "t 23" with reprises, and y "t 4".
+    """Lay out a piece chord by chord: x "t d" and y "t 4".
 
-    The columns of x are the previous chord, this chord (of which a network may show a voice only the notes above it),
-    the steps that each note of the previous chord has lasted, the position in the bar, and the columns of `reprise`.
+    The 13 first columns of x are the previous chord, this chord (of which a network may show a voice only the notes above
+    it), the steps that each note of the previous chord has lasted, and the position in the bar. The columns of
+    `conditions` and of `reprise` follow, for a network that reads them.
     """
     arrays = namespace(tokens)
     tokens = _wide(tokens)
@@ -80,6 +82,8 @@ def chords(
     before = arrays.concatenate([first_chord, tokens[:-1]])
     lasted = arrays.concatenate([arrays.zeros_like(tokens[:1]), durations(tokens)[:-1]])
     parts = [before, tokens, lasted, _bar_positions(positions)[:, None]]
+    if conditions is not None:
+        parts.append(arrays.asarray(conditions, dtype=tokens.dtype))
     if reprises:
         parts.append(reprise.columns(tokens))
     x = arrays.concatenate(parts, axis=1)

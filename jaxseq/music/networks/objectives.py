@@ -12,11 +12,19 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from jaxseq.common.arrays import Key
 from jaxseq.nn.objectives import Objective, whole_output
 
+OCTAVE = 12
+"""Pitch classes."""
+NOTHING_KNOWN = 0.5
+"""Share of the training rows in which no condition is known, as in the likelihoods that are compared with other models'."""
+UNKNOWN = 0.2
+"""Share of the other rows in which a condition is not known."""
+
 
 class Transposition(NamedTuple):
     """How far a row may be transposed.
 
     columns          columns of x that hold symbols
+    tonics           columns of x that hold pitch classes, from 1 to 12; 0 is unknown
     most             largest shift, up or down
     lowest, highest  the symbols that have a pitch, between which all shifted ones must stay
     """
@@ -25,6 +33,7 @@ class Transposition(NamedTuple):
     most: int
     lowest: int
     highest: int
+    tonics: tuple[int, ...] = ()
 
     def is_pitch(self, symbols: Int[Array, "*n"]) -> Bool[Array, "*n"]:
         """Return which symbols have a pitch."""
@@ -32,16 +41,30 @@ class Transposition(NamedTuple):
 
 
 @functools.cache
-def next_symbol(columns: tuple[int, ...] = (), transpose: int = 0, lowest: int = 1, highest: int = 0) -> Objective:
+def next_symbol(
+    columns: tuple[int, ...] = (),
+    transpose: int = 0,
+    lowest: int = 1,
+    highest: int = 0,
+    tonics: tuple[int, ...] = (),
+    conditions: tuple[tuple[int, ...], ...] = (),
+) -> Objective:
     """Return the objective of predicted symbols, by logits "b ... v": cross entropy in nats a symbol, and accuracy.
 
     Targets below 0 do not count; all others weigh the same. Each row of a training step is transposed by up to
-    `transpose` symbols, so far that the symbols in its `columns` that have a pitch, `lowest` to `highest`, keep one.
-    The same arguments give the same object.
+    `transpose` symbols, so far that the symbols in its `columns` that have a pitch, `lowest` to `highest`, keep one; the
+    pitch classes in its columns `tonics` move with them. Groups of columns that hold `conditions` become 0, unknown, in
+    some rows of a step. The same arguments give the same object.
     """
-    transposition = Transposition(columns, transpose, lowest, highest)
+    transposition = Transposition(columns, transpose, lowest, highest, tonics)
 
     def augment(key: Key, x: Array, y: Array) -> tuple[Array, Array]:
+        # A row without conditions draws what it has always drawn.
+        if conditions:
+            forget_key, key = jax.random.split(key)
+            x = _forget(forget_key, x, conditions)
+        if not transpose:
+            return x, y
         return _transpose(key, x, y, transposition)
 
     return Objective(
@@ -51,7 +74,7 @@ def next_symbol(columns: tuple[int, ...] = (), transpose: int = 0, lowest: int =
         at_end=whole_output,
         weight=scored,
         # Rows that stay where they are need no randomness.
-        augment=augment if transpose else None,
+        augment=augment if transpose or conditions else None,
     )
 
 
@@ -157,7 +180,24 @@ def _transpose(
         return jnp.where(transposition.is_pitch(values), values + by_row, values)
 
     x = x.at[..., jnp.array(transposition.columns)].set(shifted(symbols))
+    for column in transposition.tonics:
+        tonic = x[..., column]
+        moved = (tonic - 1 + shift[:, None].astype(x.dtype)) % OCTAVE + 1
+        # Neither an unknown key nor padding moves.
+        x = x.at[..., column].set(jnp.where(tonic > 0, moved, tonic))
     return x, shifted(y)
+
+
+def _forget(key: Key, x: Int[Array, "b t d"], conditions: tuple[tuple[int, ...], ...]) -> Int[Array, "b t d"]:
+    """Make conditions unknown: all of them in a share of the rows, and in the others each in a share of them."""
+    all_key, each_key = jax.random.split(key)
+    of_all = jax.random.uniform(all_key, (len(x), 1)) < NOTHING_KNOWN
+    of_each = jax.random.uniform(each_key, (len(x), len(conditions))) < UNKNOWN
+    is_unknown = of_all | of_each
+    for number, columns in enumerate(conditions):
+        known = x[..., jnp.array(columns)]
+        x = x.at[..., jnp.array(columns)].set(jnp.where(is_unknown[:, number, None, None] & (known > 0), 0, known))
+    return x
 
 
 def _hide(

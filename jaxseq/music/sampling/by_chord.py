@@ -13,7 +13,7 @@ from jaxseq.common import precision
 from jaxseq.common.arrays import Tree
 from jaxseq.music.networks import reprise
 from jaxseq.music.networks.chord_net import ChordNet
-from jaxseq.music.networks.inputs import LONGEST
+from jaxseq.music.networks.inputs import CHORD_WIDTH, LONGEST
 from jaxseq.music.networks.layers import VOICE_COUNT
 from jaxseq.music.networks.reprise import Memory
 from jaxseq.music.sampling.choose import Chosen, Program, choose
@@ -41,12 +41,14 @@ class _ChordStep(NamedTuple):
     """Inputs of one step of the scan over chords.
 
     place   position in the bar
+    known   columns of `music.conditions`, if the network reads them
     number  of the step, from 0
     noise   that each voice is drawn by
     """
 
     forced: Int[Array, "*t b 4"]
     place: Int[Array, "*t"]
+    known: Int[Array, "*t b _"]
     number: Int[Array, "*t"]
     noise: Float[Array, "*t 4 b v"]
 
@@ -65,7 +67,7 @@ def by_chord(
     rows, steps, _ = template.forced.shape
 
     def read(
-        x: Int[Array, "b 1 13"],
+        x: Int[Array, "b 1 _"],
         carries: Tree,
         first: Int[Array, ""] | int,
     ) -> tuple[Tree, Float[Array, "b 1 h"]]:
@@ -85,11 +87,11 @@ def by_chord(
         # In training, the second chord in a row is the one to predict. `read` does not look at it.
         unread = before
         place_column = jnp.full((rows, 1), now.place)
-        x = jnp.concatenate([before, unread, state.lasted, place_column], axis=-1)
+        x = jnp.concatenate([before, unread, state.lasted, place_column, now.known], axis=-1)
         carries, context = read(x[:, None], state.carries, now.number)
-        reprises = None
+        further = now.known
         if state.memory is not None:
-            reprises = reprise.recall(state.memory)
+            further = jnp.concatenate([further, reprise.recall(state.memory)], axis=-1)
 
         chord = []
         log_p = []
@@ -99,7 +101,7 @@ def by_chord(
             if program.avoid_parallels and voice:
                 above = jnp.stack(chord, axis=-1)
                 excluded = parallel(before[:, voice], before[:, :voice], above)
-            logits = model.apply(variables, context[:, 0], before, chord, voice, reprises, method=_voice)
+            logits = model.apply(variables, context[:, 0], before, chord, voice, further, method=_voice)
             chosen = choose(
                 jnp.asarray(logits),
                 now.noise[voice],
@@ -122,7 +124,7 @@ def by_chord(
     # Without a start symbol, nothing is known of the chord before the first.
     before_first = START if program.started else MASKED
     before = jnp.full((rows, VOICE_COUNT), before_first)
-    row = jax.ShapeDtypeStruct((rows, 1, 3 * VOICE_COUNT + 1), jnp.int32)
+    row = jax.ShapeDtypeStruct((rows, 1, CHORD_WIDTH + template.known.shape[-1]), jnp.int32)
     carries, _ = jax.eval_shape(read, row, None, 0)
     memory = None
     if model.reprises:
@@ -132,6 +134,7 @@ def by_chord(
     inputs = _ChordStep(
         forced=jnp.swapaxes(template.forced, 0, 1),
         place=template.places,
+        known=jnp.swapaxes(template.known, 0, 1),
         number=jnp.arange(steps),
         noise=noise,
     )
@@ -149,10 +152,10 @@ def _voice(
     before: Int[Array, "b 4"],
     above: list[Int[Array, "b"]],
     number: int,
-    reprises: Int[Array, "b _"] | None,
+    further: Int[Array, "b _"],
 ) -> Float[Array, "b v"]:
     """Return the logits of one voice; called by `apply`, bound to the module."""
     notes = jnp.zeros((len(context), 0), jnp.int32)
     if above:
         notes = jnp.stack(above, axis=-1)
-    return model.voice(context, before, notes, number, reprises=reprises)
+    return model.voice(context, before, notes, number, further=further)

@@ -24,20 +24,27 @@ class Drawn(NamedTuple):
 
 
 class Template(NamedTuple):
-    """Symbols with `FREE` where one is to be drawn, and the position in the bar of each step."""
+    """Symbols with `FREE` where one is to be drawn, and the position in the bar of each step.
+
+    known  columns of `music.conditions`; there are none for a network that does not read them
+    """
 
     forced: Int[Array, "b t 4"]
     places: Int[Array, "t"]
+    known: Int[Array, "b t _"]
 
 
 def template_of(
     forced: Int[np.ndarray, "b t 4"],
     positions: Int[np.ndarray, "t"],
+    known: Int[np.ndarray, "b t _"] | None = None,
 ) -> Template:
-    """Make a template of given symbols and sixteenths since the bar line."""
+    """Make a template of given symbols, sixteenths since the bar line, and what is known of each piece."""
     # The networks know the positions of one bar of four quarters; later ones in a longer bar share the last.
     places = jnp.minimum(jnp.asarray(positions, jnp.int32), BAR - 1)
-    return Template(jnp.asarray(forced, jnp.int32), places)
+    if known is None:
+        known = np.zeros((*forced.shape[:2], 0), np.int32)
+    return Template(jnp.asarray(forced, jnp.int32), places, jnp.asarray(known, jnp.int32))
 
 
 def first_pieces(drawn: Drawn, count: int) -> Drawn:

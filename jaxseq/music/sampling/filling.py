@@ -68,7 +68,7 @@ def _sweeps(
     thresholds: Thresholds,
     sweeps: Int[Array, ""] | int,
 ) -> Drawn:
-    forced, places = template
+    forced, places = template.forced, template.places
     shape = forced.shape
     free = forced == FREE
     place_column = jnp.broadcast_to(places[:, None], (*shape[:2], 1))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxseq.common import row_counts
 from jaxseq.common.arrays import Key, Tree
+from jaxseq.music import conditions
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.layers import VOICE_COUNT
 from jaxseq.music.networks.note_net import NoteNet
@@ -30,12 +31,14 @@ def ancestral(
     positions: Int[np.ndarray, "t"],
     options: SamplingOptions = UNCHANGED,
     started: bool = True,
+    known: Int[np.ndarray, "b t _"] | None = None,
 ) -> Drawn:
     """Draw pieces forward in time; within a step, in the order of the voices, each given everything before it.
 
     forced     symbols that stay, and `FREE` where one is to be drawn
     positions  sixteenths since the bar line
     started    whether the network was trained on pieces that begin with a start symbol
+    known      columns of `music.conditions` for a network that reads them; None if nothing is known
 
     Without a start symbol, a network has no distribution of the first note. Raises `ValueError` if that is free in any
     row; its log-probability is NaN.
@@ -45,6 +48,8 @@ def ancestral(
         raise ValueError("forced[:, 0, 0] is free; the model was trained on windows, whose first note is given")
 
     count, steps, _ = forced.shape
+    if isinstance(model, ChordNet) and model.conditions and known is None:
+        known = np.zeros((count, steps, conditions.WIDTH), np.int32)
     draw_all = by_chord
     shape: tuple[int, ...] = (steps, VOICE_COUNT, count, VOCABULARY)
     if isinstance(model, NoteNet):
@@ -60,12 +65,14 @@ def ancestral(
     rows = row_counts.shared(count)
     padding = [(0, 0)] * noise.ndim
     padding[-2] = (0, rows - count)
+    if known is not None:
+        known = row_counts.filled_up(known, rows)
     drawn = draw_all(
         model,
         Program(options.truncates, options.avoid_parallels, started),
         variables,
         jnp.asarray(np.pad(noise, padding)),
-        template=template_of(row_counts.filled_up(forced, rows), positions),
+        template=template_of(row_counts.filled_up(forced, rows), positions, known),
         thresholds=options.thresholds,
     )
     return first_pieces(drawn, count)

@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float, Int
 
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.errors import UsageError
-from jaxseq.music import tokens
+from jaxseq.music import conditions, tokens
 from jaxseq.music.corpora import chorales, jsb
 from jaxseq.music.corpora.chorales import Chorales
 from jaxseq.music.corpora.jsb import Jsb
 from jaxseq.music.evaluation import ngram, scores
 from jaxseq.music.evaluation.ngram import COPY, GRAM
 from jaxseq.music.evaluation.scores import Scores, Sums
+from jaxseq.music.networks import inputs
 from jaxseq.music.piece import Piece
 from jaxseq.train import devices
 from jaxseq.train.epoch import TrainState, predict
@@ -71,11 +72,15 @@ class Comparison(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Symbols to predict: a whole piece, or a window of one, which begins without a start symbol."""
+    """Symbols to predict: a whole piece, or a window of one, which begins without a start symbol.
+
+    known  columns of `music.conditions`; None for a network that does not read them
+    """
 
     name: str
     symbols: Int[np.ndarray, "t 4"]
     positions: Int[np.ndarray, "t"]
+    known: Int[np.ndarray, "t _"] | None = None
 
 
 def stretches(pieces: Sequence[Piece], experiment: ChoraleExperiment) -> list[Stretch]:
@@ -86,17 +91,20 @@ def stretches(pieces: Sequence[Piece], experiment: ChoraleExperiment) -> list[St
     whole_pieces = []
     for piece in pieces:
         symbols = tokens.encode(piece.notes, piece.name)
-        whole_pieces.append(Stretch(piece.name, symbols, piece.positions))
+        known = None
+        if experiment.model.conditions:
+            known = conditions.of_piece(piece, experiment.data.tells)
+        whole_pieces.append(Stretch(piece.name, symbols, piece.positions, known))
     if experiment.protocol == "pieces":
         return whole_pieces
 
     windows = []
-    for name, symbols, positions in whole_pieces:
+    for name, symbols, positions, known in whole_pieces:
         # What is left at the end of a piece is dropped, as in the book.
         last = len(symbols) - scores.WINDOW
         for first in range(0, last + 1, scores.SHIFT):
             rows = slice(first, first + scores.WINDOW)
-            windows.append(Stretch(name, symbols[rows], positions[rows]))
+            windows.append(Stretch(name, symbols[rows], positions[rows], None if known is None else known[rows]))
     if not windows:
         longest = max(len(piece.symbols) for piece in whole_pieces)
         raise UsageError(
@@ -106,6 +114,16 @@ def stretches(pieces: Sequence[Piece], experiment: ChoraleExperiment) -> list[St
             needed=f"at least {scores.WINDOW}",
         )
     return windows
+
+
+def rows_of(experiment: ChoraleExperiment, part: Sequence[Stretch], with_conditions: bool) -> list[inputs.Rows]:
+    """Lay out each stretch as rows of the network; `with_conditions` if it reads what is known of the pieces."""
+    cold = not experiment.started
+    rows = []
+    for stretch in part:
+        known = stretch.known if with_conditions else None
+        rows.append(experiment.model.rows(stretch.symbols, stretch.positions, cold, known))
+    return rows
 
 
 def compare(job: ChoraleJob, state: TrainState, name: str) -> Comparison:
@@ -118,7 +136,7 @@ def compare(job: ChoraleJob, state: TrainState, name: str) -> Comparison:
     # The 5-gram reads whole pieces, whatever the protocol: it is as good as it can be.
     train_symbols = [tokens.encode(piece.notes, piece.name) for piece in job.material.train]
     gram = ngram.fit(train_symbols)
-    model_predictions = iter(_predict(job, state, test_rows, test))
+    model_predictions = iter(_predict(job, state, inputs.Rows(test_rows.x, test_rows.y), test))
 
     predictors: dict[str, Predictor] = {
         COPY: lambda symbols: Prediction(None, ngram.copy_last(symbols)),
@@ -135,6 +153,12 @@ def compare(job: ChoraleJob, state: TrainState, name: str) -> Comparison:
 
     rows = [Score(label, scores.average(pieces)) for label, pieces in by_piece.items()]
     # The model may know near-duplicates by heart; a second row says what it is without them.
+    # Of another task: beside it, and after all rows that are compared with other models.
+    if experiment.model.conditions:
+        known_rows = inputs.pad(rows_of(experiment, test, with_conditions=True))
+        predictions = iter(_predict(job, state, known_rows, test))
+        by_piece_known = _score_pieces(lambda _: next(predictions), test, targets)
+        rows.append(Score(f"{name}, told {', '.join(experiment.data.tells)}", scores.average(by_piece_known)))
     edition_duplicates = DUPLICATES.get(experiment.data.name, frozenset())
     duplicates = edition_duplicates & by_piece[name].keys()
     if duplicates:
@@ -160,15 +184,15 @@ def _protocol_words(experiment: ChoraleExperiment) -> str:
 def _predict(
     job: ChoraleJob,
     state: TrainState,
-    batch: Batch,
+    rows: inputs.Rows,
     part: Sequence[Stretch],
 ) -> list[Prediction]:
     """Return the model's prediction of each stretch; NaN and -1 for a note that is given."""
-    x = devices.replicate(job.mesh, batch.x)
+    x = devices.replicate(job.mesh, rows.x)
     logits = predict(job.setup, state.params, state.stats, x, job.experiment.batch)
     log_probabilities = jax.nn.log_softmax(logits)
     # Padding has a target below 0, which is no index; its values are cut off below.
-    targets = np.maximum(batch.y, 0)[..., None]
+    targets = np.maximum(rows.y, 0)[..., None]
     log_p = np.take_along_axis(np.asarray(log_probabilities), targets, -1)
     likeliest = np.asarray(log_probabilities.argmax(-1))
 

@@ -32,7 +32,7 @@ from jaxseq.music.piece import REST, VOICES
 from jaxseq.music.sampling import Drawn, SamplingOptions
 from jaxseq.train import run_folder
 from jaxseq.train.domains.base import NO_EXTRAS, Extras, Member, RunRow, measured, one_line
-from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, stretches
+from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, rows_of, stretches
 from jaxseq.train.epoch import Setup, TrainState, predict
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.chorales import ChoraleExperiment
@@ -143,10 +143,12 @@ class Composer(NamedTuple):
         positions: Int[np.ndarray, "t"],
         options: SamplingOptions = sampling.UNCHANGED,
         sweeps: int = 128,
+        known: Int[np.ndarray, "b t _"] | None = None,
     ) -> Drawn:
         """Draw the symbols that are `sampling.FREE` in `forced`, by the kind of sampling that the model allows.
 
-        `sweeps` is for models that fill gaps; see `sampling.gibbs` and `sampling.ancestral`.
+        `sweeps` is for models that fill gaps, `known` for models that read `music.conditions`; see `sampling.gibbs` and
+        `sampling.ancestral`.
         """
         model = self.model
         # Ancestral sampling reads the past only, and would leave out what such a model knows of the notes that follow.
@@ -168,6 +170,7 @@ class Composer(NamedTuple):
             positions=positions,
             options=options,
             started=self.experiment.started,
+            known=known,
         )
 
 
@@ -210,7 +213,8 @@ def prepare(experiment: ChoraleExperiment) -> ChoraleJob:
 
 def _training_rows(experiment: ChoraleExperiment, part: Sequence[Stretch]) -> Batch:
     """Lay out the training part; whole pieces are cut into overlapping stretches."""
-    rows = _rows(experiment, part)
+    # Training hides conditions itself, in other rows of each step.
+    rows = rows_of(experiment, part, with_conditions=True)
     # Windows are short as they are.
     if experiment.started:
         per_step = experiment.model.per_step
@@ -220,14 +224,9 @@ def _training_rows(experiment: ChoraleExperiment, part: Sequence[Stretch]) -> Ba
     return Batch(*inputs.pad(rows))
 
 
-def _rows(experiment: ChoraleExperiment, part: Sequence[Stretch]) -> list[inputs.Rows]:
-    cold = not experiment.started
-    return [experiment.model.rows(stretch.symbols, stretch.positions, cold) for stretch in part]
-
-
 def _scored_rows(experiment: ChoraleExperiment, part: Sequence[Stretch], seed: int) -> Batch:
-    """Lay out the validation or test part."""
-    rows = _rows(experiment, part)
+    """Lay out the validation or test part, of whose pieces nothing is known but their notes."""
+    rows = rows_of(experiment, part, with_conditions=False)
     # Every epoch and every model is scored on the same hidden notes; training hides others in each step.
     if experiment.model.whole_pieces_only:
         rng = np.random.default_rng(seed)

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxseq import cells
+from jaxseq.common.arrays import namespace
 from jaxseq.common.checks import count, one_of, share
 from jaxseq.common.errors import UsageError
-from jaxseq.music import tokens
+from jaxseq.music import conditions, tokens
 from jaxseq.music.networks import inputs, objectives, reprise
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.fill_net import FillNet
@@ -32,16 +33,29 @@ class ChoraleNetwork(Network, Protocol):
     columns            columns of its input rows that hold symbols
     per_step           rows for each sixteenth
     whole_pieces_only  whether it can be trained on whole pieces alone
+    conditions         whether it reads what is known of a piece, see `music.networks.conditions`
     """
 
     columns: ClassVar[tuple[int, ...]]
     per_step: ClassVar[int]
     whole_pieces_only: ClassVar[bool]
 
+    @property
+    def conditions(self) -> bool:
+        """Whether it reads what is known of a piece."""
+        ...
+
     def rows(
-        self, tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False
+        self,
+        tokens: Int[np.ndarray | Array, "t 4"],
+        positions: Int[np.ndarray | Array, "t"],
+        cold: bool = False,
+        known: Int[np.ndarray | Array, "t _"] | None = None,
     ) -> Rows:
-        """Lay out a piece as input rows and targets; `cold` if it begins without a start symbol."""
+        """Lay out a piece as input rows and targets; `cold` if it begins without a start symbol.
+
+        known  columns of `conditions`, for a network that reads them; None if nothing is known
+        """
         ...
 
     def objective(self, transpose: int) -> Objective:
@@ -81,13 +95,18 @@ class Notes:
     columns: ClassVar[tuple[int, ...]] = inputs.NOTE_COLUMNS
     per_step: ClassVar[int] = len(VOICES)
     whole_pieces_only: ClassVar[bool] = False
+    conditions: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_network(self)
         check_convolutions(self.convolutions)
 
     def rows(
-        self, tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False
+        self,
+        tokens: Int[np.ndarray | Array, "t 4"],
+        positions: Int[np.ndarray | Array, "t"],
+        cold: bool = False,
+        known: Int[np.ndarray | Array, "t _"] | None = None,
     ) -> Rows:
         """Lay out a piece with one row a note."""
         return inputs.notes(tokens, positions, cold)
@@ -156,6 +175,8 @@ class Chords(VoicesAtOnce):
     """Add scores by interval: from the last note of the voice, and from the voices above."""
     voice_dropout: float = 0.3
     """Dropout rate of what a voice reads: the previous chord and the voices above."""
+    conditions: bool = False
+    """Read what is known of a piece, each hidden in some training rows: its end, fermatas, key and metre."""
     reprises: bool = False
     """Point at the place where the passage just heard was heard before, in all voices and in the soprano alone."""
 
@@ -167,17 +188,32 @@ class Chords(VoicesAtOnce):
         share(voice_dropout=self.voice_dropout)
 
     def rows(
-        self, tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False
+        self,
+        tokens: Int[np.ndarray | Array, "t 4"],
+        positions: Int[np.ndarray | Array, "t"],
+        cold: bool = False,
+        known: Int[np.ndarray | Array, "t _"] | None = None,
     ) -> Rows:
         """Lay out a piece with one row a sixteenth."""
-        return inputs.chords(tokens, positions, cold, self.reprises)
+        if self.conditions and known is None:
+            known = namespace(tokens).full((tokens.shape[0], conditions.WIDTH), conditions.UNKNOWN)
+        return inputs.chords(tokens, positions, cold, known if self.conditions else None, self.reprises)
 
     def objective(self, transpose: int) -> Objective:
         """Return cross entropy in nats a note."""
+        first = inputs.CHORD_WIDTH
         columns = self.columns
+        tonics: tuple[int, ...] = ()
+        groups: tuple[tuple[int, ...], ...] = ()
+        if self.conditions:
+            tonics = (first + conditions.TONIC,)
+            groups = tuple(tuple(first + column for column in group) for group in conditions.COLUMNS.values())
+            first += conditions.WIDTH
         if self.reprises:
-            columns += tuple(inputs.CHORD_WIDTH + column for column in reprise.NOTE_COLUMNS)
-        return objectives.next_symbol(columns, transpose, LOWEST, HIGHEST)
+            columns += tuple(first + column for column in reprise.NOTE_COLUMNS)
+        return objectives.next_symbol(
+            columns, transpose, lowest=LOWEST, highest=HIGHEST, tonics=tonics, conditions=groups
+        )
 
     def build(self, started: bool) -> ChordNet:
         """Build the Flax module, which is the same with and without a start symbol."""
@@ -192,6 +228,7 @@ class Chords(VoicesAtOnce):
             recurrent_dropout=self.recurrent_dropout,
             relative=self.relative,
             voice_dropout=self.voice_dropout,
+            conditions=self.conditions,
             reprises=self.reprises,
         )
 
@@ -211,9 +248,14 @@ class Fills(VoicesAtOnce):
 
     columns: ClassVar[tuple[int, ...]] = inputs.FILL_COLUMNS
     whole_pieces_only: ClassVar[bool] = True
+    conditions: ClassVar[bool] = False
 
     def rows(
-        self, tokens: Int[np.ndarray | Array, "t 4"], positions: Int[np.ndarray | Array, "t"], cold: bool = False
+        self,
+        tokens: Int[np.ndarray | Array, "t 4"],
+        positions: Int[np.ndarray | Array, "t"],
+        cold: bool = False,
+        known: Int[np.ndarray | Array, "t _"] | None = None,
     ) -> Rows:
         """Lay out a piece with one row a sixteenth and no note hidden."""
         return inputs.fills(tokens, positions)

@@ -1,0 +1,115 @@
+"""Conditions of the pieces to compose, for a model that reads them: length, phrases, key and metre."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from jaxseq.common.errors import UsageError
+from jaxseq.music import conditions
+from jaxseq.music.bars import bars
+from jaxseq.music.conditions import Known
+from jaxseq.music.piece import BEAT, Piece, PieceSplits
+from jaxseq.music.sampling import FREE
+from jaxseq.music.tokens import decode
+from jaxseq.music.transposition import Key, key_named
+from jaxseq.sample.given import Given
+from jaxseq.sample.options import SampleOptions
+from jaxseq.train.domains.chorales import Composer
+
+CADENCE = 2 * BEAT
+"""Steps at the end of a bar that stand under a fermata."""
+
+
+class Told(NamedTuple):
+    """Conditions of each of b pieces.
+
+    columns  those of `music.conditions`
+    keys     of the pieces; None where it is unknown
+    """
+
+    columns: Int[np.ndarray, "b t 7"]
+    keys: tuple[Key | None, ...]
+
+
+def check(options: SampleOptions, composer: Composer) -> None:
+    """Raise `UsageError` for a key or fermatas that the model of a run does not read."""
+    wanted = {"--key": ("key", options.key), "--fermatas": ("phrase", options.fermatas)}
+    for option, (condition, value) in wanted.items():
+        if value is not None and condition not in _conditions(composer):
+            raise UsageError(
+                f"the model of {options.run} was trained without it",
+                where=option,
+                got=value,
+                needed="a run of python -m jaxseq.train chords --model.conditions",
+            )
+
+
+def with_fermatas(given: Given, fermatas: str | None) -> Given:
+    """Return given notes with fermatas at the ends of the bars that the option names, instead of those of the pattern.
+
+    Raises `UsageError` for a bar that the piece does not have.
+    """
+    if fermatas is None:
+        return given
+    pattern = given.pattern
+    ends = {bar.number: bar.end for bar in bars(pattern.positions)}
+    under = np.zeros(len(pattern.notes), bool)
+    for number in (int(word) for word in fermatas.split(",")):
+        if number not in ends:
+            raise UsageError("no such bar", where="--fermatas", got=number, needed=f"1 to {max(ends)}")
+        under[max(0, ends[number] - CADENCE) : ends[number]] = True
+    return given._replace(pattern=pattern._replace(fermatas=under))
+
+
+def tell(options: SampleOptions, composer: Composer, parts: PieceSplits | None, given: Given) -> Told | None:
+    """Return what a model is told of each piece; None for a model without conditions.
+
+    A key that neither the options nor the given notes decide is that of a training piece, drawn evenly: keys are then as
+    frequent as Bach's. Without the training pieces it is unknown.
+    """
+    names = _conditions(composer)
+    if not names:
+        return None
+
+    keys = _keys(options, parts, given)
+    columns = [conditions.columns(_known(given.pattern, key), names) for key in keys]
+    return Told(np.array(columns), tuple(keys))
+
+
+def _conditions(composer: Composer) -> tuple[conditions.ConditionName, ...]:
+    experiment = composer.experiment
+    if not experiment.model.conditions:
+        return ()
+    return experiment.data.tells
+
+
+def _known(pattern: Piece, key: Key | None) -> Known:
+    fermatas: Bool[np.ndarray, "t"] = pattern.fermatas
+    return Known(len(pattern.notes), pattern.positions, fermatas, key)
+
+
+def _keys(options: SampleOptions, parts: PieceSplits | None, given: Given) -> list[Key | None]:
+    """Return the key of each piece."""
+    if options.key is not None:
+        return [key_named(options.key)] * options.count
+
+    # Notes that are given decide before those of the training part.
+    are_given = given.forced != FREE
+    if are_given.any():
+        pattern = given.pattern
+        notes = np.where(are_given, decode(np.where(are_given, given.forced, 0)), 0)
+        heard = pattern._replace(notes=notes)
+        if not given.has_key:
+            heard = heard._replace(fifths=None, minor=None)
+        return [conditions.key_of(heard)] * options.count
+
+    # A model composes without its data, too.
+    if parts is None:
+        return [None] * options.count
+    # Of another stream than the first notes that windows begin with.
+    rng = np.random.default_rng([options.seed, 1])
+    numbers = rng.integers(len(parts.train), size=options.count)
+    return [conditions.key_of(parts.train[number]) for number in numbers]

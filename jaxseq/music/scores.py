@@ -30,13 +30,18 @@ def read(path: Path, by: Transposition = 0) -> Reading:
     """
     source = printable(str(path))
     document = musicxml.read_parts(read_bounded(path, WHAT), source)
-    parts, said = _voices(document.parts, source)
+    parts, remarks = _voices(document.parts, source)
     voices = [musicxml.bars(part, f"{source}: {part.name}") for part in parts]
-    if {voice_names.voice_of(part.name) for part in parts} != set(VOICES):
-        voices, ordered = _by_pitch(voices)
-        said = (*said, *ordered)
-    piece, moved = _moved(assemble(voices, path.stem, source).piece, by, (LOWEST, HIGHEST))
-    return Reading(piece=piece, said=(*said, *moved), bpm=document.bpm)
+
+    # Names tell the order of the voices, or else their pitch.
+    names = {voice_names.voice_of(part.name) for part in parts}
+    if names != set(VOICES):
+        voices, order_remarks = _by_pitch(voices)
+        remarks = (*remarks, *order_remarks)
+
+    whole = assemble(voices, path.stem, source).piece
+    piece, moved = _moved(whole, by, (LOWEST, HIGHEST))
+    return Reading(piece=piece, said=(*remarks, *moved), bpm=document.bpm)
 
 
 def read_melody(path: Path, by: Transposition = 0, number: int | None = None) -> Reading:
@@ -47,14 +52,15 @@ def read_melody(path: Path, by: Transposition = 0, number: int | None = None) ->
     """
     source = printable(str(path))
     document = musicxml.read_parts(read_bounded(path, WHAT), source)
-    part, said = _melody(document.parts, number, source)
+    part, remarks = _melody(document.parts, number, source)
     bars = musicxml.bars(part, f"{source}: {part.name}")
+    # A piece has four voices: all of them sing it.
     piece = assemble([bars] * len(VOICES), path.stem, source).piece
     if not np.any(piece.notes):
         raise UsageError(f"{source}: there is not one note in the part {part.name!r}")
     piece, moved = _moved(piece, by, SOPRANO)
     low = transposition.low(piece.notes[:, 0])
-    return Reading(piece=piece, said=(*said, *moved, *low), bpm=document.bpm)
+    return Reading(piece=piece, said=(*remarks, *moved, *low), bpm=document.bpm)
 
 
 def _voices(parts: tuple[Part, ...], source: str) -> tuple[list[Part], tuple[str, ...]]:
@@ -62,8 +68,10 @@ def _voices(parts: tuple[Part, ...], source: str) -> tuple[list[Part], tuple[str
     named: dict[str, Part] = {}
     for part in parts:
         voice = voice_names.voice_of(part.name)
+        # Of two parts of a name, the first.
         if voice is not None:
             named.setdefault(voice, part)
+
     sung = [part for part in parts if not part.is_percussion]
     if len(named) == len(VOICES):
         chosen = [named[voice] for voice in VOICES]
@@ -85,7 +93,9 @@ def _by_pitch(voices: list[list[Bar]]) -> tuple[list[list[Bar]], tuple[str, ...]
     pitches = [[note.pitch for bar in bars for note in bar.notes] for bars in voices]
     if not all(pitches):
         return voices, ()
-    order = sorted(range(len(voices)), key=lambda voice: -float(np.mean(pitches[voice])))
+
+    heights = [float(np.mean(voice_pitches)) for voice_pitches in pitches]
+    order = sorted(range(len(voices)), key=lambda voice: -heights[voice])
     if order == sorted(order):
         return voices, ()
     places = ", ".join(str(voice + 1) for voice in order)
@@ -105,22 +115,27 @@ def _melody(parts: tuple[Part, ...], number: int | None, source: str) -> tuple[P
     best = max(sung, key=lambda part: voice_names.likeness(part.name))
     if len(parts) == 1:
         return best, ()
-    reason = "by its name" if voice_names.likeness(best.name) else "the first"
+    reason = "the first"
+    if voice_names.likeness(best.name):
+        reason = "by its name"
     return best, (f"of {len(parts)} parts, {best.name} is the melody, {reason}; FILE:N takes part N",)
 
 
 def _moved(piece: Piece, by: Transposition, within: tuple[int, int]) -> tuple[Piece, tuple[str, ...]]:
     """Return a piece transposed, its key as well, and remarks on that; a key that is none is left out."""
-    said: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     if piece.fifths is not None and abs(piece.fifths) > MOST_FIFTHS:
-        kind = "sharps" if piece.fifths > 0 else "flats"
-        said = (f"left out: a key signature of {abs(piece.fifths)} {kind}",)
+        kind = "flats"
+        if piece.fifths > 0:
+            kind = "sharps"
+        remarks = (f"left out: a key signature of {abs(piece.fifths)} {kind}",)
         piece = piece._replace(fifths=None, minor=None)
 
+    # Rests have no pitch.
     sung = piece.notes != REST
     shift = transposition.semitones(by, piece.notes[sung].tolist(), within)
     notes = np.where(sung, piece.notes + shift, REST)
     fifths = piece.fifths
     if fifths is not None:
         fifths = transposition.transposed_fifths(fifths, shift)
-    return piece._replace(notes=notes, fifths=fifths), (*said, *transposition.told(shift))
+    return piece._replace(notes=notes, fifths=fifths), (*remarks, *transposition.told(shift))

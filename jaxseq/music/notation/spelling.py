@@ -4,7 +4,9 @@ The algorithm is PS13, first stage, of Meredith, "The ps13 Pitch Spelling Algori
 (2006): each note takes the letter that most of the tonics sounding around it would give it. That leaves open which of
 two enharmonic versions is meant (C sharp major or D flat major), and it can wander from one to the other within a
 piece; so every name is brought back among those that Bach uses under a key signature. Of the notes of the music21
-corpus's 412 chorale files 99.9 % are then named as in the score, 99.7 % by the first stage alone.
+corpus's 412 chorale files 99.9 % are then named as in the score, 99.7 % by the first stage alone. Of the notes outside
+the signature 98.8 % are, of music21's names of MIDI numbers 81.5 % (every fourth file): C flat and F flat come with four
+and five flats. Both shares are in `pytest -m slow tests/music/test_spelling.py`.
 """
 
 from __future__ import annotations

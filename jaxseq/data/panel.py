@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, TypedDict
 
 import numpy as np
@@ -25,7 +26,7 @@ from jaxseq.data.powers import PowerName
 from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
 from jaxseq.data.split import SHARES, Split
 from jaxseq.data.targets import AUTO, Options, ScaleChoice, Target, TargetChoice
-from jaxseq.data.uncut import TrainingWindows, WindowSplits, cut_or_not
+from jaxseq.data.uncut import SeriesRows, TrainingWindows, WindowSplits, cut_or_not, join_series, windows_of
 from jaxseq.data.windows import (
     Series,
     Windows,
@@ -307,16 +308,15 @@ class Panel:
 
         Raises `UsageError` for a series that is too short for one.
         """
-        covariates = self.covariates or [None] * len(self.series)
-        cuts = []
-        for number, series in enumerate(self.series):
-            rows = len(series.values)
-            windows = cut(series, window, horizon, 0, rows, number=number, covariates=covariates[number])
-            windows = with_known(windows, self._known_ahead(number, rows))
-            if self.missing:
-                windows = with_known_targets(mark_missing(windows, self.missing[number]))
-            cuts.append(windows)
-        return cut_or_not(cuts)
+        bounds = [(0, len(series.values)) for series in self.series]
+        return cut_or_not(windows_of(self._joined(), bounds, steps=window, horizon=horizon))
+
+    def _joined(self) -> SeriesRows:
+        """Lay the rows of all series one after the other."""
+        ahead = []
+        if self.known.width:
+            ahead = [self._known_ahead(number, len(series.values)) for number, series in enumerate(self.series)]
+        return join_series(self.series, self.covariates, self.missing, ahead)
 
     def windows_from(self, number: int, first: int, window: int, horizon: int) -> Windows:
         """Return the windows of one series with origins from row `first` to its last row.
@@ -431,20 +431,17 @@ class Panel:
         if not as_views or self.missing:
             check_memory(count, window + horizon, columns=columns, where="--data.window")
 
-        train = self._cuts("train", rows, window, horizon)
-        valid = self._cuts("valid", rows, window, horizon)
-        test = self._cuts("test", rows, window, horizon)
         if as_views:
-            splits = WindowSplits(
-                train=train[0],
-                valid=valid[0],
-                test=test[0],
-            )
+            views = [self._views(part, rows[0], window, horizon) for part in WindowSplits._fields]
+            splits = WindowSplits(*views)
         else:
+            joined = self._joined()
+            bounds = {part: [getattr(parts, part) for parts in rows] for part in WindowSplits._fields}
+            of_part = partial(windows_of, joined, steps=window, horizon=horizon)
             splits = WindowSplits(
-                train=cut_or_not(train),
-                valid=join(valid),
-                test=join(test),
+                train=cut_or_not(of_part(bounds["train"])),
+                valid=of_part(bounds["valid"]).take(slice(None)),
+                test=of_part(bounds["test"], stride=self.split.stride).take(slice(None)),
             )
 
         # In this order: a part without a target would pass for one that does not move.
@@ -452,34 +449,17 @@ class Panel:
         self._check_moves(splits)
         return splits
 
-    def _cuts(
-        self,
-        part: str,
-        rows: Sequence[Fold],
-        window: int,
-        horizon: int,
-    ) -> list[Windows]:
-        """Return the windows of one part of each series."""
-        covariates = self.covariates or [None] * len(self.series)
-        cuts = []
-        for number, series in enumerate(self.series):
-            first, last = getattr(rows[number], part)
-            windows = cut(
-                series,
-                window,
-                horizon,
-                first,
-                last,
-                number=number,
-                covariates=covariates[number],
-            )
-            windows = with_known(windows, self._known_ahead(number, last))
-            if part == "test":
-                windows = every_window(windows, self.split.stride)
-            if self.missing:
-                windows = with_known_targets(mark_missing(windows, self.missing[number]))
-            cuts.append(windows)
-        return cuts
+    def _views(self, part: str, parts: Fold, window: int, horizon: int) -> Windows:
+        """Return the windows of one part of a single series as views of it."""
+        first, last = getattr(parts, part)
+        covariates = self.covariates[0] if self.covariates else None
+        windows = cut(self.series[0], window, horizon, first, last, covariates=covariates)
+        windows = with_known(windows, self._known_ahead(0, last))
+        if part == "test":
+            windows = every_window(windows, self.split.stride)
+        if self.missing:
+            windows = with_known_targets(mark_missing(windows, self.missing[0]))
+        return windows
 
     def _check_targets(self, parts: Sequence[TrainingWindows]) -> None:
         """Raise `UsageError` for a part in which every target is missing."""

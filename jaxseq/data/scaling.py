@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack, get_args
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxseq.common import checks
 from jaxseq.common.arrays import Batch, empty_for_device, namespace
@@ -140,6 +140,20 @@ class Scaling:
         """Number of the model's inputs in each time step."""
         return 1 + self.transform.seasonal + self.scale_input + len(self.covariate_shift) + len(self.masks)
 
+    @property
+    def covariate_shifts(self) -> Float[np.ndarray, " c"]:
+        """Mean of each covariate, of those that are known ahead as well."""
+        return np.asarray(self.covariate_shift, np.float64)
+
+    @property
+    def covariate_scales(self) -> Float[np.ndarray, " c"]:
+        """Standard deviation of each covariate."""
+        return np.asarray(self.covariate_scale, np.float64)
+
+    def without_numbers(self) -> Scaling:
+        """Return the options of the maps alone, which compiled functions of all series share."""
+        return Scaling(self.kind, (), (), **self.options)
+
     def inputs(self, windows: Windows) -> Float[np.ndarray, "n t d"]:
         """Return the model's inputs: x, the covariates beside it, masks of missing values, and what is known ahead.
 
@@ -154,13 +168,11 @@ class Scaling:
         check_readable(self.transform, windows.inputs)
         shift_of_rows, scale_of_rows = self.of_rows(windows)
         x = np.asarray(self.columns(self.bent(windows.inputs, windows.series), shift_of_rows, scale_of_rows))
-        if self.scale_input:
-            relative = np.log(scale_of_rows / self._of(self.scale, windows.series))
-            x = np.concatenate([x, np.broadcast_to(relative[..., None], (*x.shape[:2], 1))], axis=2)
+        relative = self.relative(windows, scale_of_rows)
+        x = np.concatenate([x, np.broadcast_to(relative[:, None], (*x.shape[:2], relative.shape[1]))], axis=2)
         # Over all series together: a covariate such as a holiday means the same in each.
-        shift = np.asarray(self.covariate_shift)[:past]
-        covariates = (windows.covariates - shift) / np.asarray(self.covariate_scale)[:past]
-        inputs = np.concatenate([x, covariates, self._masks(windows)], axis=2)
+        covariates = (windows.covariates - self.covariate_shifts[:past]) / self.covariate_scales[:past]
+        inputs = np.concatenate([x, covariates, self.masks_of(windows.filled)], axis=2)
         if not windows.known.shape[2]:
             return inputs
 
@@ -172,7 +184,13 @@ class Scaling:
     def ahead(self, windows: Windows) -> Float[np.ndarray, "n u s"]:
         """Return the covariates that are known ahead as the model reads them, of the window's rows and of later ones."""
         past = windows.covariates.shape[2]
-        return (windows.known - np.asarray(self.covariate_shift)[past:]) / np.asarray(self.covariate_scale)[past:]
+        return (windows.known - self.covariate_shifts[past:]) / self.covariate_scales[past:]
+
+    def relative(self, windows: Windows, scale: Float[np.ndarray, "n 1"]) -> Float[np.ndarray, "n r"]:
+        """Return the scale of each window relative to that of its series, as the model reads it; r is 0 if it does not."""
+        if not self.scale_input:
+            return np.zeros((len(scale), 0))
+        return np.log(scale / self._of(self.scale, windows.series))
 
     def columns(self, values: Values, shift: Values, scale: Values) -> Values:
         """Return the inputs "n t c" of the values "n t" of windows, by shift and scale of each row, "n 1" or "1 1".
@@ -219,12 +237,12 @@ class Scaling:
         powers.check_positive(values, self.power)
         return powers.bend(values, self._of(self.exponents, series))
 
-    def _masks(self, windows: Windows) -> Float[np.ndarray, "n t m"]:
-        shape = (*windows.inputs.shape, len(self.masks))
+    def masks_of(self, filled: Bool[np.ndarray, "*n m"]) -> Float[np.ndarray, "*n q"]:
+        """Return the masks that the model reads, of what is filled in."""
         # Data without a missing value come without a mask, which is the same as one of zeros.
-        if not self.masks or not windows.filled.shape[2]:
-            return np.zeros(shape)
-        return windows.filled[..., list(self.masks)].astype(np.float64)
+        if not self.masks or not filled.shape[-1]:
+            return np.zeros((*filled.shape[:-1], len(self.masks)))
+        return filled[..., list(self.masks)].astype(np.float64)
 
     def targets(self, windows: Windows) -> Float[np.ndarray, "n k"]:
         """Return the model's targets y, NaN where they are not known."""

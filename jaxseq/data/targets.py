@@ -13,7 +13,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data import seasons, window_scales
 from jaxseq.data.powers import NONE, PowerName
 from jaxseq.data.scaling import ScaleOptions
-from jaxseq.data.transforms import TRANSFORMS
+from jaxseq.data.transforms import LINEAR, TRANSFORMS
 
 AUTO = "auto"
 """Name of the choice that is left to the training rows."""
@@ -26,8 +26,6 @@ else:  # A type checker reads no list of names that is computed.
     TargetChoice = Literal[(AUTO, *TRANSFORMS)]
 ScaleChoice: TypeAlias = Literal["auto", "series", "window", "window-mean", "window-median", "window-last"]
 """By what values are scaled: the training rows of their series, or each window by itself."""
-MEASURED = ("change", "season", "level")
-"""Targets that another scale of the window goes with, or a power: those that are linear in the values."""
 
 
 class Target(NamedTuple):
@@ -88,8 +86,8 @@ class Options(NamedTuple):
         one_of((AUTO, *TRANSFORMS), where=where, target=self.kind)
         one_of(get_args(ScaleChoice), where=where, scale=self.scale)
         one_of(get_args(PowerName), where=where, transform=self.power)
-        needed = f"--data.target {', '.join(MEASURED)} or {AUTO}"
-        if self.kind not in (AUTO, *MEASURED):
+        needed = f"--data.target {', '.join(LINEAR)} or {AUTO}"
+        if self.kind not in (AUTO, *LINEAR):
             if self.power != NONE:
                 raise UsageError(
                     f"does not go with --data.target {self.kind}",

@@ -324,6 +324,8 @@ TRANSFORMS: MappingProxyType[str, Transform] = MappingProxyType(
     {"change": CHANGE, "season": SEASON, "log-return": LOG_RETURN, "level": LEVEL, "count": COUNT, "amount": AMOUNT}
 )
 """Transforms by the name that `--data.target` gives them."""
+LINEAR = ("change", "season", "level")
+"""Targets that are linear in the values, so that another scale of the window, or a power, goes with them."""
 
 
 def is_from_zero(name: str) -> bool:

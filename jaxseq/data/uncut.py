@@ -5,80 +5,153 @@ has time steps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxseq.data.windows import Windows, join
+from jaxseq.data.windows import Series, Windows, check_length
 
 MOST_NUMBERS = 2**25
 """Most numbers of a part whose windows are arrays: 256 MiB in float64."""
 
 
-class UncutWindows:
-    """The windows of several series, with the fields of `Windows`; what has a time axis is laid out at each access.
+class SeriesRows(NamedTuple):
+    """All rows of several series, one series after the other.
 
-    cuts  windows of each series, which are views of it
+    starts      row that each series begins with, and the end of the last one
+    known       values, NaN where they are missing and `values` are filled in; the same array where nothing is missing
+    covariates  known up to each value
+    missing     which value, and each covariate, is filled in; q is 0 where nothing is missing
+    ahead       covariates that are known ahead
     """
 
-    def __init__(self, cuts: Sequence[Windows]) -> None:
-        self._cuts = tuple(cuts)
-        # Of the row that each series begins with, and of the end.
-        lengths = [len(cut.inputs) for cut in self._cuts]
-        ends = np.cumsum(lengths)
-        self._firsts = np.concatenate([[0], ends])
-        self.times: Shaped[np.ndarray, " n"] = np.concatenate([cut.times for cut in self._cuts])
-        self.series: Int[np.ndarray, " n"] = np.concatenate([cut.series for cut in self._cuts])
-        self.origins: Int[np.ndarray, " n"] = np.concatenate([cut.origins for cut in self._cuts])
+    times: Shaped[np.ndarray, " m"]
+    values: Float[np.ndarray, " m"]
+    starts: Int[np.ndarray, " _"]
+    known: Float[np.ndarray, " m"]
+    covariates: Float[np.ndarray, "m c"]
+    missing: Bool[np.ndarray, "m q"]
+    ahead: Float[np.ndarray, "m s"]
+
+
+def join_series(
+    series: Sequence[Series],
+    covariates: Sequence[Float[np.ndarray, "_ c"]],
+    missing: Sequence[Bool[np.ndarray, "_ q"]],
+    ahead: Sequence[Float[np.ndarray, "_ s"]],
+) -> SeriesRows:
+    """Lay the rows of series one after the other; a sequence that is empty stands for no column."""
+    values = np.concatenate([of_series.values for of_series in series])
+    lengths = [len(of_series.values) for of_series in series]
+    known = values
+    is_missing = np.zeros((len(values), 0), bool)
+    if missing:
+        is_missing = np.concatenate(missing)
+        known = np.where(is_missing[:, 0], np.nan, values)
+    return SeriesRows(
+        times=np.concatenate([of_series.times for of_series in series]),
+        values=values,
+        starts=np.concatenate([[0], np.cumsum(lengths)]),
+        known=known,
+        covariates=np.concatenate(covariates) if covariates else np.zeros((len(values), 0)),
+        missing=is_missing,
+        ahead=np.concatenate(ahead) if ahead else np.zeros((len(values), 0)),
+    )
+
+
+class UncutWindows:
+    """Windows of several series, with the fields of `Windows`; what has a time axis is laid out at each access.
+
+    rows         of the series
+    firsts       row that each window begins with
+    series       number of each window's series
+    steps        time steps of a window
+    horizon      targets of a window
+    known_steps  targets of which the covariates known ahead are read
+    """
+
+    def __init__(
+        self,
+        rows: SeriesRows,
+        firsts: Int[np.ndarray, " n"],
+        series: Int[np.ndarray, " n"],
+        *,
+        steps: int,
+        horizon: int,
+        known_steps: int | None = None,
+    ) -> None:
+        self.rows = rows
+        self.firsts = firsts
+        self.series = series
+        self.steps = steps
+        self.horizon = horizon
+        self.known_steps = horizon if known_steps is None else known_steps
+
+    @cached_property
+    def origins(self) -> Int[np.ndarray, " n"]:
+        """Row of the first target in its series."""
+        return self.firsts + self.steps - self.rows.starts[self.series]
+
+    @property
+    def times(self) -> Shaped[np.ndarray, " n"]:
+        """Time of the first target."""
+        return self.rows.times[self.firsts + self.steps]
 
     @property
     def inputs(self) -> Float[np.ndarray, "n t"]:
         """Values of the windows."""
-        arrays = [cut.inputs for cut in self._cuts]
-        return np.concatenate(arrays)
+        return np.lib.stride_tricks.sliding_window_view(self.rows.values, self.steps)[self.firsts]
 
     @property
     def targets(self) -> Float[np.ndarray, "n k"]:
         """Values that follow each window."""
-        arrays = [cut.targets for cut in self._cuts]
-        return np.concatenate(arrays)
+        first_targets = self.firsts + self.steps
+        return np.lib.stride_tricks.sliding_window_view(self.rows.known, self.horizon)[first_targets]
 
     @property
     def covariates(self) -> Float[np.ndarray, "n t c"]:
         """Covariates of the windows' values."""
-        arrays = [cut.covariates for cut in self._cuts]
-        return np.concatenate(arrays)
+        return self.rows.covariates[self._rows_from_first(self.steps)]
 
     @property
     def filled(self) -> Bool[np.ndarray, "n t m"]:
         """Which values and covariates are filled in."""
-        arrays = [cut.filled for cut in self._cuts]
-        return np.concatenate(arrays)
+        return self.rows.missing[self._rows_from_first(self.steps)]
 
     @property
     def known(self) -> Float[np.ndarray, "n u s"]:
         """Covariates that are known ahead."""
-        arrays = [cut.known for cut in self._cuts]
-        return np.concatenate(arrays)
+        return self.rows.ahead[self._rows_from_first(self.steps + self.known_steps)]
+
+    def _rows_from_first(self, count: int) -> Int[np.ndarray, "n u"]:
+        return self.firsts[:, None] + np.arange(count)
+
+    def choose(self, rows: Int[np.ndarray, "_"] | Bool[np.ndarray, " n"] | slice) -> UncutWindows:
+        """Return some of the rows, uncut as well."""
+        return UncutWindows(
+            self.rows,
+            self.firsts[rows],
+            self.series[rows],
+            steps=self.steps,
+            horizon=self.horizon,
+            known_steps=self.known_steps,
+        )
 
     def take(self, rows: Int[np.ndarray, "_"] | Bool[np.ndarray, " n"] | slice) -> Windows:
         """Return some of the rows as arrays."""
-        numbers = np.arange(len(self.series))[rows]
-        # An empty selection has the axes of any series.
-        if not len(numbers):
-            return self._cuts[0].take(numbers)
-        # The last series that begins at the row or before it.
-        cut_of_row = np.searchsorted(self._firsts, numbers, side="right") - 1
-        bounds = np.flatnonzero(np.diff(cut_of_row)) + 1
-        parts = []
-        # Consecutive rows of one series are taken together.
-        for of_series in np.split(numbers, bounds):
-            number = int(np.searchsorted(self._firsts, of_series[0], side="right")) - 1
-            rows_of_cut = of_series - self._firsts[number]
-            cut = self._cuts[number]
-            parts.append(cut.take(rows_of_cut))
-        return join(parts)
+        chosen = self.choose(rows)
+        return Windows(
+            inputs=chosen.inputs,
+            targets=chosen.targets,
+            times=chosen.times,
+            series=chosen.series,
+            covariates=chosen.covariates,
+            origins=chosen.origins,
+            filled=chosen.filled,
+            known=chosen.known,
+        )
 
     def pieces(self, size: int) -> Iterator[Windows]:
         """Yield the rows in their order as arrays, `size` of them at a time; an empty piece where there is none."""
@@ -87,8 +160,9 @@ class UncutWindows:
 
     def known_until(self, steps: int) -> UncutWindows:
         """Return windows in which covariates are known ahead for the first `steps` targets alone."""
-        cuts = [cut.known_until(steps) for cut in self._cuts]
-        return UncutWindows(cuts)
+        whole = self.choose(slice(None))
+        whole.known_steps = min(steps, self.known_steps)
+        return whole
 
 
 TrainingWindows: TypeAlias = Windows | UncutWindows
@@ -103,10 +177,36 @@ class WindowSplits(NamedTuple):
     test: Windows
 
 
-def cut_or_not(cuts: Sequence[Windows]) -> TrainingWindows:
-    """Return the windows of all series as arrays, or uncut where they are more than `MOST_NUMBERS`."""
+def windows_of(
+    rows: SeriesRows, bounds: Sequence[tuple[int, int]], *, steps: int, horizon: int, stride: int = 1
+) -> UncutWindows:
+    """Return every window of each series whose targets all lie in its rows `first` to `last - 1`, or one of every `stride`.
+
+    Windows without a known target are left out: nothing can be learnt from them, or tested. `bounds` are (first, last) of
+    each series; raises `UsageError`, as `windows.cut`, for a series without a window.
+    """
+    firsts = []
+    series = []
+    for number, (first, last) in enumerate(bounds):
+        # Inputs may look back beyond `first`: the past is known when a forecast is made.
+        start = max(first - steps, 0)
+        check_length(steps, horizon, first=first, last=last, start=start)
+        of_series = np.arange(start, last - steps - horizon + 1, stride) + rows.starts[number]
+        firsts.append(of_series)
+        series.append(np.full(len(of_series), number))
+    windows = UncutWindows(rows, np.concatenate(firsts), np.concatenate(series), steps=steps, horizon=horizon)
+    if not rows.missing.shape[1]:
+        return windows
+
+    known_before = np.concatenate([[0], np.cumsum(np.isfinite(rows.known))])
+    first_targets = windows.firsts + steps
+    has_target = known_before[first_targets + horizon] > known_before[first_targets]
+    return windows.choose(np.flatnonzero(has_target))
+
+
+def cut_or_not(windows: UncutWindows) -> TrainingWindows:
+    """Return windows as arrays, or as they are where they have more than `MOST_NUMBERS`."""
     # Small ones are read faster as arrays.
-    numbers = sum(cut.inputs.size + cut.targets.size for cut in cuts)
-    if numbers <= MOST_NUMBERS:
-        return join(cuts)
-    return UncutWindows(cuts)
+    if len(windows.firsts) * (windows.steps + windows.horizon) <= MOST_NUMBERS:
+        return windows.take(slice(None))
+    return windows

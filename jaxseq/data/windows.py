@@ -116,11 +116,25 @@ def lay_out(
 
 def fingerprint(arrays: Iterable[Shaped[np.ndarray, "..."]]) -> str:
     """Return the sha256 of arrays in their order, say of all rows of the three parts as the model sees them."""
+    return fingerprint_of_pieces(ArrayInPieces(array.shape, str(array.dtype), iter([array])) for array in arrays)
+
+
+class ArrayInPieces(NamedTuple):
+    """An array whose rows come in pieces, in their order."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    pieces: Iterator[Shaped[np.ndarray, "..."]]
+
+
+def fingerprint_of_pieces(arrays: Iterable[ArrayInPieces]) -> str:
+    """Return the `fingerprint` of arrays of which a piece at a time is in memory."""
     digest = hashlib.sha256()
     for array in arrays:
         # Without dtype and shape, arrays of different layouts could share their bytes.
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for piece in array.pieces:
+            digest.update(np.ascontiguousarray(piece).data)
     return digest.hexdigest()
 
 
@@ -178,6 +192,15 @@ def summarise_failures(fault: str, failures: Sequence[tuple[str, UsageError]], c
     return f"{len(failures)} of {count} series are {fault}: {', '.join(names)}; the first: {first_error}"
 
 
+def check_length(window: int, horizon: int, *, first: int, last: int, start: int) -> None:
+    """Raise `UsageError` if the rows from `start` to `last - 1` have no window with targets from row `first` on."""
+    if last - start < window + horizon:
+        raise UsageError(
+            f"window {window} + horizon {horizon} needs at least {window + horizon} rows; "
+            f"up to the end of rows {first + 1} to {last} there are {last - start}"
+        )
+
+
 def cut(
     series: Series,
     window: int,
@@ -196,11 +219,7 @@ def cut(
     # Inputs may look back beyond `first`: the past is known when a forecast is made.
     start = max(first - window, 0)
     values = series.values[start:last]
-    if len(values) < window + horizon:
-        raise UsageError(
-            f"window {window} + horizon {horizon} needs at least {window + horizon} rows; "
-            f"up to the end of rows {first + 1} to {last} there are {len(values)}"
-        )
+    check_length(window, horizon, first=first, last=start + len(values), start=start)
 
     paths = np.lib.stride_tricks.sliding_window_view(values, window + horizon)
     n = len(paths)

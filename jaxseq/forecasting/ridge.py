@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxseq.common.arrays import Batch
+from jaxseq.data.gathered import RowsOfModel, count, first_row, take
 from jaxseq.data.windows import rows_by_series
 
 PENALTIES = tuple(10.0 ** (number / 2) for number in range(-4, 11))
@@ -55,7 +55,7 @@ def ages(series: Int[np.ndarray, " n"], horizon: int) -> Ages:
     return Ages(is_early, is_late)
 
 
-def fit(train: Batch, valid: Batch, by_age: Ages) -> Ridge | None:
+def fit(train: RowsOfModel, valid: RowsOfModel, by_age: Ages) -> Ridge | None:
     """Fit to all training rows, with the penalty and the decay that forecast later rows best.
 
     Two errors are made small, by the product of their means: that on the later training rows of a fit to the earlier ones,
@@ -63,7 +63,8 @@ def fit(train: Batch, valid: Batch, by_age: Ages) -> Ridge | None:
 
     Returns None where a part has no row left, or a window has more than `MOST_INPUTS` inputs.
     """
-    if math.prod(train.x.shape[1:]) > MOST_INPUTS:
+    steps, features = first_row(train).x.shape[1:]
+    if steps * features > MOST_INPUTS:
         return None
     early, late = (_moments(train, np.flatnonzero(rows)) for rows in by_age)
     everything = _moments(train)
@@ -71,7 +72,6 @@ def fit(train: Batch, valid: Batch, by_age: Ages) -> Ridge | None:
     if not everything.count or not later.count:
         return None
 
-    steps = train.x.shape[1]
     errors = {}
     solutions = {}
     for decay in DECAYS:
@@ -90,9 +90,10 @@ def fit(train: Batch, valid: Batch, by_age: Ages) -> Ridge | None:
     return _ridge(solutions[penalty, decay], penalty, decay)
 
 
-def fit_to(rows: Batch, penalty: float, decay: int) -> Ridge:
+def fit_to(rows: RowsOfModel, penalty: float, decay: int) -> Ridge:
     """Fit to rows, at least one of them with all of its targets, with a penalty and a decay that are chosen already."""
-    return _ridge(_Solver(_moments(rows), decay, rows.x.shape[1]).solution(penalty), penalty, decay)
+    steps = first_row(rows).x.shape[1]
+    return _ridge(_Solver(_moments(rows), decay, steps).solution(penalty), penalty, decay)
 
 
 def _ridge(solution: Float[np.ndarray, "q k"], penalty: float, decay: int) -> Ridge:
@@ -114,10 +115,11 @@ class _Moments(NamedTuple):
         return max(float(self.square - explained), 0.0) / (self.count * self.cross.shape[1])
 
 
-def _moments(rows: Batch, chosen: Int[np.ndarray, "_"] | None = None) -> _Moments:
+def _moments(rows: RowsOfModel, chosen: Int[np.ndarray, "_"] | None = None) -> _Moments:
     """Return the moments of all rows, or of those that are chosen by their numbers."""
-    inputs = 1 + math.prod(rows.x.shape[1:])
-    horizon = rows.y.shape[1]
+    row = first_row(rows)
+    inputs = 1 + math.prod(row.x.shape[1:])
+    horizon = row.y.shape[1]
     gram = np.zeros((inputs, inputs))
     cross = np.zeros((inputs, horizon))
     square = 0.0
@@ -132,17 +134,17 @@ def _moments(rows: Batch, chosen: Int[np.ndarray, "_"] | None = None) -> _Moment
 
 
 def _pieces(
-    rows: Batch, chosen: Int[np.ndarray, "_"] | None
+    rows: RowsOfModel, chosen: Int[np.ndarray, "_"] | None
 ) -> Iterator[tuple[Float[np.ndarray, "_ p"], Float[np.ndarray, "_ k"]]]:
     """Yield the rows with known targets in float64, a limited number at a time."""
-    size = max(1, LAID_OUT // max(1, math.prod(rows.x.shape[1:])))
-    count = len(rows.x) if chosen is None else len(chosen)
-    for first in range(0, count, size):
+    size = max(1, LAID_OUT // max(1, math.prod(first_row(rows).x.shape[1:])))
+    many = count(rows) if chosen is None else len(chosen)
+    for first in range(0, many, size):
         piece = slice(first, first + size)
         # A copy of the chosen rows alone.
-        numbers = piece if chosen is None else chosen[piece]
-        x = np.asarray(rows.x[numbers], np.float64)
-        y = np.asarray(rows.y[numbers], np.float64)
+        laid_out = take(rows, piece if chosen is None else chosen[piece])
+        x = np.asarray(laid_out.x, np.float64)
+        y = np.asarray(laid_out.y, np.float64)
         is_known = np.isfinite(y).all(axis=1)
         yield x.reshape(len(x), -1)[is_known], y[is_known]
 

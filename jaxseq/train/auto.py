@@ -15,8 +15,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import numpy as np
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
@@ -106,8 +104,7 @@ def _begun(job: ForecastJob, experiment: Experiment, given: Collection[str], lis
     # As JSON has it, for the comparison with what is read.
     recipe = json.loads(json.dumps({**experiments.to_config(experiment), "given": sorted(given)}))
     # No test rows; covariates are among the inputs of the experiment as it is.
-    rows = jax.tree.leaves((job.batches.train, job.batches.valid))
-    rows_sha256 = fingerprint([*dataset.background.training, *map(np.asarray, rows)])
+    rows_sha256 = feed.fingerprint([*dataset.background.training, job.batches.train, job.batches.valid])
     is_panel = len(dataset.background.names) > 1
     measure = verdict.mean_loss(is_panel, forecasts.judged_loss(job.experiment))
     return Record(recipe, rows_sha256, measure, listed)

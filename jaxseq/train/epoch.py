@@ -7,8 +7,9 @@ weight zero, so a smaller last batch is a mean over fewer rows and no row is dro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxseq.common import precision
 from jaxseq.common.arrays import Batch, Key, Tree, Variables
 from jaxseq.common.precision import Precision
+from jaxseq.data.gathered import Gathered
 from jaxseq.nn import apply
 from jaxseq.nn.apply import Carrying, Model, Resumed
 from jaxseq.nn.objectives import Objective
@@ -375,7 +377,24 @@ def predict(
 
     A model with an output at every time step gives that of the last one.
     """
-    rows = x.shape[0]
+    return _in_batches(setup, x.shape[0], batch, partial(_predict_batch, setup, params, stats, lambda index: x[index]))
+
+
+def _predict_batch(
+    setup: Setup,
+    params: Tree,
+    stats: Tree,
+    inputs_at: Callable[[Int[Array, "b"]], Shaped[Array, "b *d"]],
+    index: Int[Array, "b"],
+) -> Float[Array, "b *k"]:
+    batch_x = _split_over_devices(setup, inputs_at(index))
+    with _batch_mesh(setup), _in_its_precision(setup):
+        raw = apply.apply(setup.model, params, stats, batch_x)
+    return setup.objective.at_end(raw)
+
+
+def _in_batches(setup: Setup, rows: int, batch: int, compute: Callable[[Int[Array, "b"]], Tree]) -> Tree:
+    """Return what a function of row numbers gives for all rows, in batches of at most `batch` rows."""
     device_count = 1
     if setup.batch_sharding is not None:
         device_count = setup.batch_sharding.num_devices
@@ -383,15 +402,8 @@ def predict(
     rows_rounded_up = rows + -rows % device_count
     index = feed.batches_of(jnp.arange(rows), min(batch, rows_rounded_up)).index
 
-    def predict_batch(index: Int[Array, "b"]) -> Float[Array, "b *k"]:
-        batch_x = _split_over_devices(setup, x[index])
-        with _batch_mesh(setup), _in_its_precision(setup):
-            raw = apply.apply(setup.model, params, stats, batch_x)
-        return setup.objective.at_end(raw)
-
-    predictions = jax.lax.map(predict_batch, index)
-    without_batches = predictions.reshape(-1, *predictions.shape[2:])
-    return without_batches[:rows]
+    results = jax.lax.map(compute, index)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:rows], results)
 
 
 @partial(jax.jit, static_argnames="setup")
@@ -432,6 +444,11 @@ def evaluate(
     if isinstance(data, Course):
         prediction = predict_along(setup, params, stats, jnp.asarray(data.x))[-data.y.shape[0] :]
         target = jnp.asarray(data.y)
+    elif isinstance(data, Gathered):
+        inputs_at = partial(feed.inputs_at, data)
+        prediction = _in_batches(setup, data.count, batch, partial(_predict_batch, setup, params, stats, inputs_at))
+        # Of targets at every time step, those of the last one alone are laid out.
+        target = _in_batches(setup, data.count, batch, partial(feed.targets_at, replace(data, every_step=False)))
     else:
         prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
         target = setup.objective.at_end(jnp.asarray(data.y))

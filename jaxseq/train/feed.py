@@ -11,20 +11,37 @@ passes between batches (truncated back-propagation through time).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxseq.common.arrays import Batch, Key, Tree
+from jaxseq.data import gathered, windows
+from jaxseq.data.gathered import Gathered, RowsOfModel
+from jaxseq.data.windows import ArrayInPieces
 from jaxseq.nn.apply import Carrying, Model
+from jaxseq.train import devices
 
+LAID_OUT = 2**22
+"""Numbers of rows that are laid out at once: 16 MiB."""
 STATIC = MappingProxyType({"static": True})
 """Metadata of a field that is a constant of the compiled functions."""
+
+
+jax.tree_util.register_dataclass(
+    Gathered,
+    data_fields=gathered.ARRAYS,
+    meta_fields=[of.name for of in fields(Gathered) if of.name not in gathered.ARRAYS],
+)
 
 
 class Minibatch(NamedTuple):
@@ -116,17 +133,20 @@ def steps_per_epoch(rows: int, batch: int) -> int:
 class Shuffled(NamedTuple):
     """Rows that are independent of one another, in a fresh random order in each epoch."""
 
-    data: Batch
+    data: RowsOfModel
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return self.data.x.shape[0]
+        return gathered.count(self.data)
 
     @property
     def row(self) -> Batch:
         """The first row."""
-        return Batch(self.data.x[:1], self.data.y[:1])
+        if isinstance(self.data, Batch):
+            return Batch(self.data.x[:1], self.data.y[:1])
+        first = np.zeros(1, np.int32)
+        return Batch(inputs_at(self.data, first), targets_at(self.data, first))
 
     def steps(self, batch: int) -> int:
         """Return the number of batches in an epoch, including a smaller last one."""
@@ -143,7 +163,28 @@ class Shuffled(NamedTuple):
 
     def take(self, selection: Selection) -> Minibatch:
         """Return the selected rows."""
-        return Minibatch(self.data.x[selection.index], self.data.y[selection.index], selection.weight)
+        return Minibatch(
+            x=inputs_at(self.data, selection.index),
+            y=targets_at(self.data, selection.index),
+            weight=selection.weight,
+        )
+
+
+def inputs_at(data: RowsOfModel, index: Int[Array | np.ndarray, "b"]) -> Shaped[Array, "b *d"]:
+    """Return the model's inputs of some rows on a device."""
+    if isinstance(data, Batch):
+        return jnp.asarray(data.x)[index]
+    # The values are in float64: in float32 the change of a high price would lose its digits.
+    with jax.enable_x64(True):  # noqa: FBT003
+        return jnp.asarray(data.x(index))
+
+
+def targets_at(data: RowsOfModel, index: Int[Array | np.ndarray, "b"]) -> Shaped[Array, "b *k"]:
+    """Return the targets of some rows on a device."""
+    if isinstance(data, Batch):
+        return jnp.asarray(data.y)[index]
+    with jax.enable_x64(True):  # noqa: FBT003
+        return jnp.asarray(data.y(index))
 
 
 # Consecutive windows of one series -------------------------------------------------------------------------------------
@@ -251,9 +292,9 @@ class Course(NamedTuple):
     y: Float[Array | np.ndarray, "m k"]
 
 
-Training: TypeAlias = Batch | Segments
+Training: TypeAlias = RowsOfModel | Segments
 """Training part of a job."""
-Judged: TypeAlias = Batch | Course
+Judged: TypeAlias = RowsOfModel | Course
 """Validation or test part of a job; a `Course` where the training part has segments."""
 
 
@@ -270,3 +311,54 @@ def feed_of(data: Training) -> Feed:
     if isinstance(data, Segments):
         return data
     return Shuffled(data)
+
+
+def judged_rows(data: Judged) -> int:
+    """Return the number of rows of a part that are judged."""
+    if isinstance(data, Course):
+        return len(data.y)
+    return gathered.count(data)
+
+
+def fingerprint(parts: Iterable[Tree]) -> str:
+    """Return the sha256 of arrays and of the rows of parts of a job.
+
+    Rows that are gathered have that of the same rows laid out.
+    """
+    return windows.fingerprint_of_pieces(itertools.chain.from_iterable(map(_arrays, parts)))
+
+
+def _arrays(part: Tree) -> Iterator[ArrayInPieces]:
+    """Yield the arrays of a part in the order of its fields."""
+    if not isinstance(part, Gathered):
+        for leaf in jax.tree.leaves(part):
+            array = np.asarray(leaf)
+            yield ArrayInPieces(array.shape, str(array.dtype), iter([array]))
+        return
+
+    row = gathered.first_row(part)
+    size = max(1, LAID_OUT // math.prod(row.x.shape))
+    for name in Batch._fields:
+        first = getattr(row, name)
+        rows = (getattr(piece, name) for piece in gathered.pieces(part, size))
+        yield ArrayInPieces((part.count, *first.shape[1:]), str(first.dtype), rows)
+
+
+def on_devices(mesh: Mesh, parts: Iterable[Tree]) -> list[Tree]:
+    """Put parts of a job whole on every device; series that several of them are gathered from are there once."""
+    placed: dict[int, Array] = {}
+
+    def place(array: np.ndarray) -> Array:
+        if id(array) not in placed:
+            # Otherwise JAX would round float64 to float32.
+            with jax.enable_x64(True):  # noqa: FBT003
+                placed[id(array)] = devices.replicate(mesh, array)
+        return placed[id(array)]
+
+    on_mesh = []
+    for part in parts:
+        if isinstance(part, Gathered):
+            on_mesh.append(jax.tree.map(place, part))
+        else:
+            on_mesh.append(devices.replicate(mesh, part))
+    return on_mesh

@@ -130,7 +130,7 @@ def _rows_at_once(batches: RowSplits) -> int | float:
     if isinstance(batches.valid, Course):
         # The state passes from piece to piece, of one row each.
         return epoch.ALONG / feed.feed_of(batches.train).row.x.shape[1]
-    return len(batches.valid.x)
+    return feed.judged_rows(batches.valid)
 
 
 def _kept_bytes(setup: Setup, state: TrainState, rows: Batch, batch: int) -> int:

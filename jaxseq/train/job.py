@@ -22,7 +22,6 @@ from jaxseq.common.arrays import Tree, Variables
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
 from jaxseq.common.text import counted
-from jaxseq.data.windows import fingerprint
 from jaxseq.nn import apply
 from jaxseq.nn.apply import Carrying, Model
 from jaxseq.nn.objectives import Objective
@@ -130,8 +129,8 @@ def build_job(
     _check_carries(setup.model, batches)
     _footprint(experiment, setup, batches).check_on(mesh)
 
-    rows_sha256 = fingerprint(jax.tree.leaves(batches))
-    data = devices.replicate(mesh, batches)
+    rows_sha256 = feed.fingerprint(batches)
+    data = RowSplits(*feed.on_devices(mesh, batches))
     processes.check_same(rows_sha256, "read different data: all of them need the same files")
     return Job(
         experiment=experiment,
@@ -240,7 +239,7 @@ def on_local_devices(job: Job[Training_, Material]) -> Job[Training_, Material]:
 
     mesh = devices.make(jax.local_devices())
     setup = job.setup._replace(batch_sharding=devices.batch_sharding(mesh, job.experiment.batch))
-    return dataclasses.replace(job, setup=setup, mesh=mesh, data=devices.replicate(mesh, job.batches))
+    return dataclasses.replace(job, setup=setup, mesh=mesh, data=RowSplits(*feed.on_devices(mesh, job.batches)))
 
 
 def initial_state(job: Job) -> TrainState:

@@ -107,8 +107,8 @@ def report_of(job: ForecastJob, judgement: Judgement, chosen: str, picture: str 
     data = experiment.data
     rows = {
         "train": feed.feed_of(job.batches.train).rows,
-        "valid": len(job.batches.valid.y),
-        "test": len(job.batches.test.y),
+        "valid": feed.judged_rows(job.batches.valid),
+        "test": feed.judged_rows(job.batches.test),
     }
     parts = ", ".join(f"{count} {name}" for name, count in rows.items())
     times = job.material.windows.test.times

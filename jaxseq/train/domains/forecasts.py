@@ -10,6 +10,7 @@ from typing import NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
@@ -18,8 +19,10 @@ from jaxseq.common.arrays import Batch, Variables
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
+from jaxseq.data.gathered import Gathered, RowsOfModel, can_gather, gathered, pieces
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
+from jaxseq.data.uncut import UncutWindows
 from jaxseq.forecasting import beside_classical, classical, evaluate, ridge
 from jaxseq.forecasting.beside_classical import Beside
 from jaxseq.forecasting.evaluate import Entry, Judgement
@@ -41,10 +44,13 @@ from jaxseq.train.epoch import TrainState
 from jaxseq.train.experiments.config import RIDGE
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.explain import Explanation
-from jaxseq.train.feed import RowSplits
+from jaxseq.train.feed import Course, RowSplits, Segments
 from jaxseq.train.forecaster import Trained, restore
 from jaxseq.train.job import Start, build_job, restore_best
 from jaxseq.train.plots import judgement_figures, loss_figure
+
+ROWS_AT_ONCE = 2**16
+"""Rows whose targets are read together."""
 
 __all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "summary"]
 
@@ -102,7 +108,7 @@ def _ridge(experiment: ForecastExperiment, dataset: Dataset, batches: RowSplits)
         return None
     train = batches.train
     valid = batches.valid
-    assert isinstance(train, Batch) and isinstance(valid, Batch), "a carried state forecasts at every step"
+    assert not isinstance(train, Segments) and not isinstance(valid, Course), "a carried state forecasts at every step"
     return ridge.fit(train, valid, ridge.ages(dataset.windows.train.series, experiment.horizon))
 
 
@@ -152,7 +158,7 @@ def on_all_rows(job: ForecastJob, facts: Mapping[str, object]) -> ForecastJob:
     chosen = job.fitted.get(RIDGE)
     if not isinstance(chosen, Mapping):
         return again
-    assert isinstance(batches.train, Batch), "the rows are independent"
+    assert not isinstance(batches.train, Segments), "the rows are independent"
     return _starting_from(again, ridge.fit_to(batches.train, **chosen))
 
 
@@ -162,7 +168,10 @@ def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSp
     batches = []
     for name, part in dataset.windows._asdict().items():
         known = part.known_until(experiment.steps_out)
-        rows = batch(known, dataset.scaling, every_step, experiment.steps_out)
+        if isinstance(known, UncutWindows) and can_gather(dataset.scaling):
+            rows = gathered(known, dataset.scaling, every_step, experiment.steps_out)
+        else:
+            rows = batch(known, dataset.scaling, every_step, experiment.steps_out)
         if experiment.data.masks_targets:
             rows = _with_known_targets(rows, name)
         batches.append(rows)
@@ -199,17 +208,23 @@ def _selection_note(experiment: ForecastExperiment) -> list[str]:
     return [f"training loss: {trained_by}; its validation value, valid_{select}, chooses the epoch"]
 
 
-def _with_known_targets(rows: Batch, part: str) -> Batch:
+def _with_known_targets(rows: RowsOfModel, part: str) -> RowsOfModel:
     """Return the rows with at least one known target; a batch of rows without one would have no mean loss.
 
     Raises `UsageError`, which names the part, if none is left.
     """
-    has_target = np.isfinite(rows.y).reshape(len(rows.y), -1).any(axis=1)
+    has_target = np.concatenate([_has_target(piece.y) for piece in pieces(rows, ROWS_AT_ONCE)])
     if not np.any(has_target):
         raise UsageError(f"all targets of the {part} part are missing")
     if np.all(has_target):
         return rows
+    if isinstance(rows, Gathered):
+        return rows.choose(np.flatnonzero(has_target))
     return Batch(rows.x[has_target], rows.y[has_target])
+
+
+def _has_target(y: Float[np.ndarray, "n *k"]) -> Bool[np.ndarray, " n"]:
+    return np.isfinite(y).reshape(len(y), -1).any(axis=1)
 
 
 def judge(job: ForecastJob, folder: Path, console: Console, extras: Extras = NO_EXTRAS) -> RunRow:

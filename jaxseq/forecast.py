@@ -30,6 +30,7 @@ FILE = "future.csv"
 """Default file in the run's folder, beside `forecast.png`, which shows the test part."""
 RUN_FILES = (
     run_seal.PREDICTIONS,
+    run_seal.LARGE_PREDICTIONS,
     run_seal.SCORES,
     run_seal.LOSS_PLOT,
     run_seal.FORECAST_PLOT,

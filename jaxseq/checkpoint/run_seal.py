@@ -27,6 +27,8 @@ JUDGED = "judged.json"
 REPORT = "report.md"
 PAGE = "report.html"
 PREDICTIONS = "predictions.csv"
+LARGE_PREDICTIONS = "predictions.parquet"
+"""The same in a format for many rows; there is one of the two."""
 SCORES = "scores.csv"
 CLASSICAL = "classical.csv"
 INTERVALS = "intervals.json"
@@ -65,7 +67,19 @@ JOURNAL = "journal"
 Recipe = Mapping[str, Any]
 """The sealed record of a study, a grid or a search, as JSON has it."""
 
-OUTPUTS = (INTERVALS, PREDICTIONS, SCORES, CLASSICAL, LOSS_PLOT, FORECAST_PLOT, ERRORS_PLOT, *EXPLANATION, REPORT, PAGE)
+OUTPUTS = (
+    INTERVALS,
+    PREDICTIONS,
+    LARGE_PREDICTIONS,
+    SCORES,
+    CLASSICAL,
+    LOSS_PLOT,
+    FORECAST_PLOT,
+    ERRORS_PLOT,
+    *EXPLANATION,
+    REPORT,
+    PAGE,
+)
 """Files that a judgement writes; those of a domain are some of them."""
 
 

@@ -10,9 +10,10 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import printable
@@ -26,7 +27,7 @@ MARK = "jaxseq"
 """Mark in the names of temporary files and folders; nothing without it is ever taken for one and removed."""
 
 TEMPORARY = re.compile(rf"\..+\.{MARK}-[0-9a-f]{{8}}")
-"""Names of the temporary files of an interrupted `write_whole`."""
+"""Names of the temporary files of an interrupted `whole`."""
 
 
 # Paths -----------------------------------------------------------------------------------------------------------------
@@ -112,7 +113,14 @@ def temporary_name(name: str) -> str:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, with the permissions that new files have in this process.
+    """Write a file whole or not at all, as `whole` does. Raises `OSError`."""
+    with whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that is written whole or not at all, with the permissions that new files have in this process.
 
     Whatever stands at the path is replaced: a link, and never what it points to. Raises `OSError`.
     """
@@ -121,7 +129,7 @@ def write_whole(path: Path, content: bytes) -> None:
     file = temporary.open("xb")
     try:
         with file:
-            file.write(content)
+            yield file
             file.flush()
             # After a loss of power, a renamed file that had not reached the disk would be empty.
             os.fsync(file.fileno())

@@ -58,7 +58,7 @@ class Gathered:
         """Number of rows."""
         return self.firsts.shape[0]
 
-    def x(self, index: Int[Array | np.ndarray, " b"]) -> Float[Array | np.ndarray, "b t d"]:
+    def inputs_at(self, index: Int[Array | np.ndarray, " b"]) -> Float[Array | np.ndarray, "b t d"]:
         """Return the model's inputs of some rows in float32."""
         arrays = namespace(self.values)
         rows = self._steps(index)
@@ -77,7 +77,7 @@ class Gathered:
         inputs = arrays.pad(inputs, ((0, 0), (0, self.reach - 1), (0, 0)))
         return arrays.concatenate([inputs, self.ahead[later]], axis=2)
 
-    def y(self, index: Int[Array | np.ndarray, " b"]) -> Float[Array | np.ndarray, "b *k"]:
+    def targets_at(self, index: Int[Array | np.ndarray, " b"]) -> Float[Array | np.ndarray, "b *k"]:
         """Return the targets of some rows in float32, NaN where they are not known."""
         rows = self._steps(index)
         values = self.values[rows]
@@ -94,7 +94,7 @@ class Gathered:
 
     def take(self, index: Int[Array | np.ndarray, " b"]) -> Batch:
         """Return some rows as arrays."""
-        return Batch(self.x(index), self.y(index))
+        return Batch(self.inputs_at(index), self.targets_at(index))
 
     def choose(self, rows: Shaped[np.ndarray, "_"]) -> Gathered:
         """Return some of the rows, to be gathered as well."""

@@ -227,8 +227,19 @@ class Scaling:
         """Return shift and scale of each window. Raises `UsageError` for what is no series of the training."""
         shift = self._of(self.shift, windows.series)
         scale = self._of(self.scale, windows.series)
-        own_shift, own_scale = self.fit_rows(self.bent(windows.inputs, windows.series), shift, scale)
-        return np.asarray(own_shift), np.asarray(own_scale)
+        if not self.by_window:
+            return shift, scale
+        shifts = []
+        scales = []
+        # In pieces: what a scale is computed by has the size of all windows.
+        size = max(1, LAID_OUT // windows.inputs.shape[1])
+        for first in range(0, max(1, len(scale)), size):
+            rows = slice(first, first + size)
+            values = self.bent(windows.inputs[rows], windows.series[rows])
+            own_shift, own_scale = self.fit_rows(values, shift[rows], scale[rows])
+            shifts.append(np.asarray(own_shift))
+            scales.append(np.asarray(own_scale))
+        return np.concatenate(shifts), np.concatenate(scales)
 
     def bent(self, values: Float[np.ndarray, "n t"], series: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:
         """Return values as the power of each row's series has them; as they are without one."""

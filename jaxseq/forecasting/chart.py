@@ -81,7 +81,7 @@ def section(
         windows=views,
         reference=escape(reference),
         bands="".join(_band(depth, level) for depth, level in enumerate(levels, start=1)),
-        remark=escape(_remark(len(names), len(chosen), reference, unit)),
+        remark=escape(_remark(len(names), len(chosen), reference, unit, f"predictions{predictions.suffix_of(frame)}")),
         data=data,
         tools=TOOLS.read_text(encoding="utf-8"),
         script=SCRIPT.read_text(encoding="utf-8"),
@@ -190,7 +190,7 @@ def numbers(array: Float[np.ndarray, "..."]) -> list[float | None]:
     return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in array.ravel().tolist()]
 
 
-def _remark(count: int, shown: int, reference: str, unit: str) -> str:
+def _remark(count: int, shown: int, reference: str, unit: str, file: str) -> str:
     words = []
     if unit:
         words.append(f"Values in {unit}.")
@@ -201,5 +201,5 @@ def _remark(count: int, shown: int, reference: str, unit: str) -> str:
         words.append(f"{reference}; the worst comes first.")
     if shown < count:
         words.append(f"{shown} of {count} series: the {shown // 4} worst, the {shown // 4} best and others between.")
-    words.append("Point at the chart for the numbers, which are all in predictions.csv.")
+    words.append(f"Point at the chart for the numbers, which are all in {file}.")
     return " ".join(words)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
-from jaxseq.common import csv_tables
+from jaxseq.common import csv_tables, files
 from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.uncut import WindowSplits
 from jaxseq.data.windows import Series, Windows, rows_by_series
@@ -90,19 +91,29 @@ def frame(
         numbers[f"{low_name}%"] = low
         numbers[f"{high_name}%"] = high
 
-    table = {time: times.ravel()}
+    table: dict[str, np.ndarray | pd.Categorical] = {time: times.ravel()}
     # A single series, and a single step, need no column.
     if len(names) > 1:
-        series = np.repeat(part.series, horizon)
-        table["series"] = np.asarray(names)[series]
+        table["series"] = _texts(names, part.series, horizon)
         for name, texts in keys.as_columns({time, "series", "step", "path", *numbers}).items():
-            table[name] = np.asarray(texts)[series]
+            table[name] = _texts(texts, part.series, horizon)
     if horizon > 1:
         table["step"] = np.tile(np.arange(1, horizon + 1), len(part.targets))
     for name, values in numbers.items():
         # The sum of a negative zero and 0 is a positive one: no table has -0.0.
         table[name] = values.ravel() + 0.0
     return pd.DataFrame(table)
+
+
+def _texts(
+    texts: Sequence[str], series: Int[np.ndarray, " n"], horizon: int
+) -> Shaped[np.ndarray, " _"] | pd.Categorical:
+    """Return the text of the series of each window and step; as categories in a large table, where it would take most."""
+    if len(series) * horizon <= LARGE:
+        return np.asarray(texts)[np.repeat(series, horizon)]
+    numbers, distinct = pd.factorize(np.asarray(texts))
+    codes = np.repeat(numbers.astype(np.int32)[series], horizon)
+    return pd.Categorical.from_codes(codes, pd.Index(distinct))  # pyrefly: ignore[bad-argument-type]
 
 
 def interval_levels(frame: pd.DataFrame) -> list[int]:
@@ -140,11 +151,48 @@ class Content(NamedTuple):
     data: bytes
 
 
-def content(table: pd.DataFrame) -> Content:
-    """Return a table as CSV; one of more than `LARGE` rows as Parquet, where pyarrow is installed."""
+def suffix_of(table: pd.DataFrame) -> str:
+    """Return the suffix of the file of a table: a large one is Parquet, where pyarrow is installed."""
     if len(table) <= LARGE or importlib.util.find_spec("pyarrow") is None:
-        return Content(".csv", csv_tables.content(table))
-    return Content(".parquet", table.to_parquet(index=False, engine="pyarrow"))
+        return ".csv"
+    return ".parquet"
+
+
+def content(table: pd.DataFrame, digits: int | None = 7) -> Content:
+    """Return a table as CSV, with numbers to so many digits; a large one as Parquet, with all of them."""
+    suffix = suffix_of(table)
+    if suffix == ".csv":
+        return Content(suffix, csv_tables.content(table, digits))
+    return Content(suffix, table.to_parquet(index=False, engine="pyarrow"))
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """Write a table with every digit, in the format of its size, and remove that of the other format.
+
+    path  of the CSV file. Raises `UsageError` if it cannot be written.
+    """
+    if suffix_of(table) == ".csv":
+        csv_tables.write(path, table, digits=None)
+        files.remove(path.with_suffix(".parquet"))
+        return
+
+    # Straight to the disk: as bytes it would take as much memory again.
+    large = path.with_suffix(".parquet")
+    try:
+        with files.whole(large) as file:
+            table.to_parquet(file, index=False, engine="pyarrow")
+    except OSError as error:
+        raise files.cannot_write(large, error) from error
+    files.remove(path)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a table of predictions that `write` has written; `path` is that of the CSV file. Raises as pandas does."""
+    large = path.with_suffix(".parquet")
+    if large.is_file():
+        return pd.read_parquet(large, engine="pyarrow")
+    # A series may be named 01 or NA; only actual values may be missing.
+    return csv_tables.read(path, dtype={"series": str}, keep_default_na=False, na_values={"actual": [""]})
 
 
 def before_test(windows: WindowSplits) -> pd.DataFrame | None:

@@ -122,6 +122,7 @@ def influence(run: PlannedRun) -> dict[str, list[float]]:
         return earlier
 
     job = domains.of(run.experiment).prepare(run.experiment)
+    assert isinstance(job.data.valid, Batch), "no run of the paper is a large panel"
     rows = Batch(*(part[:INFLUENCE_ROWS] for part in job.data.valid))
     states = {"before": initial_state(job), "after": restore_best(job, run.folder)[1]}
     norms = {}

@@ -27,7 +27,7 @@ from jaxseq.data.dataset import Dataset
 from jaxseq.data.panel import PanelData
 from jaxseq.data.windows import fingerprint
 from jaxseq.forecasting import verdict
-from jaxseq.train import auto_record, experiments, preparation, run_folder, trial
+from jaxseq.train import auto_record, experiments, feed, preparation, run_folder, trial
 from jaxseq.train.auto_options import OPTION
 from jaxseq.train.auto_record import Record, Tried
 from jaxseq.train.domains import forecasts

@@ -22,7 +22,7 @@ from jaxseq.common.checks import one_of
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted, Stopped, UsageError
 from jaxseq.common.sealed import DamagedError
-from jaxseq.forecasting import evaluate, saved_intervals
+from jaxseq.forecasting import evaluate, predictions, saved_intervals
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.intervals import Forecast
 from jaxseq.forecasting.mixture import Combination
@@ -197,6 +197,7 @@ def _contents(
     job: ForecastJob, judgement: Judgement, entries: _Combined, name: str, epochs: Sequence[int]
 ) -> dict[str, bytes]:
     """Return the files of the ensemble's judgement by their name, as those of a run."""
+    table = predictions.content(judgement.predictions, digits=None)
     fitted = json.dumps(entries.ensemble.calibrated.intervals._asdict(), indent=2) + "\n"
     listed = ", ".join(map(str, epochs))
     chosen = f"epochs {listed}\nof the members and the intervals of the ensemble were chosen"
@@ -208,7 +209,7 @@ def _contents(
     pictures = {file: figures.drawn(figure, "png") for file, figure in drawn}
     return {
         run_seal.INTERVALS: fitted.encode(),
-        run_seal.PREDICTIONS: csv_tables.content(judgement.predictions, digits=None),
+        f"{Path(run_seal.PREDICTIONS).stem}{table.suffix}": table.data,
         run_seal.SCORES: csv_tables.content(judgement.scores),
         **pictures,
         run_seal.REPORT: text.encode(),

@@ -176,7 +176,7 @@ def inputs_at(data: RowsOfModel, index: Int[Array | np.ndarray, "b"]) -> Shaped[
         return jnp.asarray(data.x)[index]
     # The values are in float64: in float32 the change of a high price would lose its digits.
     with jax.enable_x64(True):  # noqa: FBT003
-        return jnp.asarray(data.x(index))
+        return jnp.asarray(data.inputs_at(index))
 
 
 def targets_at(data: RowsOfModel, index: Int[Array | np.ndarray, "b"]) -> Shaped[Array, "b *k"]:
@@ -184,7 +184,7 @@ def targets_at(data: RowsOfModel, index: Int[Array | np.ndarray, "b"]) -> Shaped
     if isinstance(data, Batch):
         return jnp.asarray(data.y)[index]
     with jax.enable_x64(True):  # noqa: FBT003
-        return jnp.asarray(data.y(index))
+        return jnp.asarray(data.targets_at(index))
 
 
 # Consecutive windows of one series -------------------------------------------------------------------------------------

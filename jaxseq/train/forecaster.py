@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import checks, files, row_counts
@@ -32,12 +32,15 @@ from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict, p
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import rebuild
 from jaxseq.train.experiments.forecasts import ForecastExperiment
+from jaxseq.train.feed import Course
 from jaxseq.train.job import Job, restore_epoch, setup_of, state_shapes
 from jaxseq.train.notebook import page_of_run
 from jaxseq.train.saved_experiment import saved_experiment_of
 from jaxseq.train.stateful import History
 from jaxseq.train.trained_series import TrainedSeries
 
+LAID_OUT = 2**24
+"""Numbers of the network's inputs that are laid out at once for a forecast: 64 MiB."""
 PATHS = 200
 """Sample paths from which the quantiles of an iterated forecast are estimated."""
 
@@ -295,14 +298,49 @@ def forecast(
     scaling = job.material.scaling
     if job.experiment.stateful:
         # The course through the test part is the longest; its last time step precedes the last forecast.
+        assert isinstance(job.data.test, Course), "the state is carried through it"
         x = job.data.test.x
         raw = np.asarray(predict_along(job.setup, state.params, state.stats, x))
         start = int(job.material.windows.test.origins.max()) - len(x)
         return _as_forecast(job.experiment, raw[part.origins - 1 - start])
 
     network = Network(job.experiment, job.setup, state, scaling)
-    x, ahead = (devices.replicate(job.mesh, array) for array in inputs_of(network, part))
-    return _predict(network, rollout.Inputs(x, ahead), job.experiment.horizon)
+    pieces = []
+    for rows in _pieces(network, part):
+        x, ahead = (devices.replicate(job.mesh, array) for array in inputs_of(network, part.take(rows)))
+        pieces.append(_predict(network, rollout.Inputs(x, ahead), job.experiment.horizon))
+    return _joined(pieces, len(part.origins))
+
+
+def _pieces(network: Network, part: Windows) -> list[Int[np.ndarray, " _"]]:
+    """Return the rows of a part in pieces, as many in each, by which a limited number is laid out at once.
+
+    A piece is a number of whole batches, and the last one is filled up with its first row, so that each row is in a batch
+    of the same size as in a single piece, and has the same forecast bit for bit.
+    """
+    experiment = network.experiment
+    count = len(part.origins)
+    batch = EVALUATION_BATCHES * experiment.batch
+    numbers = part.inputs.shape[1] * network.scaling.features
+    size = batch * max(1, LAID_OUT // (numbers * batch))
+    # The paths that an iterated forecast draws depend on the number of rows.
+    if count <= size or experiment.task == "iterated":
+        return [np.arange(count)]
+    rows = np.arange(-(-count // size) * size)
+    rows[count:] = rows[-size]
+    return np.split(rows, len(rows) // size)
+
+
+def _joined(pieces: Sequence[Forecast], count: int) -> Forecast:
+    """Return the forecasts of consecutive pieces, of which the last one may be filled up, as those of `count` rows."""
+    if len(pieces) == 1:
+        return pieces[0]
+    quantiles = [piece.quantiles for piece in pieces if piece.quantiles is not None]
+    return Forecast(
+        centre=np.concatenate([piece.centre for piece in pieces])[:count],
+        quantiles=np.concatenate(quantiles)[:count] if quantiles else None,
+        levels=pieces[0].levels,
+    )
 
 
 def network_of(job: Job[ForecastExperiment, Dataset], state: TrainState) -> Network:

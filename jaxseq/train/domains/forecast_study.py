@@ -13,7 +13,7 @@ from jaxtyping import Float
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables
 from jaxseq.common.text import counted
-from jaxseq.forecasting import baselines, evaluate, verdict
+from jaxseq.forecasting import baselines, evaluate, predictions, verdict
 from jaxseq.forecasting.losses import IN_ORDER, Rows
 from jaxseq.train import overrides
 from jaxseq.train.domains.base import Member
@@ -160,9 +160,7 @@ def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
 
 
 def _predictions(member: Member) -> pd.DataFrame:
-    # A series may be named 01 or NA; only actual values may be missing.
-    path = member.folder / run_seal.PREDICTIONS
-    return csv_tables.read(path, dtype={"series": str}, keep_default_na=False, na_values={"actual": [""]})
+    return predictions.read(member.folder / run_seal.PREDICTIONS)
 
 
 def _by_step(frame: pd.DataFrame, column: str) -> np.ndarray:

@@ -23,7 +23,7 @@ from jaxseq.data.gathered import Gathered, RowsOfModel, can_gather, gathered, pi
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.uncut import UncutWindows
-from jaxseq.forecasting import beside_classical, classical, evaluate, ridge
+from jaxseq.forecasting import beside_classical, classical, evaluate, predictions, ridge
 from jaxseq.forecasting.beside_classical import Beside
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.ridge import Ridge
@@ -97,7 +97,9 @@ def _without_test_inputs(job: ForecastJob) -> ForecastJob:
     if not isinstance(test, Batch):
         return job
     batches = job.batches._replace(test=test._replace(x=test.x[:0]))
-    data = job.data._replace(test=Batch(job.data.test.x[:0], job.data.test.y))
+    on_devices = job.data.test
+    assert isinstance(on_devices, Batch), "it has the form of the part in host memory"
+    data = job.data._replace(test=Batch(on_devices.x[:0], on_devices.y))
     return dataclasses.replace(job, batches=batches, data=data)
 
 
@@ -213,7 +215,7 @@ def _with_known_targets(rows: RowsOfModel, part: str) -> RowsOfModel:
 
     Raises `UsageError`, which names the part, if none is left.
     """
-    has_target = np.concatenate([_has_target(piece.y) for piece in pieces(rows, ROWS_AT_ONCE)])
+    has_target = np.concatenate([_has_target(np.asarray(piece.y)) for piece in pieces(rows, ROWS_AT_ONCE)])
     if not np.any(has_target):
         raise UsageError(f"all targets of the {part} part are missing")
     if np.all(has_target):
@@ -224,7 +226,7 @@ def _with_known_targets(rows: RowsOfModel, part: str) -> RowsOfModel:
 
 
 def _has_target(y: Float[np.ndarray, "n *k"]) -> Bool[np.ndarray, " n"]:
-    return np.isfinite(y).reshape(len(y), -1).any(axis=1)
+    return np.any(np.isfinite(y).reshape(len(y), -1), axis=1)
 
 
 def judge(job: ForecastJob, folder: Path, console: Console, extras: Extras = NO_EXTRAS) -> RunRow:
@@ -301,7 +303,7 @@ def judge_quietly(job: ForecastJob, folder: Path, console: Console, extras: Extr
 
     files.write_json(folder / run_seal.INTERVALS, calibrated.intervals._asdict())
     # Exact, since a study pools its runs from these files.
-    csv_tables.write(folder / run_seal.PREDICTIONS, judgement.predictions, digits=None)
+    predictions.write(folder / run_seal.PREDICTIONS, judgement.predictions)
     csv_tables.write(folder / run_seal.SCORES, judgement.scores)
     # One of an earlier judgement would be of other numbers.
     files.remove(folder / run_seal.CLASSICAL)

@@ -115,16 +115,20 @@ def judge(
         "naive": forecasts[baselines.NAIVE],
         "reference": forecasts[reference],
     }
+    bounds_of_judged = ends.of_judged
+    notes = (*_season_notes(background), *by_baseline.notes, *scale_notes, *model.calibrated.notes)
+    # Those of the other forecasts would take gigabytes beside the table of a large panel.
+    del ends, by_baseline, forecasts, medians
     return Judgement(
         comparison=compared.all,
         answer=verdict.answer(deciding.model),
         verdict=verdict.sentence(deciding.model, deciding.reference.name),
-        remarks=_remarks(compared.all, compared.last_value, part, forecasts[name], rows),
+        remarks=_remarks(compared.all, compared.last_value, part, columns["forecast"], rows),
         scores=scores,
-        coverage=coverage_table(part.targets, ends.of_judged),
-        spread=spread(part, ends.of_judged, in_time=bool(series)),
-        predictions=frame(part, background.names, columns, ends.of_judged, times, keys=background.keys),
-        notes=(*_season_notes(background), *by_baseline.notes, *scale_notes, *model.calibrated.notes),
+        coverage=coverage_table(part.targets, bounds_of_judged),
+        spread=spread(part, bounds_of_judged, in_time=bool(series)),
+        predictions=frame(part, background.names, columns, bounds_of_judged, times, keys=background.keys),
+        notes=notes,
     )
 
 

@@ -102,7 +102,8 @@ def frame(
     for name, values in numbers.items():
         # The sum of a negative zero and 0 is a positive one: no table has -0.0.
         table[name] = values.ravel() + 0.0
-    return pd.DataFrame(table)
+    # The columns are new arrays: another copy of a large table would take gigabytes.
+    return pd.DataFrame(table, copy=False)
 
 
 def _texts(

@@ -15,7 +15,8 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import checks, command_line, console, csv_tables, figures, files, written
 from jaxseq.common.errors import UsageError
 from jaxseq.data import later
-from jaxseq.data.panel import Panel, PanelData
+from jaxseq.data.panel import Panel
+from jaxseq.data.panel_data import PanelData
 from jaxseq.data.table import Table
 from jaxseq.data.tables import read
 from jaxseq.forecasting import plots, predictions

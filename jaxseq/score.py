@@ -17,7 +17,8 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.new_folder import NewFolder
 from jaxseq.data import later
 from jaxseq.data.dataset import Background
-from jaxseq.data.panel import Panel, PanelData
+from jaxseq.data.panel import Panel
+from jaxseq.data.panel_data import PanelData
 from jaxseq.data.table import Table
 from jaxseq.data.tables import frame as frames
 from jaxseq.data.tables import read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,17 @@ def share(processes: int) -> None:
 def limit() -> int | float:
     """Return the bytes that this process may take; infinite where the system does not say."""
     return min(_machine(), _control_groups()) / _PROCESSES
+
+
+def peak() -> int | None:
+    """Return the most bytes of memory that this process has taken at once; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such module.
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In bytes there, in KiB elsewhere.
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def check(rule: str, needed: int | float, where: str, most: int | float | None = None) -> None:

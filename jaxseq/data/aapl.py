@@ -23,7 +23,8 @@ import pandas as pd
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import describe
-from jaxseq.data.panel import Panel, PanelData
+from jaxseq.data.panel import Panel
+from jaxseq.data.panel_data import PanelData
 from jaxseq.data.windows import Series, check_series
 
 FILE = Path(__file__).with_name("aapl.csv.gz")

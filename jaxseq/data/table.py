@@ -12,7 +12,8 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.files import user_path
 from jaxseq.common.text import printable
 from jaxseq.data import calendar, covariates
-from jaxseq.data.panel import Panel, PanelData, PanelFields
+from jaxseq.data.panel import Panel
+from jaxseq.data.panel_data import PanelData, PanelFields
 from jaxseq.data.tables import frame as frames
 from jaxseq.data.tables import read
 from jaxseq.data.tables.frame import Frame, IntoFrame

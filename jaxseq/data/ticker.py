@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from jaxseq.data.aapl import Column
 from jaxseq.data.frequency import describe
-from jaxseq.data.panel import Panel, PanelData
+from jaxseq.data.panel import Panel
+from jaxseq.data.panel_data import PanelData
 from jaxseq.data.yahoo import client
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32
 from jaxseq.common import checks
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Rows, folds
-from jaxseq.data.panel import check_fold
+from jaxseq.data.panel_data import check_fold
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.uncut import WindowSplits
 from jaxseq.data.windows import Windows, check_memory, lay_out

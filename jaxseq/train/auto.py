@@ -24,7 +24,7 @@ from jaxseq.common.errors import EXIT_INTERRUPTED, Undecided, UsageError
 from jaxseq.common.text import cut
 from jaxseq.data import seasons
 from jaxseq.data.dataset import Dataset
-from jaxseq.data.panel import PanelData
+from jaxseq.data.panel_data import PanelData
 from jaxseq.data.windows import fingerprint
 from jaxseq.forecasting import verdict
 from jaxseq.train import auto_record, experiments, feed, preparation, run_folder, trial

@@ -15,7 +15,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.common.sealed import DamagedError
-from jaxseq.data.panel import PanelData
+from jaxseq.data.panel_data import PanelData
 from jaxseq.train import preparation
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.forecasts import ForecastExperiment

@@ -23,7 +23,7 @@ from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
 from jaxseq.data.categories import Categories, encoded_name
 from jaxseq.data.dataset import Dataset
-from jaxseq.data.panel import PanelData
+from jaxseq.data.panel_data import PanelData
 from jaxseq.data.windows import Windows, every_window
 from jaxseq.forecasting import evaluate, importance, predictions, residuals, rollout, verdict, worst
 from jaxseq.forecasting.evaluate import Judgement

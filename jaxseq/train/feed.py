@@ -176,7 +176,8 @@ def inputs_at(data: RowsOfModel, index: Int[Array | np.ndarray, "b"]) -> Shaped[
         return jnp.asarray(data.x)[index]
     # The values are in float64: in float32 the change of a high price would lose its digits.
     with jax.enable_x64(True):  # noqa: FBT003
-        return jnp.asarray(data.inputs_at(index))
+        gathered_rows = jnp.asarray(data.inputs_at(index))
+    return _as_selected(gathered_rows)
 
 
 def targets_at(data: RowsOfModel, index: Int[Array | np.ndarray, "b"]) -> Shaped[Array, "b *k"]:
@@ -184,7 +185,18 @@ def targets_at(data: RowsOfModel, index: Int[Array | np.ndarray, "b"]) -> Shaped
     if isinstance(data, Batch):
         return jnp.asarray(data.y)[index]
     with jax.enable_x64(True):  # noqa: FBT003
-        return jnp.asarray(data.targets_at(index))
+        gathered_rows = jnp.asarray(data.targets_at(index))
+    return _as_selected(gathered_rows)
+
+
+def _as_selected(rows: Shaped[Array, "b *d"]) -> Shaped[Array, "b *d"]:
+    """Return rows as a selection from an array, which they would be if they were laid out.
+
+    XLA chooses the layout of what it gathers by what follows, and a product of another layout rounds otherwise. So that
+    both ways train the same numbers, the last operation is the same.
+    """
+    rows, index = jax.lax.optimization_barrier((rows, jnp.arange(rows.shape[0])))
+    return rows[index]
 
 
 # Consecutive windows of one series -------------------------------------------------------------------------------------

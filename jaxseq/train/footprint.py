@@ -26,6 +26,8 @@ from jax.sharding import Mesh
 
 from jaxseq.common import memory
 from jaxseq.common.arrays import Batch, Tree
+from jaxseq.data import gathered
+from jaxseq.data.gathered import Gathered
 from jaxseq.data.windows import BYTES_A_NUMBER
 from jaxseq.train import epoch, feed
 from jaxseq.train.epoch import Setup, TrainState
@@ -38,6 +40,12 @@ EVALUATION_COPIES = 0.6
 """Bytes of the forward pass through one layer for each byte that a training step of as many rows would keep of it."""
 DATA_COPIES = BYTES_A_NUMBER / 4
 """Bytes for each byte of the rows in float32."""
+SERIES_COPIES = 3.0
+"""Bytes for each byte of a training part that is gathered from its series: their table, times and windows among them."""
+JUDGED_INPUT = 8.0
+"""Bytes for each number of the windows of a part that is judged beside such a training part."""
+JUDGED_TARGET = 140.0
+"""Bytes for each of its targets: forecasts by every baseline, intervals, the table of predictions."""
 SURE = 1 / 2
 """Share of the memory below which a bound that needs no tracing is enough."""
 KEPT_A_COLUMN = 4
@@ -45,20 +53,31 @@ KEPT_A_COLUMN = 4
 
 
 class Footprint(NamedTuple):
-    """Bytes of a training's parts; `step` is for training and for evaluation, whichever takes more."""
+    """Bytes of a training's parts.
+
+    step  for training and for evaluation, whichever takes more
+    data  in the host's memory, with those of a first device there
+    held  of the data on each device
+    """
 
     runtime: int | float
     state: int | float
     step: int | float
     data: int | float
+    held: int | float
+
+    @property
+    def total(self) -> int | float:
+        """Bytes of all parts in one memory."""
+        return self.runtime + self.state + self.step + self.data
 
     def on(self, devices: int) -> Footprint:
         """Return the bytes on one of several devices with memory of their own, beside the host's."""
-        return Footprint(0.0, self.state, self.step / devices, self.data / DATA_COPIES)
+        return Footprint(0.0, self.state, self.step / devices, self.held, self.held)
 
     def within(self, devices: int) -> Footprint:
         """Return the bytes of several devices in the host's memory, each of which holds state and data."""
-        return self._replace(state=self.state * devices, data=self.data + self.data / DATA_COPIES * (devices - 1))
+        return self._replace(state=self.state * devices, data=self.data + self.held * (devices - 1))
 
     def of_lanes(self, lanes: int) -> Footprint:
         """Return the bytes of several trainings in one program, on the same data."""
@@ -72,7 +91,7 @@ class Footprint(NamedTuple):
     def fits_on(self, mesh: Mesh) -> bool:
         """Return whether the devices of the mesh, or the memory of this process, have as much memory."""
         there, most = self._there(mesh)
-        return sum(there) <= (memory.limit() if most is None else most)
+        return there.total <= (memory.limit() if most is None else most)
 
     def _there(self, mesh: Mesh) -> tuple[Footprint, int | float | None]:
         """Return the bytes in one memory of the mesh, and those of a device; None stands for this process's memory."""
@@ -92,7 +111,7 @@ class Footprint(NamedTuple):
         parts = f"state {_gib(self.state)}, batch {_gib(self.step)}, data {_gib(self.data)} GiB"
         memory.check(
             f"the training does not fit into memory ({parts})",
-            needed=sum(self),
+            needed=self.total,
             where=max(options, key=options.__getitem__),
             most=most,
         )
@@ -112,7 +131,6 @@ def estimate(setup: Setup, state: TrainState, batches: RowSplits, batch: int, la
     """
     rows = feed.feed_of(batches.train).row
     state_bytes = STEP_COPIES * (bytes_of(state) + bytes_of(state.params))
-    data_bytes = DATA_COPIES * bytes_of(batches)
     evaluated_batches = min(epoch.EVALUATION_BATCHES, max(1.0, _rows_at_once(batches) / batch))
 
     columns = sum(leaf.shape[-1] for leaf in jax.tree.leaves(state.params) if leaf.ndim)
@@ -122,7 +140,29 @@ def estimate(setup: Setup, state: TrainState, batches: RowSplits, batch: int, la
         kept = _kept_bytes(setup, state, rows, batch)
     # Predictions are made in larger batches, but hold one layer at a time.
     evaluation = EVALUATION_COPIES * kept / max(1, layers) * evaluated_batches
-    return Footprint(memory.RUNTIME, state_bytes, max(STEP_COPIES * kept, evaluation), data_bytes)
+    return Footprint(
+        runtime=memory.RUNTIME,
+        state=state_bytes,
+        step=max(STEP_COPIES * kept, evaluation),
+        data=_data_bytes(batches),
+        held=bytes_of(batches),
+    )
+
+
+def _data_bytes(batches: RowSplits) -> int | float:
+    """Return the bytes of the data and of all that is made of them until the run is judged."""
+    train, *judged = batches
+    if not isinstance(train, Gathered):
+        return DATA_COPIES * bytes_of(batches)
+
+    total = SERIES_COPIES * bytes_of(train)
+    for part in judged:
+        # No state is carried along the series of a panel.
+        assert not isinstance(part, Course)
+        row = gathered.first_row(part)
+        of_row = JUDGED_INPUT * row.x.size + JUDGED_TARGET * row.y.size
+        total += gathered.count(part) * of_row
+    return total
 
 
 def _rows_at_once(batches: RowSplits) -> int | float:

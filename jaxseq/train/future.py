@@ -17,7 +17,8 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data import powers
 from jaxseq.data.frequency import continue_
-from jaxseq.data.panel import Panel, PanelData
+from jaxseq.data.panel import Panel
+from jaxseq.data.panel_data import PanelData
 from jaxseq.data.scaling import Scaling, fit_scaling
 from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import IntoFrame

@@ -72,6 +72,7 @@ class Job(Generic[Training_, Material]):
                  a single row, which says what rows look like
     numbers      the numbers of the optimiser, such as the learning rate, which its state holds; empty for optax's own
     start        parameters that are computed; None keeps those that are drawn
+    needed       bytes of memory that training and judging take, an estimate; 0 for any other training
     first        arrays that the first state has in the place of drawn ones, by their paths, as of a warm start
     """
 
@@ -88,6 +89,7 @@ class Job(Generic[Training_, Material]):
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
     start: Start | None = None
     first: Mapping[str, np.ndarray] = field(default_factory=dict)
+    needed: int | float = 0
 
 
 def build_job(
@@ -127,7 +129,8 @@ def build_job(
     )
     _check_metrics(setup.objective, judged_by)
     _check_carries(setup.model, batches)
-    _footprint(experiment, setup, batches).check_on(mesh)
+    needed = _footprint(experiment, setup, batches)
+    needed.check_on(mesh)
 
     rows_sha256 = feed.fingerprint(batches)
     data = RowSplits(*feed.on_devices(mesh, batches))
@@ -143,6 +146,7 @@ def build_job(
         rows_sha256=rows_sha256,
         notes=notes,
         fitted=fitted,
+        needed=needed.total,
     )
 
 

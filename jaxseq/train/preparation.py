@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from jaxseq.common.errors import UsageError
-from jaxseq.data.panel import PanelData
+from jaxseq.data.panel_data import PanelData
 from jaxseq.data.powers import NONE
 from jaxseq.data.targets import SEASONS_IN_WINDOW
 from jaxseq.data.transforms import TRANSFORMS

@@ -20,7 +20,7 @@ from jaxseq.checkpoint import records, run_seal, store
 from jaxseq.common import files, lock
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted, UsageError
-from jaxseq.data.panel import PanelData
+from jaxseq.data.panel_data import PanelData
 from jaxseq.train import forecaster, loop, run_folder, warm_start
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains import forecasts

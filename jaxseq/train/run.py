@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jaxseq.checkpoint import records, run_seal
-from jaxseq.common import files, lock
+from jaxseq.common import files, lock, memory
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted
 from jaxseq.common.sealed import RUN_ID
@@ -92,7 +92,17 @@ def _train(
         run = open_run(console, locks)
         judge = partial(judge_by_domain, console=console, extras=extras)
         fit_and_judge(run, console, callbacks, judge)
+        _print_memory(run.job, console)
     return run.folder
+
+
+def _print_memory(job: Job, console: Console) -> None:
+    """Print what a large run has taken, beside its estimate."""
+    peak = memory.peak()
+    if peak is None or job.needed < memory.GIB:
+        return
+    words = f"memory: {peak / memory.GIB:.1f} GiB at most, about {job.needed / memory.GIB:.1f} estimated"
+    console.print(words, highlight=False)
 
 
 def _open_new(

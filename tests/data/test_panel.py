@@ -10,7 +10,8 @@ from hypothesis import given
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.frequency import describe
-from jaxseq.data.panel import Panel, check_fold
+from jaxseq.data.panel import Panel
+from jaxseq.data.panel_data import check_fold
 from jaxseq.data.windows import Series
 
 KINDS = ("change", "log-return", "level")

@@ -893,16 +893,22 @@ def test_an_empty_gzip_file_is_refused(tmp_path):
     refused(write(tmp_path, gzip.compress(b""), "a.csv.gz"), "the file is empty (0 bytes)")
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "later", [SALES.replace("2020-01-09,9.5\n", ""), SALES + "2020-01-10,10.5\n", SALES + "2020-01-"]
+)
+def test_a_file_that_changes_while_it_is_read_is_refused_with_both_sizes(tmp_path, monkeypatch, later):
     path, survey = write(tmp_path, SALES), delimited.survey_text
 
-    def shortened(*arguments):
+    def changed(*arguments):
         found = survey(*arguments)
-        write(tmp_path, SALES.replace("2020-01-09,9.5\n", ""))
+        write(tmp_path, later)
         return found
 
-    monkeypatch.setattr(delimited, "survey_text", shortened)
-    refused(path, "9 rows were announced, 8 came: damaged, or changed meanwhile")
+    monkeypatch.setattr(delimited, "survey_text", changed)
+    with pytest.raises(UsageError, match="changed while it was read") as raised:
+        read(path)
+    assert raised.value.where == str(path)
+    assert raised.value.got.startswith(f"{len(later)} bytes") and raised.value.needed.startswith(f"{len(SALES)} bytes")
 
 
 # Parquet

@@ -77,16 +77,16 @@ def test_the_bound_without_tracing_is_none_that_is_too_low(model: dict, monkeypa
 
 
 def test_devices_share_the_batch_and_hold_state_and_data_each() -> None:
-    whole = footprint.Footprint(runtime=1.0, state=2.0, step=8.0, data=22.0)
-    assert whole.on(4) == footprint.Footprint(0.0, 2.0, 2.0, 2.0)
-    assert whole.within(4) == footprint.Footprint(1.0, 8.0, 8.0, 28.0)
+    whole = footprint.Footprint(runtime=1.0, state=2.0, step=8.0, data=22.0, held=2.0)
+    assert whole.on(4) == footprint.Footprint(0.0, 2.0, 2.0, 2.0, 2.0)
+    assert whole.within(4) == footprint.Footprint(1.0, 8.0, 8.0, 28.0, 2.0)
 
 
 def test_the_option_that_matters_most_is_named_with_both_numbers() -> None:
     for option, whole in {
-        "--model.hidden": footprint.Footprint(1, 9, 2, 3),
-        "--batch": footprint.Footprint(1, 2, 9, 3),
-        "--data.window": footprint.Footprint(1, 2, 3, 9),
+        "--model.hidden": footprint.Footprint(1, 9, 2, 3, 1),
+        "--batch": footprint.Footprint(1, 2, 9, 3, 1),
+        "--data.window": footprint.Footprint(1, 2, 3, 9, 1),
     }.items():
         with pytest.raises(UsageError) as raised:
             whole.check(most=14)

@@ -36,7 +36,7 @@ from jaxseq.data.tables.frame import Frame
 from jaxseq.data.tables.missing import complete
 from jaxseq.data.tables.order import frequency_of
 from jaxseq.data.tables.parquet import open_parquet
-from jaxseq.data.tables.rows import Rows, long_form, part_at_end, place
+from jaxseq.data.tables.rows import Pick, Rows, long_form, part_at_end, place
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.windows import Series, rows_by_series
 
@@ -280,9 +280,11 @@ def _rows_and_notes(
     source = printable(frame.label(str(path)))
     _check_options(source, options)
 
+    opened = None
     if isinstance(path, Frame):
         file = frame.open_frame(path)
     else:
+        opened = _Opened.of(user_path(path), source)
         file = _open(user_path(path), source)
     others = (*options.covariates, *options.future, *options.static)
     pick = pick_columns(file, options.column, options.time, options.series, others)
@@ -296,13 +298,11 @@ def _rows_and_notes(
     pick = pick._replace(ahead=bool(options.future))
     of_values = 0 if are_covariates else max(pick.wide, 1)
     try:
-        rows = collect(file, pick)
-    except NotANumber:
-        # Looked for only now, as that takes a while, and most tables have numbers alone.
-        texts = text_columns(file, pick.values[of_values:])
-        if not texts:
-            raise
-        rows = collect(file, pick._replace(texts=texts))
+        rows = _collected(file, pick, of_values)
+    finally:
+        # It is read more than once: first its lines are counted. A change explains every other error.
+        if opened is not None:
+            opened.check_same(_Opened.of(user_path(path), source), source)
     wide_notes = ()
     if pick.wide:
         rows, wide_notes = long_form(rows)
@@ -311,6 +311,18 @@ def _rows_and_notes(
     if options.target:
         check_readable(rows, TRANSFORMS[options.target])
     return rows, wide_notes
+
+
+def _collected(file: Source, pick: Pick, of_values: int) -> Rows:
+    """Read the columns that were picked; those after the first ones, `of_values` of them, may be texts."""
+    try:
+        return collect(file, pick)
+    except NotANumber:
+        # Looked for only now, as that takes a while, and most tables have numbers alone.
+        texts = text_columns(file, pick.values[of_values:])
+        if not texts:
+            raise
+        return collect(file, pick._replace(texts=texts))
 
 
 def _check_options(source: str, options: Options) -> None:
@@ -356,6 +368,33 @@ def _floor(source: str, rows: Rows, floor: float | None) -> tuple[float | None, 
     if least < 0 or not are_counts:
         return None, ()
     return 0.0, ("all values are non-negative integers, so intervals end at 0 (--data.floor sets another bound)",)
+
+
+class _Opened(NamedTuple):
+    """What shows that a file was changed between two reads: its size in bytes, and when it was changed, in nanoseconds."""
+
+    size: int
+    changed: int
+
+    @staticmethod
+    def of(path: Path, source: str) -> _Opened:
+        """Ask for a file's size. Raises `UsageError` for one that is not there."""
+        try:
+            status = path.stat()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
+        return _Opened(status.st_size, status.st_mtime_ns)
+
+    def check_same(self, later: _Opened, source: str) -> None:
+        """Raise `UsageError` for a file that was changed since."""
+        if self == later:
+            return
+        raise UsageError(
+            "the file was changed while it was read: wait until it is written, and start again",
+            where=source,
+            got=f"{later.size:,} bytes of {np.datetime64(later.changed, 'ns')}",
+            needed=f"{self.size:,} bytes of {np.datetime64(self.changed, 'ns')}, as when it was opened",
+        )
 
 
 def _open(path: Path, source: str) -> Source:

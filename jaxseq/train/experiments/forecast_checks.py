@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import SeriesData
-from jaxseq.data.panel import PanelData
+from jaxseq.data.panel_data import PanelData
 from jaxseq.nn import heads, networks
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, Literal, TypeVar, get_args
 from jaxseq.common.checks import count, one_of
 from jaxseq.data.aapl import Prices
 from jaxseq.data.dataset import Dataset, SeriesData
-from jaxseq.data.panel import PanelData
+from jaxseq.data.panel_data import PanelData
 from jaxseq.data.table import Table
 from jaxseq.data.targets import AUTO
 from jaxseq.data.ticker import Ticker

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxseq.data.windows import Series, Windows, check_length
 
-MOST_NUMBERS = 2**25
-"""Most numbers of a part whose windows are arrays: 256 MiB in float64."""
+MOST_NUMBERS = 2**23
+"""Most numbers of a training part whose windows are arrays: 64 MiB in float64."""
 
 
 class SeriesRows(NamedTuple):

@@ -62,8 +62,11 @@ class Gathered:
         """Return the model's inputs of some rows in float32."""
         arrays = namespace(self.values)
         rows = self._steps(index)
-        columns = self.scaling.columns(self.values[rows], self._shift(index), self.scale[index][:, None])
+        scale = self.scale[index][:, None]
+        columns = self.scaling.columns(self.values[rows], self._shift(index), scale)
+        # Rounded at the end, as rows that are laid out are.
         parts = [columns.astype(np.float32)]
+        # A concatenation with nothing would be compiled all the same.
         if self.relative.shape[1]:
             relative = self.relative[index][:, None]
             parts.append(arrays.broadcast_to(relative, (*rows.shape, self.relative.shape[1])))
@@ -86,11 +89,15 @@ class Gathered:
         ahead = np.arange(1, self.horizon + 1, dtype=np.int32)
         if self.every_step:
             targets = self.known[rows[:, :, None] + ahead]
-            base, shift, scale = values[:, :, None], shift[:, None], scale[:, None]
+            # Each time step is compared with its own value.
+            base = values[:, :, None]
+            shift = shift[:, None]
+            scale = scale[:, None]
         else:
             targets = self.known[rows[:, -1:] + ahead]
             base = self.scaling.known(values, self.horizon)
-        return self.scaling.transform.targets(targets, base, shift, scale).astype(np.float32)
+        scaled = self.scaling.transform.targets(targets, base, shift, scale)
+        return scaled.astype(np.float32)
 
     def take(self, index: Int[Array | np.ndarray, " b"]) -> Batch:
         """Return some rows as arrays."""
@@ -109,6 +116,7 @@ class Gathered:
         return self.firsts[index][:, None] + np.arange(self.window, dtype=np.int32)
 
     def _shift(self, index: Int[Array | np.ndarray, " b"]) -> Float[Array | np.ndarray, "_ 1"]:
+        # Changes have the shift 0 in every window.
         if self.shift.shape[0] == 1:
             return self.shift[:, None]
         return self.shift[index][:, None]
@@ -146,7 +154,12 @@ def pieces(rows: RowsOfModel, size: int) -> Iterator[Batch]:
         yield take(rows, slice(first, first + size))
 
 
-def gathered(windows: UncutWindows, scaling: Scaling, every_step: bool = False, steps: int | None = None) -> Gathered:
+def gathered(
+    windows: UncutWindows,
+    scaling: Scaling,
+    every_step: bool = False,
+    steps: int | None = None,
+) -> Gathered:
     """Return the rows of `scaling.batch`, to be gathered. The scaling must be one that `can_gather`.
 
     Raises `UsageError` for another number of covariates than in training, and as `Scaling.targets_at_every_step`.
@@ -160,6 +173,7 @@ def gathered(windows: UncutWindows, scaling: Scaling, every_step: bool = False, 
     shifts = []
     scales = []
     relatives = []
+    # In pieces, as the scale of a window by itself is computed from all of its values.
     for piece in windows.pieces(rows_at_once(windows, scaling)):
         shift, scale = scaling.of_rows(piece)
         shifts.append(shift[:, 0])
@@ -170,7 +184,11 @@ def gathered(windows: UncutWindows, scaling: Scaling, every_step: bool = False, 
     if not np.any(shift):
         shift = np.zeros(1)
 
+    horizon = windows.horizon
+    if steps is not None:
+        horizon = min(steps, horizon)
     rows = windows.rows
+    # Of each row once: a window reads them as they are.
     past = rows.covariates.shape[1]
     covariates = (rows.covariates - scaling.covariate_shifts[:past]) / scaling.covariate_scales[:past]
     masks = scaling.masks_of(rows.missing)
@@ -186,7 +204,7 @@ def gathered(windows: UncutWindows, scaling: Scaling, every_step: bool = False, 
         relative=np.concatenate(relatives),
         scaling=scaling.without_numbers(),
         window=windows.steps,
-        horizon=windows.horizon if steps is None else min(steps, windows.horizon),
+        horizon=horizon,
         reach=windows.known_steps,
         every_step=every_step,
     )

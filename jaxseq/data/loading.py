@@ -46,6 +46,7 @@ def load(
         usable = _usable(panel, target, window, horizon, count)
         return usable.load(target, window, horizon, count, fold, stateful=stateful)
 
+    # Before anything is fitted to them.
     check_zeros(panel)
     rows = _split(panel, window, horizon, count, fold)
     if panel.texts:
@@ -76,7 +77,13 @@ def load(
     )
 
 
-def _usable(panel: Panel, target: Options, window: int, horizon: int, count: int) -> Panel:
+def _usable(
+    panel: Panel,
+    target: Options,
+    window: int,
+    horizon: int,
+    count: int,
+) -> Panel:
     """Return the panel of the series that can be split and scaled, in every fold.
 
     The first fold decides: its training rows are part of those of all others, so that all have the same series.
@@ -108,19 +115,33 @@ def _alone(panel: Panel, number: int) -> Panel:
     return dataclasses.replace(panel.select([number]), source="")
 
 
-def _choose(panel: Panel, target: Options, rows: Sequence[Fold], window: int, horizon: int) -> Target:
+def _choose(
+    panel: Panel,
+    target: Options,
+    rows: Sequence[Fold],
+    window: int,
+    horizon: int,
+) -> Target:
     """Choose what the target leaves open by the training rows."""
     training = [panel.known_values(number)[: parts.train[1]] for number, parts in enumerate(rows)]
     return target.choose(panel.frequency.period, training, window, horizon)
 
 
-def _split(panel: Panel, window: int, horizon: int, count: int, fold: int) -> list[Fold]:
+def _split(
+    panel: Panel,
+    window: int,
+    horizon: int,
+    count: int,
+    fold: int,
+) -> list[Fold]:
     """Return the rows of the three parts, for each series."""
     splits = []
     failures = []
     for name, series in zip(panel.names, panel.series, strict=True):
         try:
-            splits.append(_folds(panel, name, series, window, horizon, count)[fold - 1])
+            starts = _starts(panel, name, series)
+            parts = folds(len(series.values), count, window, horizon, starts=starts, source=called(name))
+            splits.append(parts[fold - 1])
         except UsageError as error:
             size = f"{len(series.values)} rows"
             if panel.split.is_dated:
@@ -136,16 +157,19 @@ def _split(panel: Panel, window: int, horizon: int, count: int, fold: int) -> li
     return splits
 
 
-def _folds(panel: Panel, name: str, series: Series, window: int, horizon: int, count: int) -> tuple[Fold, ...]:
-    """Return the folds of one series. Raises `UsageError`, which opens with its name."""
+def _starts(panel: Panel, name: str, series: Series) -> tuple[int, int]:
+    """Return the first rows of validation and test of one series. Raises `UsageError`, which opens with its name."""
     try:
-        starts = panel.split.first_rows(series.times)
+        return panel.split.first_rows(series.times)
     except UsageError as error:
         raise UsageError(f"{called(name)}: {error}") from error
-    return folds(len(series.values), count, window, horizon, starts=starts, source=called(name))
 
 
-def _scaling(panel: Panel, target: Target, rows: Sequence[Fold]) -> Scaling:
+def _scaling(
+    panel: Panel,
+    target: Target,
+    rows: Sequence[Fold],
+) -> Scaling:
     """Fit the scaling to the known values of the training rows."""
     training = []
     covariates = []

@@ -89,7 +89,7 @@ class Panel:
         # It loads this class.
         from jaxseq.data import loading
 
-        return loading.load(self, target, window, horizon, count, fold, stateful=stateful)
+        return loading.load(self, target, window, horizon, count=count, fold=fold, stateful=stateful)
 
     def encoded(self, learnt: Categories) -> Panel:
         """Return the panel with a column for each text of its covariates that was learnt, in the place of their own.

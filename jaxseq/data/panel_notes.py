@@ -13,9 +13,14 @@ from jaxseq.data.panel import Panel
 from jaxseq.data.uncut import WindowSplits
 
 
-def split_notes(panel: Panel, rows: Sequence[Fold], windows: WindowSplits) -> tuple[str, ...]:
+def split_notes(
+    panel: Panel,
+    rows: Sequence[Fold],
+    windows: WindowSplits,
+) -> tuple[str, ...]:
     """Say how the rows are split and which test windows are judged, where that is not the default."""
     notes = []
+    # Empty for the default.
     words = panel.split.words
     if panel.split.is_dated:
         # Series may end at different times.
@@ -48,7 +53,11 @@ def leak_notes(panel: Panel, rows: Sequence[Fold], horizon: int) -> tuple[str, .
     return leaks.notes(values, beside, horizon)
 
 
-def missing_notes(panel: Panel, rows: Sequence[Fold], windows: WindowSplits) -> tuple[str, ...]:
+def missing_notes(
+    panel: Panel,
+    rows: Sequence[Fold],
+    windows: WindowSplits,
+) -> tuple[str, ...]:
     """Count the missing values and the targets without weight of each part; no note if nothing is missing."""
     if not panel.missing:
         return ()

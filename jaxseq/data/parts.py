@@ -57,13 +57,19 @@ def part_windows(
     return splits
 
 
-def _check_memory(panel: Panel, rows: Sequence[Fold], window: int, horizon: int) -> None:
+def _check_memory(
+    panel: Panel,
+    rows: Sequence[Fold],
+    window: int,
+    horizon: int,
+) -> None:
     """Raise `UsageError` if the windows that are laid out as arrays do not fit into memory."""
     columns = 1
     if panel.covariates:
         columns += panel.covariates[0].shape[1]
     columns += panel.known.width
     counts = {}
+    # As many as `windows_of` cuts, before it does.
     for part in WindowSplits._fields:
         bounds = [getattr(parts, part) for parts in rows]
         counts[part] = sum(max(0, last - max(first, window) - horizon + 1) for first, last in bounds)
@@ -73,10 +79,18 @@ def _check_memory(panel: Panel, rows: Sequence[Fold], window: int, horizon: int)
     check_memory(sum(counts.values()), window + horizon, columns=columns, where="--data.window")
 
 
-def _views(panel: Panel, part: str, parts: Fold, window: int, horizon: int) -> Windows:
+def _views(
+    panel: Panel,
+    part: str,
+    parts: Fold,
+    window: int,
+    horizon: int,
+) -> Windows:
     """Return the windows of one part of a single series as views of it."""
     first, last = getattr(parts, part)
-    covariates = panel.covariates[0] if panel.covariates else None
+    covariates = None
+    if panel.covariates:
+        covariates = panel.covariates[0]
     windows = cut(panel.series[0], window, horizon, first, last, covariates=covariates)
     windows = with_known(windows, panel.known_ahead(0, last))
     if part == "test":

@@ -168,6 +168,7 @@ class Scaling:
         check_readable(self.transform, windows.inputs)
         shift_of_rows, scale_of_rows = self.of_rows(windows)
         x = np.asarray(self.columns(self.bent(windows.inputs, windows.series), shift_of_rows, scale_of_rows))
+        # No column of it is the usual case.
         relative = self.relative(windows, scale_of_rows)
         x = np.concatenate([x, np.broadcast_to(relative[:, None], (*x.shape[:2], relative.shape[1]))], axis=2)
         # Over all series together: a covariate such as a holiday means the same in each.

@@ -45,19 +45,21 @@ def join_series(
     """Lay the rows of series one after the other; a sequence that is empty stands for no column."""
     values = np.concatenate([of_series.values for of_series in series])
     lengths = [len(of_series.values) for of_series in series]
-    known = values
+    known_values = values
     is_missing = np.zeros((len(values), 0), bool)
     if missing:
         is_missing = np.concatenate(missing)
-        known = np.where(is_missing[:, 0], np.nan, values)
+        known_values = np.where(is_missing[:, 0], np.nan, values)
+
+    no_column = np.zeros((len(values), 0))
     return SeriesRows(
         times=np.concatenate([of_series.times for of_series in series]),
         values=values,
         starts=np.concatenate([[0], np.cumsum(lengths)]),
-        known=known,
-        covariates=np.concatenate(covariates) if covariates else np.zeros((len(values), 0)),
+        known=known_values,
+        covariates=np.concatenate(covariates or [no_column]),
         missing=is_missing,
-        ahead=np.concatenate(ahead) if ahead else np.zeros((len(values), 0)),
+        ahead=np.concatenate(ahead or [no_column]),
     )
 
 
@@ -87,7 +89,9 @@ class UncutWindows:
         self.series = series
         self.steps = steps
         self.horizon = horizon
-        self.known_steps = horizon if known_steps is None else known_steps
+        self.known_steps = known_steps
+        if known_steps is None:
+            self.known_steps = horizon
 
     @cached_property
     def origins(self) -> Int[np.ndarray, " n"]:
@@ -178,7 +182,12 @@ class WindowSplits(NamedTuple):
 
 
 def windows_of(
-    rows: SeriesRows, bounds: Sequence[tuple[int, int]], *, steps: int, horizon: int, stride: int = 1
+    rows: SeriesRows,
+    bounds: Sequence[tuple[int, int]],
+    *,
+    steps: int,
+    horizon: int,
+    stride: int = 1,
 ) -> UncutWindows:
     """Return every window of each series whose targets all lie in its rows `first` to `last - 1`, or one of every `stride`.
 
@@ -187,6 +196,7 @@ def windows_of(
     """
     firsts = []
     series = []
+    # Numbers alone: no window is cut here.
     for number, (first, last) in enumerate(bounds):
         # Inputs may look back beyond `first`: the past is known when a forecast is made.
         start = max(first - steps, 0)
@@ -198,6 +208,7 @@ def windows_of(
     if not rows.missing.shape[1]:
         return windows
 
+    # A difference of running counts says how many targets of a window are known.
     known_before = np.concatenate([[0], np.cumsum(np.isfinite(rows.known))])
     first_targets = windows.firsts + steps
     has_target = known_before[first_targets + horizon] > known_before[first_targets]

@@ -349,6 +349,7 @@ def _arrays(part: Tree) -> Iterator[ArrayInPieces]:
         return
 
     row = gathered.first_row(part)
+    # All inputs come before the targets, as the fields of a batch do.
     size = max(1, LAID_OUT // math.prod(row.x.shape))
     for name in Batch._fields:
         first = getattr(row, name)
@@ -368,6 +369,7 @@ def on_devices(mesh: Mesh, parts: Iterable[Tree]) -> list[Tree]:
         return placed[id(array)]
 
     on_mesh = []
+    # Those that are laid out share no array.
     for part in parts:
         if isinstance(part, Gathered):
             on_mesh.append(jax.tree.map(place, part))

@@ -155,6 +155,7 @@ def _data_bytes(batches: RowSplits) -> int | float:
     if not isinstance(train, Gathered):
         return DATA_COPIES * bytes_of(batches)
 
+    # The parts that are judged are laid out, and forecast by every baseline.
     total = SERIES_COPIES * bytes_of(train)
     for part in judged:
         # No state is carried along the series of a panel.

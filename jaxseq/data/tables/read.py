@@ -371,7 +371,7 @@ def _floor(source: str, rows: Rows, floor: float | None) -> tuple[float | None, 
 
 
 class _Opened(NamedTuple):
-    """What shows that a file was changed between two reads: its size in bytes, and when it was changed, in nanoseconds."""
+    """Size of a file in bytes, and when it was last changed, in nanoseconds: whether it is the same at the next read."""
 
     size: int
     changed: int

@@ -89,9 +89,9 @@ class UncutWindows:
         self.series = series
         self.steps = steps
         self.horizon = horizon
-        self.known_steps = known_steps
         if known_steps is None:
-            self.known_steps = horizon
+            known_steps = horizon
+        self.known_steps: int = known_steps
 
     @cached_property
     def origins(self) -> Int[np.ndarray, " n"]:

@@ -24,7 +24,7 @@ from jaxseq.train.domains import forecasts
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SEEDS = (0, 1, 2)
-LACKS = (run_seal.LOSS_PLOT, run_seal.CLASSICAL, *run_seal.EXPLANATION)
+LACKS = (run_seal.LARGE_PREDICTIONS, run_seal.LOSS_PLOT, run_seal.CLASSICAL, *run_seal.EXPLANATION)
 FILES = ("ensemble.json", *(name for name in run_seal.OUTPUTS if name not in LACKS))
 
 

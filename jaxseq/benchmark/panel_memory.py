@@ -31,7 +31,7 @@ RECIPE = (
     "--data.column value --data.time time --data.window 28 --task direct --horizon 7 --epochs 1 --batch 512 --out run"
 )
 """Options of the training."""
-MEMORY = re.compile(r"memory: ([\d.]+) GiB at most, about ([\d.]+) estimated")
+MEMORY = re.compile(r"memory: ([\d.]+) GiB, by the estimate at most ([\d.]+)")
 """Line that a large run prints (`jaxseq.train.run`)."""
 WRITTEN_AT_ONCE = 2**20
 """Rows that are written together."""
@@ -127,7 +127,7 @@ def write(path: Path, series: int, steps: int) -> None:
 
 def table(rows: list[Measured]) -> str:
     """Return the runs as a table in Markdown."""
-    lines = ["| series | rows of each | GiB at most | estimated | minutes |", "|---:|---:|---:|---:|---:|"]
+    lines = ["| series | rows of each | GiB | estimated at most | minutes |", "|---:|---:|---:|---:|---:|"]
     for row in rows:
         peak = "under 1" if row.peak is None else f"{row.peak:.1f}"
         estimate = "under 1" if row.estimate is None else f"{row.estimate:.1f}"

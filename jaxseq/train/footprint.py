@@ -44,7 +44,7 @@ SERIES_COPIES = 3.0
 """Bytes for each byte of a training part that is gathered from its series: their table, times and windows among them."""
 JUDGED_INPUT = 8.0
 """Bytes for each number of the windows of a part that is judged beside such a training part."""
-JUDGED_TARGET = 140.0
+JUDGED_TARGET = 200.0
 """Bytes for each of its targets: forecasts by every baseline, intervals, the table of predictions."""
 SURE = 1 / 2
 """Share of the memory below which a bound that needs no tracing is enough."""

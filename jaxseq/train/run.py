@@ -101,7 +101,7 @@ def _print_memory(job: Job, console: Console) -> None:
     peak = memory.peak()
     if peak is None or job.needed < memory.GIB:
         return
-    words = f"memory: {peak / memory.GIB:.1f} GiB at most, about {job.needed / memory.GIB:.1f} estimated"
+    words = f"memory: {peak / memory.GIB:.1f} GiB, by the estimate at most {job.needed / memory.GIB:.1f}"
     console.print(words, highlight=False)
 
 

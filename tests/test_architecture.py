@@ -41,6 +41,7 @@ DOORS = {
     "optuna": {"sweep/search", "sweep/search_journal", "sweep/sealed_journal", "sweep/trial_values", "sweep/pruning"},
     "orbax": {"checkpoint"},
     "pandas": {
+        "benchmark/panel_memory",
         "benchmark/panel_peers",
         "data",
         "estimator",

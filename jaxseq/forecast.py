@@ -152,7 +152,7 @@ def _run(options: Options[PanelData]) -> None:
     time_column = forecasts.table.columns[0]
     history = _history(panel, HISTORY_WINDOWS * saved.window, time_column)
     paths = _path_file(options, trained, panel, path)
-    figure = plots.fan(history, forecasts.table, saved.unit, title)
+    figure = trained.quantity.future_figure(history, forecasts.table, saved.unit, title)
     table = csv_tables.content(forecasts.table)
     picture = figures.drawn(figure, "png")
     if options.out is None:

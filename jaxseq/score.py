@@ -24,8 +24,7 @@ from jaxseq.data.tables import frame as frames
 from jaxseq.data.tables import read
 from jaxseq.data.tables.frame import IntoFrame
 from jaxseq.data.tables.rows import part_at_end
-from jaxseq.data.windows import Windows, join
-from jaxseq.forecasting import coverage, scored, verdict
+from jaxseq.forecasting import coverage, quantities, scored, verdict
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.losses import Loss
 from jaxseq.forecasting.scored import Score
@@ -129,13 +128,14 @@ def _run(options: Options[PanelData]) -> None:
     # Before the rows are read, which may take a while or a download.
     future.check_same_inputs(options.run, saved, options.data)
     trained = ensemble.restore(options.run, options.epoch, options.refit)
+    if options.period is not None:
+        quantities.check_values(trained.experiment.head, "--period")
     result = judge(trained, options.later, options.data, period=options.period, horizon=options.horizon)
 
-    unit = saved.unit
     reference = verdict.phrase(result.comparison.reference.name)
     title = f"{options.later.name}: {scored.counts_sentence(result.values)}; reference: {reference}"
     with options.destination.unpublished() as draft:
-        files.write_text(draft / REPORT, _report(result, title, unit, options))
+        files.write_text(draft / REPORT, _report(result, title, trained, options))
         csv_tables.write(draft / ERRORS, result.errors)
         csv_tables.write(draft / VALUES, result.values)
         folder = options.destination.publish(draft)
@@ -160,12 +160,11 @@ def _sentences(result: Score) -> list[str]:
     return [*sentences, *result.notes]
 
 
-def _report(result: Score, title: str, unit: str, options: Options[PanelData]) -> str:
+def _report(result: Score, title: str, trained: Trained, options: Options[PanelData]) -> str:
     """Write the score in Markdown."""
     sentences = "\n".join(f"{text}.\n" for text in _sentences(result))
-    in_unit = ""
-    if unit:
-        in_unit = f", in {unit},"
+    unit = trained.experiment.data.unit
+    measures = quantities.of(trained.experiment.head).SCORED
     return f"""# {options.run.resolve().name}, judged by {options.later.name}
 
 {result.verdict}.
@@ -177,9 +176,7 @@ def _report(result: Score, title: str, unit: str, options: Options[PanelData]) -
 {sentences}
 {coverage.markdown(result.coverage, result.spread, unit)}
 
-Each forecast is made from the end of the run's data, by all rows until then. MASE and RMSSE divide by the mean seasonal
-change of all those rows of a series; MASE, sMAPE and RMSSE are means over the series, MAE and RMSE{in_unit} over all
-values. OWA is the mean of MASE and sMAPE relative to Naive2's, as in the M4 competition. The reference is that of the run,
+Each forecast is made from the end of the run's data, by all rows until then. {measures} The reference is that of the run,
 chosen on its validation part, or else the best simple forecast on its test part; "the later part" are the rows that
 came. Errors by step: `{ERRORS}`; every value with its forecasts: `{VALUES}`.
 """
@@ -228,6 +225,7 @@ def judge(
         # What came is known ahead of nothing, but stands for the plans that there were.
         panel = later.with_plan(panel, read.read_plan(path, data.read_options), may_overlap=True)
         rows = part_at_end(rows).until_end
+    quantity = quantities.of(trained.experiment.head)
     ends = future.forecast_ends(trained, panel, horizon)
     left_out = set(panel.names) - set(ends.panel.names)
     missing = "error"
@@ -236,7 +234,7 @@ def judge(
     came = later.follow(ends.panel, rows, ends.forecast.shape[1], missing, left_out)
 
     background = _background(ends.panel, period)
-    simple = scored.simple_forecasts(ends.windows, background, _one_step(ends.panel))
+    simple = quantity.simple_ends(ends.windows, background, ends.panel)
     judged = scored.Ends(
         name=trained.title,
         windows=ends.windows,
@@ -247,7 +245,7 @@ def judge(
     )
     loss = judged_loss(trained.experiment)
     reference = _reference(trained, simple, loss)
-    result = scored.score(judged, came, reference=reference.name, loss=loss, seed=trained.experiment.seed)
+    result = quantity.score(judged, came, reference=reference.name, loss=loss, seed=trained.experiment.seed)
     return result._replace(notes=(*result.notes, *reference.notes, *ends.notes))
 
 
@@ -284,11 +282,6 @@ def _background(panel: Panel, period: int | None) -> Background:
     )
 
 
-def _one_step(panel: Panel) -> Windows:
-    """Return every value of every series with the one before it."""
-    return join([panel.windows_from(number, 1, 1, 1) for number in range(len(panel.series))])
-
-
 class _Reference(NamedTuple):
     """Name of the forecast that the verdict compares with, and a note where it is not the run's own."""
 
@@ -308,7 +301,7 @@ def _reference(trained: Trained, simple: Forecasts, loss: Loss) -> _Reference:
         return _Reference(of_run)
 
     # Errors of a panel are scaled, so that no series counts for its unit.
-    measures = {"squared": ("rmsse", "mse"), "absolute": ("mase", "mae")}[loss]
+    measures = {"squared": ("rmsse", "mse"), "absolute": ("mase", "mae"), "log": ("log_loss",)}[loss]
     measure = next(name for name in measures if name in over_all_steps)
     losses = over_all_steps.loc[[name for name in over_all_steps.index if name in simple], measure]
     best = str(losses.idxmin())

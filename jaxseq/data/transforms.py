@@ -53,6 +53,7 @@ class Transform(NamedTuple):
     as_input    y -> the next x, if the forecast y is the next value; None where it is y itself
     support     the targets y
     seasonal    whether values are compared with those one season before, in place of the one before and the last one
+    from_last   whether y is above 0 where the value is above the last known one, and nowhere else
     """
 
     inputs: Map
@@ -69,6 +70,7 @@ class Transform(NamedTuple):
     as_input: AsInput | None = None
     support: Support = "real"
     seasonal: bool = False
+    from_last: bool = False
     fit_rows: FitRows | None = None
 
 
@@ -136,6 +138,7 @@ CHANGE = Transform(
     invert=_changed,
     fit=_fit_changes,
     refused=_none,
+    from_last=True,
     fit_rows=_fit_changes_of_rows,
 )
 """x = (v - previous) / scale, with the standard deviation of the training changes as scale; by the window, with its mean
@@ -150,7 +153,7 @@ def _fit_course_of_rows(values: Values, lag: int) -> tuple[Values, Values]:
     return namespace(values).zeros_like(scale), scale
 
 
-SEASON = CHANGE._replace(seasonal=True, adds_up=False, fit_rows=_fit_course_of_rows)
+SEASON = CHANGE._replace(seasonal=True, from_last=False, adds_up=False, fit_rows=_fit_course_of_rows)
 """x = (v - v one season before) / scale, y likewise: y = 0 is the seasonal naive forecast.
 
 By the window, the scale is the standard deviation of its values: a regular season has hardly any change from one time to
@@ -195,6 +198,7 @@ LOG_RETURN = Transform(
     path=_log,
     relative=True,
     bounded=True,
+    from_last=True,
     fit_rows=_fit_returns_of_rows,
 )
 """x = log(v / previous) / scale, with the standard deviation of the training log-returns as scale."""

@@ -153,7 +153,10 @@ def _in_units(values: Values, dataset: Dataset) -> Values:
 
 
 class Comparisons(NamedTuple):
-    """Comparison of all forecasts with the reference, and of the model with the last value if that is another baseline."""
+    """Comparison of all forecasts with the reference, and of the model with the last value if that is another baseline.
+
+    Of probabilities, the training part's share of rises takes the place of the last value.
+    """
 
     all: Comparison
     last_value: Comparison | None
@@ -167,17 +170,18 @@ def comparisons(
     rows: Rows,
     loss: Loss,
     seed: int,
+    simplest: str = baselines.NAIVE,
 ) -> Comparisons:
-    """Compare the forecasts of a part with the reference, and the model, which is the last one, with the last value."""
+    """Compare the forecasts of a part with the reference, and the model, which is the last one, with the simplest one."""
     compare = partial(verdict.compare, part.targets, rows=rows, loss=loss, seed=seed)
     with_reference = compare(forecasts, reference)
     # Otherwise the comparison is with the last value already.
-    if reference == baselines.NAIVE:
+    if reference == simplest:
         return Comparisons(with_reference, None)
     # The model is the last forecast.
     *_, name = forecasts
-    pair = {baselines.NAIVE: forecasts[baselines.NAIVE], name: forecasts[name]}
-    return Comparisons(with_reference, compare(pair, baselines.NAIVE))
+    pair = {simplest: forecasts[simplest], name: forecasts[name]}
+    return Comparisons(with_reference, compare(pair, simplest))
 
 
 class _EndsByForecast:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxseq.common.errors import UsageError
-from jaxseq.forecasting.metrics import Values, errors
+from jaxseq.forecasting.metrics import Values, errors, log_losses
 
-Loss: TypeAlias = Literal["squared", "absolute"]
+Loss: TypeAlias = Literal["squared", "absolute", "log"]
+"""Loss of a forecast; the logarithmic one is of a probability, of what is 0 or 1."""
 
 
 class Losses(NamedTuple):
@@ -97,6 +99,13 @@ def pair_losses(
     return Losses(tables[0], tables[1], horizon)
 
 
+_STEP_LOSSES: Mapping[Loss, Callable[[Values, Values], Float[np.ndarray, "n k"]]] = {
+    "squared": lambda actual, forecast: errors(actual, forecast) ** 2,
+    "absolute": lambda actual, forecast: np.abs(errors(actual, forecast)),
+    "log": log_losses,
+}
+
+
 def row_losses(
     actual: Values,
     forecast: Values,
@@ -109,16 +118,13 @@ def row_losses(
     """
     if loss not in get_args(Loss):
         raise UsageError("unknown", where="loss", got=loss, needed=", ".join(get_args(Loss)))
-    error = errors(actual, forecast)
+    step_losses = _STEP_LOSSES[loss](actual, forecast)
     not_finite = ~np.isfinite(forecast)
     if np.any(not_finite):
         row = int(np.argmax(not_finite.any(axis=1))) + 1
         count = np.count_nonzero(not_finite)
         raise UsageError(f"{count} of {not_finite.size} forecasts are not finite, the first in row {row}")
 
-    step_losses = np.abs(error)
-    if loss == "squared":
-        step_losses = error**2
     known_targets = np.isfinite(actual)
     counts = known_targets.sum(axis=1)
     sums = np.sum(np.where(known_targets, step_losses, 0.0), axis=1)

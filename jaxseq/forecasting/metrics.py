@@ -83,6 +83,45 @@ def by_horizon(
     return np.array(values)
 
 
+# Probabilities "n k" of an event, of which the actual value is 1 where it came and 0 where it did not.
+
+
+def log_losses(
+    actual: Values,
+    probability: Values,
+) -> Float[np.ndarray, "n k"]:
+    """Return -log of the probability of what came: of 1 p, of 0 1 - p; NaN where that is not known."""
+    came = 1 - np.abs(errors(actual, probability))
+    # A probability of 0 for what came is a loss of infinity.
+    with np.errstate(divide="ignore"):
+        return -np.log(came)
+
+
+def log_loss(
+    actual: Values,
+    probability: Values,
+) -> float:
+    """Return the mean logarithmic loss (Good 1952), strictly proper: smallest at the true probability."""
+    return _mean(log_losses(actual, probability), actual)
+
+
+def brier(
+    actual: Values,
+    probability: Values,
+) -> float:
+    """Return the mean squared difference of probability and event (Brier 1950), strictly proper, from 0 to 1."""
+    return mse(actual, probability)
+
+
+def accuracy(
+    actual: Values,
+    probability: Values,
+) -> float:
+    """Return the share of events that came where the probability is above a half, and did not where it is not."""
+    is_right = (probability > 0.5) == (actual > 0.5)
+    return _mean(is_right.astype(np.float64), actual)
+
+
 # Point forecasts.
 
 

@@ -26,7 +26,17 @@ from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.predictions import frame
 from jaxseq.forecasting.verdict import DASH, Answer, Comparison
 
-MEASURES = {"mase": "MASE", "smape": "sMAPE", "rmsse": "RMSSE", "mae": "MAE", "rmse": "RMSE", "owa": "OWA"}
+MEASURES = {
+    "mase": "MASE",
+    "smape": "sMAPE",
+    "rmsse": "RMSSE",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "owa": "OWA",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "accuracy": "accuracy",
+}
 """Headings of the errors."""
 LATER_PART = "the later part"
 """The rows that came, in sentences."""
@@ -100,7 +110,7 @@ def score(ends: Ends, later: Later, *, reference: str, loss: Loss = "squared", s
     if reference not in forecasts:
         reference = _twin(reference, ends.simple, forecasts)
     forecasts[ends.name] = ends.forecast
-    rows = _rows(part.series, scales)
+    rows = rows_of_ends(part.series, scales)
     compared = evaluate.comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed)
     deciding = verdict.deciding_comparison(compared.all, compared.last_value)
 
@@ -130,7 +140,7 @@ def _twin(name: str, simple: Forecasts, distinct: Forecasts) -> str:
     return next(other for other, values in distinct.items() if np.array_equal(values, simple[name]))
 
 
-def _rows(series: Int[np.ndarray, " n"], scales: Scales | None) -> Rows:
+def rows_of_ends(series: Int[np.ndarray, " n"], scales: Scales | None) -> Rows:
     """Return the places of the forecasts: one of each series, all at the end of what was known."""
     if len(series) == 1:
         return IN_ORDER
@@ -160,7 +170,8 @@ def _errors(ends: Ends, forecasts: Forecasts, later: Later, scales: Scales | Non
 def over_all_steps(errors: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return the errors over all steps, by the name of the forecast and of the measure."""
     rows = errors[errors["step"] == "all"]
-    return {str(row["forecast"]): {name: float(row[name]) for name in MEASURES} for row in rows.to_dict("records")}
+    names = [name for name in MEASURES if name in errors]
+    return {str(row["forecast"]): {name: float(row[name]) for name in names} for row in rows.to_dict("records")}
 
 
 def _with_errors(comparison: Comparison, table: pd.DataFrame) -> Comparison:
@@ -171,7 +182,7 @@ def _with_errors(comparison: Comparison, table: pd.DataFrame) -> Comparison:
         squared = "rmsse"
         absolute = "mase"
     errors = over_all_steps(table)
-    rows = [row._replace(rmse=errors[row.name][squared], mae=errors[row.name][absolute]) for row in comparison.rows]
+    rows = [row._replace(errors=(errors[row.name][squared], errors[row.name][absolute])) for row in comparison.rows]
     return comparison._replace(rows=rows)
 
 
@@ -179,8 +190,8 @@ def _with_errors(comparison: Comparison, table: pd.DataFrame) -> Comparison:
 
 
 def measures(errors: pd.DataFrame) -> list[str]:
-    """Return the measures that the errors have: without scales there is no MASE."""
-    return [name for name in MEASURES if errors[name].notna().any()]
+    """Return the measures that the errors have: without scales there is no MASE, and of values no log loss."""
+    return [name for name in MEASURES if name in errors and errors[name].notna().any()]
 
 
 def _cells(score: Score, row: verdict.Row, names: Sequence[str]) -> list[str]:

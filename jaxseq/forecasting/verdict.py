@@ -16,12 +16,13 @@ from rich.table import Table
 from jaxseq.common.errors import UsageError
 from jaxseq.common.markdown import escaped
 from jaxseq.common.text import counted
-from jaxseq.forecasting import significance
+from jaxseq.forecasting import metrics, significance
 from jaxseq.forecasting.baselines import CROSTON, EXPANDING_MEAN, NAIVE, SEASONAL_NAIVE, TRAINING_MEAN, ZERO
 from jaxseq.forecasting.confidence import SkillInterval, separate_windows, skill_intervals
 from jaxseq.forecasting.lag_one import LagOne
 from jaxseq.forecasting.losses import IN_ORDER, Loss, Losses, Rows, pair_losses, skill
 from jaxseq.forecasting.metrics import Values
+from jaxseq.forecasting.rises import REPEATED, SHARE
 from jaxseq.forecasting.significance import SeriesTests
 
 Answer: TypeAlias = Literal["improves", "no evidence", "not decided"]
@@ -33,9 +34,11 @@ PHRASES = {
     ZERO: "the zero forecast",
     CROSTON: "Croston's method",
     EXPANDING_MEAN: "the expanding mean",
+    SHARE: "the share of rises",
+    REPEATED: "the last direction",
 }
 """Names of forecasts within a sentence, where they differ from those of the tables."""
-MEASURES = {"squared": "MSE", "absolute": "MAE"}
+MEASURES = {"squared": "MSE", "absolute": "MAE", "log": "log loss"}
 """Mean loss by loss."""
 SCALED_MEASURES = {"squared": "RMSSE", "absolute": "MASE"}
 """Error of a panel by loss, as the columns of its table have it."""
@@ -48,7 +51,8 @@ TEST_PART = "the test part"
 class Row(NamedTuple):
     """Errors of one forecast, and how it compares with the reference.
 
-    rmse, mae      in the series' unit; of a panel scaled by each series' own seasonal change (RMSSE, MASE)
+    errors         RMSE and MAE in the series' unit; of a panel scaled by each series' own seasonal change (RMSSE, MASE);
+                   of probabilities the log loss, the Brier score and the accuracy
     relative_loss  mean loss relative to the reference's
     interval       95 % interval of the skill, 1 - relative_loss; None for the reference
     p_value        of the Diebold-Mariano test against the reference; NaN where there is none. Those of baselines are
@@ -56,8 +60,7 @@ class Row(NamedTuple):
     """
 
     name: str
-    rmse: float
-    mae: float
+    errors: tuple[float, ...]
     relative_loss: float
     interval: SkillInterval | None
     p_value: float = math.nan
@@ -123,11 +126,9 @@ def compare(
         p_value = math.nan
         if interval is not None:
             p_value = significance.diebold_mariano(losses).p_value
-        rmse, mae = _errors(actual, forecasts[name], rows)
         row = Row(
             name=name,
-            rmse=rmse,
-            mae=mae,
+            errors=_errors(actual, forecasts[name], rows, loss),
             relative_loss=1 - skill(losses),
             interval=interval,
             p_value=p_value,
@@ -156,8 +157,13 @@ def _errors(
     actual: Values,
     forecast: Values,
     rows: Rows,
-) -> tuple[float, float]:
-    """Return the root mean squared and the mean absolute error; RMSSE and MASE where the rows have scales."""
+    loss: Loss,
+) -> tuple[float, ...]:
+    """Return the errors of a row: see `Row`."""
+    if loss == "log":
+        log_loss = metrics.log_loss(actual, forecast)
+        brier = metrics.brier(actual, forecast)
+        return log_loss, brier, metrics.accuracy(actual, forecast)
     error = actual - forecast
     squared = error**2
     absolute = np.abs(error)
@@ -305,7 +311,8 @@ def ranking_sentence(
         interval = ""
         if row.interval is not None and not math.isnan(row.interval.low):
             interval = f" ({signed(row.interval.low)} to {signed(row.interval.high)})"
-        parts.append(f"against the last value its skill is {signed(row.skill)}{interval}")
+        name = phrase(last_value.reference.name)
+        parts.append(f"against {name} its skill is {signed(row.skill)}{interval}")
 
     best = min(comparison.rows, key=lambda row: _ranked_error(row, comparison))
     measure = MEASURES[comparison.loss]
@@ -327,8 +334,8 @@ def _ranked_error(
     if not comparison.scaled:
         return row.relative_loss
     if comparison.loss == "squared":
-        return row.rmse
-    return row.mae
+        return row.errors[0]
+    return row.errors[1]
 
 
 def series_sentence(
@@ -407,7 +414,7 @@ def row_cells(
         skill = "0"
     elif not math.isnan(row.interval.low):
         ends = f"{signed(row.interval.low)}{to}{signed(row.interval.high)}"
-    errors = [format_error(error) for error in (row.rmse, row.mae, row.relative_loss)]
+    errors = [format_error(error) for error in (*row.errors, row.relative_loss)]
     return (*errors, skill, ends, format_p_value(row.p_value))
 
 
@@ -423,6 +430,8 @@ def headings(
     suffix = ""
     if unit:
         suffix = f", {unit}"
+    if loss == "log":
+        return ("log loss", "Brier score", "accuracy", f"{mean_loss(scaled, loss)} / reference")
     # Scaled errors have no unit.
     if scaled:
         return ("RMSSE", "MASE", f"{mean_loss(scaled, loss)} / reference")
@@ -485,7 +494,7 @@ def markdown(
     """Return the rows as a Markdown table; `columns` are `headings`."""
     lines = [
         f"| forecast | {' | '.join(map(escaped, columns))} | skill | 95 % interval | p |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "|---|" + "---:|" * (len(columns) + 3),
     ]
     for row in rows:
         name = escaped(row.name)

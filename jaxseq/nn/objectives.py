@@ -110,13 +110,13 @@ def forecasting(head: Head, every_step: bool = False, masks_targets: bool = Fals
         raw: Float[Array, "b kp"],
         y: Float[Array, "b k"],
     ) -> Float[Array, "b"]:
-        return squared_error(head.centre(split(raw)), y)
+        return squared_error(head.centre(split(raw)), head.outcome(y))
 
     def forecast_absolute_error(
         raw: Float[Array, "b kp"],
         y: Float[Array, "b k"],
     ) -> Float[Array, "b"]:
-        return absolute_error(head.centre(split(raw)), y)
+        return absolute_error(head.centre(split(raw)), head.outcome(y))
 
     metrics: tuple[tuple[str, PerRow], ...] = (
         ("mse", forecast_squared_error),
@@ -157,13 +157,13 @@ def _masked(objective: Objective, head: Head) -> Objective:
         raw: Float[Array, "b kp"],
         y: Float[Array, "b k"],
     ) -> Float[Array, "b"]:
-        return mean_of_known(lambda target: (head.centre(split(raw)) - target) ** 2, y)
+        return mean_of_known(lambda target: (head.centre(split(raw)) - head.outcome(target)) ** 2, y)
 
     def absolute(
         raw: Float[Array, "b kp"],
         y: Float[Array, "b k"],
     ) -> Float[Array, "b"]:
-        return mean_of_known(lambda target: jnp.abs(head.centre(split(raw)) - target), y)
+        return mean_of_known(lambda target: jnp.abs(head.centre(split(raw)) - head.outcome(target)), y)
 
     by_name: dict[str, PerRow] = {"loss": loss, "mse": squared, "mae": absolute}
     metrics = tuple((name, by_name[name]) for name, _ in objective.metrics)

@@ -39,17 +39,14 @@ def _train(words: list[str]) -> None:
 
     with processes.joined(request.mesh, PROGRAM):
         # Imported here, so that --help and a mistyped field answer before Orbax is loaded.
-        from jaxseq.forecasting import classical
-        from jaxseq.train import compiled_programs, ensemble, explain, refit, run, study
+        from jaxseq.train import compiled_programs, ensemble, refit, run, study
+        from jaxseq.train.domains import forecasts
         from jaxseq.train.domains.base import Extras
 
         extras = Extras(classical=request.classical, explain=request.explain)
         if request.compile_cache:
             compiled_programs.keep()
-        if request.classical:
-            classical.check()
-        if request.explain:
-            explain.check(request.experiment)
+        forecasts.check_extras(request.experiment, extras)
         if request.refit:
             # Before the training, which may take hours.
             refit.check(request.experiment)

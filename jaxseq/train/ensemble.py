@@ -22,7 +22,7 @@ from jaxseq.common.checks import one_of
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import EXIT_INTERRUPTED, Interrupted, Stopped, UsageError
 from jaxseq.common.sealed import DamagedError
-from jaxseq.forecasting import evaluate, predictions, saved_intervals
+from jaxseq.forecasting import predictions, quantities, saved_intervals
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.intervals import Forecast
 from jaxseq.forecasting.mixture import Combination
@@ -127,7 +127,7 @@ def _judge(folder: Path, combination: Combination, runs: Sequence[Path], console
     entries = _entries(job, combination, runs, experiments)
     network = overrides.network_name(experiments[0])
     name = f"{network} ({combination} of {len(runs)} seeds)"
-    judgement = evaluate.judge(
+    judgement = quantities.of(experiments[0].head).judge(
         name,
         job.material,
         entries.ensemble,
@@ -173,6 +173,7 @@ def _entries(
     windows = job.material.windows
     scaling = job.material.scaling
     floor = job.material.background.floor
+    quantity = quantities.of(job.experiment.head)
     valid: list[Forecast] = []
     test: list[Forecast] = []
     members = {}
@@ -182,14 +183,15 @@ def _entries(
         epoch, state = restore_best(member_job, run)
         valid.append(forecaster.forecast(member_job, state, windows.valid))
         test.append(forecaster.forecast(member_job, state, windows.test))
-        calibrated = evaluate.calibrate(job.material, valid[-1], experiment.intervals)
+        calibrated = quantity.calibrate(job.material, valid[-1], experiment.intervals)
         name = f"{overrides.network_name(experiment)}, seed {experiment.seed} (epoch {epoch})"
         members[name] = Entry(test[-1], calibrated)
 
-    all_valid = forecaster.combined(valid, combination, windows.valid, scaling, floor)
-    all_test = forecaster.combined(test, combination, windows.test, scaling, floor)
+    combined = partial(forecaster.combined, how=combination, scaling=scaling, floor=floor, quantity=quantity)
+    all_valid = combined(valid, part=windows.valid)
+    all_test = combined(test, part=windows.test)
     # The margins are those of the ensemble's own errors: they are smaller than a member's.
-    calibrated = evaluate.calibrate(job.material, all_valid, experiments[0].intervals)
+    calibrated = quantity.calibrate(job.material, all_valid, experiments[0].intervals)
     return _Combined(Entry(all_test, calibrated), members)
 
 
@@ -204,7 +206,9 @@ def _contents(
     data = job.experiment.data
     windows = job.material.windows
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
-    drawn = judgement_figures(judgement, windows, forecast_report.shown_scores(judgement), data.unit, title)
+    shown = forecast_report.shown_scores(judgement)
+    quantity = quantities.of(job.experiment.head)
+    drawn = judgement_figures(quantity.figures(judgement, windows, shown, data.unit, title))
     text = forecast_report.report_of(job, judgement, chosen)
     pictures = {file: figures.drawn(figure, "png") for file, figure in drawn}
     return {

@@ -25,7 +25,7 @@ from jaxseq.data.categories import Categories, encoded_name
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.panel_data import PanelData
 from jaxseq.data.windows import Windows, every_window
-from jaxseq.forecasting import evaluate, importance, predictions, residuals, rollout, verdict, worst
+from jaxseq.forecasting import evaluate, importance, predictions, quantities, residuals, rollout, verdict, worst
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.importance import Group, Importance, Layout, Targets
 from jaxseq.forecasting.intervals import above_floor
@@ -71,6 +71,7 @@ def check(experiment: Experiment) -> None:
         raise UsageError(
             "explains forecasts of series", where=OPTION, got=experiment.name, needed="aapl, table or waves"
         )
+    quantities.check_values(experiment.head, OPTION)
     if experiment.stateful:
         raise UsageError(
             "exchanges inputs between windows, which a carried state ties together",

@@ -23,9 +23,10 @@ from jaxseq.data.powers import NONE
 from jaxseq.data.scaling import Scaling, in_float32
 from jaxseq.data.tables.frame import IntoFrame
 from jaxseq.data.windows import Series, Windows, check_series, lay_out, rows_by_series
-from jaxseq.forecasting import mixture, rollout, saved_intervals
+from jaxseq.forecasting import mixture, quantities, rollout, saved_intervals
 from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
 from jaxseq.forecasting.predictions import Future
+from jaxseq.forecasting.quantities import Quantity
 from jaxseq.train import devices, overrides, run_folder, stateful, trained_series
 from jaxseq.train.domains.base import one_line
 from jaxseq.train.epoch import EVALUATION_BATCHES, Setup, TrainState, predict, predict_along
@@ -75,6 +76,11 @@ class Trained(NamedTuple):
     is_refit: bool = False
     combination: mixture.Combination | Literal[""] = ""
     others: tuple[Trained, ...] = ()
+
+    @property
+    def quantity(self) -> Quantity:
+        """The quantity that is forecast."""
+        return quantities.of(self.experiment.head)
 
     @property
     def title(self) -> str:
@@ -170,7 +176,7 @@ class Trained(NamedTuple):
         histories: Sequence[History] = (),
         starts_anew: bool = False,
     ) -> tuple[Float[np.ndarray, "n k"], Bounds]:
-        """Forecast in the series' units, with intervals (low, high) by level if the run has them.
+        """Forecast in the series' units, or probabilities, with intervals (low, high) by level if the run has them.
 
         `series` are all rows known of each series, NaN where a value is missing: intervals that grow with the volatility
         take it from them, or from the windows' inputs where there are none. Adaptive intervals follow the known targets
@@ -195,8 +201,15 @@ class Trained(NamedTuple):
         forecasts = [member._predicted(part, scaling, steps, histories, starts_anew) for member in members]
         predicted = forecasts[0]
         if self.combination:
-            predicted = combined(forecasts, self.combination, part, scaling, self._floor)
-        centre = scaling.invert(predicted.centre, part)
+            predicted = combined(
+                forecasts,
+                how=self.combination,
+                part=part,
+                scaling=scaling,
+                floor=self._floor,
+                quantity=self.quantity,
+            )
+        centre = self.quantity.in_units(predicted.centre, part, scaling)
         if self.intervals is None:
             return centre, {}
 
@@ -360,17 +373,20 @@ def centres(network: Network, inputs: rollout.Inputs, horizon: int) -> Float[np.
 
 def combined(
     members: Sequence[Forecast],
+    *,
     how: mixture.Combination,
     part: Windows,
     scaling: Scaling,
     floor: float | None,
+    quantity: Quantity,
 ) -> Forecast:
     """Combine the forecasts of an ensemble's members, in the scale of the model.
 
-    Their mean or median is that of the values in the series' units, raised to the floor; distributions are mixed.
+    Their mean or median is that of the values in the series' units, raised to the floor, or of probabilities;
+    distributions are mixed.
     """
-    values = [above_floor(scaling.invert(member.centre, part), floor) for member in members]
-    centre = scaling.targets(part._replace(targets=mixture.centre(values, how)))
+    values = [above_floor(quantity.in_units(member.centre, part, scaling), floor) for member in members]
+    centre = quantity.in_scale(mixture.centre(values, how), part, scaling)
     quantiles = [member.quantiles for member in members if member.quantiles is not None]
     if not quantiles:
         return Forecast(centre)

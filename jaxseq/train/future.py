@@ -23,7 +23,7 @@ from jaxseq.data.scaling import Scaling, fit_scaling
 from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import IntoFrame
 from jaxseq.data.windows import Series, Windows, called, first_targets, join
-from jaxseq.forecasting import predictions
+from jaxseq.forecasting import predictions, quantities
 from jaxseq.forecasting.intervals import Bounds, for_series
 from jaxseq.forecasting.predictions import Future
 from jaxseq.train import stateful, trained_series
@@ -43,7 +43,7 @@ class Ends(NamedTuple):
 
     panel      the series that are forecast
     windows    the window at each end
-    forecast   "n k"
+    forecast   "n k"; of a direction, probabilities
     intervals  of the forecast; empty if the run has none
     times      of each step
     notes      remarks on the data and the forecast, a sentence each
@@ -66,7 +66,7 @@ def forecast(trained: Trained, panel: Panel | None = None, horizon: int | None =
     if panel is None:
         panel = series_data(trained.experiment, trained.folder).panel()
     ends = forecast_ends(trained, panel, horizon)
-    columns = {"forecast": ends.forecast}
+    columns = {trained.quantity.COLUMN: ends.forecast}
     table = predictions.frame(ends.windows, ends.panel.names, columns, ends.intervals, ends.times, keys=ends.panel.keys)
     return Future(table.drop(columns="actual"), ends.notes)
 
@@ -109,7 +109,8 @@ def forecast_ends(trained: Trained, panel: Panel, horizon: int | None = None) ->
         count = len(windows.inputs)
         intervals = {level: (low[-count:], high[-count:]) for level, (low, high) in followed.items()}
 
-    if not intervals:
+    # A probability has none, and lacks none.
+    if not intervals and trained.quantity.IS_VALUE:
         notes.append(_no_intervals(trained))
     times = np.stack([continue_(series.times[-1], panel.frequency, steps) for series in panel.series])
     return Ends(
@@ -137,6 +138,7 @@ def skill(trained: Trained, panel: Panel) -> float:
     loss. Those of each series are scaled by its one-step changes in the panel, as series may have other units. Missing
     targets do not count. Raises `UsageError` for a series without a window, or one that never moves.
     """
+    quantities.check_values(trained.experiment.head, "score")
     window = series_data(trained.experiment, trained.folder).window
     horizon = trained.experiment.horizon
     panel = usable(trained, panel)

@@ -26,6 +26,7 @@ UPDATE_PAUSE = 0.1
 """Least seconds between two updates of the bar: a page that is sent for each quick epoch would slow the training down."""
 SCORES = {
     "relative_mse": "test MSE / that of the last value",
+    "relative_log_loss": "test log loss / that of the share of rises",
     "nats": "test nats",
 }
 """Columns of a judgement by which a run is summed up, with their labels; the first one that it has is shown."""

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import matplotlib
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, STYLE, wrapped
-from jaxseq.data.uncut import WindowSplits
-from jaxseq.forecasting import diagnostics, plots, predictions
-from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.train.run_folder import Row
 
 UNITS = {
@@ -92,15 +88,6 @@ def _log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def judgement_figures(
-    judgement: Judgement, windows: WindowSplits, scores: pd.DataFrame, unit: str, title: str
-) -> Iterator[tuple[str, Figure]]:
-    """Draw the forecasts of the test part and their errors, one after the other, each with the name of its file.
-
-    `scores` are those of the forecasts that are shown.
-    """
-    before = predictions.before_test(windows)
-    # That of the table, so that picture and verdict compare with the same.
-    reference = judgement.comparison.reference.name
-    yield run_seal.FORECAST_PLOT, plots.forecast(judgement.predictions, unit, title, before, reference)
-    yield run_seal.ERRORS_PLOT, diagnostics.errors(scores, judgement.predictions, judgement.coverage, unit, title)
+def judgement_figures(drawn: Iterator[Figure]) -> Iterator[tuple[str, Figure]]:
+    """Return the pictures of a judgement, `Quantity.figures`, one after the other, each with the name of its file."""
+    yield from zip((run_seal.FORECAST_PLOT, run_seal.ERRORS_PLOT), drawn, strict=True)

@@ -45,6 +45,14 @@ def check(experiment: Experiment, where: str) -> ForecastExperiment[PanelData]:
         raise UsageError(
             "chooses how series are prepared", where=where, got=experiment.name, needed="aapl, prices or table"
         )
+    # A season tells nothing of the last value, and the choice is by values.
+    if experiment.head.quantity != "value":
+        raise UsageError(
+            "chooses by forecasts of values",
+            where=where,
+            got=f"--model.head {experiment.head.name}",
+            needed="another head",
+        )
     return experiment
 
 

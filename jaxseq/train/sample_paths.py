@@ -16,7 +16,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Windows
-from jaxseq.forecasting import coupling, predictions
+from jaxseq.forecasting import coupling, predictions, quantities
 from jaxseq.forecasting.intervals import Part, above_floor, quantiles, row_sizes
 from jaxseq.train import ensemble, forecaster, future
 from jaxseq.train.domains import forecasts
@@ -41,6 +41,7 @@ def sample(
     needed.
     """
     checks.count(1, most=MOST, paths=count)
+    quantities.check_values(trained.experiment.head, OPTION)
     if trained.experiment.stateful:
         raise UsageError("of a state that is carried are not drawn", where=OPTION, got="--data.stateful")
     ends = future.forecast_ends(trained, panel, horizon)

@@ -129,9 +129,9 @@ def test_what_can_be_learnt_is_found_and_with_shuffled_targets_there_is_no_evide
     assert "it: against the last value its skill is +0." in found.remarks[0]
     rows = {row.name: row for row in found.comparison.rows}
     lags = rows["least squares on the lags"]  # the same, and so the model is no better
-    assert found.comparison.model.rmse == pytest.approx(lags.rmse, rel=1e-4)
+    assert found.comparison.model.errors[0] == pytest.approx(lags.errors[0], rel=1e-4)
     assert found.comparison.reference.name == "least squares on the levels"
-    assert found.comparison.reference.rmse < lags.rmse and answer(found.comparison.model) == "no evidence"
+    assert found.comparison.reference.errors[0] < lags.errors[0] and answer(found.comparison.model) == "no evidence"
     for seed in range(3):
         assert answer(judged(data, horizon, linear, targets=shuffled(seed)).comparison.model) == "no evidence"
 
@@ -297,7 +297,7 @@ def test_without_training_rows_there_are_no_scaled_errors_and_a_constant_series_
 def test_every_series_has_a_drift_of_its_own():
     steps = np.arange(120.0)
     found = judged(panel(steps, 500 - 2 * steps), 3, linear, kind="level")
-    errors = {row.name: row.rmse for row in found.comparison.rows}
+    errors = {row.name: row.errors[0] for row in found.comparison.rows}
     assert errors["drift"] < 1e-9 < 0.4 < errors[NAIVE]
 
 
@@ -306,7 +306,7 @@ def test_a_season_is_forecast_though_it_does_not_fit_into_the_window():
     values = np.tile(season, 30) + 1e-3 * np.random.default_rng(0).standard_normal(210)
     for window in (7, 3):
         found = judged(panel(values, frequency="D"), 2, linear, "level", window)
-        assert {row.name: row.rmse for row in found.comparison.rows}["seasonal naive (7)"] < 0.01
+        assert {row.name: row.errors[0] for row in found.comparison.rows}["seasonal naive (7)"] < 0.01
 
 
 def test_a_season_that_does_not_fit_twice_into_the_training_part_is_noted():
@@ -361,7 +361,9 @@ def test_a_panel_is_judged_by_scaled_errors_and_says_how_many_series_improve():
     assert found.comparison.scaled
     whole = found.scores[found.scores["step"] == "all"].set_index("forecast")
     for row in found.comparison.rows:
-        assert row.rmse == pytest.approx(whole["rmsse"][row.name]) and row.mae == pytest.approx(whole["mase"][row.name])
+        assert row.errors[0] == pytest.approx(whole["rmsse"][row.name]) and row.errors[1] == pytest.approx(
+            whole["mase"][row.name]
+        )
     assert "of 2 series improve" in found.remarks[1]
 
 

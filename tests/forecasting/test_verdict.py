@@ -80,7 +80,7 @@ def test_planted_skill_is_found_and_planted_harm_is_called_worse():
 
 
 def row(low, high):
-    return Row("GRU", 1.0, 0.5, 0.9, SkillInterval(low, high, blocks=12))
+    return Row("GRU", (1.0, 0.5), 0.9, SkillInterval(low, high, blocks=12))
 
 
 def test_only_an_interval_wholly_above_zero_is_called_an_improvement():
@@ -96,13 +96,13 @@ def test_only_an_interval_wholly_above_zero_is_called_an_improvement():
 
 def test_without_evidence_the_sentence_says_what_would_have_shown():
     assert sentence(row(-0.02, 0.18)).endswith("; a skill of +0.1200 would have shown")
-    worse = Row("GRU", 1.0, 0.5, 4.0, SkillInterval(-5.0, 0.5, blocks=12))  # a skill of -3, 2 above its lower end
+    worse = Row("GRU", (1.0, 0.5), 4.0, SkillInterval(-5.0, 0.5, blocks=12))  # a skill of -3, 2 above its lower end
     assert detectable_skill(worse) == pytest.approx(0.5)
 
 
 def test_what_could_not_have_shown_is_not_decided():
     few = SkillInterval(math.nan, math.nan, blocks=1, needed=40, windows=25, horizon=12)
-    unknown = Row("GRU", 1.0, 0.5, 0.9, few)
+    unknown = Row("GRU", (1.0, 0.5), 0.9, few)
     assert answer(unknown) == "not decided"
     # The first of 25 windows and those 12 and 24 later; the first of 40, and 12, 24 and 36 later.
     words = "the test part has 3 windows without overlap, about 4 would be needed"
@@ -172,7 +172,7 @@ def test_a_comparison_starts_with_the_reference_at_skill_zero_and_ends_with_the_
     found = verdict.compare(actual, {NAIVE: last, "b": other, "a": forecast}, "b", seed=1)
     assert [row.name for row in found.rows] == ["b", NAIVE, "a"]
     assert found.reference.skill == 0 and found.reference.relative_loss == 1 and found.reference.interval is None
-    assert found.model.rmse == rmse(actual, forecast) and found.model.mae == mae(actual, forecast)
+    assert found.model.errors[0] == rmse(actual, forecast) and found.model.errors[1] == mae(actual, forecast)
     assert found.model.interval.low < found.model.skill < found.model.interval.high
     assert found.model.relative_loss == pytest.approx(relative_mse(actual, forecast, other))
 
@@ -214,7 +214,7 @@ def test_the_words_on_a_panel_are_those_of_its_columns(loss, column, heading):
     found = verdict.compare(actual, {NAIVE: last, "b": 0.5 * actual, "m": forecast}, NAIVE, rows=rows, loss=loss)
     titles = headings("USD", scaled=True, loss=loss)
     assert column in titles and titles[2] == f"{heading} / reference"
-    best, model = (row.rmse if loss == "squared" else row.mae for row in found.rows[1:])
+    best, model = (row.errors[0] if loss == "squared" else row.errors[1] for row in found.rows[1:])
     text = ranking_sentence(found, None)
     assert text == f"m: the smallest {column} on the test part has b, {best / model:.4f} of the model's"
     alone = verdict.compare(actual, {NAIVE: last, "m": 0.5 * actual}, NAIVE, rows=rows, loss=loss)
@@ -231,11 +231,11 @@ def test_a_comparison_without_its_reference_or_with_a_value_that_is_not_finite_i
 
 def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
     rows = [
-        Row(NAIVE, 1.2098, 0.8, 1.0, None),
+        Row(NAIVE, (1.2098, 0.8), 1.0, None),
         row(0.02, 0.18),
         row(0.02, 0.18)._replace(p_value=0.0041),
         row(0.02, 0.18)._replace(p_value=0.00049),
-        Row("few", 1.0, 0.5, 0.9, SkillInterval(math.nan, math.nan, 1, 9)),
+        Row("few", (1.0, 0.5), 0.9, SkillInterval(math.nan, math.nan, 1, 9)),
     ]
     lines = markdown(rows, COLUMNS).split("\n")
     assert lines[0] == "| forecast | RMSE, USD | MAE, USD | MSE / reference | skill | 95 % interval | p |"
@@ -245,7 +245,7 @@ def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
     assert lines[5].endswith("| +0.0200 to +0.1800 | <0.001 |")
     assert lines[6].endswith("| +0.1000 | \N{EN DASH} | \N{EN DASH} |")
     assert len({line.count("|") for line in lines}) == 1
-    far = Row("far", 2.6380557e91, 1e90, 1.0, SkillInterval(-0.1, 0.1, 12))
+    far = Row("far", (2.6380557e91, 1e90), 1.0, SkillInterval(-0.1, 0.1, 12))
     shown = Console(file=io.StringIO(), width=120)
     shown.print(verdict.score_table([*rows, far], headings("", scaled=False), "AAPL"))
     on_screen = shown.file.getvalue()
@@ -259,7 +259,7 @@ def test_the_table_has_the_unit_and_a_dash_where_there_is_no_interval_or_test():
 def test_no_digit_is_cut_on_a_terminal_of_80_columns():
     names = [NAIVE, "naive (same season), period 252", "exponential smoothing", "lstm (epoch 100)"]
     interval = SkillInterval(-10.1234, -0.1234, 12)
-    rows = [Row(name, 1234.5678, 1034.5678, 10.1234, interval, 0.0001) for name in names]
+    rows = [Row(name, (1234.5678, 1034.5678), 10.1234, interval, 0.0001) for name in names]
     terminal = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     terminal.print(verdict.score_table(rows, headings("", scaled=False), "AAPL"))
     on_screen = terminal.file.getvalue()
@@ -269,11 +269,11 @@ def test_no_digit_is_cut_on_a_terminal_of_80_columns():
 
 
 def test_no_zero_is_negative_in_a_table_or_a_sentence():
-    tiny = Row("m", 1.0, 0.5, 1 + 1e-6, SkillInterval(-2e-6, -1e-6, 12))
+    tiny = Row("m", (1.0, 0.5), 1 + 1e-6, SkillInterval(-2e-6, -1e-6, 12))
     texts = [
         sentence(tiny),
         sentence(tiny._replace(interval=SkillInterval(-1e-6, 1e-6, 12))),
-        markdown([tiny, tiny._replace(rmse=-0.0)], COLUMNS),
+        markdown([tiny, tiny._replace(errors=(-0.0, 0.5))], COLUMNS),
         copy_sentence("m", LagOne(movement=0.1, change_correlation=-1e-5, chance_correlation=0.1)),
     ]
     assert all("+0.000" in text and "-0.000" not in text for text in texts), texts
@@ -313,7 +313,7 @@ def test_an_error_has_four_decimals_or_where_they_say_nothing_four_digits(value,
 
 
 def test_small_errors_are_not_nothing_in_the_table():
-    assert markdown([Row("model", 1.5e-5, 1.2e-5, 1.0, SkillInterval(-0.1, 0.1, 12))], COLUMNS).endswith(
+    assert markdown([Row("model", (1.5e-5, 1.2e-5), 1.0, SkillInterval(-0.1, 0.1, 12))], COLUMNS).endswith(
         "| model | 1.5e-05 | 1.2e-05 | 1.0000 | +0.0000 | -0.1000 to +0.1000 | \N{EN DASH} |"
     )
 
@@ -359,7 +359,7 @@ def test_on_apple_least_squares_does_not_beat_the_last_value(target, known):
     last, moved = windows.inputs[:, -1:], least_squares(x, y).predict(test_x)
     forecast = {"change": last + moved, "log-return": last * np.exp(moved), "level": moved}[target]
     rows = compare(windows.targets, {NAIVE: naive(windows), "least squares": forecast})
-    assert rows[0].rmse == pytest.approx(1.2098, abs=5e-5)
+    assert rows[0].errors[0] == pytest.approx(1.2098, abs=5e-5)
     assert rows[1].relative_loss == pytest.approx(known, abs=2e-3)
     assert answer(rows[1]) == "no evidence"
     assert lag_one_copy(windows.targets, forecast, last[:, 0]).copies
@@ -459,7 +459,9 @@ def test_a_series_in_a_large_unit_does_not_outweigh_the_others():
     raw = verdict.compare(*arrays, rows=Rows(times, series)).model
     assert verdict.compare(*arrays, rows=rows).scaled and not verdict.compare(*arrays, rows=Rows(times, series)).scaled
     assert raw.skill > 0.9 and scaled.skill < 0
-    assert scaled.rmse == pytest.approx(rmse(actual, forecast)) and scaled.mae == pytest.approx(mae(actual, forecast))
+    assert scaled.errors[0] == pytest.approx(rmse(actual, forecast)) and scaled.errors[1] == pytest.approx(
+        mae(actual, forecast)
+    )
 
 
 def test_the_order_of_rows_that_have_times_does_not_count_and_that_of_one_series_changes_nothing():

@@ -18,7 +18,7 @@ from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Series, Windows, lay_out
 from jaxseq.export.kinds.base import Kind
 from jaxseq.export.program import Computed, Inputs, Outputs, Program
-from jaxseq.forecasting import intervals, rollout, sizes
+from jaxseq.forecasting import intervals, quantities, rollout, sizes
 from jaxseq.forecasting.intervals import Intervals
 from jaxseq.nn import apply, networks
 from jaxseq.train import overrides
@@ -112,6 +112,7 @@ def _check_exportable(trained: Trained) -> None:
         )
     refuse_known_ahead(trained)
     refuse_power(trained)
+    quantities.check_values(experiment.head, "--to")
     if experiment.head.simulated:
         raise UsageError(
             "its quantiles are simulated, and a program in float64 draws other numbers",

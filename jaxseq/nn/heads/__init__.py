@@ -13,12 +13,14 @@ from jaxseq.common.errors import UsageError
 from jaxseq.nn.heads.base import LEAST, LEVELS, Head, Loss
 from jaxseq.nn.heads.counts import NEGATIVE_BINOMIAL, POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from jaxseq.nn.heads.densities import COMPONENTS, GAUSSIAN, MIXTURE, MOST_COMPONENTS, STUDENT_T, mixture
+from jaxseq.nn.heads.direction import DIRECTION
 from jaxseq.nn.heads.points import LOSSES, point
 from jaxseq.nn.heads.quantiles import QUANTILE, levels_of, quantile
 from jaxseq.nn.heads.tweedie import POWER, TWEEDIE, tweedie
 
 __all__ = [
     "COMPONENTS",
+    "DIRECTION",
     "GAUSSIAN",
     "HEADS",
     "LEAST",
@@ -59,10 +61,11 @@ HEADS: MappingProxyType[str, Head] = MappingProxyType(
             ZERO_INFLATED_POISSON,
             ZERO_INFLATED_NEGATIVE_BINOMIAL,
             TWEEDIE,
+            DIRECTION,
         )
     }
 )
-"""Heads that give a distribution, by name."""
+"""Heads that give a distribution or a probability, by name."""
 
 if TYPE_CHECKING:
     LossName: TypeAlias = str

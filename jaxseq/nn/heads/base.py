@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -16,8 +16,15 @@ LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 LEAST = 1e-4
 """Least scale of a distribution, in the model's own units: it bounds the density of a perfect forecast."""
 
+QuantityName = Literal["value", "direction"]
+"""A quantity that is forecast, by its module in `jaxseq.forecasting.quantities`."""
+
 Loss: TypeAlias = Callable[[Array, Array], Array]
 """A function (raw "... k p", target "... k") -> loss of each step, "... k"."""
+
+
+def _target_itself(target: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    return target
 
 
 class Head(NamedTuple):
@@ -32,6 +39,8 @@ class Head(NamedTuple):
     support    targets that it is made for
     levels     of the quantiles, the median among them
     simulated  whether the quantiles are those of random draws, which other precisions do not repeat
+    quantity   that `centre` is a forecast of, by which forecasts are judged and told
+    outcome    target -> that quantity
     """
 
     name: str
@@ -44,6 +53,8 @@ class Head(NamedTuple):
     support: Support = "real"
     levels: tuple[float, ...] = LEVELS
     simulated: bool = False
+    quantity: QuantityName = "value"
+    outcome: Callable[[Array], Array] = _target_itself
 
 
 def bounded_exp(raw: Float[Array, "*b"], limit: float) -> Float[Array, "*b"]:

@@ -14,7 +14,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import html_page
 from jaxseq.common.markdown import escaped
 from jaxseq.data.dataset import Dataset
-from jaxseq.forecasting import chart, chart_errors, coverage, distributions, verdict
+from jaxseq.forecasting import chart, chart_errors, coverage, quantities, verdict
 from jaxseq.forecasting.beside_classical import Beside
 from jaxseq.forecasting.bootstrap import MIN_SERIES
 from jaxseq.forecasting.confidence import MIN_BLOCKS
@@ -58,8 +58,8 @@ def print_beside(beside: Beside, console: Console) -> None:
 
 
 def judged_loss(experiment: ForecastExperiment) -> Loss:
-    """Return the loss of the verdict: that of the training where it aims at the median, else the squared error."""
-    return "absolute" if experiment.loss == "mae" else "squared"
+    """Return the loss of the verdict."""
+    return quantities.of(experiment.head).loss(experiment.loss)
 
 
 def shown_scores(judgement: Judgement) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def report(
     sections: str = "",
 ) -> str:
     """Write the run's report in Markdown; `sections` follow those of every report."""
-    chosen = f"epoch {best_epoch} of {len(metrics)}\nand the intervals were chosen"
+    chosen = f"epoch {best_epoch} of {len(metrics)}\n{quantities.of(job.experiment.head).CHOSEN}"
     return report_of(job, judgement, chosen, f"\n![Loss by epoch]({run_seal.LOSS_PLOT})\n", sections)
 
 
@@ -122,13 +122,9 @@ def report_of(job: ForecastJob, judgement: Judgement, chosen: str, picture: str 
     remark_lines = "\n".join(f"{escaped(text)}.\n" for text in judgement.remarks)
     notes = (*_coverage_words(judgement), *judgement.notes, *job.notes)
     note_lines = "\n".join(f"{escaped(text)}.\n" for text in notes)
-    interval_tables = [
-        coverage.markdown(judgement.coverage, judgement.spread, data.unit),
-        distributions.markdown(shown_scores(judgement), data.unit, comparison.scaled),
-    ]
-    interval_section = ""
-    if any(interval_tables):
-        interval_section = "\n\n".join(["## Intervals", *filter(None, interval_tables), ""])
+    quantity = quantities.of(experiment.head)
+    own_section = quantity.section(judgement, shown_scores(judgement), data.unit)
+    forecast_caption, errors_caption = quantity.PICTURES
     return f"""# {experiment.name}: {escaped(data.name)}, {overrides.network_words(experiment)}, {experiment.task}
 
 {escaped(judgement.verdict)}.
@@ -138,7 +134,7 @@ def report_of(job: ForecastJob, judgement: Judgement, chosen: str, picture: str 
 
 {verdict.markdown(verdict.shown(comparison).rows, columns)}
 {omission}
-{interval_section}
+{own_section}
 ## How it was judged
 
 {note_lines}
@@ -147,16 +143,14 @@ that did best on the validation part. Its 95 % interval resamples blocks of time
 fewer than {MIN_BLOCKS} blocks it compares their means by Student's t, and with a single block those of the series. p is
 that of the Diebold-Mariano test against the reference; those of the baselines are adjusted for their number (Holm).
 {_scaled_words(judgement)}The baselines and the scaling saw the training part alone; {chosen} on the validation part; \
-the test part was used once, for these tables. The intervals of a
-baseline are of the model's kind, fitted to its own errors; scores are those of the quantiles that the intervals stand
-for. Every step of the horizon by itself: `{run_seal.SCORES}`.
+the test part was used once, for these tables. {quantity.HOW}Every step of the horizon by itself: `{run_seal.SCORES}`.
 
 {sections}
 ## Pictures
 
-![Forecast, test part]({run_seal.FORECAST_PLOT})
+![{forecast_caption}]({run_seal.FORECAST_PLOT})
 
-![Errors and intervals, test part]({run_seal.ERRORS_PLOT})
+![{errors_caption}]({run_seal.ERRORS_PLOT})
 {picture}
 
 ## Recipe
@@ -177,6 +171,9 @@ def page(
 
     pictures  content of those that are not in the folder yet, by name
     """
+    # A chart has forecasts beside the series, in its unit.
+    if not quantities.of(job.experiment.head).IS_VALUE:
+        return html_page.html(text, folder, files=pictures)
     reference = verdict.phrase(judgement.comparison.reference.name)
     windows = job.material.windows.test
     unit = job.experiment.data.unit

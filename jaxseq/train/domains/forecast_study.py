@@ -13,8 +13,9 @@ from jaxtyping import Float
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables
 from jaxseq.common.text import counted
-from jaxseq.forecasting import baselines, evaluate, predictions, verdict
+from jaxseq.forecasting import evaluate, predictions, quantities, verdict
 from jaxseq.forecasting.losses import IN_ORDER, Rows
+from jaxseq.forecasting.quantities import Quantity
 from jaxseq.train import overrides
 from jaxseq.train.domains.base import Member
 from jaxseq.train.domains.forecast_report import judged_loss
@@ -28,10 +29,11 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
     """Summarise a study: the model's mean over the seeds on all folds together against the references, its spread."""
     name = f"{overrides.network_name(experiment)}, mean over {counted(table['seed'].nunique(), 'seed')}"
     pooled = _pooled(experiment, runs)
+    quantity = quantities.of(experiment.head)
     forecasts = {
         pooled.reference_name: pooled.reference,
-        baselines.NAIVE: pooled.naive,
-        name: pooled.actual - pooled.rms_error,
+        quantity.SIMPLEST: pooled.naive,
+        name: pooled.typical,
     }
     comparison = verdict.compare(
         pooled.actual,
@@ -43,8 +45,8 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
     )
     last_value = verdict.compare(
         pooled.actual,
-        {baselines.NAIVE: pooled.naive, name: forecasts[name]},
-        baselines.NAIVE,
+        {quantity.SIMPLEST: pooled.naive, name: forecasts[name]},
+        quantity.SIMPLEST,
         rows=pooled.rows,
         loss=comparison.loss,
         seed=experiment.seed,
@@ -52,7 +54,8 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
     deciding = verdict.deciding_comparison(comparison, last_value)
     columns = verdict.headings(experiment.data.unit, pooled.rows.scales is not None, comparison.loss)
 
-    by_seed = _relative_mse_by_seed(runs)
+    measure = f"{quantity.MEASURE} relative to {verdict.phrase(quantity.SIMPLEST)}"
+    by_seed = _relative_loss_by_seed(runs, quantity)
     # A single seed has no standard deviation.
     spread = ""
     if len(by_seed) > 1:
@@ -66,9 +69,8 @@ def summary(experiment: ForecastExperiment, runs: Sequence[Member], table: pd.Da
 
 {verdict.markdown(comparison.rows, columns)}
 
-MSE relative to the last value over all folds, by seed: mean {by_seed.mean():.4f}{spread}; {by_seed.min():.4f} to
-{by_seed.max():.4f}. In the model's row each error is the root mean square over the seeds: it is a single run's, not that of
-their mean forecast. Validation MSE in the model's own scale: best epoch {best_epoch}; last epoch {last_epoch}.
+{measure} over all folds, by seed: mean {by_seed.mean():.4f}{spread}; {by_seed.min():.4f} to
+{by_seed.max():.4f}. {quantity.TYPICAL} {quantity.VALID}: best epoch {best_epoch}; last epoch {last_epoch}.
 
 Folds: {table["fold"].nunique()}, each with a model that was trained, chosen and calibrated on what comes before it, and
 with the reference that did best on its own validation part. One row a run: `study.csv`.
@@ -86,7 +88,7 @@ class _Pooled(NamedTuple):
 
     reference       forecast by the reference of each fold
     reference_name  that of the baseline, if it is the same in all folds
-    rms_error       root mean square over the seeds of the model's error
+    typical         forecast of the model with the mean loss of the seeds
     rows            times and series of a panel, and the scales of its losses
     """
 
@@ -94,20 +96,20 @@ class _Pooled(NamedTuple):
     naive: Float[np.ndarray, "n k"]
     reference: Float[np.ndarray, "n k"]
     reference_name: str
-    rms_error: Float[np.ndarray, "n k"]
+    typical: Float[np.ndarray, "n k"]
     rows: Rows
 
 
 def _pooled(experiment: ForecastExperiment, runs: Sequence[Member]) -> _Pooled:
     """Read the predictions of all runs of a study."""
     first_of_fold = {}
-    rms_error = []
+    quantity = quantities.of(experiment.head)
+    typical = []
     for fold in sorted({member.fold for member in runs}):
         members = [member for member in runs if member.fold == fold]
         frames = [_predictions(member) for member in members]
         truth = _by_step(frames[0], "actual")
-        squared_errors = [(truth - _by_step(frame, "forecast")) ** 2 for frame in frames]
-        rms_error.append(np.sqrt(np.mean(squared_errors, axis=0)))
+        typical.append(quantity.typical(truth, [_by_step(frame, "forecast") for frame in frames]))
 
         # The seeds of a fold forecast the same rows, so one of them gives the truth and the simple forecasts.
         first_of_fold[members[0].folder] = frames[0]
@@ -123,7 +125,7 @@ def _pooled(experiment: ForecastExperiment, runs: Sequence[Member]) -> _Pooled:
         naive=naive,
         reference=reference,
         reference_name=reference_name,
-        rms_error=np.concatenate(rms_error),
+        typical=np.concatenate(typical),
         rows=_places(experiment, frames),
     )
 
@@ -138,7 +140,10 @@ def _places(experiment: ForecastExperiment, frames: Sequence[pd.DataFrame]) -> R
     names = np.concatenate([_by_step(frame, "series")[:, 0] for frame in frames])
     number = {name: place for place, name in enumerate(background.names)}
     series = np.array([number[str(name)] for name in names])
-    scales, _ = evaluate.series_scales(background)
+    scales = None
+    # A probability has no unit to be scaled by.
+    if quantities.of(experiment.head).IS_VALUE:
+        scales, _ = evaluate.series_scales(background)
     return evaluate.locate_rows(times, series, background=background, scales=scales)
 
 
@@ -147,15 +152,16 @@ def _reference_name(folder: Path) -> str:
     return str(scores.loc[scores["role"] == "reference", "forecast"].iloc[0])
 
 
-def _relative_mse_by_seed(runs: Sequence[Member]) -> Float[np.ndarray, "s"]:
-    """Return the MSE relative to that of the last value, all folds together, for each seed."""
+def _relative_loss_by_seed(runs: Sequence[Member], quantity: Quantity) -> Float[np.ndarray, "s"]:
+    """Return the mean loss relative to that of the simplest forecast, all folds together, for each seed."""
     ratios = []
     for seed in sorted({member.seed for member in runs}):
         frame = pd.concat([_predictions(member) for member in runs if member.seed == seed])
-        model_error = frame["actual"] - frame["forecast"]
-        naive_error = frame["actual"] - frame["naive"]
+        actual, forecast, naive = (frame[[name]].to_numpy(float) for name in ("actual", "forecast", "naive"))
+        model_loss = np.nanmean(quantity.losses(actual, forecast))
+        naive_loss = np.nanmean(quantity.losses(actual, naive))
         # A ratio of means, not a mean of ratios, in which a quiet fold would count as much as a volatile one.
-        ratios.append((model_error**2).mean() / (naive_error**2).mean())
+        ratios.append(model_loss / naive_loss)
     return np.array(ratios)
 
 

@@ -23,7 +23,7 @@ from jaxseq.data.gathered import Gathered, RowsOfModel, can_gather, gathered, pi
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.uncut import UncutWindows
-from jaxseq.forecasting import beside_classical, classical, evaluate, predictions, ridge
+from jaxseq.forecasting import beside_classical, classical, evaluate, predictions, quantities, ridge
 from jaxseq.forecasting.beside_classical import Beside
 from jaxseq.forecasting.evaluate import Entry, Judgement
 from jaxseq.forecasting.ridge import Ridge
@@ -41,6 +41,7 @@ from jaxseq.train.domains.forecast_report import (
 )
 from jaxseq.train.domains.forecast_study import summary
 from jaxseq.train.epoch import TrainState
+from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.experiments.config import RIDGE
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.explain import Explanation
@@ -184,6 +185,7 @@ def _check_support(experiment: ForecastExperiment, target: str) -> None:
     """Raise `UsageError` for a head that is made for other targets than the data have."""
     support = TRANSFORMS[target].support
     if experiment.head.support == support:
+        _check_quantity(experiment, target)
         return
     heads_that_fit = [name for name in get_args(heads.HeadName) if heads.named(name).support == support]
     targets_that_fit = [name for name, other in TRANSFORMS.items() if other.support == experiment.head.support]
@@ -192,6 +194,20 @@ def _check_support(experiment: ForecastExperiment, target: str) -> None:
         where="--data.target",
         got=target,
         needed=f"{' or '.join(targets_that_fit)} (or --model.head {' or '.join(heads_that_fit)})",
+    )
+
+
+def _check_quantity(experiment: ForecastExperiment, target: str) -> None:
+    """Raise `UsageError` for a target that does not tell what the head forecasts."""
+    quantity = quantities.of(experiment.head)
+    if quantity.needs(TRANSFORMS[target]):
+        return
+    targets_that_fit = [name for name, other in TRANSFORMS.items() if quantity.needs(other)]
+    raise UsageError(
+        f"--model.head {experiment.head.name} needs changes from the last known value",
+        where="--data.target",
+        got=target,
+        needed=" or ".join(targets_that_fit),
     )
 
 
@@ -240,8 +256,7 @@ def judge(job: ForecastJob, folder: Path, console: Console, extras: Extras = NO_
         classical=extras.classical or run_folder.judged_with(folder, (run_seal.CLASSICAL,)),
         explain=extras.explain or run_folder.judged_with(folder, run_seal.EXPLANATION),
     )
-    if extras.classical:
-        classical.check()
+    check_extras(job.experiment, extras)
     judged = judge_quietly(job, folder, console, extras)
     _draw(job, judged, folder)
     sections = []
@@ -263,6 +278,16 @@ def judge(job: ForecastJob, folder: Path, console: Console, extras: Extras = NO_
         print_beside(judged.beside, console)
     print_judgement(job, judged.judgement, folder, console, _written(judged, explanation))
     return row(job.experiment, folder)
+
+
+def check_extras(experiment: Experiment, extras: Extras) -> None:
+    """Raise `UsageError` for parts of a judgement that an experiment cannot have, or that need another package."""
+    if extras.classical:
+        if isinstance(experiment, ForecastExperiment):
+            quantities.check_values(experiment.head, "--classical")
+        classical.check()
+    if extras.explain:
+        explain.check(experiment)
 
 
 class JudgedEpoch(NamedTuple):
@@ -289,10 +314,11 @@ def judge_quietly(job: ForecastJob, folder: Path, console: Console, extras: Extr
     test = forecaster.forecast(job, state, windows.test)
     # The errors of the validation part set the width of the intervals.
     valid = forecaster.forecast(job, state, windows.valid)
-    calibrated = evaluate.calibrate(job.material, valid, experiment.intervals)
+    quantity = quantities.of(experiment.head)
+    calibrated = quantity.calibrate(job.material, valid, experiment.intervals)
     loss = judged_loss(experiment)
     entry = Entry(test, calibrated)
-    judgement = evaluate.judge(name, job.material, entry, seed=experiment.seed, loss=loss)
+    judgement = quantity.judge(name, job.material, entry, members=evaluate.NO_MEMBERS, seed=experiment.seed, loss=loss)
     beside = None
     if extras.classical:
         with counter(console, "classical forecasts") as progress:
@@ -356,7 +382,9 @@ def _draw(job: ForecastJob, judged: JudgedEpoch, folder: Path) -> None:
     figures.save(curve, folder / run_seal.LOSS_PLOT)
 
     title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
-    for file, figure in judgement_figures(judgement, windows, shown_scores(judgement), data.unit, title):
+    quantity = quantities.of(job.experiment.head)
+    drawn = quantity.figures(judgement, windows, shown_scores(judgement), data.unit, title)
+    for file, figure in judgement_figures(drawn):
         figures.save(figure, folder / file)
 
 
@@ -366,10 +394,10 @@ def check(experiment: ForecastExperiment) -> None:
 
 
 def row(experiment: ForecastExperiment, folder: Path) -> RunRow:
-    """Return a run's errors on its test block, relative to the last value, and its validation."""
+    """Return a run's errors on its test block, relative to the simplest forecast, and its validation."""
     scores = csv_tables.read(folder / run_seal.SCORES)
     over_all_steps = scores[scores["step"] == "all"]
-    # The last value stands first in the table, the model last.
+    # The simplest forecast stands first in the table, the model last.
     naive = over_all_steps.iloc[0]
     model = over_all_steps.iloc[-1]
     metrics = run_folder.read_metrics(folder)
@@ -379,9 +407,6 @@ def row(experiment: ForecastExperiment, folder: Path) -> RunRow:
         "epochs": len(metrics),
         "valid_mse": best["valid_mse"],
         "valid_mse_last_epoch": metrics[-1]["valid_mse"],
-        "mse": model["mse"],
-        "rmse": model["rmse"],
-        "mae": model["mae"],
-        "relative_mse": model["mse"] / naive["mse"],
+        **quantities.of(experiment.head).run_numbers(model, naive),
         "seconds": sum(metric["seconds"] for metric in metrics),
     }

@@ -40,6 +40,8 @@ def check_strategy(experiment: ForecastExperiment[Data]) -> None:
             got=experiment.model.head,
             needed=f"one of {', '.join(name for name, head in heads.HEADS.items() if head.draw)}",
         )
+    if experiment.head.quantity != "value":
+        _check_probability(experiment)
     _check_kind(experiment)
     _check_whole_window(experiment)
     _check_known_ahead(experiment)
@@ -50,6 +52,15 @@ def check_strategy(experiment: ForecastExperiment[Data]) -> None:
         raise UsageError(
             f"--model.head {experiment.model.head} has its own loss", where="--loss", got=experiment.loss, needed="mse"
         )
+
+
+def _check_probability(experiment: ForecastExperiment[Data]) -> None:
+    """Raise `UsageError` for a strategy that feeds forecasts back as values, and for intervals around them."""
+    got = f"--model.head {experiment.model.head}"
+    if experiment.task == "iterated":
+        raise UsageError("feeds values back", where="--task iterated", got=got, needed="--task direct or every-step")
+    if experiment.intervals != "auto":
+        raise UsageError("are of forecasts of values", where="--intervals", got=got, needed="another --model.head")
 
 
 def _check_kind(experiment: ForecastExperiment[Data]) -> None:

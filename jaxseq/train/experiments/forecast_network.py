@@ -47,7 +47,8 @@ class Model:
     skip: bool = False
     """Add a linear map of the whole window to the forecast, the autoregressive part of LSTNet (Lai et al. 2018)."""
     head: HeadName = "point"
-    """Forecast of each step: a point, quantiles, or a distribution; counts take --data.target count, tweedie amount."""
+    """Forecast of each step: a point, quantiles, a distribution (counts take --data.target count, tweedie amount), or the
+    direction, the probability of a rise."""
     quantiles: str = ""
     """Levels of --model.head quantile, with 0.5 and both ends of each interval: 0.05,0.5,0.95; empty takes seven."""
     components: int = heads.COMPONENTS

@@ -65,11 +65,12 @@ class ForecastExperiment(Experiment, Generic[Data]):
     def load(self) -> Dataset:
         """Read the series and cut them into windows, for the targets of the horizon.
 
-        A target that the data leave open is the change from the last value where the strategy needs one.
+        A target that the data leave open is the change from the last value where the strategy or the head needs one.
         Raises `UsageError` for series that cannot be read, split or scaled.
         """
         data = self.data
-        if isinstance(data, PanelData) and data.target == AUTO and self.steps_through_window:
+        needs_changes = self.steps_through_window or self.head.quantity == "direction"
+        if isinstance(data, PanelData) and data.target == AUTO and needs_changes:
             data = dataclasses.replace(data, target="change")
         return data.load(self.horizon)
 

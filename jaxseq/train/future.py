@@ -81,7 +81,8 @@ def forecast_ends(trained: Trained, panel: Panel, horizon: int | None = None) ->
         raise UsageError("too many steps", where="horizon", got=steps, needed=f"at most {MAX_STEPS:,}")
 
     panel = usable(trained, panel)
-    windows = first_targets(panel.last_windows(data.window, _reach(trained, steps)), steps)
+    reach = _reach(trained, steps)
+    windows = _as_trained(trained, first_targets(panel.last_windows(data.window, reach), steps))
     fitted = _scaling(trained, panel)
     notes = [*panel.notes, *fitted.notes]
     if trained.weights:
@@ -124,11 +125,30 @@ def forecast_ends(trained: Trained, panel: Panel, horizon: int | None = None) ->
 
 
 def _reach(trained: Trained, steps: int) -> int:
-    """Return how many rows ahead a forecast of so many steps reads covariates: all of the training's, unless iterated."""
+    """Return how many rows ahead a forecast of so many steps reads covariates.
+
+    Those of its own rows, unless the network reads all of the horizon before the first step.
+    """
     experiment = trained.experiment
-    if not experiment.knows_ahead or experiment.task == "iterated":
+    model = experiment.model
+    reads_all = model.bidirectional or model.skip
+    if not experiment.knows_ahead or experiment.task == "iterated" or not reads_all:
         return steps
     return max(steps, experiment.horizon)
+
+
+def _as_trained(trained: Trained, windows: Windows) -> Windows:
+    """Return windows with as many rows ahead as those of the training, the last one repeated.
+
+    Only steps that are not asked for read the rows that are added.
+    """
+    experiment = trained.experiment
+    if not experiment.knows_ahead or experiment.task == "iterated":
+        return windows
+    lacking = experiment.data.window + experiment.horizon - windows.known.shape[1]
+    if lacking <= 0:
+        return windows
+    return windows._replace(known=np.pad(windows.known, ((0, 0), (0, lacking), (0, 0)), mode="edge"))
 
 
 def skill(trained: Trained, panel: Panel) -> float:
@@ -345,7 +365,7 @@ def _arrived_windows(trained: Trained, panel: Panel, steps: int) -> _Arrived:
         if first < rows:
             reach = _reach(trained, steps)
             windows = panel.windows_from(number, first, trained.experiment.data.window, reach)
-            windows = first_targets(windows, steps)
+            windows = _as_trained(trained, first_targets(windows, steps))
             if until:
                 since_training.append(windows)
             else:

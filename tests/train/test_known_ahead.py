@@ -206,7 +206,10 @@ def test_a_forecast_needs_the_rows_that_are_known_ahead(shops, quickened, capsys
     assert forecast.main(words) == 0
     assert (shops / "by_plan.csv").read_bytes() == (shops / "by_rows.csv").read_bytes()
 
-    fewer = [f"{shops}/run", f"{shops}/plan.csv", "--horizon", "2", "--out", f"{shops}/fewer.csv"]
+    # Only the rows that are asked for are read.
+    plan = pd.read_csv(shops / "plan.csv")
+    plan.groupby("shop").head(2).to_csv(shops / "two_rows.csv", index=False)
+    fewer = [f"{shops}/run", f"{shops}/two_rows.csv", "--horizon", "2", "--out", f"{shops}/fewer.csv"]
     assert forecast.main(fewer) == 0
     by_plan, first = (pd.read_csv(shops / f"{name}.csv") for name in ("by_plan", "fewer"))
     pd.testing.assert_frame_equal(first, by_plan[by_plan["step"] <= 2].reset_index(drop=True))

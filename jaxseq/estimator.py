@@ -31,6 +31,7 @@ from jaxseq.common import csv_tables
 from jaxseq.common.console import terminal
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.panel import Panel
+from jaxseq.data.powers import PowerName
 from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import Frame, IntoFrame, in_memory
 from jaxseq.data.targets import ScaleChoice, TargetChoice
@@ -115,7 +116,13 @@ class JaxseqForecaster(BaseEstimator):
     target: TargetChoice = "auto"
     """Values that the network sees and forecasts, a name of `jaxseq.data.transforms.TRANSFORMS` or auto."""
     scale: ScaleChoice = "auto"
-    """Scale of a series: its training rows (series) or each window by itself (window), which auto takes for season."""
+    """Scale of a series: its training rows (series), or each window by itself (window, window-mean, window-median,
+    window-last); auto takes window for season."""
+    # `transform` is a method in scikit-learn, whose pipelines would call it.
+    value_transform: PowerName = "none"
+    """Transform of values above 0 before all else: none, log, or box-cox with an exponent fitted to each series."""
+    scale_input: bool = False
+    """Let the network read the scale of each window, relative to that of its series."""
     column: str | None = None
     """Column with the values; north,south or * for a series in each of several; None if only one column has numbers."""
     time: str | None = None
@@ -284,6 +291,7 @@ class JaxseqForecaster(BaseEstimator):
             data = Table()
 
         parameters = {name: getattr(self, name) for name in self.get_params(deep=False)}
+        parameters["transform"] = parameters.pop("value_transform")
         if self.task is None:
             parameters["task"] = "one-step"
             # One step is all that this one forecasts.

@@ -77,6 +77,32 @@ def test_parameters_have_the_defaults_of_the_fields_that_they_set():
                 assert parameters[field.name] == getattr(part, field.name), field.name
 
 
+def test_transform_scale_and_kind_are_parameters_that_a_clone_keeps_and_the_experiment_has(monkeypatch):
+    prepared = {"value_transform": "log", "scale": "window-mean", "scale_input": True, "target": "change"}
+    forecaster = clone(JaxseqForecaster(column="y", window=6)).set_params(kind="residual", layers=2, **prepared)
+    parameters = forecaster.get_params()
+    assert {name: parameters[name] for name in prepared} == prepared and parameters["kind"] == "residual"
+    # Those of scikit-learn's pipelines that end in a forecaster would have it.
+    assert not hasattr(forecaster, "transform")
+
+    trained = []
+
+    def keep(experiment, *_):
+        trained.append(experiment)
+        raise InterruptedError
+
+    monkeypatch.setattr(JaxseqForecaster, "_fit_without_folder", lambda _, *arguments: keep(*arguments))
+    with pytest.raises(InterruptedError):
+        forecaster.fit(pd.DataFrame({"y": np.arange(1.0, 90.0), "x": 0.0}))
+    (experiment,) = trained
+    assert (experiment.data.transform, experiment.data.scale, experiment.data.scale_input) == (
+        "log",
+        "window-mean",
+        True,
+    )
+    assert (experiment.model.kind, experiment.model.layers) == ("residual", 2)
+
+
 @pytest.fixture
 def types_unchecked():
     """As outside of the tests, parameters of any type are stored: `fit` checks them."""

@@ -55,7 +55,7 @@ class PanelData(ABC):
     transform: PowerName = "none"
     """Transform of values above 0 before all else: none, log, or box-cox with an exponent fitted to each series."""
     scale_input: bool = False
-    """Let the network read the scale of each window, relative to that of its series."""
+    """Let the network read the scale of each window relative to its series, or of each series relative to the others."""
     folds: int = 1
     """Folds of a backtest over the rows of the test part; --backtest trains all of them."""
     fold: int = 1

@@ -65,7 +65,8 @@ class Scaling:
     `LEAST_SHARE` of that of its series: series of any size weigh alike, and one that grows stays in sight.
 
     `window_scale` names another one of `window_scales.SCALES`. With `scale_input`, log(own scale / that of the series)
-    stands beside x at each time step.
+    stands beside x at each time step; without a scale of the window log(scale of the series / `scale_centre`), which is
+    the geometric mean of the scales of the training's series.
 
     With a `power`, all v and w are those of `jaxseq.data.powers`, by the exponent of each series. The inverse of a
     forecast that is a mean is then a median, if the errors are symmetric: nothing is corrected.
@@ -93,6 +94,7 @@ class Scaling:
     category_shares: tuple[float, ...] = ()
     window_scale: str = ""
     scale_input: bool = False
+    scale_centre: float = 1.0
     power: str = powers.NONE
     exponents: tuple[float, ...] = ()
 
@@ -188,10 +190,17 @@ class Scaling:
         return (windows.known - self.covariate_shifts[past:]) / self.covariate_scales[past:]
 
     def relative(self, windows: Windows, scale: Float[np.ndarray, "n 1"]) -> Float[np.ndarray, "n r"]:
-        """Return the scale of each window relative to that of its series, as the model reads it; r is 0 if it does not."""
+        """Return the scale of each window relative to that of its series, or of the series relative to the others.
+
+        As the model reads it; r is 0 if it does not.
+        """
         if not self.scale_input:
             return np.zeros((len(scale), 0))
-        return np.log(scale / self._of(self.scale, windows.series))
+        of_series = self._of(self.scale, windows.series)
+        if self.by_window:
+            return np.log(scale / of_series)
+        # A scale that all windows of a series share tells how large that is beside the others.
+        return np.log(of_series / self.scale_centre)
 
     def columns(self, values: Values, shift: Values, scale: Values) -> Values:
         """Return the inputs "n t c" of the values "n t" of windows, by shift and scale of each row, "n 1" or "1 1".
@@ -366,6 +375,8 @@ def fit_scaling(
 
     shift, scale, exponents = (tuple(numbers) for numbers in zip(*fitted, strict=True))
     scaling = Scaling(kind, shift, scale, **options)
+    if scaling.scale_input:
+        scaling = replace(scaling, scale_centre=float(np.exp(np.log(scale).mean())))
     if power != powers.NONE:
         scaling = replace(scaling, exponents=exponents)
     if not covariates or not covariates[0].shape[1]:

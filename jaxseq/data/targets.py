@@ -35,7 +35,7 @@ class Target(NamedTuple):
     lag           time steps from a value back to the one that it is compared with: a season, or 1
     by_window     whether each window has a scale of its own
     window_scale  name of that scale; empty for the one of the target
-    scale_input   whether the network reads that scale
+    scale_input   whether the network reads that scale, or that of the series
     power         name of the power transform before all of it
     """
 
@@ -99,8 +99,6 @@ class Options(NamedTuple):
                 raise UsageError(
                     f"does not go with --data.target {self.kind}", where="--data.scale", got=self.scale, needed=needed
                 )
-        if self.scale_input and self.scale == "series":
-            raise _same_scale(self.scale)
 
     def choose(self, by_dates: int, training: Sequence[Float[np.ndarray, "_"]], window: int, horizon: int) -> Target:
         """Choose what is left open by the training rows of each series; NaN is a missing value.
@@ -109,7 +107,7 @@ class Options(NamedTuple):
         else the change from the last value; of several seasons the best one is taken. A window scales a seasonal target.
 
         Raises `UsageError` for a target "season" without a season, for a window with fewer than two, and for a scale as an
-        input that is the same in every window.
+        input that is the same in every window of the only series.
         """
         kind = self.kind
         lag = 1
@@ -120,8 +118,8 @@ class Options(NamedTuple):
                 kind = "change"
         is_measured = self.scale in window_scales.SCALES
         by_window = self.scale == "window" or is_measured or (self.scale == AUTO and kind == "season")
-        if self.scale_input and not by_window:
-            raise _same_scale(f"{self.scale}, which is series for {kind}")
+        if self.scale_input and not by_window and len(training) == 1:
+            raise _same_scale(self.scale if self.scale != AUTO else f"{AUTO}, which is series for {kind}")
         return Target(
             kind,
             lag,
@@ -165,7 +163,7 @@ class Options(NamedTuple):
 
 def _same_scale(scale: str) -> UsageError:
     return UsageError(
-        "reads the scale of each window, and there is one for all of a series",
+        "reads the scale of each window or series, and there is one alone",
         where="--data.scale-input",
         got=f"--data.scale {scale}",
         needed="--data.scale window",

@@ -17,10 +17,14 @@ from jaxseq.nn.heads import Head
 
 
 class Feedback(NamedTuple):
-    """How an output becomes the next input: read by the head, then by `as_input` where a target is not an input itself."""
+    """How an output becomes the next input: read by the head, then by `as_input` where a target is not an input itself.
+
+    kept  inputs after the value that stay as they are at the window's last step, such as the scale of a series
+    """
 
     head: Head
     as_input: AsInput | None = None
+    kept: int = 0
 
 
 class Inputs(NamedTuple):
@@ -57,7 +61,8 @@ def rollout(
     if isinstance(x, Inputs):
         x, ahead = (jnp.asarray(array) for array in x)
     window, features = x.shape[1:]
-    head, as_input = feedback
+    head, as_input, _ = feedback
+    kept = x[:, -1, 1 : 1 + feedback.kept]
 
     def choose(
         raw: Array,
@@ -79,7 +84,7 @@ def rollout(
         step_key, known = of_step
         carries, last = state
         fed_back = last if as_input is None else jnp.asarray(as_input(last))
-        x = _next_input(fed_back, features, known)
+        x = _next_input(fed_back, features, kept=kept, known=known)
         carries, raw = apply.resume(model, params, stats, x=x, carries=carries, first=window)
         following = choose(raw, step_key)
         return (carries, following), following[:, 0]
@@ -102,16 +107,23 @@ def rollout(
     return jnp.concatenate([first, later.T], axis=1)
 
 
-def _next_input(value: Float[Array, "b 1"], features: int, known: Float[Array, "b s"]) -> Float[Array, "b 1 d"]:
-    """Return a forecast as the next input, with covariates that are `known` of the row after it.
+def _next_input(
+    value: Float[Array, "b 1"],
+    features: int,
+    *,
+    kept: Float[Array, "b c"],
+    known: Float[Array, "b s"],
+) -> Float[Array, "b 1 d"]:
+    """Return a forecast as the next input, with the inputs that are `kept` and covariates `known` of the row after it.
 
     The masks of missing values beside it, if there are any, are 0.
     """
     step = value[..., None]
     if features == 1:
         return step
-    masks = jnp.zeros((*step.shape[:2], features - 1 - known.shape[1]), step.dtype)
-    return jnp.concatenate([step, masks, known[:, None]], axis=-1)
+    count = features - 1 - kept.shape[1] - known.shape[1]
+    masks = jnp.zeros((*step.shape[:2], count), step.dtype)
+    return jnp.concatenate([step, kept[:, None], masks, known[:, None]], axis=-1)
 
 
 @partial(jax.jit, static_argnames=("model", "feedback", "horizon"))

@@ -212,7 +212,7 @@ class _Reader(NamedTuple):
 def _reader(network: Network) -> _Reader:
     transform = network.scaling.transform
     return _Reader(
-        feedback=rollout.Feedback(network.experiment.head, transform.as_input),
+        feedback=network.feedback,
         horizon=network.experiment.horizon,
         iterated=network.experiment.task == "iterated",
         adds_up=transform.adds_up,

@@ -402,6 +402,13 @@ class Network(NamedTuple):
     state: TrainState
     scaling: Scaling
 
+    @property
+    def feedback(self) -> rollout.Feedback:
+        """How forecasts are fed back."""
+        # The scale stands after the value, and stays.
+        kept = int(self.scaling.scale_input)
+        return rollout.Feedback(self.experiment.head, self.scaling.transform.as_input, kept)
+
 
 def inputs_of(network: Network, part: Windows) -> rollout.Inputs:
     """Return the inputs of a network for windows, in float32."""
@@ -486,7 +493,7 @@ def _iterated_centre(network: Network, inputs: rollout.Inputs, horizon: int) -> 
     """Feed the centre of each one-step forecast back over the horizon."""
     steps = rollout.rollout(
         network.setup.model,
-        rollout.Feedback(network.experiment.head, network.scaling.transform.as_input),
+        network.feedback,
         params=network.state.params,
         stats=network.state.stats,
         x=inputs,
@@ -501,7 +508,7 @@ def _paths(
     """Draw a path for each key, each value fed back, in the scale of the model."""
     draws = rollout.paths(
         network.setup.model,
-        rollout.Feedback(network.experiment.head, network.scaling.transform.as_input),
+        network.feedback,
         params=network.state.params,
         stats=network.state.stats,
         x=inputs,

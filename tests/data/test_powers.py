@@ -16,7 +16,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data import powers, window_scales
 from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
 from jaxseq.data.targets import Options
-from jaxseq.data.windows import Series, cut
+from jaxseq.data.windows import Series, cut, lay_out
 from jaxseq.export import __main__ as exporting
 from jaxseq.forecasting import intervals, sizes
 from jaxseq.forecasting.intervals import Part
@@ -150,13 +150,26 @@ def test_a_value_beyond_reach_is_refused_with_a_power_as_without():
         check_reach(dataclasses.replace(scaling, exponents=(1.0,)), [Series(np.arange(121), values)], ["north"])
 
 
+def test_the_scale_of_a_series_is_read_relative_to_the_geometric_mean_of_all():
+    source = np.random.default_rng(0)
+    walks = [size * np.cumsum(source.normal(size=60)) for size in (1.0, 10.0)]
+    scaling = fit_scaling("change", walks, ["small", "large"], scale_input=True)
+    logs = np.log([np.diff(values).std() for values in walks])
+    part = lay_out(np.stack([values[:5] for values in walks]), np.zeros((2, 1)), series=np.array([0, 1]))
+    x = scaling.inputs(part)
+    assert x.shape == (2, 5, 2) and scaling.features == 2
+    np.testing.assert_allclose(x[..., 1], np.repeat((logs - logs.mean())[:, None], 5, axis=1))
+    # That of a new series is relative to those of the training.
+    alone = dataclasses.replace(scaling, shift=scaling.shift[1:], scale=scaling.scale[1:])
+    np.testing.assert_array_equal(alone.inputs(part.take(np.array([1]))._replace(series=np.array([0]))), x[1:])
+
+
 @pytest.mark.parametrize(
     ("options", "where"),
     [
         (Options("log-return", power="log"), "--data.transform"),
         (Options("count", power="box-cox"), "--data.transform"),
         (Options("amount", "window-mean"), "--data.scale"),
-        (Options("change", "series", scale_input=True), "--data.scale-input"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, where):

@@ -76,4 +76,6 @@ def test_the_scale_of_a_window_is_no_input_where_the_series_has_one_for_all():
     with pytest.raises(UsageError, match=r"--data\.scale-input.*--data\.scale window"):
         options.choose(24, [walk()], 50, 24)
     assert options._replace(scale="window").choose(24, [walk()], 50, 24).scale_input
+    # Those of several series say how large each is.
+    assert options._replace(scale="series").choose(24, [walk(), walk()], 50, 24).scale_input
     assert options._replace(kind="auto").choose(24, [seasonal()], 50, 24).scale_input

@@ -202,3 +202,18 @@ def test_values_that_are_fed_back_are_not_marked_as_missing():
     everything = np.concatenate([with_mask, fed_back], axis=1)
     expected = np.asarray(quick_apply(model.clone(every_step=True), params, stats, everything))[:, WINDOW - 1 :, 0]
     np.testing.assert_allclose(forecasts, expected, atol=1e-5)
+
+
+def test_an_input_that_is_kept_is_read_again_at_every_step():
+    model = STACKS["gru"]
+    own = np.broadcast_to(np.linspace(-1, 1, ROWS, dtype=np.float32)[:, None, None], (ROWS, WINDOW, 1))
+    with_scale = np.concatenate([X, own], axis=2)
+    like = jax.eval_shape(partial(apply.init, model), jax.random.key(0), with_scale)
+    source = np.random.default_rng(4)
+    params, stats = jax.tree.map(lambda leaf: source.normal(0, 0.8, leaf.shape).astype(leaf.dtype), like)
+
+    forecasts = np.asarray(quick_rollout(model, Feedback(heads.point(), kept=1), params, stats, with_scale, HORIZON))
+    fed_back = np.concatenate([forecasts[:, :-1, None], np.broadcast_to(own[:, :1], (ROWS, HORIZON - 1, 1))], axis=2)
+    everything = np.concatenate([with_scale, fed_back], axis=1)
+    expected = np.asarray(quick_apply(model.clone(every_step=True), params, stats, everything))[:, WINDOW - 1 :, 0]
+    np.testing.assert_allclose(forecasts, expected, atol=1e-5)

@@ -114,11 +114,6 @@ def _check_whole_window(experiment: ForecastExperiment[Data]) -> None:
             got="season",
             needed=needed,
         )
-    # What the network reads of the scale is not fed back.
-    if data.scale_input:
-        raise UsageError(
-            "stands beside the whole window", where="--data.scale-input", got=f"--task {experiment.task}", needed=needed
-        )
     if data.scale.startswith("window") and experiment.predicts_every_step:
         raise UsageError(
             "the first steps of a window would be scaled by the later ones",

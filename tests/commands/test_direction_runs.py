@@ -9,6 +9,7 @@ from quick_compilation import quick_compilation
 
 from jaxseq import forecast, score
 from jaxseq.common import csv_tables
+from jaxseq.export import __main__ as export
 from jaxseq.train import __main__ as train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_quickly")]
@@ -48,7 +49,7 @@ def test_members_are_averaged_and_forecast_and_scored_as_probabilities(folder, c
     table = csv_tables.read(study / "study.csv")
     assert {"log_loss", "brier", "accuracy", "relative_log_loss"} <= set(table.columns)
 
-    members = [forecast.forecast(run).table["p_rise"] for run in sorted(study.glob("seed-*"))]
+    members = [forecast.forecast(run).table["p_rise"] for run in sorted(study.glob("*seed-*"))]
     together = forecast.forecast(study)
     assert len(members) == 2 and list(together.table.columns) == ["row", "series", "step", "p_rise"]
     np.testing.assert_allclose(together.table["p_rise"], np.mean(members, axis=0), rtol=1e-6)
@@ -66,9 +67,10 @@ def test_members_are_averaged_and_forecast_and_scored_as_probabilities(folder, c
 
 
 def test_paths_a_period_and_an_export_are_refused(folder, capsys):
-    run = str(sorted((folder / "study").glob("seed-*"))[0])
+    run = str(sorted((folder / "study").glob("*seed-*"))[0])
     later = str(folder / "later.csv")
     for program, words, where in (
+        (export, [run, "--to", "stablehlo", "--out", str(folder / "export")], "--to"),
         (forecast, [run, "--paths", "5"], "--paths"),
         (score, [run, later, "--period", "7"], "--period"),
     ):

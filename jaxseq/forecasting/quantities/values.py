@@ -79,7 +79,7 @@ def judge(
     loss: Loss = "squared",
 ) -> Judgement:
     """Compare values as `evaluate.judge` does."""
-    return evaluate.judge(name, dataset, model, members=members, seed=seed, loss=loss)
+    return evaluate.judge(name, dataset, model, members=dict(members), seed=seed, loss=loss)
 
 
 def typical(actual: Values, forecasts: Sequence[Values]) -> Values:

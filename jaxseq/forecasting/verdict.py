@@ -91,6 +91,11 @@ class Comparison(NamedTuple):
         return self.rows[0]
 
     @property
+    def has_unit(self) -> bool:
+        """Whether errors are in the unit of the series: scaled ones have none, nor have probabilities."""
+        return not self.scaled and self.loss != "log"
+
+    @property
     def model(self) -> Row:
         """The row of the model."""
         return self.rows[-1]

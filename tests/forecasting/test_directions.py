@@ -120,6 +120,7 @@ def test_true_probabilities_of_a_persistent_series_are_found_and_those_of_a_rand
     over_all = judged.scores[judged.scores["step"] == "all"].set_index("forecast")
     assert judged.comparison.model.errors == pytest.approx(tuple(over_all.loc["the truth", list(directions.MEASURES)]))
     assert set(judged.predictions["actual"]) == {0.0, 1.0} and not judged.coverage
+    assert not judged.comparison.has_unit
 
 
 def test_the_typical_probability_has_the_mean_loss_of_all():

@@ -35,7 +35,7 @@ def print_judgement(
     data = job.experiment.data
     comparison = judgement.comparison
     title = f"{data.name}, test part; reference: {verdict.phrase(comparison.reference.name)}"
-    if data.unit and not comparison.scaled:
+    if data.unit and comparison.has_unit:
         title = f"{title}; errors in {data.unit}"
     columns = verdict.headings("", comparison.scaled, comparison.loss)
     console.print(verdict.score_table(verdict.shown(comparison).rows, columns, title))

@@ -19,6 +19,7 @@ from jaxseq.data.tables import read
 from jaxseq.forecasting import evaluate, m4, scored
 from jaxseq.forecasting.baselines import NAIVE, TRAINING_MEAN, seasonal_name
 from jaxseq.forecasting.m4 import NAIVE2
+from jaxseq.forecasting.quantities import values as VALUES
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -139,7 +140,7 @@ def test_many_series_decide_at_one_time() -> None:
     )
     background = score._background(panel, None)
     windows = panel.last_windows(5, 3)
-    simple = scored.simple_forecasts(windows, background, score._one_step(panel))
+    simple = VALUES.simple_ends(windows, background, panel)
     came = later.Later(base[:, 57:], np.tile(np.arange(57, 60), (40, 1)), ())
     for share, answer in ((0.2, "improves"), (1.5, "no evidence")):
         good = base[:, 57:] + share * (simple[NAIVE] - base[:, 57:])
@@ -163,7 +164,7 @@ def test_the_seasonal_naive_forecast_of_m4s_hourly_series_has_its_published_erro
     rows = read.read_rows(Path(M4_HOURLY, "m4-hourly-test.csv.gz"), data.read_options)
     came = later.follow(panel, rows, 48, "error")
     background = score._background(panel, None)
-    simple = scored.simple_forecasts(panel.last_windows(50, 48), background, score._one_step(panel))
+    simple = VALUES.simple_ends(panel.last_windows(50, 48), background, panel)
     scales, _ = evaluate.series_scales(background)
     errors = m4.errors(came.actual, simple[seasonal_name(24)], scales)
     assert errors.mase == pytest.approx(1.1535, abs=5e-5)

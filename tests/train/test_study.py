@@ -16,6 +16,7 @@ from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.data.table import Table
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting import classical
+from jaxseq.forecasting.quantities import values
 from jaxseq.train import __main__ as train
 from jaxseq.train import run, study
 from jaxseq.train.domains import forecast_study, forecasts
@@ -63,7 +64,7 @@ def test_the_pooled_row_is_the_mean_over_seeds_of_the_squared_errors_of_all_fold
         (whole["actual"] - whole["reference"]) ** 2
     ).mean()
     assert f"| {relative:.4f} |" in summary
-    np.testing.assert_allclose(np.mean(forecast_study._relative_mse_by_seed(runs)), ratio, rtol=1e-12)
+    np.testing.assert_allclose(np.mean(forecast_study._relative_loss_by_seed(runs, values)), ratio, rtol=1e-12)
 
 
 @pytest.mark.slow

@@ -187,6 +187,7 @@ def _entries(
         name = f"{overrides.network_name(experiment)}, seed {experiment.seed} (epoch {epoch})"
         members[name] = Entry(test[-1], calibrated)
 
+    # Values are averaged in the series' units, probabilities as they are.
     combined = partial(forecaster.combined, how=combination, scaling=scaling, floor=floor, quantity=quantity)
     all_valid = combined(valid, part=windows.valid)
     all_test = combined(test, part=windows.test)

@@ -131,6 +131,7 @@ def _reach(trained: Trained, steps: int) -> int:
     """
     experiment = trained.experiment
     model = experiment.model
+    # Other networks read what is known of a row when they forecast it.
     reads_all = model.bidirectional or model.skip
     if not experiment.knows_ahead or experiment.task == "iterated" or not reads_all:
         return steps

@@ -109,6 +109,7 @@ def _pooled(experiment: ForecastExperiment, runs: Sequence[Member]) -> _Pooled:
         members = [member for member in runs if member.fold == fold]
         frames = [_predictions(member) for member in members]
         truth = _by_step(frames[0], "actual")
+        # The mean loss of the seeds is that of one run; their mean forecast would have a smaller one.
         typical.append(quantity.typical(truth, [_by_step(frame, "forecast") for frame in frames]))
 
         # The seeds of a fold forecast the same rows, so one of them gives the truth and the simple forecasts.

@@ -200,6 +200,7 @@ def _check_support(experiment: ForecastExperiment, target: str) -> None:
 def _check_quantity(experiment: ForecastExperiment, target: str) -> None:
     """Raise `UsageError` for a target that does not tell what the head forecasts."""
     quantity = quantities.of(experiment.head)
+    # A change from the value one season before, say, tells nothing of a rise over the last one.
     if quantity.needs(TRANSFORMS[target]):
         return
     targets_that_fit = [name for name, other in TRANSFORMS.items() if quantity.needs(other)]

@@ -10,17 +10,27 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxseq.common.arrays import Key
-from jaxseq.music import tokens, transposition
-from jaxseq.music.piece import REST, VOICES, Piece, PieceSplits
+from jaxseq.music import tokens
+from jaxseq.music.evaluation import tonality
+from jaxseq.music.evaluation.coherence import clarity
+from jaxseq.music.evaluation.ranges import voice_ranges
+from jaxseq.music.key import key as key_of
+from jaxseq.music.piece import BAR, REST, VOICES, Piece, PieceSplits
 from jaxseq.music.sampling import FREE, SamplingOptions
-from jaxseq.music.transposition import SOPRANO
+from jaxseq.music.sampling import weights as leaning
+from jaxseq.music.sampling.weights import Weights
+from jaxseq.music.transposition import SOPRANO, Key, key_named
+from jaxseq.sample import told
 from jaxseq.sample.given import Given
-from jaxseq.sample.options import SampleOptions
+from jaxseq.sample.options import MOST_SAMPLES, SampleOptions
 from jaxseq.sample.request import Request
 
 CHUNK = 64
 """Largest number of pieces that are composed at the same time."""
+ENDINGS = 8
+"""Number of last bars that are composed for each piece where it shall end with a cadence."""
+ENDING_STREAM = 1
+"""Stream of the random numbers of last bars; that of pieces is 0."""
 
 
 class Composed(NamedTuple):
@@ -61,7 +71,18 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
             origin = "one of the soprano's range"
         notes = (f"the run was trained on windows and knows no first note: it is {origin}, drawn evenly",)
 
-    drawn = draw(request, forced, progress)
+    weights = weights_of(request)
+    candidates = np.repeat(forced, options.best_of, axis=0)
+    drawn = draw(request, candidates, _candidate_numbers(options), weights, progress)
+    if options.best_of > 1:
+        drawn = best_of(drawn, options.best_of)
+        notes = (*notes, f"each piece is the best of {options.best_of}, by key clarity and by how it ends")
+    if options.ending == "cadence":
+        drawn = ended(request, forced, drawn, weights)
+        notes = (
+            *notes,
+            f"the last bar was composed {ENDINGS} times, to end on the tonic, and is the likeliest of these",
+        )
     # Whatever the model draws, given notes stay: they are what the user asked for.
     assert (np.where(forced == FREE, drawn.symbols, forced) == drawn.symbols).all()
     # A first note from a training piece is no given note, but the model has no probability of it, either.
@@ -92,29 +113,56 @@ def first_notes(parts: PieceSplits | None, count: int, seed: int) -> Int[np.ndar
     return np.array([chord[0, 0] for chord in chords])
 
 
+def weights_of(request: Request) -> Weights | None:
+    """Return the weights of the ranges and the key that are asked for; None without either."""
+    options = request.options
+    weights = None
+    # A request for ranges has the data that tell them.
+    if options.ranges == "keep" and request.parts is not None:
+        ranges = voice_ranges([piece.notes for piece in request.parts.train])
+        weights = leaning.within_ranges(leaning.none(len(request.given.forced)), ranges)
+    strength = told.key_strength(options, request.composer)
+    if options.key is not None and strength:
+        unchanged = leaning.none(len(request.given.forced))
+        weights = leaning.in_key(weights or unchanged, key_named(options.key), strength)
+    return weights
+
+
 def draw(
     request: Request,
     forced: Int[np.ndarray, "b t 4"],
+    numbers: Int[np.ndarray, "b"],
+    weights: Weights | None,
     progress: Callable[[int, int], None],
+    stream: int = 0,
 ) -> Symbols:
-    """Draw the free symbols of all pieces in chunks of nearly equal size, so that memory stays bounded."""
+    """Draw the free symbols of all pieces in chunks of nearly equal size, so that memory stays bounded.
+
+    The notes of a piece depend on the seed, the `stream` of random numbers, and its number, not on the other pieces.
+    """
     options = request.options
+    key = jax.random.fold_in(jax.random.key(options.seed), stream)
     sampling_options = _sampling_options(options)
     symbols = []
     log_probability = []
     done = 0
-    for key, numbers in _chunks(len(forced), options.seed):
-        rows = forced[numbers]
-        known = None
-        if request.told is not None:
-            known = request.told.columns[numbers]
+    known = None
+    if request.told is not None:
+        # All candidates of a piece are told the same.
+        known = np.repeat(request.told.columns, len(forced) // options.count, axis=0)
+    for rows in _chunks(len(forced)):
+        weights_of_rows = weights
+        if weights is not None and len(weights.notes) > 1:
+            weights_of_rows = weights._replace(notes=weights.notes[rows])
         drawn = request.composer.draw(
             key,
-            rows,
+            forced[rows],
             request.given.pattern.positions,
             options=sampling_options,
             sweeps=options.sweeps,
-            known=known,
+            known=None if known is None else known[rows],
+            weights=weights_of_rows,
+            numbers=numbers[rows],
         )
         symbols.append(np.asarray(drawn.tokens))
         log_probability.append(np.asarray(drawn.log_probability))
@@ -128,30 +176,89 @@ def draw(
     )
 
 
+def _candidate_numbers(options: SampleOptions) -> Int[np.ndarray, "b"]:
+    """Return the numbers of all candidates, those of a piece one after the other; the first is the piece's own."""
+    pieces = np.arange(options.count)[:, None]
+    return (pieces + MOST_SAMPLES * np.arange(options.best_of)).ravel()
+
+
+def best_of(drawn: Symbols, candidates: int) -> Symbols:
+    """Return the best candidate of each piece: by the sum of key clarity, and of 1 for each part of a cadence."""
+    scores = np.array([_score(tokens.decode(symbols)) for symbols in drawn.symbols])
+    best = np.argmax(scores.reshape(-1, candidates), axis=1)
+    rows = np.arange(len(best)) * candidates + best
+    return Symbols(drawn.symbols[rows], drawn.log_probability[rows])
+
+
+def _score(notes: Int[np.ndarray, "t 4"]) -> float:
+    # A piece without notes has no measure, and is the worst.
+    parts = (clarity(notes), tonality.ends_on_triad(notes), tonality.ends_on_tonic(notes))
+    return float(np.nan_to_num(parts).sum())
+
+
+def ended(
+    request: Request,
+    forced: Int[np.ndarray, "b t 4"],
+    drawn: Symbols,
+    weights: Weights | None,
+) -> Symbols:
+    """Compose the last bar of each piece `ENDINGS` times with a cadence in its key, and take the likeliest.
+
+    The key is the one that the model was told or that is asked for, or that of the piece before its last bar. Given notes
+    stay.
+    """
+    steps = forced.shape[1]
+    start = max(0, steps - BAR)
+    beginnings = forced.copy()
+    beginnings[:, :start] = drawn.symbols[:, :start]
+    told_keys = [None] * len(forced) if request.told is None else request.told.keys
+    piece_keys = [
+        key or _key_of(request, tokens.decode(symbols), start)
+        for key, symbols in zip(told_keys, drawn.symbols, strict=True)
+    ]
+
+    usual = leaning.none(steps) if weights is None else weights
+    cadence = leaning.to_cadence(usual, piece_keys)
+    repeated = cadence._replace(notes=np.repeat(cadence.notes, ENDINGS, axis=0))
+    numbers = (np.arange(len(forced))[:, None] + MOST_SAMPLES * np.arange(ENDINGS)).ravel()
+    candidates = np.repeat(beginnings, ENDINGS, axis=0)
+    endings = draw(request, candidates, numbers, repeated, lambda done, total: None, stream=ENDING_STREAM)
+
+    # All candidates of a piece have the same beginning, and a first note without a probability.
+    likelihood = np.nansum(endings.log_probability[:, start:], axis=(1, 2)).reshape(-1, ENDINGS)
+    rows = np.arange(len(forced)) * ENDINGS + np.argmax(likelihood, axis=1)
+    return Symbols(endings.symbols[rows], endings.log_probability[rows])
+
+
+def _key_of(request: Request, notes: Int[np.ndarray, "t 4"], end: int) -> Key:
+    """Return the key that is asked for, or the one that fits the first `end` steps, or all of a shorter piece, best."""
+    if request.options.key is not None:
+        return key_named(request.options.key)
+    tonality_of_piece = key_of(notes[: end or len(notes)])
+    return Key(tonality_of_piece.fifths, tonality_of_piece.minor)
+
+
 def _sampling_options(options: SampleOptions) -> SamplingOptions:
     return SamplingOptions(
         temperature=options.temperature,
         top_k=options.top_k or tokens.VOCABULARY,
         top_p=options.top_p,
         avoid_parallels=options.parallels == "avoid",
+        note_temperature=options.note_temperature,
     )
 
 
-def _chunks(
-    count: int,
-    seed: int,
-) -> Iterator[tuple[Key, Int[np.ndarray, "_"]]]:
-    """Yield the numbers of the rows in chunks, each with a key of its own; all chunks have the same size."""
+def _chunks(count: int) -> Iterator[Int[np.ndarray, "_"]]:
+    """Yield the row numbers of chunks that all have the same size."""
     # Rounded up, twice: as few chunks as possible, and as equal ones.
     chunks = -(-count // CHUNK)
     size = -(-count // chunks)
-    for number, first in enumerate(range(0, count, size)):
-        # The last chunk is filled up by its last row, so that one compiled program serves all of them.
-        rows = np.minimum(np.arange(first, first + size), count - 1)
-        yield jax.random.fold_in(jax.random.key(seed), number), rows
+    for first in range(0, count, size):
+        # The last chunk is filled up with its last row, so that one compiled program serves all of them.
+        yield np.minimum(np.arange(first, first + size), count - 1)
 
 
-def _in_key(piece: Piece, key: transposition.Key | None) -> Piece:
+def _in_key(piece: Piece, key: Key | None) -> Piece:
     """Return a piece with the key that the model was told."""
     if key is None:
         return piece

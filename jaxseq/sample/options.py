@@ -32,6 +32,8 @@ MOST_BARS = 200
 MOST_UPBEAT = 23
 """Sixteenths before the first bar, less than a bar of six quarters."""
 MOST_SWEEPS = 10_000
+MOST_CANDIDATES = 64
+STRONGEST = 50
 MOST_SEMITONES = 60
 BARS = re.compile(r"\d{1,3}(,\d{1,3})*", re.ASCII)
 """A list of bars."""
@@ -49,7 +51,7 @@ Each piece is written as MIDI, MusicXML, sound and pictures, beside a report.
     python -m jaxseq.sample RUN --prime chorale_305 --prime-bars 4
   Compose 8 bars that begin with a quarter before the first bar:
     python -m jaxseq.sample RUN --bars 8 --upbeat 4
-  In G major, with phrases of four bars (needs a run of chords --model.conditions):
+  In G major, with phrases of four bars (fermatas need a run of chords --model.conditions):
     python -m jaxseq.sample RUN --key "G major" --fermatas 4,8,12,16
   Harmonise a melody in 4 ways:
     python -m jaxseq.sample RUN --melody tune.mid --count 4
@@ -73,18 +75,33 @@ class SampleOptions:
     """Sixteenths before the first bar: 4 is a quarter. The last bar of a composed piece is shorter by them; a given piece
     gets other bar lines. None takes the upbeat of the given piece, or none."""
     key: str | None = None
-    """Key of all pieces, such as "G major", for a run that was trained with --model.conditions. None takes that of --prime
-    or --melody, or those of training pieces, drawn evenly."""
+    """Key of all pieces, such as "G major" or "f# minor". A run that was trained with --model.conditions reads it, and None
+    takes that of --prime or --melody, or those of training pieces, drawn evenly. Any other run leans towards it, by
+    --key-strength, and None leaves the key to the model."""
     fermatas: str | None = None
     """Bars that end under a fermata, separated by commas: 4,8,12,16. For a run of chords with --model.conditions."""
     temperature: float = 1.0
     """Divides the logits: below 1 favours likely notes, above 1 unlikely ones."""
+    note_temperature: float = 1.0
+    """Divides the logits of the notes that a voice can move to once more; how likely it moves stays as it is, so that the
+    rhythm does not freeze."""
     top_k: int | None = None
     """Draw only from this number of most likely notes; None draws from all."""
     top_p: float = 1.0
     """Draw only from the smallest set of most likely notes whose probabilities reach p (nucleus sampling)."""
     parallels: Literal["allow", "avoid"] = "allow"
     """avoid never draws a note that makes parallel fifths, octaves or unisons with a voice above."""
+    ranges: Literal["free", "keep"] = "free"
+    """keep never draws a note outside the range that its voice has in the training part."""
+    key_strength: float | None = None
+    """Log-odds by which notes outside the scale of --key are less likely and, in the first chord, those outside its tonic's
+    triad. None takes 0 for a run that reads the key, and 2 for any other."""
+    ending: Literal["free", "cadence"] = "free"
+    """cadence composes the last bar of each piece several times, to end on a held triad of the tonic of its key in root
+    position, and takes the likeliest."""
+    best_of: int = 1
+    """Number of pieces that are composed for each one that is taken: the one with the largest sum of key clarity, 1 for an
+    end on a held triad in root position and 1 for one on the tonic."""
     seed: int = 0
     """Seed of every random draw; equal seeds give equal pieces."""
     prime: str = NO_PRIME
@@ -129,19 +146,14 @@ class SampleOptions:
         # Seeds of NumPy and of JAX alike.
         _check_range("--seed", self.seed, 0, 2**32 - 1)
 
+        _check_range("--best-of", self.best_of, 1, MOST_CANDIDATES)
+        _check_range("--key-strength", self.key_strength, 0, STRONGEST)
+        _check_temperature("--temperature", self.temperature)
+        _check_temperature("--note-temperature", self.note_temperature)
         if self.key is not None:
             key_named(self.key)
         if self.fermatas is not None and not BARS.fullmatch(self.fermatas):
             raise UsageError("no list of bars", where="--fermatas", got=self.fermatas, needed="numbers such as 4,8")
-
-        # Both tests are false for NaN.
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise UsageError(
-                "no temperature",
-                where="--temperature",
-                got=self.temperature,
-                needed="a finite number above 0",
-            )
         if self.top_k is not None and self.top_k < 1:
             raise UsageError("too few notes", where="--top-k", got=self.top_k, needed="at least 1")
         if not 0 < self.top_p <= 1:
@@ -158,6 +170,13 @@ def _check_range(option: str, value: int | float | None, least: int, most: int) 
     # Not `value < least or ...`, which NaN would pass.
     if value is not None and not least <= value <= most:
         raise UsageError("out of range", where=option, got=value, needed=f"{least} to {most}")
+
+
+def _check_temperature(option: str, value: float) -> None:
+    """Raise `UsageError` for what no logits can be divided by."""
+    # Both tests are false for NaN.
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError("no temperature", where=option, got=value, needed="a finite number above 0")
 
 
 def parse(words: list[str]) -> SampleOptions:

@@ -70,6 +70,14 @@ def read_request(options: SampleOptions) -> Request:
     )
     # The notes need no data, which the judgement of them does.
     if isinstance(loaded, UsageError):
+        # Nor do the options, but one.
+        if options.ranges == "keep":
+            raise UsageError(
+                f"the ranges of the voices are those of the run's data, which cannot be read: {loaded}",
+                where="--ranges",
+                got=options.ranges,
+                needed="free, or the data by --data.path",
+            )
         remark = f"no figures beside Bach's, since the run's data cannot be read: {loaded}"
         return request._replace(remarks=(remark, *given_notes.notes))
     return request._replace(parts=loaded)
@@ -140,6 +148,18 @@ def _check_model(options: SampleOptions, composer: Composer) -> None:
             got=f"a run of {experiment.name}",
             needed=f"a run of python -m jaxseq.train {filling}",
         )
+    # A model that fills gaps draws a note together with the one before it.
+    for option, value, usual in (
+        ("--note-temperature", options.note_temperature, 1.0),
+        ("--ending", options.ending, "free"),
+    ):
+        if composer.fills and value != usual:
+            raise UsageError(
+                f"the model of {options.run} draws all steps at once",
+                where=option,
+                got=value,
+                needed=f"{usual}, or a run of a model that composes forward",
+            )
     # A model that fills gaps draws all voices at once, so that none is drawn below another.
     if options.parallels == "avoid" and composer.fills:
         raise UsageError(

@@ -21,6 +21,8 @@ from jaxseq.train.domains.chorales import Composer
 
 CADENCE = 2 * BEAT
 """Steps at the end of a bar that stand under a fermata."""
+STRENGTH = 2.0
+"""Log-odds against notes outside the key, for a model that does not read keys."""
 
 
 class Told(NamedTuple):
@@ -35,16 +37,23 @@ class Told(NamedTuple):
 
 
 def check(options: SampleOptions, composer: Composer) -> None:
-    """Raise `UsageError` for a key or fermatas that the model of a run does not read."""
-    wanted = {"--key": ("key", options.key), "--fermatas": ("phrase", options.fermatas)}
-    for option, (condition, value) in wanted.items():
-        if value is not None and condition not in _conditions(composer):
-            raise UsageError(
-                f"the model of {options.run} was trained without it",
-                where=option,
-                got=value,
-                needed="a run of python -m jaxseq.train chords --model.conditions",
-            )
+    """Raise `UsageError` for fermatas that the model of a run does not read."""
+    if options.fermatas is not None and "phrase" not in _conditions(composer):
+        raise UsageError(
+            f"the model of {options.run} was trained without them",
+            where="--fermatas",
+            got=options.fermatas,
+            needed="a run of python -m jaxseq.train chords --model.conditions",
+        )
+
+
+def key_strength(options: SampleOptions, composer: Composer) -> float:
+    """Return the log-odds against notes outside the key that the options name: none for a model that reads keys."""
+    if options.key_strength is not None:
+        return options.key_strength
+    if "key" in _conditions(composer):
+        return 0.0
+    return STRENGTH
 
 
 def with_fermatas(given: Given, fermatas: str | None) -> Given:

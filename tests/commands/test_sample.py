@@ -25,6 +25,8 @@ from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.common.new_folder import NewFolder
 from jaxseq.common.written import Outputs
 from jaxseq.music import conditions
+from jaxseq.music.evaluation.ranges import out_of_range, voice_ranges
+from jaxseq.music.evaluation.tonality import ends_on_triad
 from jaxseq.music.midi import read as midi
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi import write
@@ -188,6 +190,52 @@ def test_the_same_seed_is_the_same_music_to_the_byte(pieces: Path, run_of, tmp_p
             assert path.read_bytes() == (again / path.name).read_bytes()
     other = composed(run_of("jsb-chords"), tmp_path / "other", *words, "--seed", "1")
     assert (read(other).notes != read(pieces).notes).any()
+
+
+def test_a_sample_does_not_depend_on_their_number(pieces: Path, run_of, tmp_path: Path) -> None:
+    """Neither that of pieces, nor, as its first candidate, on that of the candidates."""
+    folder = composed(run_of("jsb-chords"), tmp_path / "one", "--count", "1", "--bars", str(BARS))
+    np.testing.assert_array_equal(read(folder).notes, read(pieces).notes)
+    drawn = compose.Symbols(np.arange(16).reshape(4, 1, 4), np.zeros((4, 1, 4)))
+    numbers = compose._candidate_numbers(options.SampleOptions(Path("run"), count=2, best_of=2))
+    assert numbers.tolist() == [0, options.MOST_SAMPLES, 1, 1 + options.MOST_SAMPLES]
+    assert len(compose.best_of(drawn, 2).symbols) == 2
+
+
+@pytest.mark.slow
+def test_a_piece_ends_with_a_cadence_in_the_key_and_the_ranges_that_are_asked_for(run_of, tmp_path: Path) -> None:
+    words = ("--key", "G major", "--key-strength", "50", "--ending", "cadence", "--ranges", "keep", "--best-of", "2")
+    folder = composed(run_of("jsb-chords"), tmp_path / "a", "--count", "2", "--bars", "2", *words)
+    ranges = voice_ranges([chorale(seed) for seed in range(8)])
+    for number in (1, 2):
+        notes = read(folder, number).notes
+        assert ends_on_triad(notes) == 1
+        assert notes[-1, 3] % 12 == 7
+        assert np.isin(notes[notes != 0] % 12, [7, 9, 11, 0, 2, 4, 6]).all()
+        assert not out_of_range(notes, ranges)
+    said = json.loads((folder / "samples.json").read_text())
+    assert said["samples"][0]["notes_composed"] == 2 * BAR * 4
+    assert "best of 2" in (folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize("words", [("--note-temperature", "0.5"), ("--ending", "cadence")])
+def test_a_model_that_fills_gaps_draws_all_steps_at_once(run_of, words: tuple[str, str]) -> None:
+    assert refused(str(run_of("jsb-fill")), *words).where == words[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--key", "H major"),
+        ("--key", "G# major"),
+        ("--key", "G"),
+        ("--key-strength", "nan"),
+        ("--note-temperature", "0"),
+        ("--best-of", "0"),
+    ],
+)
+def test_ways_to_draw_that_there_are_not_are_refused(words: tuple[str, str]) -> None:
+    assert refused("run", *words).where == words[0]
 
 
 def test_a_prime_is_gone_on_with(run_of, tmp_path: Path) -> None:
@@ -645,11 +693,18 @@ def test_fermatas_stand_at_the_ends_of_the_bars_that_are_named() -> None:
     assert (error.value.where, error.value.got, error.value.needed) == ("--fermatas", 5, "1 to 4")
 
 
-@pytest.mark.parametrize(("option", "value"), [("--key", "G major"), ("--fermatas", "1")])
-def test_what_a_model_was_not_trained_to_read_is_refused(run_of, told_run: Path, option: str, value: str) -> None:
-    assert refused(str(run_of("jsb-chords")), option, value).where == option
-    if option == "--fermatas":
-        assert refused(str(told_run), option, value).where == option
+def test_fermatas_that_a_model_was_not_trained_to_read_are_refused(run_of, told_run: Path) -> None:
+    for run in (run_of("jsb-chords"), told_run):
+        assert refused(str(run), "--fermatas", "1").where == "--fermatas"
+
+
+def test_a_model_that_reads_keys_does_not_lean_towards_one_unasked(run_of, told_run: Path) -> None:
+    def strength(run: Path, *words: str) -> float:
+        wanted = request.read_request(options.parse([str(run), "--key", "G major", "--bars", "2", *words]))
+        return told.key_strength(wanted.options, wanted.composer)
+
+    assert strength(told_run) == 0 and strength(told_run, "--key-strength", "1") == 1
+    assert strength(run_of("jsb-chords")) == told.STRENGTH
 
 
 @pytest.mark.slow

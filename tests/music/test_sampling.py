@@ -18,9 +18,10 @@ from jaxseq.music.networks import inputs
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
-from jaxseq.music.sampling import FREE, UNCHANGED, SamplingOptions, ancestral, by_note, filling, gibbs
+from jaxseq.music.sampling import FREE, UNCHANGED, SamplingOptions, ancestral, by_note, choose, filling, gibbs, weights
 from jaxseq.music.sampling.choose import draw
 from jaxseq.music.sampling.rules import parallel
+from jaxseq.music.transposition import Key
 from jaxseq.nn import apply
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -401,3 +402,105 @@ def test_how_long_a_chord_has_lasted_is_told_up_to_a_bar():
     log_p = jax.nn.log_softmax(quick_apply(model, params, stats, jnp.asarray(x, jnp.int32)))
     np.testing.assert_allclose(found.log_probability, log_p[..., 12], atol=1e-5)
     assert started
+
+
+def test_a_note_temperature_keeps_the_chance_that_a_voice_moves_and_sharpens_where_it_moves_to():
+    log_p = jax.nn.log_softmax(jnp.asarray(np.random.default_rng(3).normal(0, 2, (5, 9))))
+    stays = jnp.arange(9) == jnp.array([0, 3, 8, 99, 4])[:, None]
+    sharper = choose._with_sharper_moves(log_p, stays, jnp.float32(0.5))
+    before, after = np.exp(log_p), np.exp(sharper)
+    np.testing.assert_allclose(after.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(after[stays], before[stays], rtol=1e-5)
+    for row in range(5):
+        moves = ~np.asarray(stays[row])
+        expected = before[row, moves] ** 2
+        np.testing.assert_allclose(after[row, moves], expected * before[row, moves].sum() / expected.sum(), rtol=1e-4)
+    # At 1, and where there is nothing to move to, it changes nothing.
+    np.testing.assert_allclose(choose._with_sharper_moves(log_p, stays, jnp.float32(1)), log_p, atol=1e-6)
+    alone = jnp.where(stays, 0.0, -jnp.inf)
+    np.testing.assert_array_equal(choose._with_sharper_moves(alone[:3], stays[:3], jnp.float32(0.5)), alone[:3])
+
+
+@pytest.mark.parametrize("name", ["notes of windows, two layers", "chords by intervals"])
+def test_voices_that_cannot_move_stay_and_a_coldest_move_is_the_likeliest(name):
+    model, params, stats, started = made(name)
+    steps = 8
+    still = weights.none(steps)
+    still.moving[1:] = -np.inf
+    forced = np.full((3, steps, 4), FREE)
+    forced[:, 0, 0] = 20
+    variables = {"params": params, **stats}
+
+    def drawn(options, leaning=None):
+        found = ancestral(
+            model, variables, jax.random.key(2), forced, positions_of(steps), options, started, weights=leaning
+        )
+        return np.asarray(found.tokens)
+
+    notes = drawn(UNCHANGED, still)
+    np.testing.assert_array_equal(notes, np.repeat(notes[:, :1], steps, axis=1))
+    np.testing.assert_array_equal(drawn(UNCHANGED, weights.none(steps)), drawn(UNCHANGED))
+
+    notes = drawn(SamplingOptions(note_temperature=1e-6))
+    log_all = whole(model, params, stats, notes, started)[:, 1:]
+    before, after = notes[:, :-1], notes[:, 1:]
+    np.put_along_axis(log_all, before[..., None], -np.inf, axis=-1)
+    moved = before != after
+    assert moved.any() and not moved.all()
+    np.testing.assert_array_equal(np.argmax(log_all, axis=-1)[moved], after[moved])
+
+
+def test_a_piece_does_not_depend_on_the_pieces_beside_it():
+    model, params, stats, started = made("chords by intervals")
+    key = jax.random.key(4)
+    variables = {"params": params, **stats}
+
+    def drawn(numbers):
+        forced = np.full((len(numbers), STEPS, 4), FREE)
+        return np.asarray(
+            ancestral(model, variables, key, forced, POSITIONS, started=started, numbers=np.array(numbers)).tokens
+        )
+
+    together = drawn([0, 1, 2, 3])
+    np.testing.assert_array_equal(drawn([3, 1]), together[[3, 1]])
+    assert (together[0] != together[1]).any()
+
+
+def test_weights_lean_towards_a_key_and_keep_ranges_and_cadences():
+    ranges = np.array([[60, 81], [53, 74], [48, 69], [36, 64]])
+    steps = 6
+    none = weights.none(steps)
+    symbols = np.arange(tokens.VOCABULARY)
+    pitches = symbols + tokens.LOWEST - 1
+
+    within = weights.within_ranges(none, ranges).notes
+    for voice, (low, high) in enumerate(ranges):
+        allowed = (symbols == 0) | ((pitches >= low) & (pitches <= high))
+        np.testing.assert_array_equal(np.isfinite(within[0, 3, voice]), allowed)
+
+    a_minor = weights.in_key(none, Key(0, True), 2.0).notes
+    in_scale = np.isin(pitches % 12, [9, 11, 0, 2, 4, 5, 6, 7, 8]) | (symbols == 0)
+    np.testing.assert_array_equal(a_minor[0, 3, 1], np.where(in_scale, 0, -2))
+    in_triad = np.isin(pitches % 12, [9, 0, 4]) | (symbols == 0)
+    np.testing.assert_array_equal(a_minor[0, 0, 1], np.where(in_triad, 0, -2))
+
+    cadence = weights.to_cadence(none, [Key(1, False), Key(0, True)])
+    assert cadence.notes.shape == (2, steps, 4, tokens.VOCABULARY)
+    assert not cadence.notes[:, : steps - 4].any()
+    bass = np.isfinite(cadence.notes[:, -1, 3])
+    np.testing.assert_array_equal(bass[0], (symbols > 0) & (pitches % 12 == 7))
+    np.testing.assert_array_equal(bass[1], (symbols > 0) & (pitches % 12 == 9))
+    alto = np.isfinite(cadence.notes[1, -1, 1])
+    np.testing.assert_array_equal(alto, (symbols > 0) & np.isin(pitches % 12, [9, 0, 1, 4]))
+    np.testing.assert_array_equal(cadence.moving, [0, 0, 0, -np.inf, -np.inf, -np.inf])
+
+
+def test_gaps_are_filled_within_ranges():
+    ranges = np.array([[70, 72], [60, 62], [50, 52], [40, 42]])
+    model, params = fill_net()
+    forced = np.full((2, STEPS, 4), FREE)
+    leaning = weights.within_ranges(weights.none(STEPS), ranges)
+    found = gibbs(model, {"params": params}, jax.random.key(0), forced, POSITIONS, sweeps=4, weights=leaning)
+    notes = tokens.decode(np.asarray(found.tokens))
+    assert ((notes == 0) | ((notes >= ranges[:, 0]) & (notes <= ranges[:, 1]))).all()
+    assert notes.any()

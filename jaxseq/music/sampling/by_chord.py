@@ -16,8 +16,8 @@ from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.inputs import CHORD_WIDTH, LONGEST
 from jaxseq.music.networks.layers import VOICE_COUNT
 from jaxseq.music.networks.reprise import Memory
-from jaxseq.music.sampling.choose import Chosen, Program, choose
-from jaxseq.music.sampling.drawn import Drawn, Template, zeros
+from jaxseq.music.sampling.choose import Chosen, Leaning, Program, choose
+from jaxseq.music.sampling.drawn import Drawn, Template, by_time, zeros
 from jaxseq.music.sampling.options import Thresholds
 from jaxseq.music.sampling.rules import parallel
 from jaxseq.music.tokens import MASKED, START
@@ -44,6 +44,7 @@ class _ChordStep(NamedTuple):
     known   columns of `music.conditions`, if the network reads them
     number  of the step, from 0
     noise   that each voice is drawn by
+    leaning  weights of each voice's notes, if there are any
     """
 
     forced: Int[Array, "*t b 4"]
@@ -51,6 +52,7 @@ class _ChordStep(NamedTuple):
     known: Int[Array, "*t b _"]
     number: Int[Array, "*t"]
     noise: Float[Array, "*t 4 b v"]
+    leaning: Leaning | None
 
 
 @partial(jax.jit, static_argnames=("model", "program"))
@@ -109,6 +111,8 @@ def by_chord(
                 thresholds,
                 forced=now.forced[:, voice],
                 excluded=excluded,
+                last=before[:, voice],
+                leaning=_of_voice(now.leaning, voice),
             )
             chord.append(chosen.note)
             log_p.append(chosen.log_p)
@@ -131,12 +135,17 @@ def by_chord(
         memory = reprise.start(rows, steps)
     state = _ChordState(zeros(carries), before, lasted=jnp.zeros_like(before), memory=memory)
 
+    leaning = None
+    if template.weights is not None:
+        leaning = by_time(template.weights)
+
     inputs = _ChordStep(
         forced=jnp.swapaxes(template.forced, 0, 1),
         place=template.places,
         known=jnp.swapaxes(template.known, 0, 1),
         number=jnp.arange(steps),
         noise=noise,
+        leaning=leaning,
     )
     _, (notes, log_p) = jax.lax.scan(step, state, inputs)
 
@@ -144,6 +153,13 @@ def by_chord(
     if not program.started:
         log_p = log_p.at[0, :, 0].set(jnp.nan)
     return Drawn(jnp.swapaxes(notes, 0, 1), jnp.swapaxes(log_p, 0, 1))
+
+
+def _of_voice(leaning: Leaning | None, voice: int) -> Leaning | None:
+    """Return the weights of one voice, of those of a step: notes are "4 #b v"."""
+    if leaning is None:
+        return None
+    return leaning._replace(notes=leaning.notes[voice])
 
 
 def _voice(

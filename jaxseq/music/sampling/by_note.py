@@ -14,8 +14,8 @@ from jaxseq.common.arrays import Tree
 from jaxseq.music.networks.layers import VOICE_COUNT
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.piece import BAR
-from jaxseq.music.sampling.choose import Chosen, Program, choose
-from jaxseq.music.sampling.drawn import Drawn, Template, zeros
+from jaxseq.music.sampling.choose import Chosen, Leaning, Program, choose
+from jaxseq.music.sampling.drawn import Drawn, Template, by_time, zeros
 from jaxseq.music.sampling.options import Thresholds
 from jaxseq.music.sampling.rules import parallel
 from jaxseq.music.tokens import START
@@ -37,12 +37,14 @@ class _NoteStep(NamedTuple):
     code    16 * voice + place in the bar
     number  of the step, from 0
     noise   that the note is drawn by
+    leaning  weights of the voice's notes, if there are any
     """
 
     forced: Int[Array, "*t b"]
     code: Int[Array, "*t"]
     number: Int[Array, "*t"]
     noise: Float[Array, "*t b v"]
+    leaning: Leaning | None
 
 
 @partial(jax.jit, static_argnames=("model", "program"))
@@ -82,6 +84,9 @@ def by_note(
             thresholds,
             forced=now.forced,
             excluded=_parallel_to_recent(recent, now.code) if program.avoid_parallels else None,
+            # In the first chord no voice has a last note.
+            last=jnp.where(now.number + drawn_from < VOICE_COUNT, START, recent[:, -VOICE_COUNT]),
+            leaning=now.leaning,
         )
         recent = jnp.concatenate([recent[:, 1:], chosen.note[:, None]], axis=1)
         return _NoteState(carries, recent), chosen
@@ -98,12 +103,20 @@ def by_note(
     recent = jnp.zeros((rows, RECENT), jnp.int32)
     state = _NoteState(zeros(carries), recent.at[:, -1].set(first))
 
+    leaning = None
+    if template.weights is not None:
+        by_chord = by_time(template.weights)
+        notes = by_chord.notes.reshape(-1, *by_chord.notes.shape[2:])
+        moving = jnp.repeat(by_chord.moving, VOICE_COUNT)
+        leaning = Leaning(notes[drawn_from:], moving[drawn_from:])
+
     count = VOICE_COUNT * steps - drawn_from
     inputs = _NoteStep(
         forced=forced[drawn_from:],
         code=codes[drawn_from:],
         number=jnp.arange(count),
         noise=noise,
+        leaning=leaning,
     )
     _, (notes, log_p) = jax.lax.scan(step, state, inputs)
 

@@ -1,10 +1,12 @@
 """Draw notes from a network's distribution of them.
 
-Each note is drawn from the network's distribution after temperature, top-k and top-p, in this order: temperature divides
-the logits; top-k keeps the k most likely notes (Fan et al. 2018, "Hierarchical neural story generation"); top-p
-renormalises these and keeps the smallest set of most likely notes whose probabilities reach p (Holtzman et al. 2020, "The
-curious case of neural text degeneration", section 3.1). Reported log-probabilities are those of the network itself,
-before any of these.
+Each note is drawn from the network's distribution after weights, temperature, note temperature, top-k and top-p, in this
+order. Weights are added to the logits; temperature divides them. A note temperature divides those of all notes but the
+voice's last one once more, and keeps the sum of their probabilities: whether a voice moves is as likely as before, and
+where it moves to is more certain. Top-k keeps the k most likely notes (Fan et al. 2018, "Hierarchical neural story
+generation"); top-p renormalises these and keeps the smallest set of most likely notes whose probabilities reach p (Holtzman
+et al. 2020, "The curious case of neural text degeneration", section 3.1). Reported log-probabilities are those of the
+network itself, before any of these.
 """
 
 from __future__ import annotations
@@ -27,11 +29,20 @@ class Program(NamedTuple):
     truncates        as `SamplingOptions.truncates`
     avoid_parallels  as in `SamplingOptions`
     started          whether pieces begin with a start symbol
+    sharpens_moves   as `SamplingOptions.sharpens_moves`
     """
 
     truncates: bool
     avoid_parallels: bool = False
     started: bool = True
+    sharpens_moves: bool = False
+
+
+class Leaning(NamedTuple):
+    """Weights of steps, as `weights.Weights`; of one step and voice, notes are "#b v" and moving is a number."""
+
+    notes: Float[Array, "*n v"]
+    moving: Float[Array, "*t"]
 
 
 class Chosen(NamedTuple):
@@ -48,14 +59,25 @@ def choose(
     thresholds: Thresholds,
     forced: Int[Array, "b"] | None = None,
     excluded: Bool[Array, "b v"] | None = None,
+    last: Int[Array, "b"] | None = None,
+    leaning: Leaning | None = None,
 ) -> Chosen:
-    """Draw a note for each row from those that are not excluded, unless one is forced."""
+    """Draw a note for each row from those that are not excluded, unless one is forced.
+
+    last     the voice's last symbol; one that cannot be drawn stands for none
+    leaning  weights that are added to the log-probabilities
+    """
     log_p = jax.nn.log_softmax(logits)
     candidates = log_p
     if excluded is not None:
         candidates = jnp.where(excluded, -jnp.inf, log_p)
+    stays = None
+    if last is not None:
+        stays = jnp.arange(log_p.shape[-1]) == last[:, None]
+    if leaning is not None:
+        candidates = _leant(candidates, leaning, stays)
 
-    note = draw(candidates, noise, program.truncates, thresholds)
+    note = draw(candidates, noise, program.truncates, thresholds, stays if program.sharpens_moves else None)
     if forced is not None:
         note = jnp.where(forced == FREE, note, forced)
     # By the network itself: temperature, thresholds and excluded notes do not change it.
@@ -68,15 +90,18 @@ def draw(
     noise: Float[Array, "b v"],
     truncates: bool,
     thresholds: Thresholds,
+    stays: Bool[Array, "b v"] | None = None,
 ) -> Int[Array, "b"]:
     """Draw a symbol for each row by the Gumbel-max trick: the largest log p / temperature + noise.
 
-    `noise` has Gumbel's distribution (Maddison, Tarlow & Minka 2014, "A* sampling"). Top-k and top-p apply where the
-    options truncate.
+    `noise` has Gumbel's distribution (Maddison, Tarlow & Minka 2014, "A* sampling"). `stays` is where the voice's last note
+    is, if the notes that it moves to have a temperature of their own. Top-k and top-p apply where the options truncate.
     """
     # Relative to the best: its quotient stays 0 at any temperature, where log p alone would overflow.
     best = jnp.max(log_p, axis=-1, keepdims=True)
     scaled = (log_p - best) / jnp.maximum(thresholds.temperature, COLDEST)
+    if stays is not None:
+        scaled = _with_sharper_moves(scaled, stays, thresholds.note_temperature)
     if truncates:
         scaled = _truncated(scaled, thresholds)
     return jnp.argmax(scaled + noise, axis=-1).astype(jnp.int32)
@@ -99,3 +124,34 @@ def _truncated(scaled: Float[Array, "b v"], thresholds: Thresholds) -> Float[Arr
     is_first = ~jnp.any(is_likelier, axis=-1)
     is_allowed = (reached < thresholds.top_p) | is_first
     return jnp.where(is_allowed, allowed, -jnp.inf)
+
+
+def _leant(
+    candidates: Float[Array, "b v"],
+    leaning: Leaning,
+    stays: Bool[Array, "b v"] | None,
+) -> Float[Array, "b v"]:
+    """Add weights; where they exclude every note that is left, all are as likely as before."""
+    leant = candidates + leaning.notes
+    if stays is not None:
+        leant = leant + jnp.where(stays, 0.0, leaning.moving)
+    # A given voice may stand where a held note was asked for, or a note that is parallel may be the only one in range.
+    is_possible = jnp.any(jnp.isfinite(leant), axis=-1, keepdims=True)
+    return jnp.where(is_possible, leant, candidates)
+
+
+def _with_sharper_moves(
+    scaled: Float[Array, "b v"],
+    stays: Bool[Array, "b v"],
+    temperature: Float[Array, ""],
+) -> Float[Array, "b v"]:
+    """Divide the logits of all notes but the last one by a temperature, and keep the sum of their probabilities."""
+    moves = jnp.where(stays, -jnp.inf, scaled)
+    best = jnp.max(moves, axis=-1, keepdims=True)
+    # Without a note to move to there is nothing to sharpen, and no number to subtract.
+    best = jnp.where(jnp.isfinite(best), best, 0.0)
+    sharper = (moves - best) / jnp.maximum(temperature, COLDEST)
+    kept = jax.nn.logsumexp(moves - best, axis=-1, keepdims=True) + best
+    total = jax.nn.logsumexp(sharper, axis=-1, keepdims=True)
+    is_move = jnp.isfinite(moves)
+    return jnp.where(is_move, sharper - jnp.where(is_move, total - kept, 0.0), scaled)

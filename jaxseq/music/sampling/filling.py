@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -12,9 +13,10 @@ from jaxtyping import Array, Float, Int
 from jaxseq.common import precision, row_counts
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.music.networks.fill_net import FillNet
-from jaxseq.music.sampling.choose import Program, choose
-from jaxseq.music.sampling.drawn import Drawn, Template, first_pieces, template_of
+from jaxseq.music.sampling.choose import Leaning, Program, choose
+from jaxseq.music.sampling.drawn import Drawn, Keys, Template, first_pieces, numbered_keys, template_of
 from jaxseq.music.sampling.options import FREE, UNCHANGED, SamplingOptions, Thresholds
+from jaxseq.music.sampling.weights import Weights
 from jaxseq.music.tokens import MASKED, VOCABULARY
 
 FIRST_SHARE = 1.0
@@ -32,6 +34,8 @@ def gibbs(
     positions: Int[np.ndarray, "t"],
     options: SamplingOptions = UNCHANGED,
     sweeps: int = 128,
+    weights: Weights | None = None,
+    numbers: Int[np.ndarray, "b"] | None = None,
 ) -> Drawn:
     """Complete pieces by a network that reads both directions: annealed blocked Gibbs sampling.
 
@@ -40,17 +44,20 @@ def gibbs(
     generative stochastic networks"; used in Coconet, Huang et al. 2017). Forced notes never change.
 
     The log-probability of a note is that at its last draw, given the notes that were not drawn with it, so that their sum
-    is not a likelihood of the piece. That of a forced note is NaN.
+    is not a likelihood of the piece. That of a forced note is NaN. Weights of moving and a note temperature do not apply:
+    a note is drawn together with the one before it.
     """
     count = len(forced)
-    # The bits of a piece do not depend on the pieces after it, as pieces are the first axis of all that is drawn.
-    filled = row_counts.filled_up(forced, row_counts.shared(count))
+    if numbers is None:
+        numbers = np.arange(count)
+    rows = row_counts.shared(count)
+    filled = row_counts.filled_up(forced, rows)
     drawn = _sweeps(
         model,
         Program(options.truncates),
         variables,
-        key,
-        template=template_of(filled, positions),
+        numbered_keys(key, row_counts.filled_up(numbers, rows)),
+        template=template_of(filled, positions, weights=weights),
         thresholds=options.thresholds,
         sweeps=sweeps,
     )
@@ -63,27 +70,32 @@ def _sweeps(
     model: FillNet,
     program: Program,
     variables: Tree,
-    key: Key,
+    keys: Keys,
     template: Template,
     thresholds: Thresholds,
     sweeps: Int[Array, ""] | int,
 ) -> Drawn:
-    forced, places = template.forced, template.places
+    forced, places, weights = template.forced, template.places, template.weights
     shape = forced.shape
     free = forced == FREE
     place_column = jnp.broadcast_to(places[:, None], (*shape[:2], 1))
 
+    leaning = None
+    if weights is not None:
+        notes = jnp.broadcast_to(weights.notes, (*shape, VOCABULARY)).reshape(-1, VOCABULARY)
+        leaning = Leaning(notes, jnp.float32(0))
+
     def sweep(number: Int[Array, ""], drawn: Drawn) -> Drawn:
-        hide_key, draw_key = jax.random.split(jax.random.fold_in(key, number))
+        hide_keys, draw_keys = _sweep_keys(keys, number)
         share = _share(number, sweeps)
-        hidden = free & (jax.random.uniform(hide_key, shape) < share)
+        hidden = free & (_by_piece(jax.random.uniform, hide_keys, shape[1:]) < share)
 
         visible = jnp.where(hidden, MASKED, drawn.tokens)
         x = jnp.concatenate([visible, place_column], axis=-1)
         _, all_logits = model.apply(variables, x)
         logits = jnp.asarray(all_logits).reshape(-1, VOCABULARY)
-        noise = jax.random.gumbel(draw_key, logits.shape)
-        chosen = choose(logits, noise, program, thresholds)
+        noise = _by_piece(jax.random.gumbel, draw_keys, (*shape[1:], VOCABULARY)).reshape(logits.shape)
+        chosen = choose(logits, noise, program, thresholds, leaning=leaning)
 
         return Drawn(
             tokens=jnp.where(hidden, chosen.note.reshape(shape), drawn.tokens),
@@ -92,6 +104,21 @@ def _sweeps(
 
     no_log_p = jnp.full(shape, jnp.nan, jnp.float32)
     return jax.lax.fori_loop(0, sweeps, sweep, Drawn(forced, no_log_p))
+
+
+def _sweep_keys(keys: Keys, number: Int[Array, ""]) -> tuple[Keys, Keys]:
+    """Return keys for each piece of a sweep: of what it hides, and of what it draws."""
+    split = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, number)))(keys)
+    return split[:, 0], split[:, 1]
+
+
+def _by_piece(
+    distribution: Callable[[Key, tuple[int, ...]], Array],
+    keys: Keys,
+    shape: tuple[int, ...],
+) -> Float[Array, "b *n"]:
+    """Draw for each piece by its own key."""
+    return jax.vmap(lambda key: distribution(key, shape))(keys)
 
 
 def _share(

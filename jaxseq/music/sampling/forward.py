@@ -18,8 +18,9 @@ from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling.by_chord import by_chord
 from jaxseq.music.sampling.by_note import by_note
 from jaxseq.music.sampling.choose import Program
-from jaxseq.music.sampling.drawn import Drawn, first_pieces, template_of
+from jaxseq.music.sampling.drawn import Drawn, Keys, first_pieces, numbered_keys, template_of
 from jaxseq.music.sampling.options import FREE, UNCHANGED, SamplingOptions
+from jaxseq.music.sampling.weights import Weights
 from jaxseq.music.tokens import VOCABULARY
 
 
@@ -32,6 +33,8 @@ def ancestral(
     options: SamplingOptions = UNCHANGED,
     started: bool = True,
     known: Int[np.ndarray, "b t _"] | None = None,
+    weights: Weights | None = None,
+    numbers: Int[np.ndarray, "b"] | None = None,
 ) -> Drawn:
     """Draw pieces forward in time; within a step, in the order of the voices, each given everything before it.
 
@@ -39,6 +42,8 @@ def ancestral(
     positions  sixteenths since the bar line
     started    whether the network was trained on pieces that begin with a start symbol
     known      columns of `music.conditions` for a network that reads them; None if nothing is known
+    weights    added to the log-probabilities that notes are drawn by
+    numbers    of the pieces, which with `key` decide their notes; None counts them from 0
 
     Without a start symbol, a network has no distribution of the first note. Raises `ValueError` if that is free in any
     row; its log-probability is NaN.
@@ -51,34 +56,34 @@ def ancestral(
     if isinstance(model, ChordNet) and model.conditions and known is None:
         known = np.zeros((count, steps, conditions.WIDTH), np.int32)
     draw_all = by_chord
-    shape: tuple[int, ...] = (steps, VOICE_COUNT, count, VOCABULARY)
+    shape: tuple[int, ...] = (steps, VOICE_COUNT, VOCABULARY)
     if isinstance(model, NoteNet):
         draw_all = by_note
         notes = VOICE_COUNT * steps
         # A first note that is given is read, not drawn.
         if not started:
             notes -= 1
-        shape = (notes, count, VOCABULARY)
+        shape = (notes, VOCABULARY)
 
-    # For the exact number of pieces: the bits of each piece depend on it.
-    noise = np.asarray(_noise(key, shape))
+    if numbers is None:
+        numbers = np.arange(count)
     rows = row_counts.shared(count)
-    padding = [(0, 0)] * noise.ndim
-    padding[-2] = (0, rows - count)
     if known is not None:
         known = row_counts.filled_up(known, rows)
+    noise = _noise(numbered_keys(key, row_counts.filled_up(numbers, rows)), shape)
     drawn = draw_all(
         model,
-        Program(options.truncates, options.avoid_parallels, started),
+        Program(options.truncates, options.avoid_parallels, started, options.sharpens_moves),
         variables,
-        jnp.asarray(np.pad(noise, padding)),
-        template=template_of(row_counts.filled_up(forced, rows), positions, known),
+        noise,
+        template=template_of(row_counts.filled_up(forced, rows), positions, known, weights),
         thresholds=options.thresholds,
     )
     return first_pieces(drawn, count)
 
 
 @partial(jax.jit, static_argnames="shape")
-def _noise(key: Key, shape: tuple[int, ...]) -> Float[Array, "*n"]:
+def _noise(keys: Keys, shape: tuple[int, ...]) -> Float[Array, "*n b v"]:
     """Draw the noise of all notes before the scan over them: drawn note by note it would take a quarter of the time."""
-    return jax.random.gumbel(key, shape)
+    by_piece = jax.vmap(lambda key: jax.random.gumbel(key, shape))(keys)
+    return jnp.moveaxis(by_piece, 0, -2)

@@ -17,6 +17,7 @@ class Thresholds(NamedTuple):
     """The numbers of `SamplingOptions` as arrays, so that other values need no new compilation."""
 
     temperature: Float[Array, ""]
+    note_temperature: Float[Array, ""]
     top_k: Int[Array, ""]
     top_p: Float[Array, ""]
 
@@ -25,6 +26,8 @@ class SamplingOptions(NamedTuple):
     """How notes are drawn; the defaults draw from the network's distribution unchanged.
 
     temperature      divides the logits; must be above 0
+    note_temperature divides the logits of the notes that a voice can move to once more, with the chance that it moves
+                     left as it is; must be above 0
     top_k            number of most likely notes to draw from
     top_p            probability that the notes to draw from reach together
     avoid_parallels  whether to exclude notes that `parallel` names
@@ -34,6 +37,7 @@ class SamplingOptions(NamedTuple):
     top_k: int = VOCABULARY
     top_p: float = 1.0
     avoid_parallels: bool = False
+    note_temperature: float = 1.0
 
     @property
     def truncates(self) -> bool:
@@ -41,10 +45,16 @@ class SamplingOptions(NamedTuple):
         return self.top_k < VOCABULARY or self.top_p < 1
 
     @property
+    def sharpens_moves(self) -> bool:
+        """Whether the notes that a voice moves to have a temperature of their own."""
+        return self.note_temperature != 1
+
+    @property
     def thresholds(self) -> Thresholds:
         """The numbers as arrays."""
         return Thresholds(
             temperature=jnp.float32(self.temperature),
+            note_temperature=jnp.float32(self.note_temperature),
             top_k=jnp.int32(self.top_k),
             top_p=jnp.float32(self.top_p),
         )

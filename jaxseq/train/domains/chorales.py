@@ -30,6 +30,7 @@ from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.piece import REST, VOICES
 from jaxseq.music.sampling import Drawn, SamplingOptions
+from jaxseq.music.sampling.weights import Weights
 from jaxseq.train import run_folder
 from jaxseq.train.domains.base import NO_EXTRAS, Extras, Member, RunRow, measured, one_line
 from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, rows_of, stretches
@@ -144,11 +145,13 @@ class Composer(NamedTuple):
         options: SamplingOptions = sampling.UNCHANGED,
         sweeps: int = 128,
         known: Int[np.ndarray, "b t _"] | None = None,
+        weights: Weights | None = None,
+        numbers: Int[np.ndarray, "b"] | None = None,
     ) -> Drawn:
         """Draw the symbols that are `sampling.FREE` in `forced`, by the kind of sampling that the model allows.
 
-        `sweeps` is for models that fill gaps, `known` for models that read `music.conditions`; see `sampling.gibbs` and
-        `sampling.ancestral`.
+        `sweeps` is for models that fill gaps, `known` for models that read `music.conditions`; `numbers` decide with `key`
+        the notes of each piece. See `sampling.gibbs` and `sampling.ancestral`.
         """
         model = self.model
         # Ancestral sampling reads the past only, and would leave out what such a model knows of the notes that follow.
@@ -161,6 +164,8 @@ class Composer(NamedTuple):
                 positions=positions,
                 options=options,
                 sweeps=sweeps,
+                weights=weights,
+                numbers=numbers,
             )
         return sampling.ancestral(
             model,
@@ -171,6 +176,8 @@ class Composer(NamedTuple):
             options=options,
             started=self.experiment.started,
             known=known,
+            weights=weights,
+            numbers=numbers,
         )
 
 

@@ -1,0 +1,99 @@
+"""Weights that lean a piece towards a key, the ranges of voices, or a cadence at its end.
+
+A weight is added to the log-probability of a note before temperature and truncation: 0 leaves it as likely as it was, -2
+divides its odds by e^2, -inf excludes it. Rests are left as they are, but for the chord of a cadence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseq.music import conditions
+from jaxseq.music.piece import BEAT, VOICES
+from jaxseq.music.tokens import LOWEST, VOCABULARY
+from jaxseq.music.transposition import Key
+
+MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
+MINOR_SCALE = (0, 2, 3, 5, 7, 8, 9, 10, 11)
+"""Semitones above the tonic; of minor, with both sixths and both sevenths."""
+MAJOR_TRIAD = (0, 4, 7)
+MINOR_TRIAD = (0, 3, 7)
+BASS = VOICES.index("bass")
+
+
+class Weights(NamedTuple):
+    """Weights of every note that is drawn.
+
+    notes   of each symbol, for each voice; one set for all pieces, or one for each
+    moving  of every symbol but that of the voice's last note; -inf lets no voice move
+    """
+
+    notes: Float[np.ndarray | Array, "#b t 4 v"]
+    moving: Float[np.ndarray | Array, "t"]
+
+
+def none(steps: int) -> Weights:
+    """Return weights that change nothing."""
+    shape = (1, steps, len(VOICES), VOCABULARY)
+    return Weights(np.zeros(shape, np.float32), np.zeros(steps, np.float32))
+
+
+def in_key(weights: Weights, key: Key, strength: float) -> Weights:
+    """Subtract `strength` from the log-probability of notes outside the scale of a key.
+
+    Of the first chord, whose key everything after it follows, all notes outside the tonic's triad count as outside.
+    """
+    scale, triad = MAJOR_SCALE, MAJOR_TRIAD
+    if key.minor:
+        scale, triad = MINOR_SCALE, MINOR_TRIAD
+    tonic = conditions.tonic(key)
+    notes = weights.notes - strength * _outside(tonic, scale)
+    notes[:, 0] = weights.notes[:, 0] - strength * _outside(tonic, triad)
+    return weights._replace(notes=notes.astype(np.float32))
+
+
+def within_ranges(weights: Weights, ranges: Int[np.ndarray, "4 2"]) -> Weights:
+    """Exclude notes below or above the range of their voice; a voice without a range keeps all."""
+    notes = weights.notes.copy()
+    pitches = np.arange(VOCABULARY) + LOWEST - 1
+    for voice, (low, high) in enumerate(ranges):
+        if low <= high:
+            is_outside = (pitches < low) | (pitches > high)
+            # Symbol 0 is a rest, which is in every range.
+            is_outside[0] = False
+            notes[:, :, voice, is_outside] = -np.inf
+    return weights._replace(notes=notes)
+
+
+def to_cadence(weights: Weights, keys: Sequence[Key]) -> Weights:
+    """Let each piece end on a triad of the tonic in root position that is held for a quarter.
+
+    In the last quarter the bass can have the tonic alone, the others root, third or fifth, no voice can rest, and none
+    can move after its first sixteenth. A piece in minor may end in major, as many of Bach's do.
+    """
+    steps = weights.notes.shape[1]
+    first = max(0, steps - BEAT)
+    notes = np.repeat(weights.notes, len(keys), axis=0) if len(weights.notes) == 1 else weights.notes.copy()
+    for number, key in enumerate(keys):
+        tonic = conditions.tonic(key)
+        chord = (*MAJOR_TRIAD, 3) if key.minor else MAJOR_TRIAD
+        excluded = np.tile(_outside(tonic, chord), (len(VOICES), 1))
+        excluded[BASS] = _outside(tonic, (0,))
+        excluded[:, 0] = True
+        notes[number, first:, excluded] = -np.inf
+    moving = weights.moving.copy()
+    moving[first + 1 :] = -np.inf
+    return Weights(notes, moving)
+
+
+def _outside(tonic: int, degrees: Sequence[int]) -> Bool[np.ndarray, "v"]:
+    """Return which symbols are notes that are none of the degrees, in semitones above the tonic."""
+    pitches = np.arange(VOCABULARY) + LOWEST - 1
+    is_outside = ~np.isin((pitches - tonic) % 12, degrees)
+    # Symbol 0 is a rest.
+    is_outside[0] = False
+    return is_outside

@@ -11,8 +11,8 @@ from jaxseq.data.download import FetchError
 from jaxseq.music import sound
 from jaxseq.music.bars import with_upbeat
 from jaxseq.music.midi.read import Melody
-from jaxseq.music.notes import BPM
-from jaxseq.music.piece import BAR, BEAT, Piece, PieceSplits, Reading
+from jaxseq.music.notes import BPM, HOLD, clock
+from jaxseq.music.piece import BAR, Piece, PieceSplits, Reading
 from jaxseq.sample import given, sources, told
 from jaxseq.sample.given import Given
 from jaxseq.sample.options import FASTEST, NO_PRIME, SLOWEST, SampleOptions
@@ -58,7 +58,7 @@ def read_request(options: SampleOptions) -> Request:
     given_notes = told.with_fermatas(_given(options, loaded), options.fermatas)
     # Sound is made at the end: music that is too long for it is refused before it is composed.
     bpm = _tempo(options, given_notes)
-    _check_length(len(given_notes.forced), bpm)
+    _check_length(given_notes.pattern, bpm)
     request = Request(
         options=options,
         composer=composer,
@@ -189,9 +189,10 @@ def _tempo(options: SampleOptions, notes: Given) -> float:
     return BPM
 
 
-def _check_length(steps: int, bpm: float) -> None:
-    """Raise `UsageError` for more music than sound is made of."""
-    seconds = steps / BEAT * 60 / bpm
+def _check_length(pattern: Piece, bpm: float) -> None:
+    """Raise `UsageError` for more music than sound is made of, its fermatas held as there."""
+    steps = len(pattern.notes)
+    seconds = float(clock(pattern, bpm, HOLD).sum())
     if seconds > sound.LONGEST:
         raise UsageError(
             f"too slow for {steps} sixteenths, which last {seconds:.0f} seconds",

@@ -218,6 +218,14 @@ def test_a_piece_ends_with_a_cadence_in_the_key_and_the_ranges_that_are_asked_fo
     assert "best of 2" in (folder / "report.md").read_text()
 
 
+def test_fermatas_count_in_the_longest_piece_that_sounds() -> None:
+    held_too_long = from_notes("tune", chorale(0, bars=100))._replace(fermatas=np.ones(1600, bool))
+    request._check_length(held_too_long._replace(fermatas=np.zeros(1600, bool)), 50.0)
+    with pytest.raises(UsageError) as raised:
+        request._check_length(held_too_long, 50.0)
+    assert raised.value.where == "--bpm"
+
+
 @pytest.mark.parametrize("words", [("--note-temperature", "0.5"), ("--ending", "cadence")])
 def test_a_model_that_fills_gaps_draws_all_steps_at_once(run_of, words: tuple[str, str]) -> None:
     assert refused(str(run_of("jsb-fill")), *words).where == words[0]

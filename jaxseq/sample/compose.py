@@ -16,7 +16,7 @@ from jaxseq.music.evaluation.coherence import clarity
 from jaxseq.music.evaluation.ranges import voice_ranges
 from jaxseq.music.key import key as key_of
 from jaxseq.music.piece import BAR, REST, VOICES, Piece, PieceSplits
-from jaxseq.music.sampling import FREE, SamplingOptions
+from jaxseq.music.sampling import FREE, Guide, SamplingOptions
 from jaxseq.music.sampling import weights as leaning
 from jaxseq.music.sampling.weights import Weights
 from jaxseq.music.transposition import SOPRANO, Key, key_named
@@ -159,10 +159,11 @@ def draw(
             forced[rows],
             request.given.pattern.positions,
             options=sampling_options,
-            sweeps=options.sweeps,
-            known=None if known is None else known[rows],
-            weights=weights_of_rows,
-            numbers=numbers[rows],
+            guide=Guide(
+                known=None if known is None else known[rows],
+                weights=weights_of_rows,
+                numbers=numbers[rows],
+            ),
         )
         symbols.append(np.asarray(drawn.tokens))
         log_probability.append(np.asarray(drawn.log_probability))
@@ -245,6 +246,7 @@ def _sampling_options(options: SampleOptions) -> SamplingOptions:
         top_p=options.top_p,
         avoid_parallels=options.parallels == "avoid",
         note_temperature=options.note_temperature,
+        sweeps=options.sweeps,
     )
 
 

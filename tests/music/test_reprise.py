@@ -11,7 +11,7 @@ from jaxseq.music import sampling
 from jaxseq.music.conditions import Known, columns
 from jaxseq.music.networks import inputs, reprise
 from jaxseq.music.networks.chord_net import ChordNet
-from jaxseq.music.sampling import ancestral
+from jaxseq.music.sampling import Guide, ancestral
 from jaxseq.music.tokens import MASKED
 from jaxseq.music.transposition import Key
 from jaxseq.nn import apply
@@ -98,7 +98,7 @@ def test_a_drawn_piece_has_the_probabilities_that_the_network_gives_it_whole():
 
     forced = symbols[None].copy()
     forced[:, 50:] = sampling.FREE
-    drawn = ancestral(model, {"params": params}, jax.random.key(0), forced, positions, known=known[None])
+    drawn = ancestral(model, {"params": params}, jax.random.key(0), forced, positions, guide=Guide(known=known[None]))
     notes = np.asarray(drawn.tokens)[0]
     assert (notes[:50] == symbols[:50]).all()
 

@@ -18,7 +18,18 @@ from jaxseq.music.networks import inputs
 from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
-from jaxseq.music.sampling import FREE, UNCHANGED, SamplingOptions, ancestral, by_note, choose, filling, gibbs, weights
+from jaxseq.music.sampling import (
+    FREE,
+    UNCHANGED,
+    Guide,
+    SamplingOptions,
+    ancestral,
+    by_note,
+    choose,
+    filling,
+    gibbs,
+    weights,
+)
 from jaxseq.music.sampling.choose import draw
 from jaxseq.music.sampling.rules import parallel
 from jaxseq.music.transposition import Key
@@ -434,7 +445,14 @@ def test_voices_that_cannot_move_stay_and_a_coldest_move_is_the_likeliest(name):
 
     def drawn(options, leaning=None):
         found = ancestral(
-            model, variables, jax.random.key(2), forced, positions_of(steps), options, started, weights=leaning
+            model,
+            variables,
+            jax.random.key(2),
+            forced,
+            positions_of(steps),
+            options,
+            started,
+            guide=Guide(weights=leaning),
         )
         return np.asarray(found.tokens)
 
@@ -459,7 +477,9 @@ def test_a_piece_does_not_depend_on_the_pieces_beside_it():
     def drawn(numbers):
         forced = np.full((len(numbers), STEPS, 4), FREE)
         return np.asarray(
-            ancestral(model, variables, key, forced, POSITIONS, started=started, numbers=np.array(numbers)).tokens
+            ancestral(
+                model, variables, key, forced, POSITIONS, started=started, guide=Guide(numbers=np.array(numbers))
+            ).tokens
         )
 
     together = drawn([0, 1, 2, 3])
@@ -501,7 +521,9 @@ def test_gaps_are_filled_within_ranges():
     model, params = fill_net()
     forced = np.full((2, STEPS, 4), FREE)
     leaning = weights.within_ranges(weights.none(STEPS), ranges)
-    found = gibbs(model, {"params": params}, jax.random.key(0), forced, POSITIONS, sweeps=4, weights=leaning)
+    found = gibbs(
+        model, {"params": params}, jax.random.key(0), forced, POSITIONS, sweeps=4, guide=Guide(weights=leaning)
+    )
     notes = np.array([tokens.decode(piece) for piece in np.asarray(found.tokens)])
     assert ((notes == 0) | ((notes >= ranges[:, 0]) & (notes <= ranges[:, 1]))).all()
     assert notes.any()

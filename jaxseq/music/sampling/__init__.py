@@ -7,9 +7,9 @@ pieces that are close share a compiled program.
 `options` says how notes are drawn, `choose` draws them, and `rules` excludes some.
 """
 
-from jaxseq.music.sampling.drawn import Drawn
+from jaxseq.music.sampling.drawn import UNGUIDED, Drawn, Guide
 from jaxseq.music.sampling.filling import gibbs
 from jaxseq.music.sampling.forward import ancestral
 from jaxseq.music.sampling.options import FREE, UNCHANGED, SamplingOptions
 
-__all__ = ["FREE", "UNCHANGED", "Drawn", "SamplingOptions", "ancestral", "gibbs"]
+__all__ = ["FREE", "UNCHANGED", "UNGUIDED", "Drawn", "Guide", "SamplingOptions", "ancestral", "gibbs"]

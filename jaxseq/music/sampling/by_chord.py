@@ -16,7 +16,7 @@ from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.inputs import CHORD_WIDTH, LONGEST
 from jaxseq.music.networks.layers import VOICE_COUNT
 from jaxseq.music.networks.reprise import Memory
-from jaxseq.music.sampling.choose import Chosen, Leaning, Program, choose
+from jaxseq.music.sampling.choose import Bounds, Chosen, Leaning, Program, choose
 from jaxseq.music.sampling.drawn import Drawn, Template, by_time, zeros
 from jaxseq.music.sampling.options import Thresholds
 from jaxseq.music.sampling.rules import parallel
@@ -109,10 +109,12 @@ def by_chord(
                 now.noise[voice],
                 program,
                 thresholds,
-                forced=now.forced[:, voice],
-                excluded=excluded,
-                last=before[:, voice],
-                leaning=_of_voice(now.leaning, voice),
+                Bounds(
+                    forced=now.forced[:, voice],
+                    excluded=excluded,
+                    last=before[:, voice],
+                    leaning=_of_voice(now.leaning, voice),
+                ),
             )
             chord.append(chosen.note)
             log_p.append(chosen.log_p)

@@ -82,11 +82,13 @@ def by_note(
             now.noise,
             program,
             thresholds,
-            forced=now.forced,
-            excluded=_parallel_to_recent(recent, now.code) if program.avoid_parallels else None,
-            # In the first chord no voice has a last note.
-            last=jnp.where(now.number + drawn_from < VOICE_COUNT, START, recent[:, -VOICE_COUNT]),
-            leaning=now.leaning,
+            Bounds(
+                forced=now.forced,
+                excluded=_parallel_to_recent(recent, now.code) if program.avoid_parallels else None,
+                # In the first chord no voice has a last note.
+                last=jnp.where(now.number + drawn_from < VOICE_COUNT, START, recent[:, -VOICE_COUNT]),
+                leaning=now.leaning,
+            ),
         )
         recent = jnp.concatenate([recent[:, 1:], chosen.note[:, None]], axis=1)
         return _NoteState(carries, recent), chosen

@@ -52,21 +52,30 @@ class Chosen(NamedTuple):
     log_p: Float[Array, "b *4"]
 
 
+class Bounds(NamedTuple):
+    """Bounds of the notes to choose from, of one step and voice.
+
+    forced    symbols that stay, and `FREE` where one is to be drawn
+    excluded  symbols that are not drawn
+    last      the voice's last symbol; one that cannot be drawn stands for none
+    leaning   weights that are added to the log-probabilities
+    """
+
+    forced: Int[Array, "b"] | None = None
+    excluded: Bool[Array, "b v"] | None = None
+    last: Int[Array, "b"] | None = None
+    leaning: Leaning | None = None
+
+
 def choose(
     logits: Float[Array, "b v"],
     noise: Float[Array, "b v"],
     program: Program,
     thresholds: Thresholds,
-    forced: Int[Array, "b"] | None = None,
-    excluded: Bool[Array, "b v"] | None = None,
-    last: Int[Array, "b"] | None = None,
-    leaning: Leaning | None = None,
+    bounds: Bounds,
 ) -> Chosen:
-    """Draw a note for each row from those that are not excluded, unless one is forced.
-
-    last     the voice's last symbol; one that cannot be drawn stands for none
-    leaning  weights that are added to the log-probabilities
-    """
+    """Draw a note for each row from those that are not excluded, unless one is forced."""
+    forced, excluded, last, leaning = bounds
     log_p = jax.nn.log_softmax(logits)
     candidates = log_p
     if excluded is not None:

@@ -30,6 +30,30 @@ Keys: TypeAlias = Shaped[Array, "b"]
 """Keys of pseudo-random numbers, one for each piece."""
 
 
+class Guide(NamedTuple):
+    """Guidance of pieces beyond the notes that are given.
+
+    known    columns of `music.conditions` for a network that reads them; None if nothing is known
+    weights  added to the log-probabilities that notes are drawn by
+    numbers  of the pieces, which with the key decide their notes; None counts them from 0
+    """
+
+    known: Int[np.ndarray, "b t _"] | None = None
+    weights: Weights | None = None
+    numbers: Int[np.ndarray, "b"] | None = None
+
+    def keys(self, key: Key, count: int, rows: int) -> Keys:
+        """Return a key for each of `count` pieces, filled up to a number of rows."""
+        numbers = self.numbers
+        if numbers is None:
+            numbers = np.arange(count)
+        return numbered_keys(key, row_counts.filled_up(numbers, rows))
+
+
+UNGUIDED = Guide()
+"""Nothing but the given notes."""
+
+
 class Template(NamedTuple):
     """Symbols with `FREE` where one is to be drawn, and the position in the bar of each step.
 

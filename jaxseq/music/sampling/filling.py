@@ -13,10 +13,9 @@ from jaxtyping import Array, Float, Int
 from jaxseq.common import precision, row_counts
 from jaxseq.common.arrays import Key, Tree
 from jaxseq.music.networks.fill_net import FillNet
-from jaxseq.music.sampling.choose import Leaning, Program, choose
-from jaxseq.music.sampling.drawn import Drawn, Keys, Template, first_pieces, numbered_keys, template_of
+from jaxseq.music.sampling.choose import Bounds, Leaning, Program, choose
+from jaxseq.music.sampling.drawn import UNGUIDED, Drawn, Guide, Keys, Template, first_pieces, template_of
 from jaxseq.music.sampling.options import FREE, UNCHANGED, SamplingOptions, Thresholds
-from jaxseq.music.sampling.weights import Weights
 from jaxseq.music.tokens import MASKED, VOCABULARY
 
 FIRST_SHARE = 1.0
@@ -33,9 +32,7 @@ def gibbs(
     forced: Int[np.ndarray, "b t 4"],
     positions: Int[np.ndarray, "t"],
     options: SamplingOptions = UNCHANGED,
-    sweeps: int = 128,
-    weights: Weights | None = None,
-    numbers: Int[np.ndarray, "b"] | None = None,
+    guide: Guide = UNGUIDED,
 ) -> Drawn:
     """Complete pieces by a network that reads both directions: annealed blocked Gibbs sampling.
 
@@ -48,18 +45,16 @@ def gibbs(
     a note is drawn together with the one before it.
     """
     count = len(forced)
-    if numbers is None:
-        numbers = np.arange(count)
     rows = row_counts.shared(count)
     filled = row_counts.filled_up(forced, rows)
     drawn = _sweeps(
         model,
         Program(options.truncates),
         variables,
-        numbered_keys(key, row_counts.filled_up(numbers, rows)),
-        template=template_of(filled, positions, weights=weights),
+        guide.keys(key, count, rows),
+        template=template_of(filled, positions, weights=guide.weights),
         thresholds=options.thresholds,
-        sweeps=sweeps,
+        sweeps=options.sweeps,
     )
     return first_pieces(drawn, count)
 
@@ -95,7 +90,7 @@ def _sweeps(
         _, all_logits = model.apply(variables, x)
         logits = jnp.asarray(all_logits).reshape(-1, VOCABULARY)
         noise = _by_piece(jax.random.gumbel, draw_keys, (*shape[1:], VOCABULARY)).reshape(logits.shape)
-        chosen = choose(logits, noise, program, thresholds, leaning=leaning)
+        chosen = choose(logits, noise, program, thresholds, Bounds(leaning=leaning))
 
         return Drawn(
             tokens=jnp.where(hidden, chosen.note.reshape(shape), drawn.tokens),

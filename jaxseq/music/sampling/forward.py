@@ -18,9 +18,8 @@ from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.sampling.by_chord import by_chord
 from jaxseq.music.sampling.by_note import by_note
 from jaxseq.music.sampling.choose import Program
-from jaxseq.music.sampling.drawn import Drawn, Keys, first_pieces, numbered_keys, template_of
+from jaxseq.music.sampling.drawn import UNGUIDED, Drawn, Guide, Keys, first_pieces, template_of
 from jaxseq.music.sampling.options import FREE, UNCHANGED, SamplingOptions
-from jaxseq.music.sampling.weights import Weights
 from jaxseq.music.tokens import VOCABULARY
 
 
@@ -32,18 +31,14 @@ def ancestral(
     positions: Int[np.ndarray, "t"],
     options: SamplingOptions = UNCHANGED,
     started: bool = True,
-    known: Int[np.ndarray, "b t _"] | None = None,
-    weights: Weights | None = None,
-    numbers: Int[np.ndarray, "b"] | None = None,
+    guide: Guide = UNGUIDED,
 ) -> Drawn:
     """Draw pieces forward in time; within a step, in the order of the voices, each given everything before it.
 
     forced     symbols that stay, and `FREE` where one is to be drawn
     positions  sixteenths since the bar line
     started    whether the network was trained on pieces that begin with a start symbol
-    known      columns of `music.conditions` for a network that reads them; None if nothing is known
-    weights    added to the log-probabilities that notes are drawn by
-    numbers    of the pieces, which with `key` decide their notes; None counts them from 0
+    guide      guidance beyond the given notes
 
     Without a start symbol, a network has no distribution of the first note. Raises `ValueError` if that is free in any
     row; its log-probability is NaN.
@@ -53,6 +48,7 @@ def ancestral(
         raise ValueError("forced[:, 0, 0] is free; the model was trained on windows, whose first note is given")
 
     count, steps, _ = forced.shape
+    known = guide.known
     if isinstance(model, ChordNet) and model.conditions and known is None:
         known = np.zeros((count, steps, conditions.WIDTH), np.int32)
     draw_all = by_chord
@@ -65,18 +61,16 @@ def ancestral(
             notes -= 1
         shape = (notes, VOCABULARY)
 
-    if numbers is None:
-        numbers = np.arange(count)
     rows = row_counts.shared(count)
     if known is not None:
         known = row_counts.filled_up(known, rows)
-    noise = _noise(numbered_keys(key, row_counts.filled_up(numbers, rows)), shape)
+    noise = _noise(guide.keys(key, count, rows), shape)
     drawn = draw_all(
         model,
         Program(options.truncates, options.avoid_parallels, started, options.sharpens_moves),
         variables,
         noise,
-        template=template_of(row_counts.filled_up(forced, rows), positions, known, weights),
+        template=template_of(row_counts.filled_up(forced, rows), positions, known, guide.weights),
         thresholds=options.thresholds,
     )
     return first_pieces(drawn, count)

@@ -31,6 +31,7 @@ class SamplingOptions(NamedTuple):
     top_k            number of most likely notes to draw from
     top_p            probability that the notes to draw from reach together
     avoid_parallels  whether to exclude notes that `parallel` names
+    sweeps           over a piece, by `gibbs`
     """
 
     temperature: float = 1.0
@@ -38,6 +39,7 @@ class SamplingOptions(NamedTuple):
     top_p: float = 1.0
     avoid_parallels: bool = False
     note_temperature: float = 1.0
+    sweeps: int = 128
 
     @property
     def truncates(self) -> bool:

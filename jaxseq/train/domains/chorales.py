@@ -29,8 +29,7 @@ from jaxseq.music.networks.chord_net import ChordNet
 from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.piece import REST, VOICES
-from jaxseq.music.sampling import Drawn, SamplingOptions
-from jaxseq.music.sampling.weights import Weights
+from jaxseq.music.sampling import UNGUIDED, Drawn, Guide, SamplingOptions
 from jaxseq.train import run_folder
 from jaxseq.train.domains.base import NO_EXTRAS, Extras, Member, RunRow, measured, one_line
 from jaxseq.train.domains.chorale_scores import ChoraleJob, Comparison, Score, Stretch, compare, rows_of, stretches
@@ -143,15 +142,11 @@ class Composer(NamedTuple):
         forced: Int[np.ndarray, "b t 4"],
         positions: Int[np.ndarray, "t"],
         options: SamplingOptions = sampling.UNCHANGED,
-        sweeps: int = 128,
-        known: Int[np.ndarray, "b t _"] | None = None,
-        weights: Weights | None = None,
-        numbers: Int[np.ndarray, "b"] | None = None,
+        guide: Guide = UNGUIDED,
     ) -> Drawn:
         """Draw the symbols that are `sampling.FREE` in `forced`, by the kind of sampling that the model allows.
 
-        `sweeps` is for models that fill gaps, `known` for models that read `music.conditions`; `numbers` decide with `key`
-        the notes of each piece. See `sampling.gibbs` and `sampling.ancestral`.
+        See `sampling.gibbs` and `sampling.ancestral`.
         """
         model = self.model
         # Ancestral sampling reads the past only, and would leave out what such a model knows of the notes that follow.
@@ -163,9 +158,7 @@ class Composer(NamedTuple):
                 forced=forced,
                 positions=positions,
                 options=options,
-                sweeps=sweeps,
-                weights=weights,
-                numbers=numbers,
+                guide=guide,
             )
         return sampling.ancestral(
             model,
@@ -175,9 +168,7 @@ class Composer(NamedTuple):
             positions=positions,
             options=options,
             started=self.experiment.started,
-            known=known,
-            weights=weights,
-            numbers=numbers,
+            guide=guide,
         )
 
 

@@ -315,7 +315,7 @@ def test_numbers_of_pieces_share_a_program_and_are_drawn_as_by_themselves(name, 
         if name != "fill":
             return composed(name, forced=forced)[:2]
         model, params = fill_net()
-        return gibbs(model, {"params": params}, jax.random.key(0), forced, POSITIONS, sweeps=8)
+        return gibbs(model, {"params": params}, jax.random.key(0), forced, POSITIONS, SamplingOptions(sweeps=8))
 
     before = program._cache_size()
     shared = {count: of(count) for count in (9, 10)}
@@ -336,7 +336,7 @@ def fill_net():
 
 def filled(forced, options=UNCHANGED, seed=0, sweeps=5):
     model, params = fill_net()
-    found = gibbs(model, {"params": params}, jax.random.key(seed), forced, POSITIONS, options, sweeps)
+    found = gibbs(model, {"params": params}, jax.random.key(seed), forced, POSITIONS, options._replace(sweeps=sweeps))
     return np.asarray(found.tokens), np.asarray(found.log_probability)
 
 
@@ -381,7 +381,7 @@ def test_a_single_gap_is_drawn_as_often_as_the_network_says():
     forced = np.tile(kept()[1:2], (1500, 1, 1))
     forced = np.where(forced == FREE, 12, forced)
     forced[:, 3, 2] = FREE
-    found = gibbs(model, {"params": params}, jax.random.key(2), forced, POSITIONS, UNCHANGED, 3)
+    found = gibbs(model, {"params": params}, jax.random.key(2), forced, POSITIONS, SamplingOptions(sweeps=3))
     log_p = hidden(forced[:1], forced[:1])[0, 3, 2]
     counts = np.bincount(np.asarray(found.tokens)[:, 3, 2], minlength=tokens.VOCABULARY)
     as_often(counts, 1500 * np.exp(np.float64(log_p)))
@@ -522,7 +522,13 @@ def test_gaps_are_filled_within_ranges():
     forced = np.full((2, STEPS, 4), FREE)
     leaning = weights.within_ranges(weights.none(STEPS), ranges)
     found = gibbs(
-        model, {"params": params}, jax.random.key(0), forced, POSITIONS, sweeps=4, guide=Guide(weights=leaning)
+        model,
+        {"params": params},
+        jax.random.key(0),
+        forced,
+        POSITIONS,
+        SamplingOptions(sweeps=4),
+        guide=Guide(weights=leaning),
     )
     notes = np.array([tokens.decode(piece) for piece in np.asarray(found.tokens)])
     assert ((notes == 0) | ((notes >= ranges[:, 0]) & (notes <= ranges[:, 1]))).all()

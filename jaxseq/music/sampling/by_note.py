@@ -14,7 +14,7 @@ from jaxseq.common.arrays import Tree
 from jaxseq.music.networks.layers import VOICE_COUNT
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.piece import BAR
-from jaxseq.music.sampling.choose import Chosen, Leaning, Program, choose
+from jaxseq.music.sampling.choose import Bounds, Chosen, Leaning, Program, choose
 from jaxseq.music.sampling.drawn import Drawn, Template, by_time, zeros
 from jaxseq.music.sampling.options import Thresholds
 from jaxseq.music.sampling.rules import parallel

@@ -35,6 +35,7 @@ from jaxseq.data.powers import PowerName
 from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import Frame, IntoFrame, in_memory
 from jaxseq.data.targets import ScaleChoice, TargetChoice
+from jaxseq.forecasting import quantities
 from jaxseq.forecasting.intervals import Choice, coverages_of
 from jaxseq.nn import networks
 from jaxseq.nn.heads import COMPONENTS, POWER, HeadName
@@ -214,9 +215,9 @@ class JaxseqForecaster(BaseEstimator):
         X, y     other rows with the columns of `fit`; None takes those of `fit`
         level    of the intervals, 0.5, 0.8 or 0.95, or several of them, or those of `quantiles`; None returns none
 
-        Returns a row for each series and step: date (or row), series and step where there are several, forecast, and
-        low_80%, high_80% for each level. Raises `NotFittedError` before `fit`, and `UsageError` for rows that do not fit
-        the network, and for a level that it has no interval for.
+        Returns a row for each series and step: date (or row), series and step where there are several, forecast (or p_rise
+        of the head direction), and low_80%, high_80% for each level. Raises `NotFittedError` before `fit`, and
+        `UsageError` for rows that do not fit the network, and for a level that it has no interval for.
         """
         check_is_fitted(self)
         if horizon is not None and not isinstance(horizon, int | np.integer):
@@ -231,6 +232,7 @@ class JaxseqForecaster(BaseEstimator):
         if level is None:
             return forecast[others]
 
+        quantities.check_values(self.forecaster_.experiment.head, "level")
         chosen_ends = []
         for name in _names_of_levels(level, coverages_of(self.forecaster_.experiment.head.levels)):
             if f"low_{name}" not in ends:
@@ -256,6 +258,7 @@ class JaxseqForecaster(BaseEstimator):
         Raises `NotFittedError` before `fit`, and `UsageError` for rows that do not fit the network or are too few.
         """
         check_is_fitted(self)
+        quantities.check_values(self.forecaster_.experiment.head, "score")
         if X is not None or y is not None:
             return future.skill(self.forecaster_, self._panel(X, y))
 

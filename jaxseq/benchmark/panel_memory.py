@@ -129,7 +129,7 @@ def table(rows: list[Measured]) -> str:
     """Return the runs as a table in Markdown."""
     lines = ["| series | rows of each | GiB | estimated at most | minutes |", "|---:|---:|---:|---:|---:|"]
     for row in rows:
-        peak = "under 1" if row.peak is None else f"{row.peak:.1f}"
+        peak = "–" if row.peak is None else f"{row.peak:.1f}"
         estimate = "under 1" if row.estimate is None else f"{row.estimate:.1f}"
         lines.append(f"| {row.series:,} | {row.rows:,} | {peak} | {estimate} | {row.minutes:.1f} |")
     return "\n".join(lines)

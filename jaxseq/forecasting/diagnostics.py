@@ -201,7 +201,7 @@ def _by_series(
     """Return the values of each series, in the order of their rows."""
     if "series" not in frame:
         return [values.to_numpy()]
-    return [of_series.to_numpy() for _, of_series in values.groupby(frame["series"], sort=False)]
+    return [of_series.to_numpy() for _, of_series in values.groupby(frame["series"], sort=False, observed=True)]
 
 
 def _autocorrelation(
@@ -417,7 +417,9 @@ def _draw_coverage_by_series(
         annotate_empty(axes, "no intervals")
         return
     for number, level in enumerate(sorted(levels)):
-        shares = _covered(predictions, level).groupby(predictions["series"]).mean().sort_values().to_numpy()
+        shares = (
+            _covered(predictions, level).groupby(predictions["series"], observed=True).mean().sort_values().to_numpy()
+        )
         shade = 1 - 0.3 * (len(levels) - 1 - number)
         percent = 100 * np.arange(1, len(shares) + 1) / len(shares)
         axes.plot(percent, 100 * shares, ".-", color=FORECAST, alpha=shade, lw=1.3, ms=4, label=f"{level} % intervals")

@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from jaxseq.common import csv_tables, files
+from jaxseq.common.errors import UsageError
 from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.uncut import WindowSplits
 from jaxseq.data.windows import Series, Windows, rows_by_series
@@ -191,6 +192,8 @@ def read(path: Path) -> pd.DataFrame:
     """Read a table of predictions that `write` has written; `path` is that of the CSV file. Raises as pandas does."""
     large = path.with_suffix(".parquet")
     if large.is_file():
+        if importlib.util.find_spec("pyarrow") is None:
+            raise UsageError("pyarrow is not installed", where=large, needed='pip install "jaxseq[parquet]"')
         return pd.read_parquet(large, engine="pyarrow")
     # A series may be named 01 or NA; only actual values may be missing.
     return csv_tables.read(path, dtype={"series": str}, keep_default_na=False, na_values={"actual": [""]})

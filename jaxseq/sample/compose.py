@@ -10,16 +10,17 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxseq.music import tokens
+from jaxseq.music import conditions, tokens
+from jaxseq.music.bars import bars
 from jaxseq.music.evaluation import tonality
-from jaxseq.music.evaluation.coherence import clarity
 from jaxseq.music.evaluation.ranges import voice_ranges
+from jaxseq.music.key import correlations
 from jaxseq.music.key import key as key_of
-from jaxseq.music.piece import BAR, REST, VOICES, Piece, PieceSplits
+from jaxseq.music.piece import BEAT, REST, VOICES, Piece, PieceSplits
 from jaxseq.music.sampling import FREE, Guide, SamplingOptions
 from jaxseq.music.sampling import weights as leaning
 from jaxseq.music.sampling.weights import Weights
-from jaxseq.music.transposition import SOPRANO, Key, key_named
+from jaxseq.music.transposition import OCTAVE, SOPRANO, Key, key_named
 from jaxseq.sample import told
 from jaxseq.sample.given import Given
 from jaxseq.sample.options import MOST_SAMPLES, SampleOptions
@@ -73,10 +74,13 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
 
     weights = weights_of(request)
     candidates = np.repeat(forced, options.best_of, axis=0)
-    drawn = draw(request, candidates, _candidate_numbers(options), weights, progress)
+    drawn = draw(request, candidates, _numbers(options.count, options.best_of), weights, progress)
     if options.best_of > 1:
-        drawn = best_of(drawn, options.best_of)
-        notes = (*notes, f"each piece is the best of {options.best_of}, by key clarity and by how it ends")
+        drawn = best_of(request, drawn)
+        measure = "key clarity and by how it ends"
+        if options.ending == "cadence":
+            measure = "key clarity before its last bar"
+        notes = (*notes, f"each piece is the best of {options.best_of}, by {measure}")
     if options.ending == "cadence":
         drawn = ended(request, forced, drawn, weights)
         notes = (
@@ -146,21 +150,23 @@ def draw(
     symbols = []
     log_probability = []
     done = 0
-    known = None
-    if request.told is not None:
-        # All candidates of a piece are told the same.
-        known = np.repeat(request.told.columns, len(forced) // options.count, axis=0)
+    candidates = len(forced) // options.count
     for rows in _chunks(len(forced)):
+        # All candidates of a piece are told and lean alike.
+        pieces = rows // candidates
+        known = None
+        if request.told is not None:
+            known = request.told.columns[pieces]
         weights_of_rows = weights
         if weights is not None and len(weights.notes) > 1:
-            weights_of_rows = weights._replace(notes=weights.notes[rows])
+            weights_of_rows = weights._replace(notes=weights.notes[pieces])
         drawn = request.composer.draw(
             key,
             forced[rows],
             request.given.pattern.positions,
             options=sampling_options,
             guide=Guide(
-                known=None if known is None else known[rows],
+                known=known,
                 weights=weights_of_rows,
                 numbers=numbers[rows],
             ),
@@ -177,24 +183,61 @@ def draw(
     )
 
 
-def _candidate_numbers(options: SampleOptions) -> Int[np.ndarray, "b"]:
+def _numbers(pieces: int, candidates: int) -> Int[np.ndarray, "b"]:
     """Return the numbers of all candidates, those of a piece one after the other; the first is the piece's own."""
-    pieces = np.arange(options.count)[:, None]
-    return (pieces + MOST_SAMPLES * np.arange(options.best_of)).ravel()
+    return (np.arange(pieces)[:, None] + MOST_SAMPLES * np.arange(candidates)).ravel()
 
 
-def best_of(drawn: Symbols, candidates: int) -> Symbols:
-    """Return the best candidate of each piece: by the sum of key clarity, and of 1 for each part of a cadence."""
-    scores = np.array([_score(tokens.decode(symbols)) for symbols in drawn.symbols])
+def best_of(request: Request, drawn: Symbols) -> Symbols:
+    """Return the best candidate of each piece: by how clearly it is in its key, and by 1 for each part of a cadence.
+
+    The key is the one that the model was told or that is asked for, or the one that fits a candidate best. A last bar that
+    is composed again does not count.
+    """
+    candidates = request.options.best_of
+    scores = np.empty(len(drawn.symbols))
+    for number, symbols in enumerate(drawn.symbols):
+        key = _wanted_key(request, number // candidates)
+        scores[number] = _score(request, tokens.decode(symbols), key)
     best = np.argmax(scores.reshape(-1, candidates), axis=1)
     rows = np.arange(len(best)) * candidates + best
     return Symbols(drawn.symbols[rows], drawn.log_probability[rows])
 
 
-def _score(notes: Int[np.ndarray, "t 4"]) -> float:
-    # A piece without notes has no measure, and is the worst.
-    parts = (clarity(notes), tonality.ends_on_triad(notes), tonality.ends_on_tonic(notes))
+def _score(request: Request, notes: Int[np.ndarray, "t 4"], key: Key | None) -> float:
+    """Return the score of a candidate; one without notes has no measure, and is the worst."""
+    if request.options.ending == "cadence":
+        start = last_bar(request.given)
+        return float(np.nan_to_num(_clarity(notes[: start or len(notes)], key)))
+
+    tonic = None
+    if key is not None:
+        tonic = conditions.tonic(key)
+    parts = (_clarity(notes, key), tonality.ends_on_triad(notes), tonality.ends_on_tonic(notes, tonic))
     return float(np.nan_to_num(parts).sum())
+
+
+def _clarity(notes: Int[np.ndarray, "t 4"], key: Key | None) -> float:
+    """Return how well a key fits the notes, by default the one that fits best."""
+    fits = correlations(notes)
+    if key is None:
+        return float(fits.max())
+    return float(fits[OCTAVE * key.minor + conditions.tonic(key)])
+
+
+def _wanted_key(request: Request, piece: int) -> Key | None:
+    """Return the key that the model was told of a piece, or that is asked for; None where the notes decide it."""
+    if request.told is not None and request.told.keys[piece] is not None:
+        return request.told.keys[piece]
+    if request.options.key is not None:
+        return key_named(request.options.key)
+    return None
+
+
+def last_bar(given: Given) -> int:
+    """Return the step at which the last bar begins, a quarter before the end at the latest."""
+    positions = given.pattern.positions
+    return max(0, min(bars(positions)[-1].start, len(positions) - BEAT))
 
 
 def ended(
@@ -209,21 +252,19 @@ def ended(
     stay.
     """
     steps = forced.shape[1]
-    start = max(0, steps - BAR)
+    start = last_bar(request.given)
     beginnings = forced.copy()
     beginnings[:, :start] = drawn.symbols[:, :start]
-    told_keys = [None] * len(forced) if request.told is None else request.told.keys
-    piece_keys = [
-        key or _key_of(request, tokens.decode(symbols), start)
-        for key, symbols in zip(told_keys, drawn.symbols, strict=True)
-    ]
+    piece_keys = []
+    for number, symbols in enumerate(drawn.symbols):
+        wanted_key = _wanted_key(request, number)
+        piece_keys.append(wanted_key or _key_that_fits(tokens.decode(symbols), start))
 
     usual = leaning.none(steps) if weights is None else weights
     cadence = leaning.to_cadence(usual, piece_keys)
-    repeated = cadence._replace(notes=np.repeat(cadence.notes, ENDINGS, axis=0))
-    numbers = (np.arange(len(forced))[:, None] + MOST_SAMPLES * np.arange(ENDINGS)).ravel()
+    numbers = _numbers(len(forced), ENDINGS)
     candidates = np.repeat(beginnings, ENDINGS, axis=0)
-    endings = draw(request, candidates, numbers, repeated, lambda done, total: None, stream=ENDING_STREAM)
+    endings = draw(request, candidates, numbers, cadence, lambda done, total: None, stream=ENDING_STREAM)
 
     # All candidates of a piece have the same beginning, and a first note without a probability.
     likelihood = np.nansum(endings.log_probability[:, start:], axis=(1, 2)).reshape(-1, ENDINGS)
@@ -231,10 +272,8 @@ def ended(
     return Symbols(endings.symbols[rows], endings.log_probability[rows])
 
 
-def _key_of(request: Request, notes: Int[np.ndarray, "t 4"], end: int) -> Key:
-    """Return the key that is asked for, or the one that fits the first `end` steps, or all of a shorter piece, best."""
-    if request.options.key is not None:
-        return key_named(request.options.key)
+def _key_that_fits(notes: Int[np.ndarray, "t 4"], end: int) -> Key:
+    """Return the key that fits the first `end` steps, or all of a shorter piece, best."""
     tonality_of_piece = key_of(notes[: end or len(notes)])
     return Key(tonality_of_piece.fifths, tonality_of_piece.minor)
 

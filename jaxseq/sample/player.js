@@ -7,7 +7,7 @@
   const report = (text) => { byId("problem").textContent = text; };
   const sound = playerSound(data), view = playerView(data, seek, report);
   const sliders = data.voices.map(slider);
-  let piece = data.pieces[0], seconds = 0;
+  let piece = data.pieces[0], seconds = 0, request = 0;
 
   const clock = (value) => `${Math.floor(value / 60)}:${String(Math.floor(value % 60)).padStart(2, "0")}`;
 
@@ -27,7 +27,7 @@
       view.reveal(0);
     }
     show();
-    requestAnimationFrame(frame);
+    request = requestAnimationFrame(frame);
   }
 
   async function play() {
@@ -38,7 +38,9 @@
       return;
     }
     button.textContent = "Pause";
-    requestAnimationFrame(frame);
+    // Whoever seeks while a piece plays has a frame under way already.
+    cancelAnimationFrame(request);
+    request = requestAnimationFrame(frame);
   }
 
   function halt() {

@@ -106,6 +106,8 @@ const playerSound = function (data) {
     began = context.currentTime + START - seconds;
     next = piece.voices.map(() => 0);
     schedule();
+    // Another click may have begun while the browser was asked for sound.
+    clearInterval(timer);
     timer = setInterval(schedule, EVERY);
   }
 

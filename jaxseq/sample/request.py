@@ -111,6 +111,8 @@ def _check_combination(options: SampleOptions) -> None:
             where="--melody",
             got=options.melody,
         )
+    if options.key_strength is not None and options.key is None:
+        raise UsageError("no key to lean towards", where="--key-strength", got=options.key_strength, needed="--key")
     if options.transpose != 0 and options.melody is None and not is_primed:
         raise UsageError(
             "no notes to move",

@@ -57,7 +57,7 @@ def key_strength(options: SampleOptions, composer: Composer) -> float:
 
 
 def with_fermatas(given: Given, fermatas: str | None) -> Given:
-    """Return given notes with fermatas at the ends of the bars that the option names, instead of those of the pattern.
+    """Return given notes with fermatas at the ends of the bars that the option names, besides those of the given notes.
 
     Raises `UsageError` for a bar that the piece does not have.
     """
@@ -65,7 +65,9 @@ def with_fermatas(given: Given, fermatas: str | None) -> Given:
         return given
     pattern = given.pattern
     ends = {bar.number: bar.end for bar in bars(pattern.positions)}
-    under = np.zeros(len(pattern.notes), bool)
+    # Those of given notes stay, such as those of a piece that is continued.
+    are_given = (given.forced != FREE).any(axis=1)
+    under = pattern.fermatas & are_given
     for number in (int(word) for word in fermatas.split(",")):
         if number not in ends:
             raise UsageError("no such bar", where="--fermatas", got=number, needed=f"1 to {max(ends)}")
@@ -84,8 +86,12 @@ def tell(options: SampleOptions, composer: Composer, parts: PieceSplits | None, 
         return None
 
     keys = _keys(options, parts, given)
-    columns = [conditions.columns(_known(given.pattern, key), names) for key in keys]
-    return Told(np.array(columns), tuple(keys))
+    # Of bars that are to be composed nobody has said where a phrase ends, unless it is by --fermatas.
+    columns = np.array([conditions.columns(_known(given.pattern, key), names) for key in keys])
+    continues_piece = (given.forced[0] != FREE).any() and (given.forced[-1] == FREE).all()
+    if continues_piece and options.fermatas is None:
+        columns[..., conditions.COLUMNS["phrase"]] = conditions.UNKNOWN
+    return Told(columns, tuple(keys))
 
 
 def _conditions(composer: Composer) -> tuple[conditions.ConditionName, ...]:

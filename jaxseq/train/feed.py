@@ -350,7 +350,7 @@ def _arrays(part: Tree) -> Iterator[ArrayInPieces]:
 
     row = gathered.first_row(part)
     # All inputs come before the targets, as the fields of a batch do.
-    size = max(1, LAID_OUT // math.prod(row.x.shape))
+    size = max(1, LAID_OUT // max(math.prod(row.x.shape), math.prod(row.y.shape)))
     for name in Batch._fields:
         first = getattr(row, name)
         rows = (getattr(piece, name) for piece in gathered.pieces(part, size))

@@ -385,6 +385,9 @@ def combined(
     Their mean or median is that of the values in the series' units, raised to the floor, or of probabilities;
     distributions are mixed.
     """
+    # A probability has no floor.
+    if not quantity.IS_VALUE:
+        floor = None
     values = [above_floor(quantity.in_units(member.centre, part, scaling), floor) for member in members]
     centre = quantity.in_scale(mixture.centre(values, how), part, scaling)
     quantiles = [member.quantiles for member in members if member.quantiles is not None]

@@ -26,7 +26,7 @@ from jaxseq.data.windows import Series, Windows, called, first_targets, join
 from jaxseq.forecasting import predictions, quantities
 from jaxseq.forecasting.intervals import Bounds, for_series
 from jaxseq.forecasting.predictions import Future
-from jaxseq.train import stateful, trained_series
+from jaxseq.train import overrides, stateful, trained_series
 from jaxseq.train.experiments.base import Experiment
 from jaxseq.train.forecaster import Trained
 from jaxseq.train.stateful import History
@@ -131,8 +131,8 @@ def _reach(trained: Trained, steps: int) -> int:
     """
     experiment = trained.experiment
     model = experiment.model
-    # Other networks read what is known of a row when they forecast it.
-    reads_all = model.bidirectional or model.skip
+    # Other networks of the package read what is known of a row when they forecast it.
+    reads_all = model.bidirectional or model.skip or "build" in overrides.of(experiment)
     if not experiment.knows_ahead or experiment.task == "iterated" or not reads_all:
         return steps
     return max(steps, experiment.horizon)

@@ -18,7 +18,7 @@ from jaxseq.forecasting.losses import row_losses
 from jaxseq.train import epoch, feed, forecaster, nonfinite
 from jaxseq.train.domains.forecasts import ForecastJob, judged_loss
 from jaxseq.train.epoch import TrainState
-from jaxseq.train.job import initial_state
+from jaxseq.train.job import initial_state, predicting
 
 STEPS = 1_000
 """Optimiser steps of a trial, rounded up to whole epochs: half of those that an automatic number of epochs is for."""
@@ -42,7 +42,7 @@ def run(job: ForecastJob) -> Trial:
 
 
 def _train(job: ForecastJob) -> tuple[int, int, TrainState]:
-    """Return the best epoch, the number of those that were trained, and the state after the best one."""
+    """Return the best epoch, the number of those that were trained, and the state after the best one, to predict with."""
     experiment = job.experiment
     setup = job.setup._replace(skip_nonfinite=experiment.on_nonfinite == "skip")
     metric = job.setup.objective.select
@@ -73,7 +73,7 @@ def _train(job: ForecastJob) -> tuple[int, int, TrainState]:
             best_state = jax.tree.map(jax.numpy.copy, finished.state)
         if experiment.patience is not None and number - best_epoch >= experiment.patience:
             break
-    return best_epoch, number, best_state
+    return best_epoch, number, predicting(best_state)
 
 
 def _loss(job: ForecastJob, state: TrainState) -> float:

@@ -28,6 +28,8 @@ from jaxseq.train.saved_experiment import saved_experiment
 OPTION = "--warm-start"
 PARTS = ("params/", "stats/")
 """Beginnings of the paths of arrays that are taken."""
+AVERAGE = "opt/average/"
+"""Beginning of the paths of averaged weights, and of the weight that they are divided by (`optimiser.Average`)."""
 TRAINING_FIELDS = ("dropout", "recurrent_dropout", "momentum", "chunk")
 """Fields of a network that may differ: they act in training alone."""
 SAME_FIELDS = ("task", "horizon")
@@ -174,7 +176,15 @@ def _arrays(job: Job, folder: Path, source: Source) -> Mapping[str, np.ndarray]:
         new = _shape(expected.get(path))
         if new != old:
             raise UsageError(f"{path} has another shape than in {folder}", where=OPTION, got=new, needed=old)
-    return {path: saved[path] for path in paths}
+    return {path: _predicting(saved, path) for path in paths}
+
+
+def _predicting(saved: Mapping[str, np.ndarray], path: str) -> np.ndarray:
+    """Return an array of a saved state as the run predicts with it: averaged, if the run averages its weights."""
+    average = saved.get(AVERAGE + path)
+    if average is None:
+        return saved[path]
+    return average / saved[AVERAGE + "weight"].astype(average.dtype)
 
 
 def _shape(leaf: jax.ShapeDtypeStruct | np.ndarray | None) -> str:

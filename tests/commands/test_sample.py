@@ -7,7 +7,9 @@ import math
 import os
 import shutil
 import wave
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,14 +26,14 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.common.new_folder import NewFolder
 from jaxseq.common.written import Outputs
-from jaxseq.music import conditions
+from jaxseq.music import conditions, tokens
 from jaxseq.music.evaluation.ranges import out_of_range, voice_ranges
 from jaxseq.music.evaluation.tonality import ends_on_triad
 from jaxseq.music.midi import read as midi
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi import write
 from jaxseq.music.notation import musicxml
-from jaxseq.music.piece import BAR, Piece, Reading, from_notes
+from jaxseq.music.piece import BAR, BEAT, Piece, Reading, from_notes
 from jaxseq.music.sampling import FREE
 from jaxseq.music.tokens import LOWEST
 from jaxseq.music.transposition import SOPRANO, Key
@@ -693,6 +695,50 @@ def test_a_prime_s_key_is_told(told_run: Path) -> None:
     assert set(wanted.told.keys) == {conditions.key_of(piece._replace(notes=piece.notes[:BAR]))}
 
 
+def chords_of(notes: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
+    """Symbols of chords of a quarter each."""
+    return tokens.encode(np.repeat(np.array(notes), BEAT, axis=0))
+
+
+def test_the_best_candidate_is_the_best_in_the_key_that_is_asked_for(run_of) -> None:
+    in_minor = chords_of([(64, 59, 55, 40), (66, 59, 51, 47), (69, 60, 52, 45), (64, 59, 55, 40)] * 2)
+    in_major = chords_of([(67, 62, 59, 43), (65, 62, 59, 47), (67, 64, 60, 48), (60, 55, 52, 48)] * 2)
+    drawn = compose.Symbols(np.stack([in_minor, in_major]), np.zeros((2, *in_minor.shape)))
+
+    def best(*more: str) -> np.ndarray:
+        words = [str(run_of("jsb-chords")), "--count", "1", "--best-of", "2", "--bars", "2", *more]
+        return compose.best_of(request.read_request(options.parse(words)), drawn).symbols[0]
+
+    np.testing.assert_array_equal(best("--key", "C major"), in_major)
+    np.testing.assert_array_equal(best("--key", "E minor"), in_minor)
+    # An end that is composed again does not count.
+    np.testing.assert_array_equal(best("--key", "C major", "--ending", "cadence"), in_major)
+
+
+def test_the_last_bar_begins_at_its_line_and_a_quarter_before_the_end_at_the_latest() -> None:
+    assert compose.last_bar(given.from_nothing(3)) == 2 * BAR
+    assert compose.last_bar(given.from_nothing(3, upbeat=4)) == 2 * BAR + 4
+    assert compose.last_bar(given.from_nothing(3, upbeat=14)) == 3 * BAR - BEAT
+
+
+def test_of_bars_that_are_to_be_composed_no_phrase_is_told_unasked() -> None:
+    tells = SimpleNamespace(conditions=True), SimpleNamespace(tells=("ending", "phrase", "key", "metre"))
+    composer = SimpleNamespace(experiment=SimpleNamespace(model=tells[0], data=tells[1]))
+    prime = given.from_nothing(2).pattern._replace(notes=np.full((2 * BAR, 4), 60), fermatas=np.arange(2 * BAR) >= 28)
+    continued = given.continued(prime, prime_bars=2, length=4)
+
+    def phrases(*more: str) -> np.ndarray:
+        asked = options.parse(["run", "--count", "1", *more])
+        wanted = told.tell(asked, composer, None, told.with_fermatas(continued, asked.fermatas))
+        assert wanted is not None
+        return wanted.columns[0, :, 1:3]
+
+    assert not phrases().any()
+    # The fermata of the given bars stays beside those that are asked for.
+    until = phrases("--fermatas", "4")[:, 1]
+    assert until[0] == 29 and until[28] == 1 and until[2 * BAR] == 25
+
+
 def test_fermatas_stand_at_the_ends_of_the_bars_that_are_named() -> None:
     under = told.with_fermatas(given.from_nothing(4), "2,4").pattern.fermatas
     assert np.flatnonzero(under).tolist() == [*range(24, 32), *range(56, 64)]
@@ -711,6 +757,7 @@ def test_a_model_that_reads_keys_does_not_lean_towards_one_unasked(run_of, told_
         wanted = request.read_request(options.parse([str(run), "--key", "G major", "--bars", "2", *words]))
         return told.key_strength(wanted.options, wanted.composer)
 
+    assert refused(str(told_run), "--key-strength", "1").where == "--key-strength"
     assert strength(told_run) == 0 and strength(told_run, "--key-strength", "1") == 1
     assert strength(run_of("jsb-chords")) == told.STRENGTH
 

@@ -244,6 +244,6 @@ def test_the_benchmarks_chorales_name_the_other_edition_and_sampling_the_place_o
 @needs_archive
 def test_sampling_finds_data_that_have_moved(tmp_path):
     moved = Composer(named("jsb", data=Jsb(str(tmp_path / "gone.tgz"))), epoch=1, setup=None, state=None)
-    with pytest.raises(UsageError, match=r"gone\.tgz"):
-        request._pieces(moved)
+    missing = request._pieces(moved)
+    assert isinstance(missing, UsageError) and "gone.tgz" in str(missing)
     assert len(request._pieces(moved, ARCHIVE).train) == 229

@@ -81,6 +81,20 @@ def test_it_begins_with_the_parameters_that_were_judged_and_a_fresh_optimiser(wa
 
 
 @pytest.mark.slow
+def test_one_whose_source_averages_its_weights_begins_with_the_average(
+    panel_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = panel_run.parent / "panel.csv"
+    source = [
+        word for word in words(rows, tmp_path / "source", panel_run) if word not in ("--warm-start", str(panel_run))
+    ]
+    assert train.main([*source, "--ema", "0.9"]) == 0
+    job = warm_start.begun(forecasts.prepare(saved_experiment(panel_run)), tmp_path / "source")
+    for begun, judged in zip(jax.tree.leaves(initial_state(job).params), params(tmp_path / "source"), strict=True):
+        np.testing.assert_allclose(np.asarray(begun), judged, rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_one_that_is_killed_before_its_first_epoch_begins_as_before(
     warm: Path, panel_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

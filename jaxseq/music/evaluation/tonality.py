@@ -78,13 +78,17 @@ def ends_on_triad(notes: Int[np.ndarray, "t 4"]) -> float:
     return float(is_held and is_triad)
 
 
-def ends_on_tonic(notes: Int[np.ndarray, "t 4"]) -> float:
-    """Measure whether the last note of the bass is the tonic of the key that fits the whole piece best: 1 or 0."""
+def ends_on_tonic(notes: Int[np.ndarray, "t 4"], wanted: int | None = None) -> float:
+    """Measure whether the last note of the bass is the tonic: 1 or 0.
+
+    `wanted` is its pitch class; None takes that of the key that fits the whole piece best.
+    """
     sounding = _without_silence(notes)
     if not len(sounding):
         return math.nan
     last = sounding[-1, -1]
-    return float(last != REST and last % 12 == tonic(notes))
+    pitch_class = tonic(notes) if wanted is None else wanted
+    return float(last != REST and last % 12 == pitch_class)
 
 
 def _without_silence(notes: Int[np.ndarray, "t 4"]) -> Int[np.ndarray, "s 4"]:

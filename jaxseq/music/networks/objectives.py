@@ -16,7 +16,7 @@ OCTAVE = 12
 """Pitch classes."""
 NOTHING_KNOWN = 0.5
 """Share of the training rows in which no condition is known, as in the likelihoods that are compared with other models'."""
-UNKNOWN = 0.2
+HIDDEN = 0.2
 """Share of the other rows in which a condition is not known."""
 
 
@@ -192,7 +192,7 @@ def _forget(key: Key, x: Int[Array, "b t d"], conditions: tuple[tuple[int, ...],
     """Make conditions unknown: all of them in a share of the rows, and in the others each in a share of them."""
     all_key, each_key = jax.random.split(key)
     of_all = jax.random.uniform(all_key, (len(x), 1)) < NOTHING_KNOWN
-    of_each = jax.random.uniform(each_key, (len(x), len(conditions))) < UNKNOWN
+    of_each = jax.random.uniform(each_key, (len(x), len(conditions))) < HIDDEN
     is_unknown = of_all | of_each
     for number, columns in enumerate(conditions):
         known = x[..., jnp.array(columns)]

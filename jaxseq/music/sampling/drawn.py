@@ -79,7 +79,7 @@ def template_of(
     if known is None:
         known = np.zeros((*forced.shape[:2], 0), np.int32)
     if weights is not None and len(weights.notes) > 1:
-        # Rows that fill up the number of pieces lean as the last one.
+        # Rows that fill up the number of pieces lean as the first one.
         weights = weights._replace(notes=row_counts.filled_up(np.asarray(weights.notes), len(forced)))
     return Template(
         forced=jnp.asarray(forced, jnp.int32),

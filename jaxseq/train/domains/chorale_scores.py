@@ -126,6 +126,14 @@ def rows_of(experiment: ChoraleExperiment, part: Sequence[Stretch], with_conditi
     return rows
 
 
+def _conditions_words(experiment: ChoraleExperiment) -> str:
+    """Return the conditions that an edition tells; a key that no signature declares is that of the piece's own notes."""
+    words = list(experiment.data.tells)
+    if experiment.data.name == "jsb":
+        words[words.index("key")] = "key of its own notes"
+    return ", ".join(words)
+
+
 def compare(job: ChoraleJob, state: TrainState, name: str) -> Comparison:
     """Score the model, copying, and a 5-gram of the training part by one function."""
     experiment = job.experiment
@@ -152,13 +160,13 @@ def compare(job: ChoraleJob, state: TrainState, name: str) -> Comparison:
         by_piece[label] = _score_pieces(predictor, test, targets)
 
     rows = [Score(label, scores.average(pieces)) for label, pieces in by_piece.items()]
-    # The model may know near-duplicates by heart; a second row says what it is without them.
     # Of another task: beside it, and after all rows that are compared with other models.
     if experiment.model.conditions:
         known_rows = inputs.pad(rows_of(experiment, test, with_conditions=True))
         predictions = iter(_predict(job, state, known_rows, test))
         by_piece_known = _score_pieces(lambda _: next(predictions), test, targets)
-        rows.append(Score(f"{name}, told {', '.join(experiment.data.tells)}", scores.average(by_piece_known)))
+        rows.append(Score(f"{name}, told {_conditions_words(experiment)}", scores.average(by_piece_known)))
+    # The model may know near-duplicates by heart; a row says what it is without them.
     edition_duplicates = DUPLICATES.get(experiment.data.name, frozenset())
     duplicates = edition_duplicates & by_piece[name].keys()
     if duplicates:

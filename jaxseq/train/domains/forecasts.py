@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,11 @@ from jaxseq.common.arrays import Batch, Variables
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
-from jaxseq.data.gathered import Gathered, RowsOfModel, can_gather, gathered, pieces
+from jaxseq.data.gathered import Gathered, RowsOfModel, can_gather, first_row, gathered, pieces
 from jaxseq.data.scaling import batch
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.uncut import UncutWindows
+from jaxseq.data.windows import check_memory
 from jaxseq.forecasting import beside_classical, classical, evaluate, predictions, quantities, ridge
 from jaxseq.forecasting.beside_classical import Beside
 from jaxseq.forecasting.evaluate import Entry, Judgement
@@ -50,8 +52,8 @@ from jaxseq.train.forecaster import Trained, restore
 from jaxseq.train.job import Start, build_job, restore_best
 from jaxseq.train.plots import judgement_figures, loss_figure
 
-ROWS_AT_ONCE = 2**16
-"""Rows whose targets are read together."""
+NUMBERS_AT_ONCE = 2**22
+"""Numbers of the inputs that are laid out while targets are read."""
 
 __all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "summary"]
 
@@ -174,6 +176,11 @@ def _independent_rows(experiment: ForecastExperiment, dataset: Dataset) -> RowSp
         if isinstance(known, UncutWindows) and can_gather(dataset.scaling):
             rows = gathered(known, dataset.scaling, every_step, experiment.steps_out)
         else:
+            if isinstance(known, UncutWindows):
+                # Other targets are laid out, however many there are.
+                columns = 1 + known.rows.covariates.shape[1]
+                steps = known.steps + known.horizon
+                check_memory(len(known.origins), steps, columns=columns, where="--data.window")
             rows = batch(known, dataset.scaling, every_step, experiment.steps_out)
         if experiment.data.masks_targets:
             rows = _with_known_targets(rows, name)
@@ -232,7 +239,9 @@ def _with_known_targets(rows: RowsOfModel, part: str) -> RowsOfModel:
 
     Raises `UsageError`, which names the part, if none is left.
     """
-    has_target = np.concatenate([_has_target(np.asarray(piece.y)) for piece in pieces(rows, ROWS_AT_ONCE)])
+    # The inputs of a piece are laid out as well.
+    size = max(1, NUMBERS_AT_ONCE // math.prod(first_row(rows).x.shape))
+    has_target = np.concatenate([_has_target(np.asarray(piece.y)) for piece in pieces(rows, size)])
     if not np.any(has_target):
         raise UsageError(f"all targets of the {part} part are missing")
     if np.all(has_target):

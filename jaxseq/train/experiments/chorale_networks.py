@@ -33,7 +33,7 @@ class ChoraleNetwork(Network, Protocol):
     columns            columns of its input rows that hold symbols
     per_step           rows for each sixteenth
     whole_pieces_only  whether it can be trained on whole pieces alone
-    conditions         whether it reads what is known of a piece, see `music.networks.conditions`
+    conditions         whether it reads what is known of a piece, see `music.conditions`
     """
 
     columns: ClassVar[tuple[int, ...]]

@@ -412,6 +412,6 @@ def test_a_comparison_that_cannot_be_is_refused():
     assert (error.value.where, error.value.got, error.value.needed) == ("lags", -1, "at least 0")
     with pytest.raises(UsageError) as error:
         diebold_mariano(ACTUAL, FORECAST, LAST, loss="square")
-    assert (error.value.where, error.value.got, error.value.needed) == ("loss", "square", "squared, absolute")
+    assert (error.value.where, error.value.got, error.value.needed) == ("loss", "square", "squared, absolute, log")
     with pytest.raises(UsageError, match="1 of 4 forecasts are not finite, the first in row 2"):
         diebold_mariano(ACTUAL, FORECAST, np.array([[1.0, 2.0], [np.nan, 0.0]]))

@@ -84,6 +84,7 @@ def shown_by(command, words: list[str], capsys) -> str:
     return out + err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_names_out_of_files_reach_no_screen_as_commands(tmp_path: Path, capsys) -> None:
     from sales_tables import TABLE, sales

@@ -407,7 +407,6 @@ QUICK_PAIRS = (
     ("point", "auto"),
     ("point", "split"),
     ("quantile", "adaptive"),
-    ("student-t", "volatility"),
 )
 
 

@@ -321,6 +321,7 @@ def moved_run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_model_composes_without_its_data(moved_run: Path, tmp_path: Path, archive: Path) -> None:
     screen = io.StringIO()
     words = [str(moved_run), "--out", str(tmp_path / "a"), "--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
@@ -673,6 +674,7 @@ def told_run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return untrained("jsb-chords", archive, tmp_path_factory.mktemp("run") / "told", conditions=True)
 
 
+@pytest.mark.slow
 def test_a_model_with_conditions_is_told_length_and_key(told_run: Path) -> None:
     words = [str(told_run), "--count", "40", "--bars", "2"]
     wanted = request.read_request(options.parse([*words, "--key", "f# minor"]))
@@ -688,6 +690,7 @@ def test_a_model_with_conditions_is_told_length_and_key(told_run: Path) -> None:
     assert drawn.told is not None and len(set(drawn.told.keys)) > 2 and set(drawn.told.keys) <= keys
 
 
+@pytest.mark.slow
 def test_a_prime_s_key_is_told(told_run: Path) -> None:
     wanted = request.read_request(options.parse([str(told_run), "--prime", "chorale_003", "--prime-bars", "1"]))
     assert wanted.parts is not None and wanted.told is not None
@@ -747,11 +750,13 @@ def test_fermatas_stand_at_the_ends_of_the_bars_that_are_named() -> None:
     assert (error.value.where, error.value.got, error.value.needed) == ("--fermatas", 5, "1 to 4")
 
 
+@pytest.mark.slow
 def test_fermatas_that_a_model_was_not_trained_to_read_are_refused(run_of, told_run: Path) -> None:
     for run in (run_of("jsb-chords"), told_run):
         assert refused(str(run), "--fermatas", "1").where == "--fermatas"
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_keys_does_not_lean_towards_one_unasked(run_of, told_run: Path) -> None:
     def strength(run: Path, *words: str) -> float:
         wanted = request.read_request(options.parse([str(run), "--key", "G major", "--bars", "2", *words]))

@@ -33,6 +33,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_train_lands_in_the_home_folder_and_every_reader_finds_it(home: Path, capsys: pytest.CaptureFixture) -> None:
     assert train.main([*TINY, "--out=~/a"]) == 0
     assert {"config.json", "report.md", "checkpoints"} <= {path.name for path in (home / "a").iterdir()}

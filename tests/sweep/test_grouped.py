@@ -55,6 +55,7 @@ def test_a_group_is_as_large_as_the_memory(monkeypatch: pytest.MonkeyPatch) -> N
         assert [len(group) for group in together.groups(runs)] == {1: [1] * 5, 2: [2, 2, 1], 4: [4, 1]}[lanes]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_grid_is_trained_in_one_program_and_resumes_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "judge_by_domain", lambda trained, **how: {"seconds": 0.0})

@@ -75,6 +75,7 @@ def test_a_run_that_fails_is_named_when_the_others_are_through(tmp_path: Path) -
     assert is_finished(good)
 
 
+@pytest.mark.slow
 def test_each_gives_results_in_order_and_raises_what_was_raised() -> None:
     assert pool.map_in_workers(abs, [-3, 2, -1], 2) == [3, 2, 1]
     with pytest.raises(TypeError):

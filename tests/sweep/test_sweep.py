@@ -127,6 +127,7 @@ def only_the_last_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "train_all", train_most_here)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_the_last_in_a_worker")
 def test_the_table_says_what_the_runs_do_and_the_same_words_train_nothing_again(tmp_path: Path) -> None:
     words, out = [*TINY, "--lr", "0.01,0.1", "--seed", "0:2"], tmp_path / "out"

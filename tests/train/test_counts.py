@@ -41,7 +41,7 @@ def experiment(sales, *words):
 @pytest.mark.parametrize(
     ("head", "task"),
     [
-        ("negative-binomial", "direct"),
+        pytest.param("negative-binomial", "direct", marks=pytest.mark.slow),
         pytest.param("zero-inflated-poisson", "direct", marks=pytest.mark.slow),
         pytest.param("poisson", "direct", marks=pytest.mark.slow),
         pytest.param("negative-binomial", "iterated", marks=pytest.mark.slow),

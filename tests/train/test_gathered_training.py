@@ -49,6 +49,7 @@ def trained(path: Path) -> tuple[ForecastJob, epoch.Epoch]:
     return job, last
 
 
+@pytest.mark.slow
 def test_gathered_rows_train_the_numbers_of_rows_that_are_laid_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -251,6 +251,7 @@ def test_a_run_resumes_bit_for_bit(shops, quickened, tmp_path):
     assert (whole / "predictions.csv").read_bytes() == (stopped / "predictions.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_frame_is_forecast_as_its_file(shops, quickened):
     trained = forecaster.restore(shops / "run")
     by_frame = trained.predict(pd.read_csv(shops / "planned.csv")).table

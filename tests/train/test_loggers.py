@@ -68,6 +68,7 @@ def logged_rows(folder: Path) -> list[tuple[int, dict[str, float]]]:
     return [(row.pop("epoch"), {"optimiser_step": float(row.pop("step")), **row}) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_tool_gets_every_epoch_once_also_those_before_it(tmp_path: Path) -> None:
     points: list[Any] = []
     folder = tmp_path / "run"

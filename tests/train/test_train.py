@@ -758,6 +758,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(
     assert records.epochs(Path("runs/aapl-0001/checkpoints")) == [] and metrics(Path("runs/aapl-0001")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.exact_versions
 def test_the_epoch_before_a_loss_that_is_not_finite_stays_and_can_go_on(
     run: Path, capsys: pytest.CaptureFixture[str]

@@ -31,15 +31,7 @@ def load(
     *,
     stateful: bool = False,
 ) -> Dataset:
-    """Split the series into the three parts of one of `count` folds, cut their windows and fit their scaling.
-
-    What `target` leaves open is chosen by the training rows, and noted.
-
-    With `stateful`, windows are views of a series without missing values, and its background has the series as a whole.
-
-    Raises `UsageError`, which names the series, if a part is too short for a window, if the last value is exact in
-    the whole test part (no forecast can be compared with it), and as `fit_scaling` and `check_reach` do.
-    """
+    """Load a panel as `Panel.load` does; raises as it does."""
     if isinstance(target, str):
         target = Options(target)
     if panel.drops:

@@ -516,6 +516,16 @@ def test_weights_lean_towards_a_key_and_keep_ranges_and_cadences():
     np.testing.assert_array_equal(cadence.moving, [0, 0, 0, -np.inf, -np.inf, -np.inf])
 
 
+def test_a_cadence_goes_before_a_range_that_has_no_note_of_it():
+    high = np.array([[60, 81], [55, 74], [50, 69], [44, 52]])
+    leaning = weights.to_cadence(weights.within_ranges(weights.none(STEPS), high), [Key(1, False), Key(4, False)])
+    pitches = np.arange(tokens.VOCABULARY) + tokens.LOWEST - 1
+    possible = np.isfinite(leaning.notes[:, -1, 3])
+    # The bass has no G from 44 to 52, and one E, which it keeps to.
+    assert set(pitches[possible[0]] % 12) == {7} and pitches[possible[1]].tolist() == [52]
+    assert pitches[np.isfinite(leaning.notes[0, -1, 0])].tolist() == [62, 67, 71, 74, 79]
+
+
 def test_gaps_are_filled_within_ranges():
     ranges = np.array([[70, 72], [60, 62], [50, 52], [40, 42]])
     model, params = fill_net()

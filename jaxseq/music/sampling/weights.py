@@ -47,9 +47,11 @@ def in_key(weights: Weights, key: Key, strength: float) -> Weights:
 
     Of the first chord, whose key everything after it follows, all notes outside the tonic's triad count as outside.
     """
-    scale, triad = MAJOR_SCALE, MAJOR_TRIAD
+    scale = MAJOR_SCALE
+    triad = MAJOR_TRIAD
     if key.minor:
-        scale, triad = MINOR_SCALE, MINOR_TRIAD
+        scale = MINOR_SCALE
+        triad = MINOR_TRIAD
     tonic = conditions.tonic(key)
     notes = weights.notes - strength * _outside(tonic, scale)
     notes[:, 0] = weights.notes[:, 0] - strength * _outside(tonic, triad)
@@ -77,14 +79,23 @@ def to_cadence(weights: Weights, keys: Sequence[Key]) -> Weights:
     """
     steps = weights.notes.shape[1]
     first = max(0, steps - BEAT)
-    notes = np.repeat(weights.notes, len(keys), axis=0) if len(weights.notes) == 1 else weights.notes.copy()
+    notes = weights.notes.copy()
+    if len(notes) == 1:
+        notes = np.repeat(notes, len(keys), axis=0)
     for number, key in enumerate(keys):
         tonic = conditions.tonic(key)
-        chord = (*MAJOR_TRIAD, 3) if key.minor else MAJOR_TRIAD
+        chord = MAJOR_TRIAD
+        if key.minor:
+            chord = (*MAJOR_TRIAD, 3)
         excluded = np.tile(_outside(tonic, chord), (len(VOICES), 1))
         excluded[BASS] = _outside(tonic, (0,))
         excluded[:, 0] = True
-        notes[number, first:, excluded] = -np.inf
+        for voice in range(len(VOICES)):
+            in_quarter = notes[number, first:, voice]
+            # The cadence goes before a range in which it has no note.
+            if np.isneginf(in_quarter[:, ~excluded[voice]]).all():
+                in_quarter[:] = 0
+            in_quarter[:, excluded[voice]] = -np.inf
     moving = weights.moving.copy()
     moving[first + 1 :] = -np.inf
     return Weights(notes, moving)

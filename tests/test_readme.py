@@ -1,5 +1,6 @@
 """What README and docs show is true: their Python runs, the tree names every room, the commands are there."""
 
+import importlib
 import importlib.util
 import re
 import shlex
@@ -14,24 +15,33 @@ from jaxseq.export import write
 from jaxseq.sample import options as sample_options
 from jaxseq.sweep import grid, space
 from jaxseq.sweep import options as sweep_options
+from jaxseq.train import __main__ as train_command
 from jaxseq.train import options as train_options
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FILES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "RELIABILITY.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 )
-PAGES = {path.name: path.read_text() for path in FILES}
+PAGES = {path.relative_to(ROOT).as_posix().removeprefix("docs/"): path.read_text() for path in FILES}
+APART = ("forecasting.md", "functions.md", "own-table.md", "python.md", "rl.md")
+"""Pages with tests below: their blocks train, or go on from one another."""
+
+
+def blocks_of(page):
+    return re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+
+
 BLOCKS = [
-    pytest.param(block, id=f"{name}-{number}")
-    for name, text in PAGES.items()
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    if name not in ("forecasting.md", "python.md", "rl.md")  # they train, and have tests below
+    pytest.param(block, id=f"{page}-{number}")
+    for page in PAGES
+    for number, block in enumerate(blocks_of(page))
+    if page not in APART
 ]
 
 
-OPTIONAL = ("optuna", "safetensors", "statsmodels", "torch")
+OPTIONAL = ("equinox", "optuna", "safetensors", "statsmodels", "torch")
 """Packages that a page may import and that not everybody has."""
 
 
@@ -46,6 +56,32 @@ def test_the_python_of_a_page_runs(block, tmp_path, monkeypatch, capsys):
     with jax.numpy_dtype_promotion("standard"):
         exec(compile(block, "page.md", "exec"), {"__name__": "__page__"})
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_the_blocks_on_pure_functions_go_on_from_one_another(capsys):
+    names = {"__name__": "__page__"}
+    for block in blocks_of("functions.md"):
+        exec(compile(block, "functions.md", "exec"), names)
+        assert capsys.readouterr().out.strip()
+    assert jax.numpy.array_equal(names["outputs"][13:, 1], jax.numpy.zeros((7, 8)))
+
+
+@pytest.mark.slow
+def test_the_page_on_a_table_leads_from_a_file_to_a_score(tmp_path, monkeypatch, capsys):
+    make, use = blocks_of("own-table.md")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(make, "own-table.md", "exec"), {"__name__": "__page__"})
+    train, *later = re.findall(r"^    python -m jaxseq\.(\w+) (.*)$", PAGES["own-table.md"], re.MULTILINE)
+    assert train[0] == "train"
+    assert train_command.main([*shlex.split(train[1]), "--epochs", "2"]) == 0
+    exec(compile(use, "own-table.md", "exec"), {"__name__": "__page__"})
+
+    assert [name for name, _ in later] == ["forecast", "score"]
+    for name, words in later:
+        command = importlib.import_module(f"jaxseq.{name}")
+        assert command.main(shlex.split(words)) == 0
+    assert {path.name for path in Path("runs/table-0001").iterdir()} >= {"future.csv", "future.png", "score-0001"}
 
 
 @pytest.mark.slow
@@ -158,7 +194,7 @@ def test_the_options_of_every_command_that_is_shown_are_there(aapl_run):
         # A run to resume is any that is there.
         named = re.sub(r"(--resume) runs/(aapl|table)-0001", rf"\1 {aapl_run}", text.replace("\\\n", " "))
         words = shlex.split(named.replace("runs/aapl-0001", str(aapl_run)), comments=True)
-        if name in PARSERS and words != ["--help"]:
+        if name in PARSERS and "--help" not in words:
             assert PARSERS[name](words), text
 
 

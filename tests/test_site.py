@@ -1,0 +1,69 @@
+"""The site of the documentation: its builder, and the check of what it built."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def site_module(name):
+    """Import a module of docs/site, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"site_{name}", ROOT / "docs" / "site" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FAULTS = {
+    '<script src="https://a.example/x.js"></script>': "from another host",
+    '<img src="//a.example/x.png">': "from another host",
+    '<link rel="preconnect" href="https://a.example">': "from another host",
+    '<style>@import "https://a.example/x.css";</style>': "from another host",
+    '<p style="background: url(https://a.example/x.png)">': "from another host",
+    '<pre class="mermaid">': "from another host",
+    '<a href="gone.html">': "no such file",
+    '<img src="gone.png">': "no such file",
+    '<a href="other.html#gone">': "no such place",
+    '<a href="#gone">': "no such place",
+}
+
+
+@pytest.mark.parametrize("html", FAULTS)
+def test_a_fault_of_a_page_is_found(html, tmp_path):
+    (tmp_path / "other.html").write_text('<h1 id="here"></h1><a href="https://a.example">a link may lead anywhere</a>')
+    page = tmp_path / "page.html"
+    page.write_text('<a href="other.html#here"></a><a href="."></a><img src="data:image/png;base64,">')
+    (tmp_path / "index.html").write_text("")
+    check = site_module("check").check
+    assert check(tmp_path) == []
+
+    page.write_text(html)
+    (fault,) = check(tmp_path)
+    assert fault.startswith("page.html: ")
+    assert FAULTS[html] in fault
+
+
+def test_a_style_sheet_that_asks_another_host_is_found(tmp_path):
+    (tmp_path / "index.html").write_text("")
+    (tmp_path / "site.css").write_text("@font-face { src: url('https://a.example/f.woff2') }")
+    assert len(site_module("check").check(tmp_path)) == 1
+
+
+def test_a_folder_without_pages_is_no_site(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        site_module("check").check(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path):
+    for package in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(package)
+    site = tmp_path / "site"
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    subprocess.run(build, cwd=ROOT, check=True)
+    assert site_module("check").check(site) == []
+    assert "recurrence.scan" in (site / "api" / "cells.html").read_text()

@@ -21,7 +21,7 @@ from jaxseq.train import options as train_options
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FILES = (
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "RELIABILITY.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "RELIABILITY.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 )
 PAGES = {path.relative_to(ROOT).as_posix().removeprefix("docs/"): path.read_text() for path in FILES}

@@ -18,6 +18,7 @@ OUTSIDE = {
     "CONTRIBUTING.md": "contributing.md",
     "RELIABILITY.md": "reliability.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "CITATION.cff": "CITATION.cff",
     "jaxseq/data/README.md": "prices.md",
     "runs/README.md": "runs.md",

@@ -44,6 +44,7 @@ _LINEAR = (
 CELLS: MappingProxyType[str, Cell[Tree, Carry]] = MappingProxyType(
     {cell.name: cast("Cell[Tree, Carry]", cell) for cell in _GATED + _STEPWISE + _LINEAR}
 )
+"""Every cell of the package by its name."""
 
 
 def named(name: str) -> Cell[Tree, Carry]:

@@ -30,7 +30,7 @@ PARTS = ("params/", "stats/")
 """Beginnings of the paths of arrays that are taken."""
 AVERAGE = "opt/average/"
 """Beginning of the paths of averaged weights, and of the weight that they are divided by (`optimiser.Average`)."""
-TRAINING_FIELDS = ("dropout", "recurrent_dropout", "momentum", "chunk")
+TRAINING_FIELDS = ("dropout", "recurrent_dropout", "voice_dropout", "momentum", "chunk")
 """Fields of a network that may differ: they act in training alone."""
 SAME_FIELDS = ("task", "horizon")
 """Fields of an experiment, besides its network, by which the network's outputs are other ones."""

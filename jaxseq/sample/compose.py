@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -20,8 +21,7 @@ from jaxseq.music.piece import BEAT, REST, VOICES, Piece, PieceSplits
 from jaxseq.music.sampling import FREE, Guide, SamplingOptions
 from jaxseq.music.sampling import weights as leaning
 from jaxseq.music.sampling.weights import Weights
-from jaxseq.music.transposition import OCTAVE, SOPRANO, Key, key_named
-from jaxseq.sample import told
+from jaxseq.music.transposition import OCTAVE, SOPRANO, Key
 from jaxseq.sample.given import Given
 from jaxseq.sample.options import MOST_SAMPLES, SampleOptions
 from jaxseq.sample.request import Request
@@ -72,9 +72,9 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
             origin = "one of the soprano's range"
         notes = (f"the run was trained on windows and knows no first note: it is {origin}, drawn evenly",)
 
-    weights = weights_of(request)
+    lean = partial(leaning_of, request)
     candidates = np.repeat(forced, options.best_of, axis=0)
-    drawn = draw(request, candidates, _numbers(options.count, options.best_of), weights, progress)
+    drawn = draw(request, candidates, _numbers(options.count, options.best_of), lean, progress)
     if options.best_of > 1:
         drawn = best_of(request, drawn)
         measure = "key clarity and by how it ends"
@@ -82,7 +82,7 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
             measure = "key clarity before its last bar"
         notes = (*notes, f"each piece is the best of {options.best_of}, by {measure}")
     if options.ending == "cadence":
-        drawn = ended(request, forced, drawn, weights)
+        drawn = ended(request, forced, drawn)
         notes = (
             *notes,
             f"the last bar was composed {ENDINGS} times, to end on the tonic, and is the likeliest of these",
@@ -97,7 +97,8 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
     for number, symbols in enumerate(drawn.symbols, start=1):
         name = f"sample-{number:0{digits}d}"
         piece = completed(request.given, tokens.decode(symbols), name)
-        if request.told is not None:
+        # A model that does not read keys leans towards one, and the piece may be in another.
+        if request.told.columns is not None:
             piece = _in_key(piece, request.told.keys[number - 1])
         pieces.append(piece)
     return Composed(pieces, log_probability, notes, time.perf_counter() - began)
@@ -117,18 +118,23 @@ def first_notes(parts: PieceSplits | None, count: int, seed: int) -> Int[np.ndar
     return np.array([chord[0, 0] for chord in chords])
 
 
-def weights_of(request: Request) -> Weights | None:
-    """Return the weights of the ranges and the key that are asked for; None without either."""
+Lean: TypeAlias = Callable[[Int[np.ndarray, "b"]], Weights | None]
+"""Returns the weights of the pieces with these numbers, from 0; None for none."""
+
+
+def leaning_of(request: Request, pieces: Int[np.ndarray, "b"]) -> Weights | None:
+    """Return the weights of the ranges and keys of some pieces; None without either."""
     options = request.options
+    steps = len(request.given.forced)
     weights = None
     # A request for ranges has the data that tell them.
     if options.ranges == "keep" and request.parts is not None:
         ranges = voice_ranges([piece.notes for piece in request.parts.train])
-        weights = leaning.within_ranges(leaning.none(len(request.given.forced)), ranges)
-    strength = told.key_strength(options, request.composer)
-    if options.key is not None and strength:
-        unchanged = leaning.none(len(request.given.forced))
-        weights = leaning.in_key(weights or unchanged, key_named(options.key), strength)
+        weights = leaning.within_ranges(leaning.none(steps), ranges)
+    strength = options.key_strength or 0.0
+    keys = [request.told.keys[number] for number in pieces]
+    if strength and any(keys):
+        weights = leaning.in_keys(weights or leaning.none(steps), keys, strength)
     return weights
 
 
@@ -136,11 +142,11 @@ def draw(
     request: Request,
     forced: Int[np.ndarray, "b t 4"],
     numbers: Int[np.ndarray, "b"],
-    weights: Weights | None,
+    lean: Lean,
     progress: Callable[[int, int], None],
     stream: int = 0,
 ) -> Symbols:
-    """Draw the free symbols of all pieces in chunks of nearly equal size, so that memory stays bounded.
+    """Draw the free symbols of all pieces in chunks of one size, so that memory stays bounded.
 
     The notes of a piece depend on the seed, the `stream` of random numbers, and its number, not on the other pieces.
     """
@@ -151,15 +157,13 @@ def draw(
     log_probability = []
     done = 0
     candidates = len(forced) // options.count
-    for rows in _chunks(len(forced)):
+    # Last bars are composed in chunks of the size of the pieces, which one compiled program serves.
+    for rows in _chunks(len(forced), _chunk_size(options)):
         # All candidates of a piece are told and lean alike.
         pieces = rows // candidates
         known = None
-        if request.told is not None:
+        if request.told.columns is not None:
             known = request.told.columns[pieces]
-        weights_of_rows = weights
-        if weights is not None and len(weights.notes) > 1:
-            weights_of_rows = weights._replace(notes=weights.notes[pieces])
         drawn = request.composer.draw(
             key,
             forced[rows],
@@ -167,7 +171,7 @@ def draw(
             options=sampling_options,
             guide=Guide(
                 known=known,
-                weights=weights_of_rows,
+                weights=leaning.for_each(lean(pieces), len(pieces)),
                 numbers=numbers[rows],
             ),
         )
@@ -191,13 +195,13 @@ def _numbers(pieces: int, candidates: int) -> Int[np.ndarray, "b"]:
 def best_of(request: Request, drawn: Symbols) -> Symbols:
     """Return the best candidate of each piece: by how clearly it is in its key, and by 1 for each part of a cadence.
 
-    The key is the one that the model was told or that is asked for, or the one that fits a candidate best. A last bar that
+    The key is the one that the piece leans towards, or the one that fits a candidate best. A last bar that
     is composed again does not count.
     """
     candidates = request.options.best_of
     scores = np.empty(len(drawn.symbols))
     for number, symbols in enumerate(drawn.symbols):
-        key = _wanted_key(request, number // candidates)
+        key = request.told.keys[number // candidates]
         scores[number] = _score(request, tokens.decode(symbols), key)
     best = np.argmax(scores.reshape(-1, candidates), axis=1)
     rows = np.arange(len(best)) * candidates + best
@@ -225,15 +229,6 @@ def _clarity(notes: Int[np.ndarray, "t 4"], key: Key | None) -> float:
     return float(fits[OCTAVE * key.minor + conditions.tonic(key)])
 
 
-def _wanted_key(request: Request, piece: int) -> Key | None:
-    """Return the key that the model was told of a piece, or that is asked for; None where the notes decide it."""
-    if request.told is not None and request.told.keys[piece] is not None:
-        return request.told.keys[piece]
-    if request.options.key is not None:
-        return key_named(request.options.key)
-    return None
-
-
 def last_bar(given: Given) -> int:
     """Return the step at which the last bar begins, a quarter before the end at the latest."""
     positions = given.pattern.positions
@@ -244,11 +239,10 @@ def ended(
     request: Request,
     forced: Int[np.ndarray, "b t 4"],
     drawn: Symbols,
-    weights: Weights | None,
 ) -> Symbols:
     """Compose the last bar of each piece `ENDINGS` times with a cadence in its key, and take the likeliest.
 
-    The key is the one that the model was told or that is asked for, or that of the piece before its last bar. Given notes
+    The key is the one that the piece leans towards, or that of the piece before its last bar. Given notes
     stay.
     """
     steps = forced.shape[1]
@@ -257,14 +251,15 @@ def ended(
     beginnings[:, :start] = drawn.symbols[:, :start]
     piece_keys = []
     for number, symbols in enumerate(drawn.symbols):
-        wanted_key = _wanted_key(request, number)
-        piece_keys.append(wanted_key or _key_that_fits(tokens.decode(symbols), start))
+        piece_keys.append(request.told.keys[number] or _key_that_fits(tokens.decode(symbols), start))
 
-    usual = leaning.none(steps) if weights is None else weights
-    cadence = leaning.to_cadence(usual, piece_keys)
+    def lean(pieces: Int[np.ndarray, "b"]) -> Weights:
+        usual = leaning_of(request, pieces) or leaning.none(steps)
+        return leaning.to_cadence(usual, [piece_keys[number] for number in pieces])
+
     numbers = _numbers(len(forced), ENDINGS)
     candidates = np.repeat(beginnings, ENDINGS, axis=0)
-    endings = draw(request, candidates, numbers, cadence, lambda done, total: None, stream=ENDING_STREAM)
+    endings = draw(request, candidates, numbers, lean, lambda done, total: None, stream=ENDING_STREAM)
 
     # All candidates of a piece have the same beginning, and a first note without a probability.
     likelihood = np.nansum(endings.log_probability[:, start:], axis=(1, 2)).reshape(-1, ENDINGS)
@@ -284,16 +279,21 @@ def _sampling_options(options: SampleOptions) -> SamplingOptions:
         top_k=options.top_k or tokens.VOCABULARY,
         top_p=options.top_p,
         avoid_parallels=options.parallels == "avoid",
-        note_temperature=options.note_temperature,
+        note_temperature=options.note_temperature or 1.0,
         sweeps=options.sweeps,
     )
 
 
-def _chunks(count: int) -> Iterator[Int[np.ndarray, "_"]]:
-    """Yield the row numbers of chunks that all have the same size."""
+def _chunk_size(options: SampleOptions) -> int:
+    """Return the number of pieces that are composed at the same time."""
+    count = options.count * options.best_of
     # Rounded up, twice: as few chunks as possible, and as equal ones.
     chunks = -(-count // CHUNK)
-    size = -(-count // chunks)
+    return -(-count // chunks)
+
+
+def _chunks(count: int, size: int) -> Iterator[Int[np.ndarray, "_"]]:
+    """Yield the row numbers of chunks that all have the same size."""
     for first in range(0, count, size):
         # The last chunk is filled up with its last row, so that one compiled program serves all of them.
         yield np.minimum(np.arange(first, first + size), count - 1)

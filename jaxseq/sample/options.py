@@ -22,6 +22,8 @@ FOLDER = "samples"
 """Name of the numbered folders."""
 NO_PRIME = "none"
 """Value of `SampleOptions.prime` that composes from the start."""
+NO_KEY = "none"
+"""Value of `SampleOptions.key` that leaves the key to the model."""
 DATA_PATH = "data.path"
 """Name of the option that has a dot."""
 DEFAULT_BARS = 16
@@ -75,30 +77,32 @@ class SampleOptions:
     """Sixteenths before the first bar: 4 is a quarter. The last bar of a composed piece is shorter by them; a given piece
     gets other bar lines. None takes the upbeat of the given piece, or none."""
     key: str | None = None
-    """Key of all pieces, such as "G major" or "f# minor". A run that was trained with --model.conditions reads it, and None
-    takes that of --prime or --melody, or those of training pieces, drawn evenly. Any other run leans towards it, by
-    --key-strength, and None leaves the key to the model."""
+    """Key of all pieces, such as "G major" or "f# minor"; none leaves it to the model. A run that was trained with
+    --model.conditions reads it, and takes that of --prime or --melody, or those of training pieces, drawn evenly, where
+    there is no --key. Any other run leans towards it, by --key-strength."""
     fermatas: str | None = None
     """Bars that end under a fermata, separated by commas: 4,8,12,16. For a run of chords with --model.conditions."""
     temperature: float = 1.0
     """Divides the logits: below 1 favours likely notes, above 1 unlikely ones."""
-    note_temperature: float = 1.0
+    note_temperature: float | None = None
     """Divides the logits of the notes that a voice can move to once more; how likely it moves stays as it is, so that the
-    rhythm does not freeze."""
+    rhythm does not freeze. None takes 0.5, and 1 for a run that fills gaps."""
     top_k: int | None = None
     """Draw only from this number of most likely notes; None draws from all."""
     top_p: float = 1.0
     """Draw only from the smallest set of most likely notes whose probabilities reach p (nucleus sampling)."""
-    parallels: Literal["allow", "avoid"] = "allow"
-    """avoid never draws a note that makes parallel fifths, octaves or unisons with a voice above."""
-    ranges: Literal["free", "keep"] = "free"
-    """keep never draws a note outside the range that its voice has in the training part."""
+    parallels: Literal["allow", "avoid"] | None = None
+    """avoid never draws a note that makes parallel fifths, octaves or unisons with a voice above. None avoids them, unless
+    the run fills gaps."""
+    ranges: Literal["free", "keep"] | None = None
+    """keep never draws a note outside the range that its voice has in the training part. None keeps to it where the run's
+    data can be read."""
     key_strength: float | None = None
-    """Log-odds by which notes outside the scale of --key are less likely and, in the first chord, those outside its tonic's
-    triad. None takes 0 for a run that reads the key, and 2 for any other."""
-    ending: Literal["free", "cadence"] = "free"
+    """Log-odds by which notes outside the scale of a piece's key are less likely and, in the first chord, those outside its
+    tonic's triad. None takes 2 for a --key, and 0.5 for a run that reads it."""
+    ending: Literal["free", "cadence"] | None = None
     """cadence composes the last bar of each piece several times, to end on a held triad of the tonic of its key in root
-    position, and takes the likeliest."""
+    position, and takes the likeliest. None does so where the last quarter is free, unless the run fills gaps."""
     best_of: int = 1
     """Number of pieces that are composed for each one that is taken: the one with the largest sum of key clarity, 1 for an
     end on a held triad in root position and 1 for one on the tonic."""
@@ -149,8 +153,9 @@ class SampleOptions:
         _check_range("--best-of", self.best_of, 1, MOST_CANDIDATES)
         _check_range("--key-strength", self.key_strength, 0, STRONGEST)
         _check_temperature("--temperature", self.temperature)
-        _check_temperature("--note-temperature", self.note_temperature)
-        if self.key is not None:
+        if self.note_temperature is not None:
+            _check_temperature("--note-temperature", self.note_temperature)
+        if self.key is not None and self.key != NO_KEY:
             key_named(self.key)
         if self.fermatas is not None and not BARS.fullmatch(self.fermatas):
             raise UsageError("no list of bars", where="--fermatas", got=self.fermatas, needed="numbers such as 4,8")

@@ -121,8 +121,6 @@ def settings(request: Request) -> dict[str, Setting]:
         unused.add("sweeps")
     if options.prime == NO_PRIME:
         unused.add("prime_bars")
-    if options.key is None:
-        unused.add("key_strength")
     if options.transpose == 0:
         unused.add("transpose")
 

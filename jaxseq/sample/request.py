@@ -13,9 +13,9 @@ from jaxseq.music.bars import with_upbeat
 from jaxseq.music.midi.read import Melody
 from jaxseq.music.notes import BPM, HOLD, clock
 from jaxseq.music.piece import BAR, Piece, PieceSplits, Reading
-from jaxseq.sample import given, sources, told
+from jaxseq.sample import given, sources, told, usual
 from jaxseq.sample.given import Given
-from jaxseq.sample.options import FASTEST, NO_PRIME, SLOWEST, SampleOptions
+from jaxseq.sample.options import FASTEST, NO_KEY, NO_PRIME, SLOWEST, SampleOptions
 from jaxseq.sample.told import Told
 from jaxseq.train.domains import chorales
 from jaxseq.train.domains.chorales import Composer
@@ -30,7 +30,7 @@ class Request(NamedTuple):
     given     notes that are given in every piece
     bpm       tempo, in quarter notes a minute: that of the options, of the given file, or the usual one
     remarks   on the data and on the given notes, a sentence each
-    told      what the model is told of each piece; None for a model without conditions
+    told      key of each piece, and what the model is told of it
     """
 
     options: SampleOptions
@@ -39,7 +39,7 @@ class Request(NamedTuple):
     given: Given
     bpm: float
     remarks: tuple[str, ...]
-    told: Told | None = None
+    told: Told
 
 
 def read_request(options: SampleOptions) -> Request:
@@ -59,8 +59,9 @@ def read_request(options: SampleOptions) -> Request:
     # Sound is made at the end: music that is too long for it is refused before it is composed.
     bpm = _tempo(options, given_notes)
     _check_length(given_notes.pattern, bpm)
+    has_data = not isinstance(loaded, UsageError)
     request = Request(
-        options=options,
+        options=usual.decided(options, composer, given_notes, has_data),
         composer=composer,
         parts=None,
         given=given_notes,
@@ -111,8 +112,8 @@ def _check_combination(options: SampleOptions) -> None:
             where="--melody",
             got=options.melody,
         )
-    if options.key_strength is not None and options.key is None:
-        raise UsageError("no key to lean towards", where="--key-strength", got=options.key_strength, needed="--key")
+    if options.key_strength and options.key == NO_KEY:
+        raise UsageError("no key to lean towards", where="--key-strength", got=options.key_strength, needed="a --key")
     if options.transpose != 0 and options.melody is None and not is_primed:
         raise UsageError(
             "no notes to move",
@@ -138,6 +139,8 @@ def _check_combination(options: SampleOptions) -> None:
 def _check_model(options: SampleOptions, composer: Composer) -> None:
     """Raise `UsageError` for options that the model cannot follow."""
     told.check(options, composer)
+    if options.key_strength and options.key is None and "key" not in told.conditions_of(composer):
+        raise UsageError("no key to lean towards", where="--key-strength", got=options.key_strength, needed="a --key")
     experiment = composer.experiment
     # Models that compose forward know nothing of the notes that follow a gap.
     if _changes(options) and not composer.fills:
@@ -151,16 +154,16 @@ def _check_model(options: SampleOptions, composer: Composer) -> None:
             needed=f"a run of python -m jaxseq.train {filling}",
         )
     # A model that fills gaps draws a note together with the one before it.
-    for option, value, usual in (
+    for option, value, possible in (
         ("--note-temperature", options.note_temperature, 1.0),
         ("--ending", options.ending, "free"),
     ):
-        if composer.fills and value != usual:
+        if composer.fills and value not in (possible, None):
             raise UsageError(
                 f"the model of {options.run} draws all steps at once",
                 where=option,
                 got=value,
-                needed=f"{usual}, or a run of a model that composes forward",
+                needed=f"{possible}, or a run of a model that composes forward",
             )
     # A model that fills gaps draws all voices at once, so that none is drawn below another.
     if options.parallels == "avoid" and composer.fills:

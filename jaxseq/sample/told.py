@@ -16,44 +16,33 @@ from jaxseq.music.sampling import FREE
 from jaxseq.music.tokens import decode
 from jaxseq.music.transposition import Key, key_named
 from jaxseq.sample.given import Given
-from jaxseq.sample.options import SampleOptions
+from jaxseq.sample.options import NO_KEY, SampleOptions
 from jaxseq.train.domains.chorales import Composer
 
 CADENCE = 2 * BEAT
 """Steps at the end of a bar that stand under a fermata."""
-STRENGTH = 2.0
-"""Log-odds against notes outside the key, for a model that does not read keys."""
 
 
 class Told(NamedTuple):
     """Conditions of each of b pieces.
 
-    columns  those of `music.conditions`
-    keys     of the pieces; None where it is unknown
+    keys     of the pieces; None where it is left to the model
+    columns  those of `music.conditions`; None for a model that does not read them
     """
 
-    columns: Int[np.ndarray, "b t 7"]
     keys: tuple[Key | None, ...]
+    columns: Int[np.ndarray, "b t 7"] | None = None
 
 
 def check(options: SampleOptions, composer: Composer) -> None:
     """Raise `UsageError` for fermatas that the model of a run does not read."""
-    if options.fermatas is not None and "phrase" not in _conditions(composer):
+    if options.fermatas is not None and "phrase" not in conditions_of(composer):
         raise UsageError(
             f"the model of {options.run} was trained without them",
             where="--fermatas",
             got=options.fermatas,
             needed="a run of python -m jaxseq.train chords --model.conditions",
         )
-
-
-def key_strength(options: SampleOptions, composer: Composer) -> float:
-    """Return the log-odds against notes outside the key that the options name: none for a model that reads keys."""
-    if options.key_strength is not None:
-        return options.key_strength
-    if "key" in _conditions(composer):
-        return 0.0
-    return STRENGTH
 
 
 def with_fermatas(given: Given, fermatas: str | None) -> Given:
@@ -75,26 +64,30 @@ def with_fermatas(given: Given, fermatas: str | None) -> Given:
     return given._replace(pattern=pattern._replace(fermatas=under))
 
 
-def tell(options: SampleOptions, composer: Composer, parts: PieceSplits | None, given: Given) -> Told | None:
-    """Return what a model is told of each piece; None for a model without conditions.
+def tell(options: SampleOptions, composer: Composer, parts: PieceSplits | None, given: Given) -> Told:
+    """Return the key of each piece, and what a model with conditions is told of it.
 
     A key that neither the options nor the given notes decide is that of a training piece, drawn evenly: keys are then as
-    frequent as Bach's. Without the training pieces it is unknown.
+    frequent as Bach's. Without the training pieces it is unknown, and to a model without conditions unless it is asked for.
     """
-    names = _conditions(composer)
+    names = conditions_of(composer)
     if not names:
-        return None
+        key = None
+        if options.key not in (None, NO_KEY):
+            key = key_named(options.key)
+        return Told((key,) * options.count)
 
     keys = _keys(options, parts, given)
-    # Of bars that are to be composed nobody has said where a phrase ends, unless it is by --fermatas.
     columns = np.array([conditions.columns(_known(given.pattern, key), names) for key in keys])
+    # Of bars that are to be composed nobody has said where a phrase ends, unless it is by --fermatas.
     continues_piece = (given.forced[0] != FREE).any() and (given.forced[-1] == FREE).all()
     if continues_piece and options.fermatas is None:
         columns[..., conditions.COLUMNS["phrase"]] = conditions.UNKNOWN
-    return Told(columns, tuple(keys))
+    return Told(tuple(keys), columns)
 
 
-def _conditions(composer: Composer) -> tuple[conditions.ConditionName, ...]:
+def conditions_of(composer: Composer) -> tuple[conditions.ConditionName, ...]:
+    """Return the conditions that a model reads and its data tell."""
     experiment = composer.experiment
     if not experiment.model.conditions:
         return ()
@@ -108,6 +101,8 @@ def _known(pattern: Piece, key: Key | None) -> Known:
 
 def _keys(options: SampleOptions, parts: PieceSplits | None, given: Given) -> list[Key | None]:
     """Return the key of each piece."""
+    if options.key == NO_KEY:
+        return [None] * options.count
     if options.key is not None:
         return [key_named(options.key)] * options.count
 

@@ -53,6 +53,7 @@ AAPL = ["aapl", *SMALL, "--batch", "1024", "--lr", "0.05"]
 TABLE = ["table", *SMALL, "--data.series", "store", "--batch", "64", "--lr", "1.0"]
 ONE = ["waves", "--data.count", "60", "--data.window", "8", "--model.hidden", "2", "--epochs", "2", "--batch", "16"]
 CHORDS = ["jsb-chords", "--model.hidden", "4", "--model.embedding", "4", "--model.voice-hidden", "4"]
+CHORDS += ["--model.no-conditions", "--model.no-reprises"]
 CHORDS += ["--stretch", "32", "--hop", "32", "--batch", "4", "--schedule", "constant", "--epochs", "4", "--lr", "0.3"]
 SLICE = os.environ.get("SLICE", "0/1")
 PIECE = ["--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]

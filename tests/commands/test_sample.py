@@ -39,7 +39,7 @@ from jaxseq.music.tokens import LOWEST
 from jaxseq.music.transposition import SOPRANO, Key
 from jaxseq.report import contents
 from jaxseq.sample import __main__ as sample
-from jaxseq.sample import compose, given, options, report, request, sources, told
+from jaxseq.sample import compose, given, options, report, request, sources, told, usual
 from jaxseq.train import experiments
 from jaxseq.train.domains.chorales import Composer
 
@@ -67,7 +67,9 @@ def run_of(archive: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 def composed(run: Path, out: Path, *words: str) -> Path:
-    return sampled(str(run), "--out", str(out), "--no-score", "--bpm", "400", *words)
+    """Compose without composing last bars again, which takes another compiled program."""
+    free = () if "--ending" in words else ("--ending", "free")
+    return sampled(str(run), "--out", str(out), "--no-score", "--bpm", "400", *free, *words)
 
 
 def sampled(*words: str) -> Path:
@@ -125,8 +127,8 @@ def test_the_page_plays_every_piece_and_leads_to_its_files(pieces: Path, run_of)
         assert any(fact.endswith("nats a note") for fact in shown["facts"]) and shown["score"] is None
     command = root.find(".//code[@id='player-command']").text
     assert (
-        command
-        == f"python -m jaxseq.sample {run_of('jsb-chords')} --count 2 --bars {BARS} --bpm 400.0 --no-score --epoch 1"
+        command == f"python -m jaxseq.sample {run_of('jsb-chords')} --count 2 --bars {BARS} --note-temperature 0.5 "
+        "--parallels avoid --ranges keep --key-strength 0.0 --ending free --bpm 400.0 --no-score --epoch 1"
     )
     assert {link.get("href") for link in root.iter("a")} >= {"sample-01.mid", "sample-02.musicxml"}
     assert "http:" not in page.replace("http://www.w3.org/2000/svg", "") and "https:" not in page
@@ -232,6 +234,11 @@ def test_a_model_that_fills_gaps_draws_all_steps_at_once(run_of, words: tuple[st
     assert refused(str(run_of("jsb-fill")), *words).where == words[0]
 
 
+@pytest.mark.parametrize("words", [(), ("--key", "none")])
+def test_a_strength_needs_a_key(run_of, words: tuple[str, ...]) -> None:
+    assert refused(str(run_of("jsb-chords")), "--key-strength", "1", *words).where == "--key-strength"
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -324,6 +331,7 @@ def moved_run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_composes_without_its_data(moved_run: Path, tmp_path: Path, archive: Path) -> None:
     screen = io.StringIO()
     words = [str(moved_run), "--out", str(tmp_path / "a"), "--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
+    words += ["--ranges", "free", "--ending", "free"]
     folder = sample.sample(options.parse(words), Console(file=screen, width=1000))
     assert {path.name for path in folder.iterdir()} == {
         *(f"sample-01{end}" for end in (".mid", ".musicxml", ".wav", ".png")),
@@ -711,8 +719,8 @@ def test_the_best_candidate_is_the_best_in_the_key_that_is_asked_for(run_of) -> 
         words = [str(run_of("jsb-chords")), "--count", "1", "--best-of", "2", "--bars", "2", *more]
         return compose.best_of(request.read_request(options.parse(words)), drawn).symbols[0]
 
-    np.testing.assert_array_equal(best("--key", "C major"), in_major)
-    np.testing.assert_array_equal(best("--key", "E minor"), in_minor)
+    np.testing.assert_array_equal(best("--key", "C major", "--ending", "free"), in_major)
+    np.testing.assert_array_equal(best("--key", "E minor", "--ending", "free"), in_minor)
     # An end that is composed again does not count.
     np.testing.assert_array_equal(best("--key", "C major", "--ending", "cadence"), in_major)
 
@@ -756,15 +764,38 @@ def test_fermatas_that_a_model_was_not_trained_to_read_are_refused(run_of, told_
         assert refused(str(run), "--fermatas", "1").where == "--fermatas"
 
 
-@pytest.mark.slow
-def test_a_model_that_reads_keys_does_not_lean_towards_one_unasked(run_of, told_run: Path) -> None:
-    def strength(run: Path, *words: str) -> float:
-        wanted = request.read_request(options.parse([str(run), "--key", "G major", "--bars", "2", *words]))
-        return told.key_strength(wanted.options, wanted.composer)
+def usual_values(name: str, *words: str, reads: bool = False, forced: int = 0, has_data: bool = True) -> list[object]:
+    """What stands for the options that `words` leave open; `forced` steps at the end of the soprano are given."""
+    recipe = experiments.named(name)
+    if name.endswith("chords"):
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, conditions=reads))
+    notes = given.from_nothing(2)
+    if forced:
+        notes.forced[-forced:, 0] = 30
+    composer = Composer(recipe, epoch=1, setup=None, state=None)
+    decided = usual.decided(options.parse(["run", *words]), composer, notes, has_data)
+    return [decided.note_temperature, decided.parallels, decided.ranges, decided.ending, decided.key_strength]
 
-    assert refused(str(told_run), "--key-strength", "1").where == "--key-strength"
-    assert strength(told_run) == 0 and strength(told_run, "--key-strength", "1") == 1
-    assert strength(run_of("jsb-chords")) == told.STRENGTH
+
+def test_options_that_are_left_open_follow_from_the_model_and_the_given_notes() -> None:
+    lean = usual.KEY_STRENGTH
+    assert usual_values("jsb-chords") == [usual.NOTE_TEMPERATURE, "avoid", "keep", "cadence", 0]
+    assert usual_values("jsb-chords", "--key", "G major")[-1] == lean
+    assert usual_values("jsb-chords", reads=True)[-1] == usual.STRENGTH_BESIDE_READING
+    assert usual_values("jsb-chords", "--key", "none", reads=True)[-1] == 0
+    # A melody has its own end.
+    assert usual_values("jsb-chords", forced=3)[3] == "free"
+    assert usual_values("jsb-chords", has_data=False)[2] == "free"
+    # A model that fills gaps draws all steps at once.
+    assert usual_values("jsb-fill")[:4] == [1, "allow", "keep", "free"]
+
+
+def test_options_that_are_given_stay() -> None:
+    free = {"note-temperature": 1, "parallels": "allow", "ranges": "free", "ending": "free", "key": "G major"}
+    words = [word for name, value in free.items() for word in (f"--{name}", str(value))]
+    words += ["--key-strength", "1"]
+    for reads in (False, True):
+        assert usual_values("jsb-chords", *words, reads=reads) == [1, "allow", "free", "free", 1]
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """What a composer knows: its codes, its transposition with the notes, and that what is unknown has no influence."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,7 +154,12 @@ def test_a_network_reads_what_is_known_and_nothing_of_what_is_not() -> None:
 
 
 def test_a_recipe_from_before_conditions_has_none() -> None:
-    recipe = to_config(named("jsb-chords"))
+    today = named("jsb-chords")
+    recipe = to_config(today)
+    recipe.pop("ema")
     for name in ("conditions", "reprises"):
-        assert recipe["model"].pop(name) is False
-    assert from_config(recipe, "config.json") == named("jsb-chords")
+        recipe["model"].pop(name)
+    before = dataclasses.replace(
+        today, ema=0.0, model=dataclasses.replace(today.model, conditions=False, reprises=False)
+    )
+    assert from_config(recipe, "config.json") == before != today

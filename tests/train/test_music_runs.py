@@ -30,6 +30,9 @@ from jaxseq.train.job import setup_of
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 CHORDS = [
+    # What they read takes time to compile, and has tests of its own.
+    "--model.no-conditions",
+    "--model.no-reprises",
     "--model.hidden",
     "4",
     "--model.embedding",

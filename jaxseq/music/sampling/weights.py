@@ -42,20 +42,33 @@ def none(steps: int) -> Weights:
     return Weights(np.zeros(shape, np.float32), np.zeros(steps, np.float32))
 
 
-def in_key(weights: Weights, key: Key, strength: float) -> Weights:
-    """Subtract `strength` from the log-probability of notes outside the scale of a key.
+def for_each(weights: Weights | None, pieces: int) -> Weights | None:
+    """Return weights with those of notes for each piece; None for none."""
+    if weights is None:
+        return None
+    notes = np.broadcast_to(weights.notes, (pieces, *weights.notes.shape[1:]))
+    return weights._replace(notes=notes)
 
-    Of the first chord, whose key everything after it follows, all notes outside the tonic's triad count as outside.
+
+def in_keys(weights: Weights, keys: Sequence[Key | None], strength: float) -> Weights:
+    """Subtract `strength` from the log-probability of notes outside the scale of each piece's key.
+
+    Of the first chord, whose key everything after it follows, all notes outside the tonic's triad count as outside. A piece
+    without a key leans towards none.
     """
-    scale = MAJOR_SCALE
-    triad = MAJOR_TRIAD
-    if key.minor:
-        scale = MINOR_SCALE
-        triad = MINOR_TRIAD
-    tonic = conditions.tonic(key)
-    notes = weights.notes - strength * _outside(tonic, scale)
-    notes[:, 0] = weights.notes[:, 0] - strength * _outside(tonic, triad)
-    return weights._replace(notes=notes.astype(np.float32))
+    notes = np.repeat(weights.notes, len(keys) // len(weights.notes), axis=0)
+    for of_piece, key in zip(notes, keys, strict=True):
+        if key is None:
+            continue
+        scale = MAJOR_SCALE
+        triad = MAJOR_TRIAD
+        if key.minor:
+            scale = MINOR_SCALE
+            triad = MINOR_TRIAD
+        tonic = conditions.tonic(key)
+        of_piece[0] -= strength * _outside(tonic, triad)
+        of_piece[1:] -= strength * _outside(tonic, scale)
+    return weights._replace(notes=notes)
 
 
 def within_ranges(weights: Weights, ranges: Int[np.ndarray, "4 2"]) -> Weights:
@@ -79,9 +92,7 @@ def to_cadence(weights: Weights, keys: Sequence[Key]) -> Weights:
     """
     steps = weights.notes.shape[1]
     first = max(0, steps - BEAT)
-    notes = weights.notes.copy()
-    if len(notes) == 1:
-        notes = np.repeat(notes, len(keys), axis=0)
+    notes = np.repeat(weights.notes, len(keys) // len(weights.notes), axis=0)
     for number, key in enumerate(keys):
         tonic = conditions.tonic(key)
         chord = MAJOR_TRIAD

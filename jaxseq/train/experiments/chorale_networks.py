@@ -212,7 +212,12 @@ class Chords(VoicesAtOnce):
         if self.reprises:
             columns += tuple(first + column for column in reprise.NOTE_COLUMNS)
         return objectives.next_symbol(
-            columns, transpose, lowest=LOWEST, highest=HIGHEST, tonics=tonics, conditions=groups
+            columns,
+            transpose,
+            lowest=LOWEST,
+            highest=HIGHEST,
+            tonics=tonics,
+            conditions=groups,
         )
 
     def build(self, started: bool) -> ChordNet:

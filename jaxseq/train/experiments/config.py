@@ -28,8 +28,10 @@ BESIDE_THE_FIELDS = ("experiment", *RESULTS, RECIPE, OVERRIDES, WARM_START, RUN_
 """Keys of `config.json` that are not fields of an experiment: its name, results of fitting, and the run's identity."""
 OUTSIDE_JSON = ("name", "about")
 """Fields that are not written: the name stands under "experiment", the help text belongs to the code."""
-BEFORE: Mapping[str, object] = MappingProxyType({"start": "random"})
+BEFORE: Mapping[str, object] = MappingProxyType({"start": "random", "ema": 0.0})
 """Values of fields that earlier versions did not write, where the default is another one today."""
+BEFORE_IN_MODELS: Mapping[str, object] = MappingProxyType({"conditions": False, "reprises": False})
+"""Likewise, of the fields of networks."""
 LONGEST_REASON = 600
 """Characters kept of an error message about a file, whose texts may be of any length."""
 LARGEST_INTEGER = 2**63 - 1
@@ -75,13 +77,23 @@ def read_config(
     Raises `UsageError`, which names `source`, for an unknown field or a value of another type.
     """
     fields = {key: value for key, value in config.items() if key not in BESIDE_THE_FIELDS}
-    fields = {**{key: value for key, value in BEFORE.items() if hasattr(default, key)}, **fields}
+    fields = {**_known_fields(BEFORE, default), **fields}
 
     # Their annotations are type variables or protocols: the class to check against is that of the default.
     data = rebuild(default.data, fields.pop("data", {}), f"{source}: data")
-    model = rebuild(default.model, fields.pop("model", {}), f"{source}: model")
+    of_model = fields.pop("model", {})
+    # Anything else is refused by `rebuild`.
+    if isinstance(of_model, Mapping):
+        of_model = {**_known_fields(BEFORE_IN_MODELS, default.model), **of_model}
+    model = rebuild(default.model, of_model, f"{source}: model")
 
     return rebuild(default, fields, source, {"data": data, "model": model})
+
+
+def _known_fields(values: Mapping[str, object], of: object) -> dict[str, object]:
+    """Return the values of those fields that a dataclass has."""
+    names = {field.name for field in dataclasses.fields(of)}  # pyrefly: ignore[bad-argument-type]
+    return {name: value for name, value in values.items() if name in names}
 
 
 def rebuild(

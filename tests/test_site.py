@@ -58,6 +58,28 @@ def test_a_folder_without_pages_is_no_site(tmp_path):
         site_module("check").check(tmp_path)
 
 
+def test_fields_in_two_columns_of_a_docstring_become_a_list():
+    pytest.importorskip("griffe")
+    docstring = """A layer.
+
+hidden        h, the number of units
+learn_start   make the initial state a parameter, of which
+              every row has the same
+
+Two  spaces in prose
+do no harm."""
+    assert site_module("docstrings").as_markdown(docstring).splitlines() == [
+        "A layer.",
+        "",
+        "- `hidden`: h, the number of units",
+        "- `learn_start`: make the initial state a parameter, of which",
+        "    every row has the same",
+        "",
+        "Two  spaces in prose",
+        "do no harm.",
+    ]
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path):
     for package in ("mkdocs", "material", "mkdocstrings"):

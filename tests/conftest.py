@@ -50,9 +50,9 @@ def pytest_xdist_auto_num_workers(config):
     return None
 
 
-MOST_MAPPINGS = 25_000
+MOST_MAPPINGS = 40_000
 """Mappings of memory at which a worker gives its compiled programs back: Linux ends a process that needs more than
-65,530 (`vm.max_map_count`), and each program takes about six."""
+65,530 (`vm.max_map_count`), and each program takes about six. To give them back takes ten seconds."""
 
 
 def mappings() -> int:

@@ -1,11 +1,10 @@
 """Imports point down, and each outside package has one door."""
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parent.parent / "jaxseq"
 FLOORS = (
@@ -83,13 +82,17 @@ DOORS = {
 """The rooms, or the modules, that may import a package."""
 WITHOUT_JAX = ("data", "common/errors", "common/figures", "music/corpora", "music/evaluation", "music/midi")
 MODULES = [path.relative_to(PACKAGE).with_suffix("") for path in sorted(PACKAGE.rglob("*.py"))]
-every_module = pytest.mark.parametrize("module", MODULES, ids=str)
+"""All of them are read in one test of each rule: a test of each would take longer to start than to check."""
+
+
+@functools.cache
+def parsed(module):
+    return ast.parse((PACKAGE / module).with_suffix(".py").read_text())
 
 
 def imports(module):
     """Dotted names of what a module imports, those within functions too."""
-    tree = ast.parse((PACKAGE / module).with_suffix(".py").read_text())
-    for node in ast.walk(tree):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -107,34 +110,51 @@ def within(module, places):
     return any((module / "_").is_relative_to(place) for place in places)
 
 
-@every_module
-def test_imports_point_down(module):
+def upward_imports(module):
     room = module.parts[0]
     if room == "__init__":
         return
     for name in imports(module):
         package, *rest = name.split(".")
-        if package == "jaxseq" and rest[0] not in (room, "__version__"):
-            assert floor(rest[0]) > floor(room), f"{module} imports {name}, which is not below it"
+        if package == "jaxseq" and rest[0] not in (room, "__version__") and floor(rest[0]) <= floor(room):
+            yield f"{module} imports {name}, which is not below it"
 
 
-@every_module
-def test_every_package_has_its_door(module):
+def imports_beside_the_door(module):
     for name in imports(module):
         package = name.partition(".")[0]
-        assert package not in DOORS or within(module, DOORS[package]), f"{module} imports {package}"
-        assert package != "jax" or not within(module, WITHOUT_JAX), f"{module} imports jax"
+        if package in DOORS and not within(module, DOORS[package]):
+            yield f"{module} imports {package}"
+        if package == "jax" and within(module, WITHOUT_JAX):
+            yield f"{module} imports jax"
 
 
-@every_module
-def test_a_module_that_calls_itself_the_only_one_is_it(module):
-    """Of doors this can be checked; of what a file "knows" it cannot, so no docstring claims that."""
-    tree = ast.parse((PACKAGE / module).with_suffix(".py").read_text())
-    docstring = ast.get_docstring(tree) or ""
+def false_claims(module):
+    """Of doors a claim can be checked; of what a file "knows" it cannot, so no docstring makes it."""
+    docstring = ast.get_docstring(parsed(module)) or ""
     for package in re.findall(r"[Oo]nly door to (\w+)", docstring):
-        assert DOORS[package] == {str(module)}, f"{package} has other doors than {module}"
-    claim = re.search(r"[Oo]nly (file|module|place|room)\b", docstring)
-    assert claim is None, f"{module}: no test holds that it is the {claim[0]}"
+        if DOORS[package] != {str(module)}:
+            yield f"{package} has other doors than {module}"
+    for claim in re.findall(r"[Oo]nly (?:file|module|place|room)\b", docstring):
+        yield f"{module}: no test holds that it is the {claim}"
+
+
+def faults(rule):
+    """What a rule finds in all modules, one on a line."""
+    assert len(MODULES) > 300
+    return "\n".join(fault for module in MODULES for fault in rule(module))
+
+
+def test_imports_point_down():
+    assert not faults(upward_imports)
+
+
+def test_every_package_has_its_door():
+    assert not faults(imports_beside_the_door)
+
+
+def test_a_module_that_calls_itself_the_only_one_is_it():
+    assert not faults(false_claims)
 
 
 def test_every_room_stands_on_one_floor():

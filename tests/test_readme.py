@@ -33,8 +33,10 @@ def blocks_of(page):
     return re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
 
 
+SLOW = {"training.md-0", "training.md-7"}
+"""Blocks that train for seconds; `train/test_fit.py` and `train/test_outside_recipes.py` train the like of them."""
 BLOCKS = [
-    pytest.param(block, id=f"{page}-{number}")
+    pytest.param(block, id=f"{page}-{number}", marks=[pytest.mark.slow] if f"{page}-{number}" in SLOW else [])
     for page in PAGES
     for number, block in enumerate(blocks_of(page))
     if page not in APART

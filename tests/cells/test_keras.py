@@ -13,7 +13,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+# On each change torch, Flax and ONNX are the oracles (test_oracles.py), and layouts of Keras are those of test_convert.py.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_quickly")]
 
 T, B, D, H = 7, 4, 3, 5
 LENGTHS = (3, 7, 1, 5)

@@ -120,7 +120,7 @@ CONTROLS = (
     seasonal_noise,
     common_factor,
 )
-QUICK_CONTROLS = (random_walk, autoregression_of_order_one, walk_with_missing_values, common_factor)
+QUICK_CONTROLS = (autoregression_of_order_one, common_factor)
 """The others are slow."""
 
 
@@ -207,7 +207,7 @@ def verdict_of(panel: Panel, seed: int, units: int = 60) -> Answer:
 
 
 def test_the_answer_alone_is_that_of_the_whole_judgement():
-    for control in (white_noise, random_walk, common_factor, sawtooth):
+    for control in (common_factor, sawtooth):
         panel = control(np.random.default_rng(0))
         assert verdict_of(panel, 0, units=300) == judgement_of(panel, 0, units=300).answer
 

@@ -11,6 +11,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from pairwise import slow_except
 
 from jaxseq.common import figures
 from jaxseq.common.errors import UsageError
@@ -494,7 +495,7 @@ def test_of_many_series_six_are_shown_and_the_title_says_so() -> None:
 LONG = "a table of sales " * 12 + "in $ and x_{ $"
 
 
-@pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.parametrize("horizon", slow_except({3}, [1, 3]))
 def test_no_legend_lies_on_the_data_and_nothing_is_cut_off(horizon: int) -> None:
     given = of_several(bounded(frame(horizon=horizon), 80), LONG, "b", "c")
     fan = plots.fan(given, bounded(given.groupby("series").tail(4), 80), "$", LONG)

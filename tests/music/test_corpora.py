@@ -52,7 +52,7 @@ PROGRAM = """
 import sys, time
 from jaxseq.music.corpora.chorales import Chorales
 times = []
-for _ in range(6):
+for _ in range(3):
     begun = time.perf_counter()
     Chorales().load()
     times.append(time.perf_counter() - begun)

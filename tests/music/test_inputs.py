@@ -147,7 +147,7 @@ NOTES, CHORDS = named("jsb", model=Notes(hidden=2)), named("jsb-chords", model=C
 RECIPES = pytest.mark.parametrize("recipe", [NOTES, CHORDS], ids=["notes", "chords"])
 
 
-@RECIPES
+@pytest.mark.parametrize("recipe", [pytest.param(NOTES, marks=pytest.mark.slow), CHORDS], ids=["notes", "chords"])
 def test_the_books_windows_are_98_33_and_34_batches_of_which_131_notes_are_targets(archive, recipe):
     job = prepare(replace(recipe, data=archive, protocol="windows"))
     assert [math.ceil(len(part.x) / 32) for part in job.batches] == [98, 33, 34]

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
+from quick_compilation import quick_compilation
 from rich.console import Console
 
 from jaxseq.cells import CELLS
@@ -118,6 +120,23 @@ def test_resume_begins_a_run_where_there_is_none(tmp_path):
     assert train(tmp_path / "new", resume=True, epochs=1).epoch == 1
 
 
+BEGUN = {
+    "rows": (TRAIN[0], np.eye(5, dtype=np.float32)[TRAIN[1]]),
+    "valid": (VALID[0], np.eye(5, dtype=np.float32)[VALID[1]]),
+    "loss": optax.softmax_cross_entropy,
+    "epochs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A training of one epoch on one-hot targets."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+    with quick_compilation():
+        train(folder, **BEGUN)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -128,18 +147,14 @@ def test_resume_begins_a_run_where_there_is_none(tmp_path):
         ({"seed": 1}, "seed"),
     ],
 )
-def test_another_training_does_not_resume(tmp_path_factory, change, field):
-    folder = tmp_path_factory.mktemp("other") / "run"
-    one_hot = (TRAIN[0], np.eye(5, dtype=np.float32)[TRAIN[1]])
-    valid = (VALID[0], np.eye(5, dtype=np.float32)[VALID[1]])
-    begun = {"rows": one_hot, "valid": valid, "loss": optax.softmax_cross_entropy, "epochs": 1}
+def test_another_training_does_not_resume(tmp_path, begun, change, field):
+    folder = shutil.copytree(begun, tmp_path / "run")
     if "rows" in change:
-        change = {"rows": (change["rows"][0], one_hot[1])}
-    train(folder, **begun)
+        change = {"rows": (change["rows"][0], BEGUN["rows"][1])}
     before = (folder / "metrics.jsonl").read_bytes()
 
     with pytest.raises(UsageError, match="a resumed run may only change") as caught:
-        train(folder, **{**begun, "epochs": 2, "resume": True, **change})
+        train(folder, **{**BEGUN, "epochs": 2, "resume": True, **change})
     assert caught.value.needed.startswith(f"{field} ")
     assert ("first batch" in str(caught.value)) == (field == "rows_sha256")
     assert (folder / "metrics.jsonl").read_bytes() == before

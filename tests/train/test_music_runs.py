@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import uneven_edition
+from pairwise import slow_except
 from quick_compilation import quick_compilation
 from served import Server
 from trained_runs import NOTES
@@ -194,6 +195,7 @@ def test_the_books_scores_are_those_of_the_network_written_down_in_numpy(sound, 
 # Going on --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("sound", slow_except({"jsb"}, ["jsb", "jsb-chords"]), indirect=True)
 def test_a_run_taken_up_again_is_bit_for_bit_the_run_without_a_stop(sound, tmp_path, monkeypatch):
     whole, words = sound
     monkeypatch.chdir(tmp_path)

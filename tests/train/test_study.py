@@ -3,12 +3,14 @@
 import io
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pairwise import slow_except
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
@@ -132,8 +134,16 @@ def test_an_interrupted_member_goes_on_where_it_stopped(copy: Path, monkeypatch:
     assert (copy / "fold-1-seed-1" / "report.md").is_file()
 
 
-@pytest.mark.parametrize("name", ["predictions.csv", "scores.csv", "report.md", "judged.json", "intervals.json"])
-@pytest.mark.parametrize("damage", ["edited", "gone"])
+JUDGED = ("predictions.csv", "scores.csv", "report.md", "judged.json", "intervals.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    slow_except(
+        {("predictions.csv", "edited"), ("report.md", "gone"), ("judged.json", "gone")},
+        list(product(JUDGED, ("edited", "gone"))),
+    ),
+)
 def test_a_member_with_damaged_outputs_is_judged_again_from_its_checkpoints(
     copy: Path, name: str, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

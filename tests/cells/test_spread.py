@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from pairwise import slow_except
 from problems import EVALUATED, GATED, SLOTS, close, draw, norm_of, quickly, slots, total
 
 from jaxseq.cells import CELLS, normalised, recurrence, strategy
@@ -96,20 +97,20 @@ def expected(*case):
 
 
 QUICK = [
-    ("gru", "none", True, True, 3),
-    ("lstm", "batch", True, True, None),
+    (("gru", "none", True, True, 3), "shard_map"),
+    (("lstm", "batch", True, True, None), "explicit"),
 ]
-SLOW = [
+ALL = [QUICK[0][0], QUICK[1][0]]
+ALL += [
     *itertools.product(GATED, SLOTS, (False, True), (False, True), (None,)),
     *itertools.product(GATED, ("none", "layer", "layer-sum"), (False, True), (False, True), (4,)),
     *itertools.product(GATED, SLOTS, (True,), (False,), (None,), (1,)),
 ]
-CASES = [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW if case not in QUICK)]
+CASES = slow_except(QUICK, list(itertools.product(dict.fromkeys(ALL), SPREADS)))
 slow = pytest.mark.slow
 
 
-@pytest.mark.parametrize("spread", SPREADS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "spread"), CASES, ids=str)
 def test_four_devices_compute_what_one_computes(case, spread):
     close(SPREADS[spread](*problem(*case)), expected(*case), 1e-9)
 

@@ -1,13 +1,12 @@
 """Small runs that the tests of several commands share."""
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from made_up import edition
 from quick_compilation import quick_compilation
 from sales_tables import TABLE, sales
-from untrained import untrained
 
 from jaxseq.common.errors import UsageError
 from jaxseq.report import __main__ as report
@@ -28,11 +27,9 @@ def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def chords_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained run that composes chorales."""
-    folder = tmp_path_factory.mktemp("chords")
-    with quick_compilation():
-        return untrained("jsb-chords", edition(folder), folder / "run")
+def chords_run(untrained_run: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of an untrained run that composes chorales, of this process alone: tests write samples into it."""
+    return Path(shutil.copytree(untrained_run("jsb-chords"), tmp_path_factory.mktemp("chords") / "run"))
 
 
 @pytest.fixture

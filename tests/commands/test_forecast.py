@@ -292,9 +292,8 @@ def test_series_that_cannot_be_forecast_are_left_out_where_that_is_asked_for(
     assert "left out: 2 of 4 series that cannot be used: series 'flat', series 'short'" in printed
 
 
-def test_waves_have_no_end_to_forecast_beyond(tmp_path: Path, capsys) -> None:
-    assert train.main(["waves", "--data.count", "200", *FEW[:-1], "32", "--out", str(tmp_path / "w")]) == 0
-    assert forecast.main([str(tmp_path / "w")]) == 2
+def test_waves_have_no_end_to_forecast_beyond(study_folder: Path, capsys) -> None:
+    assert forecast.main([str(study_folder / "fold-1-seed-0")]) == 2
     assert "no end to forecast beyond" in capsys.readouterr().err
 
 

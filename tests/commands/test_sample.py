@@ -8,13 +8,13 @@ import math
 import os
 import shutil
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from made_up import BARS, chorale, edition
+from made_up import BARS, chorale
 from quick_compilation import quick_compilation
 from rich.console import Console
 from untrained import untrained
@@ -47,20 +47,19 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(small_edition: Path) -> Path:
     """An edition of twelve made-up pieces."""
-    return edition(tmp_path_factory.mktemp("data"))
+    return small_edition
 
 
 @pytest.fixture(scope="module")
-def run_of(archive: Path, tmp_path_factory: pytest.TempPathFactory):
-    """The folder of an untrained run of an experiment, as a training would leave it."""
+def run_of(untrained_run: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory):
+    """A copy of an untrained run of an experiment, of this process alone: tests write samples into it."""
     made: dict[str, Path] = {}
 
     def folder(name: str) -> Path:
-        if name in made:
-            return made[name]
-        made[name] = untrained(name, archive, tmp_path_factory.mktemp("run") / name)
+        if name not in made:
+            made[name] = Path(shutil.copytree(untrained_run(name), tmp_path_factory.mktemp("run") / name))
         return made[name]
 
     return folder

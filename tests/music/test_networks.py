@@ -301,7 +301,11 @@ def test_rows_of_no_weight_change_nothing(kind):
 
 
 @BOTH
-@pytest.mark.parametrize("cuts", [(7,), (1, 2, 3, 5, 8, 13)], ids=["in two", "step by step"])
+@pytest.mark.parametrize(
+    "cuts",
+    [pytest.param((7,), marks=pytest.mark.slow), (1, 2, 3, 5, 8, 13)],
+    ids=["in two", "step by step"],
+)
 def test_a_piece_read_in_parts_is_the_piece_read_at_once(kind, cuts):
     net, (x, _) = net_and_rows(kind)
     params, stats = drawn(net, x)

@@ -135,7 +135,7 @@ def test_a_note_s_probability_is_that_of_the_network_that_reads_the_piece_whole(
     assert len(np.unique(notes)) > 5  # a network that says one thing only would prove little
 
 
-@every_net
+@every_net_few_quickly
 @pytest.mark.parametrize(
     "options",
     [
@@ -163,7 +163,7 @@ def test_what_is_forced_stays_and_counts(name):
     assert (other[:, 3:] != notes[:, 3:]).any()
 
 
-@every_net
+@every_net_few_quickly
 def test_equal_keys_are_equal_music_and_other_keys_other_music(name):
     first, second, third = (composed(name, seed=seed)[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)

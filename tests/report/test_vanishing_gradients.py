@@ -86,10 +86,10 @@ def test_it_is_the_product_of_the_jacobians_of_the_steps(step):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("rnn", {"norm": Norm("layer")}),
+        pytest.param("rnn", {"norm": Norm("layer")}, marks=pytest.mark.slow),
         pytest.param("lstm", {"norm": Norm("layer")}, marks=pytest.mark.slow),
         pytest.param("gru", {"norm": Norm("layer-sum")}, marks=pytest.mark.slow),
-        ("lstm", {"norm": Norm("batch")}),
+        pytest.param("lstm", {"norm": Norm("batch")}, marks=pytest.mark.slow),
         ("gru", {"every_step": True, "recurrent_dropout": 0.5}),
         ("lstm", {"layers": 2, "norm_between": Norm("batch"), "dropout": 0.5}),
     ],

@@ -17,7 +17,7 @@ import pandas as pd
 import pictures
 import pytest
 from filelock import FileLock
-from made_up import uneven_edition
+from made_up import edition, uneven_edition
 from quick_compilation import compile_children_quickly, quick_compilation
 from rich.console import Console
 
@@ -119,6 +119,32 @@ def chorales_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert command.main([*words, "--out", str(folder / "run")]) == 0
 
     return made_once(tmp_path_factory, "chorales", make) / "run"
+
+
+@pytest.fixture(scope="session")
+def small_edition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An edition of twelve made-up pieces."""
+
+    def make(folder: Path) -> None:
+        edition(folder)
+
+    return made_once(tmp_path_factory, "edition", make) / "pieces.tgz"
+
+
+@pytest.fixture(scope="session")
+def untrained_run(small_edition: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of an untrained run of an experiment on `small_edition`, as a training would leave it."""
+
+    def folder_of(name: str) -> Path:
+        def make(folder: Path) -> None:
+            from untrained import untrained
+
+            with quick_compilation():
+                untrained(name, small_edition, folder / "run")
+
+        return made_once(tmp_path_factory, f"untrained-{name}", make) / "run"
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")

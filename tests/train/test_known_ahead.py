@@ -67,7 +67,8 @@ def error(trained_job, epochs=6):
     return last.valid["mse"] * scale**2 / VALUES.var()
 
 
-@pytest.mark.parametrize(("task", "horizon"), [("direct", 3), pytest.param("one-step", 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "horizon"), [("direct", 3), ("one-step", 1)])
 def test_what_only_the_calendar_explains_is_forecast_by_it_and_not_by_another(task, horizon):
     known, none, other = (error(job(task, horizon, calendar=text)) for text in ("holidays:XY", "", "holidays:ZZ"))
     print(known, none, other)

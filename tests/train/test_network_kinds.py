@@ -47,8 +47,9 @@ def train(experiment, **place):
     return run.train(experiment, console=Console(quiet=True), **place)
 
 
-@pytest.mark.parametrize("kind", slow_except({"dilated"}, KINDS))
-def test_a_run_resumes_bit_for_bit_and_is_exported_as_parameters(kind, tmp_path, capsys):
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_resumes_bit_for_bit(kind, tmp_path):
     experiment = recipe(kind)
     whole = train(experiment, out=tmp_path / "whole")
     parts = train(dataclasses.replace(experiment, epochs=1), out=tmp_path / "parts")
@@ -56,6 +57,10 @@ def test_a_run_resumes_bit_for_bit_and_is_exported_as_parameters(kind, tmp_path,
     for name in (run_seal.SCORES, run_seal.PREDICTIONS):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
+
+@pytest.mark.parametrize("kind", slow_except({"dilated"}, KINDS))
+def test_a_run_is_restored_and_exported_as_parameters(kind, tmp_path, capsys):
+    whole = train(recipe(kind, epochs=1), out=tmp_path / "whole")
     restored = restore(whole)
     assert type(restored.setup.model) is networks.KINDS[kind].network
     assert restored(np.zeros((2, 9))).shape == (2, 3)

@@ -1,9 +1,12 @@
 """Tests run on four CPU devices unless marked `gpu`, with strict dtype promotion; warnings are errors (pyproject.toml)."""
 
+import contextlib
 import gc
+import importlib
 import importlib.metadata
 import os
 import platform
+import sys
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -75,6 +78,25 @@ def pytest_runtest_teardown(item, nextitem):
         jax.clear_caches()
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session):
+    """In a whole run, let the second worker import the tests from the last file on.
+
+    In a fresh checkout all modules have to be compiled, the tests with their assertions rewritten. From both ends on,
+    each worker compiles half of them, and reads the byte code of the others.
+    """
+    config = session.config
+    is_second = getattr(config, "workerinput", {}).get("workerid") == "gw1"
+    if not is_second or config.args != config.getini("testpaths"):
+        return
+    for path in sorted(Path(__file__).parent.rglob("test_*.py"), reverse=True):
+        sys.path.insert(0, str(path.parent))
+        # The collection imports again what a test skips, or what fails.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(path.stem)
+        sys.path.remove(str(path.parent))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxseq.music.bars import Bar, Units, beat_of
@@ -41,28 +42,44 @@ def written(line: list[Note], bars: list[Bar], units: Units = ()) -> list[list[W
 
     units  of the time signatures, as in a `Piece`
     """
-    made, rest = [], iter(line)
-    note = next(rest, None)
+    heads_of_bars = []
+    following = iter(line)
+    note = next(following, None)
     for bar in bars:
-        heads = []
+        beat = beat_of(bar.metre, units)
+        heads: list[Written] = []
         while note is not None and note.start < bar.end:
-            heads += _heads(note, bar, beat_of(bar.metre, units))
+            heads += _heads(note, bar, beat)
+            # The next bar begins with the rest of it.
             if note.end > bar.end:
                 break
-            note = next(rest, None)
-        made.append(heads)
-    return made
+            note = next(following, None)
+        heads_of_bars.append(heads)
+    return heads_of_bars
 
 
 def _heads(note: Note, bar: Bar, beat: int) -> list[Written]:
     """Return the part of a note that is written in one bar."""
-    step, end = max(note.start, bar.start), min(note.end, bar.end)
+    is_rest = note.pitch == REST
+    next_value = note_value
+    if is_rest:
+        next_value = rest_value
+
     heads = []
+    step = max(note.start, bar.start)
+    end = min(note.end, bar.end)
     while step < end:
         position = step - bar.start + bar.first
-        value = (rest_value if note.pitch == REST else note_value)(position, end - step, beat)
-        sounds = note.pitch != REST
-        heads.append(Written(note, position, value, sounds and step > note.start, sounds and step + value < note.end))
+        value = next_value(position, end - step, beat)
+        head = Written(
+            note=note,
+            position=position,
+            value=value,
+            # Rests are never tied.
+            tied_from=not is_rest and step > note.start,
+            tied_to=not is_rest and step + value < note.end,
+        )
+        heads.append(head)
         step += value
     return heads
 
@@ -75,21 +92,33 @@ def note_value(position: int, left: int, beat: int = BEAT) -> int:
     dotted quarters, it goes to the next beat by way of its eighths.
     """
     if beat == COMPOUND:
-        place = position % COMPOUND
-        if place == 0:
-            return next(value for value in COMPOUND_BEATS if value <= left)
-        within = min(left, COMPOUND - place)
-        # Between two eighths, the next one has to be seen, unless the note ends the beat.
-        if place % 2 and within != 3:
-            return 1
-        return next(value for value in (4, 3, 2, 1) if value <= within)
+        return _compound_value(position, left)
     if position % BEAT == 0:
-        if left == 6:
+        # A dotted quarter on the beat is one head.
+        if left == COMPOUND:
             return left
-        return next((value for value in WHOLE_BEATS if value <= left), left)
-    if position % BEAT == 2 and left in (4, 6) and position % 8 + left <= 8:
+        return _longest(WHOLE_BEATS, left, left)
+    is_syncopation = position % BEAT == 2 and left in (4, 6)
+    if is_syncopation and position % (2 * BEAT) + left <= 2 * BEAT:
         return left
     return min(left, BEAT - position % BEAT)
+
+
+def _compound_value(position: int, left: int) -> int:
+    """Return the next value of a note in a metre of dotted quarters."""
+    place = position % COMPOUND
+    if place == 0:
+        return _longest(COMPOUND_BEATS, left)
+    within = min(left, COMPOUND - place)
+    # Between two eighths, the next one has to be seen, unless the note ends the beat.
+    if place % 2 and within != 3:
+        return 1
+    return _longest((4, 3, 2, 1), within)
+
+
+def _longest(values: Sequence[int], left: int, default: int = 1) -> int:
+    """Return the first of the values, from long to short, that fits; a default where none does."""
+    return next((value for value in values if value <= left), default)
 
 
 def rest_value(position: int, left: int, beat: int = BEAT) -> int:
@@ -97,9 +126,12 @@ def rest_value(position: int, left: int, beat: int = BEAT) -> int:
 
     A rest of one or two whole beats of a compound metre has a dot.
     """
-    if beat == COMPOUND:
-        whole = [value for value in (12, 6) if value <= left and position % value == 0]
-        within = min(left, COMPOUND - position % COMPOUND)
-        parts = [value for value in (4, 2, 1) if value <= within and position % min(value, 2) == 0]
-        return [*whole, *parts][0]
-    return next(value for value in (16, 8, 4, 2, 1) if value <= left and position % value == 0)
+    if beat != COMPOUND:
+        return next(value for value in (16, 8, 4, 2, 1) if value <= left and position % value == 0)
+
+    for value in (12, 6):
+        if value <= left and position % value == 0:
+            return value
+    within = min(left, COMPOUND - position % COMPOUND)
+    # An eighth or a quarter begins on an eighth, a sixteenth anywhere.
+    return next(value for value in (4, 2, 1) if value <= within and position % min(value, 2) == 0)

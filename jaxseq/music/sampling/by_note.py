@@ -15,28 +15,23 @@ from jaxseq.music.networks.layers import VOICE_COUNT
 from jaxseq.music.networks.note_net import NoteNet
 from jaxseq.music.piece import BAR
 from jaxseq.music.sampling.choose import Bounds, Chosen, Leaning, Program, choose
-from jaxseq.music.sampling.drawn import Drawn, Template, by_time, zeros
+from jaxseq.music.sampling.drawn import Drawn, Template, by_time
+from jaxseq.music.sampling.in_turn import draw_in_turn
 from jaxseq.music.sampling.options import Thresholds
 from jaxseq.music.sampling.rules import parallel
+from jaxseq.music.sampling.weights import Weights
 from jaxseq.music.tokens import START
 
 RECENT = 2 * VOICE_COUNT - 1
 """Notes from a voice's last chord on to the note before its next one, the voices above included."""
 
 
-class _NoteState(NamedTuple):
-    """State of the scan over notes: the network's own states, and the last seven notes."""
-
-    carries: Tree
-    recent: Int[Array, "b 7"]
-
-
 class _NoteStep(NamedTuple):
     """Inputs of one step of the scan over notes.
 
-    code    16 * voice + place in the bar
-    number  of the step, from 0
-    noise   that the note is drawn by
+    code     16 * voice + place in the bar
+    number   of the step, from 0
+    noise    that the note is drawn by
     leaning  weights of the voice's notes, if there are any
     """
 
@@ -45,6 +40,45 @@ class _NoteStep(NamedTuple):
     number: Int[Array, "*t"]
     noise: Float[Array, "*t b v"]
     leaning: Leaning | None
+
+
+class _Notes(NamedTuple):
+    """A network of notes as an `in_turn.Drawer`, which knows the last seven notes.
+
+    drawn_from  number of the first note that is drawn
+    """
+
+    model: NoteNet
+    program: Program
+    variables: Tree
+    thresholds: Thresholds
+    drawn_from: int
+
+    def row(self, recent: Int[Array, "b 7"], now: _NoteStep) -> Int[Array, "b 2"]:
+        code_column = jnp.full(len(recent), now.code)
+        return jnp.stack([recent[:, -1], code_column], axis=-1)
+
+    def read(
+        self,
+        x: Int[Array, "b 1 2"],
+        carries: Tree,
+        first: Int[Array, ""] | int,
+    ) -> tuple[Tree, Float[Array, "b 1 v"]]:
+        carries, logits = self.model.apply(self.variables, x, carries=carries, first=first)
+        return carries, jnp.asarray(logits)
+
+    def choose(self, output: Float[Array, "b v"], recent: Int[Array, "b 7"], now: _NoteStep) -> Chosen:
+        excluded = None
+        if self.program.avoid_parallels:
+            excluded = _parallel_to_recent(recent, now.code)
+        # In the first chord no voice has a last note.
+        is_first_chord = now.number + self.drawn_from < VOICE_COUNT
+        last = jnp.where(is_first_chord, START, recent[:, -VOICE_COUNT])
+        bounds = Bounds(forced=now.forced, excluded=excluded, last=last, leaning=now.leaning)
+        return choose(output, now.noise, self.program, self.thresholds, bounds)
+
+    def remember(self, recent: Int[Array, "b 7"], chosen: Chosen, now: _NoteStep) -> Int[Array, "b 7"]:
+        return jnp.concatenate([recent[:, 1:], chosen.note[:, None]], axis=1)
 
 
 @partial(jax.jit, static_argnames=("model", "program"))
@@ -63,64 +97,25 @@ def by_note(
     voice_codes = BAR * jnp.arange(VOICE_COUNT)
     codes = (voice_codes + template.places[:, None]).ravel()
 
-    def read(
-        x: Int[Array, "b 1 2"],
-        carries: Tree,
-        first: Int[Array, ""] | int,
-    ) -> tuple[Tree, Float[Array, "b 1 v"]]:
-        carries, logits = model.apply(variables, x, carries=carries, first=first)
-        return carries, jnp.asarray(logits)
-
-    def step(state: _NoteState, now: _NoteStep) -> tuple[_NoteState, Chosen]:
-        recent = state.recent
-        code_column = jnp.full(rows, now.code)
-        x = jnp.stack([recent[:, -1], code_column], axis=-1)
-        carries, logits = read(x[:, None], state.carries, now.number)
-
-        chosen = choose(
-            logits[:, 0],
-            now.noise,
-            program,
-            thresholds,
-            Bounds(
-                forced=now.forced,
-                excluded=_parallel_to_recent(recent, now.code) if program.avoid_parallels else None,
-                # In the first chord no voice has a last note.
-                last=jnp.where(now.number + drawn_from < VOICE_COUNT, START, recent[:, -VOICE_COUNT]),
-                leaning=now.leaning,
-            ),
-        )
-        recent = jnp.concatenate([recent[:, 1:], chosen.note[:, None]], axis=1)
-        return _NoteState(carries, recent), chosen
-
     first = jnp.full(rows, START)
     drawn_from = 0
     # Without a start symbol the first note is read, not drawn.
     if not program.started:
         first = forced[0]
         drawn_from = 1
-
-    row = jax.ShapeDtypeStruct((rows, 1, 2), jnp.int32)
-    carries, _ = jax.eval_shape(read, row, None, 0)
     recent = jnp.zeros((rows, RECENT), jnp.int32)
-    state = _NoteState(zeros(carries), recent.at[:, -1].set(first))
 
-    leaning = None
-    if template.weights is not None:
-        by_chord = by_time(template.weights)
-        notes = by_chord.notes.reshape(-1, *by_chord.notes.shape[2:])
-        moving = jnp.repeat(by_chord.moving, VOICE_COUNT)
-        leaning = Leaning(notes[drawn_from:], moving[drawn_from:])
-
-    count = VOICE_COUNT * steps - drawn_from
-    inputs = _NoteStep(
-        forced=forced[drawn_from:],
-        code=codes[drawn_from:],
-        number=jnp.arange(count),
-        noise=noise,
-        leaning=leaning,
+    notes, log_p = draw_in_turn(
+        _Notes(model, program, variables, thresholds, drawn_from),
+        recent.at[:, -1].set(first),
+        _NoteStep(
+            forced=forced[drawn_from:],
+            code=codes[drawn_from:],
+            number=jnp.arange(VOICE_COUNT * steps - drawn_from),
+            noise=noise,
+            leaning=_by_note(template.weights, drawn_from),
+        ),
     )
-    _, (notes, log_p) = jax.lax.scan(step, state, inputs)
 
     if not program.started:
         no_log_p = jnp.full_like(log_p[:1], jnp.nan)
@@ -128,6 +123,16 @@ def by_note(
         log_p = jnp.concatenate([no_log_p, log_p])
     shape = (rows, steps, VOICE_COUNT)
     return Drawn(notes.T.reshape(shape), log_p.T.reshape(shape))
+
+
+def _by_note(weights: Weights | None, drawn_from: int) -> Leaning | None:
+    """Return weights with the drawn notes as their first axis: notes are "m #b v"."""
+    if weights is None:
+        return None
+    of_steps = by_time(weights)
+    notes = of_steps.notes.reshape(-1, *of_steps.notes.shape[2:])
+    moving = jnp.repeat(of_steps.moving, VOICE_COUNT)
+    return Leaning(notes[drawn_from:], moving[drawn_from:])
 
 
 def _parallel_to_recent(

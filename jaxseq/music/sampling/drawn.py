@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseq.common import row_counts
-from jaxseq.common.arrays import Key, Tree
+from jaxseq.common.arrays import Key
 from jaxseq.music.piece import BAR
 from jaxseq.music.sampling.choose import Leaning
 from jaxseq.music.sampling.weights import Weights
@@ -104,8 +104,3 @@ def first_pieces(drawn: Drawn, count: int) -> Drawn:
     """Return the first pieces."""
     # Cut by numpy, as JAX compiles a cut for each number of them.
     return Drawn(*(jnp.asarray(np.asarray(part)[:count]) for part in drawn))
-
-
-def zeros(like: Tree) -> Tree:
-    """Return the states before the first step."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)

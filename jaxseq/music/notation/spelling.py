@@ -19,9 +19,10 @@ from jaxtyping import Int
 from jaxseq.common.errors import UsageError
 from jaxseq.music.key import key
 from jaxseq.music.notes import lines
-from jaxseq.music.piece import REST, Piece
+from jaxseq.music.piece import REST, VOICES, Piece
 
-BEFORE, AFTER = 10, 42
+BEFORE = 10
+AFTER = 42
 """Notes around one that are asked, those of all voices in turn; with them Meredith found the fewest errors."""
 STEPS_ABOVE = np.array([0, 1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6])
 """Letters from a tonic up to the note that many semitones above it."""
@@ -31,7 +32,8 @@ SEMITONES = np.array([0, 2, 3, 5, 7, 8, 10])
 """Of each letter, above A."""
 FIFTHS = np.array([3, 5, 0, 2, 4, -1, 1])
 """Of each letter, above C, on the line of fifths; a sharp is seven more."""
-FLATTEST, SHARPEST = -3, 9
+FLATTEST = -3
+SHARPEST = 9
 """The names used under a key signature, on the line of fifths: without sharps and flats those from E flat to D sharp."""
 
 
@@ -43,65 +45,91 @@ class Name(NamedTuple):
     octave: int
 
     def __str__(self) -> str:
-        """The name in letters, say B♭3."""
-        return f"{self.letter}{'♯' * self.alter}{'♭' * -self.alter}{self.octave}"
+        """Return the name in letters, such as B♭3."""
+        sharps = "♯" * self.alter
+        flats = "♭" * -self.alter
+        return f"{self.letter}{sharps}{flats}{self.octave}"
 
 
 def signed(piece: Piece) -> tuple[int, bool]:
-    """The piece's key, as sharps (or, below 0, flats) and whether it is minor; found from its notes where not known.
+    """Return the piece's key, as sharps (or, below 0, flats) and whether it is minor; that of its notes where unknown.
 
     Raises `UsageError` for more than seven of either.
     """
-    found = key(piece.notes)
+    key_of_notes = key(piece.notes)
     if piece.fifths is None:
-        return found.fifths, found.minor
+        return key_of_notes.fifths, key_of_notes.minor
     if abs(piece.fifths) > 7:
-        kind = "sharps" if piece.fifths > 0 else "flats"
+        kind = "flats"
+        if piece.fifths > 0:
+            kind = "sharps"
         raise UsageError(
             f"{piece.name}: a key of {abs(piece.fifths)} {kind}; a key signature has 7 sharps or 7 flats at most"
         )
-    return piece.fifths, found.minor if piece.minor is None else piece.minor
+    if piece.minor is None:
+        return piece.fifths, key_of_notes.minor
+    return piece.fifths, piece.minor
 
 
 def spell(piece: Piece) -> list[dict[int, Name]]:
-    """For each voice, the name of each of its notes by the step in which it begins."""
-    voices = lines(piece)
-    order = sorted((n.start, n.pitch, v) for v, line in enumerate(voices) for n in line if n.pitch != REST)
-    pitches = np.array([pitch for _, pitch, _ in order], np.int64)
-    names: list[dict[int, Name]] = [{} for _ in voices]
-    for (start, _, voice), name in zip(order, spell_notes(pitches, signed(piece)[0]), strict=True):
+    """Return, for each voice, the name of each of its notes by the step in which it begins."""
+    fifths, _ = signed(piece)
+    # The algorithm reads the notes of all voices in order of time.
+    sounding = []
+    for voice, line in enumerate(lines(piece)):
+        sounding += [(note.start, note.pitch, voice) for note in line if note.pitch != REST]
+    sounding.sort()
+    pitches = np.array([pitch for _, pitch, _ in sounding], np.int64)
+
+    names: list[dict[int, Name]] = [{} for _ in VOICES]
+    for (start, _, voice), name in zip(sounding, spell_notes(pitches, fifths), strict=True):
         names[voice][start] = name
     return names
 
 
 def spell_notes(pitches: Int[np.ndarray, "n"], fifths: int) -> list[Name]:
-    """Names under a key signature for MIDI numbers, in order of onset, and of pitch where they begin together."""
+    """Return names under a key signature for MIDI numbers, in order of onset, and of pitch where they begin together."""
     if not len(pitches):
         return []
     semitones = (pitches - 9) % 12
     letters = _letters(semitones)
     alters = (semitones - SEMITONES[letters] + 6) % 12 - 6
+
+    # Twelve fifths up or down lead to another name of the same key: as few as bring it among those that are used.
     places = FIFTHS[letters] + 7 * alters - fifths
-    places -= 12 * np.maximum(-((SHARPEST - places) // 12), 0)
-    places += 12 * np.maximum(-((places - FLATTEST) // 12), 0)
+    too_sharp = np.maximum(-((SHARPEST - places) // 12), 0)
+    places -= 12 * too_sharp
+    too_flat = np.maximum(-((places - FLATTEST) // 12), 0)
+    places += 12 * too_flat
     return [_named(int(pitch), int(place)) for pitch, place in zip(pitches, places + fifths, strict=True)]
 
 
 def _letters(semitones: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
-    """The letter of each note, from A, by PS13's first stage."""
+    """Return the letter of each note, from A, by PS13's first stage."""
     tonics = np.arange(12)
+    count = len(semitones)
+
+    # The letter that each tonic would give to each note, "n 12": the first note's letter fixes those of the tonics.
     first = semitones[0]
     tonic_letters = (FIRST_LETTER[first] - STEPS_ABOVE[(first - tonics) % 12]) % 7
-    letters = (STEPS_ABOVE[(semitones[:, None] - tonics) % 12] + tonic_letters) % 7
-    counts = np.concatenate([np.zeros((1, 12), np.int64), np.cumsum(semitones[:, None] == tonics, axis=0)])
-    places = np.arange(len(semitones))
-    around = counts[np.minimum(places + AFTER, len(places))] - counts[np.maximum(places - BEFORE, 0)]
-    votes = np.stack([np.where(letters == letter, around, 0).sum(axis=1) for letter in range(7)], axis=1)
-    return np.argmax(votes, axis=1)
+    above_tonic = (semitones[:, None] - tonics) % 12
+    letters = (STEPS_ABOVE[above_tonic] + tonic_letters) % 7
+
+    # How often each tonic sounds around each note, as the difference of two running counts.
+    is_tonic = semitones[:, None] == tonics
+    before_first = np.zeros((1, 12), np.int64)
+    counts = np.concatenate([before_first, np.cumsum(is_tonic, axis=0)])
+    places = np.arange(count)
+    first_asked = np.maximum(places - BEFORE, 0)
+    after_asked = np.minimum(places + AFTER, count)
+    around = counts[after_asked] - counts[first_asked]
+
+    votes = [np.where(letters == letter, around, 0).sum(axis=1) for letter in range(7)]
+    return np.argmax(np.stack(votes, axis=1), axis=1)
 
 
 def _named(pitch: int, place: int) -> Name:
-    """The name of a MIDI number that stands at a place of the line of fifths."""
-    letter = "FCGDAEB"[(place + 1) % 7]
-    alter = (place + 1) // 7
-    return Name(letter, alter, (pitch - alter) // 12 - 1)
+    """Return the name of a MIDI number that stands at a place of the line of fifths."""
+    # Every seven fifths the letters return, with one more sharp.
+    alter, letter = divmod(place + 1, 7)
+    return Name("FCGDAEB"[letter], alter, (pitch - alter) // 12 - 1)

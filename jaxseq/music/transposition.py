@@ -11,8 +11,8 @@ from jaxtyping import Int
 
 from jaxseq.common.errors import UsageError
 from jaxseq.music.piece import REST
+from jaxseq.music.scales import OCTAVE
 
-OCTAVE = 12
 MOST_FIFTHS = 7
 """Most sharps or flats of a key signature."""
 _NAME = re.compile(r"([A-G])[ -]?(#|b|sharp|flat)?[ -]+(major|minor)", re.IGNORECASE)

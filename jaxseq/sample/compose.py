@@ -21,7 +21,8 @@ from jaxseq.music.piece import BEAT, REST, VOICES, Piece, PieceSplits
 from jaxseq.music.sampling import FREE, Guide, SamplingOptions
 from jaxseq.music.sampling import weights as leaning
 from jaxseq.music.sampling.weights import Weights
-from jaxseq.music.transposition import OCTAVE, SOPRANO, Key
+from jaxseq.music.scales import OCTAVE
+from jaxseq.music.transposition import SOPRANO, Key
 from jaxseq.sample.given import Given
 from jaxseq.sample.options import MOST_SAMPLES, SampleOptions
 from jaxseq.sample.request import Request

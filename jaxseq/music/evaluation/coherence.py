@@ -20,9 +20,10 @@ from jaxseq.music.evaluation import tonality, voice_leading
 from jaxseq.music.evaluation.divergence import Distributions, divergence, fit_distributions, struck
 from jaxseq.music.evaluation.ranges import out_of_range, voice_ranges
 from jaxseq.music.evaluation.shares import count, mean, share
-from jaxseq.music.evaluation.voice_leading import FIFTH, OCTAVE
+from jaxseq.music.evaluation.voice_leading import UNISON
 from jaxseq.music.key import key
 from jaxseq.music.piece import REST
+from jaxseq.music.scales import FIFTH
 
 Notes: TypeAlias = Int[np.ndarray, "_ 4"]
 """MIDI numbers of a piece, a row for each sixteenth; 0 is a rest."""
@@ -150,7 +151,7 @@ def repeated_notes(notes: Int[np.ndarray, "t 4"], onsets: Bool[np.ndarray, "t 4"
 
 MEASURES: Mapping[str, Callable[[Int[np.ndarray, "t 4"]], float]] = {
     "parallel_fifths": functools.partial(voice_leading.parallel_rate, interval=FIFTH),
-    "parallel_octaves": functools.partial(voice_leading.parallel_rate, interval=OCTAVE),
+    "parallel_octaves": functools.partial(voice_leading.parallel_rate, interval=UNISON),
     "held": voice_leading.held_rate,
     "frozen": voice_leading.longest_frozen,
     "repeated_bars": voice_leading.repeated_bars,

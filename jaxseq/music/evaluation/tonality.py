@@ -11,13 +11,10 @@ from jaxseq.music.evaluation.divergence import struck, tonic
 from jaxseq.music.evaluation.shares import count, mean, share
 from jaxseq.music.key import key
 from jaxseq.music.piece import BAR, BEAT, REST
+from jaxseq.music.scales import MAJOR_SCALE, MAJOR_TRIAD, MINOR_TRIAD, OCTAVE
 
-MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
-"""Semitones above the tonic of a major key."""
 LEADING_TONE = 11
 """Semitones above the tonic of a minor key; the signature has the tone below it."""
-TRIADS = ((0, 4, 7), (0, 3, 7))
-"""Semitones above the root of a major and of a minor triad."""
 WINDOW = 4 * BAR
 """Sixteenths of a window whose key is found; there is one from every bar on."""
 
@@ -31,7 +28,7 @@ def outside(notes: Int[np.ndarray, "t 4"]) -> float:
     tonality = key(notes)
     # The relative major's tonic is three semitones above that of the minor key.
     major_tonic = tonic(notes) + 3 * tonality.minor
-    above = (notes - major_tonic) % 12
+    above = (notes - major_tonic) % OCTAVE
     played = struck(notes)
     return share(count(played & ~np.isin(above, MAJOR_SCALE)), count(played))
 
@@ -41,7 +38,7 @@ def raised_leading_tones(notes: Int[np.ndarray, "t 4"]) -> float:
     if not key(notes).minor:
         return math.nan
     played = struck(notes)
-    is_leading = (notes - tonic(notes)) % 12 == LEADING_TONE
+    is_leading = (notes - tonic(notes)) % OCTAVE == LEADING_TONE
     return share(count(played & is_leading), count(played))
 
 
@@ -73,8 +70,8 @@ def ends_on_triad(notes: Int[np.ndarray, "t 4"]) -> float:
         return math.nan
 
     is_held = (end == end[-1]).all() and (end[-1] != REST).all()
-    above_bass = {int(note) % 12 for note in end[-1] - end[-1, -1]}
-    is_triad = len(above_bass) > 1 and any(above_bass.issubset(triad) for triad in TRIADS)
+    above_bass = {int(note) % OCTAVE for note in end[-1] - end[-1, -1]}
+    is_triad = len(above_bass) > 1 and any(above_bass.issubset(triad) for triad in (MAJOR_TRIAD, MINOR_TRIAD))
     return float(is_held and is_triad)
 
 
@@ -88,7 +85,7 @@ def ends_on_tonic(notes: Int[np.ndarray, "t 4"], wanted: int | None = None) -> f
         return math.nan
     last = sounding[-1, -1]
     pitch_class = tonic(notes) if wanted is None else wanted
-    return float(last != REST and last % 12 == pitch_class)
+    return float(last != REST and last % OCTAVE == pitch_class)
 
 
 def _without_silence(notes: Int[np.ndarray, "t 4"]) -> Int[np.ndarray, "s 4"]:

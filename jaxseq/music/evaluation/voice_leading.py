@@ -10,9 +10,10 @@ from jaxtyping import Bool, Int
 
 from jaxseq.music.evaluation.shares import count, share
 from jaxseq.music.piece import BAR, BEAT, REST, VOICES
+from jaxseq.music.scales import OCTAVE
 
-FIFTH, OCTAVE = 7, 0
-"""Intervals in semitones, without their octaves."""
+UNISON = 0
+"""Interval of unisons and octaves, in semitones without octaves."""
 DISSONANT = (1, 2, 6)
 """Interval classes: seconds and sevenths, and the tritone."""
 VOICE_PAIRS = tuple(itertools.combinations(range(len(VOICES)), 2))
@@ -31,7 +32,7 @@ def parallels(notes: Int[np.ndarray, "t 4"], interval: int) -> int:
 
     total = 0
     for high, low in VOICE_PAIRS:
-        apart = (notes[1:, high] - notes[1:, low]) % 12 == interval
+        apart = (notes[1:, high] - notes[1:, low]) % OCTAVE == interval
         together = (moved[:, high] == moved[:, low]) & (moved[:, high] != 0)
         total += count(apart & together & sounding[:, high] & sounding[:, low])
     return total
@@ -69,9 +70,9 @@ def dissonance(notes: Int[np.ndarray, "t 4"]) -> float:
     beats = notes[::BEAT]
     high, low = np.array(VOICE_PAIRS).T
     sounding = (beats[:, high] != REST) & (beats[:, low] != REST)
-    interval = (beats[:, high] - beats[:, low]) % 12
+    interval = (beats[:, high] - beats[:, low]) % OCTAVE
     # A seventh is a second that is inverted.
-    interval_class = np.minimum(interval, 12 - interval)
+    interval_class = np.minimum(interval, OCTAVE - interval)
     harsh = np.isin(interval_class, DISSONANT)
     return share(count(harsh & sounding), count(sounding))
 

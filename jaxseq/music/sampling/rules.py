@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from jaxseq.music.evaluation.voice_leading import FIFTH
-from jaxseq.music.networks.interval_features import OCTAVE, is_note
+from jaxseq.music.networks.interval_features import is_note
+from jaxseq.music.scales import FIFTH, OCTAVE
 from jaxseq.music.tokens import VOCABULARY
 
 

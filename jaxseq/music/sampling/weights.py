@@ -14,14 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq.music import conditions
 from jaxseq.music.piece import BEAT, VOICES
+from jaxseq.music.scales import MAJOR_SCALE, MAJOR_TRIAD, MINOR_SCALE, MINOR_TRIAD, OCTAVE
 from jaxseq.music.tokens import LOWEST, VOCABULARY
 from jaxseq.music.transposition import Key
 
-MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
-MINOR_SCALE = (0, 2, 3, 5, 7, 8, 9, 10, 11)
-"""Semitones above the tonic; of minor, with both sixths and both sevenths."""
-MAJOR_TRIAD = (0, 4, 7)
-MINOR_TRIAD = (0, 3, 7)
 BASS = VOICES.index("bass")
 
 
@@ -97,7 +93,7 @@ def to_cadence(weights: Weights, keys: Sequence[Key]) -> Weights:
         tonic = conditions.tonic(key)
         chord = MAJOR_TRIAD
         if key.minor:
-            chord = (*MAJOR_TRIAD, 3)
+            chord = (*MAJOR_TRIAD, *MINOR_TRIAD)
         excluded = np.tile(_outside(tonic, chord), (len(VOICES), 1))
         excluded[BASS] = _outside(tonic, (0,))
         excluded[:, 0] = True
@@ -115,7 +111,7 @@ def to_cadence(weights: Weights, keys: Sequence[Key]) -> Weights:
 def _outside(tonic: int, degrees: Sequence[int]) -> Bool[np.ndarray, "v"]:
     """Return which symbols are notes that are none of the degrees, in semitones above the tonic."""
     pitches = np.arange(VOCABULARY) + LOWEST - 1
-    is_outside = ~np.isin((pitches - tonic) % 12, degrees)
+    is_outside = ~np.isin((pitches - tonic) % OCTAVE, degrees)
     # Symbol 0 is a rest.
     is_outside[0] = False
     return is_outside

@@ -33,7 +33,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data import archive
 from jaxseq.data.tables import read
 from jaxseq.data.yahoo import quotes
-from jaxseq.music.corpora import jsb, music21_corpus, musicxml, pianoroll
+from jaxseq.music.corpora import chorale_cache, jsb, music21_corpus, musicxml, pianoroll
 from jaxseq.music.midi import read as midi_read
 from jaxseq.music.midi.write import midi
 from jaxseq.music.piece import from_notes
@@ -228,7 +228,7 @@ def read_wheel(content, folder, chance):
 @functools.cache
 def kept():
     scores = music21_corpus.Scores("any", "", lambda: [("bwv1.xml", SCORE), ("bwv2.xml", score([FULL]))])
-    return music21_corpus._packed(music21_corpus.read(scores, {"bwv1": "test"}))
+    return chorale_cache.packed(music21_corpus.read(scores, {"bwv1": "test"}))
 
 
 def other_array(name, chance):
@@ -245,7 +245,7 @@ def other_array(name, chance):
 
 
 def read_kept(content, folder, chance):
-    found = music21_corpus._kept(put(folder, "any.npz", content))
+    found = chorale_cache.kept(put(folder, "any.npz", content))
     if found is None:
         raise UsageError("any.npz: read again")
     for chorale, part in zip(found.chorales, found.parts, strict=True):
@@ -504,7 +504,7 @@ READERS = {
         read_kept,
         lambda: [(kept(), as_it_is)],
         NUMBERS,
-        lambda chance: other_array(chance.choice(sorted(music21_corpus._KINDS)), chance),
+        lambda chance: other_array(chance.choice(sorted(chorale_cache.KINDS)), chance),
     ),
     "zip": Reader(read_zip, zips, (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"../", b"/", *NUMBERS)),
     "tgz": Reader(

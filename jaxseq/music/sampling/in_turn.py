@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxseq.common.arrays import Tree
 from jaxseq.music.sampling.choose import Chosen
 
 
+@runtime_checkable
 class Step(Protocol):
     """Inputs of one step of the scan; arrays have a leading axis of steps outside of it."""
 
@@ -25,6 +26,7 @@ Recent = TypeVar("Recent")
 Step_ = TypeVar("Step_", bound=Step, contravariant=True)
 
 
+@runtime_checkable
 class Drawer(Protocol[Recent, Step_]):
     """A network and how it draws. `Recent` is what it knows of the notes so far, beside the network's own states."""
 

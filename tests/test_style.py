@@ -29,7 +29,7 @@ CEILINGS = {
     "export": FINISHED,
     "forecast": FINISHED,
     "forecasting": FINISHED,
-    "music": Counts(10.4, 11.5, 8.9, 26.5, 0.0205, 2.4, 0, 1, 1, 5),
+    "music": Counts(10.2, 5.4, 4.4, 30.5, 0.0136, 1.4, 0, 1, 1, 3),
     "nn": FINISHED,
     "report": Counts(10.1, 23.6, 8.8, 8.7, 0.05, 3.4, 1, 6, 0, 8),
     "sample": FINISHED,

@@ -33,7 +33,7 @@ Element = ElementTree.Element
 
 
 class Score(NamedTuple):
-    """What all parts of a score have in common.
+    """Data that all parts of a score share.
 
     tempi  tempo by the step in which it begins; empty for none
     """

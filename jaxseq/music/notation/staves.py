@@ -1,4 +1,4 @@
-"""What is drawn on the staves of a piece: note heads and rests, with names, accidentals, beams and fermatas."""
+"""Note heads and rests on the staves of a piece, with their names, accidentals, beams and fermatas."""
 
 from __future__ import annotations
 

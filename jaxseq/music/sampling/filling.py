@@ -16,6 +16,7 @@ from jaxseq.music.networks.fill_net import FillNet
 from jaxseq.music.sampling.choose import Bounds, Leaning, Program, choose
 from jaxseq.music.sampling.drawn import UNGUIDED, Drawn, Guide, Keys, Template, first_pieces, template_of
 from jaxseq.music.sampling.options import FREE, UNCHANGED, SamplingOptions, Thresholds
+from jaxseq.music.sampling.weights import Weights
 from jaxseq.music.tokens import MASKED, VOCABULARY
 
 FIRST_SHARE = 1.0
@@ -70,27 +71,31 @@ def _sweeps(
     thresholds: Thresholds,
     sweeps: Int[Array, ""] | int,
 ) -> Drawn:
-    forced, places, weights = template.forced, template.places, template.weights
-    shape = forced.shape
-    free = forced == FREE
-    place_column = jnp.broadcast_to(places[:, None], (*shape[:2], 1))
-
-    leaning = None
-    if weights is not None:
-        notes = jnp.broadcast_to(weights.notes, (*shape, VOCABULARY)).reshape(-1, VOCABULARY)
-        leaning = Leaning(notes, jnp.float32(0))
+    """Draw the free notes of a template in one compiled loop over the sweeps."""
+    shape = template.forced.shape
+    is_free = template.forced == FREE
+    place_column = jnp.broadcast_to(template.places[:, None], (*shape[:2], 1))
+    leaning = _of_all_notes(template.weights, shape)
 
     def sweep(number: Int[Array, ""], drawn: Drawn) -> Drawn:
         hide_keys, draw_keys = _sweep_keys(keys, number)
         share = _share(number, sweeps)
-        hidden = free & (_by_piece(jax.random.uniform, hide_keys, shape[1:]) < share)
+        is_chosen = _by_piece(jax.random.uniform, hide_keys, shape[1:]) < share
+        hidden = is_free & is_chosen
 
+        # All hidden notes are drawn at once: none knows of the others.
         visible = jnp.where(hidden, MASKED, drawn.tokens)
         x = jnp.concatenate([visible, place_column], axis=-1)
         _, all_logits = model.apply(variables, x)
         logits = jnp.asarray(all_logits).reshape(-1, VOCABULARY)
-        noise = _by_piece(jax.random.gumbel, draw_keys, (*shape[1:], VOCABULARY)).reshape(logits.shape)
-        chosen = choose(logits, noise, program, thresholds, Bounds(leaning=leaning))
+        noise = _by_piece(jax.random.gumbel, draw_keys, (*shape[1:], VOCABULARY))
+        chosen = choose(
+            logits,
+            noise.reshape(logits.shape),
+            program,
+            thresholds,
+            Bounds(leaning=leaning),
+        )
 
         return Drawn(
             tokens=jnp.where(hidden, chosen.note.reshape(shape), drawn.tokens),
@@ -98,12 +103,25 @@ def _sweeps(
         )
 
     no_log_p = jnp.full(shape, jnp.nan, jnp.float32)
-    return jax.lax.fori_loop(0, sweeps, sweep, Drawn(forced, no_log_p))
+    return jax.lax.fori_loop(0, sweeps, sweep, Drawn(template.forced, no_log_p))
+
+
+def _of_all_notes(weights: Weights | None, shape: tuple[int, ...]) -> Leaning | None:
+    """Return weights with all notes of all pieces as their first axis."""
+    if weights is None:
+        return None
+    notes = jnp.broadcast_to(weights.notes, (*shape, VOCABULARY))
+    # Weights of moving do not apply.
+    return Leaning(notes.reshape(-1, VOCABULARY), moving=jnp.float32(0))
 
 
 def _sweep_keys(keys: Keys, number: Int[Array, ""]) -> tuple[Keys, Keys]:
     """Return keys for each piece of a sweep: of what it hides, and of what it draws."""
-    split = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, number)))(keys)
+
+    def of_piece(key: Key) -> Keys:
+        return jax.random.split(jax.random.fold_in(key, number))
+
+    split = jax.vmap(of_piece)(keys)
     return split[:, 0], split[:, 1]
 
 

@@ -18,8 +18,6 @@ from jaxseq.music.scales import MAJOR_SCALE, MAJOR_TRIAD, MINOR_SCALE, MINOR_TRI
 from jaxseq.music.tokens import LOWEST, VOCABULARY
 from jaxseq.music.transposition import Key
 
-BASS = VOICES.index("bass")
-
 
 class Weights(NamedTuple):
     """Weights of every note that is drawn.
@@ -88,24 +86,37 @@ def to_cadence(weights: Weights, keys: Sequence[Key]) -> Weights:
     """
     steps = weights.notes.shape[1]
     first = max(0, steps - BEAT)
+    # One set for all pieces becomes one for each, as their keys differ.
     notes = np.repeat(weights.notes, len(keys) // len(weights.notes), axis=0)
-    for number, key in enumerate(keys):
-        tonic = conditions.tonic(key)
-        chord = MAJOR_TRIAD
-        if key.minor:
-            chord = (*MAJOR_TRIAD, *MINOR_TRIAD)
-        excluded = np.tile(_outside(tonic, chord), (len(VOICES), 1))
-        excluded[BASS] = _outside(tonic, (0,))
-        excluded[:, 0] = True
-        for voice in range(len(VOICES)):
-            in_quarter = notes[number, first:, voice]
-            # The cadence goes before a range in which it has no note.
-            if np.isneginf(in_quarter[:, ~excluded[voice]]).all():
-                in_quarter[:] = 0
-            in_quarter[:, excluded[voice]] = -np.inf
+    for piece, key in enumerate(keys):
+        for voice, name in enumerate(VOICES):
+            _exclude(notes[piece, first:, voice], _outside_cadence(key, name))
+
     moving = weights.moving.copy()
     moving[first + 1 :] = -np.inf
     return Weights(notes, moving)
+
+
+def _outside_cadence(key: Key, voice: str) -> Bool[np.ndarray, "v"]:
+    """Return which symbols a voice cannot have in the last chord of a piece in this key."""
+    degrees: tuple[int, ...] = MAJOR_TRIAD
+    if key.minor:
+        degrees = (*MAJOR_TRIAD, *MINOR_TRIAD)
+    # In root position.
+    if voice == "bass":
+        degrees = (0,)
+    excluded = _outside(conditions.tonic(key), degrees)
+    # No voice rests in the last chord.
+    excluded[0] = True
+    return excluded
+
+
+def _exclude(notes: Float[np.ndarray, "t v"], excluded: Bool[np.ndarray, "v"]) -> None:
+    """Exclude symbols from the steps of a voice, in place."""
+    # The cadence goes before a range in which it has no note.
+    if np.isneginf(notes[:, ~excluded]).all():
+        notes[:] = 0
+    notes[:, excluded] = -np.inf
 
 
 def _outside(tonic: int, degrees: Sequence[int]) -> Bool[np.ndarray, "v"]:

@@ -411,6 +411,7 @@ def test_the_picture_shows_the_ratios_and_the_products() -> None:
     assert list(products.get_xdata()) == [0.5, 0.5] and list(ours.get_xdata()) == [2.0, 2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_long_sequence_is_timed_whole_and_in_chunks(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     load = LAST._replace(cell="gru", window=16, chunk=4)

@@ -220,7 +220,7 @@ LAYERS = {
     "truncated": {"norm": Norm("layer"), "truncate": 3},
     "batch": {"norm": Norm("batch")},
 }
-QUICK_LAYERS = [("plain", "shard_map"), ("batch", "explicit")]
+QUICK_LAYERS = [("batch", "explicit")]
 
 
 def layer_problem(layer, padded, rng=None):

@@ -157,7 +157,8 @@ def fill(disk: Path, free: int) -> Path:
     return ballast
 
 
-@pytest.mark.parametrize("free", [0, *(pytest.param(size, marks=SLOW) for size in (4096, 16384, 32768))])
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [0, 4096, 16384, 32768])
 def test_on_a_full_disk_the_run_stops_with_one_line_and_goes_on_with_space(
     begun: Path, whole: Path, disk: Path, capsys: pytest.CaptureFixture[str], free: int
 ) -> None:

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from made_up import BARS, chorale
+from pairwise import slow_except
 from quick_compilation import quick_compilation
 from rich.console import Console
 from untrained import untrained
@@ -283,7 +284,7 @@ def test_a_model_of_windows_begins_with_a_training_piece_s_first_note(run_of, tm
     assert "knows no first note" in (folder / "report.md").read_text()
 
 
-@pytest.mark.parametrize("experiment", [pytest.param("jsb", marks=pytest.mark.slow), "jsb-chords", "jsb-fill"])
+@pytest.mark.parametrize("experiment", slow_except({"jsb-chords"}, ["jsb", "jsb-chords", "jsb-fill"]))
 def test_a_melody_is_harmonised_as_it_is(run_of, tmp_path: Path, experiment: str) -> None:
     melody = chorale(40)
     melody[4:8, 0] = 0
@@ -468,6 +469,7 @@ def test_a_folder_that_cannot_be_written_stays_as_it_is(run_of, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["mine"] and mine.read_text() == "x"
 
 
+@pytest.mark.slow
 def test_without_out_it_is_the_next_number_in_the_run(run_of) -> None:
     words = [str(run_of("jsb-chords")), "--no-score", "--bpm", "400", "--count", "1", "--bars", "1"]
     folders = [sampled(*words) for _ in range(2)]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 from forecasts import autoregression
+from pairwise import slow_except
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
@@ -199,7 +200,7 @@ def tolerance(level):
     return 4 * np.sqrt(level * (1 - level) * (1 / VALID + 1 / TEST))
 
 
-@pytest.mark.parametrize("spread", [0.01, 5.0])
+@pytest.mark.parametrize("spread", slow_except({5.0}, [0.01, 5.0]))
 def test_intervals_round_a_point_forecast_cover_what_they_promise(spread):
     found = of_noise(noise(VALID, 0, spread=spread), noise(TEST, 1, spread=spread))
     assert set(covered(found)) == set(intervals.LEVELS)
@@ -218,7 +219,7 @@ def test_each_step_of_the_horizon_is_covered_by_an_interval_of_its_own_width():
     assert len(steps) == 9
 
 
-@pytest.mark.parametrize("claimed", [0.2, 1.0, 6.0])
+@pytest.mark.parametrize("claimed", slow_except({0.2}, [0.2, 1.0, 6.0]))
 def test_intervals_of_a_distribution_cover_what_they_promise_however_wrong_its_width(claimed):
     quantiles = claimed * scipy.stats.norm.ppf(LEVELS)
 

@@ -59,6 +59,7 @@ def test_on_a_random_walk_a_fitted_forecast_is_almost_never_called_an_improvemen
     assert said >= 90
 
 
+@pytest.mark.slow
 def test_forecasts_that_move_at_random_are_almost_never_called_an_improvement():
     said = 0
     for seed in range(100):

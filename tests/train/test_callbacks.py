@@ -124,12 +124,14 @@ def test_a_signal_reaches_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert seen.calls == [("start", 0), (1, 1), ("end", Interrupted)]
 
 
+@pytest.mark.slow
 def test_a_study_calls_them_for_each_run(tmp_path: Path) -> None:
     seen = Seen()
     study.study(waves(epochs=1), seeds=2, out=tmp_path / "study", console=Console(quiet=True), callbacks=[seen])
     assert seen.calls == 2 * [("start", 0), (1, 1), ("end", type(None))]
 
 
+@pytest.mark.slow
 def test_a_module_of_the_user_s_is_stopped_as_well(tmp_path: Path) -> None:
     x = np.ones((40, 3), np.float32)
     seen = Seen(at=2, error=StopTraining())

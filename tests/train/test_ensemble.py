@@ -130,6 +130,7 @@ def test_one_refit_that_lacks_leaves_the_judged_weights_to_all(copy: Path) -> No
     assert not trained.is_refit and not any(other.is_refit for other in trained.others)
 
 
+@pytest.mark.slow
 def test_the_same_command_makes_the_same_bytes_and_another_combination_is_judged_anew(
     copy: Path, combined: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def test_where_all_is_finite_to_skip_is_to_train_as_ever() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, other.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", slow_except({2}, [0, 2]))
 def test_the_norms_of_the_leaves_make_the_norm_that_the_step_logged(step: int) -> None:
     _, log = epoch.epoch(SETUP, start(), rows(10), 3)

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
+from pairwise import slow_except
 from scipy.signal import lfilter
 
 from jaxseq import cells
@@ -59,7 +60,7 @@ def setup_of(cell: str, horizon: int, **model: object) -> epoch.Setup:
 # The order of an epoch ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "batch"), [(40, 3), (41, 3), (12, 2), (7, 1)])
+@pytest.mark.parametrize(("n", "batch"), slow_except({(41, 3), (7, 1)}, [(40, 3), (41, 3), (12, 2), (7, 1)]))
 def test_an_epoch_reads_every_time_step_of_every_segment_once_and_in_order(n: int, batch: int) -> None:
     data = dataclasses.replace(segments(n, horizon=1), x=np.arange(n, dtype=np.float32)[:, None])
     order = data.order(jax.random.key(0), batch)

@@ -135,6 +135,7 @@ def test_the_report_gives_the_scores_of_the_predictions(aapl_run: Path) -> None:
     assert "2281 train, 490 valid, 491 test" in report
 
 
+@pytest.mark.slow
 def test_two_runs_started_in_the_same_folder_get_different_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,7 @@ def train(
     process works in the folder. Raises `Interrupted` on Ctrl-C or SIGTERM, and whatever a callback raises, after the last
     finished epoch is saved.
     """
-    open_run: Callable[[Console, ExitStack], Run] = partial(_open_new, experiment, out, None)
+    open_run: Callable[[Console, ExitStack], Run] = partial(_open_new, experiment, out, None, None)
     if resume is not None:
         open_run = partial(_open_old, experiment, resume, from_epoch)
     processes.check_same(f"{experiment} {resume is None}", RECIPES)
@@ -68,7 +68,20 @@ def train_from(
     `train` and `warm_start.begun` do.
     """
     processes.check_same(f"{experiment} {source}", RECIPES)
-    return _train(partial(_open_new, experiment, out, source), console, extras, callbacks)
+    return _train(partial(_open_new, experiment, out, source, None), console, extras, callbacks)
+
+
+def train_beside(
+    other: Path,
+    experiment: Experiment,
+    out: str | Path | None = None,
+    console: Console | None = None,
+    extras: Extras = NO_EXTRAS,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Train an experiment as `train` does, on the rows of the run in the folder `other`: other rows are a `UsageError`."""
+    processes.check_same(f"{experiment} {other}", RECIPES)
+    return _train(partial(_open_new, experiment, out, None, other), console, extras, callbacks)
 
 
 RECIPES = "have different recipes: all of them need the same command"
@@ -109,6 +122,7 @@ def _open_new(
     experiment: Experiment,
     out: str | Path | None,
     source: str | Path | None,
+    same_rows_as: Path | None,
     console: Console,
     locks: ExitStack,
 ) -> Run:
@@ -120,6 +134,8 @@ def _open_new(
         # Before the data are read, which may take a while.
         warm_start.check(experiment, files.user_path(source))
     job = domains.of(experiment).prepare(experiment)
+    if same_rows_as is not None:
+        check_rows(job, same_rows_as)
     if source is not None:
         job = warm_start.begun(job, source)
     _print_notes(job, console)

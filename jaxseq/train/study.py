@@ -130,7 +130,7 @@ def _one_by_one(
             title += f", about {minutes_left:.0f} min left"
         console.rule(title)
         try:
-            _run(member, console=console, extras=extras, callbacks=callbacks)
+            _run(member, runs, console=console, extras=extras, callbacks=callbacks)
         except Interrupted as stop:
             # The interruption itself says how to resume this one run, but not the study.
             reason = f"{stop}".split(";")[0]
@@ -247,13 +247,22 @@ def _recipe(path: Path) -> dict[str, object]:
     return {**experiments.to_config(experiment), **counts}
 
 
-def _run(member: Member, **options: Any) -> None:
+def _run(member: Member, runs: Sequence[Member], **options: Any) -> None:
     """Train a member, or resume it where it was interrupted; `options` are those of `run.train`."""
     files.refuse_link(member.folder)
-    if (member.folder / run_seal.CONFIG).is_file():
+    if _has_begun(member):
         run.train(member.experiment, resume=member.folder, **options)
     else:
-        run.train(member.experiment, out=member.folder, **options)
+        begun = [other.folder for other in runs if other.fold == member.fold and _has_begun(other)]
+        train: Callable[..., Path] = run.train
+        # A file that grows while a study runs would give its later seeds other rows.
+        if begun:
+            train = partial(run.train_beside, begun[0])
+        train(member.experiment, out=member.folder, **options)
+
+
+def _has_begun(member: Member) -> bool:
+    return (member.folder / run_seal.CONFIG).is_file()
 
 
 def gather(runs: list[Member]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import Extras
 from jaxseq.train.epoch import Epoch, Setup, TrainState
 from jaxseq.train.experiments.base import Experiment, Network
-from jaxseq.train.job import Job, check_memory_of_lanes, initial_state, most_lanes
+from jaxseq.train.job import Job, check_memory_of_lanes, check_rows, initial_state, most_lanes
 from jaxseq.train.loop import Recorder, Run
 from jaxseq.train.resume import check_resumable
 from jaxseq.train.run_folder import Row
@@ -202,6 +202,9 @@ def _prepare(members: Sequence[Planned], console: Console) -> list[Job[Experimen
     jobs: list[Job[Experiment, object]] = []
     for member in members:
         job = domains.of(member.experiment).prepare(member.experiment)
+        # The lane of a finished run is empty, but its rows are those of all.
+        if (member.folder / run_seal.CONFIG).is_file():
+            check_rows(job, member.folder)
         if jobs:
             _check_same_shape(members[0].name, jobs[0], member.name, job)
             # One copy of the rows serves all lanes.

@@ -1,5 +1,6 @@
 """One experiment over seeds and folds: what is finished is kept, what is pooled is pooled right."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -94,13 +95,14 @@ def test_typed_again_it_trains_nothing_and_a_member_that_is_gone_is_trained_agai
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (copy / study.MEMBERS).read_bytes()
-    real, trained = run.train, []
+    real, trained = run.train_beside, []
 
-    def counted(experiment, **how):
+    def counted(other, experiment, **how):
         trained.append((experiment.data.fold, experiment.seed))
-        return real(experiment, **how)
+        return real(other, experiment, **how)
 
-    monkeypatch.setattr(run, "train", counted)
+    monkeypatch.setattr(run, "train_beside", counted)
+    monkeypatch.setattr(run, "train", lambda experiment, **how: trained.append("without a run beside it"))
     study.study(TINY, seeds=2, folds=2, out=copy)
     assert trained == [] and (copy / study.MEMBERS).read_bytes() == before
     shutil.rmtree(copy / "fold-2-seed-0")
@@ -116,6 +118,20 @@ def done_bytes(content: bytes, folder: Path) -> Path:
     path = folder / "before.csv"
     path.write_bytes(content)
     return path
+
+
+@pytest.mark.parametrize("train_study", [study.study, study.study_together])
+def test_a_seed_is_not_trained_on_other_rows_than_those_before_it(
+    train_study: Any, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = forecasts.prepare
+    grown = "0" * 64
+    monkeypatch.setattr(forecasts, "prepare", lambda recipe: dataclasses.replace(real(recipe), rows_sha256=grown))
+    shutil.rmtree(copy / "fold-1-seed-1")
+    with pytest.raises(UsageError) as refused:
+        train_study(TINY, seeds=2, folds=2, out=copy)
+    assert refused.value.where == copy / "fold-1-seed-0" and grown[:12] in refused.value.got
+    assert not (copy / "fold-1-seed-1").exists()
 
 
 def test_an_interrupted_member_goes_on_where_it_stopped(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from jaxseq.data.categories import Categories, learn
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.panel import Panel
-from jaxseq.data.panel_notes import leak_notes, missing_notes, split_notes
+from jaxseq.data.panel_notes import leak_notes, missing_notes, season_notes, split_notes
 from jaxseq.data.parts import part_windows
 from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
 from jaxseq.data.targets import AUTO, Options, Target
@@ -48,7 +48,8 @@ def load(
     chosen = _choose(panel, target, rows, window, horizon)
     notes = [*panel.notes, *zero_notes(panel), *split_notes(panel, rows, windows)]
     notes += [*missing_notes(panel, rows, windows), *leak_notes(panel, rows, horizon)]
-    if target.kind == AUTO:
+    notes += season_notes(panel, rows, chosen)
+    if target.kind == AUTO and chosen.words not in notes:
         notes.append(chosen.words)
     return Dataset(
         windows=windows,

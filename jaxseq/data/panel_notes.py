@@ -10,7 +10,9 @@ from jaxseq.common.text import counted
 from jaxseq.data import leaks
 from jaxseq.data.folds import Fold
 from jaxseq.data.panel import Panel
+from jaxseq.data.targets import Target
 from jaxseq.data.uncut import WindowSplits
+from jaxseq.data.windows import called
 
 
 def split_notes(
@@ -35,6 +37,20 @@ def split_notes(
         count = counted(len(windows.test.targets), "window")
         notes.append(f"one of every {panel.split.stride} windows of the test part is judged, {count}")
     return tuple(notes)
+
+
+def season_notes(panel: Panel, rows: Sequence[Fold], target: Target) -> tuple[str, ...]:
+    """Say that a season does not fit twice into the training rows, and what a seasonal target takes in its place."""
+    period = panel.frequency.period
+    ends = [parts.train[1] for parts in rows]
+    shortest = min(ends)
+    if 2 * period <= shortest or period == 1:
+        return ()
+    name = called(panel.names[ends.index(shortest)])
+    note = f"{name}: a season of {period} time steps does not fit twice into {shortest} training rows: no forecast is by it"
+    if target.lag > 1:
+        return (note, target.words)
+    return (note,)
 
 
 def leak_notes(panel: Panel, rows: Sequence[Fold], horizon: int) -> tuple[str, ...]:

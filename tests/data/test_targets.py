@@ -79,3 +79,16 @@ def test_the_scale_of_a_window_is_no_input_where_the_series_has_one_for_all():
     # Those of several series say how large each is.
     assert options._replace(scale="series").choose(24, [walk(), walk()], 50, 24).scale_input
     assert options._replace(kind="auto").choose(24, [seasonal()], 50, 24).scale_input
+
+
+def test_a_season_that_does_not_fit_twice_into_the_training_rows_is_told_with_what_is_taken():
+    def notes(period, target):
+        series = Series(np.arange(200), seasonal(200, 20))
+        panel = Panel(("north",), (series,), describe("1")._replace(period=period))
+        return panel.load(target, 50, 3).background.notes
+
+    assert not any("season of" in note for note in notes(70, "change"))
+    (note,) = [note for note in notes(71, "change") if "season of" in note]
+    assert note.startswith("series 'north': a season of 71 time steps does not fit twice into 140 training rows")
+    # The clearest peak of the autocorrelation takes the place of the season that was asked for.
+    assert any("20 time steps before" in note for note in notes(71, "season"))

@@ -246,8 +246,8 @@ def fan(
     history    date (or row), series if there are several, actual
     forecast   date (or row) that each value is for, series, forecast, and low_80%, high_80% for each level there is
 
-    A line marks the last known value. The fan opens from there, so that a single step can be seen as well. At most
-    `PANELS` series are drawn.
+    A line marks the last known value, if the history has one. The fan opens from there, so that a single step can be seen
+    as well. At most `PANELS` series are drawn.
     """
     names: list[object] = [None]
     if "series" in forecast:
@@ -307,8 +307,9 @@ def _draw_fan(
     axes.plot(
         x, from_last_value("forecast"), ".-", color=FORECAST, lw=1.3, ms=4, markevery=forecast_marks, label="forecast"
     )
-    axes.plot(past[time].to_numpy(), past["actual"], color=ACTUAL, lw=1.1, label="actual")
-    axes.axvline(last[time].iloc[0], color=BEFORE, ls="--", lw=1, zorder=1, label="last known value")
+    if len(last):
+        axes.plot(past[time].to_numpy(), past["actual"], color=ACTUAL, lw=1.1, label="actual")
+        axes.axvline(last[time].iloc[0], color=BEFORE, ls="--", lw=1, zorder=1, label="last known value")
 
     axes.set_ylabel(unit or "value")
     if time == "date":

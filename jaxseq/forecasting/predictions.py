@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
-from jaxseq.common import csv_tables, files
+from jaxseq.common import csv_tables, files, notebook_page
 from jaxseq.common.errors import UsageError
 from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.uncut import WindowSplits
@@ -22,6 +22,9 @@ from jaxseq.forecasting.metrics import Values
 
 LARGE = 1_000_000
 """Most rows of a table that is written as CSV, which takes longer to write and to read than Parquet."""
+
+SHOWN = 14
+"""Most rows of a forecast that a notebook shows."""
 
 
 class Future(NamedTuple):
@@ -34,6 +37,25 @@ class Future(NamedTuple):
 
     table: pd.DataFrame
     notes: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """Return the first rows, the notes and a picture of the first series, for notebooks."""
+        rows = self.table.to_html(index=False, border=0, max_rows=SHOWN, float_format="{:.6g}".format)
+        return f"<div>{rows}{notebook_page.sentences(self.notes)}{self._picture()}</div>"
+
+    def _picture(self) -> str:
+        """Return the picture of a forecast of several steps; of a single one the table says all."""
+        if "step" not in self.table:
+            return ""
+        # They draw and judge the tables of this module.
+        from jaxseq.common import figures
+        from jaxseq.forecasting import quantities
+
+        quantity = next(each for each in quantities.QUANTITIES.values() if each.COLUMN in self.table)
+        # What came before the forecast is not in its table.
+        history = self.table.head(0).assign(actual=np.zeros(0))
+        figure = quantity.future_figure(history, self.table, "", "forecast beyond the end of the data")
+        return notebook_page.picture(figures.drawn(figure, "png"), "picture of the forecast")
 
 
 def target_times(

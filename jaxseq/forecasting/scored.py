@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import pandas as pd
 from jaxtyping import Int
 from rich.table import Table
 
+from jaxseq.common import notebook_page
 from jaxseq.common.markdown import escaped
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Background
@@ -84,6 +86,14 @@ class Score(NamedTuple):
     spread: list[Spread]
     values: pd.DataFrame
     notes: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """Return the verdict, the errors over all steps and the remarks, for notebooks."""
+        lines = _lines(self)
+        table = pd.DataFrame(lines.rows, columns=lines.headings).to_html(index=False, border=0)
+        covered = coverage.sentence(self.coverage, self.spread)
+        texts = [*self.remarks, *([covered] if covered else []), *self.notes]
+        return f"<div><p><b>{html.escape(self.verdict)}</b></p>{table}{notebook_page.sentences(texts)}</div>"
 
 
 def simple_forecasts(ends: Windows, background: Background, one_step: Windows) -> dict[str, Values]:
@@ -225,18 +235,33 @@ def terminal_table(score: Score, title: str) -> Table:
 
 def markdown(score: Score) -> str:
     """Return the errors over all steps as a Markdown table, with the interval of the skill."""
+    lines = _lines(score)
+    table = [f"| {' | '.join(lines.headings)} |", f"|---|{'---:|' * (len(lines.headings) - 1)}"]
+    for name, *cells in lines.rows:
+        table.append(f"| {' | '.join([escaped(name), *cells])} |")
+    return "\n".join(table)
+
+
+class _Lines(NamedTuple):
+    """Errors over all steps as texts, a row for each forecast that is shown, which begins with its name."""
+
+    headings: list[str]
+    rows: list[list[str]]
+
+
+def _lines(score: Score) -> _Lines:
+    """Return the errors over all steps with the interval of the skill."""
     names = measures(score.errors)
-    headings = [*(MEASURES[name] for name in names), "skill", "95 % interval"]
-    lines = [f"| forecast | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
+    rows = []
     for row in verdict.shown(score.comparison).rows:
-        name = escaped(row.name)
+        name = row.name
         ends = DASH
         if row.interval is None:
             name = f"{name} (reference)"
         elif not math.isnan(row.interval.low):
             ends = f"{verdict.signed(row.interval.low)} to {verdict.signed(row.interval.high)}"
-        lines.append(f"| {' | '.join([name, *_cells(score, row, names), ends])} |")
-    return "\n".join(lines)
+        rows.append([name, *_cells(score, row, names), ends])
+    return _Lines(["forecast", *(MEASURES[name] for name in names), "skill", "95 % interval"], rows)
 
 
 def counts_sentence(values: pd.DataFrame) -> str:

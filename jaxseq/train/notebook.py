@@ -6,7 +6,6 @@ are escaped, pictures are inside, and nothing is loaded from elsewhere.
 
 from __future__ import annotations
 
-import base64
 import html
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import jax
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
+from jaxseq.common import notebook_page
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.train import overrides, run_folder
 from jaxseq.train.domains.base import RestoredRun
@@ -30,8 +30,6 @@ SCORES = {
     "nats": "test nats",
 }
 """Columns of a judgement by which a run is summed up, with their labels; the first one that it has is shown."""
-WIDTH = 640
-"""Largest width of a picture in pixels."""
 FRAME = "width:100%;height:640px;border:1px solid #8888"
 """Style of the frame of a report."""
 
@@ -63,7 +61,7 @@ class NotebookDisplay:
         if is_whole and self._metric:
             from IPython.display import Image, display
 
-            display(Image(data=loss_picture(self._rows, self._metric), width=WIDTH))
+            display(Image(data=loss_picture(self._rows, self._metric), width=notebook_page.WIDTH))
 
     def show_compiling(self) -> None:
         """Say that the functions of the first epoch are being compiled."""
@@ -149,8 +147,7 @@ def page(facts: Mapping[str, object], picture: bytes | None, report: str | None 
     ]
     image = ""
     if picture is not None:
-        content = base64.b64encode(picture).decode()
-        image = f'<img style="max-width:{WIDTH}px" alt="picture of the run" src="data:image/png;base64,{content}">'
+        image = notebook_page.picture(picture, "picture of the run")
     opened = ""
     if report is not None:
         # A page of its own: it reads nothing of the notebook, and its style stays in it.

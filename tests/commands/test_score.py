@@ -1,5 +1,6 @@
 """Forecasts of a run, judged by the rows that came after the end of its data."""
 
+import html
 import os
 import shutil
 from pathlib import Path
@@ -65,6 +66,11 @@ def test_errors_of_a_run_by_hand(panel_run: Path) -> None:
     inside = result.values.eval("`low_95%` <= actual <= `high_95%`").mean()
     measured = {row.level: row.measured for row in result.coverage if row.step is None}
     assert measured[0.95] == pytest.approx(inside)
+
+    # In a notebook: verdict, errors of each forecast that is shown, and all sentences.
+    page = html.unescape(result._repr_html_())
+    assert f"<b>{result.verdict}</b>" in page and f"<td>{model}</td>" in page
+    assert all(text in page for text in (*result.remarks, *result.notes)) and "80/95 %" in page
 
 
 def test_the_command_writes_a_numbered_folder_or_the_one_that_is_named(

@@ -8,11 +8,14 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.common.errors import Interrupted
+from jaxseq.forecasting.predictions import Future
 from jaxseq.train import notebook, run_folder
 from jaxseq.train.progress import EpochDisplay, display_of
 from jaxseq.train.restore import restore
@@ -129,6 +132,20 @@ def test_a_page_is_escaped_and_loads_nothing():
     page = Page(notebook.page({name: f'"{name}"'}, PNG))
     assert page.cells == [name, f'"{name}"'] and "script" not in page.tags
     assert page.pictures == ["data:image/png;base64," + base64.b64encode(PNG).decode()]
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_forecast_is_a_table_with_its_notes_and_a_picture_of_several_steps():
+    columns = {"row": [8, 9] * 2, "series": ["<b>", "<b>", "c", "c"], "step": [1, 2] * 2, "forecast": np.arange(4.0)}
+    table = pd.DataFrame({**columns, "low_80%": np.arange(4.0) - 1, "high_80%": np.arange(4.0) + 1})
+    page = Page(Future(table, ("series '<b>' is new",))._repr_html_())
+    assert {"<b>", "high_80%", "series '<b>' is new"} <= set(page.cells)
+    assert base64.b64decode(page.pictures[0].partition(",")[2]).startswith(PNG)
+
+    # Probabilities are drawn by their quantity; what has one step is all in the table.
+    rises = pd.DataFrame({"row": [8, 9], "step": [1, 2], "p_rise": [0.5, 0.6]})
+    assert len(Page(Future(rises, ())._repr_html_()).pictures) == 1
+    assert Page(Future(rises.drop(columns="step"), ())._repr_html_()).pictures == []
 
 
 @pytest.mark.usefixtures("compiled_quickly")

@@ -48,13 +48,18 @@ class Options:
 
 
 class Measured(NamedTuple):
-    """A run; the numbers are in GiB and minutes, or None for one that is too small to print its memory."""
+    """A run; the numbers are in GiB and minutes, or None for one that is too small to print its memory.
+
+    minutes      from the start to the end of its process
+    cpu_minutes  of all of its threads; None where the system does not say
+    """
 
     series: int
     rows: int
     peak: float | None
     estimate: float | None
     minutes: float
+    cpu_minutes: float | None
 
 
 def run(options: Options) -> None:
@@ -82,6 +87,7 @@ def measured(series: int, steps: int, options: list[str]) -> Measured:
         if series > 1:
             words += ["--data.series", "series"]
         began = time.monotonic()
+        cpu_before = _cpu_minutes_of_children()
         done = subprocess.run(
             [sys.executable, "-m", "jaxseq.train", "table", *words],
             cwd=folder,
@@ -90,6 +96,9 @@ def measured(series: int, steps: int, options: list[str]) -> Measured:
             check=False,
         )
         minutes = (time.monotonic() - began) / 60
+        cpu_minutes = _cpu_minutes_of_children()
+    if cpu_minutes is not None and cpu_before is not None:
+        cpu_minutes -= cpu_before
     if done.returncode:
         *_, last = done.stderr.splitlines() or ["no message"]
         raise UsageError(last, where=f"{series}x{steps}")
@@ -97,7 +106,17 @@ def measured(series: int, steps: int, options: list[str]) -> Measured:
     peak = estimate = None
     if memory is not None:
         peak, estimate = float(memory[1]), float(memory[2])
-    return Measured(series, steps, peak, estimate, minutes)
+    return Measured(series, steps, peak, estimate, minutes, cpu_minutes)
+
+
+def _cpu_minutes_of_children() -> float | None:
+    """Return the CPU time of all processes that this one has waited for; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such module.
+        return None
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (used.ru_utime + used.ru_stime) / 60
 
 
 def write(path: Path, series: int, steps: int) -> None:
@@ -127,11 +146,15 @@ def write(path: Path, series: int, steps: int) -> None:
 
 def table(rows: list[Measured]) -> str:
     """Return the runs as a table in Markdown."""
-    lines = ["| series | rows of each | GiB | estimated at most | minutes |", "|---:|---:|---:|---:|---:|"]
+    lines = [
+        "| series | rows of each | GiB | estimated at most | minutes | CPU minutes |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
     for row in rows:
         peak = "–" if row.peak is None else f"{row.peak:.1f}"
         estimate = "under 1" if row.estimate is None else f"{row.estimate:.1f}"
-        lines.append(f"| {row.series:,} | {row.rows:,} | {peak} | {estimate} | {row.minutes:.1f} |")
+        cpu = "–" if row.cpu_minutes is None else f"{row.cpu_minutes:.1f}"
+        lines.append(f"| {row.series:,} | {row.rows:,} | {peak} | {estimate} | {row.minutes:.1f} | {cpu} |")
     return "\n".join(lines)
 
 

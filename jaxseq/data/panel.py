@@ -17,7 +17,7 @@ from jaxseq.data.frequency import Frequency
 from jaxseq.data.keys import NO_KEYS, Keys
 from jaxseq.data.split import SHARES, Split
 from jaxseq.data.targets import Options
-from jaxseq.data.uncut import SeriesRows, TrainingWindows, cut_or_not, join_series, windows_of
+from jaxseq.data.uncut import PartWindows, SeriesRows, cut_or_not, join_series, windows_of
 from jaxseq.data.windows import (
     Series,
     Windows,
@@ -198,7 +198,7 @@ class Panel:
             windows.append(last)
         return join(windows)
 
-    def all_windows(self, window: int, horizon: int) -> TrainingWindows:
+    def all_windows(self, window: int, horizon: int) -> PartWindows:
         """Return every window of every series with its targets, those without a known target left out.
 
         Raises `UsageError` for a series that is too short for one.

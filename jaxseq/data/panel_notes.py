@@ -88,7 +88,7 @@ def missing_notes(
 
         # Windows without a known target were left out before, so their targets are counted by what fits into the rows.
         kept = getattr(windows, part).targets
-        window = windows.test.inputs.shape[1]
+        window = windows.test.steps
         horizon = kept.shape[1]
         stride = panel.split.stride if part == "test" else 1
         all_windows = sum(-(-(last - max(first, window) - horizon + 1) // stride) for first, last in bounds)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxseq.common.errors import UsageError
 from jaxseq.data.folds import Fold
 from jaxseq.data.panel import Panel
-from jaxseq.data.uncut import MOST_NUMBERS, TrainingWindows, WindowSplits, cut_or_not, windows_of
+from jaxseq.data.uncut import MOST_NUMBERS, PartWindows, WindowSplits, cut_or_not, windows_of
 from jaxseq.data.windows import (
     Windows,
     check_memory,
@@ -36,7 +36,7 @@ def part_windows(
     # Those of one long series stay views of it; a selection, as where values are missing, makes copies.
     as_views = stateful and len(panel.series) == 1
     if not as_views or panel.missing:
-        _check_memory(panel, rows, window, horizon)
+        _check_memory(panel, rows, window, horizon, are_copies=as_views)
 
     if as_views:
         views = [_views(panel, part, rows[0], window, horizon) for part in WindowSplits._fields]
@@ -47,8 +47,8 @@ def part_windows(
         of_part = partial(windows_of, joined, steps=window, horizon=horizon)
         splits = WindowSplits(
             train=cut_or_not(of_part(bounds["train"])),
-            valid=of_part(bounds["valid"]).take(slice(None)),
-            test=of_part(bounds["test"], stride=panel.split.stride).take(slice(None)),
+            valid=cut_or_not(of_part(bounds["valid"])),
+            test=cut_or_not(of_part(bounds["test"], stride=panel.split.stride)),
         )
 
     # In this order: a part without a target would pass for one that does not move.
@@ -62,8 +62,13 @@ def _check_memory(
     rows: Sequence[Fold],
     window: int,
     horizon: int,
+    *,
+    are_copies: bool,
 ) -> None:
-    """Raise `UsageError` if the windows that are laid out as arrays do not fit into memory."""
+    """Raise `UsageError` if the windows that are laid out as arrays do not fit into memory.
+
+    `are_copies` says that all of them are, however many.
+    """
     columns = 1
     if panel.covariates:
         columns += panel.covariates[0].shape[1]
@@ -73,9 +78,9 @@ def _check_memory(
     for part in WindowSplits._fields:
         bounds = [getattr(parts, part) for parts in rows]
         counts[part] = sum(max(0, last - max(first, window) - horizon + 1) for first, last in bounds)
-    # Those of a large training part are cut when they are read.
-    if counts["train"] * (window + horizon) > MOST_NUMBERS:
-        counts["train"] = 0
+        # Those of a large part are cut when they are read.
+        if not are_copies and counts[part] * (window + horizon) > MOST_NUMBERS:
+            counts[part] = 0
     check_memory(sum(counts.values()), window + horizon, columns=columns, where="--data.window")
 
 
@@ -100,14 +105,14 @@ def _views(
     return windows
 
 
-def _check_targets(panel: Panel, parts: Sequence[TrainingWindows]) -> None:
+def _check_targets(panel: Panel, parts: Sequence[PartWindows]) -> None:
     """Raise `UsageError` for a part in which every target is missing."""
     for name, part in zip(("training", "validation", "test"), parts, strict=True):
         if not len(part.origins):
             raise UsageError(f"{panel.opening}all targets of the {name} part are missing: it has no window")
 
 
-def _check_moves(panel: Panel, parts: Sequence[TrainingWindows]) -> None:
+def _check_moves(panel: Panel, parts: Sequence[PartWindows]) -> None:
     """Raise `UsageError` if the last value is exact in all parts, or in the whole test part."""
     still = [_repeats_last_value(part) for part in parts]
     if all(still):
@@ -118,12 +123,12 @@ def _check_moves(panel: Panel, parts: Sequence[TrainingWindows]) -> None:
         )
     if still[-1]:
         raise UsageError(
-            f"{panel.opening}none of the {len(parts[-1].targets)} test windows moves from its last value: the naive "
+            f"{panel.opening}none of the {len(parts[-1].origins)} test windows moves from its last value: the naive "
             "forecast is exact, and no other can be compared with it; leave out the constant rows at the end"
         )
 
 
-def _repeats_last_value(part: TrainingWindows) -> bool:
+def _repeats_last_value(part: PartWindows) -> bool:
     """Return whether every known target is the last value of its window."""
     # As a rule the first piece decides.
     for piece in part.pieces(CHECKED_AT_ONCE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict, Unpack, get_args
+from typing import TypeAlias, TypedDict, Unpack, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -17,8 +17,8 @@ from jaxseq.common.text import counted
 from jaxseq.data import powers, window_scales
 from jaxseq.data.categories import Categories
 from jaxseq.data.transforms import ROUNDING, TRANSFORMS, Transform, Values
-from jaxseq.data.uncut import TrainingWindows
-from jaxseq.data.windows import Series, Windows, called, summarise_failures
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import LAST_VALUE, Series, Windows, called, summarise_failures
 
 MIN_SPREAD = 1e-100
 """Smallest range of the training rows: squares of smaller values come near the smallest numbers of float64."""
@@ -28,6 +28,10 @@ LAID_OUT = 2**22
 """Numbers of windows that are laid out at once in float64: 32 MiB."""
 LEAST_SHARE = 0.1
 """Least scale of a window by itself, relative to that of its series: a window that happens to be still has no other."""
+
+
+ShiftAndScale: TypeAlias = tuple[Float[np.ndarray, "n 1"], Float[np.ndarray, "n 1"]]
+"""Shift and scale of each window."""
 
 
 class ScaleOptions(TypedDict, total=False):
@@ -233,7 +237,7 @@ class Scaling:
             own_shift, own_scale = self.transform.fit_rows(values, self.lag)
         return own_shift, namespace(values).maximum(own_scale, LEAST_SHARE * scale)
 
-    def of_rows(self, windows: Windows) -> tuple[Float[np.ndarray, "n 1"], Float[np.ndarray, "n 1"]]:
+    def of_rows(self, windows: PartWindows) -> ShiftAndScale:
         """Return shift and scale of each window. Raises `UsageError` for what is no series of the training."""
         shift = self._of(self.shift, windows.series)
         scale = self._of(self.scale, windows.series)
@@ -241,14 +245,15 @@ class Scaling:
             return shift, scale
         shifts = []
         scales = []
+        first = 0
         # In pieces: what a scale is computed by has the size of all windows.
-        size = max(1, LAID_OUT // windows.inputs.shape[1])
-        for first in range(0, max(1, len(scale)), size):
-            rows = slice(first, first + size)
-            values = self.bent(windows.inputs[rows], windows.series[rows])
+        for piece in windows.pieces(max(1, LAID_OUT // windows.steps)):
+            rows = slice(first, first + len(piece.origins))
+            values = self.bent(piece.inputs, piece.series)
             own_shift, own_scale = self.fit_rows(values, shift[rows], scale[rows])
             shifts.append(np.asarray(own_shift))
             scales.append(np.asarray(own_scale))
+            first = rows.stop
         return np.concatenate(shifts), np.concatenate(scales)
 
     def bent(self, values: Float[np.ndarray, "n t"], series: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:
@@ -265,10 +270,23 @@ class Scaling:
             return np.zeros((*filled.shape[:-1], len(self.masks)))
         return filled[..., list(self.masks)].astype(np.float64)
 
-    def targets(self, windows: Windows) -> Float[np.ndarray, "n k"]:
+    def targets(self, windows: PartWindows) -> Float[np.ndarray, "n k"]:
         """Return the model's targets y, NaN where they are not known."""
-        known = np.asarray(self.known(self.bent(windows.inputs, windows.series), windows.targets.shape[1]))
-        return self._targets(self.bent(windows.targets, windows.series), known, *self.of_rows(windows))
+        return self.scaled(windows.targets, windows)
+
+    def scaled(
+        self, values: Float[np.ndarray, "n k"], windows: PartWindows, of_rows: ShiftAndScale | None = None
+    ) -> Float[np.ndarray, "n k"]:
+        """Return values in the series' units as targets of these windows; `of_rows` are theirs, if they are known."""
+        bent = self.bent(values, windows.series)
+        return self._targets(bent, self._known_of(windows, values.shape[1]), *(of_rows or self.of_rows(windows)))
+
+    def _known_of(self, windows: PartWindows, horizon: int) -> Float[np.ndarray, "n _"]:
+        """Return the values that the steps of the horizon are compared with, `known` of whole windows."""
+        ages = LAST_VALUE
+        if self.transform.seasonal:
+            ages = self.lag - np.arange(horizon) % self.lag
+        return self.bent(windows.values_ago(ages), windows.series)
 
     def targets_at_every_step(self, windows: Windows) -> Float[np.ndarray, "n t k"]:
         """Return the targets after each step of the window: the k values that follow that step, NaN if not known.
@@ -300,11 +318,13 @@ class Scaling:
         )
         return flat.reshape(rows, steps, horizon)
 
-    def invert(self, y: Float[np.ndarray, "*m n k"], windows: Windows) -> Float[np.ndarray, "*m n k"]:
-        """Return a model's outputs in the series' units: the inverse of `targets`, for the inputs of these windows."""
+    def invert(
+        self, y: Float[np.ndarray, "*m n k"], windows: PartWindows, of_rows: ShiftAndScale | None = None
+    ) -> Float[np.ndarray, "*m n k"]:
+        """Return a model's outputs in the series' units: the inverse of `scaled`, for the inputs of these windows."""
         numbers = np.asarray(y, np.float64)
-        known = self.known(self.bent(windows.inputs, windows.series), numbers.shape[-1])
-        values = np.asarray(self.transform.invert(numbers, known, *self.of_rows(windows)))
+        known = self._known_of(windows, numbers.shape[-1])
+        values = np.asarray(self.transform.invert(numbers, known, *(of_rows or self.of_rows(windows))))
         if self.power == powers.NONE:
             return values
         return powers.unbend(values, self._of(self.exponents, windows.series))
@@ -451,7 +471,7 @@ def check_reach(scaling: Scaling, series: Sequence[Series], names: Sequence[str]
             )
 
 
-def batch(windows: TrainingWindows, scaling: Scaling, every_step: bool = False, steps: int | None = None) -> Batch:
+def batch(windows: PartWindows, scaling: Scaling, every_step: bool = False, steps: int | None = None) -> Batch:
     """Return a model's inputs and targets in float32: x "n t d" and y "n k", or "n t k" with `every_step`.
 
     `steps` limits the targets to the first ones of the horizon.
@@ -459,8 +479,7 @@ def batch(windows: TrainingWindows, scaling: Scaling, every_step: bool = False, 
     size = rows_at_once(windows, scaling)
     if every_step:
         # Every time step has the targets of a horizon.
-        horizon = windows.take(slice(1)).targets.shape[1]
-        size = max(1, size // horizon)
+        size = max(1, size // windows.horizon)
 
     def targets(piece: Windows) -> Float[np.ndarray, "_ ..."]:
         y = scaling.targets_at_every_step(piece) if every_step else scaling.targets(piece)
@@ -470,17 +489,16 @@ def batch(windows: TrainingWindows, scaling: Scaling, every_step: bool = False, 
     return Batch(in_float32(scaling, windows), y)
 
 
-def in_float32(scaling: Scaling, windows: TrainingWindows) -> Float[np.ndarray, "n t d"]:
+def in_float32(scaling: Scaling, windows: PartWindows) -> Float[np.ndarray, "n t d"]:
     """Return a model's inputs, a limited number of rows at a time: in float64 they take several times the memory."""
     pieces = windows.pieces(rows_at_once(windows, scaling))
     inputs = (scaling.inputs(piece).astype(np.float32) for piece in pieces)
     return _in_one(inputs, len(windows.origins))
 
 
-def rows_at_once(windows: TrainingWindows, scaling: Scaling) -> int:
+def rows_at_once(windows: PartWindows, scaling: Scaling) -> int:
     """Return how many windows are laid out together in float64."""
-    steps = windows.take(slice(1)).inputs.shape[1]
-    return max(1, LAID_OUT // (steps * scaling.features))
+    return max(1, LAID_OUT // (windows.steps * scaling.features))
 
 
 def _in_one(pieces: Iterable[Float[np.ndarray, "_ ..."]], count: int) -> Float[np.ndarray, "n ..."]:

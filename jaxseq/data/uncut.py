@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from jaxseq.data.windows import Series, Windows, check_length
 
 MOST_NUMBERS = 2**23
-"""Most numbers of a training part whose windows are arrays: 64 MiB in float64."""
+"""Most numbers of a part whose windows are arrays: 64 MiB in float64."""
 
 
 class SeriesRows(NamedTuple):
@@ -129,6 +129,10 @@ class UncutWindows:
         """Covariates that are known ahead."""
         return self.rows.ahead[self._rows_from_first(self.steps + self.known_steps)]
 
+    def values_ago(self, ages: Int[np.ndarray, " c"]) -> Float[np.ndarray, "n c"]:
+        """Return the values that many time steps before the first target; 1 is the last value of the window."""
+        return self.rows.values[(self.firsts + self.steps)[:, None] - ages]
+
     def _rows_from_first(self, count: int) -> Int[np.ndarray, "n u"]:
         return self.firsts[:, None] + np.arange(count)
 
@@ -169,16 +173,16 @@ class UncutWindows:
         return whole
 
 
-TrainingWindows: TypeAlias = Windows | UncutWindows
-"""Windows of a training part."""
+PartWindows: TypeAlias = Windows | UncutWindows
+"""Windows of a part of the data: as arrays, or cut when they are read."""
 
 
 class WindowSplits(NamedTuple):
     """The windows of the three parts of a data set; `test` is used once, at the end."""
 
-    train: TrainingWindows
-    valid: Windows
-    test: Windows
+    train: PartWindows
+    valid: PartWindows
+    test: PartWindows
 
 
 def windows_of(
@@ -215,7 +219,7 @@ def windows_of(
     return windows.choose(np.flatnonzero(has_target))
 
 
-def cut_or_not(windows: UncutWindows) -> TrainingWindows:
+def cut_or_not(windows: UncutWindows) -> PartWindows:
     """Return windows as arrays, or as they are where they have more than `MOST_NUMBERS`."""
     # Small ones are read faster as arrays.
     if len(windows.firsts) * (windows.steps + windows.horizon) <= MOST_NUMBERS:

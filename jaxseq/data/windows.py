@@ -25,6 +25,10 @@ class Series(NamedTuple):
     values: Float[np.ndarray, " n"]
 
 
+LAST_VALUE = np.ones(1, int)
+"""Age of the last value of a window in time steps before the first target."""
+
+
 class Windows(NamedTuple):
     """Windows of `t` values and the `k` values that follow each, in the series' own units.
 
@@ -46,9 +50,25 @@ class Windows(NamedTuple):
     filled: Bool[np.ndarray, "n t m"]
     known: Float[np.ndarray, "n u s"]
 
+    @property
+    def steps(self) -> int:
+        """Time steps of a window."""
+        return self.inputs.shape[1]
+
+    @property
+    def horizon(self) -> int:
+        """Targets of a window."""
+        return self.targets.shape[1]
+
+    def values_ago(self, ages: Int[np.ndarray, " c"]) -> Float[np.ndarray, "n c"]:
+        """Return the values that many time steps before the first target; 1 is the last value of the window."""
+        return self.inputs[:, -ages]
+
     def take(self, rows: Int[np.ndarray, "_"] | Bool[np.ndarray, " n"] | slice) -> Windows:
         """Return some of the rows."""
         return Windows(*(array[rows] for array in self))
+
+    choose = take
 
     def known_until(self, steps: int) -> Windows:
         """Return windows in which covariates are known ahead for the first `steps` targets alone."""
@@ -56,7 +76,7 @@ class Windows(NamedTuple):
 
     def pieces(self, size: int) -> Iterator[Windows]:
         """Yield the rows in their order, `size` of them at a time; an empty piece where there is none."""
-        for first in range(0, max(1, len(self.inputs)), size):
+        for first in range(0, max(1, len(self.origins)), size):
             yield self.take(slice(first, first + size))
 
 

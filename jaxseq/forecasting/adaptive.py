@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxseq.data.windows import Windows, rows_by_series
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import rows_by_series
 
 GAMMA = 0.01
 """Step size γ: about 100 forecasts until a shift is forgotten."""
@@ -39,7 +40,7 @@ def thin(scores: Float[np.ndarray, " m"]) -> tuple[float, ...]:
 def walk(
     scores: Float[np.ndarray, "n k l"],
     *,
-    windows: Windows,
+    windows: PartWindows,
     levels: Sequence[float],
     order_statistics: Float[np.ndarray, "l k m"],
 ) -> Float[np.ndarray, "n k l"]:
@@ -130,7 +131,7 @@ def _path(scores: list[float], step: int, level: float, order_statistics: list[f
     return margins
 
 
-def _rows_at(windows: Windows) -> Int[np.ndarray, "s t"]:
+def _rows_at(windows: PartWindows) -> Int[np.ndarray, "s t"]:
     """Return the row of each series at each time step from its first forecast on; -1 where there is none."""
     series_rows = list(rows_by_series(windows.series).values())
     series_times = []

@@ -16,15 +16,15 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data import seasons
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.powers import NONE
 from jaxseq.data.scaling import Scaling, batch, fit_scaling, rows_at_once
-from jaxseq.data.uncut import TrainingWindows
-from jaxseq.data.windows import Windows, rows_by_series
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import LAST_VALUE, Windows, rows_by_series
 from jaxseq.forecasting import intermittent
 from jaxseq.forecasting.smoothing import best_weight, smoothed
 
@@ -46,21 +46,24 @@ CHANGES_AT_ONCE = 2**16
 Path = Callable[[Float[np.ndarray, "m t"]], Float[np.ndarray, "m t"]]
 """Function that gives, for each value of a series, the level forecast after it."""
 
-Baseline = Callable[[Windows], Float[np.ndarray, "n k"]]
+Baseline = Callable[[PartWindows], Float[np.ndarray, "n k"]]
 """Function that forecasts the rows of a part, in the series' unit."""
 
 
 @runtime_checkable
 class Past(Protocol):
-    """Windows as the baselines need them: `inputs`, and the shape of `targets`."""
+    """Windows as the simplest baselines need them."""
 
     @property
-    def inputs(self) -> Float[np.ndarray, "n t"]:
-        """Values before the forecast, in the series' unit."""
+    def steps(self) -> int:
+        """Values before the forecast."""
 
     @property
-    def targets(self) -> Float[np.ndarray, "n k"]:
+    def horizon(self) -> int:
         """Values to be forecast."""
+
+    def values_ago(self, ages: Int[np.ndarray, " c"]) -> Float[np.ndarray, "n c"]:
+        """Return the values that many time steps before the first target, in the series' unit."""
 
 
 class LinearForecast(NamedTuple):
@@ -82,12 +85,12 @@ def seasonal_name(period: int) -> str:
     return f"{SEASONAL_NAIVE} ({period})"
 
 
-def forecast_all(dataset: Dataset, part: Windows) -> dict[str, Float[np.ndarray, "n k"]]:
+def forecast_all(dataset: Dataset, part: PartWindows) -> dict[str, Float[np.ndarray, "n k"]]:
     """Forecast the rows of one part by every baseline that fits the data; see `forecast_parts`."""
     return forecast_parts(dataset, [part])[0]
 
 
-def forecast_parts(dataset: Dataset, parts: Sequence[Windows]) -> list[dict[str, Float[np.ndarray, "n k"]]]:
+def forecast_parts(dataset: Dataset, parts: Sequence[PartWindows]) -> list[dict[str, Float[np.ndarray, "n k"]]]:
     """Forecast the rows of each part by every baseline that fits the data, fitted once for all parts.
 
     In the series' units. The last value comes first. The seasonal naive forecast is made for each season of
@@ -129,7 +132,7 @@ def _observed(background: Background) -> Background:
     return background._replace(series=background.known_series, missing=())
 
 
-def _simple(train: TrainingWindows, background: Background) -> dict[str, Baseline]:
+def _simple(train: PartWindows, background: Background) -> dict[str, Baseline]:
     """Return the baselines that need neither a season nor the scaling of the network."""
     return {
         NAIVE: naive,
@@ -152,7 +155,7 @@ def _seasonal(background: Background) -> dict[str, Baseline]:
 def _intermittent(background: Background) -> dict[str, Baseline]:
     """Return the baselines of series that are 0 most of the time."""
     return {
-        ZERO: lambda part: np.zeros(part.targets.shape),
+        ZERO: lambda part: np.zeros((len(part.origins), part.horizon)),
         CROSTON: lambda part: _flat(part, background, intermittent.croston),
     }
 
@@ -179,7 +182,7 @@ def _are_equal(forecasts: Sequence[Mapping[str, Float[np.ndarray, "_ k"]]], name
 
 def naive(windows: Past) -> Float[np.ndarray, "n k"]:
     """Forecast the last value for every step of the horizon: the best forecast of a random walk, in the series' unit."""
-    return _for_all_steps(windows.inputs[:, -1], windows)
+    return _for_all_steps(windows.values_ago(LAST_VALUE)[:, 0], windows)
 
 
 def seasonal_naive(
@@ -191,15 +194,15 @@ def seasonal_naive(
     The last `period` values are repeated for as long as the horizon is. Raises `UsageError` with both numbers if the
     window is shorter than the period.
     """
-    length = windows.inputs.shape[1]
+    length = windows.steps
     if not 1 <= period <= length:
         raise UsageError(f"period {period} must be at least 1 and at most the window, which is {length} values long")
-    ahead = np.arange(windows.targets.shape[1]) % period
-    return windows.inputs[:, length - period + ahead]
+    ahead = np.arange(windows.horizon) % period
+    return windows.values_ago(period - ahead)
 
 
 def seasonal_naive_of_series(
-    windows: Windows,
+    windows: PartWindows,
     background: Background,
     period: int,
 ) -> Float[np.ndarray, "n k"]:
@@ -212,8 +215,8 @@ def seasonal_naive_of_series(
     if not 1 <= period <= earliest:
         raise UsageError("too few values before the first forecast", where="period", got=period, needed=earliest)
 
-    ahead = np.arange(windows.targets.shape[1]) % period
-    forecast = np.empty(windows.targets.shape)
+    ahead = np.arange(windows.horizon) % period
+    forecast = np.empty((len(windows.origins), windows.horizon))
     for number, rows in rows_by_series(windows.series).items():
         values = carried_forward(background.series[number].values, period)
         last_season = windows.origins[rows] - period
@@ -222,8 +225,8 @@ def seasonal_naive_of_series(
 
 
 def training_mean(
-    windows: Windows,
-    train: TrainingWindows,
+    windows: PartWindows,
+    train: PartWindows,
     background: Background,
 ) -> Float[np.ndarray, "n k"]:
     """Forecast the mean of each series' training values; of all training windows where there are no series."""
@@ -246,8 +249,8 @@ def expanding_means(values: Float[np.ndarray, "m t"]) -> Float[np.ndarray, "m t"
 
 
 def drift(
-    windows: Windows,
-    train: TrainingWindows,
+    windows: PartWindows,
+    train: PartWindows,
 ) -> Float[np.ndarray, "n k"]:
     """Forecast the last value + h · the mean one-step change of the series' training windows, for h = 1 … k.
 
@@ -265,13 +268,13 @@ def drift(
     sums = np.bincount(series, weights=changes, minlength=number_of_series)
     mean_changes = sums / np.maximum(counts, 1)
 
-    steps = np.arange(1, windows.targets.shape[1] + 1)
+    steps = np.arange(1, windows.horizon + 1)
     return naive(windows) + mean_changes[windows.series][:, None] * steps
 
 
 def simple_smoothing(
-    windows: Windows,
-    train: TrainingWindows,
+    windows: PartWindows,
+    train: PartWindows,
     background: Background,
 ) -> Float[np.ndarray, "n k"]:
     """Forecast the level of simple exponential smoothing, for every step of the horizon, in the series' unit.
@@ -282,7 +285,7 @@ def simple_smoothing(
     return _smoothed_at(windows, background, smoothing_weights(train, background))
 
 
-def smoothing_weights(train: TrainingWindows, background: Background) -> list[float]:
+def smoothing_weights(train: PartWindows, background: Background) -> list[float]:
     """Return the weight of simple exponential smoothing of each series; one for all windows where there are no series."""
     if not background.series:
         # Of several targets only the first is one step ahead.
@@ -290,7 +293,7 @@ def smoothing_weights(train: TrainingWindows, background: Background) -> list[fl
     return [best_weight(carried_forward(values)[None]) for values in background.training]
 
 
-def _smoothed_at(windows: Windows, background: Background, weights: Sequence[float]) -> Float[np.ndarray, "n k"]:
+def _smoothed_at(windows: PartWindows, background: Background, weights: Sequence[float]) -> Float[np.ndarray, "n k"]:
     """Forecast the smoothed level before each origin for every step of the horizon."""
     if not background.series:
         return _flat(windows, background, lambda values: smoothed(values, weights[0]))
@@ -320,16 +323,14 @@ def least_squares(
     return LinearForecast(weights, intercept=y_mean - x_mean @ weights)
 
 
-def _least_squares_of_windows(
-    train: TrainingWindows, scaling: Scaling
-) -> Callable[[Windows], Float[np.ndarray, "n k"]]:
+def _least_squares_of_windows(train: PartWindows, scaling: Scaling) -> Baseline:
     """Fit least squares to the training windows, as `scaling` lays them out; the function forecasts in the series' units.
 
     Raises `UsageError` if a step of the horizon has no known target.
     """
     model = _fit_least_squares(train, scaling)
 
-    def forecast(part: Windows) -> Float[np.ndarray, "n k"]:
+    def forecast(part: PartWindows) -> Float[np.ndarray, "n k"]:
         forecasts = []
         for piece in part.pieces(rows_at_once(part, scaling)):
             # In float32, as `batch` gives the training inputs.
@@ -340,7 +341,7 @@ def _least_squares_of_windows(
     return forecast
 
 
-def _fit_least_squares(train: TrainingWindows, scaling: Scaling) -> LinearForecast:
+def _fit_least_squares(train: PartWindows, scaling: Scaling) -> LinearForecast:
     size = rows_at_once(train, scaling)
     is_known = np.concatenate([np.isfinite(scaling.targets(piece)) for piece in train.pieces(size)])
     horizon = is_known.shape[1]
@@ -454,7 +455,7 @@ def carried_forward(
 
 
 def _flat(
-    windows: Windows,
+    windows: PartWindows,
     background: Background,
     path: Path,
 ) -> Float[np.ndarray, "n k"]:
@@ -474,7 +475,7 @@ def _for_all_steps(
     windows: Past,
 ) -> Float[np.ndarray, "n k"]:
     """Repeat each row's level for every step of the horizon."""
-    return np.repeat(levels[:, None], windows.targets.shape[1], axis=1)
+    return np.repeat(levels[:, None], windows.horizon, axis=1)
 
 
 def _rows(x: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n lags"]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxseq.common.markdown import escaped
 from jaxseq.data.dataset import Dataset
-from jaxseq.data.windows import Windows
+from jaxseq.data.uncut import PartWindows
 from jaxseq.forecasting import baselines, classical, evaluate, predictions, verdict
 from jaxseq.forecasting.intervals import Forecast, above_floor
 from jaxseq.forecasting.losses import Loss
@@ -64,7 +64,7 @@ def judge(
     reference = evaluate.choose_reference(sampled.dataset, scales, loss, made.valid)
     times = predictions.target_times(part, background.known_series)
     rows = evaluate.locate_rows(times, part.series, background=sampled.dataset.background, scales=scales)
-    compared = evaluate.comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed)
+    compared = evaluate.comparisons(part.targets, forecasts, reference, rows=rows, loss=loss, seed=seed)
     deciding = verdict.deciding_comparison(compared.all, compared.last_value)
 
     sentence = verdict.sentence(deciding.model, deciding.reference.name, SAMPLE)
@@ -98,7 +98,7 @@ class _Sampled:
         # Few of the windows that were drawn share targets: those that do are counted, however long the horizon is.
         stride = dataset.background.test_stride
         if len(self.test_rows) < len(windows.test.origins):
-            stride = max(2, test.targets.shape[1], stride)
+            stride = max(2, test.horizon, stride)
         background = dataset.background._replace(test_stride=stride)
         self.dataset = Dataset(windows._replace(valid=valid, test=test), dataset.scaling, background)
 
@@ -139,7 +139,7 @@ def _in_units(values: Values, dataset: Dataset) -> Values:
     return dataset.scaling.invert(values, dataset.windows.test)
 
 
-def _counts(drawn: int, part: Windows, name: str) -> str:
+def _counts(drawn: int, part: PartWindows, name: str) -> str:
     """Return how many windows of a part were drawn, as a sentence has it."""
     count = len(part.origins)
     windows = f"windows of the {name} part"

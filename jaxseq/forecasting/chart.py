@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from jaxseq.common import html_page
-from jaxseq.data.windows import Windows
+from jaxseq.data.uncut import PartWindows
 from jaxseq.forecasting import predictions, residuals
 from jaxseq.forecasting.predictions import Judged, interval_levels
 
@@ -48,7 +48,7 @@ class Curves(NamedTuple):
 
 def section(
     frame: pd.DataFrame,
-    windows: Windows,
+    windows: PartWindows,
     reference: str,
     unit: str = "",
 ) -> str:
@@ -58,7 +58,7 @@ def section(
     windows    the test part itself, whose inputs are the values before a forecast
     reference  name of the forecast in the column `reference`
     """
-    horizon = windows.targets.shape[1]
+    horizon = windows.horizon
     curves = Curves(
         times=frame.iloc[:, 0].to_numpy().reshape(-1, horizon),
         time_format=_time_format(frame.iloc[:, 0]),
@@ -88,10 +88,10 @@ def section(
     )
 
 
-def shown_series(frame: pd.DataFrame, windows: Windows) -> list[str]:
+def shown_series(frame: pd.DataFrame, windows: PartWindows) -> list[str]:
     """Return the names of the series that the chart shows, in its order; that of a single one is empty."""
     names = _names(frame, windows)
-    judged = predictions.judged(frame, windows.targets.shape[1])
+    judged = predictions.judged(frame, windows.horizon)
     return [names[number] for number in _chosen(residuals.ratios(judged, windows.series))]
 
 
@@ -118,12 +118,12 @@ def _time_words(times: Shaped[np.ndarray, " n"], time_format: str) -> list[str]:
     return pd.DatetimeIndex(times).strftime(time_format).tolist()
 
 
-def _names(frame: pd.DataFrame, windows: Windows) -> dict[int, str]:
+def _names(frame: pd.DataFrame, windows: PartWindows) -> dict[int, str]:
     """Return the names of the series that have a window, by number."""
     # A single series has no column of names.
     if "series" not in frame:
         return {int(windows.series[0]): ""}
-    first_steps = frame["series"].to_numpy()[:: windows.targets.shape[1]]
+    first_steps = frame["series"].to_numpy()[:: windows.horizon]
     return {int(number): str(name) for number, name in zip(windows.series, first_steps, strict=True)}
 
 
@@ -148,7 +148,7 @@ def _series(
     name: str,
     ratio: float,
     curves: Curves,
-    windows: Windows,
+    windows: PartWindows,
     number: int,
 ) -> dict[str, object]:
     """Return a series as the script reads it."""
@@ -168,12 +168,12 @@ def _series(
     return {"name": name, "label": label, "windows": shown}
 
 
-def _view(curves: Curves, windows: Windows, rows: Int[np.ndarray, " n"]) -> dict[str, object]:
+def _view(curves: Curves, windows: PartWindows, rows: Int[np.ndarray, " n"]) -> dict[str, object]:
     """Return one window, or a stretch of forecasts of a single step, with the values before it."""
     judged = curves.judged
     shown_times = curves.times[rows].ravel()
     steps = len(shown_times)
-    past = windows.inputs[rows[0]][-min(MOST_PAST, max(40, 3 * steps)) :]
+    past = windows.take(rows[:1]).inputs[0][-min(MOST_PAST, max(40, 3 * steps)) :]
     return {
         "past": numbers(past),
         "times": _time_words(shown_times, curves.time_format),

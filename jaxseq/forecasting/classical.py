@@ -23,7 +23,7 @@ from jaxseq.common.console import Progress
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background
 from jaxseq.data.seasons import LONGER_SEASON
-from jaxseq.data.windows import Windows
+from jaxseq.data.uncut import PartWindows
 from jaxseq.forecasting.metrics import Values
 
 MOST_WINDOWS = 50
@@ -89,7 +89,7 @@ def sample(count: int, seed: int) -> Int[np.ndarray, " m"]:
     return np.sort(rows)
 
 
-def forecast(part: Windows, background: Background, progress: Progress) -> Forecasts:
+def forecast(part: PartWindows, background: Background, progress: Progress) -> Forecasts:
     """Forecast each window by every method that suits the series, from the values before it.
 
     Raises `UsageError` where statsforecast is not installed.
@@ -97,7 +97,7 @@ def forecast(part: Windows, background: Background, progress: Progress) -> Forec
     check()
     pasts = _pasts(part, background)
     methods = _methods(pasts, background.period)
-    horizon = part.targets.shape[1]
+    horizon = part.horizon
     tasks = []
     for method in methods:
         for past in pasts:
@@ -111,12 +111,13 @@ def forecast(part: Windows, background: Background, progress: Progress) -> Forec
     return _gathered(methods, tasks, fits)
 
 
-def _pasts(part: Windows, background: Background) -> list[Float[np.ndarray, "_"]]:
+def _pasts(part: PartWindows, background: Background) -> list[Float[np.ndarray, "_"]]:
     """Return the values before each forecast: all that are known, or those of the window where it is a series itself."""
     most = max(FEWEST_VALUES, SEASONS * background.period)
     pasts = []
+    inputs = part.inputs
     for row, origin in enumerate(part.origins.tolist()):
-        values = part.inputs[row]
+        values = inputs[row]
         if background.series:
             # A missing value is the last known one here, as it is for the network.
             values = background.series[int(part.series[row])].values[:origin]

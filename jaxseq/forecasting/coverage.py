@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from jaxseq.common.markdown import escaped
-from jaxseq.data.windows import Windows, rows_by_series
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import rows_by_series
 from jaxseq.forecasting import metrics
 from jaxseq.forecasting.intervals import Bounds
 
@@ -79,7 +80,7 @@ def coverage_table(
 
 
 def spread(
-    windows: Windows,
+    windows: PartWindows,
     intervals: Bounds,
     in_time: bool,
 ) -> list[Spread]:
@@ -88,7 +89,7 @@ def spread(
 
 
 def _spread(
-    windows: Windows,
+    windows: PartWindows,
     level: float,
     ends: tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]],
     in_time: bool,

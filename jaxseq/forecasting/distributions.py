@@ -12,8 +12,9 @@ from jaxtyping import Float
 from jaxseq.common.markdown import escaped
 from jaxseq.data.powers import NONE
 from jaxseq.forecasting import intervals, metrics
-from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part
+from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals
 from jaxseq.forecasting.metrics import Values
+from jaxseq.forecasting.part import Part
 
 Forecasts: TypeAlias = Mapping[str, Values]
 """Forecasts of one part in the series' units, by name."""
@@ -52,7 +53,7 @@ def _scaled(
         return None
     # Of a simple forecast that the series cannot take, such as one below 0 of a root.
     with np.errstate(invalid="ignore", divide="ignore"):
-        numbers = part.scaling.targets(part.windows._replace(targets=forecast))
+        numbers = part.scaled(forecast)
     if not np.all(np.isfinite(numbers)):
         return None
     return Forecast(numbers)
@@ -63,27 +64,42 @@ def scores(
     median: Float[np.ndarray, "n k"],
     ends: Bounds,
     scale: Float[np.ndarray, " n"] | None = None,
-) -> dict[str, float]:
+) -> list[dict[str, float]]:
     """Return CRPS, pinball loss, and the interval score and coverage of each level; nothing without intervals.
 
-    All in the series' unit, but `scaled_crps` in that of each row's `scale`, so that the series of a panel count alike.
+    Over all steps of the horizon first, then of each step. All in the series' unit, but `scaled_crps` in that of each
+    row's `scale`, so that the series of a panel count alike.
     """
+    steps = [slice(None), *(slice(step, step + 1) for step in range(actual.shape[1]))]
     if not ends:
-        return {}
+        return [{} for _ in steps]
+
+    # Once for all steps, as they take the memory of several forecasts.
     quantiles, levels = intervals.quantiles(median, ends)
-    values = {
-        "crps": metrics.crps_quantiles(actual, quantiles, levels),
-        "pinball": metrics.quantile_loss(actual, quantiles, levels),
-    }
+    losses = metrics.pinball_by_step(actual, quantiles, levels)
+    scaled_losses = None
     if scale is not None:
         by_row = scale[:, None]
         # The quantiles in the series' unit are not needed any more.
         quantiles /= by_row[..., None]
-        values["scaled_crps"] = metrics.crps_quantiles(actual / by_row, quantiles, levels)
-    for level, (low, high) in ends.items():
-        values[f"interval_score_{level:.0%}"] = metrics.interval_score(actual, low, high, level)
-        values[f"coverage_{level:.0%}"] = metrics.coverage(actual, low, high)
-    return values
+        scaled_losses = metrics.pinball_by_step(actual / by_row, quantiles, levels)
+    del quantiles
+
+    table = []
+    for number, columns in enumerate(steps):
+        of_step = actual[:, columns]
+        values = {
+            "crps": metrics.crps_of_levels(losses[number], levels),
+            "pinball": float(np.mean(losses[number])),
+        }
+        if scaled_losses is not None:
+            values["scaled_crps"] = metrics.crps_of_levels(scaled_losses[number], levels)
+        for level, (low, high) in ends.items():
+            ends_of_step = (low[:, columns], high[:, columns])
+            values[f"interval_score_{level:.0%}"] = metrics.interval_score(of_step, *ends_of_step, level)
+            values[f"coverage_{level:.0%}"] = metrics.coverage(of_step, *ends_of_step)
+        table.append(values)
+    return table
 
 
 def markdown(

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int, Shaped
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.scaling import Scaling
-from jaxseq.data.windows import Windows
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import LAST_VALUE
 from jaxseq.forecasting import (
     baselines,
     distributions,
@@ -26,10 +27,11 @@ from jaxseq.forecasting import (
 )
 from jaxseq.forecasting.coverage import Coverage, Spread, coverage_table, spread
 from jaxseq.forecasting.distributions import Forecasts
-from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, Part, above_floor, bounds
+from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, above_floor, bounds
 from jaxseq.forecasting.lag_one import lag_one_copy
 from jaxseq.forecasting.losses import IN_ORDER, Loss, Rows, Scales, row_losses
 from jaxseq.forecasting.metrics import Values
+from jaxseq.forecasting.part import Part
 from jaxseq.forecasting.predictions import frame, target_times
 from jaxseq.forecasting.verdict import Answer, Comparison
 
@@ -86,6 +88,7 @@ def judge(
     """
     background = dataset.background
     part = dataset.windows.test
+    actual = part.targets
     scales, scale_notes = series_scales(background)
 
     by_baseline = _baseline_forecasts(dataset)
@@ -99,7 +102,7 @@ def judge(
     series = background.known_series
     times = target_times(part, series)
     rows = locate_rows(times, part.series, background=background, scales=scales)
-    compared = comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed)
+    compared = comparisons(actual, forecasts, reference, rows=rows, loss=loss, seed=seed)
     deciding = verdict.deciding_comparison(compared.all, compared.last_value)
 
     ends = _EndsByForecast(models, dataset, by_baseline.valid)
@@ -125,7 +128,7 @@ def judge(
         verdict=verdict.sentence(deciding.model, deciding.reference.name),
         remarks=_remarks(compared.all, compared.last_value, part, columns["forecast"], rows),
         scores=scores,
-        coverage=coverage_table(part.targets, bounds_of_judged),
+        coverage=coverage_table(actual, bounds_of_judged),
         spread=spread(part, bounds_of_judged, in_time=bool(series)),
         predictions=frame(part, background.names, columns, bounds_of_judged, times, keys=background.keys),
         notes=notes,
@@ -163,7 +166,7 @@ class Comparisons(NamedTuple):
 
 
 def comparisons(
-    part: Windows,
+    actual: Values,
     forecasts: Forecasts,
     reference: str,
     *,
@@ -173,7 +176,7 @@ def comparisons(
     simplest: str = baselines.NAIVE,
 ) -> Comparisons:
     """Compare the forecasts of a part with the reference, and the model, which is the last one, with the simplest one."""
-    compare = partial(verdict.compare, part.targets, rows=rows, loss=loss, seed=seed)
+    compare = partial(verdict.compare, actual, rows=rows, loss=loss, seed=seed)
     with_reference = compare(forecasts, reference)
     # Otherwise the comparison is with the last value already.
     if reference == simplest:
@@ -355,7 +358,7 @@ def overlapping_windows(times: Shaped[np.ndarray, "n k"], stride: int) -> int | 
 def _remarks(
     comparison: Comparison,
     last_value: Comparison | None,
-    part: Windows,
+    part: PartWindows,
     forecast: Float[np.ndarray, "n k"],
     rows: Rows,
 ) -> tuple[str, ...]:
@@ -366,7 +369,7 @@ def _remarks(
         tests = significance.series_tests(comparison.losses)
         remarks.append(verdict.series_sentence(name, tests))
 
-    last_inputs = part.inputs[:, -1]
+    last_inputs = part.values_ago(LAST_VALUE)[:, 0]
     copying = lag_one_copy(part.targets, forecast, last_inputs, rows.times, rows.overlap)
     copy_remark = verdict.copy_sentence(name, copying)
     # A short test part does not decide it.
@@ -375,7 +378,7 @@ def _remarks(
     return tuple(remarks)
 
 
-def error_table(part: Windows, forecasts: Forecasts, scales: Scales | None, reference: str) -> pd.DataFrame:
+def error_table(part: PartWindows, forecasts: Forecasts, scales: Scales | None, reference: str) -> pd.DataFrame:
     """Return the errors of every forecast, the model last, over all steps and by step; unknown targets are left out.
 
     `scales` are of each series, by its number.
@@ -389,7 +392,7 @@ def _no_ends(label: str, forecast: Values) -> Bounds:
 
 
 def _scores(
-    part: Windows,
+    part: PartWindows,
     forecasts: Forecasts,
     scales: Scales | None,
     reference: str,
@@ -400,24 +403,23 @@ def _scores(
     # The model is the last forecast.
     *_, model = forecasts
     roles = {reference: "reference", model: "model"}
-    row_scales = None
+    row_scales = absolute_scales = None
     if scales is not None:
         row_scales = Scales(scales.absolute[part.series], scales.squared[part.series])
+        absolute_scales = row_scales.absolute
 
     table = []
+    actual = part.targets
     for name, forecast in forecasts.items():
         # One at a time: those of all forecasts of a long test part would take gigabytes.
-        ends = ends_of(name, forecast)
-        for step in ("all", *range(1, forecast.shape[1] + 1)):
+        by_step = distributions.scores(actual, medians[name], ends_of(name, forecast), absolute_scales)
+        for step, of_distribution in zip(("all", *range(1, forecast.shape[1] + 1)), by_step, strict=True):
             columns = slice(None)
             if step != "all":
                 columns = slice(int(step) - 1, int(step))
-            step_ends = {level: (low[:, columns], high[:, columns]) for level, (low, high) in ends.items()}
-            actual = part.targets[:, columns]
-            scores = _errors(actual, forecast[:, columns], row_scales)
-            absolute = None if row_scales is None else row_scales.absolute
-            scores |= distributions.scores(actual, medians[name][:, columns], step_ends, absolute)
-            table.append({"forecast": name, "role": roles.get(name, "baseline"), "step": step, **scores})
+            errors = _errors(actual[:, columns], forecast[:, columns], row_scales)
+            role = roles.get(name, "baseline")
+            table.append({"forecast": name, "role": role, "step": step, **errors, **of_distribution})
     return pd.DataFrame(table)
 
 
@@ -440,15 +442,13 @@ def _errors(
 
 
 def naive_loss(
-    windows: Windows,
+    windows: PartWindows,
     scaling: Scaling,
     steps: int,
     loss: Loss = "squared",
 ) -> float:
     """Return the mean loss of the last value over the first `steps`, in the model's own scale."""
-    # The scaling converts targets alone, so the forecast takes their place.
-    forecast_windows = windows._replace(targets=baselines.naive(windows))
-    forecast = scaling.targets(forecast_windows)[:, :steps]
+    forecast = scaling.scaled(baselines.naive(windows), windows)[:, :steps]
     actual = scaling.targets(windows)[:, :steps]
     if loss == "squared":
         return metrics.mse(actual, forecast)

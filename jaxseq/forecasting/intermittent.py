@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxseq.data.dataset import Background
-from jaxseq.data.windows import Windows, rows_by_series
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import rows_by_series
 from jaxseq.forecasting.intervals import Bounds
 from jaxseq.forecasting.smoothing import smoothed
 
@@ -45,7 +46,7 @@ def _demand_rates(values: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
     return rates[np.cumsum(is_demand)]
 
 
-def training_bounds(levels: Sequence[float], part: Windows, background: Background) -> Bounds:
+def training_bounds(levels: Sequence[float], part: PartWindows, background: Background) -> Bounds:
     """Return intervals between quantiles of each series' training values, which are among these values."""
     bounds = {}
     for level in levels:
@@ -55,9 +56,9 @@ def training_bounds(levels: Sequence[float], part: Windows, background: Backgrou
     return bounds
 
 
-def training_quantile(share: float, part: Windows, background: Background) -> Float[np.ndarray, "n k"]:
+def training_quantile(share: float, part: PartWindows, background: Background) -> Float[np.ndarray, "n k"]:
     """Return the quantile of the training values of each row's series, for every step of the horizon."""
-    quantiles = np.empty(part.targets.shape)
+    quantiles = np.empty((len(part.origins), part.horizon))
     for number, rows in rows_by_series(part.series).items():
         values = background.training[number]
         # Between two counts there is no other.

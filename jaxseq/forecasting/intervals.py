@@ -18,10 +18,11 @@ from jaxseq.common.arrays import Arrays, namespace
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.powers import NONE
-from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import Transform
-from jaxseq.data.windows import Series, Windows, rows_by_series
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import rows_by_series
 from jaxseq.forecasting import adaptive, conformal, metrics, sizes
+from jaxseq.forecasting.part import Part
 from jaxseq.forecasting.sizes import Size
 
 Kind = Literal["split", "scaled", "volatility", "adaptive"]
@@ -29,6 +30,8 @@ Choice = Literal["auto", "split", "scaled", "volatility", "adaptive"]
 SIZES: tuple[Size, ...] = get_args(Size)
 LEVELS = (0.5, 0.8, 0.95)
 """Nominal coverages of the intervals that a forecast comes with, unless its quantiles are at other levels."""
+READ_AT_ONCE = 2**16
+"""Windows that are read together."""
 LEAST_SIZE = 0.01
 """Least size of a row, relative to the median of the calibration rows: a series at rest has no interval of width 0."""
 
@@ -90,17 +93,6 @@ class Calibrated(NamedTuple):
     notes: tuple[str, ...]
 
 
-class Part(NamedTuple):
-    """Rows that have a forecast, and all that is known about their series.
-
-    series  all rows of each series; empty where every window is a series of its own
-    """
-
-    windows: Windows
-    scaling: Scaling
-    series: Sequence[Series] = ()
-
-
 Bounds: TypeAlias = dict[float, tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]]
 """Low and high ends of the intervals, by level."""
 
@@ -137,7 +129,7 @@ def fit(
     if kind != "adaptive":
         size = kind
     # In the model's own scale the series of a panel are alike, and log-returns add.
-    y = part.scaling.targets(part.windows)
+    y = part.targets
     series_sizes = ()
     if size == "scaled" and len(part.scaling.scale) > 1:
         errors = y - forecast.centre
@@ -235,15 +227,14 @@ def _unbounded_sizes(
     series_sizes: Sequence[float],
 ) -> Float[np.ndarray, " n"]:
     """Return the size of each row; NaN where nothing is known."""
-    windows, scaling, series = part
     if size == "volatility":
-        return sizes.volatility(windows, scaling, series)
+        return part.volatility
     # Of a panel: the last values of different series are no common measure.
     if size == "scaled" and series_sizes:
-        return np.asarray(series_sizes, np.float64)[windows.series]
+        return np.asarray(series_sizes, np.float64)[part.windows.series]
     if size == "scaled":
-        return sizes.last_value(windows, scaling)
-    return np.ones(len(windows.inputs))
+        return part.last_value
+    return np.ones(len(part.windows.origins))
 
 
 def _at_least(
@@ -276,7 +267,7 @@ def bounds(
     forecast is made.
     """
     ends = _scaled_bounds(forecast, intervals, part)
-    return in_units(ends, intervals, part.scaling.transform, lambda numbers: part.scaling.invert(numbers, part.windows))
+    return in_units(ends, intervals, part.scaling.transform, part.invert)
 
 
 def in_units(
@@ -374,10 +365,11 @@ def _margins(
     if intervals.kind != "adaptive" or not intervals.levels:
         return nominal_margins(intervals)
 
-    y = part.scaling.targets(part.windows)
+    y = part.targets
     scores = np.stack([_scores(y, forecast, level) for level in intervals.levels], axis=-1)
+    scores /= row_size[..., None]
     walked = adaptive.walk(
-        scores / row_size[..., None],
+        scores,
         windows=part.windows,
         levels=intervals.levels,
         order_statistics=np.asarray(intervals.scores),
@@ -475,7 +467,7 @@ def calibrate(
             title = f"adaptive intervals of {size} scores"
         notes.append(f"{title}, by their interval score on the later half of validation ({listed})")
     elif choice == "auto":
-        rows = len(part.windows.inputs)
+        rows = len(part.windows.origins)
         reason = f"{counted(rows, 'validation row')} are too few to choose by"
         if rows > 1 and len(np.unique(part.windows.series)) == rows:
             reason = f"with one validation window in each of {rows} series there is no later half to choose by"
@@ -485,7 +477,7 @@ def calibrate(
     fitted = fit(kind, forecast, part, size)
     missing = [f"{level:.0%}" for level in forecast.coverages if level not in fitted.levels]
     if missing:
-        rows = len(part.windows.inputs)
+        rows = len(part.windows.origins)
         notes.append(f"no {', '.join(missing)} intervals: {rows} validation rows are too few for them")
     return Calibrated(fitted._replace(until=_until(part), floor=floor), tuple(notes))
 
@@ -493,15 +485,18 @@ def calibrate(
 def available(part: Part) -> list[Size]:
     """Return the sizes that the rows of a part have, the simplest first."""
     names: list[Size] = ["split"]
-    inputs = part.windows.inputs
     several_series = len(part.scaling.scale) > 1
     is_relative = part.scaling.transform.relative or part.scaling.power != NONE
-    if several_series or (not is_relative and bool(np.all(inputs > 0))):
+    if several_series or (not is_relative and _are_positive(part.windows)):
         names.append("scaled")
     # A series at rest for most of the time has no volatility to divide by.
-    if np.nanmedian(sizes.volatility(*part)) > 0:
+    if np.nanmedian(part.volatility) > 0:
         names.append("volatility")
     return names
+
+
+def _are_positive(windows: PartWindows) -> bool:
+    return all(bool(np.all(piece.inputs > 0)) for piece in windows.pieces(READ_AT_ONCE))
 
 
 def compare(
@@ -514,10 +509,10 @@ def compare(
     In the model's own scale, in which the series of a panel are alike. Adaptive intervals take the best of the
     `candidates` as size. Empty where the earlier half has too few rows for any level.
     """
-    earlier, later = halves(part.windows)
+    earlier, later = (_Half(_rows(forecast, rows), part.choose(rows)) for rows in halves(part.windows))
     scores: dict[Kind, float] = {}
     for size in candidates:
-        scores[size] = _score_later(size, size, forecast, part, earlier=earlier, later=later)
+        scores[size] = _score_later(size, size, earlier=earlier, later=later)
     if not any(np.isfinite(score) for score in scores.values()):
         return {}
 
@@ -525,35 +520,33 @@ def compare(
     if not part.series:
         return scores
     best: Size = min(candidates, key=lambda size: scores[size])
-    scores["adaptive"] = _score_later("adaptive", best, forecast, part, earlier=earlier, later=later)
+    scores["adaptive"] = _score_later("adaptive", best, earlier=earlier, later=later)
     return scores
 
 
-def _score_later(
-    kind: Kind,
-    size: Size,
-    forecast: Forecast,
-    part: Part,
-    *,
-    earlier: Bool[np.ndarray, " n"],
-    later: Bool[np.ndarray, " n"],
-) -> float:
+class _Half(NamedTuple):
+    """Forecast of half of the rows."""
+
+    forecast: Forecast
+    part: Part
+
+
+def _score_later(kind: Kind, size: Size, *, earlier: _Half, later: _Half) -> float:
     """Return the mean interval score on the later rows of intervals that were fitted to the earlier ones."""
-    fitted = fit(kind, _rows(forecast, earlier), _rows_of_part(part, earlier), size)
-    later_part = _rows_of_part(part, later)
-    y = part.scaling.targets(later_part.windows)
-    ends = _scaled_bounds(_rows(forecast, later), fitted, later_part)
+    fitted = fit(kind, earlier.forecast, earlier.part, size)
+    y = later.part.targets
+    ends = _scaled_bounds(later.forecast, fitted, later.part)
     scores = [metrics.interval_score(y, low, high, level) for level, (low, high) in ends.items()]
     if not scores:
         return float("nan")
     return float(np.mean(scores))
 
 
-def halves(windows: Windows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+def halves(windows: PartWindows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """Return the rows of the earlier and the later half of each series; rows with targets in both are in neither."""
-    earlier = np.zeros(len(windows.inputs), bool)
-    later = np.zeros(len(windows.inputs), bool)
-    horizon = windows.targets.shape[1]
+    earlier = np.zeros(len(windows.origins), bool)
+    later = np.zeros(len(windows.origins), bool)
+    horizon = windows.horizon
     for rows in rows_by_series(windows.series).values():
         origins = windows.origins[rows]
         middle = np.median(origins)
@@ -577,13 +570,6 @@ def _rows(
     if quantiles_of_rows is not None:
         quantiles_of_rows = quantiles_of_rows[rows]
     return Forecast(forecast.centre[rows], quantiles_of_rows, forecast.levels)
-
-
-def _rows_of_part(
-    part: Part,
-    rows: Bool[np.ndarray, " n"],
-) -> Part:
-    return part._replace(windows=Windows(*(array[rows] for array in part.windows)))
 
 
 def _chosen(
@@ -610,7 +596,7 @@ def _until(part: Part) -> tuple[str, ...]:
     for number, rows in rows_by_series(part.windows.series).items():
         if not part.series:
             return ()
-        last = int(part.windows.origins[rows].max()) + part.windows.targets.shape[1] - 1
+        last = int(part.windows.origins[rows].max()) + part.windows.horizon - 1
         series_times = part.series[number].times
         times.append(str(series_times[min(last, len(series_times) - 1)]))
     return tuple(times)

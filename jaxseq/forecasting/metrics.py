@@ -11,7 +11,7 @@ is NaN where the actual value is known gives NaN. Every function raises `ValueEr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -276,12 +276,12 @@ def _checked_scale(
 # Forecasts of a distribution.
 
 
-def _pinball(
+def _pinball_losses(
     actual: Values,
     quantiles: Float[np.ndarray, "_ _ _"],
     levels: Float[np.ndarray, " _"],
-) -> Float[np.ndarray, " q"]:
-    """Return the mean loss at each level."""
+) -> Iterator[Float[np.ndarray, "n k"]]:
+    """Yield the losses at each level, one after the other: a long test part has millions of values of each."""
     if quantiles.shape != (*actual.shape, *levels.shape) or not quantiles.size:
         raise ValueError(
             f'quantiles {quantiles.shape} must be "n k q": the shape of the actual values {actual.shape} and then one '
@@ -291,12 +291,22 @@ def _pinball(
     if not (np.all(levels > 0) and np.all(levels < 1) and np.all(np.diff(levels) > 0)):
         raise UsageError(f"levels {levels.tolist()} must lie between 0 and 1 and increase")
 
-    losses = []
-    # Level by level: a long test part has millions of values of each.
     for number, level in enumerate(levels):
         error = np.asarray(actual, np.float64) - quantiles[..., number]
-        losses.append(_mean(np.maximum(level * error, (level - 1) * error), actual))
-    return np.array(losses)
+        yield np.maximum(level * error, (level - 1) * error)
+
+
+def pinball_by_step(
+    actual: Values,
+    quantiles: Float[np.ndarray, "_ _ _"],
+    levels: Float[np.ndarray, " _"],
+) -> Float[np.ndarray, "s q"]:
+    """Return the mean pinball loss at each level: over all steps of the horizon in the first row, then of each step."""
+    steps = [slice(None), *(slice(step, step + 1) for step in range(actual.shape[1]))]
+    by_level = []
+    for losses in _pinball_losses(actual, quantiles, levels):
+        by_level.append([_mean(losses[:, columns], actual[:, columns]) for columns in steps])
+    return np.array(by_level).T
 
 
 def quantile_loss(
@@ -309,7 +319,8 @@ def quantile_loss(
     In the series' unit. `quantiles` are "n k q", `levels` "q" increase between 0 and 1, or `UsageError` is raised. At
     τ = ½ it is half the MAE. Koenker & Bassett (1978), "Regression quantiles", Econometrica 46(1).
     """
-    return float(np.mean(_pinball(actual, quantiles, levels)))
+    means = [_mean(losses, actual) for losses in _pinball_losses(actual, quantiles, levels)]
+    return float(np.mean(means))
 
 
 def crps_quantiles(
@@ -323,7 +334,15 @@ def crps_quantiles(
     weights add up to 1: the median alone gives the MAE, and levels (i - ½) / q give twice `quantile_loss`. Arguments and
     errors as for `quantile_loss`.
     """
-    loss = _pinball(actual, quantiles, levels)
+    means = [_mean(losses, actual) for losses in _pinball_losses(actual, quantiles, levels)]
+    return crps_of_levels(np.array(means), levels)
+
+
+def crps_of_levels(
+    loss: Float[np.ndarray, " q"],
+    levels: Float[np.ndarray, " q"],
+) -> float:
+    """Return the CRPS from the mean pinball loss at each level; see `crps_quantiles`."""
     # The loss at a level stands for all levels nearer to it than to its neighbours.
     edges = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
     return 2 * float(np.sum(np.diff(edges) * loss))

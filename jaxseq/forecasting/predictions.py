@@ -15,8 +15,8 @@ from jaxtyping import Float, Int, Shaped
 from jaxseq.common import csv_tables, files, notebook_page
 from jaxseq.common.errors import UsageError
 from jaxseq.data.keys import NO_KEYS, Keys
-from jaxseq.data.uncut import WindowSplits
-from jaxseq.data.windows import Series, Windows, rows_by_series
+from jaxseq.data.uncut import PartWindows, WindowSplits
+from jaxseq.data.windows import Series, rows_by_series
 from jaxseq.forecasting.intervals import Bounds, end_names
 from jaxseq.forecasting.metrics import Values
 
@@ -59,14 +59,14 @@ class Future(NamedTuple):
 
 
 def target_times(
-    part: Windows,
+    part: PartWindows,
     series: Sequence[Series] = (),
 ) -> Shaped[np.ndarray, "n k"]:
     """Return the time of every target of a part, all of which lie in their series.
 
     Without `series`, where every window is a series of its own, all targets have the number of their window.
     """
-    horizon = part.targets.shape[1]
+    horizon = part.horizon
     if not series:
         return np.repeat(part.times[:, None], horizon, axis=1)
 
@@ -77,7 +77,7 @@ def target_times(
     return times
 
 
-def follow_each_other(part: Windows) -> bool:
+def follow_each_other(part: PartWindows) -> bool:
     """Return whether the windows of a series follow each other; where each is a series of its own, all begin at one row."""
     origins, starts = np.unique(part.origins, return_inverse=True)
     windows = part.series.astype(np.int64) * len(origins) + starts
@@ -85,7 +85,7 @@ def follow_each_other(part: Windows) -> bool:
 
 
 def frame(
-    part: Windows,
+    part: PartWindows,
     names: tuple[str, ...],
     columns: Mapping[str, Float[np.ndarray, "n k"]],
     ends: Bounds,
@@ -98,12 +98,12 @@ def frame(
     columns that name a series together follow `series`, each by itself.
 
     names    of the series, by number
-    columns  forecasts by the name of their column
+    columns  forecasts by the name of their column; `actual` among them takes the place of the targets
     ends     of the intervals, which become low_80% and high_80% for each level
     times    of every target
     keys     of the series
     """
-    horizon = part.targets.shape[1]
+    horizon = part.horizon
     time = "row"
     if np.issubdtype(times.dtype, np.datetime64):
         time = "date"
@@ -121,7 +121,7 @@ def frame(
         for name, texts in keys.as_columns({time, "series", "step", "path", *numbers}).items():
             table[name] = _texts(texts, part.series, horizon)
     if horizon > 1:
-        table["step"] = np.tile(np.arange(1, horizon + 1), len(part.targets))
+        table["step"] = np.tile(np.arange(1, horizon + 1), len(part.origins))
     for name, values in numbers.items():
         # The sum of a negative zero and 0 is a positive one: no table has -0.0.
         table[name] = values.ravel() + 0.0
@@ -234,7 +234,7 @@ def before_test(windows: WindowSplits) -> pd.DataFrame | None:
     test_values = np.count_nonzero(windows.test.series == first_series)
     # Of a single forecast all steps are drawn.
     if test_values == 1:
-        test_values = windows.test.targets.shape[1]
+        test_values = windows.test.horizon
     missing = 3 * test_values // 2
     frames = []
     for name, part in (("validation", windows.valid), ("training", windows.train)):

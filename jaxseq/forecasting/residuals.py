@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxseq.common.markdown import escaped
 from jaxseq.data.frequency import Frequency, days_of_step, positions
-from jaxseq.data.windows import Windows, rows_by_series
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import rows_by_series
 from jaxseq.forecasting import metrics
 from jaxseq.forecasting.losses import Scales
 from jaxseq.forecasting.metrics import Values
@@ -113,7 +114,7 @@ def _times_of_day(times: Shaped[np.ndarray, " n"], period: int) -> Places:
 
 def table(
     judged: Judged,
-    part: Windows,
+    part: PartWindows,
     names: Sequence[str],
     scales: Scales | None = None,
     season: Places | None = None,
@@ -147,9 +148,9 @@ def table(
     return joined[[*first, *others]]
 
 
-def _groupings(part: Windows, names: Sequence[str], season: Places | None) -> dict[str, Places]:
+def _groupings(part: PartWindows, names: Sequence[str], season: Places | None) -> dict[str, Places]:
     """Return the group of every target, by the kind of the groups."""
-    shape = part.targets.shape
+    shape = (len(part.origins), part.horizon)
     groupings = {"all": Places(np.zeros(shape, int), ("",))}
     # A group of everything says what the first row does.
     if len(names) > 1:
@@ -176,7 +177,7 @@ def _error_names(scales: Scales | None) -> _ErrorNames:
     return _ErrorNames("mase", "rmsse")
 
 
-def _columns(judged: Judged, part: Windows, scales: Scales | None) -> dict[str, Float[np.ndarray, "n k"]]:
+def _columns(judged: Judged, part: PartWindows, scales: Scales | None) -> dict[str, Float[np.ndarray, "n k"]]:
     """Return the numbers of which means are taken, for every target."""
     actual = judged.actual
     residual = metrics.errors(actual, judged.forecast)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxseq.data.windows import Windows
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import LAST_VALUE, Windows
 from jaxseq.forecasting.metrics import Values
 
 SHARE = "share of rises"
@@ -19,15 +20,15 @@ REPEATED = "last direction"
 """Simple forecasts, by their names in tables."""
 
 
-def of(part: Windows) -> Values:
+def of(part: PartWindows) -> Values:
     """Return the rises of a part's targets over the last value of each window, which is its last known one."""
-    last = part.inputs[:, -1:]
-    return np.where(np.isnan(part.targets), np.nan, part.targets > last)
+    targets = part.targets
+    return np.where(np.isnan(targets), np.nan, targets > part.values_ago(LAST_VALUE))
 
 
-def ties(part: Windows) -> int:
+def ties(part: PartWindows) -> int:
     """Return the number of targets that equal the last value of their window."""
-    return int(np.count_nonzero(part.targets == part.inputs[:, -1:]))
+    return int(np.count_nonzero(part.targets == part.values_ago(LAST_VALUE)))
 
 
 class Shares(NamedTuple):
@@ -54,7 +55,7 @@ def fit(parts: Iterable[Windows], series: int) -> Shares:
         known = np.isfinite(rises)
         known_counts = known_counts + _by_series(known, part, series)
         rise_counts = rise_counts + _by_series(known & (rises == 1), part, series)
-        if part.inputs.shape[1] > 1:
+        if part.steps > 1:
             repeated = _by_series(known & (rises == _last_rise(part)), part, series)
             repeated_counts = repeated if repeated_counts is None else repeated_counts + repeated
 
@@ -65,18 +66,18 @@ def fit(parts: Iterable[Windows], series: int) -> Shares:
     return Shares((np.asarray(rise_counts) + 1) / total, of_repeated)
 
 
-def _by_series(flags: Bool[np.ndarray, "n k"], part: Windows, series: int) -> Float[np.ndarray, "m k"]:
+def _by_series(flags: Bool[np.ndarray, "n k"], part: PartWindows, series: int) -> Float[np.ndarray, "m k"]:
     """Count the flags of each series."""
     counts = np.zeros((series, flags.shape[1]))
     np.add.at(counts, part.series, flags)
     return counts
 
 
-def _last_rise(part: Windows) -> Float[np.ndarray, "n 1"]:
-    return (part.inputs[:, -1:] > part.inputs[:, -2:-1]).astype(float)
+def _last_rise(part: PartWindows) -> Float[np.ndarray, "n 1"]:
+    return (part.values_ago(LAST_VALUE) > part.values_ago(LAST_VALUE + 1)).astype(float)
 
 
-def forecasts(shares: Shares, part: Windows) -> dict[str, Values]:
+def forecasts(shares: Shares, part: PartWindows) -> dict[str, Values]:
     """Return the probabilities of rises by the simple forecasts, the share of rises first.
 
     The last direction goes on with the probability with which it did in the training.

@@ -121,7 +121,7 @@ def score(ends: Ends, later: Later, *, reference: str, loss: Loss = "squared", s
         reference = _twin(reference, ends.simple, forecasts)
     forecasts[ends.name] = ends.forecast
     rows = rows_of_ends(part.series, scales)
-    compared = evaluate.comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed)
+    compared = evaluate.comparisons(part.targets, forecasts, reference, rows=rows, loss=loss, seed=seed)
     deciding = verdict.deciding_comparison(compared.all, compared.last_value)
 
     table = _errors(ends, forecasts, later, scales, reference)

@@ -8,7 +8,7 @@ narrow where errors are small. All sizes are in the model's own scale, see `jaxs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,12 +17,15 @@ from jaxtyping import Float
 
 from jaxseq.common.arrays import Arrays, namespace
 from jaxseq.data.powers import NONE
-from jaxseq.data.scaling import Scaling
+from jaxseq.data.scaling import Scaling, rows_at_once
 from jaxseq.data.transforms import Transform
-from jaxseq.data.windows import Series, Windows, rows_by_series
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import LAST_VALUE, Series, Windows, rows_by_series
 
 Size = Literal["split", "scaled", "volatility"]
 """Size of a row: 1; the last value, or in a panel the mean absolute error of its series; the recent volatility."""
+VALUES_AT_ONCE = 2**20
+"""Most values of several series whose volatility is computed together."""
 DECAY = 0.94
 """Weight of a squared change relative to the next one: RiskMetrics' for daily data (J.P. Morgan 1996, section 5.3)."""
 
@@ -43,44 +46,69 @@ def of_values(size: Size, values: Arrays, transform: Transform, scale: Arrays) -
 
 
 def last_value(
-    windows: Windows,
+    windows: PartWindows,
     scaling: Scaling,
+    scale: Float[np.ndarray, "n 1"],
 ) -> Float[np.ndarray, " n"]:
     """Return the absolute last value of each window; for targets that are relative to it already, 1."""
     # Errors of a power do not grow with the level.
     if scaling.power != NONE:
-        return np.ones(len(windows.inputs))
-    return of_values("scaled", windows.inputs, scaling.transform, scaling.of_rows(windows)[1])
+        return np.ones(len(windows.origins))
+    return of_values("scaled", windows.values_ago(LAST_VALUE), scaling.transform, scale)
 
 
 def volatility(
-    windows: Windows,
+    windows: PartWindows,
     scaling: Scaling,
-    series: Sequence[Series] = (),
+    series: Sequence[Series],
+    scale: Float[np.ndarray, "n 1"],
 ) -> Float[np.ndarray, " n"]:
     """Return the root of the exponentially weighted mean of the squared one-step changes before each forecast.
 
     σ² = Σ λ^i c²_{-i} / Σ λ^i over the known changes c_{-i}, the latest with i = 0, and λ = `DECAY`. They are those of
-    the series' rows before each window's origin, or of the window's inputs where `series` is empty. A change next to an
-    unknown value is unknown. NaN where no change is known.
+    the series' rows before each window's origin, or of the window's inputs where `series` is empty. A change next
+    to an unknown value is unknown. NaN where no change is known. `scale` is that of each window.
     """
     if not series:
-        values = scaling.bent(windows.inputs, windows.series)
-        return of_values("volatility", values, scaling.transform, scaling.of_rows(windows)[1])
+        pieces = windows.pieces(rows_at_once(windows, scaling))
+        return np.concatenate([_volatility_of_inputs(piece, scaling) for piece in pieces])
 
-    scale = np.asarray(scaling.scale)
+    of_series = np.asarray(scaling.scale)
+    sizes = np.full(len(windows.origins), np.nan)
+    rows_of = rows_by_series(windows.series)
+    for numbers in _in_blocks({number: len(series[number].values) for number in rows_of}):
+        changes = []
+        for number in numbers:
+            values = scaling.bent(series[number].values[None], np.array([number]))
+            changes.append(_changes(values, scaling.transform)[0] / of_series[number])
+        for number, after_each_change in zip(numbers, _running_volatilities(changes), strict=True):
+            rows = rows_of[number]
+            # The change to the last known value, at origin - 1, has the index origin - 2.
+            latest = windows.origins[rows] - 2
+            volatilities = after_each_change[np.maximum(latest, 0)]
+            sizes[rows] = np.where(latest >= 0, volatilities, np.nan)
     # A window with a scale of its own is divided by that, once its volatility is known.
-    own_scale = scaling.of_rows(windows)[1][:, 0] / scale[windows.series]
-    sizes = np.full(len(windows.inputs), np.nan)
-    for number, rows in rows_by_series(windows.series).items():
-        values = scaling.bent(series[number].values[None], np.array([number]))
-        changes = _changes(values, scaling.transform)[0] / scale[number]
-        after_each_change = _running_volatility(changes)
-        # The change to the last known value, at origin - 1, has the index origin - 2.
-        latest = windows.origins[rows] - 2
-        volatilities = after_each_change[np.maximum(latest, 0)]
-        sizes[rows] = np.where(latest >= 0, volatilities, np.nan)
-    return sizes / own_scale
+    return sizes / (scale[:, 0] / of_series[windows.series])
+
+
+def _in_blocks(lengths: Mapping[int, int]) -> Iterator[list[int]]:
+    """Yield the numbers of series in blocks that have at most `VALUES_AT_ONCE` values when they are filled up."""
+    block: list[int] = []
+    longest = 0
+    for number, length in lengths.items():
+        longest = max(longest, length)
+        if block and longest * (len(block) + 1) > VALUES_AT_ONCE:
+            yield block
+            block = []
+            longest = length
+        block.append(number)
+    if block:
+        yield block
+
+
+def _volatility_of_inputs(windows: Windows, scaling: Scaling) -> Float[np.ndarray, " n"]:
+    values = scaling.bent(windows.inputs, windows.series)
+    return of_values("volatility", values, scaling.transform, scaling.of_rows(windows)[1])
 
 
 def _volatility_of(changes: Arrays) -> Arrays:
@@ -105,17 +133,23 @@ def _changes(values: Arrays, transform: Transform) -> Arrays:
     return namespace(values).asarray(path[:, 1:] - path[:, :-1])
 
 
-def _running_volatility(changes: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """Return the volatility after each change, from the changes up to and including it."""
+def _running_volatilities(changes: Sequence[Float[np.ndarray, "_"]]) -> Iterator[Float[np.ndarray, "_"]]:
+    """Yield the volatility of each series after each change, from the changes up to and including it."""
+    longest = max(len(of_series) for of_series in changes)
+    # Filled up at their beginning, where unknown changes leave no trace.
+    squares = np.full((longest, len(changes)), np.nan)
+    for column, of_series in enumerate(changes):
+        squares[longest - len(of_series) :, column] = of_series**2
     # `adjust` divides by the sum of the weights, `ignore_na` lets an unknown change leave the estimate unchanged.
-    squares = pd.Series(changes**2)
-    means = squares.ewm(alpha=1 - DECAY, adjust=True, ignore_na=True).mean()
-    return np.sqrt(means.to_numpy())
+    means = pd.DataFrame(squares).ewm(alpha=1 - DECAY, adjust=True, ignore_na=True).mean()
+    roots = np.sqrt(means.to_numpy())
+    for column, of_series in enumerate(changes):
+        yield roots[longest - len(of_series) :, column]
 
 
 def mean_absolute_errors(
     errors: Float[np.ndarray, "n k"],
-    windows: Windows,
+    windows: PartWindows,
     series: int,
 ) -> Float[np.ndarray, " s"]:
     """Return the mean absolute error of each of `series` series, drawn towards that of all rows.

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxseq.common.figures import ACTUAL, FORECAST, NAIVE, PLAIN, headline, short
-from jaxseq.data.windows import Series, Windows, rows_by_series
+from jaxseq.data.uncut import PartWindows
+from jaxseq.data.windows import Series, rows_by_series
 from jaxseq.forecasting import residuals
 from jaxseq.forecasting.plots import BEFORE
 from jaxseq.forecasting.predictions import Judged, follow_each_other
@@ -35,7 +36,7 @@ class Worst(NamedTuple):
     ratio: float
 
 
-def worst(judged: Judged, part: Windows) -> list[Worst]:
+def worst(judged: Judged, part: PartWindows) -> list[Worst]:
     """Return the worst window of each of the worst series, or the worst windows of a single one, the worst first.
 
     Series are in the order of their error relative to that of the reference, so that none is bad for its unit, or because
@@ -59,13 +60,13 @@ def worst(judged: Judged, part: Windows) -> list[Worst]:
     return chosen
 
 
-def _separate(error: Float[np.ndarray, " n"], of_reference: Float[np.ndarray, " n"], part: Windows) -> list[Worst]:
+def _separate(error: Float[np.ndarray, " n"], of_reference: Float[np.ndarray, " n"], part: PartWindows) -> list[Worst]:
     """Return the windows whose errors exceed the reference's most, none of which share a target.
 
     They are of one series, or each is a series of its own.
     """
     rows = np.arange(len(error))
-    horizon = part.targets.shape[1]
+    horizon = part.horizon
     panel_rows = _panel_rows(part)
     are_of_one_series = follow_each_other(part)
     if not are_of_one_series:
@@ -85,9 +86,9 @@ def _separate(error: Float[np.ndarray, " n"], of_reference: Float[np.ndarray, " 
     return chosen
 
 
-def _panel_rows(part: Windows) -> int:
+def _panel_rows(part: PartWindows) -> int:
     """Return the rows of one series in a panel: a single step would be but a point."""
-    if part.targets.shape[1] > 1:
+    if part.horizon > 1:
         return 1
     return STRETCH
 
@@ -108,7 +109,7 @@ class Scene(NamedTuple):
     """
 
     judged: Judged
-    part: Windows
+    part: PartWindows
     names: tuple[str, ...]
     series: tuple[Series, ...]
     times: Shaped[np.ndarray, "n k"]
@@ -151,7 +152,7 @@ class _Past(NamedTuple):
 
 
 def _past(scene: Scene, row: int) -> _Past:
-    values = scene.part.inputs[row]
+    values = scene.part.take(slice(row, row + 1)).inputs[0]
     if not scene.series:
         return _Past(None, values)
     origin = int(scene.part.origins[row])

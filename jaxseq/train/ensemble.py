@@ -206,7 +206,7 @@ def _contents(
     chosen = f"epochs {listed}\nof the members and the intervals of the ensemble were chosen"
     data = job.experiment.data
     windows = job.material.windows
-    title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
+    title = f"{data.name}, test part: {len(windows.test.origins)} forecasts by {name}"
     shown = forecast_report.shown_scores(judgement)
     quantity = quantities.of(job.experiment.head)
     drawn = judgement_figures(quantity.figures(judgement, windows, shown, data.unit, title))

@@ -24,7 +24,7 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.categories import Categories, encoded_name
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.panel_data import PanelData
-from jaxseq.data.windows import Windows, every_window
+from jaxseq.data.windows import Windows
 from jaxseq.forecasting import evaluate, importance, predictions, quantities, residuals, rollout, verdict, worst
 from jaxseq.forecasting.evaluate import Judgement
 from jaxseq.forecasting.importance import Group, Importance, Layout, Targets
@@ -92,7 +92,7 @@ def explain(
     dataset = job.material
     loss = verdict.mean_loss(judgement.comparison.scaled, judgement.comparison.loss)
     stride = -(-len(dataset.windows.test.origins) // MOST_WINDOWS)
-    part = every_window(dataset.windows.test, stride)
+    part = dataset.windows.test.take(slice(None, None, stride))
     with counter(console, "importance of the inputs") as progress:
         measured = _importance(job, state, part, loss=judgement.comparison.loss, stride=stride, progress=progress)
 
@@ -155,7 +155,7 @@ def _layout(job: Job[ForecastExperiment, Dataset]) -> Layout:
     """Return the columns of the network's input, with the names of the covariates."""
     data = job.experiment.data
     scaling = job.material.scaling
-    covariates = job.material.windows.test.covariates.shape[2]
+    covariates = job.material.windows.test.take(slice(1)).covariates.shape[2]
     past: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     if isinstance(data, PanelData):
@@ -269,7 +269,7 @@ def residuals_of(job: Job[ForecastExperiment, Dataset], judgement: Judgement) ->
     # The residuals of one series have its unit.
     if judgement.comparison.scaled:
         scales, _ = evaluate.series_scales(background)
-    judged = predictions.judged(judgement.predictions, part.targets.shape[1])
+    judged = predictions.judged(judgement.predictions, part.horizon)
     return residuals.table(judged, part, background.names, scales, season)
 
 
@@ -277,7 +277,7 @@ def _draw_worst(job: Job[ForecastExperiment, Dataset], judgement: Judgement, tit
     """Draw the windows that did worst beside the reference."""
     background = job.material.background
     part = job.material.windows.test
-    judged = predictions.judged(judgement.predictions, part.targets.shape[1])
+    judged = predictions.judged(judgement.predictions, part.horizon)
     scene = Scene(
         judged=judged,
         part=part,

@@ -22,9 +22,11 @@ from jaxseq.data.panel import Panel
 from jaxseq.data.powers import NONE
 from jaxseq.data.scaling import Scaling, in_float32
 from jaxseq.data.tables.frame import IntoFrame
+from jaxseq.data.uncut import PartWindows
 from jaxseq.data.windows import Series, Windows, check_series, lay_out, rows_by_series
 from jaxseq.forecasting import mixture, quantities, rollout, saved_intervals
-from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, Part, above_floor, bounds, extend
+from jaxseq.forecasting.intervals import Bounds, Forecast, Intervals, above_floor, bounds, extend
+from jaxseq.forecasting.part import Part
 from jaxseq.forecasting.predictions import Future
 from jaxseq.forecasting.quantities import Quantity
 from jaxseq.train import devices, overrides, run_folder, stateful, trained_series
@@ -305,7 +307,7 @@ def restore(folder: str | Path, epoch: int | None = None, experiment: Experiment
 def forecast(
     job: Job[ForecastExperiment, Dataset],
     state: TrainState,
-    part: Windows,
+    part: PartWindows,
 ) -> Forecast:
     """Forecast one part of a job's data, in the scale of the model."""
     scaling = job.material.scaling
@@ -325,7 +327,7 @@ def forecast(
     return _joined(pieces, len(part.origins))
 
 
-def _pieces(network: Network, part: Windows) -> list[Int[np.ndarray, " _"]]:
+def _pieces(network: Network, part: PartWindows) -> list[Int[np.ndarray, " _"]]:
     """Return the rows of a part in pieces, as many in each, by which a limited number is laid out at once.
 
     A piece is a number of whole batches, and the last one is filled up with its first row, so that each row is in a batch
@@ -334,7 +336,7 @@ def _pieces(network: Network, part: Windows) -> list[Int[np.ndarray, " _"]]:
     experiment = network.experiment
     count = len(part.origins)
     batch = EVALUATION_BATCHES * experiment.batch
-    numbers = part.inputs.shape[1] * network.scaling.features
+    numbers = part.steps * network.scaling.features
     size = batch * max(1, LAID_OUT // (numbers * batch))
     # The paths that an iterated forecast draws depend on the number of rows.
     if count <= size or experiment.task == "iterated":
@@ -375,7 +377,7 @@ def combined(
     members: Sequence[Forecast],
     *,
     how: mixture.Combination,
-    part: Windows,
+    part: PartWindows,
     scaling: Scaling,
     floor: float | None,
     quantity: Quantity,

@@ -17,7 +17,8 @@ from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Windows
 from jaxseq.forecasting import coupling, predictions, quantities
-from jaxseq.forecasting.intervals import Part, above_floor, quantiles, row_sizes
+from jaxseq.forecasting.intervals import above_floor, quantiles, row_sizes
+from jaxseq.forecasting.part import Part
 from jaxseq.train import ensemble, forecaster, future
 from jaxseq.train.domains import forecasts
 from jaxseq.train.forecaster import Trained
@@ -104,13 +105,15 @@ def _errors(trained: Trained, steps: int) -> Float[np.ndarray, "m k"]:
     judged = ensemble.restore(folder, with_refit=False)
     job = forecasts.prepare(trained.experiment)
     check_rows(job, ensemble.first_run(folder))
-    valid = job.material.windows.valid
+    # Trained forecasters read arrays.
+    valid = job.material.windows.valid.take(slice(None))
     scaling = job.material.scaling
     series = job.material.background.known_series
     centre, _ = judged.forecast(valid, scaling, series=series)
     assert judged.intervals is not None, "without them there are no paths"
-    sizes = row_sizes(judged.intervals, Part(valid, scaling, series))
-    errors = scaling.targets(valid) - scaling.targets(valid._replace(targets=centre))
+    part = Part(valid, scaling, series)
+    sizes = row_sizes(judged.intervals, part)
+    errors = part.targets - part.scaled(centre)
     errors = (errors / sizes[:, None])[:, :steps]
     known_errors = errors[np.isfinite(errors).all(axis=1)]
     if len(known_errors) < LEAST_ERRORS:

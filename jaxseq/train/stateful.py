@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.scaling import Scaling
+from jaxseq.data.uncut import PartWindows
 from jaxseq.data.windows import Series, Windows
 from jaxseq.train import trained_series
 from jaxseq.train.feed import Course, RowSplits, Segments
@@ -66,7 +67,7 @@ def segment(dataset: Dataset, batch: int) -> Segmented:
         )
 
     whole = background.whole_series[0]
-    steps, horizon = windows.train.inputs.shape[1], windows.train.targets.shape[1]
+    steps, horizon = windows.train.steps, windows.train.horizon
     x = inputs(scaling, whole)
     # Later ones have targets beyond the part.
     count = background.training_rows[0] - horizon
@@ -163,13 +164,13 @@ def _check_known(train: Segments, batch: int) -> None:
             )
 
 
-def _course(x: Float[np.ndarray, "n d"], part: Windows, scaling: Scaling, start: int) -> Course:
+def _course(x: Float[np.ndarray, "n d"], part: PartWindows, scaling: Scaling, start: int) -> Course:
     """Return the time steps from `start` to the last one that a part is forecast from, with the targets of the part."""
     # A forecast is made after the row before its first target.
     made_after = part.origins - 1
     first = int(made_after.min())
     last = int(made_after.max())
-    y = np.full((last - first + 1, part.targets.shape[1]), np.nan, np.float32)
+    y = np.full((last - first + 1, part.horizon), np.nan, np.float32)
     # Windows without a known target are left out of the part.
     y[made_after - first] = scaling.targets(part)
     return Course(x[start : last + 1], y)

@@ -18,8 +18,8 @@ from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
 from jaxseq.data.targets import Options
 from jaxseq.data.windows import Series, cut, lay_out
 from jaxseq.export import __main__ as exporting
-from jaxseq.forecasting import intervals, sizes
-from jaxseq.forecasting.intervals import Part
+from jaxseq.forecasting import intervals
+from jaxseq.forecasting.part import Part
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster
 
@@ -88,11 +88,11 @@ def test_a_change_of_the_logarithm_is_a_log_return():
     np.testing.assert_allclose(
         ours.targets_at_every_step(windows), returns.targets_at_every_step(windows), rtol=1e-9, atol=1e-12
     )
-    theirs = sizes.volatility(windows, returns)
-    np.testing.assert_allclose(sizes.volatility(windows, ours), theirs, rtol=1e-9)
+    theirs = Part(windows, returns).volatility
+    np.testing.assert_allclose(Part(windows, ours).volatility, theirs, rtol=1e-9)
     series = [Series(np.arange(len(values)), values)]
     np.testing.assert_allclose(
-        sizes.volatility(windows, ours, series), sizes.volatility(windows, returns, series), rtol=1e-9
+        Part(windows, ours, series).volatility, Part(windows, returns, series).volatility, rtol=1e-9
     )
     assert intervals.available(Part(windows, ours)) == intervals.available(Part(windows, returns))
 

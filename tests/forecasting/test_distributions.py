@@ -49,7 +49,7 @@ def test_scores_are_those_of_the_quantiles_and_scaled_ones_are_by_row():
     centre = np.zeros((40, 2))
     ends = {0.5: (centre - 0.7, centre + 0.7), 0.8: (centre - 1.3, centre + 1.3)}
     scale = np.repeat([1.0, 4.0], 20)
-    found = distributions.scores(actual, centre, ends, scale)
+    found, first, _ = distributions.scores(actual, centre, ends, scale)
     levels = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
     quantiles = np.broadcast_to([-1.3, -0.7, 0, 0.7, 1.3], (40, 2, 5))
     assert found["crps"] == pytest.approx(metrics.crps_quantiles(actual, quantiles, levels))
@@ -58,7 +58,10 @@ def test_scores_are_those_of_the_quantiles_and_scaled_ones_are_by_row():
     assert found["scaled_crps"] == pytest.approx((halves[0] + halves[1] / 4) / 2)
     assert found["interval_score_80%"] == metrics.interval_score(actual, *ends[0.8], 0.8)
     assert found["coverage_50%"] == metrics.coverage(actual, *ends[0.5])
-    assert distributions.scores(actual, centre, {}) == {}
+    # Each step by itself is a part of a single step.
+    of_first = {level: (low[:, :1], high[:, :1]) for level, (low, high) in ends.items()}
+    assert first == distributions.scores(actual[:, :1], centre[:, :1], of_first, scale)[0]
+    assert distributions.scores(actual, centre, {}) == [{}] * 3
 
 
 def test_the_table_has_the_forecasts_with_intervals_over_all_steps():

@@ -1,5 +1,7 @@
 """Intervals: sizes by hand, margins that cover on series of every kind, levels that follow what arrives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -10,8 +12,9 @@ from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.forecasting import adaptive, intervals, sizes
 from jaxseq.forecasting.coverage import coverage_table, spread
-from jaxseq.forecasting.intervals import Forecast, Intervals, Part, bounds, calibrate, fit
+from jaxseq.forecasting.intervals import Forecast, Intervals, bounds, calibrate, fit
 from jaxseq.forecasting.metrics import crps_gaussian, crps_quantiles
+from jaxseq.forecasting.part import Part
 
 LEVEL = Scaling("level", (0.0,), (1.0,))
 QUANTILES = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
@@ -31,7 +34,7 @@ def in_time(values, window=3, scaling=LEVEL):
 def test_volatility_is_the_weighted_mean_of_the_squared_changes_before_the_forecast():
     values = 100 + np.cumsum(np.random.default_rng(0).standard_normal(60))
     part = in_time(values)
-    found = sizes.volatility(*part)
+    found = part.volatility
     for row, origin in enumerate(part.windows.origins):
         changes = np.diff(values[:origin])[::-1]
         weights = 0.94 ** np.arange(len(changes))
@@ -42,7 +45,7 @@ def test_a_change_next_to_an_unknown_value_has_no_weight():
     values = 100 + np.cumsum(np.random.default_rng(1).standard_normal(80))
     values[[20, 33, 34]] = np.nan
     part = in_time(values)
-    found = sizes.volatility(*part)
+    found = part.volatility
     for row, origin in enumerate(part.windows.origins):
         changes = np.diff(values[:origin])
         changes = changes[~np.isnan(changes)][::-1]
@@ -55,7 +58,7 @@ def test_volatility_does_not_know_what_comes_after_the_origin():
     later = values.copy()
     later[40:] *= 3
     before = in_time(values).windows.origins <= 40
-    np.testing.assert_array_equal(sizes.volatility(*in_time(values))[before], sizes.volatility(*in_time(later))[before])
+    np.testing.assert_array_equal(in_time(values).volatility[before], in_time(later).volatility[before])
 
 
 def test_without_a_history_the_volatility_is_that_of_the_window():
@@ -64,23 +67,23 @@ def test_without_a_history_the_volatility_is_that_of_the_window():
     changes = np.diff(values[:-1])
     weights = 0.94 ** np.arange(len(changes))[::-1]
     expected = np.sqrt(np.sum(weights * changes**2) / weights.sum())
-    assert sizes.volatility(windows, scaling) == pytest.approx([expected])
-    assert sizes.volatility(*in_time(values, window=29)) == pytest.approx([expected])
+    assert Part(windows, scaling).volatility == pytest.approx([expected])
+    assert in_time(values, window=29).volatility == pytest.approx([expected])
 
 
 def test_volatility_of_log_returns_is_relative_and_that_of_changes_is_in_scales_of_the_series():
     values = np.exp(np.cumsum(0.1 * np.random.default_rng(4).standard_normal(40)))
-    relative = sizes.volatility(*in_time(values, scaling=Scaling("log-return", (0.0,), (0.1,))))
-    np.testing.assert_allclose(relative, sizes.volatility(*in_time(np.log(values))) / 0.1, rtol=1e-9)
-    scaled = sizes.volatility(*in_time(values, scaling=Scaling("change", (0.0,), (4.0,))))
-    np.testing.assert_allclose(scaled, sizes.volatility(*in_time(values)) / 4, rtol=1e-12)
+    relative = in_time(values, scaling=Scaling("log-return", (0.0,), (0.1,))).volatility
+    np.testing.assert_allclose(relative, in_time(np.log(values)).volatility / 0.1, rtol=1e-9)
+    scaled = in_time(values, scaling=Scaling("change", (0.0,), (4.0,))).volatility
+    np.testing.assert_allclose(scaled, in_time(values).volatility / 4, rtol=1e-12)
 
 
 def test_the_last_value_is_a_size_in_scales_of_the_series_and_log_returns_have_none():
     part = in_time([3.0, 5.0, -8.0, 1.0], scaling=Scaling("change", (0.0,), (2.0,)))
-    assert sizes.last_value(part.windows, part.scaling) == pytest.approx([4.0])
+    assert part.last_value == pytest.approx([4.0])
     log = Scaling("log-return", (0.0,), (2.0,))
-    assert sizes.last_value(part.windows, log) == pytest.approx([1.0])
+    assert Part(part.windows, log).last_value == pytest.approx([1.0])
 
 
 def test_the_size_of_a_series_is_its_mean_absolute_error_drawn_towards_all():
@@ -127,7 +130,7 @@ def test_unknown_targets_have_no_part_in_the_margins():
     part = rows(80, k=2)
     holes = part.windows.targets.copy()
     holes[::3, 0] = np.nan
-    with_holes = part._replace(windows=part.windows._replace(targets=holes))
+    with_holes = replace(part, windows=part.windows._replace(targets=holes))
     fitted = fit("split", zero(part), with_holes)
     known = ~np.isnan(holes[:, 0])
     expected = fit("split", Forecast(np.zeros((known.sum(), 2))), Part(_take(part.windows, known), LEVEL))
@@ -161,7 +164,7 @@ def test_the_quantiles_of_a_distribution_cover_after_their_margins_however_wrong
         width = claimed * np.ones(len(centre))
         # A width that does not move as the series does cannot be mended by margins that do.
         if kind == "volatility":
-            width = claimed * sizes.volatility(*part)
+            width = claimed * part.volatility
         return Forecast(centre, centre[..., None] + width[:, None, None] * scipy.stats.norm.ppf(QUANTILES), QUANTILES)
 
     fitted = fit(kind, forecast(valid), valid, "volatility")
@@ -186,7 +189,7 @@ def test_intervals_of_a_higher_level_contain_those_of_a_lower_one():
 
 def test_bounds_are_in_the_units_of_the_series():
     part = in_time(np.exp(np.cumsum(0.1 * np.random.default_rng(7).standard_normal(30))))
-    log = part._replace(scaling=Scaling("log-return", (0.0,), (0.1,)))
+    log = replace(part, scaling=Scaling("log-return", (0.0,), (0.1,)))
     centre = log.scaling.targets(log.windows)
     low, high = bounds(Forecast(centre), Intervals("split", (0.5,), ((0.3,),)), log)[0.5]
     np.testing.assert_allclose(low, part.windows.targets * np.exp(-0.03), rtol=1e-9)

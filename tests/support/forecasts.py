@@ -14,6 +14,17 @@ class Past(NamedTuple):
     inputs: np.ndarray
     targets: np.ndarray
 
+    @property
+    def steps(self):
+        return self.inputs.shape[1]
+
+    @property
+    def horizon(self):
+        return self.targets.shape[1]
+
+    def values_ago(self, ages):
+        return self.inputs[:, -ages]
+
 
 def autoregression(phi, n, seed):
     """n values of y_t = phi y_{t-1} + e_t, from its stationary law."""

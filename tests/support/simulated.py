@@ -4,7 +4,8 @@ import numpy as np
 
 from jaxseq.data.scaling import fit_scaling
 from jaxseq.data.windows import Series, cut
-from jaxseq.forecasting.intervals import Forecast, Part
+from jaxseq.forecasting.intervals import Forecast
+from jaxseq.forecasting.part import Part
 
 
 def stationary(n, seed):

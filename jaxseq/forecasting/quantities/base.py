@@ -15,7 +15,7 @@ from jaxseq.data.later import Later
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import Transform
-from jaxseq.data.uncut import WindowSplits
+from jaxseq.data.uncut import PartWindows, WindowSplits
 from jaxseq.data.windows import Windows
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.evaluate import Entry, Judgement
@@ -63,11 +63,11 @@ class Quantity(Protocol):
         """Return the loss of the verdict on a model; `trained_by` is the loss of a point forecast."""
         ...
 
-    def in_units(self, numbers: Float[ndarray, "n k"], part: Windows, scaling: Scaling) -> Values:
+    def in_units(self, numbers: Float[ndarray, "n k"], part: PartWindows, scaling: Scaling) -> Values:
         """Return what tables have, from a model's own numbers."""
         ...
 
-    def in_scale(self, values: Values, part: Windows, scaling: Scaling) -> Float[ndarray, "n k"]:
+    def in_scale(self, values: Values, part: PartWindows, scaling: Scaling) -> Float[ndarray, "n k"]:
         """Return a model's own numbers from those of tables, the inverse of `in_units`."""
         ...
 

@@ -18,7 +18,7 @@ from jaxseq.data.later import Later
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import Transform
-from jaxseq.data.uncut import WindowSplits
+from jaxseq.data.uncut import PartWindows, WindowSplits
 from jaxseq.data.windows import Windows, join
 from jaxseq.forecasting import (
     evaluate,
@@ -73,12 +73,12 @@ def loss(trained_by: str) -> Loss:
     return "log"
 
 
-def in_units(numbers: Float[np.ndarray, "n k"], part: Windows, scaling: Scaling) -> Values:
+def in_units(numbers: Float[np.ndarray, "n k"], part: PartWindows, scaling: Scaling) -> Values:
     """Return the probabilities: they have no unit."""
     return numbers
 
 
-def in_scale(values: Values, part: Windows, scaling: Scaling) -> Float[np.ndarray, "n k"]:
+def in_scale(values: Values, part: PartWindows, scaling: Scaling) -> Float[np.ndarray, "n k"]:
     """Return the probabilities."""
     return values
 
@@ -117,10 +117,7 @@ def judge(
     series = background.known_series
     times = target_times(part, series)
     rows = evaluate.locate_rows(times, part.series, background=background, scales=None)
-    judged_part = part._replace(targets=actual)
-    compared = evaluate.comparisons(
-        judged_part, forecasts, reference, rows=rows, loss=loss, seed=seed, simplest=SIMPLEST
-    )
+    compared = evaluate.comparisons(actual, forecasts, reference, rows=rows, loss=loss, seed=seed, simplest=SIMPLEST)
     deciding = verdict.deciding_comparison(compared.all, compared.last_value)
     scores = _scores(actual, forecasts, reference)
     scores.loc[scores["forecast"].isin(list(members)), "role"] = "member"
@@ -128,7 +125,12 @@ def judge(
     remarks = [verdict.ranking_sentence(compared.all, compared.last_value)]
     if rows.series is not None:
         remarks.append(verdict.series_sentence(name, significance.series_tests(compared.all.losses)))
-    columns = {"forecast": forecasts[name], "naive": forecasts[SIMPLEST], "reference": forecasts[reference]}
+    columns = {
+        "actual": actual,
+        "forecast": forecasts[name],
+        "naive": forecasts[SIMPLEST],
+        "reference": forecasts[reference],
+    }
     return Judgement(
         comparison=compared.all,
         answer=verdict.answer(deciding.model),
@@ -137,12 +139,12 @@ def judge(
         scores=scores,
         coverage=[],
         spread=[],
-        predictions=frame(judged_part, background.names, columns, {}, times, keys=background.keys),
+        predictions=frame(part, background.names, columns, {}, times, keys=background.keys),
         notes=(_counts(actual, part), *model.calibrated.notes),
     )
 
 
-def _counts(actual: Values, part: Windows) -> str:
+def _counts(actual: Values, part: PartWindows) -> str:
     known = int(np.isfinite(actual).sum())
     share = float(np.nanmean(actual))
     rise_words = f"{share:.1%} of {counted(known, 'target')} are rises"
@@ -229,7 +231,7 @@ def score(ends: Ends, later: Later, *, reference: str, loss: Loss = "log", seed:
     part = ends.windows._replace(targets=actual)
     forecasts = {**ends.simple, ends.name: ends.forecast}
     rows = rows_of_ends(part.series, scales=None)
-    compared = evaluate.comparisons(part, forecasts, reference, rows=rows, loss=loss, seed=seed, simplest=SIMPLEST)
+    compared = evaluate.comparisons(actual, forecasts, reference, rows=rows, loss=loss, seed=seed, simplest=SIMPLEST)
     deciding = verdict.deciding_comparison(compared.all, compared.last_value)
 
     values = frame(

@@ -13,7 +13,7 @@ from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import Transform
-from jaxseq.data.uncut import WindowSplits
+from jaxseq.data.uncut import PartWindows, WindowSplits
 from jaxseq.data.windows import Windows, join
 from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, evaluate, plots, predictions, scored
 from jaxseq.forecasting.distributions import Forecasts
@@ -54,14 +54,14 @@ def loss(trained_by: str) -> Loss:
     return "absolute" if trained_by == "mae" else "squared"
 
 
-def in_units(numbers: Float[np.ndarray, "n k"], part: Windows, scaling: Scaling) -> Values:
+def in_units(numbers: Float[np.ndarray, "n k"], part: PartWindows, scaling: Scaling) -> Values:
     """Invert the scaling."""
     return scaling.invert(numbers, part)
 
 
-def in_scale(values: Values, part: Windows, scaling: Scaling) -> Float[np.ndarray, "n k"]:
+def in_scale(values: Values, part: PartWindows, scaling: Scaling) -> Float[np.ndarray, "n k"]:
     """Scale values as targets are."""
-    return scaling.targets(part._replace(targets=values))
+    return scaling.scaled(values, part)
 
 
 def calibrate(dataset: Dataset, valid: Forecast, choice: Choice = "auto") -> Calibrated:

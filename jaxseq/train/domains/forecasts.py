@@ -61,7 +61,7 @@ __all__ = ["Trained", "check", "judge", "prepare", "report", "restore", "summary
 def prepare(experiment: ForecastExperiment) -> ForecastJob:
     """Load the series and lay their windows out as rows. Raises `UsageError` where data and experiment do not fit."""
     dataset = experiment.load()
-    covariates = dataset.windows.test.covariates.shape[2]
+    covariates = dataset.windows.test.take(slice(1)).covariates.shape[2]
     if experiment.task == "iterated" and covariates:
         raise UsageError(
             "covariates are not known beyond the data", where="--task", got="iterated", needed="direct or every-step"
@@ -391,7 +391,7 @@ def _draw(job: ForecastJob, judged: JudgedEpoch, folder: Path) -> None:
     curve = loss_figure(metrics, metric, best_epoch, naive=naive, title=f"{data.name}: {name}")
     figures.save(curve, folder / run_seal.LOSS_PLOT)
 
-    title = f"{data.name}, test part: {len(windows.test.inputs)} forecasts by {name}"
+    title = f"{data.name}, test part: {len(windows.test.origins)} forecasts by {name}"
     quantity = quantities.of(job.experiment.head)
     drawn = quantity.figures(judgement, windows, shown_scores(judgement), data.unit, title)
     for file, figure in judgement_figures(drawn):

@@ -42,10 +42,12 @@ DATA_COPIES = BYTES_A_NUMBER / 4
 """Bytes for each byte of the rows in float32."""
 SERIES_COPIES = 3.0
 """Bytes for each byte of a training part that is gathered from its series: their table, times and windows among them."""
-JUDGED_INPUT = 8.0
-"""Bytes for each number of the windows of a part that is judged beside such a training part."""
-JUDGED_TARGET = 200.0
-"""Bytes for each of its targets: forecasts by every baseline, intervals, the table of predictions."""
+JUDGED_ROW = 100.0
+"""Bytes for each window of a part that is judged and gathered likewise: its place, shift, scale and sizes."""
+JUDGED_NUMBER = 8.0
+"""Bytes for each number of the rows of a part that is laid out beside such a training part."""
+JUDGED_TARGET = 180.0
+"""Bytes for each target of either: forecasts by every baseline, intervals, quantiles, the table of predictions."""
 SURE = 1 / 2
 """Share of the memory below which a bound that needs no tracing is enough."""
 KEPT_A_COLUMN = 4
@@ -136,7 +138,9 @@ def estimate(setup: Setup, state: TrainState, batches: RowSplits, batch: int, la
     columns = sum(leaf.shape[-1] for leaf in jax.tree.leaves(state.params) if leaf.ndim)
     numbers = batch * math.prod(rows.x.shape[1:])
     kept = 4 * KEPT_A_COLUMN * numbers * columns
-    if kept * evaluated_batches > SURE * memory.limit():
+    is_large = isinstance(batches.train, Gathered)
+    # A large panel prints its estimate beside what it took, where a bound would be far from it.
+    if is_large or kept * evaluated_batches > SURE * memory.limit():
         kept = _kept_bytes(setup, state, rows, batch)
     # Predictions are made in larger batches, but hold one layer at a time.
     evaluation = EVALUATION_COPIES * kept / max(1, layers) * evaluated_batches
@@ -155,13 +159,16 @@ def _data_bytes(batches: RowSplits) -> int | float:
     if not isinstance(train, Gathered):
         return DATA_COPIES * bytes_of(batches)
 
-    # The parts that are judged are laid out, and forecast by every baseline.
     total = SERIES_COPIES * bytes_of(train)
     for part in judged:
         # No state is carried along the series of a panel.
         assert not isinstance(part, Course)
         row = gathered.first_row(part)
-        of_row = JUDGED_INPUT * row.x.size + JUDGED_TARGET * row.y.size
+        of_row = JUDGED_TARGET * row.y.shape[-1]
+        if isinstance(part, Gathered):
+            of_row += JUDGED_ROW
+        else:
+            of_row += JUDGED_NUMBER * (row.x.size + row.y.size)
         total += gathered.count(part) * of_row
     return total
 

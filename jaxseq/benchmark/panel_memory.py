@@ -106,7 +106,7 @@ def measured(series: int, steps: int, options: list[str]) -> Measured:
     peak = estimate = None
     if memory is not None:
         peak, estimate = float(memory[1]), float(memory[2])
-    return Measured(series, steps, peak, estimate, minutes, cpu_minutes)
+    return Measured(series, steps, peak=peak, estimate=estimate, minutes=minutes, cpu_minutes=cpu_minutes)
 
 
 def _cpu_minutes_of_children() -> float | None:

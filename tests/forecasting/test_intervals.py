@@ -63,12 +63,12 @@ def test_volatility_does_not_know_what_comes_after_the_origin():
 
 def test_without_a_history_the_volatility_is_that_of_the_window():
     values = 100 + np.cumsum(np.random.default_rng(3).standard_normal(30))
-    windows, scaling, _ = in_time(values, window=30 - 1)
+    part = in_time(values, window=30 - 1)
     changes = np.diff(values[:-1])
     weights = 0.94 ** np.arange(len(changes))[::-1]
     expected = np.sqrt(np.sum(weights * changes**2) / weights.sum())
-    assert Part(windows, scaling).volatility == pytest.approx([expected])
-    assert in_time(values, window=29).volatility == pytest.approx([expected])
+    assert replace(part, series=()).volatility == pytest.approx([expected])
+    assert part.volatility == pytest.approx([expected])
 
 
 def test_volatility_of_log_returns_is_relative_and_that_of_changes_is_in_scales_of_the_series():

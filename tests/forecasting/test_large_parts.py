@@ -69,8 +69,8 @@ def test_judgements_of_parts_that_are_cut_later_are_those_of_arrays(
     assert isinstance(cut_later.windows.valid, UncutWindows) and isinstance(cut_later.windows.test, UncutWindows)
 
     # In several pieces; those of the training part decide in which order least squares adds up.
-    monkeypatch.setattr(scaling, "LAID_OUT", 300)
-    monkeypatch.setattr(intervals, "READ_AT_ONCE", 10)
+    monkeypatch.setattr(scaling, "LAID_OUT", 2000)
+    monkeypatch.setattr(intervals, "READ_AT_ONCE", 40)
     expected = judged(kept, head)
     made = judged(cut_later, head)
 

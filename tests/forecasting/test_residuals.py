@@ -6,13 +6,13 @@ import pytest
 
 from jaxseq.common.markdown import escaped
 from jaxseq.data import frequency
-from jaxseq.data.windows import lay_out
+from jaxseq.data.windows import Windows, lay_out
 from jaxseq.forecasting import predictions, residuals, worst
 from jaxseq.forecasting.losses import Scales
 from jaxseq.forecasting.predictions import Judged
 
 
-def judged_panel(series: int = 4, windows: int = 6, horizon: int = 3) -> tuple[Judged, predictions.Windows]:
+def judged_panel(series: int = 4, windows: int = 6, horizon: int = 3) -> tuple[Judged, Windows]:
     draw = np.random.default_rng(0)
     number = np.repeat(np.arange(series), windows)
     shape = (series * windows, horizon)

@@ -7,7 +7,7 @@ import pytest
 from jaxseq.common.markdown import escaped
 from jaxseq.data import frequency
 from jaxseq.data.windows import Windows, lay_out
-from jaxseq.forecasting import predictions, residuals, worst
+from jaxseq.forecasting import residuals, worst
 from jaxseq.forecasting.losses import Scales
 from jaxseq.forecasting.predictions import Judged
 

@@ -70,6 +70,6 @@ def test_the_training_mean_of_counts_stands_for_the_distribution_of_the_training
     for level in (0.5, 0.8, 0.95):
         low, high = np.quantile(training, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
         ends[level] = (np.full_like(centre, low), np.full_like(centre, high))
-    expected = scores(part.targets, np.full_like(centre, np.quantile(training, 0.5, method="inverted_cdf")), ends)
+    expected = scores(part.targets, np.full_like(centre, np.quantile(training, 0.5, method="inverted_cdf")), ends)[0]
     rows = judged.scores[(judged.scores["forecast"] == baselines.TRAINING_MEAN) & (judged.scores["step"] == "all")]
     assert rows.iloc[0][list(expected)].to_dict() == pytest.approx(expected)

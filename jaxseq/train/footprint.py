@@ -46,8 +46,8 @@ JUDGED_ROW = 100.0
 """Bytes for each window of a part that is judged and gathered likewise: its place, shift, scale and sizes."""
 JUDGED_NUMBER = 8.0
 """Bytes for each number of the rows of a part that is laid out beside such a training part."""
-JUDGED_TARGET = 180.0
-"""Bytes for each target of either: forecasts by every baseline, intervals, quantiles, the table of predictions."""
+JUDGED_TARGET = 250.0
+"""Bytes for each target of either: forecasts by every baseline, intervals, quantiles, and predictions, also as text."""
 SURE = 1 / 2
 """Share of the memory below which a bound that needs no tracing is enough."""
 KEPT_A_COLUMN = 4

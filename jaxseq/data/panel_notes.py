@@ -47,7 +47,10 @@ def season_notes(panel: Panel, rows: Sequence[Fold], target: Target) -> tuple[st
     if 2 * period <= shortest or period == 1:
         return ()
     name = called(panel.names[ends.index(shortest)])
-    note = f"{name}: a season of {period} time steps does not fit twice into {shortest} training rows: no forecast is by it"
+    note = (
+        f"{name}: a season of {period} time steps does not fit twice into {shortest} training rows: no seasonal naive "
+        "forecast"
+    )
     if target.lag > 1:
         return (note, target.words)
     return (note,)

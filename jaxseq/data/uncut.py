@@ -130,7 +130,7 @@ class UncutWindows:
         return self.rows.ahead[self._rows_from_first(self.steps + self.known_steps)]
 
     def values_ago(self, ages: Int[np.ndarray, " c"]) -> Float[np.ndarray, "n c"]:
-        """Return the values that many time steps before the first target; 1 is the last value of the window."""
+        """Return the values 1 to `steps` time steps before the first target; 1 is the last value of the window."""
         return self.rows.values[(self.firsts + self.steps)[:, None] - ages]
 
     def _rows_from_first(self, count: int) -> Int[np.ndarray, "n u"]:

@@ -61,7 +61,7 @@ class Windows(NamedTuple):
         return self.targets.shape[1]
 
     def values_ago(self, ages: Int[np.ndarray, " c"]) -> Float[np.ndarray, "n c"]:
-        """Return the values that many time steps before the first target; 1 is the last value of the window."""
+        """Return the values 1 to `steps` time steps before the first target; 1 is the last value of the window."""
         return self.inputs[:, -ages]
 
     def take(self, rows: Int[np.ndarray, "_"] | Bool[np.ndarray, " n"] | slice) -> Windows:

@@ -119,7 +119,7 @@ def judge(
         "reference": forecasts[reference],
     }
     bounds_of_judged = ends.of_judged
-    notes = (*_season_notes(background), *by_baseline.notes, *scale_notes, *model.calibrated.notes)
+    notes = (*by_baseline.notes, *scale_notes, *model.calibrated.notes)
     # Those of the other forecasts would take gigabytes beside the table of a large panel.
     del ends, by_baseline, forecasts, medians
     return Judgement(
@@ -278,20 +278,6 @@ def choose_reference(
             losses = losses / scales.of(loss)[part.series]
         means[name] = np.nanmean(losses)
     return min(means, key=lambda name: means[name])
-
-
-def _season_notes(background: Background) -> list[str]:
-    """Return a note where the training part is too short for the season of the dates."""
-    # Without a season, or without series, there is no such forecast to miss.
-    if background.period == 1 or not background.training_rows:
-        return []
-    shortest = min(background.training_rows)
-    if 2 * background.period <= shortest:
-        return []
-    return [
-        f"no seasonal naive forecast: the season of {background.period} time steps does not fit twice into "
-        f"{shortest} training rows"
-    ]
 
 
 def series_scales(background: Background) -> tuple[Scales | None, list[str]]:

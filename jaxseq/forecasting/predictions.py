@@ -40,8 +40,11 @@ class Future(NamedTuple):
 
     def _repr_html_(self) -> str:
         """Return the first rows, the notes and a picture of the first series, for notebooks."""
-        rows = self.table.to_html(index=False, border=0, max_rows=SHOWN, float_format="{:.6g}".format)
-        return f"<div>{rows}{notebook_page.sentences(self.notes)}{self._picture()}</div>"
+        rows = self.table.head(SHOWN).to_html(index=False, border=0, float_format="{:.6g}".format)
+        notes = self.notes
+        if len(self.table) > SHOWN:
+            notes = (f"the first {SHOWN} of {len(self.table):,} rows", *notes)
+        return f"<div>{rows}{notebook_page.sentences(notes)}{self._picture()}</div>"
 
     def _picture(self) -> str:
         """Return the picture of a forecast of several steps; of a single one the table says all."""

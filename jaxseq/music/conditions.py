@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Int
 from jaxseq.music.bars import bars
 from jaxseq.music.key import correlations
 from jaxseq.music.piece import Piece
+from jaxseq.music.scales import OCTAVE
 from jaxseq.music.tokens import LOWEST, MASKED
-from jaxseq.music.transposition import OCTAVE, Key
+from jaxseq.music.transposition import Key
 
 ConditionName: TypeAlias = Literal["ending", "phrase", "key", "metre"]
 

@@ -181,7 +181,19 @@ def _samples(options: Options, budget: Budget, run: Path, key: str, console: Con
 
     out = options.out / RUNS / f"samples-{key}"
     if not out.is_dir():
-        sample(SampleOptions(run, count=budget.samples, bars=budget.bars, bpm=options.bpm, out=out), console)
+        # The network is judged, not the rules by which pieces are composed elsewhere.
+        as_drawn = SampleOptions(
+            run,
+            count=budget.samples,
+            bars=budget.bars,
+            bpm=options.bpm,
+            out=out,
+            note_temperature=1.0,
+            parallels="allow",
+            ranges="free",
+            ending="free",
+        )
+        sample(as_drawn, console)
     return out
 
 

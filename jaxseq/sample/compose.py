@@ -57,6 +57,10 @@ class Symbols(NamedTuple):
     log_probability: Float[np.ndarray, "b t 4"]
 
 
+Lean: TypeAlias = Callable[[Int[np.ndarray, "b"]], Weights | None]
+"""Returns the weights of the pieces with these numbers, from 0; None for none."""
+
+
 def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
     """Compose the pieces of a request; `progress` is called with the number of pieces that are done, and that of all."""
     began = time.perf_counter()
@@ -117,10 +121,6 @@ def first_notes(parts: PieceSplits | None, count: int, seed: int) -> Int[np.ndar
     numbers = rng.integers(len(pieces), size=count)
     chords = [tokens.encode(pieces[number].notes[:1], pieces[number].name) for number in numbers]
     return np.array([chord[0, 0] for chord in chords])
-
-
-Lean: TypeAlias = Callable[[Int[np.ndarray, "b"]], Weights | None]
-"""Returns the weights of the pieces with these numbers, from 0; None for none."""
 
 
 def leaning_of(request: Request, pieces: Int[np.ndarray, "b"]) -> Weights | None:

@@ -53,7 +53,7 @@ Each piece is written as MIDI, MusicXML, sound and pictures, beside a report.
     python -m jaxseq.sample RUN --prime chorale_305 --prime-bars 4
   Compose 8 bars that begin with a quarter before the first bar:
     python -m jaxseq.sample RUN --bars 8 --upbeat 4
-  In G major, with phrases of four bars (fermatas need a run of chords --model.conditions):
+  In G major, with phrases of four bars (fermatas need a run of chords):
     python -m jaxseq.sample RUN --key "G major" --fermatas 4,8,12,16
   Harmonise a melody in 4 ways:
     python -m jaxseq.sample RUN --melody tune.mid --count 4
@@ -77,11 +77,11 @@ class SampleOptions:
     """Sixteenths before the first bar: 4 is a quarter. The last bar of a composed piece is shorter by them; a given piece
     gets other bar lines. None takes the upbeat of the given piece, or none."""
     key: str | None = None
-    """Key of all pieces, such as "G major" or "f# minor"; none leaves it to the model. A run that was trained with
-    --model.conditions reads it, and takes that of --prime or --melody, or those of training pieces, drawn evenly, where
-    there is no --key. Any other run leans towards it, by --key-strength."""
+    """Key of all pieces, such as "G major" or "f# minor"; none leaves it to the model. A run that reads keys takes that of
+    --prime or --melody, or those of training pieces, drawn evenly, where there is no --key. Any other run leans towards it,
+    by --key-strength."""
     fermatas: str | None = None
-    """Bars that end under a fermata, separated by commas: 4,8,12,16. For a run of chords with --model.conditions."""
+    """Bars that end under a fermata, separated by commas: 4,8,12,16. For a run of chords."""
     temperature: float = 1.0
     """Divides the logits: below 1 favours likely notes, above 1 unlikely ones."""
     note_temperature: float | None = None

@@ -123,6 +123,8 @@ def settings(request: Request) -> dict[str, Setting]:
         unused.add("prime_bars")
     if options.transpose == 0:
         unused.add("transpose")
+    if not options.key_strength:
+        unused.add("key_strength")
 
     values: dict[str, Setting] = {
         "run": str(options.run),

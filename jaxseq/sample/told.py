@@ -38,10 +38,10 @@ def check(options: SampleOptions, composer: Composer) -> None:
     """Raise `UsageError` for fermatas that the model of a run does not read."""
     if options.fermatas is not None and "phrase" not in conditions_of(composer):
         raise UsageError(
-            f"the model of {options.run} was trained without them",
+            f"the model of {options.run} does not read them, or its edition has none",
             where="--fermatas",
             got=options.fermatas,
-            needed="a run of python -m jaxseq.train chords --model.conditions",
+            needed="a run of python -m jaxseq.train chords",
         )
 
 

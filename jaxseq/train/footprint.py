@@ -138,7 +138,7 @@ def estimate(setup: Setup, state: TrainState, batches: RowSplits, batch: int, la
     columns = sum(leaf.shape[-1] for leaf in jax.tree.leaves(state.params) if leaf.ndim)
     numbers = batch * math.prod(rows.x.shape[1:])
     kept = 4 * KEPT_A_COLUMN * numbers * columns
-    is_large = isinstance(batches.train, Gathered)
+    is_large = any(isinstance(part, Gathered) for part in batches)
     # A large panel prints its estimate beside what it took, where a bound would be far from it.
     if is_large or kept * evaluated_batches > SURE * memory.limit():
         kept = _kept_bytes(setup, state, rows, batch)
@@ -155,20 +155,22 @@ def estimate(setup: Setup, state: TrainState, batches: RowSplits, batch: int, la
 
 def _data_bytes(batches: RowSplits) -> int | float:
     """Return the bytes of the data and of all that is made of them until the run is judged."""
-    train, *judged = batches
-    if not isinstance(train, Gathered):
+    if not any(isinstance(part, Gathered) for part in batches):
         return DATA_COPIES * bytes_of(batches)
 
-    total = SERIES_COPIES * bytes_of(train)
+    train, *judged = batches
+    copies = SERIES_COPIES if isinstance(train, Gathered) else DATA_COPIES
+    total = copies * bytes_of(train)
     for part in judged:
         # No state is carried along the series of a panel.
         assert not isinstance(part, Course)
         row = gathered.first_row(part)
-        of_row = JUDGED_TARGET * row.y.shape[-1]
+        targets = row.y.shape[-1]
+        of_row = JUDGED_TARGET * targets
         if isinstance(part, Gathered):
             of_row += JUDGED_ROW
         else:
-            of_row += JUDGED_NUMBER * (row.x.size + row.y.size)
+            of_row += JUDGED_NUMBER * (row.x.size + targets)
         total += gathered.count(part) * of_row
     return total
 

@@ -74,13 +74,23 @@ def _first_change(old: Experiment, new: Experiment, may_change: Sequence[str], m
             continue
         if isinstance(old_value, Mapping) and isinstance(new_value, Mapping):
             return _nested_change(name, old_value, new_value)
-        return _Change(f"--{name} {old_value}", f"--{name} {new_value}")
+        return _Change(_option(name, old_value), _option(name, new_value))
     return None
 
 
 def _nested_change(name: str, old: Mapping[str, object], new: Mapping[str, object]) -> _Change:
     """Return the fields of `data` or `model` that differ."""
     names = [field for field in old if old[field] != new.get(field)]
-    old_words = [f"--{name}.{field} {old[field]}" for field in names]
-    new_words = [f"--{name}.{field} {new.get(field)}" for field in names]
+    old_words = [_option(f"{name}.{field}", old[field]) for field in names]
+    new_words = [_option(f"{name}.{field}", new.get(field)) for field in names]
     return _Change(", ".join(old_words), ", ".join(new_words))
+
+
+def _option(name: str, value: object) -> str:
+    """Return an option as it is typed."""
+    if value is True:
+        return f"--{name}"
+    if value is False:
+        *room, field = name.split(".")
+        return "--" + ".".join([*room, f"no-{field}"])
+    return f"--{name} {value}"

@@ -656,16 +656,30 @@ def test_the_voices_that_are_kept_are_named_in_the_order_of_the_score() -> None:
     ]
 
 
-def test_many_pieces_are_composed_in_equal_chunks(run_of, monkeypatch) -> None:
+def test_many_pieces_are_composed_in_equal_chunks_each_to_a_cadence_of_its_own(run_of, monkeypatch) -> None:
     """Seven pieces, three at once: chunks of three, three and one, which is filled up; none is there twice."""
     monkeypatch.setattr(compose, "CHUNK", 3)
-    wanted = request.read_request(options.parse([str(run_of("jsb-chords")), "--count", "7", "--bars", "1"]))
+    # Where a parallel is the only note of the cadence, it goes.
+    words = [str(run_of("jsb-chords")), "--count", "7", "--bars", "2", "--parallels", "allow"]
     done = []
-    composed = compose.compose(wanted, lambda *pair: done.append(pair))
-    notes = np.array([piece.notes for piece in composed.pieces])
-    assert notes.shape == composed.log_probability.shape == (7, BAR, 4)
-    assert len(np.unique(notes.reshape(7, -1), axis=0)) == 7
+
+    def notes_of(*more: str) -> np.ndarray:
+        done.clear()
+        wanted = request.read_request(options.parse([*words, *more]))
+        composed = compose.compose(wanted, lambda *pair: done.append(pair))
+        assert composed.log_probability.shape == (7, 2 * BAR, 4)
+        return np.array([piece.notes for piece in composed.pieces])
+
+    free = notes_of("--ending", "free")
+    assert len(np.unique(free.reshape(7, -1), axis=0)) == 7
     assert done == [(3, 7), (6, 7), (7, 7)]
+
+    ended = notes_of()
+    np.testing.assert_array_equal(ended[:, :BAR], free[:, :BAR])
+    for notes in ended:
+        tonic = conditions.tonic(compose._key_that_fits(notes, BAR))
+        assert ends_on_triad(notes) == 1 and notes[-1, 3] % 12 == tonic
+        assert (notes[-BEAT:] == notes[-1]).all()
 
 
 def test_a_model_of_windows_says_nothing_of_a_first_note(run_of) -> None:

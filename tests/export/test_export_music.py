@@ -31,7 +31,7 @@ NETWORKS = {
         Notes("gru", hidden=4, convolutions=(3,), norm_convolutions=False, places=True),
         "pieces",
     ),
-    "chords": ("jsb-chords", Chords("gru-before", hidden=4, embedding=4, voice_hidden=5), "pieces"),
+    "chords": ("jsb-chords", Chords("gru-before", hidden=4, embedding=4, voice_hidden=5, conditions=True), "pieces"),
     "chords of windows": ("jsb-chords", Chords("rnn", 4, embedding=4, voice_hidden=5, relative=False), "windows"),
     "fills": ("jsb-fill", Fills("lstm-peephole", hidden=4, layers=2, embedding=4, voice_hidden=5), "pieces"),
 }
@@ -105,6 +105,14 @@ def test_layers_that_onnx_lacks_are_refused(options, where):
     with pytest.raises(UsageError) as caught:
         formats.named("onnx").files(Composer(experiment, 1, *drawn(experiment, jnp.zeros((1, 2, 2), jnp.int32))))
     assert caught.value.where == where and "stablehlo" in str(caught.value.needed)
+
+
+def test_a_graph_has_no_reprises_and_says_which_run_has_none():
+    experiment = named("jsb-chords", model=Chords("rnn", 4, embedding=4, voice_hidden=5, reprises=True))
+    x = experiment.model.rows(np.zeros((2, 4), int), np.arange(2)).x[None]
+    with pytest.raises(UsageError) as caught:
+        formats.named("onnx").files(Composer(experiment, 1, *drawn(experiment, jnp.asarray(x, jnp.int32))))
+    assert caught.value.where == "--model.reprises" and "--model.no-reprises" in str(caught.value.needed)
 
 
 @pytest.mark.parametrize("cell", ["gru", pytest.param("lru", marks=pytest.mark.slow)])

@@ -310,14 +310,6 @@ def test_a_season_is_forecast_though_it_does_not_fit_into_the_window():
         assert {row.name: row.errors[0] for row in found.comparison.rows}["seasonal naive (7)"] < 0.01
 
 
-def test_a_season_that_does_not_fit_twice_into_the_training_part_is_noted():
-    found = judged(panel(random_walk(60), frequency="MS"), 1, linear)
-    assert not any("no seasonal" in note for note in found.notes)
-    assert evaluate._season_notes(Background(("y",), 12, (Series(np.arange(30), random_walk(30)),), (21,))) == [
-        "no seasonal naive forecast: the season of 12 time steps does not fit twice into 21 training rows"
-    ]
-
-
 def test_a_seasonal_series_is_compared_with_its_season():
     """Noise about a day's course: the last value alone would make every forecast look good."""
     hours = np.arange(24 * 60)

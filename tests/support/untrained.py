@@ -14,9 +14,6 @@ def untrained(name: str, archive: Path, folder: Path, **options: object) -> Path
     """Write an untrained run of an experiment on an edition of pieces; returns its folder. `options` are the network's."""
     model = {"hidden": 6, "embedding": 4}
     model |= {"convolutions": [5]} if name == "jsb" else {"voice_hidden": 5}
-    # They take time to compile, and few tests look at them.
-    if name.endswith("chords"):
-        model |= {"conditions": False, "reprises": False}
     model |= options
     fields = {
         "experiment": name,

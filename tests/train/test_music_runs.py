@@ -114,6 +114,20 @@ def test_the_report_gives_the_table_of_the_scores(sound):
     assert frame["notes"].nunique() == 2 and frame["notes"][3] < frame["notes"][2]
 
 
+def test_a_network_of_chords_reads_conditions_by_default_and_is_scored_with_and_without_them(archive, tmp_path):
+    sizes = [word for word in CHORDS if not word.startswith("--model.no-")]
+    words = ["jsb-chords", *sizes, "--data.path", str(archive), "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert train.main(words) == 0
+    frame = pd.read_csv(tmp_path / "run" / "scores.csv")
+    name = "gru (epoch 1)"
+    assert frame["predictions"].tolist()[2:] == [
+        name,
+        f"{name}, told ending, key of its own notes",
+        f"{name}, without 1 near-duplicates",
+    ]
+    assert frame["notes"][2] == frame["notes"][3] and frame["nats"][2] != frame["nats"][3]
+
+
 def test_the_scores_are_averages_of_the_predictions_by_piece(sound):
     folder, _ = sound
     table, pieces = (pd.read_csv(folder / f"{name}.csv") for name in ("scores", "predictions"))

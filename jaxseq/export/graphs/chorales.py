@@ -12,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
+from jaxseq.common.arrays import Variables
 from jaxseq.common.errors import UsageError
 from jaxseq.export.graphs import builder, chord_voices, layers
 from jaxseq.export.graphs.builder import Graph, Value, join
 from jaxseq.export.graphs.chord_voices import VoiceInputs
 from jaxseq.export.program import Program
-from jaxseq.music import sampling, tokens
+from jaxseq.music import conditions, sampling, tokens
 from jaxseq.music.networks.inputs import LONGEST
 from jaxseq.music.networks.layers import BOOK_EPSILON, VOICE_COUNT
 from jaxseq.music.piece import BAR, REST
@@ -160,9 +161,8 @@ def _chord_net(composer: Composer, piece: Piece) -> Value:
     assert isinstance(options, chorale_networks.Chords)
     # The longest passage is found step by step, in a loop that the graph lacks.
     if options.reprises:
-        raise UsageError("the graph has no reprises", where="--model.reprises", got=True, needed=layers.WAY_OUT)
-    if options.conditions:
-        raise UsageError("the graph has no conditions", where="--model.conditions", got=True, needed=layers.WAY_OUT)
+        needed = f"a run with --model.no-reprises, or {layers.WAY_OUT}"
+        raise UsageError("the graph has no reprises", where="--model.reprises", got=True, needed=needed)
 
     first = tokens.MASKED
     if piece.started:
@@ -182,6 +182,8 @@ def _chord_net(composer: Composer, piece: Piece) -> Value:
         _embedded(lasting, lasted),
         layers.embedding(places, positions),
     ]
+    if options.conditions:
+        columns.append(_unknown(params, positions))
     seen = join(*columns, axis=2)
     stack = layers.stack_of(options, params["stack"])
     states = layers.recurrent(stack, seen)
@@ -192,6 +194,13 @@ def _chord_net(composer: Composer, piece: Piece) -> Value:
     for number in range(VOICE_COUNT):
         logits.append(chord_voices.voice(params, inputs, number, options.relative))
     return _by_piece(logits)
+
+
+def _unknown(params: Variables, positions: Value) -> Value:
+    """Add what a network reads of a piece of which no condition is known, the same at every step, "t n e"."""
+    rows = [params[f"known_{number}"]["embedding"][conditions.UNKNOWN] for number in range(conditions.WIDTH)]
+    table = positions.graph.constant(np.sum(rows, axis=0)[None])
+    return layers.embedding(table, positions * np.int32(0))
 
 
 def _fill_net(composer: Composer, piece: Piece) -> Value:

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Shaped
 
 from jaxseq.common.arrays import Key
+from jaxseq.music.scales import OCTAVE
 
-OCTAVE = 12
-"""Pitch classes."""
 NOTHING_KNOWN = 0.5
 """Share of the training rows in which no condition is known, as in the likelihoods that are compared with other models'."""
 HIDDEN = 0.2

@@ -9,12 +9,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxseq.music.scales import OCTAVE
 from jaxseq.music.tokens import VOCABULARY
 
 NOTES = VOCABULARY - 1
 INTERVALS = 2 * NOTES - 1
 """Number of intervals, from 45 semitones down to 45 up."""
-OCTAVE = 12
 
 
 class Heard(nn.Module):

@@ -72,7 +72,10 @@ def read_config(
     default: Experiment,
     source: str,
 ) -> Experiment:
-    """Return `default` with the fields of a `config.json`; fields that are missing there keep their default.
+    """Return `default` with the fields of a `config.json`.
+
+    Fields that are missing there keep their default, but for those of `BEFORE` and `BEFORE_IN_MODELS`, whose default was
+    another one when the file was written.
 
     Raises `UsageError`, which names `source`, for an unknown field or a value of another type.
     """

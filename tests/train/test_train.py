@@ -540,6 +540,7 @@ MISTAKES_BESIDE_A_RUN = {
     "waves --resume run": ["run: ", "got 'waves'", "needed aapl"],
     "--resume run --model.hidden 5": ["--model.hidden 4", "--model.hidden 5"],
     "--resume run --model.cell rnn --epochs 9": ["--model.cell gru", "--model.cell rnn"],
+    "--resume run --model.skip": ["got '--model.skip'", "needed --model.no-skip"],
     "--resume=run --data.window 9": ["--data.window 8", "--data.window 9"],
     "--resume run --lr 0.5": ["--lr 0.001", "--lr 0.5"],
     "--resume run --batch 256": ["--batch 512", "--batch 256"],

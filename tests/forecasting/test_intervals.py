@@ -53,6 +53,25 @@ def test_a_change_next_to_an_unknown_value_has_no_weight():
         assert found[row] == pytest.approx(np.sqrt(np.sum(weights * changes**2) / weights.sum()))
 
 
+@pytest.mark.parametrize("at_once", [1, 100, 2**20])
+def test_the_volatility_of_a_series_is_its_own_whatever_stands_beside_it(monkeypatch, at_once):
+    monkeypatch.setattr(sizes, "VALUES_AT_ONCE", at_once)
+    rng = np.random.default_rng(3)
+    walks = [100 + np.cumsum(size * rng.standard_normal(length)) for length, size in ((40, 1), (25, 9), (60, 3))]
+    walks[1][7] = np.nan
+    alone = [in_time(walk, scaling=Scaling("change", (0.0,), (2.0,))) for walk in walks]
+    # Rows of all series, mixed.
+    order = rng.permutation(sum(len(part.windows.origins) for part in alone))
+    together = lay_out(
+        *(np.concatenate([getattr(part.windows, name) for part in alone])[order] for name in ("inputs", "targets")),
+        origins=np.concatenate([part.windows.origins for part in alone])[order],
+        series=np.repeat(np.arange(3), [len(part.windows.origins) for part in alone])[order],
+    )
+    scaling = Scaling("change", (0.0,) * 3, (2.0,) * 3)
+    found = Part(together, scaling, tuple(part.series[0] for part in alone)).volatility
+    np.testing.assert_allclose(found, np.concatenate([part.volatility for part in alone])[order], rtol=1e-12)
+
+
 def test_volatility_does_not_know_what_comes_after_the_origin():
     values = 100 + np.cumsum(np.random.default_rng(2).standard_normal(60))
     later = values.copy()

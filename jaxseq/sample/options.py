@@ -22,7 +22,7 @@ FOLDER = "samples"
 """Name of the numbered folders."""
 NO_PRIME = "none"
 """Value of `SampleOptions.prime` that composes from the start."""
-NO_KEY = "none"
+NO_KEY = "free"
 """Value of `SampleOptions.key` that leaves the key to the model."""
 DATA_PATH = "data.path"
 """Name of the option that has a dot."""
@@ -77,7 +77,7 @@ class SampleOptions:
     """Sixteenths before the first bar: 4 is a quarter. The last bar of a composed piece is shorter by them; a given piece
     gets other bar lines. None takes the upbeat of the given piece, or none."""
     key: str | None = None
-    """Key of all pieces, such as "G major" or "f# minor"; none leaves it to the model. A run that reads keys takes that of
+    """Key of all pieces, such as "G major" or "f# minor"; free leaves it to the model. A run that reads keys takes that of
     --prime or --melody, or those of training pieces, drawn evenly, where there is no --key. Any other run leans towards it,
     by --key-strength."""
     fermatas: str | None = None

@@ -234,7 +234,7 @@ def test_a_model_that_fills_gaps_draws_all_steps_at_once(run_of, words: tuple[st
     assert refused(str(run_of("jsb-fill")), *words).where == words[0]
 
 
-@pytest.mark.parametrize("words", [(), ("--key", "none")])
+@pytest.mark.parametrize("words", [(), ("--key", "free")])
 def test_a_strength_needs_a_key(run_of, words: tuple[str, ...]) -> None:
     assert refused(str(run_of("jsb-chords")), "--key-strength", "1", *words).where == "--key-strength"
 
@@ -797,7 +797,7 @@ def test_options_that_are_left_open_follow_from_the_model_and_the_given_notes() 
     assert usual_values("jsb-chords") == [usual.NOTE_TEMPERATURE, "avoid", "keep", "cadence", 0]
     assert usual_values("jsb-chords", "--key", "G major")[-1] == lean
     assert usual_values("jsb-chords", reads=True)[-1] == usual.STRENGTH_BESIDE_READING
-    assert usual_values("jsb-chords", "--key", "none", reads=True)[-1] == 0
+    assert usual_values("jsb-chords", "--key", "free", reads=True)[-1] == 0
     # A melody has its own end.
     assert usual_values("jsb-chords", forced=3)[3] == "free"
     assert usual_values("jsb-chords", has_data=False)[2] == "free"

@@ -77,7 +77,7 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
             origin = "one of the soprano's range"
         notes = (f"the run was trained on windows and knows no first note: it is {origin}, drawn evenly",)
 
-    lean = partial(leaning_of, request)
+    lean = partial(leaning_of, request, _within_ranges(request))
     candidates = np.repeat(forced, options.best_of, axis=0)
     drawn = draw(request, candidates, _numbers(options.count, options.best_of), lean, progress)
     if options.best_of > 1:
@@ -87,7 +87,7 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
             measure = "key clarity before its last bar"
         notes = (*notes, f"each piece is the best of {options.best_of}, by {measure}")
     if options.ending == "cadence":
-        drawn = ended(request, forced, drawn)
+        drawn = ended(request, forced, drawn, lean)
         notes = (
             *notes,
             f"the last bar was composed {ENDINGS} times, to end on the tonic, and is the likeliest of these",
@@ -123,20 +123,23 @@ def first_notes(parts: PieceSplits | None, count: int, seed: int) -> Int[np.ndar
     return np.array([chord[0, 0] for chord in chords])
 
 
-def leaning_of(request: Request, pieces: Int[np.ndarray, "b"]) -> Weights | None:
-    """Return the weights of the ranges and keys of some pieces; None without either."""
-    options = request.options
-    steps = len(request.given.forced)
-    weights = None
+def _within_ranges(request: Request) -> Weights | None:
+    """Return the weights of the ranges that all pieces keep to; None if they keep to none."""
     # A request for ranges has the data that tell them.
-    if options.ranges == "keep" and request.parts is not None:
-        ranges = voice_ranges([piece.notes for piece in request.parts.train])
-        weights = leaning.within_ranges(leaning.none(steps), ranges)
-    strength = options.key_strength or 0.0
+    if request.options.ranges != "keep" or request.parts is None:
+        return None
+    ranges = voice_ranges([piece.notes for piece in request.parts.train])
+    return leaning.within_ranges(leaning.none(len(request.given.forced)), ranges)
+
+
+def leaning_of(request: Request, of_ranges: Weights | None, pieces: Int[np.ndarray, "b"]) -> Weights | None:
+    """Return the weights of some pieces: those of the ranges and of each piece's key; None without either."""
+    strength = request.options.key_strength
     keys = [request.told.keys[number] for number in pieces]
-    if strength and any(keys):
-        weights = leaning.in_keys(weights or leaning.none(steps), keys, strength)
-    return weights
+    if not strength or all(key is None for key in keys):
+        return of_ranges
+    usual = of_ranges or leaning.none(len(request.given.forced))
+    return leaning.in_keys(usual, keys, strength)
 
 
 def draw(
@@ -240,6 +243,7 @@ def ended(
     request: Request,
     forced: Int[np.ndarray, "b t 4"],
     drawn: Symbols,
+    lean: Lean,
 ) -> Symbols:
     """Compose the last bar of each piece `ENDINGS` times with a cadence in its key, and take the likeliest.
 
@@ -254,13 +258,13 @@ def ended(
     for number, symbols in enumerate(drawn.symbols):
         piece_keys.append(request.told.keys[number] or _key_that_fits(tokens.decode(symbols), start))
 
-    def lean(pieces: Int[np.ndarray, "b"]) -> Weights:
-        usual = leaning_of(request, pieces) or leaning.none(steps)
+    def to_cadence(pieces: Int[np.ndarray, "b"]) -> Weights:
+        usual = lean(pieces) or leaning.none(steps)
         return leaning.to_cadence(usual, [piece_keys[number] for number in pieces])
 
     numbers = _numbers(len(forced), ENDINGS)
     candidates = np.repeat(beginnings, ENDINGS, axis=0)
-    endings = draw(request, candidates, numbers, lean, lambda done, total: None, stream=ENDING_STREAM)
+    endings = draw(request, candidates, numbers, to_cadence, lambda done, total: None, stream=ENDING_STREAM)
 
     # All candidates of a piece have the same beginning, and a first note without a probability.
     likelihood = np.nansum(endings.log_probability[:, start:], axis=(1, 2)).reshape(-1, ENDINGS)

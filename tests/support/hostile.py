@@ -226,14 +226,14 @@ def read_wheel(content, folder, chance):
 
 
 @functools.cache
-def kept():
+def read_cache():
     scores = music21_corpus.Scores("any", "", lambda: [("bwv1.xml", SCORE), ("bwv2.xml", score([FULL]))])
-    return chorale_cache.packed(music21_corpus.read(scores, {"bwv1": "test"}))
+    return chorale_cache.to_bytes(music21_corpus.read(scores, {"bwv1": "test"}))
 
 
 def other_array(name, chance):
     """What is kept, with one array of another kind, shape or content."""
-    with np.load(io.BytesIO(kept())) as stored:
+    with np.load(io.BytesIO(read_cache())) as stored:
         arrays = dict(stored)
     old = arrays[name]
     new = chance.choice(
@@ -245,7 +245,7 @@ def other_array(name, chance):
 
 
 def read_kept(content, folder, chance):
-    found = chorale_cache.kept(put(folder, "any.npz", content))
+    found = chorale_cache.read_cache(put(folder, "any.npz", content))
     if found is None:
         raise UsageError("any.npz: read again")
     for chorale, part in zip(found.chorales, found.parts, strict=True):
@@ -502,7 +502,7 @@ READERS = {
     "wheel": Reader(read_wheel, lambda: [(wheel(), as_it_is), (SCORE, wheel)], XML),
     "corpus-cache": Reader(
         read_kept,
-        lambda: [(kept(), as_it_is)],
+        lambda: [(read_cache(), as_it_is)],
         NUMBERS,
         lambda chance: other_array(chance.choice(sorted(chorale_cache.KINDS)), chance),
     ),

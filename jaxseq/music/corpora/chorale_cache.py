@@ -47,8 +47,8 @@ class Corpus(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def packed(corpus: Corpus) -> bytes:
-    """Return the content of a file that `kept` reads: the arrays of all pieces, one after the other, and their lengths."""
+def to_bytes(corpus: Corpus) -> bytes:
+    """Return what `read_cache` reads from a file: the arrays of all pieces, one after the other, and their lengths."""
     pieces = [chorale.piece for chorale in corpus.chorales]
     orders = [chorale.played for chorale in corpus.chorales]
     arrays: dict[str, Any] = {
@@ -70,7 +70,7 @@ def packed(corpus: Corpus) -> bytes:
     return stream.getvalue()
 
 
-def kept(file: Path) -> Corpus | None:
+def read_cache(file: Path) -> Corpus | None:
     """Read a file of the cache; None if there is none, or it is damaged (a zip has check sums)."""
     try:
         members = zip_members(read_bounded(file, "a cache"), file.name)
@@ -87,7 +87,7 @@ def _array(body: bytes) -> np.ndarray:
 
 
 def _check(stored: Mapping[str, np.ndarray]) -> None:
-    """Raise `ValueError` or `KeyError` unless the arrays are such as `packed` makes."""
+    """Raise `ValueError` or `KeyError` unless the arrays are such as `to_bytes` makes."""
     shapes = _shapes(stored["steps"], stored["turns"])
     for name, kind in KINDS.items():
         array = stored[name]

@@ -22,7 +22,7 @@ from jaxseq.common.files import user_path, write_whole
 from jaxseq.common.text import printable, size_of
 from jaxseq.data.archive import MOST, read_bounded, zip_members
 from jaxseq.data.cache import cache_folder
-from jaxseq.music.corpora.chorale_cache import Corpus, kept, packed
+from jaxseq.music.corpora.chorale_cache import Corpus, read_cache, to_bytes
 from jaxseq.music.corpora.measures import Chorale
 from jaxseq.music.corpora.musicxml import read_chorale, unpack
 from jaxseq.music.corpora.near_duplicates import assign
@@ -62,14 +62,14 @@ def load(path: str | None, known: Mapping[str, str], cache: Path | None = None) 
     scores = find(path)
     folder = cache or cache_folder("chorales")
     file = folder / f"chorales-{PARSER}-{_digest(scores.key, known)}.npz"
-    cached = kept(file)
+    cached = read_cache(file)
     if cached is not None:
         return cached
 
     corpus = read(scores, known)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, packed(corpus))
+        write_whole(file, to_bytes(corpus))
     # The chorales are read, all the same.
     except OSError as error:
         note = f"the cache file {file} cannot be written ({error.strerror}): the scores will be read again"

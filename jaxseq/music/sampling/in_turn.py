@@ -23,14 +23,14 @@ class Step(Protocol):
 
 
 Recent = TypeVar("Recent")
-Step_ = TypeVar("Step_", bound=Step, contravariant=True)
+StepInputs = TypeVar("StepInputs", bound=Step, contravariant=True)
 
 
 @runtime_checkable
-class Drawer(Protocol[Recent, Step_]):
+class Drawer(Protocol[Recent, StepInputs]):
     """A network and how it draws. `Recent` is what it knows of the notes so far, beside the network's own states."""
 
-    def row(self, recent: Recent, now: Step_) -> Int[Array, "b _"]:
+    def row(self, recent: Recent, now: StepInputs) -> Int[Array, "b _"]:
         """Return the row that the network reads before the step's notes are drawn."""
         ...
 
@@ -43,19 +43,19 @@ class Drawer(Protocol[Recent, Step_]):
         """Read a row on carried states, None before the first; return the states after it, and the output."""
         ...
 
-    def choose(self, output: Float[Array, "b _"], recent: Recent, now: Step_) -> Chosen:
+    def choose(self, output: Float[Array, "b _"], recent: Recent, now: StepInputs) -> Chosen:
         """Choose the step's notes by what the network gives of the row."""
         ...
 
-    def remember(self, recent: Recent, chosen: Chosen, now: Step_) -> Recent:
+    def remember(self, recent: Recent, chosen: Chosen, now: StepInputs) -> Recent:
         """Return what is known of the notes after the step."""
         ...
 
 
-def draw_in_turn(drawer: Drawer[Recent, Step_], recent: Recent, steps: Step_) -> Chosen:
+def draw_in_turn(drawer: Drawer[Recent, StepInputs], recent: Recent, steps: StepInputs) -> Chosen:
     """Draw all steps, one after the other, in one scan; the results have a leading axis of steps."""
 
-    def step(state: tuple[Tree, Recent], now: Step_) -> tuple[tuple[Tree, Recent], Chosen]:
+    def step(state: tuple[Tree, Recent], now: StepInputs) -> tuple[tuple[Tree, Recent], Chosen]:
         carries, recent = state
         row = drawer.row(recent, now)
         carries, output = drawer.read(row[:, None], carries, now.number)
@@ -67,10 +67,10 @@ def draw_in_turn(drawer: Drawer[Recent, Step_], recent: Recent, steps: Step_) ->
     return chosen
 
 
-def _zero_carries(drawer: Drawer[Recent, Step_], recent: Recent, steps: Step_) -> Tree:
+def _zero_carries(drawer: Drawer[Recent, StepInputs], recent: Recent, steps: StepInputs) -> Tree:
     """Return the network's states before the first step, of which its first reading tells the shapes."""
 
-    def read_first(recent: Recent, now: Step_) -> Tree:
+    def read_first(recent: Recent, now: StepInputs) -> Tree:
         carries, _ = drawer.read(drawer.row(recent, now)[:, None], None, 0)
         return carries
 

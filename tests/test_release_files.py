@@ -19,11 +19,22 @@ def parsed(path):
 def test_a_workflow_states_its_rights_and_the_versions_of_its_actions(path):
     workflow = parsed(path)
     assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"]["group"].startswith("${{ github.workflow }}")
     for job in workflow["jobs"].values():
         assert job["timeout-minutes"] <= 60
         for step in job["steps"]:
             assert ("uses" in step) != ("run" in step)
             assert re.search(r"@(v\d+|release/v\d+)$", step.get("uses", "none@v0"))
+
+
+@pytest.mark.parametrize("name", ["docs", "release"])
+def test_a_fork_publishes_nothing_and_no_two_publish_at_once(name):
+    workflow = parsed(ROOT / ".github" / "workflows" / f"{name}.yml")
+    publish = workflow["jobs"]["publish"]
+    assert "!github.event.repository.fork" in publish["if"]
+    lock = publish.get("concurrency", workflow["concurrency"])
+    assert "github.ref" not in lock["group"]
+    assert lock["cancel-in-progress"] is False
 
 
 def test_a_release_is_published_without_a_token():

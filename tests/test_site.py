@@ -1,21 +1,13 @@
 """The site of the documentation: its builder, and the check of what it built."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from site_modules import site_module
 
 ROOT = Path(__file__).parent.parent
-
-
-def site_module(name):
-    """Import a module of docs/site, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"site_{name}", ROOT / "docs" / "site" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 FAULTS = {
@@ -25,7 +17,19 @@ FAULTS = {
     '<style>@import "https://a.example/x.css";</style>': "from another host",
     '<p style="background: url(https://a.example/x.png)">': "from another host",
     '<pre class="mermaid">': "from another host",
+    '<img srcset="here.png, https://a.example/x.png 2x">': "from another host",
+    '<img srcset="//a.example/x.png 640w">': "from another host",
+    '<source srcset="https://a.example/x,y.png 2x">': "from another host",
+    '<link rel="preload" imagesrcset="https://a.example/x.png 2x">': "from another host",
+    '<video poster="https://a.example/x.png">': "from another host",
+    '<object data="https://a.example/x.svg">': "from another host",
+    '<script>import("https://a.example/x.js")</script>': "from another host",
+    '<script type="module">import x from "//a.example/x.js"</script>': "from another host",
+    "<script>fetch(`https://a.example/x`)</script>": "from another host",
+    '<iframe srcdoc="&lt;img src=&quot;https://a.example/x.png&quot;&gt;">': "from another host",
+    '<img onload="fetch(\'https://a.example/x\')" src="here.png">': "from another host",
     '<a href="gone.html">': "no such file",
+    '<img srcset="gone.png 2x">': "no such file",
     '<img src="gone.png">': "no such file",
     '<a href="other.html#gone">': "no such place",
     '<a href="#gone">': "no such place",
@@ -36,7 +40,13 @@ FAULTS = {
 def test_a_fault_of_a_page_is_found(html, tmp_path):
     (tmp_path / "other.html").write_text('<h1 id="here"></h1><a href="https://a.example">a link may lead anywhere</a>')
     page = tmp_path / "page.html"
-    page.write_text('<a href="other.html#here"></a><a href="."></a><img src="data:image/png;base64,">')
+    (tmp_path / "here.png").touch()
+    page.write_text(
+        """<a href="other.html#here"></a><a href="."></a><img src="data:image/png;base64," srcset="here.png 2x, here.png">
+        <script>const SVG = "http://www.w3.org/2000/svg"; // as in a comment: https://a.example
+        location = new URL("other.html", location)</script>
+        <script type="application/json">{"home": "https://a.example"}</script><code onclick="">"https://a.example"</code>"""
+    )
     (tmp_path / "index.html").write_text("")
     check = site_module("check").check
     assert check(tmp_path) == []

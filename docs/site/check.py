@@ -1,7 +1,8 @@
 """Check a built site: `python docs/site/check.py site` prints each fault and ends with status 1 if there is one.
 
-No page may take a script, a style, a font or a picture from another host, and every link within the site has to lead to
-a file and, behind a #, to a place in it.
+No page may take a script, a style, a font or a picture from another host, its own scripts included, and every link within
+the site has to lead to a file and, behind a #, to a place in it. Files of scripts are not read: the theme's name hosts that
+they ask for what no page here has.
 """
 
 import re
@@ -12,18 +13,30 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 LOADED = {
-    "audio": "src",
-    "embed": "src",
-    "iframe": "src",
-    "img": "src",
-    "script": "src",
-    "source": "src",
-    "video": "src",
+    "audio": ("src",),
+    "embed": ("src",),
+    "iframe": ("src",),
+    "img": ("src",),
+    "input": ("src",),
+    "object": ("data",),
+    "script": ("src",),
+    "source": ("src",),
+    "track": ("src",),
+    "video": ("src", "poster"),
 }
-"""Attributes whose target a browser loads with the page."""
+"""Attributes whose target a browser loads with the page, by tag."""
+SOURCE_SETS = ("srcset", "imagesrcset")
+"""Attributes with several addresses, each before its width or density."""
 LOADED_LINKS = {"icon", "stylesheet", "preload", "modulepreload", "preconnect", "dns-prefetch"}
 """Relations of <link> whose target a browser loads or connects to."""
 ADDRESS_IN_STYLE = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""")
+ADDRESS_IN_SET = re.compile(r"[\s,]*(\S*[^\s,])(?:\s+[^,\s]+)?\s*(?:,|$)")
+ADDRESS_IN_SCRIPT = re.compile(r"""["'`]((?:https?:|wss?:)?//[^"'`\s]+)""")
+"""A text of a script that begins as an address of another host."""
+NAMES = ("http://www.w3.org/",)
+"""Beginnings of names that only look like an address: those of XML's vocabularies."""
+SCRIPTS = {"", "module", "text/javascript", "application/javascript"}
+"""Types of <script> that a browser runs; any other is data."""
 
 
 class Page(NamedTuple):
@@ -39,25 +52,39 @@ class _Reader(HTMLParser):
         super().__init__()
         self.page = Page([], [], set())
         self.within_style = False
+        self.within_script = False
 
     def handle_starttag(self, tag, attrs):
         values = {name: value or "" for name, value in attrs}
         self.within_style = tag == "style"
+        self.within_script = tag == "script" and values.get("type", "").lower() in SCRIPTS
         self.page.places.update(values[name] for name in ("id", "name") if name in values)
         self.page.loaded.extend(_addresses(values.get("style", "")))
         # The theme draws diagrams by a script of another host.
         if "mermaid" in values.get("class", "").split():
             self.page.loaded.append("https://mermaid")
-        if LOADED.get(tag) in values:
-            self.page.loaded.append(values[LOADED[tag]])
-        if tag == "link" and LOADED_LINKS & set(values.get("rel", "").split()):
+        self.page.loaded.extend(values[name] for name in LOADED.get(tag, ()) if name in values)
+        for name in SOURCE_SETS:
+            self.page.loaded.extend(ADDRESS_IN_SET.findall(values.get(name, "")))
+        for name, value in values.items():
+            if name.startswith("on"):
+                self.page.loaded.extend(_addresses_in_script(value))
+        # A page within the page, whose links lead where its own file would.
+        if "srcdoc" in values:
+            self.page.loaded.extend(_read_text(values["srcdoc"]).loaded)
+        if tag == "link" and "href" in values and LOADED_LINKS & set(values.get("rel", "").split()):
             self.page.loaded.append(values["href"])
         if tag == "a" and "href" in values:
             self.page.links.append(values["href"])
 
+    def handle_endtag(self, tag):
+        self.within_style = self.within_script = False
+
     def handle_data(self, data):
         if self.within_style:
             self.page.loaded.extend(_addresses(data))
+        if self.within_script:
+            self.page.loaded.extend(_addresses_in_script(data))
 
 
 def _addresses(style):
@@ -65,10 +92,15 @@ def _addresses(style):
     return [first or second for first, second in ADDRESS_IN_STYLE.findall(style)]
 
 
-def _read(path):
-    """Return the addresses in a page."""
+def _addresses_in_script(script):
+    """Return the addresses of other hosts in a script."""
+    return [address for address in ADDRESS_IN_SCRIPT.findall(script) if not address.startswith(NAMES)]
+
+
+def _read_text(html):
+    """Return the addresses in the text of a page."""
     reader = _Reader()
-    reader.feed(path.read_text())
+    reader.feed(html)
     return reader.page
 
 
@@ -94,7 +126,7 @@ def _broken(link, path, pages):
 def check(folder):
     """Return the faults of a built site, a line each. Raises `FileNotFoundError` if the folder has no pages."""
     folder = Path(folder).resolve()
-    pages = {path: _read(path) for path in sorted(folder.rglob("*.html"))}
+    pages = {path: _read_text(path.read_text()) for path in sorted(folder.rglob("*.html"))}
     if not pages:
         raise FileNotFoundError(f"{folder} has no pages")
     faults = []

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: pages that live outside of docs/, and the list of all modules below each page of the API.
+"""Hooks of MkDocs: pages that live outside of docs/, the player, and the list of all modules below each page of the API.
 
 Texts of the repository (README, CONTRIBUTING, the paper's report) are read where they are. Their links, relative to their
 own place, are rewritten to the page that shows the target.
@@ -9,6 +9,7 @@ import posixpath
 import re
 from pathlib import Path
 
+import player
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +73,7 @@ def _other_modules(room, shown):
 
 
 def on_files(files, config):
-    """Add the files outside of docs/."""
+    """Add the files outside of docs/, and the page that plays composed pieces."""
     added = [*files]
     for path, address in OUTSIDE.items():
         added.append(File.generated(config, address, abs_src_path=str(ROOT / path)))
@@ -80,6 +81,7 @@ def on_files(files, config):
         for path in sorted(ROOT.glob(pattern)):
             address = _address(path.relative_to(ROOT).as_posix())
             added.append(File.generated(config, address, abs_src_path=str(path)))
+    added.append(File.generated(config, "player/index.html", content=player.page()))
     return Files(added)
 
 

@@ -18,6 +18,7 @@ from made_up import BARS, chorale
 from pairwise import slow_except
 from quick_compilation import quick_compilation
 from rich.console import Console
+from site_modules import site_module
 from untrained import untrained
 
 from jaxseq.checkpoint import __main__ as checkpoint
@@ -132,6 +133,20 @@ def test_the_page_plays_every_piece_and_leads_to_its_files(pieces: Path, run_of)
     )
     assert {link.get("href") for link in root.iter("a")} >= {"sample-01.mid", "sample-02.musicxml"}
     assert "http:" not in page.replace("http://www.w3.org/2000/svg", "") and "https:" not in page
+
+
+def test_the_site_plays_kept_pieces_as_their_own_page_does(pieces: Path, tmp_path: Path) -> None:
+    player = site_module("player")
+    player.keep(pieces, tmp_path / "kept")
+    pages = (pieces / "index.html").read_text(), player.page(tmp_path / "kept")
+    roots = [ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>\n")) for page in pages]
+    ours, kept = (json.loads(root.find(".//script[@id='player-data']").text) for root in roots)
+    for piece in ours["pieces"]:
+        piece["files"] = [f"{piece['name']}.mid"]
+    assert kept == ours
+    assert len({root.find(".//code[@id='player-command']").text for root in roots}) == 1
+    linked = {link.get("href") for link in roots[1].iter("a")}
+    assert {name for name in linked if not name.startswith("#")} == {"sample-01.mid", "sample-02.mid"}
 
 
 def test_the_words_of_options_give_the_same_options() -> None:

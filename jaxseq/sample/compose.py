@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from jaxseq.music import conditions, tokens
 from jaxseq.music.bars import bars
+from jaxseq.music.cadences import ENDING, Place
 from jaxseq.music.evaluation import tonality
 from jaxseq.music.evaluation.ranges import voice_ranges
 from jaxseq.music.key import correlations
@@ -88,10 +89,10 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
         notes = (*notes, f"each piece is the best of {options.best_of}, by {measure}")
     if options.ending == "cadence":
         drawn = ended(request, forced, drawn, lean)
-        notes = (
-            *notes,
-            f"the last bar was composed {ENDINGS} times, to end on the tonic, and is the likeliest of these",
-        )
+        aim = "to end on the tonic"
+        if _ends_as_told(request):
+            aim = "to end with the cadence that was asked for"
+        notes = (*notes, f"the last bar was composed {ENDINGS} times, {aim}, and is the likeliest of these")
     # Whatever the model draws, given notes stay: they are what the user asked for.
     assert (np.where(forced == FREE, drawn.symbols, forced) == drawn.symbols).all()
     # A first note from a training piece is no given note, but the model has no probability of it, either.
@@ -133,13 +134,18 @@ def _within_ranges(request: Request) -> Weights | None:
 
 
 def leaning_of(request: Request, of_ranges: Weights | None, pieces: Int[np.ndarray, "b"]) -> Weights | None:
-    """Return the weights of some pieces: those of the ranges and of each piece's key; None without either."""
+    """Return the weights of some pieces: of the ranges, of each piece's key and of its cadences; None for none."""
+    usual = leaning.none(len(request.given.forced))
     strength = request.options.key_strength
     keys = [request.told.keys[number] for number in pieces]
-    if not strength or all(key is None for key in keys):
-        return of_ranges
-    usual = of_ranges or leaning.none(len(request.given.forced))
-    return leaning.in_keys(usual, keys, strength)
+    weights = of_ranges
+    if strength and any(key is not None for key in keys):
+        weights = leaning.in_keys(weights or usual, keys, strength)
+    if request.told.cadences:
+        # Cadences are told in the key of every piece.
+        keys_of_cadences = [key for key in keys if key is not None]
+        weights = leaning.to_cadences(weights or usual, keys_of_cadences, request.told.cadences)
+    return weights
 
 
 def draw(
@@ -247,8 +253,8 @@ def ended(
 ) -> Symbols:
     """Compose the last bar of each piece `ENDINGS` times with a cadence in its key, and take the likeliest.
 
-    The key is the one that the piece leans towards, or that of the piece before its last bar. Given notes
-    stay.
+    The key is the one that the piece leans towards, or that of the piece before its last bar. A cadence that is asked for
+    at the end is the one that it ends with. Given notes stay.
     """
     steps = forced.shape[1]
     start = last_bar(request.given)
@@ -258,18 +264,26 @@ def ended(
     for number, symbols in enumerate(drawn.symbols):
         piece_keys.append(request.told.keys[number] or _key_that_fits(tokens.decode(symbols), start))
 
-    def to_cadence(pieces: Int[np.ndarray, "b"]) -> Weights:
+    def to_end(pieces: Int[np.ndarray, "b"]) -> Weights:
         usual = lean(pieces) or leaning.none(steps)
-        return leaning.to_cadence(usual, [piece_keys[number] for number in pieces])
+        if _ends_as_told(request):
+            return usual
+        keys = [piece_keys[number] for number in pieces]
+        return leaning.to_cadences(usual, keys, [Place(ENDING, max(0, steps - BEAT), steps)])
 
     numbers = _numbers(len(forced), ENDINGS)
     candidates = np.repeat(beginnings, ENDINGS, axis=0)
-    endings = draw(request, candidates, numbers, to_cadence, lambda done, total: None, stream=ENDING_STREAM)
+    endings = draw(request, candidates, numbers, to_end, lambda done, total: None, stream=ENDING_STREAM)
 
     # All candidates of a piece have the same beginning, and a first note without a probability.
     likelihood = np.nansum(endings.log_probability[:, start:], axis=(1, 2)).reshape(-1, ENDINGS)
     rows = np.arange(len(forced)) * ENDINGS + np.argmax(likelihood, axis=1)
     return Symbols(endings.symbols[rows], endings.log_probability[rows])
+
+
+def _ends_as_told(request: Request) -> bool:
+    """Return whether one of the cadences that are asked for is the end of the piece."""
+    return any(place.end == len(request.given.forced) for place in request.told.cadences)
 
 
 def _key_that_fits(notes: Int[np.ndarray, "t 4"], end: int) -> Key:

@@ -7,13 +7,14 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from jaxseq.common import command_line
 from jaxseq.common.errors import UsageError
 from jaxseq.common.new_folder import NewFolder
+from jaxseq.music.cadences import CadenceName
 from jaxseq.music.instruments import InstrumentName
 from jaxseq.music.transposition import key_named
 
@@ -55,6 +56,8 @@ Each piece is written as MIDI, MusicXML, sound and pictures, beside a report.
     python -m jaxseq.sample RUN --bars 8 --upbeat 4
   In G major, with phrases of four bars (fermatas need a run of chords):
     python -m jaxseq.sample RUN --key "G major" --fermatas 4,8,12,16
+  The same with a cadence for each phrase, which any run can have that composes forward:
+    python -m jaxseq.sample RUN --key "G major" --fermatas 4,8,12,16 --cadences half,authentic,deceptive,authentic
   Harmonise a melody in 4 ways:
     python -m jaxseq.sample RUN --melody tune.mid --count 4
   Recompose alto and tenor, or bars 5 to 8 (needs a run of fill or jsb-fill):
@@ -81,7 +84,10 @@ class SampleOptions:
     --prime or --melody, or those of training pieces, drawn evenly, where there is no --key. Any other run leans towards it,
     by --key-strength."""
     fermatas: str | None = None
-    """Bars that end under a fermata, separated by commas: 4,8,12,16. For a run of chords."""
+    """Bars that end under a fermata, separated by commas: 4,8,12,16. For a run of chords, or with --cadences."""
+    cadences: str | None = None
+    """Cadence at each of the fermatas, separated by commas: authentic, half, plagal or deceptive. Its chord, in the key of
+    the piece, is held under the fermata; the last eighth before it has the dominant, or the subdominant of a plagal one."""
     temperature: float = 1.0
     """Divides the logits: below 1 favours likely notes, above 1 unlikely ones."""
     note_temperature: float | None = None
@@ -159,10 +165,37 @@ class SampleOptions:
             key_named(self.key)
         if self.fermatas is not None and not BARS.fullmatch(self.fermatas):
             raise UsageError("no list of bars", where="--fermatas", got=self.fermatas, needed="numbers such as 4,8")
+        if self.cadences is not None:
+            self._check_cadences()
         if self.top_k is not None and self.top_k < 1:
             raise UsageError("too few notes", where="--top-k", got=self.top_k, needed="at least 1")
         if not 0 < self.top_p <= 1:
             raise UsageError("no probability", where="--top-p", got=self.top_p, needed="above 0 and at most 1")
+
+    @property
+    def cadence_names(self) -> tuple[CadenceName, ...]:
+        """Names of the cadences, one for each fermata. Raises `UsageError` for one that there is not."""
+        names: list[CadenceName] = []
+        for word in (self.cadences or "").split(","):
+            name = next((known for known in get_args(CadenceName) if known == word.strip()), None)
+            if name is None:
+                known_names = ", ".join(get_args(CadenceName))
+                raise UsageError("no such cadence", where="--cadences", got=word, needed=f"some of {known_names}")
+            names.append(name)
+        return tuple(names)
+
+    def _check_cadences(self) -> None:
+        """Raise `UsageError` for unknown cadences, and unless there is one for each bar with a fermata."""
+        cadences = len(self.cadence_names)
+        if self.fermatas is None:
+            raise UsageError("no fermatas to stand at", where="--cadences", got=self.cadences, needed="--fermatas")
+        fermatas = self.fermatas.split(",")
+        if len(set(map(int, fermatas))) < len(fermatas):
+            raise UsageError("a bar has one cadence", where="--fermatas", got=self.fermatas, needed="each bar once")
+        if cadences != len(fermatas):
+            raise UsageError(
+                "one for each fermata", where="--cadences", got=f"{cadences}", needed=f"{len(fermatas)}, as --fermatas"
+            )
 
     @property
     def destination(self) -> NewFolder:

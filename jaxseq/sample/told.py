@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from jaxseq.common.errors import UsageError
 from jaxseq.music import conditions
 from jaxseq.music.bars import bars
+from jaxseq.music.cadences import CADENCES, Place
 from jaxseq.music.conditions import Known
 from jaxseq.music.piece import BEAT, Piece, PieceSplits
 from jaxseq.music.sampling import FREE
@@ -19,29 +20,41 @@ from jaxseq.sample.given import Given
 from jaxseq.sample.options import NO_KEY, SampleOptions
 from jaxseq.train.domains.chorales import Composer
 
-CADENCE = 2 * BEAT
+HELD = 2 * BEAT
 """Steps at the end of a bar that stand under a fermata."""
 
 
 class Told(NamedTuple):
     """Conditions of each of b pieces.
 
-    keys     of the pieces; None where it is left to the model
-    columns  those of `music.conditions`; None for a model that does not read them
+    keys      of the pieces; None where it is left to the model
+    columns   those of `music.conditions`; None for a model that does not read them
+    cadences  in the key of each piece; then it has one
     """
 
     keys: tuple[Key | None, ...]
     columns: Int[np.ndarray, "b t 7"] | None = None
+    cadences: tuple[Place, ...] = ()
 
 
 def check(options: SampleOptions, composer: Composer) -> None:
-    """Raise `UsageError` for fermatas that the model of a run does not read."""
-    if options.fermatas is not None and "phrase" not in conditions_of(composer):
+    """Raise `UsageError` for fermatas that the model of a run does not read, and cadences that it cannot draw."""
+    # A model that fills gaps draws all steps at once, so that none is held.
+    if options.cadences is not None and composer.fills:
+        raise UsageError(
+            f"the model of {options.run} draws all steps at once",
+            where="--cadences",
+            got=options.cadences,
+            needed="a run of a model that composes forward",
+        )
+    # With cadences, they are the places of these.
+    is_read = "phrase" in conditions_of(composer) or options.cadences is not None
+    if options.fermatas is not None and not is_read:
         raise UsageError(
             f"the model of {options.run} does not read them, or its edition has none",
             where="--fermatas",
             got=options.fermatas,
-            needed="a run of python -m jaxseq.train chords",
+            needed="a run of python -m jaxseq.train chords, or --cadences beside them",
         )
 
 
@@ -53,15 +66,23 @@ def with_fermatas(given: Given, fermatas: str | None) -> Given:
     if fermatas is None:
         return given
     pattern = given.pattern
-    ends = {bar.number: bar.end for bar in bars(pattern.positions)}
     # Those of given notes stay, such as those of a piece that is continued.
     are_given = (given.forced != FREE).any(axis=1)
     under = pattern.fermatas & are_given
+    for start, end in _phrase_ends(pattern, fermatas):
+        under[start:end] = True
+    return given._replace(pattern=pattern._replace(fermatas=under))
+
+
+def _phrase_ends(pattern: Piece, fermatas: str) -> list[tuple[int, int]]:
+    """Return first step and end of each fermata that the option names. Raises `UsageError` for a bar that is none."""
+    ends = {bar.number: bar.end for bar in bars(pattern.positions)}
+    places = []
     for number in (int(word) for word in fermatas.split(",")):
         if number not in ends:
             raise UsageError("no such bar", where="--fermatas", got=number, needed=f"1 to {max(ends)}")
-        under[max(0, ends[number] - CADENCE) : ends[number]] = True
-    return given._replace(pattern=pattern._replace(fermatas=under))
+        places.append((max(0, ends[number] - HELD), ends[number]))
+    return places
 
 
 def tell(options: SampleOptions, composer: Composer, parts: PieceSplits | None, given: Given) -> Told:
@@ -69,7 +90,27 @@ def tell(options: SampleOptions, composer: Composer, parts: PieceSplits | None, 
 
     A key that neither the options nor the given notes decide is that of a training piece, drawn evenly: keys are then as
     frequent as Bach's. Without the training pieces it is unknown, and to a model without conditions unless it is asked for.
+    Raises `UsageError` for cadences in no key.
     """
+    told = _conditions(options, composer, parts, given)
+    if options.cadences is None or options.fermatas is None:
+        return told
+    if None in told.keys:
+        raise UsageError(
+            "no key to have their chords in",
+            where="--cadences",
+            got=options.cadences,
+            needed="a --key, such as G major",
+        )
+    places = []
+    ends = _phrase_ends(given.pattern, options.fermatas)
+    for name, (start, end) in zip(options.cadence_names, ends, strict=True):
+        places.append(Place(CADENCES[name], start, end))
+    return told._replace(cadences=tuple(places))
+
+
+def _conditions(options: SampleOptions, composer: Composer, parts: PieceSplits | None, given: Given) -> Told:
+    """Return the keys and the columns of all pieces."""
     names = conditions_of(composer)
     if not names:
         key = None

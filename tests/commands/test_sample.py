@@ -244,8 +244,10 @@ def test_fermatas_count_in_the_longest_piece_that_sounds() -> None:
     assert raised.value.where == "--bpm"
 
 
-@pytest.mark.parametrize("words", [("--note-temperature", "0.5"), ("--ending", "cadence")])
-def test_a_model_that_fills_gaps_draws_all_steps_at_once(run_of, words: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "words", [("--note-temperature", "0.5"), ("--ending", "cadence"), ("--cadences", "half", "--fermatas", "1")]
+)
+def test_a_model_that_fills_gaps_draws_all_steps_at_once(run_of, words: tuple[str, ...]) -> None:
     assert refused(str(run_of("jsb-fill")), *words).where == words[0]
 
 
@@ -263,10 +265,20 @@ def test_a_strength_needs_a_key(run_of, words: tuple[str, ...]) -> None:
         ("--key-strength", "nan"),
         ("--note-temperature", "0"),
         ("--best-of", "0"),
+        ("--cadences", "half"),
+        ("--cadences", "half,perfect", "--fermatas", "1,2"),
+        ("--cadences", "half", "--fermatas", "1,2"),
+        ("--cadences", "half,half,half", "--fermatas", "1,2"),
+        ("--fermatas", "1,1", "--cadences", "half,authentic"),
     ],
 )
-def test_ways_to_draw_that_there_are_not_are_refused(words: tuple[str, str]) -> None:
+def test_ways_to_draw_that_there_are_not_are_refused(words: tuple[str, ...]) -> None:
     assert refused("run", *words).where == words[0]
+
+
+def test_cadences_need_a_key(run_of) -> None:
+    words = ("--cadences", "half", "--fermatas", "1", "--bars", "2")
+    assert refused(str(run_of("jsb-chords")), *words, "--key", "free").where == "--cadences"
 
 
 def test_a_prime_is_gone_on_with(run_of, tmp_path: Path) -> None:
@@ -695,6 +707,14 @@ def test_many_pieces_are_composed_in_equal_chunks_each_to_a_cadence_of_its_own(r
         tonic = conditions.tonic(compose._key_that_fits(notes, BAR))
         assert notes[-1, 3] % 12 == tonic and np.isin((notes[-1] - tonic) % 12, [0, 3, 4, 7]).all()
         assert (notes[-BEAT:] == notes[-1]).all()
+
+    # A cadence for each phrase, the last one in the place of the tonic.
+    words_of_phrases = ("--key", "E minor", "--fermatas", "2,1", "--cadences", "deceptive,half")
+    for notes in notes_of(*words_of_phrases):
+        for end, chord in ((BAR, (11, 3, 6)), (2 * BAR, (0, 4, 7))):
+            held = notes[end - 8 : end]
+            assert (held == held[0]).all() and np.isin(held % 12, chord).all() and held[0, 3] % 12 == chord[0]
+        assert np.isin(notes[2 * BAR - 10 : 2 * BAR - 8] % 12, [11, 3, 6, 9]).all()
 
 
 def test_a_model_of_windows_says_nothing_of_a_first_note(run_of) -> None:

@@ -13,6 +13,7 @@ from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.common import row_counts
 from jaxseq.music import tokens
+from jaxseq.music.cadences import CADENCES, ENDING, Place
 from jaxseq.music.evaluation import voice_leading
 from jaxseq.music.networks import inputs
 from jaxseq.music.networks.chord_net import ChordNet
@@ -507,7 +508,7 @@ def test_weights_lean_towards_a_key_and_keep_ranges_and_cadences():
     in_triad = np.isin(pitches % 12, [9, 0, 4]) | (symbols == 0)
     np.testing.assert_array_equal(a_minor[0, 0, 1], np.where(in_triad, 0, -2))
 
-    cadence = weights.to_cadence(none, [Key(1, False), Key(0, True)])
+    cadence = weights.to_cadences(none, [Key(1, False), Key(0, True)], [Place(ENDING, steps - 4, steps)])
     assert cadence.notes.shape == (2, steps, 4, tokens.VOCABULARY)
     assert not cadence.notes[:, : steps - 4].any()
     bass = np.isfinite(cadence.notes[:, -1, 3])
@@ -520,12 +521,57 @@ def test_weights_lean_towards_a_key_and_keep_ranges_and_cadences():
 
 def test_a_cadence_goes_before_a_range_that_has_no_note_of_it():
     high = np.array([[60, 81], [55, 74], [50, 69], [44, 52]])
-    leaning = weights.to_cadence(weights.within_ranges(weights.none(STEPS), high), [Key(1, False), Key(4, False)])
+    in_range = weights.within_ranges(weights.none(STEPS), high)
+    leaning = weights.to_cadences(in_range, [Key(1, False), Key(4, False)], [Place(ENDING, STEPS - 4, STEPS)])
     pitches = np.arange(tokens.VOCABULARY) + tokens.LOWEST - 1
     possible = np.isfinite(leaning.notes[:, -1, 3])
     # The bass has no G from 44 to 52, and one E, which it keeps to.
     assert set(pitches[possible[0]] % 12) == {7} and pitches[possible[1]].tolist() == [52]
     assert pitches[np.isfinite(leaning.notes[0, -1, 0])].tolist() == [62, 67, 71, 74, 79]
+
+
+NOISES = jnp.asarray(np.random.default_rng(0).gumbel(size=(20, 1, tokens.VOCABULARY)))
+# The pitch classes of the chord before a cadence and of its own, root first, in G major and A minor.
+HELD = {
+    "authentic": [([2, 6, 9, 0], [7, 11, 2]), ([4, 8, 11, 2], [9, 0, 1, 4])],
+    "half": [(range(12), [2, 6, 9]), (range(12), [4, 8, 11])],
+    "plagal": [([0, 4, 7], [7, 11, 2]), ([2, 5, 9], [9, 0, 1, 4])],
+    "deceptive": [([2, 6, 9, 0], [4, 7, 11]), ([4, 8, 11, 2], [5, 9, 0])],
+}
+
+
+@pytest.mark.parametrize("name", CADENCES)
+def test_a_cadence_is_a_chord_in_root_position_that_another_leads_to(name):
+    steps = 12
+    places = [Place(CADENCES[name], 5, 9)]
+    leaning = weights.to_cadences(weights.none(steps), [Key(1, False), Key(0, True)], places)
+    classes = (np.arange(tokens.VOCABULARY) + tokens.LOWEST - 1) % 12
+    for piece, (before, chord) in enumerate(HELD[name]):
+        for step, allowed in ((3, before), (4, before), (5, chord), (8, chord)):
+            possible = np.isfinite(leaning.notes[piece, step])
+            assert set(classes[possible[0]]) == set(allowed)
+            in_bass = set(allowed) if len(allowed) == 12 else {allowed[0]}
+            assert set(classes[possible[3]]) == in_bass
+    assert not leaning.notes[:, [0, 1, 2, 9, 10, 11]].any()
+    np.testing.assert_array_equal(np.flatnonzero(leaning.moving), [6, 7, 8])
+
+
+def test_a_cadence_goes_before_the_rule_of_parallels_where_all_of_its_notes_break_it():
+    allowed = np.full((1, tokens.VOCABULARY), -np.inf, np.float32)
+    allowed[0, [10, 22]] = 0.0
+    leaning = choose.Leaning(jnp.asarray(allowed), jnp.asarray(0.0))
+
+    def chosen(*parallel):
+        excluded = jnp.isin(jnp.arange(tokens.VOCABULARY), jnp.array(parallel))[None]
+        logits = jnp.zeros((1, tokens.VOCABULARY))
+        bounds = choose.Bounds(excluded=excluded, leaning=leaning)
+        notes = [
+            choose.choose(logits, noise, choose.Program(False), UNCHANGED.thresholds, bounds).note for noise in NOISES
+        ]
+        return {int(note[0]) for note in notes}
+
+    assert chosen(10) == {22}
+    assert chosen(10, 22) == {10, 22}
 
 
 def test_gaps_are_filled_within_ranges():

@@ -77,14 +77,14 @@ def choose(
     """Draw a note for each row from those that are not excluded, unless one is forced."""
     forced, excluded, last, leaning = bounds
     log_p = jax.nn.log_softmax(logits)
-    candidates = log_p
-    if excluded is not None:
-        candidates = jnp.where(excluded, -jnp.inf, log_p)
     stays = None
     if last is not None:
         stays = jnp.arange(log_p.shape[-1]) == last[:, None]
+    candidates = log_p
     if leaning is not None:
-        candidates = _leant(candidates, leaning, stays)
+        candidates = _leant(log_p, leaning, stays)
+    if excluded is not None:
+        candidates = _possible(jnp.where(excluded, -jnp.inf, candidates), candidates)
 
     note = draw(candidates, noise, program.truncates, thresholds, stays if program.sharpens_moves else None)
     if forced is not None:
@@ -136,17 +136,22 @@ def _truncated(scaled: Float[Array, "b v"], thresholds: Thresholds) -> Float[Arr
 
 
 def _leant(
-    candidates: Float[Array, "b v"],
+    log_p: Float[Array, "b v"],
     leaning: Leaning,
     stays: Bool[Array, "b v"] | None,
 ) -> Float[Array, "b v"]:
-    """Add weights; where they exclude every note that is left, all are as likely as before."""
-    leant = candidates + leaning.notes
+    """Add weights."""
+    leant = log_p + leaning.notes
     if stays is not None:
         leant = leant + jnp.where(stays, 0.0, leaning.moving)
-    # A given voice may stand where a held note was asked for, or a note that is parallel may be the only one in range.
-    is_possible = jnp.any(jnp.isfinite(leant), axis=-1, keepdims=True)
-    return jnp.where(is_possible, leant, candidates)
+    # A given voice may stand where a held note was asked for.
+    return _possible(leant, log_p)
+
+
+def _possible(candidates: Float[Array, "b v"], otherwise: Float[Array, "b v"]) -> Float[Array, "b v"]:
+    """Return the candidates of each row, or others where none is left: weights go before excluded notes."""
+    is_possible = jnp.any(jnp.isfinite(candidates), axis=-1, keepdims=True)
+    return jnp.where(is_possible, candidates, otherwise)
 
 
 def _with_sharper_moves(

@@ -1,4 +1,4 @@
-"""Weights that lean a piece towards a key, the ranges of voices, or a cadence at its end.
+"""Weights that lean a piece towards a key and the ranges of voices, and to its cadences.
 
 A weight is added to the log-probability of a note before temperature and truncation: 0 leaves it as likely as it was, -2
 divides its odds by e^2, -inf excludes it. Rests are left as they are, but for the chord of a cadence.
@@ -13,10 +13,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseq.music import conditions
+from jaxseq.music.cadences import Chord, Place
 from jaxseq.music.piece import BEAT, VOICES
 from jaxseq.music.scales import MAJOR_SCALE, MAJOR_TRIAD, MINOR_SCALE, MINOR_TRIAD, OCTAVE
 from jaxseq.music.tokens import LOWEST, VOCABULARY
 from jaxseq.music.transposition import Key
+
+APPROACH = BEAT // 2
+"""Steps before the chord of a cadence that have the chord which leads to it."""
 
 
 class Weights(NamedTuple):
@@ -78,37 +82,39 @@ def within_ranges(weights: Weights, ranges: Int[np.ndarray, "4 2"]) -> Weights:
     return weights._replace(notes=notes)
 
 
-def to_cadence(weights: Weights, keys: Sequence[Key]) -> Weights:
-    """Let each piece end on a triad of the tonic in root position that is held for a quarter.
+def to_cadences(weights: Weights, keys: Sequence[Key], places: Sequence[Place]) -> Weights:
+    """Let each piece have cadences in its key.
 
-    In the last quarter the bass can have the tonic alone, the others root, third or fifth, no voice can rest, and none
-    can move after its first sixteenth. A piece in minor may end in major, as many of Bach's do.
+    From `start` to `end` the bass can have the root of the chord alone, the others any of its notes, no voice can rest, and
+    none can move after the first step. In the steps before, `APPROACH` of them, voices move among the notes of the chord
+    that leads there, its root in the bass.
     """
-    steps = weights.notes.shape[1]
-    first = max(0, steps - BEAT)
     # One set for all pieces becomes one for each, as their keys differ.
     notes = np.repeat(weights.notes, len(keys) // len(weights.notes), axis=0)
-    for piece, key in enumerate(keys):
-        for voice, name in enumerate(VOICES):
-            _exclude(notes[piece, first:, voice], _outside_cadence(key, name))
-
     moving = weights.moving.copy()
-    moving[first + 1 :] = -np.inf
+    for cadence, start, end in places:
+        for of_piece, key in zip(notes, keys, strict=True):
+            if cadence.before is not None:
+                _allow(of_piece[max(0, start - APPROACH) : start], cadence.before, key)
+            _allow(of_piece[start:end], cadence.chord, key)
+        moving[start + 1 : end] = -np.inf
     return Weights(notes, moving)
 
 
-def _outside_cadence(key: Key, voice: str) -> Bool[np.ndarray, "v"]:
-    """Return which symbols a voice cannot have in the last chord of a piece in this key."""
-    degrees: tuple[int, ...] = MAJOR_TRIAD
+def _allow(notes: Float[np.ndarray, "t 4 v"], chord: Chord, key: Key) -> None:
+    """Exclude all notes but those of a chord in root position, in place."""
+    degrees = chord.in_major
     if key.minor:
-        degrees = (*MAJOR_TRIAD, *MINOR_TRIAD)
-    # In root position.
-    if voice == "bass":
-        degrees = (0,)
-    excluded = _outside(conditions.tonic(key), degrees)
-    # No voice rests in the last chord.
-    excluded[0] = True
-    return excluded
+        degrees = chord.in_minor
+    tonic = conditions.tonic(key)
+    for voice, name in enumerate(VOICES):
+        of_voice = degrees
+        if name == "bass":
+            of_voice = degrees[:1]
+        excluded = _outside(tonic, of_voice)
+        # No voice rests in a cadence.
+        excluded[0] = True
+        _exclude(notes[:, voice], excluded)
 
 
 def _exclude(notes: Float[np.ndarray, "t v"], excluded: Bool[np.ndarray, "v"]) -> None:

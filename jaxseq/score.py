@@ -234,7 +234,7 @@ def judge(
     came = later.follow(ends.panel, rows, ends.forecast.shape[1], missing, left_out)
 
     background = _background(ends.panel, period)
-    simple = quantity.simple_ends(ends.windows, background, ends.panel)
+    simple = quantity.simple_ends(ends.windows, background, ends.panel, trained.scaling.earlier)
     judged = scored.Ends(
         name=trained.title,
         windows=ends.windows,

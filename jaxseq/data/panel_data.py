@@ -48,9 +48,10 @@ class PanelData(ABC):
     window: int = 50
     """Time steps of the model's input."""
     target: TargetChoice = "change"
-    """Values the model sees and forecasts: change from the last value or a season ago, log-return, level, count, amount."""
+    """Values the model sees and forecasts: change from the last value, a season ago or two,
+    log-return, level, count, amount."""
     scale: ScaleChoice = "auto"
-    """Scale: the training rows of a series (series), each window by itself (window; auto takes it for season), or a
+    """Scale: the training rows of a series (series), each window by itself (window; auto takes it for seasons), or a
     window's mean, median deviation or last value."""
     transform: PowerName = "none"
     """Transform of values above 0 before all else: none, log, or box-cox with an exponent fitted to each series."""

@@ -51,7 +51,7 @@ def season_notes(panel: Panel, rows: Sequence[Fold], target: Target) -> tuple[st
         f"{name}: a season of {period} time steps does not fit twice into {shortest} training rows: no seasonal naive "
         "forecast"
     )
-    if target.lag > 1:
+    if target.earlier.lag > 1:
         return (note, target.words)
     return (note,)
 

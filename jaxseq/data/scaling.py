@@ -16,9 +16,10 @@ from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data import powers, window_scales
 from jaxseq.data.categories import Categories
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.transforms import ROUNDING, TRANSFORMS, Transform, Values
 from jaxseq.data.uncut import PartWindows
-from jaxseq.data.windows import LAST_VALUE, Series, Windows, called, summarise_failures
+from jaxseq.data.windows import Series, Windows, called, summarise_failures
 
 MIN_SPREAD = 1e-100
 """Smallest range of the training rows: squares of smaller values come near the smallest numbers of float64."""
@@ -38,6 +39,8 @@ class ScaleOptions(TypedDict, total=False):
     """Options of a `Scaling`, which has their defaults."""
 
     lag: int
+    longer: int
+    share: float
     by_window: bool
     window_scale: str
     scale_input: bool
@@ -54,6 +57,7 @@ class Scaling:
         change       x_t = (v_t - v_{t-1}) / scale            y_k = (w_k - v) / scale
         log-return   x_t = log(v_t / v_{t-1}) / scale         y_k = log(w_k / v) / scale
         season       x_t = (v_t - v_{t-m}) / scale            y_k = (w_k - that of the same season) / scale
+        seasons      likewise, compared with the values of two seasons (`jaxseq.data.earlier`)
         level        x_t = (v_t - shift) / scale              y_k = (w_k - shift) / scale
         count        x_t = log(1 + v_t)                       y_k = w_k
         amount       x_t = log(1 + v_t / scale)               y_k = w_k / scale
@@ -62,8 +66,8 @@ class Scaling:
     has risen; on the level, a series that has left its training range is outside of all values the model has seen. There,
     too, y_1 is the next x, so that a forecast one step ahead can be fed back; for counts and amounts `Transform.as_input`
     makes it one. For "season", with m = `lag`, y = 0 is the seasonal naive forecast, the first m x are 0, and
-    (v_t - v) / scale stands beside them: it has the course of a season, which their differences lack. All arithmetic is
-    float64.
+    (v_t - v) / scale stands beside them: it has the course of a season, which their differences lack. For "seasons",
+    `longer` and `share` are those of the second season. All arithmetic is float64.
 
     With `by_window`, shift and scale of a row are those of its own window (`Transform.fit_rows`), the scale at least
     `LEAST_SHARE` of that of its series: series of any size weigh alike, and one that grows stays in sight.
@@ -101,6 +105,8 @@ class Scaling:
     scale_centre: float = 1.0
     power: str = powers.NONE
     exponents: tuple[float, ...] = ()
+    longer: int = 0
+    share: float = 0.0
 
     def __post_init__(self) -> None:
         one_of(TRANSFORMS, target=self.kind)
@@ -126,6 +132,11 @@ class Scaling:
         return TRANSFORMS[self.kind]
 
     @property
+    def earlier(self) -> Earlier:
+        """Earlier values that a value is compared with, where the transform compares at all."""
+        return Earlier(self.lag, self.longer, self.share)
+
+    @property
     def categories(self) -> Categories:
         """Texts of the covariates in the training rows, each of which has a column."""
         return Categories(self.category_columns, self.category_texts, self.category_shares)
@@ -135,6 +146,8 @@ class Scaling:
         """The options by which the scaling of another series would be like this one."""
         return ScaleOptions(
             lag=self.lag,
+            longer=self.longer,
+            share=self.share,
             by_window=self.by_window,
             window_scale=self.window_scale,
             scale_input=self.scale_input,
@@ -211,20 +224,14 @@ class Scaling:
 
         As all arithmetic of a transform, in the namespace of its arrays.
         """
-        arrays = namespace(values)
-        # The first values have none before them: their change is 0.
-        before = arrays.concatenate([values[:, : self.lag], values[:, : -self.lag]], axis=1)
-        columns = [self.transform.inputs(values, before, shift, scale)]
+        columns = [self.transform.inputs(values, self.earlier.inside(values), shift, scale)]
         if self.transform.seasonal:
             columns.append(self.transform.inputs(values, values[:, -1:], shift, scale))
-        return arrays.stack(columns, axis=-1)
+        return namespace(values).stack(columns, axis=-1)
 
     def known(self, values: Values, horizon: int) -> Values:
         """Return the value of each window "n t" that the steps of the horizon are compared with, "n k" or "n 1"."""
-        if not self.transform.seasonal:
-            return values[:, -1:]
-        phases = np.arange(horizon) % self.lag
-        return values[:, -self.lag :][:, phases]
+        return self.earlier.ahead(lambda ages: values[:, -ages], self._compared_steps(horizon))
 
     def fit_rows(self, values: Values, shift: Values, scale: Values) -> tuple[Values, Values]:
         """Return shift and scale of windows "n t", given those of their series, "n 1" or "1 1"."""
@@ -283,10 +290,13 @@ class Scaling:
 
     def _known_of(self, windows: PartWindows, horizon: int) -> Float[np.ndarray, "n _"]:
         """Return the values that the steps of the horizon are compared with, `known` of whole windows."""
-        ages = LAST_VALUE
-        if self.transform.seasonal:
-            ages = self.lag - np.arange(horizon) % self.lag
-        return self.bent(windows.values_ago(ages), windows.series)
+        return self.earlier.ahead(
+            lambda ages: self.bent(windows.values_ago(ages), windows.series), self._compared_steps(horizon)
+        )
+
+    def _compared_steps(self, horizon: int) -> int:
+        """Return how many steps of a horizon are compared with values of their own: all, or one for the last value."""
+        return horizon if self.transform.seasonal else 1
 
     def targets_at_every_step(self, windows: Windows) -> Float[np.ndarray, "n t k"]:
         """Return the targets after each step of the window: the k values that follow that step, NaN if not known.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+
+from jaxseq.data.earlier import Earlier
 
 LONGER_SEASON = {24: 168, 48: 336, 96: 672, 1440: 10_080, 7: 365}
 """Second season of a series by its first, in time steps: a day's course repeats by the week, a week's by the year."""
@@ -14,6 +17,8 @@ MAX_LAG = 400
 """Longest season that is looked for in the values."""
 MIN_AUTOCORRELATION = 0.3
 """Smallest autocorrelation at a season, and smallest rise of the autocorrelation towards it."""
+SHARES = (1.0, 0.5, 0.25)
+"""Shares of a longer season that are tried."""
 INSPECTED_SERIES = 20
 """Series of a panel whose values are inspected."""
 
@@ -35,36 +40,46 @@ def plausible(by_dates: int, training: Sequence[Float[np.ndarray, "_"]]) -> tupl
     return tuple(sorted(fitting))
 
 
-def best(candidates: Sequence[int], training: Sequence[Float[np.ndarray, "_"]], horizon: int) -> int:
-    """Return the lag, one of the candidates, whose naive forecast is best on the training rows; 1 is the last value.
+def pairs(periods: Sequence[int], window: int) -> list[Earlier]:
+    """Return the pairs of seasons whose values a window has, each with every share of the longer one."""
+    of_two = [(lag, longer) for lag, longer in itertools.combinations(periods, 2) if lag + longer <= window]
+    return [Earlier(lag, longer, share) for lag, longer in of_two for share in SHARES]
+
+
+def best(candidates: Sequence[Earlier], training: Sequence[Float[np.ndarray, "_"]], horizon: int) -> Earlier:
+    """Return the candidate whose naive forecast is best on the training rows; a lag of 1 is the last value.
 
     Each is compared by its mean absolute error over the horizon, relative to that of the last value in each series; the
     mean of these ratios over the series counts. The first one where no series has a ratio.
     """
-    last_value = [_naive_error(values, 1, horizon) for values in training]
+    last_value = [_naive_error(values, Earlier(), horizon) for values in training]
     ratios = {candidates[0]: math.inf}
-    for period in candidates:
-        seasonal = [_naive_error(values, period, horizon) for values in training]
+    for earlier in candidates:
+        seasonal = [_naive_error(values, earlier, horizon) for values in training]
         of_series = [one / other for one, other in zip(seasonal, last_value, strict=True) if other > 0]
         # Nothing to compare where no value is known.
         if of_series:
-            ratios[period] = float(np.mean(of_series))
+            ratios[earlier] = float(np.mean(of_series))
     return min(ratios, key=ratios.__getitem__)
 
 
-def _naive_error(values: Float[np.ndarray, " n"], lag: int, horizon: int) -> float:
-    """Return the mean absolute error of the naive forecast of a lag over the steps of the horizon; 0 if none is known.
-
-    The forecast of step h is the latest value that is a multiple of the lag before it.
-    """
+def _naive_error(values: Float[np.ndarray, " n"], earlier: Earlier, horizon: int) -> float:
+    """Return the mean absolute error of the forecast `Earlier.ahead` over the steps of the horizon; 0 if none is known."""
     errors = []
-    # Steps of the same number of seasons ahead have the same errors.
-    reaches = -(-np.arange(1, horizon + 1) // lag) * lag
-    for reach, steps in zip(*np.unique(reaches, return_counts=True), strict=True):
-        changes = np.abs(values[reach:] - values[:-reach])
-        changes = changes[np.isfinite(changes)]
+    rows = len(values)
+    # Steps whose earlier values lie as far back have the same errors.
+    distances, counts = np.unique(earlier.reaches(horizon), axis=1, return_counts=True)
+    for (naive, longer, before), count in zip(distances.T, counts, strict=True):
+        first = max(naive, before) if earlier.longer else naive
+        if first >= rows:
+            continue
+        changes = values[first:] - values[first - naive : rows - naive]
+        if earlier.longer:
+            change_before = values[first - longer : rows - longer] - values[first - before : rows - before]
+            changes = changes - earlier.share * change_before
+        changes = np.abs(changes[np.isfinite(changes)])
         if len(changes):
-            errors.append((steps, changes.mean()))
+            errors.append((count, changes.mean()))
     if not errors:
         return 0.0
     weights, means = zip(*errors, strict=True)

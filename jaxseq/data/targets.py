@@ -11,6 +11,7 @@ from jaxtyping import Float
 from jaxseq.common.checks import one_of
 from jaxseq.common.errors import UsageError
 from jaxseq.data import seasons, window_scales
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.powers import NONE, PowerName
 from jaxseq.data.scaling import ScaleOptions
 from jaxseq.data.transforms import LINEAR, TRANSFORMS
@@ -32,7 +33,7 @@ class Target(NamedTuple):
     """Numbers that a model forecasts.
 
     kind          name of a transform
-    lag           time steps from a value back to the one that it is compared with: a season, or 1
+    earlier       values that a value is compared with: the last one, or those of one season or two before
     by_window     whether each window has a scale of its own
     window_scale  name of that scale; empty for the one of the target
     scale_input   whether the network reads that scale, or that of the series
@@ -40,7 +41,7 @@ class Target(NamedTuple):
     """
 
     kind: str
-    lag: int = 1
+    earlier: Earlier = Earlier()
     by_window: bool = False
     window_scale: str = ""
     scale_input: bool = False
@@ -50,7 +51,7 @@ class Target(NamedTuple):
     def options(self) -> ScaleOptions:
         """The target as options of its scaling."""
         return ScaleOptions(
-            lag=self.lag,
+            **self.earlier._asdict(),
             by_window=self.by_window,
             window_scale=self.window_scale,
             scale_input=self.scale_input,
@@ -66,8 +67,11 @@ class Target(NamedTuple):
         if self.window_scale:
             scaled = f"by the {self.window_scale.partition('-')[2]} of each window"
         against = self.kind
-        if self.lag > 1:
-            against = f"change from the value {self.lag} time steps before"
+        lag, longer, share = self.earlier
+        if lag > 1:
+            against = f"change from the value {lag} time steps before"
+        if longer:
+            against += f", and {share:g} of what that was {longer} before"
         if self.power != NONE:
             against = f"{against} after transform {self.power}"
         return f"target: {against}, scaled {scaled}"
@@ -104,37 +108,40 @@ class Options(NamedTuple):
         """Choose what is left open by the training rows of each series; NaN is a missing value.
 
         "auto" is the change from the value one season before where that is the better naive forecast of the training rows,
-        else the change from the last value; of several seasons the best one is taken. A window scales a seasonal target.
+        else the change from the last value; of several seasons the best one is taken, for "seasons" the best two. A window
+        scales a seasonal target.
 
-        Raises `UsageError` for a target "season" without a season, for a window with fewer than two, and for a scale as an
-        input that is the same in every window of the only series.
+        Raises `UsageError` for a target "season" without a season, for a window with fewer than two, for "seasons" without
+        two that the window has the values of, and for a scale as an input that is the same in every window of the only
+        series.
         """
         kind = self.kind
-        lag = 1
+        earlier = Earlier()
         if kind in (AUTO, "season"):
-            lag = self._season(by_dates, training, window, horizon)
-            kind = "season"
-            if lag == 1:
-                kind = "change"
+            earlier = self._season(by_dates, training, window, horizon)
+            kind = "season" if earlier.lag > 1 else "change"
+        if kind == "seasons":
+            earlier = _two_seasons(by_dates, training, window, horizon)
         is_measured = self.scale in window_scales.SCALES
-        by_window = self.scale == "window" or is_measured or (self.scale == AUTO and kind == "season")
+        by_default = self.scale == AUTO and kind in TRANSFORMS and TRANSFORMS[kind].seasonal
+        by_window = self.scale == "window" or is_measured or by_default
         if self.scale_input and not by_window and len(training) == 1:
             raise _same_scale(self.scale if self.scale != AUTO else f"{AUTO}, which is series for {kind}")
         return Target(
             kind,
-            lag,
+            earlier,
             by_window,
             window_scale=self.scale if is_measured else "",
             scale_input=self.scale_input,
             power=self.power,
         )
 
-    def _season(self, by_dates: int, training: Sequence[Float[np.ndarray, "_"]], window: int, horizon: int) -> int:
-        """Return the best season, or 1 where "auto" does without."""
+    def _season(self, by_dates: int, training: Sequence[Float[np.ndarray, "_"]], window: int, horizon: int) -> Earlier:
+        """Return the value of the best season, or the last value where "auto" does without."""
         candidates = seasons.plausible(by_dates, training)
-        fitting = [period for period in candidates if SEASONS_IN_WINDOW * period <= window]
+        fitting = [Earlier(period) for period in candidates if SEASONS_IN_WINDOW * period <= window]
         if self.kind == AUTO:
-            return seasons.best([1, *fitting], training, horizon)
+            return seasons.best([Earlier(), *fitting], training, horizon)
         # A season that the user or the dates name, but that the rows are too few for.
         rows = min(map(len, training), default=0)
         if not candidates and 2 * by_dates > rows:
@@ -159,6 +166,28 @@ class Options(NamedTuple):
                 needed=f"at least {SEASONS_IN_WINDOW * candidates[0]} with --data.target season",
             )
         return seasons.best(fitting, training, horizon)
+
+
+def _two_seasons(by_dates: int, training: Sequence[Float[np.ndarray, "_"]], window: int, horizon: int) -> Earlier:
+    """Return the best pair of seasons. Raises `UsageError` where there are not two, or the window does not have them."""
+    periods = seasons.plausible(by_dates, training)
+    if len(periods) < 2:
+        found = f"{periods[0]} time steps alone" if periods else "none"
+        raise UsageError(
+            "two seasons have to fit twice into the training rows",
+            where="--data.target seasons",
+            got=found,
+            needed="--data.target season or change",
+        )
+    candidates = seasons.pairs(periods, window)
+    if not candidates:
+        raise UsageError(
+            f"shorter than the seasons of {periods[0]} and {periods[1]} time steps together",
+            where="--data.window",
+            got=window,
+            needed=f"at least {periods[0] + periods[1]} with --data.target seasons",
+        )
+    return seasons.best(candidates, training, horizon)
 
 
 def _same_scale(scale: str) -> UsageError:

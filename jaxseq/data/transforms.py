@@ -325,10 +325,19 @@ def _spread_of_changes(path: Float[np.ndarray, " n"], kind: str, name: str, lag:
 
 
 TRANSFORMS: MappingProxyType[str, Transform] = MappingProxyType(
-    {"change": CHANGE, "season": SEASON, "log-return": LOG_RETURN, "level": LEVEL, "count": COUNT, "amount": AMOUNT}
+    {
+        "change": CHANGE,
+        "season": SEASON,
+        # The same maps, of a change from the values of two seasons.
+        "seasons": SEASON,
+        "log-return": LOG_RETURN,
+        "level": LEVEL,
+        "count": COUNT,
+        "amount": AMOUNT,
+    }
 )
 """Transforms by the name that `--data.target` gives them."""
-LINEAR = ("change", "season", "level")
+LINEAR = ("change", "season", "seasons", "level")
 """Targets that are linear in the values, so that another scale of the window, or a power, goes with them."""
 
 

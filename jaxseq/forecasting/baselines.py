@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from jaxseq.common.errors import UsageError
 from jaxseq.data import seasons
 from jaxseq.data.dataset import Background, Dataset
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.powers import NONE
 from jaxseq.data.scaling import Scaling, batch, fit_scaling, rows_at_once
 from jaxseq.data.uncut import PartWindows
@@ -85,6 +86,11 @@ def seasonal_name(period: int) -> str:
     return f"{SEASONAL_NAIVE} ({period})"
 
 
+def two_seasons_name(earlier: Earlier) -> str:
+    """Return the name of the forecast from two seasons."""
+    return f"two seasons ({earlier.lag} and {earlier.longer})"
+
+
 def forecast_all(dataset: Dataset, part: PartWindows) -> dict[str, Float[np.ndarray, "n k"]]:
     """Forecast the rows of one part by every baseline that fits the data; see `forecast_parts`."""
     return forecast_parts(dataset, [part])[0]
@@ -94,8 +100,8 @@ def forecast_parts(dataset: Dataset, parts: Sequence[PartWindows]) -> list[dict[
     """Forecast the rows of each part by every baseline that fits the data, fitted once for all parts.
 
     In the series' units. The last value comes first. The seasonal naive forecast is made for each season of
-    `seasons.plausible`, and least squares on the levels where the network sees something else. Targets from 0 that
-    are 0 most of the time have the zero forecast and Croston's.
+    `seasons.plausible`, that of two for a target of two seasons, and least squares on the levels where the network sees
+    something else. Targets from 0 that are 0 most of the time have the zero forecast and Croston's.
     """
     windows, scaling, background = dataset
     train = windows.train
@@ -106,12 +112,15 @@ def forecast_parts(dataset: Dataset, parts: Sequence[PartWindows]) -> list[dict[
         levels = _scaling_of_levels(scaling, background)
         by_baseline[LEAST_SQUARES_ON_LEVELS] = _least_squares_of_windows(train, levels)
     by_baseline |= _seasonal(background)
+    by_baseline |= _two_seasons(scaling.earlier)
     if scaling.transform.support != "real" and intermittent.are_intermittent(background.training):
         by_baseline |= _intermittent(background)
     return [{name: forecast(part) for name, forecast in by_baseline.items()} for part in parts]
 
 
-def forecast_ends(ends: Windows, background: Background, one_step: Windows) -> dict[str, Float[np.ndarray, "n k"]]:
+def forecast_ends(
+    ends: Windows, background: Background, one_step: Windows, earlier: Earlier
+) -> dict[str, Float[np.ndarray, "n k"]]:
     """Forecast beyond the end of each series by the baselines that are fitted to all of its rows.
 
     In the series' units; the last value comes first. All rows are in the past there, so `background` has them as training
@@ -119,9 +128,10 @@ def forecast_ends(ends: Windows, background: Background, one_step: Windows) -> d
 
     ends      the window at the end of each series
     one_step  every value of every series with the one before it
+    earlier   values that the network's target is compared with
     """
     background = _observed(background)
-    by_baseline = {**_simple(one_step, background), **_seasonal(background)}
+    by_baseline = {**_simple(one_step, background), **_seasonal(background), **_two_seasons(earlier)}
     # At the end of a series it is the mean of all rows, which is there already.
     del by_baseline[EXPANDING_MEAN]
     return {name: forecast(ends) for name, forecast in by_baseline.items()}
@@ -150,6 +160,13 @@ def _seasonal(background: Background) -> dict[str, Baseline]:
         forecast = partial(seasonal_naive_of_series, background=background, period=period)
         by_baseline[seasonal_name(period)] = forecast
     return by_baseline
+
+
+def _two_seasons(earlier: Earlier) -> dict[str, Baseline]:
+    """Return the forecast that a target of two seasons is the change from: it is to be beaten, too."""
+    if not earlier.longer:
+        return {}
+    return {two_seasons_name(earlier): partial(of_two_seasons, earlier=earlier)}
 
 
 def _intermittent(background: Background) -> dict[str, Baseline]:
@@ -197,8 +214,12 @@ def seasonal_naive(
     length = windows.steps
     if not 1 <= period <= length:
         raise UsageError(f"period {period} must be at least 1 and at most the window, which is {length} values long")
-    ahead = np.arange(windows.horizon) % period
-    return windows.values_ago(period - ahead)
+    return Earlier(period).ahead(windows.values_ago, windows.horizon)
+
+
+def of_two_seasons(windows: Past, earlier: Earlier) -> Float[np.ndarray, "n k"]:
+    """Forecast by the values of two seasons, which a target "seasons" is the change from; see `jaxseq.data.earlier`."""
+    return earlier.ahead(windows.values_ago, windows.horizon)
 
 
 def seasonal_naive_of_series(

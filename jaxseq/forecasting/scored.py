@@ -16,6 +16,7 @@ from jaxseq.common import notebook_page
 from jaxseq.common.markdown import escaped
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Background
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.later import Later
 from jaxseq.data.windows import Windows
 from jaxseq.forecasting import baselines, coverage, evaluate, m4, significance, verdict
@@ -96,9 +97,12 @@ class Score(NamedTuple):
         return f"<div><p><b>{html.escape(self.verdict)}</b></p>{table}{notebook_page.sentences(texts)}</div>"
 
 
-def simple_forecasts(ends: Windows, background: Background, one_step: Windows) -> dict[str, Values]:
-    """Forecast from the end of each series by the simple forecasts, "n k", the last value first and Naive2 last."""
-    forecasts = baselines.forecast_ends(ends, background, one_step)
+def simple_forecasts(ends: Windows, background: Background, one_step: Windows, earlier: Earlier) -> dict[str, Values]:
+    """Forecast from the end of each series by the simple forecasts, "n k", the last value first and Naive2 last.
+
+    `earlier` are the values that the network's target is compared with.
+    """
+    forecasts = baselines.forecast_ends(ends, background, one_step, earlier)
     horizon = ends.targets.shape[1]
     adjusted = [m4.naive2(values, background.period, horizon) for values in background.training]
     forecasts[NAIVE2] = np.stack(adjusted)

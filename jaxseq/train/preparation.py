@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from jaxseq.common.errors import UsageError
 from jaxseq.data.panel_data import PanelData
 from jaxseq.data.powers import NONE
+from jaxseq.data.seasons import pairs
 from jaxseq.data.targets import SEASONS_IN_WINDOW
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.train.experiments.base import Experiment
@@ -84,6 +85,8 @@ def _all(window: int, periods: Sequence[int]) -> Iterator[Preparation]:
     fitting = [period for period in periods if SEASONS_IN_WINDOW * period <= window]
     if fitting:
         yield {**seasonal, **LINEAR}
+    if pairs(periods, window):
+        yield {**seasonal, **LINEAR, TARGET: "seasons"}
     yield {**change, **LINEAR}
     yield {TARGET: "level", SCALE: "window", **LINEAR}
     if fitting:
@@ -107,6 +110,9 @@ def _all(window: int, periods: Sequence[int]) -> Iterator[Preparation]:
     if periods and periods[-1] > window:
         yield {**seasonal, **LINEAR, WINDOW: periods[-1]}
         yield {**seasonal, **DRAWN, WINDOW: periods[-1]}
+    # A window that has the values of the two shortest ones.
+    if len(periods) > 1 and sum(periods[:2]) > window:
+        yield {**seasonal, **LINEAR, TARGET: "seasons", WINDOW: sum(periods[:2])}
 
 
 def _suits(experiment: ForecastExperiment[PanelData], preparation: Preparation) -> bool:

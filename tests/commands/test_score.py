@@ -15,6 +15,7 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables
 from jaxseq.common.errors import UsageError
 from jaxseq.data import later
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.table import Table
 from jaxseq.data.tables import read
 from jaxseq.forecasting import evaluate, m4, scored
@@ -146,7 +147,7 @@ def test_many_series_decide_at_one_time() -> None:
     )
     background = score._background(panel, None)
     windows = panel.last_windows(5, 3)
-    simple = VALUES.simple_ends(windows, background, panel)
+    simple = VALUES.simple_ends(windows, background, panel, Earlier())
     came = later.Later(base[:, 57:], np.tile(np.arange(57, 60), (40, 1)), ())
     for share, answer in ((0.2, "improves"), (1.5, "no evidence")):
         good = base[:, 57:] + share * (simple[NAIVE] - base[:, 57:])
@@ -170,7 +171,7 @@ def test_the_seasonal_naive_forecast_of_m4s_hourly_series_has_its_published_erro
     rows = read.read_rows(Path(M4_HOURLY, "m4-hourly-test.csv.gz"), data.read_options)
     came = later.follow(panel, rows, 48, "error")
     background = score._background(panel, None)
-    simple = VALUES.simple_ends(panel.last_windows(50, 48), background, panel)
+    simple = VALUES.simple_ends(panel.last_windows(50, 48), background, panel, Earlier())
     scales, _ = evaluate.series_scales(background)
     errors = m4.errors(came.actual, simple[seasonal_name(24)], scales)
     assert errors.mase == pytest.approx(1.1535, abs=5e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxseq.common.arrays import Batch
-from jaxseq.data import gathered, uncut
+from jaxseq.data import gathered, seasons, uncut
 from jaxseq.data.covariates import Known
 from jaxseq.data.frequency import describe
 from jaxseq.data.gathered import Gathered
@@ -64,13 +64,15 @@ def _taken(rows: Gathered, order: np.ndarray) -> Batch:
         ({"kind": "level", "scale": "window-median"}, False),
         ({"kind": "season"}, False),
         ({"kind": "season", "scale": "series"}, False),
+        ({"kind": "seasons"}, False),
     ],
 )
 def test_gathered_rows_are_those_that_are_laid_out(
     options: Mapping[str, Any], every_step: bool, missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uncut, "MOST_NUMBERS", 0)
-    period = 4 if options["kind"] == "season" else 1
+    period = 4 if options["kind"].startswith("season") else 1
+    monkeypatch.setitem(seasons.LONGER_SEASON, 4, 5)
     dataset = panel(missing, period).load(Options(**options), WINDOW, HORIZON)
     windows = dataset.windows.train
     assert isinstance(windows, UncutWindows) and gathered.can_gather(dataset.scaling)

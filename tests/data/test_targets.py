@@ -5,6 +5,7 @@ import pytest
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data import seasons
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.frequency import describe
 from jaxseq.data.panel import Panel
 from jaxseq.data.targets import Options, Target
@@ -21,8 +22,8 @@ def walk(n=600, seed=0):
 
 
 def test_auto_takes_the_season_where_it_forecasts_the_training_rows_better():
-    assert Options("auto").choose(24, [seasonal()], 50, 24) == Target("season", 24, by_window=True)
-    assert Options("auto").choose(24, [walk()], 50, 24) == Target("change", 1, by_window=False)
+    assert Options("auto").choose(24, [seasonal()], 50, 24) == Target("season", Earlier(24), by_window=True)
+    assert Options("auto").choose(24, [walk()], 50, 24) == Target("change", by_window=False)
     # A random walk moves further in a day than a day's course does.
     assert Options("auto").choose(24, [seasonal() + walk()], 50, 1).kind == "change"
     # Half of the window is shorter than a season.
@@ -31,8 +32,8 @@ def test_auto_takes_the_season_where_it_forecasts_the_training_rows_better():
 
 def test_a_season_is_the_best_of_those_that_fit_into_the_window():
     weekly = np.tile(np.r_[np.ones(120), np.zeros(48)], 10) + 0.01 * walk(1680)
-    assert Options("season").choose(24, [weekly], 336, 48).lag == 168
-    assert Options("season").choose(24, [weekly], 335, 48).lag == 24
+    assert Options("season").choose(24, [weekly], 336, 48).earlier.lag == 168
+    assert Options("season").choose(24, [weekly], 335, 48).earlier.lag == 24
 
 
 @pytest.mark.parametrize(("scale", "by_window"), [("auto", True), ("window", True), ("series", False)])
@@ -57,7 +58,28 @@ def test_the_error_of_a_naive_forecast_is_that_of_its_steps():
     latest = [np.abs(values[12:] - values[:-12]), np.abs(values[24:] - values[:-24])]
     # 18 steps ahead: 12 of them within one season, 6 beyond it.
     wanted = (12 * latest[0].mean() + 6 * latest[1].mean()) / 18
-    assert seasons._naive_error(values, 12, 18) == pytest.approx(wanted, rel=1e-12)
+    assert seasons._naive_error(values, Earlier(12), 18) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_two_seasons_are_chosen_with_the_share_whose_naive_forecast_is_best():
+    hours = np.arange(24 * 7 * 12)
+    week = np.where(hours % 168 < 120, 1.0, 0.3)
+    daily = 10 + week * np.sin(2 * np.pi * hours / 24)
+    noise = np.random.default_rng(0).standard_normal(len(hours))
+    asked = Options("seasons")
+    # A week repeats whole; noise comes from three values instead of one.
+    assert asked.choose(24, [daily + 0.001 * noise], 192, 24) == Target(
+        "seasons", Earlier(24, 168, 1.0), by_window=True
+    )
+    assert asked.choose(24, [daily + 0.4 * noise], 192, 24).earlier == Earlier(24, 168, 0.25)
+    assert "and 0.25 of what that was 168 before" in asked.choose(24, [daily + 0.4 * noise], 192, 24).words
+
+    with pytest.raises(UsageError, match="shorter than the seasons of 24 and 168 time steps together") as caught:
+        asked.choose(24, [daily], 191, 24)
+    assert (caught.value.got, caught.value.needed) == (191, "at least 192 with --data.target seasons")
+    with pytest.raises(UsageError, match="two seasons have to fit twice") as caught:
+        asked.choose(24, [daily[:300]], 192, 24)
+    assert caught.value.got == "24 time steps alone"
 
 
 def test_a_panel_notes_what_was_chosen_and_only_where_it_was_left_open():

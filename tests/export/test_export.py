@@ -20,6 +20,7 @@ from safetensors.numpy import load
 
 from jaxseq.common import sealed
 from jaxseq.common.errors import UsageError
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
@@ -161,13 +162,13 @@ def test_the_graph_of_onnx_forecasts_as_its_run(cell, head, kind, way, layers, s
 @pytest.mark.parametrize(
     ("kind", "size"),
     slow_except(
-        {("season", "volatility"), ("level", "split"), ("log-return", "split")},
-        list(itertools.product(("season", "level", "log-return"), ("split", "volatility"))),
+        {("season", "volatility"), ("level", "split"), ("log-return", "split"), ("seasons", "split")},
+        list(itertools.product(("season", "seasons", "level", "log-return"), ("split", "volatility"))),
     ),
 )
 def test_what_a_window_is_scaled_by_itself_and_its_skip_are_inside(kind, size):
-    lag = 3 if kind == "season" else 1
-    fitted = dataclasses.replace(scaling(kind), lag=lag, by_window=True)
+    earlier = {"season": Earlier(3), "seasons": Earlier(2, 3, 0.5)}.get(kind, Earlier())
+    fitted = dataclasses.replace(scaling(kind), **earlier._asdict(), by_window=True)
     trained = forecaster(fitted=fitted, intervals=margins(size), skip=True, horizon=3)
     params = dict(trained.state.params)
     # It begins with zeros, which would show nothing.

@@ -69,7 +69,10 @@ def test_the_list_has_what_the_experiment_can_have() -> None:
     iterated = experiment(task="iterated", horizon=3)
     assert {each.get(TARGET) for each in preparation.candidates(iterated, (), (7,))} == {None, "change", "level"}
     longer = [each[WINDOW] for each in preparation.candidates(experiment(), (), (7, 30)) if WINDOW in each]
-    assert longer == [14, 30, 30]
+    assert longer == [14, 30, 30, 37]
+    # Two seasons whose values the window has need no longer one.
+    within = preparation.candidates(experiment(), (), (4, 12))
+    assert [each.get(WINDOW) for each in within if each.get(TARGET) == "seasons"] == [None]
 
 
 def test_fields_of_a_command_line_are_given() -> None:

@@ -191,8 +191,8 @@ class Value:
         return name
 
 
-Operand: TypeAlias = Value | np.ndarray | np.generic
-"""An array of the graph, or one of numpy."""
+Operand: TypeAlias = Value | np.ndarray | np.generic | float
+"""An array of the graph, one of numpy, or a number, which is one in float64."""
 
 
 def join(first: Value, *others: Value, axis: int) -> Value:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from jaxseq.data.scaling import LEAST_SHARE
 from jaxseq.export.graphs.builder import Graph, Value, join
 from jaxseq.train.forecaster import Trained
 
-TARGETS = ("level", "change", "season", "log-return")
+TARGETS = ("level", "change", "season", "seasons", "log-return")
 """Targets whose scaling and its inverse the graph has."""
 
 
@@ -47,7 +48,7 @@ def of_window(trained: Trained, window: Value, shift: Value, scale: Value) -> tu
 
     steps = trained.experiment.data.window
     own_shift = shift
-    if scaling.kind in ("level", "season"):
+    if scaling.kind == "level" or scaling.transform.seasonal:
         mean = _mean(window, steps)
         deviations = window - mean
         # ONNX has no standard deviation.
@@ -96,11 +97,17 @@ def _centred(units: Units) -> Value:
         return units.window - units.shift
 
     values = path(units.trained, units.window)
-    lag = units.trained.scaling.lag
+    earlier = units.trained.scaling.earlier
     # The first values stand for those before them, so that their change is 0.
     steps = units.trained.experiment.data.window
-    before = values.take([*range(lag), *range(steps - lag)], axis=1)
-    return values - before
+    before = values.take([*range(earlier.lag), *range(steps - earlier.lag)], axis=1)
+    changes = values - before
+    if not earlier.longer:
+        return changes
+    # The longer season has no change of the first values either, as the first change of all is 0.
+    places = [0] * earlier.reach + [*range(earlier.lag, steps - earlier.longer)]
+    change_before = changes.take(places, axis=1)
+    return changes - change_before * earlier.share
 
 
 def path(trained: Trained, values: Value) -> Value:
@@ -118,7 +125,7 @@ def in_units(units: Units, numbers: Value) -> Value:
 
     if units.trained.scaling.kind == "level":
         values = spread + units.shift
-    elif units.trained.scaling.kind in ("change", "season"):
+    elif units.trained.scaling.kind != "log-return":
         values = _known(units) + spread
     else:
         growth = spread.apply("Exp")
@@ -135,13 +142,11 @@ def _known(units: Units) -> Value:
     if not scaling.transform.seasonal:
         return last_value(units)
     experiment = units.trained.experiment
-    first = experiment.data.window - scaling.lag
-    # Beyond one season the same values are known again.
-    places = []
-    for step in range(experiment.horizon):
-        place = first + step % scaling.lag
-        places.append(place)
-    return units.window.take(places, axis=1)
+
+    def values_ago(ages: Int[np.ndarray, " k"]) -> Value:
+        return units.window.take((experiment.data.window - ages).tolist(), axis=1)
+
+    return scaling.earlier.ahead(values_ago, experiment.horizon)
 
 
 def last_value(units: Units) -> Value:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 
 from jaxseq.data.dataset import Background, Dataset
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.later import Later
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
@@ -114,8 +115,11 @@ class Quantity(Protocol):
         """Draw a forecast beyond the end of the data."""
         ...
 
-    def simple_ends(self, ends: Windows, background: Background, panel: Panel) -> Forecasts:
-        """Forecast from the end of each series by simple forecasts that are fitted to all of its rows."""
+    def simple_ends(self, ends: Windows, background: Background, panel: Panel, earlier: Earlier) -> Forecasts:
+        """Forecast from the end of each series by simple forecasts that are fitted to all of its rows.
+
+        `earlier` are the values that the network's target is compared with.
+        """
         ...
 
     def score(self, ends: Ends, later: Later, *, reference: str, loss: Loss, seed: int) -> Score:

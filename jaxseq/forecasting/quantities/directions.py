@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Background, Dataset
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.later import Later
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
@@ -213,7 +214,7 @@ def future_figure(history: pd.DataFrame, forecast: pd.DataFrame, unit: str, titl
     return probability_plots.future(forecast, COLUMN, title)
 
 
-def simple_ends(ends: Windows, background: Background, panel: Panel) -> Forecasts:
+def simple_ends(ends: Windows, background: Background, panel: Panel, earlier: Earlier) -> Forecasts:
     """Return the forecasts of `rises`, fitted to all rows of each series."""
     steps = ends.targets.shape[1]
     numbers = range(len(panel.series))

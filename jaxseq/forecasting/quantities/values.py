@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from jaxseq.data.dataset import Background, Dataset
+from jaxseq.data.earlier import Earlier
 from jaxseq.data.panel import Panel
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import Transform
@@ -124,10 +125,10 @@ def figures(
 future_figure = plots.fan
 
 
-def simple_ends(ends: Windows, background: Background, panel: Panel) -> Forecasts:
+def simple_ends(ends: Windows, background: Background, panel: Panel, earlier: Earlier) -> Forecasts:
     """Return the forecasts of `scored.simple_forecasts`."""
     one_step = join([panel.windows_from(number, 1, 1, 1) for number in range(len(panel.series))])
-    return scored.simple_forecasts(ends, background, one_step)
+    return scored.simple_forecasts(ends, background, one_step, earlier)
 
 
 score = scored.score

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import SeriesData
 from jaxseq.data.panel_data import PanelData
+from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.nn import heads, networks
 
 if TYPE_CHECKING:
@@ -107,11 +108,11 @@ def _check_whole_window(experiment: ForecastExperiment[Data]) -> None:
     data = experiment.data
     if not isinstance(data, PanelData):
         return
-    if data.target == "season":
+    if data.target in TRANSFORMS and TRANSFORMS[data.target].seasonal:
         raise UsageError(
             f"--task {experiment.task} knows no value of one season before",
             where="--data.target",
-            got="season",
+            got=data.target,
             needed=needed,
         )
     if data.scale.startswith("window") and experiment.predicts_every_step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -14,11 +14,11 @@ from jaxseq.data.transforms import Values
 if TYPE_CHECKING:
 
     class Numbers(Protocol):
-        """What is added and weighed: an array, or a node of a graph that becomes one."""
+        """An array that is added and weighed, or a node of a graph that becomes one."""
 
-        def __add__(self, other: Any, /) -> Self: ...
-        def __sub__(self, other: Any, /) -> Self: ...
-        def __mul__(self, other: Any, /) -> Self: ...
+        def __add__(self, other: Self, /) -> Self: ...
+        def __sub__(self, other: Self, /) -> Self: ...
+        def __mul__(self, other: float, /) -> Self: ...
 
     N = TypeVar("N", bound=Numbers)
 else:  # A check while a program runs does not see that an array is one.
@@ -66,7 +66,7 @@ class Earlier(NamedTuple):
         return np.stack([naive, longer, longer + change])
 
     def ahead(self, values_ago: Callable[[Int[np.ndarray, " k"]], N], horizon: int) -> N:
-        """Return what each step of a horizon is compared with, given the values some time steps before its first one."""
+        """Return the numbers that the steps of a horizon are compared with, given values by their age at its first one."""
         naive, longer, before = self.reaches(horizon) - np.arange(horizon)
         compared = values_ago(naive)
         if not self.longer:
@@ -74,7 +74,7 @@ class Earlier(NamedTuple):
         return compared + (values_ago(longer) - values_ago(before)) * self.share
 
     def inside(self, values: Values) -> Values:
-        """Return what each value of windows "n t" is compared with; the first ones with less, or with themselves."""
+        """Return the numbers that the values of windows "n t" are compared with; the first ones have less before them."""
         arrays = namespace(values)
         # The first values have none before them: their change is 0.
         before = arrays.concatenate([values[:, : self.lag], values[:, : -self.lag]], axis=1)

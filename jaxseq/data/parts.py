@@ -77,7 +77,8 @@ def _check_memory(
     # As many as `windows_of` cuts, before it does.
     for part in WindowSplits._fields:
         bounds = [getattr(parts, part) for parts in rows]
-        counts[part] = sum(max(0, last - max(first, window) - horizon + 1) for first, last in bounds)
+        stride = panel.split.stride if part == "test" else 1
+        counts[part] = sum(-(-max(0, last - max(first, window) - horizon + 1) // stride) for first, last in bounds)
         # Those of a large part are cut when they are read.
         if not are_copies and counts[part] * (window + horizon) > MOST_NUMBERS:
             counts[part] = 0

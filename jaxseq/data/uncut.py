@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxseq.data.windows import Series, Windows, check_length
+from jaxseq.data.windows import Series, Windows, check_ages, check_length
 
 MOST_NUMBERS = 2**23
 """Most numbers of a part whose windows are arrays: 64 MiB in float64."""
@@ -130,7 +130,11 @@ class UncutWindows:
         return self.rows.ahead[self._rows_from_first(self.steps + self.known_steps)]
 
     def values_ago(self, ages: Int[np.ndarray, " c"]) -> Float[np.ndarray, "n c"]:
-        """Return the values 1 to `steps` time steps before the first target; 1 is the last value of the window."""
+        """Return the values 1 to `steps` time steps before the first target; 1 is the last value of the window.
+
+        Raises `ValueError` for any other age.
+        """
+        check_ages(ages, self.steps)
         return self.rows.values[(self.firsts + self.steps)[:, None] - ages]
 
     def _rows_from_first(self, count: int) -> Int[np.ndarray, "n u"]:

@@ -61,7 +61,11 @@ class Windows(NamedTuple):
         return self.targets.shape[1]
 
     def values_ago(self, ages: Int[np.ndarray, " c"]) -> Float[np.ndarray, "n c"]:
-        """Return the values 1 to `steps` time steps before the first target; 1 is the last value of the window."""
+        """Return the values 1 to `steps` time steps before the first target; 1 is the last value of the window.
+
+        Raises `ValueError` for any other age.
+        """
+        check_ages(ages, self.steps)
         return self.inputs[:, -ages]
 
     def take(self, rows: Int[np.ndarray, "_"] | Bool[np.ndarray, " n"] | slice) -> Windows:
@@ -78,6 +82,13 @@ class Windows(NamedTuple):
         """Yield the rows in their order, `size` of them at a time; an empty piece where there is none."""
         for first in range(0, max(1, len(self.origins)), size):
             yield self.take(slice(first, first + size))
+
+
+def check_ages(ages: Int[np.ndarray, " c"], steps: int) -> None:
+    """Raise `ValueError`, with both numbers, for a value that a window of `steps` time steps does not have."""
+    # As an index, 0 would be the first value of the window.
+    if len(ages) and not 1 <= ages.min() <= ages.max() <= steps:
+        raise ValueError(f"values {ages.min()} to {ages.max()} time steps ago, of a window of {steps}")
 
 
 BYTES_A_NUMBER = 44

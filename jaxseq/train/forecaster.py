@@ -46,6 +46,8 @@ LAID_OUT = 2**24
 """Numbers of the network's inputs that are laid out at once for a forecast: 64 MiB."""
 PATHS = 200
 """Sample paths from which the quantiles of an iterated forecast are estimated."""
+DRAWN = 2**26
+"""Numbers of all sample paths of a part that are drawn at once: 512 MiB in float64."""
 
 
 class Trained(NamedTuple):
@@ -321,9 +323,9 @@ def forecast(
 
     network = Network(job.experiment, job.setup, state, scaling)
     pieces = []
-    for rows in _pieces(network, part):
+    for number, rows in enumerate(_pieces(network, part)):
         x, ahead = (devices.replicate(job.mesh, array) for array in inputs_of(network, part.take(rows)))
-        pieces.append(_predict(network, rollout.Inputs(x, ahead), job.experiment.horizon))
+        pieces.append(_predict(network, rollout.Inputs(x, ahead), job.experiment.horizon, number))
     return _joined(pieces, len(part.origins))
 
 
@@ -338,8 +340,10 @@ def _pieces(network: Network, part: PartWindows) -> list[Int[np.ndarray, " _"]]:
     batch = EVALUATION_BATCHES * experiment.batch
     numbers = part.steps * network.scaling.features
     size = batch * max(1, LAID_OUT // (numbers * batch))
-    # The paths that an iterated forecast draws depend on the number of rows.
-    if count <= size or experiment.task == "iterated":
+    if experiment.task == "iterated" and experiment.head.draw is not None:
+        # Paths take more than what they are drawn from. A piece has draws of its own, for its number of rows.
+        size = min(size, max(1, DRAWN // (PATHS * experiment.horizon)))
+    if count <= size:
         return [np.arange(count)]
     rows = np.arange(-(-count // size) * size)
     rows[count:] = rows[-size]
@@ -424,11 +428,14 @@ def inputs_of(network: Network, part: Windows) -> rollout.Inputs:
     return rollout.Inputs(x, ahead.astype(np.float32))
 
 
-def _predict(network: Network, inputs: rollout.Inputs, horizon: int) -> Forecast:
-    """Forecast `horizon` steps if the strategy is iterated, else those of the training, in the scale of the model."""
+def _predict(network: Network, inputs: rollout.Inputs, horizon: int, piece: int = 0) -> Forecast:
+    """Forecast `horizon` steps if the strategy is iterated, else those of the training, in the scale of the model.
+
+    `piece` is the number of these rows among the pieces of a part: each has its own draws.
+    """
     experiment, setup, state, _ = network
     if experiment.task == "iterated":
-        return _iterate(network, inputs, horizon)
+        return _iterate(network, inputs, horizon, piece)
 
     rows = EVALUATION_BATCHES * experiment.batch
     return _as_forecast(experiment, predict(setup, state.params, state.stats, inputs.x, rows))
@@ -477,7 +484,7 @@ def _carried(network: Network, part: Windows, histories: Sequence[History]) -> F
     return np.concatenate(outputs)[np.argsort(np.concatenate(places))]
 
 
-def _iterate(network: Network, inputs: rollout.Inputs, horizon: int) -> Forecast:
+def _iterate(network: Network, inputs: rollout.Inputs, horizon: int, piece: int) -> Forecast:
     """Feed one-step forecasts back over the horizon; a distribution's quantiles are those of sample paths."""
     experiment = network.experiment
     centre = _iterated_centre(network, inputs, horizon)
@@ -486,6 +493,8 @@ def _iterate(network: Network, inputs: rollout.Inputs, horizon: int) -> Forecast
 
     # Each horizon has its own paths, the same at every call.
     key = jax.random.fold_in(jax.random.key(experiment.seed), horizon)
+    if piece:
+        key = jax.random.fold_in(key, piece)
     paths = _paths(network, inputs, horizon, jax.random.split(key, PATHS))
     # Between two counts there is no other.
     method = "inverted_cdf" if experiment.head.support == "counts" else "linear"

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from jaxseq.data import seasons
 from jaxseq.data.earlier import Earlier
 from jaxseq.data.scaling import Scaling, fit_scaling
+from jaxseq.data.uncut import join_series, windows_of
 from jaxseq.data.windows import Series, cut
 
 VALUES = np.random.default_rng(0).standard_normal(200).cumsum()
@@ -70,6 +71,16 @@ def test_targets_of_two_seasons_are_zero_for_their_own_forecast_and_inverted():
     forecast = scaling.earlier.ahead(windows.values_ago, 20)
     assert_array_equal(scaling.invert(np.zeros_like(targets), windows), forecast)
     assert isinstance(scaling, Scaling) and scaling.options["longer"] == 7
+
+
+@pytest.mark.parametrize("ages", [[0], [1, 31], [-1]])
+def test_a_value_that_a_window_does_not_have_is_refused(ages):
+    series = Series(np.arange(200), VALUES)
+    windows = cut(series, 30, 2, 0, 200)
+    uncut = windows_of(join_series([series], [], [], []), [(0, 200)], steps=30, horizon=2)
+    for part in (windows, uncut):
+        with pytest.raises(ValueError, match="time steps ago, of a window of 30"):
+            part.values_ago(np.array(ages))
 
 
 def test_the_error_of_a_naive_forecast_from_two_seasons_is_that_of_its_steps():

@@ -115,6 +115,27 @@ def test_deepar_forecasts_as_any_iterated_network():
     np.testing.assert_allclose(drawn.quantiles, expected.quantiles, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_an_iterated_forecast_of_a_large_part_is_made_in_pieces(monkeypatch):
+    forecaster = forecasts.forecaster
+    prepared = forecasts.prepare(recipe("deepar"))
+    state = initial_state(prepared)
+    part = prepared.material.windows.train
+    count = len(part.origins)
+    whole = forecaster.forecast(prepared, state, part)
+    monkeypatch.setattr(forecaster, "DRAWN", 20 * forecaster.PATHS * part.horizon)
+    in_pieces = forecaster.forecast(prepared, state, part)
+
+    assert count > 20 and in_pieces.centre.shape == whole.centre.shape == (count, 3)
+    np.testing.assert_allclose(in_pieces.centre, whole.centre, rtol=1e-5, atol=1e-6)
+    # The first piece begins as the whole part does; each has draws of its own, of the same distribution.
+    assert in_pieces.quantiles.shape == whole.quantiles.shape
+    assert np.unique(in_pieces.quantiles[:, 0] - in_pieces.centre[:, :1], axis=0).shape[0] == count
+    np.testing.assert_allclose(in_pieces.quantiles.mean(axis=0), whole.quantiles.mean(axis=0), atol=0.15)
+    again = forecaster.forecast(prepared, state, part)
+    np.testing.assert_array_equal(again.quantiles, in_pieces.quantiles)
+
+
 def test_a_ridge_regression_is_no_start_of_a_decoder():
     with pytest.raises(UsageError, match=r"an intercept for each step.*--start random"):
         recipe("encoder-decoder", start="ridge")

@@ -1,8 +1,8 @@
 """Rows of a model that are gathered from their series when they are read: a window is the number of its first row.
 
-The rows are those of `scaling.batch`, bit for bit: the same arithmetic in float64, here of numpy's or JAX's arrays, rounded
-to float32 at the end. That holds for targets that are linear in the values (`LINEAR`), whose maps take no logarithm: that
-of another library may differ in its last bit.
+The rows are those of `laid_out.batch`, bit for bit: the same arithmetic in float64, here of numpy's or JAX's arrays,
+rounded to float32 at the end. That holds for targets that are linear in the values (`LINEAR`), whose maps take no
+logarithm: that of another library may differ in its last bit.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def gathered(
     every_step: bool = False,
     steps: int | None = None,
 ) -> Gathered:
-    """Return the rows of `scaling.batch`, to be gathered. The scaling must be one that `can_gather`.
+    """Return the rows of `laid_out.batch`, to be gathered. The scaling must be one that `can_gather`.
 
     Raises `UsageError` for another number of covariates than in training, and as `Scaling.targets_at_every_step`.
     """

@@ -11,11 +11,12 @@ from jaxtyping import Float
 from jaxseq.common.errors import UsageError
 from jaxseq.data.categories import Categories, learn
 from jaxseq.data.dataset import Background, Dataset
+from jaxseq.data.fitting import check_reach, fit_scaling
 from jaxseq.data.folds import Fold, folds
 from jaxseq.data.panel import Panel
 from jaxseq.data.panel_notes import leak_notes, missing_notes, season_notes, split_notes
 from jaxseq.data.parts import part_windows
-from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
+from jaxseq.data.scaling import Scaling
 from jaxseq.data.targets import AUTO, Options, Target
 from jaxseq.data.windows import Series, called, summarise_failures
 from jaxseq.data.zeros import check_zeros, zero_notes

@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
+from jaxseq.common import checks
 from jaxseq.common.arrays import Support, namespace
 from jaxseq.common.errors import UsageError
 
@@ -344,3 +345,15 @@ LINEAR = ("change", "season", "seasons", "level")
 def is_from_zero(name: str) -> bool:
     """Return whether a target of that name takes values from 0 alone; False for "auto"."""
     return name in TRANSFORMS and TRANSFORMS[name].support != "real"
+
+
+def check_readable(
+    transform: Transform,
+    values: Float[np.ndarray, "*shape"],
+    source: str = "",
+    times: Shaped[np.ndarray, " n"] | None = None,
+) -> None:
+    """Raise `UsageError`, which begins with `source` and names the first row or its time, for values that are refused."""
+    checks.none_refused(
+        values, transform.refused(values), rule=transform.rule, way_out=transform.way_out, source=source, times=times
+    )

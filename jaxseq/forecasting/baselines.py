@@ -22,8 +22,10 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data import seasons
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.earlier import Earlier
+from jaxseq.data.fitting import fit_scaling
+from jaxseq.data.laid_out import batch
 from jaxseq.data.powers import NONE
-from jaxseq.data.scaling import Scaling, batch, fit_scaling, rows_at_once
+from jaxseq.data.scaling import Scaling, rows_at_once
 from jaxseq.data.uncut import PartWindows
 from jaxseq.data.windows import LAST_VALUE, Windows, rows_by_series
 from jaxseq.forecasting import intermittent

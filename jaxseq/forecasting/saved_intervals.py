@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 
 from jaxseq.common.errors import UsageError
-from jaxseq.data.scaling import MAX_REACH
+from jaxseq.data.fitting import MAX_REACH
 from jaxseq.forecasting.adaptive import KEPT_SCORES
 from jaxseq.forecasting.intervals import Intervals, Kind
 from jaxseq.forecasting.sizes import Size

@@ -18,9 +18,10 @@ from jaxseq.common import checks, files, row_counts
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data.dataset import Dataset, SeriesData
+from jaxseq.data.laid_out import in_float32
 from jaxseq.data.panel import Panel
 from jaxseq.data.powers import NONE
-from jaxseq.data.scaling import Scaling, in_float32
+from jaxseq.data.scaling import Scaling
 from jaxseq.data.tables.frame import IntoFrame
 from jaxseq.data.uncut import PartWindows
 from jaxseq.data.windows import Series, Windows, check_series, lay_out, rows_by_series

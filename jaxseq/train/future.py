@@ -16,10 +16,11 @@ from jaxseq.common import checks
 from jaxseq.common.errors import UsageError
 from jaxseq.common.text import counted
 from jaxseq.data import powers
+from jaxseq.data.fitting import fit_scaling
 from jaxseq.data.frequency import continue_
 from jaxseq.data.panel import Panel
 from jaxseq.data.panel_data import PanelData
-from jaxseq.data.scaling import Scaling, fit_scaling
+from jaxseq.data.scaling import Scaling
 from jaxseq.data.table import Table
 from jaxseq.data.tables.frame import IntoFrame
 from jaxseq.data.windows import Series, Windows, called, first_targets, join

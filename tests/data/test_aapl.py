@@ -11,7 +11,7 @@ from jaxseq.common.arrays import Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.data import aapl
 from jaxseq.data.aapl import FILE, SHA256, Prices
-from jaxseq.data.scaling import batch
+from jaxseq.data.laid_out import batch
 
 
 def test_the_series_is_the_one_that_is_described():

@@ -7,7 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxseq.data import seasons
 from jaxseq.data.earlier import Earlier
-from jaxseq.data.scaling import Scaling, fit_scaling
+from jaxseq.data.fitting import fit_scaling
+from jaxseq.data.scaling import Scaling
 from jaxseq.data.uncut import join_series, windows_of
 from jaxseq.data.windows import Series, cut
 

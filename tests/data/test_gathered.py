@@ -13,8 +13,8 @@ from jaxseq.data import gathered, seasons, uncut
 from jaxseq.data.covariates import Known
 from jaxseq.data.frequency import describe
 from jaxseq.data.gathered import Gathered
+from jaxseq.data.laid_out import batch
 from jaxseq.data.panel import Panel
-from jaxseq.data.scaling import batch
 from jaxseq.data.targets import Options
 from jaxseq.data.uncut import UncutWindows
 from jaxseq.data.windows import Series

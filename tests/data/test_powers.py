@@ -14,7 +14,8 @@ from sales_tables import TABLE, sales
 from jaxseq import forecast, score
 from jaxseq.common.errors import UsageError
 from jaxseq.data import powers, window_scales
-from jaxseq.data.scaling import Scaling, check_reach, fit_scaling
+from jaxseq.data.fitting import check_reach, fit_scaling
+from jaxseq.data.scaling import Scaling
 from jaxseq.data.targets import Options
 from jaxseq.data.windows import Series, cut, lay_out
 from jaxseq.export import __main__ as exporting

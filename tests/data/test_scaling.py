@@ -11,7 +11,9 @@ from hypothesis import given
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
-from jaxseq.data.scaling import Scaling, batch, fit_scaling
+from jaxseq.data.fitting import fit_scaling
+from jaxseq.data.laid_out import batch
+from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.uncut import WindowSplits
 from jaxseq.data.windows import Series, cut, lay_out

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data import table, ticker
-from jaxseq.data.scaling import batch
+from jaxseq.data.laid_out import batch
 from jaxseq.data.table import Table
 from jaxseq.data.tables import read
 from jaxseq.data.ticker import Ticker

@@ -5,8 +5,8 @@ import pytest
 
 from jaxseq.data import scaling, uncut
 from jaxseq.data.frequency import describe
+from jaxseq.data.laid_out import batch
 from jaxseq.data.panel import Panel
-from jaxseq.data.scaling import batch
 from jaxseq.data.uncut import UncutWindows
 from jaxseq.data.windows import Series, Windows
 from jaxseq.forecasting import baselines, predictions

@@ -5,7 +5,7 @@ import pytest
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background
-from jaxseq.data.scaling import batch
+from jaxseq.data.laid_out import batch
 from jaxseq.data.waves import Waves, generate
 from jaxseq.forecasting.baselines import least_squares, naive
 from jaxseq.forecasting.metrics import mse

@@ -7,8 +7,8 @@ from forecasts import Past, autoregression, windows_of
 from jaxseq.common.errors import UsageError
 from jaxseq.data import scaling as scaling_module
 from jaxseq.data.frequency import describe
+from jaxseq.data.laid_out import batch
 from jaxseq.data.panel import Panel
-from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.forecasting import baselines

@@ -20,9 +20,9 @@ from scipy.signal import lfilter
 from jaxseq.data.aapl import Prices
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.frequency import describe
+from jaxseq.data.laid_out import batch
 from jaxseq.data.panel import Panel
 from jaxseq.data.panel_data import PanelData
-from jaxseq.data.scaling import batch
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series
 from jaxseq.forecasting import baselines

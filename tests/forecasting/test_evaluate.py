@@ -13,8 +13,9 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background, Dataset
 from jaxseq.data.frequency import describe
 from jaxseq.data.keys import Keys
+from jaxseq.data.laid_out import batch
 from jaxseq.data.panel import Panel
-from jaxseq.data.scaling import Scaling, batch
+from jaxseq.data.scaling import Scaling
 from jaxseq.data.uncut import WindowSplits
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out

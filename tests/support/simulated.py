@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxseq.data.scaling import fit_scaling
+from jaxseq.data.fitting import fit_scaling
 from jaxseq.data.windows import Series, cut
 from jaxseq.forecasting.intervals import Forecast
 from jaxseq.forecasting.part import Part

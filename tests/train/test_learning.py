@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxseq.cells import CELLS
-from jaxseq.data.scaling import batch
+from jaxseq.data.laid_out import batch
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.baselines import least_squares
 from jaxseq.train import epoch, feed

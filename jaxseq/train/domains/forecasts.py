@@ -21,7 +21,7 @@ from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.gathered import Gathered, RowsOfModel, can_gather, first_row, gathered, pieces
-from jaxseq.data.scaling import batch
+from jaxseq.data.laid_out import batch
 from jaxseq.data.transforms import TRANSFORMS
 from jaxseq.data.uncut import UncutWindows
 from jaxseq.data.windows import check_memory

@@ -7,7 +7,8 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.dataset import Background
 from jaxseq.data.laid_out import batch
 from jaxseq.data.waves import Waves, generate
-from jaxseq.forecasting.baselines import least_squares, naive
+from jaxseq.forecasting.baselines import naive
+from jaxseq.forecasting.least_squares import least_squares
 from jaxseq.forecasting.metrics import mse
 
 

@@ -6,17 +6,18 @@ from forecasts import Past, autoregression, windows_of
 
 from jaxseq.common.errors import UsageError
 from jaxseq.data import scaling as scaling_module
+from jaxseq.data import seasons
 from jaxseq.data.frequency import describe
 from jaxseq.data.laid_out import batch
 from jaxseq.data.panel import Panel
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.forecasting import baselines
+from jaxseq.forecasting import least_squares as least_squares_module
 from jaxseq.forecasting.baselines import (
     carried_forward,
     drift,
     expanding_means,
-    least_squares,
     naive,
     seasonal_naive,
     seasonal_naive_of_series,
@@ -24,6 +25,7 @@ from jaxseq.forecasting.baselines import (
     smoothed,
     training_mean,
 )
+from jaxseq.forecasting.least_squares import least_squares
 from jaxseq.forecasting.metrics import relative_mse
 
 
@@ -287,7 +289,7 @@ def test_a_piece_without_a_known_target_of_a_step_is_passed_over(monkeypatch):
     piece = next(size for size in range(5, rows) if rows % size == 1)
     monkeypatch.setattr(scaling_module, "LAID_OUT", piece * train.inputs.shape[1] * dataset.scaling.features)
     laid_out = []
-    monkeypatch.setattr(baselines, "batch", lambda *given: laid_out.append(given) or batch(*given))
+    monkeypatch.setattr(least_squares_module, "batch", lambda *given: laid_out.append(given) or batch(*given))
     in_pieces = baselines.forecast_all(given, given.windows.test)[baselines.LEAST_SQUARES]
     np.testing.assert_allclose(in_pieces, whole, rtol=1e-9)
     # Once for all steps of the horizon.
@@ -307,3 +309,17 @@ def test_a_series_of_a_panel_has_the_baselines_that_it_has_alone():
     last = dataset.windows.test.series == 29
     for name in (baselines.SIMPLE_SMOOTHING, baselines.DRIFT, baselines.EXPANDING_MEAN, baselines.TRAINING_MEAN):
         np.testing.assert_allclose(forecasts[name][last], baselines.forecast_all(alone, alone.windows.test)[name])
+
+
+def test_the_forecast_from_two_seasons_is_the_target_that_is_zero(monkeypatch):
+    monkeypatch.setitem(seasons.LONGER_SEASON, 4, 12)
+    series = Series(np.arange(200), np.random.default_rng(0).standard_normal(200).cumsum())
+    panel = Panel(("y",), (series,), describe("1")._replace(period=4))
+    dataset = panel.load("seasons", 20, 6)
+    assert (dataset.scaling.lag, dataset.scaling.longer) == (4, 12)
+    test = dataset.windows.test
+    forecasts = baselines.forecast_all(dataset, test)
+    none = np.zeros((len(test.origins), 6))
+    np.testing.assert_array_equal(forecasts["two seasons (4 and 12)"], dataset.scaling.invert(none, test))
+    # The levels have no season to be compared with.
+    assert np.isfinite(forecasts[baselines.LEAST_SQUARES_ON_LEVELS]).all()

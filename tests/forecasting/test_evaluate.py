@@ -20,9 +20,10 @@ from jaxseq.data.uncut import WindowSplits
 from jaxseq.data.waves import Waves
 from jaxseq.data.windows import Series, lay_out
 from jaxseq.forecasting import baselines, evaluate, intervals
-from jaxseq.forecasting.baselines import NAIVE, least_squares, naive
+from jaxseq.forecasting.baselines import NAIVE, naive
 from jaxseq.forecasting.evaluate import naive_loss
 from jaxseq.forecasting.intervals import Forecast
+from jaxseq.forecasting.least_squares import least_squares
 from jaxseq.forecasting.predictions import frame, target_times
 from jaxseq.forecasting.verdict import answer
 

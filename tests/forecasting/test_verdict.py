@@ -16,9 +16,10 @@ from jaxseq.data.aapl import Prices
 from jaxseq.data.folds import split_rows
 from jaxseq.data.windows import cut
 from jaxseq.forecasting import significance, verdict
-from jaxseq.forecasting.baselines import NAIVE, drift, least_squares, naive
+from jaxseq.forecasting.baselines import NAIVE, drift, naive
 from jaxseq.forecasting.confidence import SkillInterval, skill_interval
 from jaxseq.forecasting.lag_one import LagOne, lag_one_copy
+from jaxseq.forecasting.least_squares import least_squares
 from jaxseq.forecasting.losses import Rows, Scales, pair_losses
 from jaxseq.forecasting.metrics import mae, relative_mse, rmse
 from jaxseq.forecasting.significance import diebold_mariano

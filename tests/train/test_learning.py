@@ -12,7 +12,7 @@ import pytest
 from jaxseq.cells import CELLS
 from jaxseq.data.laid_out import batch
 from jaxseq.data.waves import Waves
-from jaxseq.forecasting.baselines import least_squares
+from jaxseq.forecasting.least_squares import least_squares
 from jaxseq.train import epoch, feed
 from jaxseq.train.experiments import forecasts, named
 

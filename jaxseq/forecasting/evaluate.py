@@ -18,16 +18,17 @@ from jaxseq.data.uncut import PartWindows
 from jaxseq.data.windows import LAST_VALUE
 from jaxseq.forecasting import (
     baselines,
+    calibration,
     distributions,
     intermittent,
-    intervals,
     metrics,
     significance,
     verdict,
 )
+from jaxseq.forecasting.calibration import Calibrated
 from jaxseq.forecasting.coverage import Coverage, Spread, coverage_table, spread
 from jaxseq.forecasting.distributions import Forecasts
-from jaxseq.forecasting.intervals import Bounds, Calibrated, Choice, Forecast, above_floor, bounds
+from jaxseq.forecasting.intervals import Bounds, Choice, Forecast, above_floor, bounds
 from jaxseq.forecasting.lag_one import lag_one_copy
 from jaxseq.forecasting.losses import IN_ORDER, Loss, Rows, Scales, row_losses
 from jaxseq.forecasting.metrics import Values
@@ -245,10 +246,10 @@ def calibrate(
     valid: Forecast,
     choice: Choice = "auto",
 ) -> Calibrated:
-    """Fit the intervals of a model to its forecasts of the validation part; see `intervals.calibrate`."""
+    """Fit the intervals of a model to its forecasts of the validation part; see `calibration.calibrate`."""
     background = dataset.background
     part = Part(dataset.windows.valid, dataset.scaling, background.known_series)
-    calibrated = intervals.calibrate(choice, valid, part, background.floor)
+    calibrated = calibration.calibrate(choice, valid, part, background.floor)
     # Nothing is raised where nothing is bounded.
     if background.floor is None or not calibrated.intervals.levels:
         return calibrated

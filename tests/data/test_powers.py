@@ -19,7 +19,7 @@ from jaxseq.data.scaling import Scaling
 from jaxseq.data.targets import Options
 from jaxseq.data.windows import Series, cut, lay_out
 from jaxseq.export import __main__ as exporting
-from jaxseq.forecasting import intervals
+from jaxseq.forecasting import calibration
 from jaxseq.forecasting.part import Part
 from jaxseq.train import __main__ as train
 from jaxseq.train import forecaster
@@ -95,7 +95,7 @@ def test_a_change_of_the_logarithm_is_a_log_return():
     np.testing.assert_allclose(
         Part(windows, ours, series).volatility, Part(windows, returns, series).volatility, rtol=1e-9
     )
-    assert intervals.available(Part(windows, ours)) == intervals.available(Part(windows, returns))
+    assert calibration.available(Part(windows, ours)) == calibration.available(Part(windows, returns))
 
 
 @pytest.mark.parametrize("kind", ["change", "season", "level"])

@@ -14,8 +14,9 @@ from jaxseq.common.errors import UsageError
 from jaxseq.data.table import Table
 from jaxseq.data.windows import lay_out
 from jaxseq.forecasting import metrics, reliability, rises, verdict
+from jaxseq.forecasting.calibration import Calibrated
 from jaxseq.forecasting.evaluate import Entry
-from jaxseq.forecasting.intervals import Calibrated, Forecast, Intervals
+from jaxseq.forecasting.intervals import Forecast, Intervals
 from jaxseq.forecasting.quantities import directions
 from jaxseq.nn import heads
 from jaxseq.train import preparation

@@ -8,8 +8,9 @@ import pytest
 
 from jaxseq.data.table import Table
 from jaxseq.forecasting import baselines, evaluate, intermittent
+from jaxseq.forecasting.calibration import Calibrated
 from jaxseq.forecasting.distributions import scores
-from jaxseq.forecasting.intervals import Calibrated, Forecast, uncalibrated
+from jaxseq.forecasting.intervals import Forecast, uncalibrated
 
 DEMAND = np.array([0, 0, 4, 0, 2, 0, 0, 0, 10, 0], float)
 

@@ -10,9 +10,10 @@ import simulated
 from jaxseq.common.errors import UsageError
 from jaxseq.data.scaling import Scaling
 from jaxseq.data.windows import Series, lay_out
-from jaxseq.forecasting import adaptive, intervals, sizes
+from jaxseq.forecasting import adaptive, calibration, intervals, sizes
+from jaxseq.forecasting.calibration import calibrate
 from jaxseq.forecasting.coverage import coverage_table, spread
-from jaxseq.forecasting.intervals import Forecast, Intervals, bounds, calibrate, fit
+from jaxseq.forecasting.intervals import Forecast, Intervals, bounds, fit
 from jaxseq.forecasting.metrics import crps_gaussian, crps_quantiles
 from jaxseq.forecasting.part import Part
 
@@ -257,14 +258,14 @@ def test_the_kind_is_chosen_by_the_later_half_of_validation_without_a_look_at_th
     valid, _ = simulated.parts(simulated.garch(6000, 1))
     found = calibrate("auto", simulated.naive(valid), valid)
     assert found.intervals.size == "volatility" and "volatility" in found.notes[0]
-    earlier, later = intervals.halves(valid.windows)
+    earlier, later = calibration.halves(valid.windows)
     assert valid.windows.origins[earlier].max() + 1 <= valid.windows.origins[later].min()
     assert abs(earlier.sum() - later.sum()) <= 2
 
 
 def test_rows_with_targets_in_both_halves_are_in_neither():
     valid, _ = simulated.parts(simulated.stationary(400, 0), simulated.stationary(300, 1), horizon=5)
-    earlier, later = intervals.halves(valid.windows)
+    earlier, later = calibration.halves(valid.windows)
     for number in (0, 1):
         of_series = valid.windows.series == number
         last_target = valid.windows.origins[earlier & of_series].max() + 5 - 1

@@ -8,7 +8,8 @@ import simulated
 
 from jaxseq.common.errors import UsageError
 from jaxseq.forecasting import saved_intervals
-from jaxseq.forecasting.intervals import Intervals, calibrate
+from jaxseq.forecasting.calibration import calibrate
+from jaxseq.forecasting.intervals import Intervals
 
 SETTINGS = {"source": "intervals.json", "horizon": 2, "series": 1, "point": True}
 SOUND = {"levels": [0.5, 0.8], "sizes": [[1.0, 2.0], [1.5, 2.0]]}

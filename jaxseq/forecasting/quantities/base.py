@@ -18,9 +18,10 @@ from jaxseq.data.scaling import Scaling
 from jaxseq.data.transforms import Transform
 from jaxseq.data.uncut import PartWindows, WindowSplits
 from jaxseq.data.windows import Windows
+from jaxseq.forecasting.calibration import Calibrated
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.evaluate import Entry, Judgement
-from jaxseq.forecasting.intervals import Calibrated, Choice, Forecast
+from jaxseq.forecasting.intervals import Choice, Forecast
 from jaxseq.forecasting.losses import Loss
 from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.scored import Ends, Score

@@ -30,9 +30,10 @@ from jaxseq.forecasting import (
     significance,
     verdict,
 )
+from jaxseq.forecasting.calibration import Calibrated
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.evaluate import NO_MEMBERS, Entry, Judgement
-from jaxseq.forecasting.intervals import Calibrated, Choice, Forecast, Intervals
+from jaxseq.forecasting.intervals import Choice, Forecast, Intervals
 from jaxseq.forecasting.losses import Loss, row_losses
 from jaxseq.forecasting.metrics import Values
 from jaxseq.forecasting.predictions import frame, target_times

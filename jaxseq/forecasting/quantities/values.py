@@ -17,9 +17,10 @@ from jaxseq.data.transforms import Transform
 from jaxseq.data.uncut import PartWindows, WindowSplits
 from jaxseq.data.windows import Windows, join
 from jaxseq.forecasting import baselines, coverage, diagnostics, distributions, evaluate, plots, predictions, scored
+from jaxseq.forecasting.calibration import Calibrated
 from jaxseq.forecasting.distributions import Forecasts
 from jaxseq.forecasting.evaluate import NO_MEMBERS, Entry, Judgement
-from jaxseq.forecasting.intervals import Calibrated, Choice, Forecast
+from jaxseq.forecasting.intervals import Choice, Forecast
 from jaxseq.forecasting.losses import Loss
 from jaxseq.forecasting.metrics import Values
 

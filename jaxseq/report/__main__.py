@@ -38,11 +38,14 @@ class Options:
 
     budget: Literal["quick", "standard", "paper"] = "standard"
     """Amount of training. quick: a smoke test in under 10 minutes on two cores, which decides no claim. standard: under
-    75 minutes on two cores. paper: 600 epochs on Bach, for a GPU."""
+    75 minutes on two cores. paper: the same networks for 600 epochs or to a plateau of the training loss, with one learning
+    rate for all and with each row's own best; days on two cores, whose cost is printed first."""
     seeds: int | None = None
-    """Runs per row of a table; by default 2 (quick) or 5."""
+    """Runs per row of a table; by default 2 (quick) or 5, of the network with convolutions 1 or 3 (paper)."""
     out: Path = Path("runs/paper")
     """Folder of the report; a second call with the same folder resumes."""
+    finished: bool = False
+    """Train nothing: report the tables of which at least a seed of every row is finished."""
     workers: int | None = None
     """Runs trained at the same time; by default one per core, or one on a GPU."""
     chorales: str | None = None
@@ -58,7 +61,7 @@ def report(options: Options) -> Path:
     from jaxseq.common import files
     from jaxseq.common.console import terminal
     from jaxseq.common.written import Outputs
-    from jaxseq.report import contents, evidence, plan, write
+    from jaxseq.report import contents, evidence, plan, training, write
     from jaxseq.sweep import pool
 
     options = files.with_user_paths(options)
@@ -74,18 +77,21 @@ def report(options: Options) -> Path:
     outputs.begin()
     console.print(f"{options.budget}: {budget.words} Bach's chorales are {edition}.", highlight=False)
 
-    digests = pool.map_in_workers(evidence.digest, [row.recipe for row in rows], workers)
-    keys = [evidence.key(row.recipe, digest) for row, digest in zip(rows, digests, strict=True)]
-    planned = [evidence.plan_runs(row, key, options.out / RUNS) for row, key in zip(rows, keys, strict=True)]
-    # The same recipe may stand in two tables; it is trained once.
-    runs = {run.folder: run for row_runs in planned for run in row_runs}
-    pool.train_all(list(runs.values()), workers, console)
+    places = training.Places(options.out / RUNS, workers, console)
+    shared = training.plan(rows, budget.own_rates, places)
+    if options.finished:
+        planned = training.finished([*shared, *training.with_own_rates(shared, places.folder)])
+    else:
+        if budget.to_plateau:
+            training.print_costs(shared, places)
+        planned = training.train(shared, places)
 
     console.print("measuring: training parts, gradients back in time, CPU time in turn", highlight=False)
+    runs = {run.folder: run for row_plan in planned for run in row_plan.runs}
     figures = dict(zip(runs, pool.map_in_workers(evidence.measure, list(runs.values()), workers), strict=True))
     finished = [
-        evidence.gather(row, key, row_runs, [figures[run.folder] for run in row_runs])
-        for row, key, row_runs in zip(rows, keys, planned, strict=True)
+        evidence.gather(row_plan.row, row_plan.key, row_plan.runs, [figures[run.folder] for run in row_plan.runs])
+        for row_plan in planned
     ]
     gradients = _gradients(finished, planned, workers)
     times = _times(options.out, finished, budget.rounds)

@@ -6,6 +6,7 @@ that is made again computes nothing twice.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
@@ -17,13 +18,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from jaxseq import __version__
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, sealed
 from jaxseq.common.errors import UsageError
 from jaxseq.report.plan import Row
 from jaxseq.sweep.planned import PlannedRun
-from jaxseq.train import domains, experiments, run_folder
+from jaxseq.train import domains, run_folder
 from jaxseq.train.experiments.base import Experiment
 
 MEASURED = ".measured.json"
@@ -31,6 +31,8 @@ MEASURED = ".measured.json"
 GRADIENTS = ".gradients.json"
 """Suffix of the file of a run's gradients back in time."""
 TIMES = "times.json"
+UNKEYED = ("seed", "path", "about")
+"""Fields that do not tell one row from another."""
 FINGERPRINT = 8
 """Characters of a hash that tell recipes apart."""
 INFLUENCE_ROWS = 256
@@ -42,7 +44,7 @@ TIMED_BATCHES = 6
 class RowRuns(NamedTuple):
     """A row with its finished runs, in the order of their seeds.
 
-    key     of its recipe (the seed and a file's place apart), of its data and of this version
+    key     of its recipe (the seed and a file's place apart) and of its data
     epochs  by name, "s e": train_loss, valid_mse, valid_nats, valid_accuracy
     runs    a line for each run: its domain's figures, those of the training part, parameters; in `attrs` the baselines'
             scores, the commits and the versions
@@ -69,11 +71,35 @@ def plan_runs(row: Row, key: str, folder: Path) -> list[PlannedRun]:
 
 
 def key(recipe: Experiment, digest: str) -> str:
-    """A short hash of a recipe without seed and path, of its data's digest, and of this version of the package."""
-    config = experiments.to_config(recipe)
-    data = {name: value for name, value in config["data"].items() if name != "path"}
-    text = json.dumps({**config, "data": data, "seed": None, "rows": digest, "version": __version__}, sort_keys=True)
+    """A short hash of a recipe without seed and path, and of its data's digest.
+
+    Fields with their default are left out: one that a later version adds changes no key, so that a report of days goes on.
+    """
+    text = json.dumps({**_chosen_fields(recipe), "rows": digest}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT]
+
+
+def _chosen_fields(options: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that are not their class's default, in those of its dataclasses, too."""
+    chosen = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name in UNKEYED:
+            continue
+        if dataclasses.is_dataclass(value):
+            part = _chosen_fields(value)
+            if part:
+                chosen[field.name] = part
+        elif value != _default_of(field):
+            chosen[field.name] = value
+    return chosen
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    """Return the default of a field; `dataclasses.MISSING` if it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def digest(recipe: Experiment) -> str:

@@ -69,6 +69,9 @@ class TrainingOptions(TypedDict, total=False):
     batch: int
     seed: int
     patience: int | None
+    min_gain: float | None
+    gain_epochs: int
+    min_epochs: int
     on_nonfinite: OnNonFinite
     precision: Precision
 

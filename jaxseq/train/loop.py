@@ -19,7 +19,7 @@ from jaxseq.checkpoint.writer import Writer
 from jaxseq.common import signals
 from jaxseq.common.errors import Interrupted, UsageError
 from jaxseq.common.sealed import RUN_ID, DamagedError
-from jaxseq.train import devices, epoch, nonfinite, processes, progress, run_folder, stream
+from jaxseq.train import devices, epoch, nonfinite, processes, progress, run_folder, stopping, stream
 from jaxseq.train.callbacks import Callback, StartedRun, attended
 from jaxseq.train.epoch import Epoch, Setup, TrainState
 from jaxseq.train.job import Job, abstract_state, initial_state, run_config, with_numbers
@@ -132,10 +132,9 @@ def fit_epochs(run: Run, console: Console, callbacks: Sequence[Callback] = ()) -
             if stop_reason is not None:
                 display.note(f"stopped after epoch {finished.number} by a callback: {stop_reason}")
                 break
-            if patience_is_over(run):
-                display.note(
-                    f"no better validation for {experiment.patience} epochs: stopped after epoch {finished.number}"
-                )
+            reason = early_stop(run)
+            if reason is not None:
+                display.note(f"{reason}: stopped after epoch {finished.number}")
                 break
             started = time.perf_counter()
 
@@ -147,8 +146,8 @@ def training_setup(run: Run) -> Setup:
 
 def epochs_left(run: Run) -> range:
     """Return the numbers of the epochs to train; if there are any, set an earlier judgement of the run aside."""
-    # A run that stopped early stays stopped: resumed with the same patience, it is only judged again.
-    if patience_is_over(run):
+    # A run that stopped early stays stopped: resumed with the same options, it is only judged again.
+    if early_stop(run) is not None:
         return range(0)
     numbers = range(len(run.rows) + 1, run.job.experiment.most_epochs + 1)
     if numbers:
@@ -179,17 +178,9 @@ def _epochs(run: Run, setup: Setup, numbers: Iterable[int]) -> Iterator[Epoch]:
     )
 
 
-def patience_is_over(run: Run) -> bool:
-    """Return whether the last `patience` epochs were no better than the best; the first process decides for all."""
-
-    def decide() -> bool:
-        patience = run.job.experiment.patience
-        if patience is None or not run.rows:
-            return False
-        best_epoch = run_folder.best_row(run.rows, run.metric)["epoch"]
-        return run.rows[-1]["epoch"] - best_epoch >= patience
-
-    return processes.from_first(decide)
+def early_stop(run: Run) -> str | None:
+    """Return why a run ends after its last epoch so far, as `stopping.stop_reason`; the first process decides for all."""
+    return processes.from_first(partial(stopping.stop_reason, run.job.experiment, run.rows, run.metric))
 
 
 def attended_by(

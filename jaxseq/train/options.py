@@ -58,7 +58,7 @@ class Options(Generic[AnyExperiment]):
     out: Path | None = None
     """Folder of the new run; None takes the next number, such as runs/aapl-0001."""
     resume: Path | None = None
-    """Resume the run in this folder, bit for bit; --epochs, --patience and --on-nonfinite may change."""
+    """Resume the run in this folder, bit for bit; --epochs, --on-nonfinite and early stopping may change."""
     from_epoch: int | None = None
     """With --resume: resume from this saved epoch, and train the later ones again; 0 starts anew. None takes the newest."""
     warm_start: Path | None = None

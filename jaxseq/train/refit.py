@@ -110,7 +110,7 @@ def _job(job: ForecastJob, origin: Origin) -> ForecastJob:
     """Return the job of a refit: all windows are its training part, and the epoch that was judged is its last."""
     on_all_rows = forecasts.on_all_rows(job, {KEY: origin._asdict()})
     # The optimiser stays that of the whole run, whose schedule ends later than the refit.
-    last = dataclasses.replace(job.experiment, epochs=origin.epoch, patience=None)
+    last = dataclasses.replace(job.experiment, epochs=origin.epoch, patience=None, min_gain=None)
     return dataclasses.replace(on_all_rows, experiment=last)
 
 

@@ -29,7 +29,7 @@ from jaxseq.common.text import counted, printable
 from jaxseq.train.schedules import RATES
 
 RUNS = Path("runs")
-MAY_CHANGE = ("epochs", "patience", "on_nonfinite")
+MAY_CHANGE = ("epochs", "patience", "min_gain", "gain_epochs", "min_epochs", "on_nonfinite")
 """Fields that may differ when a run resumes: how long it trains, and what it does where it stopped. With any other
 change it would be another run."""
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")

@@ -46,6 +46,9 @@ FREE_FIELDS = {
     "seed": 0,
     "epochs": 1,
     "patience": None,
+    "min_gain": None,
+    "gain_epochs": 30,
+    "min_epochs": 100,
     "optimiser": "adam",
     "lr": 1e-3,
     "schedule": "constant",
@@ -330,9 +333,9 @@ class _AttendedRun:
         epoch = len(self.run.rows)
         if stop_reason is not None:
             return f"{self.name}: stopped after epoch {epoch} by a callback: {stop_reason}"
-        if loop.patience_is_over(self.run):
-            patience = self.run.job.experiment.patience
-            return f"{self.name}: no better validation for {patience} epochs: stopped after epoch {epoch}"
+        reason = loop.early_stop(self.run)
+        if reason is not None:
+            return f"{self.name}: {reason}: stopped after epoch {epoch}"
         return None
 
 
@@ -382,7 +385,7 @@ class _GroupInTraining:
             member.recorder.wait()
 
     def end_finished(self, finished: Sequence[Epoch], stop_reasons: Mapping[int, str | None]) -> None:
-        """End the runs that a callback or their patience stops, and those that have trained their last epoch."""
+        """End the runs that a callback or early stopping ends, and those that have trained their last epoch."""
         for number, stop_reason in stop_reasons.items():
             member = self.members[number]
             note = member.end_note(stop_reason)

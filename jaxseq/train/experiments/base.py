@@ -11,7 +11,7 @@ import tyro
 
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
-from jaxseq.common.checks import changed_fields, count, one_of
+from jaxseq.common.checks import changed_fields, count, one_of, share
 from jaxseq.common.errors import UsageError
 from jaxseq.common.precision import Precision
 from jaxseq.data.dataset import DataOptions
@@ -79,6 +79,12 @@ class Training:
     """Seed of every random draw: initial weights, order of the rows, dropout."""
     patience: int | None = None
     """Early stopping: epochs without a better validation score before training stops; None disables it."""
+    min_gain: float | None = None
+    """Early stopping: least share by which the training loss falls over --gain-epochs, 0.005 say; None disables it."""
+    gain_epochs: int = 30
+    """Epochs over which --min-gain compares the best training loss so far."""
+    min_epochs: int = 100
+    """Epochs before --min-gain may stop training."""
     on_nonfinite: OnNonFinite = "stop"
     """Reaction to a loss or gradient that is not finite: stop, or skip that step (up to 10 in a row)."""
     precision: Precision = "float32"
@@ -95,6 +101,9 @@ class Training:
         count(0, most=2**32 - 1, seed=self.seed)
         if self.patience is not None:
             count(1, patience=self.patience)
+        if self.min_gain is not None:
+            share(min_gain=self.min_gain)
+        count(1, gain_epochs=self.gain_epochs, min_epochs=self.min_epochs)
         one_of(get_args(OnNonFinite), on_nonfinite=self.on_nonfinite)
         one_of(get_args(Precision), precision=self.precision)
 

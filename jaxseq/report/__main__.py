@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-    from jaxseq.report.evidence import RowRuns
+    from jaxseq.report.contents import Evidence
     from jaxseq.report.plan import Budget
-    from jaxseq.sweep.planned import PlannedRun
+    from jaxseq.report.training import RowPlan
 
 RUNS = "runs"
 """The folder of the runs, in that of the report."""
@@ -61,8 +61,7 @@ def report(options: Options) -> Path:
     from jaxseq.common import files
     from jaxseq.common.console import terminal
     from jaxseq.common.written import Outputs
-    from jaxseq.report import contents, evidence, plan, training, write
-    from jaxseq.sweep import pool
+    from jaxseq.report import contents, plan, training, write
 
     options = files.with_user_paths(options)
     console = terminal()
@@ -87,21 +86,47 @@ def report(options: Options) -> Path:
         planned = training.train(shared, places)
 
     console.print("measuring: training parts, gradients back in time, CPU time in turn", highlight=False)
+    shown = _evidence(options, planned, console)
+    page = contents.page(options.budget, outputs, shown)
+    pages = ", ".join(map(str, write.write(page, outputs)))
+    minutes = (time.monotonic() - began) / 60
+    console.print(f"{pages}, figures and tables as PNG and CSV; {minutes:.0f} min", highlight=False)
+    return options.out
+
+
+def _evidence(options: Options, planned: Sequence[RowPlan], console: Console) -> Evidence:
+    """Measure the finished runs of all rows."""
+    from jaxseq.report import contents, evidence
+    from jaxseq.report.plan import BOOK, BUDGETS
+    from jaxseq.sweep import pool
+
+    workers = _workers(options.workers)
     runs = {run.folder: run for row_plan in planned for run in row_plan.runs}
     figures = dict(zip(runs, pool.map_in_workers(evidence.measure, list(runs.values()), workers), strict=True))
     finished = [
         evidence.gather(row_plan.row, row_plan.key, row_plan.runs, [figures[run.folder] for run in row_plan.runs])
         for row_plan in planned
     ]
-    gradients = _gradients(finished, planned, workers)
-    times = _times(options.out, finished, budget.rounds)
-    samples = _samples(options, budget, planned[-1][0].folder, keys[-1], console)
+    shared = [row_plan for row_plan in planned if row_plan.row.rates == "shared"]
+    gradients = _gradients(shared, workers)
 
-    page = contents.page(options.budget, outputs, finished, gradients, times, samples)
-    pages = ", ".join(map(str, write.write(page, outputs)))
-    minutes = (time.monotonic() - began) / 60
-    console.print(f"{pages}, figures and tables as PNG and CSV; {minutes:.0f} min", highlight=False)
-    return options.out
+    choices = {}
+    for row_plan in shared:
+        choice = row_plan.choice
+        if choice is not None:
+            choices[row_plan.row.group, row_plan.row.label] = choice
+    samples = None
+    budget = BUDGETS[options.budget]
+    for row_plan in shared:
+        if row_plan.row.group == BOOK:
+            samples = _samples(options, budget, row_plan, console)
+    return contents.Evidence(
+        found=finished,
+        choices=choices,
+        gradients=gradients,
+        times=_times(options.out, shared, budget.rounds),
+        samples=samples,
+    )
 
 
 def _make_folder(out: Path) -> None:
@@ -134,9 +159,7 @@ def _workers(workers: int | None) -> int:
     return 1 if pool.has_accelerator() else devices.cores()
 
 
-def _gradients(
-    finished: Sequence[RowRuns], planned: Sequence[Sequence[PlannedRun]], workers: int
-) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+def _gradients(shared: Sequence[RowPlan], workers: int) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """The gradient's norms back in time by set-up, moment and cell, "s t" each."""
     import numpy as np
 
@@ -145,51 +168,52 @@ def _gradients(
     from jaxseq.sweep import pool
 
     setups = {LEVEL: "level", CHANGE: "change"}
-    measured = [(row.row, runs) for row, runs in zip(finished, planned, strict=True) if row.row.group in setups]
-    norms = pool.map_in_workers(evidence.influence, [run for _, runs in measured for run in runs], workers)
+    measured = [row_plan for row_plan in shared if row_plan.row.group in setups]
+    norms = pool.map_in_workers(evidence.influence, [run for row_plan in measured for run in row_plan.runs], workers)
 
-    by_setup: dict[str, dict[str, dict[str, np.ndarray]]] = {
-        name: {"before": {}, "after": {}} for name in setups.values()
-    }
+    by_setup: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     remaining = iter(norms)
-    for row, runs in measured:
-        seeds = [next(remaining) for _ in runs]
-        for moment, by_cell in by_setup[setups[row.group]].items():
-            by_cell[row.label] = np.array([seed[moment] for seed in seeds])
+    for row_plan in measured:
+        seeds = [next(remaining) for _ in row_plan.runs]
+        moments = by_setup.setdefault(setups[row_plan.row.group], {"before": {}, "after": {}})
+        for moment, by_cell in moments.items():
+            by_cell[row_plan.row.label] = np.array([seed[moment] for seed in seeds])
     return by_setup
 
 
-def _times(out: Path, finished: Sequence[RowRuns], rounds: int) -> Mapping[str, Sequence[float]]:
+def _times(out: Path, shared: Sequence[RowPlan], rounds: int) -> Mapping[str, Sequence[float]]:
     """CPU seconds of an epoch of every row on Bach, measured in turn by one process while no other of ours runs."""
     from jaxseq.common import sealed
     from jaxseq.report import evidence
     from jaxseq.report.plan import CELL, NORM
     from jaxseq.sweep import pool
 
-    timed = {row.row.label: row for row in finished if row.row.group in (CELL, NORM)}
-    request = {"keys": {label: row.key for label, row in timed.items()}, "rounds": rounds}
+    timed = {row_plan.row.label: row_plan for row_plan in shared if row_plan.row.group in (CELL, NORM)}
+    if not timed:
+        return {}
+    request = {"keys": {label: row_plan.key for label, row_plan in timed.items()}, "rounds": rounds}
     path = out / RUNS / evidence.TIMES
     if path.is_file():
         saved = evidence.read_times(path)
         if all(saved.get(name) == value for name, value in request.items()):
             return saved["seconds"]
 
-    recipes = {label: row.row.recipe for label, row in timed.items()}
+    recipes = {label: row_plan.row.recipe for label, row_plan in timed.items()}
     (seconds,) = pool.map_in_workers(partial(evidence.times, rounds=rounds), [recipes], 1)
     sealed.write(path, {**request, "seconds": seconds})
     return seconds
 
 
-def _samples(options: Options, budget: Budget, run: Path, key: str, console: Console) -> Path:
+def _samples(options: Options, budget: Budget, row_plan: RowPlan, console: Console) -> Path:
     """The folder of the pieces that the network with convolutions composed; they are composed unless they are there."""
     from jaxseq.sample.__main__ import sample
     from jaxseq.sample.options import SampleOptions
 
-    out = options.out / RUNS / f"samples-{key}"
+    out = options.out / RUNS / f"samples-{row_plan.key}"
     if not out.is_dir():
         # The network is judged, not the rules by which pieces are composed elsewhere.
         as_drawn = SampleOptions(
-            run,
+            row_plan.runs[0].folder,
             count=budget.samples,
             bars=budget.bars,
             bpm=options.bpm,

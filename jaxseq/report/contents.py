@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +19,9 @@ from jaxseq.report import claims, figures, tables
 from jaxseq.report.claims import Claim
 from jaxseq.report.document import Figure, Finding, Page, Section, Sound, Table, Text, Verdicts
 from jaxseq.report.evidence import RowRuns
-from jaxseq.report.plan import BOOK, BUDGETS, CELL, CHANGE, EDITIONS, LEVEL, NORM, ONE, TEN
+from jaxseq.report.plan import BOOK, BUDGETS, CELL, CHANGE, EDITIONS, LEVEL, NORM, ONE, TEN, Rates
+from jaxseq.report.rates import Choice
+from jaxseq.report.tables import Both
 
 SHOWN = 4
 """Pieces that the page plays, at the most."""
@@ -28,68 +32,132 @@ LEAD = (
 )
 
 
-def page(
-    budget: str,
-    outputs: Outputs,
-    found: Sequence[RowRuns],
-    gradients: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
-    times: Mapping[str, Sequence[float]],
-    samples: Path,
-) -> Page:
+class Evidence(NamedTuple):
+    """Everything that a report shows.
+
+    found      the rows with their finished runs, those of the shared rate and those of their own
+    choices    the rates that were tried, by table and row
+    gradients  norms back in time by set-up, moment and cell
+    times      CPU seconds of an epoch on Bach by row, one a round
+    samples    the folder of the composed pieces; None if there are none
+    """
+
+    found: Sequence[RowRuns]
+    choices: Mapping[tuple[str, str], Choice]
+    gradients: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
+    times: Mapping[str, Sequence[float]]
+    samples: Path | None
+
+
+def page(budget: str, outputs: Outputs, shown: Evidence) -> Page:
     """The report. The pictures, and the numbers of every table and figure, are written on the way."""
-    rows = {(one.row.group, one.row.label): one for one in found}
-    groups = {
-        name: [one for one in found if one.row.group == name] for name in (LEVEL, CHANGE, CELL, NORM, ONE, TEN, BOOK)
-    }
-    judged = claims.judge(rows, {name: np.asarray(each) for name, each in times.items()})
-    if budget == "quick":
-        judged = [claims.undecided(claim, "A smoke run decides nothing.") for claim in judged]
-    there = {
-        "all": tables.comparisons(judged),
-        "prices": tables.prices([*groups[LEVEL], *groups[CHANGE]]),
-        **{name: tables.bach(name, groups[name], times, tables.CAPTIONS[name]) for name in (NORM, CELL, BOOK)},
-        **{name: tables.book(name, groups[name], tables.CAPTIONS[name]) for name in (ONE, TEN)},
-    }
-    for both in there.values():
-        outputs.write(f"{both.name}.csv", csv_tables.content(both.numbers))
-    shown = {name: both.table for name, both in there.items()}
-    norm = figures.bach(
-        outputs, "figure-norms", groups[NORM], "Figures 2 and 3 of the paper: an LSTM on Bach, by normalisation."
-    )
-    cell = figures.bach(outputs, "figure-cells", groups[CELL], "The cells on Bach.")
+    judged = _judged(budget, shown)
     sections = [
-        Section("Which claims hold", [_verdicts(judged), shown["all"]]),
-        Section("The share price", [figures.losses(outputs, groups), shown["prices"]]),
-        Section("Vanishing gradients", [figures.back_in_time(outputs, gradients)]),
-        Section("Normalisation on Bach", [norm, shown[NORM]]),
-        Section("Cells on Bach", [cell, shown[CELL]]),
-        Section("The book's waves", [shown[ONE], shown[TEN]]),
-        Section(
-            "Chorales by the paper's network", [_trained(groups[BOOK][0]), shown[BOOK], *_composed(outputs, samples)]
-        ),
+        Section("Which claims hold", [*_verdicts(judged), _table(outputs, tables.comparisons(judged))]),
+        *_sections(outputs, shown),
+        Section("Hyperparameters", [_table(outputs, tables.hyperparameters(shown.found))]),
     ]
-    return Page(
-        "Recurrent networks, reproduced", LEAD.format(words=BUDGETS[budget].words), sections, _provenance(budget, found)
-    )
+    # A smoke run has no verdict to explain, and a report that is not finished yet may lack tables.
+    title = "Recurrent networks, reproduced"
+    lead = LEAD.format(words=BUDGETS[budget].words)
+    return Page(title, lead, [section for section in sections if section.parts], _provenance(budget, shown.found))
 
 
-def _verdicts(judged: Sequence[Claim]) -> Verdicts:
-    rows = [
-        Finding(f"{claim.number}. {claim.statement}", claims.evidence(claim), claim.verdict, escaped(claim.sentence))
-        for claim in judged
-    ]
+def _judged(budget: str, shown: Evidence) -> dict[Rates, list[Claim]]:
+    """The claims by the rates of the rows that they are judged on."""
+    times = {name: np.asarray(each) for name, each in shown.times.items()}
+    judged: dict[Rates, list[Claim]] = {}
+    for row_runs in shown.found:
+        judged.setdefault(row_runs.row.rates, [])
+    for rates in judged:
+        rows = {(each.row.group, each.row.label): each for each in shown.found if each.row.rates == rates}
+        judged[rates] = claims.judge(rows, times)
+        if budget == "quick":
+            judged[rates] = [claims.undecided(claim, "A smoke run decides nothing.") for claim in judged[rates]]
+    return judged
+
+
+def _verdicts(judged: Mapping[Rates, Sequence[Claim]]) -> list[Verdicts]:
+    captions: dict[Rates, str] = {
+        "shared": "The paper's claims, with one learning rate for all rows",
+        "own": "The paper's claims, with each row's own best learning rate",
+    }
     note = (
         "What counts as slow, flat, stable or alike was fixed before any run was looked at; every comparison, with its "
         "interval, is in the table below."
     )
-    return Verdicts("The paper's claims", rows, note)
+    return [
+        Verdicts(
+            captions[rates],
+            [
+                Finding(f"{claim.number}. {claim.statement}", claim.verdict, escaped(claim.sentence))
+                for claim in of_these_rates
+            ],
+            note,
+        )
+        for rates, of_these_rates in judged.items()
+    ]
+
+
+def _table(outputs: Outputs, both: Both) -> Table:
+    """Write the numbers of a table, and return the table."""
+    outputs.write(f"{both.name}.csv", csv_tables.content(both.numbers))
+    return both.table
+
+
+def _sections(outputs: Outputs, shown: Evidence) -> list[Section]:
+    """The sections behind the verdicts, each with the tables and figures that are there."""
+
+    def rows(*groups: str, rates: Rates = "shared") -> list[RowRuns]:
+        return [each for each in shown.found if each.row.group in groups and each.row.rates == rates]
+
+    price, norm, cell, network = [], [], [], []
+    if rows(LEVEL) and rows(CHANGE):
+        price.append(figures.losses(outputs, {LEVEL: rows(LEVEL), CHANGE: rows(CHANGE)}))
+    for rates, words in OF_RATES.items():
+        levels = rows(LEVEL, CHANGE, rates=rates)
+        if levels:
+            price.append(_table(outputs, tables.prices(levels, f"AAPL, one day ahead{words}")))
+
+    for parts, group, name, caption in (
+        (norm, NORM, "figure-norms", "Figures 2 and 3 of the paper: an LSTM on Bach, by normalisation."),
+        (cell, CELL, "figure-cells", "The cells on Bach."),
+    ):
+        if rows(group):
+            parts.append(figures.bach(outputs, name, rows(group), caption))
+        for rates, words in OF_RATES.items():
+            of_group = rows(group, rates=rates)
+            if of_group:
+                parts.append(_table(outputs, tables.bach(group, of_group, shown.times, tables.CAPTIONS[group] + words)))
+
+    if rows(BOOK):
+        network += [_trained(rows(BOOK)[0]), _table(outputs, tables.bach(BOOK, rows(BOOK), {}, tables.CAPTIONS[BOOK]))]
+        if shown.samples is not None:
+            network += _composed(outputs, shown.samples)
+    waves = [
+        _table(outputs, tables.book(group, rows(group), tables.CAPTIONS[group])) for group in (ONE, TEN) if rows(group)
+    ]
+    return [
+        Section("The share price", price),
+        Section("Vanishing gradients", [figures.back_in_time(outputs, shown.gradients)] if shown.gradients else []),
+        Section("Normalisation on Bach", norm),
+        Section("Cells on Bach", cell),
+        Section("Learning rates", [_table(outputs, tables.rates(shown.choices))] if shown.choices else []),
+        Section("The book's waves", waves),
+        Section("Chorales by the paper's network", network),
+    ]
+
+
+OF_RATES: Mapping[Rates, str] = MappingProxyType({"shared": "", "own": ", each with its own best learning rate"})
+"""What the captions of tables say of their learning rates."""
 
 
 def _trained(found: RowRuns) -> Text:
     """How far the network with convolutions was trained, beside the paper's 600 epochs."""
-    epochs, best = found.row.recipe.epochs, int(found.runs["epoch"][0])
+    epochs, best = int(found.runs["epochs"][0]), int(found.runs["epoch"][0])
     units = found.row.recipe.model.hidden
-    said = f"Convolutions, batch norm, an LSTM of {units} units and a softmax, one seed, {epochs} epochs (paper: 600)."
+    seed = "one seed" if len(found.runs) == 1 else "the first seed"
+    said = f"Convolutions, batch norm, an LSTM of {units} units and a softmax, {seed}, {epochs} epochs (paper: 600)."
     if best < epochs:
         said += (
             f" Validation was best after epoch {best}, which composed what follows; the training loss went on to "
@@ -140,13 +208,17 @@ def _provenance(budget: str, found: Sequence[RowRuns]) -> list[str]:
     commits = sorted(
         {f"{one}"[:10] + ("+" if f"{one}".endswith("+") else "") for row in found for one in row.runs.attrs["commits"]}
     )
-    edition = EDITIONS[found[-1].row.recipe.data.name]
+    data = {row.row.recipe.data.name for row in found}
+    chorales = [f"Bach's chorales in {edition}" for name, edition in EDITIONS.items() if name in data]
     versions = sorted({one for row in found for one in row.runs.attrs["versions"]})
     return [
         f"python -m jaxseq.report --budget {budget}; jaxseq {__version__}, source {', '.join(commits)}.",
         f"{'; '.join(versions)}; {platform.machine()}. A + after the source: the checkout held changes.",
-        "The key of a row is a hash of its recipe, of all the rows that it was trained and judged on, and of the "
-        "version of jaxseq; its runs stand in a folder of that name.",
-        "Data: AAPL, 2000 to 2013, adjusted close (in the package, public domain); waves after Géron 2019; Bach's "
-        f"chorales in {edition}.",
+        "The key of a row, in the CSV files, is a hash of its recipe and of all rows of data that it was trained and judged "
+        "on; its runs stand in a folder of that name.",
+        "Data: "
+        + "; ".join(
+            ["AAPL, 2000 to 2013, adjusted close (in the package, public domain)", "waves after Géron 2019", *chorales]
+        )
+        + ".",
     ]

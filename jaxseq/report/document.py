@@ -46,7 +46,6 @@ class Finding(NamedTuple):
     """The outcome of a claim: `verdict` as in `report.paired`, `sentence` gives the reason in Markdown-light."""
 
     claim: str
-    evidence: str
     verdict: str
     sentence: str
 

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,10 @@ from jaxseq.sweep.planned import PlannedRun
 from jaxseq.train import domains, run_folder
 from jaxseq.train.experiments.base import Experiment
 
+if TYPE_CHECKING:
+    from jaxseq.train.domains.forecasts import ForecastJob
+    from jaxseq.train.epoch import TrainState
+
 MEASURED = ".measured.json"
 """Suffix of the file of a run's scores on its training part, beside the run's folder."""
 GRADIENTS = ".gradients.json"
@@ -35,6 +39,8 @@ UNKEYED = ("seed", "path", "about")
 """Fields that do not tell one row from another."""
 FINGERPRINT = 8
 """Characters of a hash that tell recipes apart."""
+FED_BACK = "valid_mse_fed_back"
+"""Column of the validation error of a network that is fed its own forecasts, over all steps of the horizon."""
 INFLUENCE_ROWS = 256
 """Validation rows that the gradient back in time is a mean over."""
 TIMED_BATCHES = 6
@@ -45,7 +51,7 @@ class RowRuns(NamedTuple):
     """A row with its finished runs, in the order of their seeds.
 
     key     of its recipe (the seed and a file's place apart) and of its data
-    epochs  by name, "s e": train_loss, valid_mse, valid_nats, valid_accuracy
+    epochs  by name, "s e": train_loss, valid_mse, valid_nats, valid_accuracy; NaN behind the last epoch of a seed
     runs    a line for each run: its domain's figures, those of the training part, parameters; in `attrs` the baselines'
             scores, the commits and the versions
     """
@@ -79,10 +85,10 @@ def key(recipe: Experiment, digest: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT]
 
 
-def _chosen_fields(options: Any) -> dict[str, Any]:
+def _chosen_fields(options: object) -> dict[str, object]:
     """Return the fields of a dataclass that are not their class's default, in those of its dataclasses, too."""
-    chosen = {}
-    for field in dataclasses.fields(options):
+    chosen: dict[str, object] = {}
+    for field in dataclasses.fields(options):  # pyrefly: ignore[bad-argument-type]
         value = getattr(options, field.name)
         if field.name in UNKEYED:
             continue
@@ -95,7 +101,7 @@ def _chosen_fields(options: Any) -> dict[str, Any]:
     return chosen
 
 
-def _default_of(field: dataclasses.Field[Any]) -> Any:
+def _default_of(field: dataclasses.Field[object]) -> object:
     """Return the default of a field; `dataclasses.MISSING` if it has none."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
@@ -132,8 +138,19 @@ def measure(run: PlannedRun) -> dict[str, float]:
         windows = material.windows.valid
         steps = run.experiment.steps_out  # pyrefly: ignore[missing-attribute]
         figures["naive_loss"] = evaluate.naive_loss(windows, material.scaling, steps)
+        if run.experiment.task == "iterated":  # pyrefly: ignore[missing-attribute]
+            figures[FED_BACK] = _fed_back_mse(job, state)
     _keep(file, run, figures)
     return figures
+
+
+def _fed_back_mse(job: ForecastJob, state: TrainState) -> float:
+    """Return the MSE, over all steps of the horizon, of a one-step network that reads its own forecasts on validation."""
+    from jaxseq.train import forecaster
+
+    part = job.material.windows.valid
+    forecasts = job.material.scaling.invert(forecaster.forecast(job, state, part).centre, part)
+    return float(np.mean((forecasts - part.targets) ** 2))
 
 
 def influence(run: PlannedRun) -> dict[str, list[float]]:
@@ -229,10 +246,10 @@ def gather(row: Row, key: str, runs: Sequence[PlannedRun], measured: Sequence[di
     for run, figures, curve in zip(runs, measured, curves, strict=True):
         seed = run.experiment.seed
         scores = run_seal.judged_row(run.folder)
-        lines.append({"seed": seed, **scores, **figures, "train_loss": curve[-1]["train_loss"]})
+        lines.append({"seed": seed, **scores, **figures, "train_loss": curve[-1]["train_loss"], "epochs": len(curve)})
 
     names = [name for name in curves[0][0] if name == "train_loss" or name.startswith("valid_")]
-    epochs = {name: np.array([[line[name] for line in curve] for curve in curves], np.float64) for name in names}
+    epochs = {name: _beside([[line[name] for line in curve] for curve in curves]) for name in names}
 
     frame = pd.DataFrame(lines)
     environments = [sealed.read(run.folder / run_seal.ENVIRONMENT) for run in runs]
@@ -242,6 +259,14 @@ def gather(row: Row, key: str, runs: Sequence[PlannedRun], measured: Sequence[di
         f"jax {environment['libraries']['jax']}, {environment['devices']}" for environment in environments
     ]
     return RowRuns(row, key, epochs, frame)
+
+
+def _beside(curves: Sequence[Sequence[float]]) -> Float[np.ndarray, "s e"]:
+    """Return curves as rows, with NaN behind the end of a shorter one."""
+    rows = np.full((len(curves), max(map(len, curves))), np.nan)
+    for row, curve in zip(rows, curves, strict=True):
+        row[: len(curve)] = curve
+    return rows
 
 
 def _curve(folder: Path) -> list[run_folder.Row]:

@@ -10,12 +10,15 @@ import pandas as pd
 from jaxseq.common import csv_tables, figures
 from jaxseq.common.written import Outputs
 from jaxseq.forecasting.baselines import NAIVE
-from jaxseq.report import document
+from jaxseq.report import document, learning_curves
 from jaxseq.report.evidence import RowRuns
 from jaxseq.report.plan import CHANGE, LEVEL
 from jaxseq.report.plots import Curve, Norms, Panel, Reference, curves, gradients
 
-BAND = "Lines are means over the seeds, bands reach from the least to the most; validation is solid, training dashed."
+BAND = (
+    "Lines are means over the seeds, bands reach from the least to the most; validation is solid, training dashed. They "
+    "end where the first seed was trained no further."
+)
 
 
 def losses(outputs: Outputs, groups: Mapping[str, Sequence[RowRuns]]) -> document.Figure:
@@ -43,7 +46,7 @@ def losses(outputs: Outputs, groups: Mapping[str, Sequence[RowRuns]]) -> documen
 
 def bach(outputs: Outputs, name: str, rows: Sequence[RowRuns], caption: str) -> document.Figure:
     """Figures 2 and 3 of the paper: loss and accuracy on Bach."""
-    accuracy = [Curve(row.row.label, row.epochs["valid_accuracy"]) for row in rows]
+    accuracy = [Curve(row.row.label, learning_curves.until_first_end(row.epochs["valid_accuracy"])) for row in rows]
     panels = [
         Panel("loss", "nats a note", [_curve(row) for row in rows], False),
         Panel("accuracy, validation", "share of the notes", accuracy, False),
@@ -84,7 +87,8 @@ def rows_units(rows: Sequence[RowRuns]) -> int:
 
 
 def _curve(found: RowRuns) -> Curve:
-    return Curve(found.row.label, found.epochs[found.metric], found.epochs["train_loss"])
+    valid = learning_curves.until_first_end(found.epochs[found.metric])
+    return Curve(found.row.label, valid, learning_curves.until_first_end(found.epochs["train_loss"]))
 
 
 def _figure(
@@ -101,8 +105,8 @@ def _figure(
         }
         | {metric: values[k, epoch] for metric, values in found.epochs.items()}
         for found in rows
-        for k in range(len(found.runs))
-        for epoch in range(found.epochs["train_loss"].shape[1])
+        for k, end in enumerate(learning_curves.ends(found.epochs["train_loss"]))
+        for epoch in range(end)
     ]
     outputs.write(f"{name}.csv", csv_tables.content(pd.DataFrame(lines)))
     picture = outputs.write(f"{name}.png", figures.drawn(drawn, "png"))  # pyrefly: ignore[bad-argument-type]

@@ -1,18 +1,21 @@
 """What a training curve says of speed and stability: epochs to a target, whether it has flattened, how rough it is.
 
-Losses are "s e", a row for each seed and a column for each of e epochs; every measure is one number a seed, so that rows
-which share their seeds can be compared in pairs (`jaxseq.forecasting.paired`).
+Losses are "s e", a row for each seed and a column for each of e epochs, with NaN behind the last epoch of a seed that
+stopped before the others. Every measure is one number a seed, over the epochs that it has, so that rows which share their
+seeds can be compared in pairs (`jaxseq.report.paired`).
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Losses: TypeAlias = Float[np.ndarray, "s e"]
 PerSeed: TypeAlias = Float[np.ndarray, " s"]
+Curve: TypeAlias = Float[np.ndarray, " _"]
 
 
 class Reached(NamedTuple):
@@ -20,8 +23,8 @@ class Reached(NamedTuple):
 
     epochs: Float[np.ndarray, " s"]
     """The first epoch, from 1, at or below the target; NaN for a seed that never was."""
-    last: int
-    """The last epoch that was trained."""
+    last: Int[np.ndarray, " s"]
+    """The last epoch that each seed was trained."""
 
     @property
     def seeds(self) -> int:
@@ -50,7 +53,23 @@ def epochs_to_reach(losses: Losses, target: float | Float[np.ndarray, " _"]) -> 
     if targets.shape not in ((), losses.shape[:1]) or not np.all(np.isfinite(targets)):
         raise ValueError(f"target is {target}; expected a finite number, or one for each of {len(losses)} seeds")
     below = losses <= targets[..., None]
-    return Reached(np.where(below.any(axis=1), np.argmax(below, axis=1) + 1.0, np.nan), losses.shape[1])
+    return Reached(np.where(below.any(axis=1), np.argmax(below, axis=1) + 1.0, np.nan), ends(losses))
+
+
+def ends(losses: Losses) -> Int[np.ndarray, " s"]:
+    """Return how many epochs each seed was trained."""
+    _check(losses)
+    return _ends(losses)
+
+
+def last_losses(losses: Losses) -> PerSeed:
+    """Return the loss of each seed's last epoch."""
+    return losses[np.arange(len(losses)), ends(losses) - 1].astype(np.float64)
+
+
+def until_first_end(losses: Losses) -> Float[np.ndarray, "s f"]:
+    """Return the epochs that all seeds have."""
+    return losses[:, : int(np.min(ends(losses)))]
 
 
 def flattened(losses: Losses, last: float = 0.2) -> PerSeed:
@@ -63,11 +82,15 @@ def flattened(losses: Losses, last: float = 0.2) -> PerSeed:
     _check(losses)
     if not 0 < last <= 1:
         raise ValueError(f"last is {last}; expected a share above 0 and at most 1")
-    tail = losses[:, -max(2, round(last * losses.shape[1])) :].astype(np.float64)
-    if tail.shape[1] < 2:
-        return np.full(len(losses), np.nan)
-    time = np.arange(tail.shape[1]) - (tail.shape[1] - 1) / 2
-    return _relative(tail @ time / np.sum(time**2), tail)
+    return np.array([_flattened(curve, last) for curve in _curves(losses)])
+
+
+def _flattened(curve: Curve, last: float) -> float:
+    tail = curve[-max(2, round(last * len(curve))) :]
+    if len(tail) < 2:
+        return math.nan
+    time = np.arange(len(tail)) - (len(tail) - 1) / 2
+    return _relative(float(tail @ time / np.sum(time**2)), tail)
 
 
 def roughness(losses: Losses) -> PerSeed:
@@ -77,22 +100,38 @@ def roughness(losses: Losses) -> PerSeed:
     second half; NaN where that has fewer than 2 changes, that is, below 5 epochs. Raises `ValueError` as `flattened` does.
     """
     _check(losses)
-    half = losses[:, losses.shape[1] // 2 :].astype(np.float64)
-    if half.shape[1] < 3:
-        return np.full(len(losses), np.nan)
-    return _relative(np.std(np.diff(half, axis=1), axis=1, ddof=1), half)
+    return np.array([_roughness(curve) for curve in _curves(losses)])
 
 
-def _relative(change: PerSeed, losses: Losses) -> PerSeed:
+def _roughness(curve: Curve) -> float:
+    half = curve[len(curve) // 2 :]
+    if len(half) < 3:
+        return math.nan
+    return _relative(float(np.std(np.diff(half), ddof=1)), half)
+
+
+def _relative(change: float, losses: Curve) -> float:
     """Over the mean loss; where all losses are 0, so is their change."""
-    mean = np.mean(losses, axis=1)
-    return np.divide(change, mean, out=np.zeros_like(mean), where=mean > 0)
+    mean = float(np.mean(losses))
+    return change / mean if mean > 0 else 0.0
+
+
+def _curves(losses: Losses) -> list[Curve]:
+    """Return the curve of each seed up to its last epoch."""
+    return [losses[seed, :end].astype(np.float64) for seed, end in enumerate(_ends(losses))]
+
+
+def _ends(losses: Losses) -> Int[np.ndarray, " s"]:
+    epochs = np.arange(1, losses.shape[1] + 1)
+    return np.max(np.where(np.isnan(losses), 1, epochs), axis=1)
 
 
 def _check(losses: Losses) -> None:
     if losses.ndim != 2 or not losses.size:
         raise ValueError(f"losses have the shape {losses.shape}; expected at least 1 seed and 1 epoch")
-    if np.any(bad := ~np.isfinite(losses) | (losses < 0)):
+    is_trained = np.arange(losses.shape[1]) < _ends(losses)[:, None]
+    bad = is_trained & (~np.isfinite(losses) | (losses < 0))
+    if np.any(bad):
         seed, epoch = (int(place) for place in np.argwhere(bad)[0])
         found = losses[seed, epoch]
         raise ValueError(

@@ -92,12 +92,12 @@ def _write_table(table: Table, number: int) -> str:
 
 
 def _write_verdicts(verdicts: Verdicts) -> str:
-    rows = [["Claim", "Verdict", "Why", "Evidence"], ["---"] * 4]
+    rows = [["Claim", "Verdict", "Why"], ["---"] * 3]
     for finding in verdicts.rows:
         if finding.verdict not in BADGES:
             raise ValueError(f"verdict {finding.verdict!r} is none of {', '.join(BADGES)}")
         badge = f"**{BADGES[finding.verdict]}**"
-        rows.append([escaped(finding.claim), badge, _light_cell(finding.sentence), escaped(finding.evidence)])
+        rows.append([escaped(finding.claim), badge, _light_cell(finding.sentence)])
     return _grid(rows, f"**{escaped(verdicts.caption)}**", verdicts.note)
 
 

@@ -114,7 +114,7 @@ def _by_seed(runs: Sequence[Sequence[PlannedRun]]) -> list[PlannedRun]:
 
 
 def finished(plans: Sequence[RowPlan]) -> list[RowPlan]:
-    """Return the rows with the seeds that are finished for every row of their table and rates, and without tables of none."""
+    """Return the rows with the seeds that are finished for every row of their table and rates; none of a table without."""
     seeds: dict[tuple[str, str], int] = {}
     for row_plan in plans:
         table = (row_plan.row.group, row_plan.row.rates)
@@ -149,9 +149,9 @@ def print_costs(shared: Sequence[RowPlan], places: Places) -> None:
         total += hours
         if pending:
             name = f"{row_plan.row.group}: {row_plan.row.label}"
-            cost = f"{len(pending)} runs, at most {epochs:,} epochs of {seconds[row_plan.key]:.2g} s: {hours:.2g} CPU hours"
+            cost = f"{len(pending)} runs, at most {epochs:,} epochs of {seconds[row_plan.key]:.2g} s: {hours:.1f} CPU hours"
             places.console.print(f"{name}: {cost}", highlight=False)
-    places.console.print(f"at most {total:.2g} CPU hours in all; a plateau ends most runs earlier", highlight=False)
+    places.console.print(f"at most {total:.1f} CPU hours in all; a plateau ends most runs earlier", highlight=False)
 
 
 def _all_runs(row_plan: RowPlan, folder: Path) -> list[PlannedRun]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxseq.report.learning_curves import epochs_to_reach, flattened, roughness
+from jaxseq.report.learning_curves import ends, epochs_to_reach, flattened, last_losses, roughness, until_first_end
 
 FALLING = np.array([[5.0, 3.0, 2.0, 4.0, 1.0], [9.0, 8.0, 7.0, 6.0, 5.0]])
 
@@ -22,7 +22,7 @@ def test_the_first_epoch_at_or_below_the_target_counts_from_one():
 def test_a_seed_that_never_reached_it_counts_as_one_epoch_more_than_there_were():
     found = epochs_to_reach(FALLING, 3.5)
     assert found.epochs[0] == 2 and np.isnan(found.epochs[1])
-    assert (found.seeds, found.last, found.censored.tolist()) == (1, 5, [2, 6])
+    assert (found.seeds, found.last.tolist(), found.censored.tolist()) == (1, [5, 5], [2, 6])
     none = epochs_to_reach(FALLING, 0.5)
     assert (none.seeds, none.censored.tolist()) == (0, [6, 6])
 
@@ -95,3 +95,15 @@ def test_targets_and_shares_that_are_none_are_refused():
     for last in (0.0, 1.1, np.nan):
         with pytest.raises(ValueError, match="expected a share above 0 and at most 1"):
             flattened(FALLING, last)
+
+
+def test_a_seed_that_stopped_earlier_is_measured_up_to_its_end():
+    losses = wild(epochs=30)
+    losses[1, 20:] = np.nan
+    for measure in (flattened, roughness):
+        assert measure(losses)[1] == measure(losses[1:2, :20])[0]
+        assert np.delete(measure(losses), 1) == pytest.approx(np.delete(measure(losses[:, :30]), 1))
+    assert ends(losses).tolist() == [30, 20, 30, 30]
+    assert last_losses(losses)[1] == losses[1, 19]
+    assert until_first_end(losses).shape == (4, 20)
+    assert epochs_to_reach(losses, 0.0).censored.tolist() == [31, 21, 31, 31]

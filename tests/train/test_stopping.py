@@ -1,4 +1,4 @@
-"""Early stopping by the training loss: the rule on curves whose plateau is known, and a run that stops and stays stopped."""
+"""Early stopping by the training loss: the rule on curves whose plateau is known, a run that stops and stays stopped."""
 
 import json
 import shutil

@@ -214,8 +214,8 @@ def _provenance(budget: str, found: Sequence[RowRuns]) -> list[str]:
     return [
         f"python -m jaxseq.report --budget {budget}; jaxseq {__version__}, source {', '.join(commits)}.",
         f"{'; '.join(versions)}; {platform.machine()}. A + after the source: the checkout held changes.",
-        "The key of a row, in the CSV files, is a hash of its recipe and of all rows of data that it was trained and judged "
-        "on; its runs stand in a folder of that name.",
+        "The key of a row, in the CSV files, is a hash of its recipe and of all rows of data that it was trained and "
+        "judged on; its runs stand in a folder of that name.",
         "Data: "
         + "; ".join(
             ["AAPL, 2000 to 2013, adjusted close (in the package, public domain)", "waves after Géron 2019", *chorales]

@@ -80,6 +80,10 @@ def report(options: Options) -> Path:
     shared = training.plan(rows, budget.own_rates, places)
     if options.finished:
         planned = training.finished([*shared, *training.with_own_rates(shared, places.folder)])
+        if not planned:
+            raise UsageError(
+                "no table is finished", where=f"--out {options.out}", needed="a finished seed of every row of a table"
+            )
     else:
         if budget.to_plateau:
             training.print_costs(shared, places)

@@ -147,6 +147,8 @@ BOOK_MSE = {
     (TEN, "likewise, layer norm in the cell"): 0.0121,
     (TEN, "LSTM 20-20, ten at every step"): 0.008561,
     (TEN, "GRU 20-20, ten at every step"): 0.010263,
+    (TEN, "likewise, below a convolution"): 0.0080,
+    (TEN, "WaveNet, 8 layers, ten at every step"): 0.0072,
 }
 """Géron 2019, chapter 15: validation MSE in his notebook, one seed."""
 BOOK_BASELINES = {
@@ -204,8 +206,15 @@ def _waves(size: Budget) -> Recipes:
         model = Model("rnn", hidden, layers)
         return named("waves", model=model, epochs=size.waves, lr=1e-3, schedule="constant", clip=None)
 
-    def ten(cell: str, task: str = "every-step", norm: str = "none", **fields: object) -> Experiment:
-        model = Model(cell, 20, 2, norm)  # pyrefly: ignore[bad-argument-type]
+    def ten(
+        cell: str,
+        task: str = "every-step",
+        norm: str = "none",
+        kind: str = "stacked",
+        layers: int = 2,
+        **fields: object,
+    ) -> Experiment:
+        model = Model(cell, 20, layers, norm, kind=kind)  # pyrefly: ignore[bad-argument-type]
         return named("waves-book", model=model, task=task, epochs=size.waves, **fields)  # pyrefly: ignore[bad-argument-type]
 
     return [
@@ -218,6 +227,8 @@ def _waves(size: Budget) -> Recipes:
         (TEN, "likewise, layer norm in the cell", ten("rnn", norm="layer-sum")),
         (TEN, "LSTM 20-20, ten at every step", ten("lstm")),
         (TEN, "GRU 20-20, ten at every step", ten("gru")),
+        (TEN, "likewise, below a convolution", ten("gru", kind="convolved")),
+        (TEN, "WaveNet, 8 layers, ten at every step", ten("gru", kind="wavenet", layers=8)),
     ]
 
 

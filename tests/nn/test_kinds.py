@@ -161,6 +161,48 @@ def test_residual_layers_read_both_ways():
     assert call(model, parameters(model), X)[1].shape == (3, 2)
 
 
+def causal(x, kernel, bias, dilation=1):
+    """A causal convolution of "b t d" with a kernel "k d f", a loop over time steps and the kernel's rows."""
+    rows, steps, _ = x.shape
+    outputs = np.tile(np.asarray(bias), (rows, steps, 1))
+    for step, row in itertools.product(range(steps), range(len(kernel))):
+        before = step - dilation * (len(kernel) - 1 - row)
+        if before >= 0:
+            outputs[:, step] += x[:, before] @ np.asarray(kernel[row])
+    return outputs
+
+
+def test_recurrent_layers_read_a_convolution_of_the_inputs():
+    model = network("convolved", every_step=True)
+    params = parameters(model)
+    below = causal(X, **params["convolution"])
+    others = {name: part for name, part in params.items() if name != "convolution"}
+    expected = call(network("stacked", every_step=True), others, jnp.asarray(below, jnp.float32))[1]
+    chex.assert_trees_all_close(call(model, params, X)[1], expected, atol=1e-5)
+
+
+def test_a_wavenet_is_a_loop_over_dilated_convolutions():
+    model = network("wavenet", layers=5, every_step=True)
+    params = parameters(model)
+    states = X
+    for number, dilation in enumerate((1, 2, 4, 8, 1)):
+        states = np.maximum(causal(states, **params[f"convolution_{number}"], dilation=dilation), 0)
+    every_step = call(model, params, X)[1]
+    chex.assert_trees_all_close(every_step, head(params, states), atol=1e-5)
+
+    # Within a length, the last step is that of the rows alone.
+    lengths = jnp.array([11, 4, 7])
+    last = call(model.clone(every_step=False), params, X, lengths=lengths)[1]
+    chex.assert_trees_all_close(last, every_step[jnp.arange(3), lengths - 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["convolved", "wavenet"])
+def test_a_network_with_convolutions_takes_no_state(kind):
+    model = network(kind, every_step=True)
+    with pytest.raises(ValueError, match="expected neither carries nor resets"):
+        call(model, parameters(model), X, resets=jnp.zeros((3, 11), bool))
+
+
 USE = networks.Use(task="direct", layers=2)
 
 
@@ -172,6 +214,10 @@ USE = networks.Use(task="direct", layers=2)
         ("dilated", {"layers": 11}, "--model.layers"),
         ("dilated", {"bidirectional": True}, "--model.kind"),
         ("dilated", {"norm": "batch"}, "--model.norm"),
+        ("convolved", {"task": "iterated"}, "--model.kind"),
+        ("wavenet", {"stateful": True}, "--model.kind"),
+        ("wavenet", {"bidirectional": True}, "--model.kind"),
+        ("wavenet", {"norm": "layer"}, "--model.norm"),
         ("encoder-decoder", {"task": "iterated"}, "--model.kind"),
         ("encoder-decoder", {"bidirectional": True}, "--model.kind"),
     ],
@@ -194,7 +240,7 @@ def test_deepar_is_an_iterated_distribution():
 
 
 def test_an_unknown_kind_is_refused_with_the_names():
-    with pytest.raises(UsageError, match="stacked, deepar, dilated, encoder-decoder, residual"):
+    with pytest.raises(UsageError, match="stacked, convolved, deepar, dilated, encoder-decoder, residual, wavenet"):
         networks.named("plain")
 
 

@@ -79,3 +79,12 @@ def needs_task(task: str, reason: str, use: Use) -> None:
     """Raise `UsageError`, with the reason, for another way to the horizon."""
     if use.task != task:
         raise UsageError(reason, where=OPTION, got=f"--task {use.task}", needed=f"--task {task}")
+
+
+def needs_window(name: str, use: Use) -> None:
+    """Raise `UsageError` for forecasts that go on from a state, which has not the inputs that a convolution reads."""
+    if use.stateful or use.task == "iterated":
+        got = "--data.stateful" if use.stateful else f"--task {use.task}"
+        raise UsageError(
+            f"the kind {name} reads whole windows", where=OPTION, got=got, needed="--task direct or every-step"
+        )

@@ -43,7 +43,8 @@ class Model:
     chunk: Chunk = "auto"
     """Time steps that the derivative computes again at once: less memory for long windows; None keeps all of them."""
     kind: KindName = networks.DEFAULT
-    """Network around the cells: stacked, residual or dilated layers, a decoder, or DeepAR (docs/forecasting.md)."""
+    """Network around the cells: stacked, residual or dilated layers, below a convolution (convolved), of convolutions alone
+    (wavenet), a decoder, or DeepAR (docs/forecasting.md)."""
     skip: bool = False
     """Add a linear map of the whole window to the forecast, the autoregressive part of LSTNet (Lai et al. 2018)."""
     head: HeadName = "point"

@@ -173,11 +173,11 @@ def causal(x, kernel, bias, dilation=1):
 
 
 def test_recurrent_layers_read_a_convolution_of_the_inputs():
-    model = network("convolved", every_step=True)
+    model = network("convolved", layers=1, every_step=True)
     params = parameters(model)
     below = causal(X, **params["convolution"])
     others = {name: part for name, part in params.items() if name != "convolution"}
-    expected = call(network("stacked", every_step=True), others, jnp.asarray(below, jnp.float32))[1]
+    expected = call(network("stacked", layers=1, every_step=True), others, jnp.asarray(below, jnp.float32))[1]
     chex.assert_trees_all_close(call(model, params, X)[1], expected, atol=1e-5)
 
 
@@ -198,7 +198,7 @@ def test_a_wavenet_is_a_loop_over_dilated_convolutions():
 
 @pytest.mark.parametrize("kind", ["convolved", "wavenet"])
 def test_a_network_with_convolutions_takes_no_state(kind):
-    model = network(kind, every_step=True)
+    model = network(kind, layers=5 if kind == "wavenet" else 1, every_step=True)
     with pytest.raises(ValueError, match="expected neither carries nor resets"):
         call(model, parameters(model), X, resets=jnp.zeros((3, 11), bool))
 

@@ -23,8 +23,8 @@ from jaxseq.train.restore import restore
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-KINDS = ("residual", "dilated", "encoder-decoder", "deepar")
-PROGRAMS = ("residual", "dilated", "encoder-decoder")
+KINDS = ("residual", "dilated", "convolved", "wavenet", "encoder-decoder", "deepar")
+PROGRAMS = ("residual", "dilated", "convolved", "wavenet", "encoder-decoder")
 
 
 def recipe(kind, **fields):

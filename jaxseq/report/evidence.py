@@ -139,7 +139,7 @@ def measure(run: PlannedRun) -> dict[str, float]:
         steps = run.experiment.steps_out  # pyrefly: ignore[missing-attribute]
         figures["naive_loss"] = evaluate.naive_loss(windows, material.scaling, steps)
         if run.experiment.task == "iterated":  # pyrefly: ignore[missing-attribute]
-            figures[FED_BACK] = _fed_back_mse(job, state)
+            figures[FED_BACK] = _fed_back_mse(job, state)  # pyrefly: ignore[bad-argument-type]
     _keep(file, run, figures)
     return figures
 

@@ -162,17 +162,17 @@ def book(group: str, rows: Sequence[RowRuns], caption: str) -> Both:
     header = ["", "book: validation", "validation, last epoch", "validation, best epoch", "test"]
     lines = []
     for name, value in _waves(rows[0]).items():
-        lines.append([name, _plain(BOOK_BASELINES.get((group, name)), ".4f"), NOTHING, NOTHING, f"{value:.4f}"])
+        lines.append([name, _plain(BOOK_BASELINES.get((group, name)), ".4f"), NOTHING, NOTHING, f"{value:.5f}"])
     for row_runs in rows:
         runs = row_runs.runs
         last, best = "valid_mse_last_epoch", "valid_mse"
         is_fed_back = row_runs.row.recipe.task == "iterated"
         # It is trained and validated on one step, which is no figure of ten.
         validation = (
-            [NOTHING, _spread(runs[FED_BACK], 4)] if is_fed_back else [_spread(runs[each], 4) for each in (last, best)]
+            [NOTHING, _spread(runs[FED_BACK], 5)] if is_fed_back else [_spread(runs[each], 5) for each in (last, best)]
         )
         published = BOOK_MSE.get((group, row_runs.row.label))
-        lines.append([row_runs.row.label, _plain(published, ".4f"), *validation, _spread(runs["mse"], 4)])
+        lines.append([row_runs.row.label, _plain(published, ".4f"), *validation, _spread(runs["mse"], 5)])
     note = (
         f"{SPREAD} {_seeds(rows)} All figures are MSE, the mean over all steps of the horizon. Book: Géron 2019, notebook "
         "of chapter 15, one seed, the last of 20 epochs; its linear model stands beside our least squares."
@@ -306,11 +306,12 @@ def hyperparameters(rows: Sequence[RowRuns]) -> Both:
         names.append({"table": row_runs.row.group, "row": named(row_runs), "key": row_runs.key})
         options.append({**_options(recipe), "parameters": int(row_runs.runs["parameters"][0])})
 
-    frame = pd.DataFrame(options).astype(object)
+    # As objects: an option that a row lacks would make the integers of the others floats.
+    frame = pd.DataFrame(options, dtype=object)
     frame = frame.where(frame.notna(), NOTHING)
     differs = [name for name in SHOWN_OPTIONS if name in frame and frame[name].nunique() > 1]
     lines = [
-        [name["row"], CAPTIONS.get(name["table"], name["table"]), *(f"{row[option]}" for option in differs)]
+        [name["row"], SHORT_CAPTIONS[name["table"]], *(f"{row[option]}" for option in differs)]
         for name, row in zip(names, frame.to_dict("records"), strict=True)
     ]
     same = [f"{name} {frame[name].iloc[0]}" for name in SHOWN_OPTIONS if name in frame and name not in differs]
@@ -332,14 +333,26 @@ def _options(recipe: Experiment) -> dict[str, object]:
     """The fields of a recipe, those of its network and data among them; sequences as words."""
     fields = experiments.to_config(recipe)
     flat = {**fields.pop("data"), **fields.pop("model"), **fields}
-    flat.pop("path", None)
-    flat.pop("seed", None)
+    unused = {"path", "seed"}
+    if recipe.min_gain is None:
+        unused |= {"min_gain", "gain_epochs", "min_epochs"}
     return {
         name: " ".join(map(str, value)) or NOTHING if isinstance(value, tuple | list) else value
         for name, value in flat.items()
+        if name not in unused
     }
 
 
+SHORT_CAPTIONS = {
+    LEVEL: "share price",
+    CHANGE: "share price, changes",
+    NORM: "table I, norms",
+    CELL: "table II, cells",
+    BOOK: "convolutions",
+    ONE: "waves, one step",
+    TEN: "waves, ten steps",
+}
+"""By group, the table of a row in few words."""
 CAPTIONS = {
     LEVEL: "The share price as the paper has it: AAPL, one day ahead",
     CHANGE: "The share price as changes: AAPL, one day ahead",

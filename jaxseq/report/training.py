@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STAGES = MappingProxyType(
-    {"share price": (LEVEL, CHANGE), "waves": (ONE, TEN), "Bach": (CELL, NORM), "convolutions": (BOOK,)}
+    {"waves": (ONE, TEN), "share price": (LEVEL, CHANGE), "Bach": (CELL, NORM), "convolutions": (BOOK,)}
 )
 """Tables by the stage in which they are trained: with their shared rate, the grid of rates, and with their own."""
 COSTS = "costs.json"

@@ -154,7 +154,8 @@ OF_RATES: Mapping[Rates, str] = MappingProxyType({"shared": "", "own": ", each w
 
 def _trained(found: RowRuns) -> Text:
     """How far the network with convolutions was trained, beside the paper's 600 epochs."""
-    epochs, best = int(found.runs["epochs"][0]), int(found.runs["epoch"][0])
+    epochs = int(found.runs["epochs"][0])
+    best = int(found.runs["epoch"][0])
     units = found.row.recipe.model.hidden
     seed = "one seed" if len(found.runs) == 1 else "the first seed"
     said = f"Convolutions, batch norm, an LSTM of {units} units and a softmax, {seed}, {epochs} epochs (paper: 600)."

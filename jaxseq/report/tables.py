@@ -58,7 +58,8 @@ def bach(group: str, rows: Sequence[RowRuns], times: Mapping[str, Sequence[float
     ]  # fmt: skip
     lines = [_baseline(name, rows[0], len(header)) for name in (COPY, GRAM)]
     for row_runs in rows:
-        published, runs = PUBLISHED.get((group, row_runs.row.label)), row_runs.runs
+        published = PUBLISHED.get((group, row_runs.row.label))
+        runs = row_runs.runs
         paper = [NOTHING] * 3
         if published is not None:
             paper = [_plain(published.loss, ".2f"), _plain(published.accuracy, ".3f"), _plain(published.seconds, ".0f")]
@@ -134,7 +135,8 @@ def prices(rows: Sequence[RowRuns], caption: str) -> Both:
     ]  # fmt: skip
     lines = []
     for row_runs in rows:
-        runs, falling = row_runs.runs, learning_curves.flattened(row_runs.epochs["train_loss"])
+        runs = row_runs.runs
+        falling = learning_curves.flattened(row_runs.epochs["train_loss"])
         words = {LEVEL: "level, scaled to 0..1", CHANGE: "change"}[row_runs.row.group]
         lines.append(
             [
@@ -165,11 +167,12 @@ def book(group: str, rows: Sequence[RowRuns], caption: str) -> Both:
         lines.append([name, _plain(BOOK_BASELINES.get((group, name)), ".4f"), NOTHING, NOTHING, f"{value:.5f}"])
     for row_runs in rows:
         runs = row_runs.runs
-        last, best = "valid_mse_last_epoch", "valid_mse"
         is_fed_back = row_runs.row.recipe.task == "iterated"
         # It is trained and validated on one step, which is no figure of ten.
         validation = (
-            [NOTHING, _spread(runs[FED_BACK], 5)] if is_fed_back else [_spread(runs[each], 5) for each in (last, best)]
+            [NOTHING, _spread(runs[FED_BACK], 5)]
+            if is_fed_back
+            else [_spread(runs[each], 5) for each in ("valid_mse_last_epoch", "valid_mse")]
         )
         published = BOOK_MSE.get((group, row_runs.row.label))
         lines.append([row_runs.row.label, _plain(published, ".4f"), *validation, _spread(runs["mse"], 5)])

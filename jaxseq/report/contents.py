@@ -149,7 +149,7 @@ def _sections(outputs: Outputs, shown: Evidence) -> list[Section]:
 
 
 OF_RATES: Mapping[Rates, str] = MappingProxyType({"shared": "", "own": ", each with its own best learning rate"})
-"""What the captions of tables say of their learning rates."""
+"""End of a caption by the learning rates of its table."""
 
 
 def _trained(found: RowRuns) -> Text:

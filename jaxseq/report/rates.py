@@ -51,7 +51,7 @@ def searches(recipe: Experiment) -> list[Experiment]:
 
 
 def choice(runs: Sequence[PlannedRun]) -> Choice:
-    """Return what the finished runs of `searches` say."""
+    """Return the rates and losses of the finished runs of `searches`."""
     losses = []
     for run in runs:
         # An edited log must not choose.

@@ -1,14 +1,15 @@
 """The runs of a study as one forecaster: the mean or the median of their forecasts, with intervals of its own.
 
 The ensemble is judged as a run is, its members beside it, into the folder of the study. What it forecasts with is the epoch
-of each member that was judged, or the refits of all.
+of each member that was judged, or the refits of all. Runs of chorales are judged as one, too, by the mean of their
+probabilities.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -31,6 +32,7 @@ from jaxseq.train import saved_experiment as saved_experiments
 from jaxseq.train.domains import forecast_report, forecasts
 from jaxseq.train.domains.forecast_report import ForecastJob, judged_loss
 from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.chorales import ChoraleExperiment
 from jaxseq.train.experiments.config import ROWS
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.forecaster import Trained
@@ -41,13 +43,18 @@ from jaxseq.train.plots import judgement_figures
 
 def check(experiment: Experiment, seeds: int, folds: int) -> None:
     """Raise `UsageError` for runs that are not combined: of one seed, of several folds, or of another domain."""
-    if not isinstance(experiment, ForecastExperiment):
+    if not isinstance(experiment, ForecastExperiment | ChoraleExperiment):
         raise UsageError(
-            "combines forecasts", where=ENSEMBLE, got=experiment.name, needed="an experiment that forecasts"
+            "combines forecasts and models of chorales",
+            where=ENSEMBLE,
+            got=experiment.name,
+            needed="an experiment that forecasts, or one of chorales",
         )
     if seeds < 2:
         raise UsageError("combines several seeds", where=ENSEMBLE, got=f"--seeds {seeds}", needed="--seeds 2 or more")
-    if folds > 1 or experiment.data.folds > 1:
+    # Chorales have a fixed split.
+    has_folds = isinstance(experiment, ForecastExperiment) and experiment.data.folds > 1
+    if folds > 1 or has_folds:
         raise UsageError("combines the runs of one split", where=ENSEMBLE, got="several folds", needed="no --backtest")
 
 
@@ -92,11 +99,15 @@ def _member_folders(folder: Path) -> list[Path]:
     runs = [path.parent for path in folder.glob(f"*/{run_seal.CONFIG}")]
     if len(runs) < 2:
         raise UsageError("no study of several seeds", where=folder, got=f"{len(runs)} runs", needed="at least 2")
-    return sorted(runs, key=lambda run: _experiment_of(run).seed)
+    return sorted(runs, key=lambda run: saved_experiments.saved_experiment(run).seed)
 
 
 def _experiment_of(run: Path) -> ForecastExperiment:
     return saved_experiments.saved_experiment_of(run, ForecastExperiment, "which forecasts nothing")
+
+
+def _chorales_of(run: Path) -> ChoraleExperiment:
+    return saved_experiments.saved_experiment_of(run, ChoraleExperiment, "which knows no chorales")
 
 
 def _is_sound(folder: Path, combination: str, runs: Sequence[Path]) -> bool:
@@ -119,10 +130,50 @@ class _Combined(NamedTuple):
 def _judge(folder: Path, combination: Combination, runs: Sequence[Path], console: Console) -> None:
     """Judge the ensemble and write its files, the record last."""
     members = [ensemble_seal.member_of(run) for run in runs]
+    first = saved_experiments.saved_experiment(runs[0])
+    check(first, len(runs), 1)
+    epochs = [member.epoch for member in members]
+    if isinstance(first, ChoraleExperiment):
+        judgement = _of_chorales(combination, runs, console)
+    else:
+        judgement = _of_forecasts(combination, runs, epochs)
+
+    # Until all of its files are written again, there is no ensemble.
+    ensemble_seal.remove(folder)
+    report = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    outputs = written.Outputs(folder, report)
+    for file, content in judgement.contents.items():
+        outputs.write(file, content)
+    ensemble_seal.write(folder, combination, members, judgement.contents)
+    judgement.show(folder, console)
+
+
+class _Judged(NamedTuple):
+    """Files of a judgement by their name, and what shows it on the console."""
+
+    contents: dict[str, bytes]
+    show: Callable[[Path, Console], None]
+
+
+def _of_chorales(combination: Combination, runs: Sequence[Path], console: Console) -> _Judged:
+    """Judge runs of chorales as one."""
+    # Imported here, so that forecasts do not wait for the networks of music.
+    from jaxseq.train.domains import chorale_ensemble
+
+    experiments = [_chorales_of(run) for run in runs]
+    _check_alike(runs, experiments)
+    contents = chorale_ensemble.judged(runs, experiments, combination, console)
+
+    def show(folder: Path, console: Console) -> None:
+        console.print(f"{folder}: {', '.join(contents)}", highlight=False)
+
+    return _Judged(contents, show)
+
+
+def _of_forecasts(combination: Combination, runs: Sequence[Path], epochs: Sequence[int]) -> _Judged:
+    """Judge forecasters as one."""
     experiments = [_experiment_of(run) for run in runs]
     _check_alike(runs, experiments)
-    check(experiments[0], len(runs), 1)
-
     job = forecasts.prepare(experiments[0])
     entries = _entries(job, combination, runs, experiments)
     network = overrides.network_name(experiments[0])
@@ -135,19 +186,15 @@ def _judge(folder: Path, combination: Combination, runs: Sequence[Path], console
         seed=experiments[0].seed,
         loss=judged_loss(experiments[0]),
     )
+    contents = _contents(job, judgement, entries, name, epochs)
 
-    # Until all of its files are written again, there is no ensemble.
-    ensemble_seal.remove(folder)
-    report = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    outputs = written.Outputs(folder, report)
-    contents = _contents(job, judgement, entries, name, [member.epoch for member in members])
-    for file, content in contents.items():
-        outputs.write(file, content)
-    ensemble_seal.write(folder, combination, members, contents)
-    forecast_report.print_judgement(job, judgement, folder, console, list(contents))
+    def show(folder: Path, console: Console) -> None:
+        forecast_report.print_judgement(job, judgement, folder, console, list(contents))
+
+    return _Judged(contents, show)
 
 
-def _check_alike(runs: Sequence[Path], experiments: Sequence[ForecastExperiment]) -> None:
+def _check_alike(runs: Sequence[Path], experiments: Sequence[Experiment]) -> None:
     """Raise `UsageError`, which names the run, for recipes that differ in more than their seed, and for other rows."""
     first_rows = run_folder.read_config(runs[0]).get(ROWS)
     for run, experiment in zip(runs[1:], experiments[1:], strict=True):

@@ -17,6 +17,7 @@ from jaxseq.forecasting.mixture import Combination
 from jaxseq.train import auto_options, loggers, preparation
 from jaxseq.train.experiments import EXPERIMENTS, named
 from jaxseq.train.experiments.base import Experiment
+from jaxseq.train.experiments.chorales import ChoraleExperiment
 from jaxseq.train.experiments.forecasts import ForecastExperiment
 from jaxseq.train.processes import Processes
 from jaxseq.train.saved_experiment import saved_experiment
@@ -157,7 +158,9 @@ class Options(Generic[AnyExperiment]):
             )
 
     def _check_ensemble(self) -> None:
-        """Raise `UsageError` for a training that leaves no runs of one split behind."""
+        """Raise `UsageError` for a training that leaves no runs of one split behind, and for a median that there is not."""
+        if self.ensemble == "median" and isinstance(self.experiment, ChoraleExperiment):
+            raise UsageError("no mixture of distributions", where=ENSEMBLE, got=self.ensemble, needed="mean")
         if self.seeds == 1:
             raise UsageError("combines several seeds", where=ENSEMBLE, got="--seeds 1", needed="--seeds 2 or more")
         if self.backtest > 1:
@@ -188,6 +191,15 @@ class OptionsWithoutForecasts(Options[AnyExperiment], Generic[AnyExperiment]):
     backtest: Annotated[int, tyro.conf.Suppress] = 1
     classical: Annotated[bool, tyro.conf.Suppress] = False
     explain: Annotated[bool, tyro.conf.Suppress] = False
+
+
+@dataclass(frozen=True)
+class OptionsOfChorales(OptionsWithoutForecasts[AnyExperiment], Generic[AnyExperiment]):
+    """Options in the help of an experiment on chorales, whose runs are combined, too."""
+
+    ensemble: Combination | None = None
+    """With --seeds: judge the runs as one beside each of them, by the mean of their probabilities, also over the
+    transpositions that they were trained on (--ensemble alone; there is no median)."""
 
 
 def parse(words: list[str]) -> Options[Experiment]:
@@ -256,6 +268,8 @@ def _parse_fields(experiment: Experiment, words: list[str]) -> Options[Experimen
     # They are refused by name all the same, with the reason.
     if _asks_for_help(words) and not isinstance(experiment, ForecastExperiment):
         form = OptionsWithoutForecasts
+        if isinstance(experiment, ChoraleExperiment):
+            form = OptionsOfChorales
     return command_line.parse(
         form[_typed(experiment)],
         words,

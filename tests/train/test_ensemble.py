@@ -217,7 +217,7 @@ def test_a_member_that_is_missing_damaged_or_another_one_is_refused_by_its_name(
     [
         ("aapl --ensemble", "--seeds"),
         ("aapl --seeds 2 --backtest 2 --ensemble", "--backtest"),
-        ("jsb --seeds 2 --ensemble", "forecasts"),
+        ("pianoroll --seeds 2 --ensemble", "forecasts"),
         ("aapl --seeds 2 --ensemble mode", "--ensemble"),
         ("aapl --seeds 2 --refit", "--ensemble"),
     ],

@@ -168,10 +168,10 @@ def test_the_help_of_an_experiment_leaves_out_what_it_refuses(name: str, capsys:
     with pytest.raises(SystemExit):
         options.parse([name, "--help"])
     text = capsys.readouterr().out
-    of_forecasts = [
-        f"--{word} " in text for word in ("refit,", "ensemble", "auto", "backtest", "classical,", "explain,")
-    ]
+    of_forecasts = [f"--{word} " in text for word in ("refit,", "auto", "backtest", "classical,", "explain,")]
     assert set(of_forecasts) == {name == "aapl"} and "--seeds " in text
+    # Runs of chorales are combined, too.
+    assert ("--ensemble " in text) == (name != "pianoroll")
 
 
 def test_options_that_are_not_in_the_help_are_refused_by_what_they_do() -> None:

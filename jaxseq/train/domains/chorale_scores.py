@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from jaxseq.common import row_counts
 from jaxseq.common.arrays import Batch, Splits
 from jaxseq.common.errors import UsageError
 from jaxseq.music import conditions, tokens
@@ -32,6 +33,8 @@ DUPLICATES = {
 }
 """Test pieces of each edition that are almost training pieces."""
 BOOTSTRAP_DRAWS = 10_000
+UNIT = 128
+"""Rows that are computed by length are padded to multiples of this."""
 
 ChoraleJob: TypeAlias = Job[ChoraleExperiment, Splits]
 """An experiment with the pieces of its three parts."""
@@ -140,7 +143,7 @@ def compare(job: ChoraleJob, state: TrainState, name: str) -> Comparison:
     test = stretches(job.material.test, experiment)
     test_rows = job.batches.test
     assert isinstance(test_rows, Batch), "pieces are rows, and no course through a series"
-    targets = _targets(experiment, test_rows, test)
+    targets = targets_of(experiment, test_rows, test)
     # The 5-gram reads whole pieces, whatever the protocol: it is as good as it can be.
     train_symbols = [tokens.encode(piece.notes, piece.name) for piece in job.material.train]
     gram = ngram.fit(train_symbols)
@@ -157,14 +160,14 @@ def compare(job: ChoraleJob, state: TrainState, name: str) -> Comparison:
     }
     by_piece = {}
     for label, predictor in predictors.items():
-        by_piece[label] = _score_pieces(predictor, test, targets)
+        by_piece[label] = score_pieces(predictor, test, targets)
 
     rows = [Score(label, scores.average(pieces)) for label, pieces in by_piece.items()]
     # Of another task: beside it, and after all rows that are compared with other models.
     if experiment.model.conditions:
         known_rows = inputs.pad(rows_of(experiment, test, with_conditions=True))
         predictions = iter(_predict(job, state, known_rows, test))
-        by_piece_known = _score_pieces(lambda _: next(predictions), test, targets)
+        by_piece_known = score_pieces(lambda _: next(predictions), test, targets)
         rows.append(Score(f"{name}, told {_conditions_words(experiment)}", scores.average(by_piece_known)))
     # The model may know near-duplicates by heart; a row says what it is without them.
     edition_duplicates = DUPLICATES.get(experiment.data.name, frozenset())
@@ -196,37 +199,63 @@ def _predict(
     part: Sequence[Stretch],
 ) -> list[Prediction]:
     """Return the model's prediction of each stretch; NaN and -1 for a note that is given."""
+    return [
+        prediction_of(log_p, stretch.symbols)
+        for log_p, stretch in zip(log_probabilities(job, state, rows, part), part, strict=True)
+    ]
+
+
+def prediction_of(log_p: Float[np.ndarray, "t 4 v"], symbols: Int[np.ndarray, "t 4"]) -> Prediction:
+    """Return the prediction of symbols by the log-probability of every symbol in the place of each."""
+    of_symbols = np.take_along_axis(log_p, symbols[..., None], -1)[..., 0]
+    # NaN where the first note of a window is given.
+    likeliest = np.where(np.isnan(of_symbols), -1, log_p.argmax(-1))
+    return Prediction(of_symbols, likeliest)
+
+
+def log_probabilities(
+    job: ChoraleJob,
+    state: TrainState,
+    rows: inputs.Rows,
+    part: Sequence[Stretch],
+) -> list[Float[np.ndarray, "_ 4 v"]]:
+    """Return the model's log-probability of every symbol in the place of each note; NaN for a note that is given."""
     x = devices.replicate(job.mesh, rows.x)
     logits = predict(job.setup, state.params, state.stats, x, job.experiment.batch)
-    log_probabilities = jax.nn.log_softmax(logits)
-    # Padding has a target below 0, which is no index; its values are cut off below.
-    targets = np.maximum(rows.y, 0)[..., None]
-    log_p = np.take_along_axis(np.asarray(log_probabilities), targets, -1)
-    likeliest = np.asarray(log_probabilities.argmax(-1))
+    log_p = np.asarray(jax.nn.log_softmax(logits))
 
     # Networks of notes and of chords differ in their axes of time; flat, both are note after note.
-    log_p = log_p.reshape(len(part), -1)
-    likeliest = likeliest.reshape(len(part), -1)
-    predictions = []
+    by_note = log_p.reshape(len(part), -1, tokens.VOCABULARY)
+    by_stretch = []
     for number, stretch in enumerate(part):
         size = stretch.symbols.size
-        missing = 0
         # A network of notes has no output for the first note of a window, which is given.
-        if likeliest.shape[1] < size:
-            missing = 1
-        outputs = size - missing
-        stretch_log_p = np.concatenate([np.full(missing, np.nan), log_p[number, :outputs]])
-        stretch_likeliest = np.concatenate([np.full(missing, -1), likeliest[number, :outputs]])
-        predictions.append(
-            Prediction(
-                log_p=stretch_log_p.reshape(-1, 4),
-                likeliest=stretch_likeliest.reshape(-1, 4),
-            )
-        )
-    return predictions
+        missing = int(by_note.shape[1] < size)
+        outputs = np.pad(by_note[number, : size - missing], ((missing, 0), (0, 0)), constant_values=np.nan)
+        by_stretch.append(outputs.reshape(*stretch.symbols.shape, -1))
+    return by_stretch
 
 
-def _targets(
+def log_probabilities_by_length(
+    job: ChoraleJob,
+    state: TrainState,
+    rows: Sequence[inputs.Rows],
+    part: Sequence[Stretch],
+) -> list[Float[np.ndarray, "_ 4 v"]]:
+    """Return what `log_probabilities` does for one row a stretch, with less padding: rows of one length at a time."""
+    lengths = np.array([-(-len(row.x) // UNIT) * UNIT for row in rows])
+    by_number: dict[int, Float[np.ndarray, "_ 4 v"]] = {}
+    for length in np.unique(lengths):
+        numbers = np.flatnonzero(lengths == length)
+        # Filled up to a number of rows that shares a compiled program.
+        filled = row_counts.filled_up(numbers, row_counts.shared(len(numbers), job.experiment.batch))
+        padded = inputs.pad([rows[number] for number in filled], int(length))
+        log_p = log_probabilities(job, state, padded, [part[number] for number in filled])
+        by_number.update(zip(numbers.tolist(), log_p[: len(numbers)], strict=True))
+    return [by_number[number] for number in range(len(part))]
+
+
+def targets_of(
     experiment: ChoraleExperiment,
     batch: Batch,
     part: Sequence[Stretch],
@@ -243,7 +272,7 @@ def _targets(
     return [scores.all_but_the_first(stretch.symbols) for stretch in part]
 
 
-def _score_pieces(
+def score_pieces(
     predictor: Predictor,
     part: Sequence[Stretch],
     targets: Iterable[Bool[np.ndarray, "t 4"] | None],

@@ -7,7 +7,7 @@ weight zero, so a smaller last batch is a mean over fewer rows and no row is dro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -22,12 +22,14 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxseq.common import precision
 from jaxseq.common.arrays import Batch, Key, Tree, Variables
 from jaxseq.common.precision import Precision
-from jaxseq.data.gathered import Gathered
+from jaxseq.data.buckets import Buckets
+from jaxseq.data.gathered import Gathered, RowsOfModel
 from jaxseq.nn import apply
 from jaxseq.nn.apply import Carrying, Model, Resumed
-from jaxseq.nn.objectives import Objective
-from jaxseq.train import feed
-from jaxseq.train.feed import Course, Feed, Judged, Minibatch, Training
+from jaxseq.nn.objectives import Objective, PerRow
+from jaxseq.train import feed, minibatch
+from jaxseq.train.feed import Course, Judged, Training
+from jaxseq.train.minibatch import Feed, Minibatch, Selection
 from jaxseq.train.optimiser import after_epoch, global_norm, weights, with_numbers
 
 EVALUATION_BATCHES = 16
@@ -166,7 +168,7 @@ def step(
     weight: Float[Array, "b"],
 ) -> tuple[TrainState, StepLog]:
     """Take one optimiser step on the rows of `data`, each with its weight in the mean. `state` is donated."""
-    all_rows = feed.Selection(jnp.arange(data.x.shape[0]), weight)
+    all_rows = Selection(jnp.arange(data.x.shape[0]), weight)
     after, log = _step(setup, feed.feed_of(data), _Walk(state, None), all_rows)
     return after.state, log
 
@@ -190,7 +192,7 @@ def gradient_norms(
 
     train_step = partial(_step, setup, rows)
     walk, _ = jax.lax.scan(train_step, before, batches_before)
-    gradient = _gradient(setup, rows.take(batch_of_step), walk).gradient
+    gradient = rows.computed(batch_of_step, partial(_gradient, setup, walk)).gradient
     return jax.tree.map(optax.tree.norm, gradient)
 
 
@@ -213,7 +215,7 @@ def _step(
 ) -> tuple[_Walk, StepLog]:
     """Take one optimiser step on one batch."""
     state = walk.state
-    loss, stats, carries, gradient, key = _gradient(setup, rows.take(selection), walk)
+    loss, stats, carries, gradient, key = rows.computed(selection, partial(_gradient, setup, walk))
 
     # optax mixes its float32 with Python floats and int32 counts, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
@@ -237,8 +239,8 @@ def _step(
 
 def _gradient(
     setup: Setup,
-    rows: Minibatch,
     walk: _Walk,
+    rows: Minibatch,
 ) -> _Gradient:
     """Differentiate the mean loss of one batch by the parameters: the carries that it starts from are constants."""
     rows = _split_over_devices(setup, rows)
@@ -400,7 +402,7 @@ def _in_batches(setup: Setup, rows: int, batch: int, compute: Callable[[Int[Arra
         device_count = setup.batch_sharding.num_devices
     # Few rows make one small batch, not a large one of padding; the devices must still share it evenly.
     rows_rounded_up = rows + -rows % device_count
-    index = feed.batches_of(jnp.arange(rows), min(batch, rows_rounded_up)).index
+    index = minibatch.batches_of(jnp.arange(rows), min(batch, rows_rounded_up)).index
 
     results = jax.lax.map(compute, index)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:rows], results)
@@ -441,24 +443,49 @@ def evaluate(
 
     JAX sorts the names: look a metric up by its name, not by its place.
     """
+    if isinstance(data, Buckets):
+        pairs = [_predicted(setup, params, stats, part, batch) for part in data.parts]
+    else:
+        pairs = [_predicted(setup, params, stats, data, batch)]
+    metrics = dict(setup.objective.metrics)
+    values = {name: _of_rows(metric, pairs) for name, metric in metrics.items()}
+
+    if setup.objective.weight is None:
+        return {name: jnp.mean(of_rows) for name, of_rows in values.items()}
+
+    row_weight = setup.objective.weight
+    weight = _of_rows(lambda _, target: row_weight(target), pairs)
+    return {name: _weighted_mean(of_rows, weight) for name, of_rows in values.items()}
+
+
+class _Predicted(NamedTuple):
+    """Predictions of some rows, and their targets."""
+
+    prediction: Float[Array, "n *k"]
+    target: Shaped[Array, "n *k"]
+
+
+def _predicted(setup: Setup, params: Tree, stats: Tree, data: RowsOfModel | Course, batch: int) -> _Predicted:
+    """Return the predictions and targets of rows of one shape."""
     if isinstance(data, Course):
         prediction = predict_along(setup, params, stats, jnp.asarray(data.x))[-data.y.shape[0] :]
-        target = jnp.asarray(data.y)
-    elif isinstance(data, Gathered):
+        return _Predicted(prediction, jnp.asarray(data.y))
+    if isinstance(data, Gathered):
         inputs_at = partial(feed.inputs_at, data)
         prediction = _in_batches(setup, data.count, batch, partial(_predict_batch, setup, params, stats, inputs_at))
         # Of targets at every time step, those of the last one alone are laid out.
         target = _in_batches(setup, data.count, batch, partial(feed.targets_at, replace(data, every_step=False)))
-    else:
-        prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
-        target = setup.objective.at_end(jnp.asarray(data.y))
-    metrics = dict(setup.objective.metrics)
+        return _Predicted(prediction, target)
+    prediction = predict(setup, params, stats, jnp.asarray(data.x), batch)
+    return _Predicted(prediction, setup.objective.at_end(jnp.asarray(data.y)))
 
-    if setup.objective.weight is None:
-        return {name: jnp.mean(metric(prediction, target)) for name, metric in metrics.items()}
 
-    weight = setup.objective.weight(target)
-    return {name: _weighted_mean(metric(prediction, target), weight) for name, metric in metrics.items()}
+def _of_rows(per_row: PerRow, pairs: Sequence[_Predicted]) -> Float[Array, "n"]:
+    """Return a number for each row of all parts."""
+    numbers = [per_row(*pair) for pair in pairs]
+    if len(numbers) == 1:
+        return numbers[0]
+    return jnp.concatenate(numbers)
 
 
 # Many epochs ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The rows of a training, and the order in which an epoch reads them.
 
-`Shuffled` rows are independent: each epoch draws a new order, and no state passes from one batch to the next. `Segments`
+`Shuffled` rows are independent: each epoch draws a new order, and no state passes from one batch to the next. So are
+`Bucketed` rows, whose batches differ in length. `Segments`
 are consecutive pieces of one long series, as in language modelling (Zaremba et al. 2014, arXiv:1409.2329, section 4.1): a
 batch has the next window of every segment, and the state at the end of a batch is that before the next one. No gradient
 passes between batches (truncated back-propagation through time).
@@ -13,10 +14,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +27,13 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxseq.common.arrays import Batch, Key, Tree
 from jaxseq.data import gathered, windows
+from jaxseq.data.buckets import Buckets
 from jaxseq.data.gathered import Gathered, RowsOfModel
 from jaxseq.data.windows import ArrayInPieces
 from jaxseq.nn.apply import Carrying, Model
 from jaxseq.train import devices
+from jaxseq.train.bucketed import Bucketed
+from jaxseq.train.minibatch import Feed, Minibatch, Order, Result, Selection, batches_of, steps_per_epoch
 
 LAID_OUT = 2**22
 """Numbers of rows that are laid out at once: 16 MiB."""
@@ -44,90 +48,7 @@ jax.tree_util.register_dataclass(
 )
 
 
-class Minibatch(NamedTuple):
-    """Rows of one optimiser step.
-
-    weight   of each row in the mean; 0 for padding
-    lengths  time steps of each row that count in the moments of a batch; None for whole rows, without the padding
-    """
-
-    x: Shaped[Array, "b *d"]
-    y: Shaped[Array, "b *k"]
-    weight: Float[Array, "b"]
-    lengths: Int[Array, "b"] | None = None
-
-
-class Order(NamedTuple):
-    """The batches of an epoch, with the key that is left after they were drawn.
-
-    batches  what `Feed.take` reads a batch from; every leaf has the axis "steps" first
-    """
-
-    batches: Tree
-    key: Key
-
-
-@runtime_checkable
-class Feed(Protocol):
-    """The rows of a training, in the batches of an epoch."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows, each a window."""
-        ...
-
-    @property
-    def row(self) -> Batch:
-        """One row as the model sees it, x "1 t d" and y "1 *k"."""
-        ...
-
-    def steps(self, batch: int) -> int:
-        """Return the number of batches in an epoch."""
-        ...
-
-    def order(self, key: Key, batch: int) -> Order:
-        """Return the batches of an epoch in their order."""
-        ...
-
-    def start(self, model: Model, batch: int) -> Tree:
-        """Return the carries before the first batch of an epoch; None where no state passes between batches."""
-        ...
-
-    def take(self, selection: Tree) -> Minibatch:
-        """Return the rows of one batch of `order`."""
-        ...
-
-
 # Rows in any order -----------------------------------------------------------------------------------------------------
-
-
-class Selection(NamedTuple):
-    """Row numbers of one batch, and the weight of each: 1, or 0 for padding."""
-
-    index: Int[Array, "*steps b"]
-    weight: Float[Array, "*steps b"]
-
-
-def batches_of(
-    order: Int[Array, "n"],
-    batch: int,
-) -> Selection:
-    """Split row numbers into batches "steps b"; the last batch is padded with row 0 at weight zero."""
-    rows = order.shape[0]
-    # A scan needs batches of one shape. Weight zero keeps padding out of the loss and of batch norm's moments.
-    padding = (0, -rows % batch)
-    index = jnp.pad(order, padding)
-    weight = jnp.pad(jnp.ones(rows), padding)
-
-    return Selection(
-        index=index.reshape(-1, batch),
-        weight=weight.reshape(-1, batch),
-    )
-
-
-def steps_per_epoch(rows: int, batch: int) -> int:
-    """Return the number of batches in an epoch of `rows` rows, including a smaller last batch."""
-    return -(-rows // batch)
 
 
 class Shuffled(NamedTuple):
@@ -160,6 +81,10 @@ class Shuffled(NamedTuple):
 
     def start(self, model: Model, batch: int) -> None:
         """Return None: every row starts anew."""
+
+    def computed(self, selection: Selection, compute: Callable[[Minibatch], Result]) -> Result:
+        """Return what a function gives for the selected rows."""
+        return compute(self.take(selection))
 
     def take(self, selection: Selection) -> Minibatch:
         """Return the selected rows."""
@@ -264,6 +189,10 @@ class Segments:
         assert isinstance(model, Carrying), "build_job checks it"
         return model.start(batch, self.x.dtype)
 
+    def computed(self, selection: Span, compute: Callable[[Minibatch], Result]) -> Result:
+        """Return what a function gives for one window of each segment."""
+        return compute(self.take(selection))
+
     def take(self, selection: Span) -> Minibatch:
         """Return one window of each segment; targets beyond the end of a segment are unknown (NaN)."""
         steps = selection.first[:, None] + jnp.arange(self.window)
@@ -304,9 +233,9 @@ class Course(NamedTuple):
     y: Float[Array | np.ndarray, "m k"]
 
 
-Training: TypeAlias = RowsOfModel | Segments
+Training: TypeAlias = RowsOfModel | Segments | Buckets
 """Training part of a job."""
-Judged: TypeAlias = RowsOfModel | Course
+Judged: TypeAlias = RowsOfModel | Course | Buckets
 """Validation or test part of a job; a `Course` where the training part has segments."""
 
 
@@ -322,6 +251,8 @@ def feed_of(data: Training) -> Feed:
     """Return the batches that a training part is read in."""
     if isinstance(data, Segments):
         return data
+    if isinstance(data, Buckets):
+        return Bucketed(data)
     return Shuffled(data)
 
 
@@ -329,6 +260,8 @@ def judged_rows(data: Judged) -> int:
     """Return the number of rows of a part that are judged."""
     if isinstance(data, Course):
         return len(data.y)
+    if isinstance(data, Buckets):
+        return data.count
     return gathered.count(data)
 
 

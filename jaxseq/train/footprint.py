@@ -27,6 +27,7 @@ from jax.sharding import Mesh
 from jaxseq.common import memory
 from jaxseq.common.arrays import Batch, Tree
 from jaxseq.data import gathered
+from jaxseq.data.buckets import Buckets
 from jaxseq.data.gathered import Gathered
 from jaxseq.data.windows import BYTES_A_NUMBER
 from jaxseq.train import epoch, feed
@@ -163,7 +164,7 @@ def _data_bytes(batches: RowSplits) -> int | float:
     total = copies * bytes_of(train)
     for part in judged:
         # No state is carried along the series of a panel.
-        assert not isinstance(part, Course)
+        assert not isinstance(part, Course | Buckets)
         row = gathered.first_row(part)
         targets = row.y.shape[-1]
         of_row = JUDGED_TARGET * targets
@@ -180,6 +181,10 @@ def _rows_at_once(batches: RowSplits) -> int | float:
     if isinstance(batches.valid, Course):
         # The state passes from piece to piece, of one row each.
         return epoch.ALONG / feed.feed_of(batches.train).row.x.shape[1]
+    if isinstance(batches.valid, Buckets):
+        # One bucket after the other, of which the longest rows are few.
+        longest = feed.feed_of(batches.train).row.x.shape[1]
+        return max(part.x.shape[0] * part.x.shape[1] for part in batches.valid.parts) / longest
     return feed.judged_rows(batches.valid)
 
 

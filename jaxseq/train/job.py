@@ -29,8 +29,9 @@ from jaxseq.train import devices, epoch, experiments, feed, footprint, optimiser
 from jaxseq.train.epoch import Setup, TrainState
 from jaxseq.train.experiments.base import Experiment, Training, with_batch_of, with_epochs_of
 from jaxseq.train.experiments.config import OVERRIDES, ROWS
-from jaxseq.train.feed import Feed, RowSplits, Segments
+from jaxseq.train.feed import RowSplits, Segments
 from jaxseq.train.footprint import Footprint
+from jaxseq.train.minibatch import Feed
 from jaxseq.train.stream import Source
 
 MOST_LAYERS = 64

@@ -21,6 +21,7 @@ from rich.console import Console
 from jaxseq.checkpoint import run_seal
 from jaxseq.common import files, lock
 from jaxseq.common.errors import EXIT_INTERRUPTED, Stopped, UsageError
+from jaxseq.data.buckets import Buckets
 from jaxseq.train import domains, lanes, loop, progress, run
 from jaxseq.train.callbacks import Callback
 from jaxseq.train.domains.base import Extras
@@ -132,6 +133,9 @@ def _most_lanes(group: Sequence[Planned]) -> int:
     # That of the data or the memory: the training of the group has the same, and raises it.
     except UsageError:
         return len(group)
+    # Each lane draws another bucket, and a program of several lanes would compute all buckets for each of them.
+    if isinstance(job.batches.train, Buckets):
+        return 1
     return most_lanes(job, len(group))
 
 

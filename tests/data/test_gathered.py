@@ -19,6 +19,7 @@ from jaxseq.data.targets import Options
 from jaxseq.data.uncut import UncutWindows
 from jaxseq.data.windows import Series
 from jaxseq.train import devices, feed
+from jaxseq.train.minibatch import Selection
 
 WINDOW = 9
 HORIZON = 3
@@ -49,7 +50,7 @@ def panel(missing: bool, period: int = 1) -> Panel:
 
 def _taken(rows: Gathered, order: np.ndarray) -> Batch:
     """Return rows as a training step takes them."""
-    made = feed.feed_of(rows).take(feed.Selection(jnp.asarray(order), jnp.ones(len(order))))
+    made = feed.feed_of(rows).take(Selection(jnp.asarray(order), jnp.ones(len(order))))
     return Batch(made.x, made.y)
 
 

@@ -16,7 +16,7 @@ from jaxseq import cells
 from jaxseq.common.arrays import Batch
 from jaxseq.common.precision import Precision
 from jaxseq.nn import apply, forecaster, heads, objectives
-from jaxseq.train import epoch, feed
+from jaxseq.train import epoch, minibatch
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -61,14 +61,14 @@ def test_an_epoch_sees_every_row_exactly_once(batch: int) -> None:
     seen = round(float(-np.asarray(state.params["head"]["bias"])[0]) / RATE * size)
     digits = [seen // 4**row % 4 for row in range(ROWS)]
     assert sorted(digits) == sorted([1] * (ROWS - last) + [size // last] * last)
-    assert log.loss.shape == (-(-ROWS // batch),) and int(state.step) == feed.steps_per_epoch(ROWS, batch)
+    assert log.loss.shape == (-(-ROWS // batch),) and int(state.step) == minibatch.steps_per_epoch(ROWS, batch)
 
 
 @pytest.mark.parametrize(("n", "batch"), [(1, 5), (24, 8), (7, 5)])
 def test_batches_hold_every_row_once_and_fill_up_with_weight_zero(n: int, batch: int) -> None:
     order = np.random.default_rng(n).permutation(n)
-    index, weight = feed.batches_of(jnp.asarray(order), batch)
-    assert index.shape == weight.shape == (feed.steps_per_epoch(n, batch), batch)
+    index, weight = minibatch.batches_of(jnp.asarray(order), batch)
+    assert index.shape == weight.shape == (minibatch.steps_per_epoch(n, batch), batch)
     np.testing.assert_array_equal(index[weight == 1], order)
     assert set(np.unique(weight)) <= {0.0, 1.0} and weight.sum() == n
 

@@ -13,7 +13,7 @@ from jaxseq.cells import CELLS
 from jaxseq.data.laid_out import batch
 from jaxseq.data.waves import Waves
 from jaxseq.forecasting.least_squares import least_squares
-from jaxseq.train import epoch, feed
+from jaxseq.train import epoch, minibatch
 from jaxseq.train.experiments import forecasts, named
 
 
@@ -31,7 +31,7 @@ def waves():
 def test_every_cell_beats_least_squares_on_waves(name):
     train, valid, linear = waves()
     recipe = named("waves", model=forecasts.Model(cell=name), epochs=8, batch=64)
-    steps = feed.steps_per_epoch(len(train.x), recipe.batch)
+    steps = minibatch.steps_per_epoch(len(train.x), recipe.batch)
     optimiser = recipe.build_optimiser(steps)
     setup = epoch.Setup(recipe.build(), recipe.objective(), optimiser.transformation)
     state = epoch.init(setup, jax.random.key(0), jax.numpy.asarray(train.x[:1]), numbers=optimiser.numbers)

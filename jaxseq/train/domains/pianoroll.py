@@ -18,6 +18,8 @@ from jaxseq.checkpoint import run_seal
 from jaxseq.common import csv_tables, figures, files, row_counts
 from jaxseq.common.arrays import Batch
 from jaxseq.common.errors import UsageError
+from jaxseq.data import buckets
+from jaxseq.data.buckets import Buckets
 from jaxseq.music.corpora.pianoroll import KEYS, RollSplits
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.train import run_folder
@@ -86,11 +88,20 @@ class Score(NamedTuple):
 def prepare(experiment: PianorollExperiment) -> PianorollJob:
     """Load the rolls and lay them out as rows of frames and their successors. Raises `UsageError` as the data do."""
     parts = experiment.data.load()
-    batches = RowSplits(*(_rows(rolls) for rolls in parts))
+    batches = RowSplits(*(_rows(rolls, experiment) for rolls in parts))
     return build_job(experiment, batches, parts, judged_by=("nats",))
 
 
-def _rows(rolls: Sequence[Float[np.ndarray, "_ d"]]) -> Batch:
+def _rows(rolls: Sequence[Float[np.ndarray, "_ d"]], experiment: PianorollExperiment) -> Batch | Buckets:
+    """Lay out pieces, all as long as the longest one or in buckets of similar length."""
+    if experiment.buckets == 1:
+        return _padded(rolls)
+    lengths = [len(roll) - 1 for roll in rolls]
+    divided = buckets.divided(lengths, most=experiment.buckets, batch=experiment.batch)
+    return Buckets(tuple(_padded([rolls[number] for number in numbers]) for numbers in divided))
+
+
+def _padded(rolls: Sequence[Float[np.ndarray, "_ d"]]) -> Batch:
     """Lay out frames 1 to T-1 of every piece and their successors, padded to the longest piece."""
     longest = max(len(roll) for roll in rolls) - 1
     x = np.full((len(rolls), longest, KEYS), PADDING, np.float32)
@@ -233,7 +244,7 @@ def report(
     experiment = job.experiment
     lines = [f"| {score.name} | {score.nats:.3f} |" for score in scores]
     table = "\n".join(["| predictions | nats a frame |", "|---|---:|", *lines])
-    parts = ", ".join(f"{len(part.x)} {name}" for name, part in job.batches._asdict().items())
+    parts = ", ".join(f"{len(rolls)} {name}" for name, rolls in job.material._asdict().items())
     return f"""# {experiment.name}: {_network_words(experiment)}
 
 {table}

@@ -28,7 +28,7 @@ BESIDE_THE_FIELDS = ("experiment", *RESULTS, RECIPE, OVERRIDES, WARM_START, RUN_
 """Keys of `config.json` that are not fields of an experiment: its name, results of fitting, and the run's identity."""
 OUTSIDE_JSON = ("name", "about")
 """Fields that are not written: the name stands under "experiment", the help text belongs to the code."""
-BEFORE: Mapping[str, object] = MappingProxyType({"start": "random", "ema": 0.0})
+BEFORE: Mapping[str, object] = MappingProxyType({"start": "random", "ema": 0.0, "buckets": 1})
 """Values of fields that earlier versions did not write, where the default is another one today."""
 BEFORE_IN_MODELS: Mapping[str, object] = MappingProxyType({"conditions": False, "reprises": False})
 """Likewise, of the fields of networks."""

@@ -14,6 +14,9 @@ from jaxseq.music.networks.roll_net import RollNet
 from jaxseq.nn.objectives import Objective
 from jaxseq.train.experiments.base import CellName, Experiment, NormName, check_convolutions, norm_inside
 
+MOST_BUCKETS = 8
+"""Maximum number of groups of pieces, each of which is compiled by itself."""
+
 
 @dataclass(frozen=True)
 class Roll:
@@ -72,11 +75,14 @@ class PianorollExperiment(Experiment):
     """The network."""
     decay: float = 0.01
     """Weight decay of AdamW; 0 is Adam."""
+    buckets: int = 1
+    """Maximum number of groups of pieces of similar length, each padded to its longest; 1 pads all to the longest."""
 
     domain: ClassVar[str] = "pianoroll"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        count(1, most=MOST_BUCKETS, buckets=self.buckets)
 
     def objective(self) -> Objective:
         """Return cross entropy in nats a frame."""
@@ -105,6 +111,7 @@ EXPERIMENTS = (
         lr=3e-3,
         schedule="cosine",
         clip=1.0,
+        buckets=5,
     ),
 )
 """The experiments of this domain, in the order of --help."""

@@ -27,7 +27,7 @@ class Buckets(NamedTuple):
     parts: tuple[Batch, ...]
 
     @property
-    def count(self) -> int:
+    def rows(self) -> int:
         """Number of rows."""
         return sum(len(part.y) for part in self.parts)
 

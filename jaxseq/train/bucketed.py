@@ -33,7 +33,7 @@ class Bucketed(NamedTuple):
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return self.data.count
+        return self.data.rows
 
     @property
     def row(self) -> Batch:

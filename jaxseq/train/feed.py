@@ -261,7 +261,7 @@ def judged_rows(data: Judged) -> int:
     if isinstance(data, Course):
         return len(data.y)
     if isinstance(data, Buckets):
-        return data.count
+        return data.rows
     return gathered.count(data)
 
 

@@ -19,6 +19,7 @@ from jaxseq.common import csv_tables, figures, files
 from jaxseq.common.arrays import Batch, Variables
 from jaxseq.common.console import counter
 from jaxseq.common.errors import UsageError
+from jaxseq.data.buckets import Buckets
 from jaxseq.data.dataset import Dataset
 from jaxseq.data.gathered import Gathered, RowsOfModel, can_gather, first_row, gathered, pieces
 from jaxseq.data.laid_out import batch
@@ -113,7 +114,8 @@ def _ridge(experiment: ForecastExperiment, dataset: Dataset, batches: RowSplits)
         return None
     train = batches.train
     valid = batches.valid
-    assert not isinstance(train, Segments) and not isinstance(valid, Course), "a carried state forecasts at every step"
+    assert not isinstance(train, Segments | Buckets), "a carried state forecasts at every step"
+    assert not isinstance(valid, Course | Buckets), "a carried state forecasts at every step"
     return ridge.fit(train, valid, ridge.ages(dataset.windows.train.series, experiment.horizon))
 
 
@@ -163,7 +165,7 @@ def on_all_rows(job: ForecastJob, facts: Mapping[str, object]) -> ForecastJob:
     chosen = job.fitted.get(RIDGE)
     if not isinstance(chosen, Mapping):
         return again
-    assert not isinstance(batches.train, Segments), "the rows are independent"
+    assert not isinstance(batches.train, Segments | Buckets), "the rows are independent, and of one length"
     return _starting_from(again, ridge.fit_to(batches.train, **chosen))
 
 

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: pages that live outside of docs/, the player, and the list of all modules below each page of the API.
+"""Hooks of MkDocs: pages from outside of docs/, notebooks, the player, and the list of modules below each page of the API.
 
 Texts of the repository (README, CONTRIBUTING, the paper's report) are read where they are. Their links, relative to their
 own place, are rewritten to the page that shows the target.
@@ -9,6 +9,7 @@ import posixpath
 import re
 from pathlib import Path
 
+import notebooks
 import player
 from mkdocs.structure.files import File, Files
 
@@ -47,7 +48,8 @@ def _address(path):
     if path in OUTSIDE:
         return OUTSIDE[path]
     if path.startswith("docs/"):
-        return path.removeprefix("docs/")
+        # A notebook is shown by its page.
+        return re.sub(r"\.ipynb$", ".md", path.removeprefix("docs/"))
     if path.startswith("runs/paper/"):
         return path.removeprefix("runs/")
     return None
@@ -73,7 +75,7 @@ def _other_modules(room, shown):
 
 
 def on_files(files, config):
-    """Add the files outside of docs/, and the page that plays composed pieces."""
+    """Add the files outside of docs/, the pages of notebooks, and the page that plays composed pieces."""
     added = [*files]
     for path, address in OUTSIDE.items():
         added.append(File.generated(config, address, abs_src_path=str(ROOT / path)))
@@ -81,6 +83,10 @@ def on_files(files, config):
         for path in sorted(ROOT.glob(pattern)):
             address = _address(path.relative_to(ROOT).as_posix())
             added.append(File.generated(config, address, abs_src_path=str(path)))
+    for name, page in notebooks.pages().items():
+        added.append(File.generated(config, f"notebooks/{name}.md", content=page.markdown))
+        for picture, content in page.pictures.items():
+            added.append(File.generated(config, f"notebooks/{picture}", content=content))
     added.append(File.generated(config, "player/index.html", content=player.page()))
     return Files(added)
 

@@ -1,3 +1,3 @@
 """Recurrent sequence models as pure functions in JAX."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

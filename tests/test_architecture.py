@@ -68,6 +68,7 @@ DOORS = {
         "train/experiments/base",
         "train/options",
         "sample/options",
+        "sample/harmonise",
         "forecast",
         "score",
         "export",

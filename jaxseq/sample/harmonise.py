@@ -121,6 +121,7 @@ def _experiment(options: Options) -> ChoraleExperiment:
 
 def _key_of_tune(piece: Piece) -> Key | None:
     """Return the key that the signature declares, or else that of the tune alone: the lower voices are not known yet."""
+    # Rests, from which no key is found.
     heard = piece.notes.copy()
     heard[:, 1:] = 0
     return conditions.key_of(piece._replace(notes=heard))
@@ -135,6 +136,7 @@ def _known(composer: Composer, tune: Tune) -> Int[np.ndarray, "t 7"]:
 
 def nats(job: ChoraleJob, composer: Composer, given: Sequence[Tune]) -> Float[np.ndarray, "3"]:
     """Return -log p of Bach's alto, tenor and bass, a mean over their notes, given all notes before each."""
+    # Told of each piece as much as it is when its tune is harmonised, no more.
     part = []
     for stretch, tune in zip(stretches([tune.piece for tune in given], job.experiment), given, strict=True):
         part.append(stretch._replace(known=_known(composer, tune)))
@@ -191,6 +193,7 @@ def _longer(positions: Int[np.ndarray, "t"], steps: int) -> Int[np.ndarray, "m"]
 
 
 def _forced(piece: Piece, steps: int) -> Int[np.ndarray, "m 4"]:
+    # The soprano as it is; the other voices are to be composed.
     forced = np.full((steps, len(VOICES)), FREE)
     forced[: len(piece.notes), 0] = tokens.encode(piece.notes, piece.name)[:, 0]
     return forced

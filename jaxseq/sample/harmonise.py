@@ -91,15 +91,15 @@ def run(options: Options) -> None:
     pieces = tunes.unseen(job.material.test, job.material.train)
     if not pieces:
         raise UsageError("every tune of the test part stands in a training piece", where=experiment.data.name)
-    given = [Tune(piece, _key_of_tune(piece)) for piece in pieces]
+    melodies = [Tune(piece, _key_of_tune(piece)) for piece in pieces]
     bach = [piece.notes for piece in pieces]
     columns = {}
     for name, way in WAYS.items():
-        harmonised = harmonise(composer, given, job.material.train, way, options.seed)
+        harmonised = harmonise(composer, melodies, job.material.train, way, options.seed)
         columns[name] = tunes.compared(harmonised, bach)
     columns["Bach"] = tunes.compared(bach, bach)
     title = f"{len(pieces)} of {len(job.material.test)} tunes of the test part stand in no training piece"
-    say(table(title, columns, nats(job, composer, given)))
+    say(table(title, columns, nats(job, composer, melodies)))
 
 
 def _experiment(options: Options) -> ChoraleExperiment:
@@ -166,16 +166,16 @@ def harmonise(
             within = leaning.within_ranges(leaning.none(steps), ranges)
             keys = [tune.key for tune in together]
             weights = leaning.in_keys(within, keys, usual.STRENGTH_BESIDE_READING)
-        known = None
+        conditioned = None
         if composer.experiment.model.conditions:
-            known = np.stack([_padded(_known(composer, tune), steps) for tune in together])
+            conditioned = np.stack([_padded(_known(composer, tune), steps) for tune in together])
         drawn = composer.draw(
             jax.random.key(seed),
             np.stack([_forced(tune.piece, steps) for tune in together]),
             _longer(together[0].piece.positions, steps),
             options=way.options,
             guide=Guide(
-                known=known,
+                known=conditioned,
                 weights=weights,
                 numbers=np.array(numbers),
             ),

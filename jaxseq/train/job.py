@@ -325,9 +325,14 @@ def epochs_note(job: Job[Experiment, object]) -> str:
     rows = feed.feed_of(job.batches.train)
     steps = counted(rows.steps(experiment.batch), "step")
     length = f"{counted(rows.rows, 'training row')}, {steps} an epoch: at most {experiment.epochs} epochs"
-    if experiment.patience is None:
+    stops = []
+    if experiment.patience is not None:
+        stops.append(f"after {experiment.patience} without a better validation score")
+    if experiment.min_gain is not None:
+        stops.append(f"at a plateau of the training loss, from epoch {experiment.min_epochs} on")
+    if not stops:
         return length
-    return f"{length}; training stops after {experiment.patience} without a better validation score"
+    return f"{length}; training stops {' or '.join(stops)}"
 
 
 def run_config(job: Job) -> dict[str, object]:

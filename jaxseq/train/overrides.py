@@ -28,13 +28,15 @@ def of(experiment: Training) -> tuple[str, ...]:
 def network_name(experiment: Experiment) -> str:
     """Return the name of the trained network for tables: that of its cell, or of a class that builds another one.
 
-    The kind of a network stands before its cell, unless it is a plain stack.
+    The kind of a network stands before its cell, unless it is a plain stack, or in its place where it has none.
     """
     if "build" in of(experiment):
         return type(experiment).__name__
     kind = getattr(experiment.model, "kind", networks.DEFAULT)
     if kind == networks.DEFAULT:
         return experiment.model.cell
+    if not networks.KINDS[kind].reads_cell:
+        return kind
     return f"{kind} {experiment.model.cell}"
 
 

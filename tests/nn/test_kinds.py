@@ -218,6 +218,7 @@ USE = networks.Use(task="direct", layers=2)
         ("wavenet", {"stateful": True}, "--model.kind"),
         ("wavenet", {"bidirectional": True}, "--model.kind"),
         ("wavenet", {"norm": "layer"}, "--model.norm"),
+        ("wavenet", {"recurrent_dropout": 0.5}, "--model.recurrent-dropout"),
         ("encoder-decoder", {"task": "iterated"}, "--model.kind"),
         ("encoder-decoder", {"bidirectional": True}, "--model.kind"),
     ],

@@ -147,3 +147,6 @@ def test_a_network_is_named_with_its_kind():
     assert overrides.network_name(made) == "gru"
     dilated = dataclasses.replace(made, model=Model(layers=2, kind="dilated"))
     assert overrides.network_words(dilated) == "dilated gru of 50 units"
+    # It has no recurrent layer.
+    convolutions = dataclasses.replace(made, model=Model(layers=8, kind="wavenet"))
+    assert overrides.network_words(convolutions) == "wavenet of 50 units"

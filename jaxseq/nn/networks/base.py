@@ -18,6 +18,7 @@ class Use(NamedTuple):
     norm      name of the normalisation
     stateful  whether the state is carried from window to window
     draws     whether the head has a distribution to draw from
+    recurrent_dropout  share of the state that is dropped from step to step
     """
 
     task: str
@@ -27,6 +28,7 @@ class Use(NamedTuple):
     norm: str = "none"
     stateful: bool = False
     draws: bool = False
+    recurrent_dropout: float = 0.0
 
 
 Check: TypeAlias = Callable[[Use], None]
@@ -40,6 +42,7 @@ class Kind(NamedTuple):
     check           raises `UsageError` for options that do not go together with it
     decodes         whether it has a field `steps`, the number of time steps of the horizon, each of which has the same head
     teacher_forced  whether an iterated forecast is trained at every time step of the window, not at the last alone
+    reads_cell      whether its layers are recurrent ones of the cell
     """
 
     name: str
@@ -47,6 +50,7 @@ class Kind(NamedTuple):
     check: Check
     decodes: bool = False
     teacher_forced: bool = False
+    reads_cell: bool = True
 
 
 def any_use(use: Use) -> None:

@@ -64,10 +64,17 @@ def _last_of(x: Float[Array, "b t h"], reading: Reading) -> Float[Array, "b h"]:
 def _check(use: Use) -> None:
     needs_window(NAME, use)
     reads_forwards(NAME, use)
+    if use.recurrent_dropout:
+        raise UsageError(
+            "has no state to drop",
+            where="--model.recurrent-dropout",
+            got=use.recurrent_dropout,
+            needed="0, or --model.dropout",
+        )
     if use.norm not in ("none", "batch-between"):
         raise UsageError(
             "has no cell to normalise in", where="--model.norm", got=use.norm, needed="batch-between or none"
         )
 
 
-KIND = Kind(NAME, WaveNet, _check)
+KIND = Kind(NAME, WaveNet, _check, reads_cell=False)

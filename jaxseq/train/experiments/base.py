@@ -80,7 +80,8 @@ class Training:
     patience: int | None = None
     """Early stopping: epochs without a better validation score before training stops; None disables it."""
     min_gain: float | None = None
-    """Early stopping: least share by which the training loss falls over --gain-epochs, 0.005 say; None disables it."""
+    """Early stopping: least share by which the training loss falls over --gain-epochs, 0.005 say; None disables it.
+    Trials of --auto do not read it."""
     gain_epochs: int = 30
     """Epochs over which --min-gain compares the best training loss so far."""
     min_epochs: int = 100

@@ -75,6 +75,7 @@ def _check_kind(experiment: ForecastExperiment[Data]) -> None:
         norm=model.norm,
         stateful=experiment.stateful,
         draws=experiment.head.draw is not None,
+        recurrent_dropout=model.recurrent_dropout,
     )
     networks.named(model.kind).check(use)
 

@@ -128,7 +128,7 @@ def test_a_field_that_cannot_be_is_refused(fields, message):
         (
             "target",
             "price",
-            "AAPL: target: unknown; got 'price', needed one of auto, change, season, log-return, level",
+            "AAPL: target: unknown; got 'price', needed one of auto, change, season, seasons, log-return, level",
         ),
         ("column", "open", "AAPL: column: unknown; got 'open', needed one of adj_close, close"),
     ],

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import simulated
 
-from jaxseq.data import scaling, transforms
+from jaxseq.data import fitting, scaling, transforms
 from jaxseq.forecasting import distributions, metrics
 from jaxseq.forecasting.intervals import bounds, fit
 from jaxseq.forecasting.predictions import target_times
@@ -35,7 +35,8 @@ ROOT = transforms.LEVEL._replace(inputs=root, targets=root)
 
 @pytest.mark.parametrize("kind", ["log-return", "root"])
 def test_a_forecast_that_its_scale_cannot_express_has_no_intervals(kind, monkeypatch):
-    monkeypatch.setattr(scaling, "TRANSFORMS", {**transforms.TRANSFORMS, "root": ROOT})
+    for module in (scaling, fitting):
+        monkeypatch.setattr(module, "TRANSFORMS", {**transforms.TRANSFORMS, "root": ROOT})
     valid, test = simulated.parts(simulated.trending(800, 0), kind=kind)
     fitted = fit("split", simulated.naive(valid), valid)
     forecasts = [in_units(part) for part in (valid, test)]

@@ -83,7 +83,7 @@ def test_a_head_for_counts_and_a_target_of_real_numbers_do_not_fit(sales):
         (
             ["--data.target", "count"],
             "count",
-            "change or season or log-return or level (or --model.head negative-binomial or poisson or",
+            "change or season or seasons or log-return or level (or --model.head negative-binomial or poisson or",
         ),
     ):
         with pytest.raises(UsageError) as caught:

@@ -601,7 +601,7 @@ DAMAGES: dict[str, list[str]] = {
     '{"experiment": "aapl", "model": {"hidden": 4.5}}': ["model: hidden: wrong type", "needed int", "4.5"],
     '{"experiment": "aapl", "model": {"hidden": -4}}': ["config.json: model: hidden", "-4"],
     '{"experiment": "aapl", "model": {"cell": ["gru"]}}': ["model: cell: wrong type", "needed str", "['gru']"],
-    '{"experiment": "aapl", "data": {"target": 5}}': ["data: target", "season, log-return, level", "5"],
+    '{"experiment": "aapl", "data": {"target": 5}}': ["data: target", "season, seasons, log-return, level", "5"],
     '{"experiment": "aapl", "lr": NaN}': ["lr", "nan"],
 }
 

@@ -264,12 +264,15 @@ def ended(
     for number, symbols in enumerate(drawn.symbols):
         piece_keys.append(request.told.keys[number] or _key_that_fits(tokens.decode(symbols), start))
 
+    # The last bar may be shorter than a quarter, after a cadence that is asked for.
+    after_cadences = max((place.end for place in request.told.cadences), default=0)
+
     def to_end(pieces: Int[np.ndarray, "b"]) -> Weights:
         usual = lean(pieces) or leaning.none(steps)
         if _ends_as_told(request):
             return usual
         keys = [piece_keys[number] for number in pieces]
-        return leaning.to_cadences(usual, keys, [Place(ENDING, max(0, steps - BEAT), steps)])
+        return leaning.to_cadences(usual, keys, [Place(ENDING, max(after_cadences, steps - BEAT), steps)])
 
     numbers = _numbers(len(forced), ENDINGS)
     candidates = np.repeat(beginnings, ENDINGS, axis=0)

@@ -21,7 +21,7 @@ from jaxseq.sample.options import NO_KEY, SampleOptions
 from jaxseq.train.domains.chorales import Composer
 
 HELD = 2 * BEAT
-"""Steps at the end of a bar that stand under a fermata."""
+"""Steps at the end of a bar that stand under a fermata; all of a shorter bar."""
 
 
 class Told(NamedTuple):
@@ -76,12 +76,17 @@ def with_fermatas(given: Given, fermatas: str | None) -> Given:
 
 def _phrase_ends(pattern: Piece, fermatas: str) -> list[tuple[int, int]]:
     """Return first step and end of each fermata that the option names. Raises `UsageError` for a bar that is none."""
-    ends = {bar.number: bar.end for bar in bars(pattern.positions)}
+    starts: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    for bar in bars(pattern.positions):
+        # Parts of a bar have one number; the fermata stands in all of them.
+        starts.setdefault(bar.number, bar.start)
+        ends[bar.number] = bar.end
     places = []
     for number in (int(word) for word in fermatas.split(",")):
         if number not in ends:
             raise UsageError("no such bar", where="--fermatas", got=number, needed=f"1 to {max(ends)}")
-        places.append((max(0, ends[number] - HELD), ends[number]))
+        places.append((max(starts[number], ends[number] - HELD), ends[number]))
     return places
 
 

@@ -29,6 +29,7 @@ from jaxseq.common.errors import ABSENT, UsageError
 from jaxseq.common.new_folder import NewFolder
 from jaxseq.common.written import Outputs
 from jaxseq.music import conditions, tokens
+from jaxseq.music.cadences import CADENCES, Place
 from jaxseq.music.evaluation.ranges import out_of_range, voice_ranges
 from jaxseq.music.evaluation.tonality import ends_on_triad
 from jaxseq.music.midi import read as midi
@@ -37,6 +38,7 @@ from jaxseq.music.midi import write
 from jaxseq.music.notation import musicxml
 from jaxseq.music.piece import BAR, BEAT, Piece, Reading, from_notes
 from jaxseq.music.sampling import FREE
+from jaxseq.music.sampling import weights as leaning
 from jaxseq.music.tokens import LOWEST
 from jaxseq.music.transposition import SOPRANO, Key
 from jaxseq.report import contents
@@ -806,6 +808,23 @@ def test_fermatas_stand_at_the_ends_of_the_bars_that_are_named() -> None:
     with pytest.raises(UsageError) as error:
         told.with_fermatas(given.from_nothing(4), "5")
     assert (error.value.where, error.value.got, error.value.needed) == ("--fermatas", 5, "1 to 4")
+
+
+@pytest.mark.parametrize(
+    ("steps", "bar", "upbeat", "places"),
+    [(32, BAR, 12, [(20, 28), (28, 32)]), (16, 8, 0, [(0, 8), (8, 16)]), (12, 6, 0, [(0, 6), (6, 12)])],
+)
+def test_cadences_of_short_bars_leave_notes_to_every_voice(
+    steps: int, bar: int, upbeat: int, places: list[tuple[int, int]]
+) -> None:
+    pattern = given.from_nothing(2).pattern._replace(
+        notes=np.zeros((steps, 4), np.int64), positions=(np.arange(steps) - upbeat) % bar
+    )
+    assert told._phrase_ends(pattern, "1,2") == places
+    # Either bar may be named first.
+    cadences = [Place(CADENCES["authentic"], *place) for place in reversed(told._phrase_ends(pattern, "1,2"))]
+    weights = leaning.to_cadences(leaning.none(steps), [Key(0, True)], cadences)
+    assert np.isfinite(weights.notes).any(axis=-1).all()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from scipy import stats as statistics
 from jaxseq.cells import CELLS
 from jaxseq.cells.norm import Norm
 from jaxseq.common import row_counts
+from jaxseq.common.errors import UsageError
 from jaxseq.music import tokens
 from jaxseq.music.cadences import CADENCES, ENDING, Place
 from jaxseq.music.evaluation import voice_leading
@@ -554,6 +555,22 @@ def test_a_cadence_is_a_chord_in_root_position_that_another_leads_to(name):
             assert set(classes[possible[3]]) == in_bass
     assert not leaning.notes[:, [0, 1, 2, 9, 10, 11]].any()
     np.testing.assert_array_equal(np.flatnonzero(leaning.moving), [6, 7, 8])
+
+
+def test_cadences_that_follow_each_other_leave_notes_to_every_voice():
+    key = [Key(1, False)]
+    # The second is given first, and the first one's chord stands where the dominant would lead to the second.
+    places = [Place(CADENCES["authentic"], 8, 12), Place(CADENCES["half"], 1, 7)]
+    notes = weights.to_cadences(weights.none(12), key, places).notes[0]
+    assert np.isfinite(notes).any(axis=-1).all()
+    classes = (np.arange(tokens.VOCABULARY) + tokens.LOWEST - 1) % 12
+    basses = [set(classes[np.isfinite(notes[step, 3])]) for step in (1, 6, 7, 8, 11)]
+    assert basses == [{2}, {2}, {2}, {7}, {7}]
+    assert set(classes[np.isfinite(notes[6, 0])]) == {2, 6, 9}
+
+    with pytest.raises(UsageError, match="overlap") as raised:
+        weights.to_cadences(weights.none(12), key, [Place(CADENCES["half"], 0, 8), Place(CADENCES["half"], 7, 12)])
+    assert (raised.value.got, raised.value.needed) == ("step 7", "8 or later")
 
 
 def test_a_cadence_goes_before_the_rule_of_parallels_where_all_of_its_notes_break_it():

@@ -7,11 +7,13 @@ divides its odds by e^2, -inf excludes it. Rests are left as they are, but for t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxseq.common.errors import UsageError
 from jaxseq.music import conditions
 from jaxseq.music.cadences import Chord, Place
 from jaxseq.music.piece import BEAT, VOICES
@@ -87,17 +89,28 @@ def to_cadences(weights: Weights, keys: Sequence[Key], places: Sequence[Place]) 
 
     From `start` to `end` the bass can have the root of the chord alone, the others any of its notes, no voice can rest, and
     none can move after the first step. In the steps before, `APPROACH` of them, voices move among the notes of the chord
-    that leads there, its root in the bass.
+    that leads there, its root in the bass; a cadence that ends there shortens them. Raises `UsageError` for places that
+    overlap.
     """
+    places = sorted(places, key=lambda place: place.start)
+    for earlier, later in pairwise(places):
+        if later.start < earlier.end:
+            raise UsageError(
+                "cadences overlap", where="cadence", got=f"step {later.start}", needed=f"{earlier.end} or later"
+            )
+
     # One set for all pieces becomes one for each, as their keys differ.
     notes = np.repeat(weights.notes, len(keys) // len(weights.notes), axis=0)
     moving = weights.moving.copy()
+    # The step after the cadence before.
+    free_from = 0
     for cadence, start, end in places:
         for of_piece, key in zip(notes, keys, strict=True):
             if cadence.before is not None:
-                _allow(of_piece[max(0, start - APPROACH) : start], cadence.before, key)
+                _allow(of_piece[max(free_from, start - APPROACH) : start], cadence.before, key)
             _allow(of_piece[start:end], cadence.chord, key)
         moving[start + 1 : end] = -np.inf
+        free_from = end
     return Weights(notes, moving)
 
 

@@ -98,8 +98,8 @@ class SampleOptions:
     top_p: float = 1.0
     """Draw only from the smallest set of most likely notes whose probabilities reach p (nucleus sampling)."""
     parallels: Literal["allow", "avoid"] | None = None
-    """avoid never draws a note that makes parallel fifths, octaves or unisons with a voice above. None avoids them, unless
-    the run fills gaps."""
+    """avoid draws no note that makes parallel fifths, octaves or unisons with a voice above, unless all notes of a cadence
+    or of the voice's range do. None avoids them, unless the run fills gaps."""
     ranges: Literal["free", "keep"] | None = None
     """keep never draws a note outside the range that its voice has in the training part. None keeps to it where the run's
     data can be read."""

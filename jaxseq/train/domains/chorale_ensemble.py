@@ -2,7 +2,8 @@
 
 The mean is taken note by note: the probability of a note, given all notes before it, is the mean of those by each run and,
 where the runs were trained on transposed pieces, each transposition. It needs no look-ahead, as a transposition that takes
-a note out of the range of symbols gives this note a probability of 0, and has no part in the notes after it.
+a note out of the range of symbols gives this note a probability of 0, and has no part in the notes after it. Its
+probabilities of the notes that have a counterpart in the piece's own key are divided by their sum.
 """
 
 from __future__ import annotations
@@ -87,6 +88,9 @@ def added(
     in_own_key[..., 0] = probabilities[..., 0]
     pitches = np.arange(max(1, 1 - shift), min(VOCABULARY, VOCABULARY - shift))
     in_own_key[..., pitches] = probabilities[..., pitches + shift]
+    # Notes beyond the range of the piece's own key give their probability to those within it.
+    total = in_own_key.sum(axis=-1, keepdims=True)
+    in_own_key = np.divide(in_own_key, total, out=in_own_key, where=total > 0)
     return Mixture(mixture.total + np.where(has_part[..., None], in_own_key, 0), mixture.count + has_part)
 
 
@@ -227,6 +231,7 @@ def _report(table: pd.DataFrame, experiment: ChoraleExperiment) -> str:
 
 The probability of a note, given all before it, is the mean of its probabilities by all runs or, in the rows that say so, by
 each of them on each transposition of the piece that it was trained on. A transposition that takes a note out of range gives
-it a probability of 0, and has no part in the notes after it. Nothing is known of the pieces but their notes. The epochs of
+it a probability of 0, and has no part in the notes after it; its probabilities are divided by the sum of those that have a
+counterpart in the piece's own key. Nothing is known of the pieces but their notes. The epochs of
 the runs were chosen on the validation part.
 """

@@ -2,8 +2,9 @@
 
     python -m jaxseq.sample.harmonise runs/jsb-chords-0001
 
-A model that composes forward is told the length of each tune and its key, which is found from the tune alone where no
-signature declares it. Nothing is written: the table is printed.
+A model that reads conditions is told of each tune what its edition tells: the length and the key, which is found from the
+tune alone where no signature declares it, and in an edition that has them the fermatas and the bars. Nothing is written:
+the table is printed.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Tune(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How notes are drawn; `leans` towards the key and keeps to the voices' ranges."""
+    """How notes are drawn; `leans` towards the key that a model reads, and keeps to the voices' ranges."""
 
     options: SamplingOptions
     leans: bool
@@ -165,7 +166,7 @@ def harmonise(
         if way.leans:
             within = leaning.within_ranges(leaning.none(steps), ranges)
             keys = [tune.key for tune in together]
-            weights = leaning.in_keys(within, keys, usual.STRENGTH_BESIDE_READING)
+            weights = leaning.in_keys(within, keys, usual.strength_unasked(composer))
         conditioned = None
         if composer.experiment.model.conditions:
             conditioned = np.stack([_padded(_known(composer, tune), steps) for tune in together])

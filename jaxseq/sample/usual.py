@@ -49,8 +49,15 @@ def _key_strength(options: SampleOptions, composer: Composer) -> float:
     """Return the log-odds against notes outside a piece's key; 0 where there is none to lean towards."""
     if options.key == NO_KEY:
         return 0.0
+    if options.key is None:
+        return strength_unasked(composer)
     if "key" in conditions_of(composer):
         return STRENGTH_BESIDE_READING
-    if options.key is None:
-        return 0.0
     return KEY_STRENGTH
+
+
+def strength_unasked(composer: Composer) -> float:
+    """Return the log-odds against notes outside a key that nobody asked for: 0 for a model that does not read keys."""
+    if "key" in conditions_of(composer):
+        return STRENGTH_BESIDE_READING
+    return 0.0

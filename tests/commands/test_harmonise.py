@@ -1,5 +1,6 @@
 """`python -m jaxseq.sample.harmonise`: tunes keep, lower voices are composed, and the table has Bach's beside them."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from jaxseq.common.errors import UsageError
-from jaxseq.sample import harmonise
+from jaxseq.sample import harmonise, usual
 from jaxseq.sample.harmonise import Options, Tune
+from jaxseq.train import experiments
 from jaxseq.train.domains import chorales
 from jaxseq.train.domains.chorales import Composer
 from jaxseq.train.job import restore_best
@@ -45,6 +47,13 @@ def test_tunes_are_harmonised_together_and_measured_beside_bach(
     symbols = np.where(first[0].notes == 0, 0, first[0].notes - 35)
     expected = -np.take_along_axis(log_p, symbols[..., None], -1)[:, 1:, 0].mean(axis=0)
     np.testing.assert_allclose(harmonise.nats(job, composer, given[:1]), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("conditions", "strength"), [(True, usual.STRENGTH_BESIDE_READING), (False, 0.0)])
+def test_only_a_model_that_reads_keys_leans_towards_that_of_a_tune(conditions: bool, strength: float) -> None:
+    chords = experiments.named("jsb-chords")
+    reading = dataclasses.replace(chords, model=dataclasses.replace(chords.model, conditions=conditions))
+    assert usual.strength_unasked(Composer(reading, epoch=1, setup=None, state=None)) == strength
 
 
 def test_a_run_that_fills_gaps_is_refused(untrained_run: Callable[[str], Path]) -> None:

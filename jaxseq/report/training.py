@@ -114,7 +114,16 @@ def _by_seed(runs: Sequence[Sequence[PlannedRun]]) -> list[PlannedRun]:
 
 
 def finished(plans: Sequence[RowPlan]) -> list[RowPlan]:
-    """Return the rows with the seeds that are finished for every row of their table and rates; none of a table without."""
+    """Return the rows with the seeds that are finished for every row of their table and rates; none of a table without.
+
+    A table with the rows' own rates is complete when all of its searches are finished.
+    """
+    # A row whose search is not finished has no plan with its own rate, so its table would look complete without it.
+    searching = {row_plan.row.group for row_plan in plans if row_plan.searched and row_plan.choice is None}
+    plans = [
+        row_plan for row_plan in plans if row_plan.row.rates == "shared" or row_plan.row.group not in searching
+    ]
+
     seeds: dict[tuple[str, str], int] = {}
     for row_plan in plans:
         table = (row_plan.row.group, row_plan.row.rates)

@@ -172,6 +172,19 @@ def test_rows_of_a_table_are_reported_with_the_seeds_that_all_of_them_have(monke
     ]
 
 
+def test_a_table_with_own_rates_waits_for_all_of_its_searches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    group = [row for row in plan.rows("paper") if row.group in (LEVEL, CELL)]
+    shared = [training._plan_row(row, "", row.group in rates.GROUPS, tmp_path) for row in group]
+    missing = {next(each for each in shared if each.row.group == LEVEL and each.row.label == "GRU").searched[0].folder}
+    monkeypatch.setattr(training, "is_finished", lambda run: run.folder not in missing)
+    monkeypatch.setattr(rates, "choice", lambda runs: rates.Choice((1e-3, 3e-3, 9e-3), (0.3, 0.1, 0.2)))
+
+    complete = training.finished([*shared, *training.with_own_rates(shared, tmp_path)])
+
+    tables_and_rates = [(each.row.group, each.row.rates) for each in complete]
+    assert tables_and_rates == [(LEVEL, "shared")] * 3 + [(CELL, "shared")] * 3 + [(CELL, "own")] * 3
+
+
 def test_the_rate_with_the_best_validation_is_a_row_s_own() -> None:
     row = next(row for row in plan.rows("paper") if (row.group, row.label) == (CELL, "RNN"))
     searches = rates.searches(row.recipe)

@@ -216,6 +216,12 @@ def comparisons(judged: Mapping[Rates, Sequence[Claim]]) -> Both:
         "all of its comparisons do; each is denied by chance at most once in 40 times, and nothing is corrected for their "
         "number. Effect sizes and p are in comparisons.csv."
     )
+    if any(" plateau " in line[1] for line in lines):
+        note += (
+            " Training that ends at a plateau makes every curve flat at its end, so the first claim asks whether the RNN "
+            "reached its plateau before the last epoch that it was allowed: the difference is its epochs minus those, and "
+            "the verdict is that of all seeds."
+        )
     return Both("comparisons", Table("All comparisons", header, lines, note), pd.DataFrame(numbers))
 
 

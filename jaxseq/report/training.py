@@ -120,9 +120,7 @@ def finished(plans: Sequence[RowPlan]) -> list[RowPlan]:
     """
     # A row whose search is not finished has no plan with its own rate, so its table would look complete without it.
     searching = {row_plan.row.group for row_plan in plans if row_plan.searched and row_plan.choice is None}
-    plans = [
-        row_plan for row_plan in plans if row_plan.row.rates == "shared" or row_plan.row.group not in searching
-    ]
+    plans = [row_plan for row_plan in plans if row_plan.row.rates == "shared" or row_plan.row.group not in searching]
 
     seeds: dict[tuple[str, str], int] = {}
     for row_plan in plans:

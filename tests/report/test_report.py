@@ -202,6 +202,31 @@ def test_curves_too_short_to_be_measured_decide_nothing() -> None:
     assert tables.comparisons({"shared": [second]}).table.rows[-1][-2:] == [tables.NOTHING, tables.NOTHING]
 
 
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [([600] * 4, HOLDS), ([100, 120, 300, 599], DOES_NOT_HOLD), ([600, 600, 300, 600], NOT_DECIDED)],
+)
+def test_where_a_plateau_ends_training_the_first_claim_asks_whether_it_was_reached(
+    ends: list[int], expected: str
+) -> None:
+    curves = np.full((SEEDS, 600), 0.5)
+    for curve, end in zip(curves, ends, strict=True):
+        curve[end:] = np.nan
+    row = next(row for row in plan.rows("paper") if (row.group, row.label) == (LEVEL, "RNN"))
+    rnn = found(LEVEL, "RNN", curves, 0.5)._replace(row=row)
+
+    first = claims.judge(
+        {key: each for key, each in judged_rows().items() if key[0] == LEVEL} | {(LEVEL, "RNN"): rnn}, {}
+    )[0]
+
+    assert first.parts[-1].verdict == expected
+    assert "no plateau within 600 epochs" in first.parts[-1].subject
+    assert "makes every curve flat" in (tables.comparisons({"shared": [first]}).table.note or "")
+    assert "makes every curve flat" not in (
+        tables.comparisons({"shared": claims.judge(judged_rows(), TIMES)}).table.note or ""
+    )
+
+
 def test_who_never_got_there_is_not_sooner() -> None:
     flat = np.full((SEEDS, EPOCHS), 0.9)
     assert verdicts(LSTM=(flat, 0.3))[0] != HOLDS

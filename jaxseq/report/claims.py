@@ -168,13 +168,12 @@ def _compare_speed(faster: RowRuns, slower: RowRuns, data: str) -> Part:
     """Test that a row reaches the last training loss of a slower one sooner than that one did, seed by seed."""
     target = learning_curves.last_losses(slower.epochs["train_loss"])
     reached = learning_curves.epochs_to_reach(faster.epochs["train_loss"], target)
-    comparison = _compare(
-        reached.censored, learning_curves.epochs_to_reach(slower.epochs["train_loss"], target).censored
-    )
+    reached_slower = learning_curves.epochs_to_reach(slower.epochs["train_loss"], target)
+    comparison = _compare(reached.censored(reached_slower.last), reached_slower.censored(reached.last))
 
     verdict = paired.less(comparison)
     complete = reached.seeds == len(reached.epochs)
-    # A seed that never got there is counted as one epoch more than were trained, which is too kind to it.
+    # A seed that never got there is counted as one epoch more than either was trained, which is too kind to it.
     if verdict == paired.HOLDS and not complete:
         verdict = paired.NOT_DECIDED
     subject = f"{faster.row.label} reaches {slower.row.label}'s last training loss in fewer epochs, {data}"

@@ -31,15 +31,20 @@ class Reached(NamedTuple):
         """Seeds that reached it."""
         return int(np.count_nonzero(~np.isnan(self.epochs)))
 
-    @property
-    def censored(self) -> Float[np.ndarray, " s"]:
+    def censored(self, other_last: Int[np.ndarray, " s"] | None = None) -> Float[np.ndarray, " s"]:
         """The same, with last + 1 for a seed that never reached it: the least that it can have needed.
+
+        other_last  the last epochs of the row beside it; the later of the two counts, so that a row whose training
+                    ended sooner does not look faster for it
 
         In a paired comparison, a seed that only one of two rows reached keeps the sign of its difference and understates
         its size; one that neither reached counts as a tie. So "a is sooner than b" is judged with caution where b has
         seeds that never reached it, but too kindly where a has: look at `seeds` of a first.
         """
-        return np.where(np.isnan(self.epochs), self.last + 1, self.epochs)
+        last = self.last
+        if other_last is not None:
+            last = np.maximum(last, other_last)
+        return np.where(np.isnan(self.epochs), last + 1, self.epochs)
 
 
 def epochs_to_reach(losses: Losses, target: float | Float[np.ndarray, " _"]) -> Reached:

@@ -22,9 +22,18 @@ def test_the_first_epoch_at_or_below_the_target_counts_from_one():
 def test_a_seed_that_never_reached_it_counts_as_one_epoch_more_than_there_were():
     found = epochs_to_reach(FALLING, 3.5)
     assert found.epochs[0] == 2 and np.isnan(found.epochs[1])
-    assert (found.seeds, found.last.tolist(), found.censored.tolist()) == (1, [5, 5], [2, 6])
+    assert (found.seeds, found.last.tolist(), found.censored().tolist()) == (1, [5, 5], [2, 6])
     none = epochs_to_reach(FALLING, 0.5)
-    assert (none.seeds, none.censored.tolist()) == (0, [6, 6])
+    assert (none.seeds, none.censored().tolist()) == (0, [6, 6])
+
+
+def test_a_row_that_stopped_sooner_is_censored_at_the_end_of_the_other() -> None:
+    stopped = np.array([[5.0, 4.0, np.nan, np.nan, np.nan], [5.0, 1.0, np.nan, np.nan, np.nan]])
+    ours, other = epochs_to_reach(stopped, 2.0), epochs_to_reach(FALLING, 2.0)
+    assert ours.censored().tolist() == [3, 2]
+    # The first seed did not reach it in 2 epochs; the other row did in its third of 5, which is no later than ours.
+    assert ours.censored(other.last).tolist() == [6, 2]
+    assert other.censored(ours.last).tolist() == [3, 6]
 
 
 def test_each_seed_may_have_a_target_of_its_own():
@@ -73,7 +82,7 @@ def test_curves_that_are_too_short_for_a_measure_have_none():
     assert np.isnan(flattened(FALLING[:, :1])).all() and flattened(FALLING[:, :1]).shape == (2,)
     assert flattened(FALLING[:, :2]) == pytest.approx([-2 / 4, -1 / 8.5])  # two epochs are the least
     assert np.isnan(roughness(wild(epochs=4))).all() and np.isfinite(roughness(wild(epochs=5))).all()
-    assert epochs_to_reach(FALLING[:, :1], 5.0).censored.tolist() == [1, 2]
+    assert epochs_to_reach(FALLING[:, :1], 5.0).censored().tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("measure", [flattened, roughness, lambda losses: epochs_to_reach(losses, 1.0)])
@@ -106,4 +115,4 @@ def test_a_seed_that_stopped_earlier_is_measured_up_to_its_end():
     assert ends(losses).tolist() == [30, 20, 30, 30]
     assert last_losses(losses)[1] == losses[1, 19]
     assert until_first_end(losses).shape == (4, 20)
-    assert epochs_to_reach(losses, 0.0).censored.tolist() == [31, 21, 31, 31]
+    assert epochs_to_reach(losses, 0.0).censored().tolist() == [31, 21, 31, 31]

@@ -332,16 +332,19 @@ def hyperparameters(rows: Sequence[RowRuns]) -> Both:
 
 
 SHOWN_OPTIONS = (
-    "parameters", "cell", "hidden", "layers", "norm", "convolutions", "task", "lr", "schedule", "clip", "batch",
+    "parameters", "kind", "cell", "hidden", "layers", "norm", "convolutions", "task", "lr", "schedule", "clip", "batch",
     "optimiser", "epochs", "min_gain", "gain_epochs", "min_epochs", "target", "window",
 )  # fmt: skip
 """Options that the table of hyperparameters shows, its columns' names."""
 
 
 def _options(recipe: Experiment) -> dict[str, object]:
-    """The fields of a recipe, those of its network and data among them; sequences as words."""
+    """The fields of a recipe, those of its network and data among them; sequences as words, no cell for a WaveNet."""
     fields = experiments.to_config(recipe)
     flat = {**fields.pop("data"), **fields.pop("model"), **fields}
+    # A WaveNet is made of convolutions alone.
+    if flat.get("kind") == "wavenet":
+        flat["cell"] = NOTHING
     unused = {"path", "seed"}
     if recipe.min_gain is None:
         unused |= {"min_gain", "gain_epochs", "min_epochs"}

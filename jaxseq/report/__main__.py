@@ -38,8 +38,9 @@ class Options:
 
     budget: Literal["quick", "standard", "paper"] = "standard"
     """Amount of training. quick: a smoke test in under 10 minutes on two cores, which decides no claim. standard: under
-    75 minutes on two cores. paper: the same networks for 600 epochs or to a plateau of the training loss, with one learning
-    rate for all and with each row's own best; days on two cores, whose cost is printed first."""
+    75 minutes on two cores. paper: the same networks for 600 epochs, the paper's on Bach (it has 100 for the share price),
+    or to a plateau of the training loss, with one learning rate for all and with each row's own best; days on two cores,
+    whose cost is printed first."""
     seeds: int | None = None
     """Runs per row of a table; by default 2 (quick) or 5, of the network with convolutions 1 or 3 (paper)."""
     out: Path = Path("runs/paper")

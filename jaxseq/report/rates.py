@@ -7,12 +7,13 @@ of its best epoch, of one seed that no table has, trained until validation is no
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxseq.checkpoint import run_seal
 from jaxseq.report.plan import CELL, LEVEL, NORM, Row
-from jaxseq.sweep.planned import PlannedRun, read_metrics
+from jaxseq.sweep.planned import PlannedRun, is_finished, log_of, read_metrics
 from jaxseq.train import run_folder
 from jaxseq.train.experiments.base import Experiment
 
@@ -26,7 +27,7 @@ PATIENCE = 10
 
 
 class Choice(NamedTuple):
-    """The rates that were tried for a row, and the best validation loss of each."""
+    """The rates that were tried for a row, and the best validation loss of each; infinite where training diverged."""
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -51,14 +52,26 @@ def searches(recipe: Experiment) -> list[Experiment]:
 
 
 def choice(runs: Sequence[PlannedRun]) -> Choice:
-    """Return the rates and losses of the finished runs of `searches`."""
+    """Return the rates and losses of the runs of `searches`, which are finished or have diverged."""
     losses = []
     for run in runs:
+        if not is_finished(run):
+            losses.append(math.inf)
+            continue
         # An edited log must not choose.
         run_seal.check_judged_log(run.folder)
         metric = f"valid_{run.experiment.objective().select}"
         losses.append(float(run_folder.best_row(read_metrics(run), metric)[metric]))
     return Choice(tuple(run.experiment.lr for run in runs), tuple(losses))
+
+
+def has_diverged(run: PlannedRun) -> bool:
+    """Return whether the last training of a run ended because it was not finite, by the last line of its output."""
+    log = log_of(run.folder)
+    if is_finished(run) or not log.is_file():
+        return False
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return bool(lines) and lines[-1].startswith(run_folder.NOT_FINITE)
 
 
 def own(row: Row, rate: float) -> Row:

@@ -302,7 +302,7 @@ def rates(choices: Mapping[tuple[str, str], Choice]) -> Both:
             )
     note = (
         f"Best validation loss (rate) of one further seed, {SEED}, trained until it was no better for {PATIENCE} epochs, "
-        f"at most {EPOCHS}. The rule was fixed before any run was looked at."
+        f"at most {EPOCHS}; inf where training was no longer finite. The rule was fixed before any run was looked at."
     )
     return Both("table-rates", Table("Learning rates by validation", header, lines, note), pd.DataFrame(numbers))
 

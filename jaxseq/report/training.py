@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxseq.common import sealed
+from jaxseq.common.errors import UsageError
 from jaxseq.report import evidence, rates
 from jaxseq.report.plan import BOOK, CELL, CHANGE, LEVEL, NORM, ONE, TEN, Row
 from jaxseq.report.rates import Choice
@@ -46,8 +47,11 @@ class RowPlan(NamedTuple):
 
     @property
     def choice(self) -> Choice | None:
-        """The rates that were tried; None before all of their runs are finished, and where there are none."""
-        if not self.searched or not all(map(is_finished, self.searched)):
+        """The rates that were tried; None before all of their runs have ended, and where there are none.
+
+        A run that diverged has ended, too: its rate is the worst.
+        """
+        if not self.searched or not all(is_finished(run) or rates.has_diverged(run) for run in self.searched):
             return None
         return rates.choice(self.searched)
 
@@ -99,9 +103,20 @@ def train(shared: Sequence[RowPlan], places: Places) -> list[RowPlan]:
         stage = [row_plan for row_plan in shared if row_plan.row.group in groups]
         places.console.print(f"{name}:", highlight=False)
         train_all(_by_seed([row_plan.runs for row_plan in stage]))
-        train_all(_by_seed([row_plan.searched for row_plan in stage]))
+        _train_searches(_by_seed([row_plan.searched for row_plan in stage]), train_all)
         train_all(_by_seed([row_plan.runs for row_plan in with_own_rates(stage, places.folder)]))
     return [*shared, *with_own_rates(shared, places.folder)]
+
+
+def _train_searches(runs: Sequence[PlannedRun], train_all: Callable[[Sequence[PlannedRun]], None]) -> None:
+    """Train the runs that choose rates; one that diverges is not trained again, and fails nothing."""
+    pending = [run for run in runs if not rates.has_diverged(run)]
+    try:
+        train_all(pending)
+    except UsageError:
+        # Any other failure ends the report.
+        if not all(is_finished(run) or rates.has_diverged(run) for run in pending):
+            raise
 
 
 def _by_seed(runs: Sequence[Sequence[PlannedRun]]) -> list[PlannedRun]:

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from jaxseq.checkpoint import run_seal, store
 from jaxseq.common.arrays import Tree
 from jaxseq.common.errors import UsageError
-from jaxseq.train import epoch, processes
+from jaxseq.train import epoch, processes, run_folder
 from jaxseq.train.epoch import Epoch, Setup, TrainState
 from jaxseq.train.job import Job, abstract_state, initial_state, with_numbers
 
@@ -63,7 +63,7 @@ def failure(
     validation = finished.valid[setup.objective.select]
     leaf = failing_leaf(job, setup, folder, finished, step)
     return (
-        f"training is no longer finite in epoch {finished.number}, step {step + 1} of {len(loss)} (loss {loss[step]:g}, "
+        f"{run_folder.NOT_FINITE} in epoch {finished.number}, step {step + 1} of {len(loss)} (loss {loss[step]:g}, "
         f"gradient norm {norm[step]:g}{leaf}, validation {validation:g}): use a smaller --lr or set --clip"
     )
 

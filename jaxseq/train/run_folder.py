@@ -29,6 +29,8 @@ from jaxseq.common.text import counted, printable
 from jaxseq.train.schedules import RATES
 
 RUNS = Path("runs")
+NOT_FINITE = "training is no longer finite"
+"""Beginning of the message of a run that ended because its loss or a gradient was not finite."""
 MAY_CHANGE = ("epochs", "patience", "min_gain", "gain_epochs", "min_epochs", "on_nonfinite")
 """Fields that may differ when a run resumes: how long it trains, and what it does where it stopped. With any other
 change it would be another run."""

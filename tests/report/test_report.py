@@ -16,6 +16,8 @@ from jaxseq.report import claims, contents, evidence, plan, rates, tables, train
 from jaxseq.report.evidence import RowRuns
 from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
+from jaxseq.sweep.planned import log_of
+from jaxseq.train import run_folder
 
 SEEDS, EPOCHS = 4, 12
 PAPER = Path(command.__file__).parents[2] / "runs" / "paper"
@@ -183,6 +185,31 @@ def test_a_table_with_own_rates_waits_for_all_of_its_searches(monkeypatch: pytes
 
     tables_and_rates = [(each.row.group, each.row.rates) for each in complete]
     assert tables_and_rates == [(LEVEL, "shared")] * 3 + [(CELL, "shared")] * 3 + [(CELL, "own")] * 3
+
+
+def test_a_rate_that_diverges_is_the_worst_and_fails_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    row = next(row for row in plan.rows("paper") if (row.group, row.label) == (LEVEL, "GRU"))
+    row_plan = training._plan_row(row, "", True, tmp_path)
+    *finished, diverging = row_plan.searched
+    for module in (training, rates):
+        monkeypatch.setattr(module, "is_finished", lambda run: run in finished)
+    monkeypatch.setattr(rates.run_seal, "check_judged_log", lambda folder: None)
+    monkeypatch.setattr(rates, "read_metrics", lambda run: [{"epoch": 1, "valid_mse": run.experiment.lr}])
+
+    def fail(message: str) -> None:
+        log_of(diverging.folder).write_text(f"epoch 1\n{message}\n")
+        raise UsageError("1 of 3 runs failed")
+
+    # A run that failed otherwise ends the report.
+    with pytest.raises(UsageError, match="1 of 3"):
+        training._train_searches(row_plan.searched, lambda runs: fail("no space left"))
+    assert row_plan.choice is None
+
+    training._train_searches(row_plan.searched, lambda runs: fail(f"{run_folder.NOT_FINITE} in epoch 2"))
+    assert row_plan.choice == rates.Choice(
+        rates.grid(row.recipe.lr), (*(run.experiment.lr for run in finished), np.inf)
+    )
+    training._train_searches(row_plan.searched, lambda runs: None if diverging not in runs else fail(""))
 
 
 def test_the_rate_with_the_best_validation_is_a_row_s_own() -> None:

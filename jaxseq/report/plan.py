@@ -147,7 +147,7 @@ BOOK_MSE = {
     (TEN, "likewise, layer norm in the cell"): 0.0121,
     (TEN, "LSTM 20-20, ten at every step"): 0.008561,
     (TEN, "GRU 20-20, ten at every step"): 0.010263,
-    (TEN, "likewise, below a convolution"): 0.0080,
+    (TEN, "GRU 20-20 below a convolution"): 0.0080,
     (TEN, "WaveNet, 8 layers, ten at every step"): 0.0072,
 }
 """Géron 2019, chapter 15: validation MSE in his notebook, one seed."""
@@ -227,7 +227,7 @@ def _waves(size: Budget) -> Recipes:
         (TEN, "likewise, layer norm in the cell", ten("rnn", norm="layer-sum")),
         (TEN, "LSTM 20-20, ten at every step", ten("lstm")),
         (TEN, "GRU 20-20, ten at every step", ten("gru")),
-        (TEN, "likewise, below a convolution", ten("gru", kind="convolved")),
+        (TEN, "GRU 20-20 below a convolution", ten("gru", kind="convolved")),
         (TEN, "WaveNet, 8 layers, ten at every step", ten("gru", kind="wavenet", layers=8)),
     ]
 

@@ -129,7 +129,7 @@ def _evidence(options: Options, planned: Sequence[RowPlan], console: Console) ->
         found=finished,
         choices=choices,
         gradients=gradients,
-        times=_times(options.out, shared, budget.rounds),
+        times=_times(options.out, shared, budget.rounds, keep=not options.finished),
         samples=samples,
     )
 
@@ -186,8 +186,11 @@ def _gradients(shared: Sequence[RowPlan], workers: int) -> dict[str, dict[str, d
     return by_setup
 
 
-def _times(out: Path, shared: Sequence[RowPlan], rounds: int) -> Mapping[str, Sequence[float]]:
-    """CPU seconds of an epoch of every row on Bach, measured in turn by one process while no other of ours runs."""
+def _times(out: Path, shared: Sequence[RowPlan], rounds: int, keep: bool) -> Mapping[str, Sequence[float]]:
+    """CPU seconds of an epoch of every row on Bach, measured in turn by one process while no other of ours runs.
+
+    keep  whether they are saved for the next report; a report of what is finished may run beside the training of the rest
+    """
     from jaxseq.common import sealed
     from jaxseq.report import evidence
     from jaxseq.report.plan import CELL, NORM
@@ -205,7 +208,8 @@ def _times(out: Path, shared: Sequence[RowPlan], rounds: int) -> Mapping[str, Se
 
     recipes = {label: row_plan.row.recipe for label, row_plan in timed.items()}
     (seconds,) = pool.map_in_workers(partial(evidence.times, rounds=rounds), [recipes], 1)
-    sealed.write(path, {**request, "seconds": seconds})
+    if keep:
+        sealed.write(path, {**request, "seconds": seconds})
     return seconds
 
 

@@ -37,6 +37,7 @@ from jaxseq.train.domains.base import measured
 from jaxseq.train.experiments.base import Experiment
 
 NOTHING = "\N{EN DASH}"
+SECONDS_COLUMN = "CPU s an epoch"
 SPREAD = "± is the standard deviation over the seeds."
 
 
@@ -52,9 +53,10 @@ def bach(group: str, rows: Sequence[RowRuns], times: Mapping[str, Sequence[float
     """A table of the paper on Bach: its figures beside ours on all three parts, and beside copying and a 5-gram."""
     slowest = max(rows, key=lambda row_runs: float(np.mean(_last_losses(row_runs))))
     target = float(np.mean(_last_losses(slowest)))
+    reach_column = f"epochs to {target:.3f}"
     header = [
         "", "paper: loss", "paper: accuracy", "paper: time, s", "last training loss", "validation loss", "test loss",
-        "test accuracy", "of changed notes", "CPU s an epoch", f"epochs to {target:.3f}", "epochs",
+        "test accuracy", "of changed notes", SECONDS_COLUMN, reach_column, "epochs",
     ]  # fmt: skip
     lines = [_baseline(name, rows[0], len(header)) for name in (COPY, GRAM)]
     for row_runs in rows:
@@ -70,18 +72,32 @@ def bach(group: str, rows: Sequence[RowRuns], times: Mapping[str, Sequence[float
                 *paper,
                 *[_spread(runs[name], 3) for name in BACH_COLUMNS],
                 NOTHING if seconds is None else measured(float(np.median(seconds)), digits=1),
-                _reached(row_runs, target),
+                # The epochs to its own last loss say nothing of the only row.
+                _reached(row_runs, target) if len(rows) > 1 else NOTHING,
                 _trained(row_runs),
             ]
         )
-    note = (
-        f"{SPREAD} {_seeds(rows)} Losses are nats a note. Paper: Saberi 2024, no split, seed or spread given. Ours: "
-        f"{EDITIONS[rows[0].row.recipe.data.name]}; windows of 33 chords; of the epoch with the best validation loss, but "
-        f"for the last training loss. Epochs to {target:.3f}: the first one whose training loss is no higher, which is the "
-        f"last one of {slowest.row.label} on average. CPU seconds: the median of rounds in which everybody has a turn, one "
-        "core."
-    )
-    return Both(f"table-{_file(rows)}", _without_empty(Table(caption, header, lines, note)), _numbers(rows, times))
+    table = _without_empty(Table(caption, header, lines))
+    notes = [
+        f"{_spread_note(rows)}{_seeds(rows)} Losses are nats a note.",
+        f"Ours: {EDITIONS[rows[0].row.recipe.data.name]}; windows of 33 chords; of the epoch with the best validation "
+        "loss, but for the last training loss.",
+    ]
+    if any(column.startswith("paper: ") for column in table.header):
+        notes.insert(1, "Paper: Saberi 2024, no split, seed or spread given.")
+    if reach_column in table.header:
+        notes.append(
+            f"Epochs to {target:.3f}: the first one whose training loss is no higher, which is the last one of "
+            f"{slowest.row.label} on average."
+        )
+    if SECONDS_COLUMN in table.header:
+        notes.append("CPU seconds: the median of rounds in which everybody has a turn, one core.")
+    return Both(f"table-{_file(rows)}", table._replace(note=" ".join(notes)), _numbers(rows, times))
+
+
+def _spread_note(rows: Sequence[RowRuns]) -> str:
+    """The explanation of the ±, with a space behind it; empty where no row has more than one seed."""
+    return f"{SPREAD} " if any(len(row_runs.runs) > 1 for row_runs in rows) else ""
 
 
 def _last_losses(row_runs: RowRuns) -> Float[np.ndarray, " s"]:
@@ -151,9 +167,9 @@ def prices(rows: Sequence[RowRuns], caption: str) -> Both:
             ]
         )
     note = (
-        f"{SPREAD} {_seeds(rows)} Losses are MSE in the model's own scale, so those of level and change cannot be "
-        "compared; test MSE / naive can. Above 1 the last value alone is the better forecast. The change of the training "
-        "loss is its slope over the last fifth of the epochs, as a share of it."
+        f"{_spread_note(rows)}{_seeds(rows)} Losses are MSE in the model's own scale, so those of level and change "
+        "cannot be compared; test MSE / naive can. Above 1 the last value alone is the better forecast. The change of the "
+        "training loss is its slope over the last fifth of the epochs, as a share of it."
     )
     name = "table-prices" if rows[0].row.rates == "shared" else "table-prices-own-rates"
     return Both(name, _without_empty(Table(caption, header, lines, note)), _numbers(rows, {}))
@@ -177,8 +193,8 @@ def book(group: str, rows: Sequence[RowRuns], caption: str) -> Both:
         published = BOOK_MSE.get((group, row_runs.row.label))
         lines.append([row_runs.row.label, _plain(published, ".4f"), *validation, _spread(runs["mse"], 5)])
     note = (
-        f"{SPREAD} {_seeds(rows)} All figures are MSE, the mean over all steps of the horizon. Book: Géron 2019, notebook "
-        "of chapter 15, one seed, the last of 20 epochs; its linear model stands beside our least squares."
+        f"{_spread_note(rows)}{_seeds(rows)} All figures are MSE, the mean over all steps of the horizon. Book: Géron "
+        "2019, notebook of chapter 15, one seed, the last of 20 epochs; its linear model stands beside our least squares."
     )
     if any(row_runs.row.recipe.model.kind == "convolved" for row_runs in rows):
         note += " The book's convolution has a stride of 2, ours reads every step."
@@ -235,8 +251,14 @@ def _difference(part: Part) -> tuple[str, str]:
     half_width = (high - low) / 2
     size = half_width if half_width > 0 else abs(mean)
     digits = 3 if not size else max(0, 1 - math.floor(math.log10(size)))
-    difference = f"{mean:+.{digits}f} {part.unit}"
-    return difference, NOTHING if np.isnan(low) else f"{low:+.{digits}f} to {high:+.{digits}f}"
+    difference = f"{_signed(mean, digits)} {part.unit}"
+    return difference, NOTHING if np.isnan(low) else f"{_signed(low, digits)} to {_signed(high, digits)}"
+
+
+def _signed(value: float, digits: int) -> str:
+    """A number with its sign; one that is 0 in these digits has none."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
 
 
 def _numbers(rows: Sequence[RowRuns], times: Mapping[str, Sequence[float]]) -> pd.DataFrame:
@@ -284,7 +306,7 @@ def _few(values: pd.Series) -> str:
 
 def _percent(values: Float[np.ndarray, " s"]) -> str:
     spread = f" ± {100 * values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    return NOTHING if np.isnan(values).any() else f"{100 * values.mean():+.2f}{spread}"
+    return NOTHING if np.isnan(values).any() else f"{_signed(100 * float(values.mean()), 2)}{spread}"
 
 
 def _plain(value: float | None, form: str) -> str:

@@ -377,6 +377,20 @@ def test_another_edition_is_asked_for_by_its_name_and_named_on_the_page() -> Non
         assert word in note and word in contents._provenance("quick", [ours])[-1]
 
 
+def test_a_note_on_bach_explains_the_columns_that_are_there_alone() -> None:
+    alone = tables.bach(BOOK, [found(BOOK, "convolutions and LSTM", FAST[:1], 0.6)], {}, "caption").table
+    assert not {"CPU s an epoch", "paper: loss"} & set(alone.header)
+    assert not any(words in (alone.note or "") for words in ("CPU", "±", "Epochs to", "Saberi"))
+    beside = [each for each in judged_rows().values() if each.row.group == CELL]
+    whole = tables.bach(CELL, beside, {"GRU": [1.0], "LSTM": [1.0]}, "caption").table
+    assert "CPU s an epoch" in whole.header
+    assert all(words in (whole.note or "") for words in ("CPU", "±", "Epochs to", "Saberi"))
+
+
+def test_a_zero_has_no_sign() -> None:
+    assert [tables._signed(value, 3) for value in (-0.0001, 0.0, 0.0004, -0.0006)] == ["0.000"] * 3 + ["-0.001"]
+
+
 @pytest.mark.slow
 def test_a_smoke_run_goes_through_and_a_second_one_trains_nothing(tmp_path: Path) -> None:
     archive = Path(__file__).parents[3] / "shared" / "data" / "jsb_chorales.tgz"

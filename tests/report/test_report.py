@@ -16,6 +16,7 @@ from jaxseq.report import claims, contents, evidence, plan, rates, tables, train
 from jaxseq.report.evidence import RowRuns
 from jaxseq.report.paired import DOES_NOT_HOLD, HOLDS, NOT_DECIDED
 from jaxseq.report.plan import BOOK, BOOK_MSE, CELL, CHANGE, LEVEL, NORM, ONE, PUBLISHED, TEN
+from jaxseq.sweep import pool
 from jaxseq.sweep.planned import log_of
 from jaxseq.train import run_folder
 
@@ -385,6 +386,29 @@ def test_a_note_on_bach_explains_the_columns_that_are_there_alone() -> None:
     whole = tables.bach(CELL, beside, {"GRU": [1.0], "LSTM": [1.0]}, "caption").table
     assert "CPU s an epoch" in whole.header
     assert all(words in (whole.note or "") for words in ("CPU", "±", "Epochs to", "Saberi"))
+
+
+def test_the_hyperparameters_tell_kinds_apart_and_a_wavenet_has_no_cell() -> None:
+    rows = [
+        found(TEN, label, FAST, 0.01)
+        for group, label in BOOK_MSE
+        if group == TEN and label.startswith(("GRU", "WaveNet"))
+    ]
+    numbers = tables.hyperparameters(rows).numbers
+    assert dict(zip(numbers["kind"], numbers["cell"], strict=True)) == {
+        "stacked": "gru", "convolved": "gru", "wavenet": tables.NOTHING,
+    }  # fmt: skip
+    assert "kind" in tables.hyperparameters(rows).table.header
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_times_beside_training_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
+    row = next(row for row in plan.rows("paper") if (row.group, row.label) == (CELL, "GRU"))
+    (tmp_path / command.RUNS).mkdir()
+    monkeypatch.setattr(pool, "map_in_workers", lambda work, items, workers: [{"GRU": [1.0]}])
+    shared = [training._plan_row(row, "", False, tmp_path)]
+    assert command._times(tmp_path, shared, 1, keep=keep) == {"GRU": [1.0]}
+    assert (tmp_path / command.RUNS / evidence.TIMES).is_file() == keep
 
 
 def test_a_zero_has_no_sign() -> None:

@@ -68,11 +68,14 @@ def judge(rows: Rows, times: Mapping[str, Float[np.ndarray, " _"]]) -> list[Clai
 def _rnn_converges_slowly(rows: Rows) -> Claim:
     rnn = rows[LEVEL, "RNN"]
     # A run that ends at its plateau is flat at its end by the rule that ended it.
-    ends_at_plateau = rnn.row.recipe.min_gain is not None
+    if rnn.row.recipe.min_gain is not None:
+        flattening = _without_plateau(rnn)
+    else:
+        flattening = _still_falling(rnn)
     parts = [
         _compare_speed(rows[LEVEL, "LSTM"], rnn, "share price"),
         _compare_speed(rows[LEVEL, "GRU"], rnn, "share price"),
-        _without_plateau(rnn) if ends_at_plateau else _still_falling(rnn),
+        flattening,
     ]
     return _claim(1, "The plain RNN converges slowly and does not flatten", parts)
 

@@ -66,14 +66,17 @@ def bach(group: str, rows: Sequence[RowRuns], times: Mapping[str, Sequence[float
         if published is not None:
             paper = [_plain(published.loss, ".2f"), _plain(published.accuracy, ".3f"), _plain(published.seconds, ".0f")]
         seconds = times.get(row_runs.row.label)
+        # The epochs to its own last loss say nothing of the only row.
+        reached = NOTHING
+        if len(rows) > 1:
+            reached = _reached(row_runs, target)
         lines.append(
             [
                 named(row_runs),
                 *paper,
                 *[_spread(runs[name], 3) for name in BACH_COLUMNS],
                 NOTHING if seconds is None else measured(float(np.median(seconds)), digits=1),
-                # The epochs to its own last loss say nothing of the only row.
-                _reached(row_runs, target) if len(rows) > 1 else NOTHING,
+                reached,
                 _trained(row_runs),
             ]
         )
@@ -97,7 +100,9 @@ def bach(group: str, rows: Sequence[RowRuns], times: Mapping[str, Sequence[float
 
 def _spread_note(rows: Sequence[RowRuns]) -> str:
     """The explanation of the ±, with a space behind it; empty where no row has more than one seed."""
-    return f"{SPREAD} " if any(len(row_runs.runs) > 1 for row_runs in rows) else ""
+    if any(len(row_runs.runs) > 1 for row_runs in rows):
+        return f"{SPREAD} "
+    return ""
 
 
 def _last_losses(row_runs: RowRuns) -> Float[np.ndarray, " s"]:
@@ -258,7 +263,9 @@ def _difference(part: Part) -> tuple[str, str]:
 def _signed(value: float, digits: int) -> str:
     """A number with its sign; one that is 0 in these digits has none."""
     text = f"{value:+.{digits}f}"
-    return text if float(text) else text[1:]
+    if float(text) == 0:
+        return text[1:]
+    return text
 
 
 def _numbers(rows: Sequence[RowRuns], times: Mapping[str, Sequence[float]]) -> pd.DataFrame:

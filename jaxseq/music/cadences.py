@@ -16,8 +16,9 @@ class Chord(NamedTuple):
     in_minor: tuple[int, ...]
 
 
-# A phrase in minor may end in major, as many of Bach's do.
-TONIC = Chord(MAJOR_TRIAD, (*MINOR_TRIAD, *MAJOR_TRIAD))
+TONIC = Chord(MAJOR_TRIAD, MINOR_TRIAD)
+# A piece in minor may end in major, as many of Bach's do. Which third it has is for its voices to agree on.
+LAST_TONIC = Chord(MAJOR_TRIAD, (*MINOR_TRIAD, *MAJOR_TRIAD))
 SUBDOMINANT = Chord((5, 9, 0), (5, 8, 0))
 # In minor, too, the dominant has the leading note.
 DOMINANT = Chord((7, 11, 2), (7, 11, 2))
@@ -39,7 +40,7 @@ CADENCES: dict[CadenceName, Cadence] = {
     "deceptive": Cadence(SUBMEDIANT, DOMINANT_SEVENTH),
 }
 """Cadences by their names."""
-ENDING = Cadence(TONIC)
+ENDING = Cadence(LAST_TONIC)
 """End of a piece of which no more is asked."""
 
 

@@ -92,7 +92,10 @@ def compose(request: Request, progress: Callable[[int, int], None]) -> Composed:
         aim = "to end on the tonic"
         if _ends_as_told(request):
             aim = "to end with the cadence that was asked for"
-        notes = (*notes, f"the last bar was composed {ENDINGS} times, {aim}, and is the likeliest of these")
+        notes = (
+            *notes,
+            f"the last bar was composed {ENDINGS} times, {aim}, and is the likeliest one on a triad, if any is",
+        )
     # Whatever the model draws, given notes stay: they are what the user asked for.
     assert (np.where(forced == FREE, drawn.symbols, forced) == drawn.symbols).all()
     # A first note from a training piece is no given note, but the model has no probability of it, either.
@@ -253,8 +256,9 @@ def ended(
 ) -> Symbols:
     """Compose the last bar of each piece `ENDINGS` times with a cadence in its key, and take the likeliest.
 
-    The key is the one that the piece leans towards, or that of the piece before its last bar. A cadence that is asked for
-    at the end is the one that it ends with. Given notes stay.
+    An ending on no triad, such as one with both thirds in minor, is taken only if all are such. The key is the one that the
+    piece leans towards, or that of the piece before its last bar. A cadence that is asked for at the end is the one that it
+    ends with. Given notes stay.
     """
     steps = forced.shape[1]
     start = last_bar(request.given)
@@ -280,6 +284,10 @@ def ended(
 
     # All candidates of a piece have the same beginning, and a first note without a probability.
     likelihood = np.nansum(endings.log_probability[:, start:], axis=(1, 2)).reshape(-1, ENDINGS)
+    on_triad = [tonality.ends_on_triad(tokens.decode(symbols)) == 1 for symbols in endings.symbols]
+    eligible = np.reshape(on_triad, likelihood.shape)
+    eligible |= ~eligible.any(axis=1, keepdims=True)
+    likelihood = np.where(eligible, likelihood, -np.inf)
     rows = np.arange(len(forced)) * ENDINGS + np.argmax(likelihood, axis=1)
     return Symbols(endings.symbols[rows], endings.log_probability[rows])
 

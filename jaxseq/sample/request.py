@@ -60,14 +60,15 @@ def read_request(options: SampleOptions) -> Request:
     bpm = _tempo(options, given_notes)
     _check_length(given_notes.pattern, bpm)
     has_data = not isinstance(loaded, UsageError)
+    decided = usual.decided(options, composer, given_notes, has_data)
     request = Request(
-        options=usual.decided(options, composer, given_notes, has_data),
+        options=decided,
         composer=composer,
         parts=None,
         given=given_notes,
         bpm=bpm,
         remarks=given_notes.notes,
-        told=told.tell(options, composer, None if isinstance(loaded, UsageError) else loaded, given_notes),
+        told=told.tell(decided, composer, None if isinstance(loaded, UsageError) else loaded, given_notes),
     )
     # The notes need no data, which the judgement of them does.
     if isinstance(loaded, UsageError):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from jaxseq.common.errors import UsageError
 from jaxseq.music import conditions
 from jaxseq.music.bars import bars
-from jaxseq.music.cadences import CADENCES, Place
+from jaxseq.music.cadences import CADENCES, LAST_TONIC, TONIC, Place
 from jaxseq.music.conditions import Known
 from jaxseq.music.piece import BEAT, Piece, PieceSplits
 from jaxseq.music.sampling import FREE
@@ -110,7 +110,11 @@ def tell(options: SampleOptions, composer: Composer, parts: PieceSplits | None, 
     places = []
     ends = _phrase_ends(given.pattern, options.fermatas)
     for name, (start, end) in zip(options.cadence_names, ends, strict=True):
-        places.append(Place(CADENCES[name], start, end))
+        cadence = CADENCES[name]
+        # Of several endings one with a single third is taken.
+        if cadence.chord is TONIC and end == len(given.forced) and options.ending == "cadence":
+            cadence = cadence._replace(chord=LAST_TONIC)
+        places.append(Place(cadence, start, end))
     return told._replace(cadences=tuple(places))
 
 

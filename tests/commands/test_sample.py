@@ -827,6 +827,49 @@ def test_cadences_of_short_bars_leave_notes_to_every_voice(
     assert np.isfinite(weights.notes).any(axis=-1).all()
 
 
+def test_the_tonic_has_one_third_within_a_piece_and_either_at_its_end() -> None:
+    chords = experiments.named("chords")
+    reading = dataclasses.replace(chords, model=dataclasses.replace(chords.model, conditions=True))
+    composer = Composer(reading, epoch=1, setup=None, state=None)
+    words = ("--key", "A minor", "--fermatas", "1,2", "--cadences", "authentic,authentic", "--ending")
+
+    def chords_told(ending: str) -> list[set[int]]:
+        asked = options.parse(["run", "--count", "1", *words, ending])
+        places = told.tell(asked, composer, None, given.from_nothing(2)).cadences
+        return [set(place.cadence.chord.in_minor) for place in places]
+
+    assert chords_told("cadence") == [{0, 3, 7}, {0, 3, 4, 7}]
+    # Without several endings to choose from, its voices could have both.
+    assert chords_told("free") == [{0, 3, 7}, {0, 3, 7}]
+
+
+def test_the_likeliest_ending_that_is_a_triad_is_taken(monkeypatch) -> None:
+    wanted = request.Request(
+        options=options.parse(["run", "--count", "1", "--ending", "cadence"]),
+        composer=None,
+        parts=None,
+        given=given.from_nothing(1),
+        bpm=84,
+        remarks=(),
+        told=told.Told((Key(0, True),)),
+    )
+    both_thirds = chords_of([(64, 61, 60, 45)] * 4)
+    minor = chords_of([(64, 60, 57, 45)] * 4)
+    candidates = np.stack([both_thirds, minor, *[both_thirds] * (compose.ENDINGS - 2)])
+    likelihood = np.zeros(candidates.shape)
+    likelihood[1] = -1
+    drawn = compose.Symbols(minor[None], np.zeros((1, *minor.shape)))
+
+    def ending() -> np.ndarray:
+        monkeypatch.setattr(compose, "draw", lambda *_, **__: compose.Symbols(candidates, likelihood))
+        return compose.ended(wanted, np.full((1, BAR, 4), FREE), drawn, lambda _: None).symbols[0]
+
+    np.testing.assert_array_equal(ending(), minor)
+    # None of them is a triad.
+    candidates[1] = both_thirds
+    np.testing.assert_array_equal(ending(), both_thirds)
+
+
 @pytest.mark.slow
 def test_fermatas_that_a_model_was_not_trained_to_read_are_refused(run_of, told_run: Path) -> None:
     for run in (run_of("jsb-chords"), told_run):

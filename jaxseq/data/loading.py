@@ -50,7 +50,8 @@ def load(
     notes = [*panel.notes, *zero_notes(panel), *split_notes(panel, rows, windows)]
     notes += [*missing_notes(panel, rows, windows), *leak_notes(panel, rows, horizon)]
     notes += season_notes(panel, rows, chosen)
-    if target.kind == AUTO and chosen.words not in notes:
+    # The pair of seasons and the share are chosen by the rows, whatever is asked for.
+    if target.kind in (AUTO, "seasons") and chosen.words not in notes:
         notes.append(chosen.words)
     return Dataset(
         windows=windows,

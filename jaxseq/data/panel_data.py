@@ -48,11 +48,11 @@ class PanelData(ABC):
     window: int = 50
     """Time steps of the model's input."""
     target: TargetChoice = "change"
-    """Values the model sees and forecasts: change from the last value, a season ago or two,
+    """Values the model sees and forecasts: change from the last value, from that of one season or of two,
     log-return, level, count, amount."""
     scale: ScaleChoice = "auto"
-    """Scale: the training rows of a series (series), each window by itself (window; auto takes it for seasons), or a
-    window's mean, median deviation or last value."""
+    """Scale: the training rows of a series (series), each window by itself (window; auto takes it for season and
+    seasons), or a window's mean, median deviation or last value."""
     transform: PowerName = "none"
     """Transform of values above 0 before all else: none, log, or box-cox with an exponent fitted to each series."""
     scale_input: bool = False

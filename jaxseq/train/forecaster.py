@@ -335,6 +335,7 @@ def _pieces(network: Network, part: PartWindows) -> list[Int[np.ndarray, " _"]]:
 
     A piece is a number of whole batches, and the last one is filled up with its first row, so that each row is in a batch
     of the same size as in a single piece, and has the same forecast bit for bit.
+    Sample paths are drawn for each piece by itself.
     """
     experiment = network.experiment
     count = len(part.origins)

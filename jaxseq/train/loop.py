@@ -117,6 +117,8 @@ def fit_epochs(run: Run, console: Console, callbacks: Sequence[Callback] = ()) -
         recorder = Recorder(run, setup, writer, display.note)
         if numbers:
             display.show_compiling()
+        elif (reason := early_stop(run)) is not None:
+            display.note(f"{reason}: the training stays stopped")
         started = time.perf_counter()
 
         for finished in _epochs(run, setup, numbers):

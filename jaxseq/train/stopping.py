@@ -36,7 +36,7 @@ def stop_reason(training: Training, rows: Sequence[Row], metric: str) -> str | N
 
 
 def has_plateau(losses: Float[np.ndarray, " e"], min_gain: float, epochs: int) -> bool:
-    """Return whether the best loss fell by less than the share `min_gain` over the last `epochs`; False if there are fewer.
+    """Return whether the best loss fell by at most the share `min_gain` over the last `epochs`; False if there are fewer.
 
     The best loss so far is compared, not the last one, because a single epoch of a noisy curve may be worse than the rest.
     """
@@ -44,4 +44,4 @@ def has_plateau(losses: Float[np.ndarray, " e"], min_gain: float, epochs: int) -
         return False
     before = float(np.min(losses[:-epochs]))
     now = float(np.min(losses))
-    return before - now < min_gain * abs(before)
+    return before - now <= min_gain * abs(before)

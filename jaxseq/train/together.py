@@ -209,6 +209,11 @@ def _prepare(members: Sequence[Planned], console: Console) -> list[Job[Experimen
     jobs: list[Job[Experiment, object]] = []
     for member in members:
         job = domains.of(member.experiment).prepare(member.experiment)
+        # Each lane would compute all buckets at every step.
+        if isinstance(job.batches.train, Buckets):
+            raise UsageError(
+                "rows of several lengths are trained one run after the other", where=OPTION, needed="--buckets 1"
+            )
         # The lane of a finished run is empty, but its rows are those of all.
         if (member.folder / run_seal.CONFIG).is_file():
             check_rows(job, member.folder)

@@ -4,12 +4,15 @@ import dataclasses
 import functools
 import itertools
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import quickly
+from rich.console import Console
 
 from jaxseq import cells
 from jaxseq.common.arrays import Batch
@@ -19,11 +22,12 @@ from jaxseq.data.buckets import Buckets
 from jaxseq.music.networks import objectives
 from jaxseq.music.networks.inputs import PADDING
 from jaxseq.music.networks.roll_net import RollNet
-from jaxseq.train import devices, experiments, feed, optimiser
+from jaxseq.train import devices, experiments, feed, optimiser, together
 from jaxseq.train.domains import pianoroll
 from jaxseq.train.epoch import Setup, TrainState, epoch, evaluate, gradient_norms, init, step
 from jaxseq.train.experiments import named
 from jaxseq.train.optimiser import Settings
+from jaxseq.train.study import Member
 
 KEYS, BATCH = 88, 4
 LENGTHS = (3, 9, 4, 3, 5, 10, 4, 3, 3, 17, 4)
@@ -180,8 +184,7 @@ def test_four_devices_train_what_one_trains():
 
 
 def test_a_run_from_before_there_were_buckets_pads_all_rows_to_the_longest():
-    experiment = named("pianoroll")
-    assert experiment.buckets > 1
+    experiment = named("pianoroll", buckets=5)
     config = experiments.to_config(experiment)
     del config["buckets"]
     old = experiments.from_config(config, "config.json")
@@ -195,3 +198,19 @@ def test_too_few_or_too_many_buckets_are_refused(wrong):
     with pytest.raises(UsageError) as error:
         named("pianoroll", buckets=wrong)
     assert "buckets" in error.value.where
+
+
+def test_runs_in_one_program_are_refused_with_buckets(monkeypatch):
+    job = SimpleNamespace(batches=SimpleNamespace(train=in_buckets()))
+    monkeypatch.setattr(together.domains, "of", lambda experiment: SimpleNamespace(prepare=lambda _: job))
+    member = Member(1, 0, named("pianoroll", buckets=5), Path("none"))
+    with pytest.raises(UsageError, match="one run after the other") as error:
+        together._prepare([member, member], Console(quiet=True))
+    assert error.value.needed == "--buckets 1"
+
+
+def test_a_piece_of_one_frame_is_a_row_of_padding():
+    rolls = [np.zeros((1, 88), np.float32)] * 3 + [np.zeros((9, 88), np.float32)] * 3
+    divided = pianoroll._rows(rolls, named("pianoroll", buckets=5, batch=1))
+    assert [part.x.shape[1] for part in divided.parts] == [1, 8]
+    assert np.all(divided.parts[0].y == divided.parts[0].x)

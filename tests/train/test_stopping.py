@@ -40,6 +40,9 @@ def test_a_single_bad_epoch_is_no_plateau() -> None:
 def test_a_loss_below_zero_has_a_gain_of_its_size() -> None:
     assert stopping.has_plateau(np.array([-1.0, -1.001]), min_gain=0.005, epochs=1)
     assert not stopping.has_plateau(np.array([-1.0, -1.01]), min_gain=0.005, epochs=1)
+    # One that stays gains nothing, even at 0.
+    assert stopping.has_plateau(np.zeros(2), min_gain=0.005, epochs=1)
+    assert stopping.has_plateau(np.ones(2), min_gain=0.0, epochs=1)
 
 
 @pytest.mark.parametrize("field", [{"min_gain": 1.5}, {"min_gain": -0.1}, {"gain_epochs": 0}, {"min_epochs": 0}])
@@ -63,5 +66,6 @@ def test_a_run_stops_at_its_plateau_and_stays_stopped(
 
     log = (run / "metrics.jsonl").read_bytes()
     assert train.main(words) == 0
+    assert "in 1 epochs: the training stays stopped" in capsys.readouterr().out
     assert (run / "metrics.jsonl").read_bytes() == log
     assert json.loads((run / "config.json").read_text())["min_gain"] == 0.999

@@ -94,6 +94,9 @@ def call(run: RestoredRun) -> str:
     numbers = "shift and scale of each series as in the recipe below"
     if len(scaling.shift) == 1:
         numbers = f"shift {scaling.shift[0]!r}, scale {scaling.scale[0]!r}"
+    longer = ""
+    if scaling.longer:
+        longer = f" and {scaling.longer}, of the longer season the share {scaling.share:g}"
     return f"""
 ```python
 import torch
@@ -113,5 +116,5 @@ model.load_state_dict(load_file("torch.safetensors"))
 ```
 
 Neither scaling nor intervals are inside. Scaling: {scaling.kind}, {numbers},
-lag {scaling.lag}, by {"each window" if scaling.by_window else "the training rows"} (`jaxseq.data.scaling.Scaling`).
+lag {scaling.lag}{longer}, by {"each window" if scaling.by_window else "the training rows"} (`jaxseq.data.scaling.Scaling`).
 """

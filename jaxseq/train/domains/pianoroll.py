@@ -96,14 +96,15 @@ def _rows(rolls: Sequence[Float[np.ndarray, "_ d"]], experiment: PianorollExperi
     """Lay out pieces, all as long as the longest one or in buckets of similar length."""
     if experiment.buckets == 1:
         return _padded(rolls)
-    lengths = [len(roll) - 1 for roll in rolls]
+    # A piece of one frame has no successor to learn; its row is padding.
+    lengths = [max(1, len(roll) - 1) for roll in rolls]
     divided = buckets.divided(lengths, most=experiment.buckets, batch=experiment.batch)
     return Buckets(tuple(_padded([rolls[number] for number in numbers]) for numbers in divided))
 
 
 def _padded(rolls: Sequence[Float[np.ndarray, "_ d"]]) -> Batch:
     """Lay out frames 1 to T-1 of every piece and their successors, padded to the longest piece."""
-    longest = max(len(roll) for roll in rolls) - 1
+    longest = max(1, *(len(roll) - 1 for roll in rolls))
     x = np.full((len(rolls), longest, KEYS), PADDING, np.float32)
     y = x.copy()
     for number, roll in enumerate(rolls):

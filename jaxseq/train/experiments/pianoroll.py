@@ -105,14 +105,12 @@ EXPERIMENTS = (
                 --model.convolutions 300 300 300 300 --model.dropout 0.4 --lr 2e-3
 
             Nats a frame by the protocol of Bai et al. (2018), who report 8.91 (RNN), 8.45 (LSTM), 8.43 (GRU) and 8.10
-            (convolutions). With --buckets 1 expect 8.43 for the LSTM after five minutes and 8.06 for the convolutions
-            after eight.
+            (convolutions). Expect 8.43 for the LSTM after five minutes and 8.06 for the convolutions after eight.
             """,
         batch=16,
         lr=3e-3,
         schedule="cosine",
         clip=1.0,
-        buckets=5,
     ),
 )
 """The experiments of this domain, in the order of --help."""

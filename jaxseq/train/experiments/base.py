@@ -81,7 +81,7 @@ class Training:
     """Early stopping: epochs without a better validation score before training stops; None disables it."""
     min_gain: float | None = None
     """Early stopping: least share by which the training loss falls over --gain-epochs, 0.005 say; None disables it.
-    Trials of --auto do not read it."""
+    Short runs that choose a preparation do not read it."""
     gain_epochs: int = 30
     """Epochs over which --min-gain compares the best training loss so far."""
     min_epochs: int = 100

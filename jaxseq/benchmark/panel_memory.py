@@ -160,13 +160,7 @@ def table(rows: list[Measured]) -> str:
 
 def main(words: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    words = sys.argv[1:] if words is None else words
-    return command_line.run(
-        PROGRAM,
-        lambda: run(command_line.parse(Options, words, program=PROGRAM)),
-        stopped="stopped",
-        smaller="panel",
-    )
+    return command_line.run_parsed(PROGRAM, Options, run, words, smaller="panel")
 
 
 if __name__ == "__main__":

@@ -341,13 +341,8 @@ def run(options: Options) -> None:
 
 def main(words: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    words = sys.argv[1:] if words is None else words
-    return command_line.run(
-        PROGRAM,
-        lambda: run(command_line.parse(Options, words, program=PROGRAM)),
-        stopped="stopped; what was measured stands in --out",
-        smaller="file",
-    )
+    stopped = "stopped; what was measured stands in --out"
+    return command_line.run_parsed(PROGRAM, Options, run, words, smaller="file", stopped=stopped)
 
 
 if __name__ == "__main__":

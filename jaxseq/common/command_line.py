@@ -120,6 +120,20 @@ def parse(
     return _in_one_line(parse_words, help_command or f"{program} --help")
 
 
+def run_parsed(
+    program: str,
+    options: Callable[..., Options],
+    work: Callable[[Options], object],
+    words: Sequence[str] | None,
+    *,
+    smaller: str,
+    stopped: str = "stopped",
+) -> int:
+    """Parse the words of a command line, None for those of the process, and `run` the work of their options."""
+    typed = sys.argv[1:] if words is None else words
+    return run(program, lambda: work(parse(options, typed, program=program)), stopped=stopped, smaller=smaller)
+
+
 def call(
     subcommands: Mapping[str, Callable[..., int]],
     words: Sequence[str],

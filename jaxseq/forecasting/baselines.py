@@ -219,12 +219,11 @@ def seasonal_naive_of_series(
     if not 1 <= period <= earliest:
         raise UsageError("too few values before the first forecast", where="period", got=period, needed=earliest)
 
-    ahead = np.arange(windows.horizon) % period
+    ages, _, _ = Earlier(period).reaches(windows.horizon) - np.arange(windows.horizon)
     forecast = np.empty((len(windows.origins), windows.horizon))
     for number, rows in rows_by_series(windows.series).items():
         values = carried_forward(background.series[number].values, period)
-        last_season = windows.origins[rows] - period
-        forecast[rows] = values[last_season[:, None] + ahead]
+        forecast[rows] = values[windows.origins[rows][:, None] - ages]
     return forecast
 
 

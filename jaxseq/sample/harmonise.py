@@ -227,13 +227,7 @@ def table(title: str, columns: dict[str, Harmony], of_voices: Float[np.ndarray, 
 
 def main(words: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    words = sys.argv[1:] if words is None else words
-    return command_line.run(
-        PROGRAM,
-        lambda: run(command_line.parse(Options, words, program=PROGRAM)),
-        stopped="stopped",
-        smaller="run",
-    )
+    return command_line.run_parsed(PROGRAM, Options, run, words, smaller="run")
 
 
 if __name__ == "__main__":

@@ -101,8 +101,8 @@ class SampleOptions:
     """avoid draws no note that makes parallel fifths, octaves or unisons with a voice above, unless all notes of a cadence
     or of the voice's range do. None avoids them, unless the run fills gaps."""
     ranges: Literal["free", "keep"] | None = None
-    """keep never draws a note outside the range that its voice has in the training part. None keeps to it where the run's
-    data can be read."""
+    """keep draws no note outside the range that its voice has in the training part, if one is left. None keeps to it where
+    the run's data can be read."""
     key_strength: float | None = None
     """Log-odds by which notes outside the scale of a piece's key are less likely and, in the first chord, those outside its
     tonic's triad. None takes 2 for a --key, and 0.5 for a run that reads it."""
